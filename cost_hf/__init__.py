@@ -1,0 +1,55 @@
+"""cost_hf: generative recommendation with semantic IDs on the Hugging Face stack.
+
+Importing the package registers the quantizer with `AutoConfig` and `AutoModel`. Heavy parts load on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from cost_hf.quantizer import CostConfig, CostModel, CostOutput
+
+if TYPE_CHECKING:
+    from cost_hf.pipeline import Run, train
+    from cost_hf.recommender.beam_search import beam_search
+    from cost_hf.recommender.logits_processor import SidLogitsProcessor, prefix_allowed_tokens_fn
+    from cost_hf.recommender.recommender import Recommender
+    from cost_hf.semantic_ids.catalog import Catalog
+    from cost_hf.semantic_ids.trie import SidTrie
+    from cost_hf.semantic_ids.vocabulary import SidVocabulary
+
+_HOMES = {
+    "Run": "cost_hf.pipeline",
+    "train": "cost_hf.pipeline",
+    "beam_search": "cost_hf.recommender.beam_search",
+    "SidLogitsProcessor": "cost_hf.recommender.logits_processor",
+    "prefix_allowed_tokens_fn": "cost_hf.recommender.logits_processor",
+    "Recommender": "cost_hf.recommender.recommender",
+    "Catalog": "cost_hf.semantic_ids.catalog",
+    "SidTrie": "cost_hf.semantic_ids.trie",
+    "SidVocabulary": "cost_hf.semantic_ids.vocabulary",
+}
+
+__all__ = [
+    "Catalog",
+    "CostConfig",
+    "CostModel",
+    "CostOutput",
+    "Recommender",
+    "Run",
+    "SidLogitsProcessor",
+    "SidTrie",
+    "SidVocabulary",
+    "beam_search",
+    "prefix_allowed_tokens_fn",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'cost_hf' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,178 @@
+"""Encoders: texts to vectors, either by a linear model fitted on the catalog or by a pretrained text encoder.
+
+The linear one (latent semantic analysis: TF-IDF, then a truncated SVD) needs no download and is the default. It is
+stored as JSON and safetensors, because a pickled scikit-learn object runs code when loaded and breaks with versions.
+"""
+
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from cost_hf.data.schema import DataError
+from cost_hf.files import atomic_path, content_digest, file_digest, read_json, write_json
+
+logger = logging.getLogger(__name__)
+
+
+class TextEncoder(Protocol):
+    """What the package needs of an encoder."""
+
+    @property
+    def digest(self) -> str:
+        """Identify everything that decides the vectors."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Return one vector a text, float32 `[n, E]`."""
+        ...
+
+
+class LsaEncoder:
+    """TF-IDF with logarithmic counts, projected by a truncated SVD, scaled to length 1.
+
+    Attributes:
+        words: vocabulary, V words in column order.
+        idf: inverse document frequencies `[V]` float64.
+        components: projection `[E, V]` float32.
+    """
+
+    def __init__(self, words: Sequence[str], idf: np.ndarray, components: np.ndarray):
+        self.words = tuple(words)
+        # safetensors writes an array's memory as it lies, so a column-major one would come back scrambled
+        self.idf = np.ascontiguousarray(idf, dtype=np.float64)
+        self.components = np.ascontiguousarray(components, dtype=np.float32)
+
+    @classmethod
+    def fit(cls, texts: Sequence[str], *, dim: int, seed: int = 0) -> "LsaEncoder":
+        """Learn vocabulary, weights and projection from N texts; `dim` is cut where texts or words are fewer."""
+        from sklearn.decomposition import TruncatedSVD  # a second to import: only where needed
+
+        try:
+            vectorizer = _vectorizer()
+            counts = vectorizer.fit_transform(texts)
+        except ValueError as error:
+            raise DataError(
+                f"lsa found no word of two or more letters in {len(texts)} texts (first: {texts[:1]!r}); "
+                "name other columns in vectors.template or use a text encoder as vectors.model"
+            ) from error
+        width = min(dim, *counts.shape)
+        if width < dim:
+            logger.warning(
+                "lsa vectors get %d dimensions instead of %d: %d texts with %d distinct words hold no more",
+                width,
+                dim,
+                *counts.shape,
+            )
+        svd = TruncatedSVD(width, random_state=seed).fit(counts)
+        return cls(vectorizer.get_feature_names_out().tolist(), vectorizer.idf_, svd.components_)
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Return unit vectors `[n, E]` float32; a text without a known word gets the zero vector, with a warning."""
+        projected = self._fitted.transform(texts) @ self.components.T.astype(np.float64)
+        lengths = np.linalg.norm(projected, axis=1, keepdims=True)
+        if (unknown := int((lengths == 0).sum())) > 0:
+            logger.warning("%d of %d texts hold no word lsa was fitted on; their vectors are 0", unknown, len(texts))
+        return np.ascontiguousarray(projected / np.where(lengths > 0, lengths, 1), dtype=np.float32)
+
+    @cached_property
+    def _fitted(self) -> Any:
+        vectorizer = _vectorizer(vocabulary=list(self.words))
+        vectorizer.idf_ = self.idf
+        return vectorizer
+
+    @cached_property
+    def digest(self) -> str:
+        """Sha256 of vocabulary, weights and projection."""
+        return content_digest("lsa", list(self.words), self.idf, self.components)
+
+    def save(self, directory: str | Path) -> None:
+        """Write `vocabulary.json` and `lsa.safetensors`."""
+        write_json(Path(directory) / "vocabulary.json", list(self.words))
+        with atomic_path(Path(directory) / "lsa.safetensors") as temporary:
+            save_file({"idf": self.idf, "components": self.components}, temporary)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "LsaEncoder":
+        """Read what `save` wrote."""
+        tensors = load_file(Path(directory) / "lsa.safetensors")
+        return cls(read_json(Path(directory) / "vocabulary.json"), tensors["idf"], tensors["components"])
+
+
+def _vectorizer(vocabulary: list[str] | None = None) -> Any:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(sublinear_tf=True, vocabulary=vocabulary)
+
+
+class SentenceEncoder:
+    """Any sentence-transformers or transformers text encoder, by Hub id or directory.
+
+    A plain transformers model gets masked mean pooling. Only safetensors weights are loaded, never pickled ones.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        max_length: int | None = None,
+        batch_size: int = 64,
+        normalize: bool = True,
+        prompt: str | None = None,
+        device: str | None = None,
+    ):
+        from sentence_transformers import SentenceTransformer  # several seconds to import
+
+        try:
+            self.model = SentenceTransformer(str(model), device=device, model_kwargs={"use_safetensors": True})
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"cannot load text encoder {str(model)!r} ({type(error).__name__}: {error}); expected vectors.model to be "
+                "lsa, a directory, or a Hub id with safetensors weights; check the name and the network"
+            ) from error
+        self.name = str(model)
+        self.batch_size = batch_size
+        self.normalize = normalize
+        self.prompt = prompt
+        if max_length is not None:
+            self.model.max_seq_length = max_length
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Return vectors `[n, E]` float32, of length 1 where `normalize` is set."""
+        vectors = self.model.encode(
+            list(texts),
+            batch_size=self.batch_size,
+            prompt=self.prompt,
+            normalize_embeddings=self.normalize,
+            convert_to_numpy=True,
+            show_progress_bar=False,
+        )
+        return np.ascontiguousarray(vectors, dtype=np.float32)
+
+    @cached_property
+    def digest(self) -> str:
+        """Sha256 of the weights' identity and of every setting that changes a vector."""
+        return content_digest(
+            "sentence", _weights_identity(self.name), self.model.max_seq_length, self.normalize, self.prompt
+        )
+
+
+def _weights_identity(name: str) -> list[str]:
+    """Return the content digests of a directory's files, or id and commit of a Hub model."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(name).is_dir():
+        kinds = (".json", ".safetensors", ".txt", ".model")
+        files = sorted(path for path in Path(name).rglob("*") if path.suffix in kinds)
+        return [f"{path.relative_to(name).as_posix()}:{file_digest(path)}" for path in files]
+    repository = name if "/" in name else f"sentence-transformers/{name}"
+    for file in ("modules.json", "config.json"):
+        cached = try_to_load_from_cache(repository, file)
+        if isinstance(cached, str):
+            # .../snapshots/<commit>/<file>
+            return [repository, Path(cached).parent.name]
+    raise DataError(f"no cached snapshot of text encoder {name!r}, so its commit is unknown; pass a directory instead")

@@ -1,0 +1,84 @@
+"""Options of the data section: one dataclass that reader and splitter share, checked before anything is read."""
+
+from dataclasses import dataclass, field
+
+from cost_hf.data.schema import DataError
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "reader": ("tables", "synthetic"),
+    "on_unknown_item": ("error", "drop"),
+    "on_empty_text": ("error", "drop"),
+    "order": ("auto", "position", "timestamp"),
+    "split": ("leave_one_out", "time", "source"),
+}
+LEAST = {
+    "min_user_interactions": 0,
+    "min_item_interactions": 0,
+    "max_user_interactions": 1,
+    "min_history": 0,
+    "synthetic_users": 1,
+}
+
+
+@dataclass
+class DataOptions:
+    """The `data` section of a recipe: where the tables are, what leaves them, how they are split."""
+
+    reader: str = field(default="tables", metadata={"help": "tables (your data) or synthetic (the toy news set)"})
+    path: str | None = field(
+        default=None,
+        metadata={"help": "directory with items.* and interactions.*, or a Hub data set with such configs"},
+    )
+    items: str | None = field(default=None, metadata={"help": "catalog file (parquet, csv, tsv, jsonl)"})
+    interactions: str | None = field(default=None, metadata={"help": "click log file (parquet, csv, tsv, jsonl)"})
+    columns: dict[str, str] = field(
+        default_factory=dict, metadata={"help": "our column -> name in the source; items.item_id holds for items alone"}
+    )
+    strict: bool = field(default=False, metadata={"help": "duplicate texts and repeated (user, item) pairs are errors"})
+    on_unknown_item: str = field(
+        default="error", metadata={"help": "clicks on items outside the catalog: error or drop"}
+    )
+    on_empty_text: str = field(default="error", metadata={"help": "items without any text: error or drop"})
+    min_user_interactions: int = field(default=0, metadata={"help": "k-core: users with fewer clicks leave"})
+    min_item_interactions: int = field(
+        default=0, metadata={"help": "k-core: items with fewer clicks leave the catalog"}
+    )
+    max_user_interactions: int | None = field(default=None, metadata={"help": "keep at most this many latest clicks"})
+    order: str = field(
+        default="auto", metadata={"help": "order clicks by position, timestamp, or auto (position first)"}
+    )
+    split: str = field(default="leave_one_out", metadata={"help": "leave_one_out, time or source (a column says)"})
+    split_column: str = field(default="split", metadata={"help": "column read by split: source"})
+    time_shares: list[float] = field(
+        default_factory=lambda: [0.8, 0.1, 0.1], metadata={"help": "split: time, shares of clicks per part"}
+    )
+    time_cutoffs: list[int] | None = field(
+        default=None, metadata={"help": "split: time, epoch seconds where validation and test begin; wins over shares"}
+    )
+    min_history: int = field(default=1, metadata={"help": "evaluation cases with fewer earlier clicks are dropped"})
+    licence: str | None = field(default=None, metadata={"help": "licence of the data; decides what upload may publish"})
+    synthetic_users: int = field(default=1000, metadata={"help": "reader: synthetic, number of users"})
+    synthetic_items: int = field(default=600, metadata={"help": "reader: synthetic, number of items"})
+    synthetic_seed: int = field(default=0, metadata={"help": "reader: synthetic, which toy world (not the run's seed)"})
+
+    def __post_init__(self) -> None:
+        """Check the options; `read_tables` and `split_interactions` check again what was set later."""
+        self.validate()
+
+    def validate(self) -> None:
+        """Raise `DataError` naming the first option with a value outside its range."""
+        for name, choices in CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise DataError(f"data.{name} is {value!r}, expected one of {list(choices)}; choose one of them")
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise DataError(f"data.{name} is {value!r}, expected at least {least}; raise it")
+        shares = self.time_shares
+        if len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+            raise DataError(
+                f"data.time_shares is {shares!r}, expected three shares above 0 that sum to 1; correct them"
+            )
+        cutoffs = self.time_cutoffs
+        if cutoffs is not None and (len(cutoffs) != 2 or cutoffs[0] >= cutoffs[1]):
+            raise DataError(f"data.time_cutoffs is {cutoffs!r}, expected two rising epoch seconds; correct them")

@@ -1,0 +1,187 @@
+"""Tables reader: the one door through which items and interactions come in.
+
+The order of the steps is fixed, because each changes what the next one sees: ids, catalog, unknown items, texts, order,
+history cap, k-core. Positions are renumbered last, so a dropped click leaves no gap.
+"""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+
+from cost_hf.data import schema
+from cost_hf.data.options import DataOptions
+from cost_hf.data.schema import DataError, Tables
+from cost_hf.data.sources import Source, load_frames
+from cost_hf.data.synthetic import make_news
+from cost_hf.data.text_vectors import render_texts
+
+
+def read_tables(
+    options: DataOptions,
+    *,
+    items: Source = None,
+    interactions: Source = None,
+    template: str | None = None,
+    seed: int = 0,
+) -> Tables:
+    """Read, check, order and filter a catalog and its click log.
+
+    Args:
+        options: the data section; a source passed in wins over its paths.
+        items: DataFrame, `datasets.Dataset` or file path of the catalog.
+        interactions: the same for the click log.
+        template: text template of the vectors section, for the check on empty texts.
+        seed: decides ties in time.
+
+    Raises:
+        DataError: a check fails; the message names table, column, row, value and remedy.
+    """
+    options.validate()
+    if options.reader == "synthetic" and items is None and interactions is None:
+        news = make_news(
+            seed=options.synthetic_seed, num_users=options.synthetic_users, num_items=options.synthetic_items
+        )
+        items, interactions = news.items, news.interactions
+    counts: dict[str, int] = {}
+    catalog, clicks = load_frames(options, items=items, interactions=interactions)
+    catalog = _clean_items(catalog)
+    clicks, order = _clean_interactions(clicks, options.order)
+    clicks = _drop_unknown(clicks, catalog, options, counts)
+    catalog, clicks = _drop_textless(catalog, clicks, options, template, counts)
+    clicks = _sort(clicks, order, seed, counts)
+    clicks = _keep_latest(clicks, options.max_user_interactions, counts)
+    catalog, clicks = _keep_core(catalog, clicks, options, counts)
+    return _finish(catalog, clicks, options, template, counts)
+
+
+def _clean_items(frame: pd.DataFrame) -> pd.DataFrame:
+    schema.require_columns(frame, "items", ["item_id"])
+    frame["item_id"] = schema.clean_ids(frame, "items", "item_id")
+    schema.check_unique_items(frame)
+    return frame
+
+
+def _clean_interactions(frame: pd.DataFrame, order: str) -> tuple[pd.DataFrame, str]:
+    """Check ids, times and positions; the second result is the column that orders the clicks."""
+    schema.require_columns(frame, "interactions", ["user_id", "item_id"])
+    for column in ("user_id", "item_id"):
+        frame[column] = schema.clean_ids(frame, "interactions", column)
+    if "timestamp" in frame.columns:
+        frame["timestamp"] = schema.clean_timestamps(frame)
+    column = _order_column(frame, order)
+    if column == "position":
+        frame["position"] = schema.clean_positions(frame)
+        schema.check_positions(frame)
+    return frame, column
+
+
+def _order_column(frame: pd.DataFrame, order: str) -> str:
+    """Return the column to order by; all-null columns count as absent under `auto`."""
+    if order != "auto":
+        schema.require_columns(frame, "interactions", [order])
+        return order
+    for column in ("position", "timestamp"):
+        if column in frame.columns and frame[column].notna().any():
+            return column
+    raise DataError(
+        f"interactions has neither position nor timestamp with values, only {list(map(str, frame.columns))}; "
+        "add one of them or map it with data.columns: {timestamp: <name in the source>}"
+    )
+
+
+def _drop_unknown(
+    clicks: pd.DataFrame, catalog: pd.DataFrame, options: DataOptions, counts: dict[str, int]
+) -> pd.DataFrame:
+    unknown = schema.unknown_items(clicks, catalog, drops=options.on_unknown_item == "drop")
+    counts["dropped_unknown_item_interactions"] = int(unknown.sum())
+    return clicks.loc[~unknown]
+
+
+def _drop_textless(
+    catalog: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions, template: str | None, counts: dict[str, int]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    empty = schema.empty_texts(catalog, render_texts(catalog, template), drops=options.on_empty_text == "drop")
+    catalog = catalog.loc[~empty]
+    kept = clicks["item_id"].isin(catalog["item_id"])
+    counts["dropped_empty_text_items"] = int(empty.sum())
+    counts["dropped_empty_text_interactions"] = int((~kept).sum())
+    return catalog, clicks.loc[kept]
+
+
+def _sort(clicks: pd.DataFrame, order: str, seed: int, counts: dict[str, int]) -> pd.DataFrame:
+    """Sort by user, then by position, or by time with ties by a hash; positions stay to be renumbered."""
+    users = pd.factorize(clicks["user_id"], sort=True)[0]
+    counts["tied_timestamps"] = 0
+    if order == "position":
+        return clicks.iloc[np.lexsort((clicks["position"].to_numpy(), users))]
+    missing = clicks["timestamp"].isna()
+    if missing.any():
+        raise DataError(
+            f"interactions.timestamp: expected a value in every row to order by time, got {int(missing.sum())} null of "
+            f"{len(clicks)} (first: user_id {clicks.loc[missing, 'user_id'].iloc[0]!r}); fill them or give position"
+        )
+    tied = clicks.duplicated(["user_id", "timestamp"], keep=False).to_numpy()
+    counts["tied_timestamps"] = int(tied.sum())
+    ranks = np.zeros(len(clicks), dtype=np.uint64)
+    pairs = zip(clicks.loc[tied, "user_id"], clicks.loc[tied, "item_id"], strict=True)
+    ranks[tied] = [_tie_rank(user, item, seed) for user, item in pairs]
+    return clicks.iloc[np.lexsort((ranks, clicks["timestamp"].to_numpy(dtype=np.int64), users))]
+
+
+def _tie_rank(user_id: str, item_id: str, seed: int) -> int:
+    """Return a number that depends on nothing but the click and the seed, so that file order never decides a tie."""
+    key = "\0".join((user_id, item_id, str(seed))).encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
+
+
+def _keep_latest(clicks: pd.DataFrame, most: int | None, counts: dict[str, int]) -> pd.DataFrame:
+    latest = clicks.groupby("user_id", sort=False).tail(most) if most is not None else clicks
+    counts["dropped_old_interactions"] = len(clicks) - len(latest)
+    return latest
+
+
+def _keep_core(
+    catalog: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions, counts: dict[str, int]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Drop users and items below their least counts until none is left; such items leave the catalog too."""
+    least_user, least_item = options.min_user_interactions, options.min_item_interactions
+    before = clicks
+    while True:
+        by_user = clicks["user_id"].map(clicks["user_id"].value_counts())
+        by_item = clicks["item_id"].map(clicks["item_id"].value_counts())
+        kept = (by_user >= least_user) & (by_item >= least_item)
+        if kept.all():
+            break
+        clicks = clicks.loc[kept]
+    core = catalog if least_item == 0 else catalog.loc[catalog["item_id"].isin(clicks["item_id"])]
+    counts["dropped_core_users"] = before["user_id"].nunique() - clicks["user_id"].nunique()
+    counts["dropped_core_items"] = len(catalog) - len(core)
+    counts["dropped_core_interactions"] = len(before) - len(clicks)
+    return core, clicks
+
+
+def _finish(
+    catalog: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions, template: str | None, counts: dict[str, int]
+) -> Tables:
+    if clicks.empty:
+        dropped = {name: count for name, count in counts.items() if count}
+        raise DataError(
+            f"no interactions are left, expected at least 1 (dropped so far: {dropped}); "
+            "loosen data.min_user_interactions, data.min_item_interactions or check that both tables use the same ids"
+        )
+    catalog = catalog.reset_index(drop=True)
+    clicks = clicks.reset_index(drop=True)
+    clicks["item_row"] = pd.Index(catalog["item_id"]).get_indexer(clicks["item_id"]).astype(np.int64)
+    clicks["position"] = clicks.groupby("user_id", sort=False).cumcount().astype(np.int64)
+    first = [name for name in ("user_id", "item_id", "item_row", "position", "timestamp") if name in clicks.columns]
+    clicks = clicks[first + [name for name in clicks.columns if name not in first]]
+    texts = render_texts(catalog, template)
+    if options.strict:
+        schema.check_strict(catalog, clicks, texts)
+    counts["items"] = len(catalog)
+    counts["users"] = int(clicks["user_id"].nunique())
+    counts["interactions"] = len(clicks)
+    counts["duplicate_texts"] = len(texts) - len(set(texts))
+    counts["repeated_pairs"] = int(clicks.duplicated(["user_id", "item_id"]).sum())
+    return Tables(items=catalog, interactions=clicks, counts=counts)

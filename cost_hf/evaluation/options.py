@@ -1,0 +1,30 @@
+"""Recipe section `evaluation`."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class EvaluationOptions:
+    """How a run is judged: beams, cutoffs, baselines, intervals."""
+
+    num_beams: int = field(default=50, metadata={"help": "beams, and so the longest list that is judged"})
+    cutoffs: list[int] = field(
+        default_factory=lambda: [5, 10, 20, 40], metadata={"help": "list lengths k of the metrics; above the beams null"}
+    )
+    batch_size: int = field(default=64, metadata={"help": "users ranked at once"})
+    baselines: list[str] = field(
+        default_factory=lambda: ["popularity", "item_knn", "text_last", "text_mean", "markov"],
+        metadata={"help": "baseline rows: popularity, item_knn, text_last, text_mean, markov"},
+    )
+    bootstrap_draws: int = field(default=2000, metadata={"help": "bootstrap draws of users for 95 % intervals"})
+    max_users: int | None = field(default=None, metadata={"help": "seeded sample of test cases; null judges all"})
+
+    def validate(self) -> None:
+        """Raise ValueError for values no evaluation can have."""
+        if self.num_beams < 1 or self.batch_size < 1 or self.bootstrap_draws < 1:
+            raise ValueError(
+                "evaluation.num_beams, batch_size and bootstrap_draws must be at least 1, got "
+                f"{self.num_beams!r}, {self.batch_size!r}, {self.bootstrap_draws!r}"
+            )
+        if not self.cutoffs or min(self.cutoffs) < 1:
+            raise ValueError(f"evaluation.cutoffs must be list lengths of at least 1, got {self.cutoffs!r}")

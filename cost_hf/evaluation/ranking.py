@@ -1,0 +1,189 @@
+"""Full-catalog ranking: the rank of every target, and the metrics that follow from it.
+
+A hit is an item. The SID-level rank (a hit is any item with the target's codes, in the list without repeated SIDs) stands
+beside it because published figures use it; it rewards colliding codes and never compares methods. One rank per case is all
+that is kept: with one target per case each metric is a function of it. Whole batches are dealt to processes, so
+every batch is the same one, and so is every rank, however many processes there are.
+"""
+
+import inspect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from tqdm import tqdm
+
+from cost_hf.recommender.rankers import Ranker
+
+if TYPE_CHECKING:
+    from cost_hf.data.splits import Targets
+
+
+@dataclass(frozen=True, eq=False)
+class RankedLists:
+    """What a ranker did with M cases.
+
+    Attributes:
+        item_rank: 1-based rank of the target, float64 `[M]`, nan where it is not in the list.
+        sid_rank: 1-based rank of the target's SID among the distinct SIDs of the list, float64 `[M]`, nan likewise.
+        items: the lists, catalog rows, int32 `[M, R]`, -1 where fewer items are legal. R is the longest list that the
+            ranker can make (beams); metrics at higher cutoffs do not exist.
+    """
+
+    item_rank: np.ndarray
+    sid_rank: np.ndarray
+    items: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.item_rank)
+
+    @property
+    def list_length(self) -> int:
+        """R, the highest cutoff that can be judged."""
+        return self.items.shape[1]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the fields by name, ready for safetensors; `RankedLists(**arrays)` is the way back."""
+        return {"item_rank": self.item_rank, "sid_rank": self.sid_rank, "items": self.items}
+
+
+def evaluate_ranker(
+    ranker: Ranker,
+    targets: "Targets",
+    *,
+    sid_keys: np.ndarray,
+    num_items: int,
+    exclude_seen: bool,
+    top_k: int = 50,
+    batch_size: int = 256,
+    description: str = "ranking",
+    progress: bool = True,
+) -> RankedLists:
+    """Rank the whole catalog for every case; in a distributed run all processes call this and get the same answer.
+
+    Args:
+        ranker: what is judged.
+        targets: M cases with one target each.
+        sid_keys: group of every catalog row, `[N]`: equal numbers for items whose model-level codes are equal.
+        num_items: N, the width of the mask.
+        exclude_seen: forbid the items of a history inside the ranker; a repeated target is then a miss.
+        top_k: longest list asked for.
+        batch_size: cases ranked at once; it bounds memory.
+        description: label of the progress bar.
+        progress: show one (in the main process).
+
+    Raises:
+        ValueError: for no cases, or `sid_keys` of another catalog.
+    """
+    _check_cases(targets, sid_keys, num_items)
+    state = PartialState()
+    # neighbours in length share a batch, so little of it is padding
+    order = np.argsort([len(history) for history in targets.histories], kind="stable")
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    own = range(state.process_index, len(batches), state.num_processes)
+    is_hidden = not (progress and state.is_main_process)
+    parts = [
+        (batches[number], *_rank_batch(ranker, targets, batches[number], num_items, exclude_seen, top_k))
+        for number in tqdm(own, desc=description, disable=is_hidden)
+    ]
+    parts = gather_object(parts)
+    cases, items = np.concatenate([part[0] for part in parts]), _stack_lists([part[1] for part in parts])
+    items = items[np.argsort(cases)]
+    keys = np.asarray(sid_keys)
+    listed_keys = np.where(items >= 0, keys[items], -1)
+    return RankedLists(
+        item_rank=first_places(items, targets.items),
+        sid_rank=first_places(listed_keys, keys[targets.items], is_counted=is_first_of_kind(listed_keys)),
+        items=items,
+    )
+
+
+def per_user_metrics(ranks: np.ndarray, cutoffs: Sequence[int]) -> dict[str, np.ndarray]:
+    """Return recall, NDCG and reciprocal rank of every case at every cutoff, float64 `[M]` each.
+
+    With one target the ideal DCG is 1, so NDCG is `1 / log2(1 + rank)`, and recall is the hit rate.
+
+    Args:
+        ranks: 1-based, `[M]`, nan for a target that is not in the list.
+        cutoffs: list lengths k; keys are `recall@k`, `ndcg@k`, `mrr@k`.
+    """
+    ranks = np.asarray(ranks, dtype=np.float64)
+    metrics = {}
+    for cutoff in cutoffs:
+        is_hit = ranks <= cutoff  # nan compares false
+        safe = np.where(is_hit, ranks, 1.0)
+        metrics[f"recall@{cutoff}"] = is_hit.astype(np.float64)
+        metrics[f"ndcg@{cutoff}"] = is_hit / np.log2(1.0 + safe)
+        metrics[f"mrr@{cutoff}"] = is_hit / safe
+    return metrics
+
+
+def coverage(items: np.ndarray, cutoff: int, *, num_items: int) -> float:
+    """Return the share of the catalog that stands in at least one of the lists `[M, R]` cut at `cutoff`."""
+    listed = np.unique(items[:, :cutoff])
+    return float((listed >= 0).sum() / num_items)
+
+
+def first_places(lists: np.ndarray, wanted: np.ndarray, *, is_counted: np.ndarray | None = None) -> np.ndarray:
+    """Return the 1-based place of `wanted[m]` in `lists[m]`, float64 `[M]`, nan where it is missing.
+
+    Args:
+        lists: `[M, R]`.
+        wanted: `[M]`.
+        is_counted: entries that take a place, bool `[M, R]`; all by default.
+    """
+    is_wanted = lists == wanted[:, None]
+    columns = is_wanted.argmax(1) if lists.shape[1] else np.zeros(len(lists), dtype=np.int64)
+    places = columns + 1
+    if is_counted is not None and lists.shape[1]:
+        places = np.take_along_axis(is_counted.cumsum(1), columns[:, None], axis=1)[:, 0]
+    return np.where(is_wanted.any(1), places, np.nan).astype(np.float64)
+
+
+def is_first_of_kind(lists: np.ndarray) -> np.ndarray:
+    """Return True where a value of `lists` `[M, R]` stands for the first time in its row; -1 never counts."""
+    order = np.argsort(lists, axis=1, kind="stable")
+    ordered = np.take_along_axis(lists, order, axis=1)
+    is_new = np.ones(lists.shape, dtype=bool)
+    is_new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    is_first = np.empty_like(is_new)
+    np.put_along_axis(is_first, order, is_new, axis=1)
+    return is_first & (lists >= 0)
+
+
+def _check_cases(targets: "Targets", sid_keys: np.ndarray, num_items: int) -> None:
+    if len(targets) == 0:
+        raise ValueError("expected at least one evaluation case, got 0; check the split and data.min_history")
+    if len(sid_keys) != num_items:
+        raise ValueError(
+            f"sid_keys must have one entry per catalog row, expected {num_items!r}, got {len(sid_keys)!r}; take both "
+            "from the same catalog"
+        )
+
+
+def _rank_batch(
+    ranker: Ranker, targets: "Targets", cases: np.ndarray, num_items: int, exclude_seen: bool, top_k: int
+) -> tuple[np.ndarray]:
+    histories = targets.histories_matrix(cases)  # [B, T]
+    mask = None
+    if exclude_seen:
+        is_allowed = np.ones((len(cases), num_items), dtype=bool)
+        rows, columns = np.nonzero(histories >= 0)
+        is_allowed[rows, histories[rows, columns]] = False
+        mask = torch.from_numpy(is_allowed)
+    extra = {}
+    if "user_ids" in inspect.signature(ranker.rank).parameters:
+        extra["user_ids"] = [targets.user_ids[case] for case in cases]
+    ranking = ranker.rank(torch.from_numpy(histories), top_k=top_k, mask=mask, **extra)
+    return (ranking.items.cpu().numpy().astype(np.int32),)
+
+
+def _stack_lists(parts: list[np.ndarray]) -> np.ndarray:
+    """Stack `[B, R]` blocks; blocks of a narrower R (a ranker that ran out of items) are filled with -1."""
+    width = max(part.shape[1] for part in parts)
+    return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=-1) for part in parts])

@@ -1,0 +1,163 @@
+"""Recipes: one YAML file is one reproducible row of a results table.
+
+A recipe is eight typed sections, each owned by the room that uses it. Command line, Python and YAML share the same dotted
+names, and an unknown name is an error that shows the nearest one.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cost_hf.data.tables import DataOptions
+from cost_hf.data.text_vectors import VectorOptions
+from cost_hf.evaluation.options import EvaluationOptions
+from cost_hf.quantizer_training.fit import CodesOptions
+from cost_hf.recommender.backbones import GeneratorOptions
+from cost_hf.recommender.generator_training import TrainingOptions
+from cost_hf.semantic_ids.catalog import CatalogOptions
+
+
+class RecipeError(ValueError):
+    """A recipe, field or value that does not exist or does not fit."""
+
+
+@dataclass
+class Recipe:
+    """Everything that defines a run but its seed; `description` is shown by `--help`."""
+
+    name: str = "custom"
+    description: str = ""
+    data: DataOptions = field(default_factory=DataOptions)
+    vectors: VectorOptions = field(default_factory=VectorOptions)
+    codes: CodesOptions = field(default_factory=CodesOptions)
+    catalog: CatalogOptions = field(default_factory=CatalogOptions)
+    generator: GeneratorOptions = field(default_factory=GeneratorOptions)
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+
+    @classmethod
+    def load(cls, name_or_path: str, overrides: Mapping[str, Any] | None = None) -> "Recipe":
+        """Read a shipped recipe by name, or a YAML file, and apply dotted `overrides`.
+
+        Raises:
+            RecipeError: for an unknown recipe, section, field, or a value of the wrong type.
+        """
+        recipe = cls(name=Path(name_or_path).stem)
+        content = yaml.safe_load(_recipe_text(name_or_path)) or {}
+        recipe.description = str(content.pop("description", ""))
+        recipe.name = str(content.pop("name", recipe.name))
+        for section, values in content.items():
+            if not isinstance(values, dict):
+                raise RecipeError(f"section {section!r} of {name_or_path} must hold fields, got {values!r}")
+            for key, value in values.items():
+                recipe.set(f"{section}.{key}", value)
+        for dotted, value in (overrides or {}).items():
+            recipe.set(dotted, value)
+        return recipe
+
+    def set(self, dotted: str, value: Any) -> None:
+        """Set one field by its dotted name, converting `value` to the field's type."""
+        known = {name: (section, entry) for name, section, entry in recipe_fields()}
+        if dotted not in known:
+            raise RecipeError(f"unknown field {dotted!r}{nearest(dotted, known)}; `train.py --help` lists all fields")
+        section, entry = known[dotted]
+        options = getattr(self, section)
+        setattr(options, entry.name, _convert(value, typing.get_type_hints(type(options))[entry.name], dotted))
+
+    def validate(self) -> None:
+        """Raise for values that no run can have, before any work is done."""
+        for section in dataclasses.fields(self):
+            validate = getattr(getattr(self, section.name), "validate", None)
+            if validate is not None:
+                validate()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the resolved recipe as plain values."""
+        return dataclasses.asdict(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write the resolved recipe as YAML."""
+        Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def recipe_fields() -> Iterator[tuple[str, str, dataclasses.Field]]:
+    """Yield (dotted name, section, dataclass field) for every field of every section."""
+    defaults = Recipe()
+    for section in dataclasses.fields(Recipe):
+        options = getattr(defaults, section.name)
+        if dataclasses.is_dataclass(options):
+            for entry in dataclasses.fields(options):
+                yield f"{section.name}.{entry.name}", section.name, entry
+
+
+def shipped_recipes() -> dict[str, str]:
+    """Return name → description of the recipes in the package."""
+    files = [file for file in resources.files("cost_hf.recipes").iterdir() if file.name.endswith(".yaml")]
+    texts = {file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8") for file in files}
+    return {name: str(yaml.safe_load(text).get("description", "")) for name, text in sorted(texts.items())}
+
+
+def nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:
+    """Return `; did you mean …?` for the closest known name, or an empty string."""
+    candidates = list(known)
+    close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.4)
+    if not close:  # a right field in the wrong section
+        close = [entry for entry in candidates if entry.rpartition(".")[2] == name.rpartition(".")[2]][:1]
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _recipe_text(name_or_path: str) -> str:
+    if name_or_path.endswith((".yaml", ".yml")):
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise RecipeError(f"no recipe file {name_or_path!r}; shipped recipes are {', '.join(shipped_recipes())}")
+        return path.read_text(encoding="utf-8")
+    known = shipped_recipes()
+    if name_or_path not in known:
+        raise RecipeError(
+            f"unknown recipe {name_or_path!r}{nearest(name_or_path, known)}; shipped recipes are {', '.join(known)}; "
+            "a file of your own must end in .yaml"
+        )
+    return resources.files("cost_hf.recipes").joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
+
+
+def _convert(value: Any, expected: Any, dotted: str) -> Any:
+    """Check `value` against a field's annotation; ints pass as floats, lists and dicts are checked member by member."""
+    options = typing.get_args(expected) if typing.get_origin(expected) in (typing.Union, types.UnionType) else (expected,)
+    for option in options:
+        converted = _match(value, option, dotted)
+        if converted is not _MISMATCH:
+            return converted
+    wanted = " or ".join("null" if option is type(None) else getattr(option, "__name__", str(option)) for option in options)
+    raise RecipeError(f"{dotted} must be {wanted}, got {value!r} ({type(value).__name__})")
+
+
+_MISMATCH = object()
+
+
+def _match(value: Any, expected: Any, dotted: str) -> Any:
+    origin, members = typing.get_origin(expected) or expected, typing.get_args(expected)
+    if origin is list and isinstance(value, (list, tuple)):
+        return [_convert(member, members[0], dotted) for member in value]
+    if origin is dict and isinstance(value, dict):
+        return {str(key): _convert(member, members[1], dotted) for key, member in value.items()}
+    if origin is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if origin is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
+        try:
+            return float(value)
+        except ValueError:
+            return _MISMATCH
+    if origin is type(None):
+        return None if value is None else _MISMATCH
+    if isinstance(origin, type) and isinstance(value, origin) and not (origin is int and isinstance(value, bool)):
+        return value
+    return _MISMATCH

@@ -1,0 +1,1 @@
+"""Shipped recipes: YAML files, one reproducible row of a results table each."""

@@ -1,0 +1,166 @@
+"""Constrained `generate()`: only semantic IDs that exist, as a vectorised processor and as a plain function.
+
+Both look at the ids of a row and nothing else, so one object serves any number of calls. Where the answer starts follows
+from the row: after the last `<|sid_begin|>` (causal prompts; history items are bare tokens behind it, so the level is the
+number of tokens after it mod L), else after the decoder's start token, or at 0 where a row begins with an answer already
+(`inputs_embeds`). The function is the readable reference; it costs one host synchronisation per beam and step.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor
+
+from cost_hf.semantic_ids.trie import SidTrie
+from cost_hf.semantic_ids.vocabulary import SidVocabulary
+
+DEAD_SCORE = -1e9  # what `generate` itself gives to beams that must never win
+
+
+class SidLogitsProcessor(LogitsProcessor):
+    """Sets every token that does not continue a legal SID to -inf.
+
+    Fewer legal items than beams: `generate` fills up with repeats at scores near -1e9. A request whose mask allows no item
+    keeps legal tokens at scores below -1e9, so that other requests of its batch are served; drop beams below -1e8.
+
+    Args:
+        trie: the legal SIDs.
+        vocabulary: their token ids.
+        mask: allowed items, bool `[N]` or `[B, N]`, True = allowed; the rows of a request stand together, as in `generate`.
+
+    Raises:
+        ValueError: for a trie and a vocabulary of different sizes, or a mask of another shape; at a call, for ids that no
+            SID begins with.
+    """
+
+    def __init__(self, trie: SidTrie, vocabulary: SidVocabulary, *, mask: Tensor | None = None):
+        _check_sizes(trie, vocabulary)
+        self.trie, self.vocabulary, self.is_dead = trie, vocabulary, None
+        self.allowed: list[Tensor] | None = None
+        if mask is not None:
+            tables = [table.reshape(-1, table.shape[-1]) for table in trie.allowed(mask)]
+            self.is_dead = ~tables[0].any(1)  # [B], or [1] for one mask for all
+            self.allowed = [table | self.is_dead[:, None] for table in tables]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Return `scores` `[rows, V]` with -inf at tokens that may not follow `input_ids` `[rows, S]`."""
+        self._move(scores.device)
+        legal = torch.zeros(len(scores), scores.shape[1] + 1, dtype=torch.bool, device=scores.device)
+        requests = self._requests(len(scores)).to(scores.device)
+        levels = _answer_lengths(input_ids, self.vocabulary) % len(self.vocabulary.level_sizes)
+        for level in levels.unique().tolist():
+            rows = (levels == level).nonzero()[:, 0]
+            tokens, may_follow = self._continuations(level, input_ids[rows], requests[rows])
+            # the extra column takes the padding of rows with few children
+            legal[rows] = legal[rows].scatter(1, tokens.masked_fill(~may_follow, scores.shape[1]), True)
+        processed = scores.masked_fill(~legal[:, :-1], -torch.inf)
+        if self.is_dead is None:
+            return processed
+        return processed + self.is_dead.to(scores.dtype)[requests, None] * DEAD_SCORE
+
+    def _continuations(self, level: int, input_ids: Tensor, requests: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the tokens `[rows, m]` that follow rows that stand at `level`, and which of them are real."""
+        offsets = self.vocabulary.level_offsets.to(input_ids.device)
+        prefix = input_ids[:, input_ids.shape[1] - level :]
+        nodes = self.trie.prefix(prefix - offsets[:level])
+        if bool((nodes < 0).any()):
+            row = int((nodes < 0).nonzero()[0])
+            raise _unknown_prefix(prefix[row].tolist(), input_ids[row].tolist(), self.vocabulary)
+        codes, children, may_follow = self.trie.children(level, nodes)
+        if self.allowed is not None:
+            may_follow = may_follow & self.allowed[level][requests[:, None], children]
+        return codes + offsets[level], may_follow
+
+    def _requests(self, rows: int) -> Tensor:
+        """Return the mask row of every score row; the beams of one request are neighbours."""
+        batch = 1 if self.is_dead is None else len(self.is_dead)
+        if rows % batch:
+            raise ValueError(
+                f"mask has {batch} rows but scores have {rows}, expected a multiple; pass one row per request"
+            )
+        return torch.arange(rows) // (rows // batch)
+
+    def _move(self, device: torch.device) -> None:
+        if self.trie.device == device:
+            return
+        self.trie = self.trie.to(device)
+        if self.allowed is not None and self.is_dead is not None:
+            self.allowed = [table.to(device) for table in self.allowed]
+            self.is_dead = self.is_dead.to(device)
+
+
+def prefix_allowed_tokens_fn(
+    trie: SidTrie, vocabulary: SidVocabulary, *, mask: Tensor | None = None
+) -> Callable[[int, Tensor], list[int]]:
+    """Return a function for `generate(prefix_allowed_tokens_fn=…)`; its beams are those of `SidLogitsProcessor`.
+
+    Args:
+        trie: the legal SIDs.
+        vocabulary: their token ids.
+        mask: allowed items, bool `[N]` or `[B, N]`, True = allowed.
+
+    Raises:
+        ValueError: as `SidLogitsProcessor`; at a call also where the mask leaves no continuation, which `generate` can't
+            take from a function.
+    """
+    _check_sizes(trie, vocabulary)
+    trie = trie.to("cpu")
+    allowed = None if mask is None else trie.allowed(mask)
+    num_levels = len(vocabulary.level_sizes)
+
+    def allowed_tokens(batch_id: int, ids: Tensor) -> list[int]:
+        """Return the token ids that may follow `ids` `[S]` in request `batch_id`."""
+        row = ids.detach().cpu()
+        level = int(_answer_lengths(row[None], vocabulary)[0]) % num_levels
+        prefix = row[len(row) - level :]
+        node = trie.prefix(prefix - vocabulary.level_offsets[:level])
+        if int(node) < 0:
+            raise _unknown_prefix(prefix.tolist(), row.tolist(), vocabulary)
+        codes, children, _ = trie.children(level, node[None])
+        if allowed is None:
+            return vocabulary_ids(codes[0], level)
+        table = allowed[level] if allowed[level].ndim == 1 else allowed[level][batch_id]
+        tokens = vocabulary_ids(codes[0][table[children[0]]], level)
+        if not tokens:
+            raise ValueError(
+                f"the mask of request {batch_id} allows no item that begins with the tokens {prefix.tolist()}; drop such "
+                "requests first, or use SidLogitsProcessor or beam_search, which answer them with nothing"
+            )
+        return tokens
+
+    def vocabulary_ids(codes: Tensor, level: int) -> list[int]:
+        return (codes + vocabulary.level_offsets[level]).tolist()
+
+    return allowed_tokens
+
+
+def _answer_lengths(input_ids: Tensor, vocabulary: SidVocabulary) -> Tensor:
+    """Return how many tokens of every row `[rows, S]` stand behind the start of its answer, `[rows]`."""
+    length = input_ids.shape[1]
+    if length == 0:
+        return torch.zeros(len(input_ids), dtype=torch.long, device=input_ids.device)
+    is_begin = input_ids == vocabulary.begin_id
+    after_begin = is_begin.flip(1).to(torch.int8).argmax(1)  # tokens behind the last marker
+    first = input_ids[:, 0]
+    starts_with_answer = (first >= vocabulary.first_id) & (first < vocabulary.first_id + vocabulary.level_sizes[0])
+    return torch.where(is_begin.any(1), after_begin, length - 1 + starts_with_answer.long())
+
+
+def _check_sizes(trie: SidTrie, vocabulary: SidVocabulary) -> None:
+    if trie.level_sizes != vocabulary.level_sizes:
+        raise ValueError(
+            f"the trie has level_sizes={trie.level_sizes}, the vocabulary {vocabulary.level_sizes}; "
+            "build both from the same catalog"
+        )
+
+
+def _unknown_prefix(prefix: list[int], row: list[int], vocabulary: SidVocabulary) -> ValueError:
+    known = range(vocabulary.first_id, vocabulary.size)
+    texts = [vocabulary.tokens[token - vocabulary.first_id] if token in known else "?" for token in prefix]
+    has_marker = vocabulary.begin_id in row
+    return ValueError(
+        f"no item's SID begins with the tokens {prefix} ({' '.join(texts)}); "
+        + ("history items behind <|sid_begin|> must be whole" if has_marker else "a causal prompt needs <|sid_begin|>")
+        + ", and trie and vocabulary must belong to the model's catalog"
+    )

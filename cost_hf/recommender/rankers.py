@@ -1,0 +1,117 @@
+"""The seam between models and everyone who wants a list of items: histories in, catalog rows out.
+
+Evaluator and recommender know only `Ranker`, so a generator, a dense model and a counting baseline are judged by the
+same code. `ScoringRanker` turns anything that scores the whole catalog into a ranker with one published tie rule.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The best items of B histories, best first.
+
+    Attributes:
+        items: catalog rows, int64 `[B, R]`, -1 behind the last one where fewer are legal.
+        scores: their scores, float `[B, R]`, comparable within a row; -inf where `items` is -1.
+    """
+
+    items: Tensor
+    scores: Tensor
+
+
+class Ranker(Protocol):
+    """Whatever ranks the catalog for a batch of histories.
+
+    A ranker whose `rank` also has a keyword `user_ids` (a sequence of B raw ids) is given them by the evaluator; all others
+    see histories only.
+    """
+
+    def rank(self, histories: Tensor, *, top_k: int, mask: Tensor | None = None) -> Ranking:
+        """Return the best items of every history.
+
+        Args:
+            histories: catalog rows, oldest first, int64 `[B, T]`, -1 to the right of shorter ones.
+            top_k: items wanted; the list may be shorter where the ranker can't make longer ones (beams).
+            mask: True for items that may be returned, bool `[N]` or `[B, N]`; None allows all.
+        """
+        ...
+
+
+class Scorer(Protocol):
+    """Whatever gives every catalog item a score for every history."""
+
+    def scores(self, histories: np.ndarray) -> np.ndarray:
+        """Return scores `[B, N]`, higher is better, for histories `[B, T]` (catalog rows, -1 pads on the right)."""
+        ...
+
+
+class ScoringRanker:
+    """Ranks the whole catalog by a scorer; a `Ranker`.
+
+    Equal scores stand in descending training popularity, then ascending item id, whatever the batch or machine.
+
+    Args:
+        scorer: gives scores `[B, N]`.
+        popularity: training clicks per catalog row, `[N]`.
+        item_ids: ids of the catalog rows, N strings.
+    """
+
+    def __init__(self, scorer: Scorer, *, popularity: np.ndarray, item_ids: Sequence[str]):
+        if len(popularity) != len(item_ids):
+            raise ValueError(
+                f"popularity and item_ids must both have one entry per catalog row, got {len(popularity)!r} and "
+                f"{len(item_ids)!r}; take both from the same catalog"
+            )
+        self.scorer = scorer
+        order = np.lexsort((np.asarray(item_ids, dtype=np.str_), -np.asarray(popularity)))
+        self._order = torch.from_numpy(order)
+
+    def rank(self, histories: Tensor, *, top_k: int, mask: Tensor | None = None) -> Ranking:
+        """Return the best `top_k` items of every history `[B, T]`; rows are `top_k` wide, -1 where fewer are legal."""
+        if top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {top_k!r}")
+        scores = np.asarray(self.scorer.scores(histories.cpu().numpy()))
+        if not np.issubdtype(scores.dtype, np.floating):
+            scores = scores.astype(np.float64)  # counts: only floats have a -inf for masked items
+        expected = (len(histories), len(self._order))
+        if scores.shape != expected:
+            raise ValueError(
+                f"{type(self.scorer).__name__}.scores must return one score per history and catalog row, "
+                f"{expected!r}, got shape {scores.shape!r}; fit the scorer on the same catalog"
+            )
+        ordered = torch.from_numpy(np.take(scores, self._order.numpy(), axis=1))  # columns in tie order
+        if mask is not None:
+            ordered.masked_fill_(~mask.cpu()[..., self._order], -torch.inf)
+        if ordered.isnan().any():
+            raise ValueError(f"{type(self.scorer).__name__}.scores must be numbers or -inf, got NaN; mend the scorer")
+        columns, values = _top_columns(ordered, min(top_k, ordered.shape[1]))
+        items = self._order[columns].masked_fill(values == -torch.inf, -1)
+        missing = (0, top_k - items.shape[1])
+        pad = torch.nn.functional.pad
+        return Ranking(pad(items, missing, value=-1), pad(values, missing, value=-torch.inf))
+
+
+def _top_columns(scores: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Return columns and values of the `width` highest scores per row; the leftmost of equal ones come first.
+
+    `topk` picks any of equal scores, so it only tells the threshold: all above it are in, and as many of those that
+    equal it, from the left, as there is room for.
+    """
+    threshold = scores.topk(width, dim=1).values[:, -1:]
+    is_above = scores > threshold
+    is_level = scores == threshold
+    room = width - is_above.sum(1, keepdim=True)
+    crowded = (is_level.sum(1, keepdim=True) > room).squeeze(1)
+    if crowded.any():
+        places = is_level[crowded].cumsum(1, dtype=torch.int32)
+        is_level[crowded] &= places <= room[crowded]
+    columns = (is_above | is_level).nonzero()[:, 1].view(len(scores), width)
+    values, order = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
+    return columns.gather(1, order), values

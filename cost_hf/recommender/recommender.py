@@ -1,0 +1,212 @@
+"""The user's door: item ids in, recommended items out, everything back from one load."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from cost_hf.recommender.beam_ranker import BeamRanker
+from cost_hf.recommender.bundle import read_bundle, write_bundle
+from cost_hf.recommender.collation import pad_rows
+from cost_hf.recommender.prompts import PromptBuilder
+from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.trie import SidTrie
+from cost_hf.semantic_ids.vocabulary import SidVocabulary
+
+BATCH = 64
+
+
+class Recommendation(NamedTuple):
+    """One recommended item: its id, its score and what is known about it (`title`, `source`)."""
+
+    item_id: str
+    score: float
+    fields: dict[str, Any]
+
+
+class Recommender:
+    """Recommends catalog items by constrained generation of semantic IDs.
+
+    Args:
+        generator: causal or seq2seq model trained on the catalog's SIDs.
+        catalog: the items.
+        vocabulary: token ids of the SIDs.
+        popularity: training clicks of every catalog row, `[N]`; answers empty histories and orders items of one SID.
+        max_history: most recent items in the prompt.
+        num_beams: beams of the search, raised to `top_k` where that is larger.
+        tokenizer: of a pretrained backbone; saved beside the generator.
+    """
+
+    def __init__(
+        self,
+        generator: PreTrainedModel,
+        catalog: Catalog,
+        vocabulary: SidVocabulary,
+        *,
+        popularity: np.ndarray,
+        max_history: int,
+        num_beams: int = 50,
+        tokenizer: Any = None,
+    ):
+        self.generator, self.catalog, self.vocabulary, self.tokenizer = generator.eval(), catalog, vocabulary, tokenizer
+        self.popularity, self.max_history, self.num_beams = np.asarray(popularity), max_history, num_beams
+        self.trie = SidTrie.from_catalog(catalog, popularity=self.popularity)
+        self.prompts = PromptBuilder.for_catalog(
+            catalog, vocabulary, is_causal=not generator.config.is_encoder_decoder, max_history=max_history
+        )
+
+    def ranker(self, *, num_beams: int | None = None) -> BeamRanker:
+        """Return the beam search over this catalog as a `Ranker`."""
+        return BeamRanker(self.generator, self.prompts, self.trie, num_beams=num_beams or self.num_beams)
+
+    def recommend(
+        self,
+        histories: Sequence[str] | Sequence[Sequence[str]],
+        top_k: int = 10,
+        exclude_seen: bool = True,
+        *,
+        allowed: Sequence[str] | None = None,
+        denied: Sequence[str] | None = None,
+        on_unknown: str = "error",
+        on_empty: str = "error",
+        user_ids: Sequence[str] | None = None,
+    ) -> list[Any]:
+        """Return the best items for a history, or a list of such lists for a batch of histories.
+
+        Args:
+            histories: item ids, oldest first; or a list of such lists.
+            top_k: items wanted; fewer come back only where fewer are legal.
+            exclude_seen: leave out the items of the history.
+            allowed: only these items may be recommended.
+            denied: these items may not be recommended.
+            on_unknown: `error`, or `drop` history items that the catalog does not hold.
+            on_empty: `error`, or `popularity` to answer an empty history with the most clicked items.
+            user_ids: one per history, for generators trained with user tokens.
+
+        Returns:
+            `Recommendation(item_id, score, fields)` best first; the score is the sum of natural-log probabilities, for
+            answers by popularity the log of the smoothed share of training clicks (`fields["source"] == "popularity"`).
+
+        Raises:
+            ValueError: for an unknown item, an empty history or an option that does not exist.
+        """
+        _check_choice("on_unknown", on_unknown, ("error", "drop"))
+        _check_choice("on_empty", on_empty, ("error", "popularity"))
+        if top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {top_k!r}")
+        batch, is_single = _as_batch(histories)
+        rows = [self._rows(history, on_unknown) for history in batch]
+        base = self._base_mask(allowed, denied)
+        answers: list[list[Recommendation]] = [[] for _ in rows]
+        filled = [number for number, history in enumerate(rows) if len(history)]
+        empty = [number for number, history in enumerate(rows) if not len(history)]
+        if empty and on_empty == "error":
+            raise ValueError(
+                f"history {empty[0]} is empty; give at least one item the catalog holds, or pass on_empty='popularity'"
+            )
+        for number in empty:
+            answers[number] = self._popular(top_k, base)
+        for start in range(0, len(filled), BATCH):
+            part = filled[start : start + BATCH]
+            users = None if user_ids is None else [user_ids[number] for number in part]
+            ranked = self._rank([rows[number] for number in part], top_k, exclude_seen, base, users)
+            for number, answer in zip(part, ranked, strict=True):
+                answers[number] = answer
+        return answers[0] if is_single else answers
+
+    def _rank(
+        self,
+        histories: list[np.ndarray],
+        top_k: int,
+        exclude_seen: bool,
+        base: Tensor | None,
+        user_ids: list[str] | None,
+    ) -> list[list[Recommendation]]:
+        mask = base
+        if exclude_seen:
+            mask = torch.ones(len(histories), len(self.catalog), dtype=torch.bool)
+            mask = mask if base is None else mask & base
+            for line, seen in zip(mask, histories, strict=True):
+                line[torch.from_numpy(seen)] = False
+        ranker = self.ranker(num_beams=max(self.num_beams, top_k))
+        ranking = ranker.rank(pad_rows(histories), top_k=top_k, mask=mask, user_ids=user_ids)
+        return [
+            [self._answer(row, score, "generator") for row, score in zip(items, scores, strict=True) if row >= 0]
+            for items, scores in zip(ranking.items.tolist(), ranking.scores.tolist(), strict=True)
+        ]
+
+    def _popular(self, top_k: int, base: Tensor | None) -> list[Recommendation]:
+        legal = ~np.asarray(self.catalog.removed) if base is None else base.numpy() & ~np.asarray(self.catalog.removed)
+        order = np.lexsort((np.array(self.catalog.item_ids), -self.popularity))
+        best = [int(row) for row in order if legal[row]][:top_k]
+        shares = np.log((self.popularity + 1) / (self.popularity.sum() + len(self.popularity)))
+        return [self._answer(row, float(shares[row]), "popularity") for row in best]
+
+    def _answer(self, row: int, score: float, source: str) -> Recommendation:
+        title = self.catalog.titles[row] if self.catalog.titles is not None else None
+        fields = {"source": source} if title is None else {"title": title, "source": source}
+        return Recommendation(self.catalog.item_ids[row], score, fields)
+
+    def _rows(self, history: Sequence[str], on_unknown: str) -> np.ndarray:
+        if on_unknown == "drop":
+            history = [item for item in history if item in self.catalog]
+        return np.asarray(self.catalog.rows_of(history), dtype=np.int64)
+
+    def _base_mask(self, allowed: Sequence[str] | None, denied: Sequence[str] | None) -> Tensor | None:
+        if allowed is None and denied is None:
+            return None
+        mask = torch.full((len(self.catalog),), allowed is None)
+        mask[torch.as_tensor(self.catalog.rows_of(allowed or []), dtype=torch.long)] = True
+        mask[torch.as_tensor(self.catalog.rows_of(denied or []), dtype=torch.long)] = False
+        return mask
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write the whole recommender into `directory`."""
+        write_bundle(
+            directory,
+            generator=self.generator,
+            tokenizer=self.tokenizer,
+            catalog=self.catalog,
+            vocabulary=self.vocabulary,
+            popularity=self.popularity,
+            protocol={"max_history": self.max_history, "num_beams": self.num_beams},
+        )
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path) -> "Recommender":
+        """Load a recommender from a run directory, a recommender directory or a Hub id.
+
+        Raises:
+            ValueError: where a part does not belong to the others; both digests are named.
+            OSError: where nothing is found.
+        """
+        bundle = read_bundle(name_or_path)
+        return cls(
+            bundle.generator,
+            bundle.catalog,
+            bundle.vocabulary,
+            popularity=bundle.popularity,
+            tokenizer=bundle.tokenizer,
+            **bundle.protocol,
+        )
+
+
+def _as_batch(histories: Any) -> tuple[list[list[str]], bool]:
+    """Return the histories as a list of lists, and whether a single one was given."""
+    if isinstance(histories, str):
+        raise ValueError(f"expected a list of item ids or a list of such lists, got the string {histories!r}; pass [{histories!r}]")
+    entries = list(histories)
+    if all(isinstance(entry, str) for entry in entries):
+        return [entries], True
+    if any(isinstance(entry, str) for entry in entries):
+        raise ValueError("expected item ids only or lists of item ids only, got a mixture of both")
+    return [list(entry) for entry in entries], False
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

@@ -1,0 +1,1 @@
+"""Semantic IDs: the catalog of items, the tokens of codes, and the trie of what exists."""

@@ -1,0 +1,223 @@
+"""The living list of items and their semantic IDs: the one place where an item, a catalog row and a SID meet.
+
+A catalog never changes; `with_items` and `without_items` return the next one. Weights know no items, so a catalog may
+change daily: an existing SID never does, a removed row keeps its place, and the appended level has its size from the start,
+so the vocabulary of a generator outlives every update.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cost_hf.semantic_ids.catalog_files import read_reference
+from cost_hf.semantic_ids.catalog_rows import check_codes, check_ids, check_policy, encode, give_sids
+from cost_hf.semantic_ids.catalog_table import CatalogTable
+from cost_hf.semantic_ids.digests import assignment_digest, lineage_digest
+from cost_hf.semantic_ids.options import CatalogOptions as CatalogOptions
+
+DEFAULT_APPEND_SIZE = 256
+
+
+class Catalog(CatalogTable):
+    """Items and their semantic IDs. Build one by `from_codes`, `from_embeddings`, `from_reference` or `load`.
+
+    Attributes are those of `CatalogTable`.
+    """
+
+    @classmethod
+    def from_codes(
+        cls,
+        item_ids: Sequence[str],
+        codes: np.ndarray | torch.Tensor,
+        *,
+        level_sizes: Sequence[int],
+        collisions: str = "append",
+        append_size: int = DEFAULT_APPEND_SIZE,
+        lineage: str = "",
+        titles: Sequence[str | None] | None = None,
+        text_digest: str | None = None,
+    ) -> "Catalog":
+        """Build a catalog of codes `[N, L_model]` that exist already.
+
+        Args:
+            level_sizes: codes per level of `codes`, without the appended one.
+            collisions: `append` or `none`; `reassign` needs vectors where codes collide.
+            lineage: assignment digest of whatever made the codes; by default one derived from them.
+
+        Raises:
+            ValueError: for repeated ids, codes outside their level, a group larger than `append_size`.
+        """
+        table = np.asarray(codes)
+        sizes = tuple(int(size) for size in level_sizes)
+        check_ids(item_ids, rows=len(table), titles=titles)
+        check_codes(table, sizes)
+        lineage = lineage or lineage_digest(item_ids, table, sizes)
+        empty = cls._empty(sizes, collisions, append_size, lineage)
+        return empty._grown(list(item_ids), table, titles=titles, text_digest=text_digest)
+
+    @classmethod
+    def from_embeddings(
+        cls,
+        item_ids: Sequence[str],
+        x: torch.Tensor,
+        model: Any,
+        *,
+        collisions: str = "append",
+        append_size: int = DEFAULT_APPEND_SIZE,
+        titles: Sequence[str | None] | None = None,
+        text_digest: str | None = None,
+    ) -> "Catalog":
+        """Build a catalog of item vectors `[N, E]` coded by an assigner.
+
+        Args:
+            model: assigner with `encode`, `level_sizes`, `level_distances`, `level_vectors`.
+            collisions: `append` one level; `reassign` all but the nearest item of a group to free codes; `none`.
+            append_size: codes of the appended level. Items beyond it move to the nearest codes with room (`moved`).
+        """
+        check_ids(item_ids, rows=len(x), titles=titles)
+        sizes = tuple(int(size) for size in model.level_sizes)
+        empty = cls._empty(sizes, collisions, append_size, assignment_digest(model))
+        return empty._grown(list(item_ids), encode(model, x), titles=titles, text_digest=text_digest, x=x, model=model)
+
+    @classmethod
+    def from_reference(
+        cls,
+        source: str | Path | pd.DataFrame,
+        *,
+        collisions: str,
+        item_ids: Sequence[str] | None = None,
+        titles: Sequence[str | None] | None = None,
+        level_sizes: Sequence[int] | None = None,
+        append_size: int = DEFAULT_APPEND_SIZE,
+    ) -> "Catalog":
+        """Build a catalog of published identifiers: a parquet file or DataFrame of `item_id`, `sid` (`["<a_183>", …]`).
+
+        Args:
+            item_ids: rows wanted, in this order; all of the file by default.
+            level_sizes: codes per level; by default the highest code seen plus one.
+        """
+        ids, codes = read_reference(source, item_ids)
+        sizes = [int(size) for size in codes.max(0) + 1] if level_sizes is None else level_sizes
+        return cls.from_codes(
+            ids, codes, level_sizes=sizes, collisions=collisions, append_size=append_size, titles=titles
+        )
+
+    def with_items(
+        self,
+        item_ids: Sequence[str],
+        *,
+        codes: np.ndarray | torch.Tensor,
+        titles: Sequence[str | None] | None = None,
+        text_digest: str | None = None,
+    ) -> "Catalog":
+        """Return the catalog with more items, given their model-level codes `[n, L_model]`.
+
+        No existing SID changes. New rows come last, in item_id order, so the order of the arguments does not matter; each
+        takes the lowest free suffix of its group. Ids that the catalog holds keep their SID whatever `codes` says; a
+        removed one comes back with its own.
+        """
+        table = np.asarray(codes)
+        check_ids(item_ids, rows=len(table), titles=titles)
+        check_codes(table, self.level_sizes[: self.model_levels])
+        fresh = self._fresh(item_ids)
+        return self._restored(item_ids)._grown(
+            [item_ids[place] for place in fresh], table[fresh], titles=_take(titles, fresh), text_digest=text_digest
+        )
+
+    def with_embeddings(
+        self,
+        item_ids: Sequence[str],
+        x: torch.Tensor,
+        model: Any,
+        *,
+        titles: Sequence[str | None] | None = None,
+        text_digest: str | None = None,
+    ) -> "Catalog":
+        """Return the catalog with more items, given their vectors `[n, E]`; as `with_items` otherwise.
+
+        Raises:
+            ValueError: where `model` is not the assigner that made the catalog's codes.
+        """
+        check_ids(item_ids, rows=len(x), titles=titles)
+        digest = assignment_digest(model)
+        if digest != self.lineage:
+            raise ValueError(
+                f"the catalog's codes have assignment digest {self.lineage}, this assigner has {digest}; "
+                "load the quantizer that the catalog was made with"
+            )
+        fresh = self._fresh(item_ids)
+        names, vectors = [item_ids[place] for place in fresh], x[torch.as_tensor(fresh, dtype=torch.long)]
+        codes = encode(model, vectors) if fresh else np.empty((0, self.model_levels), dtype=np.int64)
+        return self._restored(item_ids)._grown(
+            names, codes, titles=_take(titles, fresh), text_digest=text_digest, x=vectors, model=model
+        )
+
+    def without_items(self, item_ids: Iterable[str]) -> "Catalog":
+        """Return the catalog in which these items may not be recommended; their rows and suffixes stay theirs."""
+        removed = self.removed.copy()
+        removed[self.rows_of(list(item_ids))] = True
+        return self if (removed == self.removed).all() else replace(self, removed=removed)
+
+    @classmethod
+    def _empty(cls, sizes: tuple[int, ...], policy: str, append_size: int, lineage: str) -> "Catalog":
+        check_policy(policy, append_size)
+        levels = (*sizes, append_size) if policy == "append" else sizes
+        codes = np.empty((0, len(levels)), dtype=np.int64)
+        return cls((), codes, levels, len(sizes), policy, np.empty(0, dtype=bool), lineage)
+
+    def _fresh(self, item_ids: Sequence[str]) -> list[int]:
+        """Return the places of ids without a row, in item_id order."""
+        return sorted((place for place, item in enumerate(item_ids) if item not in self), key=item_ids.__getitem__)
+
+    def _restored(self, item_ids: Sequence[str]) -> "Catalog":
+        """Return the catalog in which these items, where they have rows, are not removed."""
+        rows = self.rows_of([item for item in item_ids if item in self])
+        if not self.removed[rows].any():
+            return self
+        removed = self.removed.copy()
+        removed[rows] = False
+        return replace(self, removed=removed)
+
+    def _grown(
+        self,
+        item_ids: list[str],
+        codes: np.ndarray,
+        *,
+        titles: Sequence[str | None] | None,
+        text_digest: str | None,
+        x: torch.Tensor | None = None,
+        model: Any = None,
+    ) -> "Catalog":
+        """Return the catalog with new rows at its end, in the order given."""
+        if not item_ids:
+            return self
+        sids, moved = give_sids(
+            self.codes,
+            self.item_ids,
+            codes,
+            item_ids,
+            level_sizes=self.level_sizes,
+            model_levels=self.model_levels,
+            policy=self.policy,
+            x=x,
+            model=model,
+        )
+        named = titles is not None or self.titles is not None
+        return replace(
+            self,
+            item_ids=(*self.item_ids, *item_ids),
+            codes=np.concatenate([self.codes, sids]),
+            removed=np.concatenate([self.removed, np.zeros(len(sids), dtype=bool)]),
+            text_digest=text_digest,
+            titles=(*(self.titles or [None] * len(self)), *(titles or [None] * len(sids))) if named else None,
+            moved=self.moved + moved,
+        )
+
+
+def _take(titles: Sequence[str | None] | None, places: list[int]) -> list[str | None] | None:
+    return None if titles is None else [titles[place] for place in places]

@@ -1,0 +1,95 @@
+"""A catalog on disk: `<stem>.safetensors` (codes, removed flags, one JSON header) and `<stem>.parquet` (ids, titles).
+
+Saving the same catalog twice gives the same bytes: the header is a single JSON string, because safetensors writes several
+metadata entries in an order that changes from process to process.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from cost_hf.files import atomic_path, content_digest
+from cost_hf.semantic_ids.level_names import parse_sids
+
+FORMAT = "cost_hf.catalog.1"
+
+
+def write_catalog(
+    directory: str | Path,
+    stem: str,
+    *,
+    item_ids: Sequence[str],
+    titles: Sequence[str | None] | None,
+    codes: np.ndarray,
+    removed: np.ndarray,
+    header: dict[str, Any],
+) -> None:
+    """Write both files, each atomically; the parquet first, so a reader that finds the tensors finds the ids."""
+    columns = {"item_id": pa.array(list(item_ids), pa.string())}
+    if titles is not None:
+        columns["title"] = pa.array(list(titles), pa.string())
+    with atomic_path(Path(directory) / f"{stem}.parquet") as path:
+        pq.write_table(pa.table(columns), path)
+    narrow = np.int16 if max(header["level_sizes"]) <= 1 << 15 else np.int32
+    tensors = {"codes": np.ascontiguousarray(codes, dtype=narrow), "removed": removed.astype(np.uint8)}
+    metadata = {**header, "format": FORMAT, "ids_digest": content_digest(list(item_ids))}
+    with atomic_path(Path(directory) / f"{stem}.safetensors") as path:
+        save_file(tensors, path, metadata={"catalog": json.dumps(metadata, sort_keys=True)})
+
+
+def read_catalog(directory: str | Path, stem: str) -> dict[str, Any]:
+    """Read both files into the fields of a catalog.
+
+    Raises:
+        FileNotFoundError: where a file is missing.
+        ValueError: where a file is no catalog, or the two do not belong together.
+    """
+    paths = [Path(directory) / f"{stem}.{kind}" for kind in ("safetensors", "parquet")]
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"a catalog is {paths[0].name} and {paths[1].name}; {path} does not exist")
+    with safe_open(paths[0], framework="numpy") as file:
+        header = json.loads((file.metadata() or {}).get("catalog", "{}"))
+        if header.pop("format", None) != FORMAT:
+            raise ValueError(f"{paths[0]} has no {FORMAT!r} header; write it with Catalog.save")
+        codes, removed = file.get_tensor("codes"), file.get_tensor("removed")
+    table = pq.read_table(paths[1])
+    item_ids = table["item_id"].to_pylist()
+    found = content_digest(item_ids)
+    if found != header.pop("ids_digest"):
+        raise ValueError(
+            f"{paths[0]} and {paths[1]} belong to different catalogs (ids digest {found}); save both again"
+        )
+    titles = tuple(table["title"].to_pylist()) if "title" in table.column_names else None
+    header["level_sizes"] = tuple(header["level_sizes"])
+    return {**header, "item_ids": tuple(item_ids), "titles": titles, "codes": codes, "removed": removed.astype(bool)}
+
+
+def read_reference(source: str | Path | pd.DataFrame, item_ids: Sequence[str] | None) -> tuple[list[str], np.ndarray]:
+    """Return ids and codes `[N, L]` of published identifiers, in the order of `item_ids`, or of the file without them.
+
+    Raises:
+        ValueError: for missing columns, repeated ids, items without identifier, or unreadable tokens.
+    """
+    frame = source if isinstance(source, pd.DataFrame) else pq.read_table(source).to_pandas()
+    missing = {"item_id", "sid"} - set(frame.columns)
+    if missing:
+        raise ValueError(f"published identifiers need the columns item_id and sid, got {list(frame.columns)}")
+    known = {str(item): row for row, item in enumerate(frame["item_id"])}
+    if len(known) != len(frame):
+        repeated = frame["item_id"][frame["item_id"].duplicated()].iloc[0]
+        raise ValueError(f"item id {repeated!r} has several identifiers; keep one row per item")
+    ids = list(known) if item_ids is None else list(item_ids)
+    absent = [item for item in ids if item not in known]
+    if absent:
+        raise ValueError(f"{len(absent)} of {len(ids)} items have no identifier, first {absent[0]!r}; drop them first")
+    sids = frame["sid"].tolist()
+    return ids, parse_sids([list(sids[known[item]]) for item in ids])

@@ -1,0 +1,118 @@
+"""How rows of a catalog come by their SIDs: checks, then the collision policy. Functions on arrays; `Catalog` holds them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from cost_hf.semantic_ids.collisions import append_suffixes, group_sizes, prefix_keys, settle
+from cost_hf.semantic_ids.options import CatalogOptions
+
+
+def check_ids(item_ids: Sequence[str], *, rows: int, titles: Sequence[str | None] | None) -> None:
+    """Raise ValueError where ids are not unique strings, or ids, titles and rows differ in number."""
+    if len(item_ids) != rows or (titles is not None and len(titles) != rows):
+        counts = f"{len(item_ids)} ids, {'no' if titles is None else len(titles)} titles"
+        raise ValueError(f"expected one item id (and title) per row, got {counts} for {rows} rows")
+    wrong = [item for item in item_ids if not isinstance(item, str)]
+    if wrong:
+        raise ValueError(f"item ids must be strings, got {wrong[0]!r} ({type(wrong[0]).__name__}); convert them by str")
+    if len(set(item_ids)) != rows:
+        seen: set[str] = set()
+        repeated = next(item for item in item_ids if item in seen or seen.add(item))  # type: ignore[func-returns-value]
+        raise ValueError(f"item ids must be unique, got {repeated!r} more than once; keep one row per item")
+
+
+def check_codes(codes: np.ndarray, level_sizes: Sequence[int]) -> None:
+    """Raise ValueError where `codes` is not `[N, L]` with every code inside its level."""
+    if codes.ndim != 2 or codes.shape[1] != len(level_sizes) or not np.issubdtype(codes.dtype, np.integer):
+        raise ValueError(
+            f"codes must be integers [N, {len(level_sizes)}] for level_sizes={tuple(level_sizes)}, "
+            f"got {codes.dtype} {codes.shape}"
+        )
+    wrong = (codes < 0) | (codes >= np.array(level_sizes))
+    if wrong.any():
+        row, level = np.argwhere(wrong)[0].tolist()
+        raise ValueError(
+            f"codes of level {level} must lie in 0 … {level_sizes[level] - 1}, got {int(codes[row, level])!r} in row {row}; "
+            "pass the level_sizes that the codes were made with"
+        )
+
+
+def give_sids(
+    old_codes: np.ndarray,
+    old_ids: Sequence[str],
+    new_codes: np.ndarray,
+    new_ids: Sequence[str],
+    *,
+    level_sizes: Sequence[int],
+    model_levels: int,
+    policy: str,
+    x: torch.Tensor | None,
+    model: Any,
+) -> tuple[np.ndarray, int]:
+    """Return the SIDs of new rows, `[n, L]`, and how many of them did not get their own codes.
+
+    Args:
+        old_codes: SIDs in use or kept for removed rows, `[N, L]`; they do not change.
+        new_codes: model-level codes of the new rows, `[n, L_model]`.
+        x, model: vectors `[n, E]` and assigner, by which rows move to other codes; None where codes are all there is.
+
+    Raises:
+        ValueError: for a policy that cannot be followed without vectors, or a catalog that is full.
+    """
+    if policy == "none":
+        return new_codes, 0
+    sizes = level_sizes[:model_levels]
+    codes = np.concatenate([old_codes[:, :model_levels], new_codes])
+    is_new = np.arange(len(codes)) >= len(old_codes)
+    moved = 0
+    if x is not None:
+        capacity = level_sizes[-1] if policy == "append" else 1
+        codes, moved = settle(codes, is_new, x, model, capacity=capacity, item_ids=[*old_ids, *new_ids])
+    elif policy == "reassign":
+        _refuse_collisions(codes, is_new, sizes)
+    if policy == "reassign":
+        return codes[is_new], moved
+    keys = prefix_keys(codes, sizes)
+    suffixes = append_suffixes(keys[is_new], new_ids, taken_keys=keys[~is_new], taken_suffixes=old_codes[:, -1])
+    if suffixes.max(initial=0) >= level_sizes[-1]:
+        place = int(suffixes.argmax())
+        raise ValueError(
+            f"codes {codes[is_new][place].tolist()} are shared by {int(suffixes[place]) + 1} items, the appended level holds "
+            f"{level_sizes[-1]}; use a larger append_size, or vectors (from_embeddings), by which items move to other codes"
+        )
+    return np.column_stack([codes[is_new], suffixes]), moved
+
+
+def check_policy(policy: str, append_size: int) -> None:
+    """Raise ValueError for a policy that does not exist or an appended level without codes."""
+    CatalogOptions(collisions=policy, append_size=append_size).validate()
+
+
+def encode(model: Any, x: torch.Tensor) -> np.ndarray:
+    """Return the model-level codes of vectors, `[n, L_model]` int64."""
+    device = getattr(model, "device", x.device)
+    return model.encode(x.to(device)).cpu().numpy().astype(np.int64)
+
+
+def collision_report(codes: np.ndarray, level_sizes: Sequence[int]) -> dict[str, int | float]:
+    """Count groups of equal model-level codes `[n, L_model]`; the share is that of items in groups of two or more."""
+    sizes = group_sizes(codes, level_sizes)
+    shared = sizes > 1
+    return {
+        "colliding_groups": round(float((1 / sizes[shared]).sum())),
+        "collided_share": float(shared.mean()) if len(codes) else 0.0,
+        "largest_group": int(sizes.max(initial=0)),
+    }
+
+
+def _refuse_collisions(codes: np.ndarray, is_new: np.ndarray, sizes: Sequence[int]) -> None:
+    collides = is_new & (group_sizes(codes, sizes) > 1)
+    if collides.any():
+        example = codes[collides][0].tolist()
+        raise ValueError(
+            f"{int(collides.sum())} items collide, first with codes {example}, and reassigning needs vectors; "
+            "use from_embeddings / with_embeddings, or collisions='append'"
+        )

@@ -1,0 +1,120 @@
+"""The table behind a catalog: rows of item ids and codes, looked up, counted, digested, saved and loaded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from cost_hf.semantic_ids.catalog_files import read_catalog, write_catalog
+from cost_hf.semantic_ids.catalog_rows import check_codes, check_ids, collision_report
+from cost_hf.semantic_ids.collisions import prefix_keys
+from cost_hf.semantic_ids.digests import catalog_digest
+
+
+@dataclass(frozen=True, eq=False)
+class CatalogTable:
+    """Item ids, codes and flags, row by row; immutable.
+
+    Attributes:
+        item_ids: id of every row.
+        codes: SIDs, int64 `[N, L]`, read-only; L counts the appended level.
+        level_sizes: codes per level, the appended level included.
+        model_levels: leading levels that an assigner gave; L, or L - 1 under `append`.
+        policy: `append`, `reassign` or `none`.
+        removed: rows that may not be recommended, bool `[N]`, read-only.
+        lineage: assignment digest; kept through updates.
+        text_digest: digest of the texts that the codes were made of, if known.
+        titles: a title per row, where the licence of the data allows keeping them.
+        moved: items that did not get their own codes, by overflow or reassignment.
+    """
+
+    item_ids: tuple[str, ...]
+    codes: np.ndarray
+    level_sizes: tuple[int, ...]
+    model_levels: int
+    policy: str
+    removed: np.ndarray
+    lineage: str
+    text_digest: str | None = None
+    titles: tuple[str | None, ...] | None = None
+    moved: int = 0
+
+    def __post_init__(self) -> None:
+        codes, removed = np.array(self.codes, dtype=np.int64), np.array(self.removed, dtype=bool)
+        codes.flags.writeable = removed.flags.writeable = False
+        object.__setattr__(self, "codes", codes)
+        object.__setattr__(self, "removed", removed)
+        check_ids(self.item_ids, rows=len(codes), titles=self.titles)
+        check_codes(codes, self.level_sizes)
+        if removed.shape != (len(codes),):
+            raise ValueError(f"removed must be [{len(codes)}], one flag per item, got {removed.shape}")
+
+    def row_of(self, item_id: str) -> int:
+        """Return the row of an item, removed or not; raise KeyError for an unknown id."""
+        return int(self.rows_of([item_id])[0])
+
+    def rows_of(self, item_ids: Sequence[str]) -> np.ndarray:
+        """Return the rows of items, `[n]` int64, removed or not; raise KeyError naming the unknown ids."""
+        rows = [self._rows.get(item, -1) for item in item_ids]
+        if -1 in rows:
+            unknown = [item for item, row in zip(item_ids, rows, strict=True) if row < 0]
+            raise KeyError(
+                f"{len(unknown)} of {len(rows)} item ids are not in the catalog of {len(self)} items: "
+                f"{', '.join(map(repr, unknown[:5]))}{' …' if len(unknown) > 5 else ''}; check their spelling and type "
+                "(ids are strings), or add them by with_items"
+            )
+        return np.array(rows, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    def __contains__(self, item_id: object) -> bool:
+        """Tell whether the catalog has a row for `item_id`, removed or not."""
+        return item_id in self._rows
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {item: row for row, item in enumerate(self.item_ids)}
+
+    @cached_property
+    def digest(self) -> str:
+        """The catalog digest: ids, codes and removed flags, whatever the row order."""
+        return catalog_digest(self.item_ids, self.codes, self.removed)
+
+    @cached_property
+    def sid_keys(self) -> np.ndarray:
+        """Number of each row's group of equal model-level codes, `[N]` int64."""
+        keys = prefix_keys(self.codes[:, : self.model_levels], self.level_sizes)
+        return np.unique(keys, return_inverse=True)[1].astype(np.int64)
+
+    @cached_property
+    def report(self) -> dict[str, int | float]:
+        """Counts over the items that are not removed; a group is the items of equal model-level codes.
+
+        `collided_share` is the share of items in groups of two or more, `moved` counts items that did not get their own
+        codes (overflow under `append`, collisions under `reassign`).
+        """
+        live = self.codes[~self.removed, : self.model_levels]
+        counts = {"items": len(live), "removed": int(self.removed.sum()), "moved": self.moved}
+        return {**counts, **collision_report(live, self.level_sizes)}
+
+    def save(self, directory: str | Path, stem: str = "catalog") -> None:
+        """Write `<stem>.safetensors` and `<stem>.parquet`; equal catalogs give equal bytes."""
+        fields = ("level_sizes", "model_levels", "policy", "lineage", "text_digest", "moved")
+        write_catalog(
+            directory,
+            stem,
+            item_ids=self.item_ids,
+            titles=self.titles,
+            codes=self.codes,
+            removed=self.removed,
+            header={name: getattr(self, name) for name in fields},
+        )
+
+    @classmethod
+    def load(cls, directory: str | Path, stem: str = "catalog") -> Self:
+        """Read what `save` wrote; raise FileNotFoundError or ValueError where that is not there, or not whole."""
+        return cls(**read_catalog(directory, stem))

@@ -1,0 +1,56 @@
+"""Where the children of every trie node begin, in little more than two bytes a node.
+
+The starts of one level only ever grow, and 64 nodes with at most 256 children each span fewer than 2^14 children, so a
+32-bit start for every 64 nodes and a 16-bit offset for each node say the same as a 32-bit start for each. Most nodes of a
+trie of items sit at the deep levels with one child each; this is what keeps the index below ten bytes an item.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+BLOCK_BITS = 6
+
+
+@dataclass(frozen=True)
+class ChildRanges:
+    """Children of node j are `start(j) … start(j + 1) - 1` of the next level.
+
+    Attributes:
+        blocks: int32 start of every block of 64 nodes; all zeros where `offsets` are whole starts.
+        offsets: start of each node, counted from its block, int16; int32 where a block spans too much. One more than nodes.
+    """
+
+    blocks: Tensor
+    offsets: Tensor
+
+    @classmethod
+    def from_starts(cls, starts: np.ndarray) -> "ChildRanges":
+        """Pack `starts` `[nodes + 1]`, growing."""
+        blocks = starts[:: 1 << BLOCK_BITS].astype(np.int32)
+        offsets = starts - np.repeat(blocks, 1 << BLOCK_BITS)[: len(starts)]
+        if offsets.max() > np.iinfo(np.int16).max:
+            blocks, offsets = np.zeros_like(blocks), starts.astype(np.int32)
+        else:
+            offsets = offsets.astype(np.int16)
+        return cls(torch.from_numpy(blocks), torch.from_numpy(offsets))
+
+    def start(self, nodes: Tensor) -> Tensor:
+        """Return the first child of each node, int64; the shape of `nodes`."""
+        return self.blocks[nodes >> BLOCK_BITS].long() + self.offsets[nodes]
+
+    def all_starts(self) -> Tensor:
+        """Return all starts, `[nodes + 1]` int64."""
+        blocks = self.blocks.long().repeat_interleave(1 << BLOCK_BITS)[: len(self.offsets)]
+        return blocks + self.offsets
+
+    def to(self, device: torch.device | str) -> "ChildRanges":
+        """Return the ranges on `device`."""
+        return ChildRanges(self.blocks.to(device), self.offsets.to(device))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors."""
+        return self.blocks.nbytes + self.offsets.nbytes

@@ -1,0 +1,209 @@
+"""Items that got the same codes: one more level, or the next-nearest free code. Pure functions, no Python loop over items.
+
+Both rules are the same whatever the order of the rows, because ties fall by item id, and neither touches a row that is
+settled already. The suffix rule is TIGER's (arXiv 2305.05065, section 3.1); moving to a free code follows the idea of
+LC-Rec and LETTER, but in rounds over all items at once and until nothing collides.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from cost_hf.semantic_ids.trie_build import KEY_BITS
+
+CHUNK_DISTANCES = 1 << 24  # distances held at once: 64 MB
+
+
+def prefix_keys(codes: np.ndarray, level_sizes: Sequence[int]) -> np.ndarray:
+    """Return one integer per row of `[N, l]` that two rows share exactly where their codes are equal, `[N]` int64."""
+    keys = np.zeros(len(codes), dtype=np.int64)
+    capacity = 1
+    for level in range(codes.shape[1]):
+        if capacity * int(level_sizes[level]) >= 1 << KEY_BITS:
+            keys = np.unique(keys, return_inverse=True)[1].astype(np.int64)
+            capacity = int(keys.max(initial=0)) + 1
+        keys = keys * int(level_sizes[level]) + codes[:, level]
+        capacity *= int(level_sizes[level])
+    return keys
+
+
+def append_suffixes(
+    keys: np.ndarray, item_ids: Sequence[str], *, taken_keys: np.ndarray, taken_suffixes: np.ndarray
+) -> np.ndarray:
+    """Return the suffix of every new item: the lowest that is free in its group, in item_id order.
+
+    Args:
+        keys: group of each new item, `[n]`; equal codes have equal keys.
+        item_ids: ids of the new items, `[n]`.
+        taken_keys, taken_suffixes: groups and suffixes that are in use (or kept for removed items), `[m]` each.
+    """
+    suffixes = _rank_in_group(keys, item_ids)
+    shared = np.isin(taken_keys, keys)
+    if not shared.any():
+        return suffixes
+    groups, inverse = np.unique(np.concatenate([keys, taken_keys[shared]]), return_inverse=True)
+    new, old, used = inverse[: len(keys)], inverse[len(keys) :], taken_suffixes[shared]
+    order = np.lexsort((used, old))
+    old, used = old[order], used[order]
+    # the j-th free number is j + t, where t counts the taken numbers that have at most j free ones below them
+    first = np.searchsorted(old, np.arange(len(groups)))
+    free_below = used - (np.arange(len(used)) - first[old])
+    span = int(max(free_below.max(), suffixes.max(initial=0))) + 1
+    upto = np.searchsorted(old * span + free_below, new * span + suffixes, side="right")
+    return suffixes + (upto - first[new])
+
+
+def group_sizes(codes: np.ndarray, level_sizes: Sequence[int]) -> np.ndarray:
+    """Return the size of every row's group of equal codes, `[N]`."""
+    _, inverse, counts = np.unique(prefix_keys(codes, level_sizes), return_inverse=True, return_counts=True)
+    return counts[inverse]
+
+
+def settle(
+    codes: np.ndarray,
+    is_new: np.ndarray,
+    x: torch.Tensor,
+    model: Any,
+    *,
+    capacity: int,
+    item_ids: Sequence[str],
+) -> tuple[np.ndarray, int]:
+    """Move new items until no codes are held by more than `capacity` items; return the codes and how many moved.
+
+    In a group that is too large the items nearest to the code vector stay (ties by item_id, old rows before all new ones);
+    the others take the nearest code with room: another last code, and where all of those are full, another code one level up.
+
+    Args:
+        codes: model-level codes of all items, `[N, L]`; rows that are not new never change.
+        is_new: rows that may move, bool `[N]`.
+        x: vectors of the new items in row order, `[is_new.sum(), E]`.
+        model: assigner with `level_sizes` and `level_distances(x, prefix) -> [n, K]`.
+        capacity: items that may share codes: 1 to `reassign`, the appended level's size to `append`.
+        item_ids: ids of all items, `[N]`.
+
+    Raises:
+        ValueError: where the catalog has more items than the codes can hold.
+    """
+    sizes = [int(size) for size in model.level_sizes]
+    wanted = codes
+    waiting = np.flatnonzero(is_new & (group_sizes(codes, sizes) > capacity))
+    if not len(waiting):
+        return codes, 0
+    waiting = waiting[
+        np.argsort(_ranks([item_ids[row] for row in waiting.tolist()]))
+    ]  # so that no sum depends on row order
+    codes = codes.copy()
+    settled = np.ones(len(codes), dtype=bool)
+    settled[waiting] = False
+    vector_of = np.cumsum(is_new) - 1  # catalog row → row of x
+    for top in reversed(range(len(sizes))):
+        for level in range(top, len(sizes)):
+            placed = _place(codes, settled, waiting, level, x[vector_of[waiting]], model, capacity, item_ids)
+            if level == top:
+                rest, waiting = waiting[~placed], waiting[placed]
+        settled[waiting] = True
+        waiting = rest
+        if not len(waiting):
+            return codes, int((codes != wanted).any(1).sum())
+    raise ValueError(
+        f"{len(waiting)} of {len(codes)} items found no free code among {sizes} with {capacity} items each; "
+        "use larger level_sizes or collisions='append'"
+    )
+
+
+def _place(
+    codes: np.ndarray,
+    settled: np.ndarray,
+    waiting: np.ndarray,
+    level: int,
+    x: torch.Tensor,
+    model: Any,
+    capacity: int,
+    item_ids: Sequence[str],
+) -> np.ndarray:
+    """Give waiting rows the nearest code of `level` with room below it, in place; return which rows got one, `[n]`."""
+    sizes = [int(size) for size in model.level_sizes]
+    below = capacity * int(np.prod(sizes[level + 1 :], dtype=object))
+    keys = prefix_keys(codes[:, :level], sizes)
+    placed = np.zeros(len(waiting), dtype=bool)
+    by_prefix = np.argsort(keys[waiting], kind="stable")
+    parents, counts = np.unique(keys[waiting], return_counts=True)
+    room = np.full((len(parents), sizes[level]), below, dtype=object if below >= 1 << KEY_BITS else np.int64)
+    at = np.searchsorted(parents, keys[settled]).clip(max=len(parents) - 1)
+    held = parents[at] == keys[settled]
+    np.subtract.at(room, (at[held], codes[settled][held, level]), 1)
+    names = _ranks([item_ids[row] for row in waiting.tolist()])
+    ends = np.cumsum(counts)
+    first = 0
+    while first < len(parents):
+        # whole prefixes at a time: they do not compete with each other
+        begin = ends[first] - counts[first]
+        last = max(first + 1, int(np.searchsorted(ends, begin + CHUNK_DISTANCES // sizes[level], side="right")))
+        part = by_prefix[begin : ends[last - 1]]
+        distances = _distances(x[part], codes[waiting[part], :level], model)
+        parent = np.repeat(np.arange(last - first), counts[first:last])
+        chosen = _nearest_with_room(distances, parent, room[first:last], names[part])
+        found = chosen >= 0
+        codes[waiting[part[found]], level] = chosen[found]
+        placed[part[found]] = True
+        first = last
+    return placed
+
+
+def _nearest_with_room(distances: np.ndarray, parent: np.ndarray, room: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """Return a code per row, -1 where its parent has no room; in each round the nearest proposers of a code win.
+
+    Args:
+        distances: to every code, `[n, K]`.
+        parent: row of `room` of each item, `[n]`.
+        room: places left per parent and code, `[P, K]`; updated.
+        names: rank of each item's id, `[n]`, for ties.
+    """
+    num_codes = distances.shape[1]
+    chosen = np.full(len(distances), -1, dtype=np.int64)
+    waiting = np.flatnonzero(room.max(1)[parent] > 0)
+    while len(waiting):
+        open_distances = np.where(room[parent[waiting]] > 0, distances[waiting], np.inf)
+        code = open_distances.argmin(1)
+        slot = parent[waiting] * num_codes + code
+        order = np.lexsort((names[waiting], open_distances[np.arange(len(code)), code], slot))
+        sorted_slots = slot[order]
+        begins = np.flatnonzero(np.append(True, sorted_slots[1:] != sorted_slots[:-1]))
+        place = np.arange(len(order)) - np.repeat(begins, np.diff(np.append(begins, len(order))))
+        winners = order[place < room.reshape(-1)[sorted_slots]]
+        chosen[waiting[winners]] = code[winners]
+        np.subtract.at(room.reshape(-1), slot[winners], 1)
+        waiting = np.delete(waiting, winners)
+        waiting = waiting[room.max(1)[parent[waiting]] > 0]
+    return chosen
+
+
+@torch.no_grad()
+def _distances(x: torch.Tensor, prefix: np.ndarray, model: Any) -> np.ndarray:
+    device = getattr(model, "device", x.device)
+    distances = model.level_distances(x.to(device), torch.from_numpy(np.ascontiguousarray(prefix)).to(device))
+    return distances.detach().to("cpu", torch.float32).numpy()
+
+
+def _rank_in_group(keys: np.ndarray, item_ids: Sequence[str]) -> np.ndarray:
+    """Return 0, 1, 2 … in item_id order within each group of equal keys, `[n]`."""
+    order = np.argsort(keys, kind="stable")
+    is_next = np.append(False, keys[order][1:] == keys[order][:-1]) if len(keys) else np.zeros(0, dtype=bool)
+    shared = order[is_next | np.append(is_next[1:], False)] if len(keys) else order
+    # names are compared only inside groups: most items are alone
+    names = _ranks([item_ids[row] for row in shared.tolist()])
+    shared = shared[np.lexsort((names, keys[shared]))]
+    begins = np.append(True, keys[shared][1:] != keys[shared][:-1])[: len(shared)]
+    starts = np.maximum.accumulate(np.where(begins, np.arange(len(shared)), 0))
+    ranks = np.zeros(len(keys), dtype=np.int64)
+    ranks[shared] = np.arange(len(shared)) - starts
+    return ranks
+
+
+def _ranks(names: Sequence[str]) -> np.ndarray:
+    """Return the rank of each distinct name, `[n]`."""
+    ranks = np.empty(len(names), dtype=np.int64)
+    ranks[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    return ranks

@@ -1,0 +1,57 @@
+"""The three digests that say which parts belong together (sha256, hex).
+
+A generator is tied to *vocabulary* and *assignment* and to nothing else: any catalog with the same two loads, so a catalog
+can change daily under unchanged weights. The layouts below are a file format; a change makes every published recommender
+refuse its parts, so each begins with its own name and version.
+
+| digest | parts, in order |
+|---|---|
+| vocabulary | `"cost_hf.vocabulary.1"`, namespace, level sizes, token texts |
+| assignment | `"cost_hf.assignment.1"`, level sizes, then the vectors of every level as float32 `[K, D]` |
+| lineage of foreign codes | `"cost_hf.lineage.1"`, level sizes, item ids in sorted order, their codes as int64 `[N, L]` |
+| catalog | `"cost_hf.catalog.1"`, item ids in sorted order, their codes as int64 `[N, L]`, their removed flags as uint8 `[N]` |
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from cost_hf.files import content_digest
+
+
+def vocabulary_digest(namespace: str, level_sizes: Sequence[int], tokens: Sequence[str]) -> str:
+    """Return the digest of token texts; token ids are not part of it, so a tokenizer may number them as it likes."""
+    return content_digest("cost_hf.vocabulary.1", namespace, [int(size) for size in level_sizes], list(tokens))
+
+
+def assignment_digest(model: Any) -> str:
+    """Return the digest of an assigner's codebooks, or of all its weights where it has no code vectors.
+
+    Args:
+        model: an assigner with `level_sizes` and `level_vectors(level) -> [K, D]` or None.
+    """
+    sizes = [int(size) for size in model.level_sizes]
+    vectors = [model.level_vectors(level) for level in range(len(sizes))]
+    if any(part is None for part in vectors):
+        vectors = [tensor for _, tensor in sorted(model.state_dict().items())]
+    return content_digest("cost_hf.assignment.1", sizes, *(_as_float32(part) for part in vectors))
+
+
+def lineage_digest(item_ids: Sequence[str], codes: np.ndarray, level_sizes: Sequence[int]) -> str:
+    """Return a lineage id for codes `[N, L]` that came without an assigner; row order does not matter."""
+    order = sorted(range(len(item_ids)), key=item_ids.__getitem__)
+    ids = [item_ids[row] for row in order]
+    return content_digest("cost_hf.lineage.1", [int(size) for size in level_sizes], ids, codes[order].astype(np.int64))
+
+
+def catalog_digest(item_ids: Sequence[str], codes: np.ndarray, removed: np.ndarray) -> str:
+    """Return the digest of which item has which codes `[N, L]` and which are removed `[N]`; row order does not matter."""
+    order = sorted(range(len(item_ids)), key=item_ids.__getitem__)
+    ids = [item_ids[row] for row in order]
+    return content_digest("cost_hf.catalog.1", ids, codes[order].astype(np.int64), removed[order].astype(np.uint8))
+
+
+def _as_float32(part: Any) -> np.ndarray:
+    return torch.as_tensor(part).detach().to("cpu", torch.float32).numpy()

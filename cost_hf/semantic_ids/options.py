@@ -1,0 +1,31 @@
+"""Recipe section `catalog`."""
+
+from dataclasses import dataclass, field
+
+COLLISION_POLICIES = ("append", "reassign", "none")
+
+
+@dataclass
+class CatalogOptions:
+    """How codes become semantic IDs of items."""
+
+    collisions: str = field(
+        default="append",
+        metadata={"help": "append (one more level), reassign (next-nearest code), none (items share a SID)"},
+    )
+    append_size: int = field(
+        default=256, metadata={"help": "codes of the appended level, fixed for the catalog's life"}
+    )
+    reference: str | None = field(
+        default=None,
+        metadata={"help": "published identifiers (parquet: item_id, sid) in place of learned codes; for comparison"},
+    )
+
+    def validate(self) -> None:
+        """Raise ValueError for a policy that does not exist or a level without codes."""
+        if self.collisions not in COLLISION_POLICIES:
+            raise ValueError(
+                f"catalog.collisions must be one of {', '.join(COLLISION_POLICIES)}, got {self.collisions!r}"
+            )
+        if self.append_size < 1:
+            raise ValueError(f"catalog.append_size must be at least 1, got {self.append_size!r}")

@@ -1,0 +1,221 @@
+"""Semantic IDs as tokens: an item is exactly L tokens, one per level, and arithmetic alone turns codes into token ids.
+
+Token texts are `<s_a_17>` (namespace, level a … z, aa …, code), then `<|sid_begin|>` and `<|sid_end|>`, then hashed user
+tokens `<user_17>`: the order FlashRec and OpenOneRec use. The ids are contiguous in that order, so code k of level l is
+`level_offsets[l] + k` under every tokenizer.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cost_hf.files import read_json, write_json
+from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.digests import vocabulary_digest
+from cost_hf.semantic_ids.level_names import level_name
+from cost_hf.semantic_ids.token_rows import add_tokens, extend_embedding
+
+FILE_NAME = "vocabulary.json"
+DEFAULT_NAMESPACE = "s"
+
+
+@dataclass(frozen=True)
+class SidVocabulary:
+    """Token ids of codes, markers and hashed users.
+
+    Args:
+        level_sizes: codes per level, the appended level included.
+        namespace: first letter(s) of the level tokens; `u` serves semantic IDs of users.
+        first_id: id of the first code of level a; 3 without a tokenizer.
+        num_user_tokens: hashed user tokens behind the markers.
+        pad_id, eos_id, unk_id: the tokenizer's ids; 0, 1, 2 without one.
+
+    Raises:
+        ValueError: for sizes, names or ids that make no vocabulary.
+    """
+
+    level_sizes: tuple[int, ...]
+    namespace: str = DEFAULT_NAMESPACE
+    first_id: int = 3
+    num_user_tokens: int = 0
+    pad_id: int = 0
+    eos_id: int = 1
+    unk_id: int = 2
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "level_sizes", tuple(int(size) for size in self.level_sizes))
+        if not self.level_sizes or min(self.level_sizes) < 1:
+            raise ValueError(f"level_sizes must hold one positive number per level, got {self.level_sizes!r}")
+        if not (self.namespace.isascii() and self.namespace.isalpha() and self.namespace.islower()):
+            raise ValueError(f"namespace must be lower-case ASCII letters, got {self.namespace!r}; the default is 's'")
+        if self.num_user_tokens < 0:
+            raise ValueError(f"num_user_tokens must be 0 or more, got {self.num_user_tokens!r}")
+        used = {"pad_id": self.pad_id, "eos_id": self.eos_id, "unk_id": self.unk_id}
+        inside = {name: value for name, value in used.items() if self.first_id <= value < self.size}
+        if self.first_id < 0 or inside:
+            raise ValueError(
+                f"SID tokens take ids {self.first_id} … {self.size - 1} but {inside or 'ids'} must not lie there; "
+                "raise first_id above every special id"
+            )
+
+    @classmethod
+    def for_catalog(
+        cls,
+        catalog: Catalog,
+        *,
+        namespace: str = DEFAULT_NAMESPACE,
+        first_id: int | None = None,
+        num_user_tokens: int = 0,
+    ) -> "SidVocabulary":
+        """Return the vocabulary of a catalog; it stays the same while the catalog grows and shrinks."""
+        start = 3 if first_id is None else first_id
+        return cls(catalog.level_sizes, namespace=namespace, first_id=start, num_user_tokens=num_user_tokens)
+
+    @cached_property
+    def level_offsets(self) -> Tensor:
+        """Id of code 0 of every level, `[L]`."""
+        sizes = torch.tensor(self.level_sizes)
+        return self.first_id + sizes.cumsum(0) - sizes
+
+    @cached_property
+    def token_ids(self) -> Tensor:
+        """Ids of all code tokens, `[sum(level_sizes)]`, level after level."""
+        return torch.arange(self.first_id, self.begin_id)
+
+    @property
+    def begin_id(self) -> int:
+        """Id of `<|sid_begin|>`."""
+        return self.first_id + sum(self.level_sizes)
+
+    @property
+    def end_id(self) -> int:
+        """Id of `<|sid_end|>`."""
+        return self.begin_id + 1
+
+    @property
+    def size(self) -> int:
+        """Rows an embedding needs: the last id plus one."""
+        return self.end_id + 1 + self.num_user_tokens
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        """Token texts; `tokens[i]` has the id `first_id + i`."""
+        names = [level_name(level) for level in range(len(self.level_sizes))]
+        codes = [
+            f"<{self.namespace}_{name}_{code}>"
+            for name, size in zip(names, self.level_sizes, strict=True)
+            for code in range(size)
+        ]
+        marker = "sid" if self.namespace == DEFAULT_NAMESPACE else f"{self.namespace}_sid"
+        users = [f"<user_{bucket}>" for bucket in range(self.num_user_tokens)]
+        return [*codes, f"<|{marker}_begin|>", f"<|{marker}_end|>", *users]
+
+    @cached_property
+    def digest(self) -> str:
+        """The vocabulary digest: namespace, sizes, token texts."""
+        return vocabulary_digest(self.namespace, self.level_sizes, self.tokens)
+
+    def encode(self, codes: Tensor) -> Tensor:
+        """Return the token ids of codes `[..., l]`, l ≤ L levels from the first.
+
+        Raises:
+            ValueError: for a code outside its level.
+        """
+        codes = torch.as_tensor(codes).long()
+        sizes = torch.tensor(self.level_sizes[: self._depth(codes)], device=codes.device)
+        self._refuse((codes < 0) | (codes >= sizes), codes, "code")
+        return codes + self.level_offsets[: codes.shape[-1]].to(codes.device)
+
+    def decode(self, ids: Tensor) -> Tensor:
+        """Return the codes of token ids `[..., l]`, l ≤ L levels from the first.
+
+        Raises:
+            ValueError: for an id that is no token of its level.
+        """
+        ids = torch.as_tensor(ids).long()
+        codes = ids - self.level_offsets[: self._depth(ids)].to(ids.device)
+        sizes = torch.tensor(self.level_sizes[: ids.shape[-1]], device=ids.device)
+        self._refuse((codes < 0) | (codes >= sizes), ids, "token id")
+        return codes
+
+    def user_token_id(self, user_id: str) -> int:
+        """Return the id of a user's hashed token; the same on every machine.
+
+        Raises:
+            ValueError: where the vocabulary has no user tokens.
+        """
+        if not self.num_user_tokens:
+            raise ValueError(
+                f"the vocabulary has no user tokens, asked for user {user_id!r}; build it with num_user_tokens above 0"
+            )
+        bucket = int.from_bytes(hashlib.blake2b(str(user_id).encode(), digest_size=8).digest(), "big")
+        return self.end_id + 1 + bucket % self.num_user_tokens
+
+    def extend(self, tokenizer: Any, model: Any, *, row_init: str = "normal", seed: int = 0) -> "SidVocabulary":
+        """Add the tokens to a pretrained tokenizer and model, in place; return the vocabulary with the tokenizer's ids.
+
+        Doing it twice changes nothing: tokens already there keep their ids, and their rows.
+
+        Args:
+            tokenizer: a transformers tokenizer.
+            model: a transformers model with input embeddings, or None to extend the tokenizer alone.
+            row_init: `normal`: each new row is drawn around the mean of the old rows with their spread.
+            seed: of the new rows.
+
+        Raises:
+            ValueError: for a tokenizer that holds only some of the tokens, or has no end token.
+        """
+        first_id, new_from = add_tokens(tokenizer, self.tokens)
+        if tokenizer.eos_token_id is None:
+            raise ValueError(f"{type(tokenizer).__name__} has no eos token; set tokenizer.eos_token first")
+        pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        unk_id = pad_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
+        extended = SidVocabulary(
+            self.level_sizes, self.namespace, first_id, self.num_user_tokens, pad_id, tokenizer.eos_token_id, unk_id
+        )
+        if model is not None:
+            rows = torch.arange(extended.first_id, extended.size)
+            extend_embedding(model, len(tokenizer), rows, new_from=new_from, row_init=row_init, seed=seed)
+        return extended
+
+    def save(self, directory: str | Path) -> None:
+        """Write `vocabulary.json` into `directory`."""
+        fields = ("level_sizes", "namespace", "first_id", "num_user_tokens", "pad_id", "eos_id", "unk_id")
+        content = {name: getattr(self, name) for name in fields}
+        write_json(Path(directory) / FILE_NAME, {**content, "digest": self.digest})
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "SidVocabulary":
+        """Read `vocabulary.json`; raise ValueError where it does not describe the tokens it was made for."""
+        content = read_json(Path(directory) / FILE_NAME)
+        digest = content.pop("digest")
+        vocabulary = cls(**content)
+        if vocabulary.digest != digest:
+            raise ValueError(
+                f"{Path(directory) / FILE_NAME} names the digest {digest!r} but its fields give {vocabulary.digest!r}; "
+                "the file was edited or made by another version: write it again with SidVocabulary.save"
+            )
+        return vocabulary
+
+    def _depth(self, values: Tensor) -> int:
+        if not values.ndim or values.shape[-1] > len(self.level_sizes):
+            raise ValueError(
+                f"the last dimension is the level, at most {len(self.level_sizes)}; got {tuple(values.shape)}"
+            )
+        return values.shape[-1]
+
+    def _refuse(self, is_wrong: Tensor, values: Tensor, kind: str) -> None:
+        if not is_wrong.any():
+            return
+        place = is_wrong.nonzero()[0].tolist()
+        level = place[-1]
+        low = 0 if kind == "code" else int(self.level_offsets[level])
+        raise ValueError(
+            f"level {level_name(level)!r} takes {kind}s {low} … {low + self.level_sizes[level] - 1}, "
+            f"got {int(values[tuple(place)])!r} at position {tuple(place)}; was it made with another vocabulary?"
+        )

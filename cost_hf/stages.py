@@ -1,0 +1,125 @@
+"""Stages of a run: skipped when nothing changed, continued when killed, measured always.
+
+A stage owns a folder and a record under `.stages/`. The record is written `running` before the work and `done` behind it,
+each with the digest of everything that the result depends on. Same digest and done: skip. Same digest and running: the
+killed work goes on. Another digest: the folder is emptied first. The result is always read back from disk, so a resumed run
+takes the same path as an undisturbed one.
+"""
+
+import logging
+import resource
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from accelerate import PartialState
+
+from cost_hf.files import read_json, write_json
+
+logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What a stage cost when it was really computed: wall seconds and the highest resident memory in MiB."""
+
+    seconds: float
+    peak_mb: float
+
+
+class Stages:
+    """The stages of one run directory, and what each cost."""
+
+    def __init__(self, output_dir: str | Path):
+        self.output_dir = Path(output_dir)
+        self.records: dict[str, StageRecord] = {}
+
+    def run(
+        self,
+        name: str,
+        *,
+        digest: str,
+        folder: str,
+        compute: Callable[[Path], object],
+        load: Callable[[Path], Result],
+        on_every_process: bool = False,
+    ) -> Result:
+        """Bring the stage's folder up to date and return what `load` reads from it.
+
+        Args:
+            name: key of the stage in results.json.
+            digest: digest of all inputs.
+            folder: its folder below the run directory.
+            compute: writes the result into the folder; it finds there what a killed run left.
+            load: reads the result.
+            on_every_process: true where the processes of a distributed run work together (training, evaluation).
+        """
+        state = PartialState()
+        target = self.output_dir / folder
+        if on_every_process:
+            if not self._is_done(name, digest):
+                state.wait_for_everyone()  # nobody may find the record done while another has not looked yet
+                self._compute(name, digest, target, compute)
+        else:
+            with state.main_process_first():
+                if not self._is_done(name, digest):
+                    self._compute(name, digest, target, compute)
+        state.wait_for_everyone()
+        record = read_json(self._path(name))
+        self.records[name] = StageRecord(record["seconds"], record["peak_mb"])
+        return load(target)
+
+    def _compute(self, name: str, digest: str, target: Path, compute: Callable[[Path], object]) -> None:
+        state = PartialState()
+        if state.is_main_process:
+            self._prepare(name, digest, target)
+        if state.num_processes > 1 and not state.is_main_process:
+            logger.debug("process %d works on stage %s", state.process_index, name)
+        logger.info("stage %s", name)
+        reset_peak_memory()
+        start = time.perf_counter()
+        compute(target)
+        if state.is_main_process:
+            seconds, peak = round(time.perf_counter() - start, 3), round(peak_memory_mb(), 1)
+            write_json(self._path(name), {"digest": digest, "status": "done", "seconds": seconds, "peak_mb": peak})
+
+    def _prepare(self, name: str, digest: str, target: Path) -> None:
+        record = read_json(self._path(name)) if self._path(name).is_file() else {}
+        if record.get("digest") == digest:
+            logger.info("stage %s goes on where it was stopped", name)
+        else:
+            shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True, exist_ok=True)
+        write_json(self._path(name), {"digest": digest, "status": "running"})
+
+    def _is_done(self, name: str, digest: str) -> bool:
+        if not self._path(name).is_file():
+            return False
+        record = read_json(self._path(name))
+        return record["digest"] == digest and record["status"] == "done"
+
+    def _path(self, name: str) -> Path:
+        return self.output_dir / ".stages" / f"{name}.json"
+
+
+def reset_peak_memory() -> None:
+    """Start a new peak where the kernel allows it (Linux); otherwise the peak stays that of the whole process."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        logger.debug("the peak memory of single stages can't be told apart on this system")
+
+
+def peak_memory_mb() -> float:
+    """Return the highest resident memory since the last reset, in MiB."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        peak = next(line for line in lines if line.startswith("VmHWM"))
+        return int(peak.split()[1]) / 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

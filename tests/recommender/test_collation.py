@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+import torch
+from tests.recommender.toys import toy_catalog
+
+from cost_hf.recommender.collation import (
+    CausalCollator,
+    LengthGroupedSampler,
+    PrefixCollator,
+    PrefixDataset,
+    SequenceDataset,
+    pad_rows,
+)
+from cost_hf.recommender.prompts import IGNORED_LABEL, PromptBuilder
+from cost_hf.semantic_ids.vocabulary import SidVocabulary
+
+
+def prompts_for(is_causal: bool, max_history: int = 4, num_user_tokens: int = 0) -> PromptBuilder:
+    catalog = toy_catalog()
+    vocabulary = SidVocabulary.for_catalog(catalog, num_user_tokens=num_user_tokens)
+    return PromptBuilder.for_catalog(catalog, vocabulary, is_causal=is_causal, max_history=max_history)
+
+
+def padding_share(lengths: np.ndarray, order: list[int], batch_size: int, levels: int = 4) -> float:
+    batches = [lengths[order[start : start + batch_size]] for start in range(0, len(order), batch_size)]
+    cells = sum(len(batch) * (batch.max() * levels + 1) for batch in batches)
+    return 1 - sum((batch * levels + 1).sum() for batch in batches) / cells
+
+
+def test_a_causal_prompt_is_begin_then_the_most_recent_items_padded_on_the_left():
+    prompts = prompts_for(is_causal=True, max_history=2)
+
+    input_ids, attention_mask = prompts.inputs(torch.tensor([[7, 8, 9], [5, -1, -1]]))
+
+    begin, pad = prompts.vocabulary.begin_id, prompts.vocabulary.pad_id
+    levels = prompts.item_tokens.shape[1]
+    assert input_ids[0].tolist() == [begin, *prompts.item_tokens[8].tolist(), *prompts.item_tokens[9].tolist()]
+    assert input_ids[1].tolist() == [pad] * levels + [begin, *prompts.item_tokens[5].tolist()]
+    assert attention_mask.sum(1).tolist() == [2 * levels + 1, levels + 1]
+
+
+def test_a_seq2seq_prompt_ends_with_the_end_token():
+    prompts = prompts_for(is_causal=False)
+
+    input_ids, attention_mask = prompts.inputs(torch.tensor([[3, -1], [1, 2]]))
+
+    assert (input_ids[:, -1] == prompts.vocabulary.eos_id).all()
+    assert attention_mask[0].tolist() == [0] * prompts.item_tokens.shape[1] + [1] * (prompts.item_tokens.shape[1] + 1)
+
+
+def test_an_empty_history_is_a_prompt_without_items():
+    input_ids, attention_mask = prompts_for(is_causal=True).inputs(torch.full((2, 0), -1))
+
+    assert input_ids.tolist() == [[prompts_for(is_causal=True).vocabulary.begin_id]] * 2
+    assert attention_mask.tolist() == [[1], [1]]
+
+
+def test_the_user_token_comes_first_and_is_the_same_in_training_and_prompt():
+    prompts = prompts_for(is_causal=True, num_user_tokens=10)
+
+    prompt, _ = prompts.inputs(torch.tensor([[1, 2]]), user_ids=["anna"])
+    trained = CausalCollator(prompts)([("anna", np.array([1, 2, 3]))])["input_ids"]
+
+    assert prompt[0, 0] == prompts.vocabulary.user_token_id("anna")
+    assert trained[0, : prompt.shape[1]].tolist() == prompt[0].tolist()
+
+
+def test_every_item_of_a_causal_row_is_a_label_and_nothing_else_is():
+    prompts = prompts_for(is_causal=True)
+
+    batch = CausalCollator(prompts)([("u", np.array([1, 2, 3])), ("v", np.array([4]))])
+
+    levels = prompts.item_tokens.shape[1]
+    assert batch["labels"][0, 1:].tolist() == prompts.item_tokens[[1, 2, 3]].flatten().tolist()
+    assert (batch["labels"][:, 0] == IGNORED_LABEL).all()
+    assert (batch["labels"][1, 1 + levels :] == IGNORED_LABEL).all()
+    assert batch["attention_mask"][1].sum() == 1 + levels
+
+
+def test_a_long_sequence_becomes_rows_that_hold_every_item_once():
+    dataset = SequenceDataset([np.arange(10)], ["u"], max_items=4)
+
+    assert [rows.tolist() for _, rows in dataset.examples] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert dataset.lengths.tolist() == [4, 4, 2]
+
+
+def test_prefixes_give_every_item_but_the_first_as_target_with_the_items_before_it():
+    dataset = PrefixDataset([np.array([5, 6, 7, 8]), np.array([1])], ["u", "v"], max_history=2)
+
+    examples = [dataset[index] for index in range(len(dataset))]
+
+    assert [(rows.tolist(), target) for _, rows, target in examples] == [([5], 6), ([5, 6], 7), ([6, 7], 8)]
+
+
+def test_seq2seq_labels_are_the_tokens_of_the_target_without_an_end_token():
+    prompts = prompts_for(is_causal=False)
+
+    batch = PrefixCollator(prompts)([("u", np.array([1, 2]), 3), ("v", np.array([4]), 5)])
+
+    assert torch.equal(batch["labels"], prompts.item_tokens[[3, 5]])
+
+
+def test_the_sampler_is_a_permutation_and_depends_on_seed_and_epoch_only():
+    lengths = np.random.default_rng(0).integers(1, 20, 997)
+    sampler = LengthGroupedSampler(lengths, batch_size=16, seed=3)
+    twin = LengthGroupedSampler(lengths, batch_size=16, seed=3)
+
+    first = list(sampler)
+    torch.manual_seed(123)  # a global draw must not matter
+    sampler.set_epoch(1)
+    twin.set_epoch(1)
+
+    assert sorted(first) == list(range(997))
+    assert list(sampler) == list(twin) != first
+
+
+@pytest.mark.parametrize("batch_size", [32, 64, 128])
+def test_length_groups_keep_padding_within_twelve_percent(batch_size):
+    lengths = np.minimum(2 + np.random.default_rng(1).geometric(1 / 6, 3285), 20)
+    sampler = LengthGroupedSampler(lengths, batch_size=batch_size, seed=0)
+    shuffled = np.random.default_rng(2).permutation(len(lengths)).tolist()
+
+    assert padding_share(lengths, list(sampler), batch_size) <= 0.12
+    assert padding_share(lengths, shuffled, batch_size) > 0.4
+
+
+def test_pad_rows_pads_on_the_right_with_minus_one():
+    assert pad_rows([np.array([1, 2]), np.array([], dtype=np.int64)]).tolist() == [[1, 2], [-1, -1]]

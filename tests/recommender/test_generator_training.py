@@ -1,0 +1,240 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from tests.recommender.toys import toy_catalog
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+from cost_hf.checkpoints import drop_incomplete_checkpoints, last_complete_checkpoint
+from cost_hf.recommender.backbones import GeneratorOptions, add_residual_dropout, build_backbone
+from cost_hf.recommender.generator_training import TrainingOptions, remove_checkpoints, train_generator
+from cost_hf.recommender.prompts import PromptBuilder
+
+
+def sequences(users: int = 60, items: int = 40) -> list[np.ndarray]:
+    """Users who walk through the items in steps of one: a rule that a generator can learn."""
+    generator = np.random.default_rng(0)
+    return [(generator.integers(items) + np.arange(generator.integers(4, 9))) % items for _ in range(users)]
+
+
+def fit(directory, *, kind="causal", size="tiny", stop_after=None, **training):
+    catalog = toy_catalog(40, (8, 8))
+    options = GeneratorOptions(kind=kind, size=size, max_history=8, dropout=0.1)
+    backbone = build_backbone(options, catalog, seed=0)
+    prompts = PromptBuilder.for_catalog(catalog, backbone.vocabulary, is_causal=kind == "causal", max_history=8)
+    calls = []
+
+    def validate(model):
+        calls.append(model.training)
+        if stop_after is not None and len(calls) > stop_after:
+            raise KeyboardInterrupt
+        return {"ndcg@10": float(len(calls))}
+
+    trained = train_generator(
+        backbone,
+        prompts,
+        sequences(),
+        [f"u{number}" for number in range(60)],
+        generator=options,
+        training=TrainingOptions(**{"epochs": 3, "batch_size": 16, "warmup_steps": 2, **training}),
+        validate=validate,
+        output_dir=directory,
+        seed=0,
+    )
+    return trained, calls
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_equal_weights(left, right):
+    assert left.keys() == right.keys()
+    for name in left:
+        assert torch.equal(left[name], right[name]), name
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_training_lowers_the_loss_and_validates_in_eval_mode(tmp_path, kind):
+    trained, calls = fit(tmp_path, kind=kind, epochs=4, learning_rate=5e-3)
+
+    losses = [entry["loss"] for entry in trained.history if "loss" in entry]
+    assert losses[-1] < losses[0]
+    assert calls == [False] * 4
+    assert not trained.model.training
+
+
+def test_two_runs_of_one_seed_are_bit_equal(tmp_path):
+    first, _ = fit(tmp_path / "a")
+    second, _ = fit(tmp_path / "b")
+
+    assert_equal_weights(weights(first.model), weights(second.model))
+
+
+def test_a_run_stopped_in_its_second_epoch_continues_bit_for_bit(tmp_path):
+    straight, _ = fit(tmp_path / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "stopped", stop_after=1)
+
+    resumed, calls = fit(tmp_path / "stopped")
+
+    assert len(calls) == 2  # epoch 1 was not repeated
+    assert_equal_weights(weights(straight.model), weights(resumed.model))
+
+
+def test_the_checkpoint_with_the_best_ranking_comes_back(tmp_path):
+    catalog = toy_catalog(40, (8, 8))
+    options = GeneratorOptions(size="tiny", max_history=8)
+    backbone = build_backbone(options, catalog, seed=0)
+    prompts = PromptBuilder.for_catalog(catalog, backbone.vocabulary, is_causal=True, max_history=8)
+    seen = []
+
+    def validate(model):
+        seen.append(weights(model))
+        return {"ndcg@10": [0.1, 0.9, 0.2][len(seen) - 1]}
+
+    trained = train_generator(
+        backbone,
+        prompts,
+        sequences(),
+        ["u"] * 60,
+        generator=options,
+        training=TrainingOptions(epochs=3, batch_size=16),
+        validate=validate,
+        output_dir=tmp_path,
+        seed=0,
+    )
+
+    assert_equal_weights(weights(trained.model), seen[1])
+
+
+def test_training_stops_when_the_ranking_stops_improving(tmp_path):
+    catalog = toy_catalog(40, (8, 8))
+    options = GeneratorOptions(size="tiny", max_history=8)
+    backbone = build_backbone(options, catalog, seed=0)
+    prompts = PromptBuilder.for_catalog(catalog, backbone.vocabulary, is_causal=True, max_history=8)
+    scores = iter([0.5, 0.4, 0.3, 0.2, 0.1])
+    calls = []
+
+    train_generator(
+        backbone,
+        prompts,
+        sequences(),
+        ["u"] * 60,
+        generator=options,
+        training=TrainingOptions(epochs=5, batch_size=16, patience=2),
+        validate=lambda model: calls.append(1) or {"ndcg@10": next(scores)},
+        output_dir=tmp_path,
+        seed=0,
+    )
+
+    assert len(calls) == 3
+
+
+def test_the_embedding_learns_faster_where_asked(tmp_path):
+    start = build_backbone(GeneratorOptions(kind="seq2seq", size="tiny", dropout=0.1), toy_catalog(40, (8, 8)), seed=0)
+    moved = {}
+    for factor in (1.0, 15.0):
+        trained, _ = fit(
+            tmp_path / str(factor), kind="seq2seq", epochs=1, embedding_learning_rate_multiplier=factor, learning_rate=1e-3
+        )
+        moved[factor] = (trained.model.get_input_embeddings().weight - start.model.get_input_embeddings().weight).abs().max()
+
+    assert moved[15.0] > 5 * moved[1.0]
+
+
+def test_the_saved_generator_is_a_stock_model_that_uses_its_cache(tmp_path):
+    for kind, auto in (("causal", AutoModelForCausalLM), ("seq2seq", AutoModelForSeq2SeqLM)):
+        trained, _ = fit(tmp_path / kind, kind=kind, epochs=1)
+        trained.model.save_pretrained(tmp_path / kind / "model")
+
+        loaded, info = auto.from_pretrained(tmp_path / kind / "model", output_loading_info=True)
+
+        assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+        assert json.loads((tmp_path / kind / "model" / "config.json").read_text()).get("use_cache", True) is True
+        assert_equal_weights(weights(loaded), weights(trained.model))
+
+
+def test_residual_dropout_acts_in_training_only():
+    backbone = build_backbone(GeneratorOptions(size="tiny", dropout=0.0), toy_catalog(), seed=0)
+    ids = torch.tensor([[3, 4, 5]])
+    clean = backbone.model.eval()(ids).logits
+
+    handles = add_residual_dropout(backbone.model, 0.5)
+
+    assert torch.equal(backbone.model.eval()(ids).logits, clean)
+    assert not torch.allclose(backbone.model.train()(ids).logits, clean)
+    for handle in handles:
+        handle.remove()
+    assert torch.equal(backbone.model.train()(ids).logits, clean)
+
+
+def test_building_a_generator_leaves_the_global_random_state_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    build_backbone(GeneratorOptions(size="tiny"), toy_catalog(), seed=0)
+
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_half_written_checkpoint_is_left_out_and_removed(tmp_path):
+    for step, content in ((5, '{"global_step": 5}'), (10, '{"global_st')):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(content)
+    (tmp_path / "checkpoint-15").mkdir()
+
+    assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-5")
+    drop_incomplete_checkpoints(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-5"]
+
+
+def test_removing_checkpoints_of_a_run_without_any_is_fine(tmp_path):
+    remove_checkpoints(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "rnn"}, "causal or seq2seq, got 'rnn'"),
+        ({"size": "letter"}, r"size of kind causal must be one of \['small', 'tiny'\], got 'letter'"),
+        ({"backbone": "org/model"}, "set generator.backbone to null or generator.kind to seq2seq"),
+    ],
+)
+def test_options_that_name_no_generator_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        build_backbone(GeneratorOptions(**options), toy_catalog(), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "training.epochs must be at least 1, got 0"),
+        ({"validation_beams": 5}, "at least 10 for NDCG@10, got 5"),
+        ({"precision": "fp8"}, "auto, fp32 or bf16, got 'fp8'"),
+    ],
+)
+def test_training_options_that_no_run_can_have_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingOptions(**options).validate()
+
+
+def test_training_users_without_a_single_example_are_an_error(tmp_path):
+    catalog = toy_catalog(40, (8, 8))
+    options = GeneratorOptions(kind="seq2seq", size="tiny", max_history=8)
+    backbone = build_backbone(options, catalog, seed=0)
+    prompts = PromptBuilder.for_catalog(catalog, backbone.vocabulary, is_causal=False, max_history=8)
+
+    with pytest.raises(ValueError, match="the training part holds no example"):
+        train_generator(
+            backbone,
+            prompts,
+            [np.array([1])],
+            ["u"],
+            generator=options,
+            training=TrainingOptions(),
+            validate=lambda model: {"ndcg@10": 0.0},
+            output_dir=tmp_path,
+            seed=0,
+        )

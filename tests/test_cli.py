@@ -1,0 +1,44 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cost_hf.cli import main, train_main
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_help_lists_recipes_and_fields_with_one_line_each():
+    done = subprocess.run([sys.executable, "train.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert "cost_industrial" in done.stdout
+    line = next(line for line in done.stdout.splitlines() if "--training.epochs" in line)
+    assert "passes over the training set" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--training.epoch", "3"], "unknown argument '--training.epoch'; did you mean 'training.epochs'"),
+        (["--recipes", "x"], "unknown argument '--recipes'; did you mean 'recipe'"),
+        (["stray"], "unknown argument 'stray'"),
+        (["--training.epochs"], "--training.epochs needs a value"),
+        (["--training.epochs=many"], "training.epochs must be int, got 'many'"),
+        (["--recipe", "cost_industrial", "--data.path", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_an_error_of_the_user_is_one_line_and_status_two(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    status = train_main(arguments)
+
+    error = capsys.readouterr().err
+    assert status == 2
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_cost_hf_train_is_the_same_main(capsys):
+    assert main(["train", "--training.epoch", "3"]) == 2
+    assert "did you mean" in capsys.readouterr().err

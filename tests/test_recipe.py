@@ -1,0 +1,74 @@
+import pytest
+import yaml
+
+from cost_hf.recipe import Recipe, RecipeError, recipe_fields, shipped_recipes
+
+SHIPPED = ["cost_beauty", "cost_games", "cost_industrial", "cost_quickstart", "cost_yelp", "tiger_beauty"]
+
+
+def test_the_promised_recipes_are_shipped_with_a_description():
+    recipes = shipped_recipes()
+
+    assert set(SHIPPED) <= set(recipes)
+    assert all(recipes.values())
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_recipe_loads_checks_and_survives_a_round_trip(name, tmp_path):
+    recipe = Recipe.load(name)
+    recipe.validate()
+    recipe.save(tmp_path / "copy.yaml")
+
+    assert Recipe.load(str(tmp_path / "copy.yaml")).to_dict() == recipe.to_dict()
+
+
+def test_overrides_win_over_the_file():
+    recipe = Recipe.load("cost_quickstart", {"training.epochs": 3, "codes.level_sizes": [8, 8]})
+
+    assert (recipe.training.epochs, recipe.codes.level_sizes) == (3, [8, 8])
+
+
+def test_every_field_has_a_line_of_help():
+    missing = [dotted for dotted, _, entry in recipe_fields() if not entry.metadata.get("help")]
+
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value", "message"),
+    [
+        ("training.epoch", 3, "unknown field 'training.epoch'; did you mean 'training.epochs'"),
+        ("generator.epochs", 3, "did you mean '(training|codes).epochs'"),
+        ("training.epochs", "many", r"training.epochs must be int, got 'many' \(str\)"),
+        ("training.epochs", True, "training.epochs must be int, got True"),
+        ("codes.level_sizes", [8, "x"], "codes.level_sizes must be int, got 'x'"),
+        ("data.path", 3, "data.path must be str or null, got 3"),
+    ],
+)
+def test_a_wrong_field_or_value_is_an_error_that_helps(dotted, value, message):
+    with pytest.raises(RecipeError, match=message):
+        Recipe.load("cost_quickstart", {dotted: value})
+
+
+def test_numbers_convert_as_yaml_writes_them():
+    recipe = Recipe.load("cost_quickstart", {"training.learning_rate": "1e-3", "codes.temperature": 1})
+
+    assert recipe.training.learning_rate == 1e-3
+    assert isinstance(recipe.codes.temperature, float)
+
+
+def test_an_unknown_recipe_names_the_nearest_and_all_of_them():
+    with pytest.raises(RecipeError, match="unknown recipe 'cost_industry'; did you mean 'cost_industrial'.*tiger_beauty"):
+        Recipe.load("cost_industry")
+
+
+def test_a_missing_recipe_file_is_an_error():
+    with pytest.raises(RecipeError, match=r"no recipe file 'mine.yaml'"):
+        Recipe.load("mine.yaml")
+
+
+def test_a_section_that_holds_no_fields_is_an_error(tmp_path):
+    (tmp_path / "odd.yaml").write_text(yaml.safe_dump({"training": 5}))
+
+    with pytest.raises(RecipeError, match="section 'training' of .* must hold fields, got 5"):
+        Recipe.load(str(tmp_path / "odd.yaml"))

@@ -1,0 +1,74 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from cost_hf.stages import Stages, peak_memory_mb, reset_peak_memory
+
+
+class Work:
+    """A stage that counts its computations and can be made to fail half-way."""
+
+    def __init__(self) -> None:
+        self.computed = 0
+        self.found: list[list[str]] = []
+
+    def compute(self, folder: Path) -> None:
+        self.found.append(sorted(path.name for path in folder.iterdir()))
+        (folder / "half").write_text("half")
+        self.computed += 1
+        (folder / "result").write_text(str(self.computed))
+
+    def run(self, directory: Path, digest: str) -> str:
+        return Stages(directory).run(
+            "work", digest=digest, folder="work", compute=self.compute, load=lambda folder: (folder / "result").read_text()
+        )
+
+
+def test_a_stage_with_the_same_digest_is_skipped(tmp_path):
+    work = Work()
+
+    assert work.run(tmp_path, "a") == "1"
+    assert work.run(tmp_path, "a") == "1"
+    assert work.computed == 1
+
+
+def test_a_stage_with_another_digest_starts_in_an_empty_folder(tmp_path):
+    work = Work()
+    work.run(tmp_path, "a")
+
+    assert work.run(tmp_path, "b") == "2"
+    assert work.found == [[], []]
+
+
+def test_a_killed_stage_finds_what_it_left(tmp_path):
+    def killed(folder: Path) -> None:
+        (folder / "half").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Stages(tmp_path).run("work", digest="a", folder="work", compute=killed, load=str)
+    work = Work()
+
+    assert work.run(tmp_path, "a") == "1"
+    assert work.found == [["half"]]
+
+
+def test_a_skipped_stage_reports_what_it_cost_when_it_ran(tmp_path):
+    Work().run(tmp_path, "a")
+    first = json.loads((tmp_path / ".stages" / "work.json").read_text())
+
+    stages = Stages(tmp_path)
+    stages.run("work", digest="a", folder="work", compute=lambda folder: None, load=str)
+
+    assert stages.records["work"].seconds == first["seconds"]
+    assert stages.records["work"].peak_mb == first["peak_mb"] > 10
+
+
+def test_peak_memory_sees_an_allocation():
+    reset_peak_memory()
+    before = peak_memory_mb()
+    block = bytearray(200 * 2**20)
+    block[:: 4096] = b"x" * len(block[:: 4096])
+
+    assert peak_memory_mb() > before + 100
