@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from cost_hf.data.schema import DataError
-from cost_hf.recipe import Recipe, RecipeError, nearest, recipe_fields, shipped_recipes
+from cost_hf.recipe import RecipeError, nearest, recipe_fields, shipped_recipes
 from cost_hf.summary import run_summary
 from cost_hf.training import train
 
@@ -46,9 +46,7 @@ def train_main(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     recipes = "\n".join(f"  {name:<20} {text}" for name, text in shipped_recipes().items())
-    fields = "\n".join(
-        f"  --{dotted:<46} {entry.metadata.get('help', '')}" for dotted, _, entry in recipe_fields()
-    )
+    fields = "\n".join(f"  --{dotted:<46} {entry.metadata.get('help', '')}" for dotted, _, entry in recipe_fields())
     parser = argparse.ArgumentParser(
         prog="train.py",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -72,7 +70,9 @@ def _overrides(tokens: list[str], parser: argparse.ArgumentParser) -> dict[str, 
         token = queue.pop(0)
         name, has_value, text = token.removeprefix("--").partition("=")
         if not token.startswith("--") or name not in fields:
-            raise RecipeError(f"unknown argument {token!r}{nearest(name, options)}; `{parser.prog} --help` lists all fields")
+            raise RecipeError(
+                f"unknown argument {token!r}{nearest(name, options)}; `{parser.prog} --help` lists all fields"
+            )
         if not has_value:
             if not queue:
                 raise RecipeError(f"--{name} needs a value")

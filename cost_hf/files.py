@@ -5,7 +5,6 @@ A file appears under its final name only when it is whole, so a killed run never
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -60,7 +59,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         if target.is_dir():
             shutil.rmtree(target)
-        os.replace(temporary, target)
+        temporary.replace(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

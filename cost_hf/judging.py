@@ -1,7 +1,7 @@
 """The evaluation stage: every ranker of a run on the same cases, judged on items, with paired intervals.
 
-Ranks of each (row, `exclude_seen`) pair are written as soon as they are known, so a killed evaluation goes on with the next
-pair. `results.json` is the one source of every number that is shown anywhere.
+Ranks of each (row, `exclude_seen`) pair are written as soon as they are known, so a killed evaluation goes on with
+the next pair. `results.json` is the one source of every number that is shown anywhere.
 """
 
 import dataclasses
@@ -9,13 +9,14 @@ import logging
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import PartialState
 from safetensors.numpy import load_file, save_file
 
+from cost_hf.data.prepare import PreparedData
 from cost_hf.data.splits import Targets
 from cost_hf.data.text_vectors import TextVectors
 from cost_hf.evaluation.baselines import build_baseline
@@ -30,9 +31,6 @@ from cost_hf.recommender.recommender import Recommender
 from cost_hf.recommender.validity import invalid_shares
 from cost_hf.stages import Stages
 
-if TYPE_CHECKING:
-    from cost_hf.pipeline import PreparedData
-
 logger = logging.getLogger(__name__)
 SEEN = {"seen_allowed": False, "seen_excluded": True}
 MAIN_ROW = "recommender"
@@ -43,7 +41,7 @@ PACKAGES = ("torch", "transformers", "datasets", "accelerate", "numpy")
 def judge(
     stages: Stages,
     recipe: Recipe,
-    data: "PreparedData",
+    data: PreparedData,
     vectors: TextVectors,
     codes: CodesResult | None,
     recommender: Recommender,
@@ -52,11 +50,11 @@ def judge(
 ) -> dict[str, Any]:
     """Rank, score and compare; return the content of `evaluation/results.json`."""
     digest = content_digest(
-        recommender.digest, data.split.digest, vectors.digest, dataclasses.asdict(recipe.evaluation), seed
+        stages.digests["generator"], vectors.digest, data.tables.digest, dataclasses.asdict(recipe.evaluation), seed
     )
 
     def compute(folder: Path) -> None:
-        targets = data.split.test.sample(recipe.evaluation.max_users, seed=recipe.data.tie_seed)
+        targets = data.split.test.sample(recipe.evaluation.max_users, seed=recipe.data.seed)
         ranked = {
             (name, seen): _ranked(folder / "parts", name, seen, ranker, targets, recipe, recommender)
             for name, ranker in _rankers(recipe, data, vectors, recommender).items()
@@ -93,7 +91,7 @@ def judge(
     return results
 
 
-def _rankers(recipe: Recipe, data: "PreparedData", vectors: TextVectors, recommender: Recommender) -> dict[str, Ranker]:
+def _rankers(recipe: Recipe, data: PreparedData, vectors: TextVectors, recommender: Recommender) -> dict[str, Ranker]:
     popularity = data.split.popularity(data.tables.num_items)
     item_ids = data.tables.items["item_id"].tolist()
     scorers = {
@@ -147,8 +145,8 @@ def _health(codes: CodesResult | None, vectors: TextVectors, recommender: Recomm
     return health | {"catalog": catalog.report}
 
 
-def _protocol(recipe: Recipe, data: "PreparedData", targets: Targets, recommender: Recommender) -> dict[str, Any]:
-    sample = np.sort(np.random.default_rng(recipe.data.tie_seed).permutation(len(targets))[:INVALID_SAMPLE])
+def _protocol(recipe: Recipe, data: PreparedData, targets: Targets, recommender: Recommender) -> dict[str, Any]:
+    sample = np.sort(np.random.default_rng(recipe.data.seed).permutation(len(targets))[:INVALID_SAMPLE])
     histories = torch.from_numpy(targets.histories_matrix(sample))
     return {
         "split": recipe.data.split,
@@ -158,7 +156,7 @@ def _protocol(recipe: Recipe, data: "PreparedData", targets: Targets, recommende
         "score": "sum of natural-log probabilities over the full vocabulary",
         "max_history": recipe.generator.max_history,
         "unit_of_a_hit": "item; the sid rows count any item with the target's model-level codes",
-        "ties": f"in time: blake2b(user_id, item_id, {recipe.data.tie_seed}); in scores: training popularity, then item_id",
+        "ties": f"in time: blake2b(user_id, item_id, {recipe.data.seed}); in scores: training popularity, then item_id",
         "cases": len(targets),
         "users": len(set(targets.user_ids)),
         "note": _leakage_note(recipe.data.split),
@@ -173,7 +171,7 @@ def _leakage_note(split: str) -> str:
     return "training clicks are marked or dated before every target"
 
 
-def _identity(recipe: Recipe, data: "PreparedData", seed: int) -> dict[str, Any]:
+def _identity(recipe: Recipe, data: PreparedData, seed: int) -> dict[str, Any]:
     is_cuda = torch.cuda.is_available()
     return {
         "recipe": recipe.to_dict(),

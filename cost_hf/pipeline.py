@@ -16,11 +16,8 @@ from accelerate import PartialState
 from accelerate.utils import set_seed
 from transformers import PreTrainedModel
 
-from cost_hf.data.splits import Split, Targets, split_interactions
-from cost_hf.data.synthetic import NewsOracle, make_news
-from cost_hf.data.tables import read_tables
+from cost_hf.data.prepare import PreparedData, prepare_data
 from cost_hf.data.text_vectors import TextVectors, encode_items, render_texts
-from cost_hf.data.schema import Tables
 from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
 from cost_hf.files import content_digest, write_json
 from cost_hf.judging import judge
@@ -60,15 +57,6 @@ class Run:
         return PartialState().is_main_process
 
 
-@dataclass(frozen=True)
-class PreparedData:
-    """What the other stages need of the data."""
-
-    tables: Tables
-    split: Split
-    oracle: NewsOracle | None
-
-
 def train(
     *,
     items: Any = None,
@@ -104,7 +92,7 @@ def train(
     if PartialState().is_main_process:
         directory.mkdir(parents=True, exist_ok=True)
         resolved.save(directory / "recipe.yaml")
-    data = prepare_data(resolved, items, interactions)
+    data = prepare_data(resolved.data, items=items, interactions=interactions, template=resolved.vectors.template)
     vectors = vector_stage(stages, resolved, data)
     codes = None if resolved.catalog.reference else codes_stage(stages, resolved, data, vectors, seed=seed)
     catalog = build_catalog(resolved, data, vectors, codes)
@@ -112,18 +100,6 @@ def train(
     results = judge(stages, resolved, data, vectors, codes, recommender, seed=seed)
     examples = [[catalog.item_ids[row] for row in history] for history in data.split.test.histories[:3]]
     return Run(recommender, results, directory, examples)
-
-
-def prepare_data(recipe: Recipe, items: Any = None, interactions: Any = None) -> PreparedData:
-    """Read and split the data of a recipe, or the tables that are given."""
-    options, oracle = recipe.data, None
-    if options.reader == "synthetic" and items is None:
-        news = make_news(seed=options.seed, num_users=options.synthetic_users, num_items=options.synthetic_items)
-        items, interactions, oracle = news.items, news.interactions, news.oracle
-    tables = read_tables(
-        options, items=items, interactions=interactions, template=recipe.vectors.template, seed=options.seed
-    )
-    return PreparedData(tables, split_interactions(tables, options, seed=options.seed), oracle)
 
 
 def vector_stage(stages: Stages, recipe: Recipe, data: PreparedData) -> TextVectors:
@@ -138,16 +114,12 @@ def vector_stage(stages: Stages, recipe: Recipe, data: PreparedData) -> TextVect
     )
 
 
-def codes_stage(
-    stages: Stages, recipe: Recipe, data: PreparedData, vectors: TextVectors, *, seed: int
-) -> CodesResult:
+def codes_stage(stages: Stages, recipe: Recipe, data: PreparedData, vectors: TextVectors, *, seed: int) -> CodesResult:
     """Fit the quantizer and encode the items."""
 
     def compute(folder: Path) -> None:
         set_seed(seed)
-        result = fit_codes(
-            vectors.vectors, recipe.codes, output_dir=folder, seed=seed, items=data.tables.items
-        )
+        result = fit_codes(vectors.vectors, recipe.codes, output_dir=folder, seed=seed, items=data.tables.items)
         if PartialState().is_main_process:
             result.save(folder)
 
@@ -161,9 +133,7 @@ def codes_stage(
     )
 
 
-def build_catalog(
-    recipe: Recipe, data: PreparedData, vectors: TextVectors, codes: CodesResult | None
-) -> Catalog:
+def build_catalog(recipe: Recipe, data: PreparedData, vectors: TextVectors, codes: CodesResult | None) -> Catalog:
     """Give every item its semantic ID."""
     options, items = recipe.catalog, data.tables.items
     ids = items["item_id"].tolist()

@@ -1,7 +1,7 @@
 """Recipes: one YAML file is one reproducible row of a results table.
 
-A recipe is eight typed sections, each owned by the room that uses it. Command line, Python and YAML share the same dotted
-names, and an unknown name is an error that shows the nearest one.
+A recipe is eight typed sections, each owned by the room that uses it. Command line, Python and YAML share the same
+dotted names, and an unknown name is an error that shows the nearest one.
 """
 
 import dataclasses
@@ -131,12 +131,16 @@ def _recipe_text(name_or_path: str) -> str:
 
 def _convert(value: Any, expected: Any, dotted: str) -> Any:
     """Check `value` against a field's annotation; ints pass as floats, lists and dicts are checked member by member."""
-    options = typing.get_args(expected) if typing.get_origin(expected) in (typing.Union, types.UnionType) else (expected,)
+    options = (
+        typing.get_args(expected) if typing.get_origin(expected) in (typing.Union, types.UnionType) else (expected,)
+    )
     for option in options:
         converted = _match(value, option, dotted)
         if converted is not _MISMATCH:
             return converted
-    wanted = " or ".join("null" if option is type(None) else getattr(option, "__name__", str(option)) for option in options)
+    wanted = " or ".join(
+        "null" if option is type(None) else getattr(option, "__name__", str(option)) for option in options
+    )
     raise RecipeError(f"{dotted} must be {wanted}, got {value!r} ({type(value).__name__})")
 
 

@@ -1,9 +1,9 @@
 """Stages of a run: skipped when nothing changed, continued when killed, measured always.
 
-A stage owns a folder and a record under `.stages/`. The record is written `running` before the work and `done` behind it,
-each with the digest of everything that the result depends on. Same digest and done: skip. Same digest and running: the
-killed work goes on. Another digest: the folder is emptied first. The result is always read back from disk, so a resumed run
-takes the same path as an undisturbed one.
+A stage owns a folder and a record under `.stages/`. The record is written `running` before the work and `done` behind
+it, each with the digest of everything that the result depends on. Same digest and done: skip. Same digest and
+running: the killed work goes on. Another digest: the folder is emptied first. The result is always read back from
+disk, so a resumed run takes the same path as an undisturbed one.
 """
 
 import logging
@@ -33,11 +33,12 @@ class StageRecord:
 
 
 class Stages:
-    """The stages of one run directory, and what each cost."""
+    """The stages of one run directory: what each cost (`records`) and depends on (`digests`), by name."""
 
     def __init__(self, output_dir: str | Path):
         self.output_dir = Path(output_dir)
         self.records: dict[str, StageRecord] = {}
+        self.digests: dict[str, str] = {}
 
     def run(
         self,
@@ -71,7 +72,7 @@ class Stages:
                     self._compute(name, digest, target, compute)
         state.wait_for_everyone()
         record = read_json(self._path(name))
-        self.records[name] = StageRecord(record["seconds"], record["peak_mb"])
+        self.records[name], self.digests[name] = StageRecord(record["seconds"], record["peak_mb"]), digest
         return load(target)
 
     def _compute(self, name: str, digest: str, target: Path, compute: Callable[[Path], object]) -> None:

@@ -9,4 +9,10 @@ project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
     name, floor = re.fullmatch(r"([\w-]+)>=([\d.]+)", requirement).groups()
     tested = re.search(rf"^{name}==(.+)$", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE | re.IGNORECASE)
-    print(f"{name}=={tested.group(1)}" if name == "torch" else f"{name}=={floor}" if floor.count(".") > 1 else f"{name}=={floor}.*")
+    print(
+        f"{name}=={tested.group(1)}"
+        if name == "torch"
+        else f"{name}=={floor}"
+        if floor.count(".") > 1
+        else f"{name}=={floor}.*"
+    )

@@ -58,7 +58,9 @@ def test_numbers_convert_as_yaml_writes_them():
 
 
 def test_an_unknown_recipe_names_the_nearest_and_all_of_them():
-    with pytest.raises(RecipeError, match="unknown recipe 'cost_industry'; did you mean 'cost_industrial'.*tiger_beauty"):
+    with pytest.raises(
+        RecipeError, match=r"unknown recipe 'cost_industry'; did you mean 'cost_industrial'.*tiger_beauty"
+    ):
         Recipe.load("cost_industry")
 
 
@@ -70,5 +72,5 @@ def test_a_missing_recipe_file_is_an_error():
 def test_a_section_that_holds_no_fields_is_an_error(tmp_path):
     (tmp_path / "odd.yaml").write_text(yaml.safe_dump({"training": 5}))
 
-    with pytest.raises(RecipeError, match="section 'training' of .* must hold fields, got 5"):
+    with pytest.raises(RecipeError, match=r"section 'training' of .* must hold fields, got 5"):
         Recipe.load(str(tmp_path / "odd.yaml"))

@@ -21,7 +21,11 @@ class Work:
 
     def run(self, directory: Path, digest: str) -> str:
         return Stages(directory).run(
-            "work", digest=digest, folder="work", compute=self.compute, load=lambda folder: (folder / "result").read_text()
+            "work",
+            digest=digest,
+            folder="work",
+            compute=self.compute,
+            load=lambda folder: (folder / "result").read_text(),
         )
 
 
@@ -69,6 +73,6 @@ def test_peak_memory_sees_an_allocation():
     reset_peak_memory()
     before = peak_memory_mb()
     block = bytearray(200 * 2**20)
-    block[:: 4096] = b"x" * len(block[:: 4096])
+    block[::4096] = b"x" * len(block[::4096])
 
     assert peak_memory_mb() > before + 100

@@ -131,7 +131,7 @@ class SentenceEncoder:
             self.model = SentenceTransformer(str(model), device=device, model_kwargs={"use_safetensors": True})
         except (OSError, ValueError) as error:
             raise DataError(
-                f"cannot load text encoder {str(model)!r} ({type(error).__name__}: {error}); expected vectors.model to be "
+                f"cannot load text encoder {str(model)!r} ({type(error).__name__}: {error}); expected vectors.model as "
                 "lsa, a directory, or a Hub id with safetensors weights; check the name and the network"
             ) from error
         self.name = str(model)

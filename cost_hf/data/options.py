@@ -59,7 +59,10 @@ class DataOptions:
     licence: str | None = field(default=None, metadata={"help": "licence of the data; decides what upload may publish"})
     synthetic_users: int = field(default=1000, metadata={"help": "reader: synthetic, number of users"})
     synthetic_items: int = field(default=600, metadata={"help": "reader: synthetic, number of items"})
-    synthetic_seed: int = field(default=0, metadata={"help": "reader: synthetic, which toy world (not the run's seed)"})
+    seed: int = field(
+        default=0,
+        metadata={"help": "decides ties in time and the toy world; apart from the run's seed, so runs compare"},
+    )
 
     def __post_init__(self) -> None:
         """Check the options; `read_tables` and `split_interactions` check again what was set later."""

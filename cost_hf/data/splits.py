@@ -53,6 +53,13 @@ class Targets:
             matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = np.concatenate(chosen)
         return matrix
 
+    def sample(self, size: int | None, *, seed: int) -> "Targets":
+        """Return a seeded sample of at most `size` cases in their order; all of them for None."""
+        if size is None or size >= len(self):
+            return self
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:size])
+        return Targets(self.user_ids[chosen], [self.histories[case] for case in chosen], self.items[chosen])
+
 
 @dataclass(frozen=True, eq=False)
 class Split:

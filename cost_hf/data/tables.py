@@ -23,7 +23,7 @@ def read_tables(
     items: Source = None,
     interactions: Source = None,
     template: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
 ) -> Tables:
     """Read, check, order and filter a catalog and its click log.
 
@@ -32,16 +32,14 @@ def read_tables(
         items: DataFrame, `datasets.Dataset` or file path of the catalog.
         interactions: the same for the click log.
         template: text template of the vectors section, for the check on empty texts.
-        seed: decides ties in time.
+        seed: decides ties in time; default `options.seed`.
 
     Raises:
         DataError: a check fails; the message names table, column, row, value and remedy.
     """
     options.validate()
     if options.reader == "synthetic" and items is None and interactions is None:
-        news = make_news(
-            seed=options.synthetic_seed, num_users=options.synthetic_users, num_items=options.synthetic_items
-        )
+        news = make_news(seed=options.seed, num_users=options.synthetic_users, num_items=options.synthetic_items)
         items, interactions = news.items, news.interactions
     counts: dict[str, int] = {}
     catalog, clicks = load_frames(options, items=items, interactions=interactions)
@@ -49,7 +47,7 @@ def read_tables(
     clicks, order = _clean_interactions(clicks, options.order)
     clicks = _drop_unknown(clicks, catalog, options, counts)
     catalog, clicks = _drop_textless(catalog, clicks, options, template, counts)
-    clicks = _sort(clicks, order, seed, counts)
+    clicks = _sort(clicks, order, options.seed if seed is None else seed, counts)
     clicks = _keep_latest(clicks, options.max_user_interactions, counts)
     catalog, clicks = _keep_core(catalog, clicks, options, counts)
     return _finish(catalog, clicks, options, template, counts)

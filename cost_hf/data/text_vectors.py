@@ -59,6 +59,11 @@ class TextVectors:
     texts_digest: str
     encoder_digest: str
 
+    @property
+    def digest(self) -> str:
+        """Digest of texts and encoder, and so of the vectors."""
+        return content_digest(self.texts_digest, self.encoder_digest)
+
     @classmethod
     def load(cls, directory: str | Path) -> "TextVectors":
         """Load what `encode_items` wrote."""
@@ -127,7 +132,7 @@ def _join(parts: list[tuple[str, str]], ending: str) -> str:
 
 
 def _is_text(values: pd.Series) -> bool:
-    return pd.api.types.infer_dtype(values, skipna=True) == "string"
+    return pd.api.types.infer_dtype(values.astype(object), skipna=True) == "string"
 
 
 def _cell(value: Any) -> str:

@@ -9,7 +9,8 @@ class EvaluationOptions:
 
     num_beams: int = field(default=50, metadata={"help": "beams, and so the longest list that is judged"})
     cutoffs: list[int] = field(
-        default_factory=lambda: [5, 10, 20, 40], metadata={"help": "list lengths k of the metrics; above the beams null"}
+        default_factory=lambda: [5, 10, 20, 40],
+        metadata={"help": "list lengths k of the metrics; above the beams null"},
     )
     batch_size: int = field(default=64, metadata={"help": "users ranked at once"})
     baselines: list[str] = field(

@@ -1,13 +1,12 @@
 """Full-catalog ranking: the rank of every target, and the metrics that follow from it.
 
-A hit is an item. The SID-level rank (a hit is any item with the target's codes, in the list without repeated SIDs) stands
-beside it because published figures use it; it rewards colliding codes and never compares methods. One rank per case is all
-that is kept: with one target per case each metric is a function of it. Whole batches are dealt to processes, so
-every batch is the same one, and so is every rank, however many processes there are.
+A hit is an item. The SID-level rank (a hit is any item with the target's codes, in the list without repeated SIDs)
+stands beside it because published figures use it; it rewards colliding codes and never compares methods. One rank per
+case is all that is kept: with one target per case each metric is a function of it. Whole batches are dealt to
+processes, so every batch is the same one, and so is every rank, however many processes there are.
 """
 
 import inspect
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -88,7 +87,7 @@ def evaluate_ranker(
     own = range(state.process_index, len(batches), state.num_processes)
     is_hidden = not (progress and state.is_main_process)
     parts = [
-        (batches[number], *_rank_batch(ranker, targets, batches[number], num_items, exclude_seen, top_k))
+        (batches[number], _rank_batch(ranker, targets, batches[number], num_items, exclude_seen, top_k))
         for number in tqdm(own, desc=description, disable=is_hidden)
     ]
     parts = gather_object(parts)
@@ -168,7 +167,8 @@ def _check_cases(targets: "Targets", sid_keys: np.ndarray, num_items: int) -> No
 
 def _rank_batch(
     ranker: Ranker, targets: "Targets", cases: np.ndarray, num_items: int, exclude_seen: bool, top_k: int
-) -> tuple[np.ndarray]:
+) -> np.ndarray:
+    """Return the lists of some cases, catalog rows, int32 `[B, R]`."""
     histories = targets.histories_matrix(cases)  # [B, T]
     mask = None
     if exclude_seen:
@@ -176,11 +176,11 @@ def _rank_batch(
         rows, columns = np.nonzero(histories >= 0)
         is_allowed[rows, histories[rows, columns]] = False
         mask = torch.from_numpy(is_allowed)
-    extra = {}
+    extra: dict[str, list[str]] = {}
     if "user_ids" in inspect.signature(ranker.rank).parameters:
         extra["user_ids"] = [targets.user_ids[case] for case in cases]
     ranking = ranker.rank(torch.from_numpy(histories), top_k=top_k, mask=mask, **extra)
-    return (ranking.items.cpu().numpy().astype(np.int32),)
+    return ranking.items.cpu().numpy().astype(np.int32)
 
 
 def _stack_lists(parts: list[np.ndarray]) -> np.ndarray:

@@ -1,8 +1,8 @@
 """The generators: causal from scratch, T5 from scratch, or a pretrained seq2seq whose vocabulary is extended.
 
-From-scratch models know SID tokens only. A saved generator is a stock `transformers` model: it loads with its Auto class
-alone. Sizes: `letter` is the generator of LETTER's released code (d_model 128), `tiger` the one whose parameter count
-matches TIGER's text (d_model 384; arXiv 2305.05065 section 4 gives both 128 and 13 M, which do not fit together).
+From-scratch models know SID tokens only. A saved generator is a stock `transformers` model: it loads with its Auto
+class alone. Sizes: `letter` is the generator of LETTER's released code (d_model 128), `tiger` the one whose parameter
+count matches TIGER's text (d_model 384; arXiv 2305.05065 section 4 gives both 128 and 13 M, which do not fit together).
 """
 
 import logging
@@ -46,7 +46,8 @@ class GeneratorOptions:
 
     kind: str = field(default="causal", metadata={"help": "causal (decoder-only) or seq2seq (T5)"})
     size: str = field(
-        default="small", metadata={"help": "from scratch: causal tiny|small, seq2seq tiny|letter|tiger; unused with a backbone"}
+        default="small",
+        metadata={"help": "from scratch: causal tiny|small, seq2seq tiny|letter|tiger; unused with a backbone"},
     )
     backbone: str | None = field(
         default=None, metadata={"help": "pretrained seq2seq model, Hub id or directory; null trains from scratch"}
@@ -62,7 +63,8 @@ class GeneratorOptions:
             raise ValueError(f"generator.kind must be causal or seq2seq, got {self.kind!r}")
         if self.backbone is not None and self.kind == "causal":
             raise ValueError(
-                f"generator.backbone={self.backbone!r} needs generator.kind=seq2seq; the causal generator is trained from "
+                f"generator.backbone={self.backbone!r} needs generator.kind=seq2seq; the causal generator is trained "
+                f"from "
                 "scratch: set generator.backbone to null or generator.kind to seq2seq"
             )
         if self.backbone is None and self.size not in sizes:
@@ -137,8 +139,8 @@ def _load_seq2seq(options: GeneratorOptions, vocabulary: SidVocabulary, *, seed:
 def add_residual_dropout(model: PreTrainedModel, share: float) -> list[Any]:
     """Drop activations behind the embedding and every sub-layer of a Llama in training; return the hook handles.
 
-    `LlamaForCausalLM` has dropout in attention weights only, and small catalogs overfit without it. Hooks leave the saved
-    model a stock one.
+    `LlamaForCausalLM` has dropout in attention weights only, and small catalogs overfit without it. Hooks leave the
+    saved model a stock one.
     """
 
     def hook(module: nn.Module, _args: Any, output: Any) -> Any:
@@ -150,4 +152,3 @@ def add_residual_dropout(model: PreTrainedModel, share: float) -> list[Any]:
 
     layers = [part for layer in model.model.layers for part in (layer.self_attn, layer.mlp)]
     return [module.register_forward_hook(hook) for module in (model.get_input_embeddings(), *layers)]
-

@@ -1,8 +1,8 @@
 """Exact constrained beam search of fixed depth: a user's history in, items that exist out.
 
-The search walks `SidTrie`: the candidates of a beam are the children of its node, never the whole vocabulary. Scores are
-sums of natural-log probabilities over the full vocabulary, the same as `generate(..., length_penalty=0)` gives under
-`SidLogitsProcessor`, and the beams are the same.
+The search walks `SidTrie`: the candidates of a beam are the children of its node, never the whole vocabulary. Scores
+are sums of natural-log probabilities over the full vocabulary, the same as `generate(..., length_penalty=0)` gives
+under `SidLogitsProcessor`, and the beams are the same.
 """
 
 from dataclasses import dataclass
@@ -77,9 +77,7 @@ def beam_search(
     return expand_leaves(trie, nodes, scores, codes, num_beams=num_beams, mask=mask)
 
 
-def _children(
-    trie: SidTrie, level: int, nodes: Tensor, allowed: list[Tensor] | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def _children(trie: SidTrie, level: int, nodes: Tensor, allowed: list[Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
     """Codes, nodes and legality of every beam's children, each `[B, R, m]`."""
     codes, children, legal = (part.unflatten(0, nodes.shape) for part in trie.children(level, nodes.flatten()))
     if allowed is not None:
@@ -117,7 +115,9 @@ def expand_leaves(
     items = rows.flatten(1).gather(1, order).masked_fill(~found, -1)
     item_scores = scores.gather(1, beam).masked_fill(~found, -torch.inf)
     item_codes = codes.gather(1, beam[..., None].expand(-1, -1, codes.shape[-1])).masked_fill(~found[..., None], -1)
-    return BeamOutput(*(_pad(part, num_beams, fill) for part, fill in ((items, -1), (item_scores, -torch.inf), (item_codes, -1))))
+    return BeamOutput(
+        *(_pad(part, num_beams, fill) for part, fill in ((items, -1), (item_scores, -torch.inf), (item_codes, -1)))
+    )
 
 
 def _pad(values: Tensor, width: int, fill: float) -> Tensor:

@@ -1,8 +1,8 @@
 """One decoding step for all beams of all requests, with everything that beams share computed once per request.
 
-`generate()` copies the prompt's keys and values for every beam. Here the beams of a request are tokens of one row: a float
-mask lets each see the prompt and its own ancestors, so nothing is copied or reordered. Each class calls the model's own
-modules, so adapters and quantised layers count.
+`generate()` copies the prompt's keys and values for every beam. Here the beams of a request are tokens of one row: a
+float mask lets each see the prompt and its own ancestors, so nothing is copied or reordered. Each class calls the
+model's own modules, so adapters and quantised layers count.
 """
 
 from typing import Any, Protocol

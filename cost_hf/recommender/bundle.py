@@ -1,8 +1,8 @@
 """A recommender on disk: every part it needs, and the digests that say the parts belong together.
 
 The directory holds `generator/` (a stock transformers model), `vocabulary.json`, `catalog-<digest>.*`,
-`popularity.safetensors` and `recommender.json`. The manifest names the catalog and is written last, so its atomic rename is
-the step at which a new catalog takes effect.
+`popularity.safetensors` and `recommender.json`. The manifest names the catalog and is written last, so its atomic
+rename is the step at which a new catalog takes effect.
 """
 
 from dataclasses import dataclass

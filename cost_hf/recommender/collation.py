@@ -1,7 +1,7 @@
 """Training examples and batches of both generators.
 
-The causal generator learns every next item of a user in one pass, the first one included. The seq2seq generator needs one
-example for every prefix of a sequence, four to six times the work for each target.
+The causal generator learns every next item of a user in one pass, the first one included. The seq2seq generator needs
+one example for every prefix of a sequence, four to six times the work for each target.
 """
 
 from collections.abc import Iterator, Sequence
@@ -98,8 +98,8 @@ class PrefixCollator:
 class LengthGroupedSampler(Sampler[int]):
     """Random order in which neighbours have similar lengths; a function of (seed, epoch) alone.
 
-    A permutation is cut into windows of `window` batches, each sorted by length and dealt out as whole batches in random
-    order. The stock sampler draws from the global generator, so a resumed run would see other batches.
+    A permutation is cut into windows of `window` batches, each sorted by length and dealt out as whole batches in
+    random order. The stock sampler draws from the global generator, so a resumed run would see other batches.
     """
 
     def __init__(self, lengths: np.ndarray, *, batch_size: int, seed: int, window: int = 32):

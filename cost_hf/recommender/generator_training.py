@@ -1,8 +1,8 @@
 """Fine-tuning a generator with `Trainer`, judged by what users see: NDCG@10 of items on validation users.
 
-Language-model loss and ranking quality part ways (specs: LETTER selects on loss), so early stopping and the choice of the
-checkpoint use the ranking metric. Batches are grouped by length by a sampler that is a function of (seed, epoch), so a
-killed run continues bit for bit.
+Language-model loss and ranking quality part ways (specs: LETTER selects on loss), so early stopping and the choice of
+the checkpoint use the ranking metric. Batches are grouped by length by a sampler that is a function of (seed, epoch),
+so a killed run continues bit for bit.
 """
 
 import math
@@ -150,7 +150,10 @@ def train_generator(
         collator: Any = CausalCollator(prompts)
         handles = add_residual_dropout(backbone.model, generator.dropout or 0.0)
     else:
-        dataset, collator = PrefixDataset(sequences, user_ids, max_history=generator.max_history), PrefixCollator(prompts)
+        dataset, collator = (
+            PrefixDataset(sequences, user_ids, max_history=generator.max_history),
+            PrefixCollator(prompts),
+        )
         handles = []
     if len(dataset) == 0:
         raise ValueError(

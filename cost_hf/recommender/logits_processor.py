@@ -1,9 +1,10 @@
 """Constrained `generate()`: only semantic IDs that exist, as a vectorised processor and as a plain function.
 
-Both look at the ids of a row and nothing else, so one object serves any number of calls. Where the answer starts follows
-from the row: after the last `<|sid_begin|>` (causal prompts; history items are bare tokens behind it, so the level is the
-number of tokens after it mod L), else after the decoder's start token, or at 0 where a row begins with an answer already
-(`inputs_embeds`). The function is the readable reference; it costs one host synchronisation per beam and step.
+Both look at the ids of a row and nothing else, so one object serves any number of calls. Where the answer starts
+follows from the row: after the last `<|sid_begin|>` (causal prompts; history items are bare tokens behind it, so the
+level is the number of tokens after it mod L), else after the decoder's start token, or at 0 where a row begins with
+an answer already (`inputs_embeds`). The function is the readable reference; it costs one host synchronisation per
+beam and step.
 """
 
 from collections.abc import Callable
@@ -15,22 +16,25 @@ from transformers import LogitsProcessor
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
-DEAD_SCORE = -1e9  # what `generate` itself gives to beams that must never win
+DEAD_SCORE = -1e9  # what `generate` itself gives to beams it can't fill; -inf for a whole row would break sampling
 
 
 class SidLogitsProcessor(LogitsProcessor):
     """Sets every token that does not continue a legal SID to -inf.
 
-    Fewer legal items than beams: `generate` fills up with repeats at scores near -1e9. A request whose mask allows no item
-    keeps legal tokens at scores below -1e9, so that other requests of its batch are served; drop beams below -1e8.
+    Drop beams with scores below -1e8 before decoding: `generate` gives -1e9 or less, with repeated or -1 ids, to
+    those it could not fill, be it that there are fewer legal items than beams, or that the mask of a request allows
+    no item at all.
 
     Args:
         trie: the legal SIDs.
         vocabulary: their token ids.
-        mask: allowed items, bool `[N]` or `[B, N]`, True = allowed; the rows of a request stand together, as in `generate`.
+        mask: allowed items, bool `[N]` or `[B, N]`, True = allowed; the rows of a request stand together, as in
+            `generate`.
 
     Raises:
-        ValueError: for a trie and a vocabulary of different sizes, or a mask of another shape; at a call, for ids that no
+        ValueError: for a trie and a vocabulary of different sizes, or a mask of another shape; at a call, for ids
+            that no
             SID begins with.
     """
 
@@ -46,31 +50,34 @@ class SidLogitsProcessor(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return `scores` `[rows, V]` with -inf at tokens that may not follow `input_ids` `[rows, S]`."""
         self._move(scores.device)
-        legal = torch.zeros(len(scores), scores.shape[1] + 1, dtype=torch.bool, device=scores.device)
         requests = self._requests(len(scores)).to(scores.device)
         levels = _answer_lengths(input_ids, self.vocabulary) % len(self.vocabulary.level_sizes)
-        for level in levels.unique().tolist():
-            rows = (levels == level).nonzero()[:, 0]
-            tokens, may_follow = self._continuations(level, input_ids[rows], requests[rows])
-            # the extra column takes the padding of rows with few children
-            legal[rows] = legal[rows].scatter(1, tokens.masked_fill(~may_follow, scores.shape[1]), True)
-        processed = scores.masked_fill(~legal[:, :-1], -torch.inf)
+        processed = torch.full_like(scores, -torch.inf)
+        present = levels.unique().tolist()
+        for level in present:
+            rows = slice(None) if len(present) == 1 else (levels == level).nonzero()[:, 0]
+            legal = self._legal_codes(level, input_ids[rows], requests[rows])
+            block = slice(start := int(self.vocabulary.level_offsets[level]), start + legal.shape[1])
+            processed[rows, block] = scores[rows, block].masked_fill(~legal, -torch.inf)
         if self.is_dead is None:
             return processed
         return processed + self.is_dead.to(scores.dtype)[requests, None] * DEAD_SCORE
 
-    def _continuations(self, level: int, input_ids: Tensor, requests: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the tokens `[rows, m]` that follow rows that stand at `level`, and which of them are real."""
-        offsets = self.vocabulary.level_offsets.to(input_ids.device)
+    def _legal_codes(self, level: int, input_ids: Tensor, requests: Tensor) -> Tensor:
+        """Tell which codes of `level` may follow rows that stand there: bool `[rows, K]`."""
+        size = self.vocabulary.level_sizes[level]
+        offsets = self.vocabulary.level_offsets[:level].to(input_ids.device)
         prefix = input_ids[:, input_ids.shape[1] - level :]
-        nodes = self.trie.prefix(prefix - offsets[:level])
+        nodes = self.trie.prefix(prefix - offsets)
         if bool((nodes < 0).any()):
             row = int((nodes < 0).nonzero()[0])
             raise _unknown_prefix(prefix[row].tolist(), input_ids[row].tolist(), self.vocabulary)
         codes, children, may_follow = self.trie.children(level, nodes)
         if self.allowed is not None:
             may_follow = may_follow & self.allowed[level][requests[:, None], children]
-        return codes + offsets[level], may_follow
+        # one column more takes the padding of rows with few children
+        legal = torch.zeros(len(nodes), size + 1, dtype=torch.bool, device=nodes.device)
+        return legal.scatter_(1, codes.masked_fill(~may_follow, size), True)[:, :size]
 
     def _requests(self, rows: int) -> Tensor:
         """Return the mask row of every score row; the beams of one request are neighbours."""
@@ -101,7 +108,8 @@ def prefix_allowed_tokens_fn(
         mask: allowed items, bool `[N]` or `[B, N]`, True = allowed.
 
     Raises:
-        ValueError: as `SidLogitsProcessor`; at a call also where the mask leaves no continuation, which `generate` can't
+        ValueError: as `SidLogitsProcessor`; at a call also where the mask leaves no continuation, which `generate`
+            can't
             take from a function.
     """
     _check_sizes(trie, vocabulary)
@@ -124,7 +132,8 @@ def prefix_allowed_tokens_fn(
         tokens = vocabulary_ids(codes[0][table[children[0]]], level)
         if not tokens:
             raise ValueError(
-                f"the mask of request {batch_id} allows no item that begins with the tokens {prefix.tolist()}; drop such "
+                f"the mask of request {batch_id} allows no item that begins with the tokens {prefix.tolist()}; drop "
+                f"such "
                 "requests first, or use SidLogitsProcessor or beam_search, which answer them with nothing"
             )
         return tokens

@@ -1,8 +1,9 @@
 """Histories of catalog rows to token ids: the one place that knows how a generator's input is laid out.
 
 An item is exactly L tokens, so every layout is index arithmetic on one `[N, L]` table. A causal row is
-`[user] <|sid_begin|> item item …` and the answer follows it; a seq2seq source is `[user] item item … </s>` and the answer
-is the decoder's output. Labels are the L tokens of an item without an end token: the depth is fixed (DESIGN: decision 7).
+`[user] <|sid_begin|> item item …` and the answer follows it; a seq2seq source is `[user] item item … </s>` and the
+answer is the decoder's output. Labels are the L tokens of an item without an end token: the depth is fixed (DESIGN:
+decision 7).
 """
 
 from collections.abc import Sequence

@@ -29,8 +29,8 @@ class Ranking:
 class Ranker(Protocol):
     """Whatever ranks the catalog for a batch of histories.
 
-    A ranker whose `rank` also has a keyword `user_ids` (a sequence of B raw ids) is given them by the evaluator; all others
-    see histories only.
+    A ranker whose `rank` also has a keyword `user_ids` (a sequence of B raw ids) is given them by the evaluator; all
+    others see histories only.
     """
 
     def rank(self, histories: Tensor, *, top_k: int, mask: Tensor | None = None) -> Ranking:
@@ -71,7 +71,7 @@ class ScoringRanker:
             )
         self.scorer = scorer
         order = np.lexsort((np.asarray(item_ids, dtype=np.str_), -np.asarray(popularity)))
-        self._order = torch.from_numpy(order)
+        self._tie_order = torch.from_numpy(order)  # catalog rows, first of equals first
 
     def rank(self, histories: Tensor, *, top_k: int, mask: Tensor | None = None) -> Ranking:
         """Return the best `top_k` items of every history `[B, T]`; rows are `top_k` wide, -1 where fewer are legal."""
@@ -80,38 +80,43 @@ class ScoringRanker:
         scores = np.asarray(self.scorer.scores(histories.cpu().numpy()))
         if not np.issubdtype(scores.dtype, np.floating):
             scores = scores.astype(np.float64)  # counts: only floats have a -inf for masked items
-        expected = (len(histories), len(self._order))
+        expected = (len(histories), len(self._tie_order))
         if scores.shape != expected:
             raise ValueError(
                 f"{type(self.scorer).__name__}.scores must return one score per history and catalog row, "
                 f"{expected!r}, got shape {scores.shape!r}; fit the scorer on the same catalog"
             )
-        ordered = torch.from_numpy(np.take(scores, self._order.numpy(), axis=1))  # columns in tie order
+        table = torch.from_numpy(np.array(scores))  # a copy: scorers may return views of what they keep
         if mask is not None:
-            ordered.masked_fill_(~mask.cpu()[..., self._order], -torch.inf)
-        if ordered.isnan().any():
+            table.masked_fill_(~mask.cpu(), -torch.inf)
+        width = min(top_k, table.shape[1])
+        best = table.topk(width, dim=1).values  # NaN sorts first
+        if best.isnan().any():
             raise ValueError(f"{type(self.scorer).__name__}.scores must be numbers or -inf, got NaN; mend the scorer")
-        columns, values = _top_columns(ordered, min(top_k, ordered.shape[1]))
-        items = self._order[columns].masked_fill(values == -torch.inf, -1)
-        missing = (0, top_k - items.shape[1])
+        columns = _top_columns(table, best[:, -1:], width, self._tie_order)
+        values = table.gather(1, columns)
+        items = columns.masked_fill(values == -torch.inf, -1)
+        missing = (0, top_k - width)
         pad = torch.nn.functional.pad
         return Ranking(pad(items, missing, value=-1), pad(values, missing, value=-torch.inf))
 
 
-def _top_columns(scores: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Return columns and values of the `width` highest scores per row; the leftmost of equal ones come first.
+def _top_columns(scores: Tensor, threshold: Tensor, width: int, tie_order: Tensor) -> Tensor:
+    """Return the columns of the `width` highest scores `[B, N]`, best first, equal ones in `tie_order`, int64 `[B,
+    width]`.
 
-    `topk` picks any of equal scores, so it only tells the threshold: all above it are in, and as many of those that
-    equal it, from the left, as there is room for.
+    `topk` picks any of equal scores, so it only gives the threshold `[B, 1]`: all above it are in, and as many of those
+    that equal it, in tie order, as there is room for. Most rows have no more candidates than room.
     """
-    threshold = scores.topk(width, dim=1).values[:, -1:]
-    is_above = scores > threshold
-    is_level = scores == threshold
-    room = width - is_above.sum(1, keepdim=True)
-    crowded = (is_level.sum(1, keepdim=True) > room).squeeze(1)
+    is_in = scores >= threshold
+    crowded = torch.count_nonzero(is_in, dim=1) > width
+    tie_rank = tie_order.argsort()
     if crowded.any():
-        places = is_level[crowded].cumsum(1, dtype=torch.int32)
-        is_level[crowded] &= places <= room[crowded]
-    columns = (is_above | is_level).nonzero()[:, 1].view(len(scores), width)
-    values, order = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
-    return columns.gather(1, order), values
+        is_level = (scores[crowded] == threshold[crowded])[:, tie_order]
+        room = width - torch.count_nonzero(scores[crowded] > threshold[crowded], dim=1)
+        is_late = is_level & (is_level.cumsum(1, dtype=torch.int32) > room[:, None])
+        is_in[crowded] &= ~is_late[:, tie_rank]
+    columns = is_in.nonzero()[:, 1].view(len(scores), width)
+    columns = columns.gather(1, tie_rank[columns].argsort(dim=1))
+    order = scores.gather(1, columns).argsort(dim=1, descending=True, stable=True)
+    return columns.gather(1, order)

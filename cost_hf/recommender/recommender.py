@@ -198,7 +198,9 @@ class Recommender:
 def _as_batch(histories: Any) -> tuple[list[list[str]], bool]:
     """Return the histories as a list of lists, and whether a single one was given."""
     if isinstance(histories, str):
-        raise ValueError(f"expected a list of item ids or a list of such lists, got the string {histories!r}; pass [{histories!r}]")
+        raise ValueError(
+            f"expected a list of item ids or a list of such lists, got the string {histories!r}; pass [{histories!r}]"
+        )
     entries = list(histories)
     if all(isinstance(entry, str) for entry in entries):
         return [entries], True

@@ -1,4 +1,5 @@
-"""How often a generator leaves the catalog: with the constraint never, and without it as often as it has not learned."""
+"""How often a generator leaves the catalog: with the constraint never, and without it as often as it has not
+learned."""
 
 import torch
 from torch import Tensor

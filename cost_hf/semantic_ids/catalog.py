@@ -1,8 +1,8 @@
 """The living list of items and their semantic IDs: the one place where an item, a catalog row and a SID meet.
 
 A catalog never changes; `with_items` and `without_items` return the next one. Weights know no items, so a catalog may
-change daily: an existing SID never does, a removed row keeps its place, and the appended level has its size from the start,
-so the vocabulary of a generator outlives every update.
+change daily: an existing SID never does, a removed row keeps its place, and the appended level has its size from the
+start, so the vocabulary of a generator outlives every update.
 """
 
 from collections.abc import Iterable, Sequence
@@ -117,9 +117,9 @@ class Catalog(CatalogTable):
     ) -> "Catalog":
         """Return the catalog with more items, given their model-level codes `[n, L_model]`.
 
-        No existing SID changes. New rows come last, in item_id order, so the order of the arguments does not matter; each
-        takes the lowest free suffix of its group. Ids that the catalog holds keep their SID whatever `codes` says; a
-        removed one comes back with its own.
+        No existing SID changes. New rows come last, in item_id order, so the order of the arguments does not matter;
+        each takes the lowest free suffix of its group. Ids that the catalog holds keep their SID whatever `codes`
+        says; a removed one comes back with its own.
         """
         table = np.asarray(codes)
         check_ids(item_ids, rows=len(table), titles=titles)

@@ -1,7 +1,7 @@
 """A catalog on disk: `<stem>.safetensors` (codes, removed flags, one JSON header) and `<stem>.parquet` (ids, titles).
 
-Saving the same catalog twice gives the same bytes: the header is a single JSON string, because safetensors writes several
-metadata entries in an order that changes from process to process.
+Saving the same catalog twice gives the same bytes: the header is a single JSON string, because safetensors writes
+several metadata entries in an order that changes from process to process.
 """
 
 import json

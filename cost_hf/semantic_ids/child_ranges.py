@@ -1,8 +1,8 @@
 """Where the children of every trie node begin, in little more than two bytes a node.
 
 The starts of one level only ever grow, and 64 nodes with at most 256 children each span fewer than 2^14 children, so a
-32-bit start for every 64 nodes and a 16-bit offset for each node say the same as a 32-bit start for each. Most nodes of a
-trie of items sit at the deep levels with one child each; this is what keeps the index below ten bytes an item.
+32-bit start for every 64 nodes and a 16-bit offset for each node say the same as a 32-bit start for each. Most nodes
+of a trie of items sit at the deep levels with one child each; this is what keeps the index below ten bytes an item.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,8 @@ class ChildRanges:
 
     Attributes:
         blocks: int32 start of every block of 64 nodes; all zeros where `offsets` are whole starts.
-        offsets: start of each node, counted from its block, int16; int32 where a block spans too much. One more than nodes.
+        offsets: start of each node, counted from its block, int16; int32 where a block spans too much. One more than
+            nodes.
     """
 
     blocks: Tensor

@@ -1,4 +1,5 @@
-"""Items that got the same codes: one more level, or the next-nearest free code. Pure functions, no Python loop over items.
+"""Items that got the same codes: one more level, or the next-nearest free code. Pure functions, no Python loop over
+items.
 
 Both rules are the same whatever the order of the rows, because ties fall by item id, and neither touches a row that is
 settled already. The suffix rule is TIGER's (arXiv 2305.05065, section 3.1); moving to a free code follows the idea of
@@ -72,8 +73,10 @@ def settle(
 ) -> tuple[np.ndarray, int]:
     """Move new items until no codes are held by more than `capacity` items; return the codes and how many moved.
 
-    In a group that is too large the items nearest to the code vector stay (ties by item_id, old rows before all new ones);
-    the others take the nearest code with room: another last code, and where all of those are full, another code one level up.
+    In a group that is too large the items nearest to the code vector stay (ties by item_id, old rows before all new
+    ones); the others take the nearest code with room: another last code, and where all of those are full, another
+    code one
+        level up.
 
     Args:
         codes: model-level codes of all items, `[N, L]`; rows that are not new never change.

@@ -1,9 +1,9 @@
 """Rows for new tokens in a pretrained tokenizer and model, written by id.
 
-Three traps of the library are handled here, each with a test. Resizing draws new rows with almost no spread, so all codes
-would start equal: rows are written afterwards. T5 checkpoints have spare rows that resizing neither fills nor may cut
-(32,128 rows for 32,100 tokens): rows are written by token id and the matrix never shrinks. T5 v1.1 (flan) has a head of
-its own under a config that says tied, and resizing would replace it: the config is corrected first.
+Three traps of the library are handled here, each with a test. Resizing draws new rows with almost no spread, so all
+codes would start equal: rows are written afterwards. T5 checkpoints have spare rows that resizing neither fills nor
+may cut (32,128 rows for 32,100 tokens): rows are written by token id and the matrix never shrinks. T5 v1.1 (flan) has
+a head of its own under a config that says tied, and resizing would replace it: the config is corrected first.
 """
 
 from collections.abc import Sequence
@@ -29,8 +29,10 @@ def add_tokens(tokenizer: Any, tokens: Sequence[str]) -> tuple[int, int]:
     ids = tokenizer.convert_tokens_to_ids(list(tokens))
     if ids != list(range(ids[0], ids[0] + len(ids))):
         raise ValueError(
-            f"the tokenizer held {len(tokens) - len(missing)} of {len(tokens)} SID tokens already ({tokens[0]!r} has id "
-            f"{ids[0]}), and the ids are not contiguous; start from the original tokenizer or use another namespace"
+            f"the tokenizer held {len(tokens) - len(missing)} of {len(tokens)} SID tokens already ({tokens[0]!r} has "
+            f"id "
+            f"{ids[0]}), and the ids are not contiguous; start from the original tokenizer or use another "
+            f"namespace"
         )
     return ids[0], before
 

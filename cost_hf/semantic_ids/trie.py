@@ -1,8 +1,8 @@
 """The legal semantic IDs as sorted arrays: what the decoder may say next, and which item a finished answer is.
 
-Nodes of one depth stand in SID order, so the children of a node, its leaves and its items are ranges, and every question
-is a gather. There are no Python objects per item: an index over 1e6 items takes one sort and under ten bytes an item.
-Depth 0 is the root (node 0); `level` l leads from a node of depth l to its children at depth l + 1.
+Nodes of one depth stand in SID order, so the children of a node, its leaves and its items are ranges, and every
+question is a gather. There are no Python objects per item: an index over 1e6 items takes one sort and under ten bytes
+an item. Depth 0 is the root (node 0); `level` l leads from a node of depth l to its children at depth l + 1.
 """
 
 import copy
@@ -133,7 +133,8 @@ class SidTrie:
         Args:
             leaves: nodes of depth L, `[R]`; -1 has no items.
         Returns:
-            Catalog rows `[R, m]` int64 and which of them are real `[R, m]`; m is the largest number of items of one SID.
+            Catalog rows `[R, m]` int64 and which of them are real `[R, m]`; m is the largest number of items of one
+            SID.
         """
         known = leaves >= 0
         leaves = leaves.clamp_min(0)
@@ -146,7 +147,8 @@ class SidTrie:
         return self.leaf_items[torch.where(present, first[:, None] + steps, first[:, None])].long(), present
 
     def items_under(self, prefix: Sequence[int]) -> Tensor:
-        """Return the catalog rows of all items whose SID begins with `prefix`, in SID order; none for an unknown one."""
+        """Return the catalog rows of all items whose SID begins with `prefix`, in SID order; none for an unknown
+        one."""
         node = int(self.prefix(torch.tensor([list(prefix)], dtype=torch.long, device=self.device)))
         if node < 0:
             return self.leaf_items[:0].long()

@@ -16,8 +16,8 @@ def sort_rows(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the rows in SID order, `[N]`, and their SIDs packed into one integer each, in that order.
 
-    Where code and row numbers fit into 63 bits they are sorted as one integer: sorting values is several times as fast as
-    sorting an index. Wider SIDs are sorted column by column and have no packed form (None).
+    Where code and row numbers fit into 63 bits they are sorted as one integer: sorting values is several times as
+    fast as sorting an index. Wider SIDs are sorted column by column and have no packed form (None).
     """
     bits = [_bits(size) for size in level_sizes]
     row_bits = _bits(len(codes))

@@ -1,8 +1,8 @@
 """Semantic IDs as tokens: an item is exactly L tokens, one per level, and arithmetic alone turns codes into token ids.
 
-Token texts are `<s_a_17>` (namespace, level a … z, aa …, code), then `<|sid_begin|>` and `<|sid_end|>`, then hashed user
-tokens `<user_17>`: the order FlashRec and OpenOneRec use. The ids are contiguous in that order, so code k of level l is
-`level_offsets[l] + k` under every tokenizer.
+Token texts are `<s_a_17>` (namespace, level a … z, aa …, code), then `<|sid_begin|>` and `<|sid_end|>`, then hashed
+user tokens `<user_17>`: the order FlashRec and OpenOneRec use. The ids are contiguous in that order, so code k of
+level l is `level_offsets[l] + k` under every tokenizer.
 """
 
 import hashlib

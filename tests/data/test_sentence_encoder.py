@@ -102,3 +102,20 @@ def test_real_minilm_puts_like_texts_together():
 
     assert vectors.shape == (3, 384)
     assert vectors[0] @ vectors[1] > 0.5 > vectors[0] @ vectors[2]
+
+
+def test_hub_model_is_identified_by_its_commit(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    from cost_hf.data.encoders import _weights_identity
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    model = tmp_path / "models--org--encoder"
+    (model / "refs").mkdir(parents=True)
+    (model / "refs" / "main").write_text("c0ffee")
+    (model / "snapshots" / "c0ffee").mkdir(parents=True)
+    (model / "snapshots" / "c0ffee" / "config.json").write_text("{}")
+
+    assert _weights_identity("org/encoder") == ["org/encoder", "c0ffee"]
+    with pytest.raises(DataError, match=r"no cached snapshot of text encoder 'org/other'"):
+        _weights_identity("org/other")

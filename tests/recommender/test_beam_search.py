@@ -2,7 +2,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.recommender.toys import toy_catalog, toy_causal, toy_gpt2, toy_histories, toy_qwen2, toy_t5
 from transformers import BertConfig, BertLMHeadModel
 
 from cost_hf.recommender.beam_ranker import BeamRanker
@@ -11,6 +10,7 @@ from cost_hf.recommender.logits_processor import SidLogitsProcessor, prefix_allo
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
+from tests.recommender.toys import toy_catalog, toy_causal, toy_gpt2, toy_histories, toy_qwen2, toy_t5
 
 MODELS = {"llama": toy_causal, "qwen2": toy_qwen2, "gpt2": toy_gpt2, "t5": toy_t5}
 
@@ -184,10 +184,12 @@ def test_generate_under_a_mask_with_few_items_is_cleaned_of_dead_beams(monkeypat
 def test_an_architecture_without_an_engine_is_refused_with_the_way_out():
     _, vocabulary, _, prompts, histories, trie = parts("llama")
     bert = BertLMHeadModel(
-        BertConfig(vocab_size=vocabulary.size, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, is_decoder=True)
+        BertConfig(
+            vocab_size=vocabulary.size, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, is_decoder=True
+        )
     )
 
-    with pytest.raises(ValueError, match="BertLMHeadModel.*SidLogitsProcessor"):
+    with pytest.raises(ValueError, match=r"BertLMHeadModel.*SidLogitsProcessor"):
         beam_search(bert, *prompts.inputs(histories), trie=trie, vocabulary=vocabulary)
 
 

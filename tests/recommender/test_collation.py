@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from tests.recommender.toys import toy_catalog
 
 from cost_hf.recommender.collation import (
     CausalCollator,
@@ -13,6 +12,7 @@ from cost_hf.recommender.collation import (
 )
 from cost_hf.recommender.prompts import IGNORED_LABEL, PromptBuilder
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
+from tests.recommender.toys import toy_catalog
 
 
 def prompts_for(is_causal: bool, max_history: int = 4, num_user_tokens: int = 0) -> PromptBuilder:

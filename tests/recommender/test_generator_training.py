@@ -3,13 +3,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from tests.recommender.toys import toy_catalog
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from cost_hf.checkpoints import drop_incomplete_checkpoints, last_complete_checkpoint
 from cost_hf.recommender.backbones import GeneratorOptions, add_residual_dropout, build_backbone
 from cost_hf.recommender.generator_training import TrainingOptions, remove_checkpoints, train_generator
 from cost_hf.recommender.prompts import PromptBuilder
+from tests.recommender.toys import toy_catalog
 
 
 def sequences(users: int = 60, items: int = 40) -> list[np.ndarray]:
@@ -137,9 +137,15 @@ def test_the_embedding_learns_faster_where_asked(tmp_path):
     moved = {}
     for factor in (1.0, 15.0):
         trained, _ = fit(
-            tmp_path / str(factor), kind="seq2seq", epochs=1, embedding_learning_rate_multiplier=factor, learning_rate=1e-3
+            tmp_path / str(factor),
+            kind="seq2seq",
+            epochs=1,
+            embedding_learning_rate_multiplier=factor,
+            learning_rate=1e-3,
         )
-        moved[factor] = (trained.model.get_input_embeddings().weight - start.model.get_input_embeddings().weight).abs().max()
+        moved[factor] = (
+            (trained.model.get_input_embeddings().weight - start.model.get_input_embeddings().weight).abs().max()
+        )
 
     assert moved[15.0] > 5 * moved[1.0]
 

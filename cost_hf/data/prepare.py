@@ -1,0 +1,45 @@
+"""From options to everything the later stages need of the data: tables, split and, for the toy set, its known rule."""
+
+from dataclasses import dataclass
+
+from cost_hf.data.news_world import NewsOracle
+from cost_hf.data.options import DataOptions
+from cost_hf.data.schema import Tables
+from cost_hf.data.sources import Source
+from cost_hf.data.splits import Split, split_interactions
+from cost_hf.data.synthetic import make_news
+from cost_hf.data.tables import read_tables
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Tables, their split, and the oracle of the toy set (its columns are the rows of the catalog)."""
+
+    tables: Tables
+    split: Split
+    oracle: NewsOracle | None
+
+
+def prepare_data(
+    options: DataOptions,
+    *,
+    items: Source | None = None,
+    interactions: Source | None = None,
+    template: str | None = None,
+) -> PreparedData:
+    """Read and split what the options name, or the tables that are given.
+
+    Args:
+        options: the data section.
+        items: catalog; with `interactions` it wins over the options.
+        interactions: click log.
+        template: item text, for the check of empty ones.
+    """
+    oracle = None
+    if options.reader == "synthetic" and items is None:
+        news = make_news(seed=options.seed, num_users=options.synthetic_users, num_items=options.synthetic_items)
+        items, interactions, oracle = news.items, news.interactions, news.oracle
+    tables = read_tables(options, items=items, interactions=interactions, template=template)
+    if oracle is not None and tables.num_items != len(items):
+        oracle = None  # a k-core took items away, the rule's columns are other rows now
+    return PreparedData(tables, split_interactions(tables, options, seed=options.seed), oracle)

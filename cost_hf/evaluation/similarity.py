@@ -1,0 +1,22 @@
+"""Cosine similarities that do not depend on threads, batch size or machine.
+
+Unit vectors are rounded to multiples of 2**-22. Products of two such numbers, and sums of them up to 2**9 in size, are
+then exact in float64, so the order in which a matrix product adds them can't change the result, and items with equal
+texts tie exactly instead of by the last bit.
+"""
+
+import numpy as np
+
+STEP = 2.0**-22
+
+
+def unit_vectors(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors `[N, E]` at length 1, rounded to multiples of `STEP`, float64; zero vectors stay zero."""
+    vectors = np.asarray(vectors, dtype=np.float64)
+    if vectors.ndim != 2:
+        raise ValueError(f"vectors must be a table [items, width], got shape {vectors.shape!r}; stack one row per item")
+    if not np.isfinite(vectors).all():
+        row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
+        raise ValueError(f"vectors must be finite numbers, got nan or inf in row {row!r}; encode that item again")
+    lengths = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
+    return np.round(vectors / np.where(lengths > 0, lengths, 1.0) / STEP) * STEP

@@ -1,0 +1,156 @@
+from collections import Counter, defaultdict
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cost_hf.semantic_ids.collisions import append_suffixes, group_sizes, prefix_keys, settle
+from tests.semantic_ids.sid_fakes import FakeAssigner, code_tables, names
+
+NO_ROWS = np.empty(0, dtype=np.int64)
+
+
+def lowest_free_suffixes(keys, ids, taken):
+    """Reference: a set of used suffixes per group, new items one after another in id order."""
+    used = defaultdict(set)
+    for key, suffix in taken:
+        used[key].add(suffix)
+    result = {}
+    for item, key in sorted(zip(ids, keys, strict=True)):
+        result[item] = next(number for number in range(10**6) if number not in used[key])
+        used[key].add(result[item])
+    return [result[item] for item in ids]
+
+
+@given(
+    keys=st.lists(st.integers(0, 3), max_size=20),
+    taken=st.sets(st.tuples(st.integers(0, 4), st.integers(0, 9)), max_size=20),
+    order=st.randoms(use_true_random=False),
+)
+def test_suffixes_are_the_lowest_free_ones_in_id_order(keys, taken, order):
+    ids = names(len(keys))
+    order.shuffle(ids)
+    used = np.array(sorted(taken), dtype=np.int64).reshape(-1, 2)
+
+    suffixes = append_suffixes(np.array(keys, dtype=np.int64), ids, taken_keys=used[:, 0], taken_suffixes=used[:, 1])
+
+    assert suffixes.tolist() == lowest_free_suffixes(keys, ids, taken)
+
+
+@given(code_tables(levels=(1, 12), sizes=(1, 300)))
+def test_rows_share_a_key_exactly_where_their_codes_are_equal(table):
+    codes, sizes = table
+
+    keys = prefix_keys(codes, sizes)
+
+    assert len(set(keys.tolist())) == len({tuple(row) for row in codes.tolist()})
+
+
+def test_keys_of_more_than_63_bits_stay_distinct():
+    codes = np.random.default_rng(0).integers(0, 256, (200, 12))
+    codes = np.concatenate([codes, codes])
+
+    keys = prefix_keys(codes, [256] * 12)
+
+    assert len(set(keys.tolist())) == 200
+    assert (keys[:200] == keys[200:]).all()
+
+
+def settled(x, model, capacity, ids=None, codes=None, is_new=None):
+    codes = model.encode(x).numpy() if codes is None else codes
+    is_new = np.ones(len(codes), dtype=bool) if is_new is None else is_new
+    return settle(codes, is_new, x, model, capacity=capacity, item_ids=ids or names(len(codes)))
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 5])
+@given(seed=st.integers(0, 10**6), count=st.integers(1, 16))
+def test_no_codes_are_held_by_more_items_than_the_capacity(capacity, seed, count):
+    model = FakeAssigner((4, 4), seed=seed)
+    x = torch.randn(count, 3, generator=torch.Generator().manual_seed(seed)) * 0.3
+
+    codes, moved = settled(x, model, capacity)
+
+    assert group_sizes(codes, (4, 4)).max() <= capacity
+    assert (codes >= 0).all() and (codes < 4).all()
+    assert moved == (codes != model.encode(x).numpy()).any(1).sum()
+
+
+def test_a_full_code_space_is_used_to_the_last_code():
+    model = FakeAssigner((3, 4))
+
+    codes, _ = settled(torch.randn(12, 3, generator=torch.Generator().manual_seed(1)), model, 1)
+
+    assert len({tuple(row) for row in codes.tolist()}) == 12
+
+
+def test_more_items_than_codes_is_an_error_that_says_what_to_change():
+    with pytest.raises(ValueError, match=r"1 of 13 items found no free code among \[3, 4\].*larger level_sizes"):
+        settled(torch.randn(13, 3), FakeAssigner((3, 4)), 1)
+
+
+def test_the_nearest_items_of_a_full_group_stay():
+    model = FakeAssigner((2, 4))
+    centre = model.books[0][1] + model.books[1][2]
+    x = centre + torch.tensor([[0.03], [0.01], [0.04], [0.02]]) * torch.tensor([1.0, 0.0, 0.0])
+
+    codes, moved = settled(x, model, 2)
+
+    stays = (codes == [1, 2]).all(1)
+    assert stays.tolist() == [False, True, False, True]
+    assert moved == 2
+
+
+def test_equally_near_items_stay_in_id_order():
+    model = FakeAssigner((2, 4))
+    x = (model.books[0][1] + model.books[1][2]).expand(3, 3)
+
+    codes, _ = settled(x, model, 1, ids=["c", "a", "b"])
+
+    assert codes[1].tolist() == [1, 2]
+    assert codes[:, 0].tolist() == [1, 1, 1]  # all stay under their first code while it has room
+
+
+def test_items_leave_their_first_code_only_when_it_is_full():
+    model = FakeAssigner((2, 3))
+    x = (model.books[0][0] + model.books[1][0]).expand(5, 3)
+
+    codes, _ = settled(x, model, 1)
+
+    assert Counter(codes[:, 0].tolist()) == {0: 3, 1: 2}
+
+
+def test_old_rows_never_move_even_where_a_new_item_is_nearer():
+    model = FakeAssigner((2, 4))
+    x = (model.books[0][1] + model.books[1][2]).expand(1, 3)
+    codes = np.array([[1, 2], [1, 2]])
+
+    result, moved = settled(x, model, 1, codes=codes, is_new=np.array([False, True]))
+
+    assert result[0].tolist() == [1, 2]
+    assert result[1].tolist() != [1, 2]
+    assert moved == 1
+
+
+@given(seed=st.integers(0, 10**6), order=st.permutations(range(12)))
+def test_row_order_does_not_change_who_gets_which_code(seed, order):
+    model = FakeAssigner((3, 5), seed=seed)
+    x = torch.randn(12, 3, generator=torch.Generator().manual_seed(seed)) * 0.2
+    ids = names(12)
+
+    straight, _ = settled(x, model, 1, ids=ids)
+    shuffled, _ = settled(x[list(order)], model, 1, ids=[ids[place] for place in order])
+
+    assert (shuffled == straight[list(order)]).all()
+
+
+def test_prefixes_in_several_chunks_give_the_same_codes(monkeypatch):
+    model = FakeAssigner((6, 4))
+    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(3))
+    whole, _ = settled(x, model, 1)
+
+    monkeypatch.setattr("cost_hf.semantic_ids.collisions.CHUNK_DISTANCES", 4)
+    parts, _ = settled(x, model, 1)
+
+    assert (parts == whole).all()

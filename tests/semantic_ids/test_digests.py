@@ -1,0 +1,47 @@
+"""Digests are a file format: a changed value makes every published recommender refuse its parts."""
+
+import numpy as np
+
+from cost_hf.semantic_ids.digests import assignment_digest, catalog_digest, lineage_digest, vocabulary_digest
+from tests.semantic_ids.sid_fakes import FakeAssigner
+
+CODES = np.array([[0, 1], [1, 0]])
+NONE_REMOVED = np.zeros(2, dtype=bool)
+
+
+def test_row_order_does_not_change_a_catalog_digest():
+    assert catalog_digest(["a", "b"], CODES, NONE_REMOVED) == catalog_digest(["b", "a"], CODES[::-1], NONE_REMOVED)
+
+
+def test_every_part_changes_a_catalog_digest():
+    digests = {
+        catalog_digest(["a", "b"], CODES, NONE_REMOVED),
+        catalog_digest(["a", "c"], CODES, NONE_REMOVED),
+        catalog_digest(["a", "b"], CODES[::-1], NONE_REMOVED),
+        catalog_digest(["a", "b"], CODES, np.array([True, False])),
+        lineage_digest(["a", "b"], CODES, [2, 2]),
+        lineage_digest(["a", "b"], CODES, [2, 3]),
+    }
+
+    assert len(digests) == 6
+
+
+def test_codebooks_make_the_assignment_digest():
+    assert assignment_digest(FakeAssigner(seed=0)) == assignment_digest(FakeAssigner(seed=0))
+    assert assignment_digest(FakeAssigner(seed=0)) != assignment_digest(FakeAssigner(seed=1))
+
+
+def test_an_assigner_without_code_vectors_is_known_by_its_weights():
+    model, other = FakeAssigner(seed=0), FakeAssigner(seed=1)
+    for assigner in (model, other):
+        assigner.level_vectors = lambda level: None
+        assigner.state_dict = lambda books=assigner.books: {"books": books[0]}
+
+    assert assignment_digest(model) == assignment_digest(model)
+    assert assignment_digest(model) != assignment_digest(other)
+
+
+def test_digests_do_not_change_from_release_to_release():
+    assert catalog_digest(["a", "b"], CODES, NONE_REMOVED)[:16] == "d32fa8f399ad35ff"
+    assert lineage_digest(["a", "b"], CODES, [2, 2])[:16] == "d25ac0076ccfed26"
+    assert vocabulary_digest("s", [2], ["<s_a_0>", "<s_a_1>"])[:16] == "c38761cbfd742693"
