@@ -11,7 +11,7 @@ import yaml
 from cost_hf.data.schema import DataError
 from cost_hf.recipe import RecipeError, nearest, recipe_fields, shipped_recipes
 from cost_hf.summary import run_summary
-from cost_hf.training import train
+from cost_hf.pipeline import train
 
 USER_ERRORS = (DataError, RecipeError, ValueError, OSError)
 

@@ -80,6 +80,8 @@ def train(
         RecipeError: for an unknown recipe, field or value.
         DataError: for data that can't be used as it is; the message says what to change.
     """
+    # the first call decides for the process: without `cpu` accelerate gives every process of a CPU run world size 1
+    state = PartialState(cpu=not torch.accelerator.is_available())
     resolved = Recipe.load(recipe, overrides)
     if (items is None) != (interactions is None):
         missing = "items" if items is None else "interactions"
@@ -89,7 +91,7 @@ def train(
     resolved.validate()
     directory = Path(output_dir) if output_dir is not None else Path("runs") / f"{resolved.name}-{seed}"
     stages = Stages(directory)
-    if PartialState().is_main_process:
+    if state.is_main_process:
         directory.mkdir(parents=True, exist_ok=True)
         resolved.save(directory / "recipe.yaml")
     data = prepare_data(resolved.data, items=items, interactions=interactions, template=resolved.vectors.template)

@@ -16,13 +16,13 @@ from typing import Any
 
 import yaml
 
-from cost_hf.data.tables import DataOptions
+from cost_hf.data.options import DataOptions
 from cost_hf.data.text_vectors import VectorOptions
 from cost_hf.evaluation.options import EvaluationOptions
-from cost_hf.quantizer_training.fit import CodesOptions
+from cost_hf.quantizer_training.options import CodesOptions
 from cost_hf.recommender.backbones import GeneratorOptions
 from cost_hf.recommender.generator_training import TrainingOptions
-from cost_hf.semantic_ids.catalog import CatalogOptions
+from cost_hf.semantic_ids.options import CatalogOptions
 
 
 class RecipeError(ValueError):

@@ -7,6 +7,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("suite", deadline=None)  # a loaded machine is no failure
+settings.load_profile("suite")
 
 SHARED_DATA = Path(os.environ.get("COST_HF_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -29,7 +29,8 @@ class RankedLists:
 
     Attributes:
         item_rank: 1-based rank of the target, float64 `[M]`, nan where it is not in the list.
-        sid_rank: 1-based rank of the target's SID among the distinct SIDs of the list, float64 `[M]`, nan likewise.
+        sid_rank: 1-based rank of the target's SID among the distinct SIDs of the list, float64 `[M]`, nan likewise. R
+            items may hold fewer than R distinct SIDs; the rest of the list is then empty.
         items: the lists, catalog rows, int32 `[M, R]`, -1 where fewer items are legal. R is the longest list that the
             ranker can make (beams); metrics at higher cutoffs do not exist.
     """
@@ -80,7 +81,8 @@ def evaluate_ranker(
         ValueError: for no cases, or `sid_keys` of another catalog.
     """
     _check_cases(targets, sid_keys, num_items)
-    state = PartialState()
+    # on machines without an accelerator a plain PartialState() finds one process, however many torchrun started
+    state = PartialState(cpu=not torch.accelerator.is_available())
     # neighbours in length share a batch, so little of it is padding
     order = np.argsort([len(history) for history in targets.histories], kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

@@ -45,6 +45,9 @@ def sid_health(
     """
     codes = np.asarray(codes, dtype=np.int64)
     _check_codes(codes, level_sizes)
+    for name, table in (("vectors", vectors), ("reconstruction", reconstruction)):
+        if table is not None and len(table) != len(codes):
+            raise ValueError(f"{name} must have one row per item, {len(codes)!r}, got {len(table)!r}; use one catalog")
     prefixes = prefix_groups(codes)  # [N, L]
     sizes = np.stack([np.bincount(column)[column] for column in prefixes.T], axis=1)  # [N, L] own group
     full = sizes[:, -1]

@@ -29,13 +29,11 @@ class SidLogitsProcessor(LogitsProcessor):
     Args:
         trie: the legal SIDs.
         vocabulary: their token ids.
-        mask: allowed items, bool `[N]` or `[B, N]`, True = allowed; the rows of a request stand together, as in
-            `generate`.
+        mask: allowed items, bool `[N]` or `[B, N]`, True = allowed; as in `generate`, a request's rows are neighbours.
 
     Raises:
-        ValueError: for a trie and a vocabulary of different sizes, or a mask of another shape; at a call, for ids
-            that no
-            SID begins with.
+        ValueError: for a trie and a vocabulary of different sizes, or a mask of another shape; at a call, for ids that
+            no SID begins with, or scores over too small a vocabulary.
     """
 
     def __init__(self, trie: SidTrie, vocabulary: SidVocabulary, *, mask: Tensor | None = None):
@@ -50,6 +48,11 @@ class SidLogitsProcessor(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return `scores` `[rows, V]` with -inf at tokens that may not follow `input_ids` `[rows, S]`."""
         self._move(scores.device)
+        if scores.shape[1] < self.vocabulary.begin_id:
+            raise ValueError(
+                f"scores cover {scores.shape[1]} tokens, the SIDs need {self.vocabulary.begin_id}; "
+                "resize the model by SidVocabulary.extend, or load the vocabulary it was trained with"
+            )
         requests = self._requests(len(scores)).to(scores.device)
         levels = _answer_lengths(input_ids, self.vocabulary) % len(self.vocabulary.level_sizes)
         processed = torch.full_like(scores, -torch.inf)
@@ -109,8 +112,7 @@ def prefix_allowed_tokens_fn(
 
     Raises:
         ValueError: as `SidLogitsProcessor`; at a call also where the mask leaves no continuation, which `generate`
-            can't
-            take from a function.
+            can't take from a function.
     """
     _check_sizes(trie, vocabulary)
     trie = trie.to("cpu")
@@ -132,9 +134,8 @@ def prefix_allowed_tokens_fn(
         tokens = vocabulary_ids(codes[0][table[children[0]]], level)
         if not tokens:
             raise ValueError(
-                f"the mask of request {batch_id} allows no item that begins with the tokens {prefix.tolist()}; drop "
-                f"such "
-                "requests first, or use SidLogitsProcessor or beam_search, which answer them with nothing"
+                f"the mask of request {batch_id} allows no item that begins with the tokens {prefix.tolist()}; "
+                "drop such requests first, or use SidLogitsProcessor or beam_search, which answer them with nothing"
             )
         return tokens
 

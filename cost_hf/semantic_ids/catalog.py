@@ -118,8 +118,11 @@ class Catalog(CatalogTable):
         """Return the catalog with more items, given their model-level codes `[n, L_model]`.
 
         No existing SID changes. New rows come last, in item_id order, so the order of the arguments does not matter;
-        each takes the lowest free suffix of its group. Ids that the catalog holds keep their SID whatever `codes`
-        says; a removed one comes back with its own.
+        each takes the lowest free suffix of its group. Ids that the catalog holds keep their SID and title whatever the
+        arguments say; a removed one comes back with its own.
+
+        Raises:
+            ValueError: as `from_codes`; where new items collide under `reassign` (use `with_embeddings`).
         """
         table = np.asarray(codes)
         check_ids(item_ids, rows=len(table), titles=titles)
@@ -141,7 +144,7 @@ class Catalog(CatalogTable):
         """Return the catalog with more items, given their vectors `[n, E]`; as `with_items` otherwise.
 
         Raises:
-            ValueError: where `model` is not the assigner that made the catalog's codes.
+            ValueError: where `model` is not the assigner that made the catalog's codes, or the catalog is full.
         """
         check_ids(item_ids, rows=len(x), titles=titles)
         digest = assignment_digest(model)

@@ -88,6 +88,8 @@ def read_reference(source: str | Path | pd.DataFrame, item_ids: Sequence[str] | 
         repeated = frame["item_id"][frame["item_id"].duplicated()].iloc[0]
         raise ValueError(f"item id {repeated!r} has several identifiers; keep one row per item")
     ids = list(known) if item_ids is None else list(item_ids)
+    if not ids:
+        raise ValueError("expected at least one item with an identifier, got none; check the file and item_ids")
     absent = [item for item in ids if item not in known]
     if absent:
         raise ValueError(f"{len(absent)} of {len(ids)} items have no identifier, first {absent[0]!r}; drop them first")

@@ -1,5 +1,4 @@
-"""How rows of a catalog come by their SIDs: checks, then the collision policy. Functions on arrays; `Catalog` holds
-them."""
+"""How rows of a catalog come by their SIDs: checks, then the collision policy, as functions on arrays."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -36,9 +35,8 @@ def check_codes(codes: np.ndarray, level_sizes: Sequence[int]) -> None:
     if wrong.any():
         row, level = np.argwhere(wrong)[0].tolist()
         raise ValueError(
-            f"codes of level {level} must lie in 0 … {level_sizes[level] - 1}, got {int(codes[row, level])!r} in row "
-            f"{row}; "
-            "pass the level_sizes that the codes were made with"
+            f"codes of level {level} must lie in 0 … {level_sizes[level] - 1}, got {int(codes[row, level])!r} "
+            f"in row {row}; pass the level_sizes that the codes were made with"
         )
 
 
@@ -82,10 +80,9 @@ def give_sids(
     if suffixes.max(initial=0) >= level_sizes[-1]:
         place = int(suffixes.argmax())
         raise ValueError(
-            f"codes {codes[is_new][place].tolist()} are shared by {int(suffixes[place]) + 1} items, the appended level "
-            f"holds "
-            f"{level_sizes[-1]}; use a larger append_size, or vectors (from_embeddings), by which items move "
-            f"to other codes"
+            f"codes {codes[is_new][place].tolist()} are shared by {int(suffixes[place]) + 1} items, the appended "
+            f"level holds {level_sizes[-1]}; use a larger append_size, or vectors (from_embeddings), by which items "
+            "move to other codes"
         )
     return np.column_stack([codes[is_new], suffixes]), moved
 

@@ -20,8 +20,7 @@ class ChildRanges:
 
     Attributes:
         blocks: int32 start of every block of 64 nodes; all zeros where `offsets` are whole starts.
-        offsets: start of each node, counted from its block, int16; int32 where a block spans too much. One more than
-            nodes.
+        offsets: start of each node, counted from its block, int16; int32 where a block spans too much; `[nodes + 1]`.
     """
 
     blocks: Tensor

@@ -1,5 +1,4 @@
-"""Items that got the same codes: one more level, or the next-nearest free code. Pure functions, no Python loop over
-items.
+"""Items that got the same codes: one more level, or the next-nearest free code; no Python loop over items.
 
 Both rules are the same whatever the order of the rows, because ties fall by item id, and neither touches a row that is
 settled already. The suffix rule is TIGER's (arXiv 2305.05065, section 3.1); moving to a free code follows the idea of
@@ -74,9 +73,8 @@ def settle(
     """Move new items until no codes are held by more than `capacity` items; return the codes and how many moved.
 
     In a group that is too large the items nearest to the code vector stay (ties by item_id, old rows before all new
-    ones); the others take the nearest code with room: another last code, and where all of those are full, another
-    code one
-        level up.
+    ones); the others take the nearest code with room: another last code, and where all of those are full, another code
+    one level up.
 
     Args:
         codes: model-level codes of all items, `[N, L]`; rows that are not new never change.
@@ -94,9 +92,8 @@ def settle(
     waiting = np.flatnonzero(is_new & (group_sizes(codes, sizes) > capacity))
     if not len(waiting):
         return codes, 0
-    waiting = waiting[
-        np.argsort(_ranks([item_ids[row] for row in waiting.tolist()]))
-    ]  # so that no sum depends on row order
+    # in id order, so that no floating-point sum depends on the order of rows
+    waiting = waiting[np.argsort(_ranks([item_ids[row] for row in waiting.tolist()]))]
     codes = codes.copy()
     settled = np.ones(len(codes), dtype=bool)
     settled[waiting] = False
@@ -187,6 +184,11 @@ def _nearest_with_room(distances: np.ndarray, parent: np.ndarray, room: np.ndarr
 def _distances(x: torch.Tensor, prefix: np.ndarray, model: Any) -> np.ndarray:
     device = getattr(model, "device", x.device)
     distances = model.level_distances(x.to(device), torch.from_numpy(np.ascontiguousarray(prefix)).to(device))
+    if not distances.isfinite().all():
+        raise ValueError(
+            f"{type(model).__name__}.level_distances returned values that are not finite at level {prefix.shape[1]}; "
+            "check the item vectors for NaN and very large numbers"
+        )
     return distances.detach().to("cpu", torch.float32).numpy()
 
 

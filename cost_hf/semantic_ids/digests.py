@@ -8,9 +8,8 @@ recommender refuse its parts, so each begins with its own name and version.
 |---|---|
 | vocabulary | `"cost_hf.vocabulary.1"`, namespace, level sizes, token texts |
 | assignment | `"cost_hf.assignment.1"`, level sizes, then the vectors of every level as float32 `[K, D]` |
-| lineage of foreign codes | `"cost_hf.lineage.1"`, level sizes, item ids in sorted order, their codes as int64 `[N,
-L]` | | catalog | `"cost_hf.catalog.1"`, item ids in sorted order, their codes as int64 `[N, L]`, their removed flags as
-uint8 `[N]` |
+| lineage of foreign codes | `"cost_hf.lineage.1"`, level sizes, sorted item ids, their codes as int64 `[N, L]` |
+| catalog | `"cost_hf.catalog.1"`, sorted item ids, their codes as int64 `[N, L]`, their removed flags as uint8 `[N]` |
 """
 
 from collections.abc import Sequence
@@ -48,8 +47,7 @@ def lineage_digest(item_ids: Sequence[str], codes: np.ndarray, level_sizes: Sequ
 
 
 def catalog_digest(item_ids: Sequence[str], codes: np.ndarray, removed: np.ndarray) -> str:
-    """Return the digest of which item has which codes `[N, L]` and which are removed `[N]`; row order does not
-    matter."""
+    """Return the digest of every item's codes `[N, L]` and removed flag `[N]`; row order does not matter."""
     order = sorted(range(len(item_ids)), key=item_ids.__getitem__)
     ids = [item_ids[row] for row in order]
     return content_digest("cost_hf.catalog.1", ids, codes[order].astype(np.int64), removed[order].astype(np.uint8))

@@ -20,20 +20,20 @@ def add_tokens(tokenizer: Any, tokens: Sequence[str]) -> tuple[int, int]:
     """Add `tokens` in order; return the id of the first, and the smallest id that is new (len(tokenizer) if none is).
 
     Raises:
-        ValueError: where the tokens do not end up with contiguous ids.
+        ValueError: where the tokens would not get contiguous ids; the tokenizer is then as it was.
     """
-    before = len(tokenizer)
-    known = tokenizer.get_vocab()
+    before, known = len(tokenizer), tokenizer.get_vocab()
     missing = [token for token in tokens if token not in known]
-    tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in missing])
-    ids = tokenizer.convert_tokens_to_ids(list(tokens))
+    coming = dict(zip(missing, range(before, before + len(missing)), strict=True))
+    ids = [known[token] if token in known else coming[token] for token in tokens]
     if ids != list(range(ids[0], ids[0] + len(ids))):
         raise ValueError(
-            f"the tokenizer held {len(tokens) - len(missing)} of {len(tokens)} SID tokens already ({tokens[0]!r} has "
-            f"id "
-            f"{ids[0]}), and the ids are not contiguous; start from the original tokenizer or use another "
-            f"namespace"
+            f"the tokenizer holds {len(tokens) - len(missing)} of {len(tokens)} SID tokens already; with the rest "
+            "their ids would not be contiguous; start from the original tokenizer or use another namespace"
         )
+    tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in missing])
+    if tokenizer.convert_tokens_to_ids(list(tokens)) != ids:
+        raise ValueError(f"{type(tokenizer).__name__} does not number new tokens from len(tokenizer)={before!r} on")
     return ids[0], before
 
 

@@ -53,7 +53,7 @@ class SidTrie:
         self.num_items = len(table)
         legal = None if removed is None or not removed.any() else np.flatnonzero(~removed)
         if not len(table) or (legal is not None and not len(legal)):
-            raise ValueError(f"a trie needs at least one item, got {len(table)} rows, all removed; add items first")
+            raise ValueError(f"a trie needs at least one item, got {len(table)} rows, none legal; add items first")
         rows, keys = sort_rows(
             table if legal is None else table[legal],
             self.level_sizes,
@@ -133,8 +133,7 @@ class SidTrie:
         Args:
             leaves: nodes of depth L, `[R]`; -1 has no items.
         Returns:
-            Catalog rows `[R, m]` int64 and which of them are real `[R, m]`; m is the largest number of items of one
-            SID.
+            Catalog rows `[R, m]` int64 and which of them are real `[R, m]`; m is the size of the largest leaf.
         """
         known = leaves >= 0
         leaves = leaves.clamp_min(0)
@@ -147,8 +146,7 @@ class SidTrie:
         return self.leaf_items[torch.where(present, first[:, None] + steps, first[:, None])].long(), present
 
     def items_under(self, prefix: Sequence[int]) -> Tensor:
-        """Return the catalog rows of all items whose SID begins with `prefix`, in SID order; none for an unknown
-        one."""
+        """Return the catalog rows of all items whose SID begins with `prefix`, in SID order, `[n]` int64."""
         node = int(self.prefix(torch.tensor([list(prefix)], dtype=torch.long, device=self.device)))
         if node < 0:
             return self.leaf_items[:0].long()

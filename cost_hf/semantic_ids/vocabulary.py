@@ -170,9 +170,11 @@ class SidVocabulary:
         Raises:
             ValueError: for a tokenizer that holds only some of the tokens, or has no end token.
         """
-        first_id, new_from = add_tokens(tokenizer, self.tokens)
         if tokenizer.eos_token_id is None:
-            raise ValueError(f"{type(tokenizer).__name__} has no eos token; set tokenizer.eos_token first")
+            raise ValueError(
+                f"expected a tokenizer with an eos token, got {tokenizer!r}; set tokenizer.eos_token first"
+            )
+        first_id, new_from = add_tokens(tokenizer, self.tokens)
         pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         unk_id = pad_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
         extended = SidVocabulary(

@@ -237,6 +237,11 @@ def test_a_trie_of_another_shape_is_an_error():
         prefix_allowed_tokens_fn(trie, SidVocabulary((2, 3)))
 
 
+def test_scores_over_too_small_a_vocabulary_are_an_error():
+    with pytest.raises(ValueError, match="scores cover 6 tokens, the SIDs need 7"):
+        SidLogitsProcessor(*simple())(torch.tensor([[0]]), torch.zeros(1, 6))
+
+
 def test_scores_of_legal_tokens_are_untouched():
     scores = torch.randn(1, 9)
 

@@ -154,3 +154,10 @@ def test_prefixes_in_several_chunks_give_the_same_codes(monkeypatch):
     parts, _ = settled(x, model, 1)
 
     assert (parts == whole).all()
+
+
+def test_distances_that_are_not_finite_are_an_error():
+    model = FakeAssigner((2, 2))
+
+    with pytest.raises(ValueError, match=r"level_distances returned values that are not finite at level 1.*NaN"):
+        settled(torch.full((2, 3), torch.nan), model, 1, codes=np.zeros((2, 2), dtype=np.int64))

@@ -172,7 +172,7 @@ def test_a_tokenizer_with_some_of_the_tokens_is_refused():
     tokenizer = tiny_tokenizer()
     tokenizer.add_tokens(["<s_a_1>"])
 
-    with pytest.raises(ValueError, match=r"held 1 of \d+ SID tokens already.*not contiguous"):
+    with pytest.raises(ValueError, match=r"holds 1 of \d+ SID tokens already; .* not be contiguous"):
         VOCABULARY.extend(tokenizer, None)
 
 
@@ -180,7 +180,7 @@ def test_a_smaller_vocabulary_than_the_tokenizer_has_is_refused_where_the_ids_do
     tokenizer = tiny_tokenizer()
     VOCABULARY.extend(tokenizer, None)
 
-    with pytest.raises(ValueError, match="not contiguous"):
+    with pytest.raises(ValueError, match="not be contiguous"):
         SidVocabulary((4, 7)).extend(tokenizer, None)
 
 

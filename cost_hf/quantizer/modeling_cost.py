@@ -1,0 +1,215 @@
+"""`CostModel`: item vector → encoder → residual quantizer → decoder, as a Transformers model.
+
+`forward` is pure: it writes no buffer and initialises nothing, because Transformers builds models on the meta device
+and loads weights behind `__init__`. State changes are named methods (`fit_statistics`, `quantizer.replace_codes`) that
+training code calls. Equations: arXiv 2404.14774; `x_hat = D(z + sg(z_hat - z))` passes gradients straight through.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_cost import CostConfig
+from .layers_cost import InputNorm, Mlp
+from .objectives_cost import codebook_loss, commitment_loss, contrastive_loss, reconstruction_loss
+from .residual_cost import QuantizedLatents, ResidualQuantizer, squared_distances
+
+ITEMS_PER_BATCH = 8192  # of encode and decode: bounds memory, and is fixed so that sums do not depend on the caller
+
+
+@dataclass
+class CostOutput(ModelOutput):
+    """Output of `CostModel`. A term whose weight is 0 is not computed and stays None.
+
+    Attributes:
+        loss: weighted sum of the terms, a scalar.
+        contrastive_loss: unweighted in-batch contrastive term.
+        reconstruction_loss: unweighted squared error of x_hat.
+        codebook_loss: unweighted distance of code vectors to residuals.
+        commitment_loss: unweighted distance of residuals to code vectors.
+        codes: `[B, L]` int64.
+        reconstruction: x_hat in the space of the normalised item vectors, `[B, E]`.
+        latents: z, `[B, D]`.
+    """
+
+    loss: Tensor | None = None
+    contrastive_loss: Tensor | None = None
+    reconstruction_loss: Tensor | None = None
+    codebook_loss: Tensor | None = None
+    commitment_loss: Tensor | None = None
+    codes: Tensor | None = None
+    reconstruction: Tensor | None = None
+    latents: Tensor | None = None
+
+
+class CostPreTrainedModel(PreTrainedModel):
+    """Weight initialisation and loading rules shared by models of this family."""
+
+    config: CostConfig
+    base_model_prefix = "cost"
+    main_input_name = "item_embeddings"
+    _no_split_modules = ("ResidualQuantizer",)
+    # argmin over distances is decided by small differences: codes must not change with the precision of the layers
+    _keep_in_fp32_modules_strict = ("quantizer", "input_norm")
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, nn.Linear):
+            init.xavier_normal_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.ParameterList):
+            # the list, not the quantizer: outside Transformers a module that owns no weight directly is never visited
+            for codebook in module:
+                init.uniform_(codebook, -1 / len(codebook), 1 / len(codebook))
+        elif isinstance(module, InputNorm) and module.kind == "standardize":
+            init.zeros_(module.mean)
+            init.ones_(module.std)
+
+
+class CostModel(CostPreTrainedModel):
+    """Residual quantizer for semantic IDs (RQ-VAE family); contrastive CoST loss by default.
+
+    Args:
+        config: sizes and loss weights.
+    """
+
+    def __init__(self, config: CostConfig) -> None:
+        super().__init__(config)
+        widths = [config.item_dim]
+        if config.hidden_sizes is not None:
+            widths += [*config.hidden_sizes, config.latent_dim]
+        self.input_norm = InputNorm(config)
+        self.encoder = Mlp(widths)
+        self.quantizer = ResidualQuantizer(config)
+        self.decoder = Mlp(widths[::-1])
+        self.post_init()
+
+    @property
+    def level_sizes(self) -> tuple[int, ...]:
+        """Codes per level, L numbers."""
+        return tuple(self.config.level_sizes)
+
+    def forward(self, item_embeddings: Tensor, return_loss: bool = True) -> CostOutput:
+        """Quantize and reconstruct item vectors `[B, E]`.
+
+        In training mode the contrastive candidates are those of all processes of a distributed run, which must then
+        call at the same time with equally many rows.
+        """
+        items = self._normalised(item_embeddings)
+        latents = self.encoder(items).float()
+        quantized = self.quantizer(latents)
+        passed = latents + (quantized.quantized - latents).detach()
+        reconstruction = self.decoder(passed).float()
+        terms = self._loss_terms(items, reconstruction, quantized) if return_loss else {}
+        weighted = (getattr(self.config, f"{name}_weight") * term for name, term in terms.items())
+        return CostOutput(
+            loss=sum(weighted, start=items.new_zeros(())) if return_loss else None,
+            **{f"{name}_loss": term for name, term in terms.items()},
+            codes=quantized.codes,
+            reconstruction=reconstruction,
+            latents=latents,
+        )
+
+    def embed(self, item_embeddings: Tensor) -> Tensor:
+        """Return latents z, fp32 `[N, D]`."""
+        return self.encoder(self._normalised(item_embeddings)).float()
+
+    @torch.no_grad()
+    def encode(self, item_embeddings: Tensor) -> Tensor:
+        """Return the codes of item vectors `[N, E]`, int64 `[N, L]`, where the vectors are; N may be large."""
+        parts = [self.quantizer(self.embed(part)).codes for part in self._batches(item_embeddings)]
+        codes = torch.cat(parts) if parts else torch.empty(0, len(self.level_sizes), dtype=torch.int64)
+        return codes.to(item_embeddings.device)
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the reconstructions x_hat of codes, or of their prefixes, `[N, l]` with `1 <= l <= L`, `[N, E]`.
+
+        They lie in the space of the normalised item vectors; a contrastive model fixes their direction, not length.
+        """
+        self._check_codes(codes, least=1)
+        parts = [self.decoder(self.quantizer.lookup(part)).float() for part in self._batches(codes)]
+        return torch.cat(parts).to(codes.device) if parts else torch.empty(0, self.config.item_dim)
+
+    def level_vectors(self, level: int) -> Tensor:
+        """Return the code vectors of a level, `[K, D]`."""
+        if not 0 <= level < len(self.level_sizes):
+            raise ValueError(f"level must be in 0 … {len(self.level_sizes) - 1}, got {level!r}")
+        return self.quantizer.codebook(level)
+
+    @torch.no_grad()
+    def level_distances(self, item_embeddings: Tensor, prefix: Tensor) -> Tensor:
+        """Return squared distances of what a prefix leaves over to the codes of the next level.
+
+        Args:
+            item_embeddings: item vectors, `[N, E]`.
+            prefix: codes of the first l levels, `[N, l]` with `0 <= l < L`; the nearest codes or any other.
+
+        Returns:
+            `[N, K]` fp32, K being the size of level l.
+        """
+        self._check_codes(prefix, least=0, most=len(self.level_sizes) - 1)
+        if len(prefix) != len(item_embeddings):
+            raise ValueError(f"{len(item_embeddings)} item vectors need as many prefixes, got {len(prefix)}")
+        residuals = self.embed(item_embeddings) - self.quantizer.lookup(prefix)
+        return squared_distances(residuals, self.level_vectors(prefix.shape[1]))
+
+    @torch.no_grad()
+    def fit_statistics(self, item_embeddings: Tensor) -> None:
+        """Set mean and standard deviation of `input_norm="standardize"` from item vectors `[N, E]`; else do nothing.
+
+        A dimension that never varies is centred but not scaled.
+        """
+        if self.config.input_norm != "standardize":
+            return
+        items = self._checked(item_embeddings).to(self.device, torch.float64)
+        std = items.std(0, correction=0)
+        self.input_norm.mean.copy_(items.mean(0))
+        self.input_norm.std.copy_(torch.where(std > 1e-8, std, torch.ones_like(std)))
+
+    def _loss_terms(self, items: Tensor, reconstruction: Tensor, quantized: QuantizedLatents) -> dict[str, Tensor]:
+        """Return the unweighted terms whose weight is not 0."""
+        config, reduction = self.config, self.config.reduction
+        terms = {}
+        if config.contrastive_weight:
+            terms["contrastive"] = contrastive_loss(
+                items,
+                reconstruction,
+                temperature=config.temperature,
+                duplicate_similarity=config.duplicate_similarity,
+                gathers_candidates=self.training,
+            )
+        if config.reconstruction_weight:
+            terms["reconstruction"] = reconstruction_loss(items, reconstruction, reduction=reduction)
+        if config.codebook_weight:
+            terms["codebook"] = codebook_loss(quantized.residuals, quantized.vectors, reduction=reduction)
+        if config.commitment_weight:
+            terms["commitment"] = commitment_loss(quantized.residuals, quantized.vectors, reduction=reduction)
+        return terms
+
+    def _normalised(self, item_embeddings: Tensor) -> Tensor:
+        return self.input_norm(self._checked(item_embeddings))
+
+    def _checked(self, item_embeddings: Tensor) -> Tensor:
+        if item_embeddings.ndim != 2 or item_embeddings.shape[1] != self.config.item_dim:
+            raise ValueError(
+                f"item_embeddings must be [items, {self.config.item_dim}], got shape {tuple(item_embeddings.shape)!r}; "
+                "use the text encoder that the quantizer was fitted with"
+            )
+        return item_embeddings
+
+    def _check_codes(self, codes: Tensor, *, least: int, most: int | None = None) -> None:
+        most = len(self.level_sizes) if most is None else most
+        if codes.ndim != 2 or not least <= codes.shape[1] <= most:
+            raise ValueError(f"codes must be [items, {least} … {most} levels], got shape {tuple(codes.shape)!r}")
+
+    def _batches(self, rows: Tensor) -> Iterator[Tensor]:
+        for start in range(0, len(rows), ITEMS_PER_BATCH):
+            yield rows[start : start + ITEMS_PER_BATCH].to(self.device)

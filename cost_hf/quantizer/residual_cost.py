@@ -1,0 +1,92 @@
+"""Residual quantization: each level codes what the levels before it left over.
+
+`r_0 = z`, `c_m = argmin_k |r_{m-1} - e_m^k|`, `r_m = r_{m-1} - e_m^{c_m}` (arXiv 2404.14774, section on RQ; also
+arXiv 2203.01941). Initialisation and revival of codes are not here: `forward` changes nothing, and `replace_codes` is
+the one door through which training code writes.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .configuration_cost import CostConfig
+
+
+class QuantizedLatents(NamedTuple):
+    """What the residual quantizer made of latents.
+
+    Attributes:
+        codes: `[B, L]` int64.
+        residuals: input of each level, r_0 … r_{L-1}, `[B, L, D]`.
+        vectors: the chosen code vectors, `[B, L, D]`, with gradient to the codebooks.
+    """
+
+    codes: Tensor
+    residuals: Tensor
+    vectors: Tensor
+
+    @property
+    def quantized(self) -> Tensor:
+        """Sum of the chosen code vectors, `[B, D]`."""
+        return self.vectors.sum(1)
+
+
+class ResidualQuantizer(nn.Module):
+    """Codebooks and the nearest-code search of every level.
+
+    Args:
+        config: sizes, sharing and the residual rule.
+    """
+
+    def __init__(self, config: CostConfig) -> None:
+        super().__init__()
+        self.level_sizes = tuple(config.level_sizes)
+        self.residual_update = config.residual_update
+        sizes = self.level_sizes[:1] if config.share_codebooks else self.level_sizes
+        self.codebooks = nn.ParameterList(nn.Parameter(torch.empty(size, config.latent_dim)) for size in sizes)
+
+    def codebook(self, level: int) -> nn.Parameter:
+        """Return the code vectors of a level, `[K, D]`."""
+        return self.codebooks[level if len(self.codebooks) > 1 else 0]
+
+    def forward(self, latents: Tensor) -> QuantizedLatents:
+        """Quantize latents `[B, D]`."""
+        residual, codes, residuals, vectors = latents, [], [], []
+        for level in range(len(self.level_sizes)):
+            code = squared_distances(residual.detach(), self.codebook(level).detach()).argmin(-1)  # [B]
+            vector = functional.embedding(code, self.codebook(level))  # [B, D]
+            codes.append(code)
+            residuals.append(residual)
+            vectors.append(vector)
+            residual = residual - self._subtrahend(residual, vector)
+        return QuantizedLatents(torch.stack(codes, 1), torch.stack(residuals, 1), torch.stack(vectors, 1))
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Return the sum of the code vectors of a prefix `[N, l]` with `0 <= l <= L`, `[N, D]`."""
+        total = self.codebook(0).new_zeros(len(codes), self.codebook(0).shape[1])
+        for level in range(codes.shape[1]):
+            total = total + functional.embedding(codes[:, level], self.codebook(level))
+        return total
+
+    @torch.no_grad()
+    def replace_codes(self, level: int, rows: Tensor, vectors: Tensor) -> None:
+        """Overwrite the code vectors `rows` `[n]` of a level by `vectors` `[n, D]`, in place.
+
+        Every process of a distributed run must call this with the same values.
+        """
+        codebook = self.codebook(level)
+        codebook[rows.to(codebook.device)] = vectors.to(codebook)
+
+    def _subtrahend(self, residual: Tensor, vector: Tensor) -> Tensor:
+        if self.residual_update == "detached":
+            return vector.detach()
+        return residual + (vector - residual).detach()  # published code: later residuals carry no gradient
+
+
+def squared_distances(residuals: Tensor, codebook: Tensor) -> Tensor:
+    """Return squared Euclidean distances `[N, K]` between `[N, D]` and `[K, D]`, never negative."""
+    cross = residuals @ codebook.T
+    distances = residuals.square().sum(-1, keepdim=True) - 2 * cross + codebook.square().sum(-1)
+    return distances.clamp_min(0)

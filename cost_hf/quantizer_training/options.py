@@ -1,0 +1,117 @@
+"""Recipe section `codes`: which assigner, and how it is trained."""
+
+from dataclasses import dataclass, field
+
+from cost_hf.quantizer.configuration_cost import INPUT_NORMS, REDUCTIONS, RESIDUAL_UPDATES, WEIGHT_FIELDS
+
+# (contrastive, reconstruction, codebook, commitment); the last two are those of both papers
+PRESETS = {
+    "cost": (0.1, 0.0, 1.0, 0.25),
+    "rqvae": (0.0, 1.0, 1.0, 0.25),
+    "both": (0.1, 1.0, 1.0, 0.25),
+}
+UNTRAINED = ("rkmeans", "category", "random")
+INITIALIZATIONS = ("full", "first_batch", "none")
+
+
+@dataclass
+class CodesOptions:
+    """Recipe section `codes`."""
+
+    kind: str | None = field(
+        default="cost",
+        metadata={"help": "cost, rqvae, both, rkmeans, category or random; null with weights of your own"},
+    )
+    level_sizes: list[int] = field(default_factory=lambda: [64, 64, 64], metadata={"help": "codes per level"})
+    latent_dim: int = field(default=96, metadata={"help": "width of latents and code vectors"})
+    hidden_sizes: list[int] = field(
+        default_factory=lambda: [512, 256, 128], metadata={"help": "encoder widths, mirrored in the decoder"}
+    )
+    share_codebooks: bool = field(default=False, metadata={"help": "one codebook for all levels"})
+    input_norm: str = field(default="l2", metadata={"help": "none, l2 or standardize"})
+    temperature: float = field(default=0.1, metadata={"help": "of the contrastive softmax"})
+    contrastive_weight: float | None = field(default=None, metadata={"help": "alpha; null takes the kind's"})
+    reconstruction_weight: float | None = field(
+        default=None, metadata={"help": "of the squared error; null takes the kind's"}
+    )
+    codebook_weight: float | None = field(
+        default=None, metadata={"help": "of codes to residuals; null takes the kind's (1)"}
+    )
+    commitment_weight: float | None = field(
+        default=None, metadata={"help": "beta, of residuals to codes; null takes the kind's (0.25)"}
+    )
+    reduction: str = field(default="sum", metadata={"help": "sum or mean over the dimensions of squared errors"})
+    residual_update: str = field(
+        default="detached", metadata={"help": "detached, or straight_through as in published code"}
+    )
+    epochs: int = field(default=100, metadata={"help": "passes over the items"})
+    batch_size: int = field(default=1024, metadata={"help": "items per step over all processes; the others of a batch are negatives"})
+    learning_rate: float = field(default=1e-3, metadata={"help": "of AdamW, constant"})
+    weight_decay: float = field(default=0.0, metadata={"help": "of AdamW"})
+    initialization: str = field(
+        default="full", metadata={"help": "k-means++ on all items (full), on one batch (first_batch), or none"}
+    )
+    revival: bool = field(default=True, metadata={"help": "move unused codes to residuals at the end of an epoch"})
+    revival_share: float = field(default=0.7, metadata={"help": "share of the epochs with revival"})
+    pca_dim: int | None = field(default=32, metadata={"help": "dimensions before rkmeans; null keeps all"})
+    category_column: str = field(
+        default="categories", metadata={"help": "comma-separated column from broad to narrow, for category codes"}
+    )
+    min_perplexity_share: float = field(
+        default=0.1, metadata={"help": "perplexity, as a share of the codes, below which training stops as collapsed"}
+    )
+    save_epochs: int = field(default=10, metadata={"help": "epochs between checkpoints"})
+
+    @property
+    def is_trained(self) -> bool:
+        """True where a `Trainer` run fits the codes."""
+        return self.kind not in UNTRAINED
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Loss weights by their name in `CostConfig`; those of the preset, or the given ones where kind is null."""
+        given = {name: getattr(self, name) for name in WEIGHT_FIELDS}
+        if self.kind is None:
+            defaults = {"codebook_weight": 1.0, "commitment_weight": 0.25}
+            return {name: float(defaults.get(name, 0.0) if value is None else value) for name, value in given.items()}
+        preset = PRESETS.get(self.kind, (0.0, 0.0, 1.0, 0.0))  # residual k-means: the quantization error alone
+        return dict(zip(WEIGHT_FIELDS, preset, strict=True))
+
+    def validate(self) -> None:
+        """Raise ValueError for values no run can have."""
+        self._check_kind()
+        choices = {
+            "input_norm": INPUT_NORMS,
+            "reduction": REDUCTIONS,
+            "residual_update": RESIDUAL_UPDATES,
+            "initialization": INITIALIZATIONS,
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"codes.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        least = {"latent_dim": 1, "epochs": 1, "batch_size": 2, "save_epochs": 1, "pca_dim": 1}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise ValueError(f"codes.{name} must be at least {bound}, got {value!r}")
+        if min(self.level_sizes, default=0) < 2:
+            raise ValueError(f"codes.level_sizes needs one or more levels of at least 2 codes, got {self.level_sizes!r}")
+        for name in ("revival_share", "min_perplexity_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"codes.{name} is a share between 0 and 1, got {getattr(self, name)!r}")
+
+    def _check_kind(self) -> None:
+        if self.kind is not None and self.kind not in (*PRESETS, *UNTRAINED):
+            raise ValueError(f"codes.kind must be one of {', '.join((*PRESETS, *UNTRAINED))} or null, got {self.kind!r}")
+        given = {name: getattr(self, name) for name in WEIGHT_FIELDS if getattr(self, name) is not None}
+        if self.kind is not None and given:
+            named = ", ".join(f"codes.{name}={value!r}" for name, value in given.items())
+            raise ValueError(
+                f"codes.kind={self.kind!r} is a preset of the weights, got {named} as well; leave the weights out, or "
+                "set codes.kind to null and give the weights"
+            )
+        if self.kind is None and not (self.contrastive_weight or self.reconstruction_weight):
+            raise ValueError(
+                "codes.kind null needs codes.contrastive_weight or codes.reconstruction_weight above 0, got "
+                f"{self.contrastive_weight!r} and {self.reconstruction_weight!r}; without them nothing ties codes to items"
+            )

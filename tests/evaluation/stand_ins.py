@@ -1,0 +1,61 @@
+"""Small stand-ins shared by the tests of this folder."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from cost_hf.recommender.rankers import Ranking
+
+
+class Cases:
+    """The part of `Targets` that the evaluator uses."""
+
+    def __init__(self, histories, items, user_ids=None):
+        self.histories = [np.asarray(history, dtype=np.int64) for history in histories]
+        self.items = np.asarray(items, dtype=np.int64)
+        names = [f"u{number}" for number in range(len(items))] if user_ids is None else user_ids
+        self.user_ids = np.asarray(names, dtype=object)
+
+    def __len__(self):
+        return len(self.items)
+
+    def histories_matrix(self, indices=None):
+        chosen = self.histories if indices is None else [self.histories[index] for index in indices]
+        return pad(chosen)
+
+
+def pad(histories):
+    """Return lists as a matrix, -1 pads on the right."""
+    matrix = np.full((len(histories), max(map(len, histories), default=0)), -1, dtype=np.int64)
+    for row, history in enumerate(histories):
+        matrix[row, : len(history)] = history
+    return matrix
+
+
+class FixedOrder:
+    """Ranks the catalog in one order for everybody, the illegal items left out."""
+
+    def __init__(self, order, longest=50):
+        self.order, self.longest = list(order), longest
+
+    def rank(self, histories, *, top_k, mask=None):
+        width = min(top_k, self.longest)
+        items = torch.full((len(histories), width), -1, dtype=torch.int64)
+        for row in range(len(histories)):
+            legal = [item for item in self.order if mask is None or mask[row, item]][:width]
+            items[row, : len(legal)] = torch.tensor(legal, dtype=torch.int64)
+        return Ranking(items, torch.zeros(items.shape))
+
+
+def leave_one_out(directory: Path):
+    """Return (items, train sequences, test cases) of a real data set: last click test, the one before it left out."""
+    items = pd.read_parquet(directory / "items.parquet")
+    clicks = pd.read_parquet(directory / "interactions.parquet").sort_values(["user_id", "position"], kind="stable")
+    rows = pd.Series(np.arange(len(items)), index=items["item_id"])
+    clicks["row"] = rows[clicks["item_id"]].to_numpy()
+    grouped = clicks.groupby("user_id", sort=False)["row"]
+    users, sequences = zip(*((user, group.to_numpy()) for user, group in grouped), strict=True)
+    targets = Cases([line[:-1] for line in sequences], [line[-1] for line in sequences], users)
+    return items, [line[:-2] for line in sequences], targets

@@ -1,0 +1,139 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cost_hf.evaluation.ranking import RankedLists
+from cost_hf.evaluation.results import build_results, format_interval, format_table, write_ranks
+from cost_hf.evaluation.statistics import paired_difference
+
+USERS = [f"u{number}" for number in range(40)]
+
+
+def make_lists(seed, longest=10):
+    generator = np.random.default_rng(seed)
+    ranks = generator.integers(1, 15, size=40).astype(float)
+    ranks[ranks > longest] = np.nan
+    return RankedLists(ranks, ranks.copy(), generator.integers(0, 20, size=(40, longest)).astype(np.int32))
+
+
+def make_ranked(**names):
+    return {(name, seen): lists for name, lists in names.items() for seen in ("seen_allowed", "seen_excluded")}
+
+
+@pytest.fixture
+def results():
+    ranked = make_ranked(recommender=make_lists(0), popularity=make_lists(1), markov=make_lists(2, longest=5))
+    return build_results(ranked, user_ids=USERS, num_items=20, cutoffs=[5, 10], draws=300)
+
+
+def test_rows_have_the_promised_shape(results):
+    cell = results["rows"]["popularity"]["sid"]["seen_excluded"]["ndcg@10"]
+
+    assert set(cell) == {"value", "low", "high"}
+    assert cell["low"] <= cell["value"] <= cell["high"]
+    assert set(results["rows"]["popularity"]) == {"item", "sid"}
+    assert json.loads(json.dumps(results)) == results
+
+
+def test_metrics_above_the_longest_list_are_null(results):
+    cells = results["rows"]["markov"]["item"]["seen_allowed"]
+
+    assert cells["recall@5"]["value"] is not None
+    assert cells["recall@10"] == cells["coverage@10"] == {"value": None, "low": None, "high": None}
+    assert results["differences"]["recommender-markov"]["item"]["seen_allowed"]["recall@10"]["value"] is None
+
+
+def test_differences_are_paired(results):
+    found = results["differences"]["recommender-popularity"]["item"]["seen_allowed"]["recall@10"]
+
+    hits = [~np.isnan(make_lists(seed).item_rank) for seed in (0, 1)]
+    expected = paired_difference(*[hit.astype(float) for hit in hits], clusters=USERS, draws=300)
+    assert (found["value"], found["low"], found["high"]) == pytest.approx((expected.value, expected.low, expected.high))
+
+
+def test_the_main_row_is_not_compared_with_itself(results):
+    assert set(results["differences"]) == {"recommender-popularity", "recommender-markov"}
+
+
+def test_coverage_stands_in_item_rows_without_bounds(results):
+    coverage = results["rows"]["recommender"]["item"]["seen_allowed"]["coverage@5"]
+
+    assert coverage["value"] == len(np.unique(make_lists(0).items[:, :5])) / 20
+    assert coverage["low"] is None
+    assert "coverage@5" not in results["rows"]["recommender"]["sid"]["seen_allowed"]
+
+
+def test_adding_a_row_leaves_the_numbers_of_others_alone():
+    one = build_results(make_ranked(a=make_lists(0)), user_ids=USERS, num_items=20, cutoffs=[5], draws=50)
+    two = build_results(
+        make_ranked(b=make_lists(1), a=make_lists(0)), user_ids=USERS, num_items=20, cutoffs=[5], draws=50
+    )
+
+    assert two["rows"]["a"] == one["rows"]["a"]
+    assert two["differences"] == {}
+
+
+def test_rows_on_other_cases_are_an_error():
+    with pytest.raises(ValueError, match=r"row 'a' \(seen_allowed\) must have one rank per case, expected 3, got 40"):
+        build_results(make_ranked(a=make_lists(0)), user_ids=["x", "y", "z"], num_items=20, cutoffs=[5])
+
+
+def test_cutoffs_above_all_lists_are_an_error():
+    with pytest.raises(ValueError, match=r"nothing to report: 2 rows, cutoffs \[40\]"):
+        build_results(make_ranked(a=make_lists(0)), user_ids=USERS, num_items=20, cutoffs=[40])
+
+
+def test_ranks_file_has_every_case_and_null_beyond_the_list(tmp_path):
+    write_ranks(tmp_path / "ranks.parquet", make_ranked(a=make_lists(0)), USERS)
+
+    frame = pd.read_parquet(tmp_path / "ranks.parquet")
+
+    assert list(frame.columns) == ["user_id", "row", "unit", "seen", "rank"]
+    assert len(frame) == 4 * 40
+    part = frame[(frame["unit"] == "item") & (frame["seen"] == "seen_allowed")]
+    assert part["user_id"].tolist() == USERS
+    np.testing.assert_array_equal(part["rank"].to_numpy(dtype=float, na_value=np.nan), make_lists(0).item_rank)
+
+
+def test_equal_ranks_give_equal_bytes(tmp_path):
+    for name in ("first", "second"):
+        write_ranks(tmp_path / name, make_ranked(a=make_lists(0)), np.array(USERS, dtype=object))
+
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
+def test_the_table_shows_best_rows_first_with_their_distance_to_the_main_row(results):
+    lines = format_table(results, metrics=["recall@5"]).splitlines()
+
+    values = {name: results["rows"][name]["item"]["seen_allowed"]["recall@5"]["value"] for name in results["rows"]}
+    assert lines[0].split() == ["row", "recall@5", "[95", "%]", "recommender", "-", "row,", "recall@5"]
+    assert [line.split()[0] for line in lines[1:]] == sorted(values, key=lambda name: -values[name])
+    main = next(line for line in lines if line.startswith("recommender"))
+    assert main.count("[") == 1
+
+
+def test_the_table_keeps_a_given_order_and_shows_null_as_a_dash(results):
+    lines = format_table(results, rows=["markov", "recommender"], metrics=["recall@10"]).splitlines()
+
+    assert lines[1].split() == ["markov", "-", "-"]
+    assert lines[2].startswith("recommender")
+
+
+def test_an_unknown_row_names_those_there_are(results):
+    with pytest.raises(ValueError, match="no 'sasrec' among 'recommender', 'popularity', 'markov'"):
+        format_table(results, rows=["sasrec"])
+
+
+@pytest.mark.parametrize(
+    ("cell", "signed", "text"),
+    [
+        ({"value": 0.0941, "low": 0.08, "high": 0.1041}, False, ".0941 [.0800, .1041]"),
+        ({"value": -0.02, "low": -0.03, "high": 0.01}, True, "-.0200 [-.0300, +.0100]"),
+        ({"value": 1.0, "low": None, "high": None}, False, "1.0000"),
+        ({"value": 0.00001, "low": None, "high": None}, False, ".0000"),
+    ],
+)
+def test_intervals_are_short(cell, signed, text):
+    assert format_interval(cell, signed=signed) == text
