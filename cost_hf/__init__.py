@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from cost_hf.semantic_ids.trie import SidTrie
     from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
+__version__ = "0.1.0"
+
 _HOMES = {
     "Run": "cost_hf.pipeline",
     "train": "cost_hf.pipeline",

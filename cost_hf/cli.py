@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 from cost_hf.data.schema import DataError
+from cost_hf.pipeline import train
 from cost_hf.recipe import RecipeError, nearest, recipe_fields, shipped_recipes
 from cost_hf.summary import run_summary
-from cost_hf.pipeline import train
 
 USER_ERRORS = (DataError, RecipeError, ValueError, OSError)
 

@@ -16,6 +16,7 @@ import torch
 from accelerate import PartialState
 from safetensors.numpy import load_file, save_file
 
+import cost_hf
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.splits import Targets
 from cost_hf.data.text_vectors import TextVectors
@@ -178,7 +179,7 @@ def _identity(recipe: Recipe, data: PreparedData, seed: int) -> dict[str, Any]:
         "seed": seed,
         "data_digest": data.tables.digest,
         "split_digest": data.split.digest,
-        "versions": {"python": platform.python_version(), "cost_hf": version("cost-hf")}
+        "versions": {"python": platform.python_version(), "cost_hf": cost_hf.__version__}
         | {name: version(name) for name in PACKAGES},
         "device": torch.cuda.get_device_name() if is_cuda else f"cpu, {torch.get_num_threads()} threads",
     }

@@ -119,17 +119,13 @@ def vector_stage(stages: Stages, recipe: Recipe, data: PreparedData) -> TextVect
 def codes_stage(stages: Stages, recipe: Recipe, data: PreparedData, vectors: TextVectors, *, seed: int) -> CodesResult:
     """Fit the quantizer and encode the items."""
 
-    def compute(folder: Path) -> None:
-        set_seed(seed)
-        result = fit_codes(vectors.vectors, recipe.codes, output_dir=folder, seed=seed, items=data.tables.items)
-        if PartialState().is_main_process:
-            result.save(folder)
-
     return stages.run(
         "quantizer",
         digest=content_digest(vectors.digest, dataclasses.asdict(recipe.codes), seed),
         folder="quantizer",
-        compute=compute,
+        compute=lambda folder: fit_codes(
+            vectors.vectors, recipe.codes, output_dir=folder, seed=seed, items=data.tables.items
+        ),
         load=CodesResult.load,
         on_every_process=True,
     )

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from cost_hf.evaluation.baselines import BASELINES
+
 
 @dataclass
 class EvaluationOptions:
@@ -27,5 +29,8 @@ class EvaluationOptions:
                 "evaluation.num_beams, batch_size and bootstrap_draws must be at least 1, got "
                 f"{self.num_beams!r}, {self.batch_size!r}, {self.bootstrap_draws!r}"
             )
+        unknown = [name for name in self.baselines if name not in BASELINES]
+        if unknown:
+            raise ValueError(f"evaluation.baselines must be among {', '.join(BASELINES)}, got {unknown!r}")
         if not self.cutoffs or min(self.cutoffs) < 1:
             raise ValueError(f"evaluation.cutoffs must be list lengths of at least 1, got {self.cutoffs!r}")

@@ -1,182 +1,213 @@
-"""What happens between epochs of a quantizer: measure health, revive dead codes, stop on collapse, save.
+"""What happens to codebooks around the gradient steps of `Trainer`: a start, revival of unused codes, a health report.
 
-Loss does not show collapse, and use alone does not either: perplexity and unique SIDs do (one giant centre and outliers are
-100 % use at a perplexity of 12 of 64). Everything is a function of weights, seed and epoch, so a killed run repeats it.
+Each callback is a function of (items, weights, seed, epoch) and keeps nothing of its own between epochs, so that a run
+continued from a checkpoint behind an epoch ends bit for bit like an undisturbed one. In distributed runs every process
+computes the same, and what is written into codebooks comes from process 0.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
-import torch.distributed as dist
+from accelerate.utils import broadcast, reduce
 from torch import Tensor
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from cost_hf.quantizer.modeling_cost import CostModel
-from cost_hf.quantizer_training.kmeans import kmeans, residual_kmeans
+from cost_hf.quantizer import CostModel, QuantizedLatents
+from cost_hf.quantizer_training.health import (
+    COLLAPSE_PATIENCE,
+    CodebookCollapse,
+    check_collapse,
+    code_health,
+    health_records,
+)
+from cost_hf.quantizer_training.kmeans import residual_kmeans, seeded_generator
 from cost_hf.quantizer_training.options import CodesOptions
 
 logger = logging.getLogger(__name__)
-HEALTH_SAMPLE = 16384
-GRACE_SHARE = 0.1  # collapse is judged after this share of the epochs: the first ones may still sort themselves
+MAX_SAMPLE = 2**16  # items that revival and health look at after each epoch
+ITEMS_PER_BATCH = 8192
 
 
-class CodebookCollapse(RuntimeError):
-    """The quantizer gives (nearly) all items the same code; the message says what to change."""
+class ItemTable:
+    """Item vectors `[N, E]` and what the model makes of a fixed seeded sample of them after each epoch."""
+
+    def __init__(self, vectors: Tensor, *, seed: int) -> None:
+        self.vectors = vectors
+        self.sample = vectors
+        if len(vectors) > MAX_SAMPLE:
+            order = torch.randperm(len(vectors), generator=seeded_generator("health", seed))
+            self.sample = vectors[order[:MAX_SAMPLE].sort().values]
+        self._step = -1
+        self._quantized: QuantizedLatents | None = None
+
+    @torch.no_grad()
+    def quantized(self, model: CostModel, *, step: int) -> QuantizedLatents:
+        """Return codes and residuals of the sample; computed once a step, before any callback writes."""
+        if step != self._step or self._quantized is None:
+            self._step, self._quantized = step, model.quantizer(latents_of(model, self.sample))
+        return self._quantized
 
 
-def initialize_codebooks(model: CostModel, vectors: Tensor, options: CodesOptions, *, seed: int) -> None:
-    """Set the input statistics, and the codebooks to k-means++ centers of what the untrained encoder leaves per level.
-
-    Args:
-        vectors: all item vectors, `[N, E]`.
-        options: `initialization` is `full`, `first_batch` (one batch of items, as published) or `none`.
-    """
-    model.normalizer.set_statistics(vectors)
-    if options.initialization == "none":
-        return
-    generator = torch.Generator().manual_seed(seed)
-    if options.initialization == "first_batch":
-        vectors = vectors[torch.randperm(len(vectors), generator=generator)[: options.batch_size]]
-    with torch.no_grad():
-        latents = torch.cat([model.embed(part) for part in vectors.split(options.batch_size)])
-        if model.config.share_codebooks:
-            centers = [kmeans(latents, model.level_sizes[0], generator=generator)]
-        else:
-            centers = residual_kmeans(latents, model.level_sizes, generator=generator)
-        for codebook, values in zip(model.quantizer.codebooks, centers, strict=True):
-            codebook.copy_(values)
+@torch.no_grad()
+def latents_of(model: CostModel, vectors: Tensor) -> Tensor:
+    """Return the latents of item vectors `[N, E]`, batch by batch, on the model's device, `[N, D]`."""
+    return torch.cat([model.embed(part.to(model.device)) for part in vectors.split(ITEMS_PER_BATCH)])
 
 
-class CodebookCare(TrainerCallback):
-    """Health of every epoch in the Trainer's log, revival of dead codes, the stop on collapse, and checkpoints.
+class InitializationCallback(TrainerCallback):
+    """Start the codebooks from residual k-means++ over the untrained encoder's latents.
 
-    Args:
-        vectors: item vectors `[N, E]`; health is measured on a seeded sample of at most 16,384.
-        options: the codes section.
-        seed: of sample and revival.
+    The papers take the first batch; with few items per code a center is then hardly more than one item, so the
+    default is the whole table. `none` leaves random codes, which collapse unless revival is on.
     """
 
-    def __init__(self, vectors: Tensor, options: CodesOptions, *, seed: int):
-        order = torch.randperm(len(vectors), generator=torch.Generator().manual_seed(seed))
-        self.sample = vectors[order[:HEALTH_SAMPLE].sort().values]
-        self.options, self.seed = options, seed
+    def __init__(self, table: ItemTable, options: CodesOptions, *, seed: int) -> None:
+        self._table, self._options, self._seed = table, options, seed
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Write the codebooks, unless a checkpoint brought trained ones."""
+        if state.global_step > 0 or self._options.initialization == "none":
+            return
+        model, vectors = kwargs["model"], self._table.vectors
+        if self._options.initialization == "first_batch":
+            order = torch.randperm(len(vectors), generator=seeded_generator("first batch", self._seed))
+            vectors = vectors[order[: self._options.batch_size]]
+        set_codebooks(model, latents_of(model, vectors), seed=self._seed)
+
+
+class RevivalCallback(TrainerCallback):
+    """After each early epoch, move every code that no item has to what the levels before it left over of some item."""
+
+    def __init__(self, table: ItemTable, options: CodesOptions, *, seed: int) -> None:
+        self._table, self._options, self._seed = table, options, seed
 
     def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Revive the unused codes of every codebook and forget their optimizer moments."""
+        epoch = round(state.epoch or 0)
+        if not self._options.revival or epoch > self._options.revival_share * args.num_train_epochs:
+            return
+        model: CostModel = kwargs["model"]
+        codes, residuals, _ = self._table.quantized(model, step=state.global_step)
+        groups = (
+            [range(len(model.level_sizes))] if model.config.share_codebooks else [[m] for m in range(codes.shape[1])]
+        )
+        for levels in groups:
+            level = levels[0]
+            counts = torch.bincount(codes[:, levels].flatten(), minlength=model.level_sizes[level])
+            unused = torch.nonzero(counts == 0).squeeze(1)
+            if len(unused):
+                candidates = residuals[:, levels].flatten(0, 1)
+                generator = seeded_generator("revival", self._seed, epoch, level)
+                drawn = torch.randperm(len(candidates), generator=generator)[: len(unused)]
+                _write(model, level, unused[: len(drawn)], candidates[drawn.to(candidates.device)])
+                _forget_moments(kwargs["optimizer"], model.level_vectors(level), unused)
+                logger.debug("epoch %d, level %d: %d unused codes revived", epoch, level + 1, len(unused))
+
+
+class HealthCallback(TrainerCallback):
+    """Log the state of the codes after each epoch and stop a collapsed run.
+
+    Args:
+        table: the items.
+        options: threshold, and what the advice depends on.
+        log: `Trainer.log`; records reach trackers and, with checkpoints, a continued run.
+    """
+
+    def __init__(self, table: ItemTable, options: CodesOptions, *, log: Callable[[dict[str, Any]], None]) -> None:
+        self._table, self._options, self._log = table, options, log
+        self._terms: dict[str, list[Tensor]] = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Begin to collect the loss terms of the training steps."""
+        self._hook = kwargs["model"].register_forward_hook(self._collect)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Stop collecting."""
+        self._hook.remove()
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Log, and raise CodebookCollapse where the last epochs, or the last epoch of all, had too few codes."""
+        model: CostModel = kwargs["model"]
+        codes = self._table.quantized(model, step=state.global_step).codes
+        means = {name: reduce(torch.stack(values).mean(), "mean").item() for name, values in self._terms.items()}
+        self._terms = {}
+        self._log(code_health(codes.cpu().numpy(), model.level_sizes) | means)
+        recent = health_records(state.log_history)[-COLLAPSE_PATIENCE:]
+        if state.global_step >= state.max_steps:
+            recent = recent[-1:]  # no epoch is left to recover in
+        elif len(recent) < COLLAPSE_PATIENCE:
+            return
+        try:
+            check_collapse(recent, model.level_sizes, num_items=len(codes), options=self._options)
+        except CodebookCollapse:
+            self._hook.remove()
+            raise
+
+    def _collect(self, _module: torch.nn.Module, _inputs: Any, output: Any) -> None:
+        for name, value in output.items():
+            if name.endswith("loss"):
+                self._terms.setdefault(name, []).append(value.detach())
+
+
+class CheckpointCallback(TrainerCallback):
+    """Ask for a checkpoint behind the other callbacks of every n-th epoch; stock saving by steps would precede them."""
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Set `should_save`."""
+        control.should_save = round(state.epoch or 0) % self._every == 0
+        return control
+
+
+class CodesProgress(ProgressCallback):
+    """The stock progress bar with the health of the codes beside it instead of a printed line an epoch."""
+
+    def on_log(
         self,
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        model: Any = None,
-        optimizer: Any = None,
-        **_kwargs: Any,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> None:
-        """Measure, judge, revive and save behind every epoch."""
-        model = getattr(model, "module", model)
-        epoch = round(state.epoch or 0)
-        health = measure_health(model, self.sample, batch_size=self.options.batch_size)
-        if epoch > GRACE_SHARE * self.options.epochs:
-            check_collapse(health, model, self.options, epoch=epoch)
-        if self.options.revival and epoch <= self.options.revival_share * self.options.epochs:
-            health["revived"] = revive_dead_codes(model, self.sample, seed=self.seed, epoch=epoch, optimizer=optimizer)
-        state.log_history.append({"epoch": epoch, **health})
-        control.should_save = epoch % self.options.save_epochs == 0 and epoch < self.options.epochs
+        """Show perplexities and the unique share."""
+        if self.training_bar is None or not logs or "perplexity_1" not in logs:
+            return
+        levels = [f"{value:.0f}" for name, value in logs.items() if name.startswith("perplexity_")]
+        self.training_bar.set_postfix_str(f"perplexity {'/'.join(levels)}, unique {logs['unique_share']:.2f}")
 
 
-@torch.no_grad()
-def measure_health(model: CostModel, vectors: Tensor, *, batch_size: int) -> dict[str, Any]:
-    """Return use and perplexity per level, unique-SID share, largest group and the loss terms, in eval mode."""
-    was_training = model.training
-    model.eval()
-    outputs = [model(part) for part in vectors.to(model.device).split(batch_size)]
-    model.train(was_training)
-    codes = torch.cat([output.codes for output in outputs]).cpu()
-    counts = np.unique(codes.numpy(), axis=0, return_counts=True)[1]
-    counted = [torch.bincount(column, minlength=size) for column, size in zip(codes.T, model.level_sizes, strict=True)]
-    sizes = torch.tensor([len(output.codes) for output in outputs], dtype=torch.float64)
-    losses = {}
-    for name in ("loss", "contrastive_loss", "reconstruction_loss", "codebook_loss", "commitment_loss"):
-        if outputs[0].get(name) is not None:
-            values = torch.stack([output[name].double().cpu() for output in outputs])
-            losses[name] = float((values * sizes).sum() / sizes.sum())
-    return {
-        "use": [float((count > 0).double().mean()) for count in counted],
-        "perplexity": [_perplexity(count) for count in counted],
-        "unique_share": len(counts) / len(codes),
-        "largest_group": int(counts.max()),
-        **losses,
-    }
+def set_codebooks(model: CostModel, latents: Tensor, *, seed: int) -> None:
+    """Set every codebook by residual k-means over latents `[N, D]`."""
+    shared = model.config.share_codebooks
+    codebooks = residual_kmeans(latents, model.level_sizes, seed=seed, share_codebooks=shared)
+    for level, codebook in enumerate(codebooks):
+        _write(model, level, torch.arange(len(codebook)), codebook)
 
 
-def check_collapse(health: dict[str, Any], model: CostModel, options: CodesOptions, *, epoch: int) -> None:
-    """Raise `CodebookCollapse` where a level's perplexity is below `min_perplexity_share` of its codes."""
-    for level, (perplexity, size) in enumerate(zip(health["perplexity"], model.level_sizes, strict=True)):
-        # one code is a perplexity of 1: small codebooks need an absolute floor as well
-        if perplexity >= max(options.min_perplexity_share * size, 1.5):
-            continue
-        raise CodebookCollapse(
-            f"level {level} uses its {size} codes with a perplexity of {perplexity:.1f} after epoch {epoch} (stop below "
-            f"{options.min_perplexity_share:g} of them), largest group {health['largest_group']} items; "
-            + _advice(options)
-        )
+def _write(model: CostModel, level: int, rows: Tensor, vectors: Tensor) -> None:
+    model.quantizer.replace_codes(level, rows, broadcast(vectors.contiguous()))
 
 
-def _advice(options: CodesOptions) -> str:
-    changes = []
-    if options.initialization == "none":
-        changes.append("codes.initialization: full")
-    if not options.revival:
-        changes.append("codes.revival: true")
-    if options.input_norm != "l2":
-        changes.append("codes.input_norm: l2")
-    if options.reduction != "sum":
-        changes.append("codes.reduction: sum")
-    changes.append("fewer codes.level_sizes, a lower codes.learning_rate, or item texts that differ more")
-    return "try " + "; ".join(changes)
-
-
-@torch.no_grad()
-def revive_dead_codes(model: CostModel, vectors: Tensor, *, seed: int, epoch: int, optimizer: Any = None) -> list[int]:
-    """Move codes that no item uses to residuals of random items; return how many per level.
-
-    The rows' optimizer moments are cleared: they belong to the place that the code has left.
-    """
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-    latents = model.embed(vectors)
-    quantized = model.quantizer(latents)
-    revived, used_by_any = [], torch.zeros(0)
-    for level, size in enumerate(model.level_sizes):
-        counts = torch.bincount(quantized.codes[:, level], minlength=size)
-        if model.config.share_codebooks:  # a shared code is dead where no level uses it
-            used_by_any = counts if level == 0 else used_by_any + counts
-            if level + 1 < len(model.level_sizes):
-                revived.append(0)
-                continue
-            counts = used_by_any
-        dead = (counts == 0).nonzero()[:, 0]
-        donors = torch.randint(len(vectors), (len(dead),), generator=generator)
-        codebook = model.quantizer.codebook(level)
-        codebook[dead] = quantized.residuals[level][donors.to(latents.device)]
-        _clear_moments(optimizer, codebook, dead)
-        _same_everywhere(codebook)
-        revived.append(len(dead))
-    return revived
-
-
-def _clear_moments(optimizer: Any, parameter: Tensor, rows: Tensor) -> None:
-    states = {} if optimizer is None else getattr(optimizer, "optimizer", optimizer).state
+def _forget_moments(optimizer: torch.optim.Optimizer, codebook: Tensor, rows: Tensor) -> None:
+    """Zero AdamW's moments of replaced code vectors: they describe codes that are gone."""
+    state = optimizer.state.get(codebook, {})
     for name in ("exp_avg", "exp_avg_sq"):
-        if name in states.get(parameter, {}):
-            states[parameter][name][rows] = 0
-
-
-def _same_everywhere(parameter: Tensor) -> None:
-    # processes compute the same revival, but accelerators may round differently
-    if dist.is_available() and dist.is_initialized():
-        dist.broadcast(parameter.data, src=0)
-
-
-def _perplexity(counts: Tensor) -> float:
-    shares = counts[counts > 0].double() / counts.sum()
-    return float(torch.exp(-(shares * shares.log()).sum()))
+        if name in state:
+            state[name][rows.to(state[name].device)] = 0

@@ -1,11 +1,12 @@
-"""Item vectors in, codes out: one door for all kinds of codes.
+"""Item vectors in, codes out: one function for every kind of assigner.
 
-Neural kinds train with the stock `Trainer`; what is special (initialisation, revival, health, the stop on collapse) lies in
-functions and one callback. A killed fit continues from its last checkpoint and ends with the same weights, bit for bit.
+A finished result is found again by the digest of what went in, so the call can be repeated at no cost.
 """
 
+import logging
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,159 +14,148 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import PartialState
-from safetensors.numpy import load_file, save_file
 from torch import Tensor
-from torch.utils.data import Dataset
-from transformers import Trainer, TrainingArguments
 
-from cost_hf.checkpoints import drop_incomplete_checkpoints, last_complete_checkpoint
-from cost_hf.files import atomic_path, content_digest, read_json, write_json
-from cost_hf.quantizer.configuration_cost import CostConfig
-from cost_hf.quantizer.modeling_cost import CostModel
-from cost_hf.quantizer_training.callbacks import CodebookCare, check_collapse, initialize_codebooks, measure_health
+from cost_hf.files import content_digest, read_json
+from cost_hf.quantizer import CostConfig
 from cost_hf.quantizer_training.fixed_codes import category_codes, random_codes
+from cost_hf.quantizer_training.health import CodebookCollapse, check_collapse, code_health
 from cost_hf.quantizer_training.options import CodesOptions
+from cost_hf.quantizer_training.result import RECORD, CodesResult
 from cost_hf.quantizer_training.rkmeans import fit_rkmeans
-from cost_hf.semantic_ids.digests import assignment_digest
+from cost_hf.quantizer_training.training import train_quantizer
+from cost_hf.semantic_ids.digests import assignment_digest, lineage_digest
 
+__all__ = ["CodebookCollapse", "CodesOptions", "CodesResult", "fit_codes"]
 
-@dataclass(frozen=True, eq=False)
-class CodesResult:
-    """Codes of all items and where they come from.
-
-    Attributes:
-        codes: int64 `[N, L]`, without an appended level.
-        level_sizes: codes per level.
-        model: the assigner; None for `random` and `category`.
-        lineage: assignment digest: of the codebooks, or of the rule for codes without a model.
-        history: health after every epoch, one dict each (one in all for kinds without epochs).
-    """
-
-    codes: np.ndarray
-    level_sizes: tuple[int, ...]
-    model: CostModel | None
-    lineage: str
-    history: list[dict[str, Any]]
-
-    def save(self, directory: str | Path) -> None:
-        """Write the model (config.json, model.safetensors), `codes.safetensors` and, last, `codes.json`."""
-        folder = Path(directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        if self.model is not None:
-            self.model.save_pretrained(folder)
-        with atomic_path(folder / "codes.safetensors") as temporary:
-            save_file({"codes": np.ascontiguousarray(self.codes)}, temporary)
-        header = {"level_sizes": list(self.level_sizes), "lineage": self.lineage, "history": self.history}
-        write_json(folder / "codes.json", header | {"has_model": self.model is not None})
-
-    @classmethod
-    def load(cls, directory: str | Path) -> "CodesResult":
-        """Read what `save` wrote."""
-        header = read_json(Path(directory) / "codes.json")
-        model = CostModel.from_pretrained(directory) if header["has_model"] else None
-        codes = load_file(Path(directory) / "codes.safetensors")["codes"]
-        return cls(codes, tuple(header["level_sizes"]), model, header["lineage"], header["history"])
+logger = logging.getLogger(__name__)
+CHECKPOINTS = "checkpoints"
 
 
 def fit_codes(
     vectors: np.ndarray | Tensor,
     options: CodesOptions,
     *,
-    items: pd.DataFrame,
     output_dir: str | Path,
-    seed: int = 0,
+    seed: int,
+    items: pd.DataFrame | None = None,
+    item_ids: Sequence[str] | None = None,
 ) -> CodesResult:
-    """Give every item its model-level codes.
+    """Fit an assigner to item vectors and encode the items; a killed or repeated call continues where it stopped.
 
     Args:
-        vectors: item vectors, `[N, E]`.
-        options: the codes section.
-        items: catalog with `item_id` (and the category column), N rows.
-        output_dir: holds `checkpoints/` while a neural fit is going on; a call with the same arguments continues there.
-        seed: of weights, batches, initialisation and random codes.
+        vectors: item text vectors, `[N, E]`.
+        options: kind, sizes and training.
+        output_dir: receives the quantizer, the codes and, while training, `checkpoints/`.
+        seed: of weights, k-means, order of items, revival and random codes.
+        items: catalog table; needed for category codes, gives the ids otherwise.
+        item_ids: ids of the items, in row order; by default `items["item_id"]`.
 
     Raises:
-        ValueError: for options or data that make no codes.
-        CodebookCollapse: where training gives all items (nearly) the same code; the message says what to change.
+        ValueError: for options or vectors that do not fit, saying what to change.
+        CodebookCollapse: where training ends in one code for most items.
     """
     options.validate()
+    table = _checked_vectors(vectors)
+    names = _checked_ids(item_ids, items, len(table), options)
+    folder, state = Path(output_dir), PartialState()
+    digest = _inputs_digest(table, options, seed, names, items)
+    is_finished = (folder / RECORD).is_file() and read_json(folder / RECORD)["inputs_digest"] == digest
+    state.wait_for_everyone()  # no process may write before all have looked
+    if is_finished:
+        return CodesResult.load(folder)
+    if options.kind in ("random", "category"):
+        result = _fixed_result(options, names, items, seed)
+    else:
+        result = _model_result(table, options, folder=folder / CHECKPOINTS, digest=digest, seed=seed)
+    result = replace(result, inputs_digest=digest)
+    if state.is_main_process:
+        result.save(folder)
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    state.wait_for_everyone()
+    return result
+
+
+def _model_result(table: Tensor, options: CodesOptions, *, folder: Path, digest: str, seed: int) -> CodesResult:
+    config = _model_config(options, table.shape[1])
+    if options.is_trained:
+        model, history = train_quantizer(table, config, options, folder=folder, digest=digest, seed=seed)
+    else:
+        model, history = fit_rkmeans(table, config, seed=seed), []
+    codes = model.encode(table).cpu().numpy()
+    if not history:
+        history = [code_health(codes, model.level_sizes)]
+        check_collapse(history, model.level_sizes, num_items=len(table), options=options)
+    return CodesResult(codes, model.level_sizes, model, history, assignment_digest(model))
+
+
+def _model_config(options: CodesOptions, item_dim: int) -> CostConfig:
+    hidden: list[int] | None = options.hidden_sizes
+    latent = options.latent_dim
+    if options.kind == "rkmeans":
+        hidden, latent = (None, item_dim) if options.pca_dim is None else ([], min(options.pca_dim, item_dim))
+        if options.pca_dim is not None and latent < options.pca_dim:
+            logger.warning("codes.pca_dim=%d is lowered to the %d dimensions of the vectors", options.pca_dim, latent)
+    return CostConfig(
+        item_dim=item_dim,
+        hidden_sizes=hidden,
+        latent_dim=latent,
+        level_sizes=options.level_sizes,
+        share_codebooks=options.share_codebooks,
+        input_norm=options.input_norm,
+        temperature=options.temperature,
+        reduction=options.reduction,
+        residual_update=options.residual_update,
+        **options.weights,
+    )
+
+
+def _fixed_result(options: CodesOptions, names: list[str], items: pd.DataFrame | None, seed: int) -> CodesResult:
     sizes = tuple(options.level_sizes)
     if options.kind == "random":
-        codes = random_codes(items["item_id"].tolist(), sizes, seed=seed)
-        return CodesResult(codes, sizes, None, content_digest("random codes", list(sizes), seed), [])
-    if options.kind == "category":
-        codes = category_codes(items, options.category_column, sizes)
-        return CodesResult(codes, sizes, None, content_digest("category codes", codes), [])
-    table = torch.as_tensor(np.ascontiguousarray(vectors, dtype=np.float32))
-    if options.is_neural:
-        model, history = _train(table, options, Path(output_dir) / "checkpoints", seed=seed)
+        codes = random_codes(names, sizes, seed=seed)
     else:
-        model, history = fit_rkmeans(table, options, seed=seed), []
-    health = measure_health(model, table, batch_size=options.batch_size)
-    check_collapse(health, model, options, epoch=options.epochs)
-    history = [*history, {"final": True, **health}]
-    return CodesResult(model.encode(table).numpy(), sizes, model, assignment_digest(model), history)
+        if items is None:
+            raise ValueError("codes.kind='category' needs the items table, got items=None; pass items=")
+        codes = category_codes(items, options.category_column, sizes)
+    return CodesResult(codes, sizes, None, [code_health(codes, sizes)], lineage_digest(names, codes, sizes))
 
 
-class VectorDataset(Dataset):
-    """Rows of a vector table; a whole batch is one gather, where a row at a time would cost more than the training."""
-
-    def __init__(self, vectors: Tensor):
-        self.vectors = vectors
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {"item_embeddings": self.vectors[index]}
-
-    def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
-        """Return a batch, as torch's fetcher asks for it."""
-        return {"item_embeddings": self.vectors[indices]}
+def _inputs_digest(
+    table: Tensor, options: CodesOptions, seed: int, names: list[str], items: pd.DataFrame | None
+) -> str:
+    parts: list[Any] = [table.numpy(), asdict(options), seed]
+    if options.kind in ("random", "category"):
+        parts.append(names)
+    if options.kind == "category" and items is not None and options.category_column in items:
+        parts.append(items[options.category_column].fillna("").astype(str).tolist())
+    return content_digest("cost_hf.codes.1", *parts)
 
 
-def _train(vectors: Tensor, options: CodesOptions, directory: Path, *, seed: int) -> tuple[CostModel, list[dict]]:
-    torch.manual_seed(seed)
-    model = CostModel(CostConfig(**options.config_fields(vectors.shape[1])))
-    if PartialState().is_main_process:
-        drop_incomplete_checkpoints(directory)
-    PartialState().wait_for_everyone()
-    checkpoint = last_complete_checkpoint(directory)
-    if checkpoint is None:
-        initialize_codebooks(model, vectors, options, seed=seed)
-    trainer = Trainer(
-        model=model,
-        args=_training_arguments(options, directory, seed),
-        train_dataset=VectorDataset(vectors),
-        data_collator=_as_it_is,
-        callbacks=[CodebookCare(vectors, options, seed=seed)],
-    )
-    trainer.train(resume_from_checkpoint=checkpoint)
-    PartialState().wait_for_everyone()
-    if PartialState().is_main_process:
-        shutil.rmtree(directory, ignore_errors=True)
-    history = [entry for entry in trainer.state.log_history if "perplexity" in entry]
-    return trainer.accelerator.unwrap_model(trainer.model).cpu().eval(), history
+def _checked_vectors(vectors: np.ndarray | Tensor) -> Tensor:
+    table = torch.as_tensor(np.array(vectors, dtype=np.float32) if isinstance(vectors, np.ndarray) else vectors)
+    table = table.detach().to("cpu", torch.float32).contiguous()
+    if table.ndim != 2 or not len(table):
+        raise ValueError(
+            f"vectors must be [items, dimensions] with at least one item, got shape {tuple(table.shape)!r}"
+        )
+    broken = torch.nonzero(~table.isfinite().all(1)).squeeze(1)
+    if len(broken):
+        raise ValueError(
+            f"{len(broken)} of {len(table)} item vectors hold NaN or infinity, first in row {int(broken[0])!r}; encode "
+            "these texts again"
+        )
+    return table
 
 
-def _as_it_is(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    return batch
-
-
-def _training_arguments(options: CodesOptions, directory: Path, seed: int) -> TrainingArguments:
-    return TrainingArguments(
-        output_dir=str(directory),
-        seed=seed,
-        num_train_epochs=options.epochs,
-        per_device_train_batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        weight_decay=options.weight_decay,
-        lr_scheduler_type="constant",
-        max_grad_norm=0.0,
-        use_cpu=not torch.cuda.is_available(),
-        logging_strategy="no",
-        save_strategy="no",  # CodebookCare asks for checkpoints behind the revival of an epoch
-        save_total_limit=1,
-        remove_unused_columns=False,
-        report_to=[],
-    )
+def _checked_ids(
+    item_ids: Sequence[str] | None, items: pd.DataFrame | None, num_items: int, options: CodesOptions
+) -> list[str]:
+    if item_ids is None:
+        item_ids = items["item_id"].tolist() if items is not None and "item_id" in items else []
+    names = [str(item_id) for item_id in item_ids]
+    if names and len(names) != num_items:
+        raise ValueError(f"{num_items} item vectors need as many item ids, got {len(names)}")
+    if not names and options.kind in ("random", "category"):
+        raise ValueError(f"codes.kind={options.kind!r} needs item ids, got none; pass item_ids= or items=")
+    return names

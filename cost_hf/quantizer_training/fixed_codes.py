@@ -1,4 +1,4 @@
-"""Codes that nothing is trained for: random ones, the floor of every comparison, and the categories of the data."""
+"""Codes that need no item vectors: random ones, the floor of any comparison, and those of a category tree."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,44 +8,41 @@ import pandas as pd
 
 
 def random_codes(item_ids: Sequence[str], level_sizes: Sequence[int], *, seed: int) -> np.ndarray:
-    """Return codes `[N, L]` drawn by a hash of (item id, seed): a new item changes no other."""
-    digests = [hashlib.blake2b(f"{seed}\0{item}".encode(), digest_size=8 * len(level_sizes)) for item in item_ids]
-    words = np.frombuffer(b"".join(digest.digest() for digest in digests), dtype="<u8").reshape(-1, len(level_sizes))
-    return (words % np.asarray(level_sizes, dtype=np.uint64)).astype(np.int64)
+    """Return uniform codes `[N, L]` int64; an item's codes depend on its id and the seed only, not on other items."""
+    width = 8 * len(level_sizes)
+    drawn = b"".join(hashlib.shake_128(f"{seed}:{item_id}".encode()).digest(width) for item_id in item_ids)
+    numbers = np.frombuffer(drawn, dtype="<u8").reshape(len(item_ids), len(level_sizes))
+    return (numbers % np.asarray(level_sizes, dtype=np.uint64)).astype(np.int64)
 
 
 def category_codes(items: pd.DataFrame, column: str, level_sizes: Sequence[int]) -> np.ndarray:
-    """Return codes `[N, L]` of comma-separated categories: level l numbers the l-th name among its siblings.
+    """Return codes `[N, L]` int64 of categories listed from broad to narrow, separated by commas.
 
-    Code 0 is a missing name; siblings (names under the same parent) are numbered from 1 in sorted order.
+    The code of level m is the place of the m-th name among the names below the same parent, in sorted order. Items
+    with fewer names get the empty name there, which sorts first; names beyond the last level are left out.
 
     Raises:
-        ValueError: for a missing column, or a level with more siblings than codes.
+        ValueError: for a missing column, or a parent with more names than the level has codes.
     """
-    if column not in items.columns:
+    if column not in items:
         raise ValueError(
-            f"codes.kind category needs the column {column!r}, items have {list(map(str, items.columns))}; "
-            "set codes.category_column"
+            f"category codes need the items column {column!r}, found {', '.join(map(str, items.columns))}; set "
+            "codes.category_column"
         )
-    texts = items[column].fillna("").astype(str)
-    names = [[part.strip() for part in text.split(",") if part.strip()] for text in texts]
-    codes = np.zeros((len(items), len(level_sizes)), dtype=np.int64)
+    names = items[column].fillna("").astype(str).str.split(",", expand=True).fillna("")
+    names = names.apply(lambda part: part.str.strip()).reindex(columns=range(len(level_sizes)), fill_value="")
+    codes, parent = np.empty((len(items), len(level_sizes)), dtype=np.int64), np.zeros(len(items), dtype=np.int64)
     for level, size in enumerate(level_sizes):
-        paths = [tuple(parts[: level + 1]) for parts in names]
-        siblings: dict[tuple[str, ...], set[str]] = {}
-        for path in paths:
-            if len(path) == level + 1:
-                siblings.setdefault(path[:-1], set()).add(path[-1])
-        numbers = {
-            (*parent, name): number
-            for parent, children in siblings.items()
-            for number, name in enumerate(sorted(children), start=1)
-        }
-        needed = max(numbers.values(), default=0) + 1
-        if needed > size:
+        _, name = np.unique(names[level].to_numpy(dtype=str), return_inverse=True)
+        pairs, path = np.unique(np.stack([parent, name], 1), axis=0, return_inverse=True)  # sorted by parent, then name
+        first = np.searchsorted(pairs[:, 0], pairs[:, 0])
+        path = path.reshape(-1)
+        codes[:, level] = (np.arange(len(pairs)) - first)[path]
+        widest = int(codes[:, level].max(initial=0)) + 1
+        if widest > size:
             raise ValueError(
-                f"level {level} of {column!r} needs {needed} codes (most siblings, plus one for none), got {size}; "
-                f"raise codes.level_sizes[{level}]"
+                f"category codes need {widest} codes on level {level + 1}, got codes.level_sizes="
+                f"{list(level_sizes)!r}; raise it to at least {widest} there, or merge categories in {column!r}"
             )
-        codes[:, level] = [numbers.get(path, 0) if len(path) == level + 1 else 0 for path in paths]
+        parent = path
     return codes

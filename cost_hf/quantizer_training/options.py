@@ -45,7 +45,9 @@ class CodesOptions:
         default="detached", metadata={"help": "detached, or straight_through as in published code"}
     )
     epochs: int = field(default=100, metadata={"help": "passes over the items"})
-    batch_size: int = field(default=1024, metadata={"help": "items per step over all processes; the others of a batch are negatives"})
+    batch_size: int = field(
+        default=1024, metadata={"help": "items per step over all processes; the others of a batch are negatives"}
+    )
     learning_rate: float = field(default=1e-3, metadata={"help": "of AdamW, constant"})
     weight_decay: float = field(default=0.0, metadata={"help": "of AdamW"})
     initialization: str = field(
@@ -95,14 +97,18 @@ class CodesOptions:
             if value is not None and value < bound:
                 raise ValueError(f"codes.{name} must be at least {bound}, got {value!r}")
         if min(self.level_sizes, default=0) < 2:
-            raise ValueError(f"codes.level_sizes needs one or more levels of at least 2 codes, got {self.level_sizes!r}")
+            raise ValueError(
+                f"codes.level_sizes needs one or more levels of at least 2 codes, got {self.level_sizes!r}"
+            )
         for name in ("revival_share", "min_perplexity_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"codes.{name} is a share between 0 and 1, got {getattr(self, name)!r}")
 
     def _check_kind(self) -> None:
         if self.kind is not None and self.kind not in (*PRESETS, *UNTRAINED):
-            raise ValueError(f"codes.kind must be one of {', '.join((*PRESETS, *UNTRAINED))} or null, got {self.kind!r}")
+            raise ValueError(
+                f"codes.kind must be one of {', '.join((*PRESETS, *UNTRAINED))} or null, got {self.kind!r}"
+            )
         given = {name: getattr(self, name) for name in WEIGHT_FIELDS if getattr(self, name) is not None}
         if self.kind is not None and given:
             named = ", ".join(f"codes.{name}={value!r}" for name, value in given.items())
@@ -113,5 +119,5 @@ class CodesOptions:
         if self.kind is None and not (self.contrastive_weight or self.reconstruction_weight):
             raise ValueError(
                 "codes.kind null needs codes.contrastive_weight or codes.reconstruction_weight above 0, got "
-                f"{self.contrastive_weight!r} and {self.reconstruction_weight!r}; without them nothing ties codes to items"
+                f"{self.contrastive_weight!r} and {self.reconstruction_weight!r}; nothing else ties codes to items"
             )

@@ -1,55 +1,58 @@
-"""Residual k-means (RQ-KMeans) as a CostModel without hidden layers: no gradient, a few seconds.
+"""Residual k-means as a `CostModel`: no training, the same interface.
 
-On raw text vectors the levels behind the first degenerate (one giant centre and outliers), so the vectors are projected on
-their principal components first; the projection is the model's one linear layer.
+On raw sentence vectors the second level degenerates (one giant center and outliers: every code used, perplexity 12 to
+24 of 64); a PCA to 32 or 64 dimensions in front cures it and is here the encoder's one linear layer, the decoder its
+transpose.
 """
 
+import logging
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from cost_hf.quantizer.configuration_cost import CostConfig
-from cost_hf.quantizer.modeling_cost import CostModel
-from cost_hf.quantizer_training.kmeans import residual_kmeans
-from cost_hf.quantizer_training.options import CodesOptions
+from cost_hf.quantizer import CostConfig, CostModel
+from cost_hf.quantizer_training.callbacks import latents_of, set_codebooks
 
-ITERATIONS = 25
+logger = logging.getLogger(__name__)
 
 
 @torch.no_grad()
-def fit_rkmeans(vectors: Tensor, options: CodesOptions, *, seed: int) -> CostModel:
-    """Fit PCA and residual k-means to item vectors `[N, E]`; return the model in eval mode."""
-    item_dim = vectors.shape[1]
-    pca_dim = None if options.pca_dim is None else min(options.pca_dim, item_dim, len(vectors))
-    config = CostConfig(
-        item_dim=item_dim,
-        hidden_sizes=None if pca_dim is None else [],
-        latent_dim=item_dim if pca_dim is None else pca_dim,
-        level_sizes=options.level_sizes,
-        input_norm=options.input_norm,
-        contrastive_weight=0.0,
-        reconstruction_weight=1.0,
-    )
+def fit_rkmeans(vectors: Tensor, config: CostConfig, *, seed: int) -> CostModel:
+    """Return a model whose codes are residual k-means of item vectors `[N, E]`.
+
+    Args:
+        vectors: item vectors.
+        config: `hidden_sizes=()` puts a PCA to `latent_dim` in front, None quantizes the vectors as they are.
+        seed: of k-means++.
+
+    Raises:
+        ValueError: with fewer items than codes of a level, or hidden layers, which need training.
+    """
+    if config.hidden_sizes:
+        raise ValueError(
+            f"residual k-means has no hidden layers, got hidden_sizes={config.hidden_sizes!r}; use () or None"
+        )
     model = CostModel(config).eval()
-    model.normalizer.set_statistics(vectors)
-    inputs = model.normalizer(vectors)
-    if pca_dim is not None:
-        _set_projection(model, inputs, pca_dim)
-    generator = torch.Generator().manual_seed(seed)
-    centers = residual_kmeans(model.embed(vectors), options.level_sizes, generator=generator, iterations=ITERATIONS)
-    for codebook, values in zip(model.quantizer.codebooks, centers, strict=True):
-        codebook.copy_(values)
+    model.fit_statistics(vectors)
+    if config.hidden_sizes is not None:
+        _set_pca(model, vectors)
+    set_codebooks(model, latents_of(model, vectors), seed=seed)
     return model
 
 
-def _set_projection(model: CostModel, inputs: Tensor, dims: int) -> None:
-    """Make the encoder the projection on the first principal components, the decoder its transpose."""
-    mean = inputs.double().mean(0)
-    centered = inputs.double() - mean
-    components = torch.linalg.eigh(centered.T @ centered).eigenvectors.flip(1)[:, :dims]  # [E, D]
-    largest = components.abs().argmax(0)
-    components = components * components[largest, torch.arange(dims)].sign()  # the sign of an eigenvector is arbitrary
-    encoder, decoder = model.encoder.layers[0], model.decoder.layers[0]
-    encoder.weight.copy_(components.T)
-    encoder.bias.copy_(-(mean @ components))
-    decoder.weight.copy_(components)
-    decoder.bias.copy_(mean)
+def _set_pca(model: CostModel, vectors: Tensor) -> None:
+    """Make the encoder a projection to the leading principal components and the decoder its inverse."""
+    items = model.input_norm(vectors).to(torch.float64)
+    mean = items.mean(0)
+    centered = items - mean
+    _, directions = torch.linalg.eigh(centered.T @ centered)  # ascending
+    leading = directions[:, -model.config.latent_dim :].flip(1).T  # [D, E]
+    strongest = leading.gather(1, leading.abs().argmax(1, keepdim=True))
+    leading = leading * strongest.sign()  # an eigenvector's sign is arbitrary
+    _set_linear(model.encoder.layers[0], leading, -leading @ mean)
+    _set_linear(model.decoder.layers[0], leading.T, mean)
+
+
+def _set_linear(layer: nn.Module, weight: Tensor, bias: Tensor) -> None:
+    for parameter, value in zip(layer.parameters(), (weight, bias), strict=True):
+        parameter.copy_(value)

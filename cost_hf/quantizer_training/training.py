@@ -1,0 +1,119 @@
+"""Training a quantizer with the stock `Trainer` on a `datasets.Dataset`.
+
+What is particular to codebooks happens in callbacks. The sampler is a function of (seed, epoch) and checkpoints lie
+behind whole epochs, so a killed run continues bit for bit.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from torch import Tensor
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+
+from cost_hf.checkpoints import drop_incomplete_checkpoints, last_complete_checkpoint
+from cost_hf.files import read_json, write_json
+from cost_hf.quantizer import CostConfig, CostModel
+from cost_hf.quantizer_training.callbacks import (
+    CheckpointCallback,
+    CodesProgress,
+    HealthCallback,
+    InitializationCallback,
+    ItemTable,
+    RevivalCallback,
+)
+from cost_hf.quantizer_training.health import health_records
+from cost_hf.quantizer_training.options import CodesOptions
+
+
+def train_quantizer(
+    table: Tensor, config: CostConfig, options: CodesOptions, *, folder: Path, digest: str, seed: int
+) -> tuple[CostModel, list[dict[str, Any]]]:
+    """Train a quantizer and return it, in eval mode, with its per-epoch health.
+
+    Args:
+        table: item vectors, fp32 `[N, E]`.
+        config: of the model.
+        options: of the training.
+        folder: of the checkpoints; whole ones of the same `digest` are continued, others deleted.
+        digest: of everything that the result depends on.
+        seed: of weights, order of items, k-means and revival.
+
+    Raises:
+        CodebookCollapse: where most items end up with the same codes.
+        ValueError: for a batch size that the processes can't share.
+    """
+    state = PartialState()
+    if state.is_main_process:
+        _prepare_checkpoints(folder, digest)
+    state.wait_for_everyone()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = CostModel(config)
+    model.fit_statistics(table)
+    trainer = Trainer(
+        model=model, args=_training_arguments(options, config, folder, seed), train_dataset=_as_dataset(table)
+    )
+    seen = ItemTable(table, seed=seed)
+    trainer.remove_callback(PrinterCallback)
+    if trainer.pop_callback(ProgressCallback) is not None:
+        trainer.add_callback(CodesProgress())
+    trainer.add_callback(InitializationCallback(seen, options, seed=seed))
+    trainer.add_callback(HealthCallback(seen, options, log=trainer.log))
+    trainer.add_callback(RevivalCallback(seen, options, seed=seed))
+    trainer.add_callback(CheckpointCallback(options.save_epochs))
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder))
+    model = trainer.accelerator.unwrap_model(trainer.model).eval()
+    if hasattr(model.config, "use_cache"):
+        del model.config.use_cache  # Trainer leaves this generation setting in any model's configuration
+    return model, health_records(trainer.state.log_history)
+
+
+def _training_arguments(options: CodesOptions, config: CostConfig, folder: Path, seed: int) -> TrainingArguments:
+    world = PartialState().num_processes
+    if options.batch_size % world:
+        raise ValueError(
+            f"codes.batch_size counts the items of all processes and must be a multiple of their number {world}, got "
+            f"{options.batch_size!r}"
+        )
+    on_cuda = torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(folder),
+        seed=seed,
+        data_seed=seed,  # with accelerate's seedable sampler: the order of items is a function of (seed, epoch)
+        num_train_epochs=options.epochs,
+        per_device_train_batch_size=options.batch_size // world,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        lr_scheduler_type="constant",
+        max_grad_norm=0.0,
+        use_cpu=not on_cuda,
+        dataloader_pin_memory=on_cuda,
+        # without a loss on reconstructions the decoder has no gradient
+        ddp_find_unused_parameters=not (config.contrastive_weight or config.reconstruction_weight),
+        ddp_broadcast_buffers=False,
+        save_strategy="no",  # CheckpointCallback asks for them
+        logging_strategy="no",  # HealthCallback logs
+        save_total_limit=1,
+        report_to=[],
+    )
+
+
+def _prepare_checkpoints(folder: Path, digest: str) -> None:
+    """Keep checkpoints of the same inputs only, and of those the whole ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = folder / "inputs.json"
+    if not record.is_file() or read_json(record) != digest:
+        shutil.rmtree(folder)
+        write_json(record, digest)
+    drop_incomplete_checkpoints(folder)
+
+
+def _as_dataset(table: Tensor) -> Dataset:
+    flat = pa.array(table.numpy().reshape(-1))
+    column = pa.FixedSizeListArray.from_arrays(flat, table.shape[1])
+    return Dataset(pa.table({"item_embeddings": column})).with_format("torch")
