@@ -71,7 +71,7 @@ def _overrides(tokens: list[str], parser: argparse.ArgumentParser) -> dict[str, 
         name, has_value, text = token.removeprefix("--").partition("=")
         if not token.startswith("--") or name not in fields:
             raise RecipeError(
-                f"unknown argument {token!r}{nearest(name, options)}; `{parser.prog} --help` lists all fields"
+                f"unknown argument {token!r}{nearest(name, options)} (`{parser.prog} --help` lists all fields)"
             )
         if not has_value:
             if not queue:

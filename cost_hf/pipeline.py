@@ -118,7 +118,6 @@ def vector_stage(stages: Stages, recipe: Recipe, data: PreparedData) -> TextVect
 
 def codes_stage(stages: Stages, recipe: Recipe, data: PreparedData, vectors: TextVectors, *, seed: int) -> CodesResult:
     """Fit the quantizer and encode the items."""
-
     return stages.run(
         "quantizer",
         digest=content_digest(vectors.digest, dataclasses.asdict(recipe.codes), seed),
@@ -135,9 +134,13 @@ def build_catalog(recipe: Recipe, data: PreparedData, vectors: TextVectors, code
     """Give every item its semantic ID."""
     options, items = recipe.catalog, data.tables.items
     ids = items["item_id"].tolist()
-    titles = items["title"].tolist() if "title" in items else None
-    if options.reference or codes is None:
+    titles = None
+    if "title" in items:
+        titles = [title if isinstance(title, str) else None for title in items["title"]]
+    if options.reference is not None:
         return Catalog.from_reference(options.reference, collisions=options.collisions, item_ids=ids, titles=titles)
+    if codes is None:
+        raise ValueError("a catalog needs learned codes or catalog.reference, got neither")
     if codes.model is None:
         return Catalog.from_codes(
             ids,

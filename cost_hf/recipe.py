@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -67,7 +67,7 @@ class Recipe:
         """Set one field by its dotted name, converting `value` to the field's type."""
         known = {name: (section, entry) for name, section, entry in recipe_fields()}
         if dotted not in known:
-            raise RecipeError(f"unknown field {dotted!r}{nearest(dotted, known)}; `train.py --help` lists all fields")
+            raise RecipeError(f"unknown field {dotted!r}{nearest(dotted, known)} (`train.py --help` lists all fields)")
         section, entry = known[dotted]
         options = getattr(self, section)
         setattr(options, entry.name, _convert(value, typing.get_type_hints(type(options))[entry.name], dotted))
@@ -105,12 +105,12 @@ def shipped_recipes() -> dict[str, str]:
     return {name: str(yaml.safe_load(text).get("description", "")) for name, text in sorted(texts.items())}
 
 
-def nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:
-    """Return `; did you mean …?` for the closest known name, or an empty string."""
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean …?` for the closest known name, or an empty string; a right field counts most."""
     candidates = list(known)
-    close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.4)
-    if not close:  # a right field in the wrong section
-        close = [entry for entry in candidates if entry.rpartition(".")[2] == name.rpartition(".")[2]][:1]
+    field_name = name.rpartition(".")[2]
+    same_field = [entry for entry in candidates if entry.rpartition(".")[2] == field_name]
+    close = difflib.get_close_matches(name, same_field or candidates, n=1, cutoff=0.0 if same_field else 0.4)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

@@ -35,7 +35,7 @@ def _examples(run: Run) -> Sequence[str]:
     if catalog.titles is None:
         return []
     names = [title or item for item, title in zip(catalog.item_ids, catalog.titles, strict=True)]
-    texts = []
+    texts: list[str] = []
     for history in run.examples[:EXAMPLE_USERS]:
         answers = run.recommender.recommend(history, top_k=TOP)
         past = [names[catalog.row_of(item)] for item in history[-HISTORY_SHOWN:]]

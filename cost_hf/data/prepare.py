@@ -40,6 +40,6 @@ def prepare_data(
         news = make_news(seed=options.seed, num_users=options.synthetic_users, num_items=options.synthetic_items)
         items, interactions, oracle = news.items, news.interactions, news.oracle
     tables = read_tables(options, items=items, interactions=interactions, template=template)
-    if oracle is not None and tables.num_items != len(items):
+    if oracle is not None and tables.num_items != options.synthetic_items:
         oracle = None  # a k-core took items away, the rule's columns are other rows now
     return PreparedData(tables, split_interactions(tables, options, seed=options.seed), oracle)

@@ -55,9 +55,7 @@ def train_quantizer(
         torch.manual_seed(seed)
         model = CostModel(config)
     model.fit_statistics(table)
-    trainer = Trainer(
-        model=model, args=_training_arguments(options, config, folder, seed), train_dataset=_as_dataset(table)
-    )
+    trainer = Trainer(model=model, args=_training_arguments(options, folder, seed), train_dataset=_as_dataset(table))
     seen = ItemTable(table, seed=seed)
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
@@ -73,7 +71,7 @@ def train_quantizer(
     return model, health_records(trainer.state.log_history)
 
 
-def _training_arguments(options: CodesOptions, config: CostConfig, folder: Path, seed: int) -> TrainingArguments:
+def _training_arguments(options: CodesOptions, folder: Path, seed: int) -> TrainingArguments:
     world = PartialState().num_processes
     if options.batch_size % world:
         raise ValueError(
@@ -93,8 +91,7 @@ def _training_arguments(options: CodesOptions, config: CostConfig, folder: Path,
         max_grad_norm=0.0,
         use_cpu=not on_cuda,
         dataloader_pin_memory=on_cuda,
-        # without a loss on reconstructions the decoder has no gradient
-        ddp_find_unused_parameters=not (config.contrastive_weight or config.reconstruction_weight),
+        ddp_find_unused_parameters=options.weights["codebook_weight"] == 0,  # then codebooks have no gradient
         ddp_broadcast_buffers=False,
         save_strategy="no",  # CheckpointCallback asks for them
         logging_strategy="no",  # HealthCallback logs

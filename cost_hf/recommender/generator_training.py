@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from torch.utils.data import Dataset, Sampler
-from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainerControl, TrainingArguments
 
 from cost_hf.checkpoints import drop_incomplete_checkpoints, last_complete_checkpoint
 from cost_hf.recommender.backbones import Backbone, GeneratorOptions, add_residual_dropout
@@ -71,6 +71,9 @@ class TrainingOptions:
 
 class GeneratorTrainer(Trainer):
     """Trainer whose evaluation is a ranking, whose batches are length-grouped and whose embedding may learn faster."""
+
+    optimizer: Any
+    control: TrainerControl
 
     def __init__(
         self, *args: Any, validate: Validate, lengths: Any, embedding_multiplier: float = 1.0, **kwargs: Any

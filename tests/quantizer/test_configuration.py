@@ -1,0 +1,76 @@
+import pytest
+from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
+
+from cost_hf.quantizer import CostConfig
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"level_sizes": []}, r"at least 2 codes each, got \[\]"),
+        ({"level_sizes": [64, 1]}, r"at least 2 codes each, got \[64, 1\]"),
+        ({"level_sizes": [64, 32], "share_codebooks": True}, r"levels of one size, got level_sizes=\[64, 32\]"),
+        ({"hidden_sizes": None}, r"latent_dim must equal item_dim=768, got 96"),
+        ({"hidden_sizes": [512, 0]}, r"hidden_sizes\[1\] must be at least 1, got 0"),
+        ({"input_norm": "l1"}, r"input_norm must be one of none, l2, standardize, got 'l1'"),
+        ({"reduction": "max"}, r"reduction must be one of sum, mean, got 'max'"),
+        ({"residual_update": "no"}, r"residual_update must be one of detached, straight_through, got 'no'"),
+        ({"temperature": 0}, r"temperature must be above 0, got 0"),
+        ({"contrastive_weight": -0.1}, r"contrastive_weight must not be negative, got -0.1"),
+        ({"duplicate_similarity": 2}, r"cosine in \[-1, 1\], got 2"),
+    ],
+)
+def test_a_value_that_no_model_can_have_is_named(fields, message):
+    with pytest.raises(StrictDataclassClassValidationError, match=message):
+        CostConfig(**fields)
+
+
+@pytest.mark.parametrize("fields", [{"item_dim": "768"}, {"temperature": "low"}, {"level_sizes": 64}])
+def test_a_value_of_the_wrong_type_is_refused(fields):
+    with pytest.raises((StrictDataclassFieldValidationError, TypeError)):
+        CostConfig(**fields)
+
+
+def test_whole_numbers_pass_where_floats_are_meant():
+    assert CostConfig(temperature=1, contrastive_weight=0).temperature == 1
+
+
+def test_assignment_is_checked_like_construction():
+    config = CostConfig()
+
+    with pytest.raises(StrictDataclassFieldValidationError, match="latent_dim"):
+        config.latent_dim = "wide"
+
+
+@pytest.mark.parametrize("hidden_sizes", [(32, 16), (), None], ids=["layers", "linear", "no layers"])
+def test_a_saved_configuration_equals_the_loaded_one(tmp_path, hidden_sizes):
+    config = CostConfig(
+        item_dim=24,
+        latent_dim=24,
+        hidden_sizes=hidden_sizes,
+        level_sizes=[4, 9],
+        temperature=0.3,
+        input_norm="standardize",
+        residual_update="straight_through",
+        reduction="mean",
+    )
+    config.save_pretrained(tmp_path)
+
+    loaded = CostConfig.from_pretrained(tmp_path)
+
+    loaded.transformers_version = config.transformers_version
+    assert loaded.to_dict() == config.to_dict()
+    assert loaded.level_sizes == (4, 9)
+    assert loaded.temperature == 0.3  # a name that generation settings have too
+
+
+def test_a_broken_configuration_is_not_saved(tmp_path):
+    config = CostConfig()
+    config.temperature = -1.0
+
+    with pytest.raises(StrictDataclassClassValidationError, match="temperature must be above 0"):
+        config.save_pretrained(tmp_path)
+
+
+def test_the_latent_width_is_what_other_tools_call_hidden_size():
+    assert CostConfig(latent_dim=32).hidden_size == 32
