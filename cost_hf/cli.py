@@ -34,7 +34,7 @@ def train_main(argv: Sequence[str]) -> int:
     parser = _parser()
     known, rest = parser.parse_known_args(list(argv))
     try:
-        overrides = _overrides(rest, parser)
+        overrides = read_overrides(rest, program=parser.prog)
         run = train(recipe=known.recipe, overrides=overrides, seed=known.seed, output_dir=known.output_dir)
     except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
@@ -60,8 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _overrides(tokens: list[str], parser: argparse.ArgumentParser) -> dict[str, Any]:
-    """Read `--section.field value` and `--section.field=value` pairs."""
+def read_overrides(tokens: Sequence[str], *, program: str) -> dict[str, Any]:
+    """Read `--section.field value` and `--section.field=value` pairs; values are YAML.
+
+    Raises:
+        RecipeError: for anything else; the nearest name is shown.
+    """
     fields = [dotted for dotted, _, _ in recipe_fields()]
     options = [*fields, "recipe", "seed", "output_dir"]
     values: dict[str, Any] = {}
@@ -71,7 +75,7 @@ def _overrides(tokens: list[str], parser: argparse.ArgumentParser) -> dict[str, 
         name, has_value, text = token.removeprefix("--").partition("=")
         if not token.startswith("--") or name not in fields:
             raise RecipeError(
-                f"unknown argument {token!r}{nearest(name, options)} (`{parser.prog} --help` lists all fields)"
+                f"unknown argument {token!r}{nearest(name, options)} (`{program} --help` lists all fields)"
             )
         if not has_value:
             if not queue:

@@ -55,7 +55,7 @@ def train_quantizer(
         torch.manual_seed(seed)
         model = CostModel(config)
     model.fit_statistics(table)
-    trainer = Trainer(model=model, args=_training_arguments(options, folder, seed), train_dataset=_as_dataset(table))
+    trainer = Trainer(model=model, args=_training_arguments(options, folder, seed), train_dataset=as_dataset(table))
     seen = ItemTable(table, seed=seed)
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
@@ -110,7 +110,8 @@ def _prepare_checkpoints(folder: Path, digest: str) -> None:
     drop_incomplete_checkpoints(folder)
 
 
-def _as_dataset(table: Tensor) -> Dataset:
+def as_dataset(table: Tensor) -> Dataset:
+    """Return item vectors `[N, E]` as the column that `CostModel.forward` takes, without copying them."""
     flat = pa.array(table.numpy().reshape(-1))
     column = pa.FixedSizeListArray.from_arrays(flat, table.shape[1])
     return Dataset(pa.table({"item_embeddings": column})).with_format("torch")

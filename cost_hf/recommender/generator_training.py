@@ -105,6 +105,11 @@ class GeneratorTrainer(Trainer):
             {"params": [shared], "weight_decay": 0.0, "lr": self.args.learning_rate * self._embedding_multiplier},
         ]
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # a tied head is not saved twice, so the best checkpoint "misses" it
+        missing = [key for key in load_result.missing_keys if key not in self.model.all_tied_weights_keys]
+        super()._issue_warnings_after_load(type(load_result)(missing, load_result.unexpected_keys))
+
     def evaluate(self, *_args: Any, metric_key_prefix: str = "eval", **_kwargs: Any) -> dict[str, float]:
         """Rank the validation sample; every process returns the same metrics."""
         model = self.accelerator.unwrap_model(self.model)
