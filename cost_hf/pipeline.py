@@ -215,7 +215,7 @@ def generator_stage(
         ),
         folder="recommender",
         compute=compute,
-        load=Recommender.from_pretrained,
+        load=lambda folder: Recommender.from_pretrained(folder).to(PartialState().device),
         on_every_process=True,
     )
 

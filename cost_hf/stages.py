@@ -65,10 +65,14 @@ class Stages:
         if on_every_process:
             if not self._is_done(name, digest):
                 state.wait_for_everyone()  # nobody may find the record done while another has not looked yet
+                if state.is_main_process:
+                    self._prepare(name, digest, target)
+                state.wait_for_everyone()  # nor work in a folder that is still to be emptied
                 self._compute(name, digest, target, compute)
         else:
             with state.main_process_first():
                 if not self._is_done(name, digest):
+                    self._prepare(name, digest, target)
                     self._compute(name, digest, target, compute)
         state.wait_for_everyone()
         record = read_json(self._path(name))
@@ -76,16 +80,11 @@ class Stages:
         return load(target)
 
     def _compute(self, name: str, digest: str, target: Path, compute: Callable[[Path], object]) -> None:
-        state = PartialState()
-        if state.is_main_process:
-            self._prepare(name, digest, target)
-        if state.num_processes > 1 and not state.is_main_process:
-            logger.debug("process %d works on stage %s", state.process_index, name)
         logger.info("stage %s", name)
         reset_peak_memory()
         start = time.perf_counter()
         compute(target)
-        if state.is_main_process:
+        if PartialState().is_main_process:
             seconds, peak = round(time.perf_counter() - start, 3), round(peak_memory_mb(), 1)
             write_json(self._path(name), {"digest": digest, "status": "done", "seconds": seconds, "peak_mb": peak})
 

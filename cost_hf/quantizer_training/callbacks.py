@@ -14,7 +14,7 @@ from accelerate.utils import broadcast, reduce
 from torch import Tensor
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from cost_hf.quantizer import CostModel, QuantizedLatents
+from cost_hf.quantizer import CostModel
 from cost_hf.quantizer_training.health import (
     COLLAPSE_PATIENCE,
     CodebookCollapse,
@@ -40,14 +40,13 @@ class ItemTable:
             order = torch.randperm(len(vectors), generator=seeded_generator("health", seed))
             self.sample = vectors[order[:MAX_SAMPLE].sort().values]
         self._step = -1
-        self._quantized: QuantizedLatents | None = None
+        self._latents: Tensor | None = None
 
-    @torch.no_grad()
-    def quantized(self, model: CostModel, *, step: int) -> QuantizedLatents:
-        """Return codes and residuals of the sample; computed once a step, before any callback writes."""
-        if step != self._step or self._quantized is None:
-            self._step, self._quantized = step, model.quantizer(latents_of(model, self.sample))
-        return self._quantized
+    def latents(self, model: CostModel, *, step: int) -> Tensor:
+        """Return the latents of the sample, computed once a step."""
+        if step != self._step or self._latents is None:
+            self._step, self._latents = step, latents_of(model, self.sample)
+        return self._latents
 
 
 @torch.no_grad()
@@ -93,21 +92,25 @@ class RevivalCallback(TrainerCallback):
         if not self._options.revival or epoch > self._options.revival_share * args.num_train_epochs:
             return
         model: CostModel = kwargs["model"]
-        codes, residuals, _ = self._table.quantized(model, step=state.global_step)
-        groups = (
-            [range(len(model.level_sizes))] if model.config.share_codebooks else [[m] for m in range(codes.shape[1])]
-        )
-        for levels in groups:
-            level = levels[0]
-            counts = torch.bincount(codes[:, levels].flatten(), minlength=model.level_sizes[level])
-            unused = torch.nonzero(counts == 0).squeeze(1)
-            if len(unused):
-                candidates = residuals[:, levels].flatten(0, 1)
-                generator = seeded_generator("revival", self._seed, epoch, level)
-                drawn = torch.randperm(len(candidates), generator=generator)[: len(unused)]
-                _write(model, level, unused[: len(drawn)], candidates[drawn.to(candidates.device)])
-                _forget_moments(kwargs["optimizer"], model.level_vectors(level), unused)
-                logger.debug("epoch %d, level %d: %d unused codes revived", epoch, level + 1, len(unused))
+        latents = self._table.latents(model, step=state.global_step)
+        levels = range(len(model.level_sizes))
+        for shared in [list(levels)] if model.config.share_codebooks else [[level] for level in levels]:
+            unused = self._revive(model, shared, latents, epoch)
+            _forget_moments(kwargs["optimizer"], model.level_vectors(shared[0]), unused)
+            logger.debug("epoch %d, level %d: %d unused codes revived", epoch, shared[0] + 1, len(unused))
+
+    @torch.no_grad()
+    def _revive(self, model: CostModel, levels: list[int], latents: Tensor, epoch: int) -> Tensor:
+        """Replace the codes that none of `levels`, which have one codebook, uses; return which, `[n]`."""
+        codes, residuals, _ = model.quantizer(latents)  # anew: the level before may just have changed
+        counts = torch.bincount(codes[:, levels].flatten(), minlength=model.level_sizes[levels[0]])
+        candidates = residuals[:, levels].flatten(0, 1)
+        unused = torch.nonzero(counts == 0).squeeze(1)[: len(candidates)]
+        if len(unused):
+            generator = seeded_generator("revival", self._seed, epoch, levels[0])
+            drawn = torch.randperm(len(candidates), generator=generator)[: len(unused)]
+            _write(model, levels[0], unused, candidates[drawn.to(candidates.device)])
+        return unused
 
 
 class HealthCallback(TrainerCallback):
@@ -140,7 +143,8 @@ class HealthCallback(TrainerCallback):
     ) -> None:
         """Log, and raise CodebookCollapse where the last epochs, or the last epoch of all, had too few codes."""
         model: CostModel = kwargs["model"]
-        codes = self._table.quantized(model, step=state.global_step).codes
+        with torch.no_grad():
+            codes = model.quantizer(self._table.latents(model, step=state.global_step)).codes
         means = {name: reduce(torch.stack(values).mean(), "mean").item() for name, values in self._terms.items()}
         self._terms = {}
         self._log(code_health(codes.cpu().numpy(), model.level_sizes) | means)

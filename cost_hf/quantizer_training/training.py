@@ -79,7 +79,7 @@ def _training_arguments(options: CodesOptions, folder: Path, seed: int) -> Train
             f"{options.batch_size!r}"
         )
     on_cuda = torch.cuda.is_available()
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         seed=seed,
         data_seed=seed,  # with accelerate's seedable sampler: the order of items is a function of (seed, epoch)
@@ -98,6 +98,12 @@ def _training_arguments(options: CodesOptions, folder: Path, seed: int) -> Train
         save_total_limit=1,
         report_to=[],
     )
+    if arguments.world_size != world:
+        raise RuntimeError(
+            f"Trainer runs in {arguments.world_size} processes, but accelerate was set up for {world} before; call "
+            "PartialState(cpu=True) first where processes share CPUs"
+        )
+    return arguments
 
 
 def _prepare_checkpoints(folder: Path, digest: str) -> None:

@@ -59,6 +59,11 @@ class Recommender:
             catalog, vocabulary, is_causal=not generator.config.is_encoder_decoder, max_history=max_history
         )
 
+    def to(self, device: torch.device | str) -> "Recommender":
+        """Move the generator to a device, in place; answers are the same but for rounding."""
+        self.generator.to(device)
+        return self
+
     def ranker(self, *, num_beams: int | None = None) -> BeamRanker:
         """Return the beam search over this catalog as a `Ranker`."""
         return BeamRanker(self.generator, self.prompts, self.trie, num_beams=num_beams or self.num_beams)

@@ -1,16 +1,18 @@
-"""How often a generator leaves the catalog: with the constraint never, and without it as often as it has not
-learned."""
+"""How often a generator leaves the catalog: with the constraint never, and without it as often as it has not learned."""
 
 import torch
 from torch import Tensor
+from transformers import LogitsProcessorList
 
-from cost_hf.recommender.beam_search import beam_search
+from cost_hf.recommender.beam_ranker import DEAD_BEAM_SCORE
+from cost_hf.recommender.logits_processor import SidLogitsProcessor
 from cost_hf.recommender.recommender import Recommender
 
+BATCH = 32
 
-@torch.inference_mode()
+
 def invalid_shares(recommender: Recommender, histories: Tensor, *, num_beams: int = 10) -> dict[str, float]:
-    """Return the share of beams that name no item of the catalog.
+    """Return the share of `generate()`'s beams that name no item of the catalog.
 
     Args:
         recommender: the trained system.
@@ -20,33 +22,34 @@ def invalid_shares(recommender: Recommender, histories: Tensor, *, num_beams: in
     Returns:
         `invalid` under the trie and `invalid_unconstrained` with `generate()` left to itself.
     """
+    catalog = recommender.catalog
+    known = {tuple(codes) for codes in catalog.codes[~catalog.removed].tolist()}
+    constraint = LogitsProcessorList([SidLogitsProcessor(recommender.trie, recommender.vocabulary)])
+    shares = {}
+    for name, processors in (("invalid", constraint), ("invalid_unconstrained", LogitsProcessorList())):
+        codes = torch.cat([_beams(recommender, part, num_beams, processors) for part in histories.split(BATCH)])
+        shares[name] = sum(tuple(row) not in known for row in codes.tolist()) / len(codes)
+    return shares
+
+
+@torch.inference_mode()
+def _beams(recommender: Recommender, histories: Tensor, num_beams: int, processors: LogitsProcessorList) -> Tensor:
+    """Return the codes that the live beams spell, `[beams, L]`; a token of another level is no code (below 0 or high)."""
     generator, vocabulary = recommender.generator, recommender.vocabulary
     input_ids, attention_mask = (part.to(generator.device) for part in recommender.prompts.inputs(histories))
-    known = {tuple(codes) for codes in recommender.catalog.codes[~recommender.catalog.removed].tolist()}
     levels = len(vocabulary.level_sizes)
-    free = generator.generate(
+    output = generator.generate(
         input_ids=input_ids,
         attention_mask=attention_mask,
         num_beams=num_beams,
         num_return_sequences=num_beams,
         max_new_tokens=levels,
-        min_new_tokens=levels,
         eos_token_id=None,
+        length_penalty=0.0,
         do_sample=False,
-    )[:, -levels:]
-    codes = free.cpu() - vocabulary.level_offsets
-    bound = beam_search(
-        generator,
-        input_ids,
-        attention_mask,
-        trie=recommender.trie.to(generator.device),
-        vocabulary=vocabulary,
-        num_beams=num_beams,
+        logits_processor=processors,
+        return_dict_in_generate=True,
+        output_scores=True,
     )
-    listed = bound.codes[bound.items >= 0].cpu()
-    return {"invalid": _unknown_share(listed, known), "invalid_unconstrained": _unknown_share(codes, known)}
-
-
-def _unknown_share(codes: Tensor, known: set[tuple[int, ...]]) -> float:
-    rows = codes.flatten(0, -2).tolist()
-    return sum(tuple(row) not in known for row in rows) / max(len(rows), 1)
+    live = output.sequences_scores > DEAD_BEAM_SCORE
+    return output.sequences[live, -levels:].cpu() - vocabulary.level_offsets

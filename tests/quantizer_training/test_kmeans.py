@@ -74,7 +74,7 @@ def test_as_many_items_as_codes_become_the_centers():
 
     centers = kmeans_pp(x, 7, seed=0)
 
-    assert inertia(x, centers) < 1e-6
+    assert inertia(x, centers) < 1e-5
 
 
 @pytest.mark.parametrize("distinct", [1, 3])
@@ -84,7 +84,7 @@ def test_repeated_items_leave_codes_unused_without_an_error(distinct):
     centers = kmeans_pp(x, 5, seed=0)
 
     assert centers.isfinite().all()
-    assert inertia(x, centers) < 1e-6
+    assert inertia(x, centers) < 1e-5
 
 
 def test_each_level_is_fitted_to_what_the_levels_before_it_left_over():

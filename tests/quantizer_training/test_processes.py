@@ -1,0 +1,62 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cost_hf.quantizer_training.fit import CodesResult
+from tests.quantizer_training.fit_toy import NUM_ITEMS
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+FIT_TOY = ["-m", "tests.quantizer_training.fit_toy"]
+
+
+def run(*command: str) -> None:
+    done = subprocess.run([sys.executable, *command], env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_killed_by_the_system_continues_to_the_same_bytes(tmp_path):
+    epochs = "60"
+    run(*FIT_TOY, str(tmp_path / "straight"), epochs)
+    child = subprocess.Popen(
+        [sys.executable, *FIT_TOY, str(tmp_path / "killed"), epochs], env=ENVIRONMENT, cwd=ROOT, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed" / "checkpoints").glob("checkpoint-*/trainer_state.json")):
+        assert child.poll() is None and time.monotonic() < deadline, "the child ended before its first checkpoint"
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "codes.json").exists()
+
+    run(*FIT_TOY, str(tmp_path / "killed"), epochs)
+
+    names = sorted(path.name for path in (tmp_path / "straight").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "killed").iterdir())
+    for name in names:
+        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_two_processes_fit_a_table_of_odd_size_about_as_well_as_one(tmp_path):
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    run(*FIT_TOY, str(tmp_path / "one"), "20")
+
+    run(*launch, *FIT_TOY, str(tmp_path / "two"), "20")
+
+    one, two = CodesResult.load(tmp_path / "one"), CodesResult.load(tmp_path / "two")
+    assert two.codes.shape == (NUM_ITEMS, 2) and len(two.history) == 20
+    assert not (tmp_path / "two" / "checkpoints").exists()
+    # the same steps, but for the items that fill up the last batch of the second process
+    assert two.history[0]["step"] == one.history[0]["step"] == 5
+    assert two.history[0]["loss"] == pytest.approx(one.history[0]["loss"], rel=0.05)
+    assert two.history[-1]["loss"] < 0.9 * two.history[0]["loss"]
+    assert abs(two.history[-1]["perplexity_1"] - one.history[-1]["perplexity_1"]) < 1.5
+    assert np.unique(two.codes, axis=0).shape[0] > 0.8 * np.unique(one.codes, axis=0).shape[0]
