@@ -3,8 +3,8 @@
     python benchmarks/code_kinds.py --data.path DIR --vectors.model ID_OR_DIR [--kinds cost,random] [--seeds 0,1]
 
 Every run is an ordinary run directory, so the command can be stopped and repeated. The table averages item metrics over
-seeds; intervals are paired bootstraps over users of the seed averages, so they hold for these seeds and say nothing about
-others.
+seeds; intervals are paired bootstraps over users of the seed averages, so they hold for these seeds and say nothing
+about others.
 """
 
 import argparse

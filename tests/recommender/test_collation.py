@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from cost_hf.data import DataOptions, read_tables, split_interactions
 from cost_hf.recommender.collation import (
     CausalCollator,
     LengthGroupedSampler,
@@ -126,3 +127,27 @@ def test_length_groups_keep_padding_within_twelve_percent(batch_size):
 
 def test_pad_rows_pads_on_the_right_with_minus_one():
     assert pad_rows([np.array([1, 2]), np.array([], dtype=np.int64)]).tolist() == [[1, 2], [-1, -1]]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_causal", "batch_size"),
+    [
+        ("amazon_industrial", True, 64),
+        ("amazon_industrial", False, 64),
+        ("amazon_beauty", True, 128),
+        ("amazon_games", True, 128),
+    ],
+)
+def test_padding_stays_within_twelve_percent_on_real_histories(shared_data, name, is_causal, batch_size):
+    options = DataOptions(path=str(shared_data / name))
+    split = split_interactions(read_tables(options), options)
+    users = list(split.train_user_ids)
+    dataset = (
+        SequenceDataset(split.train, users, max_items=20)
+        if is_causal
+        else PrefixDataset(split.train, users, max_history=20)
+    )
+
+    sampler = LengthGroupedSampler(dataset.lengths, batch_size=batch_size, seed=0)
+
+    assert padding_share(dataset.lengths, list(sampler), batch_size) <= 0.12

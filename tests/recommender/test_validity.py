@@ -1,9 +1,9 @@
 import torch
-from tests.recommender.toys import toy_catalog, toy_causal, toy_histories, toy_t5
 
 from cost_hf.recommender.recommender import Recommender
 from cost_hf.recommender.validity import invalid_shares
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
+from tests.recommender.toys import toy_catalog, toy_causal, toy_histories, toy_t5
 
 
 def test_an_untrained_generator_is_kept_in_the_catalog_by_the_trie_alone():
