@@ -34,7 +34,7 @@ def invalid_shares(recommender: Recommender, histories: Tensor, *, num_beams: in
 
 @torch.inference_mode()
 def _beams(recommender: Recommender, histories: Tensor, num_beams: int, processors: LogitsProcessorList) -> Tensor:
-    """Return the codes that the live beams spell, `[beams, L]`; tokens of other levels give numbers that are no code."""
+    """Return the codes that the live beams spell, `[beams, L]`; a token of another level is no code."""
     generator, vocabulary = recommender.generator, recommender.vocabulary
     input_ids, attention_mask = (part.to(generator.device) for part in recommender.prompts.inputs(histories))
     levels = len(vocabulary.level_sizes)
