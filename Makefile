@@ -12,7 +12,7 @@ quickstart: $(VENV)/.runtime
 	  train.py --recipe cost_quickstart
 
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest -m slow
@@ -40,7 +40,7 @@ test-floors:
 	.venv-floors/bin/python tests/floors.py > .venv-floors/floors.txt
 	.venv-floors/bin/python -m pip install --quiet -c .venv-floors/floors.txt -e ".[dev]"
 	.venv-floors/bin/python -m pip install --quiet --no-deps -r requirements-offline.txt
-	OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 clean:
 	rm -rf $(VENV) .venv-floors build dist *.egg-info

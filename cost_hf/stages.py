@@ -63,7 +63,7 @@ class Stages:
         state = PartialState()
         target = self.output_dir / folder
         if on_every_process:
-            if not self._is_done(name, digest):
+            if not self._is_done(name, digest, target):
                 state.wait_for_everyone()  # nobody may find the record done while another has not looked yet
                 if state.is_main_process:
                     self._prepare(name, digest, target)
@@ -71,7 +71,7 @@ class Stages:
                 self._compute(name, digest, target, compute)
         else:
             with state.main_process_first():
-                if not self._is_done(name, digest):
+                if not self._is_done(name, digest, target):
                     self._prepare(name, digest, target)
                     self._compute(name, digest, target, compute)
         state.wait_for_everyone()
@@ -80,7 +80,8 @@ class Stages:
         return load(target)
 
     def _compute(self, name: str, digest: str, target: Path, compute: Callable[[Path], object]) -> None:
-        logger.info("stage %s", name)
+        if PartialState().is_main_process:
+            logger.info("stage %s", name)
         reset_peak_memory()
         start = time.perf_counter()
         compute(target)
@@ -97,8 +98,8 @@ class Stages:
         target.mkdir(parents=True, exist_ok=True)
         write_json(self._path(name), {"digest": digest, "status": "running"})
 
-    def _is_done(self, name: str, digest: str) -> bool:
-        if not self._path(name).is_file():
+    def _is_done(self, name: str, digest: str, target: Path) -> bool:
+        if not self._path(name).is_file() or not target.is_dir():  # a deleted folder is a wish to have it made again
             return False
         record = read_json(self._path(name))
         return record["digest"] == digest and record["status"] == "done"

@@ -5,6 +5,8 @@ One configuration covers the family. With contrastive weight 0 and reconstructio
 (arXiv 2404.14774) where the paper states a value; it leaves reduction and input scale open.
 """
 
+from typing import ClassVar
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
@@ -40,7 +42,7 @@ class CostConfig(PreTrainedConfig):
     """
 
     model_type = "cost"
-    attribute_map = {"hidden_size": "latent_dim"}  # noqa: RUF012 - PreTrainedConfig reads this name
+    attribute_map: ClassVar[dict[str, str]] = {"hidden_size": "latent_dim"}
 
     item_dim: int = 768
     hidden_sizes: list[int] | tuple[int, ...] | None = (512, 256, 128)

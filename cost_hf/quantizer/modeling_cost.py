@@ -104,10 +104,12 @@ class CostModel(CostPreTrainedModel):
         """
         items = self._normalised(item_embeddings)
         latents = self.encoder(items).float()
-        quantized = self.quantizer(latents)
+        with torch.autocast(items.device.type, enabled=False):  # codes must not change with mixed precision
+            quantized = self.quantizer(latents)
         passed = latents + (quantized.quantized - latents).detach()
         reconstruction = self.decoder(passed).float()
-        terms = self._loss_terms(items, reconstruction, quantized) if return_loss else {}
+        with torch.autocast(items.device.type, enabled=False):
+            terms = self._loss_terms(items, reconstruction, quantized) if return_loss else {}
         weighted = (getattr(self.config, f"{name}_weight") * term for name, term in terms.items())
         return CostOutput(
             loss=sum(weighted, start=items.new_zeros(())) if return_loss else None,
@@ -209,6 +211,13 @@ class CostModel(CostPreTrainedModel):
         most = len(self.level_sizes) if most is None else most
         if codes.ndim != 2 or not least <= codes.shape[1] <= most:
             raise ValueError(f"codes must be [items, {least} … {most} levels], got shape {tuple(codes.shape)!r}")
+        for level, column in enumerate(codes.unbind(1)):
+            beyond = column[(column < 0) | (column >= self.level_sizes[level])]
+            if len(beyond):
+                raise ValueError(
+                    f"level {level} has codes 0 … {self.level_sizes[level] - 1}, got {int(beyond[0])!r}; leave out an "
+                    "appended level"
+                )
 
     def _batches(self, rows: Tensor) -> Iterator[Tensor]:
         for start in range(0, len(rows), ITEMS_PER_BATCH):

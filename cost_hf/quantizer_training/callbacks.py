@@ -17,7 +17,6 @@ from transformers import ProgressCallback, TrainerCallback, TrainerControl, Trai
 from cost_hf.quantizer import CostModel
 from cost_hf.quantizer_training.health import (
     COLLAPSE_PATIENCE,
-    CodebookCollapse,
     check_collapse,
     code_health,
     health_records,
@@ -153,11 +152,7 @@ class HealthCallback(TrainerCallback):
             recent = recent[-1:]  # no epoch is left to recover in
         elif len(recent) < COLLAPSE_PATIENCE:
             return
-        try:
-            check_collapse(recent, model.level_sizes, num_items=len(codes), options=self._options)
-        except CodebookCollapse:
-            self._hook.remove()
-            raise
+        check_collapse(recent, model.level_sizes, num_items=len(codes), options=self._options)
 
     def _collect(self, _module: torch.nn.Module, _inputs: Any, output: Any) -> None:
         for name, value in output.items():

@@ -51,8 +51,8 @@ def train_quantizer(
     if state.is_main_process:
         _prepare_checkpoints(folder, digest)
     state.wait_for_everyone()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
         model = CostModel(config)
     model.fit_statistics(table)
     trainer = Trainer(model=model, args=_training_arguments(options, folder, seed), train_dataset=as_dataset(table))
@@ -103,6 +103,8 @@ def _training_arguments(options: CodesOptions, folder: Path, seed: int) -> Train
             f"Trainer runs in {arguments.world_size} processes, but accelerate was set up for {world} before; call "
             "PartialState(cpu=True) first where processes share CPUs"
         )
+    # one process trains on one device: DataParallel would split the batch and with it the contrastive candidates
+    arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 
 

@@ -48,6 +48,7 @@ def write_bundle(
     """Write all parts into `directory`, the manifest last."""
     target = Path(directory)
     target.mkdir(parents=True, exist_ok=True)
+    generator.config.semantic_ids = {"vocabulary": vocabulary.digest, "assignment": catalog.lineage}
     with atomic_path(target / "generator") as temporary:
         generator.save_pretrained(temporary)
         if tokenizer is not None:
@@ -68,6 +69,12 @@ def write_bundle(
     write_json(target / MANIFEST, manifest | protocol)
 
 
+def update_protocol(directory: str | Path, **protocol: int) -> None:
+    """Change entries of a written recommender's protocol, such as `num_beams`, and nothing else."""
+    path = Path(directory) / MANIFEST
+    write_json(path, read_json(path) | protocol)
+
+
 def read_bundle(name_or_path: str | Path) -> Bundle:
     """Read all parts of a run directory, a recommender directory or a Hub id.
 
@@ -83,17 +90,20 @@ def read_bundle(name_or_path: str | Path) -> Bundle:
             "use the cost_hf release that wrote it, or train again"
         )
     catalog, vocabulary = Catalog.load(source, stem=manifest["catalog"]), SidVocabulary.load(source)
+    generator, tokenizer = _read_generator(source / "generator")
+    learned = getattr(generator.config, "semantic_ids", {})
     for part, found, wanted in (
         ("the catalog", catalog.digest, manifest["catalog_digest"]),
         ("the assignment of the catalog", catalog.lineage, manifest["assignment_digest"]),
         ("the vocabulary", vocabulary.digest, manifest["vocabulary_digest"]),
+        ("the assignment that the generator learned", learned.get("assignment"), manifest["assignment_digest"]),
+        ("the vocabulary that the generator learned", learned.get("vocabulary"), manifest["vocabulary_digest"]),
     ):
         if found != wanted:
             raise ValueError(
                 f"{part} in {source} has digest {found}, {MANIFEST} asks for {wanted}; "
                 "the files do not belong together: copy the whole directory of one run"
             )
-    generator, tokenizer = _read_generator(source / "generator")
     popularity = load_file(source / "popularity.safetensors")["popularity"]
     return Bundle(generator, tokenizer, catalog, vocabulary, popularity, {name: manifest[name] for name in PROTOCOL})
 

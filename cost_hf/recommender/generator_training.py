@@ -15,7 +15,14 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from torch.utils.data import Dataset, Sampler
-from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainerControl, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    Trainer,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from cost_hf.checkpoints import drop_incomplete_checkpoints, last_complete_checkpoint
 from cost_hf.recommender.backbones import Backbone, GeneratorOptions, add_residual_dropout
@@ -67,6 +74,18 @@ class TrainingOptions:
             )
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"training.precision must be auto, fp32 or bf16, got {self.precision!r}")
+
+
+class ResumableEarlyStopping(EarlyStoppingCallback):
+    """Early stopping that a run killed behind its last validation remembers; the stock one would train on."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Stop a run whose patience was at its end in the checkpoint (after one step, which is then discarded)."""
+        super().on_train_begin(args, state, control, **kwargs)
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
 
 
 class GeneratorTrainer(Trainer):
@@ -174,7 +193,7 @@ def train_generator(
         train_dataset=dataset,
         eval_dataset=dataset,  # Trainer asks for one; `evaluate` ranks the validation users instead
         data_collator=collator,
-        callbacks=[] if training.patience is None else [EarlyStoppingCallback(training.patience)],
+        callbacks=[] if training.patience is None else [ResumableEarlyStopping(training.patience)],
         validate=validate,
         lengths=dataset.lengths,
         embedding_multiplier=training.embedding_learning_rate_multiplier,
@@ -220,7 +239,7 @@ def _training_arguments(options: TrainingOptions, examples: int, directory: Path
         logging_strategy="steps",
         eval_steps=interval,
         save_steps=interval,
-        logging_steps=steps_per_epoch,
+        logging_steps=interval,
         save_total_limit=1,
         load_best_model_at_end=True,
         metric_for_best_model=f"eval_{SELECTION_METRIC}",

@@ -139,12 +139,33 @@ def test_level_distances_follow_any_prefix():
         (lambda m: m.decode(torch.zeros(3, 4, dtype=torch.int64)), r"1 … 3 levels\], got shape \(3, 4\)"),
         (lambda m: m.level_distances(torch.zeros(3, 16), torch.zeros(3, 3, dtype=torch.int64)), r"0 … 2 levels"),
         (lambda m: m.level_distances(torch.zeros(3, 16), torch.zeros(2, 1, dtype=torch.int64)), "3 item vectors"),
+        (lambda m: m.decode(torch.tensor([[0, 7, 0]])), r"level 1 has codes 0 … 6, got 7; leave out an appended level"),
+        (lambda m: m.level_distances(torch.zeros(1, 16), torch.tensor([[-1]])), r"level 0 has codes 0 … 4, got -1"),
         (lambda m: m.level_vectors(3), r"level must be in 0 … 2, got 3"),
     ],
 )
 def test_a_wrong_shape_is_an_error_that_names_both(call, message):
     with pytest.raises(ValueError, match=message):
         call(tiny_model())
+
+
+def test_mixed_precision_leaves_quantization_and_losses_in_fp32():
+    model, items = tiny_model(reconstruction_weight=1.0), item_vectors()
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = model(items)
+
+    assert output.loss.dtype == torch.float32
+    assert torch.equal(output.codes, model.quantizer(output.latents).codes)
+    quantized = model.quantizer(output.latents).vectors
+    assert quantized.dtype == torch.float32
+
+
+def test_shapes_can_be_computed_on_the_meta_device():
+    with torch.device("meta"):
+        output = tiny_model_on_meta()(torch.empty(9, 16))
+
+    assert output.codes.shape == (9, 3) and output.loss.shape == ()
 
 
 def test_l2_scales_item_vectors_and_their_length_does_not_matter():

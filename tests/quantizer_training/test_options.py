@@ -37,6 +37,7 @@ def test_own_weights_go_with_kind_null_and_the_rest_keeps_its_default():
         ({"reduction": "max"}, r"codes.reduction must be one of sum, mean"),
         ({"residual_update": "x"}, r"codes.residual_update must be one of detached"),
         ({"initialization": "kmeans"}, r"codes.initialization must be one of full, first_batch, none, got 'kmeans'"),
+        ({"initialization": "first_batch", "batch_size": 32}, r"batch of at least 64 items, one per code, got .*=32"),
         ({"epochs": 0}, r"codes.epochs must be at least 1, got 0"),
         ({"batch_size": 1}, r"codes.batch_size must be at least 2, got 1"),
         ({"pca_dim": 0}, r"codes.pca_dim must be at least 1, got 0"),
