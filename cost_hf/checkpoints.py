@@ -11,6 +11,8 @@ from pathlib import Path
 
 from transformers.trainer_callback import TrainerState
 
+from cost_hf.files import read_json, write_json
+
 logger = logging.getLogger(__name__)
 
 
@@ -33,6 +35,21 @@ def drop_incomplete_checkpoints(directory: str | Path) -> None:
     for path in Path(directory).glob("checkpoint-*"):
         if _step(path) > newest_step:
             shutil.rmtree(path)
+
+
+def relocate_best_checkpoint(directory: str | Path) -> None:
+    """Let the newest checkpoint find the best one beside it, where the run directory was moved or is named otherwise.
+
+    `Trainer` notes the path as it was given, and forgets the best checkpoint that does not lie there.
+    """
+    newest = last_complete_checkpoint(directory)
+    if newest is None:
+        return
+    path = Path(newest) / "trainer_state.json"
+    state = read_json(path)
+    noted = state["best_model_checkpoint"]
+    if noted is not None and noted != str(best := Path(directory) / Path(noted).name):
+        write_json(path, state | {"best_model_checkpoint": str(best)})
 
 
 def _step(path: Path) -> int:

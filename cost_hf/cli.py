@@ -10,10 +10,11 @@ import yaml
 
 from cost_hf.data.schema import DataError
 from cost_hf.pipeline import train
+from cost_hf.quantizer_training.health import CodebookCollapse
 from cost_hf.recipe import RecipeError, nearest, recipe_fields, shipped_recipes
 from cost_hf.summary import run_summary
 
-USER_ERRORS = (DataError, RecipeError, ValueError, OSError)
+USER_ERRORS = (DataError, RecipeError, CodebookCollapse, ValueError, OSError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -64,6 +64,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def remove_scratch(directory: str | Path) -> None:
+    """Delete what `atomic_path` left below `directory` when it was killed."""
+    for path in list(Path(directory).rglob(".*-????????")):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON with sorted keys, atomically."""
     with atomic_path(path) as temporary:

@@ -25,6 +25,7 @@ from cost_hf.quantizer_training.fit import CodesResult, fit_codes
 from cost_hf.recipe import Recipe
 from cost_hf.recommender.backbones import build_backbone
 from cost_hf.recommender.beam_ranker import BeamRanker
+from cost_hf.recommender.bundle import update_protocol
 from cost_hf.recommender.generator_training import Validate, remove_checkpoints, train_generator
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.recommender.recommender import Recommender
@@ -118,9 +119,11 @@ def vector_stage(stages: Stages, recipe: Recipe, data: PreparedData) -> TextVect
 
 def codes_stage(stages: Stages, recipe: Recipe, data: PreparedData, vectors: TextVectors, *, seed: int) -> CodesResult:
     """Fit the quantizer and encode the items."""
+    # codes without a model come from ids and columns that need not stand in the texts
+    origin = data.tables.digest if recipe.codes.kind in ("random", "category") else ""
     return stages.run(
         "quantizer",
-        digest=content_digest(vectors.digest, dataclasses.asdict(recipe.codes), seed),
+        digest=content_digest(vectors.digest, origin, dataclasses.asdict(recipe.codes), seed),
         folder="quantizer",
         compute=lambda folder: fit_codes(
             vectors.vectors, recipe.codes, output_dir=folder, seed=seed, items=data.tables.items
@@ -134,9 +137,8 @@ def build_catalog(recipe: Recipe, data: PreparedData, vectors: TextVectors, code
     """Give every item its semantic ID."""
     options, items = recipe.catalog, data.tables.items
     ids = items["item_id"].tolist()
-    titles = None
-    if "title" in items:
-        titles = [title if isinstance(title, str) else None for title in items["title"]]
+    texts = items["title"] if "title" in items else None
+    titles = None if texts is None else [title if isinstance(title, str) else None for title in texts]
     if options.reference is not None:
         return Catalog.from_reference(options.reference, collisions=options.collisions, item_ids=ids, titles=titles)
     if codes is None:
@@ -202,7 +204,7 @@ def generator_stage(
         write_json(folder / "training_log.json", trained.history)
         remove_checkpoints(folder)
 
-    return stages.run(
+    recommender = stages.run(
         "generator",
         digest=content_digest(
             catalog.digest,
@@ -210,7 +212,6 @@ def generator_stage(
             data.split.digest,
             dataclasses.asdict(recipe.generator),
             dataclasses.asdict(recipe.training),
-            recipe.evaluation.num_beams,
             seed,
         ),
         folder="recommender",
@@ -218,6 +219,11 @@ def generator_stage(
         load=lambda folder: Recommender.from_pretrained(folder).to(PartialState().device),
         on_every_process=True,
     )
+    if recommender.num_beams != recipe.evaluation.num_beams:  # beams are no reason to train again
+        recommender.num_beams = recipe.evaluation.num_beams
+        if PartialState().is_main_process:
+            update_protocol(stages.output_dir / "recommender", num_beams=recommender.num_beams)
+    return recommender
 
 
 def _validation(

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from accelerate import PartialState
 
-from cost_hf.files import read_json, write_json
+from cost_hf.files import read_json, remove_scratch, write_json
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -93,6 +93,7 @@ class Stages:
         record = read_json(self._path(name)) if self._path(name).is_file() else {}
         if record.get("digest") == digest:
             logger.info("stage %s goes on where it was stopped", name)
+            remove_scratch(target)
         else:
             shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ A stack of no layers is the identity and a stack of one is linear, so the same m
 without a PCA in front. Statistics are persistent buffers: they belong to the weights.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 
 import torch
@@ -11,6 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .configuration_cost import CostConfig
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context without autocast: codes and losses must not change with mixed precision."""
+    if not torch.amp.is_autocast_available(device.type):  # such as the meta device
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 class InputNorm(nn.Module):

@@ -15,7 +15,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_cost import CostConfig
-from .layers_cost import InputNorm, Mlp
+from .layers_cost import InputNorm, Mlp, full_precision
 from .objectives_cost import codebook_loss, commitment_loss, contrastive_loss, reconstruction_loss
 from .residual_cost import QuantizedLatents, ResidualQuantizer, squared_distances
 
@@ -104,11 +104,10 @@ class CostModel(CostPreTrainedModel):
         """
         items = self._normalised(item_embeddings)
         latents = self.encoder(items).float()
-        with torch.autocast(items.device.type, enabled=False):  # codes must not change with mixed precision
-            quantized = self.quantizer(latents)
+        quantized = self.quantizer(latents)
         passed = latents + (quantized.quantized - latents).detach()
         reconstruction = self.decoder(passed).float()
-        with torch.autocast(items.device.type, enabled=False):
+        with full_precision(items.device):
             terms = self._loss_terms(items, reconstruction, quantized) if return_loss else {}
         weighted = (getattr(self.config, f"{name}_weight") * term for name, term in terms.items())
         return CostOutput(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .configuration_cost import CostConfig
+from .layers_cost import full_precision
 
 
 class QuantizedLatents(NamedTuple):
@@ -87,6 +88,7 @@ class ResidualQuantizer(nn.Module):
 
 def squared_distances(residuals: Tensor, codebook: Tensor) -> Tensor:
     """Return squared Euclidean distances `[N, K]` between `[N, D]` and `[K, D]`, never negative."""
-    cross = residuals @ codebook.T
+    with full_precision(residuals.device):
+        cross = residuals @ codebook.T
     distances = residuals.square().sum(-1, keepdim=True) - 2 * cross + codebook.square().sum(-1)
     return distances.clamp_min(0)

@@ -2,7 +2,8 @@
 
 Each callback is a function of (items, weights, seed, epoch) and keeps nothing of its own between epochs, so that a run
 continued from a checkpoint behind an epoch ends bit for bit like an undisturbed one. In distributed runs every process
-computes the same, and what is written into codebooks comes from process 0.
+computes the same, and what is written into codebooks comes from process 0. Of a large table, revival and health look at
+a sample of at most `MAX_SAMPLE` items.
 """
 
 import logging
@@ -15,12 +16,7 @@ from torch import Tensor
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from cost_hf.quantizer import CostModel
-from cost_hf.quantizer_training.health import (
-    COLLAPSE_PATIENCE,
-    check_collapse,
-    code_health,
-    health_records,
-)
+from cost_hf.quantizer_training.health import COLLAPSE_PATIENCE, check_collapse, code_health, health_records
 from cost_hf.quantizer_training.kmeans import residual_kmeans, seeded_generator
 from cost_hf.quantizer_training.options import CodesOptions
 
@@ -108,7 +104,8 @@ class RevivalCallback(TrainerCallback):
         if len(unused):
             generator = seeded_generator("revival", self._seed, epoch, levels[0])
             drawn = torch.randperm(len(candidates), generator=generator)[: len(unused)]
-            _write(model, levels[0], unused, candidates[drawn.to(candidates.device)])
+            model.quantizer.replace_codes(levels[0], unused, candidates[drawn.to(candidates.device)])
+        _copy_from_first_process(model, levels[0])
         return unused
 
 
@@ -197,11 +194,14 @@ def set_codebooks(model: CostModel, latents: Tensor, *, seed: int) -> None:
     shared = model.config.share_codebooks
     codebooks = residual_kmeans(latents, model.level_sizes, seed=seed, share_codebooks=shared)
     for level, codebook in enumerate(codebooks):
-        _write(model, level, torch.arange(len(codebook)), codebook)
+        model.quantizer.replace_codes(level, torch.arange(len(codebook)), codebook)
+        _copy_from_first_process(model, level)
 
 
-def _write(model: CostModel, level: int, rows: Tensor, vectors: Tensor) -> None:
-    model.quantizer.replace_codes(level, rows, broadcast(vectors.contiguous()))
+def _copy_from_first_process(model: CostModel, level: int) -> None:
+    """Make a codebook the same on unlike machines too; DDP only keeps equal what began equal."""
+    codebook = model.level_vectors(level).detach()
+    model.quantizer.replace_codes(level, torch.arange(len(codebook)), broadcast(codebook.clone()))
 
 
 def _forget_moments(optimizer: torch.optim.Optimizer, codebook: Tensor, rows: Tensor) -> None:

@@ -102,8 +102,8 @@ class CodesOptions:
             )
         if self.initialization == "first_batch" and self.is_trained and self.batch_size < max(self.level_sizes):
             raise ValueError(
-                f"codes.initialization='first_batch' needs a batch of at least {max(self.level_sizes)} items, one per code,"
-                f" got codes.batch_size={self.batch_size!r}; raise it or set codes.initialization to full"
+                f"codes.initialization='first_batch' needs a batch of at least {max(self.level_sizes)} items, one per "
+                f"code, got codes.batch_size={self.batch_size!r}; raise it or set codes.initialization to full"
             )
         for name in ("revival_share", "min_perplexity_share"):
             if not 0 <= getattr(self, name) <= 1:

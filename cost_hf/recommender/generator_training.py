@@ -15,16 +15,14 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from torch.utils.data import Dataset, Sampler
-from transformers import (
-    EarlyStoppingCallback,
-    PreTrainedModel,
-    Trainer,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainingArguments
+from transformers.trainer_callback import TrainerControl, TrainerState
 
-from cost_hf.checkpoints import drop_incomplete_checkpoints, last_complete_checkpoint
+from cost_hf.checkpoints import (
+    drop_incomplete_checkpoints,
+    last_complete_checkpoint,
+    relocate_best_checkpoint,
+)
 from cost_hf.recommender.backbones import Backbone, GeneratorOptions, add_residual_dropout
 from cost_hf.recommender.collation import (
     CausalCollator,
@@ -201,6 +199,7 @@ def train_generator(
     with PartialState().main_process_first():
         if PartialState().is_main_process:
             drop_incomplete_checkpoints(checkpoints)
+            relocate_best_checkpoint(checkpoints)
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(checkpoints))
     for handle in handles:
         handle.remove()

@@ -1,6 +1,6 @@
 """The user's door: item ids in, recommended items out, everything back from one load."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,7 +97,8 @@ class Recommender:
             answers by popularity the log of the smoothed share of training clicks (`fields["source"] == "popularity"`).
 
         Raises:
-            ValueError: for an unknown item, an empty history or an option that does not exist.
+            KeyError: for an item that the catalog does not hold.
+            ValueError: for an empty history, ids that are no strings, or an option that does not exist.
         """
         _check_choice("on_unknown", on_unknown, ("error", "drop"))
         _check_choice("on_empty", on_empty, ("error", "popularity"))
@@ -164,6 +165,9 @@ class Recommender:
     def _base_mask(self, allowed: Sequence[str] | None, denied: Sequence[str] | None) -> Tensor | None:
         if allowed is None and denied is None:
             return None
+        for name, ids in (("allowed", allowed), ("denied", denied)):
+            if isinstance(ids, str):
+                raise ValueError(f"{name} must be a list of item ids, got the string {ids!r}; pass [{ids!r}]")
         mask = torch.full((len(self.catalog),), allowed is None)
         mask[torch.as_tensor(self.catalog.rows_of(allowed or []), dtype=torch.long)] = True
         mask[torch.as_tensor(self.catalog.rows_of(denied or []), dtype=torch.long)] = False
@@ -209,8 +213,12 @@ def _as_batch(histories: Any) -> tuple[list[list[str]], bool]:
     entries = list(histories)
     if all(isinstance(entry, str) for entry in entries):
         return [entries], True
-    if any(isinstance(entry, str) for entry in entries):
-        raise ValueError("expected item ids only or lists of item ids only, got a mixture of both")
+    wrong = [entry for entry in entries if isinstance(entry, str) or not isinstance(entry, Iterable)]
+    if wrong:
+        raise ValueError(
+            f"expected item ids (strings) only or lists of them only, got {wrong[0]!r} in a list of {len(entries)}; "
+            "convert ids by str, and make every history of a batch a list"
+        )
     return [list(entry) for entry in entries], False
 
 

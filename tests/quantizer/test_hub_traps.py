@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -178,3 +179,17 @@ def test_exported_code_loads_in_a_process_without_the_package(tmp_path, monkeypa
     module, codes = done.stdout.split(" ", 1)
     assert module.startswith("transformers_modules.")
     assert json.loads(codes) == model.encode(item_vectors()).tolist()
+
+
+LIBRARY_ONLY_RULES = {"TRF028", "TRF038", "TRF041", "TRF057"}  # licence text, test paths and notes of their repository
+
+
+def test_the_structure_rules_of_the_library_hold(tmp_path):
+    pytest.importorskip("mlinter", reason="transformers-mlinter is not installed")
+    report = tmp_path / "report.json"
+
+    command = [sys.executable, "-m", "mlinter", "--no-progress", "--no-cache", "--output-json", str(report)]
+    subprocess.run([*command, str(CLOSURE[0].parent)], capture_output=True)
+
+    found = re.findall(r"TRF\d{3}", report.read_text())
+    assert set(found) <= LIBRARY_ONLY_RULES

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from cost_hf.quantizer import CostModel
-from tests.quantizer.toys import item_vectors, tiny_model
+from cost_hf.quantizer import CostConfig, CostModel
+from tests.quantizer.toys import TINY, item_vectors, tiny_model
 
 
 def test_the_loss_is_the_weighted_sum_of_the_terms():
@@ -155,15 +155,16 @@ def test_mixed_precision_leaves_quantization_and_losses_in_fp32():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         output = model(items)
 
-    assert output.loss.dtype == torch.float32
+        distances = model.level_distances(items, output.codes[:, :1])
+
+    assert output.loss.dtype == distances.dtype == torch.float32
     assert torch.equal(output.codes, model.quantizer(output.latents).codes)
-    quantized = model.quantizer(output.latents).vectors
-    assert quantized.dtype == torch.float32
+    assert not torch.equal(output.latents, model.embed(items))  # the encoder did run in half precision
 
 
 def test_shapes_can_be_computed_on_the_meta_device():
     with torch.device("meta"):
-        output = tiny_model_on_meta()(torch.empty(9, 16))
+        output = CostModel(CostConfig(**TINY))(torch.empty(9, 16))
 
     assert output.codes.shape == (9, 3) and output.loss.shape == ()
 

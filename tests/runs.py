@@ -1,0 +1,97 @@
+"""Whole runs of a tiny recipe, as child processes that can be killed at a chosen moment, and what to compare of them.
+
+A child pauses itself at a logged point (`tests/paused_run.py`) and is then killed from outside, so that the moment does
+not depend on how fast the machine is.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+# sizes are odd on purpose: nothing divides evenly among batches or processes
+TINY: dict[str, Any] = {
+    "data.synthetic_users": 75,
+    "data.synthetic_items": 96,
+    "codes.level_sizes": [8, 8, 8],
+    "codes.batch_size": 32,
+    "codes.epochs": 6,
+    "codes.save_epochs": 2,
+    "training.batch_size": 16,
+    "training.epochs": 3,
+    "training.validate_every": 1,
+    "training.validation_users": 33,
+    "evaluation.num_beams": 10,
+    "evaluation.cutoffs": [5, 10],
+    "evaluation.bootstrap_draws": 50,
+    "evaluation.baselines": ["popularity", "markov"],
+    "evaluation.batch_size": 16,
+}
+STAGES = ("vectors", "quantizer", "generator", "evaluation")
+
+
+def command_line(directory: Path, *, seed: int = 0, **overrides: Any) -> list[str]:
+    """Return the arguments of train.py for a tiny run; `training__epochs=2` stands for `--training.epochs 2`."""
+    fields = TINY | {name.replace("__", "."): value for name, value in overrides.items()}
+    pairs = [part for name, value in fields.items() for part in (f"--{name}", json.dumps(value))]
+    return ["--recipe", "cost_quickstart", "--seed", str(seed), "--output_dir", str(directory), *pairs]
+
+
+def child_environment() -> dict[str, str]:
+    """Return an environment in which every child computes on one CPU thread, in the same way."""
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def run_train(arguments: list[str], *, processes: int = 1) -> str:
+    """Run train.py to its end, by torchrun where several processes are asked for; return what it printed."""
+    launcher = [sys.executable]
+    if processes > 1:
+        launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    command = [*launcher, str(ROOT / "train.py"), *arguments]
+    done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-5000:]
+    return done.stdout + done.stderr
+
+
+def run_until_killed(arguments: list[str], *, point: str) -> list[str]:
+    """Run the same command, kill it by SIGKILL at the first log line that matches `point`; return its log lines."""
+    command = [sys.executable, "-m", "tests.paused_run", point, *arguments]
+    lines: list[str] = []
+    with subprocess.Popen(
+        command, env=child_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
+    ) as child:
+        for line in child.stdout or ():
+            lines.append(line.rstrip("\n"))
+            if lines[-1].startswith("paused: "):
+                child.send_signal(signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL, f"the run passed no point {point!r}; its log: {lines[-20:]}"
+    return lines
+
+
+def steps(log: list[str], folder: str) -> list[int]:
+    """Return the training steps that a paused child took in a stage's folder, in order."""
+    found = (re.fullmatch(rf"(?:paused: )?step (\d+) of {folder}", line) for line in log)
+    return [int(match.group(1)) for match in found if match]
+
+
+def results_of(directory: Path) -> dict[str, Any]:
+    """Return results.json without what the stages cost."""
+    results = json.loads((directory / "evaluation" / "results.json").read_text())
+    assert set(results.pop("stages")) == set(STAGES)
+    return results
+
+
+def records_of(directory: Path) -> dict[str, str]:
+    """Return the records of the stages as they lie on disk; a stage that runs again writes another one."""
+    return {name: (directory / ".stages" / f"{name}.json").read_text() for name in STAGES}
+
+
+def stages_of(log: str | list[str]) -> list[str]:
+    """Return the stages that a log tells of, in order."""
+    lines = log.splitlines() if isinstance(log, str) else log
+    return [match.group(1) for line in lines if (match := re.search(r"\bstage (\w+)$", line))]

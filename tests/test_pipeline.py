@@ -1,0 +1,235 @@
+"""`cost_hf.train` in this process: what a run returns and writes, and what a change of the recipe makes it do again."""
+
+import json
+import logging
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import cost_hf
+from cost_hf.cli import train_main
+from cost_hf.data.prepare import prepare_data
+from cost_hf.files import file_digest
+from cost_hf.pipeline import codes_stage, vector_stage
+from cost_hf.recipe import Recipe
+from cost_hf.stages import Stages
+from tests.runs import ROOT, STAGES, TINY, command_line, stages_of
+
+BASELINES = ["popularity", "markov", "oracle"]
+UNITS, SEEN = ("item", "sid"), ("seen_allowed", "seen_excluded")
+METRICS = [f"{name}@{cutoff}" for name in ("recall", "ndcg", "mrr") for cutoff in (5, 10)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def vector_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COST_HF_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> cost_hf.Run:
+    return cost_hf.train(overrides=TINY, output_dir=tmp_path_factory.mktemp("reference"))
+
+
+@pytest.fixture
+def finished(reference, tmp_path) -> Path:
+    """A copy of the finished run that a test may change."""
+    return Path(shutil.copytree(reference.output_dir, tmp_path / "run"))
+
+
+@pytest.fixture
+def computed(caplog):
+    """Tell which stages were computed since the test began."""
+    caplog.set_level(logging.INFO, logger="cost_hf")
+    return lambda: stages_of(caplog.messages)
+
+
+def tables(items: int = 30, users: int = 40) -> dict[str, pd.DataFrame]:
+    """A catalog and a click log in which user u reads every third item from item u on."""
+    themes, places = ["elections", "football", "theatre"], ["oslo", "quito", "dakar", "lima", "kyoto"]
+    titles = [f"{themes[row % 3]} in {places[row % 5]}" for row in range(items)]
+    clicks = [(f"u{user}", f"n{(user + 3 * step) % items}", step) for user in range(users) for step in range(5)]
+    return {
+        "items": pd.DataFrame({"item_id": [f"n{row}" for row in range(items)], "title": titles}),
+        "interactions": pd.DataFrame(clicks, columns=["user_id", "item_id", "position"]),
+    }
+
+
+def is_number(value) -> bool:
+    return isinstance(value, float) and np.isfinite(value)
+
+
+def test_results_have_the_promised_shape(reference):
+    results = json.loads((reference.output_dir / "evaluation" / "results.json").read_text())
+
+    assert results == json.loads(json.dumps(reference.results))
+    assert set(results["rows"]) == {"recommender", *BASELINES}
+    assert set(results["differences"]) == {f"recommender-{name}" for name in BASELINES}
+    for table in (results["rows"], results["differences"]):
+        for cells in (table[name][unit][seen] for name in table for unit in UNITS for seen in SEEN):
+            assert set(METRICS) <= set(cells)
+            for metric in METRICS:
+                assert set(cells[metric]) == {"value", "low", "high"}
+                assert cells[metric]["low"] <= cells[metric]["value"] <= cells[metric]["high"]
+    assert is_number(results["rows"]["recommender"]["item"]["seen_allowed"]["coverage@10"]["value"])
+    assert set(results["stages"]) == set(STAGES)
+    assert all(set(cost) == {"seconds", "peak_mb"} for cost in results["stages"].values())
+    assert {"split", "exclude_seen", "num_beams", "constraint", "max_history", "unit_of_a_hit", "shares"} <= set(
+        results["protocol"]
+    )
+    shares = {"invalid", "repeated_target", "unseen_target"}
+    assert shares <= set(results["protocol"]["shares"])
+    assert {"recipe", "seed", "data_digest", "versions", "device", "semantic_ids"} <= set(results)
+    assert results["recipe"]["training"]["epochs"] == TINY["training.epochs"]
+
+
+def test_metrics_above_the_beams_are_null(finished):
+    run = cost_hf.train(overrides=TINY | {"evaluation.cutoffs": [10, 20]}, output_dir=finished)
+
+    cells = run.results["rows"]["recommender"]["item"]["seen_allowed"]
+    assert cells["recall@20"] == cells["coverage@20"] == {"value": None, "low": None, "high": None}
+    assert is_number(cells["recall@10"]["value"])
+
+
+def test_the_run_directory_holds_every_part(reference):
+    parts = {str(path.relative_to(reference.output_dir)) for path in reference.output_dir.rglob("*") if path.is_file()}
+
+    assert {
+        "recipe.yaml",
+        "vectors/vectors.safetensors",
+        "vectors/encoder/vocabulary.json",
+        "quantizer/config.json",
+        "quantizer/model.safetensors",
+        "recommender/recommender.json",
+        "recommender/vocabulary.json",
+        "recommender/generator/model.safetensors",
+        "evaluation/results.json",
+        "evaluation/ranks.parquet",
+    } <= parts
+    assert not any("checkpoint" in part or part.endswith((".bin", ".pt", ".pkl")) for part in parts)
+    assert Recipe.load(str(reference.output_dir / "recipe.yaml")).to_dict() == reference.results["recipe"]
+
+
+def test_ranks_hold_every_case_of_every_row(reference):
+    ranks = pd.read_parquet(reference.output_dir / "evaluation" / "ranks.parquet")
+
+    assert list(ranks.columns) == ["user_id", "row", "unit", "seen", "rank"]
+    sizes = ranks.groupby(["row", "unit", "seen"]).size()
+    assert len(sizes) == 4 * 2 * 2
+    assert set(sizes) == {reference.results["protocol"]["cases"]}
+    mine = ranks[(ranks["row"] == "recommender") & (ranks["unit"] == "item") & (ranks["seen"] == "seen_allowed")]
+    recall = reference.results["rows"]["recommender"]["item"]["seen_allowed"]["recall@10"]["value"]
+    assert (mine["rank"] <= 10).fillna(False).mean() == pytest.approx(recall)
+
+
+def test_a_repeated_call_computes_nothing_and_says_the_same(finished, reference, computed):
+    run = cost_hf.train(overrides=TINY, output_dir=finished)
+
+    assert computed() == []
+    assert run.results == reference.results
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "stages"),
+    [
+        ("evaluation.bootstrap_draws", 60, ["evaluation"]),
+        ("evaluation.num_beams", 12, ["evaluation"]),
+        ("training.weight_decay", 0.02, ["generator", "evaluation"]),
+        ("generator.dropout", 0.2, ["generator", "evaluation"]),
+        ("codes.learning_rate", 2e-3, ["quantizer", "generator", "evaluation"]),
+        ("vectors.dim", 64, ["vectors", "quantizer", "generator", "evaluation"]),
+    ],
+)
+def test_a_changed_field_computes_its_stage_and_the_later_ones_again(finished, computed, field, value, stages):
+    run = cost_hf.train(overrides=TINY | {field: value}, output_dir=finished)
+
+    assert computed() == stages
+    section, name = field.split(".")
+    assert run.results["recipe"][section][name] == value
+
+
+def test_more_beams_in_the_evaluation_reach_the_saved_recommender_without_training(finished):
+    weights = file_digest(finished / "recommender/generator/model.safetensors")
+
+    run = cost_hf.train(overrides=TINY | {"evaluation.num_beams": 12}, output_dir=finished)
+
+    assert run.recommender.num_beams == cost_hf.Recommender.from_pretrained(finished).num_beams == 12
+    assert file_digest(finished / "recommender/generator/model.safetensors") == weights
+
+
+def test_a_deleted_folder_is_made_again(finished, reference, computed):
+    shutil.rmtree(finished / "evaluation")
+
+    run = cost_hf.train(overrides=TINY, output_dir=finished)
+
+    assert computed() == ["evaluation"]
+    assert run.results["rows"] == reference.results["rows"]
+
+
+def test_another_seed_gives_other_weights_on_the_same_split(reference, tmp_path):
+    run = cost_hf.train(overrides=TINY, seed=1, output_dir=tmp_path)
+
+    for name in ("quantizer/model.safetensors", "recommender/generator/model.safetensors"):
+        assert file_digest(tmp_path / name) != file_digest(reference.output_dir / name)
+    assert run.results["seed"] == 1
+    assert run.results["split_digest"] == reference.results["split_digest"]
+    assert run.results["rows"]["recommender"] != reference.results["rows"]["recommender"]
+
+
+def test_random_codes_are_drawn_again_for_other_ids_with_the_same_texts(tmp_path):
+    recipe = Recipe.load("cost_quickstart", {"codes.kind": "random", "codes.level_sizes": [8, 8], "data.seed": 0})
+    codes = []
+    for prefix in ("a", "b"):
+        given = {
+            name: frame.assign(item_id=prefix + frame["item_id"]) for name, frame in tables().items()
+        }
+        data, stages = prepare_data(recipe.data, **given), Stages(tmp_path)
+        codes.append(codes_stage(stages, recipe, data, vector_stage(stages, recipe, data), seed=0).codes)
+
+    assert (codes[0] != codes[1]).any()
+
+
+def test_tables_without_timestamps_or_titles_train(tmp_path):
+    given = tables()
+    given["items"] = given["items"].rename(columns={"title": "headline"})
+    small = {name: TINY[name] for name in TINY if not name.startswith("data.")} | {"training.epochs": 1}
+
+    run = cost_hf.train(**given, overrides=small, output_dir=tmp_path)
+
+    assert run.results["recipe"]["data"]["reader"] == "tables"
+    assert "oracle" not in run.results["rows"]
+    (best,) = run.recommender.recommend(["n0", "n3"], top_k=1)
+    assert best.fields == {"source": "generator"}
+
+
+@pytest.mark.parametrize(("given", "missing"), [("items", "interactions"), ("interactions", "items")])
+def test_one_table_without_the_other_is_an_error(given, missing, tmp_path):
+    with pytest.raises(ValueError, match=f"{missing} is missing"):
+        cost_hf.train(**{given: tables()[given]}, output_dir=tmp_path)
+
+
+def test_collapsed_codes_end_the_command_with_advice_and_no_traceback(tmp_path, capsys):
+    status = train_main(command_line(tmp_path, codes__min_perplexity_share=1.0))
+
+    error = capsys.readouterr().err
+    assert status == 2
+    assert "the codebooks collapsed" in error and "Traceback" not in error
+
+
+def test_the_python_example_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
+    first, *_ = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+
+    exec(compile(first, "README.md", "exec"), names)
+
+    assert first.count("\n") <= 24 and "cost_hf.train(" in first
+    recommender = cost_hf.Recommender.from_pretrained("runs/mine")
+    assert recommender.recommend(["n0", "n12"], top_k=3) == names["run"].recommender.recommend(["n0", "n12"], top_k=3)
+    # a reader stays in his place and goes to the next theme
+    assert names["run"].recommender.recommend(["n0", "n12"], top_k=1)[0].fields["title"] == "theatre in lisbon"

@@ -1,0 +1,150 @@
+"""Whole runs as child processes: killed and resumed, repeated, and shared among processes.
+
+The tests share one undisturbed run, so they stay in one file (`pytest --dist loadfile`).
+"""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from cost_hf.files import file_digest
+from tests.runs import (
+    STAGES,
+    command_line,
+    records_of,
+    results_of,
+    run_train,
+    run_until_killed,
+    stages_of,
+    steps,
+)
+
+WEIGHTS = ("quantizer/model.safetensors", "recommender/generator/model.safetensors")
+STEPS_PER_EPOCH = {"quantizer": 3, "recommender": 5}  # 96 items in batches of 32, 75 users in batches of 16
+CHECKPOINT = {"quantizer": 6, "recommender": 5}  # steps: every 2 epochs, every epoch
+
+
+@pytest.fixture(scope="module", autouse=True)
+def vector_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COST_HF_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    """A finished run of seed 0."""
+    directory = tmp_path_factory.mktemp("undisturbed") / "run"
+    log = run_train(command_line(directory))
+    assert stages_of(log) == list(STAGES)
+    return directory
+
+
+@pytest.fixture
+def finished(undisturbed, tmp_path) -> Path:
+    """A copy of the finished run that a test may change."""
+    return Path(shutil.copytree(undisturbed, tmp_path / "run"))
+
+
+def files_of(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
+
+
+def assert_same_run(left: Path, right: Path) -> None:
+    assert results_of(left) == results_of(right)
+    for name in (*WEIGHTS, "evaluation/ranks.parquet"):
+        assert file_digest(left / name) == file_digest(right / name), name
+    assert files_of(left) == files_of(right)  # a killed run leaves nothing behind
+
+
+def test_a_run_killed_in_every_stage_ends_like_an_undisturbed_one(undisturbed, tmp_path):
+    command = command_line(tmp_path / "run")
+
+    first = run_until_killed(command, point="^step 8 of quantizer$")
+    second = run_until_killed(command, point="^step 8 of recommender$")
+    third = run_until_killed(command, point="^ranked popularity seen_allowed$")
+    last = run_train(command)
+
+    assert stages_of(first) == ["vectors", "quantizer"]
+    assert stages_of(second) == ["quantizer", "generator"]
+    assert "stage quantizer goes on where it was stopped" in second
+    assert steps(second, "quantizer")[0] == CHECKPOINT["quantizer"] + 1
+    assert stages_of(third) == ["generator", "evaluation"]
+    assert "stage generator goes on where it was stopped" in third
+    assert steps(second, "recommender")[-1] // STEPS_PER_EPOCH["recommender"] == 1  # in the second epoch
+    assert steps(third, "recommender")[0] == CHECKPOINT["recommender"] + 1
+    assert stages_of(last) == ["evaluation"]
+    assert "recommender, seen" not in last and "markov, seen" in last  # the finished ranks were kept
+    assert_same_run(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("point", "stages_left"),
+    [
+        ("^lsa vectors get", STAGES),
+        (r"^Saving model checkpoint to .*quantizer.checkpoints.checkpoint-12$", STAGES[1:]),
+        (r"^Model weights saved in .*quantizer.checkpoints.checkpoint-12.", STAGES[1:]),
+        (r"^Model weights saved in .*quantizer.\.model-", STAGES[1:]),
+        ("^stage generator$", STAGES[2:]),
+        (r"^Configuration saved in .*recommender.checkpoints.checkpoint-10.config.json$", STAGES[2:]),
+        (r"^Deleting older checkpoint \[.*recommender.checkpoints.checkpoint-15\]", STAGES[2:]),
+        (r"^Model weights saved in .*recommender.\.generator-", STAGES[2:]),
+        ("^stage evaluation$", STAGES[3:]),
+    ],
+)
+def test_a_run_killed_while_it_writes_ends_like_an_undisturbed_one(undisturbed, tmp_path, monkeypatch, point, stages_left):
+    monkeypatch.setenv("COST_HF_CACHE", str(tmp_path / "cache"))
+    command = command_line(tmp_path / "run")
+
+    run_until_killed(command, point=point)
+    log = run_train(command)
+
+    assert stages_of(log) == list(stages_left)
+    assert_same_run(tmp_path / "run", undisturbed)
+
+
+def test_two_runs_of_one_seed_are_bit_equal(undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setenv("COST_HF_CACHE", str(tmp_path / "cache"))  # the vectors are made anew, too
+
+    run_train(command_line(tmp_path / "run"))
+
+    assert_same_run(tmp_path / "run", undisturbed)
+
+
+def test_a_repeated_command_computes_nothing_and_says_the_same(finished):
+    records, results = records_of(finished), (finished / "evaluation" / "results.json").read_text()
+
+    log = run_train(command_line(finished))
+
+    assert stages_of(log) == []
+    assert records_of(finished) == records
+    assert (finished / "evaluation" / "results.json").read_text() == results
+
+
+def test_two_processes_evaluate_a_checkpoint_like_one(finished, undisturbed):
+    shutil.rmtree(finished / "evaluation")
+    (finished / ".stages" / "evaluation.json").unlink()
+
+    log = run_train(command_line(finished), processes=2)
+
+    assert stages_of(log) == ["evaluation"]
+    assert len(load_file(finished / "evaluation/parts/recommender-seen_allowed.safetensors")["item_rank"]) == 75
+    assert_same_run(finished, undisturbed)
+
+
+@pytest.mark.slow
+def test_two_processes_run_the_whole_pipeline_and_one_judges_it_the_same(tmp_path):
+    command, directory = command_line(tmp_path / "run"), tmp_path / "run"
+    log = run_train(command, processes=2)
+    assert stages_of(log) == list(STAGES)
+    twofold = Path(shutil.copytree(directory, tmp_path / "twofold"))
+    shutil.rmtree(directory / "evaluation")
+    (directory / ".stages" / "evaluation.json").unlink()
+
+    log = run_train(command)
+
+    assert stages_of(log) == ["evaluation"]
+    assert_same_run(directory, twofold)
