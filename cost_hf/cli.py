@@ -68,6 +68,7 @@ def read_overrides(tokens: Sequence[str], *, program: str) -> dict[str, Any]:
         RecipeError: for anything else; the nearest name is shown.
     """
     fields = [dotted for dotted, _, _ in recipe_fields()]
+    texts = {dotted for dotted, _, entry in recipe_fields() if "str" in str(entry.type).partition("[")[0]}
     options = [*fields, "recipe", "seed", "output_dir"]
     values: dict[str, Any] = {}
     queue = list(tokens)
@@ -82,5 +83,15 @@ def read_overrides(tokens: Sequence[str], *, program: str) -> dict[str, Any]:
             if not queue:
                 raise RecipeError(f"--{name} needs a value")
             text = queue.pop(0)
-        values[name] = yaml.safe_load(text)
+        values[name] = _value(text, accepts_text=name in texts)
     return values
+
+
+def _value(text: str, *, accepts_text: bool) -> Any:
+    """Read a value as YAML; a field of text takes it as it stands (templates are braces, which YAML reads as a map)."""
+    if accepts_text:
+        return None if text in ("null", "~") else text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{text!r} is no YAML value ({error}); quote it, or write it as a list or number") from error

@@ -85,6 +85,7 @@ def judge(
         load=lambda folder: read_json(folder / "results.json"),
         on_every_process=True,
     )
+    results["recipe"] = recipe.to_dict()  # fields that no stage depends on may have changed
     # what the evaluation itself cost is known only behind it
     results["stages"] = {name: dataclasses.asdict(record) for name, record in stages.records.items()}
     if PartialState().is_main_process:
@@ -149,6 +150,7 @@ def _health(codes: CodesResult | None, vectors: TextVectors, recommender: Recomm
 def _protocol(recipe: Recipe, data: PreparedData, targets: Targets, recommender: Recommender) -> dict[str, Any]:
     sample = np.sort(np.random.default_rng(recipe.data.seed).permutation(len(targets))[:INVALID_SAMPLE])
     histories = torch.from_numpy(targets.histories_matrix(sample))
+    users = [str(targets.user_ids[case]) for case in sample]
     return {
         "split": recipe.data.split,
         "exclude_seen": "both settings; see the row names",
@@ -162,14 +164,16 @@ def _protocol(recipe: Recipe, data: PreparedData, targets: Targets, recommender:
         "users": len(set(targets.user_ids)),
         "note": _leakage_note(recipe.data.split),
         "counts": data.tables.counts | data.split.counts,
-        "shares": data.split.shares() | invalid_shares(recommender, histories),
+        "shares": data.split.shares() | invalid_shares(recommender, histories, user_ids=users),
     }
 
 
 def _leakage_note(split: str) -> str:
     if split == "leave_one_out":
         return "leave-one-out: training may hold clicks of other users later than a test click"
-    return "training clicks are marked or dated before every target"
+    if split == "source":
+        return "the source marks the training clicks; those behind a target of the same user do not train"
+    return "every training click is older than every target"
 
 
 def _identity(recipe: Recipe, data: PreparedData, seed: int) -> dict[str, Any]:

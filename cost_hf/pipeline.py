@@ -44,13 +44,13 @@ class Run:
         recommender: loaded from the run directory, ready to recommend.
         results: content of `evaluation/results.json`.
         output_dir: the run directory.
-        examples: histories of a few test users, as item ids.
+        examples: a few test users: id, and history as item ids.
     """
 
     recommender: Recommender
     results: dict[str, Any]
     output_dir: Path
-    examples: list[list[str]]
+    examples: list[tuple[str, list[str]]]
 
     @property
     def is_main_process(self) -> bool:
@@ -82,13 +82,15 @@ def train(
         DataError: for data that can't be used as it is; the message says what to change.
     """
     # the first call decides for the process: without `cpu` accelerate gives every process of a CPU run world size 1
-    state = PartialState(cpu=not torch.accelerator.is_available())
+    state = PartialState(cpu=not torch.cuda.is_available())
     resolved = Recipe.load(recipe, overrides)
     if (items is None) != (interactions is None):
         missing = "items" if items is None else "interactions"
         raise ValueError(f"items and interactions go together, {missing} is missing")
     if items is not None:
         resolved.data.reader = "tables"
+        if "data.licence" not in (overrides or {}):
+            resolved.data.licence = None  # the recipe's licence is not that of the caller's data
     resolved.validate()
     directory = Path(output_dir) if output_dir is not None else Path("runs") / f"{resolved.name}-{seed}"
     stages = Stages(directory)
@@ -101,7 +103,8 @@ def train(
     catalog = build_catalog(resolved, data, vectors, codes)
     recommender = generator_stage(stages, resolved, data, catalog, codes, seed=seed)
     results = judge(stages, resolved, data, vectors, codes, recommender, seed=seed)
-    examples = [[catalog.item_ids[row] for row in history] for history in data.split.test.histories[:3]]
+    first = zip(data.split.test.user_ids[:3], data.split.test.histories[:3], strict=True)
+    examples = [(str(user), [catalog.item_ids[row] for row in history]) for user, history in first]
     return Run(recommender, results, directory, examples)
 
 
@@ -137,10 +140,16 @@ def build_catalog(recipe: Recipe, data: PreparedData, vectors: TextVectors, code
     """Give every item its semantic ID."""
     options, items = recipe.catalog, data.tables.items
     ids = items["item_id"].tolist()
-    texts = items["title"] if "title" in items else None
-    titles = None if texts is None else [title if isinstance(title, str) else None for title in texts]
+    names = items.get("title")
+    titles = None if names is None else [name if isinstance(name, str) else None for name in names]
     if options.reference is not None:
-        return Catalog.from_reference(options.reference, collisions=options.collisions, item_ids=ids, titles=titles)
+        return Catalog.from_reference(
+            options.reference,
+            collisions=options.collisions,
+            item_ids=ids,
+            titles=titles,
+            append_size=options.append_size,
+        )
     if codes is None:
         raise ValueError("a catalog needs learned codes or catalog.reference, got neither")
     if codes.model is None:
@@ -157,6 +166,7 @@ def build_catalog(recipe: Recipe, data: PreparedData, vectors: TextVectors, code
         ids,
         torch.from_numpy(vectors.vectors),
         codes.model,
+        codes=codes.codes,
         collisions=options.collisions,
         append_size=options.append_size,
         titles=titles,
@@ -209,7 +219,10 @@ def generator_stage(
         digest=content_digest(
             catalog.digest,
             catalog.lineage,
+            list(catalog.level_sizes),
+            catalog.policy,
             data.split.digest,
+            recipe.data.seed,
             dataclasses.asdict(recipe.generator),
             dataclasses.asdict(recipe.training),
             seed,

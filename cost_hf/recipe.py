@@ -51,7 +51,10 @@ class Recipe:
             RecipeError: for an unknown recipe, section, field, or a value of the wrong type.
         """
         recipe = cls(name=Path(name_or_path).stem)
-        content = yaml.safe_load(_recipe_text(name_or_path)) or {}
+        try:
+            content = yaml.safe_load(_recipe_text(name_or_path)) or {}
+        except yaml.YAMLError as error:
+            raise RecipeError(f"{name_or_path} is no YAML: {error}") from error
         recipe.description = str(content.pop("description", ""))
         recipe.name = str(content.pop("name", recipe.name))
         for section, values in content.items():

@@ -94,7 +94,13 @@ class Stages:
         if record.get("digest") == digest:
             logger.info("stage %s goes on where it was stopped", name)
             remove_scratch(target)
+        elif not record and target.is_dir() and any(target.iterdir()):
+            raise ValueError(
+                f"{target} holds files that no run of this package made; give another output_dir, or move them away"
+            )
         else:
+            if record:
+                logger.info("stage %s is made again: something that it depends on changed", name)
             shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True, exist_ok=True)
         write_json(self._path(name), {"digest": digest, "status": "running"})

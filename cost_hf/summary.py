@@ -36,8 +36,10 @@ def _examples(run: Run) -> Sequence[str]:
         return []
     names = [title or item for item, title in zip(catalog.item_ids, catalog.titles, strict=True)]
     texts: list[str] = []
-    for history in run.examples[:EXAMPLE_USERS]:
-        answers = run.recommender.recommend(history, top_k=TOP)
+    for user, history in run.examples[:EXAMPLE_USERS]:
+        answers = run.recommender.recommend(history, top_k=TOP, on_empty="popularity", user_ids=user)
+        if not history or not answers:
+            continue
         past = [names[catalog.row_of(item)] for item in history[-HISTORY_SHOWN:]]
         future = [names[catalog.row_of(answer.item_id)] for answer in answers]
         lines = [f"user {len(texts) + 1} read      {past[0]}", *(f"{' ' * 17}{title}" for title in past[1:])]

@@ -138,9 +138,7 @@ def test_a_repeated_call_computes_nothing_and_says_the_same(finished, reference,
     ("field", "value", "stages"),
     [
         ("evaluation.bootstrap_draws", 60, ["evaluation"]),
-        ("evaluation.num_beams", 12, ["evaluation"]),
         ("training.weight_decay", 0.02, ["generator", "evaluation"]),
-        ("generator.dropout", 0.2, ["generator", "evaluation"]),
         ("codes.learning_rate", 2e-3, ["quantizer", "generator", "evaluation"]),
         ("vectors.dim", 64, ["vectors", "quantizer", "generator", "evaluation"]),
     ],
@@ -153,11 +151,12 @@ def test_a_changed_field_computes_its_stage_and_the_later_ones_again(finished, c
     assert run.results["recipe"][section][name] == value
 
 
-def test_more_beams_in_the_evaluation_reach_the_saved_recommender_without_training(finished):
+def test_more_beams_in_the_evaluation_reach_the_saved_recommender_without_training(finished, computed):
     weights = file_digest(finished / "recommender/generator/model.safetensors")
 
     run = cost_hf.train(overrides=TINY | {"evaluation.num_beams": 12}, output_dir=finished)
 
+    assert computed() == ["evaluation"]
     assert run.recommender.num_beams == cost_hf.Recommender.from_pretrained(finished).num_beams == 12
     assert file_digest(finished / "recommender/generator/model.safetensors") == weights
 
@@ -185,9 +184,7 @@ def test_random_codes_are_drawn_again_for_other_ids_with_the_same_texts(tmp_path
     recipe = Recipe.load("cost_quickstart", {"codes.kind": "random", "codes.level_sizes": [8, 8], "data.seed": 0})
     codes = []
     for prefix in ("a", "b"):
-        given = {
-            name: frame.assign(item_id=prefix + frame["item_id"]) for name, frame in tables().items()
-        }
+        given = {name: frame.assign(item_id=prefix + frame["item_id"]) for name, frame in tables().items()}
         data, stages = prepare_data(recipe.data, **given), Stages(tmp_path)
         codes.append(codes_stage(stages, recipe, data, vector_stage(stages, recipe, data), seed=0).codes)
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,28 @@ def test_a_killed_stage_finds_what_it_left(tmp_path):
 
     assert work.run(tmp_path, "a") == "1"
     assert work.found == [["half"]]
+
+
+def test_a_killed_stage_loses_the_file_that_was_being_written(tmp_path):
+    def killed(folder: Path) -> None:
+        (folder / "kept").write_text("whole")
+        (folder / ".model.safetensors-a1b2c3d4").mkdir()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Stages(tmp_path).run("work", digest="a", folder="work", compute=killed, load=str)
+    work = Work()
+    work.run(tmp_path, "a")
+
+    assert work.found == [["kept"]]
+
+
+def test_a_stage_whose_folder_was_deleted_is_computed_again(tmp_path):
+    work = Work()
+    work.run(tmp_path, "a")
+    shutil.rmtree(tmp_path / "work")
+
+    assert work.run(tmp_path, "a") == "2"
 
 
 def test_a_skipped_stage_reports_what_it_cost_when_it_ran(tmp_path):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from cost_hf.data.news_world import NewsOracle
 from cost_hf.data.options import DataOptions
-from cost_hf.data.schema import Tables
+from cost_hf.data.schema import DataError, Tables
 from cost_hf.data.sources import Source
 from cost_hf.data.splits import Split, split_interactions
 from cost_hf.data.synthetic import make_news
@@ -36,6 +36,12 @@ def prepare_data(
         template: item text, for the check of empty ones.
     """
     oracle = None
+    given = {name: getattr(options, name) for name in ("path", "items", "interactions") if getattr(options, name)}
+    if options.reader == "synthetic" and given:
+        raise DataError(
+            f"data.reader synthetic makes its own tables, got data.{next(iter(given))}={next(iter(given.values()))!r}; "
+            "set data.reader: tables, or choose another recipe"
+        )
     if options.reader == "synthetic" and items is None:
         news = make_news(seed=options.seed, num_users=options.synthetic_users, num_items=options.synthetic_items)
         items, interactions, oracle = news.items, news.interactions, news.oracle

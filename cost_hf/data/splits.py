@@ -16,6 +16,7 @@ from cost_hf.data.schema import DataError, Tables, require_columns
 from cost_hf.files import atomic_path, content_digest, read_json, write_json
 
 PARTS = ("train", "validation", "test")
+UNUSED = -1
 SOURCE_NAMES = {
     **dict.fromkeys(("history", "train"), 0),
     **dict.fromkeys(("valid", "validation", "val", "dev"), 1),
@@ -152,7 +153,7 @@ def split_interactions(tables: Tables, options: DataOptions, *, seed: int = 0) -
     if options.split == "leave_one_out":
         parts = _parts_by_position(clicks, counts)
     elif options.split == "source":
-        parts = _parts_by_source(clicks, options.split_column)
+        parts = _parts_by_source(clicks, options.split_column, counts)
     else:
         parts = _parts_by_time(clicks, options, counts)
     train_user_ids, train = _sequences(clicks.loc[parts == 0])
@@ -195,7 +196,7 @@ def _parts_by_position(clicks: pd.DataFrame, counts: dict[str, int | float]) -> 
     return np.where(length < 3, 0, np.where(from_end == 0, 2, np.where(from_end == 1, 1, 0)))
 
 
-def _parts_by_source(clicks: pd.DataFrame, column: str) -> np.ndarray:
+def _parts_by_source(clicks: pd.DataFrame, column: str, counts: dict[str, int | float]) -> np.ndarray:
     require_columns(clicks, "interactions", [column])
     parts = clicks[column].astype(object).map(lambda value: SOURCE_NAMES.get(str(value).lower()))
     if parts.isna().any():
@@ -205,7 +206,12 @@ def _parts_by_source(clicks: pd.DataFrame, column: str) -> np.ndarray:
             f"{int(click['position'])} of user_id {click['user_id']!r} ({int(parts.isna().sum())} like this); "
             "correct the values or choose another data.split"
         )
-    return parts.to_numpy(dtype=np.int64)
+    numbers = parts.to_numpy(dtype=np.int64)
+    # what a user clicked behind a target of theirs must not train: it would tell the future
+    seen_target = pd.Series(numbers > 0).groupby(clicks["user_id"].to_numpy(), sort=False).cummax().to_numpy()
+    is_late = (numbers == 0) & seen_target
+    counts["dropped_history_behind_target"] = int(is_late.sum())
+    return np.where(is_late, UNUSED, numbers)
 
 
 def _parts_by_time(clicks: pd.DataFrame, options: DataOptions, counts: dict[str, int | float]) -> np.ndarray:

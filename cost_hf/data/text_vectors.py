@@ -44,7 +44,11 @@ class VectorOptions:
     )
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
+        """Check the numbers, as `validate` does again for fields that are set later."""
+        self.validate()
+
+    def validate(self) -> None:
+        """Raise `DataError` for a number below 1."""
         for name in ("dim", "batch_size", "max_length"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise DataError(f"vectors.{name} is {value!r}, expected at least 1; raise it")

@@ -82,7 +82,7 @@ def evaluate_ranker(
     """
     _check_cases(targets, sid_keys, num_items)
     # on machines without an accelerator a plain PartialState() finds one process, however many torchrun started
-    state = PartialState(cpu=not torch.accelerator.is_available())
+    state = PartialState(cpu=not torch.cuda.is_available())
     # neighbours in length share a batch, so little of it is padding
     order = np.argsort([len(history) for history in targets.histories], kind="stable")
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]

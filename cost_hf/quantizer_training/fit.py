@@ -58,7 +58,7 @@ def fit_codes(
     options.validate()
     table = _checked_vectors(vectors)
     names = _checked_ids(item_ids, items, len(table), options)
-    folder, state = Path(output_dir), PartialState(cpu=not torch.accelerator.is_available())
+    folder, state = Path(output_dir), PartialState(cpu=not torch.cuda.is_available())
     digest = _inputs_digest(table, options, seed, names, items)
     is_finished = (folder / RECORD).is_file() and read_json(folder / RECORD)["inputs_digest"] == digest
     state.wait_for_everyone()  # no process may write before all have looked

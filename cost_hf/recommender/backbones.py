@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     LlamaConfig,
@@ -69,6 +70,11 @@ class GeneratorOptions:
             )
         if self.backbone is None and self.size not in sizes:
             raise ValueError(f"generator.size of kind {self.kind} must be one of {sorted(sizes)}, got {self.size!r}")
+        if self.max_history < 1 or self.num_user_tokens < 0:
+            raise ValueError(
+                "generator.max_history must be at least 1 and num_user_tokens at least 0, got "
+                f"{self.max_history!r} and {self.num_user_tokens!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,9 @@ def _new_seq2seq(options: GeneratorOptions, vocabulary: SidVocabulary) -> T5ForC
 
 
 def _load_seq2seq(options: GeneratorOptions, vocabulary: SidVocabulary, *, seed: int) -> Backbone:
-    overrides: dict[str, Any] = {} if options.dropout is None else {"dropout_rate": options.dropout}
+    config = AutoConfig.from_pretrained(options.backbone)
+    name = "dropout_rate" if hasattr(config, "dropout_rate") else "dropout"  # T5's name, and that of the others
+    overrides: dict[str, Any] = {} if options.dropout is None else {name: options.dropout}
     tokenizer = AutoTokenizer.from_pretrained(options.backbone)
     model = AutoModelForSeq2SeqLM.from_pretrained(options.backbone, dtype=torch.float32, **overrides)
     extended = vocabulary.extend(tokenizer, model, seed=seed)

@@ -70,6 +70,8 @@ class BeamRanker:
             num_return_sequences=self.num_beams,
             max_new_tokens=levels,
             eos_token_id=None,
+            forced_bos_token_id=None,  # BART-like models would break the first and the last level
+            forced_eos_token_id=None,
             length_penalty=0.0,
             do_sample=False,
             logits_processor=LogitsProcessorList([SidLogitsProcessor(self.trie, vocabulary, mask=mask)]),

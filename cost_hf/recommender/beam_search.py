@@ -56,6 +56,7 @@ def beam_search(
     if num_beams < 1:
         raise ValueError(f"num_beams must be at least 1, got {num_beams!r}")
     attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    trie, mask = trie.to(input_ids.device), None if mask is None else mask.to(input_ids.device)
     steps = decoding_steps(generator, input_ids, attention_mask)
     allowed = None if mask is None else trie.allowed(mask)
     batch, device = len(input_ids), input_ids.device

@@ -5,6 +5,7 @@ The directory holds `generator/` (a stock transformers model), `vocabulary.json`
 rename is the step at which a new catalog takes effect.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 FORMAT = 1
 MANIFEST = "recommender.json"
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 PROTOCOL = ("max_history", "num_beams")
 
 
@@ -122,4 +124,8 @@ def _locate(name_or_path: str | Path) -> Path:
             return candidate
     if path.exists():
         raise OSError(f"{path} holds no {MANIFEST}; give a finished run directory or its recommender/ folder")
+    if not HUB_ID.fullmatch(str(name_or_path)):
+        raise FileNotFoundError(
+            f"{str(name_or_path)!r} is neither a directory nor a Hub id (org/name); check the path"
+        )
     return Path(snapshot_download(str(name_or_path)))

@@ -15,20 +15,24 @@ from cost_hf.recommender.prompts import IGNORED_LABEL, PromptBuilder
 
 
 class SequenceDataset(Dataset):
-    """Users' training sequences cut into rows of at most `max_items` items (causal generator)."""
+    """Users' training sequences as rows of at most `max_items` items, with the first item that is a label.
+
+    A longer sequence becomes overlapping windows, cut from its end: every item is a label once, and behind the first
+    window with at least half a window of history before it.
+    """
 
     def __init__(self, sequences: Sequence[np.ndarray], user_ids: Sequence[str], *, max_items: int):
-        self.examples: list[tuple[str, np.ndarray]] = [
-            (user, np.asarray(sequence[start : start + max_items]))
+        self.examples: list[tuple[str, np.ndarray, int]] = [
+            (user, np.asarray(sequence[start:end]), first - start)
             for user, sequence in zip(user_ids, sequences, strict=True)
-            for start in range(0, len(sequence), max_items)
+            for start, end, first in _windows(len(sequence), max_items)
         ]
-        self.lengths = np.array([len(rows) for _, rows in self.examples])
+        self.lengths = np.array([len(rows) for _, rows, _ in self.examples])
 
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, index: int) -> tuple[str, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[str, np.ndarray, int]:
         return self.examples[index]
 
 
@@ -53,27 +57,30 @@ class PrefixDataset(Dataset):
 
 
 class CausalCollator:
-    """Rows `[user] <|sid_begin|> item item …`, right-padded; every item token is a label."""
+    """Rows `[user] <|sid_begin|> item item …`, right-padded; item tokens are labels from the row's first label on."""
 
     def __init__(self, prompts: PromptBuilder):
         self.prompts = prompts
 
-    def __call__(self, examples: Sequence[tuple[str, np.ndarray]]) -> dict[str, Tensor]:
+    def __call__(self, examples: Sequence[tuple[str, np.ndarray, int]]) -> dict[str, Tensor]:
         """Return `input_ids`, `attention_mask` and `labels`, each `[B, S]`."""
         vocabulary = self.prompts.vocabulary
         item_tokens = self.prompts.item_tokens
-        rows = pad_rows([rows for _, rows in examples])
-        present = (rows >= 0).repeat_interleave(item_tokens.shape[1], dim=1)
+        rows = pad_rows([rows for _, rows, _ in examples])
+        levels = item_tokens.shape[1]
+        present = (rows >= 0).repeat_interleave(levels, dim=1)
+        first = torch.tensor([first for _, _, first in examples])[:, None] * levels
+        is_label = present & (torch.arange(present.shape[1]) >= first)
         tokens = item_tokens[rows.clamp_min(0)].flatten(1)
         prefix = torch.full((len(examples), 1), vocabulary.begin_id)
         if vocabulary.num_user_tokens:
-            users = torch.tensor([[vocabulary.user_token_id(user)] for user, _ in examples])
+            users = torch.tensor([[vocabulary.user_token_id(user)] for user, _, _ in examples])
             prefix = torch.cat([users, prefix], 1)
         return {
             "input_ids": torch.cat([prefix, tokens.masked_fill(~present, vocabulary.pad_id)], 1),
             "attention_mask": torch.cat([torch.ones_like(prefix), present.long()], 1),
             "labels": torch.cat(
-                [torch.full_like(prefix, IGNORED_LABEL), tokens.masked_fill(~present, IGNORED_LABEL)], 1
+                [torch.full_like(prefix, IGNORED_LABEL), tokens.masked_fill(~is_label, IGNORED_LABEL)], 1
             ),
         }
 
@@ -134,6 +141,15 @@ def pad_rows(histories: Sequence[np.ndarray]) -> Tensor:
     for line, rows in zip(padded, histories, strict=True):
         line[: len(rows)] = rows
     return torch.from_numpy(padded)
+
+
+def _windows(length: int, size: int) -> list[tuple[int, int, int]]:
+    """Cut a sequence into windows (start, end, first label), oldest first; steps of half a window from the end."""
+    step, windows, end = max(size // 2, 1), [], length
+    while end > size:
+        windows.append((end - size, end, end - step))
+        end -= step
+    return [(0, end, 0)][: min(end, 1)] + windows[::-1]
 
 
 def _cut(order: np.ndarray, size: int) -> list[np.ndarray]:

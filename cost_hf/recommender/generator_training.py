@@ -15,14 +15,9 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from torch.utils.data import Dataset, Sampler
-from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainingArguments
-from transformers.trainer_callback import TrainerControl, TrainerState
+from transformers import PreTrainedModel, SchedulerType, Trainer, TrainerControl, TrainingArguments
 
-from cost_hf.checkpoints import (
-    drop_incomplete_checkpoints,
-    last_complete_checkpoint,
-    relocate_best_checkpoint,
-)
+from cost_hf.checkpoints import drop_incomplete_checkpoints, last_complete_checkpoint
 from cost_hf.recommender.backbones import Backbone, GeneratorOptions, add_residual_dropout
 from cost_hf.recommender.collation import (
     CausalCollator,
@@ -31,6 +26,7 @@ from cost_hf.recommender.collation import (
     PrefixDataset,
     SequenceDataset,
 )
+from cost_hf.recommender.early_stopping import ResumableEarlyStopping
 from cost_hf.recommender.prompts import PromptBuilder
 
 SELECTION_METRIC = "ndcg@10"
@@ -66,24 +62,22 @@ class TrainingOptions:
         for name in ("epochs", "batch_size", "gradient_accumulation", "validate_every", "validation_users"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must be at least 1, got {getattr(self, name)!r}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"training.patience must be at least 1, or null to never stop, got {self.patience!r}")
+        if self.learning_rate <= 0 or self.embedding_learning_rate_multiplier <= 0:
+            raise ValueError(
+                "training.learning_rate and embedding_learning_rate_multiplier must be above 0, got "
+                f"{self.learning_rate!r} and {self.embedding_learning_rate_multiplier!r}"
+            )
+        if self.scheduler not in {kind.value for kind in SchedulerType}:
+            names = ", ".join(kind.value for kind in SchedulerType)
+            raise ValueError(f"training.scheduler must be one of {names}, got {self.scheduler!r}")
         if self.validation_beams < 10:
             raise ValueError(
                 f"training.validation_beams must be at least 10 for NDCG@10, got {self.validation_beams!r}"
             )
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"training.precision must be auto, fp32 or bf16, got {self.precision!r}")
-
-
-class ResumableEarlyStopping(EarlyStoppingCallback):
-    """Early stopping that a run killed behind its last validation remembers; the stock one would train on."""
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Stop a run whose patience was at its end in the checkpoint (after one step, which is then discarded)."""
-        super().on_train_begin(args, state, control, **kwargs)
-        if self.early_stopping_patience_counter >= self.early_stopping_patience:
-            control.should_training_stop = True
 
 
 class GeneratorTrainer(Trainer):
@@ -171,7 +165,8 @@ def train_generator(
     training.validate()
     checkpoints = Path(output_dir) / "checkpoints"
     if prompts.is_causal:
-        dataset: Any = SequenceDataset(sequences, user_ids, max_items=generator.max_history)
+        # a full prompt and its answer: the answer's positions must be trained as well
+        dataset: Any = SequenceDataset(sequences, user_ids, max_items=generator.max_history + 1)
         collator: Any = CausalCollator(prompts)
         handles = add_residual_dropout(backbone.model, generator.dropout or 0.0)
     else:
@@ -199,7 +194,6 @@ def train_generator(
     with PartialState().main_process_first():
         if PartialState().is_main_process:
             drop_incomplete_checkpoints(checkpoints)
-            relocate_best_checkpoint(checkpoints)
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(checkpoints))
     for handle in handles:
         handle.remove()
@@ -210,7 +204,9 @@ def train_generator(
 
 def remove_checkpoints(output_dir: str | Path) -> None:
     """Delete the checkpoints of a finished run."""
-    shutil.rmtree(Path(output_dir) / "checkpoints", ignore_errors=True)
+    folder = Path(output_dir) / "checkpoints"
+    if folder.is_dir():  # renamed first: a kill in the middle must not leave half a checkpoint to go on from
+        shutil.rmtree(folder.rename(folder.with_name(".checkpoints-finished")))
 
 
 def _training_arguments(options: TrainingOptions, examples: int, directory: Path, seed: int) -> TrainingArguments:
@@ -219,7 +215,7 @@ def _training_arguments(options: TrainingOptions, examples: int, directory: Path
     steps_per_epoch = math.ceil(batches / options.gradient_accumulation)
     interval = min(steps_per_epoch * options.validate_every, steps_per_epoch * options.epochs)
     on_cuda = torch.cuda.is_available()
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(directory),
         seed=seed,
         num_train_epochs=options.epochs,
@@ -248,3 +244,5 @@ def _training_arguments(options: TrainingOptions, examples: int, directory: Path
         dataloader_drop_last=False,
         report_to=[],
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs are for accelerate launch, never for DataParallel
+    return arguments

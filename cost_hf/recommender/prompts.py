@@ -52,7 +52,7 @@ class PromptBuilder:
             histories: catalog rows, oldest first, `[B, T]`, padded with -1 on the right.
             user_ids: raw user ids, used when the vocabulary has hashed user tokens.
         """
-        rows = self._recent(histories)
+        rows = self._recent(histories.cpu())
         tokens = self.item_tokens[rows.clamp_min(0)].masked_fill((rows < 0)[..., None], self.vocabulary.pad_id)
         batch, present = len(rows), (rows >= 0).repeat_interleave(self.item_tokens.shape[1], dim=1)
         pieces, masks = [tokens.flatten(1)], [present]

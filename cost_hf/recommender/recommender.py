@@ -53,6 +53,12 @@ class Recommender:
         tokenizer: Any = None,
     ):
         self.generator, self.catalog, self.vocabulary, self.tokenizer = generator.eval(), catalog, vocabulary, tokenizer
+        if len(popularity) != len(catalog) or vocabulary.level_sizes != catalog.level_sizes:
+            raise ValueError(
+                f"popularity and vocabulary must fit the catalog of {len(catalog)} items and levels "
+                f"{catalog.level_sizes}, got {len(popularity)} counts and levels {vocabulary.level_sizes}; "
+                "take all of them from one run"
+            )
         self.popularity, self.max_history, self.num_beams = np.asarray(popularity), max_history, num_beams
         self.trie = SidTrie.from_catalog(catalog, popularity=self.popularity)
         self.prompts = PromptBuilder.for_catalog(
@@ -78,7 +84,7 @@ class Recommender:
         denied: Sequence[str] | None = None,
         on_unknown: str = "error",
         on_empty: str = "error",
-        user_ids: Sequence[str] | None = None,
+        user_ids: Sequence[str] | str | None = None,
     ) -> list[Any]:
         """Return the best items for a history, or a list of such lists for a batch of histories.
 
@@ -90,7 +96,7 @@ class Recommender:
             denied: these items may not be recommended.
             on_unknown: `error`, or `drop` history items that the catalog does not hold.
             on_empty: `error`, or `popularity` to answer an empty history with the most clicked items.
-            user_ids: one per history, for generators trained with user tokens.
+            user_ids: one per history (or the one user's id), needed by generators trained with user tokens.
 
         Returns:
             `Recommendation(item_id, score, fields)` best first; the score is the sum of natural-log probabilities, for
@@ -105,6 +111,7 @@ class Recommender:
         if top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {top_k!r}")
         batch, is_single = _as_batch(histories)
+        users = self._users(user_ids, len(batch))
         rows = [self._rows(history, on_unknown) for history in batch]
         base = self._base_mask(allowed, denied)
         answers: list[list[Recommendation]] = [[] for _ in rows]
@@ -118,8 +125,8 @@ class Recommender:
             answers[number] = self._popular(top_k, base)
         for start in range(0, len(filled), BATCH):
             part = filled[start : start + BATCH]
-            users = None if user_ids is None else [user_ids[number] for number in part]
-            ranked = self._rank([rows[number] for number in part], top_k, exclude_seen, base, users)
+            own = None if users is None else [users[number] for number in part]
+            ranked = self._rank([rows[number] for number in part], top_k, exclude_seen, base, own)
             for number, answer in zip(part, ranked, strict=True):
                 answers[number] = answer
         return answers[0] if is_single else answers
@@ -162,6 +169,17 @@ class Recommender:
             history = [item for item in history if item in self.catalog]
         return np.asarray(self.catalog.rows_of(history), dtype=np.int64)
 
+    def _users(self, user_ids: Sequence[str] | str | None, histories: int) -> list[str] | None:
+        if not self.vocabulary.num_user_tokens:
+            return None
+        users = [user_ids] if isinstance(user_ids, str) else list(user_ids or [])
+        if len(users) != histories:
+            raise ValueError(
+                f"this generator was trained with user tokens and needs one user id per history, got {len(users)} for "
+                f"{histories}; pass user_ids="
+            )
+        return users
+
     def _base_mask(self, allowed: Sequence[str] | None, denied: Sequence[str] | None) -> Tensor | None:
         if allowed is None and denied is None:
             return None
@@ -169,8 +187,9 @@ class Recommender:
             if isinstance(ids, str):
                 raise ValueError(f"{name} must be a list of item ids, got the string {ids!r}; pass [{ids!r}]")
         mask = torch.full((len(self.catalog),), allowed is None)
-        mask[torch.as_tensor(self.catalog.rows_of(allowed or []), dtype=torch.long)] = True
-        mask[torch.as_tensor(self.catalog.rows_of(denied or []), dtype=torch.long)] = False
+        for item_ids, value in ((allowed, True), (denied, False)):
+            rows = self.catalog.rows_of([] if item_ids is None else list(item_ids))
+            mask[torch.as_tensor(rows, dtype=torch.long)] = value
         return mask
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -214,6 +233,7 @@ def _as_batch(histories: Any) -> tuple[list[list[str]], bool]:
     if all(isinstance(entry, str) for entry in entries):
         return [entries], True
     wrong = [entry for entry in entries if isinstance(entry, str) or not isinstance(entry, Iterable)]
+    wrong = wrong or [item for entry in entries for item in entry if not isinstance(item, str)]
     if wrong:
         raise ValueError(
             f"expected item ids (strings) only or lists of them only, got {wrong[0]!r} in a list of {len(entries)}; "

@@ -1,5 +1,7 @@
 """How often a generator leaves the catalog: never under the trie, and without it as often as it has not learned."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from transformers import LogitsProcessorList
@@ -11,13 +13,16 @@ from cost_hf.recommender.recommender import Recommender
 BATCH = 32
 
 
-def invalid_shares(recommender: Recommender, histories: Tensor, *, num_beams: int = 10) -> dict[str, float]:
+def invalid_shares(
+    recommender: Recommender, histories: Tensor, *, num_beams: int = 10, user_ids: Sequence[str] | None = None
+) -> dict[str, float]:
     """Return the share of `generate()`'s beams that name no item of the catalog.
 
     Args:
         recommender: the trained system.
         histories: catalog rows `[B, T]`, -1 pads on the right.
         num_beams: beams of both searches.
+        user_ids: one per history, for generators trained with user tokens.
 
     Returns:
         `invalid` under the trie and `invalid_unconstrained` with `generate()` left to itself.
@@ -25,18 +30,27 @@ def invalid_shares(recommender: Recommender, histories: Tensor, *, num_beams: in
     catalog = recommender.catalog
     known = {tuple(codes) for codes in catalog.codes[~catalog.removed].tolist()}
     constraint = LogitsProcessorList([SidLogitsProcessor(recommender.trie, recommender.vocabulary)])
+    users = list(user_ids or [])
     shares = {}
     for name, processors in (("invalid", constraint), ("invalid_unconstrained", LogitsProcessorList())):
-        codes = torch.cat([_beams(recommender, part, num_beams, processors) for part in histories.split(BATCH)])
+        parts = [
+            _beams(recommender, histories[start : start + BATCH], num_beams, processors, users[start : start + BATCH])
+            for start in range(0, len(histories), BATCH)
+        ]
+        codes = torch.cat(parts)
         shares[name] = sum(tuple(row) not in known for row in codes.tolist()) / len(codes)
     return shares
 
 
 @torch.inference_mode()
-def _beams(recommender: Recommender, histories: Tensor, num_beams: int, processors: LogitsProcessorList) -> Tensor:
+def _beams(
+    recommender: Recommender, histories: Tensor, num_beams: int, processors: LogitsProcessorList, users: list[str]
+) -> Tensor:
     """Return the codes that the live beams spell, `[beams, L]`; a token of another level is no code."""
     generator, vocabulary = recommender.generator, recommender.vocabulary
-    input_ids, attention_mask = (part.to(generator.device) for part in recommender.prompts.inputs(histories))
+    input_ids, attention_mask = (
+        part.to(generator.device) for part in recommender.prompts.inputs(histories, user_ids=users or None)
+    )
     levels = len(vocabulary.level_sizes)
     output = generator.generate(
         input_ids=input_ids,
@@ -45,6 +59,8 @@ def _beams(recommender: Recommender, histories: Tensor, num_beams: int, processo
         num_return_sequences=num_beams,
         max_new_tokens=levels,
         eos_token_id=None,
+        forced_bos_token_id=None,
+        forced_eos_token_id=None,
         length_penalty=0.0,
         do_sample=False,
         logits_processor=processors,

@@ -67,6 +67,7 @@ class Catalog(CatalogTable):
         x: torch.Tensor,
         model: Any,
         *,
+        codes: np.ndarray | None = None,
         collisions: str = "append",
         append_size: int = DEFAULT_APPEND_SIZE,
         titles: Sequence[str | None] | None = None,
@@ -76,13 +77,15 @@ class Catalog(CatalogTable):
 
         Args:
             model: assigner with `encode`, `level_sizes`, `level_distances`, `level_vectors`.
+            codes: the assigner's codes of `x` where they are stored; another machine may round a tie differently.
             collisions: `append` one level; `reassign` all but the nearest item of a group to free codes; `none`.
             append_size: codes of the appended level. Items beyond it move to the nearest codes with room (`moved`).
         """
         check_ids(item_ids, rows=len(x), titles=titles)
         sizes = tuple(int(size) for size in model.level_sizes)
         empty = cls._empty(sizes, collisions, append_size, assignment_digest(model))
-        return empty._grown(list(item_ids), encode(model, x), titles=titles, text_digest=text_digest, x=x, model=model)
+        table = encode(model, x) if codes is None else np.asarray(codes)
+        return empty._grown(list(item_ids), table, titles=titles, text_digest=text_digest, x=x, model=model)
 
     @classmethod
     def from_reference(

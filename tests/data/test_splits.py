@@ -225,9 +225,18 @@ def test_files_of_two_splits_are_not_mixed(tmp_path):
 
 
 def test_empty_histories_survive_saving(tmp_path):
-    tables = tables_of({"u": "abc", "v": "d"}, split=["test", "valid", "train", "valid"])
+    tables = tables_of({"u": "ab", "v": "cd"}, split=["test", "valid", "train", "valid"])
     split = split_of(tables, split="source", min_history=0)
     split.save(tmp_path)
 
     assert cases_of(Split.load(tmp_path).test) == [("u", "", "a")]
     assert split.test.histories_matrix().shape == (1, 0)
+
+
+def test_what_the_source_marks_as_history_behind_a_target_of_the_user_does_not_train():
+    tables = tables_of({"u": "abcd", "v": "ab"}, split=["history", "test", "history", "valid", "history", "history"])
+
+    split = split_of(tables, split="source")
+
+    assert [rows.tolist() for rows in split.train] == [[0], [0, 1]]
+    assert split.counts["dropped_history_behind_target"] == 1

@@ -60,7 +60,7 @@ def test_the_user_token_comes_first_and_is_the_same_in_training_and_prompt():
     prompts = prompts_for(is_causal=True, num_user_tokens=10)
 
     prompt, _ = prompts.inputs(torch.tensor([[1, 2]]), user_ids=["anna"])
-    trained = CausalCollator(prompts)([("anna", np.array([1, 2, 3]))])["input_ids"]
+    trained = CausalCollator(prompts)([("anna", np.array([1, 2, 3]), 0)])["input_ids"]
 
     assert prompt[0, 0] == prompts.vocabulary.user_token_id("anna")
     assert trained[0, : prompt.shape[1]].tolist() == prompt[0].tolist()
@@ -69,7 +69,7 @@ def test_the_user_token_comes_first_and_is_the_same_in_training_and_prompt():
 def test_every_item_of_a_causal_row_is_a_label_and_nothing_else_is():
     prompts = prompts_for(is_causal=True)
 
-    batch = CausalCollator(prompts)([("u", np.array([1, 2, 3])), ("v", np.array([4]))])
+    batch = CausalCollator(prompts)([("u", np.array([1, 2, 3]), 0), ("v", np.array([4]), 0)])
 
     levels = prompts.item_tokens.shape[1]
     assert batch["labels"][0, 1:].tolist() == prompts.item_tokens[[1, 2, 3]].flatten().tolist()
@@ -78,11 +78,26 @@ def test_every_item_of_a_causal_row_is_a_label_and_nothing_else_is():
     assert batch["attention_mask"][1].sum() == 1 + levels
 
 
-def test_a_long_sequence_becomes_rows_that_hold_every_item_once():
-    dataset = SequenceDataset([np.arange(10)], ["u"], max_items=4)
+@pytest.mark.parametrize("length", [0, 1, 4, 5, 10, 23])
+@pytest.mark.parametrize("size", [1, 4, 5])
+def test_every_item_of_a_long_sequence_is_a_label_once_and_has_history_before_it(length, size):
+    dataset = SequenceDataset([np.arange(length)], ["u"], max_items=size)
 
-    assert [rows.tolist() for _, rows in dataset.examples] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert dataset.lengths.tolist() == [4, 4, 2]
+    labels = [row for _, rows, first in dataset.examples for row in rows[first:].tolist()]
+    assert labels == list(range(length))
+    assert all(len(rows) <= size for _, rows, _ in dataset.examples)
+    assert all(first >= size // 2 for _, _, first in dataset.examples[1:])
+    assert dataset.lengths.tolist() == [len(rows) for _, rows, _ in dataset.examples]
+
+
+def test_history_shared_by_two_windows_is_no_label_twice():
+    prompts = prompts_for(is_causal=True)
+
+    batch = CausalCollator(prompts)([("u", np.array([1, 2, 3]), 2)])
+
+    levels = prompts.item_tokens.shape[1]
+    assert (batch["labels"][0, : 1 + 2 * levels] == IGNORED_LABEL).all()
+    assert batch["labels"][0, 1 + 2 * levels :].tolist() == prompts.item_tokens[3].tolist()
 
 
 def test_prefixes_give_every_item_but_the_first_as_target_with_the_items_before_it():

@@ -132,41 +132,6 @@ def test_training_stops_when_the_ranking_stops_improving(tmp_path):
     assert len(calls) == 3
 
 
-def fit_with_scores(directory, scores: dict[int, float], *, epochs: int = 4, patience: int | None = 1):
-    """Train with made-up validation scores by step; a step without one stops the run as if it were killed."""
-    catalog = toy_catalog(40, (8, 8))
-    options = GeneratorOptions(size="tiny", max_history=8, dropout=0.1)
-    backbone = build_backbone(options, catalog, seed=0)
-    prompts = PromptBuilder.for_catalog(catalog, backbone.vocabulary, is_causal=True, max_history=8)
-    asked = []
-
-    def validate(model):
-        asked.append(len(asked) + 1)
-        return {"ndcg@10": scores[asked[-1]]}
-
-    trained = train_generator(
-        backbone,
-        prompts,
-        sequences(),
-        ["u"] * 60,
-        generator=options,
-        training=TrainingOptions(epochs=epochs, batch_size=16, patience=patience),
-        validate=validate,
-        output_dir=directory,
-        seed=0,
-    )
-    return trained, asked
-
-
-def test_a_run_stopped_behind_its_early_end_does_not_train_on(tmp_path):
-    ended, asked = fit_with_scores(tmp_path, {1: 0.5, 2: 0.4})
-    assert asked == [1, 2]
-    (checkpoint,) = (tmp_path / "checkpoints").iterdir()  # the best one is all that is left
-    shutil.copytree(checkpoint, tmp_path / "kept")
-
-    XXX
-
-
 def test_the_embedding_learns_faster_where_asked(tmp_path):
     start = build_backbone(GeneratorOptions(kind="seq2seq", size="tiny", dropout=0.1), toy_catalog(40, (8, 8)), seed=0)
     moved = {}

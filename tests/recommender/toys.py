@@ -13,6 +13,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from cost_hf.recommender.recommender import Recommender
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
@@ -99,3 +100,15 @@ def toy_histories(catalog: Catalog, batch: int, longest: int = 6, seed: int = 0)
         length = generator.integers(1, longest + 1)
         line[:length] = generator.integers(0, len(catalog), length)
     return torch.from_numpy(histories)
+
+
+TOY_ITEMS = 20
+TOY_IDS = [f"item{row:03d}" for row in range(TOY_ITEMS)]
+TOY_CLICKS = np.arange(TOY_ITEMS)  # the last item is the most popular
+
+
+def toy_recommender(catalog: Catalog | None = None, build=toy_causal, **options) -> Recommender:
+    catalog = toy_catalog(TOY_ITEMS, (4, 5, 3)) if catalog is None else catalog
+    vocabulary = SidVocabulary.for_catalog(catalog)
+    settings = {"popularity": TOY_CLICKS, "max_history": 6, "num_beams": 8} | options
+    return Recommender(build(vocabulary), catalog, vocabulary, **settings)
