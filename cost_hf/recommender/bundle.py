@@ -125,7 +125,5 @@ def _locate(name_or_path: str | Path) -> Path:
     if path.exists():
         raise OSError(f"{path} holds no {MANIFEST}; give a finished run directory or its recommender/ folder")
     if not HUB_ID.fullmatch(str(name_or_path)):
-        raise FileNotFoundError(
-            f"{str(name_or_path)!r} is neither a directory nor a Hub id (org/name); check the path"
-        )
+        raise FileNotFoundError(f"{str(name_or_path)!r} is neither a directory nor a Hub id (org/name); check the path")
     return Path(snapshot_download(str(name_or_path)))
