@@ -10,7 +10,8 @@ from cost_hf.recommender.backbones import CAUSAL_SIZES, SEQ2SEQ_SIZES, Generator
 from cost_hf.recommender.generator_training import TrainingOptions, train_generator
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.recommender.recommender import Recommender
-from tests.recommender.toys import toy_catalog
+from cost_hf.semantic_ids.vocabulary import SidVocabulary
+from tests.recommender.toys import toy_catalog, toy_causal
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +87,21 @@ def test_a_pretrained_seq2seq_trains_saves_and_recommends_with_its_own_tokenizer
 
     assert backbone.vocabulary.first_id == 32100
     assert loaded.tokenizer.convert_tokens_to_ids("<s_a_3>") == backbone.vocabulary.first_id + 3
-    assert loaded.recommend(["item001", "item002"], top_k=30, exclude_seen=False) == recommender.recommend(
-        ["item001", "item002"], top_k=30, exclude_seen=False
-    )
-    assert len(loaded.recommend(["item001"], top_k=40, exclude_seen=False)) == 30
+    wanted = {"top_k": 40, "exclude_seen": False, "user_ids": "u1"}
+    answer = loaded.recommend(["item001", "item002"], **wanted)
+    assert answer == recommender.recommend(["item001", "item002"], **wanted)
+    assert len(answer) == 30
+
+
+def test_a_generator_with_user_tokens_asks_for_one_user_id_per_history():
+    catalog = toy_catalog(20, (6, 6))
+    vocabulary = SidVocabulary.for_catalog(catalog, num_user_tokens=4)
+    recommender = Recommender(toy_causal(vocabulary), catalog, vocabulary, popularity=np.ones(20), max_history=5)
+
+    assert len(recommender.recommend([["item001"], ["item002"]], top_k=3, user_ids=["anna", "bo"])) == 2
+    for user_ids in (None, ["anna"], "anna"):
+        with pytest.raises(ValueError, match=r"one user id per history, got [01] for 2; pass user_ids="):
+            recommender.recommend([["item001"], ["item002"]], user_ids=user_ids)
 
 
 def test_an_item_is_one_token_a_level_on_the_real_tokenizer(t5_directory):

@@ -185,15 +185,31 @@ def test_building_a_generator_leaves_the_global_random_state_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
+def make_checkpoint(directory, step, *, state='{"global_step": 5}', without=""):
+    folder = directory / f"checkpoint-{step}"
+    folder.mkdir()
+    for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        if name != without:
+            (folder / name).write_bytes(b"")
+    (folder / "trainer_state.json").write_text(state)
+
+
 def test_a_half_written_checkpoint_is_left_out_and_removed(tmp_path):
-    for step, content in ((5, '{"global_step": 5}'), (10, '{"global_st')):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(content)
+    make_checkpoint(tmp_path, 5)
+    make_checkpoint(tmp_path, 10, state='{"global_st')
     (tmp_path / "checkpoint-15").mkdir()
 
     assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-5")
     drop_incomplete_checkpoints(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-5"]
+
+
+@pytest.mark.parametrize("part", ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_a_half_deleted_checkpoint_is_not_resumed(tmp_path, part):
+    make_checkpoint(tmp_path, 5)
+    make_checkpoint(tmp_path, 10, without=part)
+
+    assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-5")
 
 
 def test_removing_checkpoints_of_a_run_without_any_is_fine(tmp_path):
