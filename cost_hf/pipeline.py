@@ -101,7 +101,7 @@ def train(
     vectors = vector_stage(stages, resolved, data)
     codes = None if resolved.catalog.reference else codes_stage(stages, resolved, data, vectors, seed=seed)
     catalog = build_catalog(resolved, data, vectors, codes)
-    recommender = generator_stage(stages, resolved, data, catalog, codes, seed=seed)
+    recommender = generator_stage(stages, resolved, data, catalog, seed=seed)
     results = judge(stages, resolved, data, vectors, codes, recommender, seed=seed)
     first = zip(data.split.test.user_ids[:3], data.split.test.histories[:3], strict=True)
     examples = [(str(user), [catalog.item_ids[row] for row in history]) for user, history in first]
@@ -174,46 +174,8 @@ def build_catalog(recipe: Recipe, data: PreparedData, vectors: TextVectors, code
     )
 
 
-def generator_stage(
-    stages: Stages, recipe: Recipe, data: PreparedData, catalog: Catalog, codes: CodesResult | None, *, seed: int
-) -> Recommender:
+def generator_stage(stages: Stages, recipe: Recipe, data: PreparedData, catalog: Catalog, *, seed: int) -> Recommender:
     """Train the generator and write the whole recommender."""
-    popularity = data.split.popularity(data.tables.num_items)
-
-    def compute(folder: Path) -> None:
-        set_seed(seed)
-        backbone = build_backbone(recipe.generator, catalog, seed=seed)
-        prompts = PromptBuilder.for_catalog(
-            catalog,
-            backbone.vocabulary,
-            is_causal=recipe.generator.kind == "causal",
-            max_history=recipe.generator.max_history,
-        )
-        trained = train_generator(
-            backbone,
-            prompts,
-            data.split.train,
-            list(data.split.train_user_ids),
-            generator=recipe.generator,
-            training=recipe.training,
-            validate=_validation(recipe, data, catalog, prompts, popularity),
-            output_dir=folder,
-            seed=seed,
-        )
-        if not PartialState().is_main_process:
-            return
-        Recommender(
-            trained.model,
-            catalog,
-            backbone.vocabulary,
-            popularity=popularity,
-            max_history=recipe.generator.max_history,
-            num_beams=recipe.evaluation.num_beams,
-            tokenizer=backbone.tokenizer,
-        ).save_pretrained(folder)
-        write_json(folder / "training_log.json", trained.history)
-        remove_checkpoints(folder)
-
     recommender = stages.run(
         "generator",
         digest=content_digest(
@@ -228,7 +190,7 @@ def generator_stage(
             seed,
         ),
         folder="recommender",
-        compute=compute,
+        compute=lambda folder: _train_recommender(folder, recipe, data, catalog, seed=seed),
         load=lambda folder: Recommender.from_pretrained(folder).to(PartialState().device),
         on_every_process=True,
     )
@@ -237,6 +199,43 @@ def generator_stage(
         if PartialState().is_main_process:
             update_protocol(stages.output_dir / "recommender", num_beams=recommender.num_beams)
     return recommender
+
+
+def _train_recommender(folder: Path, recipe: Recipe, data: PreparedData, catalog: Catalog, *, seed: int) -> None:
+    """Train in every process; the main one writes the recommender and the training log."""
+    set_seed(seed)
+    popularity = data.split.popularity(data.tables.num_items)
+    backbone = build_backbone(recipe.generator, catalog, seed=seed)
+    prompts = PromptBuilder.for_catalog(
+        catalog,
+        backbone.vocabulary,
+        is_causal=recipe.generator.kind == "causal",
+        max_history=recipe.generator.max_history,
+    )
+    trained = train_generator(
+        backbone,
+        prompts,
+        data.split.train,
+        list(data.split.train_user_ids),
+        generator=recipe.generator,
+        training=recipe.training,
+        validate=_validation(recipe, data, catalog, prompts, popularity),
+        output_dir=folder,
+        seed=seed,
+    )
+    if not PartialState().is_main_process:
+        return
+    Recommender(
+        trained.model,
+        catalog,
+        backbone.vocabulary,
+        popularity=popularity,
+        max_history=recipe.generator.max_history,
+        num_beams=recipe.evaluation.num_beams,
+        tokenizer=backbone.tokenizer,
+    ).save_pretrained(folder)
+    write_json(folder / "training_log.json", trained.history)
+    remove_checkpoints(folder)
 
 
 def _validation(
