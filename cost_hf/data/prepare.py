@@ -48,4 +48,4 @@ def prepare_data(
     tables = read_tables(options, items=items, interactions=interactions, template=template)
     if oracle is not None and tables.num_items != options.synthetic_items:
         oracle = None  # a k-core took items away, the rule's columns are other rows now
-    return PreparedData(tables, split_interactions(tables, options, seed=options.seed), oracle)
+    return PreparedData(tables, split_interactions(tables, options), oracle)

@@ -134,7 +134,7 @@ class Split:
         return split
 
 
-def split_interactions(tables: Tables, options: DataOptions, *, seed: int = 0) -> Split:
+def split_interactions(tables: Tables, options: DataOptions) -> Split:
     """Split a click log by `options.split`.
 
     * `leave_one_out`: a user's last click is the test target, the one before it the validation target, the rest
@@ -145,7 +145,6 @@ def split_interactions(tables: Tables, options: DataOptions, *, seed: int = 0) -
     Args:
         tables: a checked catalog and click log.
         options: the data section.
-        seed: unused by these rules, which are deterministic; ties in time are already decided by `read_tables`.
     """
     options.validate()
     clicks = tables.interactions
