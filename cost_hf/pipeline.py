@@ -1,39 +1,27 @@
 """A recipe from data to results: read → vectors → codes → catalog → generator → evaluation.
 
-Each arrow is one function; each box lies on disk and is skipped when nothing that it depends on changed (`stages.py`).
+The method of a recipe lists its stages; each is one function (`building`), and each result lies on disk.
 """
 
-import dataclasses
-import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import PartialState
-from accelerate.utils import set_seed
-from transformers import PreTrainedModel
 
+from cost_hf.building import TRAINING_LOG, build_catalog, codes_stage, generator_stage, sasrec_stage, vector_stage
 from cost_hf.data.prepare import PreparedData, prepare_data
-from cost_hf.data.text_vectors import TextVectors, encode_items, render_texts
-from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
-from cost_hf.files import content_digest, write_json
-from cost_hf.judging import judge
-from cost_hf.quantizer_training.fit import CodesResult, fit_codes
+from cost_hf.data.text_vectors import TextVectors
+from cost_hf.evaluation.baselines import TRAINED_BASELINES
+from cost_hf.files import read_json
+from cost_hf.judging import Candidates, judge
+from cost_hf.judging.curves import epoch_curve
+from cost_hf.methods.sasrec_training import VARIANTS
 from cost_hf.recipe import Recipe
-from cost_hf.recommender.backbones import build_backbone
-from cost_hf.recommender.beam_ranker import BeamRanker
-from cost_hf.recommender.bundle import update_protocol
-from cost_hf.recommender.generator_training import Validate, remove_checkpoints, train_generator
-from cost_hf.recommender.prompts import PromptBuilder
-from cost_hf.recommender.recommender import Recommender
-from cost_hf.semantic_ids.catalog import Catalog
-from cost_hf.semantic_ids.trie import SidTrie
+from cost_hf.recommender.door import BaseRecommender
 from cost_hf.stages import Stages
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,7 +35,7 @@ class Run:
         examples: a few test users: id, and history as item ids.
     """
 
-    recommender: Recommender
+    recommender: BaseRecommender
     results: dict[str, Any]
     output_dir: Path
     examples: list[tuple[str, list[str]]]
@@ -66,6 +54,7 @@ def train(
     overrides: Mapping[str, Any] | None = None,
     seed: int = 0,
     output_dir: str | Path | None = None,
+    shared_dir: str | Path | None = None,
 ) -> Run:
     """Train and judge a recommender; a killed or repeated call continues where the last one stopped.
 
@@ -76,6 +65,7 @@ def train(
         overrides: dotted fields, as on the command line, such as `{"training.epochs": 20}`.
         seed: of codes, generator and bootstrap; the split does not depend on it.
         output_dir: run directory; `runs/<recipe>-<seed>` by default.
+        shared_dir: where several runs keep vectors and quantizers for each other; None shares nothing.
 
     Raises:
         RecipeError: for an unknown recipe, field or value.
@@ -93,170 +83,51 @@ def train(
             resolved.data.licence = None  # the recipe's licence is not that of the caller's data
     resolved.validate()
     directory = Path(output_dir) if output_dir is not None else Path("runs") / f"{resolved.name}-{seed}"
-    stages = Stages(directory)
+    stages = Stages(directory, shared=shared_dir)
     if state.is_main_process:
         directory.mkdir(parents=True, exist_ok=True)
         resolved.save(directory / "recipe.yaml")
     data = prepare_data(resolved.data, items=items, interactions=interactions, template=resolved.vectors.template)
     vectors = vector_stage(stages, resolved, data)
-    codes = None if resolved.catalog.reference else codes_stage(stages, resolved, data, vectors, seed=seed)
-    catalog = build_catalog(resolved, data, vectors, codes)
-    recommender = generator_stage(stages, resolved, data, catalog, seed=seed)
-    results = judge(stages, resolved, data, vectors, codes, recommender, seed=seed)
+    candidates = build_candidates(stages, resolved, data, vectors, seed=seed)
+    results = judge(stages, resolved, data, vectors, candidates, seed=seed)
     first = zip(data.split.test.user_ids[:3], data.split.test.histories[:3], strict=True)
-    examples = [(str(user), [catalog.item_ids[row] for row in history]) for user, history in first]
-    return Run(recommender, results, directory, examples)
+    item_ids = candidates.recommender.catalog.item_ids
+    examples = [(str(user), [item_ids[row] for row in history]) for user, history in first]
+    return Run(candidates.recommender, results, directory, examples)
 
 
-def vector_stage(stages: Stages, recipe: Recipe, data: PreparedData) -> TextVectors:
-    """Encode the item texts; the vectors are shared between runs through the cache."""
-    texts = render_texts(data.tables.items, recipe.vectors.template)
-    return stages.run(
-        "vectors",
-        digest=content_digest(texts, dataclasses.asdict(recipe.vectors)),
-        folder="vectors",
-        compute=lambda folder: encode_items(data.tables.items, recipe.vectors, output_dir=folder),
-        load=TextVectors.load,
-    )
-
-
-def codes_stage(stages: Stages, recipe: Recipe, data: PreparedData, vectors: TextVectors, *, seed: int) -> CodesResult:
-    """Fit the quantizer and encode the items."""
-    # codes without a model come from ids and columns that need not stand in the texts
-    origin = data.tables.digest if recipe.codes.kind in ("random", "category") else ""
-    return stages.run(
-        "quantizer",
-        digest=content_digest(vectors.digest, origin, dataclasses.asdict(recipe.codes), seed),
-        folder="quantizer",
-        compute=lambda folder: fit_codes(
-            vectors.vectors, recipe.codes, output_dir=folder, seed=seed, items=data.tables.items
-        ),
-        load=CodesResult.load,
-        on_every_process=True,
-    )
-
-
-def build_catalog(recipe: Recipe, data: PreparedData, vectors: TextVectors, codes: CodesResult | None) -> Catalog:
-    """Give every item its semantic ID."""
-    options, items = recipe.catalog, data.tables.items
-    ids = items["item_id"].tolist()
-    names = items.get("title")
-    titles = None if names is None else [name if isinstance(name, str) else None for name in names]
-    if options.reference is not None:
-        return Catalog.from_reference(
-            options.reference,
-            collisions=options.collisions,
-            item_ids=ids,
-            titles=titles,
-            append_size=options.append_size,
+def build_candidates(
+    stages: Stages, recipe: Recipe, data: PreparedData, vectors: TextVectors, *, seed: int
+) -> Candidates:
+    """Train the system of the recipe and its trained baselines."""
+    codes = None
+    recommender: BaseRecommender
+    if recipe.method == "sasrec":
+        folder = "recommender"
+        recommender = sasrec_stage(
+            stages, recipe, data, vectors, recipe.sasrec, name="sasrec", folder=folder, seed=seed
         )
-    if codes is None:
-        raise ValueError("a catalog needs learned codes or catalog.reference, got neither")
-    if codes.model is None:
-        return Catalog.from_codes(
-            ids,
-            codes.codes,
-            level_sizes=codes.level_sizes,
-            collisions=options.collisions,
-            append_size=options.append_size,
-            lineage=codes.lineage,
-            titles=titles,
+    else:
+        codes = None if recipe.catalog.reference else codes_stage(stages, recipe, data, vectors, seed=seed)
+        catalog = build_catalog(recipe, data, vectors, codes)
+        recommender = generator_stage(stages, recipe, data, catalog, seed=seed)
+    rivals = {
+        name: sasrec_stage(
+            stages,
+            recipe,
+            data,
+            vectors,
+            replace(recipe.sasrec, **VARIANTS[name]),
+            name=name,
+            folder=f"baselines/{name}",
+            seed=seed,
         )
-    return Catalog.from_embeddings(
-        ids,
-        torch.from_numpy(vectors.vectors),
-        codes.model,
-        codes=codes.codes,
-        collisions=options.collisions,
-        append_size=options.append_size,
-        titles=titles,
-        text_digest=vectors.texts_digest,
-    )
-
-
-def generator_stage(stages: Stages, recipe: Recipe, data: PreparedData, catalog: Catalog, *, seed: int) -> Recommender:
-    """Train the generator and write the whole recommender."""
-    recommender = stages.run(
-        "generator",
-        digest=content_digest(
-            catalog.digest,
-            catalog.lineage,
-            list(catalog.level_sizes),
-            catalog.policy,
-            data.split.digest,
-            recipe.data.seed,
-            dataclasses.asdict(recipe.generator),
-            dataclasses.asdict(recipe.training),
-            seed,
-        ),
-        folder="recommender",
-        compute=lambda folder: _train_recommender(folder, recipe, data, catalog, seed=seed),
-        load=lambda folder: Recommender.from_pretrained(folder).to(PartialState().device),
-        on_every_process=True,
-    )
-    if recommender.num_beams != recipe.evaluation.num_beams:  # beams are no reason to train again
-        recommender.num_beams = recipe.evaluation.num_beams
-        if PartialState().is_main_process:
-            update_protocol(stages.output_dir / "recommender", num_beams=recommender.num_beams)
-    return recommender
-
-
-def _train_recommender(folder: Path, recipe: Recipe, data: PreparedData, catalog: Catalog, *, seed: int) -> None:
-    """Train in every process; the main one writes the recommender and the training log."""
-    set_seed(seed)
-    popularity = data.split.popularity(data.tables.num_items)
-    backbone = build_backbone(recipe.generator, catalog, seed=seed)
-    prompts = PromptBuilder.for_catalog(
-        catalog,
-        backbone.vocabulary,
-        is_causal=recipe.generator.kind == "causal",
-        max_history=recipe.generator.max_history,
-    )
-    trained = train_generator(
-        backbone,
-        prompts,
-        data.split.train,
-        list(data.split.train_user_ids),
-        generator=recipe.generator,
-        training=recipe.training,
-        validate=_validation(recipe, data, catalog, prompts, popularity),
-        output_dir=folder,
-        seed=seed,
-    )
-    if not PartialState().is_main_process:
-        return
-    Recommender(
-        trained.model,
-        catalog,
-        backbone.vocabulary,
-        popularity=popularity,
-        max_history=recipe.generator.max_history,
-        num_beams=recipe.evaluation.num_beams,
-        tokenizer=backbone.tokenizer,
-    ).save_pretrained(folder)
-    write_json(folder / "training_log.json", trained.history)
-    remove_checkpoints(folder)
-
-
-def _validation(
-    recipe: Recipe, data: PreparedData, catalog: Catalog, prompts: PromptBuilder, popularity: np.ndarray
-) -> Validate:
-    """Return the function that ranks a fixed seeded sample of validation users."""
-    sample = data.split.validation.sample(recipe.training.validation_users, seed=recipe.data.seed)
-    trie = SidTrie.from_catalog(catalog, popularity=popularity)
-
-    def validate(model: PreTrainedModel) -> dict[str, float]:
-        ranked = evaluate_ranker(
-            BeamRanker(model, prompts, trie, num_beams=recipe.training.validation_beams),
-            sample,
-            sid_keys=catalog.sid_keys,
-            num_items=len(catalog),
-            exclude_seen=False,
-            top_k=recipe.training.validation_beams,
-            batch_size=recipe.evaluation.batch_size,
-            progress=False,
-        )
-        metrics = per_user_metrics(ranked.item_rank, cutoffs=[10])
-        return {name: float(values.mean()) for name, values in metrics.items()}
-
-    return validate
+        for name in recipe.evaluation.baselines
+        if name in TRAINED_BASELINES
+    }
+    logs = {recommender.source: "recommender"} | {name: f"baselines/{name}" for name in rivals}
+    curves = {row: epoch_curve(read_json(stages.output_dir / folder / TRAINING_LOG)) for row, folder in logs.items()}
+    if codes is not None and len(codes.history) > 1:
+        curves["quantizer"] = codes.history
+    return Candidates(recommender, rivals, curves, codes)

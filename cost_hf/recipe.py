@@ -1,7 +1,8 @@
 """Recipes: one YAML file is one reproducible row of a results table.
 
-A recipe is eight typed sections, each owned by the room that uses it. Command line, Python and YAML share the same
-dotted names, and an unknown name is an error that shows the nearest one.
+A recipe is a method and typed sections, each owned by the room that uses it; a method reads the sections of its stages
+only. Command line, Python and YAML share the same dotted names, and an unknown name is an error that shows the nearest
+one.
 """
 
 import dataclasses
@@ -19,10 +20,14 @@ import yaml
 from cost_hf.data.options import DataOptions
 from cost_hf.data.text_vectors import VectorOptions
 from cost_hf.evaluation.options import EvaluationOptions
+from cost_hf.methods.sasrec_training import SasRecOptions
 from cost_hf.quantizer_training.options import CodesOptions
 from cost_hf.recommender.backbones import GeneratorOptions
 from cost_hf.recommender.generator_training import TrainingOptions
 from cost_hf.semantic_ids.options import CatalogOptions
+
+
+METHODS = ("generative", "sasrec")
 
 
 class RecipeError(ValueError):
@@ -35,12 +40,16 @@ class Recipe:
 
     name: str = "custom"
     description: str = ""
+    method: str = field(
+        default="generative", metadata={"help": "generative (codes, catalog, generator) or sasrec (section sasrec)"}
+    )
     data: DataOptions = field(default_factory=DataOptions)
     vectors: VectorOptions = field(default_factory=VectorOptions)
     codes: CodesOptions = field(default_factory=CodesOptions)
     catalog: CatalogOptions = field(default_factory=CatalogOptions)
     generator: GeneratorOptions = field(default_factory=GeneratorOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
+    sasrec: SasRecOptions = field(default_factory=SasRecOptions)
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
 
     @classmethod
@@ -57,6 +66,7 @@ class Recipe:
             raise RecipeError(f"{name_or_path} is no YAML: {error}") from error
         recipe.description = str(content.pop("description", ""))
         recipe.name = str(content.pop("name", recipe.name))
+        recipe.method = str(content.pop("method", recipe.method))
         for section, values in content.items():
             if not isinstance(values, dict):
                 raise RecipeError(f"section {section!r} of {name_or_path} must hold fields, got {values!r}")
@@ -72,11 +82,13 @@ class Recipe:
         if dotted not in known:
             raise RecipeError(f"unknown field {dotted!r}{nearest(dotted, known)} (`train.py --help` lists all fields)")
         section, entry = known[dotted]
-        options = getattr(self, section)
+        options = getattr(self, section) if section else self
         setattr(options, entry.name, _convert(value, typing.get_type_hints(type(options))[entry.name], dotted))
 
     def validate(self) -> None:
         """Raise for values that no run can have, before any work is done."""
+        if self.method not in METHODS:
+            raise RecipeError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
         for section in dataclasses.fields(self):
             validate = getattr(getattr(self, section.name), "validate", None)
             if validate is not None:
@@ -92,9 +104,11 @@ class Recipe:
 
 
 def recipe_fields() -> Iterator[tuple[str, str, dataclasses.Field]]:
-    """Yield (dotted name, section, dataclass field) for every field of every section."""
+    """Yield (dotted name, section, dataclass field) for every field of every section; the method has no section."""
     defaults = Recipe()
     for section in dataclasses.fields(Recipe):
+        if section.name == "method":
+            yield section.name, "", section
         options = getattr(defaults, section.name)
         if dataclasses.is_dataclass(options):
             for entry in dataclasses.fields(options):

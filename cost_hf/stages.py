@@ -4,6 +4,9 @@ A stage owns a folder and a record under `.stages/`. The record is written `runn
 it, each with the digest of everything that the result depends on. Same digest and done: skip. Same digest and
 running: the killed work goes on. Another digest: the folder is emptied first. The result is always read back from
 disk, so a resumed run takes the same path as an undisturbed one.
+
+Several runs may share what they have in common (vectors, a quantizer): with a `shared` folder, a stage that is asked
+for as shared is looked up there by its digest before it is computed, and put there behind it.
 """
 
 import logging
@@ -13,15 +16,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from accelerate import PartialState
 
-from cost_hf.files import read_json, remove_scratch, write_json
+from cost_hf.files import atomic_path, read_json, remove_scratch, write_json
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
-MEBIBYTE = 2**20
+FILES, RECORD = "files", "record.json"  # of a shared stage
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,16 @@ class StageRecord:
 
 
 class Stages:
-    """The stages of one run directory: what each cost (`records`) and depends on (`digests`), by name."""
+    """The stages of one run directory: what each cost (`records`) and depends on (`digests`), by name.
 
-    def __init__(self, output_dir: str | Path):
+    Args:
+        output_dir: the run directory.
+        shared: folder in which runs keep finished stages for each other; None shares nothing.
+    """
+
+    def __init__(self, output_dir: str | Path, *, shared: str | Path | None = None):
         self.output_dir = Path(output_dir)
+        self.shared = None if shared is None else Path(shared)
         self.records: dict[str, StageRecord] = {}
         self.digests: dict[str, str] = {}
 
@@ -49,6 +58,7 @@ class Stages:
         compute: Callable[[Path], object],
         load: Callable[[Path], Result],
         on_every_process: bool = False,
+        is_shared: bool = False,
     ) -> Result:
         """Bring the stage's folder up to date and return what `load` reads from it.
 
@@ -59,9 +69,14 @@ class Stages:
             compute: writes the result into the folder; it finds there what a killed run left.
             load: reads the result.
             on_every_process: true where the processes of a distributed run work together (training, evaluation).
+            is_shared: other runs may use the result; a copy of it goes to, or comes from, the `shared` folder.
         """
         state = PartialState()
         target = self.output_dir / folder
+        store = self.shared / name / digest[:16] if is_shared and self.shared is not None else None
+        if store is not None:
+            with state.main_process_first():
+                self._fetch(name, digest, target, store)
         if on_every_process:
             if not self._is_done(name, digest, target):
                 state.wait_for_everyone()  # nobody may find the record done while another has not looked yet
@@ -76,6 +91,8 @@ class Stages:
                     self._compute(name, digest, target, compute)
         state.wait_for_everyone()
         record = read_json(self._path(name))
+        if store is not None and state.is_main_process and not store.is_dir():
+            _put(store, target, record)
         self.records[name], self.digests[name] = StageRecord(record["seconds"], record["peak_mb"]), digest
         return load(target)
 
@@ -88,6 +105,15 @@ class Stages:
         if PartialState().is_main_process:
             seconds, peak = round(time.perf_counter() - start, 3), round(peak_memory_mb(), 1)
             write_json(self._path(name), {"digest": digest, "status": "done", "seconds": seconds, "peak_mb": peak})
+
+    def _fetch(self, name: str, digest: str, target: Path, store: Path) -> None:
+        """Copy a stage that another run has finished, with the record of what it cost there."""
+        if not (store / RECORD).is_file() or self._is_done(name, digest, target):
+            return
+        self._prepare(name, digest, target)
+        shutil.copytree(store / FILES, target, dirs_exist_ok=True)
+        write_json(self._path(name), read_json(store / RECORD))
+        logger.info("stage %s is taken from %s", name, store)
 
     def _prepare(self, name: str, digest: str, target: Path) -> None:
         record = read_json(self._path(name)) if self._path(name).is_file() else {}
@@ -113,6 +139,12 @@ class Stages:
 
     def _path(self, name: str) -> Path:
         return self.output_dir / ".stages" / f"{name}.json"
+
+
+def _put(store: Path, target: Path, record: dict[str, Any]) -> None:
+    with atomic_path(store) as temporary:
+        shutil.copytree(target, temporary / FILES)
+        write_json(temporary / RECORD, record)
 
 
 def reset_peak_memory() -> None:

@@ -3,7 +3,19 @@ import yaml
 
 from cost_hf.recipe import Recipe, RecipeError, recipe_fields, shipped_recipes
 
-SHIPPED = ["cost_beauty", "cost_games", "cost_industrial", "cost_quickstart", "cost_yelp", "tiger_beauty"]
+SHIPPED = [
+    "cost_beauty",
+    "cost_default",
+    "cost_games",
+    "cost_industrial",
+    "cost_mind",
+    "cost_office",
+    "cost_quickstart",
+    "cost_yelp",
+    "letter_beauty",
+    "sasrec_beauty",
+    "tiger_beauty",
+]
 
 
 def test_the_promised_recipes_are_shipped_with_a_description():
@@ -13,7 +25,7 @@ def test_the_promised_recipes_are_shipped_with_a_description():
     assert all(recipes.values())
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_loads_checks_and_survives_a_round_trip(name, tmp_path):
     recipe = Recipe.load(name)
     recipe.validate()
@@ -38,7 +50,7 @@ def test_every_field_has_a_line_of_help():
     ("dotted", "value", "message"),
     [
         ("training.epoch", 3, "unknown field 'training.epoch'; did you mean 'training.epochs'"),
-        ("generator.epochs", 3, "did you mean '(training|codes).epochs'"),
+        ("generator.epochs", 3, "did you mean '(training|codes|sasrec).epochs'"),
         ("training.epochs", "many", r"training.epochs must be int, got 'many' \(str\)"),
         ("training.epochs", True, "training.epochs must be int, got True"),
         ("codes.level_sizes", [8, "x"], "codes.level_sizes must be int, got 'x'"),

@@ -99,3 +99,56 @@ def test_peak_memory_sees_an_allocation():
     block[::4096] = b"x" * len(block[::4096])
 
     assert peak_memory_mb() > before + 100
+
+
+def shared_run(work: Work, directory: Path, digest: str = "a") -> str:
+    return Stages(directory, shared=directory.parent / "shared").run(
+        "work",
+        digest=digest,
+        folder="work",
+        compute=work.compute,
+        load=lambda folder: (folder / "result").read_text(),
+        is_shared=True,
+    )
+
+
+def test_a_shared_stage_is_computed_by_the_first_run_alone(tmp_path):
+    work = Work()
+
+    assert shared_run(work, tmp_path / "one") == "1"
+    assert shared_run(work, tmp_path / "two") == "1"
+    assert work.computed == 1
+    assert (tmp_path / "two" / ".stages" / "work.json").read_text() == (
+        tmp_path / "one" / ".stages" / "work.json"
+    ).read_text()
+
+
+def test_a_shared_stage_of_another_digest_is_not_taken(tmp_path):
+    work = Work()
+    shared_run(work, tmp_path / "one")
+
+    assert shared_run(work, tmp_path / "two", "b") == "2"
+
+
+def test_a_run_whose_stage_changed_takes_the_shared_one_of_the_new_digest(tmp_path):
+    work = Work()
+    shared_run(work, tmp_path / "one")
+    shared_run(work, tmp_path / "two", "b")
+
+    assert shared_run(work, tmp_path / "one", "b") == "2"
+    assert work.computed == 2
+
+
+def test_a_killed_shared_stage_is_offered_to_nobody(tmp_path):
+    def killed(folder: Path) -> None:
+        (folder / "half").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Stages(tmp_path / "one", shared=tmp_path / "shared").run(
+            "work", digest="a", folder="work", compute=killed, load=str, is_shared=True
+        )
+    work = Work()
+
+    assert shared_run(work, tmp_path / "two") == "1"
+    assert work.found == [[]]

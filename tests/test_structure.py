@@ -11,14 +11,15 @@ PACKAGE = Path(cost_hf.__file__).parent
 # a room may import itself and the rooms before it; rooms in one tuple do not know each other
 ROOMS = [
     ("files",),
-    ("checkpoints", "data", "quantizer", "semantic_ids"),
+    ("checkpoints", "data", "quantizer", "reporting", "semantic_ids"),
     ("quantizer_training",),
     ("recommender",),
+    ("methods",),
     ("evaluation",),
     ("recipe", "stages"),
-    ("judging",),
+    ("building", "checking", "judging"),
     ("pipeline",),
-    ("summary",),
+    ("comparison", "summary"),
     ("cli",),
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

@@ -1,4 +1,4 @@
-"""Data room: checked tables, splits, item texts and their vectors, and a toy news set that needs no download."""
+"""Data room: readers of published sets, checked tables, splits, item texts and their vectors, and a toy news set."""
 
 from cost_hf.data.encoders import LsaEncoder, SentenceEncoder, TextEncoder
 from cost_hf.data.news_world import NewsOracle, NewsWorld

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from cost_hf.data.schema import DataError
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "reader": ("tables", "synthetic"),
+    "reader": ("tables", "synthetic", "mind", "amazon", "movielens"),
     "on_unknown_item": ("error", "drop"),
     "on_empty_text": ("error", "drop"),
     "order": ("auto", "position", "timestamp"),
@@ -24,10 +24,13 @@ LEAST = {
 class DataOptions:
     """The `data` section of a recipe: where the tables are, what leaves them, how they are split."""
 
-    reader: str = field(default="tables", metadata={"help": "tables (your data) or synthetic (the toy news set)"})
+    reader: str = field(
+        default="tables",
+        metadata={"help": "tables (your data), synthetic (toy news), or raw files of mind, amazon or movielens"},
+    )
     path: str | None = field(
         default=None,
-        metadata={"help": "directory with items.* and interactions.*, or a Hub data set with such configs"},
+        metadata={"help": "directory with items.* and interactions.* (or a reader's raw files), or a Hub data set"},
     )
     items: str | None = field(default=None, metadata={"help": "catalog file (parquet, csv, tsv, jsonl)"})
     interactions: str | None = field(default=None, metadata={"help": "click log file (parquet, csv, tsv, jsonl)"})
@@ -43,7 +46,9 @@ class DataOptions:
     min_item_interactions: int = field(
         default=0, metadata={"help": "k-core: items with fewer clicks leave the catalog"}
     )
-    max_user_interactions: int | None = field(default=None, metadata={"help": "keep at most this many latest clicks"})
+    max_user_interactions: int | None = field(
+        default=None, metadata={"help": "keep at most this many latest clicks of the users that stay"}
+    )
     order: str = field(
         default="auto", metadata={"help": "order clicks by position, timestamp, or auto (position first)"}
     )
@@ -56,6 +61,10 @@ class DataOptions:
         default=None, metadata={"help": "split: time, epoch seconds where validation and test begin; wins over shares"}
     )
     min_history: int = field(default=1, metadata={"help": "evaluation cases with fewer earlier clicks are dropped"})
+    cold_share: float = field(
+        default=0.0,
+        metadata={"help": "share of the test targets' items hidden from all that is fitted (cold start; TIGER: 0.05)"},
+    )
     licence: str | None = field(default=None, metadata={"help": "licence of the data; decides what upload may publish"})
     synthetic_users: int = field(default=1000, metadata={"help": "reader: synthetic, number of users"})
     synthetic_items: int = field(default=600, metadata={"help": "reader: synthetic, number of items"})
@@ -77,6 +86,8 @@ class DataOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise DataError(f"data.{name} is {value!r}, expected at least {least}; raise it")
+        if not 0 <= self.cold_share < 1:
+            raise DataError(f"data.cold_share is {self.cold_share!r}, expected 0 <= share < 1; correct it")
         shares = self.time_shares
         if len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
             raise DataError(

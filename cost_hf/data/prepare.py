@@ -42,7 +42,7 @@ def prepare_data(
             f"data.reader synthetic makes its own tables, got data.{next(iter(given))}={next(iter(given.values()))!r}; "
             "set data.reader: tables, or choose another recipe"
         )
-    if options.reader == "synthetic" and items is None:
+    if options.reader == "synthetic" and items is None and interactions is None:
         news = make_news(seed=options.seed, num_users=options.synthetic_users, num_items=options.synthetic_items)
         items, interactions, oracle = news.items, news.interactions, news.oracle
     tables = read_tables(options, items=items, interactions=interactions, template=template)

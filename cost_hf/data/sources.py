@@ -49,7 +49,7 @@ def _load(source: Source, table: str, options: DataOptions) -> pd.DataFrame:
     if source is None:
         frame = _read_directory(str(options.path), table, options.columns)
     elif isinstance(source, (str, Path)):
-        frame = _read_file(_resolve(Path(source), options.path), options.columns)
+        frame = _read_file(resolve_file(Path(source), options.path), options.columns)
     else:
         frame = _to_frame(source, table)
     return frame.reset_index(drop=True)
@@ -74,7 +74,7 @@ def _part_name(name: str, part: Any, num_parts: int) -> dict[str, str]:
     return {"split": name} if num_parts > 1 and "split" not in part.column_names else {}
 
 
-def _resolve(path: Path, directory: str | None) -> Path:
+def resolve_file(path: Path, directory: str | None) -> Path:
     """Look for a file in the data directory first, then in the working directory."""
     beside = Path(directory) / path if directory is not None else path
     if beside.is_file():

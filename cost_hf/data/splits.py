@@ -2,9 +2,14 @@
 
 An evaluation case is one target with all earlier clicks of its user as history, under every rule. Popularity and all
 else that is learned comes from the training part alone (`Split.popularity`), so nothing of the test part reaches it.
+
+Cold start (`data.cold_share`) follows TIGER (arXiv 2305.05065, section 4.3), which removes every training click on 5 %
+of the test items: their clicks leave the training sequences and, because choices are fitted too, validation targets and
+histories. Histories of test cases stay whole, as the paper removes nothing else: a system in use meets items in a
+history that it was never trained on. Whatever is fitted to items must leave them out as well (`Split.fit_rows`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +17,12 @@ import pandas as pd
 from safetensors.numpy import load_file, save_file
 
 from cost_hf.data.options import DataOptions
-from cost_hf.data.schema import DataError, Tables, require_columns
+from cost_hf.data.schema import DataError, Tables
+from cost_hf.data.split_rules import choose_cold_items, part_numbers
 from cost_hf.files import atomic_path, content_digest, read_json, write_json
 
 PARTS = ("train", "validation", "test")
-UNUSED = -1
-SOURCE_NAMES = {
-    **dict.fromkeys(("history", "train"), 0),
-    **dict.fromkeys(("valid", "validation", "val", "dev"), 1),
-    "test": 2,
-}
+NO_ROWS = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,8 @@ class Split:
         validation: cases that choices are made on.
         test: cases that are reported.
         counts: sizes of the parts, and what was left out.
-        digest: sha256 of all of the above but the counts.
+        digest: sha256 of everything else but the counts.
+        cold_items: sorted catalog rows that the cold-start protocol hides from all that is fitted, int64.
     """
 
     train_user_ids: np.ndarray
@@ -81,10 +83,17 @@ class Split:
     test: Targets
     counts: dict[str, int | float]
     digest: str
+    cold_items: np.ndarray = field(default_factory=NO_ROWS.copy)
 
     def popularity(self, num_items: int) -> np.ndarray:
         """Return training clicks per catalog row, int64 `[N]`."""
         return np.bincount(np.concatenate(self.train), minlength=num_items).astype(np.int64)
+
+    def fit_rows(self, num_items: int) -> np.ndarray:
+        """Return which catalog rows fitting may see (text vectors, quantizer), bool `[N]`: all but the cold items."""
+        is_visible = np.ones(num_items, dtype=bool)
+        is_visible[self.cold_items] = False
+        return is_visible
 
     def shares(self) -> dict[str, float]:
         """Return which share of targets repeats an item of its history, and which was never seen in training."""
@@ -102,8 +111,9 @@ class Split:
         sequences = {"train": self.train, "validation": self.validation.histories, "test": self.test.histories}
         users = dict(zip(PARTS, (self.train_user_ids, self.validation.user_ids, self.test.user_ids), strict=True))
         tensors = {"validation_items": self.validation.items, "test_items": self.test.items}
+        tensors["cold_items"] = self.cold_items
         for part, arrays in sequences.items():
-            tensors[f"{part}_rows"] = np.concatenate([np.empty(0, np.int64), *arrays])
+            tensors[f"{part}_rows"] = np.concatenate([NO_ROWS, *arrays])
             tensors[f"{part}_lengths"] = np.fromiter(map(len, arrays), dtype=np.int64, count=len(arrays))
         with atomic_path(directory / "split.safetensors") as temporary:
             save_file(tensors, temporary)
@@ -125,7 +135,8 @@ class Split:
             bounds = np.cumsum(tensors[f"{part}_lengths"])[:-1]
             sequences[part] = np.split(tensors[f"{part}_rows"], bounds) if len(users[part]) else []
         validation, test = (Targets(users[part], sequences[part], tensors[f"{part}_items"]) for part in PARTS[1:])
-        split = _build(users["train"], sequences["train"], validation, test, header["counts"])
+        cold_items = tensors.get("cold_items", NO_ROWS)  # splits of earlier versions have none
+        split = _build(users["train"], sequences["train"], validation, test, cold_items, header["counts"])
         if split.digest != header["digest"]:
             raise DataError(
                 f"split in {str(directory)!r} has digest {split.digest!r}, expected {header['digest']!r} as in its "
@@ -142,6 +153,9 @@ def split_interactions(tables: Tables, options: DataOptions) -> Split:
     * `source`: a column says `history` (or `train`), `valid` or `test` for every click.
     * `time`: clicks before the first cutoff train, those before the second are validation targets, later ones test.
 
+    With `options.cold_share` a share of the test targets' items becomes cold: training and validation are those of a
+    log without these items, test cases are not touched.
+
     Args:
         tables: a checked catalog and click log.
         options: the data section.
@@ -149,25 +163,26 @@ def split_interactions(tables: Tables, options: DataOptions) -> Split:
     options.validate()
     clicks = tables.interactions
     counts: dict[str, int | float] = {}
-    if options.split == "leave_one_out":
-        parts = _parts_by_position(clicks, counts)
-    elif options.split == "source":
-        parts = _parts_by_source(clicks, options.split_column, counts)
-    else:
-        parts = _parts_by_time(clicks, options, counts)
-    train_user_ids, train = _sequences(clicks.loc[parts == 0])
-    validation, test = (_targets(clicks, parts == number, options.min_history) for number in (1, 2))
+    parts = part_numbers(clicks, options, counts)
+    test = _targets(clicks, parts == 2, options.min_history)
+    item_ids = tables.items["item_id"].tolist()
+    cold_items = choose_cold_items(item_ids, test.items, share=options.cold_share, seed=options.seed)
+    is_visible = ~np.isin(clicks["item_row"].to_numpy(), cold_items)
+    train_user_ids, train = _sequences(clicks.loc[(parts == 0) & is_visible])
+    validation = _targets(clicks.loc[is_visible], (parts == 1)[is_visible], options.min_history)
     counts |= {"users": int(clicks["user_id"].nunique()), "train_users": len(train)}
-    counts |= {"train_interactions": int((parts == 0).sum()), "validation": len(validation), "test": len(test)}
-    counts["dropped_short_history_validation"] = int((parts == 1).sum()) - len(validation)
+    counts |= {"train_interactions": sum(map(len, train)), "validation": len(validation), "test": len(test)}
+    counts["dropped_short_history_validation"] = int(((parts == 1) & is_visible).sum()) - len(validation)
     counts["dropped_short_history_test"] = int((parts == 2).sum()) - len(test)
+    if len(cold_items):
+        counts |= _cold_counts(parts, is_visible, test, cold_items)
     for part, size in zip(PARTS, (len(train), len(validation), len(test)), strict=True):
         if size == 0:
             raise DataError(
                 f"split {options.split!r} leaves 0 {part} cases, expected at least 1 (counts: {counts}); "
-                "give longer histories, another data.split or a smaller data.min_history"
+                "give longer histories, another data.split, or a smaller data.min_history or data.cold_share"
             )
-    return _build(train_user_ids, train, validation, test, counts)
+    return _build(train_user_ids, train, validation, test, cold_items, counts)
 
 
 def _sequences(clicks: pd.DataFrame) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -181,65 +196,24 @@ def _sequences(clicks: pd.DataFrame) -> tuple[np.ndarray, list[np.ndarray]]:
 def _targets(clicks: pd.DataFrame, chosen: np.ndarray, least: int) -> Targets:
     """Make cases of the chosen clicks: a user's clicks stand together, so a history is the slice before the click."""
     rows = clicks["item_row"].to_numpy(dtype=np.int64)
-    lengths = clicks["position"].to_numpy(dtype=np.int64)
+    lengths = clicks.groupby("user_id", sort=False).cumcount().to_numpy()  # positions have gaps where items are cold
     cases = np.flatnonzero(chosen & (lengths >= least))
     histories = [rows[case - lengths[case] : case] for case in cases]
     return Targets(clicks["user_id"].to_numpy(dtype=object)[cases], histories, rows[cases])
 
 
-def _parts_by_position(clicks: pd.DataFrame, counts: dict[str, int | float]) -> np.ndarray:
-    by_user = clicks.groupby("user_id", sort=False)["position"]
-    length = by_user.transform("size").to_numpy()
-    from_end = length - 1 - clicks["position"].to_numpy()
-    counts["short_users"] = int((by_user.size() < 3).sum())
-    return np.where(length < 3, 0, np.where(from_end == 0, 2, np.where(from_end == 1, 1, 0)))
-
-
-def _parts_by_source(clicks: pd.DataFrame, column: str, counts: dict[str, int | float]) -> np.ndarray:
-    require_columns(clicks, "interactions", [column])
-    parts = clicks[column].astype(object).map(lambda value: SOURCE_NAMES.get(str(value).lower()))
-    if parts.isna().any():
-        click = clicks.loc[parts.isna()].iloc[0]
-        raise DataError(
-            f"interactions.{column}: expected one of {sorted(SOURCE_NAMES)}, got {click[column]!r} at position "
-            f"{int(click['position'])} of user_id {click['user_id']!r} ({int(parts.isna().sum())} like this); "
-            "correct the values or choose another data.split"
-        )
-    numbers = parts.to_numpy(dtype=np.int64)
-    # what a user clicked behind a target of theirs must not train: it would tell the future
-    seen_target = pd.Series(numbers > 0).groupby(clicks["user_id"].to_numpy(), sort=False).cummax().to_numpy()
-    is_late = (numbers == 0) & seen_target
-    counts["dropped_history_behind_target"] = int(is_late.sum())
-    return np.where(is_late, UNUSED, numbers)
-
-
-def _parts_by_time(clicks: pd.DataFrame, options: DataOptions, counts: dict[str, int | float]) -> np.ndarray:
-    require_columns(clicks, "interactions", ["timestamp"])
-    missing = int(clicks["timestamp"].isna().sum())
-    if missing:
-        raise DataError(
-            f"interactions.timestamp: split 'time' expects a value in every row, got {missing} null of {len(clicks)}; "
-            "fill them, or set data.split: leave_one_out, which needs only the order"
-        )
-    times = clicks["timestamp"].to_numpy(dtype=np.int64)
-    backwards = (np.diff(times, prepend=times[:1]) < 0) & (clicks["position"].to_numpy() > 0)
-    if backwards.any():
-        click = clicks.loc[backwards].iloc[0]
-        raise DataError(
-            f"interactions.timestamp: split 'time' expects times that do not fall along position, got "
-            f"{int(click['timestamp'])} at position {int(click['position'])} of user_id {click['user_id']!r} after a "
-            f"later time ({int(backwards.sum())} like this); set data.order: timestamp"
-        )
-    cutoffs = options.time_cutoffs or _cutoffs(times, options.time_shares)
-    counts |= {"validation_from": int(cutoffs[0]), "test_from": int(cutoffs[1])}
-    return np.searchsorted(np.asarray(cutoffs), times, side="right")
-
-
-def _cutoffs(times: np.ndarray, shares: list[float]) -> list[int]:
-    """Return the times at which the first share, and the first two shares, of all clicks are over."""
-    ordered = np.sort(times)
-    bounds = np.minimum((np.cumsum(shares)[:2] * len(ordered)).astype(np.int64), len(ordered) - 1)
-    return ordered[bounds].tolist()
+def _cold_counts(
+    parts: np.ndarray, is_visible: np.ndarray, test: Targets, cold_items: np.ndarray
+) -> dict[str, int | float]:
+    """Return what the cold-start protocol took away, and how much of the test part it touches."""
+    holds_cold = np.isin(test.histories_matrix(), cold_items).any(axis=1)
+    return {
+        "cold_items": len(cold_items),
+        "dropped_cold_train_interactions": int(((parts == 0) & ~is_visible).sum()),
+        "dropped_cold_validation": int(((parts == 1) & ~is_visible).sum()),
+        "cold_test": int(np.isin(test.items, cold_items).sum()),
+        "test_histories_with_cold_items": int(holds_cold.sum()),
+    }
 
 
 def _build(
@@ -247,10 +221,13 @@ def _build(
     train: list[np.ndarray],
     validation: Targets,
     test: Targets,
+    cold_items: np.ndarray,
     counts: dict[str, int | float],
 ) -> Split:
     parts: list[object] = [list(train_user_ids), list(map(len, train)), np.concatenate(train)]
     for targets in (validation, test):
         parts += [list(targets.user_ids), list(map(len, targets.histories)), targets.items]
-        parts.append(np.concatenate([np.empty(0, np.int64), *targets.histories]))
-    return Split(train_user_ids, train, validation, test, counts, content_digest(*parts))
+        parts.append(np.concatenate([NO_ROWS, *targets.histories]))
+    if len(cold_items):  # a split without them keeps the digest that it had before there was a protocol
+        parts.append(cold_items)
+    return Split(train_user_ids, train, validation, test, counts, content_digest(*parts), cold_items)

@@ -1,20 +1,40 @@
 """Tables reader: the one door through which items and interactions come in.
 
 The order of the steps is fixed, because each changes what the next one sees: ids, catalog, unknown items, texts, order,
-history cap, k-core. Positions are renumbered last, so a dropped click leaves no gap.
+k-core, history cap. Positions are renumbered last, so a dropped click leaves no gap.
 """
 
-import hashlib
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from cost_hf.data import schema
+from cost_hf.data.amazon import read_amazon
+from cost_hf.data.mind import read_mind
+from cost_hf.data.movielens import read_movielens
 from cost_hf.data.options import DataOptions
+from cost_hf.data.ordering import time_order
+from cost_hf.data.raw_files import RawTables
 from cost_hf.data.schema import DataError, Tables
 from cost_hf.data.sources import Source, load_frames
 from cost_hf.data.synthetic import make_news
 from cost_hf.data.text_vectors import render_texts
+
+
+def _read_synthetic(options: DataOptions) -> RawTables:
+    news = make_news(seed=options.seed, num_users=options.synthetic_users, num_items=options.synthetic_items)
+    return RawTables(news.items, news.interactions)
+
+
+# `tables`, the other choice of data.reader, takes both tables as they are
+READERS: dict[str, Callable[[DataOptions], RawTables]] = {
+    "synthetic": _read_synthetic,
+    "mind": read_mind,
+    "amazon": read_amazon,
+    "movielens": read_movielens,
+}
 
 
 def read_tables(
@@ -32,24 +52,30 @@ def read_tables(
         items: DataFrame, `datasets.Dataset` or file path of the catalog.
         interactions: the same for the click log.
         template: text template of the vectors section, for the check on empty texts.
-        seed: decides ties in time; default `options.seed`.
+        seed: takes the place of `options.seed`, which decides ties in time.
 
     Raises:
         DataError: a check fails; the message names table, column, row, value and remedy.
     """
+    options = options if seed is None else replace(options, seed=seed)
     options.validate()
-    if options.reader == "synthetic" and items is None and interactions is None:
-        news = make_news(seed=options.seed, num_users=options.synthetic_users, num_items=options.synthetic_items)
-        items, interactions = news.items, news.interactions
     counts: dict[str, int] = {}
+    if options.reader in READERS and (items is None) != (interactions is None):
+        given = "interactions" if items is None else "items"
+        raise DataError(
+            f"data.reader {options.reader} makes both tables, got a source of {given} alone; pass both or neither, or "
+            "set data.reader: tables"
+        )
+    if options.reader in READERS and items is None:
+        raw = READERS[options.reader](options)
+        items, interactions, counts = raw.items, raw.interactions, dict(raw.counts)
     catalog, clicks = load_frames(options, items=items, interactions=interactions)
     catalog = _clean_items(catalog)
     clicks, order = _clean_interactions(clicks, options.order)
     clicks = _drop_unknown(clicks, catalog, options, counts)
     catalog, clicks = _drop_textless(catalog, clicks, options, template, counts)
-    clicks = _sort(clicks, order, options.seed if seed is None else seed, counts)
-    clicks = _keep_latest(clicks, options.max_user_interactions, counts)
-    catalog, clicks = _keep_core(catalog, clicks, options, counts)
+    clicks = _sort(clicks, order, options.seed, counts)
+    catalog, clicks = _keep_core_and_latest(catalog, clicks, options, counts)
     return _finish(catalog, clicks, options, template, counts)
 
 
@@ -63,6 +89,8 @@ def _clean_items(frame: pd.DataFrame) -> pd.DataFrame:
 def _clean_interactions(frame: pd.DataFrame, order: str) -> tuple[pd.DataFrame, str]:
     """Check ids, times and positions; the second result is the column that orders the clicks."""
     schema.require_columns(frame, "interactions", ["user_id", "item_id"])
+    if frame.empty:
+        raise DataError("interactions has 0 rows, expected at least 1; check that the source holds clicks")
     for column in ("user_id", "item_id"):
         frame[column] = schema.clean_ids(frame, "interactions", column)
     if "timestamp" in frame.columns:
@@ -109,9 +137,9 @@ def _drop_textless(
 
 def _sort(clicks: pd.DataFrame, order: str, seed: int, counts: dict[str, int]) -> pd.DataFrame:
     """Sort by user, then by position, or by time with ties by a hash; positions stay to be renumbered."""
-    users = pd.factorize(clicks["user_id"], sort=True)[0]
-    counts["tied_timestamps"] = 0
     if order == "position":
+        counts.setdefault("tied_timestamps", 0)  # a reader that made the positions from times has counted its ties
+        users = pd.factorize(clicks["user_id"], sort=True)[0]
         return clicks.iloc[np.lexsort((clicks["position"].to_numpy(), users))]
     missing = clicks["timestamp"].isna()
     if missing.any():
@@ -119,44 +147,45 @@ def _sort(clicks: pd.DataFrame, order: str, seed: int, counts: dict[str, int]) -
             f"interactions.timestamp: expected a value in every row to order by time, got {int(missing.sum())} null of "
             f"{len(clicks)} (first: user_id {clicks.loc[missing, 'user_id'].iloc[0]!r}); fill them or give position"
         )
-    tied = clicks.duplicated(["user_id", "timestamp"], keep=False).to_numpy()
-    counts["tied_timestamps"] = int(tied.sum())
-    ranks = np.zeros(len(clicks), dtype=np.uint64)
-    pairs = zip(clicks.loc[tied, "user_id"], clicks.loc[tied, "item_id"], strict=True)
-    ranks[tied] = [_tie_rank(user, item, seed) for user, item in pairs]
-    return clicks.iloc[np.lexsort((ranks, clicks["timestamp"].to_numpy(dtype=np.int64), users))]
+    indices, counts["tied_timestamps"] = time_order(clicks, seed)
+    return clicks.iloc[indices]
 
 
-def _tie_rank(user_id: str, item_id: str, seed: int) -> int:
-    """Return a number that depends on nothing but the click and the seed, so that file order never decides a tie."""
-    key = "\0".join((user_id, item_id, str(seed))).encode()
-    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
-
-
-def _keep_latest(clicks: pd.DataFrame, most: int | None, counts: dict[str, int]) -> pd.DataFrame:
-    latest = clicks.groupby("user_id", sort=False).tail(most) if most is not None else clicks
-    counts["dropped_old_interactions"] = len(clicks) - len(latest)
-    return latest
-
-
-def _keep_core(
+def _keep_core_and_latest(
     catalog: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions, counts: dict[str, int]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Drop users and items below their least counts until none is left; such items leave the catalog too."""
-    least_user, least_item = options.min_user_interactions, options.min_item_interactions
-    before = clicks
+    """Drop users and items below their least counts, then a user's oldest clicks; such items leave the catalog too.
+
+    Least counts look at whole histories. The cap can leave items with too few clicks, so the core is taken again, with
+    a bound for users that the cap does not undercut.
+    """
+    least_user, least_item, most = (
+        options.min_user_interactions,
+        options.min_item_interactions,
+        options.max_user_interactions,
+    )
+    core = whole = _core(clicks, least_user, least_item)
+    counts["dropped_old_interactions"] = 0
+    if most is not None:
+        latest = whole.groupby("user_id", sort=False).tail(most)
+        counts["dropped_old_interactions"] = len(whole) - len(latest)
+        core = _core(latest, min(least_user, most), least_item)
+    kept = catalog if least_item == 0 else catalog.loc[catalog["item_id"].isin(core["item_id"])]
+    counts["dropped_core_users"] = clicks["user_id"].nunique() - core["user_id"].nunique()
+    counts["dropped_core_items"] = len(catalog) - len(kept)
+    counts["dropped_core_interactions"] = len(clicks) - len(core) - counts["dropped_old_interactions"]
+    return kept, core
+
+
+def _core(clicks: pd.DataFrame, least_user: int, least_item: int) -> pd.DataFrame:
+    """Drop clicks of users and items below their least counts until none is left."""
     while True:
         by_user = clicks["user_id"].map(clicks["user_id"].value_counts())
         by_item = clicks["item_id"].map(clicks["item_id"].value_counts())
         kept = (by_user >= least_user) & (by_item >= least_item)
         if kept.all():
-            break
+            return clicks
         clicks = clicks.loc[kept]
-    core = catalog if least_item == 0 else catalog.loc[catalog["item_id"].isin(clicks["item_id"])]
-    counts["dropped_core_users"] = before["user_id"].nunique() - clicks["user_id"].nunique()
-    counts["dropped_core_items"] = len(catalog) - len(core)
-    counts["dropped_core_interactions"] = len(before) - len(clicks)
-    return core, clicks
 
 
 def _finish(

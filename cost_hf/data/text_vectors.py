@@ -154,6 +154,7 @@ def encode_items(
     output_dir: str | Path,
     cache_dir: str | Path | None = None,
     seed: int = 0,
+    fit_rows: np.ndarray | None = None,
 ) -> TextVectors:
     """Encode every item's text and write the vectors (and a fitted encoder) to `output_dir`.
 
@@ -163,12 +164,14 @@ def encode_items(
         output_dir: gets `vectors.safetensors`, `vectors.json` and, for lsa, `encoder/`.
         cache_dir: where chunks of an encoder are kept; default `$COST_HF_CACHE`, else `~/.cache/cost_hf/vectors`.
         seed: of the lsa fit.
+        fit_rows: items whose texts lsa may be fitted on, bool `[N]`; all by default.
     """
     output_dir = Path(output_dir)
     texts = render_texts(items, options.template)
     encoder: TextEncoder
     if options.model == "lsa":
-        encoder = LsaEncoder.fit(texts, dim=options.dim, seed=seed)
+        known = texts if fit_rows is None else [text for text, fits in zip(texts, fit_rows, strict=True) if fits]
+        encoder = LsaEncoder.fit(known, dim=options.dim, seed=seed)
         encoder.save(output_dir / "encoder")
         vectors = encoder.encode(texts)
     else:

@@ -1,8 +1,8 @@
 """Baselines without gradient training: popularity, co-occurrence counts and text neighbours.
 
 They see the training part only, score the whole catalog in seconds, and belong in every table: on real data the
-last-item text neighbour or the Markov counts are often ahead of everything that was trained. Each is a `Scorer`
-(`recommender/rankers.py`); histories are catalog rows `[B, T]`, oldest first, -1 pads on the right.
+last-item text neighbour, the Markov counts or the sum of both are often ahead of everything that was trained. Each is a
+`Scorer` (`recommender/rankers.py`); histories are catalog rows `[B, T]`, oldest first, -1 pads on the right.
 """
 
 import difflib
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import sparse
 
+from cost_hf.evaluation.fusion import ReciprocalRankScorer
 from cost_hf.evaluation.similarity import unit_vectors
 from cost_hf.recommender.rankers import Scorer
 
@@ -100,13 +101,20 @@ class TextMean:
         return (sums @ self.vectors.T) / np.where(lengths > 0, lengths, 1.0)
 
 
+def markov_text(train: Sequence[np.ndarray], num_items: int, vectors: np.ndarray) -> Scorer:
+    """Return the reciprocal-rank sum of `Markov` and `TextLast`, nothing trained: the bar for any trained system."""
+    return ReciprocalRankScorer([Markov(train, num_items), TextLast(vectors)])
+
+
 COUNTING: dict[str, Callable[[Sequence[np.ndarray], int], Scorer]] = {
     "popularity": Popularity,
     "item_knn": ItemKnn,
     "markov": Markov,
 }
 TEXTUAL: dict[str, Callable[[np.ndarray], Scorer]] = {"text_last": TextLast, "text_mean": TextMean}
-BASELINES = (*COUNTING, *TEXTUAL)
+MIXED: dict[str, Callable[[Sequence[np.ndarray], int, np.ndarray], Scorer]] = {"markov_text": markov_text}
+BASELINES = (*COUNTING, *TEXTUAL, *MIXED)
+TRAINED_BASELINES = ("sasrec_ce", "sasrec_bce", "sasrec_text")  # rows that take gradient training
 
 
 def build_baseline(
@@ -118,14 +126,14 @@ def build_baseline(
         name: one of `BASELINES`.
         train: catalog rows of every training user, oldest first.
         num_items: N, size of the catalog.
-        vectors: item text vectors `[N, E]`, for `text_last` and `text_mean`.
+        vectors: item text vectors `[N, E]`, for `text_last`, `text_mean` and `markov_text`.
 
     Raises:
         ValueError: for an unknown name, missing vectors or vectors of another catalog.
     """
     if name in COUNTING:
         return COUNTING[name](train, num_items)
-    if name not in TEXTUAL:
+    if name not in BASELINES:
         close = difflib.get_close_matches(str(name), BASELINES, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"baseline must be one of {', '.join(BASELINES)}, got {name!r}{hint}")
@@ -134,7 +142,7 @@ def build_baseline(
         raise ValueError(
             f"baseline {name!r} needs one text vector per item, {num_items!r}, got {found!r}; pass vectors="
         )
-    return TEXTUAL[name](vectors)
+    return TEXTUAL[name](vectors) if name in TEXTUAL else MIXED[name](train, num_items, vectors)
 
 
 def history_weights(histories: np.ndarray, num_items: int, *, decay: float) -> sparse.csr_array:

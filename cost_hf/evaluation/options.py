@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from cost_hf.evaluation.baselines import BASELINES
+from cost_hf.evaluation.baselines import BASELINES, TRAINED_BASELINES
 
 
 @dataclass
@@ -16,11 +16,17 @@ class EvaluationOptions:
     )
     batch_size: int = field(default=64, metadata={"help": "users ranked at once"})
     baselines: list[str] = field(
-        default_factory=lambda: ["popularity", "item_knn", "text_last", "text_mean", "markov"],
-        metadata={"help": "baseline rows: popularity, item_knn, text_last, text_mean, markov"},
+        default_factory=lambda: ["popularity", "item_knn", "text_last", "text_mean", "markov", "markov_text"],
+        metadata={
+            "help": "baseline rows: popularity, item_knn, text_last, text_mean, markov, markov_text (reciprocal-rank "
+            "sum of markov and text_last), and trained ones: sasrec_ce, sasrec_bce, sasrec_text"
+        },
     )
     bootstrap_draws: int = field(default=2000, metadata={"help": "bootstrap draws of users for 95 % intervals"})
     max_users: int | None = field(default=None, metadata={"help": "seeded sample of test cases; null judges all"})
+    validation_users: int | None = field(
+        default=1024, metadata={"help": "seeded sample of validation cases that systems are chosen and weighted on"}
+    )
 
     def validate(self) -> None:
         """Raise ValueError for values no evaluation can have."""
@@ -29,8 +35,9 @@ class EvaluationOptions:
                 "evaluation.num_beams, batch_size and bootstrap_draws must be at least 1, got "
                 f"{self.num_beams!r}, {self.batch_size!r}, {self.bootstrap_draws!r}"
             )
-        unknown = [name for name in self.baselines if name not in BASELINES]
+        known = (*BASELINES, *TRAINED_BASELINES)
+        unknown = [name for name in self.baselines if name not in known]
         if unknown:
-            raise ValueError(f"evaluation.baselines must be among {', '.join(BASELINES)}, got {unknown!r}")
+            raise ValueError(f"evaluation.baselines must be among {', '.join(known)}, got {unknown!r}")
         if not self.cutoffs or min(self.cutoffs) < 1:
             raise ValueError(f"evaluation.cutoffs must be list lengths of at least 1, got {self.cutoffs!r}")

@@ -6,8 +6,7 @@ case is all that is kept: with one target per case each metric is a function of 
 processes, so every batch is the same one, and so is every rank, however many processes there are.
 """
 
-import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from cost_hf.recommender.rankers import Ranker
+from cost_hf.recommender.rankers import Ranker, takes_user_ids
 
 if TYPE_CHECKING:
     from cost_hf.data.splits import Targets
@@ -30,13 +29,14 @@ class RankedLists:
     Attributes:
         item_rank: 1-based rank of the target, float64 `[M]`, nan where it is not in the list.
         sid_rank: 1-based rank of the target's SID among the distinct SIDs of the list, float64 `[M]`, nan likewise. R
-            items may hold fewer than R distinct SIDs; the rest of the list is then empty.
+            items may hold fewer than R distinct SIDs; the rest of the list is then empty. None for rankers of a run
+            without semantic IDs.
         items: the lists, catalog rows, int32 `[M, R]`, -1 where fewer items are legal. R is the longest list that the
             ranker can make (beams); metrics at higher cutoffs do not exist.
     """
 
     item_rank: np.ndarray
-    sid_rank: np.ndarray
+    sid_rank: np.ndarray | None
     items: np.ndarray
 
     def __len__(self) -> int:
@@ -48,15 +48,21 @@ class RankedLists:
         return self.items.shape[1]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the fields by name, ready for safetensors; `RankedLists(**arrays)` is the way back."""
-        return {"item_rank": self.item_rank, "sid_rank": self.sid_rank, "items": self.items}
+        """Return the fields by name, ready for safetensors; `from_arrays` is the way back."""
+        fields = {"item_rank": self.item_rank, "sid_rank": self.sid_rank, "items": self.items}
+        return {name: values for name, values in fields.items() if values is not None}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "RankedLists":
+        """Return the lists whose `arrays` these are."""
+        return cls(item_rank=arrays["item_rank"], sid_rank=arrays.get("sid_rank"), items=arrays["items"])
 
 
 def evaluate_ranker(
     ranker: Ranker,
     targets: "Targets",
     *,
-    sid_keys: np.ndarray,
+    sid_keys: np.ndarray | None,
     num_items: int,
     exclude_seen: bool,
     top_k: int = 50,
@@ -69,7 +75,8 @@ def evaluate_ranker(
     Args:
         ranker: what is judged.
         targets: M cases with one target each.
-        sid_keys: group of every catalog row, `[N]`: equal numbers for items whose model-level codes are equal.
+        sid_keys: group of every catalog row, `[N]`: equal numbers for items whose model-level codes are equal; None
+            where there are no semantic IDs.
         num_items: N, the width of the mask.
         exclude_seen: forbid the items of a history inside the ranker; a repeated target is then a miss.
         top_k: longest list asked for.
@@ -94,14 +101,16 @@ def evaluate_ranker(
     ]
     parts = gather_object(parts)
     cases, items = np.concatenate([part[0] for part in parts]), _stack_lists([part[1] for part in parts])
-    items = items[np.argsort(cases)]
-    keys = np.asarray(sid_keys)
-    listed_keys = np.where(items >= 0, keys[items], -1)
-    return RankedLists(
-        item_rank=first_places(items, targets.items),
-        sid_rank=first_places(listed_keys, keys[targets.items], is_counted=is_first_of_kind(listed_keys)),
-        items=items,
-    )
+    return ranked_lists(items[np.argsort(cases)], targets.items, sid_keys=sid_keys)
+
+
+def ranked_lists(items: np.ndarray, targets: np.ndarray, *, sid_keys: np.ndarray | None) -> RankedLists:
+    """Return lists of catalog rows `[M, R]` with the places of their targets `[M]`."""
+    if sid_keys is None:
+        return RankedLists(item_rank=first_places(items, targets), sid_rank=None, items=items)
+    listed_keys = np.where(items >= 0, sid_keys[items], -1)
+    sid_rank = first_places(listed_keys, sid_keys[targets], is_counted=is_first_of_kind(listed_keys))
+    return RankedLists(item_rank=first_places(items, targets), sid_rank=sid_rank, items=items)
 
 
 def per_user_metrics(ranks: np.ndarray, cutoffs: Sequence[int]) -> dict[str, np.ndarray]:
@@ -157,10 +166,10 @@ def is_first_of_kind(lists: np.ndarray) -> np.ndarray:
     return is_first & (lists >= 0)
 
 
-def _check_cases(targets: "Targets", sid_keys: np.ndarray, num_items: int) -> None:
+def _check_cases(targets: "Targets", sid_keys: np.ndarray | None, num_items: int) -> None:
     if len(targets) == 0:
         raise ValueError("expected at least one evaluation case, got 0; check the split and data.min_history")
-    if len(sid_keys) != num_items:
+    if sid_keys is not None and len(sid_keys) != num_items:
         raise ValueError(
             f"sid_keys must have one entry per catalog row, expected {num_items!r}, got {len(sid_keys)!r}; take both "
             "from the same catalog"
@@ -179,7 +188,7 @@ def _rank_batch(
         is_allowed[rows, histories[rows, columns]] = False
         mask = torch.from_numpy(is_allowed)
     extra: dict[str, list[str]] = {}
-    if "user_ids" in inspect.signature(ranker.rank).parameters:
+    if takes_user_ids(ranker):
         extra["user_ids"] = [targets.user_ids[case] for case in cases]
     ranking = ranker.rank(torch.from_numpy(histories), top_k=top_k, mask=mask, **extra)
     return ranking.items.cpu().numpy().astype(np.int32)

@@ -15,7 +15,6 @@ from cost_hf.evaluation.ranking import RankedLists, coverage, per_user_metrics
 from cost_hf.evaluation.statistics import bootstrap_means, interval_of
 from cost_hf.files import atomic_path
 
-UNITS = {"item": "item_rank", "sid": "sid_rank"}
 MAIN_ROW = "recommender"
 NULL = {"value": None, "low": None, "high": None}
 Key = tuple[str, str, str, str]  # row name, unit, seen, metric
@@ -58,7 +57,7 @@ def build_results(
     names = list(dict.fromkeys(name for name, _ in ranked))
     results: dict[str, Any] = {"rows": {}, "differences": {}}
     for (name, seen), lists in ranked.items():
-        for unit in UNITS:
+        for unit in _units(lists):
             cells = _cells(values, drawn, cutoffs, (name, unit, seen))
             if unit == "item":
                 cells |= {f"coverage@{k}": _coverage(lists, k, num_items) for k in cutoffs}
@@ -78,8 +77,8 @@ def write_ranks(
     """
     frames = []
     for (name, seen), lists in ranked.items():
-        for unit, attribute in UNITS.items():
-            ranks = pd.array(getattr(lists, attribute), dtype="Float64").astype("Int32")
+        for unit, places in _units(lists).items():
+            ranks = pd.array(places, dtype="Float64").astype("Int32")
             block = {"user_id": np.asarray(user_ids), "row": name, "unit": unit, "seen": seen, "rank": ranks}
             frames.append(pd.DataFrame(block))
     with atomic_path(path) as temporary:
@@ -137,6 +136,11 @@ def format_interval(cell: Mapping[str, float | None], *, signed: bool = False) -
     return short(value) if low is None or high is None else f"{short(value)} [{short(low)}, {short(high)}]"
 
 
+def _units(lists: RankedLists) -> dict[str, np.ndarray]:
+    """Return the target's place in the lists by unit of a hit; a run without semantic IDs has items only."""
+    return {"item": lists.item_rank} | ({} if lists.sid_rank is None else {"sid": lists.sid_rank})
+
+
 def _metric_columns(
     ranked: Mapping[tuple[str, str], RankedLists], num_cases: int, cutoffs: Sequence[int]
 ) -> dict[Key, np.ndarray]:
@@ -148,8 +152,8 @@ def _metric_columns(
                 "all rows on the same targets"
             )
         judged = [cutoff for cutoff in cutoffs if cutoff <= lists.list_length]
-        for unit, attribute in UNITS.items():
-            for metric, values in per_user_metrics(getattr(lists, attribute), judged).items():
+        for unit, places in _units(lists).items():
+            for metric, values in per_user_metrics(places, judged).items():
                 columns[name, unit, seen, metric] = values
     if not columns:
         raise ValueError(f"nothing to report: {len(ranked)!r} rows, cutoffs {list(cutoffs)!r}; lower the cutoffs")

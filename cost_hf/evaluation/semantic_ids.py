@@ -44,7 +44,7 @@ def sid_health(
         with the same prefix, per length), with x_hat `knn_overlap_reconstruction`.
     """
     codes = np.asarray(codes, dtype=np.int64)
-    _check_codes(codes, level_sizes)
+    check_codes(codes, level_sizes)
     for name, table in (("vectors", vectors), ("reconstruction", reconstruction)):
         if table is not None and len(table) != len(codes):
             raise ValueError(f"{name} must have one row per item, {len(codes)!r}, got {len(table)!r}; use one catalog")
@@ -63,6 +63,21 @@ def sid_health(
         width = min(neighbours, len(codes) - 1)
         health |= _neighbourhoods(prefixes, vectors, reconstruction, queries=queries, width=width)
     return health
+
+
+def check_codes(codes: np.ndarray, level_sizes: Sequence[int]) -> None:
+    """Raise ValueError unless `codes` are `[N, L]` with N of at least 1 and every code within its level."""
+    if codes.ndim != 2 or not len(codes) or codes.shape[1] != len(level_sizes):
+        raise ValueError(
+            f"codes must be [items, levels] with one column per level size, got shape {codes.shape!r} and level_sizes="
+            f"{list(level_sizes)!r}; leave out an appended level on both sides"
+        )
+    if (codes < 0).any() or (codes >= np.asarray(level_sizes)).any():
+        level = int(np.flatnonzero(((codes < 0) | (codes >= np.asarray(level_sizes))).any(axis=0))[0])
+        raise ValueError(
+            f"codes of level {level} must lie in 0 … {int(level_sizes[level]) - 1}, got {int(codes[:, level].min())} … "
+            f"{int(codes[:, level].max())}; pass the level sizes of the model that made them"
+        )
 
 
 def level_use(codes: np.ndarray, num_codes: int) -> dict[str, float | int]:
@@ -151,17 +166,3 @@ def _by_chunks(function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, w
     """Apply a row-wise function to blocks of rows whose `[rows, width]` tables stay small."""
     step = max(1, CHUNK_ENTRIES // width)
     return np.concatenate([function(rows[start : start + step]) for start in range(0, len(rows), step)])
-
-
-def _check_codes(codes: np.ndarray, level_sizes: Sequence[int]) -> None:
-    if codes.ndim != 2 or not len(codes) or codes.shape[1] != len(level_sizes):
-        raise ValueError(
-            f"codes must be [items, levels] with one column per level size, got shape {codes.shape!r} and level_sizes="
-            f"{list(level_sizes)!r}; leave out an appended level on both sides"
-        )
-    if (codes < 0).any() or (codes >= np.asarray(level_sizes)).any():
-        level = int(np.flatnonzero(((codes < 0) | (codes >= np.asarray(level_sizes))).any(axis=0))[0])
-        raise ValueError(
-            f"codes of level {level} must lie in 0 … {int(level_sizes[level]) - 1}, got {int(codes[:, level].min())} … "
-            f"{int(codes[:, level].max())}; pass the level sizes of the model that made them"
-        )

@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig
 INPUT_NORMS = ("none", "l2", "standardize")
 REDUCTIONS = ("sum", "mean")
 RESIDUAL_UPDATES = ("detached", "straight_through")
+LEAST_SINKHORN_EPSILON = 0.003  # distances are scaled to [-1, 1], and float64 ends at exp(±745)
 WEIGHT_FIELDS = ("contrastive_weight", "reconstruction_weight", "codebook_weight", "commitment_weight")
 
 
@@ -39,6 +40,8 @@ class CostConfig(PreTrainedConfig):
         residual_update: `detached` subtracts the code vector as a constant, so that the commitment term of every level
             has a gradient; `straight_through` does as published code does: only the first level's has one.
         duplicate_similarity: items of a batch whose vectors have a larger cosine are not each other's negatives.
+        sinkhorn_epsilon: above 0, the last level is balanced over each batch in training mode (LETTER: 0.003);
+            encoding always takes the nearest code.
     """
 
     model_type = "cost"
@@ -58,6 +61,7 @@ class CostConfig(PreTrainedConfig):
     reduction: str = "sum"
     residual_update: str = "detached"
     duplicate_similarity: float | int = 1 - 1e-6
+    sinkhorn_epsilon: float | int = 0.0
 
     def __post_init__(self, **kwargs):  # type: ignore[no-untyped-def]
         """Make sequences tuples, so that a configuration read from JSON equals the one that was written."""
@@ -104,7 +108,7 @@ class CostConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
 
     def validate_objective(self) -> None:
-        """Check temperature, weights and the duplicate threshold."""
+        """Check temperature, weights, the duplicate threshold and the balance."""
         if self.temperature <= 0:
             raise ValueError(f"temperature must be above 0, got {self.temperature!r}")
         for name in WEIGHT_FIELDS:
@@ -112,3 +116,8 @@ class CostConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)!r}; 0 switches the term off")
         if not -1 <= self.duplicate_similarity <= 1:
             raise ValueError(f"duplicate_similarity is a cosine in [-1, 1], got {self.duplicate_similarity!r}")
+        if self.sinkhorn_epsilon != 0 and self.sinkhorn_epsilon < LEAST_SINKHORN_EPSILON:
+            raise ValueError(
+                f"sinkhorn_epsilon must be 0 (nearest codes) or at least {LEAST_SINKHORN_EPSILON}, below which float64 "
+                f"overflows, got {self.sinkhorn_epsilon!r}"
+            )

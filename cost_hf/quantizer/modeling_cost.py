@@ -99,12 +99,13 @@ class CostModel(CostPreTrainedModel):
     def forward(self, item_embeddings: Tensor, return_loss: bool = True) -> CostOutput:
         """Quantize and reconstruct item vectors `[B, E]`.
 
-        In training mode the contrastive candidates are those of all processes of a distributed run, which must then
-        call at the same time with equally many rows.
+        In training mode the contrastive candidates, and the items over which `sinkhorn_epsilon` balances the last
+        level, are those of all processes of a distributed run, which must then call at the same time with equally many
+        rows.
         """
         items = self._normalised(item_embeddings)
         latents = self.encoder(items).float()
-        quantized = self.quantizer(latents)
+        quantized = self.quantizer(latents, sinkhorn_epsilon=self.config.sinkhorn_epsilon if self.training else 0.0)
         passed = latents + (quantized.quantized - latents).detach()
         reconstruction = self.decoder(passed).float()
         with full_precision(items.device):
@@ -124,7 +125,7 @@ class CostModel(CostPreTrainedModel):
 
     @torch.no_grad()
     def encode(self, item_embeddings: Tensor) -> Tensor:
-        """Return the codes of item vectors `[N, E]`, int64 `[N, L]`, where the vectors are; N may be large."""
+        """Return the nearest codes of item vectors `[N, E]`, int64 `[N, L]`, where the vectors are; N may be large."""
         parts = [self.quantizer(self.embed(part)).codes for part in self._batches(item_embeddings)]
         codes = torch.cat(parts) if parts else torch.empty(0, len(self.level_sizes), dtype=torch.int64)
         return codes.to(item_embeddings.device)

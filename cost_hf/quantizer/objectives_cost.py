@@ -39,9 +39,9 @@ def contrastive_loss(
     anchors = functional.normalize(items.detach().float(), dim=-1)
     candidates = functional.normalize(reconstructions.float(), dim=-1)
     others, first = anchors, 0
-    if gathers_candidates and _num_processes() > 1:
-        others, candidates = _GatherRows.apply(anchors), _GatherRows.apply(candidates)
-        first = distributed.get_rank() * len(anchors)
+    if gathers_candidates:
+        others, first = gather_rows(anchors)
+        candidates, _ = gather_rows(candidates)
     positives = first + torch.arange(len(anchors), device=anchors.device)
     own = positives[:, None] == torch.arange(len(candidates), device=anchors.device)  # [B, B * processes]
     duplicates = (anchors @ others.T > duplicate_similarity) & ~own
@@ -62,6 +62,13 @@ def codebook_loss(residuals: Tensor, vectors: Tensor, *, reduction: str) -> Tens
 def commitment_loss(residuals: Tensor, vectors: Tensor, *, reduction: str) -> Tensor:
     """Return the term that moves residuals to code vectors (both `[B, L, D]`), summed over levels, mean over items."""
     return _squared_error(residuals, vectors.detach(), reduction).sum(1).mean()
+
+
+def gather_rows(rows: Tensor) -> tuple[Tensor, int]:
+    """Return the rows of all processes, with gradient, and where this one's begin; all must have equally many."""
+    if _num_processes() == 1:
+        return rows, 0
+    return _GatherRows.apply(rows), distributed.get_rank() * len(rows)
 
 
 def _squared_error(left: Tensor, right: Tensor, reduction: str) -> Tensor:

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from .configuration_cost import CostConfig
 from .layers_cost import full_precision
+from .sinkhorn_cost import balanced_codes
 
 
 class QuantizedLatents(NamedTuple):
@@ -52,11 +53,15 @@ class ResidualQuantizer(nn.Module):
         """Return the code vectors of a level, `[K, D]`."""
         return self.codebooks[level if len(self.codebooks) > 1 else 0]
 
-    def forward(self, latents: Tensor) -> QuantizedLatents:
-        """Quantize latents `[B, D]`."""
+    def forward(self, latents: Tensor, *, sinkhorn_epsilon: float = 0.0) -> QuantizedLatents:
+        """Quantize latents `[B, D]`; an epsilon above 0 balances the last level over the batch of all processes."""
         residual, codes, residuals, vectors = latents, [], [], []
         for level in range(len(self.level_sizes)):
-            code = squared_distances(residual.detach(), self.codebook(level).detach()).argmin(-1)  # [B]
+            distances = squared_distances(residual.detach(), self.codebook(level).detach())
+            if sinkhorn_epsilon and level == len(self.level_sizes) - 1:
+                code = balanced_codes(distances, epsilon=sinkhorn_epsilon, gathers_rows=True)  # [B]
+            else:
+                code = distances.argmin(-1)  # [B]
             vector = functional.embedding(code, self.codebook(level))  # [B, D]
             codes.append(code)
             residuals.append(residual)

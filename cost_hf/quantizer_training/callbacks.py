@@ -7,11 +7,10 @@ a sample of at most `MAX_SAMPLE` items.
 """
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast, reduce
+from accelerate.utils import broadcast
 from torch import Tensor
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -19,6 +18,7 @@ from cost_hf.quantizer import CostModel
 from cost_hf.quantizer_training.health import COLLAPSE_PATIENCE, check_collapse, code_health, health_records
 from cost_hf.quantizer_training.kmeans import residual_kmeans, seeded_generator
 from cost_hf.quantizer_training.options import CodesOptions
+from cost_hf.quantizer_training.trainer import CodesTrainer
 
 logger = logging.getLogger(__name__)
 MAX_SAMPLE = 2**16  # items that revival and health look at after each epoch
@@ -115,24 +115,11 @@ class HealthCallback(TrainerCallback):
     Args:
         table: the items.
         options: threshold, and what the advice depends on.
-        log: `Trainer.log`; records reach trackers and, with checkpoints, a continued run.
+        trainer: its `log` reaches trackers and, with checkpoints, a continued run.
     """
 
-    def __init__(self, table: ItemTable, options: CodesOptions, *, log: Callable[[dict[str, Any]], None]) -> None:
-        self._table, self._options, self._log = table, options, log
-        self._terms: dict[str, list[Tensor]] = {}
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Begin to collect the loss terms of the training steps."""
-        self._hook = kwargs["model"].register_forward_hook(self._collect)
-
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Stop collecting."""
-        self._hook.remove()
+    def __init__(self, table: ItemTable, options: CodesOptions, *, trainer: CodesTrainer) -> None:
+        self._table, self._options, self._trainer = table, options, trainer
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -141,20 +128,13 @@ class HealthCallback(TrainerCallback):
         model: CostModel = kwargs["model"]
         with torch.no_grad():
             codes = model.quantizer(self._table.latents(model, step=state.global_step)).codes
-        means = {name: reduce(torch.stack(values).mean(), "mean").item() for name, values in self._terms.items()}
-        self._terms = {}
-        self._log(code_health(codes.cpu().numpy(), model.level_sizes) | means)
+        self._trainer.log(code_health(codes.cpu().numpy(), model.level_sizes) | self._trainer.take_mean_terms())
         recent = health_records(state.log_history)[-COLLAPSE_PATIENCE:]
         if state.global_step >= state.max_steps:
             recent = recent[-1:]  # no epoch is left to recover in
         elif len(recent) < COLLAPSE_PATIENCE:
             return
         check_collapse(recent, model.level_sizes, num_items=len(codes), options=self._options)
-
-    def _collect(self, _module: torch.nn.Module, _inputs: Any, output: Any) -> None:
-        for name, value in output.items():
-            if name.endswith("loss"):
-                self._terms.setdefault(name, []).append(value.detach())
 
 
 class CheckpointCallback(TrainerCallback):

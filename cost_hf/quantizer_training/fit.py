@@ -6,9 +6,8 @@ A finished result is found again by the digest of what went in, so the call can 
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +15,11 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from cost_hf.files import content_digest, read_json
+from cost_hf.files import read_json
 from cost_hf.quantizer import CostConfig
 from cost_hf.quantizer_training.fixed_codes import category_codes, random_codes
 from cost_hf.quantizer_training.health import CodebookCollapse, check_collapse, code_health
+from cost_hf.quantizer_training.inputs import FitInputs
 from cost_hf.quantizer_training.options import CodesOptions
 from cost_hf.quantizer_training.result import RECORD, CodesResult
 from cost_hf.quantizer_training.rkmeans import fit_rkmeans
@@ -40,6 +40,8 @@ def fit_codes(
     seed: int,
     items: pd.DataFrame | None = None,
     item_ids: Sequence[str] | None = None,
+    collaborative: np.ndarray | None = None,
+    fit_rows: np.ndarray | None = None,
 ) -> CodesResult:
     """Fit an assigner to item vectors and encode the items; a killed or repeated call continues where it stopped.
 
@@ -50,24 +52,29 @@ def fit_codes(
         seed: of weights, k-means, order of items, revival and random codes.
         items: catalog table; needed for category codes, gives the ids otherwise.
         item_ids: ids of the items, in row order; by default `items["item_id"]`.
+        collaborative: collaborative vectors `[N, D]` from clicks that training may see, D being `codes.latent_dim`;
+            needed where `options.needs_collaborative`. A row of zeros is an item that has none.
+        fit_rows: items that initialisation, statistics and training may see, bool `[N]`; all by default. All items are
+            encoded.
 
     Raises:
         ValueError: for options or vectors that do not fit, saying what to change.
         CodebookCollapse: where training ends in one code for most items.
     """
     options.validate()
-    table = _checked_vectors(vectors)
-    names = _checked_ids(item_ids, items, len(table), options)
+    inputs = FitInputs.checked(
+        vectors, options, items=items, item_ids=item_ids, collaborative=collaborative, fit_rows=fit_rows
+    )
     folder, state = Path(output_dir), PartialState(cpu=not torch.cuda.is_available())
-    digest = _inputs_digest(table, options, seed, names, items)
+    digest = inputs.digest(options, seed)
     is_finished = (folder / RECORD).is_file() and read_json(folder / RECORD)["inputs_digest"] == digest
     state.wait_for_everyone()  # no process may write before all have looked
     if is_finished:
         return CodesResult.load(folder)
     if options.kind in ("random", "category"):
-        result = _fixed_result(options, names, items, seed)
+        result = _fixed_result(inputs, options, seed)
     else:
-        result = _model_result(table, options, folder=folder / CHECKPOINTS, digest=digest, seed=seed)
+        result = _model_result(inputs, options, folder=folder / CHECKPOINTS, digest=digest, seed=seed)
     result = replace(result, inputs_digest=digest)
     if state.is_main_process:
         result.save(folder)
@@ -76,16 +83,19 @@ def fit_codes(
     return result
 
 
-def _model_result(table: Tensor, options: CodesOptions, *, folder: Path, digest: str, seed: int) -> CodesResult:
-    config = _model_config(options, table.shape[1])
+def _model_result(inputs: FitInputs, options: CodesOptions, *, folder: Path, digest: str, seed: int) -> CodesResult:
+    config = _model_config(options, inputs.vectors.shape[1])
+    seen = inputs.for_fitting(inputs.vectors)
     if options.is_trained:
-        model, history = train_quantizer(table, config, options, folder=folder, digest=digest, seed=seed)
+        wanted = None if inputs.collaborative is None else inputs.for_fitting(inputs.collaborative)
+        model, history = train_quantizer(
+            seen, config, options, folder=folder, digest=digest, seed=seed, collaborative=wanted
+        )
     else:
-        model, history = fit_rkmeans(table, config, seed=seed), []
-    codes = model.encode(table).cpu().numpy()
-    if not history:
-        history = [code_health(codes, model.level_sizes)]
-        check_collapse(history, model.level_sizes, num_items=len(table), options=options)
+        model = fit_rkmeans(seen, config, seed=seed)
+        history = [code_health(model.encode(seen).cpu().numpy(), model.level_sizes)]
+        check_collapse(history, model.level_sizes, num_items=len(seen), options=options)
+    codes = model.encode(inputs.vectors).cpu().numpy()
     return CodesResult(codes, model.level_sizes, model, history, assignment_digest(model))
 
 
@@ -106,56 +116,18 @@ def _model_config(options: CodesOptions, item_dim: int) -> CostConfig:
         temperature=options.temperature,
         reduction=options.reduction,
         residual_update=options.residual_update,
+        sinkhorn_epsilon=options.balance,
         **options.weights,
     )
 
 
-def _fixed_result(options: CodesOptions, names: list[str], items: pd.DataFrame | None, seed: int) -> CodesResult:
+def _fixed_result(inputs: FitInputs, options: CodesOptions, seed: int) -> CodesResult:
     sizes = tuple(options.level_sizes)
     if options.kind == "random":
-        codes = random_codes(names, sizes, seed=seed)
+        codes = random_codes(inputs.item_ids, sizes, seed=seed)
     else:
-        if items is None:
+        if inputs.items is None:
             raise ValueError("codes.kind='category' needs the items table, got items=None; pass items=")
-        codes = category_codes(items, options.category_column, sizes)
-    return CodesResult(codes, sizes, None, [code_health(codes, sizes)], lineage_digest(names, codes, sizes))
-
-
-def _inputs_digest(
-    table: Tensor, options: CodesOptions, seed: int, names: list[str], items: pd.DataFrame | None
-) -> str:
-    parts: list[Any] = [table.numpy(), asdict(options), seed]
-    if options.kind in ("random", "category"):
-        parts.append(names)
-    if options.kind == "category" and items is not None and options.category_column in items:
-        parts.append(items[options.category_column].fillna("").astype(str).tolist())
-    return content_digest("cost_hf.codes.1", *parts)
-
-
-def _checked_vectors(vectors: np.ndarray | Tensor) -> Tensor:
-    table = torch.as_tensor(np.array(vectors, dtype=np.float32) if isinstance(vectors, np.ndarray) else vectors)
-    table = table.detach().to("cpu", torch.float32).contiguous()
-    if table.ndim != 2 or not len(table):
-        raise ValueError(
-            f"vectors must be [items, dimensions] with at least one item, got shape {tuple(table.shape)!r}"
-        )
-    broken = torch.nonzero(~table.isfinite().all(1)).squeeze(1)
-    if len(broken):
-        raise ValueError(
-            f"{len(broken)} of {len(table)} item vectors hold NaN or infinity, first in row {int(broken[0])!r}; encode "
-            "these texts again"
-        )
-    return table
-
-
-def _checked_ids(
-    item_ids: Sequence[str] | None, items: pd.DataFrame | None, num_items: int, options: CodesOptions
-) -> list[str]:
-    if item_ids is None:
-        item_ids = items["item_id"].tolist() if items is not None and "item_id" in items else []
-    names = [str(item_id) for item_id in item_ids]
-    if names and len(names) != num_items:
-        raise ValueError(f"{num_items} item vectors need as many item ids, got {len(names)}")
-    if not names and options.kind in ("random", "category"):
-        raise ValueError(f"codes.kind={options.kind!r} needs item ids, got none; pass item_ids= or items=")
-    return names
+        codes = category_codes(inputs.items, options.category_column, sizes)
+    lineage = lineage_digest(inputs.item_ids, codes, sizes)
+    return CodesResult(codes, sizes, None, [code_health(codes, sizes)], lineage)

@@ -9,7 +9,11 @@ PRESETS = {
     "cost": (0.1, 0.0, 1.0, 0.25),
     "rqvae": (0.0, 1.0, 1.0, 0.25),
     "both": (0.1, 1.0, 1.0, 0.25),
+    "letter": (0.0, 1.0, 1.0, 0.25),
 }
+EXTRA_FIELDS = ("collaborative_weight", "diversity_weight")  # of terms that only training knows
+EXTRA_PRESETS = {"letter": (0.02, 1e-4)}
+LETTER_EPSILON = 0.003
 UNTRAINED = ("rkmeans", "category", "random")
 INITIALIZATIONS = ("full", "first_batch", "none")
 
@@ -20,7 +24,7 @@ class CodesOptions:
 
     kind: str | None = field(
         default="cost",
-        metadata={"help": "cost, rqvae, both, rkmeans, category or random; null with weights of your own"},
+        metadata={"help": "cost, rqvae, both, letter, rkmeans, category or random; null with weights of your own"},
     )
     level_sizes: list[int] = field(default_factory=lambda: [64, 64, 64], metadata={"help": "codes per level"})
     latent_dim: int = field(default=96, metadata={"help": "width of latents and code vectors"})
@@ -39,6 +43,18 @@ class CodesOptions:
     )
     commitment_weight: float | None = field(
         default=None, metadata={"help": "beta, of residuals to codes; null takes the kind's (0.25)"}
+    )
+    collaborative_weight: float | None = field(
+        default=None, metadata={"help": "of finding an item's collaborative vector; null takes the kind's"}
+    )
+    diversity_weight: float | None = field(
+        default=None, metadata={"help": "of spreading the codes of a cluster; null takes the kind's"}
+    )
+    diversity_clusters: int = field(
+        default=10, metadata={"help": "clusters of a level's codes for diversity; at most half as many as codes"}
+    )
+    sinkhorn_epsilon: float | None = field(
+        default=None, metadata={"help": "balance of the last level in training; 0: nearest, null takes the kind's"}
     )
     reduction: str = field(default="sum", metadata={"help": "sum or mean over the dimensions of squared errors"})
     residual_update: str = field(
@@ -63,6 +79,7 @@ class CodesOptions:
         default=0.1, metadata={"help": "perplexity, as a share of the codes, below which training stops as collapsed"}
     )
     save_epochs: int = field(default=10, metadata={"help": "epochs between checkpoints"})
+    seed: int | None = field(default=None, metadata={"help": "of the codes; null takes the run's"})
 
     @property
     def is_trained(self) -> bool:
@@ -78,6 +95,25 @@ class CodesOptions:
             return {name: float(defaults.get(name, 0.0) if value is None else value) for name, value in given.items()}
         preset = PRESETS.get(self.kind, (0.0, 0.0, 1.0, 0.0))  # residual k-means: the quantization error alone
         return dict(zip(WEIGHT_FIELDS, preset, strict=True))
+
+    @property
+    def extra_weights(self) -> dict[str, float]:
+        """Weights of the terms that the model does not know, as `weights`."""
+        if self.kind is None:
+            return {name: float(getattr(self, name) or 0.0) for name in EXTRA_FIELDS}
+        return dict(zip(EXTRA_FIELDS, EXTRA_PRESETS.get(self.kind, (0.0, 0.0)), strict=True))
+
+    @property
+    def balance(self) -> float:
+        """Sinkhorn epsilon of the last level in training, 0 for none."""
+        if self.sinkhorn_epsilon is not None:
+            return self.sinkhorn_epsilon
+        return LETTER_EPSILON if self.kind == "letter" else 0.0
+
+    @property
+    def needs_collaborative(self) -> bool:
+        """True where `fit_codes` needs a collaborative vector of every item."""
+        return self.extra_weights["collaborative_weight"] > 0
 
     def validate(self) -> None:
         """Raise ValueError for values no run can have."""
@@ -114,7 +150,9 @@ class CodesOptions:
             raise ValueError(
                 f"codes.kind must be one of {', '.join((*PRESETS, *UNTRAINED))} or null, got {self.kind!r}"
             )
-        given = {name: getattr(self, name) for name in WEIGHT_FIELDS if getattr(self, name) is not None}
+        given = {
+            name: getattr(self, name) for name in (*WEIGHT_FIELDS, *EXTRA_FIELDS) if getattr(self, name) is not None
+        }
         if self.kind is not None and given:
             named = ", ".join(f"codes.{name}={value!r}" for name, value in given.items())
             raise ValueError(

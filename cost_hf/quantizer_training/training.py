@@ -1,4 +1,4 @@
-"""Training a quantizer with the stock `Trainer` on a `datasets.Dataset`.
+"""Training a quantizer by `Trainer` on a `datasets.Dataset`.
 
 What is particular to codebooks happens in callbacks. The sampler is a function of (seed, epoch) and checkpoints lie
 behind whole epochs, so a killed run continues bit for bit.
@@ -13,7 +13,7 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset
 from torch import Tensor
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 
 from cost_hf.checkpoints import drop_incomplete_checkpoints, last_complete_checkpoint
 from cost_hf.files import read_json, write_json
@@ -27,11 +27,20 @@ from cost_hf.quantizer_training.callbacks import (
     RevivalCallback,
 )
 from cost_hf.quantizer_training.health import health_records
+from cost_hf.quantizer_training.letter import DiversityTerm
 from cost_hf.quantizer_training.options import CodesOptions
+from cost_hf.quantizer_training.trainer import CodesTrainer
 
 
 def train_quantizer(
-    table: Tensor, config: CostConfig, options: CodesOptions, *, folder: Path, digest: str, seed: int
+    table: Tensor,
+    config: CostConfig,
+    options: CodesOptions,
+    *,
+    folder: Path,
+    digest: str,
+    seed: int,
+    collaborative: Tensor | None = None,
 ) -> tuple[CostModel, list[dict[str, Any]]]:
     """Train a quantizer and return it, in eval mode, with its per-epoch health.
 
@@ -41,7 +50,8 @@ def train_quantizer(
         options: of the training.
         folder: of the checkpoints; whole ones of the same `digest` are continued, others deleted.
         digest: of everything that the result depends on.
-        seed: of weights, order of items, k-means and revival.
+        seed: of weights, order of items, k-means, revival and diversity.
+        collaborative: collaborative vectors of the items, fp32 `[N, D]`, where a loss term needs them.
 
     Raises:
         CodebookCollapse: where most items end up with the same codes.
@@ -55,13 +65,19 @@ def train_quantizer(
         torch.default_generator.manual_seed(seed)
         model = CostModel(config)
     model.fit_statistics(table)
-    trainer = Trainer(model=model, args=_training_arguments(options, folder, seed), train_dataset=as_dataset(table))
+    trainer = CodesTrainer(
+        weights=options.extra_weights,
+        diversity=DiversityTerm(options.diversity_clusters, seed=seed),
+        model=model,
+        args=_training_arguments(options, folder, seed),
+        train_dataset=as_dataset(table, collaborative),
+    )
     seen = ItemTable(table, seed=seed)
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback) is not None:
         trainer.add_callback(CodesProgress())
     trainer.add_callback(InitializationCallback(seen, options, seed=seed))
-    trainer.add_callback(HealthCallback(seen, options, log=trainer.log))
+    trainer.add_callback(HealthCallback(seen, options, trainer=trainer))
     trainer.add_callback(RevivalCallback(seen, options, seed=seed))
     trainer.add_callback(CheckpointCallback(options.save_epochs))
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder))
@@ -91,12 +107,16 @@ def _training_arguments(options: CodesOptions, folder: Path, seed: int) -> Train
         max_grad_norm=0.0,
         use_cpu=not on_cuda,
         dataloader_pin_memory=on_cuda,
-        ddp_find_unused_parameters=options.weights["codebook_weight"] == 0,  # then codebooks have no gradient
+        # without either term codebooks have no gradient
+        ddp_find_unused_parameters=not (
+            options.weights["codebook_weight"] or options.extra_weights["diversity_weight"]
+        ),
         ddp_broadcast_buffers=False,
         save_strategy="no",  # CheckpointCallback asks for them
         logging_strategy="no",  # HealthCallback logs
         save_total_limit=1,
         report_to=[],
+        remove_unused_columns=False,  # CodesTrainer uses what the model does not
     )
     if arguments.world_size != world:
         raise RuntimeError(
@@ -118,8 +138,14 @@ def _prepare_checkpoints(folder: Path, digest: str) -> None:
     drop_incomplete_checkpoints(folder)
 
 
-def as_dataset(table: Tensor) -> Dataset:
-    """Return item vectors `[N, E]` as the column that `CostModel.forward` takes, without copying them."""
-    flat = pa.array(table.numpy().reshape(-1))
-    column = pa.FixedSizeListArray.from_arrays(flat, table.shape[1])
-    return Dataset(pa.table({"item_embeddings": column})).with_format("torch")
+def as_dataset(table: Tensor, collaborative: Tensor | None = None) -> Dataset:
+    """Return item vectors `[N, E]` as the column that `CostModel.forward` takes, without copying them.
+
+    With collaborative vectors `[N, D]` there is a column `collaborative` too.
+    """
+    columns = {"item_embeddings": table} | ({} if collaborative is None else {"collaborative": collaborative})
+    return Dataset(pa.table({name: _as_column(rows) for name, rows in columns.items()})).with_format("torch")
+
+
+def _as_column(rows: Tensor) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.numpy().reshape(-1)), rows.shape[1])

@@ -86,6 +86,11 @@ def read_bundle(name_or_path: str | Path) -> Bundle:
     """
     source = _locate(name_or_path)
     manifest = read_json(source / MANIFEST)
+    if "catalog" not in manifest:
+        raise ValueError(
+            f"{source} holds a recommender of kind {manifest.get('kind')!r} without semantic IDs; load it by its own "
+            "class (sasrec: cost_hf.methods.sasrec_recommender.SasRecRecommender)"
+        )
     if manifest["format"] != FORMAT:
         raise ValueError(
             f"{source} has recommender format {manifest['format']!r}, this version reads {FORMAT}; "

@@ -4,6 +4,7 @@ Evaluator and recommender know only `Ranker`, so a generator, a dense model and 
 same code. `ScoringRanker` turns anything that scores the whole catalog into a ranker with one published tie rule.
 """
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -42,6 +43,11 @@ class Ranker(Protocol):
             mask: True for items that may be returned, bool `[N]` or `[B, N]`; None allows all.
         """
         ...
+
+
+def takes_user_ids(ranker: Ranker) -> bool:
+    """Tell whether a ranker asks for the raw ids of the users whose histories it is given."""
+    return "user_ids" in inspect.signature(ranker.rank).parameters
 
 
 class Scorer(Protocol):

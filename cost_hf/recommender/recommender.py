@@ -1,34 +1,22 @@
-"""The user's door: item ids in, recommended items out, everything back from one load."""
+"""The generative recommender: a generator, its catalog and its vocabulary, back from one load."""
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from cost_hf.recommender.beam_ranker import BeamRanker
 from cost_hf.recommender.bundle import read_bundle, write_bundle
-from cost_hf.recommender.collation import pad_rows
+from cost_hf.recommender.door import BaseRecommender
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
-BATCH = 64
 
-
-class Recommendation(NamedTuple):
-    """One recommended item: its id, its score and what is known about it (`title`, `source`)."""
-
-    item_id: str
-    score: float
-    fields: dict[str, Any]
-
-
-class Recommender:
+class Recommender(BaseRecommender):
     """Recommends catalog items by constrained generation of semantic IDs.
 
     Args:
@@ -41,6 +29,9 @@ class Recommender:
         tokenizer: of a pretrained backbone; saved beside the generator.
     """
 
+    source = "generator"
+    catalog: Catalog
+
     def __init__(
         self,
         generator: PreTrainedModel,
@@ -52,15 +43,17 @@ class Recommender:
         num_beams: int = 50,
         tokenizer: Any = None,
     ):
-        self.generator, self.catalog, self.vocabulary, self.tokenizer = generator.eval(), catalog, vocabulary, tokenizer
         if len(popularity) != len(catalog) or vocabulary.level_sizes != catalog.level_sizes:
             raise ValueError(
                 f"popularity and vocabulary must fit the catalog of {len(catalog)} items and levels "
                 f"{catalog.level_sizes}, got {len(popularity)} counts and levels {vocabulary.level_sizes}; "
                 "take all of them from one run"
             )
-        self.popularity, self.max_history, self.num_beams = np.asarray(popularity), max_history, num_beams
+        super().__init__(catalog, popularity=popularity)
+        self.generator, self.vocabulary, self.tokenizer = generator.eval(), vocabulary, tokenizer
+        self.max_history, self.num_beams = max_history, num_beams
         self.trie = SidTrie.from_catalog(catalog, popularity=self.popularity)
+        self.needs_user_ids = vocabulary.num_user_tokens > 0
         self.prompts = PromptBuilder.for_catalog(
             catalog, vocabulary, is_causal=not generator.config.is_encoder_decoder, max_history=max_history
         )
@@ -70,127 +63,19 @@ class Recommender:
         self.generator.to(device)
         return self
 
-    def ranker(self, *, num_beams: int | None = None) -> BeamRanker:
-        """Return the beam search over this catalog as a `Ranker`."""
-        return BeamRanker(self.generator, self.prompts, self.trie, num_beams=num_beams or self.num_beams)
+    @property
+    def sid_keys(self) -> np.ndarray:
+        """Number of each row's group of equal model-level codes, `[N]`."""
+        return self.catalog.sid_keys
 
-    def recommend(
-        self,
-        histories: Sequence[str] | Sequence[Sequence[str]],
-        top_k: int = 10,
-        exclude_seen: bool = True,
-        *,
-        allowed: Sequence[str] | None = None,
-        denied: Sequence[str] | None = None,
-        on_unknown: str = "error",
-        on_empty: str = "error",
-        user_ids: Sequence[str] | str | None = None,
-    ) -> list[Any]:
-        """Return the best items for a history, or a list of such lists for a batch of histories.
+    @property
+    def num_parameters(self) -> int:
+        """Number of weights of the generator."""
+        return self.generator.num_parameters()
 
-        Args:
-            histories: item ids, oldest first; or a list of such lists.
-            top_k: items wanted; fewer come back only where fewer are legal.
-            exclude_seen: leave out the items of the history.
-            allowed: only these items may be recommended.
-            denied: these items may not be recommended.
-            on_unknown: `error`, or `drop` history items that the catalog does not hold.
-            on_empty: `error`, or `popularity` to answer an empty history with the most clicked items.
-            user_ids: one per history (or the one user's id), needed by generators trained with user tokens.
-
-        Returns:
-            `Recommendation(item_id, score, fields)` best first; the score is the sum of natural-log probabilities, for
-            answers by popularity the log of the smoothed share of training clicks (`fields["source"] == "popularity"`).
-
-        Raises:
-            KeyError: for an item that the catalog does not hold.
-            ValueError: for an empty history, ids that are no strings, or an option that does not exist.
-        """
-        _check_choice("on_unknown", on_unknown, ("error", "drop"))
-        _check_choice("on_empty", on_empty, ("error", "popularity"))
-        if top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {top_k!r}")
-        batch, is_single = _as_batch(histories)
-        users = self._users(user_ids, len(batch))
-        rows = [self._rows(history, on_unknown) for history in batch]
-        base = self._base_mask(allowed, denied)
-        answers: list[list[Recommendation]] = [[] for _ in rows]
-        filled = [number for number, history in enumerate(rows) if len(history)]
-        empty = [number for number, history in enumerate(rows) if not len(history)]
-        if empty and on_empty == "error":
-            raise ValueError(
-                f"history {empty[0]} is empty; give at least one item the catalog holds, or pass on_empty='popularity'"
-            )
-        for number in empty:
-            answers[number] = self._popular(top_k, base)
-        for start in range(0, len(filled), BATCH):
-            part = filled[start : start + BATCH]
-            own = None if users is None else [users[number] for number in part]
-            ranked = self._rank([rows[number] for number in part], top_k, exclude_seen, base, own)
-            for number, answer in zip(part, ranked, strict=True):
-                answers[number] = answer
-        return answers[0] if is_single else answers
-
-    def _rank(
-        self,
-        histories: list[np.ndarray],
-        top_k: int,
-        exclude_seen: bool,
-        base: Tensor | None,
-        user_ids: list[str] | None,
-    ) -> list[list[Recommendation]]:
-        mask = base
-        if exclude_seen:
-            mask = torch.ones(len(histories), len(self.catalog), dtype=torch.bool)
-            mask = mask if base is None else mask & base
-            for line, seen in zip(mask, histories, strict=True):
-                line[torch.from_numpy(seen)] = False
-        ranker = self.ranker(num_beams=max(self.num_beams, top_k))
-        ranking = ranker.rank(pad_rows(histories), top_k=top_k, mask=mask, user_ids=user_ids)
-        return [
-            [self._answer(row, score, "generator") for row, score in zip(items, scores, strict=True) if row >= 0]
-            for items, scores in zip(ranking.items.tolist(), ranking.scores.tolist(), strict=True)
-        ]
-
-    def _popular(self, top_k: int, base: Tensor | None) -> list[Recommendation]:
-        legal = ~np.asarray(self.catalog.removed) if base is None else base.numpy() & ~np.asarray(self.catalog.removed)
-        order = np.lexsort((np.array(self.catalog.item_ids), -self.popularity))
-        best = [int(row) for row in order if legal[row]][:top_k]
-        shares = np.log((self.popularity + 1) / (self.popularity.sum() + len(self.popularity)))
-        return [self._answer(row, float(shares[row]), "popularity") for row in best]
-
-    def _answer(self, row: int, score: float, source: str) -> Recommendation:
-        title = self.catalog.titles[row] if self.catalog.titles is not None else None
-        fields = {"source": source} if title is None else {"title": title, "source": source}
-        return Recommendation(self.catalog.item_ids[row], score, fields)
-
-    def _rows(self, history: Sequence[str], on_unknown: str) -> np.ndarray:
-        if on_unknown == "drop":
-            history = [item for item in history if item in self.catalog]
-        return np.asarray(self.catalog.rows_of(history), dtype=np.int64)
-
-    def _users(self, user_ids: Sequence[str] | str | None, histories: int) -> list[str] | None:
-        if not self.vocabulary.num_user_tokens:
-            return None
-        users = [user_ids] if isinstance(user_ids, str) else list(user_ids or [])
-        if len(users) != histories:
-            raise ValueError(
-                f"this generator was trained with user tokens and needs one user id per history, got {len(users)} for "
-                f"{histories}; pass user_ids="
-            )
-        return users
-
-    def _base_mask(self, allowed: Sequence[str] | None, denied: Sequence[str] | None) -> Tensor | None:
-        if allowed is None and denied is None:
-            return None
-        for name, ids in (("allowed", allowed), ("denied", denied)):
-            if isinstance(ids, str):
-                raise ValueError(f"{name} must be a list of item ids, got the string {ids!r}; pass [{ids!r}]")
-        mask = torch.full((len(self.catalog),), allowed is None)
-        for item_ids, value in ((allowed, True), (denied, False)):
-            rows = self.catalog.rows_of([] if item_ids is None else list(item_ids))
-            mask[torch.as_tensor(rows, dtype=torch.long)] = value
-        return mask
+    def ranker_for(self, top_k: int) -> BeamRanker:
+        """Return the beam search over this catalog, with at least `top_k` beams."""
+        return BeamRanker(self.generator, self.prompts, self.trie, num_beams=max(self.num_beams, top_k))
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the whole recommender into `directory`."""
@@ -221,27 +106,3 @@ class Recommender:
             tokenizer=bundle.tokenizer,
             **bundle.protocol,
         )
-
-
-def _as_batch(histories: Any) -> tuple[list[list[str]], bool]:
-    """Return the histories as a list of lists, and whether a single one was given."""
-    if isinstance(histories, str):
-        raise ValueError(
-            f"expected a list of item ids or a list of such lists, got the string {histories!r}; pass [{histories!r}]"
-        )
-    entries = list(histories)
-    if all(isinstance(entry, str) for entry in entries):
-        return [entries], True
-    wrong = [entry for entry in entries if isinstance(entry, str) or not isinstance(entry, Iterable)]
-    wrong = wrong or [item for entry in entries for item in entry if not isinstance(item, str)]
-    if wrong:
-        raise ValueError(
-            f"expected item ids (strings) only or lists of them only, got {wrong[0]!r} in a list of {len(entries)}; "
-            "convert ids by str, and make every history of a batch a list"
-        )
-    return [list(entry) for entry in entries], False
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

@@ -46,7 +46,7 @@ class Catalog(CatalogTable):
 
         Args:
             level_sizes: codes per level of `codes`, without the appended one.
-            collisions: `append` or `none`; `reassign` needs vectors where codes collide.
+            collisions: `append` or `none`; `reassign` and `sinkhorn` need vectors where codes collide.
             lineage: assignment digest of whatever made the codes; by default one derived from them.
 
         Raises:
@@ -78,7 +78,8 @@ class Catalog(CatalogTable):
         Args:
             model: assigner with `encode`, `level_sizes`, `level_distances`, `level_vectors`.
             codes: the assigner's codes of `x` where they are stored; another machine may round a tie differently.
-            collisions: `append` one level; `reassign` all but the nearest item of a group to free codes; `none`.
+            collisions: `append` one level; `reassign` all but the nearest item of a group to free codes; `sinkhorn`
+                spreads them over the free codes of the last level and keeps what collides then; `none` keeps all.
             append_size: codes of the appended level. Items beyond it move to the nearest codes with room (`moved`).
         """
         check_ids(item_ids, rows=len(x), titles=titles)
@@ -125,7 +126,7 @@ class Catalog(CatalogTable):
         arguments say; a removed one comes back with its own.
 
         Raises:
-            ValueError: as `from_codes`; where new items collide under `reassign` (use `with_embeddings`).
+            ValueError: as `from_codes`; where new items collide under `reassign` or `sinkhorn` (use `with_embeddings`).
         """
         table = np.asarray(codes)
         check_ids(item_ids, rows=len(table), titles=titles)

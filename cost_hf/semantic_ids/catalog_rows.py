@@ -8,6 +8,7 @@ import torch
 
 from cost_hf.semantic_ids.collisions import append_suffixes, group_sizes, prefix_keys, settle
 from cost_hf.semantic_ids.options import CatalogOptions
+from cost_hf.semantic_ids.sinkhorn import spread_last_level
 
 
 def check_ids(item_ids: Sequence[str], *, rows: int, titles: Sequence[str | None] | None) -> None:
@@ -68,12 +69,14 @@ def give_sids(
     codes = np.concatenate([old_codes[:, :model_levels], new_codes])
     is_new = np.arange(len(codes)) >= len(old_codes)
     moved = 0
-    if x is not None:
+    if policy == "sinkhorn" and x is not None:
+        codes, moved = spread_last_level(codes, is_new, x, model, item_ids=[*old_ids, *new_ids])
+    elif x is not None:
         capacity = level_sizes[-1] if policy == "append" else 1
         codes, moved = settle(codes, is_new, x, model, capacity=capacity, item_ids=[*old_ids, *new_ids])
-    elif policy == "reassign":
-        _refuse_collisions(codes, is_new, sizes)
-    if policy == "reassign":
+    elif policy != "append":
+        _refuse_collisions(codes, is_new, sizes, policy)
+    if policy != "append":
         return codes[is_new], moved
     keys = prefix_keys(codes, sizes)
     suffixes = append_suffixes(keys[is_new], new_ids, taken_keys=keys[~is_new], taken_suffixes=old_codes[:, -1])
@@ -109,11 +112,11 @@ def collision_report(codes: np.ndarray, level_sizes: Sequence[int]) -> dict[str,
     }
 
 
-def _refuse_collisions(codes: np.ndarray, is_new: np.ndarray, sizes: Sequence[int]) -> None:
+def _refuse_collisions(codes: np.ndarray, is_new: np.ndarray, sizes: Sequence[int], policy: str) -> None:
     collides = is_new & (group_sizes(codes, sizes) > 1)
     if collides.any():
         example = codes[collides][0].tolist()
         raise ValueError(
-            f"{int(collides.sum())} items collide, first with codes {example}, and reassigning needs vectors; "
+            f"{int(collides.sum())} items collide, first with codes {example}, and collisions={policy!r} needs vectors; "
             "use from_embeddings / with_embeddings, or collisions='append'"
         )

@@ -1,6 +1,5 @@
 """The table behind a catalog: rows of item ids and codes, looked up, counted, digested, saved and loaded."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +11,11 @@ from cost_hf.semantic_ids.catalog_files import read_catalog, write_catalog
 from cost_hf.semantic_ids.catalog_rows import check_codes, check_ids, collision_report
 from cost_hf.semantic_ids.collisions import prefix_keys
 from cost_hf.semantic_ids.digests import catalog_digest
+from cost_hf.semantic_ids.item_rows import ItemRows
 
 
 @dataclass(frozen=True, eq=False)
-class CatalogTable:
+class CatalogTable(ItemRows):
     """Item ids, codes and flags, row by row; immutable.
 
     Attributes:
@@ -51,33 +51,6 @@ class CatalogTable:
         check_codes(codes, self.level_sizes)
         if removed.shape != (len(codes),):
             raise ValueError(f"removed must be [{len(codes)}], one flag per item, got {removed.shape}")
-
-    def row_of(self, item_id: str) -> int:
-        """Return the row of an item, removed or not; raise KeyError for an unknown id."""
-        return int(self.rows_of([item_id])[0])
-
-    def rows_of(self, item_ids: Sequence[str]) -> np.ndarray:
-        """Return the rows of items, `[n]` int64, removed or not; raise KeyError naming the unknown ids."""
-        rows = [self._rows.get(item, -1) for item in item_ids]
-        if -1 in rows:
-            unknown = [item for item, row in zip(item_ids, rows, strict=True) if row < 0]
-            raise KeyError(
-                f"{len(unknown)} of {len(rows)} item ids are not in the catalog of {len(self)} items: "
-                f"{', '.join(map(repr, unknown[:5]))}{' …' if len(unknown) > 5 else ''}; check their spelling and type "
-                "(ids are strings), or add them by with_items"
-            )
-        return np.array(rows, dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self.item_ids)
-
-    def __contains__(self, item_id: object) -> bool:
-        """Tell whether the catalog has a row for `item_id`, removed or not."""
-        return item_id in self._rows
-
-    @cached_property
-    def _rows(self) -> dict[str, int]:
-        return {item: row for row, item in enumerate(self.item_ids)}
 
     @cached_property
     def digest(self) -> str:

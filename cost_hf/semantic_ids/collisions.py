@@ -93,7 +93,7 @@ def settle(
     if not len(waiting):
         return codes, 0
     # in id order, so that no floating-point sum depends on the order of rows
-    waiting = waiting[np.argsort(_ranks([item_ids[row] for row in waiting.tolist()]))]
+    waiting = waiting[np.argsort(ranks_of([item_ids[row] for row in waiting.tolist()]))]
     codes = codes.copy()
     settled = np.ones(len(codes), dtype=bool)
     settled[waiting] = False
@@ -134,7 +134,7 @@ def _place(
     at = np.searchsorted(parents, keys[settled]).clip(max=len(parents) - 1)
     held = parents[at] == keys[settled]
     np.subtract.at(room, (at[held], codes[settled][held, level]), 1)
-    names = _ranks([item_ids[row] for row in waiting.tolist()])
+    names = ranks_of([item_ids[row] for row in waiting.tolist()])
     ends = np.cumsum(counts)
     first = 0
     while first < len(parents):
@@ -142,7 +142,7 @@ def _place(
         begin = ends[first] - counts[first]
         last = max(first + 1, int(np.searchsorted(ends, begin + CHUNK_DISTANCES // sizes[level], side="right")))
         part = by_prefix[begin : ends[last - 1]]
-        distances = _distances(x[part], codes[waiting[part], :level], model)
+        distances = next_level_distances(x[part], codes[waiting[part], :level], model)
         parent = np.repeat(np.arange(last - first), counts[first:last])
         chosen = _nearest_with_room(distances, parent, room[first:last], names[part])
         found = chosen >= 0
@@ -181,7 +181,8 @@ def _nearest_with_room(distances: np.ndarray, parent: np.ndarray, room: np.ndarr
 
 
 @torch.no_grad()
-def _distances(x: torch.Tensor, prefix: np.ndarray, model: Any) -> np.ndarray:
+def next_level_distances(x: torch.Tensor, prefix: np.ndarray, model: Any) -> np.ndarray:
+    """Return the distances of vectors `[n, E]` to the codes that may follow a prefix `[n, l]`, fp32 `[n, K]`."""
     device = getattr(model, "device", x.device)
     distances = model.level_distances(x.to(device), torch.from_numpy(np.ascontiguousarray(prefix)).to(device))
     if not distances.isfinite().all():
@@ -198,7 +199,7 @@ def _rank_in_group(keys: np.ndarray, item_ids: Sequence[str]) -> np.ndarray:
     is_next = np.append(False, keys[order][1:] == keys[order][:-1]) if len(keys) else np.zeros(0, dtype=bool)
     shared = order[is_next | np.append(is_next[1:], False)] if len(keys) else order
     # names are compared only inside groups: most items are alone
-    names = _ranks([item_ids[row] for row in shared.tolist()])
+    names = ranks_of([item_ids[row] for row in shared.tolist()])
     shared = shared[np.lexsort((names, keys[shared]))]
     begins = np.append(True, keys[shared][1:] != keys[shared][:-1])[: len(shared)]
     starts = np.maximum.accumulate(np.where(begins, np.arange(len(shared)), 0))
@@ -207,7 +208,7 @@ def _rank_in_group(keys: np.ndarray, item_ids: Sequence[str]) -> np.ndarray:
     return ranks
 
 
-def _ranks(names: Sequence[str]) -> np.ndarray:
+def ranks_of(names: Sequence[str]) -> np.ndarray:
     """Return the rank of each distinct name, `[n]`."""
     ranks = np.empty(len(names), dtype=np.int64)
     ranks[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-COLLISION_POLICIES = ("append", "reassign", "none")
+COLLISION_POLICIES = ("append", "reassign", "sinkhorn", "none")
 
 
 @dataclass
@@ -11,7 +11,10 @@ class CatalogOptions:
 
     collisions: str = field(
         default="append",
-        metadata={"help": "append (one more level), reassign (next-nearest code), none (items share a SID)"},
+        metadata={
+            "help": "append (one more level), reassign (next-nearest code), sinkhorn (other last codes where there are "
+            "any, items share a SID otherwise), none (items share a SID)"
+        },
     )
     append_size: int = field(
         default=256, metadata={"help": "codes of the appended level, fixed for the catalog's life"}

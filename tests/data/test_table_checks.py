@@ -161,6 +161,11 @@ def test_repeated_pairs_are_an_error_under_strict():
         read(clicks=make_clicks(item_id=["a", "a", "c"]), strict=True)
 
 
+def test_log_without_rows_is_an_error():
+    with pytest.raises(DataError, match=r"interactions has 0 rows, expected at least 1; check that the source"):
+        read(clicks=make_clicks().iloc[:0])
+
+
 def test_nothing_left_says_what_was_dropped():
     with pytest.raises(DataError, match=r"no interactions are left.*'dropped_unknown_item_interactions': 3"):
         read(clicks=make_clicks(item_id=["x", "y", "z"]), on_unknown_item="drop")
@@ -169,7 +174,7 @@ def test_nothing_left_says_what_was_dropped():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"reader": "mind"}, r"data\.reader is 'mind', expected one of \['tables', 'synthetic'\]"),
+        ({"reader": "yelp"}, r"data\.reader is 'yelp', expected one of \['tables', 'synthetic', 'mind', "),
         ({"split": "random"}, r"data\.split is 'random'"),
         ({"order": "id"}, r"data\.order is 'id'"),
         ({"on_unknown_item": "skip"}, r"data\.on_unknown_item is 'skip'"),

@@ -122,6 +122,38 @@ def test_core_holds_both_bounds_when_it_ends(triples, least_user, least_item):
     assert tables.counts["dropped_core_items"] == len(ITEMS) - tables.num_items
 
 
+@given(triples=TRIPLES, least=st.integers(0, 5), most=st.integers(1, 5))
+@settings(max_examples=40, deadline=None)
+def test_users_are_judged_by_their_whole_history_and_then_capped(triples, least, most):
+    triples = triples + [("z", "i0", 100 + number) for number in range(8)]
+    everything = read(clicks_of(triples)).interactions
+    expected = []
+    for _, whole in everything.groupby("user_id"):
+        if len(whole) >= least:
+            expected += whole["item_id"].tolist()[-most:]
+
+    tables = read(clicks_of(triples), min_user_interactions=least, max_user_interactions=most)
+
+    assert tables.interactions["item_id"].tolist() == expected
+    counts = tables.counts
+    dropped = counts["dropped_core_interactions"] + counts["dropped_old_interactions"]
+    assert len(tables.interactions) + dropped == len(triples)
+
+
+@given(triples=TRIPLES, least_user=st.integers(0, 4), least_item=st.integers(0, 3), most=st.integers(2, 6))
+@settings(max_examples=40, deadline=None)
+def test_item_bound_holds_after_the_cap_too(triples, least_user, least_item, most):
+    anchor = [(user, f"i{number % 2}", 100 + number) for user in "xyz" for number in range(8)]
+    bounds = {"min_user_interactions": least_user, "min_item_interactions": least_item}
+
+    tables = read(clicks_of(triples + anchor), **bounds, max_user_interactions=most)
+
+    per_user = tables.interactions["user_id"].value_counts()
+    per_item = tables.interactions["item_row"].value_counts().reindex(range(tables.num_items), fill_value=0)
+    assert per_user.between(min(least_user, most), most).all()
+    assert per_item.min() >= least_item
+
+
 def test_items_without_clicks_stay_where_no_core_is_asked_for():
     assert read(clicks_of([("u", "i1", 1)])).num_items == len(ITEMS)
 

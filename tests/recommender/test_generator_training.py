@@ -7,7 +7,12 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from cost_hf.checkpoints import drop_incomplete_checkpoints, last_complete_checkpoint
 from cost_hf.recommender.backbones import GeneratorOptions, add_residual_dropout, build_backbone
-from cost_hf.recommender.generator_training import TrainingOptions, remove_checkpoints, train_generator
+from cost_hf.recommender.generator_training import (
+    TrainingOptions,
+    divide_logits,
+    remove_checkpoints,
+    train_generator,
+)
 from cost_hf.recommender.prompts import PromptBuilder
 from tests.recommender.toys import toy_catalog
 
@@ -185,6 +190,68 @@ def test_building_a_generator_leaves_the_global_random_state_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
+def loss_and_gradients(model, batch):
+    model.zero_grad()
+    loss = model(**batch).loss
+    loss.backward()
+    return loss.detach(), {name: weight.grad.clone() for name, weight in model.named_parameters()}
+
+
+def plain_loss(logits, labels, *, is_causal):
+    if is_causal:
+        logits, labels = logits[:, :-1], labels[:, 1:]
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_the_loss_is_the_cross_entropy_of_the_divided_logits(kind, temperature):
+    model = build_backbone(GeneratorOptions(kind=kind, size="tiny", dropout=0.0), toy_catalog(), seed=0).model.train()
+    batch = {"input_ids": torch.tensor([[3, 5, 7], [4, 6, 8]]), "labels": torch.tensor([[-100, 5, 7], [4, -100, 8]])}
+    stock_loss, stock = loss_and_gradients(model, batch)
+    model.zero_grad()
+    expected_loss = plain_loss(model(**batch).logits / temperature, batch["labels"], is_causal=kind == "causal")
+    expected_loss.backward()
+    expected = {name: weight.grad.clone() for name, weight in model.named_parameters()}
+
+    handle = divide_logits(model, temperature)
+    loss, found = loss_and_gradients(model, batch)
+    handle.remove()
+
+    torch.testing.assert_close(loss, expected_loss.detach())
+    torch.testing.assert_close(found, expected)
+    if temperature == 1.0:
+        assert torch.equal(loss, stock_loss)
+        assert all(torch.equal(gradient, found[name]) for name, gradient in stock.items())
+
+
+def test_the_temperature_leaves_the_logits_of_a_search_alone():
+    model = build_backbone(GeneratorOptions(size="tiny"), toy_catalog(), seed=0).model.eval()
+    ids = torch.tensor([[3, 4, 5]])
+    plain = model(ids).logits
+
+    divide_logits(model, 0.5)
+
+    assert torch.equal(model(ids).logits, plain)
+
+
+def test_training_uses_the_temperature_and_leaves_a_stock_model(tmp_path):
+    plain, _ = fit(tmp_path / "plain", epochs=1)
+    sharp, _ = fit(tmp_path / "sharp", epochs=1, temperature=0.5)
+
+    assert not torch.equal(plain.model.lm_head.weight, sharp.model.lm_head.weight)
+    assert not sharp.model.get_output_embeddings()._forward_hooks
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_accumulated_steps_have_the_loss_of_the_whole_batch(tmp_path, kind):
+    whole, _ = fit(tmp_path / "whole", kind=kind, epochs=1, batch_size=512)
+
+    parts, _ = fit(tmp_path / "parts", kind=kind, epochs=1, batch_size=16, gradient_accumulation=32)
+
+    assert parts.history[0]["loss"] == pytest.approx(whole.history[0]["loss"], rel=0.05)
+
+
 def make_checkpoint(directory, step, *, state='{"global_step": 5}', without=""):
     folder = directory / f"checkpoint-{step}"
     folder.mkdir()
@@ -235,6 +302,9 @@ def test_options_that_name_no_generator_are_refused(options, message):
         ({"epochs": 0}, "training.epochs must be at least 1, got 0"),
         ({"validation_beams": 5}, "at least 10 for NDCG@10, got 5"),
         ({"precision": "fp8"}, "auto, fp32 or bf16, got 'fp8'"),
+        ({"temperature": 0.0}, "training.temperature must be above 0, got 0.0"),
+        ({"learning_rate": 0.0}, "training.learning_rate must be above 0, got 0.0"),
+        ({"weight_decay": -0.1}, "training.weight_decay must not be negative, got -0.1"),
     ],
 )
 def test_training_options_that_no_run_can_have_are_refused(options, message):

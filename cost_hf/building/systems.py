@@ -1,0 +1,199 @@
+"""Training of the systems: the generator of semantic IDs, and SASRec in its three roles."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import PartialState
+from accelerate.utils import set_seed
+
+from cost_hf.data.prepare import PreparedData
+from cost_hf.data.text_vectors import TextVectors
+from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
+from cost_hf.files import content_digest, write_json
+from cost_hf.methods.sasrec_recommender import SasRecRecommender
+from cost_hf.methods.sasrec_scorer import SasRecScorer
+from cost_hf.methods.sasrec_training import SasRecOptions, train_sasrec
+from cost_hf.recipe import Recipe
+from cost_hf.recommender.backbones import build_backbone
+from cost_hf.recommender.beam_ranker import BeamRanker
+from cost_hf.recommender.bundle import update_protocol
+from cost_hf.recommender.generator_training import train_generator
+from cost_hf.recommender.prompts import PromptBuilder
+from cost_hf.recommender.rankers import Ranker, ScoringRanker
+from cost_hf.recommender.ranking_trainer import remove_checkpoints
+from cost_hf.recommender.recommender import Recommender
+from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.item_rows import ItemList
+from cost_hf.semantic_ids.trie import SidTrie
+from cost_hf.stages import Stages
+
+TRAINING_LOG = "training_log.json"
+
+
+def titles_of(data: PreparedData) -> list[str | None] | None:
+    """Return a title per catalog row, None where there is no such column."""
+    names = data.tables.items.get("title")
+    return None if names is None else [name if isinstance(name, str) else None for name in names]
+
+
+def generator_stage(stages: Stages, recipe: Recipe, data: PreparedData, catalog: Catalog, *, seed: int) -> Recommender:
+    """Train the generator and write the whole recommender."""
+    recommender = stages.run(
+        "generator",
+        digest=content_digest(
+            catalog.digest,
+            catalog.lineage,
+            list(catalog.level_sizes),
+            catalog.policy,
+            data.split.digest,
+            recipe.data.seed,
+            dataclasses.asdict(recipe.generator),
+            dataclasses.asdict(recipe.training),
+            seed,
+        ),
+        folder="recommender",
+        compute=lambda folder: _train_recommender(folder, recipe, data, catalog, seed=seed),
+        load=lambda folder: Recommender.from_pretrained(folder).to(PartialState().device),
+        on_every_process=True,
+    )
+    if recommender.num_beams != recipe.evaluation.num_beams:  # beams are no reason to train again
+        recommender.num_beams = recipe.evaluation.num_beams
+        if PartialState().is_main_process:
+            update_protocol(stages.output_dir / "recommender", num_beams=recommender.num_beams)
+    return recommender
+
+
+def sasrec_stage(
+    stages: Stages,
+    recipe: Recipe,
+    data: PreparedData,
+    vectors: TextVectors | None,
+    options: SasRecOptions,
+    *,
+    name: str,
+    folder: str,
+    seed: int,
+) -> SasRecRecommender:
+    """Train a SASRec; the system of a `sasrec` recipe, a baseline row, or the source of collaborative vectors."""
+    used = None if options.inputs == "ids" else vectors
+    table = None if used is None else used.vectors
+    return stages.run(
+        name,
+        digest=content_digest(
+            data.tables.items["item_id"].tolist(),
+            data.split.digest,
+            recipe.data.seed,
+            "" if used is None else used.digest,
+            dataclasses.asdict(options),
+            seed,
+        ),
+        folder=folder,
+        compute=lambda target: _train_sasrec(target, recipe, data, table, options, seed=seed),
+        load=lambda target: SasRecRecommender.from_pretrained(target).to(PartialState().device),
+        on_every_process=True,
+        is_shared=name == "collaborative",
+    )
+
+
+def _train_recommender(folder: Path, recipe: Recipe, data: PreparedData, catalog: Catalog, *, seed: int) -> None:
+    """Train in every process; the main one writes the recommender and the training log."""
+    set_seed(seed)
+    popularity = data.split.popularity(data.tables.num_items)
+    backbone = build_backbone(recipe.generator, catalog, seed=seed)
+    prompts = PromptBuilder.for_catalog(
+        catalog,
+        backbone.vocabulary,
+        is_causal=recipe.generator.kind == "causal",
+        max_history=recipe.generator.max_history,
+    )
+    trie = SidTrie.from_catalog(catalog, popularity=popularity)
+    beams = recipe.training.validation_beams
+
+    def validate(model: Any) -> dict[str, float]:
+        return validation_metrics(
+            BeamRanker(model, prompts, trie, num_beams=beams),
+            recipe,
+            data,
+            users=recipe.training.validation_users,
+            top_k=beams,
+        )
+
+    trained = train_generator(
+        backbone,
+        prompts,
+        data.split.train,
+        list(data.split.train_user_ids),
+        generator=recipe.generator,
+        training=recipe.training,
+        validate=validate,
+        output_dir=folder,
+        seed=seed,
+    )
+    if not PartialState().is_main_process:
+        return
+    Recommender(
+        trained.model,
+        catalog,
+        backbone.vocabulary,
+        popularity=popularity,
+        max_history=recipe.generator.max_history,
+        num_beams=recipe.evaluation.num_beams,
+        tokenizer=backbone.tokenizer,
+    ).save_pretrained(folder)
+    write_json(folder / TRAINING_LOG, trained.history)
+    remove_checkpoints(folder)
+
+
+def _train_sasrec(
+    folder: Path,
+    recipe: Recipe,
+    data: PreparedData,
+    table: np.ndarray | None,
+    options: SasRecOptions,
+    *,
+    seed: int,
+) -> None:
+    set_seed(seed)
+    item_ids, titles = data.tables.items["item_id"].tolist(), titles_of(data)
+    popularity = data.split.popularity(len(item_ids))
+
+    def validate(model: Any) -> dict[str, float]:
+        ranker = ScoringRanker(SasRecScorer(model, table), popularity=popularity, item_ids=item_ids)
+        return validation_metrics(ranker, recipe, data, users=options.validation_users, top_k=10)
+
+    trained = train_sasrec(
+        data.split.train,
+        num_items=len(item_ids),
+        item_vectors=table,
+        options=options,
+        validate=validate,
+        output_dir=folder,
+        seed=seed,
+    )
+    if not PartialState().is_main_process:
+        return
+    removed = np.zeros(len(item_ids), dtype=bool)
+    catalog = ItemList(tuple(item_ids), removed, None if titles is None else tuple(titles))
+    SasRecRecommender(trained.model, catalog, popularity=popularity, item_vectors=table).save_pretrained(folder)
+    write_json(folder / TRAINING_LOG, trained.history)
+    remove_checkpoints(folder)
+
+
+def validation_metrics(
+    ranker: Ranker, recipe: Recipe, data: PreparedData, *, users: int, top_k: int
+) -> dict[str, float]:
+    """Rank a fixed seeded sample of validation users; seen items are allowed."""
+    ranked = evaluate_ranker(
+        ranker,
+        data.split.validation.sample(users, seed=recipe.data.seed),
+        sid_keys=None,
+        num_items=data.tables.num_items,
+        exclude_seen=False,
+        top_k=top_k,
+        batch_size=recipe.evaluation.batch_size,
+        progress=False,
+    )
+    metrics = per_user_metrics(ranked.item_rank, cutoffs=[10])
+    return {name: float(values.mean()) for name, values in metrics.items()}

@@ -1,0 +1,172 @@
+"""Short measurements of the real parts of a recipe on this machine: a few steps each, on batches of real lengths.
+
+Speeds differ more between machines and models than any table could say, and a few seconds of the real thing are enough
+to tell minutes from hours. Every figure is the fastest of its repetitions: other load on the machine can only add.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from cost_hf.data.splits import Split
+from cost_hf.quantizer import CostConfig, CostModel
+from cost_hf.recipe import Recipe
+from cost_hf.recommender.backbones import Backbone, add_residual_dropout, build_backbone
+from cost_hf.recommender.beam_ranker import BeamRanker
+from cost_hf.recommender.collation import (
+    CausalCollator,
+    LengthGroupedSampler,
+    PrefixCollator,
+    PrefixDataset,
+    SequenceDataset,
+)
+from cost_hf.recommender.prompts import PromptBuilder
+from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.trie import SidTrie
+
+BUDGET_SECONDS = 1.5  # of one measurement, beyond its first repetition
+TIMED_BATCHES = 4
+TIMED_USERS = 16
+SASREC_WIDTH, SASREC_POSITIONS = 64, 1_024
+
+
+@dataclass(frozen=True)
+class GeneratorSpeed:
+    """Speed of a recipe's generator.
+
+    Attributes:
+        epoch_seconds: one pass over the training examples.
+        user_seconds: ranking one user, by number of beams.
+        parameters: weights of the model.
+    """
+
+    epoch_seconds: float
+    user_seconds: dict[int, float]
+    parameters: int
+
+
+def time_generator(recipe: Recipe, item_ids: list[str], split: Split) -> GeneratorSpeed:
+    """Time training steps and beam search of the recipe's generator, untrained, on this split's sequences.
+
+    Args:
+        recipe: gives generator, training and level sizes.
+        item_ids: of the catalog, N.
+        split: training sequences and validation cases.
+    """
+    catalog = _stand_in_catalog(recipe, item_ids)
+    backbone = build_backbone(recipe.generator, catalog, seed=0)
+    prompts = PromptBuilder.for_catalog(
+        catalog,
+        backbone.vocabulary,
+        is_causal=recipe.generator.kind == "causal",
+        max_history=recipe.generator.max_history,
+    )
+    epoch_seconds = _epoch_seconds(recipe, backbone, prompts, split)
+    trie = SidTrie.from_catalog(catalog)
+    cases = split.validation.sample(TIMED_USERS, seed=0)
+    histories = torch.from_numpy(cases.histories_matrix())
+    user_seconds = {}
+    for beams in {recipe.training.validation_beams, recipe.evaluation.num_beams}:
+        ranker = BeamRanker(backbone.model.eval(), prompts, trie, num_beams=beams)
+
+        def rank(ranker: BeamRanker = ranker, beams: int = beams) -> None:
+            ranker.rank(histories, top_k=beams, user_ids=list(cases.user_ids))
+
+        user_seconds[beams] = fastest(rank) / len(cases)
+    return GeneratorSpeed(epoch_seconds, user_seconds, sum(weight.numel() for weight in backbone.model.parameters()))
+
+
+def time_quantizer(recipe: Recipe, *, num_items: int, item_dim: int) -> float:
+    """Return the seconds of one epoch of the recipe's quantizer on N vectors of this width."""
+    options = recipe.codes
+    config = CostConfig(
+        item_dim=item_dim,
+        hidden_sizes=options.hidden_sizes,
+        latent_dim=options.latent_dim,
+        level_sizes=options.level_sizes,
+        contrastive_weight=0.1,  # the dearest of the objectives
+        reconstruction_weight=1.0,
+    )
+    model = CostModel(config)
+    size = min(options.batch_size, num_items)
+    batch = torch.nn.functional.normalize(torch.randn(size, item_dim, generator=torch.Generator().manual_seed(0)))
+    step = training_step(model, {"item_embeddings": batch})
+    return fastest(step) * num_items / size
+
+
+def time_sasrec(num_items: int, positions: int) -> float:
+    """Return the seconds of one epoch of a SASRec: full softmax over N items at every training position."""
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(SASREC_POSITIONS, SASREC_WIDTH, generator=generator, requires_grad=True)
+    table = torch.randn(num_items, SASREC_WIDTH, generator=generator, requires_grad=True)
+    labels = torch.randint(num_items, (SASREC_POSITIONS,), generator=generator)
+
+    def step() -> None:
+        nn.functional.cross_entropy(hidden @ table.T, labels).backward()
+
+    return fastest(step) * positions / SASREC_POSITIONS
+
+
+def training_step(model: nn.Module, batch: dict[str, torch.Tensor]) -> Callable[[], None]:
+    """Return a function that makes one step of AdamW on a batch."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    model.train()
+
+    def step() -> None:
+        model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def fastest(work: Callable[[], object]) -> float:
+    """Return the seconds of the fastest of a few calls; the first one only warms up."""
+    work()
+    times: list[float] = []
+    while not times or (sum(times) < BUDGET_SECONDS and len(times) < 5):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _epoch_seconds(recipe: Recipe, backbone: Backbone, prompts: PromptBuilder, split: Split) -> float:
+    """Time a few batches of an epoch and scale by its padded tokens, to which the work is proportional."""
+    users = list(split.train_user_ids)
+    if prompts.is_causal:
+        dataset: SequenceDataset | PrefixDataset = SequenceDataset(
+            split.train, users, max_items=recipe.generator.max_history + 1
+        )
+        collator: CausalCollator | PrefixCollator = CausalCollator(prompts)
+        add_residual_dropout(backbone.model, recipe.generator.dropout or 0.0)
+    else:
+        dataset = PrefixDataset(split.train, users, max_history=recipe.generator.max_history)
+        collator = PrefixCollator(prompts)
+    size = recipe.training.batch_size
+    order = np.fromiter(LengthGroupedSampler(dataset.lengths, batch_size=size, seed=0), dtype=np.int64)
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    padded = np.array([len(batch) * dataset.lengths[batch].max() for batch in batches], dtype=np.float64)
+    chosen = np.random.default_rng(0).permutation(len(batches))[:TIMED_BATCHES]
+    # `fastest` warms up on the first batch; its memory is then the optimizer's
+    seconds = sum(
+        fastest(training_step(backbone.model, collator([dataset[int(row)] for row in batches[number]])))
+        for number in chosen
+    )
+    return float(seconds / padded[chosen].sum() * padded.sum())
+
+
+def _stand_in_catalog(recipe: Recipe, item_ids: list[str]) -> Catalog:
+    """Return a catalog with the recipe's sizes whose items are spread evenly over the codes."""
+    sizes = recipe.codes.level_sizes
+    places = int(np.prod(sizes, dtype=object))
+    numbers = [row * places // len(item_ids) for row in range(len(item_ids))]
+    codes = np.stack(np.unravel_index(np.array(numbers, dtype=np.int64), sizes), axis=1)
+    policy = "append" if recipe.catalog.collisions == "append" else "none"
+    return Catalog.from_codes(
+        item_ids, codes, level_sizes=sizes, collisions=policy, append_size=recipe.catalog.append_size
+    )

@@ -1,0 +1,185 @@
+"""`cost-hf check`: read a data set before any training and say what is there, what it costs and what to mend."""
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cost_hf.checking.advice import code_problems, data_problems, power_problems, split_problems
+from cost_hf.checking.code_sizes import CodeSize, advised_size, measure_code_sizes
+from cost_hf.checking.estimates import Estimate, estimate
+from cost_hf.checking.facts import ClickFacts, click_facts, try_split
+from cost_hf.checking.guess import ColumnGuess
+from cost_hf.checking.power import Power, measure_power
+from cost_hf.checking.problems import Problem, by_severity
+from cost_hf.checking.reading import Reading, read_leniently
+from cost_hf.checking.report import check_text, command_line
+from cost_hf.checking.texts import TextFacts, text_facts
+from cost_hf.checking.vectors import CheckVectors, check_vectors
+from cost_hf.data.options import DataOptions
+from cost_hf.data.schema import DataError
+from cost_hf.recipe import Recipe, shipped_recipes
+
+SMALL_RECIPE, LARGE_RECIPE, SMALL_ITEMS = "cost_industrial", "cost_games", 5_000
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Everything that a check found.
+
+    Attributes:
+        source: what was checked.
+        recipe: name of the recipe that costs and advice are about.
+        options: the data section with what was found.
+        guess: columns under other names.
+        clicks, texts: facts.
+        vector_origin: what the code sizes were measured on.
+        code_sizes: smallest first; `advised` is the one to take.
+        power: what the test part can show; None without a split.
+        estimate: costs, or why they were not measured.
+        problems: errors first.
+        flags: dotted fields that a run on this data needs, as text.
+        commands: what to run next.
+    """
+
+    source: str
+    recipe: str
+    options: DataOptions
+    guess: ColumnGuess
+    clicks: ClickFacts
+    texts: TextFacts
+    vector_origin: str
+    code_sizes: tuple[CodeSize, ...]
+    advised: CodeSize
+    power: Power | None
+    estimate: Estimate | str
+    problems: tuple[Problem, ...]
+    flags: dict[str, str]
+    commands: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        found = dataclasses.asdict(self)
+        if self.power is not None:
+            relative = self.power.relative if self.power.level > 0 else None
+            found["power"] |= {"detectable": self.power.detectable, "relative": relative}
+        return found
+
+    def text(self) -> str:
+        """Return the report for a terminal."""
+        return check_text(self)
+
+
+def check_data(
+    path: str | Path, *, recipe: str | None = None, overrides: Mapping[str, Any] | None = None
+) -> CheckResult:
+    """Check a data set: a directory of tables, raw files of a known form, or a Hub id.
+
+    Args:
+        path: where the data are.
+        recipe: shipped recipe or YAML file to be run on them; by default one that fits the size of the catalog.
+        overrides: dotted fields, as for `train`.
+
+    Raises:
+        DataError: where the tables can't be read at all.
+        RecipeError: for an unknown recipe, field or value.
+    """
+    given = dict(overrides or {}) | {"data.path": str(path)}
+    asked = None if recipe is None else Recipe.load(recipe, given)
+    start = asked or Recipe()
+    if asked is None:
+        for dotted, value in given.items():
+            start.set(dotted, value)
+    if start.data.reader == "synthetic":
+        start.data.reader = "tables"
+    reading = read_leniently(start.data, start.vectors.template)
+    name = recipe or _fitting_recipe(reading)
+    resolved = asked or Recipe.load(name, given)
+    resolved.data, resolved.vectors.template = reading.options, reading.template
+    keeps_sizes = asked is not None or "codes.level_sizes" in given
+    return _measure(reading, resolved, given, name=name, keeps_sizes=keeps_sizes)
+
+
+def _fitting_recipe(reading: Reading) -> str:
+    """Return the shipped recipe of this raw form, or one for a catalog of this size."""
+    own = f"cost_{reading.options.reader}"
+    if own in shipped_recipes():
+        return own
+    return SMALL_RECIPE if reading.tables.num_items < SMALL_ITEMS else LARGE_RECIPE
+
+
+def _measure(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: str, keeps_sizes: bool) -> CheckResult:
+    """Measure everything; without `keeps_sizes` the recipe gets the advised level sizes."""
+    tables, options = reading.tables, reading.options
+    vectors = check_vectors(reading.texts, recipe.vectors)
+    clicks = click_facts(tables, options)
+    texts = text_facts(reading.texts, vectors.vectors, template=reading.template, columns=reading.columns)
+    sizes = measure_code_sizes(vectors.vectors, reading.texts, also=recipe.codes.level_sizes)
+    capacity = recipe.catalog.append_size if recipe.catalog.collisions == "append" else tables.num_items
+    advised = advised_size(sizes, capacity=capacity)
+    if not keeps_sizes:
+        recipe.codes.level_sizes = list(advised.level_sizes)
+    problems = [*reading.problems, *split_problems(clicks, options.split), *data_problems(clicks, texts)]
+    problems += code_problems(sizes, tuple(recipe.codes.level_sizes), advised, capacity=capacity)
+    power, costs, more = _measure_split(reading, recipe, clicks, vectors)
+    flags = _flags(reading, recipe, given, name=name)
+    return CheckResult(
+        source=given["data.path"],
+        recipe=name,
+        options=options,
+        guess=reading.guess,
+        clicks=clicks,
+        texts=texts,
+        vector_origin=vectors.origin,
+        code_sizes=tuple(sizes),
+        advised=advised,
+        power=power,
+        estimate=costs,
+        problems=tuple(by_severity([*problems, *more])),
+        flags=flags,
+        commands=_commands(name, flags),
+    )
+
+
+def _measure_split(
+    reading: Reading, recipe: Recipe, clicks: ClickFacts, vectors: CheckVectors
+) -> tuple[Power | None, Estimate | str, list[Problem]]:
+    """Return what the chosen split can show and what training on it costs; nothing where it is not possible."""
+    tables, options = reading.tables, reading.options
+    split = try_split(tables, options, options.split)
+    if isinstance(split, DataError):
+        return None, "there is no split to train on", []
+    power = measure_power(tables, split, vectors.vectors)
+    return power, estimate(recipe, tables, split, vectors), power_problems(clicks, power)
+
+
+def _flags(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: str) -> dict[str, str]:
+    """Return the fields in which a run on this data must differ from the recipe, as the command line takes them."""
+    shipped, options = Recipe.load(name), reading.options
+    found = {
+        "data.reader": (options.reader, shipped.data.reader),
+        "data.items": (options.items, shipped.data.items),
+        "data.interactions": (options.interactions, shipped.data.interactions),
+        "data.columns": (options.columns, shipped.data.columns),
+        "vectors.template": (reading.template, shipped.vectors.template),
+        "codes.level_sizes": (recipe.codes.level_sizes, shipped.codes.level_sizes),
+    }
+    values = given | {dotted: value for dotted, (value, usual) in found.items() if value != usual} | reading.needed
+    return {dotted: as_flag(value) for dotted, value in values.items()}
+
+
+def as_flag(value: Any) -> str:
+    """Return a value as the command line takes it: text as it stands, everything else as YAML on one line."""
+    return value if isinstance(value, str) else str(json.dumps(value, ensure_ascii=False))
+
+
+def _commands(name: str, flags: dict[str, str]) -> tuple[str, ...]:
+    path = shlex.quote(flags["data.path"])
+    rest = {dotted: value for dotted, value in flags.items() if dotted != "data.path"}
+    return (
+        command_line(f"cost-hf compare {path} --recipe {shlex.quote(name)}", rest | {"budget": "60min"}),
+        command_line(f"accelerate launch train.py --recipe {shlex.quote(name)}", flags),
+    )

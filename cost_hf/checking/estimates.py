@@ -1,0 +1,116 @@
+"""What a recipe will cost on this machine: short measurements, scaled by its epochs and by the size of the data.
+
+All figures are shown as ranges: training may stop early, and a few timed steps know the machine's speed of one moment.
+"""
+
+import math
+import resource
+import sys
+from dataclasses import dataclass
+
+import torch
+
+from cost_hf.checking.benchmark import time_generator, time_quantizer, time_sasrec
+from cost_hf.checking.vectors import CheckVectors
+from cost_hf.data.schema import Tables
+from cost_hf.data.splits import Split
+from cost_hf.recipe import Recipe
+
+RANGE = (0.7, 1.6)  # the bounds of every figure, as shares of the estimate
+UNTRAINED_SECONDS = 10.0  # residual k-means, categories or random codes
+SASREC_EPOCHS = 40
+SEEN_SETTINGS = 2  # every test case is ranked with seen items allowed and again without them
+BYTES_PER_WEIGHT = 16  # weight, gradient and two moments of AdamW, fp32
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Expected seconds of one run on this machine, and its memory.
+
+    Attributes:
+        vectors, codes, training, judging: seconds of the stages.
+        sasrec: seconds of a SASRec on the same data, for `cost-hf compare`.
+        memory_mb: of the process, at its largest.
+        threads: of torch, while this was measured.
+        assumptions: what the figures rest on.
+    """
+
+    vectors: float
+    codes: float
+    training: float
+    judging: float
+    sasrec: float
+    memory_mb: float
+    threads: int
+    assumptions: tuple[str, ...]
+
+    @property
+    def run(self) -> float:
+        """Seconds of all stages of one run."""
+        return self.vectors + self.codes + self.training + self.judging
+
+
+def estimate(recipe: Recipe, tables: Tables, split: Split, vectors: CheckVectors) -> Estimate | str:
+    """Measure and scale; where the recipe's generator can't be built here, return why."""
+    if recipe.generator.backbone is not None:
+        return f"the pretrained backbone {recipe.generator.backbone!r} is not loaded for a check"
+    room = math.prod(recipe.codes.level_sizes)
+    if recipe.catalog.collisions == "append" and room * recipe.catalog.append_size < tables.num_items:
+        return f"codes of {list(recipe.codes.level_sizes)} have no room for {tables.num_items:,} items"
+    ids = tables.items["item_id"].tolist()
+    speed = time_generator(recipe, ids, split)
+    training, evaluation = recipe.training, recipe.evaluation
+    validations = math.ceil(training.epochs / training.validate_every)
+    validated = min(training.validation_users, len(split.validation)) * speed.user_seconds[training.validation_beams]
+    cases = min(evaluation.max_users or len(split.test), len(split.test))
+    codes = UNTRAINED_SECONDS
+    if recipe.codes.is_trained:
+        codes = recipe.codes.epochs * time_quantizer(recipe, num_items=tables.num_items, item_dim=vectors.width)
+    clicks = sum(map(len, split.train))
+    return Estimate(
+        vectors=vectors.encode_seconds,
+        codes=codes,
+        training=training.epochs * speed.epoch_seconds + validations * validated,
+        judging=SEEN_SETTINGS * cases * speed.user_seconds[evaluation.num_beams],
+        sasrec=SASREC_EPOCHS * time_sasrec(tables.num_items, clicks),
+        memory_mb=peak_mb() + speed.parameters * BYTES_PER_WEIGHT / 2**20,
+        threads=torch.get_num_threads(),
+        assumptions=_assumptions(recipe, vectors),
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return an honest range in words: `under a minute`, `4–8 minutes`, `2–4 hours`."""
+    low, high = (seconds * share for share in RANGE)
+    if high <= 60:
+        return "under a minute"
+    if high <= 90 * 60:
+        return _span(low / 60, high / 60, "minutes")
+    return _span(low / 3600, high / 3600, "hours")
+
+
+def memory(megabytes: float) -> str:
+    """Return a range of gigabytes in words."""
+    low, high = (megabytes / 1024 * share for share in (1.0, 2.0))
+    return f"{low:.1f}–{high:.1f} GB" if high < 3 else f"{low:.0f}–{math.ceil(high)} GB"
+
+
+def peak_mb() -> float:
+    """Return the highest resident memory of this process so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _span(low: float, high: float, unit: str) -> str:
+    step = 5 if high > 20 else 1
+    first, last = max(1, step * math.floor(low / step)), step * math.ceil(high / step)
+    return f"{first}–{last} {unit}"
+
+
+def _assumptions(recipe: Recipe, vectors: CheckVectors) -> tuple[str, ...]:
+    found = [f"all {recipe.training.epochs} epochs of the generator (it may stop early)", "a few timed steps"]
+    if vectors.basis == "assumed":
+        found.append(f"150 texts a second (the encoder {recipe.vectors.model} is not on this machine)")
+    if vectors.basis == "cached":
+        found.append("item vectors from the cache")
+    return (*found, f"{SASREC_EPOCHS} epochs of SASRec")

@@ -1,0 +1,72 @@
+"""Layouts: which files of a directory are the catalog and the click log, told by their names alone.
+
+A directory with `items.*` and `interactions.*` is taken as it is. Otherwise it may be the raw form of a known data set
+(then a reader of its own knows the columns), or hold two tables under names of their own.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from cost_hf.data.options import DataOptions
+from cost_hf.data.schema import DataError
+from cost_hf.data.sources import SUFFIXES
+
+ITEM_WORDS = ("item", "product", "catalog", "movie", "news", "article", "book", "track", "song", "business", "meta")
+CLICK_WORDS = ("interaction", "click", "rating", "review", "event", "log", "purchase", "order", "view", "behavior")
+
+
+def locate(options: DataOptions) -> DataOptions:
+    """Return the options with `reader`, `items` and `interactions` filled in where the directory tells them.
+
+    Raises:
+        DataError: for a directory without tables, or with several that could be the same one.
+    """
+    is_told = options.reader != "tables" or options.items or options.interactions
+    if is_told or options.path is None or not Path(options.path).is_dir():
+        return options
+    names = sorted(path.name for path in Path(options.path).iterdir() if path.is_file())
+    if _tables(names, "items") and _tables(names, "interactions"):
+        return options
+    reader = _raw_reader(Path(options.path))
+    if reader is not None:
+        return dataclasses.replace(options, reader=reader)
+    return dataclasses.replace(
+        options,
+        items=_named(names, "items", ITEM_WORDS, options.path),
+        interactions=_named(names, "interactions", CLICK_WORDS, options.path),
+    )
+
+
+def _tables(names: Sequence[str], stem: str) -> list[str]:
+    return [name for name in names if name in [stem + suffix for suffix in SUFFIXES]]
+
+
+def _raw_reader(directory: Path) -> str | None:
+    """Return the reader whose raw files lie in the directory or in its sub-directories, or None."""
+    names = {
+        path.name.lower().removesuffix(".gz")
+        for path in [*directory.glob("*"), *directory.glob("*/*")]
+        if path.is_file()
+    }
+    if {"news.tsv", "behaviors.tsv"} <= names:
+        return "mind"
+    endings = {Path(name).suffix for name in names}
+    if {"u.data", "u.item"} <= names or {".inter", ".item"} <= endings:
+        return "movielens"
+    metadata = {name for name in names if name.startswith("meta_") and name.endswith((".json", ".jsonl"))}
+    reviews = {name for name in names - metadata if name.endswith((".json", ".jsonl", ".csv"))}
+    return "amazon" if metadata and reviews else None
+
+
+def _named(names: Sequence[str], table: str, words: Sequence[str], directory: str) -> str:
+    """Return the one file whose name says that it is the table."""
+    exact = _tables(names, table)
+    readable = [name for name in names if name.endswith(SUFFIXES)]
+    found = exact or [name for name in readable if any(word in name.lower() for word in words)]
+    if len(found) != 1:
+        raise DataError(
+            f"{directory!r} should hold one table of {table}, found {found or 'none'} among {list(names)[:12]!r}; "
+            f"name it with --data.{table} FILE, or call it {table}.parquet, .csv, .tsv or .jsonl"
+        )
+    return found[0]

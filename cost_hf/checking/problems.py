@@ -1,0 +1,26 @@
+"""Problem: one thing that a data set should have otherwise, and the flag that mends it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+SEVERITIES = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong and what to do.
+
+    Attributes:
+        severity: `error` stops a training run, `warning` spoils its result, `note` is good to know.
+        message: one sentence.
+        remedy: a flag to add or an action; empty where nothing can be done.
+    """
+
+    severity: str
+    message: str
+    remedy: str = ""
+
+
+def by_severity(problems: Iterable[Problem]) -> list[Problem]:
+    """Return the problems with errors first, then warnings, then notes; the order within a kind stays."""
+    return sorted(problems, key=lambda problem: SEVERITIES.index(problem.severity))

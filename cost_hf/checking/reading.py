@@ -1,0 +1,102 @@
+"""Lenient reading: everything that a training run would stop at becomes a problem with its remedy, where it can.
+
+What can't be passed over (a missing column, an id twice in the catalog, unreadable times) stays a `DataError` of the
+reader, which names the row and the remedy already.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+from cost_hf.checking.guess import ColumnGuess, guess_columns
+from cost_hf.checking.layouts import locate
+from cost_hf.checking.problems import Problem
+from cost_hf.checking.texts import TextColumn, guess_template, text_columns
+from cost_hf.data.options import DataOptions
+from cost_hf.data.schema import DataError, Tables
+from cost_hf.data.sources import load_frames
+from cost_hf.data.tables import read_tables
+from cost_hf.data.text_vectors import render_texts
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """Tables that could be read, and what had to be found or passed over for it.
+
+    Attributes:
+        options: the data section with everything that was found filled in.
+        template: text template, the given one or a guess.
+        texts: one rendered text an item.
+        columns: the text columns of the catalog.
+        problems: what a run would stop at or leave out.
+        needed: fields without which a run would stop, by dotted name.
+    """
+
+    tables: Tables
+    options: DataOptions
+    guess: ColumnGuess
+    template: str
+    texts: list[str]
+    columns: list[TextColumn]
+    problems: list[Problem]
+    needed: dict[str, str]
+
+
+def read_leniently(options: DataOptions, template: str | None) -> Reading:
+    """Read the tables that the options name, dropping what would stop a run and noting it.
+
+    Raises:
+        DataError: where nothing can be read, or no column holds words.
+    """
+    options = locate(options)
+    lenient = dataclasses.replace(options, on_unknown_item="drop", on_empty_text="drop", strict=False)
+    guess = ColumnGuess()
+    if options.reader == "tables":
+        guess = guess_columns(*load_frames(options, items=None, interactions=None))
+        columns = options.columns | guess.columns
+        options, lenient = (dataclasses.replace(each, columns=columns) for each in (options, lenient))
+    tables = read_tables(lenient)
+    counts = dict(tables.counts)
+    problems = [Problem("warning", doubt, "name the right one with --data.columns") for doubt in guess.doubts]
+    chosen, fault = _template(tables, template)
+    if fault is not None:
+        problems.append(fault)
+    empty = sum(not text.strip() for text in render_texts(tables.items, chosen))
+    if empty:
+        again = dataclasses.replace(lenient, reader="tables", columns={})
+        tables = read_tables(again, items=tables.items, interactions=tables.interactions, template=chosen)
+    empty += counts["dropped_empty_text_items"]
+    dropped = {"on_unknown_item": counts["dropped_unknown_item_interactions"], "on_empty_text": empty}
+    problems += [_dropped(name, count, getattr(options, name)) for name, count in dropped.items() if count]
+    needed = {f"data.{name}": "drop" for name, count in dropped.items() if count}
+    texts = render_texts(tables.items, chosen)
+    return Reading(tables, options, guess, chosen, texts, text_columns(tables.items), problems, needed)
+
+
+def _template(tables: Tables, given: str | None) -> tuple[str, Problem | None]:
+    """Return the given template where it fits the catalog, else a guess and the reason."""
+    guessed = guess_template(tables.items)
+    if not guessed and given is None:
+        raise DataError(
+            f"items has no column of words beside item_id, only {list(map(str, tables.items.columns))}; semantic IDs "
+            "are made from text: add a title or a description, or name columns to use with vectors.template"
+        )
+    if given is None:
+        return guessed, None
+    try:
+        render_texts(tables.items.head(1), given)
+    except DataError as error:
+        if not guessed:
+            raise
+        return guessed, Problem("error", str(error), f"--vectors.template '{guessed}'")
+    return given, None
+
+
+def _dropped(name: str, count: int, choice: str) -> Problem:
+    """Say what a run would stop at, or will leave out where the options allow it."""
+    what = {
+        "on_unknown_item": "clicks are on items that the catalog does not have",
+        "on_empty_text": "items have no text",
+    }[name]
+    if choice == "error":
+        return Problem("error", f"{count:,} {what}", f"--data.{name} drop, or complete the catalog")
+    return Problem("note", f"{count:,} {what}; they are left out (data.{name}: drop)")

@@ -1,0 +1,66 @@
+"""Which statements a comparison makes, and what it could have seen at all."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cost_hf.comparison.rows import ENSEMBLE, SIMPLE, Row
+from cost_hf.comparison.systems import DENSE, GENERATIVE
+from cost_hf.evaluation.statistics import SystemValues
+from cost_hf.evaluation.verdicts import Claim, compare_systems, detectable_difference, settle
+
+PRIMARY = "ndcg@10"
+FAMILIES = (SIMPLE, DENSE, GENERATIVE, ENSEMBLE)  # from the cheapest to the dearest
+CLAIM, DECISION = "claim", "decision"
+
+
+def claims_of(
+    rows: Sequence[Row], means: Mapping[str, np.ndarray], values: Mapping[str, float], *, seen: str
+) -> list[Claim]:
+    """Return all claims of a comparison with verdicts under one correction.
+
+    Args:
+        rows: with at least one finished run; the first generative one is what the claims are about.
+        means: draws of the primary metric by row, `[draws]`.
+        values: its mean by row.
+        seen: setting of `exclude_seen`.
+    """
+    pairs: dict[tuple[str, str], str] = {}
+    main = next((row.name for row in rows if row.family == GENERATIVE), None)
+    if main is not None:
+        pairs = {(main, row.name): CLAIM for row in rows if row.name != main}
+    winners = family_winners(rows, seen)
+    for place, dearer in enumerate(FAMILIES):
+        for cheaper in FAMILIES[:place]:
+            pair = (winners.get(dearer), winners.get(cheaper))
+            if pair[0] is not None and pair[1] is not None and pair not in pairs and pair[::-1] not in pairs:
+                pairs[pair[0], pair[1]] = DECISION
+    claims = [
+        compare_systems(a, b, means[a], means[b], values[a], values[b], metric=PRIMARY, seen=seen, purpose=purpose)
+        for (a, b), purpose in pairs.items()
+    ]
+    return settle(claims)
+
+
+def family_winners(rows: Sequence[Row], seen: str) -> dict[str, str]:
+    """Return the row of every family that is best on validation."""
+    winners: dict[str, str] = {}
+    for family in FAMILIES:
+        own = {row.name: row.validation_score(PRIMARY, seen) or 0.0 for row in rows if row.family == family}
+        if own:
+            winners[family] = max(own, key=lambda name: own[name])
+    return winners
+
+
+def detectable(
+    claims: Sequence[Claim], values: Mapping[tuple[str, str, str], SystemValues], *, seen: str, primary: int
+) -> dict[str, Any] | None:
+    """Return the difference that the median claim could have found, at the value of the system it is about."""
+    if not claims:
+        return None
+    main = claims[0].a
+    value = float(values[main, "item", seen].per_case()[:, primary].mean())
+    error = float(np.median([claim.standard_error for claim in claims]))
+    return dataclasses.asdict(detectable_difference(error, value, num_claims=len(claims), metric=PRIMARY))

@@ -1,0 +1,141 @@
+"""Running the systems of a comparison one after the other, each in a process of its own, until the budget is used up.
+
+A run that is stopped at the end of the budget goes on at the next call, bit for bit (its stages resume); one that fails
+is reported in its row and tried again at the next call. All seeds of all systems are interleaved, so that an early end
+leaves every system with equally many seeds.
+"""
+
+import copy
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cost_hf.comparison.systems import DENSE, System
+from cost_hf.files import content_digest, read_json, write_json
+from cost_hf.recipe import Recipe
+
+logger = logging.getLogger(__name__)
+RECORD, RECIPE, LOG = "job.json", "job.yaml", "log.txt"
+DONE, FAILED, UNFINISHED, NOT_STARTED = "done", "failed", "unfinished", "not_started"
+GRACE = 20.0  # seconds that a stopped process has to end
+
+
+@dataclass(frozen=True)
+class Job:
+    """One system with one quantizer seed and one generator seed.
+
+    Attributes:
+        system: the row.
+        recipe: what is trained, the quantizer's seed included.
+        quantizer_seed: of the codes; several generators may share a quantizer.
+        generator_seed: of everything else.
+        directory: the run directory.
+        digest: of everything that the result depends on.
+    """
+
+    system: System
+    recipe: Recipe
+    quantizer_seed: int
+    generator_seed: int
+    directory: Path
+    digest: str
+
+    @property
+    def label(self) -> str:
+        """The seeds as they stand in reports."""
+        return f"{self.quantizer_seed}.{self.generator_seed}"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """`status`, `message` and `seconds` of the last attempt with the same inputs."""
+        path = self.directory / RECORD
+        found = read_json(path) if path.is_file() else {}
+        return found if found.get("digest") == self.digest else {"status": NOT_STARTED, "message": "", "seconds": 0.0}
+
+
+def plan_jobs(
+    systems: Sequence[System],
+    *,
+    seeds: Sequence[int],
+    generators_per_quantizer: int,
+    data_digest: str,
+    directory: Path,
+) -> list[Job]:
+    """Return all runs, the first seeds of all systems before the second ones.
+
+    Seeds are nested: each quantizer seed q has generators q * G … q * G + G - 1. A dense system has no quantizer, so
+    all its seeds stand on their own.
+    """
+    jobs = []
+    for quantizer_seed in seeds:
+        for number in range(generators_per_quantizer):
+            generator_seed = quantizer_seed * generators_per_quantizer + number
+            for system in systems:
+                own = generator_seed if system.family == DENSE else quantizer_seed
+                recipe = copy.deepcopy(system.recipe)
+                recipe.codes.seed = own
+                digest = content_digest(recipe.to_dict(), generator_seed, data_digest)
+                target = directory / "runs" / f"{system.name}-{own}.{generator_seed}"
+                jobs.append(Job(system, recipe, own, generator_seed, target, digest))
+    return jobs
+
+
+def run_jobs(jobs: Sequence[Job], *, shared: Path, deadline: float | None) -> None:
+    """Run what is not done, in order, until `deadline` (`time.monotonic`); records say what became of each."""
+    waiting = [job for job in jobs if job.record["status"] != DONE]
+    for number, job in enumerate(waiting, start=1):
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            logger.info("the budget is used up: %d of %d runs are left", len(waiting) - number + 1, len(jobs))
+            return
+        logger.info("%s, seeds %s (%d of %d)", job.system.name, job.label, number, len(waiting))
+        record = _run(job, shared=shared, timeout=left)
+        write_json(job.directory / RECORD, record | {"digest": job.digest})
+        logger.info("  %s after %.0f s%s", record["status"], record["seconds"], f": {record['message']}".rstrip(": "))
+
+
+def worker_command(job: Job, shared: Path) -> list[str]:
+    """Return the command line of a run."""
+    arguments = [str(job.directory / RECIPE), str(job.generator_seed), str(job.directory), str(shared)]
+    return [sys.executable, "-m", "cost_hf.comparison.worker", *arguments]
+
+
+def _run(job: Job, *, shared: Path, timeout: float | None) -> dict[str, Any]:
+    job.directory.mkdir(parents=True, exist_ok=True)
+    job.recipe.save(job.directory / RECIPE)
+    start = time.monotonic()
+    with (job.directory / LOG).open("a", encoding="utf-8") as log:
+        process = subprocess.Popen(worker_command(job, shared), stdout=log, stderr=subprocess.STDOUT)
+        try:
+            code = process.wait(timeout)
+            status = DONE if code == 0 else FAILED
+        except subprocess.TimeoutExpired:
+            status = UNFINISHED
+        finally:
+            _stop(process)
+    last = "" if status == DONE else _last_line(job.directory / LOG)
+    message = f"the budget ended in: {last}" if status == UNFINISHED else last
+    before = job.record["seconds"]
+    return {"status": status, "message": message, "seconds": round(before + time.monotonic() - start, 1)}
+
+
+def _stop(process: subprocess.Popen) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _last_line(path: Path) -> str:
+    """Return the last line of a log that says something, progress bars left out."""
+    text = path.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "it/s" not in line and "s/it" not in line]
+    return lines[-1][:300] if lines else "no output"

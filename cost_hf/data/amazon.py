@@ -1,0 +1,173 @@
+"""Amazon reader: the review dumps of 2014, 2018 (McAuley group) and 2023 (Hou et al.), each review an interaction.
+
+The layout is taken from the fields of the first record, not from file names. Reviews are JSON lines, or the csv of the
+2023 benchmark; the metadata of 2014 are Python literals, read as such and never evaluated. Files are read line by line
+and only the columns that are needed stay in memory.
+"""
+
+import ast
+import csv
+import json
+import re
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from cost_hf.data.amazon_metadata import COLUMNS, metadata_row
+from cost_hf.data.options import DataOptions
+from cost_hf.data.raw_files import RawTables, data_directory, malformed, names_in, read_lines
+from cost_hf.data.schema import MAX_EPOCH_SECONDS, DataError
+from cost_hf.data.sources import resolve_file
+
+FILE = re.compile(r".+\.(json|jsonl|csv)(\.gz)?")
+PARSE_ERRORS = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError)
+EXPECTED = (
+    "one reviews file and one metadata file, like reviews_Office_Products.json.gz and meta_Office_Products.json.gz"
+)
+
+
+@dataclass(frozen=True)
+class ReviewFields:
+    """Names of a layout's fields, and how many units of its time make a second."""
+
+    user: str
+    item: str
+    time: str
+    rating: str
+    units_per_second: int
+
+
+# by the user's field, in which the layouts differ; 2014 and 2018 share all fields that are read
+REVIEW_FIELDS = {
+    "reviewerID": ReviewFields("reviewerID", "asin", "unixReviewTime", "overall", 1),
+    "user_id": ReviewFields("user_id", "parent_asin", "timestamp", "rating", 1000),
+}
+
+
+def read_amazon(options: DataOptions) -> RawTables:
+    """Read the reviews and metadata in `data.path`, or the files that data.interactions and data.items name."""
+    reviews, metadata = (_find(options, kind) for kind in ("reviews", "metadata"))
+    items, item_counts = _read_metadata(metadata)
+    interactions, counts = _read_reviews(reviews)
+    return RawTables(items, interactions, item_counts | counts)
+
+
+def _find(options: DataOptions, kind: str) -> Path:
+    option = {"reviews": "interactions", "metadata": "items"}[kind]
+    if (name := getattr(options, option)) is not None:
+        return resolve_file(Path(name), options.path)
+    directory = data_directory(options, expected=EXPECTED)
+    candidates = sorted(path for path in directory.iterdir() if FILE.fullmatch(path.name) and path.is_file())
+    found = [path for path in candidates if _kind(path) == kind]
+    if len(found) != 1:
+        raise DataError(
+            f"data.reader amazon expects {EXPECTED} (plain or .gz) in {str(directory)!r}, got "
+            f"{[path.name for path in found]} with {kind} among {names_in(directory)}; "
+            f"name the right one with data.{option}"
+        )
+    return found[0]
+
+
+def _kind(path: Path) -> str | None:
+    """Return what the first record of a file is: reviews, metadata, or None for anything else."""
+    try:
+        _, record = next(_records(path), (0, {}))
+    except DataError:
+        return None
+    if any(user in record for user in REVIEW_FIELDS):
+        return "reviews"
+    return "metadata" if "asin" in record or "parent_asin" in record else None
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number, fields) of a file of JSON objects, Python literals or csv rows."""
+    if ".csv" in path.suffixes:
+        yield from _csv_records(path)
+        return
+    parse: Callable[[str], Any] | None = None
+    for number, line in read_lines(path):
+        # only literals start with a single quote; one file holds one kind
+        parse = parse or (ast.literal_eval if line.startswith("{'") else json.loads)
+        try:
+            record = parse(line)
+        except PARSE_ERRORS as error:
+            raise malformed(path, number, f"one object a line ({type(error).__name__})", line) from error
+        if not isinstance(record, dict):
+            raise malformed(path, number, "one object a line", line)
+        yield number, record
+
+
+def _csv_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    header: list[str] | None = None
+    for number, line in read_lines(path):
+        row = next(csv.reader([line]))
+        if header is None:
+            header = row
+            if "user_id" not in header:
+                # the rating files of 2014 and 2018 have none, and the two differ in the order of their columns
+                raise malformed(path, number, "a header like user_id,parent_asin,rating,timestamp", line)
+        elif len(row) != len(header):
+            raise malformed(path, number, f"{len(header)} columns ({', '.join(header)})", line)
+        else:
+            yield number, dict(zip(header, row, strict=True))
+
+
+def _read_metadata(path: Path) -> tuple[pd.DataFrame, dict[str, int]]:
+    rows = []
+    for number, record in tqdm(_records(path), desc=path.name, unit=" lines", disable=None):
+        row = metadata_row(record)
+        if not row[0]:
+            raise malformed(path, number, "a product with asin or parent_asin", record)
+        rows.append(row)
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    items = frame.drop_duplicates("item_id", ignore_index=True)  # 2018 repeats some products
+    if items["price"].isna().all():
+        items = items.drop(columns="price")
+    return items, {"dropped_repeated_metadata": len(frame) - len(items)}
+
+
+def _read_reviews(path: Path) -> tuple[pd.DataFrame, dict[str, int]]:
+    users: list[str] = []
+    items: list[str] = []
+    times, ratings = array("q"), array("f")
+    known: dict[str, str] = {}  # one text object for each id, however many reviews name it
+    fields: ReviewFields | None = None
+    for number, record in tqdm(_records(path), desc=path.name, unit=" lines", disable=None):
+        fields = fields or _fields(path, number, record)
+        try:
+            user, item, time, rating = _review(record, fields)
+        except (KeyError, TypeError, ValueError) as error:
+            expected = f"{fields.user}, {fields.item}, {fields.time} ({type(error).__name__}: {error})"
+            raise malformed(path, number, expected, record) from error
+        users.append(known.setdefault(user, user))
+        items.append(known.setdefault(item, item))
+        times.append(time)
+        ratings.append(rating)
+    frame = pd.DataFrame({"user_id": users, "item_id": items})
+    frame["timestamp"], frame["rating"] = np.asarray(times, dtype=np.int64), np.asarray(ratings, dtype=np.float32)
+    interactions = frame.drop_duplicates(["user_id", "item_id", "timestamp"], ignore_index=True)
+    return interactions, {"dropped_repeated_reviews": len(frame) - len(interactions)}
+
+
+def _fields(path: Path, number: int, record: dict[str, Any]) -> ReviewFields:
+    user = next((name for name in REVIEW_FIELDS if name in record), None)
+    if user is None:
+        raise malformed(path, number, f"a review with one of {list(REVIEW_FIELDS)}", record)
+    return REVIEW_FIELDS[user]
+
+
+def _review(record: dict[str, Any], fields: ReviewFields) -> tuple[str, str, int, float]:
+    """Return user, item, time in seconds and rating (NaN where a record has none)."""
+    user, item, time = record[fields.user], record[fields.item], int(record[fields.time])
+    if not (isinstance(user, str) and user and isinstance(item, str) and item):
+        raise ValueError("ids must be texts that are not empty")
+    if fields.units_per_second > 1 and time < MAX_EPOCH_SECONDS:
+        raise ValueError(f"{time} is no epoch time in milliseconds")
+    rating = record.get(fields.rating)
+    return user, item, time // fields.units_per_second, float("nan" if rating in (None, "") else rating)

@@ -1,0 +1,44 @@
+"""Many sequences as flat arrays: what slices and code measures count in, without a loop over users."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cost_hf.data.splits import Targets
+
+
+def joined(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return all catalog rows in order and the number of the sequence that each stands in, int64 `[S]` each."""
+    lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
+    rows = np.concatenate([np.empty(0, dtype=np.int64), *sequences]).astype(np.int64)
+    return rows, np.repeat(np.arange(len(sequences)), lengths)
+
+
+def consecutive_pairs(sequences: Sequence[np.ndarray]) -> np.ndarray:
+    """Return every (item, next item) of a sequence, int64 `[P, 2]`; pairs of equal items are kept."""
+    rows, owners = joined(sequences)
+    is_pair = owners[:-1] == owners[1:]
+    return np.stack([rows[:-1][is_pair], rows[1:][is_pair]], axis=1)
+
+
+def click_counts(sequences: Sequence[np.ndarray], *, num_items: int) -> np.ndarray:
+    """Return clicks per catalog row, int64 `[N]`.
+
+    Raises:
+        ValueError: for rows outside the catalog.
+    """
+    rows, _ = joined(sequences)
+    if len(rows) and (rows.min() < 0 or rows.max() >= num_items):
+        raise ValueError(
+            f"sequences must hold catalog rows 0 … {num_items - 1}, got {int(rows.min())!r} … {int(rows.max())!r}; "
+            "take them from a split of the same catalog"
+        )
+    return np.bincount(rows, minlength=num_items)
+
+
+def is_repeated(targets: Targets) -> np.ndarray:
+    """Return which targets stand in their own history, bool `[M]`."""
+    rows, cases = joined(targets.histories)
+    repeated = np.zeros(len(targets), dtype=bool)
+    repeated[cases[rows == targets.items[cases]]] = True
+    return repeated

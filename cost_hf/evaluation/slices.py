@@ -1,0 +1,176 @@
+"""Slices: the same lists judged on parts of the cases, to see where a row wins and where it has nothing to offer.
+
+An average hides that one method wins by repeating what training showed and another by items that training never
+showed. Every slice divides the cases by what training knew of them. Small slices have wide intervals, and one without
+any hit has the interval 0 … 0: read `cases` first. All cells share one set of draws over users.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from cost_hf.data.splits import Targets
+from cost_hf.evaluation.ranking import RankedLists, per_user_metrics
+from cost_hf.evaluation.results import NULL
+from cost_hf.evaluation.sequences import click_counts, consecutive_pairs, is_repeated
+from cost_hf.evaluation.statistics import bootstrap_means, interval_of
+
+CUTOFF = 10
+METRICS = (f"recall@{CUTOFF}", f"ndcg@{CUTOFF}")
+RARE_CLICKS = 5  # a target with at most as many training clicks is rare
+SHORT_HISTORY = 5  # the median history of 5-core data has about as many clicks
+HEAD_SHARE = 0.2  # of the items; Pareto's rule, as in MELT (arXiv 2304.08382)
+COLUMNS_AT_ONCE = 256  # of one bootstrap table: bounds memory, changes no number
+
+
+def slice_labels(
+    targets: Targets, train: Sequence[np.ndarray], *, num_items: int, cold_items: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Label every case in every slice.
+
+    * `target_in_training`: training clicks of the target, `0`, `1-5` or `6+`.
+    * `transition`: `seen` where the target stands directly behind the last item of the history somewhere in training,
+      `unseen` otherwise and for an empty history.
+    * `target`: `repeated` where it stands in the history, else `new`. With seen items excluded the repeated are misses.
+    * `history`: `short` up to five items, else `long`.
+    * `popularity`: `head` for the most clicked fifth of the items that training knows, else `tail`. Items that tie with
+      the first one outside are tail, so the head is never more than a fifth.
+    * `cold_start`, with cold items only: `cold` for one of them, `in_set` for other targets with training clicks (the
+      two sets of LIGER, arXiv 2411.18814). Targets that nobody clicked in training although the protocol did not hide
+      them have no label (""): fitting may have seen their text.
+
+    Args:
+        targets: M cases.
+        train: catalog rows of every training user, oldest first.
+        num_items: N.
+        cold_items: rows that the cold-start protocol hides, `Split.cold_items`.
+
+    Returns:
+        Labels by slice, text `[M]`.
+    """
+    clicks = click_counts(train, num_items=num_items)  # [N]
+    target_clicks = clicks[targets.items]  # [M]
+    lengths = np.fromiter(map(len, targets.histories), dtype=np.int64, count=len(targets))
+    labels = {
+        "target_in_training": np.select([target_clicks == 0, target_clicks <= RARE_CLICKS], ["0", "1-5"], "6+"),
+        "transition": np.where(_is_seen_transition(targets, train, num_items), "seen", "unseen"),
+        "target": np.where(is_repeated(targets), "repeated", "new"),
+        "history": np.where(lengths <= SHORT_HISTORY, "short", "long"),
+        "popularity": np.where(target_clicks > _head_bound(clicks), "head", "tail"),
+    }
+    if cold_items is not None and len(cold_items):
+        is_cold = np.isin(targets.items, cold_items)
+        labels["cold_start"] = np.select([is_cold, target_clicks > 0], ["cold", "in_set"], "")
+    return labels
+
+
+def slice_metrics(
+    ranked: Mapping[tuple[str, str], RankedLists],
+    labels: Mapping[str, np.ndarray],
+    *,
+    user_ids: Sequence[str] | np.ndarray,
+    draws: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return `slices` of results: `<row>.<seen>.<slice>.<label> = {cases, recall@10: {value, low, high}, ndcg@10}`.
+
+    Values are on items. An interval is of the mean over the cases of the slice, users drawn whole as everywhere; draws
+    without any case of the slice are left out. Labels without cases do not stand in the result; a row whose lists are
+    shorter than ten has null values.
+
+    Args:
+        ranked: lists of every (row name, `seen_allowed` or `seen_excluded`), all on the same M cases.
+        labels: by slice, `[M]`; cases with "" are in no part of that slice.
+        user_ids: whose case it is, `[M]`.
+        draws: bootstrap samples.
+        seed: of the draws; with equal seeds they are those of the other intervals of results.json.
+
+    Raises:
+        ValueError: where rows or labels are about another number of cases.
+    """
+    _check_cases(ranked, labels, len(user_ids))
+    parts = [(name, str(label)) for name, column in labels.items() for label in np.unique(column) if label != ""]
+    members = np.stack([labels[name] == label for name, label in parts], axis=1).astype(np.float64)  # [M, J]
+    users = np.unique(np.asarray(user_ids), return_inverse=True)[1]
+    shares = bootstrap_means(members, clusters=users, draws=draws, seed=seed)  # [draws, J]
+    slices: dict[str, Any] = {}
+    for keys, table in _tables(ranked, members):
+        means = bootstrap_means(table, clusters=users, draws=draws, seed=seed).reshape(draws, len(keys), -1)
+        sums = table.sum(axis=0).reshape(len(keys), -1)
+        for place, (row, seen) in enumerate(keys):
+            cells = _cells(sums[place], means[:, place], members.sum(axis=0), shares)
+            _place(slices.setdefault(row, {}).setdefault(seen, {}), parts, cells)
+    for (row, seen), lists in ranked.items():
+        if lists.list_length < CUTOFF:
+            cells = [{"cases": int(size)} | {metric: dict(NULL) for metric in METRICS} for size in members.sum(axis=0)]
+            _place(slices.setdefault(row, {}).setdefault(seen, {}), parts, cells)
+    return slices
+
+
+def _is_seen_transition(targets: Targets, train: Sequence[np.ndarray], num_items: int) -> np.ndarray:
+    """Return whether training has (last item of the history, target) as direct neighbours in this order, bool `[M]`."""
+    known = consecutive_pairs(train) @ np.array([num_items, 1])
+    last = np.array([history[-1] if len(history) else -1 for history in targets.histories], dtype=np.int64)
+    return (last >= 0) & np.isin(last * num_items + targets.items, known)
+
+
+def _head_bound(clicks: np.ndarray) -> int:
+    """Return the clicks that an item must exceed to be in the head: those of the first item outside."""
+    known = np.sort(clicks[clicks > 0])[::-1]
+    return int(known[int(HEAD_SHARE * len(known))]) if len(known) else 0
+
+
+def _tables(
+    ranked: Mapping[tuple[str, str], RankedLists], members: np.ndarray
+) -> Iterator[tuple[list[tuple[str, str]], np.ndarray]]:
+    """Yield a few (row, seen) keys at a time with `[M, C]` columns: for every key and metric one for every label.
+
+    A column holds the metric in the cases of the label and 0 elsewhere.
+    """
+    keys = [key for key, lists in ranked.items() if lists.list_length >= CUTOFF]
+    step = max(1, COLUMNS_AT_ONCE // (len(METRICS) * members.shape[1]))
+    for start in range(0, len(keys), step):
+        columns = []
+        for key in keys[start : start + step]:
+            metrics = per_user_metrics(ranked[key].item_rank, [CUTOFF])
+            columns += [metrics[metric][:, None] * members for metric in METRICS]
+        yield keys[start : start + step], np.concatenate(columns, axis=1)
+
+
+def _cells(sums: np.ndarray, means: np.ndarray, cases: np.ndarray, shares: np.ndarray) -> list[dict[str, Any]]:
+    """Return the cell of every label of one row.
+
+    Args:
+        sums: of the metrics over the cases of a label, `[metrics * J]`.
+        means: the same over all cases of every draw, divided by their number, `[draws, metrics * J]`.
+        cases: of every label, `[J]`.
+        shares: of the cases of every draw that have the label, `[draws, J]`.
+    """
+    values = sums.reshape(len(METRICS), -1) / cases
+    cells: list[dict[str, Any]] = [{"cases": int(size)} for size in cases]
+    for order, metric in enumerate(METRICS):
+        for part, cell in enumerate(cells):
+            has_cases = shares[:, part] > 0
+            drawn = means[has_cases, order * len(cells) + part] / shares[has_cases, part]
+            cell[metric] = asdict(interval_of(float(values[order, part]), drawn))
+    return cells
+
+
+def _place(tree: dict[str, Any], parts: Sequence[tuple[str, str]], cells: Sequence[dict[str, Any]]) -> None:
+    for (name, label), cell in zip(parts, cells, strict=True):
+        tree.setdefault(name, {})[label] = cell
+
+
+def _check_cases(
+    ranked: Mapping[tuple[str, str], RankedLists], labels: Mapping[str, np.ndarray], num_cases: int
+) -> None:
+    sizes = {f"row {row!r} ({seen})": len(lists) for (row, seen), lists in ranked.items()}
+    sizes |= {f"slice {name!r}": len(column) for name, column in labels.items()}
+    for name, size in sizes.items():
+        if size != num_cases:
+            raise ValueError(
+                f"{name} must have one entry per case, expected {num_cases!r}, got {size!r}; make lists, labels and "
+                "user ids from the same targets"
+            )

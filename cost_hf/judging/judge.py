@@ -1,0 +1,201 @@
+"""Every ranker of a run on the same cases, judged on items, with paired intervals.
+
+Lists of each (row, `exclude_seen`) pair are written as soon as they are known, so a killed evaluation goes on with the
+next pair. `results.json` is the one source of every number that is shown anywhere.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import PartialState
+from safetensors.numpy import load_file, save_file
+
+from cost_hf.data.prepare import PreparedData
+from cost_hf.data.splits import Targets
+from cost_hf.data.text_vectors import TextVectors
+from cost_hf.evaluation.baselines import TRAINED_BASELINES, build_baseline
+from cost_hf.evaluation.options import EvaluationOptions
+from cost_hf.evaluation.ranking import RankedLists, evaluate_ranker
+from cost_hf.evaluation.results import MAIN_ROW, build_results, write_ranks
+from cost_hf.evaluation.slices import slice_labels, slice_metrics
+from cost_hf.files import atomic_path, content_digest, read_json, write_json
+from cost_hf.judging.costs import request_times
+from cost_hf.judging.identifiers import describe_identifiers, neighbour_examples
+from cost_hf.judging.protocol import identity, protocol
+from cost_hf.quantizer_training.fit import CodesResult
+from cost_hf.recipe import Recipe
+from cost_hf.recommender.door import BaseRecommender
+from cost_hf.recommender.rankers import Ranker, ScoringRanker
+from cost_hf.recommender.recommender import Recommender
+from cost_hf.reporting import write_run_report
+from cost_hf.stages import Stages
+
+logger = logging.getLogger(__name__)
+SEEN = {"seen_allowed": False, "seen_excluded": True}
+FOLDER, LISTS, VALIDATION, EXAMPLES = "evaluation", "lists", "validation", "examples.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """What a run trained.
+
+    Attributes:
+        recommender: the system of the run, the row `recommender`.
+        rivals: trained baselines by row name.
+        curves: training logs by stage.
+        codes: the fitted quantizer, where there is one.
+    """
+
+    recommender: BaseRecommender
+    rivals: Mapping[str, BaseRecommender]
+    curves: Mapping[str, list[dict[str, Any]]]
+    codes: CodesResult | None = None
+
+
+def judge(
+    stages: Stages, recipe: Recipe, data: PreparedData, vectors: TextVectors, candidates: Candidates, *, seed: int
+) -> dict[str, Any]:
+    """Rank, score and compare; return the content of `evaluation/results.json` and write the report beside it."""
+    made_from = sorted(stages.digests.items())
+    digest = content_digest(
+        made_from, data.tables.digest, data.split.digest, dataclasses.asdict(recipe.evaluation), seed
+    )
+
+    def compute(folder: Path) -> None:
+        rankers = {MAIN_ROW: candidates.recommender.ranker_for(recipe.evaluation.num_beams)}
+        for name, rival in candidates.rivals.items():
+            rankers[name] = rival.ranker_for(recipe.evaluation.num_beams)
+        rankers |= untrained_rankers(data, vectors, recipe.evaluation)
+        common: dict[str, Any] = {"sid_keys": candidates.recommender.sid_keys, "num_items": data.tables.num_items}
+        test = data.split.test.sample(recipe.evaluation.max_users, seed=recipe.data.seed)
+        ranked = rank_rows(folder / LISTS, rankers, test, recipe.evaluation, **common)
+        validation = validation_cases(recipe, data)
+        own = {MAIN_ROW: rankers[MAIN_ROW]}
+        rank_rows(folder / VALIDATION, own, validation, recipe.evaluation, **common)
+        if PartialState().is_main_process:
+            _write_results(folder, recipe, data, vectors, candidates, rankers, ranked, seed)
+
+    results = stages.run(
+        "evaluation",
+        digest=digest,
+        folder=FOLDER,
+        compute=compute,
+        load=lambda folder: read_json(folder / "results.json"),
+        on_every_process=True,
+    )
+    results["recipe"] = recipe.to_dict()  # fields that no stage depends on may have changed
+    # what the evaluation itself cost is known only behind it
+    results["stages"] = {name: dataclasses.asdict(record) for name, record in stages.records.items()}
+    if PartialState().is_main_process:
+        folder = stages.output_dir / FOLDER
+        write_json(folder / "results.json", results)
+        write_run_report(results, read_json(folder / EXAMPLES), stages.output_dir / "report.html")
+    return results
+
+
+def _write_results(
+    folder: Path,
+    recipe: Recipe,
+    data: PreparedData,
+    vectors: TextVectors,
+    candidates: Candidates,
+    rankers: Mapping[str, Ranker],
+    ranked: Mapping[tuple[str, str], RankedLists],
+    seed: int,
+) -> None:
+    options = recipe.evaluation
+    targets = data.split.test.sample(options.max_users, seed=recipe.data.seed)
+    num_items = data.tables.num_items
+    write_ranks(folder / "ranks.parquet", ranked, targets.user_ids)
+    results = build_results(
+        ranked,
+        user_ids=targets.user_ids,
+        num_items=num_items,
+        cutoffs=options.cutoffs,
+        draws=options.bootstrap_draws,
+        seed=seed,
+    )
+    labels = slice_labels(targets, data.split.train, num_items=num_items, cold_items=data.split.cold_items)
+    results["slices"] = slice_metrics(
+        ranked, labels, user_ids=targets.user_ids, draws=options.bootstrap_draws, seed=seed
+    )
+    results["requests"] = {name: request_times(ranker, targets) for name, ranker in rankers.items()}
+    trained = {MAIN_ROW: candidates.recommender, **candidates.rivals}
+    results["parameters"] = {name: system.num_parameters for name, system in trained.items()}
+    results["curves"] = dict(candidates.curves)
+    examples: list[dict[str, Any]] = []
+    if isinstance(candidates.recommender, Recommender):
+        results["semantic_ids"] = describe_identifiers(candidates.recommender.catalog, candidates.codes, vectors, data)
+        examples = neighbour_examples(candidates.recommender.catalog, vectors, seed=recipe.data.seed)
+    results["protocol"] = protocol(recipe, data, targets, candidates.recommender)
+    results |= identity(recipe, data, seed)
+    write_json(folder / EXAMPLES, examples)
+    write_json(folder / "results.json", results)
+
+
+def untrained_rankers(data: PreparedData, vectors: TextVectors, options: EvaluationOptions) -> dict[str, Ranker]:
+    """Return the baselines that need no gradient, and the toy set's oracle, by row name."""
+    popularity = data.split.popularity(data.tables.num_items)
+    item_ids = data.tables.items["item_id"].tolist()
+    scorers = {
+        name: build_baseline(name, data.split.train, data.tables.num_items, vectors=vectors.vectors)
+        for name in options.baselines
+        if name not in TRAINED_BASELINES
+    }
+    if data.oracle is not None:
+        scorers["oracle"] = data.oracle
+    return {name: ScoringRanker(scorer, popularity=popularity, item_ids=item_ids) for name, scorer in scorers.items()}
+
+
+def validation_cases(recipe: Recipe, data: PreparedData) -> Targets:
+    """Return the fixed seeded sample of validation cases on which systems are chosen and weighted."""
+    return data.split.validation.sample(recipe.evaluation.validation_users, seed=recipe.data.seed)
+
+
+def rank_rows(
+    folder: Path,
+    rankers: Mapping[str, Ranker],
+    targets: Targets,
+    options: EvaluationOptions,
+    *,
+    sid_keys: np.ndarray | None,
+    num_items: int,
+) -> dict[tuple[str, str], RankedLists]:
+    """Rank the cases by every ranker under both settings of `exclude_seen`; lists that lie in `folder` are read."""
+    return {
+        (name, seen): _ranked(folder / f"{name}-{seen}.safetensors", ranker, targets, options, sid_keys, num_items)
+        for name, ranker in rankers.items()
+        for seen in SEEN
+    }
+
+
+def _ranked(
+    path: Path,
+    ranker: Ranker,
+    targets: Targets,
+    options: EvaluationOptions,
+    sid_keys: np.ndarray | None,
+    num_items: int,
+) -> RankedLists:
+    row, _, seen = path.stem.rpartition("-")
+    if not path.is_file():
+        lists = evaluate_ranker(
+            ranker,
+            targets,
+            sid_keys=sid_keys,
+            num_items=num_items,
+            exclude_seen=SEEN[seen],
+            top_k=options.num_beams,
+            batch_size=options.batch_size,
+            description=f"{row}, {seen.replace('_', ' ')}",
+        )
+        if PartialState().is_main_process:
+            with atomic_path(path) as temporary:
+                save_file(lists.arrays(), temporary)
+        logger.debug("ranked %s %s", row, seen)
+    PartialState().wait_for_everyone()
+    return RankedLists.from_arrays(load_file(path))

@@ -1,0 +1,77 @@
+"""How a run was judged and what it was: all that a reader needs to set its numbers beside others."""
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+import cost_hf
+from cost_hf.data.prepare import PreparedData
+from cost_hf.data.splits import Targets
+from cost_hf.recipe import Recipe
+from cost_hf.recommender.door import BaseRecommender
+from cost_hf.recommender.recommender import Recommender
+from cost_hf.recommender.validity import invalid_shares
+
+INVALID_SAMPLE = 256
+PACKAGES = ("torch", "transformers", "datasets", "accelerate", "numpy")
+LEAKAGE = {
+    "leave_one_out": "Leave-one-out: each user's last click is the test target. There is no common cutoff, so training "
+    "may hold clicks of other users later than a test click, and popularity and co-clicks may know the future.",
+    "source": "The parts are as the data's publisher marked them: every marked row is one target with all earlier rows "
+    "of its user as history, and rows behind a target of the same user never train. Whether other users' training "
+    "clicks are later than a test click depends on how the publisher cut.",
+    "time": "Split by time: no training click is at or after the first validation target, and none of the choices made "
+    "on validation sees a click behind the test cutoff. Histories roll on: a later target sees its user's earlier ones.",
+}
+
+
+def protocol(recipe: Recipe, data: PreparedData, targets: Targets, recommender: BaseRecommender) -> dict[str, Any]:
+    """Return section `protocol` of results.json."""
+    shares = data.split.shares()
+    is_generative = isinstance(recommender, Recommender)
+    if isinstance(recommender, Recommender):
+        sample = np.sort(np.random.default_rng(recipe.data.seed).permutation(len(targets))[:INVALID_SAMPLE])
+        histories = torch.from_numpy(targets.histories_matrix(sample))
+        users = [str(targets.user_ids[case]) for case in sample]
+        shares |= invalid_shares(recommender, histories, user_ids=users)
+    generative = {"constraint": "trie", "score": "sum of natural-log probabilities over the full vocabulary"}
+    return {
+        "split": recipe.data.split,
+        "exclude_seen": "both settings; see the row names",
+        "num_beams": recipe.evaluation.num_beams,
+        **(generative if is_generative else {"score": "over the whole catalog"}),
+        "max_history": recipe.generator.max_history if is_generative else recipe.sasrec.max_history,
+        "unit_of_a_hit": "item; the sid rows count any item with the target's model-level codes",
+        "ties": f"in time: blake2b(user_id, item_id, {recipe.data.seed}); in scores: training popularity, then item_id",
+        "cases": len(targets),
+        "users": len(set(targets.user_ids)),
+        "note": LEAKAGE[recipe.data.split],
+        "counts": data.tables.counts | data.split.counts,
+        "shares": shares,
+    }
+
+
+def identity(recipe: Recipe, data: PreparedData, seed: int) -> dict[str, Any]:
+    """Return what the numbers were made with: recipe, seed, digests, versions, device."""
+    return {
+        "recipe": recipe.to_dict(),
+        "seed": seed,
+        "data_digest": data.tables.digest,
+        "split_digest": data.split.digest,
+        "versions": versions(),
+        "device": device_name(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide numbers."""
+    own = {"python": platform.python_version(), "cost_hf": cost_hf.__version__}
+    return own | {name: version(name) for name in PACKAGES}
+
+
+def device_name() -> str:
+    """Return the accelerator's name, or the number of CPU threads."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"

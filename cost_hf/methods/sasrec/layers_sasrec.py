@@ -1,0 +1,93 @@
+"""Building blocks of SASRec: what an item is, and the causal layer that reads a history of them."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .configuration_sasrec import SasRecConfig
+
+
+class ItemEncoder(nn.Module):
+    """Gives every catalog item one vector, for histories and for scores alike.
+
+    A frozen text vector passes a linear map and, beside it, a network of one hidden layer.
+    """
+
+    def __init__(self, config: SasRecConfig) -> None:
+        super().__init__()
+        self.has_ids, self.text_dim = config.has_ids, config.text_dim
+        if self.has_ids:
+            self.ids = nn.Embedding(config.num_items, config.hidden_size)
+        if self.text_dim is not None:
+            self.linear = nn.Linear(self.text_dim, config.hidden_size)
+            self.hidden = nn.Linear(self.text_dim, config.text_hidden_size)
+            self.output = nn.Linear(config.text_hidden_size, config.hidden_size)
+
+    def forward(self, item_vectors: Tensor | None) -> Tensor:
+        """Return the item table `[N, D]` from item vectors `[N, E]` (None with ids alone)."""
+        if self.text_dim is None:
+            if item_vectors is not None:
+                raise ValueError(
+                    f"a model with inputs='ids' takes no item_vectors, got shape {tuple(item_vectors.shape)!r}; leave "
+                    "them out, or train one with inputs='text'"
+                )
+            return self.ids.weight
+        vectors = self._checked(item_vectors)
+        text = self.linear(vectors) + self.output(functional.gelu(self.hidden(vectors)))
+        return text + self.ids.weight if self.has_ids else text
+
+    def _checked(self, item_vectors: Tensor | None) -> Tensor:
+        rows = len(self.ids.weight) if self.has_ids else "N"
+        shape = None if item_vectors is None else tuple(item_vectors.shape)
+        fits = shape is not None and shape[1:] == (self.text_dim,) and (not self.has_ids or shape[0] == rows)
+        if item_vectors is None or not fits:
+            raise ValueError(
+                f"expected item_vectors [{rows}, {self.text_dim}], one per catalog row, got {shape!r}; give those of "
+                "the encoder that the model was trained with"
+            )
+        return item_vectors.to(self.linear.weight.dtype)
+
+
+class SasRecLayer(nn.Module):
+    """Causal self-attention and a feed-forward network, each normalised before and added to its input."""
+
+    def __init__(self, config: SasRecConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.num_heads, self.dropout = config.num_heads, config.dropout
+        self.attention_norm = nn.LayerNorm(width, eps=1e-6)
+        self.attention_input = nn.Linear(width, 3 * width)  # queries, keys, values
+        self.attention_output = nn.Linear(width, width)
+        self.feed_forward_norm = nn.LayerNorm(width, eps=1e-6)
+        self.feed_forward_input = nn.Linear(width, config.intermediate_size)
+        self.feed_forward_output = nn.Linear(config.intermediate_size, width)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map `[B, T, D]` to `[B, T, D]`; pads stand on the right, where no item looks."""
+        hidden = hidden + self._dropped(self._attend(self.attention_norm(hidden)))
+        inner = functional.gelu(self.feed_forward_input(self.feed_forward_norm(hidden)))
+        return hidden + self._dropped(self.feed_forward_output(inner))
+
+    def _attend(self, hidden: Tensor) -> Tensor:
+        batch, length, width = hidden.shape
+        heads = self.attention_input(hidden).view(batch, length, 3, self.num_heads, width // self.num_heads)
+        queries, keys, values = heads.permute(2, 0, 3, 1, 4)  # [B, heads, T, D / heads] each
+        mixed = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        return self.attention_output(mixed.transpose(1, 2).reshape(batch, length, width))
+
+    def _dropped(self, hidden: Tensor) -> Tensor:
+        return functional.dropout(hidden, self.dropout, self.training)
+
+
+def last_positions(histories: Tensor, hidden: Tensor) -> Tensor:
+    """Return what stands at the last item of every history, `[B, D]`; zeros for an empty one.
+
+    Args:
+        histories: catalog rows `[B, T]`, -1 pads on the right.
+        hidden: `[B, T, D]`.
+    """
+    lengths = (histories >= 0).sum(1)
+    if hidden.shape[1] == 0:
+        return hidden.new_zeros(len(hidden), hidden.shape[2])
+    last = hidden[torch.arange(len(hidden), device=hidden.device), (lengths - 1).clamp_min(0)]
+    return last * (lengths > 0)[:, None]

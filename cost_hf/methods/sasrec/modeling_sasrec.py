@@ -1,0 +1,134 @@
+"""`SasRecModel`: histories of items → causal self-attention → scores of the whole catalog, as a Transformers model.
+
+arXiv 1808.09781; with the full softmax of arXiv 2309.07602. Beyond the papers: normalisation before the sub-layers,
+cosine scores by default, and items that may be frozen text vectors. Those are data, not weights: they are an argument,
+so a text model scores whatever catalog it is given. `forward` is pure; positions count from the oldest item.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_sasrec import SasRecConfig
+from .layers_sasrec import ItemEncoder, SasRecLayer, last_positions
+from .objectives_sasrec import catalog_cross_entropy, sampled_binary_loss
+
+
+@dataclass
+class SasRecOutput(ModelOutput):
+    """Output of `SasRecModel`.
+
+    Attributes:
+        loss: mean over the labelled positions, a scalar; None without labels.
+        hidden_states: what the model knows behind every item, fp32 `[B, T, D]`.
+    """
+
+    loss: Tensor | None = None
+    hidden_states: Tensor | None = None
+
+
+class SasRecModel(PreTrainedModel):
+    """Self-attentive sequential recommender (SASRec) over item ids, text vectors or both.
+
+    Args:
+        config: sizes and objective.
+    """
+
+    config: SasRecConfig
+    base_model_prefix = "sasrec"
+    main_input_name = "histories"
+    _no_split_modules = ("SasRecLayer",)
+
+    def __init__(self, config: SasRecConfig) -> None:
+        super().__init__(config)
+        self.items = ItemEncoder(config)
+        self.positions = nn.Embedding(config.max_history, config.hidden_size)
+        self.input_norm = nn.LayerNorm(config.hidden_size, eps=1e-6)
+        self.layers = nn.ModuleList(SasRecLayer(config) for _ in range(config.num_layers))
+        self.output_norm = nn.LayerNorm(config.hidden_size, eps=1e-6)
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, nn.Linear):
+            init.xavier_normal_(module.weight)
+            init.zeros_(module.bias)
+
+    def forward(
+        self,
+        histories: Tensor,
+        labels: Tensor | None = None,
+        item_vectors: Tensor | None = None,
+        negatives: Tensor | None = None,
+    ) -> SasRecOutput:
+        """Read histories and predict the item behind every position.
+
+        Args:
+            histories: catalog rows, oldest first, `[B, T]`, -1 pads on the right; T at most `max_history`.
+            labels: the next rows, `[B, T]`, -100 where nothing is to be learned.
+            item_vectors: frozen item vectors of the catalog `[N, E]`, for models with text inputs.
+            negatives: sampled catalog rows `[B, T, K]`, for the binary loss.
+        """
+        table = self.item_table(item_vectors)
+        hidden = self._read(histories, table)
+        loss = None if labels is None else self._loss(hidden, table.float(), labels, negatives)
+        return SasRecOutput(loss=loss, hidden_states=hidden)
+
+    def item_table(self, item_vectors: Tensor | None = None) -> Tensor:
+        """Return the vectors of all items, `[N, D]`; compute them once to score many users."""
+        return self.items(item_vectors)
+
+    def scores(self, histories: Tensor, table: Tensor) -> Tensor:
+        """Return the scores of all items for histories `[B, T]`, fp32 `[B, N]`; all 0 for an empty history.
+
+        Args:
+            histories: catalog rows, oldest first, -1 pads on the right; older than `max_history` ones are not read.
+            table: of `item_table`.
+        """
+        recent = self._recent(histories)
+        users, items = self._comparable(last_positions(recent, self._read(recent, table)), table.float())
+        return users @ items.T
+
+    def _read(self, histories: Tensor, table: Tensor) -> Tensor:
+        """Return hidden states, fp32 `[B, T, D]`."""
+        length = histories.shape[1]
+        if length > self.config.max_history:
+            raise ValueError(
+                f"expected histories of at most max_history={self.config.max_history!r} items, got {length!r}; cut "
+                "them at their old end"
+            )
+        hidden = functional.embedding(histories.clamp_min(0), table) + self.positions.weight[:length]
+        hidden = functional.dropout(self.input_norm(hidden), self.config.dropout, self.training)
+        for layer in self.layers:
+            hidden = layer(hidden)
+        return self.output_norm(hidden).float()
+
+    def _loss(self, hidden: Tensor, table: Tensor, labels: Tensor, negatives: Tensor | None) -> Tensor:
+        is_label = labels >= 0
+        chosen = labels[is_label]  # [P]
+        users, items = self._comparable(hidden[is_label], table)
+        if self.config.loss == "cross_entropy":
+            return catalog_cross_entropy(users, items, chosen)
+        if negatives is None:
+            raise ValueError("loss='binary' needs negatives [B, T, K] beside labels, got None; sample them")
+        return sampled_binary_loss(users, items[chosen], items[negatives[is_label]])
+
+    def _comparable(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Return users and items whose products are scores."""
+        if self.config.similarity == "dot":
+            return users, items
+        normalize = functional.normalize
+        return normalize(users, dim=-1) / self.config.temperature, normalize(items, dim=-1)
+
+    def _recent(self, histories: Tensor) -> Tensor:
+        """Keep the latest `max_history` rows of every history, `[B, W]`."""
+        lengths = (histories >= 0).sum(1, keepdim=True)
+        width = min(self.config.max_history, histories.shape[1])
+        index = (lengths - width).clamp_min(0) + torch.arange(width, device=histories.device)
+        return histories.gather(1, index)

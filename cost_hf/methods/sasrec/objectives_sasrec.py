@@ -1,0 +1,74 @@
+"""The two losses of SASRec, over the labelled positions of a batch.
+
+The full softmax makes logits `[P, N]`, by far the largest tensor of a step. `catalog_cross_entropy` walks over them in
+chunks that stay in the cache, turns each into its gradient on the spot and forgets it: one forward product, two for
+gradients, no second pass, and memory for one chunk only.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+POSITIONS_PER_CHUNK = 1024
+
+
+def catalog_cross_entropy(users: Tensor, items: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean of `-log softmax(users @ items.T)[labels]`.
+
+    Under autocast the logits have its precision; sums over chunks and the gradients stay in that of the operands.
+
+    Args:
+        users: `[P, D]`.
+        items: `[N, D]`.
+        labels: rows of `items`, `[P]`.
+    """
+    device = users.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else users.dtype
+    with torch.autocast(device, enabled=False):
+        return _CatalogCrossEntropy.apply(users, items, labels, dtype)
+
+
+def sampled_binary_loss(users: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+    """Return the mean over positions of `-log s(u·p) - mean_k log s(-u·n_k)`, s being the logistic function.
+
+    Args:
+        users: `[P, D]`.
+        positives: items that followed, `[P, D]`.
+        negatives: sampled items, `[P, K, D]`.
+    """
+    attraction = functional.softplus(-(users * positives).sum(-1))
+    repulsion = functional.softplus((users[:, None] * negatives).sum(-1)).mean(-1)
+    return (attraction + repulsion).mean()
+
+
+class _CatalogCrossEntropy(Function):
+    """Computes the gradients of both operands together with the loss; backward only scales them."""
+
+    @staticmethod
+    def forward(ctx: Any, users: Tensor, items: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:
+        table = items.to(dtype)  # [N, D]
+        user_gradient, item_gradient = torch.empty_like(users), torch.zeros_like(items)
+        total = users.new_zeros(())
+        for start in range(0, len(users), POSITIONS_PER_CHUNK):
+            part = slice(start, start + POSITIONS_PER_CHUNK)
+            chunk, chosen = users[part].to(dtype), labels[part]
+            rows = torch.arange(len(chunk), device=users.device)
+            probabilities = (chunk @ table.T).softmax(1)  # [C, N]
+            least = torch.finfo(probabilities.dtype).tiny  # an underflow must not make the loss infinite
+            total -= probabilities[rows, chosen].clamp_min(least).to(total.dtype).log().sum()
+            probabilities[rows, chosen] -= 1  # now the gradient of the logits
+            user_gradient[part] = probabilities @ table
+            item_gradient += probabilities.T @ chunk
+        ctx.save_for_backward(user_gradient, item_gradient)
+        return total / len(users)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        user_gradient, item_gradient = ctx.saved_tensors
+        scale = gradient / len(user_gradient)
+        return user_gradient * scale, item_gradient * scale, None, None

@@ -1,0 +1,193 @@
+"""Training by `Trainer`, judged by what users see: NDCG@10 of items on validation users.
+
+The loss and the quality of a ranking part ways (specs: LETTER selects on loss), so early stopping and the choice of the
+checkpoint use the ranking metric. Generators and dense models train by the same rules. Batches are grouped by length by
+a sampler that is a function of (seed, epoch), so a killed run continues bit for bit.
+"""
+
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from accelerate import PartialState
+from torch.utils.data import Dataset, Sampler
+from transformers import PreTrainedModel, SchedulerType, Trainer, TrainerControl, TrainingArguments
+
+from cost_hf.checkpoints import drop_incomplete_checkpoints, last_complete_checkpoint
+from cost_hf.recommender.collation import LengthGroupedSampler
+from cost_hf.recommender.early_stopping import ResumableEarlyStopping
+
+SELECTION_METRIC = "ndcg@10"
+Validate = Callable[[Any], dict[str, float]]
+
+
+@dataclass
+class RankingTrainingOptions:
+    """Fields that every recipe section of a trained model has."""
+
+    section: ClassVar[str] = "training"
+
+    epochs: int = field(default=17, metadata={"help": "passes over the training set"})
+    batch_size: int = field(default=64, metadata={"help": "rows per device and step"})
+    gradient_accumulation: int = field(default=1, metadata={"help": "steps summed before an update"})
+    learning_rate: float = field(default=2e-3, metadata={"help": "peak learning rate"})
+    weight_decay: float = field(default=0.01, metadata={"help": "AdamW weight decay"})
+    beta2: float = field(default=0.98, metadata={"help": "AdamW second-moment decay"})
+    warmup_steps: int = field(default=100, metadata={"help": "steps of linear warm-up"})
+    scheduler: str = field(default="linear", metadata={"help": "learning-rate schedule, a transformers SchedulerType"})
+    gradient_clip: float = field(default=1.0, metadata={"help": "largest gradient norm"})
+    precision: str = field(default="auto", metadata={"help": "fp32, bf16, or auto (bf16 on CUDA, fp32 on CPU)"})
+    validate_every: int = field(default=1, metadata={"help": "epochs between validations and checkpoints"})
+    validation_users: int = field(default=512, metadata={"help": "size of the fixed seeded validation sample"})
+    patience: int | None = field(
+        default=10, metadata={"help": "validations without a better NDCG@10 before stopping; null never stops"}
+    )
+
+    def validate(self) -> None:
+        """Raise ValueError for values no run can have."""
+        for name in ("epochs", "batch_size", "gradient_accumulation", "validate_every", "validation_users"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{self.section}.{name} must be at least 1, got {getattr(self, name)!r}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(
+                f"{self.section}.patience must be at least 1, or null to never stop, got {self.patience!r}"
+            )
+        if self.learning_rate <= 0:
+            raise ValueError(f"{self.section}.learning_rate must be above 0, got {self.learning_rate!r}")
+        for name in ("weight_decay", "warmup_steps", "gradient_clip"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{self.section}.{name} must not be negative, got {getattr(self, name)!r}")
+        if self.scheduler not in {kind.value for kind in SchedulerType}:
+            names = ", ".join(kind.value for kind in SchedulerType)
+            raise ValueError(f"{self.section}.scheduler must be one of {names}, got {self.scheduler!r}")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise ValueError(f"{self.section}.precision must be auto, fp32 or bf16, got {self.precision!r}")
+
+
+class RankingTrainer(Trainer):
+    """Trainer whose evaluation is a ranking and whose batches are length-grouped.
+
+    Args:
+        model: trained in place.
+        options: of the optimisation.
+        dataset: training rows; its `lengths` `[examples]` group them.
+        collator: makes batches of its examples.
+        directory: of the checkpoints.
+        seed: of the order of rows and of dropout.
+        validate: ranks validation users with a model and returns metrics, `ndcg@10` among them; None trains the given
+            epochs and keeps the last weights.
+    """
+
+    optimizer: Any
+    control: TrainerControl
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        options: RankingTrainingOptions,
+        *,
+        dataset: Any,
+        collator: Callable[..., dict[str, torch.Tensor]],
+        directory: Path,
+        seed: int,
+        validate: Validate | None,
+    ) -> None:
+        has_patience = validate is not None and options.patience is not None
+        super().__init__(
+            model=model,
+            args=_training_arguments(options, len(dataset), directory, seed, validates=validate is not None),
+            train_dataset=dataset,
+            eval_dataset=dataset,  # Trainer asks for one; `evaluate` ranks the validation users instead
+            data_collator=collator,
+            callbacks=[ResumableEarlyStopping(options.patience)] if has_patience else [],
+        )
+        self._validate, self._lengths = validate, dataset.lengths
+
+    def fit(self) -> PreTrainedModel:
+        """Train from the last whole checkpoint, if any, and return the chosen weights in eval mode."""
+        directory = self.args.output_dir
+        with PartialState().main_process_first():
+            if PartialState().is_main_process:
+                drop_incomplete_checkpoints(directory)
+        self.train(resume_from_checkpoint=last_complete_checkpoint(directory))
+        return self.accelerator.unwrap_model(self.model).eval()
+
+    def evaluate(self, *_args: Any, metric_key_prefix: str = "eval", **_kwargs: Any) -> dict[str, float]:
+        """Rank the validation sample; every process returns the same metrics."""
+        if self._validate is None:
+            raise ValueError("this trainer was built without validate, so there is nothing to evaluate; give one")
+        model = self.accelerator.unwrap_model(self.model)
+        was_training = model.training
+        model.eval()
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._validate(model).items()}
+        model.train(was_training)
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
+        # neighbours in the order go to different processes: the group is the batch of all of them
+        group = self.args.train_batch_size * self.args.world_size
+        return LengthGroupedSampler(self._lengths, batch_size=group, seed=self.args.seed)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # a tied head is not saved twice, so the best checkpoint "misses" it
+        missing = [key for key in load_result.missing_keys if key not in self.model.all_tied_weights_keys]
+        super()._issue_warnings_after_load(type(load_result)(missing, load_result.unexpected_keys))
+
+
+def checkpoints_of(output_dir: str | Path) -> Path:
+    """Return the folder that holds the checkpoints while a run is going on."""
+    return Path(output_dir) / "checkpoints"
+
+
+def remove_checkpoints(output_dir: str | Path) -> None:
+    """Delete the checkpoints of a finished run."""
+    folder = checkpoints_of(output_dir)
+    if folder.is_dir():  # renamed first: a kill in the middle must not leave half a checkpoint to go on from
+        shutil.rmtree(folder.rename(folder.with_name(".checkpoints-finished")))
+
+
+def _training_arguments(
+    options: RankingTrainingOptions, examples: int, directory: Path, seed: int, *, validates: bool
+) -> TrainingArguments:
+    world = PartialState().num_processes
+    batches = math.ceil(examples / (options.batch_size * world))
+    steps_per_epoch = math.ceil(batches / options.gradient_accumulation)
+    interval = min(steps_per_epoch * options.validate_every, steps_per_epoch * options.epochs)
+    on_cuda = torch.cuda.is_available()
+    arguments = TrainingArguments(
+        output_dir=str(directory),
+        seed=seed,
+        num_train_epochs=options.epochs,
+        per_device_train_batch_size=options.batch_size,
+        gradient_accumulation_steps=options.gradient_accumulation,
+        learning_rate=options.learning_rate,
+        weight_decay=options.weight_decay,
+        adam_beta2=options.beta2,
+        warmup_steps=options.warmup_steps,
+        lr_scheduler_type=options.scheduler,
+        max_grad_norm=options.gradient_clip,
+        bf16=options.precision == "bf16" or (options.precision == "auto" and on_cuda),
+        use_cpu=not on_cuda,
+        eval_strategy="steps" if validates else "no",
+        save_strategy="steps",
+        logging_strategy="steps",
+        eval_steps=interval,
+        save_steps=interval,
+        logging_steps=interval,
+        save_total_limit=1,
+        load_best_model_at_end=validates,
+        metric_for_best_model=f"eval_{SELECTION_METRIC}",
+        greater_is_better=True,
+        restore_callback_states_from_checkpoint=True,
+        remove_unused_columns=False,
+        dataloader_drop_last=False,
+        report_to=[],
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs are for accelerate launch, never for DataParallel
+    return arguments

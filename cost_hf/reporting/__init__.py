@@ -1,0 +1,34 @@
+"""Reports: compare.json or the results of one run as a web page, as markdown and as text for the terminal.
+
+Every number comes from the given dict; nothing is computed here but places on an axis and ratios of shown values.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cost_hf.files import atomic_path
+from cost_hf.reporting.comparison import comparison_page
+from cost_hf.reporting.html import to_html
+from cost_hf.reporting.markdown import to_markdown
+from cost_hf.reporting.single_run import run_page
+from cost_hf.reporting.terminal import compare_text
+
+__all__ = ["compare_text", "write_compare_report", "write_run_report"]
+
+
+def write_compare_report(compare: Mapping[str, Any], directory: str | Path) -> None:
+    """Write `report.html` and `report.md` of compare.json into `directory`, each atomically."""
+    page = comparison_page(compare)
+    for name, text in (("report.html", to_html(page)), ("report.md", to_markdown(page))):
+        _write(Path(directory) / name, text)
+
+
+def write_run_report(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]], path: str | Path) -> None:
+    """Write the web page of one run, from its results.json and examples.json, atomically."""
+    _write(Path(path), to_html(run_page(results, examples)))
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

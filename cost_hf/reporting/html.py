@@ -1,0 +1,26 @@
+"""The web page: one file that loads nothing, works without scripts, and escapes every text that comes from data."""
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from cost_hf.reporting import numbers
+from cost_hf.reporting.drawing import chip, mark_definitions
+from cost_hf.reporting.page import Page
+
+
+def to_html(page: Page) -> str:
+    """Return a page as a self-contained HTML document."""
+    environment = Environment(
+        loader=PackageLoader("cost_hf", "reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"chip": chip, "breakable": breakable}
+    return environment.get_template("page.html.jinja").render(page=page, marks=mark_definitions(), dash=numbers.DASH)
+
+
+def breakable(text: str) -> Markup:
+    """Return a text that may break behind the underscores of a name."""
+    return escape(text).replace("_", Markup("_<wbr>"))

@@ -1,0 +1,57 @@
+"""Items by row and by id: what a catalog of semantic IDs and a plain list of items have in common."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+
+class ItemRows:
+    """Lookup of rows by item id, for whatever has `item_ids`, one per row."""
+
+    item_ids: tuple[str, ...]
+    titles: tuple[str | None, ...] | None
+    removed: np.ndarray
+
+    def row_of(self, item_id: str) -> int:
+        """Return the row of an item, removed or not; raise KeyError for an unknown id."""
+        return int(self.rows_of([item_id])[0])
+
+    def rows_of(self, item_ids: Sequence[str]) -> np.ndarray:
+        """Return the rows of items, `[n]` int64, removed or not; raise KeyError naming the unknown ids."""
+        rows = [self._rows.get(item, -1) for item in item_ids]
+        if -1 in rows:
+            unknown = [item for item, row in zip(item_ids, rows, strict=True) if row < 0]
+            raise KeyError(
+                f"{len(unknown)} of {len(rows)} item ids are not in the catalog of {len(self)} items: "
+                f"{', '.join(map(repr, unknown[:5]))}{' …' if len(unknown) > 5 else ''}; check their spelling and type "
+                "(ids are strings), or add them by with_items"
+            )
+        return np.array(rows, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    def __contains__(self, item_id: object) -> bool:
+        """Tell whether the catalog has a row for `item_id`, removed or not."""
+        return item_id in self._rows
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {item: row for row, item in enumerate(self.item_ids)}
+
+
+@dataclass(frozen=True, eq=False)
+class ItemList(ItemRows):
+    """Items of a recommender without semantic IDs.
+
+    Attributes:
+        item_ids: id of every row.
+        removed: rows that may not be recommended, bool `[N]`.
+        titles: a title per row, where the licence of the data allows keeping them.
+    """
+
+    item_ids: tuple[str, ...]
+    removed: np.ndarray
+    titles: tuple[str | None, ...] | None = None

@@ -1,0 +1,95 @@
+"""Runs in processes of their own: order, nested seeds, budget, failures, going on."""
+
+import sys
+import time
+
+import pytest
+
+from cost_hf.comparison import runner
+from cost_hf.comparison.runner import DONE, FAILED, NOT_STARTED, UNFINISHED, plan_jobs, run_jobs
+from cost_hf.comparison.systems import plan_systems
+from cost_hf.recipe import Recipe
+
+
+def jobs_of(directory, names=("cost", "sasrec_ce"), seeds=(0, 1), generators=1, data_digest="data"):
+    systems = plan_systems(Recipe.load("cost_quickstart"), names)
+    return plan_jobs(
+        systems, seeds=seeds, generators_per_quantizer=generators, data_digest=data_digest, directory=directory
+    )
+
+
+@pytest.fixture
+def worker(monkeypatch):
+    """Replace the work of a run by a line of Python; the function sets it."""
+
+    def becomes(code):
+        monkeypatch.setattr(runner, "worker_command", lambda job, shared: [sys.executable, "-c", code])
+
+    return becomes
+
+
+def test_all_systems_get_a_seed_before_any_gets_the_next(tmp_path):
+    order = [(job.system.name, job.label) for job in jobs_of(tmp_path)]
+
+    assert order == [("cost", "0.0"), ("sasrec_ce", "0.0"), ("cost", "1.1"), ("sasrec_ce", "1.1")]
+
+
+def test_generator_seeds_are_nested_in_quantizer_seeds(tmp_path):
+    jobs = jobs_of(tmp_path, names=["cost"], generators=2)
+
+    assert [job.label for job in jobs] == ["0.0", "0.1", "1.2", "1.3"]
+    assert [job.recipe.codes.seed for job in jobs] == [0, 0, 1, 1]
+
+
+def test_a_dense_system_has_a_number_of_its_own_for_every_run(tmp_path):
+    jobs = jobs_of(tmp_path, names=["sasrec_ce"], generators=2)
+
+    assert [job.quantizer_seed for job in jobs] == [0, 1, 2, 3]
+
+
+def test_other_data_make_another_job(tmp_path):
+    assert jobs_of(tmp_path)[0].digest != jobs_of(tmp_path, data_digest="other")[0].digest
+
+
+def test_a_finished_run_is_not_run_again(tmp_path, worker):
+    worker("")
+    run_jobs(jobs_of(tmp_path), shared=tmp_path, deadline=None)
+    worker("raise SystemExit(1)")
+    run_jobs(jobs_of(tmp_path), shared=tmp_path, deadline=None)
+
+    assert {job.record["status"] for job in jobs_of(tmp_path)} == {DONE}
+
+
+def test_a_failed_run_says_why_and_leaves_the_others_alone(tmp_path, worker):
+    worker("raise ValueError('the codebooks collapsed')")
+    run_jobs(jobs_of(tmp_path), shared=tmp_path, deadline=None)
+
+    records = [job.record for job in jobs_of(tmp_path)]
+    assert {record["status"] for record in records} == {FAILED}
+    assert {record["message"] for record in records} == {"ValueError: the codebooks collapsed"}
+
+
+def test_a_failed_run_is_tried_again(tmp_path, worker):
+    worker("raise ValueError('once')")
+    run_jobs(jobs_of(tmp_path), shared=tmp_path, deadline=None)
+    worker("")
+    run_jobs(jobs_of(tmp_path), shared=tmp_path, deadline=None)
+
+    assert {job.record["status"] for job in jobs_of(tmp_path)} == {DONE}
+
+
+def test_a_budget_that_is_used_up_starts_nothing(tmp_path, worker):
+    worker("")
+    run_jobs(jobs_of(tmp_path), shared=tmp_path, deadline=time.monotonic() - 1)
+
+    assert {job.record["status"] for job in jobs_of(tmp_path)} == {NOT_STARTED}
+
+
+def test_the_end_of_the_budget_stops_a_run_and_says_where(tmp_path, worker):
+    worker("import time; print('stage generator', flush=True); time.sleep(600)")
+    run_jobs(jobs_of(tmp_path), shared=tmp_path, deadline=time.monotonic() + 1)
+
+    first, *others = [job.record for job in jobs_of(tmp_path)]
+    assert first["status"] == UNFINISHED
+    assert first["message"].startswith("the budget ended in")
+    assert {record["status"] for record in others} == {NOT_STARTED}

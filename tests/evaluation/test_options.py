@@ -1,0 +1,29 @@
+import pytest
+
+from cost_hf.evaluation.baselines import BASELINES, TRAINED_BASELINES
+from cost_hf.evaluation.options import EvaluationOptions
+
+
+def test_all_untrained_baselines_are_rows_by_default():
+    assert sorted(EvaluationOptions().baselines) == sorted(BASELINES)
+
+
+def test_trained_baselines_can_be_named():
+    EvaluationOptions(baselines=[*TRAINED_BASELINES]).validate()
+
+
+def test_an_unknown_baseline_is_an_error():
+    with pytest.raises(ValueError, match=r"evaluation.baselines must be among popularity, .*sasrec_text, got \['bert'\]"):
+        EvaluationOptions(baselines=["markov", "bert"]).validate()
+
+
+@pytest.mark.parametrize("field", ["num_beams", "batch_size", "bootstrap_draws"])
+def test_nothing_can_be_judged_with_zero_of_something(field):
+    with pytest.raises(ValueError, match="must be at least 1, got"):
+        EvaluationOptions(**{field: 0}).validate()
+
+
+@pytest.mark.parametrize("cutoffs", [[], [10, 0]], ids=str)
+def test_cutoffs_are_list_lengths(cutoffs):
+    with pytest.raises(ValueError, match="list lengths of at least 1, got"):
+        EvaluationOptions(cutoffs=cutoffs).validate()

@@ -1,0 +1,81 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from cost_hf.methods.sasrec import objectives_sasrec
+from cost_hf.methods.sasrec.objectives_sasrec import catalog_cross_entropy, sampled_binary_loss
+
+
+def operands(positions=23, items=17, width=5, dtype=torch.float64, scale=1.0):
+    generator = torch.Generator().manual_seed(0)
+    users = torch.randn(positions, width, generator=generator, dtype=dtype) * scale
+    table = torch.randn(items, width, generator=generator, dtype=dtype)
+    labels = torch.randint(items, (positions,), generator=generator)
+    return users.requires_grad_(), table.requires_grad_(), labels
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1024])
+def test_catalog_cross_entropy_and_its_gradients_are_those_of_the_plain_formula(monkeypatch, chunk):
+    monkeypatch.setattr(objectives_sasrec, "POSITIONS_PER_CHUNK", chunk)
+    users, table, labels = operands()
+
+    loss = catalog_cross_entropy(users, table, labels)
+    found = torch.autograd.grad(loss * 3, (users, table))
+
+    plain = functional.cross_entropy(users @ table.T, labels)
+    expected = torch.autograd.grad(plain * 3, (users, table))
+    torch.testing.assert_close(loss, plain)
+    torch.testing.assert_close(found, expected)
+
+
+def test_only_the_gradients_that_are_needed_are_asked_for():
+    users, table, labels = operands()
+
+    (gradient,) = torch.autograd.grad(catalog_cross_entropy(users.detach(), table, labels), table)
+
+    (expected,) = torch.autograd.grad(functional.cross_entropy(users.detach() @ table.T, labels), table)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_a_hopeless_label_has_a_finite_loss_and_the_right_gradient():
+    users = torch.tensor([[200.0, 0.0]], requires_grad=True)
+    table, labels = torch.eye(2), torch.tensor([1])
+
+    loss = catalog_cross_entropy(users, table, labels)
+    loss.backward()
+
+    assert math.isfinite(loss.item())
+    assert users.grad.tolist() == [[1.0, -1.0]]
+
+
+def test_autocast_halves_the_precision_of_the_logits_only():
+    users, table, labels = operands(dtype=torch.float32)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = catalog_cross_entropy(users, table, labels)
+    gradients = torch.autograd.grad(loss, (users, table))
+
+    plain = functional.cross_entropy(users @ table.T, labels)
+    expected = torch.autograd.grad(plain, (users, table))
+    assert loss.dtype == gradients[0].dtype == gradients[1].dtype == torch.float32
+    assert loss.item() != plain.item()
+    assert loss.item() == pytest.approx(plain.item(), rel=0.01)
+    for found, exact in zip(gradients, expected, strict=True):
+        assert functional.cosine_similarity(found.flatten(), exact.flatten(), dim=0) > 0.999
+
+
+def test_sampled_binary_loss_is_the_mean_over_positions_of_its_two_terms():
+    generator = torch.Generator().manual_seed(1)
+    users, positives = torch.randn(2, 4, 3, generator=generator)
+    negatives = torch.randn(4, 2, 3, generator=generator)
+
+    loss = sampled_binary_loss(users, positives, negatives)
+
+    expected = 0.0
+    for position in range(4):
+        expected -= math.log(torch.sigmoid(users[position] @ positives[position]))
+        for negative in negatives[position]:
+            expected -= math.log(1 - torch.sigmoid(users[position] @ negative)) / 2
+    assert loss.item() == pytest.approx(expected / 4, rel=1e-5)

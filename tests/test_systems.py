@@ -1,0 +1,97 @@
+"""Runs beyond the plain generative one: SASRec as system, baseline and source of collaborative vectors; cold start."""
+
+import logging
+
+import numpy as np
+import pytest
+
+import cost_hf
+from cost_hf.methods.sasrec_recommender import SasRecRecommender
+from tests.runs import TINY, stages_of
+
+SASREC = TINY | {
+    "sasrec.epochs": 3,
+    "sasrec.batch_size": 16,
+    "sasrec.hidden_size": 16,
+    "sasrec.validate_every": 1,
+    "sasrec.validation_users": 33,
+}
+
+
+@pytest.fixture
+def computed(caplog):
+    """Tell which stages were computed since the test began."""
+    caplog.set_level(logging.INFO, logger="cost_hf")
+    return lambda: stages_of(caplog.messages)
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory) -> cost_hf.Run:
+    return cost_hf.train(overrides=SASREC | {"method": "sasrec"}, output_dir=tmp_path_factory.mktemp("dense"))
+
+
+def test_a_sasrec_recipe_makes_no_codes_and_no_sid_figures(dense):
+    assert not (dense.output_dir / "quantizer").exists()
+    assert set(dense.results["rows"]["recommender"]) == {"item"}
+    assert "semantic_ids" not in dense.results
+    assert dense.results["curves"]["sasrec"][-1]["epoch"] == 3
+
+
+def test_a_sasrec_run_recommends_and_comes_back_from_disk(dense):
+    history = list(dense.examples[0][1])
+    answers = dense.recommender.recommend(history, top_k=5)
+
+    assert len({answer.item_id for answer in answers} - set(history)) == 5
+    assert SasRecRecommender.from_pretrained(dense.output_dir).recommend(history, top_k=5) == answers
+
+
+def test_the_other_kind_of_recommender_says_how_to_load_it(dense):
+    with pytest.raises(ValueError, match="without semantic IDs; load it by its own class"):
+        cost_hf.Recommender.from_pretrained(dense.output_dir)
+
+
+def test_a_repeated_sasrec_run_computes_nothing(dense, computed):
+    again = cost_hf.train(overrides=SASREC | {"method": "sasrec"}, output_dir=dense.output_dir)
+
+    assert computed() == []
+    assert again.results["rows"] == dense.results["rows"]
+
+
+def test_trained_baselines_stand_beside_the_recommender(tmp_path):
+    overrides = SASREC | {"evaluation.baselines": ["sasrec_ce", "sasrec_text", "markov_text"], "vectors.dim": 16}
+    run = cost_hf.train(overrides=overrides, output_dir=tmp_path)
+
+    assert set(run.results["rows"]) == {"recommender", "sasrec_ce", "sasrec_text", "markov_text", "oracle"}
+    assert set(run.results["parameters"]) == {"recommender", "sasrec_ce", "sasrec_text"}
+    assert {"sasrec_ce", "sasrec_text"} <= set(run.results["stages"])
+
+
+def test_letter_learns_from_a_sasrec_of_the_training_part(tmp_path, computed):
+    overrides = SASREC | {"codes.kind": "letter", "codes.latent_dim": 16}
+    run = cost_hf.train(overrides=overrides, output_dir=tmp_path / "one", shared_dir=tmp_path / "shared")
+    cost_hf.train(overrides=overrides, output_dir=tmp_path / "two", shared_dir=tmp_path / "shared")
+
+    assert computed().count("collaborative") == computed().count("quantizer") == 1
+    assert computed().count("generator") == 2
+    assert run.results["semantic_ids"]["levels"][0]["perplexity"] > 2
+
+
+def test_cold_items_are_seen_by_nothing_that_is_fitted(tmp_path):
+    warm = cost_hf.train(overrides=SASREC, output_dir=tmp_path / "warm")
+    cold = cost_hf.train(overrides=SASREC | {"data.cold_share": 0.2}, output_dir=tmp_path / "cold")
+
+    counts = cold.results["protocol"]["counts"]
+    hidden = cold.recommender.popularity == 0
+    assert counts["cold_items"] > 0
+    assert set(cold.results["slices"]["recommender"]["seen_allowed"]["cold_start"]) == {"in_set", "cold"}
+    assert "cold_start" not in warm.results["slices"]["recommender"]["seen_allowed"]
+    assert hidden.sum() >= counts["cold_items"]
+    assert len(cold.recommender.catalog) == len(warm.recommender.catalog)
+    assert not np.array_equal(cold.recommender.catalog.codes, warm.recommender.catalog.codes)
+
+
+def test_the_report_of_a_run_is_written_beside_it(dense):
+    page = (dense.output_dir / "report.html").read_text(encoding="utf-8")
+
+    assert "<html" in page
+    assert "sasrec" in page.lower()
