@@ -1,5 +1,6 @@
 """What a finished run says on the terminal: the table, a few users, what it cost and where it lies."""
 
+import textwrap
 from collections.abc import Sequence
 
 from cost_hf.evaluation.results import format_table
@@ -8,6 +9,7 @@ from cost_hf.pipeline import Run
 EXAMPLE_USERS = 3
 HISTORY_SHOWN = 4
 TOP = 3
+WIDTH = 110
 
 
 def run_summary(run: Run) -> str:
@@ -20,9 +22,10 @@ def run_summary(run: Run) -> str:
         f"{results['recipe']['name']}, seed {results['seed']}, {results['protocol']['cases']} test cases, "
         f"{results['protocol']['num_beams']} beams, hits on items, seen items allowed, 95 % intervals over users",
         format_table(results),
+        textwrap.fill(results["protocol"]["note"], WIDTH),
         *_examples(run),
         f"{costs}; peak memory {peak:.0f} MiB",
-        f"run directory: {run.output_dir}",
+        f"run directory: {run.output_dir} (report.html shows more)",
     ]
     if toy:
         parts.append("This is toy data made by this package: the numbers show that the parts work, nothing more.")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cost_hf.checking.layouts import locate
 from cost_hf.data.prepare import prepare_data
 from cost_hf.recipe import Recipe, RecipeError, shipped_recipes
 
@@ -29,7 +30,7 @@ def resolve_sources(sources: Sequence[str], overrides: Mapping[str, Any]) -> tup
     if recipes:
         return Recipe.load(recipes[0], own), [Recipe.load(name, overrides) for name in recipes[1:]]
     base = Recipe.load(DEFAULT_RECIPE, own)
-    base.name = Path(data[0]).name
+    base.name, base.data = Path(data[0]).name, locate(base.data)
     if "codes.level_sizes" not in own:
         num_items = prepare_data(base.data, template=base.vectors.template).tables.num_items
         base.set("codes.level_sizes", [256, 256, 256] if num_items >= LARGE_CATALOG else [64, 64, 64])

@@ -30,20 +30,18 @@ def _validation(evidence: Evidence) -> str:
     if not winners:
         return ""
     best = max(winners, key=lambda name: evidence.validation[name])
-    listed = ", ".join(f"{evidence.called(name)} {_short(evidence.validation[name])}" for name in winners)
-    sentences = [
-        f"Validation ({evidence.metric.upper()}): {evidence.called(best)} is first. Best of each kind: {listed}."
-    ]
+    listed = ", ".join(evidence.called(name, evidence.validation[name]) for name in winners)
+    sentences = [f"Validation ({evidence.metric.upper()}): `{best}` is first. Best of each kind: {listed}."]
     trained = [name for name, row in evidence.rows.items() if row["family"] in ("dense", "generative")]
     if trained:
         leader = max(trained, key=lambda name: evidence.values[name])
         ahead = [
-            f"{evidence.called(name)} ({_short(evidence.values[name])})"
+            evidence.called(name, evidence.values[name])
             for name, row in evidence.rows.items()
             if row["family"] == "simple" and evidence.values[name] > evidence.values[leader]
         ]
         if ahead:
-            against = f"the best trained one, {evidence.called(leader)} ({_short(evidence.values[leader])})"
+            against = f"the best trained one, {evidence.called(leader, evidence.values[leader])}"
             sentences.append(f"On the test part {_joined(ahead)} {_are(ahead)} ahead of {against}.")
     return " ".join(sentences)
 
@@ -69,8 +67,7 @@ def _outcome(evidence: Evidence, a: str, b: str) -> str:
     outcome, base = evidence.outcomes[a, b], evidence.values[b]
     change = format_interval(outcome.difference, signed=True)
     relative = f" ({100 * outcome.difference['value'] / base:+.1f} %)" if base else ""
-    pair = f"{evidence.called(a)} against {evidence.called(b)}"
-    return f"{pair}: {change}{relative}, p = {outcome.p_holm:.3f} after correction, {outcome.verdict}."
+    return f"`{a}` against `{b}`: {change}{relative}, p = {outcome.p_holm:.3f} after correction, {outcome.verdict}."
 
 
 def _cost(evidence: Evidence, chosen: str | None) -> str:
@@ -80,7 +77,7 @@ def _cost(evidence: Evidence, chosen: str | None) -> str:
     for name in dict.fromkeys(name for name in wanted if name is not None):
         cost = evidence.rows[name]["cost"]
         known = [f"{cost[key]:.{digits}f} {unit}" for key, digits, unit in COSTS if cost.get(key) is not None]
-        listed.append(f"{evidence.called(name)} {', '.join(known) or 'not measured'}")
+        listed.append(f"`{name}` {', '.join(known) or 'not measured'}")
     return f"Cost: {'; '.join(listed)}." if listed else ""
 
 
@@ -114,10 +111,6 @@ def _gaps(evidence: Evidence) -> list[str]:
     if missing:
         sentences.append(f"No {' and no '.join(missing)} system has a finished run.")
     return sentences
-
-
-def _short(value: float) -> str:
-    return format_interval({"value": value, "low": None, "high": None})
 
 
 def _joined(names: list[str]) -> str:

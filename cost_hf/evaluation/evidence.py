@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from cost_hf.evaluation.results import format_interval
+
 FAMILIES = ("simple", "dense", "generative", "ensemble")  # cheapest first
 FLIPPED = {"better": "worse", "worse": "better"}
+POINT: dict[str, float | None] = {"value": None, "low": None, "high": None}
 UNTRAINED = {
     "popularity": "popularity",
     "item_knn": "co-occurrence counts",
@@ -70,12 +73,14 @@ class Evidence:
         """Return whether `name` is shown to be better than `other`."""
         return (name, other) in self.outcomes and self.outcomes[name, other].verdict == "better"
 
-    def called(self, name: str) -> str:
-        """Return what a row is called in a sentence."""
-        family = self.rows[name]["family"]
-        if family == "simple":
-            return f"the untrained {UNTRAINED.get(name, 'baseline')} (`{name}`)"
-        return {"dense": f"SASRec (`{name}`)", "generative": f"the generative `{name}`"}.get(family, f"the `{name}`")
+    def called(self, name: str, value: float | None = None) -> str:
+        """Return what a row is called in a sentence, with a figure where one is given."""
+        family, figure = self.rows[name]["family"], "" if value is None else format_interval(POINT | {"value": value})
+        if family in ("simple", "dense"):
+            kind = "SASRec" if family == "dense" else f"the untrained {UNTRAINED.get(name, 'baseline')}"
+            return f"{kind} (`{name}`{figure and ', '}{figure})"
+        kind = "the generative" if family == "generative" else "the"
+        return f"{kind} `{name}`{figure and f' ({figure})'}"
 
 
 def read_evidence(report: Mapping[str, Any]) -> Evidence:

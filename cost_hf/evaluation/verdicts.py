@@ -6,6 +6,7 @@ lies inside), else `undecided`. An undecided claim is no sign of equality; `dete
 difference would have been found.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
@@ -15,6 +16,7 @@ import numpy as np
 
 from cost_hf.evaluation.statistics import Interval, interval_of
 
+logger = logging.getLogger(__name__)
 ALPHA = 0.05
 EQUIVALENCE_MARGIN = 0.05  # relative to the value of b
 POWER = 0.8
@@ -32,6 +34,7 @@ class Claim:
         difference: mean of a - b with its 95 % interval.
         relative: the difference as a share of b's value; None where that is 0.
         standard_error: of the difference.
+        draws: bootstrap draws that p rests on; p is at least 2 / (draws + 1).
         p: two-sided, for this claim alone.
         p_holm: corrected for all claims of the family.
         is_within_margin: the two one-sided tests place the difference within the equivalence margin.
@@ -46,6 +49,7 @@ class Claim:
     difference: Interval
     relative: float | None
     standard_error: float
+    draws: int
     p: float
     p_holm: float
     is_within_margin: bool
@@ -128,6 +132,7 @@ def compare_systems(
         difference=interval_of(value, draws),
         relative=value / value_b if value_b else None,
         standard_error=float(draws.std()),
+        draws=len(draws),
         p=p,
         p_holm=p,
         is_within_margin=is_within_margin,
@@ -164,6 +169,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def settle(claims: Sequence[Claim], *, alpha: float = ALPHA) -> list[Claim]:
     """Return the claims with `p_holm` and `verdict` of one family: all claims of a comparison."""
+    needed = round(2 * len(claims) / alpha)  # the smallest p, 2 / (draws + 1), must survive the correction
+    if any(claim.draws < needed for claim in claims):
+        fewest = min(claim.draws for claim in claims)
+        logger.warning(
+            "%d bootstrap draws are too few to show a difference among %d claims; set evaluation.bootstrap_draws to at "
+            "least %d",
+            fewest,
+            len(claims),
+            needed,
+        )
     adjusted = holm([claim.p for claim in claims])
     return [
         replace(claim, p_holm=p, verdict=_verdict(claim.difference.value, p, claim.is_within_margin, alpha))

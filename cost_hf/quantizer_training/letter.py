@@ -108,9 +108,8 @@ class DiversityTerm(TrainerCallback):
 
     def loss(self, model: CostModel, codes: Tensor) -> Tensor:
         """Return the term for the codes `[B, L]` of a batch."""
-        others = [
-            self._clusters[level].draw_others(codes[:, level], self._generator) for level in range(codes.shape[1])
-        ]
+        pairs = zip(self._clusters, codes.unbind(1), strict=True)
+        others = [clusters.draw_others(column, self._generator) for clusters, column in pairs]
         codebooks = [model.level_vectors(level) for level in range(codes.shape[1])]
         return diversity_loss(codes, torch.stack(others, 1), codebooks)
 

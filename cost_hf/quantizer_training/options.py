@@ -2,7 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from cost_hf.quantizer.configuration_cost import INPUT_NORMS, REDUCTIONS, RESIDUAL_UPDATES, WEIGHT_FIELDS
+from cost_hf.quantizer.configuration_cost import (
+    INPUT_NORMS,
+    LEAST_SINKHORN_EPSILON,
+    REDUCTIONS,
+    RESIDUAL_UPDATES,
+    WEIGHT_FIELDS,
+)
 
 # (contrastive, reconstruction, codebook, commitment); the last two are those of both papers
 PRESETS = {
@@ -14,6 +20,17 @@ PRESETS = {
 EXTRA_FIELDS = ("collaborative_weight", "diversity_weight")  # of terms that only training knows
 EXTRA_PRESETS = {"letter": (0.02, 1e-4)}
 LETTER_EPSILON = 0.003
+LEAST = {
+    "latent_dim": 1,
+    "epochs": 1,
+    "batch_size": 2,
+    "save_epochs": 1,
+    "pca_dim": 1,
+    "diversity_clusters": 1,
+    "collaborative_weight": 0,
+    "diversity_weight": 0,
+    "sinkhorn_epsilon": 0,
+}
 UNTRAINED = ("rkmeans", "category", "random")
 INITIALIZATIONS = ("full", "first_batch", "none")
 
@@ -127,11 +144,7 @@ class CodesOptions:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"codes.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        least = {"latent_dim": 1, "epochs": 1, "batch_size": 2, "save_epochs": 1, "pca_dim": 1}
-        for name, bound in least.items():
-            value = getattr(self, name)
-            if value is not None and value < bound:
-                raise ValueError(f"codes.{name} must be at least {bound}, got {value!r}")
+        self._check_numbers()
         if min(self.level_sizes, default=0) < 2:
             raise ValueError(
                 f"codes.level_sizes needs one or more levels of at least 2 codes, got {self.level_sizes!r}"
@@ -141,18 +154,28 @@ class CodesOptions:
                 f"codes.initialization='first_batch' needs a batch of at least {max(self.level_sizes)} items, one per "
                 f"code, got codes.batch_size={self.batch_size!r}; raise it or set codes.initialization to full"
             )
+
+    def _check_numbers(self) -> None:
+        for name, bound in LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise ValueError(f"codes.{name} must be at least {bound}, got {value!r}")
         for name in ("revival_share", "min_perplexity_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"codes.{name} is a share between 0 and 1, got {getattr(self, name)!r}")
+        if 0 < self.balance < LEAST_SINKHORN_EPSILON:
+            raise ValueError(
+                f"codes.sinkhorn_epsilon must be 0 (nearest codes) or at least {LEAST_SINKHORN_EPSILON}, got "
+                f"{self.balance!r}"
+            )
 
     def _check_kind(self) -> None:
         if self.kind is not None and self.kind not in (*PRESETS, *UNTRAINED):
             raise ValueError(
                 f"codes.kind must be one of {', '.join((*PRESETS, *UNTRAINED))} or null, got {self.kind!r}"
             )
-        given = {
-            name: getattr(self, name) for name in (*WEIGHT_FIELDS, *EXTRA_FIELDS) if getattr(self, name) is not None
-        }
+        weights = (*WEIGHT_FIELDS, *EXTRA_FIELDS)
+        given = {name: getattr(self, name) for name in weights if getattr(self, name) is not None}
         if self.kind is not None and given:
             named = ", ".join(f"codes.{name}={value!r}" for name, value in given.items())
             raise ValueError(

@@ -11,7 +11,7 @@ from accelerate.utils import reduce
 from torch import Tensor, nn
 from transformers import Trainer
 
-from cost_hf.quantizer import CostModel, CostOutput
+from cost_hf.quantizer import CostModel
 from cost_hf.quantizer_training.letter import DiversityTerm, collaborative_loss
 
 
@@ -39,12 +39,12 @@ class CodesTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Return the loss of a batch, with the model's output where that is asked for."""
-        output: CostOutput = model(inputs["item_embeddings"])
-        terms = self._extra_terms(output, inputs.get("collaborative"))
-        weighted = (self._weights[f"{name}_weight"] * term for name, term in terms.items())
-        loss = sum(weighted, start=output.loss)
-        own = {name: value for name, value in output.items() if name.endswith("loss")}
-        for name, value in (own | {f"{name}_loss": term for name, term in terms.items()} | {"loss": loss}).items():
+        output = model(inputs["item_embeddings"])
+        extra = self._extra_terms(output.codes, output.latents, inputs.get("collaborative"))
+        loss = sum((self._weights[f"{name}_weight"] * term for name, term in extra.items()), start=output.loss)
+        terms = {name: value for name, value in output.items() if name.endswith("loss")}
+        terms |= {f"{name}_loss": term for name, term in extra.items()} | {"loss": loss}
+        for name, value in terms.items():
             self._terms.setdefault(name, []).append(value.detach())
         return (loss, output) if return_outputs else loss
 
@@ -54,11 +54,11 @@ class CodesTrainer(Trainer):
         self._terms = {}
         return means
 
-    def _extra_terms(self, output: CostOutput, collaborative: Tensor | None) -> dict[str, Tensor]:
+    def _extra_terms(self, codes: Tensor, latents: Tensor, collaborative: Tensor | None) -> dict[str, Tensor]:
         """Return the unweighted terms whose weight is not 0."""
         model: CostModel = self.accelerator.unwrap_model(self.model)
-        codes, latents, terms = output.codes, output.latents, {}
-        if self._weights["collaborative_weight"]:
+        terms = {}
+        if self._weights["collaborative_weight"] and collaborative is not None:
             quantized = model.quantizer.lookup(codes)
             passed = latents + (quantized - latents).detach()
             terms["collaborative"] = collaborative_loss(passed, collaborative)

@@ -94,7 +94,7 @@ def _training_arguments(options: CodesOptions, folder: Path, seed: int) -> Train
             f"codes.batch_size counts the items of all processes and must be a multiple of their number {world}, got "
             f"{options.batch_size!r}"
         )
-    on_cuda = torch.cuda.is_available()
+    on_cuda, weights = torch.cuda.is_available(), options.weights | options.extra_weights
     arguments = TrainingArguments(
         output_dir=str(folder),
         seed=seed,
@@ -108,9 +108,7 @@ def _training_arguments(options: CodesOptions, folder: Path, seed: int) -> Train
         use_cpu=not on_cuda,
         dataloader_pin_memory=on_cuda,
         # without either term codebooks have no gradient
-        ddp_find_unused_parameters=not (
-            options.weights["codebook_weight"] or options.extra_weights["diversity_weight"]
-        ),
+        ddp_find_unused_parameters=not (weights["codebook_weight"] or weights["diversity_weight"]),
         ddp_broadcast_buffers=False,
         save_strategy="no",  # CheckpointCallback asks for them
         logging_strategy="no",  # HealthCallback logs

@@ -17,10 +17,20 @@ def to_html(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"chip": chip, "breakable": breakable}
+    environment.filters |= {"chip": chip, "breakable": breakable, "names": names}
     return environment.get_template("page.html.jinja").render(page=page, marks=mark_definitions(), dash=numbers.DASH)
 
 
 def breakable(text: str) -> Markup:
     """Return a text that may break behind the underscores of a name."""
     return escape(text).replace("_", Markup("_<wbr>"))
+
+
+def names(text: str) -> Markup:
+    """Return a sentence whose row names, set between backticks as in markdown, stand in code type."""
+    parts = [breakable(part) for part in text.split("`")]
+    if len(parts) % 2 == 0:  # a lone backtick is part of the text
+        return breakable(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
+    )

@@ -117,6 +117,6 @@ def _refuse_collisions(codes: np.ndarray, is_new: np.ndarray, sizes: Sequence[in
     if collides.any():
         example = codes[collides][0].tolist()
         raise ValueError(
-            f"{int(collides.sum())} items collide, first with codes {example}, and collisions={policy!r} needs vectors; "
-            "use from_embeddings / with_embeddings, or collisions='append'"
+            f"{int(collides.sum())} items collide, first with codes {example}, and collisions={policy!r} needs vectors "
+            "to move them by; use from_embeddings / with_embeddings, or collisions='append'"
         )

@@ -13,7 +13,7 @@ def test_trained_baselines_can_be_named():
 
 
 def test_an_unknown_baseline_is_an_error():
-    with pytest.raises(ValueError, match=r"evaluation.baselines must be among popularity, .*sasrec_text, got \['bert'\]"):
+    with pytest.raises(ValueError, match=r"baselines must be among popularity, .*sasrec_text, got \['bert'\]"):
         EvaluationOptions(baselines=["markov", "bert"]).validate()
 
 

@@ -101,6 +101,16 @@ def test_settling_a_family_takes_back_what_does_not_survive():
     assert settled[0].difference == weak.difference
 
 
+@pytest.mark.parametrize(("draws", "is_warned"), [(119, True), (120, False)])
+def test_draws_that_cannot_show_anything_are_named(caplog, draws, is_warned):
+    claims = [claim_of(0.01, 0.03, draws=draws)] * 3
+
+    found = [claim.verdict for claim in settle(claims)]
+
+    assert found == ["undecided" if is_warned else "better"] * 3
+    assert ("set evaluation.bootstrap_draws to at least 120" in caplog.text) == is_warned
+
+
 def test_a_claim_is_written_as_json():
     written = claim_of(0.01, 0.03).to_dict()
 
@@ -120,7 +130,9 @@ def test_the_detectable_difference_follows_the_formula():
     assert found.absolute == pytest.approx(0.002 * 3.4174, rel=1e-4)
     assert found.relative == pytest.approx(found.absolute / 0.08)
     assert found.alpha == pytest.approx(0.01)
-    assert found.text.startswith("With 5 claims tested together, a true difference of 0.0068 in ndcg@10 (9 % of 0.0800)")
+    assert found.text.startswith(
+        "With 5 claims tested together, a true difference of 0.0068 in ndcg@10 (9 % of 0.0800)"
+    )
 
 
 def test_a_difference_of_the_detectable_size_is_found_four_times_in_five():

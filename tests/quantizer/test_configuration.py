@@ -17,6 +17,8 @@ from cost_hf.quantizer import CostConfig
         ({"residual_update": "no"}, r"residual_update must be one of detached, straight_through, got 'no'"),
         ({"temperature": 0}, r"temperature must be above 0, got 0"),
         ({"contrastive_weight": -0.1}, r"contrastive_weight must not be negative, got -0.1"),
+        ({"sinkhorn_epsilon": 0.001}, r"must be 0 \(nearest codes\) or at least 0.003, .* got 0.001"),
+        ({"sinkhorn_epsilon": -1}, r"sinkhorn_epsilon must be 0 .* got -1"),
         ({"duplicate_similarity": 2}, r"cosine in \[-1, 1\], got 2"),
     ],
 )

@@ -59,7 +59,7 @@ def test_separate_groups_are_found():
 def test_rows_that_all_repeat_each_other_are_shared_out():
     clusters = constrained_kmeans(torch.ones(20, 3), 4, least=3, most=7, seed=0)
 
-    assert 3 <= torch.bincount(clusters, minlength=4).min()
+    assert torch.bincount(clusters, minlength=4).min() >= 3
 
 
 def test_the_same_seed_gives_the_same_clusters():

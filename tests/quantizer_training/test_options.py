@@ -1,6 +1,7 @@
 import pytest
 
 from cost_hf.quantizer_training.fit import CodesOptions
+from cost_hf.quantizer_training.options import EXTRA_PRESETS
 
 WEIGHTS = ("contrastive_weight", "reconstruction_weight", "codebook_weight", "commitment_weight")
 
@@ -30,7 +31,10 @@ def test_own_weights_go_with_kind_null_and_the_rest_keeps_its_default():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"kind": "rq"}, r"codes.kind must be one of cost, rqvae, both, letter, rkmeans, category, random or null, got 'rq'"),
+        (
+            {"kind": "rq"},
+            r"codes.kind must be one of cost, rqvae, both, letter, rkmeans, category, random or null, got 'rq'",
+        ),
         ({"contrastive_weight": 0.2}, r"codes.kind='cost' is a preset .* got codes.contrastive_weight=0.2"),
         ({"kind": "random", "codebook_weight": 1.0}, r"codes.kind='random' is a preset"),
         ({"kind": None}, r"needs codes.contrastive_weight or codes.reconstruction_weight above 0, got None and None"),
@@ -44,6 +48,12 @@ def test_own_weights_go_with_kind_null_and_the_rest_keeps_its_default():
         ({"pca_dim": 0}, r"codes.pca_dim must be at least 1, got 0"),
         ({"level_sizes": []}, r"codes.level_sizes needs one or more levels"),
         ({"level_sizes": [64, 1]}, r"codes.level_sizes .* got \[64, 1\]"),
+        ({"collaborative_weight": 0.2}, r"codes.kind='cost' is a preset .* got codes.collaborative_weight=0.2"),
+        ({"kind": None, "collaborative_weight": 1.0}, r"needs codes.contrastive_weight or codes.reconstruction_weight"),
+        ({"kind": None, "contrastive_weight": 1.0, "diversity_weight": -1.0}, "codes.diversity_weight must be at lea"),
+        ({"diversity_clusters": 0}, r"codes.diversity_clusters must be at least 1, got 0"),
+        ({"sinkhorn_epsilon": -0.1}, r"codes.sinkhorn_epsilon must be at least 0, got -0.1"),
+        ({"sinkhorn_epsilon": 0.001}, r"must be 0 \(nearest codes\) or at least 0.003, got 0.001"),
         ({"revival_share": 1.5}, r"codes.revival_share is a share between 0 and 1, got 1.5"),
         ({"min_perplexity_share": -1}, r"codes.min_perplexity_share is a share"),
     ],
@@ -55,3 +65,21 @@ def test_a_value_that_no_run_can_have_is_named(fields, message):
 
 def test_the_defaults_are_valid():
     CodesOptions().validate()
+
+
+@pytest.mark.parametrize(
+    ("options", "extra", "epsilon"),
+    [
+        (CodesOptions(), (0.0, 0.0), 0.0),
+        (CodesOptions(kind="letter"), EXTRA_PRESETS["letter"], 0.003),
+        (CodesOptions(kind="letter", sinkhorn_epsilon=0.0), EXTRA_PRESETS["letter"], 0.0),
+        (CodesOptions(kind="rqvae", sinkhorn_epsilon=0.01), (0.0, 0.0), 0.01),
+        (CodesOptions(kind=None, reconstruction_weight=1.0, collaborative_weight=0.3), (0.3, 0.0), 0.0),
+    ],
+)
+def test_the_terms_of_letter_follow_the_kind_and_the_balance_can_be_set_for_any(options, extra, epsilon):
+    options.validate()
+
+    assert tuple(options.extra_weights.values()) == extra
+    assert options.balance == epsilon
+    assert options.needs_collaborative == (extra[0] > 0)

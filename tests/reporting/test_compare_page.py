@@ -7,7 +7,7 @@ import pytest
 
 from cost_hf.reporting import numbers, write_compare_report
 from cost_hf.reporting.comparison import comparison_page
-from cost_hf.reporting.html import to_html
+from cost_hf.reporting.html import names, to_html
 from tests.reporting.made_up import SLICES, made_up_compare
 from tests.reporting.reading import PageReader
 
@@ -241,3 +241,8 @@ def test_an_unfinished_comparison_says_so(compare):
 
 def test_equal_dicts_give_equal_pages():
     assert to_html(comparison_page(made_up_compare(3))) == to_html(comparison_page(made_up_compare(3)))
+
+
+def test_names_between_backticks_stand_in_code_type_and_lone_backticks_stay():
+    assert names("use `text_last` <now>") == "use <code>text_<wbr>last</code> &lt;now&gt;"
+    assert names("a ` b") == "a ` b"

@@ -1,0 +1,108 @@
+"""`cost-hf compare` from the command line to the report, on the toy catalog."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cost_hf.cli import main
+from tests.runs import TINY
+
+SASREC = {"sasrec.epochs": 2, "sasrec.batch_size": 16, "sasrec.hidden_size": 16, "sasrec.validation_users": 33}
+FEW = {"training.epochs": 1, "codes.epochs": 2}
+
+
+def arguments(directory: Path, *options: str) -> list[str]:
+    fields = TINY | SASREC | FEW
+    pairs = [part for name, value in fields.items() for part in (f"--{name}", json.dumps(value))]
+    own = ["--systems", "sasrec_ce,cost", "--seeds", "0", "--output_dir", str(directory)]
+    return ["compare", "cost_quickstart", *own, *pairs, *options]
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("compare")
+    assert main(arguments(directory)) == 0
+    return directory
+
+
+def test_every_row_stands_in_both_tables_with_an_interval(compared):
+    report = json.loads((compared / "compare.json").read_text())
+
+    assert report["complete"]
+    assert set(report["rows"]) == {"popularity", "markov", "oracle", "sasrec_ce", "cost", "ensemble"}
+    for row in report["rows"].values():
+        for seen in ("seen_allowed", "seen_excluded"):
+            cell = row["metrics"][seen]["ndcg@10"]
+            assert cell["low"] <= cell["value"] <= cell["high"]
+    assert "sid" in report["rows"]["cost"]
+    assert "sid" not in report["rows"]["sasrec_ce"]
+    assert report["data"]["is_toy"]
+
+
+def test_few_users_are_too_little_data_for_any_advice(compared):
+    report = json.loads((compared / "compare.json").read_text())
+
+    assert report["recommendation"]["choice"] == "too_little_data"
+
+
+def test_no_claim_is_made_of_the_oracle(compared):
+    report = json.loads((compared / "compare.json").read_text())
+
+    assert not [claim for claim in report["claims"] if "oracle" in (claim["a"], claim["b"])]
+
+
+def test_a_second_call_runs_nothing_and_says_the_same(compared, monkeypatch, capsys):
+    def refuse(*_args, **_options):
+        raise AssertionError("a finished comparison started a process")
+
+    before = (compared / "compare.json").read_bytes()
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+
+    assert main(arguments(compared)) == 0
+    assert (compared / "compare.json").read_bytes() == before
+    assert "too little data" in capsys.readouterr().out.lower()
+
+
+def test_titles_stand_in_the_page_but_not_in_the_numbers(compared):
+    examples = json.loads(next((compared / "runs").glob("cost-*/evaluation/examples.json")).read_text())
+    title = examples[0]["item"]
+
+    assert title in (compared / "report.html").read_text(encoding="utf-8")
+    assert title not in (compared / "compare.json").read_text(encoding="utf-8")
+
+
+def test_a_new_system_leaves_finished_runs_alone(compared, tmp_path, monkeypatch):
+    started = []
+    real = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **kw: started.append(command) or real(command, **kw))
+    options = arguments(compared, "--budget", "1s")
+    options[options.index("sasrec_ce,cost")] = "sasrec_ce,cost,random"
+
+    assert main(options) == 0
+    assert {Path(command[-2]).name for command in started} <= {"random-0.0"}
+    rows = json.loads((compared / "compare.json").read_text())["rows"]
+    assert rows["random"]["status"] in ("unfinished", "not_started")
+    assert rows["cost"]["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--budget", "60"], "--budget takes a time such as 90s, 60min or 2h, got '60'"),
+        (["--seeds", "one"], "--seeds takes whole numbers separated by commas, got 'one'"),
+        (["--system", "cost"], "unknown argument '--system'; did you mean 'systems'"),
+    ],
+)
+def test_a_wrong_option_is_an_error_that_helps(tmp_path, capsys, options, message):
+    assert main(["compare", "cost_quickstart", "--output_dir", str(tmp_path), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_two_data_sources_are_refused(tmp_path, capsys):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+
+    assert main(["compare", str(tmp_path / "one"), str(tmp_path / "two")]) == 2
+    assert "a comparison has one data source" in capsys.readouterr().err
