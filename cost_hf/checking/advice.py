@@ -5,7 +5,7 @@ The bounds below are rules of thumb, each with its reason; they decide what is s
 
 from collections.abc import Sequence
 
-from cost_hf.checking.code_sizes import MOST_COLLIDED, CodeSize
+from cost_hf.checking.code_sizes import CodeSize
 from cost_hf.checking.facts import ClickFacts
 from cost_hf.checking.power import Power
 from cost_hf.checking.problems import Problem
@@ -119,7 +119,7 @@ def power_problems(clicks: ClickFacts, power: Power) -> list[Problem]:
 
 
 def code_problems(
-    sizes: Sequence[CodeSize], chosen: tuple[int, ...], advised: CodeSize, *, capacity: int
+    sizes: Sequence[CodeSize], chosen: tuple[int, ...], advised: CodeSize, *, most_collided: float, capacity: int
 ) -> list[Problem]:
     """Return what is wrong with the level sizes of the run.
 
@@ -127,10 +127,11 @@ def code_problems(
         sizes: all that were measured.
         chosen: those of the run.
         advised: the best ones.
+        most_collided: bound of the share of texts that collide.
         capacity: items that may share codes.
     """
     own = next((size for size in sizes if size.level_sizes == chosen), None)
-    if own is not None and own != advised and not own.separates(capacity):
+    if own is not None and own != advised and not own.separates(most_collided, capacity):
         return [
             Problem(
                 "warning",
@@ -139,11 +140,11 @@ def code_problems(
                 f'--codes.level_sizes "{list(advised.level_sizes)}"',
             )
         ]
-    if not advised.separates(capacity):
+    if not advised.separates(most_collided, capacity):
         return [
             Problem(
                 "warning",
-                f"no size up to {sizes_text(sizes[-1].level_sizes)} brings collisions below {MOST_COLLIDED:.0%}: many "
+                f"no size up to {sizes_text(sizes[-1].level_sizes)} brings collisions below {most_collided:.0%}: many "
                 "texts are nearly the same",
                 "richer texts in vectors.template, or a text encoder as vectors.model",
             )
@@ -165,7 +166,7 @@ def _leak(clicks: ClickFacts) -> Problem:
     if clicks.time.null_share == 0 and clicks.time.later_share is not None:
         message += f" (on average {clicks.time.later_share:.0%} of all other clicks are later)"
     elif not names:
-        message += "; without times that can't be measured or avoided"
+        message += "; without times it can't be avoided"
     return Problem("note", message, other)
 
 

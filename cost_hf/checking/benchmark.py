@@ -1,11 +1,13 @@
 """Short measurements of the real parts of a recipe on this machine: a few steps each, on batches of real lengths.
 
 Speeds differ more between machines and models than any table could say, and a few seconds of the real thing are enough
-to tell minutes from hours. Every figure is the fastest of its repetitions: other load on the machine can only add.
+to tell minutes from hours. All figures are CPU seconds of one thread, the fastest of a few repetitions, because a wall
+clock on a busy machine measures the others' work; `wall_seconds` turns them into time on an idle one.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,15 +30,16 @@ from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.trie import SidTrie
 
-BUDGET_SECONDS = 1.5  # of one measurement, beyond its first repetition
-TIMED_BATCHES = 4
+BUDGET_SECONDS = 1.0  # of one measurement, beyond its first repetition
+THREAD_GAIN = 0.7  # n threads do n ** 0.7 times the work of one, as small models do
+TIMED_BATCHES = 3
 TIMED_USERS = 16
 SASREC_WIDTH, SASREC_POSITIONS = 64, 1_024
 
 
 @dataclass(frozen=True)
 class GeneratorSpeed:
-    """Speed of a recipe's generator.
+    """Speed of a recipe's generator, in CPU seconds of one thread.
 
     Attributes:
         epoch_seconds: one pass over the training examples.
@@ -81,7 +84,7 @@ def time_generator(recipe: Recipe, item_ids: list[str], split: Split) -> Generat
 
 
 def time_quantizer(recipe: Recipe, *, num_items: int, item_dim: int) -> float:
-    """Return the seconds of one epoch of the recipe's quantizer on N vectors of this width."""
+    """Return the CPU seconds of one epoch of the recipe's quantizer on N vectors of this width."""
     options = recipe.codes
     config = CostConfig(
         item_dim=item_dim,
@@ -99,7 +102,7 @@ def time_quantizer(recipe: Recipe, *, num_items: int, item_dim: int) -> float:
 
 
 def time_sasrec(num_items: int, positions: int) -> float:
-    """Return the seconds of one epoch of a SASRec: full softmax over N items at every training position."""
+    """Return the CPU seconds of one epoch of a SASRec: full softmax over N items at every training position."""
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(SASREC_POSITIONS, SASREC_WIDTH, generator=generator, requires_grad=True)
     table = torch.randn(num_items, SASREC_WIDTH, generator=generator, requires_grad=True)
@@ -125,14 +128,31 @@ def training_step(model: nn.Module, batch: dict[str, torch.Tensor]) -> Callable[
 
 
 def fastest(work: Callable[[], object]) -> float:
-    """Return the seconds of the fastest of a few calls; the first one only warms up."""
-    work()
+    """Return the CPU seconds, in one thread, of the fastest of a few calls; the first one only warms up."""
     times: list[float] = []
-    while not times or (sum(times) < BUDGET_SECONDS and len(times) < 5):
-        start = time.perf_counter()
+    with one_thread():
         work()
-        times.append(time.perf_counter() - start)
+        while not times or (sum(times) < BUDGET_SECONDS and len(times) < 5):
+            start = time.process_time()
+            work()
+            times.append(time.process_time() - start)
     return min(times)
+
+
+def wall_seconds(cpu_seconds: float, threads: int) -> float:
+    """Return the time that work of so many CPU seconds takes on an idle machine."""
+    return cpu_seconds / threads**THREAD_GAIN
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread inside the block."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _epoch_seconds(recipe: Recipe, backbone: Backbone, prompts: PromptBuilder, split: Split) -> float:

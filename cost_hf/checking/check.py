@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from cost_hf.checking.advice import code_problems, data_problems, power_problems, split_problems
-from cost_hf.checking.code_sizes import CodeSize, advised_size, measure_code_sizes
+from cost_hf.checking.code_sizes import (
+    MOST_COLLIDED,
+    MOST_COLLIDED_STAND_IN,
+    CodeSize,
+    advised_size,
+    measure_code_sizes,
+)
 from cost_hf.checking.estimates import Estimate, estimate
 from cost_hf.checking.facts import ClickFacts, click_facts, try_split
 from cost_hf.checking.guess import ColumnGuess
@@ -17,11 +23,11 @@ from cost_hf.checking.power import Power, measure_power
 from cost_hf.checking.problems import Problem, by_severity
 from cost_hf.checking.reading import Reading, read_leniently
 from cost_hf.checking.report import check_text, command_line
-from cost_hf.checking.texts import TextFacts, text_facts
+from cost_hf.checking.texts import TextFacts, letter_grams, text_facts
 from cost_hf.checking.vectors import CheckVectors, check_vectors
 from cost_hf.data.options import DataOptions
 from cost_hf.data.schema import DataError
-from cost_hf.recipe import Recipe, shipped_recipes
+from cost_hf.recipe import Recipe
 
 SMALL_RECIPE, LARGE_RECIPE, SMALL_ITEMS = "cost_industrial", "cost_games", 5_000
 
@@ -96,34 +102,30 @@ def check_data(
     if start.data.reader == "synthetic":
         start.data.reader = "tables"
     reading = read_leniently(start.data, start.vectors.template)
-    name = recipe or _fitting_recipe(reading)
+    name = recipe or (SMALL_RECIPE if reading.tables.num_items < SMALL_ITEMS else LARGE_RECIPE)
     resolved = asked or Recipe.load(name, given)
     resolved.data, resolved.vectors.template = reading.options, reading.template
     keeps_sizes = asked is not None or "codes.level_sizes" in given
     return _measure(reading, resolved, given, name=name, keeps_sizes=keeps_sizes)
 
 
-def _fitting_recipe(reading: Reading) -> str:
-    """Return the shipped recipe of this raw form, or one for a catalog of this size."""
-    own = f"cost_{reading.options.reader}"
-    if own in shipped_recipes():
-        return own
-    return SMALL_RECIPE if reading.tables.num_items < SMALL_ITEMS else LARGE_RECIPE
-
-
 def _measure(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: str, keeps_sizes: bool) -> CheckResult:
     """Measure everything; without `keeps_sizes` the recipe gets the advised level sizes."""
     tables, options = reading.tables, reading.options
-    vectors = check_vectors(reading.texts, recipe.vectors)
     clicks = click_facts(tables, options)
-    texts = text_facts(reading.texts, vectors.vectors, template=reading.template, columns=reading.columns)
+    grams = letter_grams(reading.texts)
+    texts = text_facts(reading.texts, grams, template=reading.template, columns=reading.columns)
+    vectors = check_vectors(reading.texts, grams, recipe.vectors)
     sizes = measure_code_sizes(vectors.vectors, reading.texts, also=recipe.codes.level_sizes)
-    capacity = recipe.catalog.append_size if recipe.catalog.collisions == "append" else tables.num_items
-    advised = advised_size(sizes, capacity=capacity)
+    bounds: dict[str, Any] = {
+        "most_collided": MOST_COLLIDED_STAND_IN if vectors.origin == "stand_in" else MOST_COLLIDED,
+        "capacity": recipe.catalog.append_size if recipe.catalog.collisions == "append" else tables.num_items,
+    }
+    advised = advised_size(sizes, **bounds)
     if not keeps_sizes:
         recipe.codes.level_sizes = list(advised.level_sizes)
     problems = [*reading.problems, *split_problems(clicks, options.split), *data_problems(clicks, texts)]
-    problems += code_problems(sizes, tuple(recipe.codes.level_sizes), advised, capacity=capacity)
+    problems += code_problems(sizes, tuple(recipe.codes.level_sizes), advised, **bounds)
     power, costs, more = _measure_split(reading, recipe, clicks, vectors)
     flags = _flags(reading, recipe, given, name=name)
     return CheckResult(

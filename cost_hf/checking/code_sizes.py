@@ -17,11 +17,13 @@ from cost_hf.quantizer_training.rkmeans import fit_rkmeans
 from cost_hf.semantic_ids.collisions import group_sizes
 
 GRID = ((16, 3), (32, 3), (64, 3), (128, 3), (256, 4))  # codes a level, levels; fewer levels of each are read off
+LEAST_CODES = 64  # fewer where the catalog is too small: larger codebooks keep more of the neighbourhoods
 LEAST_LEVELS = 3
 FIT_ITEMS = 16_384
 PCA_DIM = 32
 ITEMS_PER_CODE = 8  # a level needs this many different texts a code
 MOST_COLLIDED = 0.25
+MOST_COLLIDED_STAND_IN = 0.3  # on vectors that tell fewer texts apart than the encoder will
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,9 @@ class CodeSize:
     collided: float
     largest_group: int
 
-    def separates(self, capacity: int) -> bool:
-        """Say whether few items collide and every group fits the appended level's `capacity`."""
-        return self.collided <= MOST_COLLIDED and self.largest_group <= capacity
+    def separates(self, most_collided: float, capacity: int) -> bool:
+        """Say whether few texts collide and every group fits the appended level's `capacity`."""
+        return self.collided <= most_collided and self.largest_group <= capacity
 
 
 def measure_code_sizes(
@@ -58,7 +60,8 @@ def measure_code_sizes(
     """
     distinct = np.flatnonzero(~pd.Series(list(texts), dtype=object).duplicated().to_numpy())
     most = max(2, len(distinct) // ITEMS_PER_CODE)
-    wanted = [(size,) * levels for size, levels in GRID if size <= most] or [(most,) * LEAST_LEVELS]
+    least = min(LEAST_CODES, max((size for size, _ in GRID if size <= most), default=most))
+    wanted = [(size,) * levels for size, levels in GRID if least <= size <= most] or [(most,) * LEAST_LEVELS]
     if also and max(also) <= most and not any(tuple(also) == grid[: len(also)] for grid in wanted):
         wanted.append(tuple(also))
     found: dict[tuple[int, ...], CodeSize] = {}
@@ -69,9 +72,9 @@ def measure_code_sizes(
     return sorted(found.values(), key=lambda size: (size.places, size.level_sizes))
 
 
-def advised_size(sizes: Sequence[CodeSize], *, capacity: int) -> CodeSize:
+def advised_size(sizes: Sequence[CodeSize], *, most_collided: float, capacity: int) -> CodeSize:
     """Return the smallest size that tells the items apart; where none does, the one with the fewest collisions."""
-    separating = [size for size in sizes if size.separates(capacity)]
+    separating = [size for size in sizes if size.separates(most_collided, capacity)]
     return separating[0] if separating else min(sizes, key=lambda size: size.collided)
 
 

@@ -1,6 +1,6 @@
 """What a recipe will cost on this machine: short measurements, scaled by its epochs and by the size of the data.
 
-All figures are shown as ranges: training may stop early, and a few timed steps know the machine's speed of one moment.
+All figures are shown as ranges: training may stop early, and a few timed steps are not the whole of it.
 """
 
 import math
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import torch
 
-from cost_hf.checking.benchmark import time_generator, time_quantizer, time_sasrec
+from cost_hf.checking.benchmark import time_generator, time_quantizer, time_sasrec, wall_seconds
 from cost_hf.checking.vectors import CheckVectors
 from cost_hf.data.schema import Tables
 from cost_hf.data.splits import Split
 from cost_hf.recipe import Recipe
 
 RANGE = (0.7, 1.6)  # the bounds of every figure, as shares of the estimate
-UNTRAINED_SECONDS = 10.0  # residual k-means, categories or random codes
+UNTRAINED_SECONDS = 10.0  # of CPU: residual k-means, categories or random codes
 SASREC_EPOCHS = 40
 SEEN_SETTINGS = 2  # every test case is ranked with seen items allowed and again without them
 BYTES_PER_WEIGHT = 16  # weight, gradient and two moments of AdamW, fp32
@@ -25,13 +25,13 @@ BYTES_PER_WEIGHT = 16  # weight, gradient and two moments of AdamW, fp32
 
 @dataclass(frozen=True)
 class Estimate:
-    """Expected seconds of one run on this machine, and its memory.
+    """Expected seconds of one run on this machine's CPU while it does nothing else, and memory.
 
     Attributes:
         vectors, codes, training, judging: seconds of the stages.
         sasrec: seconds of a SASRec on the same data, for `cost-hf compare`.
         memory_mb: of the process, at its largest.
-        threads: of torch, while this was measured.
+        threads: that torch will use.
         assumptions: what the figures rest on.
     """
 
@@ -66,15 +66,15 @@ def estimate(recipe: Recipe, tables: Tables, split: Split, vectors: CheckVectors
     codes = UNTRAINED_SECONDS
     if recipe.codes.is_trained:
         codes = recipe.codes.epochs * time_quantizer(recipe, num_items=tables.num_items, item_dim=vectors.width)
-    clicks = sum(map(len, split.train))
+    clicks, threads = sum(map(len, split.train)), torch.get_num_threads()
     return Estimate(
-        vectors=vectors.encode_seconds,
-        codes=codes,
-        training=training.epochs * speed.epoch_seconds + validations * validated,
-        judging=SEEN_SETTINGS * cases * speed.user_seconds[evaluation.num_beams],
-        sasrec=SASREC_EPOCHS * time_sasrec(tables.num_items, clicks),
+        vectors=wall_seconds(vectors.encode_seconds, threads),
+        codes=wall_seconds(codes, threads),
+        training=wall_seconds(training.epochs * speed.epoch_seconds + validations * validated, threads),
+        judging=wall_seconds(SEEN_SETTINGS * cases * speed.user_seconds[evaluation.num_beams], threads),
+        sasrec=wall_seconds(SASREC_EPOCHS * time_sasrec(tables.num_items, clicks), threads),
         memory_mb=peak_mb() + speed.parameters * BYTES_PER_WEIGHT / 2**20,
-        threads=torch.get_num_threads(),
+        threads=threads,
         assumptions=_assumptions(recipe, vectors),
     )
 
@@ -108,9 +108,11 @@ def _span(low: float, high: float, unit: str) -> str:
 
 
 def _assumptions(recipe: Recipe, vectors: CheckVectors) -> tuple[str, ...]:
-    found = [f"all {recipe.training.epochs} epochs of the generator (it may stop early)", "a few timed steps"]
+    found = [f"all {recipe.training.epochs} epochs (training may stop early)", f"{SASREC_EPOCHS} epochs of SASRec"]
     if vectors.basis == "assumed":
-        found.append(f"150 texts a second (the encoder {recipe.vectors.model} is not on this machine)")
+        found.append(f"an encoder like MiniLM ({recipe.vectors.model} is not on this machine)")
     if vectors.basis == "cached":
         found.append("item vectors from the cache")
-    return (*found, f"{SASREC_EPOCHS} epochs of SASRec")
+    if torch.cuda.is_available():
+        found.append("no use of the GPU that is here")
+    return tuple(found)

@@ -14,7 +14,7 @@ from cost_hf.checking.texts import TextFacts
 if TYPE_CHECKING:
     from cost_hf.checking.check import CheckResult
 
-WIDTH = 108
+WIDTH = 110
 LABEL = 12
 SHOWN_SIZES = 5
 
@@ -72,7 +72,7 @@ def _texts(texts: TextFacts, clicks: ClickFacts) -> list[str]:
     return [
         f"{shlex.quote(texts.template)}: {texts.mean_words:.0f} words on average; filled: {filled}",
         f"{texts.shared:,} items share their text with another (at most {texts.largest_shared} the same); "
-        f"{texts.near_share:.0%} have a near-duplicate (cosine above .98)",
+        f"{texts.near_share:.0%} have another nearly the same",
     ]
 
 
@@ -129,17 +129,19 @@ def _code_sizes(result: "CheckResult") -> list[str]:
         places = f"{size.places:,}"
         row = f"{sizes_text(size.level_sizes):<10}{places:>15}{size.collided:>22.0%}{size.largest_group:>17,}{mark}"
         lines.append(row)
-    origin = {"lsa": "lsa vectors", "encoder": "the encoder's vectors"}.get(
-        result.vector_origin, "lsa vectors, where more collide than on an encoder's"
-    )
-    return [*lines, f"by residual k-means on {origin}; most places stay empty, since texts crowd in a few"]
+    origin = {
+        "lsa": "lsa vectors",
+        "encoder": "the encoder's cached vectors",
+        "stand_in": "groups of letters; an encoder tells more texts apart",
+    }[result.vector_origin]
+    return [*lines, f"(residual k-means on {origin}) texts crowd in few of the places, so most stay empty"]
 
 
 def _costs(estimate: Estimate | str, recipe: str) -> list[str]:
     if isinstance(estimate, str):
         return [f"not measured: {estimate}"]
     return [
-        f"{recipe}, one seed: {duration(estimate.run)} on this CPU (threads: {estimate.threads}), "
+        f"{recipe}, one seed: {duration(estimate.run)} on this CPU while it is idle (threads: {estimate.threads}), "
         f"{memory(estimate.memory_mb)} of memory",
         f"item texts {duration(estimate.vectors)}, codes {duration(estimate.codes)}, generator "
         f"{duration(estimate.training)}, judging {duration(estimate.judging)}; SASRec beside it "

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from cost_hf.checking.guess import simple
 from cost_hf.data.schema import is_empty
@@ -13,9 +14,11 @@ ORDER = ("title", "name", "headline", "brand", "store", "category", "categories"
 LAST = ("abstract", "description", "body", "text", "content", "features", "details")
 LEAST_FILLED = 0.05
 SAMPLE = 5_000
-NEAR = 0.98  # cosine from which two different texts count as near-duplicates
-QUERIES = 2_048
+NEAR = 0.95  # cosine of letter groups from which two different texts count as nearly the same
+QUERIES = 1_024
 CHUNK_ENTRIES = 2**23  # cosines held at once: 32 MiB
+MOST_GRAMS = 50_000
+CONTAINS_ROWS = 500
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class TextFacts:
         mean_words: words of a text, on average.
         empty: items without text.
         shared: items whose text another item has too; `largest_shared` items have the same one at most.
-        near_share: share of items with another, different text at a cosine above .98 (of a sample in large catalogs).
+        near_share: share of items with another text that is nearly the same (of a sample in large catalogs).
     """
 
     template: str
@@ -51,7 +54,8 @@ class TextFacts:
 def text_columns(items: pd.DataFrame) -> list[TextColumn]:
     """Return the columns that say what an item is, short and broad ones first; no ids, urls, numbers or dates."""
     found = [column for name in map(str, items) if (column := _text_column(items[name])) is not None]
-    return sorted(found, key=lambda column: (_place(column.name), column.words))
+    distinct = [column for column in found if not any(_contains(items, other, column) for other in found)]
+    return sorted(distinct, key=lambda column: (_place(column.name), column.words))
 
 
 def guess_template(items: pd.DataFrame) -> str:
@@ -60,13 +64,13 @@ def guess_template(items: pd.DataFrame) -> str:
 
 
 def text_facts(
-    texts: list[str], vectors: np.ndarray, *, template: str, columns: Sequence[TextColumn], seed: int = 0
+    texts: list[str], grams: sparse.csr_matrix, *, template: str, columns: Sequence[TextColumn], seed: int = 0
 ) -> TextFacts:
     """Measure N rendered texts.
 
     Args:
         texts: one text an item.
-        vectors: one vector a text, `[N, E]`.
+        grams: their `letter_grams`, sparse `[N, V]`.
         template: the template that made the texts.
         columns: what is known of the catalog's columns.
         seed: of the sample of near-duplicates.
@@ -80,26 +84,36 @@ def text_facts(
         empty=sum(not text.strip() for text in texts),
         shared=int((own > 1).sum()),
         largest_shared=int(own.max()),
-        near_share=near_duplicates(vectors, groups, seed=seed),
+        near_share=near_duplicates(grams, groups, seed=seed),
     )
 
 
-def near_duplicates(vectors: np.ndarray, groups: np.ndarray, *, seed: int = 0) -> float:
+def letter_grams(texts: list[str]) -> sparse.csr_matrix:
+    """Return TF-IDF of groups of three and four letters inside words, rows of length 1, sparse float32 `[N, V]`."""
+    from sklearn.feature_extraction.text import TfidfVectorizer  # a second to import: only where needed
+
+    vectorizer = TfidfVectorizer(
+        sublinear_tf=True, analyzer="char_wb", ngram_range=(3, 4), max_features=MOST_GRAMS, dtype=np.float32
+    )
+    return vectorizer.fit_transform(texts)
+
+
+def near_duplicates(grams: sparse.csr_matrix, groups: np.ndarray, *, seed: int = 0) -> float:
     """Return the share of items with an item of another text at a cosine above `NEAR`.
 
     Args:
-        vectors: `[N, E]`.
+        grams: rows of length 1, sparse `[N, V]`.
         groups: equal numbers for equal texts, `[N]`.
         seed: of the sample of items that are looked at.
     """
-    units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    queries = np.random.default_rng(seed).permutation(len(units))[:QUERIES]
-    step = max(1, CHUNK_ENTRIES // len(units))
+    num_items = len(groups)
+    queries = np.random.default_rng(seed).permutation(num_items)[:QUERIES]
+    step = max(1, CHUNK_ENTRIES // num_items)
     found = 0
     for start in range(0, len(queries), step):
         rows = queries[start : start + step]
-        is_near = (units[rows] @ units.T > NEAR) & (groups[rows, None] != groups)
-        found += int(is_near.any(axis=1).sum())
+        cosines = (grams[rows] @ grams.T).toarray()
+        found += int(((cosines > NEAR) & (groups[rows, None] != groups)).any(axis=1).sum())
     return found / len(queries)
 
 
@@ -114,6 +128,15 @@ def _place(name: str) -> int:
     if plain in ORDER:
         return ORDER.index(plain)
     return len(ORDER) + (1 + LAST.index(plain) if plain in LAST else 0)
+
+
+def _contains(items: pd.DataFrame, whole: TextColumn, part: TextColumn) -> bool:
+    """Say whether one column repeats another with more words, as `categories` may repeat `category`."""
+    if whole.words <= part.words:
+        return False
+    rows = items[[whole.name, part.name]].dropna().head(CONTAINS_ROWS)
+    texts = zip(rows[whole.name].map(_as_text), rows[part.name].map(_as_text), strict=True)
+    return bool(np.mean([f" {inner} " in f" {outer} ".replace(",", " ") for outer, inner in texts] or [False]) > 0.9)
 
 
 def _text_column(values: pd.Series) -> TextColumn | None:

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from cost_hf.comparison.rows import ENSEMBLE, SIMPLE, Row
-from cost_hf.comparison.systems import DENSE, GENERATIVE
-from cost_hf.evaluation.statistics import SystemValues
+from cost_hf.comparison.rows import Row
+from cost_hf.comparison.systems import GENERATIVE
+from cost_hf.evaluation.evidence import FAMILIES, family_winners
 from cost_hf.evaluation.verdicts import Claim, compare_systems, detectable_difference, settle
 
 PRIMARY = "ndcg@10"
-FAMILIES = (SIMPLE, DENSE, GENERATIVE, ENSEMBLE)  # from the cheapest to the dearest
 CLAIM, DECISION = "claim", "decision"
 
 
@@ -31,7 +30,7 @@ def claims_of(
     main = next((row.name for row in rows if row.family == GENERATIVE), None)
     if main is not None:
         pairs = {(main, row.name): CLAIM for row in rows if row.name != main}
-    winners = family_winners(rows, seen)
+    winners = winners_of(rows, seen)
     for place, dearer in enumerate(FAMILIES):
         for cheaper in FAMILIES[:place]:
             pair = (winners.get(dearer), winners.get(cheaper))
@@ -44,23 +43,16 @@ def claims_of(
     return settle(claims)
 
 
-def family_winners(rows: Sequence[Row], seen: str) -> dict[str, str]:
+def winners_of(rows: Sequence[Row], seen: str) -> dict[str, str]:
     """Return the row of every family that is best on validation."""
-    winners: dict[str, str] = {}
-    for family in FAMILIES:
-        own = {row.name: row.validation_score(PRIMARY, seen) or 0.0 for row in rows if row.family == family}
-        if own:
-            winners[family] = max(own, key=lambda name: own[name])
-    return winners
+    scores = {row.name: row.validation_score(PRIMARY, seen) for row in rows}
+    known = {name: score for name, score in scores.items() if score is not None}
+    return family_winners({row.name: row.family for row in rows}, known)
 
 
-def detectable(
-    claims: Sequence[Claim], values: Mapping[tuple[str, str, str], SystemValues], *, seen: str, primary: int
-) -> dict[str, Any] | None:
-    """Return the difference that the median claim could have found, at the value of the system it is about."""
+def detectable(claims: Sequence[Claim], value: float) -> dict[str, Any] | None:
+    """Return the difference that the median claim could have found; the share refers to `value`, the best system's."""
     if not claims:
         return None
-    main = claims[0].a
-    value = float(values[main, "item", seen].per_case()[:, primary].mean())
     error = float(np.median([claim.standard_error for claim in claims]))
     return dataclasses.asdict(detectable_difference(error, value, num_claims=len(claims), metric=PRIMARY))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cost_hf.comparison.claims import PRIMARY, claims_of, detectable
+from cost_hf.comparison.claims import PRIMARY, claims_of, detectable, winners_of
 from cost_hf.comparison.rows import ORACLE, Row
 from cost_hf.comparison.systems import CALIBRATION
 from cost_hf.data.prepare import PreparedData
@@ -50,12 +50,11 @@ def summarize(
     draws, seed = base.evaluation.bootstrap_draws, base.data.seed
     means = nested_means(values, clusters=targets.user_ids, draws=draws, seed=seed)
     primary = metrics.index(PRIMARY)
-    claims = claims_of(
-        [row for row in rows if row.runs and row.family not in (CALIBRATION, ORACLE)],
-        {row.name: means[row.name, "item", seen][:, primary] for row in rows if row.runs},
-        {row.name: float(values[row.name, "item", seen].per_case()[:, primary].mean()) for row in rows if row.runs},
-        seen=seen,
-    )
+    judged = [row for row in rows if row.runs and row.family not in (CALIBRATION, ORACLE)]
+    drawn = {row.name: means[row.name, "item", seen][:, primary] for row in judged}
+    own = {row.name: float(values[row.name, "item", seen].per_case()[:, primary].mean()) for row in judged}
+    claims = claims_of(judged, drawn, own, seen=seen)
+    best = max((own[name] for name in winners_of(judged, seen).values()), default=0.0)
     report: dict[str, Any] = {
         "format": FORMAT,
         "name": base.name,
@@ -68,7 +67,7 @@ def summarize(
         },
         "rows": {row.name: _entry(row, values, means, metrics, targets, data, seen) for row in rows},
         "claims": [claim.to_dict() for claim in claims],
-        "detectable_difference": detectable(claims, values, seen=seen, primary=primary),
+        "detectable_difference": detectable(claims, best),
         "codes": {row.name: row.results["semantic_ids"] for row in rows if "semantic_ids" in row.results},
         "curves": {row.name: row.results["curves"] for row in rows if row.results.get("curves")},
         "recipes": {row.name: row.description for row in rows},

@@ -95,20 +95,30 @@ def read_evidence(report: Mapping[str, Any]) -> Evidence:
         and metric in row["metrics"].get(seen, {})
     }
     validation = {name: float(row["validation"][metric]) for name, row in rows.items()}
-    winners = {}
-    for family in FAMILIES:
-        own = [name for name, row in rows.items() if row["family"] == family]
-        if own:
-            winners[family] = max(own, key=lambda name: validation[name])
     return Evidence(
         report,
         metric,
         rows,
         values={name: float(row["metrics"][seen][metric]["value"]) for name, row in rows.items()},
         validation=validation,
-        winners=winners,
+        winners=family_winners({name: row["family"] for name, row in rows.items()}, validation),
         outcomes=_outcomes(report, metric, seen),
     )
+
+
+def family_winners(families: Mapping[str, str], validation: Mapping[str, float]) -> dict[str, str]:
+    """Return the row of every family that is best on validation, cheapest family first; the first row of equals.
+
+    Args:
+        families: by row name; others than `FAMILIES` take no part.
+        validation: the primary metric on validation by row name; rows without it take no part.
+    """
+    winners = {}
+    for family in FAMILIES:
+        own = [name for name, kind in families.items() if kind == family and name in validation]
+        if own:
+            winners[family] = max(own, key=lambda name: validation[name])
+    return winners
 
 
 def _outcomes(report: Mapping[str, Any], metric: str, seen: str) -> dict[tuple[str, str], Outcome]:

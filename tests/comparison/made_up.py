@@ -38,4 +38,3 @@ def row(name: str, family: str, cases: Targets, shares: list[float], **fields) -
         for number, share in enumerate(shares)
     ]
     return Row(name, family, f"{name} in words", runs, **fields)
-

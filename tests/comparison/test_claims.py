@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from cost_hf.comparison.claims import claims_of, detectable, family_winners
+from cost_hf.comparison.claims import claims_of, detectable, winners_of
 from cost_hf.comparison.rows import ENSEMBLE, SIMPLE
 from cost_hf.comparison.systems import DENSE, GENERATIVE
-from cost_hf.evaluation.statistics import SystemValues
 from tests.comparison.made_up import row, targets
 
 SEEN = "seen_allowed"
@@ -39,7 +38,7 @@ def test_the_first_generative_row_is_set_against_every_other(rows):
 
 
 def test_decisions_are_between_the_winners_of_validation(rows):
-    winners = family_winners(rows, SEEN)
+    winners = winners_of(rows, SEEN)
     decisions = {(claim.a, claim.b) for claim in claims(rows) if claim.purpose == "decision"}
 
     assert winners == {"simple": "text_last", "dense": "sasrec_ce", "generative": "rqvae", "ensemble": "ensemble"}
@@ -73,10 +72,8 @@ def test_without_a_generative_row_families_are_still_compared(rows):
 
 def test_the_detectable_difference_is_that_of_the_median_claim(rows):
     found = claims(rows)
-    table = np.full((2, 60, 1), 0.5)
-    values = {("cost", "item", SEEN): SystemValues(table, [0, 1])}
-    told = detectable(found, values, seen=SEEN, primary=0)
+    told = detectable(found, 0.5)
 
     assert told["relative"] == pytest.approx(told["absolute"] / 0.5)
     assert told["alpha"] == pytest.approx(0.05 / len(found))
-    assert detectable([], values, seen=SEEN, primary=0) is None
+    assert detectable([], 0.5) is None

@@ -80,7 +80,10 @@ def test_the_cost_of_an_ensemble_is_that_of_asking_all_parts():
         {"training_minutes": 2.0, "request_ms": 20.0, "peak_mb": 600.0, "parameters": 10},
         {"training_minutes": 0.0, "request_ms": 1.0, "peak_mb": None},
     ]
-    parts = [row("cost", GENERATIVE, cases, [0.5], cost=costs[0]), row("text_last", SIMPLE, cases, [0.1], cost=costs[1])]
+    parts = [
+        row("cost", GENERATIVE, cases, [0.5], cost=costs[0]),
+        row("text_last", SIMPLE, cases, [0.1], cost=costs[1]),
+    ]
     fused = ensemble_row(parts, test=cases, validation=cases, primary=SEEN)
 
     assert fused.cost == {"training_minutes": 2.0, "request_ms": 21.0, "peak_mb": 600.0, "parameters": 10}

@@ -182,8 +182,8 @@ def test_untrained_systems_ahead_of_all_trained_ones_are_named():
 
     assert (
         "On the test part the untrained sum of Markov counts and text neighbour (`markov_text`, .0900) and the "
-        "untrained text neighbour of the last item (`text_last`, .0800) are ahead of the best trained one, the generative "
-        "`rkmeans` (.0660)."
+        "untrained text neighbour of the last item (`text_last`, .0800) are ahead of the best trained one, the "
+        "generative `rkmeans` (.0660)."
     ) in text
 
 

@@ -16,7 +16,7 @@ def operands(positions=23, items=17, width=5, dtype=torch.float64, scale=1.0):
     return users.requires_grad_(), table.requires_grad_(), labels
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 1024])
+@pytest.mark.parametrize("chunk", [1, 7, 256])
 def test_catalog_cross_entropy_and_its_gradients_are_those_of_the_plain_formula(monkeypatch, chunk):
     monkeypatch.setattr(objectives_sasrec, "POSITIONS_PER_CHUNK", chunk)
     users, table, labels = operands()

@@ -13,7 +13,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-POSITIONS_PER_CHUNK = 1024
+POSITIONS_PER_CHUNK = 256
 
 
 def catalog_cross_entropy(users: Tensor, items: Tensor, labels: Tensor) -> Tensor:
