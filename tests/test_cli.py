@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cost_hf.cli import main, train_main
+from cost_hf.data.synthetic import make_news
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,3 +44,31 @@ def test_an_error_of_the_user_is_one_line_and_status_two(arguments, message, cap
 def test_cost_hf_train_is_the_same_main(capsys):
     assert main(["train", "--training.epoch", "3"]) == 2
     assert "did you mean" in capsys.readouterr().err
+
+
+def test_check_reads_a_directory_and_says_what_to_run_next(tmp_path, capsys):
+    news = make_news(num_users=60, num_items=96)
+    news.items.to_parquet(tmp_path / "items.parquet")
+    news.interactions.to_parquet(tmp_path / "interactions.parquet")
+
+    status = main(["check", str(tmp_path), "--json", str(tmp_path / "found.json")])
+
+    text = capsys.readouterr().out
+    assert status in (0, 1)
+    assert "96" in text
+    assert "cost-hf compare" in text
+    assert max(map(len, text.splitlines())) <= 110 + len(str(tmp_path))
+    assert json.loads((tmp_path / "found.json").read_text())["clicks"]["users"] == 60
+
+
+def test_check_of_nothing_is_an_error_that_helps(tmp_path, capsys):
+    assert main(["check", str(tmp_path)]) == 2
+    assert "items" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["recommend"]])
+def test_an_unknown_command_names_the_known_ones(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+
+    assert "compare" in capsys.readouterr().err

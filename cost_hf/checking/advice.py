@@ -23,45 +23,7 @@ MOST_SHORT = 0.1
 
 def data_problems(clicks: ClickFacts, texts: TextFacts) -> list[Problem]:
     """Return what is unusual in users, items, times and texts."""
-    problems = []
-    if clicks.lengths.median <= 2:
-        problems.append(
-            Problem(
-                "warning",
-                f"half of the users have at most {clicks.lengths.median:.0f} clicks: there is hardly a sequence to "
-                "learn from",
-                "--data.min_user_interactions 3, or a longer period",
-            )
-        )
-    elif clicks.short_users > MOST_SHORT * clicks.users:
-        share = clicks.short_users / clicks.users
-        problems.append(
-            Problem("warning", f"{share:.0%} of the users have fewer than 3 clicks", "--data.min_user_interactions 3")
-        )
-    if clicks.time.null_share == 0 and clicks.time.tied_share > MOST_TIED:
-        problems.append(
-            Problem(
-                "warning",
-                f"{clicks.time.tied_share:.0%} of the clicks have the time of another click of their user; their order "
-                "is arbitrary",
-                "finer times, or a column position",
-            )
-        )
-    if texts.shared > MOST_SHARED_TEXTS * clicks.items:
-        problems.append(
-            Problem(
-                "warning",
-                f"{texts.shared:,} items ({texts.shared / clicks.items:.0%}) share their whole text with another; no "
-                "code can tell these apart",
-                "add a column that does to vectors.template",
-            )
-        )
-    if clicks.unclicked_items > MOST_UNCLICKED * clicks.items:
-        share = clicks.unclicked_items / clicks.items
-        problems.append(
-            Problem("note", f"{share:.0%} of the items were never clicked; only their text speaks for them")
-        )
-    return problems
+    return [*_sequence_problems(clicks), *_catalog_problems(clicks, texts)]
 
 
 def split_problems(clicks: ClickFacts, split: str) -> list[Problem]:
@@ -146,7 +108,8 @@ def code_problems(
                 "warning",
                 f"no size up to {sizes_text(sizes[-1].level_sizes)} brings collisions below {most_collided:.0%}: many "
                 "texts are nearly the same",
-                "richer texts in vectors.template, or a text encoder as vectors.model",
+                "richer texts in vectors.template, or a text encoder (--vectors.model "
+                "sentence-transformers/all-MiniLM-L6-v2)",
             )
         ]
     return []
@@ -174,3 +137,50 @@ def _relative(power: Power) -> str:
     if power.level == 0:
         return "and no simple baseline hits anything on validation"
     return f"{power.relative:.0%} of what a simple baseline reaches"
+
+
+def _sequence_problems(clicks: ClickFacts) -> list[Problem]:
+    problems = []
+    if clicks.lengths.median <= 2:
+        problems.append(
+            Problem(
+                "warning",
+                f"half of the users have at most {clicks.lengths.median:.0f} clicks: there is hardly a sequence to "
+                "learn from",
+                "--data.min_user_interactions 3, or a longer period",
+            )
+        )
+    elif clicks.short_users > MOST_SHORT * clicks.users:
+        share = clicks.short_users / clicks.users
+        problems.append(
+            Problem("warning", f"{share:.0%} of the users have fewer than 3 clicks", "--data.min_user_interactions 3")
+        )
+    if clicks.time.null_share == 0 and clicks.time.tied_share > MOST_TIED:
+        problems.append(
+            Problem(
+                "warning",
+                f"{clicks.time.tied_share:.0%} of the clicks have the time of another click of their user; their order "
+                "is arbitrary",
+                "finer times, or a column position",
+            )
+        )
+    return problems
+
+
+def _catalog_problems(clicks: ClickFacts, texts: TextFacts) -> list[Problem]:
+    problems = []
+    if texts.shared > MOST_SHARED_TEXTS * clicks.items:
+        problems.append(
+            Problem(
+                "warning",
+                f"{texts.shared:,} items ({texts.shared / clicks.items:.0%}) share their whole text with another; no "
+                "code can tell these apart",
+                "add a column that does to vectors.template",
+            )
+        )
+    if clicks.unclicked_items > MOST_UNCLICKED * clicks.items:
+        share = clicks.unclicked_items / clicks.items
+        problems.append(
+            Problem("note", f"{share:.0%} of the items were never clicked; only their text speaks for them")
+        )
+    return problems

@@ -34,7 +34,7 @@ BUDGET_SECONDS = 1.0  # of one measurement, beyond its first repetition
 THREAD_GAIN = 0.7  # n threads do n ** 0.7 times the work of one, as small models do
 TIMED_BATCHES = 3
 TIMED_USERS = 16
-SASREC_WIDTH, SASREC_POSITIONS = 64, 1_024
+SASREC_POSITIONS = 1_024
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,11 @@ def time_quantizer(recipe: Recipe, *, num_items: int, item_dim: int) -> float:
     return fastest(step) * num_items / size
 
 
-def time_sasrec(num_items: int, positions: int) -> float:
+def time_sasrec(num_items: int, positions: int, *, width: int) -> float:
     """Return the CPU seconds of one epoch of a SASRec: full softmax over N items at every training position."""
     generator = torch.Generator().manual_seed(0)
-    hidden = torch.randn(SASREC_POSITIONS, SASREC_WIDTH, generator=generator, requires_grad=True)
-    table = torch.randn(num_items, SASREC_WIDTH, generator=generator, requires_grad=True)
+    hidden = torch.randn(SASREC_POSITIONS, width, generator=generator, requires_grad=True)
+    table = torch.randn(num_items, width, generator=generator, requires_grad=True)
     labels = torch.randint(num_items, (SASREC_POSITIONS,), generator=generator)
 
     def step() -> None:

@@ -1,12 +1,14 @@
 """`cost-hf check`: read a data set before any training and say what is there, what it costs and what to mend."""
 
 import dataclasses
-import json
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from cost_hf.checking.advice import code_problems, data_problems, power_problems, split_problems
 from cost_hf.checking.code_sizes import (
@@ -29,7 +31,7 @@ from cost_hf.data.options import DataOptions
 from cost_hf.data.schema import DataError
 from cost_hf.recipe import Recipe
 
-SMALL_RECIPE, LARGE_RECIPE, SMALL_ITEMS = "cost_industrial", "cost_games", 5_000
+DEFAULT_RECIPE = "cost_default"
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def check_data(
 
     Args:
         path: where the data are.
-        recipe: shipped recipe or YAML file to be run on them; by default one that fits the size of the catalog.
+        recipe: shipped recipe or YAML file to be run on them; by default the one for tables of any kind.
         overrides: dotted fields, as for `train`.
 
     Raises:
@@ -94,18 +96,13 @@ def check_data(
         RecipeError: for an unknown recipe, field or value.
     """
     given = dict(overrides or {}) | {"data.path": str(path)}
-    asked = None if recipe is None else Recipe.load(recipe, given)
-    start = asked or Recipe()
-    if asked is None:
-        for dotted, value in given.items():
-            start.set(dotted, value)
-    if start.data.reader == "synthetic":
-        start.data.reader = "tables"
-    reading = read_leniently(start.data, start.vectors.template)
-    name = recipe or (SMALL_RECIPE if reading.tables.num_items < SMALL_ITEMS else LARGE_RECIPE)
-    resolved = asked or Recipe.load(name, given)
+    name = recipe or DEFAULT_RECIPE
+    resolved = Recipe.load(name, given)
+    if resolved.data.reader == "synthetic":
+        resolved.data.reader = "tables"
+    reading = read_leniently(resolved.data, resolved.vectors.template)
     resolved.data, resolved.vectors.template = reading.options, reading.template
-    keeps_sizes = asked is not None or "codes.level_sizes" in given
+    keeps_sizes = recipe is not None or "codes.level_sizes" in given
     return _measure(reading, resolved, given, name=name, keeps_sizes=keeps_sizes)
 
 
@@ -175,13 +172,16 @@ def _flags(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: str
 
 def as_flag(value: Any) -> str:
     """Return a value as the command line takes it: text as it stands, everything else as YAML on one line."""
-    return value if isinstance(value, str) else str(json.dumps(value, ensure_ascii=False))
+    if isinstance(value, str):
+        return value
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=math.inf)
+    return text.removesuffix("...\n").strip()  # a document of one bare value ends with three points
 
 
 def _commands(name: str, flags: dict[str, str]) -> tuple[str, ...]:
-    path = shlex.quote(flags["data.path"])
+    sources = [flags["data.path"], *([] if name == DEFAULT_RECIPE else [name])]
     rest = {dotted: value for dotted, value in flags.items() if dotted != "data.path"}
     return (
-        command_line(f"cost-hf compare {path} --recipe {shlex.quote(name)}", rest | {"budget": "60min"}),
+        command_line(f"cost-hf compare {shlex.join(sources)}", rest | {"budget": "60min"}),
         command_line(f"accelerate launch train.py --recipe {shlex.quote(name)}", flags),
     )

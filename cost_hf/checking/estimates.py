@@ -14,11 +14,11 @@ from cost_hf.checking.benchmark import time_generator, time_quantizer, time_sasr
 from cost_hf.checking.vectors import CheckVectors
 from cost_hf.data.schema import Tables
 from cost_hf.data.splits import Split
+from cost_hf.methods.sasrec_training import SasRecOptions
 from cost_hf.recipe import Recipe
 
 RANGE = (0.7, 1.6)  # the bounds of every figure, as shares of the estimate
 UNTRAINED_SECONDS = 10.0  # of CPU: residual k-means, categories or random codes
-SASREC_EPOCHS = 40
 SEEN_SETTINGS = 2  # every test case is ranked with seen items allowed and again without them
 BYTES_PER_WEIGHT = 16  # weight, gradient and two moments of AdamW, fp32
 
@@ -66,13 +66,14 @@ def estimate(recipe: Recipe, tables: Tables, split: Split, vectors: CheckVectors
     codes = UNTRAINED_SECONDS
     if recipe.codes.is_trained:
         codes = recipe.codes.epochs * time_quantizer(recipe, num_items=tables.num_items, item_dim=vectors.width)
+    sasrec = SasRecOptions()
     clicks, threads = sum(map(len, split.train)), torch.get_num_threads()
     return Estimate(
         vectors=wall_seconds(vectors.encode_seconds, threads),
         codes=wall_seconds(codes, threads),
         training=wall_seconds(training.epochs * speed.epoch_seconds + validations * validated, threads),
         judging=wall_seconds(SEEN_SETTINGS * cases * speed.user_seconds[evaluation.num_beams], threads),
-        sasrec=wall_seconds(SASREC_EPOCHS * time_sasrec(tables.num_items, clicks), threads),
+        sasrec=wall_seconds(sasrec.epochs * time_sasrec(tables.num_items, clicks, width=sasrec.hidden_size), threads),
         memory_mb=peak_mb() + speed.parameters * BYTES_PER_WEIGHT / 2**20,
         threads=threads,
         assumptions=_assumptions(recipe, vectors),
@@ -108,7 +109,10 @@ def _span(low: float, high: float, unit: str) -> str:
 
 
 def _assumptions(recipe: Recipe, vectors: CheckVectors) -> tuple[str, ...]:
-    found = [f"all {recipe.training.epochs} epochs (training may stop early)", f"{SASREC_EPOCHS} epochs of SASRec"]
+    found = [
+        f"all {recipe.training.epochs} epochs (training may stop early)",
+        f"{SasRecOptions().epochs} epochs of SASRec",
+    ]
     if vectors.basis == "assumed":
         found.append(f"an encoder like MiniLM ({recipe.vectors.model} is not on this machine)")
     if vectors.basis == "cached":

@@ -99,13 +99,7 @@ def id_texts(values: pd.Series) -> pd.Series:
 def _guess_item_id(items: pd.DataFrame, clicks: pd.DataFrame, guess: ColumnGuess) -> tuple[str, str]:
     """Return the id column of both tables: unique in the catalog, and holding the values of the click log."""
     keys = ["item_id"] if "item_id" in items else [str(name) for name in items if _is_key(items[name])]
-    if "item_id" in clicks:
-        references = ["item_id"]
-    else:
-        others = ("user_id", "timestamp", "position", "rating")
-        references = [
-            str(name) for name in clicks if not any(is_called(name, ours) for ours in others) and _is_id(clicks[name])
-        ]
+    references = ["item_id"] if "item_id" in clicks else _references(clicks)
     if keys == references == ["item_id"]:
         return "item_id", "item_id"
     scores = {}
@@ -133,6 +127,13 @@ def _guess_item_id(items: pd.DataFrame, clicks: pd.DataFrame, guess: ColumnGuess
             if name != "item_id":
                 guess.add(f"{table}.item_id", name, reason)
     return key, reference
+
+
+def _references(clicks: pd.DataFrame) -> list[str]:
+    """Return the columns of the click log that may hold item ids: ids whose names say nothing else."""
+    others = ("user_id", "timestamp", "position", "rating")
+    is_other = {name: any(is_called(name, ours) for ours in others) for name in clicks}
+    return [str(name) for name in clicks if not is_other[name] and _is_id(clicks[name])]
 
 
 def _guess_user_id(clicks: pd.DataFrame, guess: ColumnGuess, *, taken: set[str], shared: set[str]) -> None:

@@ -13,9 +13,9 @@ from cost_hf.data.schema import Tables
 from cost_hf.data.splits import Split
 from cost_hf.evaluation.baselines import build_baseline
 from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
+from cost_hf.evaluation.verdicts import detectable_difference
 from cost_hf.recommender.rankers import ScoringRanker
 
-Z_TWO_SIDED, Z_POWER = 1.96, 0.84  # 5 % two-sided, 80 % power
 CASES = 1_000
 PAIR = ("item_knn", "text_last")
 
@@ -36,8 +36,8 @@ class Power:
 
     @property
     def detectable(self) -> float:
-        """Smallest true difference in NDCG@10 found with 80 % power at 5 %: (1.96 + 0.84) * spread / sqrt(users)."""
-        return (Z_TWO_SIDED + Z_POWER) * self.spread / math.sqrt(self.users)
+        """Smallest true difference in NDCG@10 found with 80 % power at 5 %: about 2.8 * spread / sqrt(users)."""
+        return detectable_difference(self.spread / math.sqrt(self.users), self.level, num_claims=1).absolute
 
     @property
     def relative(self) -> float:

@@ -24,3 +24,8 @@ class Problem:
 def by_severity(problems: Iterable[Problem]) -> list[Problem]:
     """Return the problems with errors first, then warnings, then notes; the order within a kind stays."""
     return sorted(problems, key=lambda problem: SEVERITIES.index(problem.severity))
+
+
+def percent(share: float) -> str:
+    """Return a share in whole percent, `<1%` for what would round to nothing."""
+    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"

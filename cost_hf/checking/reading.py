@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from cost_hf.checking.guess import ColumnGuess, guess_columns
 from cost_hf.checking.layouts import locate
-from cost_hf.checking.problems import Problem
+from cost_hf.checking.problems import Problem, percent
 from cost_hf.checking.texts import TextColumn, guess_template, text_columns
 from cost_hf.data.options import DataOptions
 from cost_hf.data.schema import DataError, Tables
@@ -66,7 +66,12 @@ def read_leniently(options: DataOptions, template: str | None) -> Reading:
         tables = read_tables(again, items=tables.items, interactions=tables.interactions, template=chosen)
     empty += counts["dropped_empty_text_items"]
     dropped = {"on_unknown_item": counts["dropped_unknown_item_interactions"], "on_empty_text": empty}
-    problems += [_dropped(name, count, getattr(options, name)) for name, count in dropped.items() if count]
+    left = {"on_unknown_item": len(tables.interactions), "on_empty_text": tables.num_items}
+    problems += [
+        _dropped(name, count, count / (count + left[name]), getattr(options, name))
+        for name, count in dropped.items()
+        if count
+    ]
     needed = {f"data.{name}": "drop" for name, count in dropped.items() if count}
     texts = render_texts(tables.items, chosen)
     return Reading(tables, options, guess, chosen, texts, text_columns(tables.items), problems, needed)
@@ -91,12 +96,12 @@ def _template(tables: Tables, given: str | None) -> tuple[str, Problem | None]:
     return given, None
 
 
-def _dropped(name: str, count: int, choice: str) -> Problem:
+def _dropped(name: str, count: int, share: float, choice: str) -> Problem:
     """Say what a run would stop at, or will leave out where the options allow it."""
     what = {
-        "on_unknown_item": "clicks are on items that the catalog does not have",
-        "on_empty_text": "items have no text",
+        "on_unknown_item": "of the clicks are on items that the catalog does not have",
+        "on_empty_text": "of the items have no text",
     }[name]
     if choice == "error":
-        return Problem("error", f"{count:,} {what}", f"--data.{name} drop, or complete the catalog")
-    return Problem("note", f"{count:,} {what}; they are left out (data.{name}: drop)")
+        return Problem("error", f"{count:,} ({percent(share)}) {what}", f"--data.{name} drop, or complete the catalog")
+    return Problem("note", f"{count:,} ({percent(share)}) {what}; they are left out (data.{name}: drop)")

@@ -38,7 +38,7 @@ class SasRecOptions(RankingTrainingOptions):
     text_hidden_size: int = field(default=512, metadata={"help": "width of the network behind item vectors"})
     dropout: float = field(default=0.5, metadata={"help": "dropout in training"})
     max_history: int = field(default=50, metadata={"help": "most recent items that are read"})
-    epochs: int = field(default=60, metadata={"help": "passes over the training set"})
+    epochs: int = field(default=40, metadata={"help": "passes over the training set"})
     batch_size: int = field(default=128, metadata={"help": "users per device and step"})
     validate_every: int = field(default=2, metadata={"help": "epochs between validations and checkpoints"})
     validation_users: int = field(default=4096, metadata={"help": "size of the fixed seeded validation sample"})
@@ -64,11 +64,18 @@ class SasRecOptions(RankingTrainingOptions):
             raise ValueError(f"sasrec.temperature must be above 0, got {self.temperature!r}")
 
 
-# what turns a recipe's section into the row of a baseline
+# what turns a recipe's section into the row of a baseline: its objective, and what was tuned together with it
 VARIANTS: dict[str, dict[str, Any]] = {
     "sasrec_ce": {"inputs": "ids", "loss": "cross_entropy", "similarity": "cosine"},
     "sasrec_bce": {"inputs": "ids", "loss": "binary", "similarity": "dot"},
-    "sasrec_text": {"inputs": "text", "loss": "cross_entropy", "similarity": "cosine"},
+    "sasrec_text": {
+        "inputs": "text",
+        "loss": "cross_entropy",
+        "similarity": "cosine",
+        "hidden_size": 128,
+        "dropout": 0.2,
+        "learning_rate": 1e-3,
+    },
 }
 
 

@@ -87,9 +87,8 @@ def _model_result(inputs: FitInputs, options: CodesOptions, *, folder: Path, dig
     config = _model_config(options, inputs.vectors.shape[1])
     seen = inputs.for_fitting(inputs.vectors)
     if options.is_trained:
-        wanted = None if inputs.collaborative is None else inputs.for_fitting(inputs.collaborative)
         model, history = train_quantizer(
-            seen, config, options, folder=folder, digest=digest, seed=seed, collaborative=wanted
+            seen, config, options, folder=folder, digest=digest, seed=seed, collaborative=inputs.fit_collaborative
         )
     else:
         model = fit_rkmeans(seen, config, seed=seed)

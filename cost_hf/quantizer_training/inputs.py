@@ -31,6 +31,13 @@ class FitInputs:
     collaborative: Tensor | None
     fit_rows: Tensor | None
 
+    def __post_init__(self) -> None:
+        if self.collaborative is not None and not self.for_fitting(self.collaborative).any():
+            raise ValueError(
+                "no item that fitting may see has a collaborative vector, all rows are zeros; train the model behind "
+                "them on clicks of these items"
+            )
+
     @classmethod
     def checked(
         cls,
@@ -55,6 +62,19 @@ class FitInputs:
     def for_fitting(self, rows: Tensor) -> Tensor:
         """Return the rows, of a table `[N, …]`, that fitting may see."""
         return rows if self.fit_rows is None else rows[self.fit_rows]
+
+    @property
+    def fit_collaborative(self) -> Tensor | None:
+        """Collaborative vectors that fitting may see, scaled together to a mean length of 1; None where not needed.
+
+        Dot products with them have no temperature, so their scale is one. A table trained for cosines has none of its
+        own, and published ones differ: without a common scale a weight would mean something else for each table.
+        """
+        if self.collaborative is None:
+            return None
+        rows = self.for_fitting(self.collaborative)
+        lengths = rows.norm(dim=1)
+        return rows / lengths[lengths > 0].mean()
 
     def digest(self, options: CodesOptions, seed: int) -> str:
         """Return the digest of everything that the codes depend on."""
@@ -117,8 +137,6 @@ def _checked_collaborative(
             f"projection lies between, got shape {tuple(table.shape)!r}; train them in that width or set "
             f"codes.latent_dim to {table.shape[1]}"
         )
-    if not table.any():
-        raise ValueError("no item has a collaborative vector, all rows are zeros; train the model behind them again")
     return table
 
 

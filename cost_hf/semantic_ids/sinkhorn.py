@@ -4,8 +4,8 @@ The uniform semantic mapping of LC-Rec (arXiv 2311.09049) and LETTER (arXiv 2405
 assignment on the last level; what collides then shares a SID. Differences from published code: the item nearest to a
 code keeps it, codes that other items hold are closed, and codes need not be filled. As published, every code must get
 the same mass, so that the few items of a group go to the codes that tell them apart, however far; here a slack row
-takes the mass that no item needs. On codes 3 x 64 of 3,686 items, of which 3,046 were distinct, the published rule left
-28 items colliding and gave those it moved their 23rd nearest code on average; this one leaves none and gives the third.
+takes the mass that no item needs. With 3,686 items on 3,046 of 64^3 codes the published rule found SIDs for all but 28
+and passed over 23 nearer codes for each moved item; this one finds SIDs for all and passes over 2.
 """
 
 from collections.abc import Sequence
@@ -102,7 +102,7 @@ def _spread(
         chosen[rows[winners]] = slot[winners] % is_open.shape[1]
         is_open.reshape(-1)[slot[winners]] = False
         waiting = np.setdiff1d(waiting, rows[winners])
-        waiting = waiting[is_open.any(1)[parent[waiting]]]
+        waiting = waiting[is_open[parent[waiting]].any(axis=1)]
         if not len(waiting):
             break
         proposed = _balanced_codes(distances[waiting], parent[waiting], is_open)
@@ -115,8 +115,7 @@ def _balanced_codes(distances: np.ndarray, parent: np.ndarray, is_open: np.ndarr
     Every item has mass 1 (less where items outnumber the open codes), every open code has room for 1; a slack row with
     equal distances fills what is left. All parents are iterated at once.
     """
-    present, starts, counts = np.unique(parent, return_index=True, return_counts=True)
-    place = np.repeat(np.arange(len(starts)), counts)  # of each row among the parents present
+    present, starts, place, counts = np.unique(parent, return_index=True, return_inverse=True, return_counts=True)
     room = is_open[present]  # [p, K]
     capacity = room.sum(1)
     mass = np.minimum(1.0, capacity / counts)[place]
@@ -130,5 +129,5 @@ def _balanced_codes(distances: np.ndarray, parent: np.ndarray, is_open: np.ndarr
         row = mass / (kernel * column[place]).sum(1)
         slack = slack_mass / column.sum(1)
         filled = np.add.reduceat(kernel * row[:, None], starts, axis=0) + slack[:, None]
-        column = np.divide(1.0, filled, out=np.zeros_like(filled), where=room)
+        column = room / np.maximum(filled, np.finfo(np.float64).tiny)  # a far code's sum may underflow
     return (logits + np.log(column, out=np.full_like(column, -np.inf), where=room)[place]).argmax(1)

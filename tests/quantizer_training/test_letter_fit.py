@@ -73,12 +73,16 @@ def test_a_strong_collaborative_weight_brings_items_with_one_vector_together(tmp
         (COLLABORATIVE[:, :6], {}, r"\[101 items, codes.latent_dim=8\].* got shape \(101, 6\);.*codes.latent_dim to 6"),
         (COLLABORATIVE[:50], {}, r"got shape \(50, 8\)"),
         (COLLABORATIVE * np.nan, {}, "101 of 101 collaborative vectors hold NaN or infinity"),
-        (COLLABORATIVE * 0, {}, "no item has a collaborative vector"),
+        (COLLABORATIVE * 0, {}, "no item that fitting may see has a collaborative vector"),
     ],
 )
 def test_collaborative_vectors_that_do_not_fit_are_an_error(tmp_path, collaborative, changes, message):
     with pytest.raises(ValueError, match=message):
         fit(tmp_path, collaborative=collaborative, **changes)
+
+
+def test_the_scale_of_the_collaborative_vectors_does_not_matter(tmp_path, letter):
+    assert_same_weights(letter, fit(tmp_path, collaborative=COLLABORATIVE * 4))
 
 
 def test_other_collaborative_vectors_or_rows_give_another_digest(tmp_path, letter):

@@ -78,6 +78,17 @@ def test_a_crowded_prefix_is_used_to_the_last_code_and_the_rest_shares():
     assert np.bincount(codes[:, 1]).tolist() == [1, 1, 3, 1]
 
 
+@pytest.mark.filterwarnings("error")
+def test_far_items_and_more_items_than_codes_stay_finite():
+    model = FakeAssigner((2, 4))
+    x = torch.cat([(model.books[0][1] + model.books[1][2]) + vectors(6, 5, 0.001), 1e3 * torch.eye(3)])
+    codes = np.tile([1, 2], (9, 1))
+
+    result, _ = spread(x, model, codes=codes)
+
+    assert sorted(set(result[:, 1].tolist())) == [0, 1, 2, 3]
+
+
 def test_items_with_one_vector_part_by_their_ids_until_the_rounds_are_over():
     model = FakeAssigner((2, 64))
     count = ROUNDS + 5
