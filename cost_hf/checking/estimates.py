@@ -14,7 +14,6 @@ from cost_hf.checking.benchmark import time_generator, time_quantizer, time_sasr
 from cost_hf.checking.vectors import CheckVectors
 from cost_hf.data.schema import Tables
 from cost_hf.data.splits import Split
-from cost_hf.methods.sasrec_training import SasRecOptions
 from cost_hf.recipe import Recipe
 
 RANGE = (0.7, 1.6)  # the bounds of every figure, as shares of the estimate
@@ -66,7 +65,7 @@ def estimate(recipe: Recipe, tables: Tables, split: Split, vectors: CheckVectors
     codes = UNTRAINED_SECONDS
     if recipe.codes.is_trained:
         codes = recipe.codes.epochs * time_quantizer(recipe, num_items=tables.num_items, item_dim=vectors.width)
-    sasrec = SasRecOptions()
+    sasrec = recipe.sasrec
     clicks, threads = sum(map(len, split.train)), torch.get_num_threads()
     return Estimate(
         vectors=wall_seconds(vectors.encode_seconds, threads),
@@ -111,7 +110,7 @@ def _span(low: float, high: float, unit: str) -> str:
 def _assumptions(recipe: Recipe, vectors: CheckVectors) -> tuple[str, ...]:
     found = [
         f"all {recipe.training.epochs} epochs (training may stop early)",
-        f"{SasRecOptions().epochs} epochs of SASRec",
+        f"{recipe.sasrec.epochs} epochs of SASRec",
     ]
     if vectors.basis == "assumed":
         found.append(f"an encoder like MiniLM ({recipe.vectors.model} is not on this machine)")

@@ -5,20 +5,17 @@ show which texts are alike. Words do it far worse (3 × 256 codes on short title
 27 % on groups of letters, 11 % on a sentence encoder), and an encoder still tells more texts apart.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from huggingface_hub import try_to_load_from_cache
-from safetensors.numpy import load_file
 from scipy import sparse
 
 from cost_hf.checking.benchmark import fastest
 from cost_hf.data.encoders import LsaEncoder, SentenceEncoder
-from cost_hf.data.text_vectors import CHUNK_SIZE, VectorOptions, sentence_encoder
-from cost_hf.files import content_digest
+from cost_hf.data.text_vectors import VectorOptions, cached_vectors, sentence_encoder
 
 STAND_IN_DIM = 128
 TIMED_TEXTS = 32
@@ -76,16 +73,6 @@ def is_at_hand(model: str) -> bool:
         return True
     repository = model if "/" in model else f"sentence-transformers/{model}"
     return isinstance(try_to_load_from_cache(repository, "config.json"), str)
-
-
-def cached_vectors(texts: Sequence[str], encoder: SentenceEncoder) -> np.ndarray | None:
-    """Return the vectors `[N, E]` that a run has left in the cache, or None where a chunk is missing."""
-    folder = Path(os.environ.get("COST_HF_CACHE") or Path.home() / ".cache" / "cost_hf" / "vectors")
-    chunks = [list(texts[start : start + CHUNK_SIZE]) for start in range(0, len(texts), CHUNK_SIZE)]
-    paths = [folder / f"{content_digest(encoder.digest, chunk)}.safetensors" for chunk in chunks]
-    if not all(path.is_file() for path in paths):
-        return None
-    return np.concatenate([load_file(path)["vectors"] for path in paths])
 
 
 def _stand_in(grams: sparse.csr_matrix, *, seed: int) -> np.ndarray:

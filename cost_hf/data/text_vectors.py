@@ -7,6 +7,7 @@ chunk, and a catalog with new rows at its end encodes only its last chunk again.
 import logging
 import os
 import string
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,7 @@ def encode_items(
         vectors = encoder.encode(texts)
     else:
         encoder = sentence_encoder(options)
-        vectors = _encode_cached(texts, encoder, _cache_directory(cache_dir))
+        vectors = _encode_cached(texts, encoder, cache_dir)
     result = TextVectors(vectors, tuple(texts), content_digest(texts), encoder.digest)
     with atomic_path(output_dir / "vectors.safetensors") as temporary:
         save_file({"vectors": vectors}, temporary)
@@ -203,20 +204,30 @@ def sentence_encoder(options: VectorOptions) -> SentenceEncoder:
     )
 
 
-def _cache_directory(cache_dir: str | Path | None) -> Path:
-    return Path(cache_dir or os.environ.get("COST_HF_CACHE") or Path.home() / ".cache" / "cost_hf" / "vectors")
+def cached_vectors(
+    texts: Sequence[str], encoder: TextEncoder, *, cache_dir: str | Path | None = None
+) -> np.ndarray | None:
+    """Return the vectors `[N, E]` that earlier runs left in the cache, or None where a chunk is missing."""
+    paths = [path for _, path in _chunks(texts, encoder, cache_dir)]
+    return _loaded(paths) if all(path.is_file() for path in paths) else None
 
 
-def _encode_cached(texts: list[str], encoder: TextEncoder, cache_dir: Path) -> np.ndarray:
-    chunks = [texts[start : start + CHUNK_SIZE] for start in range(0, len(texts), CHUNK_SIZE)]
-    vectors, reused = [], 0
-    for chunk in tqdm(chunks, desc="item texts", unit="chunk", disable=None):
-        path = cache_dir / f"{content_digest(encoder.digest, chunk)}.safetensors"
-        if path.is_file():
-            reused += 1
-        else:
-            with atomic_path(path) as temporary:
-                save_file({"vectors": encoder.encode(chunk)}, temporary)
-        vectors.append(load_file(path)["vectors"])
-    logger.info("encoded %d texts in %d chunks, %d of them from %s", len(texts), len(chunks), reused, cache_dir)
-    return np.concatenate(vectors)
+def _encode_cached(texts: list[str], encoder: TextEncoder, cache_dir: str | Path | None) -> np.ndarray:
+    chunks = _chunks(texts, encoder, cache_dir)
+    missing = [(chunk, path) for chunk, path in chunks if not path.is_file()]
+    for chunk, path in tqdm(missing, desc="item texts", unit="chunk", disable=None):
+        with atomic_path(path) as temporary:
+            save_file({"vectors": encoder.encode(chunk)}, temporary)
+    logger.info("encoded %d texts in %d chunks, %d of them anew", len(texts), len(chunks), len(missing))
+    return _loaded([path for _, path in chunks])
+
+
+def _chunks(texts: Sequence[str], encoder: TextEncoder, cache_dir: str | Path | None) -> list[tuple[list[str], Path]]:
+    """Return the texts in chunks, each with the file that keeps its vectors."""
+    folder = Path(cache_dir or os.environ.get("COST_HF_CACHE") or Path.home() / ".cache" / "cost_hf" / "vectors")
+    chunks = [list(texts[start : start + CHUNK_SIZE]) for start in range(0, len(texts), CHUNK_SIZE)]
+    return [(chunk, folder / f"{content_digest(encoder.digest, chunk)}.safetensors") for chunk in chunks]
+
+
+def _loaded(paths: Sequence[Path]) -> np.ndarray:
+    return np.concatenate([load_file(path)["vectors"] for path in paths])

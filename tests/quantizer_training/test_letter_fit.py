@@ -62,7 +62,7 @@ def test_a_strong_collaborative_weight_brings_items_with_one_vector_together(tmp
         codes = fit(tmp_path / str(weight), collaborative=collaborative, **options).codes[:, 0]
         return (codes[:, None] == codes)[same].mean()
 
-    assert agreement(3.0) > 1.5 * agreement(0.0)
+    assert agreement(30.0) > 1.5 * agreement(0.0)
 
 
 @pytest.mark.parametrize(
