@@ -30,7 +30,9 @@ class SasRecOptions(RankingTrainingOptions):
     loss: str = field(default="cross_entropy", metadata={"help": "cross_entropy over the catalog, or binary (sampled)"})
     similarity: str = field(default="cosine", metadata={"help": "score of an item: cosine / temperature, or dot"})
     temperature: float = field(default=0.07, metadata={"help": "divides the cosine"})
-    num_negatives: int = field(default=1, metadata={"help": "sampled items per position of the binary loss"})
+    num_negatives: int = field(
+        default=64, metadata={"help": "sampled items per position of the binary loss (arXiv 1808.09781: 1)"}
+    )
     hidden_size: int = field(default=64, metadata={"help": "width of items and users"})
     num_layers: int = field(default=2, metadata={"help": "self-attention layers"})
     num_heads: int = field(default=2, metadata={"help": "attention heads"})

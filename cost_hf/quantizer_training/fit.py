@@ -53,7 +53,8 @@ def fit_codes(
         items: catalog table; needed for category codes, gives the ids otherwise.
         item_ids: ids of the items, in row order; by default `items["item_id"]`.
         collaborative: collaborative vectors `[N, D]` from clicks that training may see, D being `codes.latent_dim`;
-            needed where `options.needs_collaborative`. A row of zeros is an item that has none.
+            needed where `options.needs_collaborative`. A row of zeros is an item that has none; the scale of the whole
+            does not matter.
         fit_rows: items that initialisation, statistics and training may see, bool `[N]`; all by default. All items are
             encoded.
 

@@ -8,7 +8,9 @@ With the quantized sum z_q of an item (passed straight through), its collaborati
   only. Clusters are those of size-constrained k-means over the level's code vectors, made anew each epoch.
 
 Differences from published code: bounds of cluster sizes grow with the codebook, instead of standing at 10 and 60; items
-without collaborative vector do not enter the first term; candidates of all processes count.
+without collaborative vector do not enter the first term; candidates of all processes count. `fit_codes` gives the
+vectors h a mean length of 1, codebooks start from plain k-means++, and `codes.kind: letter` keeps this package's sums
+over dimensions and levels (`codes.reduction: mean` and weights of one's own give the published means).
 """
 
 from typing import Any
