@@ -23,7 +23,7 @@ class CatalogTable(ItemRows):
         codes: SIDs, int64 `[N, L]`, read-only; L counts the appended level.
         level_sizes: codes per level, the appended level included.
         model_levels: leading levels that an assigner gave; L, or L - 1 under `append`.
-        policy: `append`, `reassign` or `none`.
+        policy: `append`, `reassign`, `sinkhorn` or `none`.
         removed: rows that may not be recommended, bool `[N]`, read-only.
         lineage: assignment digest; kept through updates.
         text_digest: digest of the texts that the codes were made of, if known.

@@ -57,7 +57,8 @@ def test_the_weight_decides_how_well_codes_find_the_collaborative_vectors(tmp_pa
 
     def loss(weight):
         weights = {"reconstruction_weight": 1.0, "collaborative_weight": weight}
-        result = fit(tmp_path / str(weight), kind=None, collaborative=collaborative, epochs=30, learning_rate=1e-2, **weights)
+        options = {"kind": None, "epochs": 30, "learning_rate": 1e-2} | weights
+        result = fit(tmp_path / str(weight), collaborative=collaborative, **options)
         return result.history[-1]["collaborative_loss"]
 
     assert loss(10.0) < loss(1.0) < loss(1e-6)
