@@ -26,7 +26,6 @@ from cost_hf.recommender.backbones import GeneratorOptions
 from cost_hf.recommender.generator_training import TrainingOptions
 from cost_hf.semantic_ids.options import CatalogOptions
 
-
 METHODS = ("generative", "sasrec")
 
 

@@ -28,7 +28,9 @@ def _median(ranker: Ranker, targets: Targets, requests: list[np.ndarray]) -> flo
     seconds = []
     for chosen in [requests[0], *requests]:
         histories = torch.from_numpy(targets.histories_matrix(chosen))
-        extra: dict[str, Any] = {"user_ids": [str(user) for user in targets.user_ids[chosen]]} if takes_user_ids(ranker) else {}
+        extra: dict[str, Any] = {}
+        if takes_user_ids(ranker):
+            extra["user_ids"] = [str(user) for user in targets.user_ids[chosen]]
         start = time.perf_counter()
         ranker.rank(histories, top_k=TOP_K, **extra)
         seconds.append((time.perf_counter() - start) / len(chosen))

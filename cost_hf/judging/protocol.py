@@ -20,7 +20,7 @@ PACKAGES = ("torch", "transformers", "datasets", "accelerate", "numpy")
 LEAKAGE = {
     "leave_one_out": "Leave-one-out: each user's last click is the test target. There is no common cutoff, so training "
     "may hold clicks of other users later than a test click, and popularity and co-clicks may know the future.",
-    "source": "The parts are as the data's publisher marked them: every marked row is one target with all earlier rows "
+    "source": "The parts are as the data's publisher marked them: each marked row is one target with all earlier rows "
     "of its user as history, and rows behind a target of the same user never train. Whether other users' training "
     "clicks are later than a test click depends on how the publisher cut.",
     "time": "Split by time: no training click is at or after the first validation target, and none of the choices made "

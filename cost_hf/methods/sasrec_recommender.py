@@ -47,8 +47,8 @@ class SasRecRecommender(BaseRecommender):
     ):
         if len(popularity) != len(catalog) or model.config.num_items != len(catalog):
             raise ValueError(
-                f"model and popularity must fit the catalog of {len(catalog)} items, got {model.config.num_items!r} and "
-                f"{len(popularity)!r}; take all of them from one run"
+                f"model and popularity must fit the catalog of {len(catalog)} items, got {model.config.num_items!r} "
+                f"items and {len(popularity)!r} counts; take all of them from one run"
             )
         super().__init__(catalog, popularity=popularity)
         self.model, self.item_vectors = model.eval(), item_vectors
