@@ -23,8 +23,8 @@ LEAKAGE = {
     "source": "The parts are as the data's publisher marked them: each marked row is one target with all earlier rows "
     "of its user as history, and rows behind a target of the same user never train. Whether other users' training "
     "clicks are later than a test click depends on how the publisher cut.",
-    "time": "Split by time: no training click is at or after the first validation target, and none of the choices made "
-    "on validation sees a click behind the test cutoff. Histories roll on: a later target sees its user's earlier ones.",
+    "time": "Split by time: no training click is at or after the first validation target, and no choice made on "
+    "validation sees a click behind the test cutoff. Histories roll on: a later target sees the user's earlier ones.",
 }
 
 
