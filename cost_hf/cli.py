@@ -86,7 +86,8 @@ def compare_main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--systems",
         default=",".join(DEFAULT_SYSTEMS),
-        help=f"rows made from the first recipe, separated by commas: {', '.join(system_names())}",
+        help="rows made from the first recipe, separated by commas (several recipes are rows themselves, too): "
+        f"{', '.join(system_names())}",
     )
     parser.add_argument("--seeds", default="0,1,2", help="quantizer seeds, separated by commas")
     parser.add_argument("--generators_per_quantizer", type=int, default=1, help="generator seeds for each quantizer")

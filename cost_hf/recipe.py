@@ -92,6 +92,13 @@ class Recipe:
             validate = getattr(getattr(self, section.name), "validate", None)
             if validate is not None:
                 validate()
+        if self.method == "generative" and self.codes.needs_collaborative:
+            width, heads = self.codes.latent_dim, self.sasrec.num_heads
+            if width % heads:
+                raise RecipeError(
+                    f"codes.latent_dim must be a multiple of sasrec.num_heads={heads!r}, since the SASRec that codes "
+                    f"are aligned with is as wide, got {width!r}; change one of them"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the resolved recipe as plain values."""

@@ -76,6 +76,13 @@ def test_an_unknown_recipe_names_the_nearest_and_all_of_them():
         Recipe.load("cost_industry")
 
 
+def test_latents_must_fit_the_sasrec_that_codes_are_aligned_with():
+    recipe = Recipe.load("cost_quickstart", {"codes.kind": "letter", "codes.latent_dim": 33})
+
+    with pytest.raises(RecipeError, match=r"codes.latent_dim must be a multiple of sasrec.num_heads=2, .*, got 33"):
+        recipe.validate()
+
+
 def test_a_missing_recipe_file_is_an_error():
     with pytest.raises(RecipeError, match=r"no recipe file 'mine.yaml'"):
         Recipe.load("mine.yaml")

@@ -122,7 +122,8 @@ def _measure(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: s
     if not keeps_sizes:
         recipe.codes.level_sizes = list(advised.level_sizes)
     problems = [*reading.problems, *split_problems(clicks, options.split), *data_problems(clicks, texts)]
-    problems += code_problems(sizes, tuple(recipe.codes.level_sizes), advised, **bounds)
+    if recipe.method != "sasrec":  # it has no codes
+        problems += code_problems(sizes, tuple(recipe.codes.level_sizes), advised, **bounds)
     power, costs, more = _measure_split(reading, recipe, clicks, vectors)
     flags = _flags(reading, recipe, given, name=name)
     return CheckResult(

@@ -27,16 +27,17 @@ class Estimate:
     """Expected seconds of one run on this machine's CPU while it does nothing else, and memory.
 
     Attributes:
-        vectors, codes, training, judging: seconds of the stages.
-        sasrec: seconds of a SASRec on the same data, for `cost-hf compare`.
+        vectors, codes, training, judging: seconds of the stages; codes and training (of a generator) are None for a
+            recipe of SASRec.
+        sasrec: seconds of a SASRec on the same data, for `cost-hf compare`, or as the system of the recipe.
         memory_mb: of the process, at its largest.
         threads: that torch will use.
         assumptions: what the figures rest on.
     """
 
     vectors: float
-    codes: float
-    training: float
+    codes: float | None
+    training: float | None
     judging: float
     sasrec: float
     memory_mb: float
@@ -46,11 +47,14 @@ class Estimate:
     @property
     def run(self) -> float:
         """Seconds of all stages of one run."""
-        return self.vectors + self.codes + self.training + self.judging
+        system = self.sasrec if self.codes is None or self.training is None else self.codes + self.training
+        return self.vectors + system + self.judging
 
 
 def estimate(recipe: Recipe, tables: Tables, split: Split, vectors: CheckVectors) -> Estimate | str:
     """Measure and scale; where the recipe's generator can't be built here, return why."""
+    if recipe.method == "sasrec":
+        return _dense_estimate(recipe, tables, split, vectors)
     if recipe.generator.backbone is not None:
         return f"the pretrained backbone {recipe.generator.backbone!r} is not loaded for a check"
     room = math.prod(recipe.codes.level_sizes)
@@ -61,22 +65,49 @@ def estimate(recipe: Recipe, tables: Tables, split: Split, vectors: CheckVectors
     training, evaluation = recipe.training, recipe.evaluation
     validations = math.ceil(training.epochs / training.validate_every)
     validated = min(training.validation_users, len(split.validation)) * speed.user_seconds[training.validation_beams]
-    cases = min(evaluation.max_users or len(split.test), len(split.test))
     codes = UNTRAINED_SECONDS
     if recipe.codes.is_trained:
         codes = recipe.codes.epochs * time_quantizer(recipe, num_items=tables.num_items, item_dim=vectors.width)
-    sasrec = recipe.sasrec
-    clicks, threads = sum(map(len, split.train)), torch.get_num_threads()
+    sasrec, threads = _sasrec_seconds(recipe, tables, split), torch.get_num_threads()
+    if recipe.codes.needs_collaborative:
+        codes += sasrec  # the one that codes are aligned with
+    judging = SEEN_SETTINGS * _cases(recipe, split) * speed.user_seconds[evaluation.num_beams]
     return Estimate(
         vectors=wall_seconds(vectors.encode_seconds, threads),
         codes=wall_seconds(codes, threads),
         training=wall_seconds(training.epochs * speed.epoch_seconds + validations * validated, threads),
-        judging=wall_seconds(SEEN_SETTINGS * cases * speed.user_seconds[evaluation.num_beams], threads),
-        sasrec=wall_seconds(sasrec.epochs * time_sasrec(tables.num_items, clicks, width=sasrec.hidden_size), threads),
+        judging=wall_seconds(judging, threads),
+        sasrec=wall_seconds(sasrec, threads),
         memory_mb=peak_mb() + speed.parameters * BYTES_PER_WEIGHT / 2**20,
         threads=threads,
         assumptions=_assumptions(recipe, vectors),
     )
+
+
+def _dense_estimate(recipe: Recipe, tables: Tables, split: Split, vectors: CheckVectors) -> Estimate:
+    """Return the costs of a recipe whose system is SASRec: no codes, no generator."""
+    width, threads = recipe.sasrec.hidden_size, torch.get_num_threads()
+    judging = SEEN_SETTINGS * time_sasrec(tables.num_items, _cases(recipe, split), width=width)
+    return Estimate(
+        vectors=wall_seconds(vectors.encode_seconds, threads),
+        codes=None,
+        training=None,
+        judging=wall_seconds(judging, threads),
+        sasrec=wall_seconds(_sasrec_seconds(recipe, tables, split), threads),
+        memory_mb=peak_mb() + tables.num_items * width * BYTES_PER_WEIGHT / 2**20,
+        threads=threads,
+        assumptions=_assumptions(recipe, vectors),
+    )
+
+
+def _cases(recipe: Recipe, split: Split) -> int:
+    return min(recipe.evaluation.max_users or len(split.test), len(split.test))
+
+
+def _sasrec_seconds(recipe: Recipe, tables: Tables, split: Split) -> float:
+    """Return the CPU seconds of training the recipe's SASRec."""
+    clicks = sum(map(len, split.train))
+    return recipe.sasrec.epochs * time_sasrec(tables.num_items, clicks, width=recipe.sasrec.hidden_size)
 
 
 def duration(seconds: float) -> str:
@@ -108,10 +139,9 @@ def _span(low: float, high: float, unit: str) -> str:
 
 
 def _assumptions(recipe: Recipe, vectors: CheckVectors) -> tuple[str, ...]:
-    found = [
-        f"all {recipe.training.epochs} epochs (training may stop early)",
-        f"{recipe.sasrec.epochs} epochs of SASRec",
-    ]
+    found = [f"{recipe.sasrec.epochs} epochs of SASRec"]
+    if recipe.method != "sasrec":
+        found.insert(0, f"all {recipe.training.epochs} epochs (training may stop early)")
     if vectors.basis == "assumed":
         found.append(f"an encoder like MiniLM ({recipe.vectors.model} is not on this machine)")
     if vectors.basis == "cached":

@@ -145,12 +145,19 @@ def _code_sizes(result: "CheckResult") -> list[str]:
 def _costs(estimate: Estimate | str, recipe: str) -> list[str]:
     if isinstance(estimate, str):
         return [f"not measured: {estimate}"]
+    is_dense = estimate.training is None
+    stages = {
+        "item texts": estimate.vectors,
+        "codes": estimate.codes,
+        "generator": estimate.training,
+        "SASRec": estimate.sasrec if is_dense else None,
+        "judging": estimate.judging,
+    }
+    parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in stages.items() if seconds is not None)
     return [
         f"{recipe}, one seed: {duration(estimate.run)} on this CPU while it is idle (threads: {estimate.threads}), "
         f"{memory(estimate.memory_mb)} of memory",
-        f"item texts {duration(estimate.vectors)}, codes {duration(estimate.codes)}, generator "
-        f"{duration(estimate.training)}, judging {duration(estimate.judging)}; SASRec beside it "
-        f"{duration(estimate.sasrec)}",
+        parts if is_dense else f"{parts}; SASRec beside it {duration(estimate.sasrec)}",
         f"assumes {', '.join(estimate.assumptions)}",
     ]
 

@@ -25,7 +25,7 @@ from cost_hf.files import content_digest, read_json, write_json
 from cost_hf.judging.costs import request_times
 from cost_hf.judging.judge import LISTS, VALIDATION, rank_rows, untrained_rankers, validation_cases
 from cost_hf.recipe import Recipe
-from cost_hf.reporting import write_compare_report
+from cost_hf.reporting import REPORT_FILES, write_compare_report
 from cost_hf.stages import Stages
 
 logger = logging.getLogger(__name__)
@@ -68,6 +68,7 @@ def compare(
     start = time.monotonic()
     deadline = None if budget_seconds is None else start + budget_seconds
     base.validate()
+    _check(base, seeds, generators_per_quantizer)
     directory = Path(output_dir) if output_dir is not None else Path("runs") / f"compare-{base.name}"
     plan = plan_systems(base, systems, others=others, reference=reference)
     data = prepare_data(base.data, template=base.vectors.template)
@@ -97,9 +98,26 @@ def compare(
     return Comparison(report, directory)
 
 
+def _check(base: Recipe, seeds: Sequence[int], generators_per_quantizer: int) -> None:
+    """Raise ValueError, before any work, where the primary metric or the spread over seeds would mean nothing."""
+    cutoff, options = int(PRIMARY.partition("@")[2]), base.evaluation
+    if cutoff not in options.cutoffs or options.num_beams < cutoff:
+        raise ValueError(
+            f"{PRIMARY} decides a comparison: evaluation.cutoffs must hold {cutoff} and evaluation.num_beams be at "
+            f"least {cutoff}, got {options.cutoffs!r} and {options.num_beams!r}; add or raise them"
+        )
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"seeds must be different whole numbers from 0 on, got {list(seeds)!r}; the same seed twice is one run"
+        )
+    if generators_per_quantizer < 1:
+        raise ValueError(f"generators_per_quantizer must be at least 1, got {generators_per_quantizer!r}; raise it")
+
+
 def _finished(path: Path, digest: str, jobs: Sequence[Job]) -> dict[str, Any] | None:
-    """Return the report of an earlier call where nothing is left to do and nothing changed."""
-    if not path.is_file() or not _all_done(jobs):
+    """Return the report of an earlier call where nothing is left to do or to write and nothing changed."""
+    written = (path, *(path.parent / name for name in REPORT_FILES))
+    if not all(file.is_file() for file in written) or not _all_done(jobs):
         return None
     report = read_json(path)
     return report if report.get("digest") == digest and report["complete"] else None

@@ -49,6 +49,7 @@ class Row:
     status: str = DONE
     message: str = ""
     cost: Mapping[str, float | int | None] = field(default_factory=dict)
+    # results.json of the first run; of an ensemble, the `weights` of its parts
     results: Mapping[str, Any] = field(default_factory=dict)
     examples: list[dict[str, Any]] = field(default_factory=list)
 
@@ -125,6 +126,7 @@ def ensemble_row(parts: Sequence[Row], *, test: Targets, validation: Targets, pr
         f"reciprocal-rank sum, mean weights chosen on validation: {shares}",
         runs,
         cost=_summed([part.cost for part in parts]),
+        results={"weights": {part.name: float(weight) for part, weight in zip(parts, mean, strict=True)}},
     )
 
 

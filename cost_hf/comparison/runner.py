@@ -108,18 +108,22 @@ def worker_command(job: Job, shared: Path) -> list[str]:
 def _run(job: Job, *, shared: Path, timeout: float | None) -> dict[str, Any]:
     job.directory.mkdir(parents=True, exist_ok=True)
     job.recipe.save(job.directory / RECIPE)
-    start = time.monotonic()
+    start, is_stopped = time.monotonic(), False
     with (job.directory / LOG).open("a", encoding="utf-8") as log:
         process = subprocess.Popen(worker_command(job, shared), stdout=log, stderr=subprocess.STDOUT)
         try:
-            code = process.wait(timeout)
-            status = DONE if code == 0 else FAILED
+            process.wait(timeout)
         except subprocess.TimeoutExpired:
-            status = UNFINISHED
+            is_stopped = process.poll() is None  # it may have ended in the last moment
         finally:
             _stop(process)
-    last = "" if status == DONE else _last_line(job.directory / LOG)
-    message = f"the budget ended in: {last}" if status == UNFINISHED else last
+    status, message = DONE, ""
+    if is_stopped:
+        status, message = UNFINISHED, f"the budget ended in: {_last_line(job.directory / LOG)}"
+    elif process.returncode != 0:
+        status, message = FAILED, _last_line(job.directory / LOG)
+        if process.returncode < 0:  # the log of a process that was killed, as for memory, does not say so
+            message = f"ended by signal {-process.returncode} in: {message}"
     before = job.record["seconds"]
     return {"status": status, "message": message, "seconds": round(before + time.monotonic() - start, 1)}
 

@@ -15,7 +15,8 @@ LARGE_CATALOG = 5_000  # items from which 64 codes a level leave many items with
 def resolve_sources(sources: Sequence[str], overrides: Mapping[str, Any]) -> tuple[Recipe, list[Recipe]]:
     """Return the base recipe, with the data that is named, and the recipes that are further rows.
 
-    Data without a recipe takes `cost_default`, with 256 codes a level from 5,000 items on.
+    Data without a recipe takes `cost_default`, with 256 codes a level from 5,000 items on. The first of several recipes
+    is a row like the others; alone it is what the named systems are made from.
 
     Raises:
         RecipeError: for two data sources, or a source that is neither.
@@ -28,9 +29,10 @@ def resolve_sources(sources: Sequence[str], overrides: Mapping[str, Any]) -> tup
         )
     own = dict(overrides) | ({"data.path": data[0]} if data else {})
     if recipes:
-        return Recipe.load(recipes[0], own), [Recipe.load(name, overrides) for name in recipes[1:]]
+        rows = recipes if len(recipes) > 1 else []
+        return Recipe.load(recipes[0], own), [Recipe.load(name, overrides) for name in rows]
     base = Recipe.load(DEFAULT_RECIPE, own)
-    base.name, base.data = Path(data[0]).name, locate(base.data)
+    base.name, base.data = Path(data[0]).absolute().name, locate(base.data)
     if "codes.level_sizes" not in own:
         num_items = prepare_data(base.data, template=base.vectors.template).tables.num_items
         base.set("codes.level_sizes", [256, 256, 256] if num_items >= LARGE_CATALOG else [64, 64, 64])

@@ -18,6 +18,7 @@ from cost_hf.data.prepare import PreparedData
 from cost_hf.data.splits import Targets
 from cost_hf.evaluation.ranking import RankedLists, per_user_metrics
 from cost_hf.evaluation.recommendation import recommend
+from cost_hf.evaluation.results import NULL
 from cost_hf.evaluation.slices import slice_labels, slice_metrics
 from cost_hf.evaluation.statistics import SystemValues, interval_of, nested_means
 from cost_hf.evaluation.verdicts import ALPHA, EQUIVALENCE_MARGIN, POWER
@@ -45,8 +46,11 @@ def summarize(
     """
     targets = data.split.test.sample(base.evaluation.max_users, seed=base.data.seed)
     seen = settings["seen"]
-    metrics = [f"{kind}@{cutoff}" for kind in KINDS for cutoff in base.evaluation.cutoffs]
-    values = {key: system for row in rows for key, system in _systems(row, base.evaluation.cutoffs, metrics).items()}
+    cutoffs, longest = base.evaluation.cutoffs, base.evaluation.num_beams
+    judged_cutoffs = [cutoff for cutoff in cutoffs if cutoff <= longest]
+    metrics = _metric_names(judged_cutoffs)
+    unjudged = _metric_names([cutoff for cutoff in cutoffs if cutoff > longest])
+    values = {key: system for row in rows for key, system in _systems(row, judged_cutoffs, metrics).items()}
     draws, seed = base.evaluation.bootstrap_draws, base.data.seed
     means = nested_means(values, clusters=targets.user_ids, draws=draws, seed=seed)
     primary = metrics.index(PRIMARY)
@@ -65,7 +69,7 @@ def summarize(
             "quantizer": settings["seeds"],
             "generators_per_quantizer": settings["generators_per_quantizer"],
         },
-        "rows": {row.name: _entry(row, values, means, metrics, targets, data, seen) for row in rows},
+        "rows": {row.name: _entry(row, values, means, metrics, unjudged, targets, data, seen) for row in rows},
         "claims": [claim.to_dict() for claim in claims],
         "detectable_difference": detectable(claims, best),
         "codes": {row.name: row.results["semantic_ids"] for row in rows if "semantic_ids" in row.results},
@@ -75,6 +79,10 @@ def summarize(
         "device": device_name(),
     }
     return report | {"recommendation": recommend(report)}
+
+
+def _metric_names(cutoffs: Sequence[int]) -> list[str]:
+    return [f"{kind}@{cutoff}" for kind in KINDS for cutoff in cutoffs]
 
 
 def _systems(row: Row, cutoffs: Sequence[int], metrics: Sequence[str]) -> dict[Key, SystemValues]:
@@ -102,10 +110,13 @@ def _entry(
     values: Mapping[Key, SystemValues],
     means: Mapping[Key, np.ndarray],
     metrics: Sequence[str],
+    unjudged: Sequence[str],
     targets: Targets,
     data: PreparedData,
     seen: str,
 ) -> dict[str, Any]:
+    # lists end at the beams: what lies beyond is null, as in results.json
+    beyond: dict[str, Any] = {metric: NULL | {"per_seed": []} for metric in unjudged}
     entry: dict[str, Any] = {
         "family": row.family,
         "status": row.status,
@@ -120,7 +131,9 @@ def _entry(
         for unit, place in (("item", "metrics"), ("sid", "sid")):
             key = (row.name, unit, seen_name)
             if key in values:
-                entry.setdefault(place, {})[seen_name] = _cells(values[key], means[key], metrics)
+                entry.setdefault(place, {})[seen_name] = _cells(values[key], means[key], metrics) | beyond
+    if "weights" in row.results:
+        entry["weights"] = row.results["weights"]
     if row.runs:
         entry["covers"] = values[row.name, "item", seen].covers
         entry["slices"] = _slices(row, targets, data, seen)

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cost_hf.evaluation.baselines import BASELINES
 from cost_hf.methods.sasrec_training import VARIANTS
-from cost_hf.quantizer_training.options import PRESETS, UNTRAINED
+from cost_hf.quantizer.configuration_cost import WEIGHT_FIELDS
+from cost_hf.quantizer_training.options import EXTRA_FIELDS, PRESETS, UNTRAINED
 from cost_hf.recipe import Recipe, RecipeError, nearest
 
 DENSE, GENERATIVE, CALIBRATION = "dense", "generative", "calibration"
@@ -20,6 +22,9 @@ T5 = {
     "training.learning_rate": 1.0e-3,
     "training.embedding_learning_rate_multiplier": 15.0,
 }
+RESERVED = (*BASELINES, "ensemble", "oracle")  # names of rows that are no systems
+WEIGHTS = {f"codes.{name}": None for name in (*WEIGHT_FIELDS, *EXTRA_FIELDS)}  # a kind brings its own
+WITHOUT_VECTORS, MOVING = ("random", "category"), ("reassign", "sinkhorn")  # kinds, and policies they can't follow
 DEFAULT_SYSTEMS = ("sasrec_ce", "sasrec_text", "cost", "random")
 
 
@@ -54,16 +59,18 @@ def plan_systems(
     Args:
         base: gives data, vectors and evaluation to all, and everything else to the named systems.
         names: of `system_names`.
-        others: further recipes, rows by their own names with sections of their own; data and evaluation are the base's.
+        others: recipes that are rows by their own names with sections of their own; data and evaluation are the base's.
+            One that a named system is the same as makes no second row.
         reference: parquet file of published identifiers for a calibration row.
 
     Raises:
-        RecipeError: for an unknown name, or one name twice.
+        RecipeError: for an unknown name, one name twice, or that of a row that is no system.
     """
     systems = [_named(base, name) for name in names]
     for recipe in others:
-        family = DENSE if recipe.method == "sasrec" else GENERATIVE
-        systems.append(System(recipe.name, family, _on_common_ground(recipe, base), recipe.description))
+        family, own = DENSE if recipe.method == "sasrec" else GENERATIVE, _on_common_ground(recipe, base)
+        if not any(_is_same(own, system.recipe) for system in systems):
+            systems.append(System(recipe.name, family, own, recipe.description))
     if reference is not None:
         recipe = _changed(base, {"method": "generative", "catalog.reference": reference})
         note = "published identifiers under the same generator; they may have seen test data"
@@ -71,6 +78,9 @@ def plan_systems(
     found = [system.name for system in systems]
     if not found or len(set(found)) < len(found):
         raise RecipeError(f"a comparison needs one or more systems with names of their own, got {found!r}")
+    taken = [name for name in found if name in RESERVED]
+    if taken:
+        raise RecipeError(f"{taken!r} are names of rows that every comparison has; rename the recipe")
     for system in systems:
         system.recipe.validate()
     return systems
@@ -85,11 +95,19 @@ def _named(base: Recipe, name: str) -> System:
     if kind not in (*PRESETS, *UNTRAINED):
         known = system_names()
         raise RecipeError(f"unknown system {name!r}{nearest(name, known)}; systems are {', '.join(known)}")
-    changes = {"method": "generative", "codes.kind": kind, "catalog.reference": None}
+    changes = {"method": "generative", "codes.kind": kind, "catalog.reference": None} | WEIGHTS
+    if kind in WITHOUT_VECTORS and base.catalog.collisions in MOVING:
+        changes["catalog.collisions"] = "append"
     if name != kind:
         return System(name, GENERATIVE, _changed(base, changes | T5), f"T5 of LETTER's size on codes of kind {kind}")
     generator = f"{base.generator.kind} generator, size {base.generator.size}"
     return System(name, GENERATIVE, _changed(base, changes), f"{generator}, codes of kind {kind}")
+
+
+def _is_same(one: Recipe, other: Recipe) -> bool:
+    """Return whether two recipes on common ground differ in nothing but what they are called."""
+    called = {"name": "", "description": ""}
+    return one.to_dict() | called == other.to_dict() | called
 
 
 def _changed(base: Recipe, changes: Mapping[str, Any]) -> Recipe:

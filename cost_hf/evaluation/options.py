@@ -35,6 +35,9 @@ class EvaluationOptions:
                 "evaluation.num_beams, batch_size and bootstrap_draws must be at least 1, got "
                 f"{self.num_beams!r}, {self.batch_size!r}, {self.bootstrap_draws!r}"
             )
+        for name in ("max_users", "validation_users"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"evaluation.{name} must be at least 1, or null for all cases, got {value!r}")
         known = (*BASELINES, *TRAINED_BASELINES)
         unknown = [name for name in self.baselines if name not in known]
         if unknown:

@@ -67,5 +67,14 @@ def _headline(evidence: Evidence, family: str) -> str:
         parts = [other for other in evidence.winners.values() if other != name]
         is_best = all(evidence.beats(name, part) for part in parts)
         reason = "better than the best of each kind" if is_best else "the only one that no other is shown to beat"
-        return f"Use both, SASRec and generative, together (`{name}`): {reason}."
+        return f"Use {_together(evidence, name)} together (`{name}`): {reason}."
     return f"Use {evidence.called(name)}: the cheapest system that no other is shown to beat."
+
+
+def _together(evidence: Evidence, ensemble: str) -> str:
+    """Return what an ensemble is made of; validation may have left parts without a weight."""
+    used = [name for name, weight in evidence.rows[ensemble].get("weights", {}).items() if weight > 0]
+    families = {evidence.rows[name]["family"] for name in used if name in evidence.rows}
+    if not used or families.issuperset(("dense", "generative")):
+        return "both, SASRec and generative,"
+    return " and ".join(f"`{name}`" for name in used)

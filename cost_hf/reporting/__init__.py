@@ -14,13 +14,14 @@ from cost_hf.reporting.markdown import to_markdown
 from cost_hf.reporting.single_run import run_page
 from cost_hf.reporting.terminal import compare_text
 
-__all__ = ["compare_text", "write_compare_report", "write_run_report"]
+__all__ = ["REPORT_FILES", "compare_text", "write_compare_report", "write_run_report"]
+REPORT_FILES = ("report.html", "report.md")
 
 
 def write_compare_report(compare: Mapping[str, Any], directory: str | Path) -> None:
     """Write `report.html` and `report.md` of compare.json into `directory`, each atomically."""
     page = comparison_page(compare)
-    for name, text in (("report.html", to_html(page)), ("report.md", to_markdown(page))):
+    for name, text in zip(REPORT_FILES, (to_html(page), to_markdown(page)), strict=True):
         _write(Path(directory) / name, text)
 
 

@@ -185,6 +185,18 @@ def test_both_generators_can_be_timed(news, tmp_path, kind):
     )
 
 
+def test_a_recipe_of_sasrec_costs_neither_codes_nor_a_generator(news, tmp_path):
+    save(news, tmp_path)
+    overrides = {"vectors.model": "lsa", "vectors.template": "{title}", "codes.level_sizes": [4, 4]}
+    result = check_data(tmp_path, recipe="sasrec_beauty", overrides=overrides)
+
+    costs = result.estimate
+    assert (costs.codes, costs.training) == (None, None)
+    assert costs.run == costs.vectors + costs.sasrec + costs.judging
+    assert "item texts under a minute, SASRec under a minute, judging under a minute" in result.text()
+    assert not [problem for problem in result.problems if "codes of" in problem.message]
+
+
 def test_a_pretrained_backbone_is_not_loaded(news, tmp_path):
     overrides = {"generator.kind": "seq2seq", "generator.backbone": "nobody/nothing"}
 

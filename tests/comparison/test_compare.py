@@ -65,6 +65,22 @@ def test_a_second_call_runs_nothing_and_says_the_same(compared, monkeypatch, cap
     assert "too little data" in capsys.readouterr().out.lower()
 
 
+def test_a_report_that_was_deleted_is_written_again(compared, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", None)
+    (compared / "report.html").unlink()
+
+    assert main(arguments(compared)) == 0
+    assert (compared / "report.html").is_file()
+
+
+def test_metrics_beyond_the_beams_are_null(tmp_path):
+    assert main(arguments(tmp_path, "--evaluation.cutoffs", "[5, 10, 20]", "--budget", "0s")) == 0
+
+    row = json.loads((tmp_path / "compare.json").read_text())["rows"]["markov"]["metrics"]["seen_allowed"]
+    assert row["recall@20"] == {"value": None, "low": None, "high": None, "per_seed": []}
+    assert row["recall@10"]["value"] > 0
+
+
 def test_titles_stand_in_the_page_but_not_in_the_numbers(compared):
     examples = json.loads(next((compared / "runs").glob("cost-*/evaluation/examples.json")).read_text())
     title = examples[0]["item"]
@@ -92,6 +108,11 @@ def test_a_new_system_leaves_finished_runs_alone(compared, tmp_path, monkeypatch
     [
         (["--budget", "60"], "--budget takes a time such as 90s, 60min or 2h, got '60'"),
         (["--seeds", "one"], "--seeds takes whole numbers separated by commas, got 'one'"),
+        (["--seeds", "0,0"], "seeds must be different whole numbers from 0 on, got [0, 0]"),
+        (["--seeds", "-1"], "seeds must be different whole numbers from 0 on, got [-1]"),
+        (["--generators_per_quantizer", "0"], "generators_per_quantizer must be at least 1, got 0"),
+        (["--evaluation.cutoffs", "[5]"], "evaluation.cutoffs must hold 10 and evaluation.num_beams be at least 10"),
+        (["--evaluation.num_beams", "9"], "got [5, 10, 20, 40] and 9"),
         (["--system", "cost"], "unknown argument '--system'; did you mean 'systems'"),
     ],
 )

@@ -54,6 +54,7 @@ def test_the_ensemble_gives_a_useless_part_no_say():
 
     assert fused.family == ENSEMBLE
     assert fused.validation_score("ndcg@10", SEEN) == good.validation_score("ndcg@10", SEEN) == 1.0
+    assert fused.results["weights"] == {"cost": 1.0, "text_last": 0.0}
 
 
 def test_the_ensemble_is_made_seed_by_seed_and_a_shorter_row_serves_again():

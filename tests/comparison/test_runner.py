@@ -69,6 +69,14 @@ def test_a_failed_run_says_why_and_leaves_the_others_alone(tmp_path, worker):
     assert {record["message"] for record in records} == {"ValueError: the codebooks collapsed"}
 
 
+def test_a_run_that_was_killed_says_so(tmp_path, worker):
+    worker("import os; print('stage quantizer', flush=True); os.kill(os.getpid(), 9)")
+    run_jobs(jobs_of(tmp_path, names=["cost"], seeds=[0]), shared=tmp_path, deadline=None)
+
+    (job,) = jobs_of(tmp_path, names=["cost"], seeds=[0])
+    assert (job.record["status"], job.record["message"]) == (FAILED, "ended by signal 9 in: stage quantizer")
+
+
 def test_a_failed_run_is_tried_again(tmp_path, worker):
     worker("raise ValueError('once')")
     run_jobs(jobs_of(tmp_path), shared=tmp_path, deadline=None)

@@ -41,7 +41,21 @@ def test_recipes_read_the_data_that_stand_beside_them(directory):
     base, others = resolve_sources(["cost_industrial", path, "cost_beauty"], {})
 
     assert (base.name, base.data.path) == ("cost_industrial", path)
-    assert [other.name for other in others] == ["cost_beauty"]
+    assert [other.name for other in others] == ["cost_industrial", "cost_beauty"]
+
+
+def test_a_recipe_alone_is_what_systems_are_made_from():
+    base, others = resolve_sources(["cost_quickstart"], {})
+
+    assert (base.name, others) == ("cost_quickstart", [])
+
+
+def test_the_working_directory_has_a_name(directory, monkeypatch):
+    path = directory(100)
+    monkeypatch.chdir(path)
+    base, _ = resolve_sources(["."], {})
+
+    assert base.name == path.name
 
 
 def test_two_data_sources_are_an_error():

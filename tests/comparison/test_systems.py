@@ -52,6 +52,37 @@ def test_another_recipe_keeps_its_sections_but_not_its_data_and_rules():
     assert system.recipe.evaluation.num_beams == 7
 
 
+def test_a_recipe_that_a_named_system_is_already_makes_no_second_row():
+    systems = plan_systems(base(), ["cost"], others=[base(), Recipe.load("cost_beauty")])
+
+    assert [system.name for system in systems] == ["cost", "cost_beauty"]
+
+
+def test_a_kind_takes_the_place_of_weights_of_the_base():
+    own = base(codes__kind=None, codes__contrastive_weight=1.0, codes__collaborative_weight=0.1)
+    (system,) = plan_systems(own, ["rqvae"])
+
+    assert system.recipe.codes.weights["contrastive_weight"] == 0.0
+    assert not system.recipe.codes.needs_collaborative
+
+
+@pytest.mark.parametrize("name", ["random", "category", "t5_random"])
+def test_codes_without_vectors_get_a_policy_that_moves_no_item(name):
+    codes, learned = plan_systems(base(catalog__collisions="sinkhorn"), [name, "rqvae"])
+
+    assert codes.recipe.catalog.collisions == "append"
+    assert learned.recipe.catalog.collisions == "sinkhorn"
+
+
+@pytest.mark.parametrize("name", ["markov", "ensemble", "oracle"])
+def test_a_recipe_can_not_take_the_name_of_another_row(name):
+    other = base(codes__level_sizes=[8, 8])
+    other.name = name
+
+    with pytest.raises(RecipeError, match=rf"\['{name}'\] are names of rows that every comparison has"):
+        plan_systems(base(), ["cost"], others=[other])
+
+
 def test_no_run_ranks_the_baselines_again():
     systems = plan_systems(base(), ["cost", "sasrec_ce"])
 

@@ -23,6 +23,13 @@ def test_nothing_can_be_judged_with_zero_of_something(field):
         EvaluationOptions(**{field: 0}).validate()
 
 
+@pytest.mark.parametrize("size", [0, -3])
+@pytest.mark.parametrize("field", ["max_users", "validation_users"])
+def test_a_sample_has_a_case(field, size):
+    with pytest.raises(ValueError, match=rf"evaluation.{field} must be at least 1, or null for all cases, got {size}"):
+        EvaluationOptions(**{field: size}).validate()
+
+
 @pytest.mark.parametrize("cutoffs", [[], [10, 0]], ids=str)
 def test_cutoffs_are_list_lengths(cutoffs):
     with pytest.raises(ValueError, match="list lengths of at least 1, got"):

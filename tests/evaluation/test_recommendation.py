@@ -105,6 +105,20 @@ def test_the_ensemble_must_beat_its_parts():
     assert advice["headline"].endswith("together (`ensemble`): better than the best of each kind.")
 
 
+@pytest.mark.parametrize(
+    ("weights", "named"),
+    [
+        ({"cost": 0.2, "sasrec_text": 0.8}, "both, SASRec and generative,"),
+        ({"cost": 0.0, "sasrec_text": 0.6, "markov_text": 0.4}, "`sasrec_text` and `markov_text`"),
+    ],
+)
+def test_a_part_without_weight_is_no_part_of_the_advice(weights, named):
+    report = report_of(beaten(*(("ensemble", part) for part in DEAREST_FIRST[1:])))
+    report["rows"]["ensemble"]["weights"] = weights
+
+    assert recommend(report)["headline"].startswith(f"Use {named} together (`ensemble`)")
+
+
 def test_claims_count_both_ways_round():
     verdicts = {pair[::-1]: verdict for pair, verdict in UNDECIDED.items()} | {("markov_text", "sasrec_text"): "worse"}
 
