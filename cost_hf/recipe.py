@@ -92,7 +92,7 @@ class Recipe:
             validate = getattr(getattr(self, section.name), "validate", None)
             if validate is not None:
                 validate()
-        if self.method == "generative" and self.codes.needs_collaborative:
+        if self.method == "generative" and self.catalog.reference is None and self.codes.needs_collaborative:
             width, heads = self.codes.latent_dim, self.sasrec.num_heads
             if width % heads:
                 raise RecipeError(

@@ -7,10 +7,13 @@ leaves every system with equally many seeds.
 
 import copy
 import logging
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,10 +82,16 @@ def plan_jobs(
                 own = generator_seed if system.family == DENSE else quantizer_seed
                 recipe = copy.deepcopy(system.recipe)
                 recipe.codes.seed = own
-                digest = content_digest(recipe.to_dict(), generator_seed, data_digest)
+                digest = content_digest(recipe.to_dict(), generator_seed, data_digest, *_reference_of(recipe))
                 target = directory / "runs" / f"{system.name}-{own}.{generator_seed}"
                 jobs.append(Job(system, recipe, own, generator_seed, target, digest))
     return jobs
+
+
+def _reference_of(recipe: Recipe) -> list[bytes]:
+    """Return what published identifiers add to a digest: their content, which a path does not tell; nothing without."""
+    reference = recipe.catalog.reference
+    return [Path(reference).read_bytes()] if reference is not None and Path(reference).is_file() else []
 
 
 def run_jobs(jobs: Sequence[Job], *, shared: Path, deadline: float | None) -> None:
@@ -94,7 +103,8 @@ def run_jobs(jobs: Sequence[Job], *, shared: Path, deadline: float | None) -> No
             logger.info("the budget is used up: %d of %d runs are left", len(waiting) - number + 1, len(jobs))
             return
         logger.info("%s, seeds %s (%d of %d)", job.system.name, job.label, number, len(waiting))
-        record = _run(job, shared=shared, timeout=left)
+        with _sigterm_unwinds():
+            record = _run(job, shared=shared, timeout=left)
         write_json(job.directory / RECORD, record | {"digest": job.digest})
         logger.info("  %s after %.0f s%s", record["status"], record["seconds"], f": {record['message']}".rstrip(": "))
 
@@ -126,6 +136,19 @@ def _run(job: Job, *, shared: Path, timeout: float | None) -> dict[str, Any]:
             message = f"ended by signal {-process.returncode} in: {message}"
     before = job.record["seconds"]
     return {"status": status, "message": message, "seconds": round(before + time.monotonic() - start, 1)}
+
+
+@contextmanager
+def _sigterm_unwinds() -> Iterator[None]:
+    """Let SIGTERM end this process by an exception, so that no run outlives it and writes beside the next attempt."""
+    if threading.current_thread() is not threading.main_thread():  # no other may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _stop(process: subprocess.Popen) -> None:

@@ -1,6 +1,7 @@
 """What is compared: named systems, each a recipe on the same data, vectors and evaluation, for several seeds."""
 
 import copy
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from cost_hf.quantizer.configuration_cost import WEIGHT_FIELDS
 from cost_hf.quantizer_training.options import EXTRA_FIELDS, PRESETS, UNTRAINED
 from cost_hf.recipe import Recipe, RecipeError, nearest
 
+logger = logging.getLogger(__name__)
 DENSE, GENERATIVE, CALIBRATION = "dense", "generative", "calibration"
 PUBLISHED = "published_ids"
 # LETTER's T5 (arXiv 2405.07314) with every prefix as an example; the shared embedding learns faster (science of T5 from
@@ -69,8 +71,11 @@ def plan_systems(
     systems = [_named(base, name) for name in names]
     for recipe in others:
         family, own = DENSE if recipe.method == "sasrec" else GENERATIVE, _on_common_ground(recipe, base)
-        if not any(_is_same(own, system.recipe) for system in systems):
+        same = next((system.name for system in systems if _is_same(own, system.recipe)), None)
+        if same is None:
             systems.append(System(recipe.name, family, own, recipe.description))
+        else:
+            logger.info("recipe %s stands in the table as %s", recipe.name, same)
     if reference is not None:
         recipe = _changed(base, {"method": "generative", "catalog.reference": reference})
         note = "published identifiers under the same generator; they may have seen test data"

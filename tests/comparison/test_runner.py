@@ -1,5 +1,8 @@
 """Runs in processes of their own: order, nested seeds, budget, failures, going on."""
 
+import os
+import signal
+import subprocess
 import sys
 import time
 
@@ -9,6 +12,7 @@ from cost_hf.comparison import runner
 from cost_hf.comparison.runner import DONE, FAILED, NOT_STARTED, UNFINISHED, plan_jobs, run_jobs
 from cost_hf.comparison.systems import plan_systems
 from cost_hf.recipe import Recipe
+from tests.runs import child_environment
 
 
 def jobs_of(directory, names=("cost", "sasrec_ce"), seeds=(0, 1), generators=1, data_digest="data"):
@@ -51,6 +55,22 @@ def test_other_data_make_another_job(tmp_path):
     assert jobs_of(tmp_path)[0].digest != jobs_of(tmp_path, data_digest="other")[0].digest
 
 
+def test_other_published_identifiers_make_another_job(tmp_path):
+    path = tmp_path / "sids.parquet"
+
+    def digests():
+        systems = plan_systems(Recipe.load("cost_quickstart"), ["cost"], reference=str(path))
+        options = {"seeds": [0], "generators_per_quantizer": 1, "data_digest": "data", "directory": tmp_path}
+        return [job.digest for job in plan_jobs(systems, **options)]
+
+    path.write_bytes(b"one")
+    before = digests()
+    path.write_bytes(b"other")
+
+    assert digests()[0] == before[0]
+    assert digests()[1] != before[1]
+
+
 def test_a_finished_run_is_not_run_again(tmp_path, worker):
     worker("")
     run_jobs(jobs_of(tmp_path), shared=tmp_path, deadline=None)
@@ -75,6 +95,27 @@ def test_a_run_that_was_killed_says_so(tmp_path, worker):
 
     (job,) = jobs_of(tmp_path, names=["cost"], seeds=[0])
     assert (job.record["status"], job.record["message"]) == (FAILED, "ended by signal 9 in: stage quantizer")
+
+
+def test_a_terminated_comparison_leaves_no_run_behind(tmp_path):
+    code = f"""
+from pathlib import Path
+from cost_hf.comparison import runner
+from tests.comparison.test_runner import jobs_of
+work = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(600)"
+runner.worker_command = lambda job, shared: [runner.sys.executable, "-c", work]
+runner.run_jobs(jobs_of(Path({str(tmp_path)!r})), shared=Path("."), deadline=None)
+"""
+    compare = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=child_environment())
+    pid = tmp_path / "pid"
+    while not (pid.is_file() and pid.read_text()):
+        assert compare.poll() is None
+        time.sleep(0.05)
+    compare.terminate()
+
+    assert compare.wait(30) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
 
 
 def test_a_failed_run_is_tried_again(tmp_path, worker):
