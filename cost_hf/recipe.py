@@ -20,7 +20,7 @@ import yaml
 from cost_hf.data.options import DataOptions
 from cost_hf.data.text_vectors import VectorOptions
 from cost_hf.evaluation.options import EvaluationOptions
-from cost_hf.methods.sasrec_training import SasRecOptions
+from cost_hf.methods.sasrec_training import VARIANTS, SasRecOptions
 from cost_hf.quantizer_training.options import CodesOptions
 from cost_hf.recommender.backbones import GeneratorOptions
 from cost_hf.recommender.generator_training import TrainingOptions
@@ -103,6 +103,15 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Return the resolved recipe as plain values."""
         return dataclasses.asdict(self)
+
+    def used(self) -> dict[str, Any]:
+        """Return what a run depends on, as plain values: the sections that the method's stages read."""
+        sections = {"data", "vectors", "evaluation"}
+        if self.method == "generative":
+            sections |= {"codes", "catalog", "generator", "training"}
+        if self.method == "sasrec" or self.codes.needs_collaborative or set(self.evaluation.baselines) & set(VARIANTS):
+            sections.add("sasrec")
+        return {name: values for name, values in self.to_dict().items() if name in {"method", *sections}}
 
     def save(self, path: str | Path) -> None:
         """Write the resolved recipe as YAML."""

@@ -61,7 +61,8 @@ def compare(
         reference: published identifiers for a calibration row.
         seeds: of the quantizers.
         generators_per_quantizer: generator seeds nested in each quantizer seed.
-        budget_seconds: wall time after which no work is left running; None has no limit.
+        budget_seconds: wall time after which a run that is going on is stopped and none is begun; what comes before and
+            behind the runs (vectors, baselines, the summary) is not cut. None has no limit.
         seen: setting of `exclude_seen` that the primary metric is read under.
         output_dir: `runs/compare-<recipe>` by default.
     """

@@ -52,6 +52,7 @@ class Row:
     # results.json of the first run; of an ensemble, the `weights` of its parts
     results: Mapping[str, Any] = field(default_factory=dict)
     examples: list[dict[str, Any]] = field(default_factory=list)
+    seeds_of: str | None = None  # row whose runs these runs are made of
 
     def validation_score(self, metric: str, seen: str) -> float | None:
         """Return the mean of a metric over validation cases and runs: what choices are made on; None without a run."""
@@ -103,12 +104,14 @@ def baseline_rows(folder: Path, names: Sequence[str], requests: Mapping[str, Map
 def ensemble_row(parts: Sequence[Row], *, test: Targets, validation: Targets, primary: str) -> Row | None:
     """Return the reciprocal-rank sum of the parts, seed by seed, with weights chosen on validation.
 
-    A part with fewer runs serves with its last one again; None where a part has no finished run.
+    A part with fewer runs serves with its last one again; None where a part has no finished run. The first part with
+    most runs gives the runs their seeds.
     """
     if not all(part.runs for part in parts):
         return None
     runs, weights = [], []
-    for number in range(max(len(part.runs) for part in parts)):
+    leader = max(parts, key=lambda part: len(part.runs))
+    for number, seeds in enumerate(leader.runs):
         chosen = [part.runs[min(number, len(part.runs) - 1)] for part in parts]
         own = choose_weights([run.validation[primary].items for run in chosen], validation.items)
         weights.append(own)
@@ -116,8 +119,7 @@ def ensemble_row(parts: Sequence[Row], *, test: Targets, validation: Targets, pr
             part: {seen: _fused([getattr(run, part)[seen] for run in chosen], own, targets) for seen in SEEN}
             for part, targets in (("test", test), ("validation", validation))
         }
-        quantizer = next((run.quantizer for run in chosen if run.label), number)
-        runs.append(SeedRun(f"{quantizer}.{number}", quantizer, lists["test"], lists["validation"]))
+        runs.append(SeedRun(seeds.label, seeds.quantizer, lists["test"], lists["validation"]))
     mean = np.mean(weights, axis=0)
     shares = ", ".join(f"{part.name} {weight:.2f}" for part, weight in zip(parts, mean, strict=True))
     return Row(
@@ -125,8 +127,9 @@ def ensemble_row(parts: Sequence[Row], *, test: Targets, validation: Targets, pr
         ENSEMBLE,
         f"reciprocal-rank sum, mean weights chosen on validation: {shares}",
         runs,
-        cost=_summed([part.cost for part in parts]),
+        cost=_summed([part.cost for part, weight in zip(parts, mean, strict=True) if weight > 0]),
         results={"weights": {part.name: float(weight) for part, weight in zip(parts, mean, strict=True)}},
+        seeds_of=leader.name,
     )
 
 

@@ -23,7 +23,7 @@ from cost_hf.files import content_digest, read_json, write_json
 from cost_hf.recipe import Recipe
 
 logger = logging.getLogger(__name__)
-RECORD, RECIPE, LOG = "job.json", "job.yaml", "log.txt"
+RECORD, RECIPE, LOG, RESULTS = "job.json", "job.yaml", "log.txt", "evaluation/results.json"
 DONE, FAILED, UNFINISHED, NOT_STARTED = "done", "failed", "unfinished", "not_started"
 GRACE = 20.0  # seconds that a stopped process has to end
 
@@ -58,7 +58,9 @@ class Job:
         """`status`, `message` and `seconds` of the last attempt with the same inputs."""
         path = self.directory / RECORD
         found = read_json(path) if path.is_file() else {}
-        return found if found.get("digest") == self.digest else {"status": NOT_STARTED, "message": "", "seconds": 0.0}
+        is_lost = found.get("status") == DONE and not (self.directory / RESULTS).is_file()
+        is_known = found.get("digest") == self.digest and not is_lost
+        return found if is_known else {"status": NOT_STARTED, "message": "", "seconds": 0.0}
 
 
 def plan_jobs(
@@ -82,7 +84,7 @@ def plan_jobs(
                 own = generator_seed if system.family == DENSE else quantizer_seed
                 recipe = copy.deepcopy(system.recipe)
                 recipe.codes.seed = own
-                digest = content_digest(recipe.to_dict(), generator_seed, data_digest, *_reference_of(recipe))
+                digest = content_digest(recipe.used(), generator_seed, data_digest, *_reference_of(recipe))
                 target = directory / "runs" / f"{system.name}-{own}.{generator_seed}"
                 jobs.append(Job(system, recipe, own, generator_seed, target, digest))
     return jobs

@@ -96,7 +96,7 @@ def _systems(row: Row, cutoffs: Sequence[int], metrics: Sequence[str]) -> dict[K
         if all(run.test[seen].sid_rank is not None for run in row.runs):
             tables["sid"] = [_table(run.test[seen].sid_rank, cutoffs, metrics) for run in row.runs]
         for unit, parts in tables.items():
-            systems[row.name, unit, seen] = SystemValues(np.stack(parts), quantizers)
+            systems[row.name, unit, seen] = SystemValues(np.stack(parts), quantizers, row.seeds_of or row.name)
     return systems
 
 

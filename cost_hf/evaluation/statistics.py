@@ -41,10 +41,13 @@ class SystemValues:
         values: float `[S, M]`, or `[S, M, C]` for C metrics at once. A system without training has S = 1.
         quantizer_of: which quantizer each run used, S numbers: generators that share a quantizer share a number. Runs
             of a system without a quantizer have a number each.
+        seeds_of: system whose draws of runs this one shares, because its runs are made of that one's (an ensemble and
+            its part); None draws for itself.
     """
 
     values: np.ndarray
     quantizer_of: Sequence[int]
+    seeds_of: Hashable | None = None
 
     def __post_init__(self) -> None:
         if self.values.ndim not in (2, 3) or len(self.values) != len(self.quantizer_of) or not self.values.size:
@@ -102,7 +105,8 @@ def nested_means(
     parts = np.split(drawn, np.cumsum([table.shape[1] for table in tables])[:-1], axis=1)
     means = {}
     for (name, system), part in zip(systems.items(), parts, strict=True):
-        total = part + _seed_deviations(system, draws, np.random.default_rng([seed, *repr(name).encode()]))
+        key = name if system.seeds_of is None else system.seeds_of
+        total = part + _seed_deviations(system, draws, np.random.default_rng([seed, *repr(key).encode()]))
         means[name] = total.reshape(draws, *system.values.shape[2:])
     return means
 
@@ -121,27 +125,6 @@ def bootstrap_interval(
     column = np.asarray(values, dtype=np.float64)[:, None]
     means = bootstrap_means(column, clusters=clusters, draws=draws, seed=seed)
     return interval_of(float(column.mean()), means[:, 0])
-
-
-def paired_difference(
-    a: np.ndarray,
-    b: np.ndarray,
-    *,
-    clusters: Sequence | np.ndarray | None = None,
-    draws: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """Return the mean of `a - b` `[M]` with its interval; both sides of a case are drawn together.
-
-    Raises:
-        ValueError: where `a` and `b` are not about the same number of cases.
-    """
-    if np.shape(a) != np.shape(b):
-        raise ValueError(
-            f"a paired difference needs the same cases on both sides, got shapes {np.shape(a)!r} and {np.shape(b)!r}; "
-            "rank both on the same targets"
-        )
-    return bootstrap_interval(np.asarray(a) - np.asarray(b), clusters=clusters, draws=draws, seed=seed)
 
 
 def bootstrap_means(

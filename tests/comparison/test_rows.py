@@ -63,7 +63,8 @@ def test_the_ensemble_is_made_seed_by_seed_and_a_shorter_row_serves_again():
     fused = ensemble_row(parts, test=cases, validation=cases, primary=SEEN)
 
     assert len(fused.runs) == 3
-    assert len({run.quantizer for run in fused.runs}) == 3
+    assert [run.label for run in fused.runs] == [run.label for run in parts[0].runs]
+    assert fused.seeds_of == "cost"
     ranks = [run.test[SEEN].item_rank for run in fused.runs]
     assert not np.array_equal(ranks[0], ranks[1], equal_nan=True)
 
@@ -75,7 +76,8 @@ def test_there_is_no_ensemble_of_a_part_without_a_run():
     assert ensemble_row(parts, test=cases, validation=cases, primary=SEEN) is None
 
 
-def test_the_cost_of_an_ensemble_is_that_of_asking_all_parts():
+@pytest.mark.parametrize(("share", "request_ms"), [(0.5, 21.0), (0.0, 20.0)])
+def test_the_cost_of_an_ensemble_is_that_of_the_parts_with_a_say(share, request_ms):
     cases = targets()
     costs = [
         {"training_minutes": 2.0, "request_ms": 20.0, "peak_mb": 600.0, "parameters": 10},
@@ -83,8 +85,8 @@ def test_the_cost_of_an_ensemble_is_that_of_asking_all_parts():
     ]
     parts = [
         row("cost", GENERATIVE, cases, [0.5], cost=costs[0]),
-        row("text_last", SIMPLE, cases, [0.1], cost=costs[1]),
+        row("text_last", SIMPLE, cases, [share], cost=costs[1]),
     ]
     fused = ensemble_row(parts, test=cases, validation=cases, primary=SEEN)
 
-    assert fused.cost == {"training_minutes": 2.0, "request_ms": 21.0, "peak_mb": 600.0, "parameters": 10}
+    assert fused.cost == {"training_minutes": 2.0, "request_ms": request_ms, "peak_mb": 600.0, "parameters": 10}

@@ -22,12 +22,23 @@ def jobs_of(directory, names=("cost", "sasrec_ce"), seeds=(0, 1), generators=1, 
     )
 
 
+FINISHES = """
+import pathlib, sys
+folder = pathlib.Path(sys.argv[1]) / "evaluation"
+folder.mkdir(exist_ok=True)
+(folder / "results.json").write_text("{}")
+"""
+
+
 @pytest.fixture
 def worker(monkeypatch):
     """Replace the work of a run by a line of Python; the function sets it."""
 
     def becomes(code):
-        monkeypatch.setattr(runner, "worker_command", lambda job, shared: [sys.executable, "-c", code])
+        def command(job, shared):
+            return [sys.executable, "-c", code, str(job.directory)]
+
+        monkeypatch.setattr(runner, "worker_command", command)
 
     return becomes
 
@@ -72,12 +83,35 @@ def test_other_published_identifiers_make_another_job(tmp_path):
 
 
 def test_a_finished_run_is_not_run_again(tmp_path, worker):
-    worker("")
+    worker(FINISHES)
     run_jobs(jobs_of(tmp_path), shared=tmp_path, deadline=None)
     worker("raise SystemExit(1)")
     run_jobs(jobs_of(tmp_path), shared=tmp_path, deadline=None)
 
     assert {job.record["status"] for job in jobs_of(tmp_path)} == {DONE}
+
+
+def test_a_run_whose_results_were_deleted_is_run_again(tmp_path, worker):
+    worker(FINISHES)
+    run_jobs(jobs_of(tmp_path), shared=tmp_path, deadline=None)
+    first = jobs_of(tmp_path)[0]
+    (first.directory / "evaluation" / "results.json").unlink()
+
+    assert first.record["status"] == NOT_STARTED
+
+
+def test_a_section_that_a_method_does_not_read_makes_no_other_job(tmp_path):
+    def digests(field, value):
+        systems = plan_systems(Recipe.load("cost_quickstart", {field: value}), ["cost", "sasrec_ce"])
+        options = {"seeds": [0], "generators_per_quantizer": 1, "data_digest": "data", "directory": tmp_path}
+        return [job.digest for job in plan_jobs(systems, **options)]
+
+    before = digests("sasrec.epochs", 40)
+
+    assert digests("sasrec.epochs", 7)[0] == before[0]
+    assert digests("sasrec.epochs", 7)[1] != before[1]
+    assert digests("training.epochs", 7)[0] != before[0]
+    assert digests("training.epochs", 7)[1] == before[1]
 
 
 def test_a_failed_run_says_why_and_leaves_the_others_alone(tmp_path, worker):
@@ -121,14 +155,14 @@ runner.run_jobs(jobs_of(Path({str(tmp_path)!r})), shared=Path("."), deadline=Non
 def test_a_failed_run_is_tried_again(tmp_path, worker):
     worker("raise ValueError('once')")
     run_jobs(jobs_of(tmp_path), shared=tmp_path, deadline=None)
-    worker("")
+    worker(FINISHES)
     run_jobs(jobs_of(tmp_path), shared=tmp_path, deadline=None)
 
     assert {job.record["status"] for job in jobs_of(tmp_path)} == {DONE}
 
 
 def test_a_budget_that_is_used_up_starts_nothing(tmp_path, worker):
-    worker("")
+    worker(FINISHES)
     run_jobs(jobs_of(tmp_path), shared=tmp_path, deadline=time.monotonic() - 1)
 
     assert {job.record["status"] for job in jobs_of(tmp_path)} == {NOT_STARTED}

@@ -148,3 +148,17 @@ def test_systems_on_other_cases_are_an_error():
 def test_runs_without_their_quantizer_are_an_error(values, quantizers):
     with pytest.raises(ValueError, match="one quantizer per run, got shape"):
         SystemValues(values, quantizers)
+
+
+def test_a_system_made_of_anothers_runs_moves_with_its_seeds():
+    generator = np.random.default_rng(0)
+    values = generator.random((3, 40)) + np.array([0.0, 0.1, 0.2])[:, None]
+    systems = {
+        "cost": SystemValues(values, [0, 1, 2]),
+        "copy": SystemValues(values, [0, 1, 2], seeds_of="cost"),
+        "other": SystemValues(values, [0, 1, 2]),
+    }
+    means = nested_means(systems, draws=100)
+
+    np.testing.assert_array_equal(means["copy"], means["cost"])
+    assert not np.array_equal(means["other"], means["cost"])
