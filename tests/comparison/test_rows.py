@@ -76,8 +76,9 @@ def test_there_is_no_ensemble_of_a_part_without_a_run():
     assert ensemble_row(parts, test=cases, validation=cases, primary=SEEN) is None
 
 
-@pytest.mark.parametrize(("share", "request_ms"), [(0.5, 21.0), (0.0, 20.0)])
-def test_the_cost_of_an_ensemble_is_that_of_the_parts_with_a_say(share, request_ms):
+@pytest.mark.parametrize(("weights", "request_ms"), [([0.5, 0.5], 21.0), ([1.0, 0.0], 20.0)])
+def test_the_cost_of_an_ensemble_is_that_of_the_parts_with_a_say(weights, request_ms, monkeypatch):
+    monkeypatch.setattr("cost_hf.comparison.rows.choose_weights", lambda *_: np.array(weights))
     cases = targets()
     costs = [
         {"training_minutes": 2.0, "request_ms": 20.0, "peak_mb": 600.0, "parameters": 10},
@@ -85,7 +86,7 @@ def test_the_cost_of_an_ensemble_is_that_of_the_parts_with_a_say(share, request_
     ]
     parts = [
         row("cost", GENERATIVE, cases, [0.5], cost=costs[0]),
-        row("text_last", SIMPLE, cases, [share], cost=costs[1]),
+        row("text_last", SIMPLE, cases, [0.1], cost=costs[1]),
     ]
     fused = ensemble_row(parts, test=cases, validation=cases, primary=SEEN)
 
