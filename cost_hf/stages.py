@@ -121,9 +121,9 @@ class Stages:
             logger.info("stage %s goes on where it was stopped", name)
             remove_scratch(target)
         elif not record and target.is_dir() and any(target.iterdir()):
-            raise ValueError(
-                f"{target} holds files that no run of this package made; give another output_dir, or move them away"
-            )
+            others = [path.stem for path in self._path(name).parent.glob("*.json")]
+            made_by = f"a run of another method ({', '.join(sorted(others))})" if others else "no run of this package"
+            raise ValueError(f"{target} holds files of {made_by}; give another output_dir, or move them away")
         else:
             if record:
                 logger.info("stage %s is made again: something that it depends on changed", name)

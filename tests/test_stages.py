@@ -101,6 +101,13 @@ def test_peak_memory_sees_an_allocation():
     assert peak_memory_mb() > before + 100
 
 
+def test_a_folder_of_another_method_is_not_overwritten(tmp_path):
+    Work().run(tmp_path, "a")
+
+    with pytest.raises(ValueError, match=r"holds files of a run of another method \(work\); give another output_dir"):
+        Stages(tmp_path).run("other", digest="b", folder="work", compute=print, load=str)
+
+
 def shared_run(work: Work, directory: Path, digest: str = "a") -> str:
     return Stages(directory, shared=directory.parent / "shared").run(
         "work",

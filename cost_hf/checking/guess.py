@@ -4,6 +4,7 @@ The strongest evidence is content: the ids of the clicks must be ids of the cata
 content can't tell apart, and a close second is always reported, never passed over in silence.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -157,9 +158,10 @@ def _guess_user_id(clicks: pd.DataFrame, guess: ColumnGuess, *, taken: set[str],
 def _guess_order(clicks: pd.DataFrame, guess: ColumnGuess, *, shared: set[str]) -> None:
     """Map a time, or else a position; without either the reader's own error says what is missing."""
     scores = {
-        str(name): ((is_called(name, "timestamp")) + 0.5 * _is_typed_time(clicks[name]), 1.0)
+        str(name): (is_called(name, "timestamp") + 0.5 * (_is_typed_time(clicks[name]) or _sounds_like_time(name)), 1.0)
         for name in clicks
-        if _looks_like_time(clicks[name]) and (is_called(name, "timestamp") or _is_typed_time(clicks[name]))
+        if _looks_like_time(clicks[name])
+        and (is_called(name, "timestamp") or _is_typed_time(clicks[name]) or _sounds_like_time(name))
     }
     ours, reason = "timestamp", "its values are times"
     if not scores:
@@ -172,6 +174,11 @@ def _guess_order(clicks: pd.DataFrame, guess: ColumnGuess, *, shared: set[str]) 
     if scores:
         name, _ = _best(scores, ours, guess, repr)
         guess.add(f"interactions.{ours}" if name in shared else ours, name, reason)
+
+
+def _sounds_like_time(name: object) -> bool:
+    """Say whether a name that is on no list still speaks of a time: bought_at, purchase_time, first_seen_date."""
+    return re.search(r"(_at|_on|At|[Tt]ime|[Dd]ate)$", str(name)) is not None
 
 
 def _best(

@@ -167,4 +167,4 @@ def _last_line(path: Path) -> str:
     """Return the last line of a log that says something, progress bars left out."""
     text = path.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
     lines = [line.strip() for line in text.splitlines() if line.strip() and "it/s" not in line and "s/it" not in line]
-    return lines[-1][:300] if lines else "no output"
+    return lines[-1][:300] if lines else "its start, before the first line of its log"

@@ -6,7 +6,7 @@ from typing import Any
 
 from cost_hf.checking.layouts import locate
 from cost_hf.data.prepare import prepare_data
-from cost_hf.recipe import Recipe, RecipeError, shipped_recipes
+from cost_hf.recipe import Recipe, RecipeError, nearest, shipped_recipes
 
 DEFAULT_RECIPE = "cost_default"
 LARGE_CATALOG = 5_000  # items from which 64 codes a level leave many items without an ID of their own
@@ -27,6 +27,12 @@ def resolve_sources(sources: Sequence[str], overrides: Mapping[str, Any]) -> tup
         raise RecipeError(
             f"a comparison has one data source, got {data!r}; name one of them, the others are no recipes"
         )
+    for source in data:
+        if not Path(source).exists() and "/" not in source:
+            raise RecipeError(
+                f"{source!r} is neither a recipe nor a directory{nearest(source, shipped_recipes())}; name a shipped "
+                "recipe, a .yaml file, a directory of data or a Hub data set (owner/name)"
+            )
     own = dict(overrides) | ({"data.path": data[0]} if data else {})
     if recipes:
         rows = recipes if len(recipes) > 1 else []

@@ -1,5 +1,7 @@
 """The paragraphs of a recommendation: validation, test, cost, and what would change the advice."""
 
+from collections.abc import Mapping, Sequence
+
 from cost_hf.evaluation.evidence import Evidence
 from cost_hf.evaluation.results import format_interval
 
@@ -104,6 +106,13 @@ def _gaps(evidence: Evidence) -> list[str]:
     once = [f"`{name}`" for name in trained if len(evidence.rows[name]["seeds"]) == 1]
     if once:
         sentences.append(f"{_joined(once)} {_are(once)} trained once: intervals and verdicts leave out the seed.")
+    rising = [f"`{name}`" for name in trained if _is_rising(evidence.report.get("curves", {}).get(name, {}))]
+    if rising:
+        verb = "was" if len(rising) == 1 else "were"
+        sentences.append(
+            f"{_joined(rising)} {verb} still improving on validation when the epochs ended: more of them may change "
+            "the order."
+        )
     pending = [f"`{name}`" for name, row in evidence.report["rows"].items() if row["status"] != "done"]
     if pending:
         sentences.append(f"{_joined(pending)} {_are(pending)} not finished, which can change the advice.")
@@ -111,6 +120,15 @@ def _gaps(evidence: Evidence) -> list[str]:
     if missing:
         sentences.append(f"No {' and no '.join(missing)} system has a finished run.")
     return sentences
+
+
+def _is_rising(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> bool:
+    """Say whether the last validation of a training was its best: it might have gone on."""
+    return any(
+        len(scores) > 1 and scores[-1] > max(scores[:-1])
+        for part, curve in curves.items()
+        if part != "quantizer" and (scores := [point["ndcg@10"] for point in curve if "ndcg@10" in point])
+    )
 
 
 def _joined(names: list[str]) -> str:

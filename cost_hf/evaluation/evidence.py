@@ -79,7 +79,7 @@ class Evidence:
         if family in ("simple", "dense"):
             kind = "SASRec" if family == "dense" else f"the untrained {UNTRAINED.get(name, 'baseline')}"
             return f"{kind} (`{name}`{figure and ', '}{figure})"
-        kind = "the generative" if family == "generative" else "the"
+        kind = "the generative system" if family == "generative" else "the"
         return f"{kind} `{name}`{figure and f' ({figure})'}"
 
 

@@ -218,9 +218,9 @@ def detectable_difference(
     absolute = (normal.inv_cdf(1.0 - level / 2.0) + normal.inv_cdf(power)) * standard_error
     relative = absolute / abs(value) if value else None
     share = "" if relative is None else f" ({100 * relative:.0f} % of {value:.4f})"
-    family = "one claim" if num_claims == 1 else f"{num_claims} claims"
+    family = "one claim tested" if num_claims == 1 else f"{num_claims} claims tested together"
     text = (
-        f"With {family} tested together, a true difference of {absolute:.4f} in {metric}{share} would be found in "
+        f"With {family}, a true difference of {absolute:.4f} in {metric}{share} would be found in "
         f"{100 * power:.0f} % of repetitions; smaller ones mostly stay undecided."
     )
     return DetectableDifference(absolute, relative, power, level, text)

@@ -58,6 +58,11 @@ def test_the_working_directory_has_a_name(directory, monkeypatch):
     assert base.name == path.name
 
 
+def test_a_misspelt_recipe_names_the_nearest():
+    with pytest.raises(RecipeError, match=r"'cost_quickstrat' is neither .*; did you mean 'cost_quickstart'\?"):
+        resolve_sources(["cost_quickstrat"], {})
+
+
 def test_two_data_sources_are_an_error():
-    with pytest.raises(RecipeError, match=r"one data source, got \['here', 'there'\]"):
-        resolve_sources(["here", "there", "cost_beauty"], {})
+    with pytest.raises(RecipeError, match=r"one data source, got \['here/one', 'there/two'\]"):
+        resolve_sources(["here/one", "there/two", "cost_beauty"], {})

@@ -150,7 +150,7 @@ def test_nothing_that_is_recommended_is_shown_to_be_worse(data):
 def test_rows_are_picked_on_validation_not_on_test():
     text = words(report_of())
 
-    assert "the generative `cost`" in text
+    assert "the generative system `cost`" in text
     assert "rkmeans" not in text
 
 
@@ -197,7 +197,7 @@ def test_untrained_systems_ahead_of_all_trained_ones_are_named():
     assert (
         "On the test part the untrained sum of Markov counts and text neighbour (`markov_text`, .0900) and the "
         "untrained text neighbour of the last item (`text_last`, .0800) are ahead of the best trained one, the "
-        "generative `rkmeans` (.0660)."
+        "generative system `rkmeans` (.0660)."
     ) in text
 
 
@@ -279,3 +279,12 @@ def test_claims_about_other_metrics_do_not_decide(metric):
         claim["metric"] = metric
 
     assert recommend(report)["choice"] == "simple"
+
+
+@pytest.mark.parametrize(("scores", "is_told"), [([0.1, 0.2, 0.3], True), ([0.1, 0.3, 0.2], False), ([0.3], False)])
+def test_a_system_whose_last_validation_was_its_best_may_have_gone_on(scores, is_told):
+    report = report_of()
+    report["curves"] = {"cost": {"generator": [{"epoch": n, "ndcg@10": score} for n, score in enumerate(scores)]}}
+    text = " ".join(recommend(report)["paragraphs"])
+
+    assert ("`cost` was still improving on validation" in text) == is_told
