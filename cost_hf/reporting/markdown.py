@@ -11,9 +11,9 @@ SPECIAL = re.compile(r"([\\`*\[\]<>|#])")
 
 def to_markdown(page: Page) -> str:
     """Return a page as markdown."""
-    blocks = [f"# {escape(page.headline)}", f"*{escape(page.kicker)}*"]
+    blocks = [f"# {sentence(page.headline)}", f"*{escape(page.kicker)}*"]
     blocks += [f"> **{escape(warning)}**" for warning in page.warnings]
-    blocks += [escape(text) for text in page.paragraphs]
+    blocks += [sentence(text) for text in page.paragraphs]
     if page.facts:
         blocks.append(", ".join(f"{escape(name)}: {escape(text)}" for name, text in page.facts))
     blocks += [escape(text) for text in page.protocol]
@@ -24,7 +24,20 @@ def to_markdown(page: Page) -> str:
 
 def escape(text: str) -> str:
     """Return a text on one line in which nothing is markup."""
-    return SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return escape_inline(text).strip()
+
+
+def sentence(text: str) -> str:
+    """Return a sentence in which only the backticks around row names are markup."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # a lone backtick is part of the text
+        return escape(text)
+    return "".join(f"`{part}`" if place % 2 else escape_inline(part) for place, part in enumerate(parts))
+
+
+def escape_inline(text: str) -> str:
+    """Return a piece of a line in which nothing is markup; white space at its ends stays."""
+    return SPECIAL.sub(r"\\\1", re.sub(r"\s+", " ", text))
 
 
 def _section(section: Section) -> Iterator[str]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cost_hf.reporting import compare_text, numbers
 from cost_hf.reporting.comparison import comparison_page
-from cost_hf.reporting.markdown import escape, to_markdown
+from cost_hf.reporting.markdown import escape, sentence, to_markdown
 from tests.reporting.made_up import made_up_compare
 
 
@@ -100,3 +100,8 @@ def test_an_escaped_text_is_one_line_in_which_nothing_is_markup(text):
     assert len(escaped.splitlines()) <= 1
     assert re.sub(r"\\([\\`*\[\]<>|#])", r"\1", escaped) == " ".join(text.split())
     assert not re.search(r"(?<!\\)(?:\\\\)*[`*\[\]<>|#]", escaped)
+
+
+def test_row_names_stay_code_in_markdown_sentences_and_the_rest_is_no_markup():
+    assert sentence("use `text_last` [now]") == "use `text_last` \\[now\\]"
+    assert sentence("a ` b") == "a \\` b"
