@@ -220,7 +220,7 @@ def detectable_difference(
     share = "" if relative is None else f" ({100 * relative:.0f} % of {value:.4f})"
     family = "one claim tested" if num_claims == 1 else f"{num_claims} claims tested together"
     text = (
-        f"With {family}, a true difference of {absolute:.4f} in {metric}{share} would be found in "
+        f"With {family}, a true difference of {absolute:.4f} in {metric.upper()}{share} would be found in "
         f"{100 * power:.0f} % of repetitions; smaller ones mostly stay undecided."
     )
     return DetectableDifference(absolute, relative, power, level, text)

@@ -131,7 +131,7 @@ def test_the_detectable_difference_follows_the_formula():
     assert found.relative == pytest.approx(found.absolute / 0.08)
     assert found.alpha == pytest.approx(0.01)
     assert found.text.startswith(
-        "With 5 claims tested together, a true difference of 0.0068 in ndcg@10 (9 % of 0.0800)"
+        "With 5 claims tested together, a true difference of 0.0068 in NDCG@10 (9 % of 0.0800)"
     )
 
 
