@@ -81,8 +81,9 @@ def steps(log: list[str], folder: str) -> list[int]:
 
 
 def results_of(directory: Path) -> dict[str, Any]:
-    """Return results.json without what the stages cost."""
+    """Return results.json without what stages and requests cost."""
     results = json.loads((directory / "evaluation" / "results.json").read_text())
+    assert set(results.pop("requests")) == set(results["rows"])
     assert set(results.pop("stages")) == set(STAGES)
     return results
 

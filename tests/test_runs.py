@@ -141,7 +141,7 @@ def test_two_processes_evaluate_a_checkpoint_like_one(finished, undisturbed):
     log = run_train(command_line(finished), processes=2)
 
     assert stages_of(log) == ["evaluation"]
-    assert len(load_file(finished / "evaluation/parts/recommender-seen_allowed.safetensors")["item_rank"]) == 75
+    assert len(load_file(finished / "evaluation/lists/recommender-seen_allowed.safetensors")["item_rank"]) == 75
     assert_same_run(finished, undisturbed)
 
 

@@ -182,6 +182,7 @@ def _ranked(
     num_items: int,
 ) -> RankedLists:
     row, _, seen = path.stem.rpartition("-")
+    part = " on validation" if path.parent.name == VALIDATION else ""
     if not path.is_file():
         lists = evaluate_ranker(
             ranker,
@@ -191,7 +192,7 @@ def _ranked(
             exclude_seen=SEEN[seen],
             top_k=options.num_beams,
             batch_size=options.batch_size,
-            description=f"{row}, {seen.replace('_', ' ')}",
+            description=f"{row}{part}, {seen.replace('_', ' ')}",
         )
         if PartialState().is_main_process:
             with atomic_path(path) as temporary:
