@@ -137,7 +137,7 @@ def _code_sizes(result: "CheckResult") -> list[str]:
     origin = {
         "lsa": "lsa vectors",
         "encoder": "the encoder's cached vectors",
-        "stand_in": "groups of letters (on MiniLM vectors 0.3 to 0.8 times as many collided)",
+        "stand_in": "groups of letters (a text encoder tells more texts apart)",
     }[result.vector_origin]
     return [*lines, f"by residual k-means on {origin}; most places stay empty: texts crowd in few"]
 
