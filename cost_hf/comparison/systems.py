@@ -15,8 +15,8 @@ from cost_hf.recipe import Recipe, RecipeError, nearest
 logger = logging.getLogger(__name__)
 DENSE, GENERATIVE, CALIBRATION = "dense", "generative", "calibration"
 PUBLISHED = "published_ids"
-# LETTER's T5 (arXiv 2405.07314) with every prefix as an example; the shared embedding learns faster, because T5 starts it
-# with a standard deviation of 1, which AdamW hardly moves at the rate of the other weights
+# LETTER's T5 (arXiv 2405.07314) with every prefix as an example; the shared embedding learns faster, because T5 starts
+# it with a standard deviation of 1, which AdamW hardly moves at the rate of the other weights
 T5 = {
     "generator.kind": "seq2seq",
     "generator.size": "letter",
