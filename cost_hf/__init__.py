@@ -10,10 +10,12 @@ from cost_hf.quantizer import CostConfig, CostModel, CostOutput
 
 if TYPE_CHECKING:
     from cost_hf.pipeline import Run, train
+    from cost_hf.products import fast_products
     from cost_hf.recommender.beam_search import beam_search
     from cost_hf.recommender.logits_processor import SidLogitsProcessor, prefix_allowed_tokens_fn
     from cost_hf.recommender.recommender import Recommender
     from cost_hf.semantic_ids.catalog import Catalog
+    from cost_hf.semantic_ids.catalog_mask import CatalogMask
     from cost_hf.semantic_ids.trie import SidTrie
     from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
@@ -22,17 +24,20 @@ __version__ = "0.1.0"
 _HOMES = {
     "Run": "cost_hf.pipeline",
     "train": "cost_hf.pipeline",
+    "fast_products": "cost_hf.products",
     "beam_search": "cost_hf.recommender.beam_search",
     "SidLogitsProcessor": "cost_hf.recommender.logits_processor",
     "prefix_allowed_tokens_fn": "cost_hf.recommender.logits_processor",
     "Recommender": "cost_hf.recommender.recommender",
     "Catalog": "cost_hf.semantic_ids.catalog",
+    "CatalogMask": "cost_hf.semantic_ids.catalog_mask",
     "SidTrie": "cost_hf.semantic_ids.trie",
     "SidVocabulary": "cost_hf.semantic_ids.vocabulary",
 }
 
 __all__ = [
     "Catalog",
+    "CatalogMask",
     "CostConfig",
     "CostModel",
     "CostOutput",
@@ -42,6 +47,7 @@ __all__ = [
     "SidTrie",
     "SidVocabulary",
     "beam_search",
+    "fast_products",
     "prefix_allowed_tokens_fn",
     "train",
 ]

@@ -27,6 +27,7 @@ from cost_hf.recommender.generator_training import TrainingOptions
 from cost_hf.semantic_ids.options import CatalogOptions
 
 METHODS = ("generative", "sasrec")
+PRODUCTS = ("exact", "medium")
 
 
 class RecipeError(ValueError):
@@ -41,6 +42,13 @@ class Recipe:
     description: str = ""
     method: str = field(
         default="generative", metadata={"help": "generative (codes, catalog, generator) or sasrec (section sasrec)"}
+    )
+    products: str = field(
+        default="exact",
+        metadata={
+            "help": "matrix products of training and evaluation: exact (torch's setting as it stands), or medium "
+            "(torch's faster fp32 precision) where a stage's model measures them to be right within 1e-4; else exact"
+        },
     )
     data: DataOptions = field(default_factory=DataOptions)
     vectors: VectorOptions = field(default_factory=VectorOptions)
@@ -66,6 +74,7 @@ class Recipe:
         recipe.description = str(content.pop("description", ""))
         recipe.name = str(content.pop("name", recipe.name))
         recipe.method = str(content.pop("method", recipe.method))
+        recipe.products = str(content.pop("products", recipe.products))
         for section, values in content.items():
             if not isinstance(values, dict):
                 raise RecipeError(f"section {section!r} of {name_or_path} must hold fields, got {values!r}")
@@ -88,6 +97,11 @@ class Recipe:
         """Raise for values that no run can have, before any work is done."""
         if self.method not in METHODS:
             raise RecipeError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
+        if self.products not in PRODUCTS:
+            raise RecipeError(
+                f"products must be one of {', '.join(PRODUCTS)}, got {self.products!r}; training.precision and "
+                "sasrec.precision train in bf16"
+            )
         for section in dataclasses.fields(self):
             validate = getattr(getattr(self, section.name), "validate", None)
             if validate is not None:
@@ -111,7 +125,7 @@ class Recipe:
             sections |= {"codes", "catalog", "generator", "training"}
         if self.method == "sasrec" or self.codes.needs_collaborative or set(self.evaluation.baselines) & set(VARIANTS):
             sections.add("sasrec")
-        return {name: values for name, values in self.to_dict().items() if name in {"method", *sections}}
+        return {name: values for name, values in self.to_dict().items() if name in {"method", "products", *sections}}
 
     def save(self, path: str | Path) -> None:
         """Write the resolved recipe as YAML."""
@@ -119,10 +133,10 @@ class Recipe:
 
 
 def recipe_fields() -> Iterator[tuple[str, str, dataclasses.Field]]:
-    """Yield (dotted name, section, dataclass field) for every field of every section; the method has no section."""
+    """Yield (dotted name, section, dataclass field) for every field of every section; some have no section."""
     defaults = Recipe()
     for section in dataclasses.fields(Recipe):
-        if section.name == "method":
+        if section.metadata:  # a field by itself: only these have a line of help
             yield section.name, "", section
         options = getattr(defaults, section.name)
         if dataclasses.is_dataclass(options):

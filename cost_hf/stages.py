@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 
 from accelerate import PartialState
 
-from cost_hf.files import atomic_path, read_json, remove_scratch, write_json
+from cost_hf.files import atomic_path, content_digest, read_json, remove_scratch, write_json
+from cost_hf.products import EXACT, Products
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -36,7 +37,7 @@ class StageRecord:
 
 
 class Stages:
-    """The stages of one run directory: what each cost (`records`) and depends on (`digests`), by name.
+    """The stages of one run directory: what each cost (`records`), depends on (`digests`) and computes by (`products`).
 
     Args:
         output_dir: the run directory.
@@ -48,6 +49,7 @@ class Stages:
         self.shared = None if shared is None else Path(shared)
         self.records: dict[str, StageRecord] = {}
         self.digests: dict[str, str] = {}
+        self.products: dict[str, Products] = {}
 
     def run(
         self,
@@ -59,6 +61,7 @@ class Stages:
         load: Callable[[Path], Result],
         on_every_process: bool = False,
         is_shared: bool = False,
+        products: Products = EXACT,
     ) -> Result:
         """Bring the stage's folder up to date and return what `load` reads from it.
 
@@ -70,8 +73,13 @@ class Stages:
             load: reads the result.
             on_every_process: true where the processes of a distributed run work together (training, evaluation).
             is_shared: other runs may use the result; a copy of it goes to, or comes from, the `shared` folder.
+            products: matrix products that `compute` runs with. Faster ones in use are an input like others; refused
+                ones change nothing.
         """
         state = PartialState()
+        self.products[name] = products
+        if products.used != "exact":
+            digest = content_digest(digest, products.used)
         target = self.output_dir / folder
         store = self.shared / name / digest[:16] if is_shared and self.shared is not None else None
         if store is not None:
@@ -83,12 +91,12 @@ class Stages:
                 if state.is_main_process:
                     self._prepare(name, digest, target)
                 state.wait_for_everyone()  # nor work in a folder that is still to be emptied
-                self._compute(name, digest, target, compute)
+                self._compute(name, digest, target, compute, products)
         else:
             with state.main_process_first():
                 if not self._is_done(name, digest, target):
                     self._prepare(name, digest, target)
-                    self._compute(name, digest, target, compute)
+                    self._compute(name, digest, target, compute, products)
         state.wait_for_everyone()
         record = read_json(self._path(name))
         if store is not None and state.is_main_process and not store.is_dir():
@@ -96,12 +104,15 @@ class Stages:
         self.records[name], self.digests[name] = StageRecord(record["seconds"], record["peak_mb"]), digest
         return load(target)
 
-    def _compute(self, name: str, digest: str, target: Path, compute: Callable[[Path], object]) -> None:
+    def _compute(
+        self, name: str, digest: str, target: Path, compute: Callable[[Path], object], products: Products
+    ) -> None:
         if PartialState().is_main_process:
             logger.info("stage %s", name)
         reset_peak_memory()
         start = time.perf_counter()
-        compute(target)
+        with products.applied():
+            compute(target)
         if PartialState().is_main_process:
             seconds, peak = round(time.perf_counter() - start, 3), round(peak_memory_mb(), 1)
             write_json(self._path(name), {"digest": digest, "status": "done", "seconds": seconds, "peak_mb": peak})

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import cost_hf
 from cost_hf.cli import train_main
@@ -159,6 +160,34 @@ def test_more_beams_in_the_evaluation_reach_the_saved_recommender_without_traini
     assert computed() == ["evaluation"]
     assert run.recommender.num_beams == cost_hf.Recommender.from_pretrained(finished).num_beams == 12
     assert file_digest(finished / "recommender/generator/model.safetensors") == weights
+
+
+def test_refused_products_change_nothing_but_what_is_told(finished, reference, computed, caplog, monkeypatch):
+    exact = cost_hf.train(overrides=TINY | {"products": "exact"}, output_dir=finished).results
+    caplog.clear()
+    monkeypatch.setattr("cost_hf.products.product_error", lambda *_, **__: 0.5)
+
+    results = cost_hf.train(overrides=TINY | {"products": "medium"}, output_dir=finished).results
+
+    assert computed() == []
+    assert "medium products are off by about 5e-01" in caplog.text
+    assert exact["protocol"]["products"]["asked"] == "exact"
+    told = results["protocol"]["products"]
+    assert (told["asked"], set(told["used"].values())) == ("medium", {"exact"})
+    assert told["relative_error"] == {"vectors": None, "quantizer": 0.5, "generator": 0.5, "evaluation": 0.5}
+    assert results["rows"] == exact["rows"]
+
+
+def test_accepted_products_run_in_every_stage_with_a_model(finished, computed, monkeypatch):
+    cost_hf.train(overrides=TINY | {"products": "exact"}, output_dir=finished)
+    monkeypatch.setattr("cost_hf.products.product_error", lambda *_, **__: 1e-7)
+
+    results = cost_hf.train(overrides=TINY | {"products": "medium"}, output_dir=finished).results
+
+    assert computed()[-3:] == ["quantizer", "generator", "evaluation"]
+    told = results["protocol"]["products"]["used"]
+    assert told == {"vectors": "exact", "quantizer": "medium", "generator": "medium", "evaluation": "medium"}
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_a_deleted_folder_is_made_again(finished, reference, computed):

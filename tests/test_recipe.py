@@ -69,6 +69,19 @@ def test_numbers_convert_as_yaml_writes_them():
     assert isinstance(recipe.codes.temperature, float)
 
 
+def test_a_field_without_a_section_is_read_from_file_and_override(tmp_path):
+    (tmp_path / "own.yaml").write_text("products: medium\n")
+
+    assert Recipe.load(str(tmp_path / "own.yaml")).products == "medium"
+    assert Recipe.load("cost_default").products == "exact"
+    assert Recipe.load("cost_default", {"products": "medium"}).used()["products"] == "medium"
+
+
+def test_products_that_a_run_cannot_have_are_an_error_that_names_what_trains_in_bf16():
+    with pytest.raises(RecipeError, match=r"products must be one of exact, medium, got 'bf16'; training.precision"):
+        Recipe.load("cost_default", {"products": "bf16"}).validate()
+
+
 def test_an_unknown_recipe_names_the_nearest_and_all_of_them():
     with pytest.raises(
         RecipeError, match=r"unknown recipe 'cost_industry'; did you mean 'cost_industrial'.*tiger_beauty"

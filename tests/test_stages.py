@@ -3,7 +3,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
+from cost_hf.files import content_digest
+from cost_hf.products import Products
 from cost_hf.stages import Stages, peak_memory_mb, reset_peak_memory
 
 
@@ -159,3 +162,36 @@ def test_a_killed_shared_stage_is_offered_to_nobody(tmp_path):
 
     assert shared_run(work, tmp_path / "two") == "1"
     assert work.found == [[]]
+
+
+def run_with_products(directory: Path, products: Products) -> tuple[list[str], Stages]:
+    seen: list[str] = []
+    stages = Stages(directory)
+    stages.run(
+        "work",
+        digest="a",
+        folder="work",
+        compute=lambda folder: seen.append(torch.get_float32_matmul_precision()),
+        load=str,
+        products=products,
+    )
+    return seen, stages
+
+
+def test_a_stage_computes_with_its_products_and_depends_on_them(tmp_path):
+    seen, stages = run_with_products(tmp_path, Products("medium", "medium", 1e-7))
+
+    assert seen == ["medium"]
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert stages.digests == {"work": content_digest("a", "medium")}
+    assert stages.products["work"].relative_error == 1e-7
+
+
+def test_refused_products_make_nothing_again(tmp_path):
+    assert run_with_products(tmp_path, Products())[0] == ["highest"]
+
+    seen, stages = run_with_products(tmp_path, Products("medium", "exact", 1e-2))
+
+    assert seen == []
+    assert stages.digests == {"work": "a"}
+    assert stages.products["work"].asked == "medium"

@@ -10,7 +10,7 @@ import cost_hf
 PACKAGE = Path(cost_hf.__file__).parent
 # a room may import itself and the rooms before it; rooms in one tuple do not know each other
 ROOMS = [
-    ("files",),
+    ("files", "products"),
     ("checkpoints", "data", "quantizer", "reporting", "semantic_ids"),
     ("quantizer_training",),
     ("recommender",),

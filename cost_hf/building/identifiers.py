@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from cost_hf.building.systems import sasrec_stage, titles_of
+from cost_hf.building.systems import products_for, sasrec_stage, titles_of
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.text_vectors import TextVectors, encode_items, render_texts
 from cost_hf.files import content_digest
-from cost_hf.quantizer_training.fit import CodesResult, fit_codes
+from cost_hf.products import EXACT, Products
+from cost_hf.quantizer import CostModel
+from cost_hf.quantizer_training.fit import CodesResult, fit_codes, quantizer_config
 from cost_hf.recipe import Recipe
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.stages import Stages
@@ -69,7 +71,16 @@ def codes_stage(stages: Stages, recipe: Recipe, data: PreparedData, vectors: Tex
         load=CodesResult.load,
         on_every_process=True,
         is_shared=True,
+        products=_codes_products(recipe, vectors, seed=seed),
     )
+
+
+def _codes_products(recipe: Recipe, vectors: TextVectors, *, seed: int) -> Products:
+    if recipe.codes.kind in ("random", "category"):  # nothing is multiplied
+        return EXACT
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return products_for(recipe, lambda: CostModel(quantizer_config(recipe.codes, vectors.vectors.shape[1])))
 
 
 def build_catalog(recipe: Recipe, data: PreparedData, vectors: TextVectors, codes: CodesResult | None) -> Catalog:

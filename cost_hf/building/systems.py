@@ -1,12 +1,14 @@
 """Training of the systems: the generator of semantic IDs, and SASRec in its three roles."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accelerate import PartialState
 from accelerate.utils import set_seed
+from torch import nn
 
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.text_vectors import TextVectors
@@ -14,7 +16,8 @@ from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
 from cost_hf.files import content_digest, write_json
 from cost_hf.methods.sasrec_recommender import SasRecRecommender
 from cost_hf.methods.sasrec_scorer import SasRecScorer
-from cost_hf.methods.sasrec_training import SasRecOptions, train_sasrec
+from cost_hf.methods.sasrec_training import SasRecOptions, build_sasrec, train_sasrec
+from cost_hf.products import EXACT, Products, measure_products
 from cost_hf.recipe import Recipe
 from cost_hf.recommender.backbones import build_backbone
 from cost_hf.recommender.beam_ranker import BeamRanker
@@ -38,6 +41,13 @@ def titles_of(data: PreparedData) -> list[str | None] | None:
     return None if names is None else [name if isinstance(name, str) else None for name in names]
 
 
+def products_for(recipe: Recipe, build: Callable[[], nn.Module]) -> Products:
+    """Try the recipe's matrix products on the untrained model of a stage, on the device that will train it."""
+    if recipe.products == "exact":  # no model is built for nothing
+        return EXACT
+    return measure_products(build(), recipe.products, device=PartialState().device)
+
+
 def generator_stage(stages: Stages, recipe: Recipe, data: PreparedData, catalog: Catalog, *, seed: int) -> Recommender:
     """Train the generator and write the whole recommender."""
     recommender = stages.run(
@@ -57,6 +67,7 @@ def generator_stage(stages: Stages, recipe: Recipe, data: PreparedData, catalog:
         compute=lambda folder: _train_recommender(folder, recipe, data, catalog, seed=seed),
         load=lambda folder: Recommender.from_pretrained(folder).to(PartialState().device),
         on_every_process=True,
+        products=products_for(recipe, lambda: build_backbone(recipe.generator, catalog, seed=seed).model),
     )
     if recommender.num_beams != recipe.evaluation.num_beams:  # beams are no reason to train again
         recommender.num_beams = recipe.evaluation.num_beams
@@ -79,6 +90,11 @@ def sasrec_stage(
     """Train a SASRec; the system of a `sasrec` recipe, a baseline row, or the source of collaborative vectors."""
     used = None if options.inputs == "ids" else vectors
     table = None if used is None else used.vectors
+    text_dim = None if table is None else table.shape[1]
+
+    def untrained() -> nn.Module:
+        return build_sasrec(options, num_items=data.tables.num_items, text_dim=text_dim, seed=seed)
+
     return stages.run(
         name,
         digest=content_digest(
@@ -94,6 +110,7 @@ def sasrec_stage(
         load=lambda target: SasRecRecommender.from_pretrained(target).to(PartialState().device),
         on_every_process=True,
         is_shared=name == "collaborative",
+        products=products_for(recipe, untrained),
     )
 
 

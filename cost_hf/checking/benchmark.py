@@ -19,13 +19,8 @@ from cost_hf.quantizer import CostConfig, CostModel
 from cost_hf.recipe import Recipe
 from cost_hf.recommender.backbones import Backbone, add_residual_dropout, build_backbone
 from cost_hf.recommender.beam_ranker import BeamRanker
-from cost_hf.recommender.collation import (
-    CausalCollator,
-    LengthGroupedSampler,
-    PrefixCollator,
-    PrefixDataset,
-    SequenceDataset,
-)
+from cost_hf.recommender.collation import LengthGroupedSampler, ShuffledSampler
+from cost_hf.recommender.generator_training import training_examples
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.trie import SidTrie
@@ -156,28 +151,27 @@ def one_thread() -> Iterator[None]:
 
 
 def _epoch_seconds(recipe: Recipe, backbone: Backbone, prompts: PromptBuilder, split: Split) -> float:
-    """Time a few batches of an epoch and scale by its padded tokens, to which the work is proportional."""
-    users = list(split.train_user_ids)
-    if prompts.is_causal:
-        dataset: SequenceDataset | PrefixDataset = SequenceDataset(
-            split.train, users, max_items=recipe.generator.max_history + 1
-        )
-        collator: CausalCollator | PrefixCollator = CausalCollator(prompts)
+    """Time a few batches of an epoch and scale by its tokens, to which the work is proportional; padding counts."""
+    dataset, collator = training_examples(
+        prompts, split.train, list(split.train_user_ids), generator=recipe.generator, training=recipe.training
+    )
+    size, lengths = recipe.training.batch_size, dataset.lengths
+    sampler: ShuffledSampler = LengthGroupedSampler(lengths, batch_size=size, seed=0)
+    if prompts.is_causal:  # packed: hardly any padding, in any order
         add_residual_dropout(backbone.model, recipe.generator.dropout or 0.0)
-    else:
-        dataset = PrefixDataset(split.train, users, max_history=recipe.generator.max_history)
-        collator = PrefixCollator(prompts)
-    size = recipe.training.batch_size
-    order = np.fromiter(LengthGroupedSampler(dataset.lengths, batch_size=size, seed=0), dtype=np.int64)
+        sampler = ShuffledSampler(len(dataset), seed=0)
+    order = np.fromiter(sampler, dtype=np.int64)
     batches = [order[start : start + size] for start in range(0, len(order), size)]
-    padded = np.array([len(batch) * dataset.lengths[batch].max() for batch in batches], dtype=np.float64)
+    filled = np.array([lengths[batch].sum() for batch in batches], dtype=np.float64)
+    padded = np.array([len(batch) * lengths[batch].max() for batch in batches], dtype=np.float64)
+    work = filled if prompts.is_causal else padded
     chosen = np.random.default_rng(0).permutation(len(batches))[:TIMED_BATCHES]
     # `fastest` warms up on the first batch; its memory is then the optimizer's
     seconds = sum(
         fastest(training_step(backbone.model, collator([dataset[int(row)] for row in batches[number]])))
         for number in chosen
     )
-    return float(seconds / padded[chosen].sum() * padded.sum())
+    return float(seconds / work[chosen].sum() * work.sum())
 
 
 def _stand_in_catalog(recipe: Recipe, item_ids: list[str]) -> Catalog:

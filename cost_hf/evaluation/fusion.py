@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cost_hf.evaluation.ranking import per_user_metrics
 from cost_hf.recommender.rankers import Ranker, Ranking, Scorer
+from cost_hf.semantic_ids.catalog_mask import CatalogMask
 
 OFFSET = 10
 DEPTH = 50  # items asked of every part: the length of judged lists, on which weights are chosen
@@ -97,7 +98,7 @@ class FusionRanker:
         histories: Tensor,
         *,
         top_k: int,
-        mask: Tensor | None = None,
+        mask: Tensor | CatalogMask | None = None,
         user_ids: Sequence[str] | None = None,
     ) -> Ranking:
         """Return the best `top_k` items of every history `[B, T]`, -1 where the parts list fewer."""

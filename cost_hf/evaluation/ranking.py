@@ -17,6 +17,7 @@ from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from cost_hf.recommender.rankers import Ranker, takes_user_ids
+from cost_hf.semantic_ids.catalog_mask import CatalogMask
 
 if TYPE_CHECKING:
     from cost_hf.data.splits import Targets
@@ -180,17 +181,12 @@ def _rank_batch(
     ranker: Ranker, targets: "Targets", cases: np.ndarray, num_items: int, exclude_seen: bool, top_k: int
 ) -> np.ndarray:
     """Return the lists of some cases, catalog rows, int32 `[B, R]`."""
-    histories = targets.histories_matrix(cases)  # [B, T]
-    mask = None
-    if exclude_seen:
-        is_allowed = np.ones((len(cases), num_items), dtype=bool)
-        rows, columns = np.nonzero(histories >= 0)
-        is_allowed[rows, histories[rows, columns]] = False
-        mask = torch.from_numpy(is_allowed)
+    histories = torch.from_numpy(targets.histories_matrix(cases))  # [B, T]
+    mask = CatalogMask(num_items, denied=histories) if exclude_seen else None
     extra: dict[str, list[str]] = {}
     if takes_user_ids(ranker):
         extra["user_ids"] = [targets.user_ids[case] for case in cases]
-    ranking = ranker.rank(torch.from_numpy(histories), top_k=top_k, mask=mask, **extra)
+    ranking = ranker.rank(histories, top_k=top_k, mask=mask, **extra)
     return ranking.items.cpu().numpy().astype(np.int32)
 
 

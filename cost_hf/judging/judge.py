@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from accelerate import PartialState
 from safetensors.numpy import load_file, save_file
+from torch import nn
 
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.splits import Targets
@@ -25,7 +26,8 @@ from cost_hf.evaluation.slices import slice_labels, slice_metrics
 from cost_hf.files import atomic_path, content_digest, read_json, write_json
 from cost_hf.judging.costs import request_times
 from cost_hf.judging.identifiers import describe_identifiers, neighbour_examples
-from cost_hf.judging.protocol import identity, protocol
+from cost_hf.judging.protocol import identity, products_record, protocol
+from cost_hf.products import measure_products
 from cost_hf.quantizer_training.fit import CodesResult
 from cost_hf.recipe import Recipe
 from cost_hf.recommender.door import BaseRecommender
@@ -86,7 +88,12 @@ def judge(
         compute=compute,
         load=lambda folder: read_json(folder / "results.json"),
         on_every_process=True,
+        # one arithmetic for all rows: that of the trained systems at hand
+        products=measure_products(
+            nn.ModuleList(system.network for system in _trained(candidates).values()), recipe.products
+        ),
     )
+    results["protocol"]["products"] = products_record(recipe, stages)  # what was asked for may have changed
     results["recipe"] = recipe.to_dict()  # fields that no stage depends on may have changed
     # what the evaluation itself cost is known only behind it
     results["stages"] = {name: dataclasses.asdict(record) for name, record in stages.records.items()}
@@ -124,8 +131,7 @@ def _write_results(
         ranked, labels, user_ids=targets.user_ids, draws=options.bootstrap_draws, seed=seed
     )
     results["requests"] = {name: request_times(ranker, targets) for name, ranker in rankers.items()}
-    trained = {MAIN_ROW: candidates.recommender, **candidates.rivals}
-    results["parameters"] = {name: system.num_parameters for name, system in trained.items()}
+    results["parameters"] = {name: system.num_parameters for name, system in _trained(candidates).items()}
     results["curves"] = dict(candidates.curves)
     examples: list[dict[str, Any]] = []
     if isinstance(candidates.recommender, Recommender):
@@ -135,6 +141,10 @@ def _write_results(
     results |= identity(recipe, data, seed)
     write_json(folder / EXAMPLES, examples)
     write_json(folder / "results.json", results)
+
+
+def _trained(candidates: Candidates) -> dict[str, BaseRecommender]:
+    return {MAIN_ROW: candidates.recommender, **candidates.rivals}
 
 
 def untrained_rankers(data: PreparedData, vectors: TextVectors, options: EvaluationOptions) -> dict[str, Ranker]:

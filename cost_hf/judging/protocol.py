@@ -10,10 +10,12 @@ import torch
 import cost_hf
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.splits import Targets
+from cost_hf.products import LIMIT
 from cost_hf.recipe import Recipe
 from cost_hf.recommender.door import BaseRecommender
 from cost_hf.recommender.recommender import Recommender
 from cost_hf.recommender.validity import invalid_shares
+from cost_hf.stages import Stages
 
 INVALID_SAMPLE = 256
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "numpy")
@@ -51,6 +53,16 @@ def protocol(recipe: Recipe, data: PreparedData, targets: Targets, recommender: 
         "note": LEAKAGE[recipe.data.split],
         "counts": data.tables.counts | data.split.counts,
         "shares": shares,
+    }
+
+
+def products_record(recipe: Recipe, stages: Stages) -> dict[str, Any]:
+    """Return which matrix products were asked for, and per stage which ran and the error of what was asked for."""
+    return {
+        "asked": recipe.products,
+        "limit": LIMIT,
+        "used": {name: products.used for name, products in stages.products.items()},
+        "relative_error": {name: products.relative_error for name, products in stages.products.items()},
     }
 
 

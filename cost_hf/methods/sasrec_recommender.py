@@ -61,9 +61,9 @@ class SasRecRecommender(BaseRecommender):
         return self
 
     @property
-    def num_parameters(self) -> int:
-        """Number of weights of the model."""
-        return self.model.num_parameters()
+    def network(self) -> SasRecModel:
+        """The SASRec model."""
+        return self.model
 
     def ranker_for(self, top_k: int) -> ScoringRanker:
         """Return the ranking of the whole catalog; any length is possible."""

@@ -1,4 +1,4 @@
-"""A trained SASRec as a `Scorer` (`recommender/rankers.py`): one product with an item table that is computed once."""
+"""A trained SASRec as a `Scorer` (`recommender/rankers.py`): one product with item vectors that are computed once."""
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ class SasRecScorer:
         vectors = None if item_vectors is None else torch.from_numpy(item_vectors).to(model.device)
         with torch.inference_mode():
             self.table = model.item_table(vectors)  # [N, D]
+            self.targets = model.targets(self.table)  # [N, D], for cosines the same at unit length
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """Return scores, float32 `[B, N]`, of histories `[B, T]` (catalog rows, oldest first, -1 pads on the right).
@@ -28,4 +29,4 @@ class SasRecScorer:
         """
         with torch.inference_mode():
             rows = torch.from_numpy(histories).to(self.model.device)
-            return self.model.scores(rows, self.table).cpu().numpy()
+            return (self.model.users(rows, self.table) @ self.targets.T).cpu().numpy()

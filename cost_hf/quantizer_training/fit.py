@@ -84,22 +84,8 @@ def fit_codes(
     return result
 
 
-def _model_result(inputs: FitInputs, options: CodesOptions, *, folder: Path, digest: str, seed: int) -> CodesResult:
-    config = _model_config(options, inputs.vectors.shape[1])
-    seen = inputs.for_fitting(inputs.vectors)
-    if options.is_trained:
-        model, history = train_quantizer(
-            seen, config, options, folder=folder, digest=digest, seed=seed, collaborative=inputs.fit_collaborative
-        )
-    else:
-        model = fit_rkmeans(seen, config, seed=seed)
-        history = [code_health(model.encode(seen).cpu().numpy(), model.level_sizes)]
-        check_collapse(history, model.level_sizes, num_items=len(seen), options=options)
-    codes = model.encode(inputs.vectors).cpu().numpy()
-    return CodesResult(codes, model.level_sizes, model, history, assignment_digest(model))
-
-
-def _model_config(options: CodesOptions, item_dim: int) -> CostConfig:
+def quantizer_config(options: CodesOptions, item_dim: int) -> CostConfig:
+    """Return the configuration of the quantizer that is fitted to vectors `[N, item_dim]`."""
     hidden: list[int] | None = options.hidden_sizes
     latent = options.latent_dim
     if options.kind == "rkmeans":
@@ -119,6 +105,21 @@ def _model_config(options: CodesOptions, item_dim: int) -> CostConfig:
         sinkhorn_epsilon=options.balance,
         **options.weights,
     )
+
+
+def _model_result(inputs: FitInputs, options: CodesOptions, *, folder: Path, digest: str, seed: int) -> CodesResult:
+    config = quantizer_config(options, inputs.vectors.shape[1])
+    seen = inputs.for_fitting(inputs.vectors)
+    if options.is_trained:
+        model, history = train_quantizer(
+            seen, config, options, folder=folder, digest=digest, seed=seed, collaborative=inputs.fit_collaborative
+        )
+    else:
+        model = fit_rkmeans(seen, config, seed=seed)
+        history = [code_health(model.encode(seen).cpu().numpy(), model.level_sizes)]
+        check_collapse(history, model.level_sizes, num_items=len(seen), options=options)
+    codes = model.encode(inputs.vectors).cpu().numpy()
+    return CodesResult(codes, model.level_sizes, model, history, assignment_digest(model))
 
 
 def _fixed_result(inputs: FitInputs, options: CodesOptions, seed: int) -> CodesResult:

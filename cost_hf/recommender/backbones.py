@@ -32,13 +32,15 @@ CAUSAL_SIZES: dict[str, dict[str, int]] = {
     # gated layers hold three matrices: two thirds of 4·d keeps the parameter count of a plain layer
     "tiny": {"num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 168, "num_attention_heads": 2},
     "small": {"num_hidden_layers": 3, "hidden_size": 128, "intermediate_size": 344, "num_attention_heads": 4},
+    "medium": {"num_hidden_layers": 6, "hidden_size": 256, "intermediate_size": 688, "num_attention_heads": 4},
+    "large": {"num_hidden_layers": 8, "hidden_size": 512, "intermediate_size": 1368, "num_attention_heads": 8},
 }
 SEQ2SEQ_SIZES: dict[str, dict[str, int]] = {
     "tiny": {"num_layers": 2, "num_decoder_layers": 2, "d_model": 64, "d_ff": 256, "num_heads": 4, "d_kv": 16},
     "letter": {"num_layers": 4, "num_decoder_layers": 4, "d_model": 128, "d_ff": 1024, "num_heads": 6, "d_kv": 64},
     "tiger": {"num_layers": 4, "num_decoder_layers": 4, "d_model": 384, "d_ff": 1024, "num_heads": 6, "d_kv": 64},
 }
-CAUSAL_INIT_STD = 0.04  # with a tied head this learns at lr 2e-3 from the first steps
+CAUSAL_INIT_STD = 0.04  # at width 128; with a tied head this learns at lr 2e-3 from the first steps
 
 
 @dataclass
@@ -48,7 +50,10 @@ class GeneratorOptions:
     kind: str = field(default="causal", metadata={"help": "causal (decoder-only) or seq2seq (T5)"})
     size: str = field(
         default="small",
-        metadata={"help": "from scratch: causal tiny|small, seq2seq tiny|letter|tiger; unused with a backbone"},
+        metadata={
+            "help": "from scratch: causal tiny|small (CPU) or medium|large (5 M and 26 M weights, for a GPU), seq2seq "
+            "tiny|letter|tiger; unused with a backbone"
+        },
     )
     backbone: str | None = field(
         default=None, metadata={"help": "pretrained seq2seq model, Hub id or directory; null trains from scratch"}
@@ -56,6 +61,12 @@ class GeneratorOptions:
     max_history: int = field(default=20, metadata={"help": "most recent items in the prompt"})
     dropout: float | None = field(default=0.2, metadata={"help": "dropout in training; null keeps a backbone's own"})
     num_user_tokens: int = field(default=0, metadata={"help": "hashed user tokens; 0 for none (TIGER: 2000)"})
+    embedding_init_std: float = field(
+        default=1.0, metadata={"help": "seq2seq from scratch: standard deviation of the shared embedding at the start"}
+    )
+    scales_outputs: bool = field(
+        default=True, metadata={"help": "seq2seq from scratch: T5's factor d_model^-0.5 before the tied head"}
+    )
 
     def validate(self) -> None:
         """Raise ValueError for a combination that names no generator."""
@@ -75,6 +86,8 @@ class GeneratorOptions:
                 "generator.max_history must be at least 1 and num_user_tokens at least 0, got "
                 f"{self.max_history!r} and {self.num_user_tokens!r}"
             )
+        if self.embedding_init_std <= 0:
+            raise ValueError(f"generator.embedding_init_std must be above 0, got {self.embedding_init_std!r}")
 
 
 @dataclass(frozen=True)
@@ -106,16 +119,19 @@ def build_backbone(options: GeneratorOptions, catalog: Catalog, *, seed: int) ->
 
 def _new_causal(options: GeneratorOptions, vocabulary: SidVocabulary) -> LlamaForCausalLM:
     positions = len(vocabulary.level_sizes) * (options.max_history + 1) + 2
+    shape = CAUSAL_SIZES[options.size]
+    # a product over d inputs grows with sqrt(d): wider models start with logits and gates as large as those of 128
+    shrink = min(1.0, (128 / shape["hidden_size"]) ** 0.5)
     config = LlamaConfig(
         vocab_size=vocabulary.size,
         max_position_embeddings=positions,
         tie_word_embeddings=True,
-        initializer_range=CAUSAL_INIT_STD,
+        initializer_range=CAUSAL_INIT_STD * shrink,
         attention_dropout=options.dropout or 0.0,
         bos_token_id=vocabulary.begin_id,
         eos_token_id=vocabulary.end_id,
         pad_token_id=vocabulary.pad_id,
-        **CAUSAL_SIZES[options.size],
+        **shape,
     )
     return LlamaForCausalLM(config)
 
@@ -128,9 +144,13 @@ def _new_seq2seq(options: GeneratorOptions, vocabulary: SidVocabulary) -> T5ForC
         decoder_start_token_id=vocabulary.pad_id,
         pad_token_id=vocabulary.pad_id,
         eos_token_id=vocabulary.eos_id,
+        tie_word_embeddings=options.scales_outputs,  # T5's name for the factor; the head is tied in either case
         **SEQ2SEQ_SIZES[options.size],
     )
-    return T5ForConditionalGeneration(config)
+    model = T5ForConditionalGeneration(config)
+    with torch.no_grad():
+        model.shared.weight.mul_(options.embedding_init_std)  # drawn with standard deviation 1
+    return model
 
 
 def _load_seq2seq(options: GeneratorOptions, vocabulary: SidVocabulary, *, seed: int) -> Backbone:

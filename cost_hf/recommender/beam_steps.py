@@ -1,28 +1,62 @@
-"""One decoding step for all beams of all requests, with everything that beams share computed once per request.
+"""What a search asks of a model: hidden states of the next token for all beams of all requests.
 
 `generate()` copies the prompt's keys and values for every beam. Here the beams of a request are tokens of one row: a
-float mask lets each see the prompt and its own ancestors, so nothing is copied or reordered. Each class calls the
-model's own modules, so adapters and quantised layers count.
+float mask lets each see the prompt and its own ancestors, so nothing is copied or reordered. The engines (`t5_steps`,
+`causal_steps`) call the model's own modules, so adapters and quantised layers count.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a batch of B requests gives the model.
+
+    Attributes:
+        input_ids: token ids `[B, S]`; None where one of the next two is given.
+        inputs_embeds: embedded prompts `[B, S, d]`.
+        encoder_states: what the encoder made of them already, `[B, S, d]` (encoder-decoder models).
+        attention_mask: 1 at tokens, 0 at padding, `[B, S]`.
+        model_kwargs: further keyword arguments of the encoder, or of every pass of a decoder-only model.
+    """
+
+    attention_mask: Tensor
+    input_ids: Tensor | None = None
+    inputs_embeds: Tensor | None = None
+    encoder_states: Tensor | None = None
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_padded(self) -> bool:
+        """Tell whether a mask is needed; off the CPU always, for looking would stop the device."""
+        return self.attention_mask.device.type != "cpu" or not bool(self.attention_mask.all())
 
 
 class DecodingSteps(Protocol):
-    """Logits of the next token for the beams of a batch of requests."""
+    """The decoder's last hidden states behind the beams of a batch of requests."""
 
-    def start(self) -> Tensor:
-        """Return the logits after the prompt, `[B, 1, V]`."""
+    batch: int
+    encoder_states: Tensor | None
 
-    def advance(self, tokens: Tensor, parents: Tensor) -> Tensor:
-        """Append `tokens` `[B, R]` to the beams `parents` `[B, R]` of the previous step; return logits `[B, R, V]`."""
+    def start(self, added: Tensor | None = None) -> Tensor:
+        """Return the hidden states that predict the first code, `[B, 1, d]`; forget beams of an earlier search."""
+
+    def advance(self, tokens: Tensor, parents: Tensor, added: Tensor | None = None) -> Tensor:
+        """Append a token to beams and return the hidden states behind it, `[B, R, d]`.
+
+        Args:
+            tokens: `[B, R]`.
+            parents: the beam of the previous step that each continues, `[B, R]`.
+            added: is added to the embeddings of the tokens, `[B, R, d]`.
+        """
 
 
-class _Ancestry:
+class Ancestry:
     """Which of the beam tokens fed so far lie on the path of each beam: bool `[B, R, tokens so far]`."""
 
     def __init__(self) -> None:
@@ -40,113 +74,7 @@ class _Ancestry:
         return self.paths
 
 
-def _float_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return `[B, 1, R, S]` with 0 where `visible` `[B, R, S]` and the lowest number elsewhere."""
+def float_mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return 0 where `visible` and the lowest number of `dtype` elsewhere."""
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
-    return mask.masked_fill_(~visible, torch.finfo(dtype).min)[:, None]
-
-
-class CausalSteps:
-    """Decoder-only models with full attention in every layer: one cache row per request."""
-
-    def __init__(self, model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor):
-        self.model, self.input_ids, self.attention_mask = model, input_ids, attention_mask
-        self.cache = DynamicCache(config=model.config)
-        self.lengths = attention_mask.sum(1)
-        self.ancestry, self.depth = _Ancestry(), 0
-
-    def start(self) -> Tensor:
-        """Run the left-padded prompts once."""
-        positions = (self.attention_mask.cumsum(1) - 1).clamp_min(0)
-        return self.model(
-            input_ids=self.input_ids,
-            attention_mask=self.attention_mask,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits
-
-    def advance(self, tokens: Tensor, parents: Tensor) -> Tensor:
-        """Feed one token per beam, all beams of a request as one row."""
-        paths = self.ancestry.extend(parents)
-        prompt = self.attention_mask.bool()[:, None].expand(-1, tokens.shape[1], -1)
-        output = self.model(
-            input_ids=tokens,
-            attention_mask=_float_mask(torch.cat([prompt, paths], -1), self.model.dtype),
-            position_ids=(self.lengths + self.depth)[:, None].expand_as(tokens),
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        self.depth += 1
-        return output.logits
-
-
-class T5Steps:
-    """The T5 family: encoder and cross-attention keys once per request, beams as query rows of the decoder."""
-
-    def __init__(self, model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor):
-        self.model, self.decoder = model, model.get_decoder()
-        encoder = model.get_encoder()
-        self.states = encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        self.source_mask = _float_mask(attention_mask.bool()[:, None], self.states.dtype)
-        self.cache = EncoderDecoderCache(DynamicCache(config=model.config), DynamicCache(config=model.config))
-        self.ancestry, self.widths = _Ancestry(), list[int]()
-
-    def start(self) -> Tensor:
-        """Feed the decoder start token."""
-        start = self.model.config.decoder_start_token_id
-        tokens = torch.full((len(self.states), 1), start, dtype=torch.long, device=self.states.device)
-        return self.advance(tokens, torch.zeros_like(tokens))
-
-    def advance(self, tokens: Tensor, parents: Tensor) -> Tensor:
-        """Feed one token per beam; depth alone, not the place in the row, decides the relative position."""
-        mask = _float_mask(self.ancestry.extend(parents), self.states.dtype)
-        self.widths.append(tokens.shape[1])
-        position_bias = self._relative_bias() + mask
-        hidden = self.decoder.embed_tokens(tokens)
-        for block in self.decoder.block:
-            hidden = block(
-                hidden,
-                attention_mask=torch.zeros_like(position_bias[:1, :1, :1]),  # the mask is in the bias already
-                position_bias=position_bias,
-                encoder_hidden_states=self.states,
-                encoder_attention_mask=self.source_mask,
-                past_key_values=self.cache,
-            )[0]
-        hidden = self.decoder.final_layer_norm(hidden)
-        if _scales_outputs(self.model.config):
-            hidden = hidden * self.model.config.d_model**-0.5
-        return self.model.lm_head(hidden)
-
-    def _relative_bias(self) -> Tensor:
-        """Bias of the newest depth against every token fed so far, `[1, H, 1, S]`."""
-        depth = len(self.widths)
-        bias = self.decoder.block[0].layer[0].SelfAttention.compute_bias(depth, depth)[:, :, -1:]
-        repeats = torch.tensor(self.widths, device=bias.device)
-        return bias.repeat_interleave(repeats, dim=-1)
-
-
-def _scales_outputs(config: Any) -> bool:
-    # releases before 5.20 scale the output of every tied model and have no flag of their own
-    return bool(getattr(config, "scale_decoder_outputs", config.tie_word_embeddings))
-
-
-def decoding_steps(model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor) -> DecodingSteps:
-    """Return the step engine for `model`; raise ValueError for an architecture it can't run exactly."""
-    if not supports_beam_search(model):
-        raise ValueError(
-            f"beam_search runs T5 models and decoder-only models with full attention, got {type(model).__name__}; "
-            "use generate() with logits_processor=[SidLogitsProcessor(trie, vocabulary)] instead"
-        )
-    engine = T5Steps if model.config.is_encoder_decoder else CausalSteps
-    return engine(model, input_ids, attention_mask)
-
-
-def supports_beam_search(model: PreTrainedModel) -> bool:
-    """Tell whether `beam_search` is exact for this model."""
-    config = model.config
-    if config.is_encoder_decoder:
-        return config.model_type == "t5" and hasattr(model, "lm_head")
-    layer_types = getattr(config, "layer_types", None) or ["full_attention"]
-    return config.model_type in ("llama", "qwen2", "qwen3", "gpt2") and set(layer_types) == {"full_attention"}
+    return mask.masked_fill_(~visible, torch.finfo(dtype).min)

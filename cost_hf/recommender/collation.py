@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from cost_hf.recommender.packing import pack
 from cost_hf.recommender.prompts import IGNORED_LABEL, PromptBuilder
 
 
@@ -37,12 +38,30 @@ class SequenceDataset(Dataset):
 
 
 class PrefixDataset(Dataset):
-    """Every prefix of every training sequence with the item that follows it (seq2seq generator)."""
+    """Every prefix of every training sequence with the items that follow it (seq2seq generator).
 
-    def __init__(self, sequences: Sequence[np.ndarray], user_ids: Sequence[str], *, max_history: int):
-        self.sequences, self.user_ids, self.max_history = list(sequences), list(user_ids), max_history
-        owners = [np.full(max(len(rows) - 1, 0), number) for number, rows in enumerate(self.sequences)]
-        ends = [np.arange(1, len(rows)) for rows in self.sequences]
+    Args:
+        sequences: item rows of every user, oldest first.
+        user_ids: their owners.
+        max_history: most recent items kept of a prefix.
+        with_first_items: take the empty prefix as well, whose target is the user's first item.
+        target_items: following items in an example at most; a generator that recommends uses the first alone.
+    """
+
+    def __init__(
+        self,
+        sequences: Sequence[np.ndarray],
+        user_ids: Sequence[str],
+        *,
+        max_history: int,
+        with_first_items: bool = False,
+        target_items: int = 1,
+    ):
+        self.sequences, self.user_ids = list(sequences), list(user_ids)
+        self.max_history, self.target_items = max_history, target_items
+        first = 0 if with_first_items else 1
+        owners = [np.full(max(len(rows) - first, 0), number) for number, rows in enumerate(self.sequences)]
+        ends = [np.arange(first, len(rows)) for rows in self.sequences]
         self.owners = np.concatenate(owners) if owners else np.empty(0, np.int64)
         self.ends = np.concatenate(ends) if ends else np.empty(0, np.int64)
         self.lengths = np.minimum(self.ends, max_history)
@@ -50,75 +69,82 @@ class PrefixDataset(Dataset):
     def __len__(self) -> int:
         return len(self.ends)
 
-    def __getitem__(self, index: int) -> tuple[str, np.ndarray, int]:
+    def __getitem__(self, index: int) -> tuple[str, np.ndarray, np.ndarray]:
         owner, end = int(self.owners[index]), int(self.ends[index])
         rows = self.sequences[owner]
-        return self.user_ids[owner], rows[max(end - self.max_history, 0) : end], int(rows[end])
+        return self.user_ids[owner], rows[max(end - self.max_history, 0) : end], rows[end : end + self.target_items]
 
 
 class CausalCollator:
-    """Rows `[user] <|sid_begin|> item item …`, right-padded; item tokens are labels from the row's first label on."""
+    """Users `[user] <|sid_begin|> item item …` packed into rows; item tokens are labels from a user's first label on."""
 
     def __init__(self, prompts: PromptBuilder):
         self.prompts = prompts
 
     def __call__(self, examples: Sequence[tuple[str, np.ndarray, int]]) -> dict[str, Tensor]:
-        """Return `input_ids`, `attention_mask` and `labels`, each `[B, S]`."""
-        vocabulary = self.prompts.vocabulary
-        item_tokens = self.prompts.item_tokens
-        rows = pad_rows([rows for _, rows, _ in examples])
-        levels = item_tokens.shape[1]
-        present = (rows >= 0).repeat_interleave(levels, dim=1)
-        first = torch.tensor([first for _, _, first in examples])[:, None] * levels
-        is_label = present & (torch.arange(present.shape[1]) >= first)
-        tokens = item_tokens[rows.clamp_min(0)].flatten(1)
-        prefix = torch.full((len(examples), 1), vocabulary.begin_id)
+        """Return `input_ids`, `position_ids` and `labels`, each `[R, S]`, and `attention_mask` `[R, 1, S, S]`."""
+        vocabulary, item_tokens = self.prompts.vocabulary, self.prompts.item_tokens
+        num_levels, prefix = item_tokens.shape[1], 1 + (vocabulary.num_user_tokens > 0)
+        users, items, firsts = zip(*examples, strict=True)
+        packing = pack(prefix + num_levels * np.array([len(rows) for rows in items]))
+        tokens = np.full(len(packing.owners), vocabulary.begin_id)
         if vocabulary.num_user_tokens:
-            users = torch.tensor([[vocabulary.user_token_id(user)] for user, _, _ in examples])
-            prefix = torch.cat([users, prefix], 1)
+            tokens[packing.positions == 0] = [vocabulary.user_token_id(user) for user in users]
+        tokens[packing.positions >= prefix] = item_tokens[np.concatenate(items)].flatten().numpy()
+        is_label = packing.positions >= (prefix + num_levels * np.array(firsts))[packing.owners]
         return {
-            "input_ids": torch.cat([prefix, tokens.masked_fill(~present, vocabulary.pad_id)], 1),
-            "attention_mask": torch.cat([torch.ones_like(prefix), present.long()], 1),
-            "labels": torch.cat(
-                [torch.full_like(prefix, IGNORED_LABEL), tokens.masked_fill(~is_label, IGNORED_LABEL)], 1
-            ),
+            "input_ids": packing.grid(tokens, fill=vocabulary.pad_id),
+            "position_ids": packing.grid(packing.positions, fill=0),
+            "attention_mask": packing.attention_mask(),
+            "labels": packing.grid(np.where(is_label, tokens, IGNORED_LABEL), fill=IGNORED_LABEL),
         }
 
 
 class PrefixCollator:
-    """Sources of seq2seq prompts with the target's tokens as labels."""
+    """Sources of seq2seq prompts with the tokens of the items that follow as labels."""
 
     def __init__(self, prompts: PromptBuilder):
         self.prompts = prompts
 
-    def __call__(self, examples: Sequence[tuple[str, np.ndarray, int]]) -> dict[str, Tensor]:
-        """Return `input_ids` and `attention_mask` `[B, S]` and `labels` `[B, L]`."""
+    def __call__(self, examples: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> dict[str, Tensor]:
+        """Return `input_ids` and `attention_mask` `[B, S]` and `labels` `[B, k * L]`, k targets at most."""
         users, histories, targets = zip(*examples, strict=True)
         input_ids, attention_mask = self.prompts.inputs(pad_rows(histories), user_ids=users)
-        return {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "labels": self.prompts.labels(torch.tensor(targets)),
-        }
+        rows = pad_rows(targets)
+        labels = self.prompts.labels(rows.clamp_min(0)).masked_fill((rows < 0)[..., None], IGNORED_LABEL)
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels.flatten(1)}
 
 
-class LengthGroupedSampler(Sampler[int]):
-    """Random order in which neighbours have similar lengths; a function of (seed, epoch) alone.
+class ShuffledSampler(Sampler[int]):
+    """Random order of `count` examples; a function of (seed, epoch) alone.
 
-    A permutation is cut into windows of `window` batches, each sorted by length and dealt out as whole batches in
-    random order. The stock sampler draws from the global generator, so a resumed run would see other batches.
+    The stock sampler draws from the global generator, so a resumed run would see other batches.
     """
 
-    def __init__(self, lengths: np.ndarray, *, batch_size: int, seed: int, window: int = 32):
-        self.lengths, self.batch_size, self.seed, self.window = np.asarray(lengths), batch_size, seed, window
-        self.epoch = 0
+    def __init__(self, count: int, *, seed: int):
+        self.count, self.seed, self.epoch = count, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order the next iteration gives."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(np.random.default_rng([self.seed, self.epoch]).permutation(self.count).tolist())
+
+
+class LengthGroupedSampler(ShuffledSampler):
+    """Random order in which neighbours have similar lengths; for batches that are padded.
+
+    A permutation is cut into windows of `window` batches, each sorted by length and dealt out as whole batches in
+    random order.
+    """
+
+    def __init__(self, lengths: np.ndarray, *, batch_size: int, seed: int, window: int = 32):
+        super().__init__(len(lengths), seed=seed)
+        self.lengths, self.batch_size, self.window = np.asarray(lengths), batch_size, window
 
     def __iter__(self) -> Iterator[int]:
         generator = np.random.default_rng([self.seed, self.epoch])
@@ -132,6 +158,30 @@ class LengthGroupedSampler(Sampler[int]):
         mixed = [full[index] for index in generator.permutation(len(full))]
         # the short batch stays last: a short one in the middle would shift every batch border behind it
         return iter(np.concatenate(mixed + batches[len(full) :]).tolist() if batches else [])
+
+
+class OnePrefixSampler(LengthGroupedSampler):
+    """One random prefix of every user an epoch, neighbours of similar length; a function of (seed, epoch) alone.
+
+    Args:
+        prefixes: the examples; those of a user stand side by side.
+        batch_size: rows of a batch.
+        seed: of the choice and the order.
+    """
+
+    def __init__(self, prefixes: PrefixDataset, *, batch_size: int, seed: int):
+        super().__init__(prefixes.lengths, batch_size=batch_size, seed=seed)
+        _, self.firsts, self.counts = np.unique(prefixes.owners, return_index=True, return_counts=True)
+
+    def __len__(self) -> int:
+        return len(self.firsts)
+
+    def __iter__(self) -> Iterator[int]:
+        draw = np.random.default_rng([self.seed, self.epoch, 1])
+        chosen = self.firsts + draw.integers(self.counts)
+        order = LengthGroupedSampler(self.lengths[chosen], batch_size=self.batch_size, seed=self.seed)
+        order.set_epoch(self.epoch)
+        return iter(chosen[list(order)].tolist())
 
 
 def pad_rows(histories: Sequence[np.ndarray]) -> Tensor:

@@ -1,15 +1,17 @@
 """The user's door: item ids in, recommended items out, whatever ranks behind it."""
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
+from transformers import PreTrainedModel
 
 from cost_hf.recommender.collation import pad_rows
 from cost_hf.recommender.rankers import Ranker
+from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.item_rows import ItemRows
+from cost_hf.semantic_ids.trie_mask import check_batch
 
 BATCH = 64
 
@@ -42,9 +44,14 @@ class BaseRecommender:
         return None
 
     @property
+    def network(self) -> PreTrainedModel:
+        """The trained model behind the lists."""
+        raise NotImplementedError
+
+    @property
     def num_parameters(self) -> int:
         """Number of trained weights."""
-        raise NotImplementedError
+        return self.network.num_parameters()
 
     def ranker_for(self, top_k: int) -> Ranker:
         """Return a ranker whose lists can be `top_k` long."""
@@ -56,7 +63,7 @@ class BaseRecommender:
         top_k: int = 10,
         exclude_seen: bool = True,
         *,
-        allowed: Sequence[str] | None = None,
+        allowed: Sequence[str] | CatalogMask | None = None,
         denied: Sequence[str] | None = None,
         on_unknown: str = "error",
         on_empty: str = "error",
@@ -68,7 +75,8 @@ class BaseRecommender:
             histories: item ids, oldest first; or a list of such lists.
             top_k: items wanted; fewer come back only where fewer are legal.
             exclude_seen: leave out the items of the history.
-            allowed: only these items may be recommended.
+            allowed: only these items may be recommended; item ids, or a mask that serves many calls, as `mask` makes it
+                (one of its own for each request is taken in the order of the histories).
             denied: these items may not be recommended.
             on_unknown: `error`, or `drop` history items that the catalog does not hold.
             on_empty: `error`, or `popularity` to answer an empty history with the most clicked items.
@@ -81,7 +89,8 @@ class BaseRecommender:
 
         Raises:
             KeyError: for an item that the catalog does not hold.
-            ValueError: for an empty history, ids that are no strings, or an option that does not exist.
+            ValueError: for an empty history, ids that are no strings, a mask of another catalog or number of requests,
+                or an option that does not exist.
         """
         _check_choice("on_unknown", on_unknown, ("error", "drop"))
         _check_choice("on_empty", on_empty, ("error", "popularity"))
@@ -91,6 +100,8 @@ class BaseRecommender:
         users = self._users(user_ids, len(batch))
         rows = [self._rows(history, on_unknown) for history in batch]
         base = self._base_mask(allowed, denied)
+        if base is not None and base.batch is not None:
+            check_batch(len(rows), base.batch)
         answers: list[list[Recommendation]] = [[] for _ in rows]
         filled = [number for number, history in enumerate(rows) if len(history)]
         empty = [number for number, history in enumerate(rows) if not len(history)]
@@ -99,38 +110,44 @@ class BaseRecommender:
                 f"history {empty[0]} is empty; give at least one item the catalog holds, or pass on_empty='popularity'"
             )
         for number in empty:
-            answers[number] = self._popular(top_k, base)
+            answers[number] = self._popular(top_k, None if base is None else base.take([number]))
         for start in range(0, len(filled), BATCH):
             part = filled[start : start + BATCH]
             own = None if users is None else [users[number] for number in part]
-            ranked = self._rank([rows[number] for number in part], top_k, exclude_seen, base, own)
+            mask = None if base is None else base.take(part)
+            ranked = self._rank([rows[number] for number in part], top_k, exclude_seen, mask, own)
             for number, answer in zip(part, ranked, strict=True):
                 answers[number] = answer
         return answers[0] if is_single else answers
+
+    def mask(self, *, allowed: Sequence[str] | None = None, denied: Sequence[str] | None = None) -> CatalogMask:
+        """Return the mask of items that may be recommended (the stock of a shop, a category, fresh items).
+
+        Build it once and hand it to any number of `recommend(..., allowed=mask)`: ids are looked up and the mask is
+        compiled for the model only once. Arguments and errors are those of `CatalogMask.from_item_ids`.
+        """
+        return CatalogMask.from_item_ids(self.catalog, allowed=allowed, denied=denied)
 
     def _rank(
         self,
         histories: list[np.ndarray],
         top_k: int,
         exclude_seen: bool,
-        base: Tensor | None,
+        mask: CatalogMask | None,
         user_ids: list[str] | None,
     ) -> list[list[Recommendation]]:
-        mask = base
+        rows = pad_rows(histories)
         if exclude_seen:
-            mask = torch.ones(len(histories), len(self.catalog), dtype=torch.bool)
-            mask = mask if base is None else mask & base
-            for line, seen in zip(mask, histories, strict=True):
-                line[torch.from_numpy(seen)] = False
+            mask = CatalogMask(len(self.catalog), denied=rows) if mask is None else mask.without(rows)
         extra = {} if user_ids is None else {"user_ids": user_ids}
-        ranking = self.ranker_for(top_k).rank(pad_rows(histories), top_k=top_k, mask=mask, **extra)
+        ranking = self.ranker_for(top_k).rank(rows, top_k=top_k, mask=mask, **extra)
         return [
             [self._answer(row, score, self.source) for row, score in zip(items, scores, strict=True) if row >= 0]
             for items, scores in zip(ranking.items.tolist(), ranking.scores.tolist(), strict=True)
         ]
 
-    def _popular(self, top_k: int, base: Tensor | None) -> list[Recommendation]:
-        legal = np.ones(len(self.catalog), dtype=bool) if base is None else base.numpy()
+    def _popular(self, top_k: int, mask: CatalogMask | None) -> list[Recommendation]:
+        legal = np.ones(len(self.catalog), dtype=bool) if mask is None else mask.dense(1).flatten().cpu().numpy()
         order = np.lexsort((np.array(self.catalog.item_ids), -self.popularity))
         best = [int(row) for row in order if legal[row]][:top_k]
         shares = np.log((self.popularity + 1) / (self.popularity.sum() + len(self.popularity)))
@@ -157,18 +174,18 @@ class BaseRecommender:
             )
         return users
 
-    def _base_mask(self, allowed: Sequence[str] | None, denied: Sequence[str] | None) -> Tensor | None:
-        removed = torch.from_numpy(np.array(self.catalog.removed))
-        if allowed is None and denied is None:
-            return ~removed if removed.any() else None
-        for name, ids in (("allowed", allowed), ("denied", denied)):
-            if isinstance(ids, str):
-                raise ValueError(f"{name} must be a list of item ids, got the string {ids!r}; pass [{ids!r}]")
-        mask = torch.full((len(self.catalog),), allowed is None)
-        for item_ids, value in ((allowed, True), (denied, False)):
-            rows = self.catalog.rows_of([] if item_ids is None else list(item_ids))
-            mask[torch.as_tensor(rows, dtype=torch.long)] = value
-        return mask & ~removed
+    @cached_property
+    def _present(self) -> CatalogMask | None:
+        """What is not removed from the catalog; None where that is all."""
+        return self.mask() if self.catalog.removed.any() else None
+
+    def _base_mask(
+        self, allowed: Sequence[str] | CatalogMask | None, denied: Sequence[str] | None
+    ) -> CatalogMask | None:
+        if isinstance(allowed, CatalogMask):
+            allowed.check_items(len(self.catalog))
+            return allowed.within(self.mask(denied=denied).dense(1)[0])
+        return self._present if allowed is None and denied is None else self.mask(allowed=allowed, denied=denied)
 
 
 def _as_batch(histories: Any) -> tuple[list[list[str]], bool]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
@@ -29,21 +30,19 @@ class SidLogitsProcessor(LogitsProcessor):
     Args:
         trie: the legal SIDs.
         vocabulary: their token ids.
-        mask: allowed items, bool `[N]` or `[B, N]`, True = allowed; as in `generate`, a request's rows are neighbours.
+        mask: allowed items, a `CatalogMask` or a bool `[N]` or `[B, N]`, True = allowed; as in `generate`, a request's
+            rows are neighbours.
 
     Raises:
         ValueError: for a trie and a vocabulary of different sizes, or a mask of another shape; at a call, for ids that
             no SID begins with, or scores over too small a vocabulary.
     """
 
-    def __init__(self, trie: SidTrie, vocabulary: SidVocabulary, *, mask: Tensor | None = None):
+    def __init__(self, trie: SidTrie, vocabulary: SidVocabulary, *, mask: Tensor | CatalogMask | None = None):
         _check_sizes(trie, vocabulary)
-        self.trie, self.vocabulary, self.is_dead = trie, vocabulary, None
-        self.allowed: list[Tensor] | None = None
-        if mask is not None:
-            tables = [table.reshape(-1, table.shape[-1]) for table in trie.allowed(mask)]
-            self.is_dead = ~tables[0].any(1)  # [B], or [1] for one mask for all
-            self.allowed = [table | self.is_dead[:, None] for table in tables]
+        self.trie, self.vocabulary = trie, vocabulary
+        self.mask = CatalogMask.of(mask, trie.num_items)
+        self.trie_mask = None if self.mask is None else self.mask.on(trie)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return `scores` `[rows, V]` with -inf at tokens that may not follow `input_ids` `[rows, S]`."""
@@ -55,36 +54,42 @@ class SidLogitsProcessor(LogitsProcessor):
             )
         requests = self._requests(len(scores)).to(scores.device)
         levels = _answer_lengths(input_ids, self.vocabulary) % len(self.vocabulary.level_sizes)
-        processed = torch.full_like(scores, -torch.inf)
         present = levels.unique().tolist()
+        if len(present) == 1:
+            return self._at_level(present[0], input_ids, scores, requests)
+        processed = torch.empty_like(scores)
         for level in present:
-            rows = slice(None) if len(present) == 1 else (levels == level).nonzero()[:, 0]
-            legal = self._legal_codes(level, input_ids[rows], requests[rows])
-            block = slice(start := int(self.vocabulary.level_offsets[level]), start + legal.shape[1])
-            processed[rows, block] = scores[rows, block].masked_fill(~legal, -torch.inf)
-        if self.is_dead is None:
-            return processed
-        return processed + self.is_dead.to(scores.dtype)[requests, None] * DEAD_SCORE
+            rows = (levels == level).nonzero()[:, 0]
+            processed[rows] = self._at_level(level, input_ids[rows], scores[rows], requests[rows])
+        return processed
 
-    def _legal_codes(self, level: int, input_ids: Tensor, requests: Tensor) -> Tensor:
-        """Tell which codes of `level` may follow rows that stand there: bool `[rows, K]`."""
-        size = self.vocabulary.level_sizes[level]
-        offsets = self.vocabulary.level_offsets[:level].to(input_ids.device)
+    def _at_level(self, level: int, input_ids: Tensor, scores: Tensor, requests: Tensor) -> Tensor:
+        """Process rows that all stand at `level`."""
+        tokens, is_legal = self._continuations(level, input_ids, requests)
+        # tokens that may not follow all stand for the pad token, which may not follow either
+        kept = scores.gather(1, tokens).masked_fill_(~is_legal, -torch.inf)
+        processed = torch.full_like(scores, -torch.inf).scatter_(1, tokens, kept)
+        if self.trie_mask is None:
+            return processed
+        return processed + self.trie_mask.is_empty.to(scores.dtype)[requests, None] * DEAD_SCORE
+
+    def _continuations(self, level: int, input_ids: Tensor, requests: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the tokens `[rows, m]` that may follow rows that stand at `level`, and which of them are real."""
+        offsets = self.vocabulary.level_offsets[: level + 1].to(input_ids.device)
         prefix = input_ids[:, input_ids.shape[1] - level :]
-        nodes = self.trie.prefix(prefix - offsets)
+        nodes = self.trie.prefix(prefix - offsets[:level])
         if bool((nodes < 0).any()):
             row = int((nodes < 0).nonzero()[0])
             raise _unknown_prefix(prefix[row].tolist(), input_ids[row].tolist(), self.vocabulary)
-        codes, children, may_follow = self.trie.children(level, nodes)
-        if self.allowed is not None:
-            may_follow = may_follow & self.allowed[level][requests[:, None], children]
-        # one column more takes the padding of rows with few children
-        legal = torch.zeros(len(nodes), size + 1, dtype=torch.bool, device=nodes.device)
-        return legal.scatter_(1, codes.masked_fill(~may_follow, size), True)[:, :size]
+        codes, children, is_legal = self.trie.children(level, nodes)
+        if self.trie_mask is not None:
+            kept = self.trie_mask.keeps_nodes(level, children, requests[:, None])
+            is_legal = is_legal & (kept | self.trie_mask.is_empty[requests, None])
+        return torch.where(is_legal, codes + offsets[level], self.vocabulary.pad_id), is_legal
 
     def _requests(self, rows: int) -> Tensor:
         """Return the mask row of every score row; the beams of one request are neighbours."""
-        batch = 1 if self.is_dead is None else len(self.is_dead)
+        batch = 1 if self.mask is None else self.mask.batch or 1
         if rows % batch:
             raise ValueError(
                 f"mask has {batch} rows but scores have {rows}, expected a multiple; pass one row per request"
@@ -92,23 +97,20 @@ class SidLogitsProcessor(LogitsProcessor):
         return torch.arange(rows) // (rows // batch)
 
     def _move(self, device: torch.device) -> None:
-        if self.trie.device == device:
-            return
-        self.trie = self.trie.to(device)
-        if self.allowed is not None and self.is_dead is not None:
-            self.allowed = [table.to(device) for table in self.allowed]
-            self.is_dead = self.is_dead.to(device)
+        if self.trie.device != device:
+            self.trie = self.trie.to(device)
+            self.trie_mask = None if self.mask is None else self.mask.on(self.trie)
 
 
 def prefix_allowed_tokens_fn(
-    trie: SidTrie, vocabulary: SidVocabulary, *, mask: Tensor | None = None
+    trie: SidTrie, vocabulary: SidVocabulary, *, mask: Tensor | CatalogMask | None = None
 ) -> Callable[[int, Tensor], list[int]]:
     """Return a function for `generate(prefix_allowed_tokens_fn=…)`; its beams are those of `SidLogitsProcessor`.
 
     Args:
         trie: the legal SIDs.
         vocabulary: their token ids.
-        mask: allowed items, bool `[N]` or `[B, N]`, True = allowed.
+        mask: allowed items, a `CatalogMask` or a bool `[N]` or `[B, N]`, True = allowed.
 
     Raises:
         ValueError: as `SidLogitsProcessor`; at a call also where the mask leaves no continuation, which `generate`
@@ -116,7 +118,8 @@ def prefix_allowed_tokens_fn(
     """
     _check_sizes(trie, vocabulary)
     trie = trie.to("cpu")
-    allowed = None if mask is None else trie.allowed(mask)
+    catalog_mask = CatalogMask.of(mask, trie.num_items)
+    trie_mask = None if catalog_mask is None else catalog_mask.on(trie)
     num_levels = len(vocabulary.level_sizes)
 
     def allowed_tokens(batch_id: int, ids: Tensor) -> list[int]:
@@ -128,19 +131,16 @@ def prefix_allowed_tokens_fn(
         if int(node) < 0:
             raise _unknown_prefix(prefix.tolist(), row.tolist(), vocabulary)
         codes, children, _ = trie.children(level, node[None])
-        if allowed is None:
-            return vocabulary_ids(codes[0], level)
-        table = allowed[level] if allowed[level].ndim == 1 else allowed[level][batch_id]
-        tokens = vocabulary_ids(codes[0][table[children[0]]], level)
+        if trie_mask is not None:
+            request = batch_id if trie_mask.batch != 1 else 0  # a table of one line is for all requests, as above
+            codes = codes[trie_mask.keeps_nodes(level, children, torch.tensor(request))]
+        tokens = (codes.flatten() + vocabulary.level_offsets[level]).tolist()
         if not tokens:
             raise ValueError(
                 f"the mask of request {batch_id} allows no item that begins with the tokens {prefix.tolist()}; "
                 "drop such requests first, or use SidLogitsProcessor or beam_search, which answer them with nothing"
             )
         return tokens
-
-    def vocabulary_ids(codes: Tensor, level: int) -> list[int]:
-        return (codes + vocabulary.level_offsets[level]).tolist()
 
     return allowed_tokens
 

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cost_hf.semantic_ids.catalog_mask import CatalogMask
+
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
@@ -34,13 +36,13 @@ class Ranker(Protocol):
     others see histories only.
     """
 
-    def rank(self, histories: Tensor, *, top_k: int, mask: Tensor | None = None) -> Ranking:
+    def rank(self, histories: Tensor, *, top_k: int, mask: Tensor | CatalogMask | None = None) -> Ranking:
         """Return the best items of every history.
 
         Args:
             histories: catalog rows, oldest first, int64 `[B, T]`, -1 to the right of shorter ones.
             top_k: items wanted; the list may be shorter where the ranker can't make longer ones (beams).
-            mask: True for items that may be returned, bool `[N]` or `[B, N]`; None allows all.
+            mask: items that may be returned, a `CatalogMask` or a bool `[N]` or `[B, N]`; None allows all.
         """
         ...
 
@@ -78,8 +80,9 @@ class ScoringRanker:
         self.scorer = scorer
         order = np.lexsort((np.asarray(item_ids, dtype=np.str_), -np.asarray(popularity)))
         self._tie_order = torch.from_numpy(order)  # catalog rows, first of equals first
+        self._tie_rank = self._tie_order.argsort()  # place of every catalog row there
 
-    def rank(self, histories: Tensor, *, top_k: int, mask: Tensor | None = None) -> Ranking:
+    def rank(self, histories: Tensor, *, top_k: int, mask: Tensor | CatalogMask | None = None) -> Ranking:
         """Return the best `top_k` items of every history `[B, T]`; rows are `top_k` wide, -1 where fewer are legal."""
         if top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {top_k!r}")
@@ -93,13 +96,14 @@ class ScoringRanker:
                 f"{expected!r}, got shape {scores.shape!r}; fit the scorer on the same catalog"
             )
         table = torch.from_numpy(np.array(scores))  # a copy: scorers may return views of what they keep
-        if mask is not None:
-            table.masked_fill_(~mask.cpu(), -torch.inf)
+        catalog_mask = CatalogMask.of(mask, table.shape[1])
+        if catalog_mask is not None:
+            catalog_mask.hide(table)
         width = min(top_k, table.shape[1])
         best = table.topk(width, dim=1).values  # NaN sorts first
         if best.isnan().any():
             raise ValueError(f"{type(self.scorer).__name__}.scores must be numbers or -inf, got NaN; mend the scorer")
-        columns = _top_columns(table, best[:, -1:], width, self._tie_order)
+        columns = _top_columns(table, best[:, -1:], width, self._tie_order, self._tie_rank)
         values = table.gather(1, columns)
         items = columns.masked_fill(values == -torch.inf, -1)
         missing = (0, top_k - width)
@@ -107,16 +111,15 @@ class ScoringRanker:
         return Ranking(pad(items, missing, value=-1), pad(values, missing, value=-torch.inf))
 
 
-def _top_columns(scores: Tensor, threshold: Tensor, width: int, tie_order: Tensor) -> Tensor:
+def _top_columns(scores: Tensor, threshold: Tensor, width: int, tie_order: Tensor, tie_rank: Tensor) -> Tensor:
     """Return the columns of the `width` highest scores `[B, N]`, best first, equal ones in `tie_order`, int64 `[B,
-    width]`.
+    width]`; `tie_rank` is the inverse of that order.
 
     `topk` picks any of equal scores, so it only gives the threshold `[B, 1]`: all above it are in, and as many of those
     that equal it, in tie order, as there is room for. Most rows have no more candidates than room.
     """
     is_in = scores >= threshold
     crowded = torch.count_nonzero(is_in, dim=1) > width
-    tie_rank = tie_order.argsort()
     if crowded.any():
         is_level = (scores[crowded] == threshold[crowded])[:, tie_order]
         room = width - torch.count_nonzero(scores[crowded] > threshold[crowded], dim=1)

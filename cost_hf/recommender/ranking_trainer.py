@@ -1,8 +1,8 @@
 """Training by `Trainer`, judged by what users see: NDCG@10 of items on validation users.
 
 The loss and the quality of a ranking part ways (specs: LETTER selects on loss), so early stopping and the choice of the
-checkpoint use the ranking metric. Generators and dense models train by the same rules. Batches are grouped by length by
-a sampler that is a function of (seed, epoch), so a killed run continues bit for bit.
+checkpoint use the ranking metric. Generators and dense models train by the same rules. The order of examples is a
+function of (seed, epoch), so a killed run continues bit for bit; it groups examples by length where batches are padded.
 """
 
 import math
@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel, SchedulerType, Trainer, TrainerControl, TrainingArguments
 
 from cost_hf.checkpoints import drop_incomplete_checkpoints, last_complete_checkpoint
-from cost_hf.recommender.collation import LengthGroupedSampler
+from cost_hf.recommender.collation import LengthGroupedSampler, ShuffledSampler
 from cost_hf.recommender.early_stopping import ResumableEarlyStopping
 
 SELECTION_METRIC = "ndcg@10"
@@ -69,13 +69,14 @@ class RankingTrainingOptions:
 
 
 class RankingTrainer(Trainer):
-    """Trainer whose evaluation is a ranking and whose batches are length-grouped.
+    """Trainer whose evaluation is a ranking.
 
     Args:
         model: trained in place.
         options: of the optimisation.
-        dataset: training rows; its `lengths` `[examples]` group them.
+        dataset: training rows, with `lengths` `[examples]`.
         collator: makes batches of its examples.
+        groups_by_length: puts examples of similar length into a batch, for collators that pad.
         directory: of the checkpoints.
         seed: of the order of rows and of dropout.
         validate: ranks validation users with a model and returns metrics, `ndcg@10` among them; None trains the given
@@ -92,6 +93,7 @@ class RankingTrainer(Trainer):
         *,
         dataset: Any,
         collator: Callable[..., dict[str, torch.Tensor]],
+        groups_by_length: bool = True,
         directory: Path,
         seed: int,
         validate: Validate | None,
@@ -105,7 +107,7 @@ class RankingTrainer(Trainer):
             data_collator=collator,
             callbacks=[ResumableEarlyStopping(options.patience)] if has_patience else [],
         )
-        self._validate, self._lengths = validate, dataset.lengths
+        self._validate, self._lengths = validate, dataset.lengths if groups_by_length else None
 
     def fit(self) -> PreTrainedModel:
         """Train from the last whole checkpoint, if any, and return the chosen weights in eval mode."""
@@ -130,6 +132,8 @@ class RankingTrainer(Trainer):
         return metrics
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
+        if self._lengths is None:
+            return ShuffledSampler(len(self.train_dataset), seed=self.args.seed)
         # neighbours in the order go to different processes: the group is the batch of all of them
         group = self.args.train_batch_size * self.args.world_size
         return LengthGroupedSampler(self._lengths, batch_size=group, seed=self.args.seed)

@@ -69,9 +69,9 @@ class Recommender(BaseRecommender):
         return self.catalog.sid_keys
 
     @property
-    def num_parameters(self) -> int:
-        """Number of weights of the generator."""
-        return self.generator.num_parameters()
+    def network(self) -> PreTrainedModel:
+        """The generator."""
+        return self.generator
 
     def ranker_for(self, top_k: int) -> BeamRanker:
         """Return the beam search over this catalog, with at least `top_k` beams."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList
 
-from cost_hf.recommender.beam_ranker import DEAD_BEAM_SCORE
+from cost_hf.recommender.generate_search import DEAD_BEAM_SCORE
 from cost_hf.recommender.logits_processor import SidLogitsProcessor
 from cost_hf.recommender.recommender import Recommender
 

@@ -38,8 +38,29 @@ class ChildRanges:
         return cls(torch.from_numpy(blocks), torch.from_numpy(offsets))
 
     def start(self, nodes: Tensor) -> Tensor:
-        """Return the first child of each node, int64; the shape of `nodes`."""
-        return self.blocks[nodes >> BLOCK_BITS].long() + self.offsets[nodes]
+        """Return the first child of each node, int32; the shape of `nodes`."""
+        flat = nodes.flatten()
+        starts = self.blocks.index_select(0, flat >> BLOCK_BITS) + self.offsets.index_select(0, flat)
+        return starts.view(nodes.shape)
+
+    def spans(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the first child of each node `[n]` and how many it has, int32 `[n]` both; -1 has none."""
+        bounds = self.start(nodes.clamp_min(0)[:, None] + torch.arange(2, dtype=nodes.dtype, device=nodes.device))
+        first = bounds[:, 0]
+        return first, (bounds[:, 1] - first) * (nodes >= 0)
+
+    def parents(self, children: Tensor) -> Tensor:
+        """Return the node that each child `[n]` belongs to, int64."""
+        children = children.to(torch.int32)
+        if self.offsets.dtype == torch.int32:
+            return torch.searchsorted(self.offsets, children, right=True) - 1
+        block = torch.searchsorted(self.blocks, children, right=True) - 1
+        node = (block[:, None] << BLOCK_BITS) + torch.arange(1 << BLOCK_BITS, device=children.device)
+        # a block may end with the end of all children, which begins no node
+        is_node = node < len(self.offsets) - 1
+        offsets = self.offsets[node.clamp_max(len(self.offsets) - 1)]
+        begins = (offsets <= (children - self.blocks[block])[:, None]) & is_node
+        return (block << BLOCK_BITS) + begins.sum(1) - 1
 
     def all_starts(self) -> Tensor:
         """Return all starts, `[nodes + 1]` int64."""

@@ -20,15 +20,15 @@ class ItemRows:
 
     def rows_of(self, item_ids: Sequence[str]) -> np.ndarray:
         """Return the rows of items, `[n]` int64, removed or not; raise KeyError naming the unknown ids."""
-        rows = [self._rows.get(item, -1) for item in item_ids]
-        if -1 in rows:
-            unknown = [item for item, row in zip(item_ids, rows, strict=True) if row < 0]
-            raise KeyError(
-                f"{len(unknown)} of {len(rows)} item ids are not in the catalog of {len(self)} items: "
-                f"{', '.join(map(repr, unknown[:5]))}{' …' if len(unknown) > 5 else ''}; check their spelling and type "
-                "(ids are strings), or add them by with_items"
-            )
-        return np.array(rows, dtype=np.int64)
+        try:
+            return np.fromiter(map(self._rows.__getitem__, item_ids), dtype=np.int64, count=len(item_ids))
+        except KeyError:
+            unknown = [item for item in item_ids if item not in self]
+        raise KeyError(
+            f"{len(unknown)} of {len(item_ids)} item ids are not in the catalog of {len(self)} items: "
+            f"{', '.join(map(repr, unknown[:5]))}{' …' if len(unknown) > 5 else ''}; check their spelling and type "
+            "(ids are strings), or add them by with_items"
+        )
 
     def __len__(self) -> int:
         return len(self.item_ids)

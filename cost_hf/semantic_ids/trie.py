@@ -7,6 +7,7 @@ an item. Depth 0 is the root (node 0); `level` l leads from a node of depth l to
 
 import copy
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.child_ranges import ChildRanges
 from cost_hf.semantic_ids.trie_build import build_levels, sort_rows
+
+SEARCHED = 1 << 24  # codes compared at once when prefixes are looked up; bounds memory
 
 
 class SidTrie:
@@ -31,7 +34,6 @@ class SidTrie:
         level_sizes: codes per level.
         num_items: N, catalog rows including removed ones; the width of a mask.
         num_nodes: nodes at depth 1 … L.
-        codes: last code of every node, one tensor per level, uint8, int16 or int32.
         leaf_items: catalog rows in SID order, int32.
 
     Raises:
@@ -62,12 +64,14 @@ class SidTrie:
         )
         rows = rows if legal is None else legal[rows]
         node_codes, starts, leaf_starts = build_levels(keys, table, rows, self.level_sizes)
-        self.codes = [torch.from_numpy(level) for level in node_codes]
         self.ranges = [ChildRanges.from_starts(level) for level in starts]
+        self.max_children = [int(np.diff(level).max()) for level in starts]
+        # the children of the last nodes are copied with what would stand behind them
+        padded = [np.pad(level, (0, most)) for level, most in zip(node_codes, self.max_children, strict=True)]
+        self._codes = [torch.from_numpy(level) for level in padded]
         self.leaf_items = torch.from_numpy(rows.astype(np.int32))
         self.leaf_ranges = None if leaf_starts is None else ChildRanges.from_starts(leaf_starts)
-        self.num_nodes = [len(level) for level in self.codes]
-        self.max_children = [int(np.diff(level).max()) for level in starts]
+        self.num_nodes = [len(level) for level in node_codes]
         self.max_leaf_items = 1 if leaf_starts is None else int(np.diff(leaf_starts).max())
 
     @classmethod
@@ -81,6 +85,11 @@ class SidTrie:
             removed=catalog.removed,
         )
 
+    @property
+    def codes(self) -> list[Tensor]:
+        """Last code of every node, one tensor per level, uint8, int16 or int32."""
+        return [codes[:nodes] for codes, nodes in zip(self._codes, self.num_nodes, strict=True)]
+
     def children(self, level: int, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the children of nodes of depth `level`.
 
@@ -88,20 +97,19 @@ class SidTrie:
             level: 0 … L - 1; at level 0 the only node is 0, the root.
             nodes: `[R]`; -1 has no children.
         Returns:
-            Codes int64 `[R, m]`, nodes of depth `level + 1` `[R, m]` and validity `[R, m]`; m is the largest number of
-            children (of the nodes given on CPU, of any node elsewhere: that spares a host synchronisation). Where
-            validity is false, code and node are those of some existing node.
+            Codes int64 `[R, m]`, nodes of depth `level + 1` int32 `[R, m]` and validity `[R, m]`; m is the largest
+            number of children (of the nodes given on CPU, of any node elsewhere: that spares a host synchronisation).
+            Where validity is false, the code is one of this level and the node exists.
         """
-        known, count = nodes >= 0, len(nodes)
+        first, counts = self.ranges[level].spans(nodes)
+        width = self._width(level, counts)
         # every beam of the first step stands at the root: one row serves all
-        parents = nodes.clamp_min(0) if level else torch.zeros_like(nodes[:1])
-        first, stop = self.ranges[level].start(parents), self.ranges[level].start(parents + 1)
-        on_host = nodes.device.type == "cpu" and count > 0
-        width = int((stop - first).max()) if on_host else self.max_children[level]
-        child = first[:, None] + torch.arange(width, device=nodes.device)
-        valid = (child < stop[:, None]) & known[:, None]
-        child = torch.minimum(child, stop[:, None] - 1)
-        return self.codes[level][child].long().expand(count, -1), child.expand(count, -1), valid
+        first = first if level else first[:1]
+        codes = _windows(self._codes[level], width).index_select(0, first).long()
+        steps = torch.arange(2 * width, dtype=torch.int32, device=nodes.device)
+        child = (first[:, None] + steps[:width]).clamp_(max=self.num_nodes[level] - 1)
+        valid = _windows(steps < width, width).index_select(0, width - counts)
+        return codes.expand(len(nodes), -1), child.expand(len(nodes), -1), valid
 
     def prefix(self, codes: Tensor) -> Tensor:
         """Return the node of each prefix `[..., l]` at depth l, -1 where no item has it; the shape is `[...]`.
@@ -110,22 +118,36 @@ class SidTrie:
         """
         if codes.shape[-1] > len(self.level_sizes):
             raise ValueError(f"a prefix has at most {len(self.level_sizes)} codes, got shape {tuple(codes.shape)}")
-        node = torch.zeros(codes.shape[:-1], dtype=torch.long, device=codes.device)
-        for level in range(codes.shape[-1]):
-            node = self._step(level, node, codes[..., level])
-        return node
+        node = torch.zeros(codes.shape[:-1], dtype=torch.long, device=codes.device).flatten()
+        for level, wanted in enumerate(codes.unbind(-1)):
+            # bounds the copies of children below
+            rows = max(1, SEARCHED // self.max_children[level])
+            pieces = zip(node.split(rows), wanted.flatten().split(rows), strict=True)
+            node = torch.cat([self._step(level, *piece) for piece in pieces])
+        return node.view(codes.shape[:-1])
 
-    def _step(self, level: int, nodes: Tensor, code: Tensor) -> Tensor:
-        """Return the child that carries `code`, -1 where there is none; both arguments have one shape."""
-        known = nodes >= 0
-        nodes = nodes.clamp_min(0)
-        place, last = self.ranges[level].start(nodes), self.ranges[level].start(nodes + 1) - 1
-        # place moves to the first child whose code is not below the wanted one, or to the last child
-        for bit in reversed(range(self.max_children[level].bit_length())):
-            probe = place + (1 << bit)
-            is_below = (probe <= last) & (self.codes[level][torch.minimum(probe, last) - 1] < code)
-            place = torch.where(is_below, probe, place)
-        return torch.where(known & (self.codes[level][place] == code), place, -1)
+    def _step(self, level: int, nodes: Tensor, wanted: Tensor) -> Tensor:
+        """Return the child of each node `[R]` that carries the code `wanted` `[R]`, -1 where there is none."""
+        codes, size = self._codes[level], self.level_sizes[level]
+        first, counts = self.ranges[level].spans(nodes)
+        code = wanted.clamp(0, size - 1).to(codes.dtype)
+        if level:
+            width = self._width(level, counts)
+            # behind the children of a node stand those of the next; the largest number in their place keeps order
+            last = torch.iinfo(codes.dtype).max
+            fill = torch.arange(2 * width, device=nodes.device).ge(width).to(codes.dtype) * last
+            siblings = _windows(codes, width).index_select(0, first)
+            siblings = torch.maximum(siblings, _windows(fill, width).index_select(0, width - counts))
+            place = torch.searchsorted(siblings, code[:, None])[:, 0]
+        else:
+            place = torch.searchsorted(codes[: self.num_nodes[0]], code)
+        child = first + place
+        is_found = (place < counts) & (codes.index_select(0, child) == code) & (code == wanted)
+        return torch.where(is_found, child, -1)
+
+    def _width(self, level: int, counts: Tensor) -> int:
+        on_host = counts.device.type == "cpu" and len(counts) > 0
+        return int(counts.max()) if on_host else self.max_children[level]
 
     def leaf_rows(self, leaves: Tensor) -> tuple[Tensor, Tensor]:
         """Return the items of leaves.
@@ -139,8 +161,7 @@ class SidTrie:
         leaves = leaves.clamp_min(0)
         if self.leaf_ranges is None:
             return self.leaf_items[leaves].long()[:, None], known[:, None]
-        first = self.leaf_ranges.start(leaves)
-        counts = (self.leaf_ranges.start(leaves + 1) - first) * known
+        first, counts = self.leaf_ranges.spans(leaves)
         steps = torch.arange(self.max_leaf_items, device=leaves.device)
         present = steps < counts[:, None]
         return self.leaf_items[torch.where(present, first[:, None] + steps, first[:, None])].long(), present
@@ -157,38 +178,21 @@ class SidTrie:
             bounds = self.leaf_ranges.start(bounds)
         return self.leaf_items[int(bounds[0]) : int(bounds[1])].long()
 
-    def allowed(self, mask: Tensor) -> list[Tensor]:
-        """Tell which nodes still lead to an allowed item.
-
-        Args:
-            mask: bool `[N]` or `[B, N]`, True = allowed; removed rows stay illegal whatever it says.
-        Returns:
-            One table per depth 1 … L, bool `[nodes]` or `[B, nodes]`.
-        """
-        self.check_mask(mask)
-        table = mask.to(self.device)[..., self.leaf_items]
-        tables = []
-        if self.leaf_ranges is not None:
-            table = _any_in_ranges(table, self.leaf_ranges)
-        for ranges in reversed(self.ranges[1:]):
-            tables.append(table)
-            table = _any_in_ranges(table, ranges)
-        return [table, *reversed(tables)]
-
-    def check_mask(self, mask: Tensor) -> None:
-        """Raise ValueError where `mask` is not a bool `[N]` or `[B, N]`."""
-        if mask.dtype != torch.bool or mask.ndim not in (1, 2) or mask.shape[-1] != self.num_items:
-            raise ValueError(
-                f"mask must be bool of shape [{self.num_items}] or [B, {self.num_items}] (one column per catalog row), "
-                f"got {mask.dtype} of shape {tuple(mask.shape)}"
-            )
+    @cached_property
+    def leaves(self) -> Tensor:
+        """Leaf (node of depth L) of every catalog row, int32 `[N]`, -1 for removed rows; made when first asked for."""
+        places = torch.arange(len(self.leaf_items), device=self.device)
+        table = torch.full((self.num_items,), -1, dtype=torch.int32, device=self.device)
+        table[self.leaf_items] = (places if self.leaf_ranges is None else self.leaf_ranges.parents(places)).int()
+        return table
 
     def to(self, device: torch.device | str) -> "SidTrie":
         """Return the trie on `device`; itself where it is there already."""
         if torch.device(device) == self.device:
             return self
         moved = copy.copy(self)
-        moved.codes = [level.to(device) for level in self.codes]
+        moved.__dict__.pop("leaves", None)
+        moved._codes = [level.to(device) for level in self._codes]
         moved.ranges = [level.to(device) for level in self.ranges]
         moved.leaf_items = self.leaf_items.to(device)
         moved.leaf_ranges = None if self.leaf_ranges is None else self.leaf_ranges.to(device)
@@ -203,15 +207,13 @@ class SidTrie:
     def nbytes(self) -> int:
         """Bytes of all tensors."""
         leaves = 0 if self.leaf_ranges is None else self.leaf_ranges.nbytes
-        levels = sum(codes.nbytes + ranges.nbytes for codes, ranges in zip(self.codes, self.ranges, strict=True))
+        levels = sum(codes.nbytes + ranges.nbytes for codes, ranges in zip(self._codes, self.ranges, strict=True))
         return self.leaf_items.nbytes + leaves + levels
 
 
-def _any_in_ranges(table: Tensor, ranges: ChildRanges) -> Tensor:
-    """Reduce the children `[..., n]` of every node to one "any of them": `[..., nodes]`."""
-    counts = torch.nn.functional.pad(table.to(torch.int32).cumsum(-1, dtype=torch.int32), (1, 0))
-    sums = counts[..., ranges.all_starts()]
-    return sums[..., 1:] > sums[..., :-1]
+def _windows(values: Tensor, width: int) -> Tensor:
+    """Return every run of `width` neighbours of `values` `[n]` as a row, uncopied; picking rows moves whole runs."""
+    return values.as_strided((len(values) - width + 1, width), (1, 1))
 
 
 def _subset(values: np.ndarray | Tensor | None, rows: np.ndarray | None) -> np.ndarray | None:

@@ -43,8 +43,9 @@ class FixedOrder:
     def rank(self, histories, *, top_k, mask=None):
         width = min(top_k, self.longest)
         items = torch.full((len(histories), width), -1, dtype=torch.int64)
+        table = None if mask is None else mask.dense(len(histories))
         for row in range(len(histories)):
-            legal = [item for item in self.order if mask is None or mask[row, item]][:width]
+            legal = [item for item in self.order if table is None or table[row, item]][:width]
             items[row, : len(legal)] = torch.tensor(legal, dtype=torch.int64)
         return Ranking(items, torch.zeros(items.shape))
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from cost_hf.evaluation.fusion import FusionRanker, ReciprocalRankScorer, choose_weights, fuse_lists, reciprocal_ranks
 from cost_hf.evaluation.ranking import first_places, per_user_metrics
+from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from tests.evaluation.stand_ins import FixedOrder
 
 
@@ -139,7 +140,7 @@ def test_a_fusion_ranker_fuses_what_its_parts_rank():
 
 
 def test_a_fusion_ranker_hands_the_mask_to_its_parts():
-    mask = torch.tensor([[True, True, True, False]])
+    mask = CatalogMask(4, torch.tensor([True, True, True, False]))
 
     ranking = FusionRanker([FixedOrder([3, 1, 2]), FixedOrder([3, 2])], [0.5, 0.5]).rank(
         torch.zeros((1, 1), dtype=torch.int64), top_k=3, mask=mask

@@ -182,7 +182,7 @@ class ByHistory:
 
     def rank(self, histories, *, top_k, mask=None):
         last = histories.gather(1, (histories >= 0).sum(1, keepdim=True) - 1)
-        scores = torch.sin(last * 7.0 + torch.arange(40)).masked_fill(~mask, -torch.inf)
+        scores = torch.sin(last * 7.0 + torch.arange(40)).masked_fill(~mask.dense(len(last)), -torch.inf)
         best = scores.topk(top_k)
         return Ranking(best.indices, best.values)
 

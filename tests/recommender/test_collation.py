@@ -6,6 +6,7 @@ from cost_hf.data import DataOptions, read_tables, split_interactions
 from cost_hf.recommender.collation import (
     CausalCollator,
     LengthGroupedSampler,
+    OnePrefixSampler,
     PrefixCollator,
     PrefixDataset,
     SequenceDataset,
@@ -66,16 +67,19 @@ def test_the_user_token_comes_first_and_is_the_same_in_training_and_prompt():
     assert trained[0, : prompt.shape[1]].tolist() == prompt[0].tolist()
 
 
-def test_every_item_of_a_causal_row_is_a_label_and_nothing_else_is():
+def test_every_item_of_packed_users_is_a_label_and_nothing_else_is():
     prompts = prompts_for(is_causal=True)
 
-    batch = CausalCollator(prompts)([("u", np.array([1, 2, 3]), 0), ("v", np.array([4]), 0)])
+    batch = CausalCollator(prompts)([("v", np.array([4]), 0), ("u", np.array([1, 2, 3]), 0), ("w", np.array([5]), 0)])
 
-    levels = prompts.item_tokens.shape[1]
-    assert batch["labels"][0, 1:].tolist() == prompts.item_tokens[[1, 2, 3]].flatten().tolist()
-    assert (batch["labels"][:, 0] == IGNORED_LABEL).all()
-    assert (batch["labels"][1, 1 + levels :] == IGNORED_LABEL).all()
-    assert batch["attention_mask"][1].sum() == 1 + levels
+    levels, ignored = prompts.item_tokens.shape[1], [IGNORED_LABEL]
+    first, second, third = (prompts.item_tokens[rows].flatten().tolist() for rows in ([1, 2, 3], [4], [5]))
+    rest = 3 * levels + 1 - 2 * (1 + levels)
+    assert batch["labels"].tolist() == [ignored + first, ignored + second + ignored + third + ignored * rest]
+    begin, pad = [prompts.vocabulary.begin_id], [prompts.vocabulary.pad_id]
+    assert batch["input_ids"].tolist() == [begin + first, begin + second + begin + third + pad * rest]
+    places = list(range(1 + levels))
+    assert batch["position_ids"][1].tolist() == places + places + [0] * rest
 
 
 @pytest.mark.parametrize("length", [0, 1, 4, 5, 10, 23])
@@ -100,20 +104,64 @@ def test_history_shared_by_two_windows_is_no_label_twice():
     assert batch["labels"][0, 1 + 2 * levels :].tolist() == prompts.item_tokens[3].tolist()
 
 
+def listed(dataset: PrefixDataset) -> list[tuple[list[int], list[int]]]:
+    examples = [dataset[index] for index in range(len(dataset))]
+    return [(rows.tolist(), targets.tolist()) for _, rows, targets in examples]
+
+
 def test_prefixes_give_every_item_but_the_first_as_target_with_the_items_before_it():
     dataset = PrefixDataset([np.array([5, 6, 7, 8]), np.array([1])], ["u", "v"], max_history=2)
 
-    examples = [dataset[index] for index in range(len(dataset))]
-
-    assert [(rows.tolist(), target) for _, rows, target in examples] == [([5], 6), ([5, 6], 7), ([6, 7], 8)]
+    assert listed(dataset) == [([5], [6]), ([5, 6], [7]), ([6, 7], [8])]
 
 
-def test_seq2seq_labels_are_the_tokens_of_the_target_without_an_end_token():
+def test_first_items_are_targets_of_the_empty_prefix_where_asked():
+    dataset = PrefixDataset([np.array([5, 6]), np.array([1])], ["u", "v"], max_history=2, with_first_items=True)
+
+    assert listed(dataset) == [([], [5]), ([5], [6]), ([], [1])]
+    assert dataset.lengths.tolist() == [0, 1, 0]
+
+
+def test_the_empty_prefix_is_a_source_of_the_end_token_alone():
     prompts = prompts_for(is_causal=False)
 
-    batch = PrefixCollator(prompts)([("u", np.array([1, 2]), 3), ("v", np.array([4]), 5)])
+    batch = PrefixCollator(prompts)([("u", np.array([], dtype=np.int64), np.array([3]))])
 
-    assert torch.equal(batch["labels"], prompts.item_tokens[[3, 5]])
+    assert batch["input_ids"].tolist() == [[prompts.vocabulary.eos_id]]
+    assert batch["attention_mask"].tolist() == [[1]]
+
+
+def test_a_prefix_takes_the_items_that_follow_as_targets():
+    dataset = PrefixDataset([np.array([5, 6, 7, 8])], ["u"], max_history=2, target_items=2)
+
+    assert listed(dataset) == [([5], [6, 7]), ([5, 6], [7, 8]), ([6, 7], [8])]
+
+
+def test_seq2seq_labels_are_the_tokens_of_the_targets_without_an_end_token():
+    prompts = prompts_for(is_causal=False)
+    levels = prompts.item_tokens.shape[1]
+
+    batch = PrefixCollator(prompts)([("u", np.array([1, 2]), np.array([3, 6])), ("v", np.array([4]), np.array([5]))])
+
+    assert torch.equal(batch["labels"][0], prompts.item_tokens[[3, 6]].flatten())
+    assert batch["labels"][1].tolist() == [*prompts.item_tokens[5].tolist(), *[IGNORED_LABEL] * levels]
+
+
+def test_one_prefix_of_every_user_with_an_example_is_drawn_anew_each_epoch():
+    users = [np.arange(length) for length in (6, 1, 9, 2)]
+    dataset = PrefixDataset(users, list("abcd"), max_history=4)
+    sampler = OnePrefixSampler(dataset, batch_size=2, seed=3)
+    epochs = []
+
+    for epoch in range(40):
+        sampler.set_epoch(epoch)
+        epochs.append(list(sampler))
+
+    assert len(sampler) == 3
+    assert all(sorted(dataset.owners[epoch].tolist()) == [0, 2, 3] for epoch in epochs)
+    assert {index for epoch in epochs for index in epoch} == set(range(len(dataset)))
+    sampler.set_epoch(7)
+    assert list(sampler) == epochs[7]
 
 
 def test_the_sampler_is_a_permutation_and_depends_on_seed_and_epoch_only():

@@ -8,6 +8,7 @@ from transformers.generation.logits_process import PrefixConstrainedLogitsProces
 
 from cost_hf.recommender.logits_processor import SidLogitsProcessor, prefix_allowed_tokens_fn
 from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 from tests.recommender.toys import toy_catalog, toy_causal, toy_t5
@@ -80,7 +81,7 @@ def test_processor_and_function_give_the_same_beams(kind, seed, num_beams, maske
     rows=st.integers(1, 4),
     length=st.integers(0, 3),
     causal=st.booleans(),
-    masked=st.booleans(),
+    masked=st.sampled_from(["none", "table", "catalog"]),
 )
 @settings(deadline=None)
 def test_processor_and_function_allow_the_same_tokens(seed, rows, length, causal, masked):
@@ -90,15 +91,34 @@ def test_processor_and_function_allow_the_same_tokens(seed, rows, length, causal
     items = vocabulary.encode(torch.tensor(catalog.codes[picks.numpy()]))
     start = torch.cat([torch.full((rows, 1), vocabulary.begin_id), items], 1) if causal else torch.zeros(rows, 1)
     ids = torch.cat([start.long(), items[:, :length]], 1)
+    denied = torch.randint(-1, 20, (rows, 6), generator=torch.Generator().manual_seed(seed))
     mask = torch.rand(rows, 20, generator=torch.Generator().manual_seed(seed)) < 0.5
     mask[torch.arange(rows), picks] = True
-    mask = mask if masked else None
+    seen = CatalogMask(20, mask.any(0)).without(denied.masked_fill(denied == picks[:, None], -1))
+    mask = {"none": None, "table": mask, "catalog": seen}[masked]
     scores = torch.randn(rows, vocabulary.size + 3)
 
     processed = SidLogitsProcessor(trie, vocabulary, mask=mask)(ids, scores)
     expected = PrefixConstrainedLogitsProcessor(prefix_allowed_tokens_fn(trie, vocabulary, mask=mask), 1)(ids, scores)
 
     assert torch.equal(processed, expected)
+
+
+@given(seed=st.integers(0, 10**6), length=st.integers(0, 2))
+@settings(deadline=None)
+def test_the_processor_allows_what_continues_an_allowed_item(seed, length):
+    catalog = toy_catalog(20, (3, 4, 3), seed, collisions="none")
+    vocabulary, trie = SidVocabulary.for_catalog(catalog, first_id=5), SidTrie.from_catalog(catalog)
+    codes, denied = torch.tensor(catalog.codes), torch.arange(20).view(4, 5)
+    mask = CatalogMask(20, torch.arange(20) % 7 > 0).without(denied)
+    ids = torch.cat([torch.zeros(4, 1).long(), vocabulary.encode(codes[:1])[:, :length].expand(4, -1)], 1)
+
+    processed = SidLogitsProcessor(trie, vocabulary, mask=mask)(ids, torch.zeros(4, vocabulary.size))
+
+    for row, line in enumerate(mask.dense(4)):
+        items = line & (codes[:, :length] == codes[0, :length]).all(1)
+        expected = (codes[items, length] + vocabulary.level_offsets[length]).unique()
+        assert torch.equal((processed[row] > -torch.inf).nonzero()[:, 0], expected)
 
 
 @pytest.mark.parametrize("kind", list(MODELS))

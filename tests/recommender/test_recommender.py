@@ -1,8 +1,10 @@
 import math
 
 import pytest
+import torch
 
 from cost_hf.recommender.recommender import Recommender
+from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from tests.recommender.toys import TOY_CLICKS, TOY_IDS, TOY_ITEMS, toy_catalog, toy_causal, toy_recommender, toy_t5
 
 
@@ -125,6 +127,41 @@ def test_denied_items_are_never_recommended(mine):
     assert set(ids(mine.recommend(["item001"], denied=denied))) == {"item000", "item002", "item003", "item004"}
     assert ids(mine.recommend(["item001"], allowed=["item004", "item006"], denied=denied)) == ["item004"]
     assert ids(mine.recommend([], denied=denied, on_empty="popularity", top_k=1)) == ["item004"]
+
+
+def test_one_mask_serves_many_calls(mine):
+    stock = mine.mask(allowed=["item003", "item007", "item001"])
+
+    assert set(ids(mine.recommend(["item001"], allowed=stock))) == {"item003", "item007"}
+    assert set(ids(mine.recommend(["item003"], allowed=stock, denied=["item007"]))) == {"item001"}
+    first, second = mine.recommend([["item003"], []], allowed=stock, on_empty="popularity", top_k=1)
+    assert set(ids(first)) <= {"item001", "item007"} and ids(second) == ["item007"]
+
+
+def test_a_mask_may_differ_from_request_to_request(mine):
+    table = torch.zeros(3, TOY_ITEMS, dtype=torch.bool)
+    table[0, 3] = table[1, 4:6] = table[2, 7] = True
+
+    answers = mine.recommend(
+        [["item001"], [], ["item001"]], allowed=CatalogMask(TOY_ITEMS, table), on_empty="popularity"
+    )
+
+    assert [set(ids(answer)) for answer in answers] == [{"item003"}, {"item004", "item005"}, {"item007"}]
+
+
+def test_a_mask_of_another_catalog_or_batch_is_an_error(mine):
+    with pytest.raises(ValueError, match="the mask covers 3 catalog rows, expected 20"):
+        mine.recommend(["item001"], allowed=CatalogMask(3))
+    with pytest.raises(ValueError, match="the mask is for 2 requests, got 1"):
+        mine.recommend(["item001"], allowed=CatalogMask(TOY_ITEMS, denied=torch.tensor([[0], [1]])))
+
+
+def test_a_mask_never_brings_removed_items_back():
+    system = toy_recommender(toy_catalog(TOY_ITEMS, (4, 5, 3)).without_items(["item019"]))
+    mask = CatalogMask(TOY_ITEMS, torch.ones(TOY_ITEMS, dtype=torch.bool))
+
+    assert "item019" not in ids(system.recommend([], top_k=TOY_ITEMS, allowed=mask, on_empty="popularity"))
+    assert "item019" not in ids(system.recommend(["item001"], top_k=TOY_ITEMS, allowed=mask))
 
 
 def test_nothing_legal_gives_an_empty_answer(mine):

@@ -3,14 +3,13 @@
 import numpy as np
 import torch
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    T5Config,
-    T5ForConditionalGeneration,
 )
 
 from cost_hf.recommender.recommender import Recommender
@@ -42,21 +41,28 @@ def toy_causal(vocabulary: SidVocabulary, seed: int = 0) -> LlamaForCausalLM:
     return LlamaForCausalLM(config).eval()
 
 
-def toy_qwen2(vocabulary: SidVocabulary, seed: int = 0) -> Qwen2ForCausalLM:
+def toy_decoder(model_type: str, vocabulary: SidVocabulary, seed: int = 0, **options):
+    """A tiny decoder-only model of any architecture that shares the names of Llama's configuration."""
     torch.manual_seed(seed)
-    config = Qwen2Config(
+    options = {"num_key_value_heads": 2} | options
+    config = AutoConfig.for_model(
+        model_type,
         vocab_size=vocabulary.size,
         hidden_size=16,
         intermediate_size=24,
         num_hidden_layers=2,
         num_attention_heads=2,
-        num_key_value_heads=1,
         initializer_range=0.5,
         pad_token_id=vocabulary.pad_id,
         bos_token_id=vocabulary.begin_id,
         eos_token_id=vocabulary.end_id,
+        **options,
     )
-    return Qwen2ForCausalLM(config).eval()
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+def toy_qwen2(vocabulary: SidVocabulary, seed: int = 0):
+    return toy_decoder("qwen2", vocabulary, seed, num_key_value_heads=1)
 
 
 def toy_gpt2(vocabulary: SidVocabulary, seed: int = 0) -> GPT2LMHeadModel:
@@ -75,9 +81,10 @@ def toy_gpt2(vocabulary: SidVocabulary, seed: int = 0) -> GPT2LMHeadModel:
     return GPT2LMHeadModel(config).eval()
 
 
-def toy_t5(vocabulary: SidVocabulary, seed: int = 0, **options) -> T5ForConditionalGeneration:
+def toy_t5(vocabulary: SidVocabulary, seed: int = 0, family: str = "t5", **options):
     torch.manual_seed(seed)
-    config = T5Config(
+    config = AutoConfig.for_model(
+        family,
         vocab_size=vocabulary.size,
         d_model=16,
         d_ff=32,
@@ -90,7 +97,7 @@ def toy_t5(vocabulary: SidVocabulary, seed: int = 0, **options) -> T5ForConditio
         eos_token_id=vocabulary.eos_id,
         **options,
     )
-    return T5ForConditionalGeneration(config).eval()
+    return AutoModelForSeq2SeqLM.from_config(config).eval()
 
 
 def toy_histories(catalog: Catalog, batch: int, longest: int = 6, seed: int = 0) -> torch.Tensor:

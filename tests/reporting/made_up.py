@@ -275,6 +275,12 @@ def made_up_results(seed=0):
             "num_beams": 50,
             "constraint": "trie",
             "max_history": 20,
+            "products": {
+                "asked": "medium",
+                "limit": 1e-4,
+                "used": {"vectors": "exact", "generator": "medium", "evaluation": "exact"},
+                "relative_error": {"vectors": None, "generator": 3e-7, "evaluation": 2.4e-3},
+            },
             "cases": 611,
             "users": 600,
             "note": "leave-one-out: training may hold clicks of other users later than a test click",

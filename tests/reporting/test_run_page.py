@@ -91,3 +91,11 @@ def test_names_and_titles_are_escaped(results):
 
     assert page.headings[0] == (1, f"{hostile}, seed 3")
     assert "Toy data" not in "".join(page.text)
+
+
+def test_the_matrix_products_that_ran_are_told_with_their_error(results, page):
+    told = "medium asked for, up to a relative error of 1e-04; vectors exact, generator medium (relative error 3.0e-07)"
+    exact = {**results, "protocol": results["protocol"] | {"products": {"asked": "exact", "used": {}}}}
+
+    assert told in " ".join(page.text)
+    assert "matrix products" not in to_html(run_page(exact, examples()))

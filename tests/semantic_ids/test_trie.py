@@ -83,7 +83,7 @@ def test_padding_of_children_names_existing_nodes():
 
     assert valid.tolist() == [[True, True, True], [True, False, False]]
     assert nodes.max() < 4 and nodes.min() >= 0
-    assert codes[1].tolist() == [2, 2, 2]
+    assert codes.max() < 4 and codes[1, 0] == 2
 
 
 def test_items_of_one_sid_stand_by_popularity_then_id():
@@ -104,7 +104,7 @@ def test_removed_rows_are_not_in_the_trie():
     assert trie.num_items == 3
     assert trie.prefix(torch.tensor(catalog.codes)).tolist() == [-1, 0, -1]
     assert trie.leaf_rows(torch.tensor([0]))[0].tolist() == [[1]]
-    assert [table.tolist() for table in trie.allowed(torch.tensor([True, False, True]))] == [[False]] * 3
+    assert trie.leaves.tolist() == [-1, 0, -1]
 
 
 def test_a_catalog_without_items_is_an_error():
@@ -134,33 +134,19 @@ def test_no_items_are_under_an_unknown_prefix():
     assert SidTrie(np.array([[0, 1]]), (2, 2)).items_under([1]).tolist() == []
 
 
-@given(code_tables(), st.data())
-def test_a_mask_allows_the_nodes_that_lead_to_allowed_items(table, data):
+@given(code_tables(max_rows=60))
+def test_every_row_has_the_leaf_of_its_sid(table):
     codes, sizes = table
-    count = data.draw(st.integers(1, 3))
-    mask = torch.tensor(data.draw(st.lists(st.lists(st.booleans(), min_size=len(codes), max_size=len(codes)),
-                                           min_size=count, max_size=count)))  # fmt: skip
     trie = SidTrie(codes, sizes)
 
-    tables = trie.allowed(mask)
-
-    for request in range(count):
-        _, items = dict_trie(codes, mask[request].nonzero()[:, 0].tolist())
-        for level, table_of_level in enumerate(tables):
-            allowed = {sid[: level + 1] for sid in items}
-            for prefix in {tuple(row[: level + 1]) for row in codes.tolist()}:
-                node = int(trie.prefix(torch.tensor(prefix)))
-                assert bool(table_of_level[request, node]) == (prefix in allowed)
-        for one, many in zip(trie.allowed(mask[request]), tables, strict=True):
-            assert torch.equal(one, many[request])
+    assert torch.equal(trie.leaves.long(), trie.prefix(torch.tensor(codes)))
 
 
-@pytest.mark.parametrize(
-    "mask", [torch.ones(3, dtype=torch.bool), torch.ones(2), torch.ones(1, 1, 2, dtype=torch.bool)]
-)
-def test_a_mask_of_another_shape_is_an_error(mask):
-    with pytest.raises(ValueError, match=r"bool of shape \[2\] or \[B, 2\]"):
-        SidTrie(np.array([[0], [1]]), (2,)).allowed(mask)
+def test_a_moved_trie_has_its_own_leaves():
+    trie = SidTrie(np.array([[0], [1]]), (2,))
+
+    assert trie.leaves.device.type == "cpu"
+    assert trie.to("meta").__dict__.keys() == trie.__dict__.keys() - {"leaves"}
 
 
 def test_wide_sids_give_the_same_trie_as_packed_ones():
@@ -186,14 +172,38 @@ def test_levels_of_any_size_keep_their_codes(size):
     assert children_of(trie, (size - 1,))[0] == [0, size - 1]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.int64])
+def test_codes_of_any_integer_type_give_the_same_trie(dtype):
+    codes = np.random.default_rng(0).integers(0, 100, (300, 3))
+
+    trie, wide = SidTrie(codes.astype(dtype), (100,) * 3), SidTrie(codes, (100,) * 3)
+
+    assert torch.equal(trie.leaf_items, wide.leaf_items)
+    assert all(torch.equal(own, other) for own, other in zip(trie.codes, wide.codes, strict=True))
+
+
+def test_many_prefixes_are_looked_up_in_pieces(monkeypatch):
+    codes = np.random.default_rng(0).integers(0, 5, (60, 3))
+    trie = SidTrie(codes, (5, 5, 5))
+    whole = trie.prefix(torch.tensor(codes))
+
+    monkeypatch.setattr("cost_hf.semantic_ids.trie.SEARCHED", 20)
+
+    assert torch.equal(trie.prefix(torch.tensor(codes)), whole)
+
+
+@pytest.mark.parametrize("nodes", [64, 500, 1024])
 @pytest.mark.parametrize("fanout", [1, 3, 600], ids=["single", "few", "beyond 16 bits"])
-def test_packed_child_ranges_are_the_starts(fanout):
-    starts = np.concatenate([[0], np.cumsum(np.random.default_rng(0).integers(1, fanout + 1, 500))])
+def test_packed_child_ranges_are_the_starts(fanout, nodes):
+    counts = np.random.default_rng(0).integers(1, fanout + 1, nodes)
+    starts = np.concatenate([[0], np.cumsum(counts)])
 
     ranges = ChildRanges.from_starts(starts)
 
     assert ranges.all_starts().tolist() == starts.tolist()
-    assert ranges.start(torch.arange(501)).tolist() == starts.tolist()
+    assert ranges.start(torch.arange(nodes + 1)).tolist() == starts.tolist()
+    assert ranges.spans(torch.arange(nodes))[1].tolist() == counts.tolist()
+    assert ranges.parents(torch.arange(starts[-1])).tolist() == np.repeat(np.arange(nodes), counts).tolist()
 
 
 def test_an_index_of_unique_sids_takes_at_most_ten_bytes_an_item():

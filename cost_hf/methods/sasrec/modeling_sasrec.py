@@ -91,9 +91,19 @@ class SasRecModel(PreTrainedModel):
             histories: catalog rows, oldest first, -1 pads on the right; older than `max_history` ones are not read.
             table: of `item_table`.
         """
+        return self.users(histories, table) @ self.targets(table).T
+
+    def users(self, histories: Tensor, table: Tensor) -> Tensor:
+        """Return what histories `[B, T]` are multiplied with `targets` by, fp32 `[B, D]`; zeros for an empty history.
+
+        Arguments are those of `scores`.
+        """
         recent = self._recent(histories)
-        users, items = self._comparable(last_positions(recent, self._read(recent, table)), table.float())
-        return users @ items.T
+        return self._scaled(last_positions(recent, self._read(recent, table)))
+
+    def targets(self, table: Tensor) -> Tensor:
+        """Return items `[N, D]` as users are multiplied with them, fp32; keep them to score many users."""
+        return table.float() if self.config.similarity == "dot" else functional.normalize(table.float(), dim=-1)
 
     def _read(self, histories: Tensor, table: Tensor) -> Tensor:
         """Return hidden states, fp32 `[B, T, D]`."""
@@ -112,19 +122,17 @@ class SasRecModel(PreTrainedModel):
     def _loss(self, hidden: Tensor, table: Tensor, labels: Tensor, negatives: Tensor | None) -> Tensor:
         is_label = labels >= 0
         chosen = labels[is_label]  # [P]
-        users, items = self._comparable(hidden[is_label], table)
+        users, items = self._scaled(hidden[is_label]), self.targets(table)
         if self.config.loss == "cross_entropy":
             return catalog_cross_entropy(users, items, chosen)
         if negatives is None:
             raise ValueError("loss='binary' needs negatives [B, T, K] beside labels, got None; sample them")
         return sampled_binary_loss(users, items[chosen], items[negatives[is_label]])
 
-    def _comparable(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-        """Return users and items whose products are scores."""
-        if self.config.similarity == "dot":
-            return users, items
-        normalize = functional.normalize
-        return normalize(users, dim=-1) / self.config.temperature, normalize(items, dim=-1)
+    def _scaled(self, users: Tensor) -> Tensor:
+        """Return users whose products with `targets` are scores."""
+        is_dot = self.config.similarity == "dot"
+        return users if is_dot else functional.normalize(users, dim=-1) / self.config.temperature
 
     def _recent(self, histories: Tensor) -> Tensor:
         """Keep the latest `max_history` rows of every history, `[B, W]`."""

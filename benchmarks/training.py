@@ -1,0 +1,147 @@
+"""Training speed: packing, what `Trainer` costs, and all positions at once against every prefix.
+
+`OMP_NUM_THREADS=1 python benchmarks/training.py --data DIR` (DIR holds `amazon_industrial` and `amazon_games`) writes
+`results/speed/training.json`; with `--device cuda` it measures the sizes for GPUs and writes `training_cuda.json`.
+Histories are real, codes are made up and weights untrained: speed only. Rates count real tokens, and as targets the
+items that have a history before them: the first items, which only the causal generator learns, are not counted for it.
+Peak memory is that of the whole process on a CPU, of the tensors on a GPU. Every `ratio` is against the row named in
+`against`, measured in the same rounds.
+"""
+
+import argparse
+import os
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+from timing import interleaved, save
+from training_parts import Histories, PaddedCollator, Setup, TrainingRun, bare_seconds, trainer_seconds
+
+from cost_hf.stages import peak_memory_mb, reset_peak_memory
+
+
+def main() -> None:
+    """Measure everything and print it as one table."""
+    arguments = _arguments()
+    device = arguments.device
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Trainer and the clock would take a GPU that is there
+    names = arguments.names.split(",")
+    sizes = ["small"] if device == "cpu" else ["small", "medium", "large"]
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        data = Histories.read(arguments.data, name)
+        for size in sizes:
+            rows += packing_rows(data, size, arguments)
+        rows += every_prefix_rows(data, arguments)
+    rows += trainer_rows(Histories.read(arguments.data, names[0]), arguments)
+    settings = {"steps": arguments.steps, "rounds": arguments.rounds}
+    save("training" if device == "cpu" else "training_cuda", rows, **settings)
+
+
+def packing_rows(data: Histories, size: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Compare batches of the causal generator: padded in random order, padded in groups of a length, packed."""
+    common = {"steps": arguments.steps, "device": arguments.device}
+
+    def run(*, pads: bool, is_grouped: bool, is_bf16: bool = False) -> TrainingRun:
+        setup = Setup(data, "causal", size)
+        collate = PaddedCollator(setup.prompts) if pads else setup.collate
+        return TrainingRun(setup, collate=collate, is_grouped=is_grouped, is_bf16=is_bf16, **common)
+
+    runs = {
+        "padded, random order": run(pads=True, is_grouped=False),
+        "padded, grouped by length": run(pads=True, is_grouped=True),
+        "packed": run(pads=False, is_grouped=False),
+        "packed, bf16 autocast": run(pads=False, is_grouped=False, is_bf16=True),
+    }
+    return _rows(f"batches of causal {size}", data, runs, arguments.rounds)
+
+
+def every_prefix_rows(data: Histories, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Compare T5 over every prefix, with about as many weights and with LETTER's, and the packed causal generator."""
+    runs = {}
+    for name, kind, size in (
+        ("T5 of equal size, every prefix", "seq2seq", "equal"),
+        ("T5 letter, every prefix", "seq2seq", "letter"),
+        ("causal small, packed", "causal", "small"),
+    ):
+        setup = Setup(data, kind, size)
+        runs[name] = TrainingRun(
+            setup,
+            collate=setup.collate,
+            is_grouped=kind == "seq2seq",
+            steps=arguments.steps,
+            device=arguments.device,
+            is_bf16=arguments.device == "cuda",
+        )
+    return _rows("all positions against every prefix", data, runs, arguments.rounds)
+
+
+def trainer_rows(data: Histories, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Compare steps of the package's trainer with a bare loop over the same batches, in turns."""
+    rows = []
+    for name, kind, size, batch_size, users in (
+        ("causal small", "causal", "small", 64, 64 * arguments.steps),
+        ("T5 letter", "seq2seq", "letter", 16, 4 * arguments.steps),
+    ):
+        seconds: dict[str, list[float]] = {"bare loop": [], "Trainer": []}
+        for _ in range(arguments.rounds):
+            for loop, measure in (("bare loop", bare_seconds), ("Trainer", trainer_seconds)):
+                setup = Setup(data, kind, size, users=users, batch_size=batch_size)
+                seconds[loop].append(measure(setup, arguments.device))
+        ratios = [ours / bare for ours, bare in zip(seconds["Trainer"], seconds["bare loop"], strict=True)]
+        for loop, times in seconds.items():
+            ratio = {} if loop == "bare loop" else {"ratio": statistics.median(ratios), "against": "bare loop, time"}
+            what = {"part": f"{loop}, {name}, batch {batch_size}", "data": data.name}
+            rows.append(what | {"ms_per_step": 1e3 * statistics.median(times)} | ratio)
+    return rows
+
+
+def _rows(part: str, data: Histories, runs: dict[str, TrainingRun], rounds: int) -> list[dict[str, Any]]:
+    seconds = interleaved(runs, rounds=rounds)
+    reference = next(iter(runs))
+    # grouped by length or not, batches hold other users: a rate compares where a time does not
+    unit = "targets_per_s"
+    rows = []
+    for name, run in runs.items():
+        cells, tokens, targets = run.counts()
+        row = {
+            "part": f"{part}: {name}",
+            "data": data.name,
+            "weights": run.model.num_parameters(),
+            "batch": run.setup.batch_size,
+            "ms_per_step": 1e3 * seconds[name] / run.steps,
+            "padding": 1 - tokens / cells,
+            "tokens_per_s": tokens / seconds[name],
+            unit: targets / seconds[name],
+            "peak_mb": _peak_mb(run),
+        }
+        if rows:
+            row |= {"ratio": row[unit] / rows[0][unit], "against": f"{reference}, {unit}"}
+        rows.append(row)
+    return rows
+
+
+def _peak_mb(run: TrainingRun) -> float:
+    if run.device == "cpu":
+        reset_peak_memory()
+        run()
+        return peak_memory_mb()
+    torch.cuda.reset_peak_memory_stats()
+    run()
+    return torch.cuda.max_memory_allocated() / 2**20
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="directory that holds the data sets' folders")
+    parser.add_argument("--names", default="amazon_industrial,amazon_games", help="data sets, the first for Trainer")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--steps", type=int, default=16, help="batches of a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""What a search returns, and the way from finished codes to items."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cost_hf.semantic_ids.catalog_mask import TrieMask
+from cost_hf.semantic_ids.trie import SidTrie
+
+
+@dataclass(frozen=True, eq=False)
+class BeamOutput:
+    """Ranked items of every request, best first.
+
+    Attributes:
+        items: catalog rows, `[B, R]`, -1 where a request has fewer legal items than beams.
+        scores: sums of natural-log probabilities, `[B, R]`, -inf where there is no item.
+        codes: the items' codes, `[B, R, L]`, -1 where there is no item.
+        encoder_states: last hidden states of the encoder, `[B, S, d]`, where they were asked for.
+    """
+
+    items: Tensor
+    scores: Tensor
+    codes: Tensor
+    encoder_states: Tensor | None = None
+
+
+def expand_leaves(
+    trie: SidTrie, nodes: Tensor, scores: Tensor, codes: Tensor, *, num_beams: int, mask: TrieMask | None
+) -> BeamOutput:
+    """Expand leaves `[B, R]` to items in beam order; items of one leaf share its score and stand in the trie's order.
+
+    Beams with score -inf are dead: whatever their node, no item comes of them.
+    """
+    batch, beams = nodes.shape
+    rows, present = trie.leaf_rows(nodes.flatten())  # [B·R, m]
+    rows, present = rows.view(batch, beams, -1), present.view(batch, beams, -1) & scores.isfinite()[..., None]
+    if mask is not None:
+        present = present & mask.keeps_items(rows)
+    members = rows.shape[-1]
+    order = present.flatten(1).to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :num_beams]
+    found = present.flatten(1).gather(1, order)
+    beam = order // members
+    items = rows.flatten(1).gather(1, order).masked_fill(~found, -1)
+    item_scores = scores.gather(1, beam).masked_fill(~found, -torch.inf)
+    item_codes = codes.gather(1, beam[..., None].expand(-1, -1, codes.shape[-1])).masked_fill(~found[..., None], -1)
+    return BeamOutput(
+        _pad(items, num_beams, -1), _pad(item_scores, num_beams, -torch.inf), _pad(item_codes, num_beams, -1)
+    )
+
+
+def _pad(values: Tensor, width: int, fill: float) -> Tensor:
+    """Fill `[B, r, …]` up to `[B, width, …]`."""
+    missing = width - values.shape[1]
+    if missing <= 0:
+        return values
+    return torch.cat([values, values.new_full((len(values), missing, *values.shape[2:]), fill)], dim=1)

@@ -1,0 +1,88 @@
+"""Exact log-probability of every item of the catalog: what beams could lose, and the check that they do not."""
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from cost_hf.recommender.beam_search import make_prompt
+from cost_hf.recommender.beam_steps import DecodingSteps
+from cost_hf.recommender.engines import base_model, decoding_steps, obstacle
+from cost_hf.recommender.level_head import LevelHead
+from cost_hf.semantic_ids.trie import SidTrie
+from cost_hf.semantic_ids.vocabulary import SidVocabulary
+
+CHUNK = 256  # prefixes that share one walk; beams of a row attend to each other under a mask, at quadratic cost
+
+
+@torch.inference_mode()
+def score_catalog(
+    generator: PreTrainedModel,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    *,
+    trie: SidTrie,
+    vocabulary: SidVocabulary,
+    normalization: str = "vocabulary",
+) -> Tensor:
+    """Return the log-probability of every catalog row behind every prompt, `[B, N]`; -inf for removed rows.
+
+    One pass for each distinct prefix, batched over the nodes of the trie: the cost grows with the catalog, where that
+    of a beam search does not.
+
+    Args:
+        generator: in eval mode.
+        input_ids: prompts `[B, S]`, as for `beam_search`.
+        attention_mask: 1 at tokens, 0 at padding, `[B, S]`; all ones by default.
+        trie: the legal SIDs.
+        vocabulary: their token ids.
+        normalization: as for `beam_search`.
+
+    Raises:
+        ValueError: for a model that has no engine.
+    """
+    reason = obstacle(generator)
+    if reason is not None:
+        raise ValueError(f"score_catalog needs an engine, and there is none for this model: {reason}")
+    trie = trie.to(input_ids.device)
+    model, levels = base_model(generator), len(vocabulary.level_sizes)
+    parents = trie.num_nodes[levels - 2] if levels > 1 else 1
+    widths = [min(CHUNK, width) for width in (1, *trie.num_nodes[: levels - 1])]
+    steps = decoding_steps(model, make_prompt(input_ids, attention_mask), widths)
+    head = LevelHead(model, vocabulary, normalization=normalization)
+    scores = torch.full((len(input_ids), trie.num_items), -torch.inf, device=input_ids.device)
+    for first in range(0, parents, CHUNK):
+        prefixes = torch.arange(first, min(first + CHUNK, parents), device=input_ids.device)
+        leaves, values = _walk(steps, head, trie, vocabulary, prefixes)
+        rows, present = trie.leaf_rows(leaves)
+        scores[:, rows[present]] = values[..., None].expand(-1, -1, rows.shape[1])[:, present]
+    return scores
+
+
+def _walk(
+    steps: DecodingSteps, head: LevelHead, trie: SidTrie, vocabulary: SidVocabulary, prefixes: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the leaves below some prefixes of L - 1 codes, `[n]`, and their log-probabilities `[B, n]`."""
+    hidden = steps.start()
+    scores = torch.zeros(len(hidden), 1, device=prefixes.device)
+    above = torch.zeros_like(prefixes)  # the beam of the step before that each prefix goes on from
+    paths = _paths(trie, prefixes)
+    for level, path in enumerate(paths):
+        nodes, places = path.unique_consecutive(return_inverse=True)
+        parents = above[places.diff(prepend=places.new_full((1,), -1)).nonzero()[:, 0]]
+        codes = trie.codes[level][nodes].long()
+        scores = scores[:, parents] + head.log_probs(hidden, level)[:, parents, codes]
+        tokens = codes + vocabulary.level_offsets[level].to(codes.device)
+        hidden = steps.advance(tokens.expand(len(hidden), -1), parents.expand(len(hidden), -1))
+        above = places
+    last = len(paths)
+    codes, leaves, legal = trie.children(last, prefixes)
+    values = scores[..., None] + head.log_probs(hidden, last).gather(2, codes.expand(len(hidden), -1, -1))
+    return leaves[legal], values[:, legal]
+
+
+def _paths(trie: SidTrie, prefixes: Tensor) -> list[Tensor]:
+    """Return the nodes of depth 1 … L - 1 above and at nodes `[n]` of depth L - 1, one `[n]` a depth."""
+    paths = [prefixes] if len(trie.level_sizes) > 1 else []
+    for level in range(len(trie.level_sizes) - 2, 0, -1):
+        paths.append(trie.ranges[level].parents(paths[-1]))
+    return paths[::-1]

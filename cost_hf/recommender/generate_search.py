@@ -1,0 +1,65 @@
+"""Constrained search by `generate()`, for models that the engines of `beam_search` do not run."""
+
+import torch
+from transformers import LogitsProcessorList, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+
+from cost_hf.recommender.beam_output import BeamOutput, expand_leaves
+from cost_hf.recommender.beam_steps import Prompt
+from cost_hf.recommender.logits_processor import SidLogitsProcessor
+from cost_hf.semantic_ids.catalog_mask import CatalogMask
+from cost_hf.semantic_ids.trie import SidTrie
+from cost_hf.semantic_ids.vocabulary import SidVocabulary
+
+DEAD_BEAM_SCORE = -1e8  # `generate` fills missing beams with repeats of legal ones at about -1e9
+
+
+def generate_search(
+    generator: PreTrainedModel,
+    prompt: Prompt,
+    *,
+    trie: SidTrie,
+    vocabulary: SidVocabulary,
+    num_beams: int,
+    mask: CatalogMask | None,
+    output_encoder_states: bool,
+) -> BeamOutput:
+    """Return what `beam_search` returns, with the same arguments; a search of one beam is made with two."""
+    levels, batch = len(vocabulary.level_sizes), len(prompt.attention_mask)
+    width = max(num_beams, 2)  # one beam is greedy decoding to `generate`, which then returns no scores
+    states = prompt.encoder_states
+    inputs = {"input_ids": prompt.input_ids, "inputs_embeds": prompt.inputs_embeds}
+    if output_encoder_states and generator.config.is_encoder_decoder and states is None:
+        encoder = generator.get_encoder()
+        states = encoder(attention_mask=prompt.attention_mask, **inputs, **prompt.model_kwargs).last_hidden_state
+    if states is not None:
+        inputs = {"encoder_outputs": BaseModelOutput(last_hidden_state=states)}
+    output = generator.generate(
+        **{name: part for name, part in inputs.items() if part is not None},
+        **prompt.model_kwargs,
+        attention_mask=prompt.attention_mask,
+        num_beams=width,
+        num_return_sequences=width,
+        max_new_tokens=levels,
+        eos_token_id=None,
+        forced_bos_token_id=None,  # BART-like models would break the first and the last level
+        forced_eos_token_id=None,
+        length_penalty=0.0,
+        do_sample=False,
+        logits_processor=LogitsProcessorList([SidLogitsProcessor(trie, vocabulary, mask=mask)]),
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    tokens, scores = output.sequences[:, -levels:], output.sequences_scores
+    dead = (scores < DEAD_BEAM_SCORE) | (tokens < 0).any(1)  # it marks beams that never finished with -1
+    first_codes = vocabulary.level_offsets.to(tokens.device)
+    codes = vocabulary.decode(torch.where(dead[:, None], first_codes, tokens))
+    found = expand_leaves(
+        trie,
+        trie.prefix(codes).view(batch, width),
+        scores.masked_fill(dead, -torch.inf).view(batch, width),
+        codes.view(batch, width, levels),
+        num_beams=num_beams,
+        mask=None if mask is None else mask.on(trie),
+    )
+    return BeamOutput(found.items, found.scores, found.codes, states if output_encoder_states else None)

@@ -1,0 +1,115 @@
+"""Decoding steps of the T5 family: encoder and cross-attention keys once per request, beams as rows of queries."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from cost_hf.recommender.beam_steps import Ancestry, Prompt, float_mask
+
+
+class T5Steps:
+    """T5, mT5 and UMT5, gated or plain feed-forward; see `DecodingSteps`.
+
+    Plain products instead of the fused attention kernels: for a few dozen queries and keys those are slower on CPUs.
+
+    Args:
+        model: in eval mode.
+        prompt: padded on either side.
+        widths: the most beams that each decoding step will feed, the start token included.
+    """
+
+    def __init__(self, model: PreTrainedModel, prompt: Prompt, widths: Sequence[int]):
+        decoder = model.get_decoder()
+        self.embed, self.start_id = decoder.embed_tokens, model.config.decoder_start_token_id
+        states = prompt.encoder_states
+        if states is None:
+            states = model.get_encoder()(
+                input_ids=prompt.input_ids,
+                inputs_embeds=prompt.inputs_embeds,
+                attention_mask=prompt.attention_mask,
+                **prompt.model_kwargs,
+            ).last_hidden_state
+        self.batch, self.device = len(states), states.device
+        self.encoder_states: Tensor | None = states
+        visible = prompt.attention_mask.bool()[:, None, None]
+        source = float_mask(visible, states.dtype) if prompt.is_padded else None
+        biases = _relative_biases(decoder, len(widths))
+        self.layers = [
+            _Layer(block, bias, states, source, sum(widths))
+            for block, bias in zip(decoder.block, biases, strict=True)
+        ]
+        self.final_norm = decoder.final_layer_norm
+        self.ancestry, self.fed = Ancestry(), list[int]()
+
+    def start(self, added: Tensor | None = None) -> Tensor:
+        """Feed the decoder start token."""
+        self.ancestry, self.fed = Ancestry(), []
+        tokens = torch.full((self.batch, 1), self.start_id, device=self.device)
+        return self.advance(tokens, torch.zeros_like(tokens), added)
+
+    def advance(self, tokens: Tensor, parents: Tensor, added: Tensor | None = None) -> Tensor:
+        """Feed one token per beam; depth alone, not the place in the row, decides the relative position."""
+        hidden = self.embed(tokens) if added is None else self.embed(tokens) + added
+        paths = float_mask(self.ancestry.extend(parents), hidden.dtype)[:, None]
+        depth, before = len(self.fed), sum(self.fed)
+        self.fed.append(tokens.shape[1])
+        depths = torch.arange(depth + 1).repeat_interleave(torch.tensor(self.fed)).to(tokens.device)
+        mask: Tensor | None = None
+        for layer in self.layers:
+            if layer.relative_bias is not None:
+                mask = (layer.relative_bias[:, depth, depths][:, None] + paths).flatten(0, 1)  # [B·H, R, tokens so far]
+            hidden = layer(hidden, mask, before)
+        return self.final_norm(hidden)
+
+
+class _Layer:
+    """One decoder block for beams that share their request's source."""
+
+    def __init__(self, block: Any, relative_bias: Tensor | None, states: Tensor, source: Tensor | None, room: int):
+        self.self_norm, self.self_attention = block.layer[0].layer_norm, block.layer[0].SelfAttention
+        self.cross_norm, self.cross_attention = block.layer[1].layer_norm, block.layer[1].EncDecAttention
+        self.feed_forward, self.relative_bias = block.layer[-1], relative_bias
+        self.heads, self.width = self.self_attention.n_heads, self.self_attention.key_value_proj_dim
+        self.cross_keys = self._by_head(self.cross_attention.k(states)).transpose(1, 2).contiguous()
+        self.cross_values = self._by_head(self.cross_attention.v(states)).contiguous()
+        self.cross_mask = None if source is None else source.expand(-1, self.heads, -1, -1).flatten(0, 1)
+        shape = (len(states) * self.heads, room, self.width)
+        self.keys, self.values = states.new_empty(shape), states.new_empty(shape)
+
+    def __call__(self, hidden: Tensor, mask: Tensor | None, before: int) -> Tensor:
+        normed = self.self_norm(hidden)
+        after = before + hidden.shape[1]
+        self.keys[:, before:after] = self._by_head(self.self_attention.k(normed))
+        self.values[:, before:after] = self._by_head(self.self_attention.v(normed))
+        queries = self._by_head(self.self_attention.q(normed))
+        attended = _attend(queries, self.keys[:, :after].transpose(1, 2), self.values[:, :after], mask)
+        hidden = hidden + self.self_attention.o(self._merge(attended, hidden))
+        queries = self._by_head(self.cross_attention.q(self.cross_norm(hidden)))
+        attended = _attend(queries, self.cross_keys, self.cross_values, self.cross_mask)
+        hidden = hidden + self.cross_attention.o(self._merge(attended, hidden))
+        return self.feed_forward(hidden)
+
+    def _by_head(self, projected: Tensor) -> Tensor:
+        """Turn `[B, R, H·D]` into `[B·H, R, D]`."""
+        batch, rows, _ = projected.shape
+        return projected.view(batch, rows, self.heads, self.width).transpose(1, 2).reshape(-1, rows, self.width)
+
+    def _merge(self, attended: Tensor, like: Tensor) -> Tensor:
+        """Turn `[B·H, R, D]` into `[B, R, H·D]`."""
+        batch, rows, _ = like.shape
+        return attended.view(batch, self.heads, rows, self.width).transpose(1, 2).reshape(batch, rows, -1)
+
+
+def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention of T5, which does not scale: queries `[n, R, D]`, keys `[n, D, S]`, values `[n, S, D]`."""
+    scores = queries @ keys if mask is None else torch.baddbmm(mask, queries, keys)
+    return scores.softmax(-1, dtype=torch.float32).to(values.dtype) @ values
+
+
+def _relative_biases(decoder: Any, depths: int) -> list[Tensor | None]:
+    """Bias by depth of query and key `[H, depths, depths]` of each block; None where the block takes that before it."""
+    attentions = [block.layer[0].SelfAttention for block in decoder.block]
+    return [part.compute_bias(depths, depths)[0] if part.has_relative_attention_bias else None for part in attentions]

@@ -1,0 +1,143 @@
+"""Masks as tables of requests and items: what they allow, share and refuse."""
+
+import numpy as np
+import pytest
+import torch
+
+from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.catalog_mask import CatalogMask
+from cost_hf.semantic_ids.trie import SidTrie
+
+STOCK = torch.tensor([True, True, False, True])
+
+
+def small_catalog(removed=()):
+    codes = [[0, 0], [0, 1], [1, 0], [1, 1]]
+    catalog = Catalog.from_codes(["a", "b", "c", "d"], codes, level_sizes=[2, 2], collisions="none")
+    return catalog.without_items(list(removed))
+
+
+def test_item_ids_are_allowed_or_denied():
+    catalog = small_catalog()
+
+    assert CatalogMask.from_item_ids(catalog, allowed=["d", "a"]).dense(1).tolist() == [[True, False, False, True]]
+    assert CatalogMask.from_item_ids(catalog, denied=["b", "b"]).dense(1).tolist() == [[True, False, True, True]]
+    assert CatalogMask.from_item_ids(catalog, allowed=["a", "b"], denied=["b"]).dense(1).sum() == 1
+    assert not CatalogMask.from_item_ids(catalog, allowed=[]).dense(1).any()
+
+
+def test_removed_items_are_never_allowed():
+    mask = CatalogMask.from_item_ids(small_catalog(removed=["a"]), allowed=["a", "b"])
+
+    assert mask.dense(1).tolist() == [[False, True, False, False]]
+
+
+def test_an_unknown_id_or_a_bare_string_is_an_error():
+    with pytest.raises(KeyError, match="1 of 2 item ids are not in the catalog of 4 items: 'x'"):
+        CatalogMask.from_item_ids(small_catalog(), denied=["a", "x"])
+    with pytest.raises(ValueError, match=r"allowed must be a list of item ids, got the string 'a'; pass \['a'\]"):
+        CatalogMask.from_item_ids(small_catalog(), allowed="a")
+
+
+def test_denied_rows_count_per_request_and_add_up():
+    mask = CatalogMask(4, STOCK).without(torch.tensor([[0, -1], [3, 3]])).without(torch.tensor([[-1], [1]]))
+
+    assert mask.batch == 2
+    assert mask.dense(2).tolist() == [[False, True, False, True], [True, False, False, False]]
+
+
+def test_a_table_per_request_takes_denied_rows_in():
+    table = torch.stack([STOCK, ~STOCK])
+
+    mask = CatalogMask(4, table).without(torch.tensor([[0], [2]]))
+
+    assert mask.dense(2).tolist() == [[False, True, False, True], [False, False, False, False]]
+    assert torch.equal(table[0], STOCK)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        CatalogMask(4, STOCK, denied=torch.tensor([[0], [1], [3]])),
+        CatalogMask(4, torch.eye(3, 4, dtype=torch.bool)),
+        CatalogMask(4, STOCK),
+    ],
+    ids=["rows", "table", "shared"],
+)
+def test_some_requests_keep_their_lines(mask):
+    assert torch.equal(mask.take([2, 0]).dense(2), mask.dense(3)[[2, 0]])
+
+
+def test_scores_of_items_that_are_not_allowed_are_hidden():
+    mask = CatalogMask(4, STOCK, denied=torch.tensor([[0, -1], [3, 1]]))
+
+    assert torch.equal(mask.hide(torch.zeros(2, 4)) == 0, mask.dense(2))
+
+
+def test_a_narrower_mask_is_itself_where_nothing_changes():
+    mask = CatalogMask(4, STOCK)
+
+    assert mask.within(torch.tensor([True, True, True, True])) is mask
+    assert mask.within(torch.tensor([False, True, True, True])).dense(1).tolist() == [[False, True, False, True]]
+
+
+def test_what_requests_share_is_compiled_once_for_a_trie():
+    catalog = small_catalog()
+    trie, other = SidTrie.from_catalog(catalog), SidTrie.from_catalog(catalog)
+    mask = CatalogMask(4, STOCK)
+    mask.on(trie)
+    first = mask._compiled[trie]
+
+    mask.without(torch.tensor([[0]])).on(trie)
+    mask.without(torch.tensor([[1]])).on(other)
+
+    assert mask._compiled[trie] is first
+    assert len(mask._compiled) == 2
+    del trie
+    assert len(mask._compiled) == 1
+
+
+def test_a_mask_may_be_given_as_a_tensor_or_not_at_all():
+    mask = CatalogMask(4, STOCK)
+
+    assert CatalogMask.of(None, 4) is None
+    assert CatalogMask.of(mask, 4) is mask
+    assert torch.equal(CatalogMask.of(STOCK, 4).dense(1)[0], STOCK)
+    with pytest.raises(ValueError, match="the mask covers 4 catalog rows, expected 5; build it from the same catalog"):
+        CatalogMask.of(mask, 5)
+    with pytest.raises(ValueError, match="covers 4 catalog rows, expected 2"):
+        mask.on(SidTrie(np.array([[0], [1]]), (2,)))
+
+
+@pytest.mark.parametrize(
+    "mask", [torch.ones(3, dtype=torch.bool), torch.ones(2), torch.ones(1, 1, 2, dtype=torch.bool)]
+)
+def test_a_table_of_another_shape_is_an_error(mask):
+    with pytest.raises(ValueError, match=r"bool of shape \[2\] or \[B, 2\]"):
+        CatalogMask.of(mask, 2)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (torch.tensor([1]), r"int64 of shape \[B, T\], got torch.int64 of shape \(1,\)"),
+        (torch.tensor([[1.0]]), "got torch.float32"),
+        (torch.tensor([[0, 4]]), "must lie below 4, the number of catalog rows, got 4"),
+    ],
+)
+def test_denied_rows_of_another_kind_are_an_error(rows, message):
+    with pytest.raises(ValueError, match=message):
+        CatalogMask(4, denied=rows)
+
+
+def test_another_number_of_requests_is_an_error():
+    mask = CatalogMask(4, denied=torch.tensor([[0], [1]]))
+
+    for call in (
+        lambda: mask.dense(3),
+        lambda: mask.hide(torch.zeros(1, 4)),
+        lambda: mask.without(torch.tensor([[0]])),
+        lambda: CatalogMask(4, torch.ones(3, 4, dtype=torch.bool)).without(torch.tensor([[0]])),
+    ):
+        with pytest.raises(ValueError, match="the mask is for . requests, got .; pass one line per request"):
+            call()
