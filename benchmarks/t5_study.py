@@ -160,30 +160,40 @@ def work(arguments: argparse.Namespace) -> None:
 def run_all(arguments: argparse.Namespace) -> None:
     """Train all variants in processes, add intervals and paired differences, write one JSON and print its table."""
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    waiting = [f"{name}:{seed}" for seed in arguments.seeds.split(",") for name in arguments.variants.split(",")]
-    order, running, begun, longest = list(waiting), {}, {}, 0.0
-    start = time.perf_counter()
+    jobs = [f"{name}:{seed}" for seed in arguments.seeds.split(",") for name in arguments.variants.split(",")]
     with tempfile.TemporaryDirectory() as folder:
-        while waiting or running:
-            now = time.perf_counter()
-            for job in [job for job, process in running.items() if process.poll() is not None]:
-                longest = max(longest, now - begun[job])
-                print(f"{job} ended with {running.pop(job).returncode} after {now - begun[job]:.0f} s", flush=True)
-            if now - start + longest > 60 * arguments.total_minutes:
-                waiting.clear()
-            if now - start > 60 * arguments.total_minutes:
-                for process in running.values():
-                    process.kill()
-            while waiting and len(running) < arguments.jobs:
-                job, begun[waiting[0]] = waiting.pop(0), now
-                running[job] = start_worker(arguments, job, Path(folder) / f"{job.replace(':', '-')}.json")
-            time.sleep(0.5)
-        order = [job for job in order if job in begun]
-        rows = finished_rows(order, Path(folder), Study(arguments.prepared), arguments.max_users)
+        begun = run_jobs(arguments, jobs, Path(folder))
+        rows = finished_rows(begun, Path(folder), Study(arguments.prepared), arguments.max_users)
     settings = {"steps": arguments.steps, "minutes": arguments.minutes, "jobs": arguments.jobs}
     record = {"machine": machine(), **settings, "hypotheses": {name: VARIANTS[name].why for name in VARIANTS}}
     arguments.out.write_text(json.dumps({**record, "rows": rows}, indent=1) + "\n")
     print(table([{key: value for key, value in row.items() if key != "curve"} for row in rows]))
+
+
+def run_jobs(arguments: argparse.Namespace, jobs: list[str], folder: Path) -> list[str]:
+    """Run jobs in order, so many at once, and return those that began; the total time ends what still runs then."""
+    waiting, running, begun, longest = list(jobs), dict[str, subprocess.Popen[bytes]](), dict[str, float](), 0.0
+    start = time.perf_counter()
+    while waiting or running:
+        now = time.perf_counter()
+        for job in [job for job, process in running.items() if process.poll() is not None]:
+            longest = max(longest, now - begun[job])
+            print(f"{job} ended with {running.pop(job).returncode} after {now - begun[job]:.0f} s", flush=True)
+        if now - start + longest > 60 * arguments.total_minutes:
+            waiting.clear()
+        if now - start > 60 * arguments.total_minutes:
+            for process in running.values():
+                process.kill()
+        while waiting and len(running) < arguments.jobs:
+            job = waiting.pop(0)
+            running[job], begun[job] = start_worker(arguments, job, out_file(folder, job)), now
+        time.sleep(0.5)
+    return list(begun)
+
+
+def out_file(folder: Path, job: str) -> Path:
+    """Return where the worker of a job writes its row."""
+    return folder / f"{job.replace(':', '-')}.json"
 
 
 def start_worker(arguments: argparse.Namespace, job: str, out: Path) -> subprocess.Popen[bytes]:
@@ -201,7 +211,7 @@ def finished_rows(order: list[str], folder: Path, study: Study, max_users: int |
     """Return the rows of all jobs in order, with test metrics and differences to the reference of the same seed."""
     rows, users = [], study.targets("test", max_users).user_ids
     for job in order:
-        out = folder / f"{job.replace(':', '-')}.json"
+        out = out_file(folder, job)
         if not out.is_file():
             rows.append({"variant": job, "error": out.with_suffix(".log").read_text()[-1500:]})
             continue

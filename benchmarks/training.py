@@ -2,8 +2,8 @@
 
 `OMP_NUM_THREADS=1 python benchmarks/training.py --data DIR` (DIR holds `amazon_industrial` and `amazon_games`) writes
 `results/speed/training.json`; with `--device cuda` it measures the sizes for GPUs and writes `training_cuda.json`.
-Histories are real, codes are made up and weights untrained: speed only. Rates count real tokens, and as targets the
-items that have a history before them: the first items, which only the causal generator learns, are not counted for it.
+Histories are real, codes are made up and weights untrained: speed only. Rates count real tokens, all items that the
+loss is on (labels), and of these the ones with a history before them (targets): T5 over prefixes has no others.
 Peak memory is that of the whole process on a CPU, of the tensors on a GPU. Every `ratio` is against the row named in
 `against`, measured in the same rounds.
 """
@@ -31,11 +31,11 @@ def main() -> None:
     sizes = ["small"] if device == "cpu" else ["small", "medium", "large"]
     rows: list[dict[str, Any]] = []
     for name in names:
-        data = Histories.read(arguments.data, name)
+        data = Histories.read(arguments.data, name, batch_size=arguments.batch_size)
         for size in sizes:
             rows += packing_rows(data, size, arguments)
         rows += every_prefix_rows(data, arguments)
-    rows += trainer_rows(Histories.read(arguments.data, names[0]), arguments)
+    rows += trainer_rows(Histories.read(arguments.data, names[0], batch_size=None), arguments)
     settings = {"steps": arguments.steps, "rounds": arguments.rounds}
     save("training" if device == "cpu" else "training_cuda", rows, **settings)
 
@@ -59,23 +59,25 @@ def packing_rows(data: Histories, size: str, arguments: argparse.Namespace) -> l
 
 
 def every_prefix_rows(data: Histories, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Compare T5 over every prefix, with about as many weights and with LETTER's, and the packed causal generator."""
-    runs = {}
-    for name, kind, size in (
-        ("T5 of equal size, every prefix", "seq2seq", "equal"),
-        ("T5 letter, every prefix", "seq2seq", "letter"),
-        ("causal small, packed", "causal", "small"),
-    ):
-        setup = Setup(data, kind, size)
-        runs[name] = TrainingRun(
-            setup,
-            collate=setup.collate,
-            is_grouped=kind == "seq2seq",
-            steps=arguments.steps,
-            device=arguments.device,
-            is_bf16=arguments.device == "cuda",
-        )
-    return _rows("all positions against every prefix", data, runs, arguments.rounds)
+    """Compare T5 over every prefix with the packed causal generator of about as many weights, pair by pair."""
+    rows = []
+    for seq2seq, causal in (("0.6 M, 2+2 layers", "small"), ("0.6 M, 4+4 layers", "small"), ("letter", "medium")):
+        runs = {}
+        for name, kind, size in (
+            (f"T5 {seq2seq}", "seq2seq", seq2seq),
+            (f"causal {causal}, packed", "causal", causal),
+        ):
+            setup = Setup(data, kind, size)
+            runs[name] = TrainingRun(
+                setup,
+                collate=setup.collate,
+                is_grouped=kind == "seq2seq",
+                steps=arguments.steps,
+                device=arguments.device,
+                is_bf16=arguments.device == "cuda",
+            )
+        rows += _rows("every prefix or all positions", data, runs, arguments.rounds)
+    return rows
 
 
 def trainer_rows(data: Histories, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -100,12 +102,10 @@ def trainer_rows(data: Histories, arguments: argparse.Namespace) -> list[dict[st
 
 def _rows(part: str, data: Histories, runs: dict[str, TrainingRun], rounds: int) -> list[dict[str, Any]]:
     seconds = interleaved(runs, rounds=rounds)
-    reference = next(iter(runs))
-    # grouped by length or not, batches hold other users: a rate compares where a time does not
-    unit = "targets_per_s"
-    rows = []
+    reference, unit = next(iter(runs)), "targets_per_s"
+    rows: list[dict[str, Any]] = []
     for name, run in runs.items():
-        cells, tokens, targets = run.counts()
+        cells, tokens, targets, labels = run.counts()
         row = {
             "part": f"{part}: {name}",
             "data": data.name,
@@ -115,6 +115,7 @@ def _rows(part: str, data: Histories, runs: dict[str, TrainingRun], rounds: int)
             "padding": 1 - tokens / cells,
             "tokens_per_s": tokens / seconds[name],
             unit: targets / seconds[name],
+            "labels_per_s": labels / seconds[name],
             "peak_mb": _peak_mb(run),
         }
         if rows:
@@ -138,6 +139,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="directory that holds the data sets' folders")
     parser.add_argument("--names", default="amazon_industrial,amazon_games", help="data sets, the first for Trainer")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--batch_size", type=int, help="users or prefixes of a step; by default that of the recipe")
     parser.add_argument("--steps", type=int, default=16, help="batches of a round")
     parser.add_argument("--rounds", type=int, default=5)
     return parser.parse_args()

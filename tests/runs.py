@@ -24,6 +24,7 @@ TINY: dict[str, Any] = {
     "codes.save_epochs": 2,
     "training.batch_size": 16,
     "training.epochs": 3,
+    "training.learning_rate": 2e-3,
     "training.warmup_steps": 2,
     "training.validate_every": 1,
     "training.validation_users": 33,

@@ -152,13 +152,17 @@ def test_a_changed_field_computes_its_stage_and_the_later_ones_again(finished, c
     assert run.results["recipe"][section][name] == value
 
 
-def test_more_beams_in_the_evaluation_reach_the_saved_recommender_without_training(finished, computed):
+def test_another_search_in_the_evaluation_reaches_the_saved_recommender_without_training(finished, computed):
     weights = file_digest(finished / "recommender/generator/model.safetensors")
 
-    run = cost_hf.train(overrides=TINY | {"evaluation.num_beams": 12}, output_dir=finished)
+    search = {"evaluation.num_beams": 12, "evaluation.normalization": "level"}
+    run = cost_hf.train(overrides=TINY | search, output_dir=finished)
 
     assert computed() == ["evaluation"]
-    assert run.recommender.num_beams == cost_hf.Recommender.from_pretrained(finished).num_beams == 12
+    loaded = cost_hf.Recommender.from_pretrained(finished)
+    assert run.recommender.num_beams == loaded.num_beams == 12
+    assert run.recommender.normalization == loaded.normalization == "level"
+    assert run.results["protocol"]["score"] == "sum of natural-log probabilities over the codes of each level"
     assert file_digest(finished / "recommender/generator/model.safetensors") == weights
 
 

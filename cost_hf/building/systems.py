@@ -69,10 +69,11 @@ def generator_stage(stages: Stages, recipe: Recipe, data: PreparedData, catalog:
         on_every_process=True,
         products=products_for(recipe, lambda: build_backbone(recipe.generator, catalog, seed=seed).model),
     )
-    if recommender.num_beams != recipe.evaluation.num_beams:  # beams are no reason to train again
-        recommender.num_beams = recipe.evaluation.num_beams
+    search = {name: getattr(recipe.evaluation, name) for name in ("num_beams", "normalization")}
+    if search != {name: getattr(recommender, name) for name in search}:  # how to search is no reason to train again
+        recommender.num_beams, recommender.normalization = search.values()
         if PartialState().is_main_process:
-            update_protocol(stages.output_dir / "recommender", num_beams=recommender.num_beams)
+            update_protocol(stages.output_dir / "recommender", **search)
     return recommender
 
 
@@ -157,6 +158,7 @@ def _train_recommender(folder: Path, recipe: Recipe, data: PreparedData, catalog
         popularity=popularity,
         max_history=recipe.generator.max_history,
         num_beams=recipe.evaluation.num_beams,
+        normalization=recipe.evaluation.normalization,
         tokenizer=backbone.tokenizer,
     ).save_pretrained(folder)
     write_json(folder / TRAINING_LOG, trained.history)

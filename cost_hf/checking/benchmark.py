@@ -17,9 +17,10 @@ from torch import nn
 from cost_hf.data.splits import Split
 from cost_hf.quantizer import CostConfig, CostModel
 from cost_hf.recipe import Recipe
-from cost_hf.recommender.backbones import Backbone, add_residual_dropout, build_backbone
+from cost_hf.recommender.backbones import Backbone, build_backbone
 from cost_hf.recommender.beam_ranker import BeamRanker
 from cost_hf.recommender.collation import LengthGroupedSampler, ShuffledSampler
+from cost_hf.recommender.dropout import add_residual_dropout
 from cost_hf.recommender.generator_training import training_examples
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.semantic_ids.catalog import Catalog

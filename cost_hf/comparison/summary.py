@@ -185,6 +185,7 @@ def _protocol(base: Recipe, targets: Targets, seen: str) -> dict[str, Any]:
         "cases": len(targets),
         "users": len(set(targets.user_ids)),
         "num_beams": base.evaluation.num_beams,
+        "normalization": base.evaluation.normalization,
         "cutoffs": base.evaluation.cutoffs,
         "bootstrap_draws": base.evaluation.bootstrap_draws,
         "alpha": ALPHA,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from cost_hf.evaluation.baselines import BASELINES, TRAINED_BASELINES
+from cost_hf.recommender.level_head import check_normalization
 
 
 @dataclass
@@ -10,6 +11,13 @@ class EvaluationOptions:
     """How a run is judged: beams, cutoffs, baselines, intervals."""
 
     num_beams: int = field(default=50, metadata={"help": "beams, and so the longest list that is judged"})
+    normalization: str = field(
+        default="vocabulary",
+        metadata={
+            "help": "scores of the search: over the whole vocabulary, as generate() gives them, or over each level's "
+            "codes (level)"
+        },
+    )
     cutoffs: list[int] = field(
         default_factory=lambda: [5, 10, 20, 40],
         metadata={"help": "list lengths k of the metrics; above the beams null"},
@@ -35,6 +43,7 @@ class EvaluationOptions:
                 "evaluation.num_beams, batch_size and bootstrap_draws must be at least 1, got "
                 f"{self.num_beams!r}, {self.batch_size!r}, {self.bootstrap_draws!r}"
             )
+        check_normalization(self.normalization)
         for name in ("max_users", "validation_users"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"evaluation.{name} must be at least 1, or null for all cases, got {value!r}")

@@ -39,7 +39,12 @@ def protocol(recipe: Recipe, data: PreparedData, targets: Targets, recommender: 
         histories = torch.from_numpy(targets.histories_matrix(sample))
         users = [str(targets.user_ids[case]) for case in sample]
         shares |= invalid_shares(recommender, histories, user_ids=users)
-    generative = {"constraint": "trie", "score": "sum of natural-log probabilities over the full vocabulary"}
+    codes = {"vocabulary": "the full vocabulary", "level": "the codes of each level"}[recipe.evaluation.normalization]
+    generative = {
+        "constraint": "trie",
+        "normalization": recipe.evaluation.normalization,
+        "score": f"sum of natural-log probabilities over {codes}",
+    }
     return {
         "split": recipe.data.split,
         "exclude_seen": "both settings; see the row names",

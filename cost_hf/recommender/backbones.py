@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForSeq2SeqLM,
@@ -127,7 +126,6 @@ def _new_causal(options: GeneratorOptions, vocabulary: SidVocabulary) -> LlamaFo
         max_position_embeddings=positions,
         tie_word_embeddings=True,
         initializer_range=CAUSAL_INIT_STD * shrink,
-        attention_dropout=options.dropout or 0.0,
         bos_token_id=vocabulary.begin_id,
         eos_token_id=vocabulary.end_id,
         pad_token_id=vocabulary.pad_id,
@@ -162,21 +160,3 @@ def _load_seq2seq(options: GeneratorOptions, vocabulary: SidVocabulary, *, seed:
     extended = vocabulary.extend(tokenizer, model, seed=seed)
     logger.info("%s: %d SID tokens added, vocabulary now %d", options.backbone, len(extended.tokens), len(tokenizer))
     return Backbone(model, extended, tokenizer)
-
-
-def add_residual_dropout(model: PreTrainedModel, share: float) -> list[Any]:
-    """Drop activations behind the embedding and every sub-layer of a Llama in training; return the hook handles.
-
-    `LlamaForCausalLM` has dropout in attention weights only, and small catalogs overfit without it. Hooks leave the
-    saved model a stock one.
-    """
-
-    def hook(module: nn.Module, _args: Any, output: Any) -> Any:
-        if not module.training:
-            return output
-        if isinstance(output, tuple):
-            return (nn.functional.dropout(output[0], share), *output[1:])
-        return nn.functional.dropout(output, share)
-
-    layers = [part for layer in model.model.layers for part in (layer.self_attn, layer.mlp)]
-    return [module.register_forward_hook(hook) for module in (model.get_input_embeddings(), *layers)]

@@ -20,8 +20,9 @@ from cost_hf.recommender.beam_steps import DecodingSteps, Prompt
 from cost_hf.recommender.engines import base_model, decoding_steps, obstacle
 from cost_hf.recommender.generate_search import generate_search
 from cost_hf.recommender.level_head import LevelHead, check_normalization
-from cost_hf.semantic_ids.catalog_mask import CatalogMask, TrieMask
+from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.trie import SidTrie
+from cost_hf.semantic_ids.trie_mask import TrieMask, log_legal
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 logger = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ def beam_search(
     model = base_model(generator)
     steps = decoding_steps(model, prompt, beam_widths(trie, num_beams))
     head = LevelHead(model, vocabulary, normalization=normalization)
-    nodes, scores, codes = _descend(steps, head, trie, vocabulary, num_beams, trie_mask, level_hook)
+    nodes, scores, codes = descend(steps, head, trie, vocabulary, num_beams, trie_mask, level_hook)
     found = expand_leaves(trie, nodes, scores, codes, num_beams=num_beams, mask=trie_mask)
     return replace(found, encoder_states=steps.encoder_states) if output_encoder_states else found
 
@@ -132,7 +133,7 @@ def beam_widths(trie: SidTrie, num_beams: int) -> list[int]:
     return widths
 
 
-def _descend(
+def descend(
     steps: DecodingSteps,
     head: LevelHead,
     trie: SidTrie,
@@ -152,8 +153,8 @@ def _descend(
         step_codes, children, legal = (part.unflatten(0, nodes.shape) for part in trie.children(level, nodes.flatten()))
         if mask is not None:
             legal = legal & mask.keeps_nodes(level, children)
-        log_probs = head.log_probs(hidden, level).gather(2, step_codes)
-        candidates = (log_probs + scores[..., None]).masked_fill_(~legal, -torch.inf).flatten(1)
+        log_probs = head.log_probs(hidden, level).gather(2, step_codes) + scores[..., None]
+        candidates = log_probs.add_(log_legal(legal, log_probs.dtype)).flatten(1)
         width = step_codes.shape[-1]
         scores, best = candidates.topk(min(num_beams, candidates.shape[1], trie.num_nodes[level]), dim=1)
         parents = best // width

@@ -5,7 +5,7 @@ float mask lets each see the prompt and its own ancestors, so nothing is copied 
 `causal_steps`) call the model's own modules, so adapters and quantised layers count.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -40,8 +40,19 @@ class Prompt:
 class DecodingSteps(Protocol):
     """The decoder's last hidden states behind the beams of a batch of requests."""
 
-    batch: int
-    encoder_states: Tensor | None
+    @property
+    def batch(self) -> int:
+        """B, requests."""
+
+    @property
+    def encoder_states(self) -> Tensor | None:
+        """Last hidden states of the encoder, `[B, S, d]`; None without an encoder."""
+
+    def prompt_tensors(self) -> list[Tensor]:
+        """Return all that the prompts left behind, `[B, …]` each."""
+
+    def resumed(self, tensors: Sequence[Tensor]) -> "DecodingSteps":
+        """Return the steps that go on from such `prompt_tensors`, sharing nothing with these."""
 
     def start(self, added: Tensor | None = None) -> Tensor:
         """Return the hidden states that predict the first code, `[B, 1, d]`; forget beams of an earlier search."""

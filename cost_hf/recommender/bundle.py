@@ -19,22 +19,22 @@ from cost_hf.files import atomic_path, read_json, write_json
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
-FORMAT = 1
+FORMAT = 2  # 2: the protocol names the normalization of scores
 MANIFEST = "recommender.json"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-PROTOCOL = ("max_history", "num_beams")
+PROTOCOL = ("max_history", "num_beams", "normalization")
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """The parts of a recommender; `protocol` holds how it was trained and judged (`max_history`, `num_beams`)."""
+    """The parts of a recommender; `protocol` holds how it was trained and judged, the entries of `PROTOCOL`."""
 
     generator: PreTrainedModel
     tokenizer: Any
     catalog: Catalog
     vocabulary: SidVocabulary
     popularity: np.ndarray
-    protocol: dict[str, int]
+    protocol: dict[str, Any]
 
 
 def write_bundle(
@@ -45,7 +45,7 @@ def write_bundle(
     catalog: Catalog,
     vocabulary: SidVocabulary,
     popularity: np.ndarray,
-    protocol: dict[str, int],
+    protocol: dict[str, Any],
 ) -> None:
     """Write all parts into `directory`, the manifest last."""
     target = Path(directory)
@@ -71,7 +71,7 @@ def write_bundle(
     write_json(target / MANIFEST, manifest | protocol)
 
 
-def update_protocol(directory: str | Path, **protocol: int) -> None:
+def update_protocol(directory: str | Path, **protocol: Any) -> None:
     """Change entries of a written recommender's protocol, such as `num_beams`, and nothing else."""
     path = Path(directory) / MANIFEST
     write_json(path, read_json(path) | protocol)

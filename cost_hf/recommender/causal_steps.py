@@ -1,5 +1,7 @@
 """Decoding steps of decoder-only models whose layers all attend to the whole past: one cache row per request."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
@@ -18,12 +20,31 @@ class CausalSteps:
     encoder_states: Tensor | None = None
 
     def __init__(self, model: PreTrainedModel, prompt: Prompt):
-        self.decoder, self.embed, self.prompt = model.get_decoder(), model.get_input_embeddings(), prompt
-        self.batch = len(prompt.attention_mask)
+        self.model, self.decoder, self.prompt = model, model.get_decoder(), prompt
         self.cache = DynamicCache(config=model.config)
         self.lengths = prompt.attention_mask.sum(1)
         self.ancestry, self.depth = Ancestry(), 0
         self.first: Tensor | None = None
+
+    @property
+    def batch(self) -> int:
+        """B, requests."""
+        return len(self.lengths)
+
+    def prompt_tensors(self) -> list[Tensor]:
+        """Return all that the prompts left: mask, last hidden states, keys and values of every layer."""
+        first = self.start()
+        cached = [part for layer in self.cache.layers for part in (layer.keys, layer.values)]
+        return [self.prompt.attention_mask, first, *cached]
+
+    def resumed(self, tensors: Sequence[Tensor]) -> "CausalSteps":
+        """Return the steps that go on from `prompt_tensors`."""
+        attention_mask, first, *cached = tensors
+        steps = CausalSteps(self.model, Prompt(attention_mask, model_kwargs=self.prompt.model_kwargs))
+        steps.first = first
+        for layer in range(len(cached) // 2):
+            steps.cache.update(cached[2 * layer], cached[2 * layer + 1], layer)
+        return steps
 
     def start(self, added: Tensor | None = None) -> Tensor:
         """Run the prompts once; `added` has no token to be added to."""
@@ -47,7 +68,8 @@ class CausalSteps:
         """Feed one token per beam, all beams of a request as one row."""
         paths = self.ancestry.extend(parents)
         prompt = self.prompt.attention_mask.bool()[:, None].expand(-1, tokens.shape[1], -1)
-        embeds = self.embed(tokens) if added is None else self.embed(tokens) + added
+        embeds = self.model.get_input_embeddings()(tokens)
+        embeds = embeds if added is None else embeds + added
         output = self.decoder(
             inputs_embeds=embeds,
             attention_mask=float_mask(torch.cat([prompt, paths], -1), embeds.dtype)[:, None],

@@ -76,7 +76,7 @@ class PrefixDataset(Dataset):
 
 
 class CausalCollator:
-    """Users `[user] <|sid_begin|> item item …` packed into rows; item tokens are labels from a user's first label on."""
+    """Packs users `[user] <|sid_begin|> item item …` into rows; item tokens are labels from a user's first label on."""
 
     def __init__(self, prompts: PromptBuilder):
         self.prompts = prompts

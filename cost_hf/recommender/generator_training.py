@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel, TrainerCallback
 
-from cost_hf.recommender.backbones import Backbone, GeneratorOptions, add_residual_dropout
+from cost_hf.recommender.backbones import Backbone, GeneratorOptions
 from cost_hf.recommender.collation import (
     CausalCollator,
     OnePrefixSampler,
@@ -18,6 +18,7 @@ from cost_hf.recommender.collation import (
     PrefixDataset,
     SequenceDataset,
 )
+from cost_hf.recommender.dropout import add_residual_dropout
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.recommender.ranking_trainer import (
     RankingTrainer,

@@ -15,6 +15,7 @@ from transformers import LogitsProcessor
 
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.trie import SidTrie
+from cost_hf.semantic_ids.trie_mask import log_legal
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 DEAD_SCORE = -1e9  # what `generate` itself gives to beams it can't fill; -inf for a whole row would break sampling
@@ -65,27 +66,30 @@ class SidLogitsProcessor(LogitsProcessor):
 
     def _at_level(self, level: int, input_ids: Tensor, scores: Tensor, requests: Tensor) -> Tensor:
         """Process rows that all stand at `level`."""
-        tokens, is_legal = self._continuations(level, input_ids, requests)
-        # tokens that may not follow all stand for the pad token, which may not follow either
-        kept = scores.gather(1, tokens).masked_fill_(~is_legal, -torch.inf)
-        processed = torch.full_like(scores, -torch.inf).scatter_(1, tokens, kept)
+        legal = self._legal_codes(level, input_ids, requests)
+        first = int(self.vocabulary.level_offsets[level])
+        block = slice(first, first + self.vocabulary.level_sizes[level])
+        processed = torch.full_like(scores, -torch.inf)
+        torch.add(scores[:, block], log_legal(legal, scores.dtype), out=processed[:, block])
         if self.trie_mask is None:
             return processed
         return processed + self.trie_mask.is_empty.to(scores.dtype)[requests, None] * DEAD_SCORE
 
-    def _continuations(self, level: int, input_ids: Tensor, requests: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the tokens `[rows, m]` that may follow rows that stand at `level`, and which of them are real."""
-        offsets = self.vocabulary.level_offsets[: level + 1].to(input_ids.device)
+    def _legal_codes(self, level: int, input_ids: Tensor, requests: Tensor) -> Tensor:
+        """Tell which codes of `level` may follow rows that stand there: bool `[rows, K]`."""
+        offsets = self.vocabulary.level_offsets[:level].to(input_ids.device)
         prefix = input_ids[:, input_ids.shape[1] - level :]
-        nodes = self.trie.prefix(prefix - offsets[:level])
+        nodes = self.trie.prefix(prefix - offsets)
         if bool((nodes < 0).any()):
             row = int((nodes < 0).nonzero()[0])
             raise _unknown_prefix(prefix[row].tolist(), input_ids[row].tolist(), self.vocabulary)
         codes, children, is_legal = self.trie.children(level, nodes)
         if self.trie_mask is not None:
-            kept = self.trie_mask.keeps_nodes(level, children, requests[:, None])
+            kept = self.trie_mask.keeps_nodes(level, children, requests)
             is_legal = is_legal & (kept | self.trie_mask.is_empty[requests, None])
-        return torch.where(is_legal, codes + offsets[level], self.vocabulary.pad_id), is_legal
+        # counted, since padding repeats codes of this level; a real child counts one
+        counts = torch.zeros(len(nodes), self.vocabulary.level_sizes[level], dtype=torch.uint8, device=nodes.device)
+        return counts.scatter_add_(1, codes, is_legal.view(torch.uint8)).view(torch.bool)
 
     def _requests(self, rows: int) -> Tensor:
         """Return the mask row of every score row; the beams of one request are neighbours."""
@@ -133,7 +137,7 @@ def prefix_allowed_tokens_fn(
         codes, children, _ = trie.children(level, node[None])
         if trie_mask is not None:
             request = batch_id if trie_mask.batch != 1 else 0  # a table of one line is for all requests, as above
-            codes = codes[trie_mask.keeps_nodes(level, children, torch.tensor(request))]
+            codes = codes[trie_mask.keeps_nodes(level, children, torch.tensor([request]))]
         tokens = (codes.flatten() + vocabulary.level_offsets[level]).tolist()
         if not tokens:
             raise ValueError(

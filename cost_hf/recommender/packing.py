@@ -1,12 +1,13 @@
 """Several sequences in one row of a batch, each blind to the others.
 
-A batch of users padded to its longest one is a fifth to two thirds padding where histories are short. Packed, a row
-holds users one behind the other: position ids start anew at each of them and attention is block-diagonal. The step
-stays the same: same users, same labels, same loss. The mask is explicit: `transformers` would read the blocks off the
-position ids, but only where no cache is built, and a mask that is silently absent is a leak.
+Users padded to the longest of a batch are mostly padding where histories are short. Packed, a row holds users one
+behind the other: position ids start anew at each of them and attention is block-diagonal. The step stays the same:
+same users, same labels, same loss. The mask is explicit: `transformers` would read the blocks off the position ids, but
+only where no cache is built, and a mask that is silently absent is a leak.
 """
 
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -74,13 +75,21 @@ def pack(lengths: np.ndarray) -> Packing:
 
 
 def _first_fit(lengths: list[int], capacity: int) -> tuple[list[int], list[int], list[int]]:
-    """Put each sequence in the first row with room; return rows and first columns `[B]` and used columns `[R]`."""
-    rows, starts, used = [], [], []
-    for length in lengths:
-        row = next((row for row, taken in enumerate(used) if taken + length <= capacity), len(used))
-        if row == len(used):
-            used.append(0)
-        rows.append(row)
-        starts.append(used[row])
-        used[row] += length
+    """Put each sequence in the first row with room; return rows and first columns `[B]` and used columns `[R]`.
+
+    Sequences of one length, which stand together, fill row after row, so the work grows with lengths, not sequences.
+    """
+    rows: list[int] = []
+    starts: list[int] = []
+    used: list[int] = []
+    for length, same in groupby(lengths):
+        left, row = sum(1 for _ in same), 0
+        while left:
+            if row == len(used):
+                used.append(0)
+            number = min(left, (capacity - used[row]) // length)
+            rows += [row] * number
+            starts += range(used[row], used[row] + number * length, length)
+            used[row] += number * length
+            left, row = left - number, row + 1
     return rows, starts, used

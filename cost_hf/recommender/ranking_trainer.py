@@ -181,6 +181,7 @@ def _training_arguments(
         eval_strategy="steps" if validates else "no",
         save_strategy="steps",
         logging_strategy="steps",
+        logging_nan_inf_filter=False,  # it looks at every step's loss, for which a GPU waits, and hides a broken run
         eval_steps=interval,
         save_steps=interval,
         logging_steps=interval,

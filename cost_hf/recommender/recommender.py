@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from cost_hf.recommender.beam_ranker import BeamRanker
-from cost_hf.recommender.bundle import read_bundle, write_bundle
+from cost_hf.recommender.bundle import PROTOCOL, read_bundle, write_bundle
 from cost_hf.recommender.door import BaseRecommender
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.semantic_ids.catalog import Catalog
@@ -26,6 +26,7 @@ class Recommender(BaseRecommender):
         popularity: training clicks of every catalog row, `[N]`; answers empty histories and orders items of one SID.
         max_history: most recent items in the prompt.
         num_beams: beams of the search, raised to `top_k` where that is larger.
+        normalization: of its scores, as for `beam_search`.
         tokenizer: of a pretrained backbone; saved beside the generator.
     """
 
@@ -41,6 +42,7 @@ class Recommender(BaseRecommender):
         popularity: np.ndarray,
         max_history: int,
         num_beams: int = 50,
+        normalization: str = "vocabulary",
         tokenizer: Any = None,
     ):
         if len(popularity) != len(catalog) or vocabulary.level_sizes != catalog.level_sizes:
@@ -51,7 +53,7 @@ class Recommender(BaseRecommender):
             )
         super().__init__(catalog, popularity=popularity)
         self.generator, self.vocabulary, self.tokenizer = generator.eval(), vocabulary, tokenizer
-        self.max_history, self.num_beams = max_history, num_beams
+        self.max_history, self.num_beams, self.normalization = max_history, num_beams, normalization
         self.trie = SidTrie.from_catalog(catalog, popularity=self.popularity)
         self.needs_user_ids = vocabulary.num_user_tokens > 0
         self.prompts = PromptBuilder.for_catalog(
@@ -75,7 +77,13 @@ class Recommender(BaseRecommender):
 
     def ranker_for(self, top_k: int) -> BeamRanker:
         """Return the beam search over this catalog, with at least `top_k` beams."""
-        return BeamRanker(self.generator, self.prompts, self.trie, num_beams=max(self.num_beams, top_k))
+        return BeamRanker(
+            self.generator,
+            self.prompts,
+            self.trie,
+            num_beams=max(self.num_beams, top_k),
+            normalization=self.normalization,
+        )
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the whole recommender into `directory`."""
@@ -86,7 +94,7 @@ class Recommender(BaseRecommender):
             catalog=self.catalog,
             vocabulary=self.vocabulary,
             popularity=self.popularity,
-            protocol={"max_history": self.max_history, "num_beams": self.num_beams},
+            protocol={name: getattr(self, name) for name in PROTOCOL},
         )
 
     @classmethod

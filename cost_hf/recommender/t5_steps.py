@@ -22,8 +22,7 @@ class T5Steps:
     """
 
     def __init__(self, model: PreTrainedModel, prompt: Prompt, widths: Sequence[int]):
-        decoder = model.get_decoder()
-        self.embed, self.start_id = decoder.embed_tokens, model.config.decoder_start_token_id
+        self.model, self.decoder, self.prompt, self.widths = model, model.get_decoder(), prompt, widths
         states = prompt.encoder_states
         if states is None:
             states = model.get_encoder()(
@@ -32,37 +31,62 @@ class T5Steps:
                 attention_mask=prompt.attention_mask,
                 **prompt.model_kwargs,
             ).last_hidden_state
-        self.batch, self.device = len(states), states.device
-        self.encoder_states: Tensor | None = states
-        visible = prompt.attention_mask.bool()[:, None, None]
-        source = float_mask(visible, states.dtype) if prompt.is_padded else None
-        biases = _relative_biases(decoder, len(widths))
-        self.layers = [
-            _Layer(block, bias, states, source, sum(widths))
-            for block, bias in zip(decoder.block, biases, strict=True)
-        ]
-        self.final_norm = decoder.final_layer_norm
+        self.states = states
+        self.layers: list[_Layer] = []
         self.ancestry, self.fed = Ancestry(), list[int]()
+
+    @property
+    def batch(self) -> int:
+        """B, requests."""
+        return len(self.states)
+
+    @property
+    def encoder_states(self) -> Tensor | None:
+        """Last hidden states of the encoder, `[B, S, d]`."""
+        return self.states
+
+    def prompt_tensors(self) -> list[Tensor]:
+        """Return all that the prompts left: encoder states and mask."""
+        return [self.states, self.prompt.attention_mask]
+
+    def resumed(self, tensors: Sequence[Tensor]) -> "T5Steps":
+        """Return the steps that go on from `prompt_tensors`."""
+        states, attention_mask = tensors
+        return T5Steps(self.model, Prompt(attention_mask, encoder_states=states), self.widths)
 
     def start(self, added: Tensor | None = None) -> Tensor:
         """Feed the decoder start token."""
         self.ancestry, self.fed = Ancestry(), []
-        tokens = torch.full((self.batch, 1), self.start_id, device=self.device)
+        if not self.layers:
+            self.layers = self._layers()
+        start = self.model.config.decoder_start_token_id
+        tokens = torch.full((self.batch, 1), start, device=self.states.device)
         return self.advance(tokens, torch.zeros_like(tokens), added)
 
     def advance(self, tokens: Tensor, parents: Tensor, added: Tensor | None = None) -> Tensor:
         """Feed one token per beam; depth alone, not the place in the row, decides the relative position."""
-        hidden = self.embed(tokens) if added is None else self.embed(tokens) + added
+        hidden = self.decoder.embed_tokens(tokens)
+        hidden = hidden if added is None else hidden + added
         paths = float_mask(self.ancestry.extend(parents), hidden.dtype)[:, None]
         depth, before = len(self.fed), sum(self.fed)
         self.fed.append(tokens.shape[1])
-        depths = torch.arange(depth + 1).repeat_interleave(torch.tensor(self.fed)).to(tokens.device)
         mask: Tensor | None = None
         for layer in self.layers:
             if layer.relative_bias is not None:
-                mask = (layer.relative_bias[:, depth, depths][:, None] + paths).flatten(0, 1)  # [B·H, R, tokens so far]
+                bias = layer.relative_bias[:, depth, :, None]  # [H, L, 1], by depth of the key
+                row = torch.cat([bias[:, key].expand(-1, width) for key, width in enumerate(self.fed)], dim=1)
+                mask = (row[:, None] + paths).flatten(0, 1)  # [B·H, R, tokens so far]
             hidden = layer(hidden, mask, before)
-        return self.final_norm(hidden)
+        return self.decoder.final_layer_norm(hidden)
+
+    def _layers(self) -> "list[_Layer]":
+        visible = self.prompt.attention_mask.bool()[:, None, None]
+        source = float_mask(visible, self.states.dtype) if self.prompt.is_padded else None
+        biases = _relative_biases(self.decoder, len(self.widths))
+        return [
+            _Layer(block, bias, self.states, source, sum(self.widths))
+            for block, bias in zip(self.decoder.block, biases, strict=True)
+        ]
 
 
 class _Layer:

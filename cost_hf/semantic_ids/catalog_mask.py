@@ -13,7 +13,9 @@ from torch import Tensor
 
 from cost_hf.semantic_ids.item_rows import ItemRows
 from cost_hf.semantic_ids.trie import SidTrie
-from cost_hf.semantic_ids.trie_mask import TrieMask, allowed_children, check_batch, dead_keys
+from cost_hf.semantic_ids.trie_mask import AllowedNodes, TrieMask, check_batch, dead_keys
+
+FEW = 64  # a table whose lines deny at most one in so many items is kept as lists of rows, which compile faster
 
 
 class CatalogMask:
@@ -39,10 +41,12 @@ class CatalogMask:
         if allowed is not None and allowed.ndim == 2 and denied is not None:
             check_batch(len(denied), len(allowed))
             allowed, denied = _without_rows(allowed, denied), None
+        if allowed is not None and allowed.ndim == 2 and (few := _few_denied(allowed)) is not None:
+            allowed, denied = None, few
         self.num_items, self.allowed, self.denied = num_items, allowed, denied
         per_request = allowed if allowed is not None and allowed.ndim == 2 else denied
         self.batch = None if per_request is None else len(per_request)
-        self._compiled: WeakKeyDictionary[SidTrie, list[Tensor]] = WeakKeyDictionary()
+        self._compiled: WeakKeyDictionary[SidTrie, AllowedNodes] = WeakKeyDictionary()
 
     @classmethod
     def of(cls, mask: "Tensor | CatalogMask | None", num_items: int) -> "CatalogMask | None":
@@ -125,12 +129,11 @@ class CatalogMask:
     def on(self, trie: SidTrie) -> TrieMask:
         """Return the mask for `trie`, on its device; what all requests share is made once for a trie and kept."""
         self.check_items(trie.num_items)
-        allowed = None if self.allowed is None else self.allowed.to(trie.device)
-        if allowed is not None and trie not in self._compiled:
-            self._compiled[trie] = [*allowed_children(trie, allowed), allowed]
-        counts = self._compiled.get(trie)
-        dead = None if self.denied is None else dead_keys(trie, self.denied.to(trie.device), counts)
-        return TrieMask(trie, batch=self.batch, counts=counts, dead=dead)
+        if self.allowed is not None and trie not in self._compiled:
+            self._compiled[trie] = AllowedNodes.of(trie, self.allowed.to(trie.device))
+        allowed = self._compiled.get(trie)
+        dead = None if self.denied is None else dead_keys(trie, self.denied.to(trie.device), allowed)
+        return TrieMask(trie, batch=self.batch, allowed=allowed, dead=dead)
 
     def _sharing(self, allowed: Tensor | None, denied: Tensor) -> "CatalogMask":
         mask = CatalogMask(self.num_items, allowed, denied)
@@ -150,6 +153,19 @@ def _places(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return requests and catalog rows of the entries of `rows` `[B, T]` that are none of the padding."""
     requests, columns = (rows >= 0).nonzero(as_tuple=True)
     return requests, rows[requests, columns]
+
+
+def _few_denied(table: Tensor) -> Tensor | None:
+    """Return the rows that `table` `[B, N]` denies, `[B, T]`, -1 behind the last; None where they are many."""
+    counts = table.shape[1] - table.count_nonzero(1)
+    most = int(counts.max()) if len(table) else 0
+    if most * FEW > table.shape[1]:
+        return None
+    requests, rows = (~table).nonzero(as_tuple=True)
+    places = torch.arange(len(rows), device=table.device) - (counts.cumsum(0) - counts)[requests]
+    denied = torch.full((len(table), most), -1, device=table.device)
+    denied[requests, places] = rows
+    return denied
 
 
 def _check_allowed(allowed: Tensor | None, num_items: int) -> None:

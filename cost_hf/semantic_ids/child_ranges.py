@@ -54,13 +54,19 @@ class ChildRanges:
         children = children.to(torch.int32)
         if self.offsets.dtype == torch.int32:
             return torch.searchsorted(self.offsets, children, right=True) - 1
-        block = torch.searchsorted(self.blocks, children, right=True) - 1
-        node = (block[:, None] << BLOCK_BITS) + torch.arange(1 << BLOCK_BITS, device=children.device)
-        # a block may end with the end of all children, which begins no node
-        is_node = node < len(self.offsets) - 1
-        offsets = self.offsets[node.clamp_max(len(self.offsets) - 1)]
-        begins = (offsets <= (children - self.blocks[block])[:, None]) & is_node
-        return (block << BLOCK_BITS) + begins.sum(1) - 1
+        node = torch.searchsorted(self.blocks, children, right=True) - 1
+        inside, node = children - self.blocks.index_select(0, node), node << BLOCK_BITS
+        for bit in reversed(range(BLOCK_BITS)):
+            # the last offset is the end of all children: beyond any child, or in a block of its own, which none is in
+            probe = (node + (1 << bit)).clamp_max(len(self.offsets) - 1)
+            node = probe.where(self.offsets.index_select(0, probe) <= inside, node)
+        return node
+
+    def all_parents(self) -> Tensor:
+        """Return the node that every child belongs to, `[children]` int64."""
+        return torch.arange(len(self.offsets) - 1, device=self.offsets.device).repeat_interleave(
+            self.all_starts().diff()
+        )
 
     def all_starts(self) -> Tensor:
         """Return all starts, `[nodes + 1]` int64."""

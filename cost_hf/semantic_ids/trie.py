@@ -17,6 +17,7 @@ from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.child_ranges import ChildRanges
 from cost_hf.semantic_ids.trie_build import build_levels, sort_rows
 
+TABLE_SIZE = 1 << 18  # entries of a table over the nodes and codes of a level
 SEARCHED = 1 << 24  # codes compared at once when prefixes are looked up; bounds memory
 
 
@@ -105,16 +106,16 @@ class SidTrie:
         width = self._width(level, counts)
         # every beam of the first step stands at the root: one row serves all
         first = first if level else first[:1]
-        codes = _windows(self._codes[level], width).index_select(0, first).long()
+        codes = windows(self._codes[level], width).index_select(0, first).long()
         steps = torch.arange(2 * width, dtype=torch.int32, device=nodes.device)
         child = (first[:, None] + steps[:width]).clamp_(max=self.num_nodes[level] - 1)
-        valid = _windows(steps < width, width).index_select(0, width - counts)
+        valid = windows(steps < width, width).index_select(0, width - counts)
         return codes.expand(len(nodes), -1), child.expand(len(nodes), -1), valid
 
     def prefix(self, codes: Tensor) -> Tensor:
         """Return the node of each prefix `[..., l]` at depth l, -1 where no item has it; the shape is `[...]`.
 
-        Each level is one binary search within the parent's children, all prefixes side by side.
+        A level is a look-up where few nodes have all its codes, else a binary search within the parent's children.
         """
         if codes.shape[-1] > len(self.level_sizes):
             raise ValueError(f"a prefix has at most {len(self.level_sizes)} codes, got shape {tuple(codes.shape)}")
@@ -129,21 +130,34 @@ class SidTrie:
     def _step(self, level: int, nodes: Tensor, wanted: Tensor) -> Tensor:
         """Return the child of each node `[R]` that carries the code `wanted` `[R]`, -1 where there is none."""
         codes, size = self._codes[level], self.level_sizes[level]
+        code = wanted.clamp(0, size - 1)
+        if level < len(self._tables):
+            child = self._tables[level].index_select(0, nodes.clamp_min(0) * size + code).long()
+            return child.where((code == wanted) & (nodes >= 0), -1)
+        code = code.to(codes.dtype)
         first, counts = self.ranges[level].spans(nodes)
-        code = wanted.clamp(0, size - 1).to(codes.dtype)
-        if level:
-            width = self._width(level, counts)
-            # behind the children of a node stand those of the next; the largest number in their place keeps order
-            last = torch.iinfo(codes.dtype).max
-            fill = torch.arange(2 * width, device=nodes.device).ge(width).to(codes.dtype) * last
-            siblings = _windows(codes, width).index_select(0, first)
-            siblings = torch.maximum(siblings, _windows(fill, width).index_select(0, width - counts))
-            place = torch.searchsorted(siblings, code[:, None])[:, 0]
-        else:
-            place = torch.searchsorted(codes[: self.num_nodes[0]], code)
+        width = self._width(level, counts)
+        # behind the children of a node stand those of the next; the largest number in their place keeps order
+        last = torch.iinfo(codes.dtype).max
+        fill = torch.arange(2 * width, device=nodes.device).ge(width).to(codes.dtype) * last
+        siblings = windows(codes, width).index_select(0, first)
+        siblings = torch.maximum(siblings, windows(fill, width).index_select(0, width - counts))
+        place = torch.searchsorted(siblings, code[:, None])[:, 0]
         child = first + place
-        is_found = (place < counts) & (codes.index_select(0, child) == code) & (code == wanted)
-        return torch.where(is_found, child, -1)
+        return child.where((place < counts) & (codes.index_select(0, child) == code) & (code == wanted), -1)
+
+    @cached_property
+    def _tables(self) -> list[Tensor]:
+        """Child of every node and code, int32, flat, -1 where there is none; of the upper levels, where it is small."""
+        tables: list[Tensor] = []
+        for codes, ranges, size in zip(self.codes, self.ranges, self.level_sizes, strict=True):
+            parents = len(ranges.offsets) - 1
+            if parents * size > TABLE_SIZE:
+                break
+            table = torch.full((parents * size,), -1, dtype=torch.int32, device=self.device)
+            table[ranges.all_parents() * size + codes] = torch.arange(len(codes), dtype=torch.int32, device=self.device)
+            tables.append(table)
+        return tables
 
     def _width(self, level: int, counts: Tensor) -> int:
         on_host = counts.device.type == "cpu" and len(counts) > 0
@@ -181,9 +195,9 @@ class SidTrie:
     @cached_property
     def leaves(self) -> Tensor:
         """Leaf (node of depth L) of every catalog row, int32 `[N]`, -1 for removed rows; made when first asked for."""
-        places = torch.arange(len(self.leaf_items), device=self.device)
+        items = torch.arange(len(self.leaf_items), device=self.device)
         table = torch.full((self.num_items,), -1, dtype=torch.int32, device=self.device)
-        table[self.leaf_items] = (places if self.leaf_ranges is None else self.leaf_ranges.parents(places)).int()
+        table[self.leaf_items] = (items if self.leaf_ranges is None else self.leaf_ranges.all_parents()).int()
         return table
 
     def to(self, device: torch.device | str) -> "SidTrie":
@@ -191,7 +205,8 @@ class SidTrie:
         if torch.device(device) == self.device:
             return self
         moved = copy.copy(self)
-        moved.__dict__.pop("leaves", None)
+        for name in ("leaves", "_tables"):  # made for a device when first asked for
+            moved.__dict__.pop(name, None)
         moved._codes = [level.to(device) for level in self._codes]
         moved.ranges = [level.to(device) for level in self.ranges]
         moved.leaf_items = self.leaf_items.to(device)
@@ -205,13 +220,13 @@ class SidTrie:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors."""
+        """Bytes of the index, without what is made when first asked for (leaves of rows, tables of upper levels)."""
         leaves = 0 if self.leaf_ranges is None else self.leaf_ranges.nbytes
         levels = sum(codes.nbytes + ranges.nbytes for codes, ranges in zip(self._codes, self.ranges, strict=True))
         return self.leaf_items.nbytes + leaves + levels
 
 
-def _windows(values: Tensor, width: int) -> Tensor:
+def windows(values: Tensor, width: int) -> Tensor:
     """Return every run of `width` neighbours of `values` `[n]` as a row, uncopied; picking rows moves whole runs."""
     return values.as_strided((len(values) - width + 1, width), (1, 1))
 

@@ -8,18 +8,48 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from cost_hf.semantic_ids.child_ranges import ChildRanges
-from cost_hf.semantic_ids.trie import SidTrie
+from cost_hf.semantic_ids.trie import SidTrie, windows
+
+
+@dataclass(frozen=True, eq=False)
+class AllowedNodes:
+    """What a mask allows of a trie, but for the denied rows of single requests.
+
+    Attributes:
+        items: the mask itself, bool `[N]` or `[B, N]`.
+        counts: allowed children (of a leaf: items) of the nodes of depth 1 … L, `[nodes]` or `[B, nodes]` each.
+        kept: whether there are any, bool, flat, with room for a run of children behind the last node.
+    """
+
+    items: Tensor
+    counts: list[Tensor]
+    kept: list[Tensor]
+
+    @classmethod
+    def of(cls, trie: SidTrie, items: Tensor) -> "AllowedNodes":
+        """Count for `trie` what `items`, bool `[N]` or `[B, N]`, leaves of every node."""
+        table = items[..., trie.leaf_items]
+        counts = [table if trie.leaf_ranges is None else _sums(table, trie.leaf_ranges)]
+        for ranges in reversed(trie.ranges[1:]):
+            counts.append(_sums(counts[-1] > 0, ranges))
+        counts.reverse()
+        rooms = trie.max_children
+        kept = [pad((table > 0).flatten(), (0, room)) for table, room in zip(counts, rooms, strict=True)]
+        return cls(items, counts, kept)
 
 
 class TrieMask:
-    """A `CatalogMask` for one trie; made by `CatalogMask.on`. Its questions cost no host synchronisation.
+    """A `CatalogMask` for one trie; made by `CatalogMask.on`.
+
+    On a GPU its questions cost no host synchronisation.
 
     Args:
         trie: what it is for.
         batch: B, or None where all requests are alike.
-        counts: allowed children as `allowed_children` counts them, then the allowed items; None = all are.
+        allowed: None = all.
         dead: as `dead_keys` gives them; None = nothing is denied by one request only.
 
     Attributes:
@@ -27,98 +57,81 @@ class TrieMask:
         is_empty: requests that no item is left for, bool `[B]`; `[1]` where all requests are alike.
     """
 
-    def __init__(self, trie: SidTrie, *, batch: int | None, counts: list[Tensor] | None, dead: list[Tensor] | None):
-        widths = [*trie.num_nodes, trie.num_items]
-        legal = [
-            _Legal(
-                width,
-                counts=None if counts is None else counts[place],
-                dead=None if dead is None or not len(dead[place]) else dead[place],
-            )
-            for place, width in enumerate(widths)
-        ]
-        self._nodes, self._items, self.batch = legal[:-1], legal[-1], batch
-        first = torch.arange(self._nodes[0].width, device=trie.device).expand(batch or 1, 1, -1)
-        self.is_empty = ~self.keeps_nodes(0, first).flatten(1).any(1)
+    def __init__(self, trie: SidTrie, *, batch: int | None, allowed: AllowedNodes | None, dead: list[Tensor] | None):
+        self.batch, self._allowed, self._dead = batch, allowed, dead
+        self._widths = [*trie.num_nodes, trie.num_items]
+        first = torch.arange(trie.num_nodes[0], device=trie.device).expand(batch or 1, -1)
+        self.is_empty = ~self.keeps_nodes(0, first).any(1)
 
     def keeps_nodes(self, level: int, nodes: Tensor, requests: Tensor | None = None) -> Tensor:
         """Tell which nodes of depth `level` + 1 still lead to an allowed item.
 
         Args:
-            nodes: `[B, R, m]`, or any shape with `requests`.
-            requests: numbers of the requests that ask, of a shape that broadcasts to `nodes`; by default the first
+            nodes: runs of siblings as `SidTrie.children` gives them, `[B, R, m]`, or `[…, m]` with `requests`; behind
+                the last real node of a run the answer means nothing.
+            requests: number of the request that each run belongs to, of the shape `[…]`; by default the first
                 dimension of `nodes` counts them.
         """
-        return self._nodes[level].keeps(nodes, self._requests(nodes) if requests is None else requests)
+        requests = self._requests(nodes[..., 0]) if requests is None else requests
+        first, size = nodes[..., 0].flatten(), nodes.shape[-1]
+        keys = (requests * self._widths[level]).flatten() + first
+        kept = torch.ones((), dtype=torch.bool, device=nodes.device).expand(len(first), size)
+        if self._allowed is not None:
+            places = first if self._allowed.items.ndim == 1 else keys
+            kept = windows(self._allowed.kept[level], size).index_select(0, places)
+        if self._dead is not None and len(self._dead[level]):
+            kept = kept & _survivors(self._dead[level], keys, size)
+        return kept.view(nodes.shape)
 
     def keeps_items(self, rows: Tensor, requests: Tensor | None = None) -> Tensor:
         """Tell which catalog rows `[B, R, m]` are allowed; `requests` as in `keeps_nodes`."""
-        return self._items.keeps(rows, self._requests(rows) if requests is None else requests)
+        requests = (self._requests(rows[..., 0]) if requests is None else requests)[..., None]
+        keys = (requests * self._widths[-1] + rows).flatten()
+        kept = torch.ones((), dtype=torch.bool, device=rows.device).expand(len(keys))
+        if self._allowed is not None:
+            places = rows.flatten() if self._allowed.items.ndim == 1 else keys
+            kept = self._allowed.items.flatten().index_select(0, places)
+        if self._dead is not None and len(denied := self._dead[-1]):
+            place = torch.searchsorted(denied, keys).clamp_max(len(denied) - 1)
+            kept = kept & (denied.index_select(0, place) != keys)
+        return kept.view(rows.shape)
 
-    def _requests(self, things: Tensor) -> Tensor:
+    def _requests(self, runs: Tensor) -> Tensor:
+        """Return the number of the request that each run stands in, of the shape of `runs` `[B, …]`."""
         if self.batch is not None:
-            check_batch(len(things), self.batch)
-        return torch.arange(len(things), device=things.device).view(-1, *[1] * (things.ndim - 1))
+            check_batch(len(runs), self.batch)
+        return torch.arange(len(runs), device=runs.device).view(-1, *[1] * (runs.ndim - 1)).expand(runs.shape)
 
 
-@dataclass(frozen=True, eq=False)
-class _Legal:
-    """What is allowed of the nodes of one depth, or of the items.
+def _survivors(dead: Tensor, keys: Tensor, size: int) -> Tensor:
+    """Tell which keys of the runs `keys[r] … keys[r] + size - 1` are not among the sorted `dead`: bool `[R, size]`.
 
-    Attributes:
-        width: how many there are.
-        counts: allowed children of each (of an item: whether it is allowed), `[width]` or `[B, width]`; None = all.
-        dead: what a request denies altogether, as sorted keys `request * width + number`; None = nothing.
+    Only the ends of a run are looked up: what lies between them is dead, and most runs have nothing there.
     """
-
-    width: int
-    counts: Tensor | None
-    dead: Tensor | None
-
-    def keeps(self, numbers: Tensor, requests: Tensor) -> Tensor:
-        kept = torch.ones((), dtype=torch.bool, device=numbers.device).expand(numbers.shape)
-        if self.counts is not None:
-            places = numbers if self.counts.ndim == 1 else requests * self.width + numbers
-            kept = (self.counts.flatten().index_select(0, places.flatten()) > 0).view(numbers.shape)
-        if self.dead is not None:
-            keys = requests * self.width + numbers
-            place = torch.searchsorted(self.dead, keys).clamp_max(len(self.dead) - 1)
-            kept = kept & (self.dead[place] != keys)
-        return kept
-
-
-def allowed_children(trie: SidTrie, allowed: Tensor) -> list[Tensor]:
-    """Count the allowed children of every node of depth 1 … L; those of a leaf are its items.
-
-    Args:
-        allowed: bool `[N]` or `[B, N]`.
-
-    Returns:
-        Tables `[nodes]` or `[B, nodes]`, one per depth; int32, or bool where no node of a depth can have two.
-    """
-    counts = allowed[..., trie.leaf_items]
-    if trie.leaf_ranges is not None:
-        counts = _sums(counts, trie.leaf_ranges)
-    tables = [counts]
-    for ranges in reversed(trie.ranges[1:]):
-        tables.append(_sums(tables[-1] > 0, ranges))
-    return tables[::-1]
+    start, stop = torch.searchsorted(dead, torch.stack([keys, keys + size])).unbind()
+    most = int((stop - start).max()) if keys.device.type == "cpu" else min(size, len(dead))
+    place = start[:, None] + torch.arange(most, device=keys.device)
+    column = dead[place.clamp_max(len(dead) - 1)] - keys[:, None]
+    # one column more takes what lies beyond the end of a run
+    column = column.where(place < stop[:, None], size)
+    kept = torch.ones(len(keys), size + 1, dtype=torch.bool, device=keys.device)
+    return kept.scatter_(1, column, False)[:, :size]
 
 
 def _sums(values: Tensor, ranges: ChildRanges) -> Tensor:
     """Add up the children `[..., n]` of every node: int32 `[..., nodes]`."""
-    before = torch.nn.functional.pad(values.cumsum(-1, dtype=torch.int32), (1, 0))
+    before = pad(values.cumsum(-1, dtype=torch.int32), (1, 0))
     return before[..., ranges.all_starts()].diff(dim=-1)
 
 
-def dead_keys(trie: SidTrie, denied: Tensor, counts: list[Tensor] | None) -> list[Tensor]:
+def dead_keys(trie: SidTrie, denied: Tensor, allowed: AllowedNodes | None) -> list[Tensor]:
     """Return sorted keys of the nodes of depth 1 … L, then of the items, that a request loses by its denied rows.
 
     A leaf dies with the last of its allowed items, a node with the last of its allowed children.
 
     Args:
         denied: catalog rows int64 `[B, T]`, -1 where there is none; rows that repeat or are illegal anyhow do no harm.
-        counts: as `TrieMask` takes them, of masks that all requests share.
+        allowed: what all requests share; None = all items.
 
     Returns:
         Keys `request * width + number`, ascending, where width is the number of nodes of the depth, or of items.
@@ -127,13 +140,13 @@ def dead_keys(trie: SidTrie, denied: Tensor, counts: list[Tensor] | None) -> lis
     item_keys = (requests * trie.num_items + denied[requests, columns]).unique()
     requests, rows = item_keys // trie.num_items, item_keys % trie.num_items
     leaves = trie.leaves[rows].long()
-    counted = leaves >= 0 if counts is None else (leaves >= 0) & counts[-1][rows]
+    counted = leaves >= 0 if allowed is None else (leaves >= 0) & allowed.items[rows]
     keys, lost = (requests * trie.num_nodes[-1] + leaves)[counted].unique(return_counts=True)
     found = [item_keys]
     for depth in range(len(trie.num_nodes), 0, -1):
         width = trie.num_nodes[depth - 1]
         nodes = keys % width
-        total = _num_children(trie, depth, nodes) if counts is None else counts[depth - 1][nodes]
+        total = _num_children(trie, depth, nodes) if allowed is None else allowed.counts[depth - 1][nodes]
         dead = keys[lost == total]
         found.append(dead)
         if depth > 1:
@@ -146,6 +159,14 @@ def _num_children(trie: SidTrie, depth: int, nodes: Tensor) -> Tensor:
     if depth < len(trie.num_nodes):
         return trie.ranges[depth].spans(nodes)[1]
     return torch.ones_like(nodes) if trie.leaf_ranges is None else trie.leaf_ranges.spans(nodes)[1]
+
+
+def log_legal(legal: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what to add to log-probabilities: 0 where `legal`, else -inf; in the shape of `legal`.
+
+    Filling by a mask takes a branch per number, ten times as long where the mask is irregular.
+    """
+    return legal.view(torch.uint8).to(dtype).reciprocal_().neg_().add_(1)
 
 
 def check_batch(requests: int, expected: int) -> None:

@@ -46,6 +46,20 @@ def test_a_causal_generator_speaks_the_sid_vocabulary_only(size):
     assert backbone.tokenizer is None
 
 
+@pytest.mark.parametrize(("size", "millions"), [("tiny", 0.163), ("small", 0.726), ("medium", 5.01), ("large", 25.7)])
+def test_the_causal_sizes_have_their_parameters_and_start_with_logits_of_one_scale(size, millions):
+    catalog = toy_catalog(40, (256, 256, 256), append_size=256)
+    model = build_backbone(GeneratorOptions(size=size), catalog, seed=0).model.eval()
+
+    with torch.inference_mode():
+        logits = model(torch.arange(5, 65)[None]).logits
+
+    assert model.num_parameters() / 1e6 == pytest.approx(millions, rel=0.02)
+    assert 32 <= model.config.head_dim <= 64
+    assert 0.3 < logits.std() < 0.5
+    assert set(CAUSAL_SIZES) == {"tiny", "small", "medium", "large"}
+
+
 @pytest.mark.parametrize(("size", "millions"), [("tiny", 0.3), ("letter", 4.9), ("tiger", 14.5)])
 def test_the_seq2seq_sizes_have_the_published_parameters(size, millions):
     catalog = toy_catalog(40, (256, 256, 256), append_size=256)

@@ -45,9 +45,9 @@ def test_a_saved_recommender_answers_the_same_in_a_fresh_process(tmp_path):
 
 
 def test_loading_brings_the_protocol_back(tmp_path):
-    toy_recommender(num_beams=7, max_history=5).save_pretrained(tmp_path)
+    toy_recommender(num_beams=7, max_history=5, normalization="level").save_pretrained(tmp_path)
     loaded = Recommender.from_pretrained(tmp_path)
-    assert (loaded.num_beams, loaded.max_history) == (7, 5)
+    assert (loaded.num_beams, loaded.max_history, loaded.normalization) == (7, 5, "level")
 
     update_protocol(tmp_path, num_beams=9)
 
@@ -108,7 +108,7 @@ def test_a_recommender_of_another_format_is_refused(tmp_path):
     toy_recommender().save_pretrained(tmp_path)
     write_json(tmp_path / "recommender.json", read_json(tmp_path / "recommender.json") | {"format": 99})
 
-    with pytest.raises(ValueError, match="has recommender format 99, this version reads 1"):
+    with pytest.raises(ValueError, match="has recommender format 99, this version reads 2"):
         Recommender.from_pretrained(tmp_path)
 
 

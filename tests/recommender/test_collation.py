@@ -10,8 +10,10 @@ from cost_hf.recommender.collation import (
     PrefixCollator,
     PrefixDataset,
     SequenceDataset,
+    ShuffledSampler,
     pad_rows,
 )
+from cost_hf.recommender.packing import pack
 from cost_hf.recommender.prompts import IGNORED_LABEL, PromptBuilder
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 from tests.recommender.toys import toy_catalog
@@ -164,16 +166,20 @@ def test_one_prefix_of_every_user_with_an_example_is_drawn_anew_each_epoch():
     assert list(sampler) == epochs[7]
 
 
-def test_the_sampler_is_a_permutation_and_depends_on_seed_and_epoch_only():
+@pytest.mark.parametrize("is_grouped", [False, True], ids=["shuffled", "grouped"])
+def test_the_order_is_a_permutation_and_depends_on_seed_and_epoch_only(is_grouped):
     lengths = np.random.default_rng(0).integers(1, 20, 997)
-    sampler = LengthGroupedSampler(lengths, batch_size=16, seed=3)
-    twin = LengthGroupedSampler(lengths, batch_size=16, seed=3)
+    sampler, twin = (
+        LengthGroupedSampler(lengths, batch_size=16, seed=3) if is_grouped else ShuffledSampler(997, seed=3)
+        for _ in range(2)
+    )
 
     first = list(sampler)
     torch.manual_seed(123)  # a global draw must not matter
     sampler.set_epoch(1)
     twin.set_epoch(1)
 
+    assert len(sampler) == 997
     assert sorted(first) == list(range(997))
     assert list(sampler) == list(twin) != first
 
@@ -192,25 +198,28 @@ def test_pad_rows_pads_on_the_right_with_minus_one():
     assert pad_rows([np.array([1, 2]), np.array([], dtype=np.int64)]).tolist() == [[1, 2], [-1, -1]]
 
 
-@pytest.mark.parametrize(
-    ("name", "is_causal", "batch_size"),
-    [
-        ("amazon_industrial", True, 64),
-        ("amazon_industrial", False, 64),
-        ("amazon_beauty", True, 128),
-        ("amazon_games", True, 128),
-    ],
-)
-def test_padding_stays_within_twelve_percent_on_real_histories(shared_data, name, is_causal, batch_size):
-    options = DataOptions(path=str(shared_data / name))
+def training_part(directory):
+    options = DataOptions(path=str(directory))
     split = split_interactions(read_tables(options), options)
-    users = list(split.train_user_ids)
-    dataset = (
-        SequenceDataset(split.train, users, max_items=20)
-        if is_causal
-        else PrefixDataset(split.train, users, max_history=20)
-    )
+    return split.train, list(split.train_user_ids)
+
+
+@pytest.mark.parametrize(("name", "batch_size"), [("amazon_industrial", 64), ("amazon_games", 128)])
+def test_padding_of_prefixes_stays_within_twelve_percent_on_real_histories(shared_data, name, batch_size):
+    dataset = PrefixDataset(*training_part(shared_data / name), max_history=20)
 
     sampler = LengthGroupedSampler(dataset.lengths, batch_size=batch_size, seed=0)
 
     assert padding_share(dataset.lengths, list(sampler), batch_size) <= 0.12
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_size"), [("amazon_industrial", 64), ("amazon_beauty", 128), ("amazon_games", 128)]
+)
+def test_packing_keeps_padding_within_eight_percent_on_real_histories(shared_data, name, batch_size):
+    dataset = SequenceDataset(*training_part(shared_data / name), max_items=21)
+    tokens = 1 + 4 * dataset.lengths[list(ShuffledSampler(len(dataset), seed=0))[: 40 * batch_size]]
+
+    packings = [pack(tokens[start : start + batch_size]) for start in range(0, len(tokens), batch_size)]
+
+    assert 1 - tokens.sum() / sum(packing.num_rows * packing.width for packing in packings) <= 0.08

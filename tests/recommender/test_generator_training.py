@@ -6,8 +6,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, TrainerCallback
 
 from cost_hf.checkpoints import drop_incomplete_checkpoints, last_complete_checkpoint
-from cost_hf.recommender.backbones import GeneratorOptions, add_residual_dropout, build_backbone
+from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
 from cost_hf.recommender.collation import PrefixCollator, PrefixDataset
+from cost_hf.recommender.dropout import add_residual_dropout
 from cost_hf.recommender.generator_training import (
     GeneratorTrainer,
     TrainingOptions,

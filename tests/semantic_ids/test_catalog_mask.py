@@ -55,6 +55,19 @@ def test_a_table_per_request_takes_denied_rows_in():
     assert torch.equal(table[0], STOCK)
 
 
+@pytest.mark.parametrize("most", [0, 1, 3, 4])
+def test_a_table_that_denies_few_items_is_kept_as_rows(most):
+    table = torch.ones(3, 200, dtype=torch.bool)
+    table[1, torch.arange(most) * 50] = False
+    table[2, 7] = False
+
+    mask = CatalogMask(200, table)
+
+    assert (mask.denied is not None) == (most < 4)
+    assert torch.equal(mask.dense(3), table)
+    assert mask.batch == 3
+
+
 @pytest.mark.parametrize(
     "mask",
     [
@@ -139,5 +152,5 @@ def test_another_number_of_requests_is_an_error():
         lambda: mask.without(torch.tensor([[0]])),
         lambda: CatalogMask(4, torch.ones(3, 4, dtype=torch.bool)).without(torch.tensor([[0]])),
     ):
-        with pytest.raises(ValueError, match="the mask is for . requests, got .; pass one line per request"):
+        with pytest.raises(ValueError, match=r"the mask is for . requests, got .; pass one line per request"):
             call()

@@ -48,10 +48,13 @@ def test_children_and_leaves_are_those_of_a_dict(table):
     assert trie.num_nodes == [len({tuple(row[: level + 1]) for row in codes.tolist()}) for level in range(len(sizes))]
 
 
-@given(code_tables(), st.data())
-def test_a_prefix_that_no_item_has_is_minus_one(table, data):
+@given(code_tables(), st.sampled_from([0, 20, 1 << 18]), st.data())
+def test_a_prefix_that_no_item_has_is_minus_one(table, table_size, data):
     codes, sizes = table
     trie = SidTrie(codes, sizes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cost_hf.semantic_ids.trie.TABLE_SIZE", table_size)
+        assert len(trie._tables) <= table_size
     length = data.draw(st.integers(0, len(sizes)))
     asked = data.draw(st.lists(st.tuples(*[st.integers(-5, 300)] * length), min_size=1))
     known = {tuple(row[:length]) for row in codes.tolist()}
@@ -145,8 +148,9 @@ def test_every_row_has_the_leaf_of_its_sid(table):
 def test_a_moved_trie_has_its_own_leaves():
     trie = SidTrie(np.array([[0], [1]]), (2,))
 
-    assert trie.leaves.device.type == "cpu"
-    assert trie.to("meta").__dict__.keys() == trie.__dict__.keys() - {"leaves"}
+    trie.prefix(trie.leaves[:, None])
+
+    assert trie.to("meta").__dict__.keys() == trie.__dict__.keys() - {"leaves", "_tables"}
 
 
 def test_wide_sids_give_the_same_trie_as_packed_ones():
@@ -203,7 +207,8 @@ def test_packed_child_ranges_are_the_starts(fanout, nodes):
     assert ranges.all_starts().tolist() == starts.tolist()
     assert ranges.start(torch.arange(nodes + 1)).tolist() == starts.tolist()
     assert ranges.spans(torch.arange(nodes))[1].tolist() == counts.tolist()
-    assert ranges.parents(torch.arange(starts[-1])).tolist() == np.repeat(np.arange(nodes), counts).tolist()
+    owners = np.repeat(np.arange(nodes), counts).tolist()
+    assert ranges.all_parents().tolist() == ranges.parents(torch.arange(starts[-1])).tolist() == owners
 
 
 def test_an_index_of_unique_sids_takes_at_most_ten_bytes_an_item():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.trie import SidTrie
+from cost_hf.semantic_ids.trie_mask import log_legal
 from tests.semantic_ids.sid_fakes import code_tables
 
 
@@ -74,7 +75,7 @@ def test_requests_may_be_named_in_any_order(case, random):
 
     whole = compiled.keeps_nodes(last, nodes.expand(len(expected), 1, -1))[:, 0]
 
-    assert torch.equal(compiled.keeps_nodes(last, nodes.expand(4, -1), requests[:, None]), whole[requests])
+    assert torch.equal(compiled.keeps_nodes(last, nodes.expand(4, -1), requests), whole[requests])
 
 
 def test_another_number_of_requests_is_an_error():
@@ -83,3 +84,11 @@ def test_another_number_of_requests_is_an_error():
 
     with pytest.raises(ValueError, match="the mask is for 2 requests, got 3"):
         compiled.keeps_nodes(0, torch.zeros(3, 1, 1, dtype=torch.long))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_what_is_not_legal_gets_minus_infinity(dtype):
+    found = log_legal(torch.tensor([True, False]), dtype)
+
+    assert found.dtype == dtype
+    assert found.tolist() == [0.0, -torch.inf]

@@ -1,0 +1,97 @@
+"""Beam search on CUDA whose level steps are recorded once per shape and replayed as one graph.
+
+A search of short answers launches hundreds of small kernels, and the host takes longer to launch them than the device
+to run them. The prompts still run as usual; everything behind them is one replay.
+"""
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from cost_hf.recommender.beam_output import BeamOutput, expand_leaves
+from cost_hf.recommender.beam_search import beam_widths, descend, make_prompt
+from cost_hf.recommender.beam_steps import DecodingSteps
+from cost_hf.recommender.engines import base_model, decoding_steps, obstacle
+from cost_hf.recommender.level_head import LevelHead
+from cost_hf.semantic_ids.trie import SidTrie
+from cost_hf.semantic_ids.vocabulary import SidVocabulary
+
+WARM_UPS = 3  # libraries choose kernels and allocate on their first calls, which a recording must not see
+
+
+class CapturedSearch:
+    """`beam_search` for a serving loop on CUDA: same answers, one graph for each shape of the prompts.
+
+    Pad prompts to a few lengths and batch sizes: every new shape costs a recording and its memory. The weights may
+    change in place between calls, the trie may not.
+
+    Args:
+        generator: in eval mode, on CUDA.
+        trie: the legal SIDs.
+        vocabulary: their token ids.
+        num_beams: as for `beam_search`.
+        normalization: as for `beam_search`.
+
+    Raises:
+        ValueError: for a model without an engine, or on another device.
+    """
+
+    def __init__(
+        self,
+        generator: PreTrainedModel,
+        *,
+        trie: SidTrie,
+        vocabulary: SidVocabulary,
+        num_beams: int = 20,
+        normalization: str = "vocabulary",
+    ):
+        reason = obstacle(generator)
+        if reason is not None or generator.device.type != "cuda":
+            raise ValueError(
+                f"CapturedSearch needs a model with an engine on CUDA, got {type(generator).__name__} on "
+                f"{generator.device}{'' if reason is None else f' ({reason})'}; use beam_search"
+            )
+        self.model, self.num_beams = base_model(generator), num_beams
+        self.trie, self.vocabulary = trie.to(generator.device), vocabulary
+        self.head = LevelHead(self.model, vocabulary, normalization=normalization)
+        self._recordings: dict[tuple[torch.Size, ...], _Recording] = {}
+
+    @torch.inference_mode()
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> BeamOutput:
+        """Return what `beam_search` returns for prompts `[B, S]`."""
+        prompt = make_prompt(input_ids, attention_mask)
+        steps = decoding_steps(self.model, prompt, beam_widths(self.trie, self.num_beams))
+        tensors = steps.prompt_tensors()
+        shapes = tuple(part.shape for part in tensors)
+        if shapes not in self._recordings:
+            self._recordings[shapes] = _Recording(self, steps, tensors)
+        return self._recordings[shapes].replay(tensors)
+
+    def search(self, steps: DecodingSteps) -> BeamOutput:
+        """Search from prompts that ran already."""
+        nodes, scores, codes = descend(
+            steps, self.head, self.trie, self.vocabulary, self.num_beams, mask=None, level_hook=None
+        )
+        return expand_leaves(self.trie, nodes, scores, codes, num_beams=self.num_beams, mask=None)
+
+
+class _Recording:
+    """One shape: the buffers that the graph reads, the graph, and the tensors it writes."""
+
+    def __init__(self, owner: CapturedSearch, steps: DecodingSteps, tensors: list[Tensor]):
+        self.inputs = [part.clone() for part in tensors]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UPS):
+                owner.search(steps.resumed(self.inputs))
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.output = owner.search(steps.resumed(self.inputs))
+
+    def replay(self, tensors: list[Tensor]) -> BeamOutput:
+        for buffer, part in zip(self.inputs, tensors, strict=True):
+            buffer.copy_(part)
+        self.graph.replay()
+        return BeamOutput(self.output.items.clone(), self.output.scores.clone(), self.output.codes.clone())
