@@ -7,6 +7,7 @@ within one file are safe to compare.
 
 import json
 import platform
+import re
 import resource
 import statistics
 import time
@@ -19,6 +20,7 @@ import torch
 import transformers
 
 RESULTS = Path(__file__).parent / "results" / "speed"
+README = Path(__file__).parent / "README.md"
 
 
 def clock() -> float:
@@ -85,11 +87,21 @@ def zipf_codes(num_items: int, *, levels: int = 4, size: int = 256, exponent: fl
 
 
 def save(name: str, rows: Sequence[Mapping[str, Any]], **settings: Any) -> None:
-    """Write `results/speed/<name>.json` and print its rows as a table."""
+    """Write `results/speed/<name>.json`, print its rows as a table and put that into README.md."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     record = {"machine": machine(), **settings, "rows": [_rounded(row) for row in rows]}
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     print(table(record["rows"]))
+    put_into_readme(name, record)
+
+
+def put_into_readme(name: str, record: Mapping[str, Any]) -> None:
+    """Replace what stands between `<!-- name -->` and `<!-- end -->` in README.md by the record as a table."""
+    about = ", ".join(f"{key} {value}" for key, value in record["machine"].items())
+    block = f"<!-- {name} -->\n{table(record['rows'])}\n\nMeasured on: {about}.\n<!-- end -->"
+    text = README.read_text(encoding="utf-8")
+    found = re.compile(rf"<!-- {name} -->.*?<!-- end -->", re.DOTALL)
+    README.write_text(found.sub(lambda _: block, text), encoding="utf-8")
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

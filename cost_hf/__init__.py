@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from cost_hf.pipeline import Run, train
     from cost_hf.products import fast_products
     from cost_hf.recommender.beam_search import beam_search
+    from cost_hf.recommender.captured_search import CapturedSearch
+    from cost_hf.recommender.catalog_scores import score_catalog
     from cost_hf.recommender.logits_processor import SidLogitsProcessor, prefix_allowed_tokens_fn
     from cost_hf.recommender.recommender import Recommender
     from cost_hf.semantic_ids.catalog import Catalog
@@ -26,6 +28,8 @@ _HOMES = {
     "train": "cost_hf.pipeline",
     "fast_products": "cost_hf.products",
     "beam_search": "cost_hf.recommender.beam_search",
+    "CapturedSearch": "cost_hf.recommender.captured_search",
+    "score_catalog": "cost_hf.recommender.catalog_scores",
     "SidLogitsProcessor": "cost_hf.recommender.logits_processor",
     "prefix_allowed_tokens_fn": "cost_hf.recommender.logits_processor",
     "Recommender": "cost_hf.recommender.recommender",
@@ -36,6 +40,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CapturedSearch",
     "Catalog",
     "CatalogMask",
     "CostConfig",
@@ -49,6 +54,7 @@ __all__ = [
     "beam_search",
     "fast_products",
     "prefix_allowed_tokens_fn",
+    "score_catalog",
     "train",
 ]
 

@@ -251,14 +251,16 @@ def test_collapsed_codes_end_the_command_with_advice_and_no_traceback(tmp_path, 
     assert "the codebooks collapsed" in error and "Traceback" not in error
 
 
-def test_the_python_example_of_the_readme_runs_as_it_stands(tmp_path, monkeypatch):
-    first, *_ = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+def test_the_python_examples_of_the_readme_run_as_they_stand(tmp_path, monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     names: dict = {}
 
-    exec(compile(first, "README.md", "exec"), names)
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
 
-    assert first.count("\n") <= 24 and "cost_hf.train(" in first
+    assert blocks[0].count("\n") <= 24 and "cost_hf.train(" in blocks[0]
+    assert names["found"].items.shape == (1, 20) and not {7, 8} & set(names["found"].items[0].tolist())
     recommender = cost_hf.Recommender.from_pretrained("runs/mine")
     assert recommender.recommend(["n0", "n12"], top_k=3) == names["run"].recommender.recommend(["n0", "n12"], top_k=3)
     # a reader stays in his place and goes to the next theme
