@@ -9,8 +9,9 @@ First the models of the run, with their Recall@10 of items (seen items allowed),
 items: item vectors are a mixture of Gaussians, semantic IDs Zipf draws, generators have random weights, so that part
 says what a request costs and nothing about quality. Every request asks for ten items for a history of ten. FAISS rows
 include the SASRec that makes the query; `found` is the share of the exact ten that an index finds for means of five
-items. Variants take turns request by request; p99 of a few dozen requests is close to the slowest one. Memory is what
-a server has to hold: weights, item table or trie and token table.
+items, and that beams find of the ten most probable items of the whole catalog (`score_catalog`). Variants take turns
+request by request; p99 of a few dozen requests is close to the slowest one. Memory is what a server has to hold:
+weights, item table or trie and token table.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from cost_hf.methods.sasrec_recommender import SasRecRecommender
 from cost_hf.methods.sasrec_scorer import SasRecScorer
 from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
 from cost_hf.recommender.beam_ranker import BeamRanker
+from cost_hf.recommender.catalog_scores import score_catalog
 from cost_hf.recommender.door import BaseRecommender
 from cost_hf.recommender.logits_processor import SidLogitsProcessor, prefix_allowed_tokens_fn
 from cost_hf.recommender.prompts import PromptBuilder
@@ -99,9 +101,32 @@ def trained_variants(run: Path) -> tuple[list[Variant], dict[str, Any]]:
         if isinstance(system, SasRecRecommender):
             variants.append(Variant(facts | {"path": "one product, topk"}, product(system.scorer)))
         else:
-            paths = searches(system.generator, system.prompts, system.trie, beams=system.num_beams)
-            variants += [Variant(facts | {"path": path}, answer) for path, answer in paths]
+            variants += generative_paths(system, facts)
     return variants, {"recipe": results["recipe"]["name"], "seed": results["seed"], "run device": results["device"]}
+
+
+def generative_paths(system: Recommender, facts: dict[str, Any]) -> list[Variant]:
+    """Return the searches below the door, and the exact probabilities of all items that they are held against."""
+    generator, prompts, trie = system.generator, system.prompts, system.trie
+
+    def exact(histories: Tensor) -> Tensor:
+        inputs = prompts.inputs(histories)
+        return score_catalog(generator, *inputs, trie=trie, vocabulary=prompts.vocabulary).topk(TOP_K).indices
+
+    histories = torch.from_numpy(np.random.default_rng(1).integers(0, trie.num_items, (4 * BATCH, HISTORY)))
+    best = torch.cat([exact(part) for part in histories.split(BATCH)])
+    variants = [Variant(facts | {"path": "score_catalog, all items", "found": 1.0}, exact)]
+    for beams in (20, system.num_beams):
+        ranker = BeamRanker(generator, prompts, trie, num_beams=beams)
+        listed = ranker.rank(histories, top_k=TOP_K).items
+        found = float((listed[:, :, None] == best[:, None]).any(2).float().mean())
+        paths = searches(generator, prompts, trie, beams=beams)
+        variants += [
+            Variant(facts | {"path": path} | ({"found": found} if path.startswith("beam") else {}), answer)
+            for path, answer in paths
+            if beams == system.num_beams or path.startswith("beam")
+        ]
+    return variants
 
 
 def door(system: BaseRecommender) -> Callable[[Tensor], Any]:

@@ -60,12 +60,6 @@ class GeneratorOptions:
     max_history: int = field(default=20, metadata={"help": "most recent items in the prompt"})
     dropout: float | None = field(default=0.2, metadata={"help": "dropout in training; null keeps a backbone's own"})
     num_user_tokens: int = field(default=0, metadata={"help": "hashed user tokens; 0 for none (TIGER: 2000)"})
-    embedding_init_std: float = field(
-        default=1.0, metadata={"help": "seq2seq from scratch: standard deviation of the shared embedding at the start"}
-    )
-    scales_outputs: bool = field(
-        default=True, metadata={"help": "seq2seq from scratch: T5's factor d_model^-0.5 before the tied head"}
-    )
 
     def validate(self) -> None:
         """Raise ValueError for a combination that names no generator."""
@@ -75,8 +69,7 @@ class GeneratorOptions:
         if self.backbone is not None and self.kind == "causal":
             raise ValueError(
                 f"generator.backbone={self.backbone!r} needs generator.kind=seq2seq; the causal generator is trained "
-                f"from "
-                "scratch: set generator.backbone to null or generator.kind to seq2seq"
+                "from scratch: set generator.backbone to null or generator.kind to seq2seq"
             )
         if self.backbone is None and self.size not in sizes:
             raise ValueError(f"generator.size of kind {self.kind} must be one of {sorted(sizes)}, got {self.size!r}")
@@ -85,8 +78,6 @@ class GeneratorOptions:
                 "generator.max_history must be at least 1 and num_user_tokens at least 0, got "
                 f"{self.max_history!r} and {self.num_user_tokens!r}"
             )
-        if self.embedding_init_std <= 0:
-            raise ValueError(f"generator.embedding_init_std must be above 0, got {self.embedding_init_std!r}")
 
 
 @dataclass(frozen=True)
@@ -142,13 +133,9 @@ def _new_seq2seq(options: GeneratorOptions, vocabulary: SidVocabulary) -> T5ForC
         decoder_start_token_id=vocabulary.pad_id,
         pad_token_id=vocabulary.pad_id,
         eos_token_id=vocabulary.eos_id,
-        tie_word_embeddings=options.scales_outputs,  # T5's name for the factor; the head is tied in either case
         **SEQ2SEQ_SIZES[options.size],
     )
-    model = T5ForConditionalGeneration(config)
-    with torch.no_grad():
-        model.shared.weight.mul_(options.embedding_init_std)  # drawn with standard deviation 1
-    return model
+    return T5ForConditionalGeneration(config)
 
 
 def _load_seq2seq(options: GeneratorOptions, vocabulary: SidVocabulary, *, seed: int) -> Backbone:

@@ -38,14 +38,13 @@ class SequenceDataset(Dataset):
 
 
 class PrefixDataset(Dataset):
-    """Every prefix of every training sequence with the items that follow it (seq2seq generator).
+    """Every prefix of every training sequence with the item that follows it (seq2seq generator).
 
     Args:
         sequences: item rows of every user, oldest first.
         user_ids: their owners.
         max_history: most recent items kept of a prefix.
         with_first_items: take the empty prefix as well, whose target is the user's first item.
-        target_items: following items in an example at most; a generator that recommends uses the first alone.
     """
 
     def __init__(
@@ -55,10 +54,8 @@ class PrefixDataset(Dataset):
         *,
         max_history: int,
         with_first_items: bool = False,
-        target_items: int = 1,
     ):
-        self.sequences, self.user_ids = list(sequences), list(user_ids)
-        self.max_history, self.target_items = max_history, target_items
+        self.sequences, self.user_ids, self.max_history = list(sequences), list(user_ids), max_history
         first = 0 if with_first_items else 1
         owners = [np.full(max(len(rows) - first, 0), number) for number, rows in enumerate(self.sequences)]
         ends = [np.arange(first, len(rows)) for rows in self.sequences]
@@ -69,10 +66,10 @@ class PrefixDataset(Dataset):
     def __len__(self) -> int:
         return len(self.ends)
 
-    def __getitem__(self, index: int) -> tuple[str, np.ndarray, np.ndarray]:
+    def __getitem__(self, index: int) -> tuple[str, np.ndarray, int]:
         owner, end = int(self.owners[index]), int(self.ends[index])
         rows = self.sequences[owner]
-        return self.user_ids[owner], rows[max(end - self.max_history, 0) : end], rows[end : end + self.target_items]
+        return self.user_ids[owner], rows[max(end - self.max_history, 0) : end], int(rows[end])
 
 
 class CausalCollator:
@@ -101,18 +98,17 @@ class CausalCollator:
 
 
 class PrefixCollator:
-    """Sources of seq2seq prompts with the tokens of the items that follow as labels."""
+    """Sources of seq2seq prompts with the target's tokens as labels."""
 
     def __init__(self, prompts: PromptBuilder):
         self.prompts = prompts
 
-    def __call__(self, examples: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> dict[str, Tensor]:
-        """Return `input_ids` and `attention_mask` `[B, S]` and `labels` `[B, k * L]`, k targets at most."""
+    def __call__(self, examples: Sequence[tuple[str, np.ndarray, int]]) -> dict[str, Tensor]:
+        """Return `input_ids` and `attention_mask` `[B, S]` and `labels` `[B, L]`."""
         users, histories, targets = zip(*examples, strict=True)
         input_ids, attention_mask = self.prompts.inputs(pad_rows(histories), user_ids=users)
-        rows = pad_rows(targets)
-        labels = self.prompts.labels(rows.clamp_min(0)).masked_fill((rows < 0)[..., None], IGNORED_LABEL)
-        return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels.flatten(1)}
+        labels = self.prompts.labels(torch.tensor(targets))
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
 
 class ShuffledSampler(Sampler[int]):
@@ -158,30 +154,6 @@ class LengthGroupedSampler(ShuffledSampler):
         mixed = [full[index] for index in generator.permutation(len(full))]
         # the short batch stays last: a short one in the middle would shift every batch border behind it
         return iter(np.concatenate(mixed + batches[len(full) :]).tolist() if batches else [])
-
-
-class OnePrefixSampler(LengthGroupedSampler):
-    """One random prefix of every user an epoch, neighbours of similar length; a function of (seed, epoch) alone.
-
-    Args:
-        prefixes: the examples; those of a user stand side by side.
-        batch_size: rows of a batch.
-        seed: of the choice and the order.
-    """
-
-    def __init__(self, prefixes: PrefixDataset, *, batch_size: int, seed: int):
-        super().__init__(prefixes.lengths, batch_size=batch_size, seed=seed)
-        _, self.firsts, self.counts = np.unique(prefixes.owners, return_index=True, return_counts=True)
-
-    def __len__(self) -> int:
-        return len(self.firsts)
-
-    def __iter__(self) -> Iterator[int]:
-        draw = np.random.default_rng([self.seed, self.epoch, 1])
-        chosen = self.firsts + draw.integers(self.counts)
-        order = LengthGroupedSampler(self.lengths[chosen], batch_size=self.batch_size, seed=self.seed)
-        order.set_epoch(self.epoch)
-        return iter(chosen[list(order)].tolist())
 
 
 def pad_rows(histories: Sequence[np.ndarray]) -> Tensor:

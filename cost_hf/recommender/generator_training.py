@@ -1,23 +1,15 @@
 """Fine-tuning a generator: all positions of a user at once (causal), or every prefix (seq2seq)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Sampler
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel
 
 from cost_hf.recommender.backbones import Backbone, GeneratorOptions
-from cost_hf.recommender.collation import (
-    CausalCollator,
-    OnePrefixSampler,
-    PrefixCollator,
-    PrefixDataset,
-    SequenceDataset,
-)
+from cost_hf.recommender.collation import CausalCollator, PrefixCollator, PrefixDataset, SequenceDataset
 from cost_hf.recommender.dropout import add_residual_dropout
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.recommender.ranking_trainer import (
@@ -45,19 +37,11 @@ class TrainingOptions(RankingTrainingOptions):
     """Recipe section `training` (of the generator)."""
 
     embedding_learning_rate_multiplier: float = field(
-        default=1.0, metadata={"help": "factor on the learning rate of the shared embedding (T5 from scratch: 15)"}
-    )
-    optimizer: str = field(
-        default="adamw", metadata={"help": "adamw, or adafactor (steps relative to a weight's size, as T5X trains)"}
+        default=1.0,
+        metadata={"help": "factor on the learning rate of the shared embedding; 15 speeds up a short T5 from scratch"},
     )
     first_items: bool = field(
         default=False, metadata={"help": "seq2seq: learn a user's first item too, from an empty history"}
-    )
-    target_items: int = field(
-        default=1, metadata={"help": "seq2seq: following items that the decoder learns to write for a prefix"}
-    )
-    prefixes: str = field(
-        default="every", metadata={"help": "seq2seq: every prefix of a user in an epoch, or one at random"}
     )
     validation_beams: int = field(default=10, metadata={"help": "beams in validation"})
     temperature: float = field(
@@ -73,11 +57,6 @@ class TrainingOptions(RankingTrainingOptions):
         for name in ("embedding_learning_rate_multiplier", "temperature"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"training.{name} must be above 0, got {getattr(self, name)!r}")
-        for name, names in (("optimizer", ("adamw", "adafactor")), ("prefixes", ("every", "one"))):
-            if getattr(self, name) not in names:
-                raise ValueError(f"training.{name} must be {' or '.join(names)}, got {getattr(self, name)!r}")
-        if self.target_items < 1:
-            raise ValueError(f"training.target_items must be at least 1, got {self.target_items!r}")
         if self.validation_beams < 10:
             raise ValueError(
                 f"training.validation_beams must be at least 10 for NDCG@10, got {self.validation_beams!r}"
@@ -89,24 +68,20 @@ class GeneratorTrainer(RankingTrainer):
 
     def __init__(self, model: PreTrainedModel, options: TrainingOptions, **kwargs: Any) -> None:
         super().__init__(model, options, **kwargs)
-        self._options = options
+        self._embedding_multiplier = options.embedding_learning_rate_multiplier
         if model.config.is_encoder_decoder:
             # T5 takes `num_items_in_batch` and ignores it: its loss is a mean that accumulation still has to divide
             self.model_accepts_loss_kwargs = False
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Give the shared embedding its own learning rate and no decay, and every weight the optimizer asked for."""
+        """Give the shared embedding its own learning rate and no decay where the multiplier asks for it."""
         target = self.model if model is None else model
-        factor = self._options.embedding_learning_rate_multiplier
-        if self.optimizer is None and self._options.optimizer == "adafactor":
-            # torch's scales every step by the size of the weight, as T5X does; the one of Trainer does not
-            self.optimizer = torch.optim.Adafactor(self._parameter_groups(target, factor), lr=self.args.learning_rate)
-        elif self.optimizer is None and factor != 1.0:
+        if self.optimizer is None and self._embedding_multiplier != 1.0:
             optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, target)
-            self.optimizer = optimizer_class(self._parameter_groups(target, factor), **settings)
+            self.optimizer = optimizer_class(self._parameter_groups(target), **settings)
         return super().create_optimizer(model)
 
-    def _parameter_groups(self, model: Any, embedding_factor: float) -> list[dict[str, Any]]:
+    def _parameter_groups(self, model: Any) -> list[dict[str, Any]]:
         shared = self.accelerator.unwrap_model(model).get_input_embeddings().weight
         decayed = set(self.get_decay_parameter_names(model))
         named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
@@ -114,14 +89,8 @@ class GeneratorTrainer(RankingTrainer):
         return [
             {"params": [w for n, w in rest if n in decayed], "weight_decay": self.args.weight_decay},
             {"params": [w for n, w in rest if n not in decayed], "weight_decay": 0.0},
-            {"params": [shared], "weight_decay": 0.0, "lr": self.args.learning_rate * embedding_factor},
+            {"params": [shared], "weight_decay": 0.0, "lr": self.args.learning_rate * self._embedding_multiplier},
         ]
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
-        if self._options.prefixes == "one" and isinstance(self.train_dataset, PrefixDataset):
-            group = self.args.train_batch_size * self.args.world_size
-            return OnePrefixSampler(self.train_dataset, batch_size=group, seed=self.args.seed)
-        return super()._get_train_sampler(train_dataset)
 
 
 @dataclass(frozen=True)
@@ -143,7 +112,6 @@ def train_generator(
     validate: Validate,
     output_dir: str | Path,
     seed: int,
-    callbacks: Sequence[TrainerCallback] = (),
 ) -> TrainedGenerator:
     """Train on users' sequences, keep the checkpoint with the best validation NDCG@10, continue a killed run.
 
@@ -153,7 +121,6 @@ def train_generator(
         sequences: item rows of every training user, oldest first.
         validate: ranks the validation sample with a model and returns metrics, `ndcg@10` among them.
         output_dir: holds `checkpoints/` while the run is going on.
-        callbacks: of the trainer, such as one that stops it at a limit of time.
     """
     training.validate()
     dataset, collator = training_examples(prompts, sequences, user_ids, generator=generator, training=training)
@@ -175,8 +142,6 @@ def train_generator(
         seed=seed,
         validate=validate,
     )
-    for callback in callbacks:
-        trainer.add_callback(callback)
     model = trainer.fit()
     for handle in handles:
         handle.remove()
@@ -197,11 +162,7 @@ def training_examples(
         # a full prompt and its answer: the answer's positions must be trained as well
         return SequenceDataset(sequences, user_ids, max_items=generator.max_history + 1), CausalCollator(prompts)
     dataset = PrefixDataset(
-        sequences,
-        user_ids,
-        max_history=generator.max_history,
-        with_first_items=training.first_items,
-        target_items=training.target_items,
+        sequences, user_ids, max_history=generator.max_history, with_first_items=training.first_items
     )
     return dataset, PrefixCollator(prompts)
 

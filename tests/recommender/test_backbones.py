@@ -69,37 +69,6 @@ def test_the_seq2seq_sizes_have_the_published_parameters(size, millions):
     assert set(SEQ2SEQ_SIZES) == {"tiny", "letter", "tiger"}
 
 
-def test_the_shared_embedding_of_a_new_t5_starts_with_the_deviation_asked_for():
-    options = {"kind": "seq2seq", "size": "tiny"}
-    stock = build_backbone(GeneratorOptions(**options), toy_catalog(), seed=0).model
-    small = build_backbone(GeneratorOptions(**options, embedding_init_std=0.05), toy_catalog(), seed=0).model
-
-    assert small.shared.weight.std().item() == pytest.approx(0.05, rel=0.1)
-    assert torch.equal(small.lm_head.weight, small.shared.weight)
-    assert torch.equal(first_query(stock), first_query(small))
-    with pytest.raises(ValueError, match=r"embedding_init_std must be above 0, got 0.0"):
-        GeneratorOptions(embedding_init_std=0.0).validate()
-
-
-def first_query(model):
-    return model.encoder.block[0].layer[0].SelfAttention.q.weight
-
-
-def test_unscaled_outputs_survive_saving_and_keep_the_head_tied(tmp_path):
-    ids, logits = torch.tensor([[3, 4, 5]]), {}
-    for scales in (True, False):
-        options = GeneratorOptions(kind="seq2seq", size="tiny", scales_outputs=scales)
-        model = build_backbone(options, toy_catalog(), seed=0).model.eval()
-        model.save_pretrained(tmp_path / str(scales))
-        loaded = T5ForConditionalGeneration.from_pretrained(tmp_path / str(scales)).eval()
-        logits[scales] = loaded(input_ids=ids, decoder_input_ids=ids).logits
-
-        assert torch.equal(logits[scales], model(input_ids=ids, decoder_input_ids=ids).logits)
-        assert loaded.lm_head.weight.data_ptr() == loaded.shared.weight.data_ptr()
-
-    torch.testing.assert_close(logits[False], logits[True] * 64**0.5)
-
-
 def test_a_pretrained_seq2seq_trains_saves_and_recommends_with_its_own_tokenizer(t5_directory, tmp_path):
     catalog = toy_catalog(30, (6, 6))
     options = GeneratorOptions(kind="seq2seq", backbone=str(t5_directory), dropout=0.0, num_user_tokens=5)

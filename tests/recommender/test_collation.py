@@ -6,7 +6,6 @@ from cost_hf.data import DataOptions, read_tables, split_interactions
 from cost_hf.recommender.collation import (
     CausalCollator,
     LengthGroupedSampler,
-    OnePrefixSampler,
     PrefixCollator,
     PrefixDataset,
     SequenceDataset,
@@ -106,64 +105,39 @@ def test_history_shared_by_two_windows_is_no_label_twice():
     assert batch["labels"][0, 1 + 2 * levels :].tolist() == prompts.item_tokens[3].tolist()
 
 
-def listed(dataset: PrefixDataset) -> list[tuple[list[int], list[int]]]:
+def listed(dataset: PrefixDataset) -> list[tuple[list[int], int]]:
     examples = [dataset[index] for index in range(len(dataset))]
-    return [(rows.tolist(), targets.tolist()) for _, rows, targets in examples]
+    return [(rows.tolist(), target) for _, rows, target in examples]
 
 
 def test_prefixes_give_every_item_but_the_first_as_target_with_the_items_before_it():
     dataset = PrefixDataset([np.array([5, 6, 7, 8]), np.array([1])], ["u", "v"], max_history=2)
 
-    assert listed(dataset) == [([5], [6]), ([5, 6], [7]), ([6, 7], [8])]
+    assert listed(dataset) == [([5], 6), ([5, 6], 7), ([6, 7], 8)]
 
 
 def test_first_items_are_targets_of_the_empty_prefix_where_asked():
     dataset = PrefixDataset([np.array([5, 6]), np.array([1])], ["u", "v"], max_history=2, with_first_items=True)
 
-    assert listed(dataset) == [([], [5]), ([5], [6]), ([], [1])]
+    assert listed(dataset) == [([], 5), ([5], 6), ([], 1)]
     assert dataset.lengths.tolist() == [0, 1, 0]
 
 
 def test_the_empty_prefix_is_a_source_of_the_end_token_alone():
     prompts = prompts_for(is_causal=False)
 
-    batch = PrefixCollator(prompts)([("u", np.array([], dtype=np.int64), np.array([3]))])
+    batch = PrefixCollator(prompts)([("u", np.array([], dtype=np.int64), 3)])
 
     assert batch["input_ids"].tolist() == [[prompts.vocabulary.eos_id]]
     assert batch["attention_mask"].tolist() == [[1]]
 
 
-def test_a_prefix_takes_the_items_that_follow_as_targets():
-    dataset = PrefixDataset([np.array([5, 6, 7, 8])], ["u"], max_history=2, target_items=2)
-
-    assert listed(dataset) == [([5], [6, 7]), ([5, 6], [7, 8]), ([6, 7], [8])]
-
-
-def test_seq2seq_labels_are_the_tokens_of_the_targets_without_an_end_token():
+def test_seq2seq_labels_are_the_target_tokens_without_an_end_token():
     prompts = prompts_for(is_causal=False)
-    levels = prompts.item_tokens.shape[1]
 
-    batch = PrefixCollator(prompts)([("u", np.array([1, 2]), np.array([3, 6])), ("v", np.array([4]), np.array([5]))])
+    batch = PrefixCollator(prompts)([("u", np.array([1, 2]), 3), ("v", np.array([4]), 5)])
 
-    assert torch.equal(batch["labels"][0], prompts.item_tokens[[3, 6]].flatten())
-    assert batch["labels"][1].tolist() == [*prompts.item_tokens[5].tolist(), *[IGNORED_LABEL] * levels]
-
-
-def test_one_prefix_of_every_user_with_an_example_is_drawn_anew_each_epoch():
-    users = [np.arange(length) for length in (6, 1, 9, 2)]
-    dataset = PrefixDataset(users, list("abcd"), max_history=4)
-    sampler = OnePrefixSampler(dataset, batch_size=2, seed=3)
-    epochs = []
-
-    for epoch in range(40):
-        sampler.set_epoch(epoch)
-        epochs.append(list(sampler))
-
-    assert len(sampler) == 3
-    assert all(sorted(dataset.owners[epoch].tolist()) == [0, 2, 3] for epoch in epochs)
-    assert {index for epoch in epochs for index in epoch} == set(range(len(dataset)))
-    sampler.set_epoch(7)
-    assert list(sampler) == epochs[7]
+    assert torch.equal(batch["labels"], prompts.item_tokens[[3, 5]])
 
 
 @pytest.mark.parametrize("is_grouped", [False, True], ids=["shuffled", "grouped"])
