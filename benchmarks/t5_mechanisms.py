@@ -87,7 +87,7 @@ class OnePrefixTrainer(GeneratorTrainer):
 
 
 class AdafactorTrainer(GeneratorTrainer):
-    """Steps relative to the size of a weight, as T5X trains: torch's Adafactor, the one of Trainer makes other steps."""
+    """Steps relative to the size of a weight, as T5X trains: torch's Adafactor, for Trainer's makes other steps."""
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Build the optimizer once, without decay."""

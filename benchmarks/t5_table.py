@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from t5_variants import CPU_VARIANTS, VARIANTS
 from timing import RESULTS, put_into_readme, table
 
 SETTINGS = ("machine", "steps", "minutes", "jobs", "validations", "validation_users", "test_users")
@@ -31,8 +32,7 @@ def main() -> None:
 def merged(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Return settings and rows of all runs, each row with the number of its run, and the reasons of all variants."""
     rows = [{"run": number, **rounded(row)} for number, run in enumerate(runs, 1) for row in run["rows"]]
-    names = {row["variant"] for row in rows}
-    reasons = {name: why for run in runs for name, why in run["hypotheses"].items() if name in names}
+    reasons = {row["variant"]: (VARIANTS | CPU_VARIANTS)[row["variant"]].why for row in rows}
     return {"runs": [{key: run[key] for key in SETTINGS if key in run} for run in runs], "why": reasons, "rows": rows}
 
 
@@ -59,8 +59,9 @@ def summary_row(run: int, variant: str, group: list[dict[str, Any]]) -> dict[str
     values = [row["validation ndcg@10"] for row in group]
     spread = f" ({min(values):.4f}–{max(values):.4f})" if len(group) > 1 else ""
     line["validation ndcg@10"] = f"{mean(values):.4f}{spread}"
-    for name in [key for key in group[-1] if key.startswith("test ") or " less " in key]:
-        line[name] = f"{mean([float(row[name].split()[0]) for row in group if name in row]):.4f}"
+    for name in [key for key in group[0] if key.startswith("test ") or " less " in key]:
+        if all(name in row for row in group):  # a seed may lack the reference
+            line[name] = f"{mean([float(row[name].split()[0]) for row in group]):.4f}"
     return line
 
 

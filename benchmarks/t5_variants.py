@@ -108,6 +108,7 @@ VARIANTS = {  # the most telling first: with several seeds later ones may find n
 CPU_VARIANTS = {  # for a budget of CPU seconds, beside `causal`
     "short": SHORT,
     "slim": SHORT.but("the same with about as many weights as the causal one", size="slim"),
+    "slim_long": SHORT.but("the slim one with four times the seconds", size="slim", budget=4.0),
     "long": SHORT.but("four times the seconds", budget=4.0),
     "long_prefixes": SHORT.but("four times the seconds, no first items", budget=4.0, first_items=False),
     "long_one_rate": SHORT.but(

@@ -152,19 +152,23 @@ def one_thread() -> Iterator[None]:
 
 
 def _epoch_seconds(recipe: Recipe, backbone: Backbone, prompts: PromptBuilder, split: Split) -> float:
-    """Time a few batches of an epoch and scale by its tokens, to which the work is proportional; padding counts."""
+    """Time a few batches of an epoch and scale by its tokens, to which the work is proportional; padding counts.
+
+    An empty history still has a token that marks its begin or end, so no batch counts as no work.
+    """
     dataset, collator = training_examples(
         prompts, split.train, list(split.train_user_ids), generator=recipe.generator, training=recipe.training
     )
     size, lengths = recipe.training.batch_size, dataset.lengths
+    tokens = 1 + prompts.item_tokens.shape[1] * lengths.astype(np.float64)
     sampler: ShuffledSampler = LengthGroupedSampler(lengths, batch_size=size, seed=0)
     if prompts.is_causal:  # packed: hardly any padding, in any order
         add_residual_dropout(backbone.model, recipe.generator.dropout or 0.0)
         sampler = ShuffledSampler(len(dataset), seed=0)
     order = np.fromiter(sampler, dtype=np.int64)
     batches = [order[start : start + size] for start in range(0, len(order), size)]
-    filled = np.array([lengths[batch].sum() for batch in batches], dtype=np.float64)
-    padded = np.array([len(batch) * lengths[batch].max() for batch in batches], dtype=np.float64)
+    filled = np.array([tokens[batch].sum() for batch in batches])
+    padded = np.array([len(batch) * tokens[batch].max() for batch in batches])
     work = filled if prompts.is_causal else padded
     chosen = np.random.default_rng(0).permutation(len(batches))[:TIMED_BATCHES]
     # `fastest` warms up on the first batch; its memory is then the optimizer's

@@ -68,15 +68,18 @@ class GeneratorOptions:
             raise ValueError(f"generator.kind must be causal or seq2seq, got {self.kind!r}")
         if self.backbone is not None and self.kind == "causal":
             raise ValueError(
-                f"generator.backbone={self.backbone!r} needs generator.kind=seq2seq; the causal generator is trained "
-                "from scratch: set generator.backbone to null or generator.kind to seq2seq"
+                f"generator.backbone={self.backbone!r} needs generator.kind=seq2seq, got kind={self.kind!r}, which is "
+                "trained from scratch; set generator.backbone to null or generator.kind to seq2seq"
             )
         if self.backbone is None and self.size not in sizes:
             raise ValueError(f"generator.size of kind {self.kind} must be one of {sorted(sizes)}, got {self.size!r}")
-        if self.max_history < 1 or self.num_user_tokens < 0:
+        for name, least in (("max_history", 1), ("num_user_tokens", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"generator.{name} must be at least {least}, got {getattr(self, name)!r}")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ValueError(
-                "generator.max_history must be at least 1 and num_user_tokens at least 0, got "
-                f"{self.max_history!r} and {self.num_user_tokens!r}"
+                f"generator.dropout must be a share from 0 to below 1, got {self.dropout!r}; "
+                "0 drops nothing, null keeps a backbone's own"
             )
 
 

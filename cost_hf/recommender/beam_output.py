@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cost_hf.semantic_ids.catalog_mask import TrieMask
 from cost_hf.semantic_ids.trie import SidTrie
+from cost_hf.semantic_ids.trie_mask import TrieMask
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,8 @@ def expand_leaves(
     Beams with score -inf are dead: whatever their node, no item comes of them.
     """
     batch, beams = nodes.shape
-    rows, present = trie.leaf_rows(nodes.flatten())  # [B·R, m]
+    # without a mask, no more than `num_beams` items of one leaf can be listed
+    rows, present = trie.leaf_rows(nodes.flatten(), limit=num_beams if mask is None else None)  # [B·R, m]
     rows, present = rows.view(batch, beams, -1), present.view(batch, beams, -1) & scores.isfinite()[..., None]
     if mask is not None:
         present = present & mask.keeps_items(rows)

@@ -20,6 +20,7 @@ from cost_hf.recommender.beam_steps import DecodingSteps, Prompt
 from cost_hf.recommender.engines import base_model, decoding_steps, obstacle
 from cost_hf.recommender.generate_search import generate_search
 from cost_hf.recommender.level_head import LevelHead, check_normalization
+from cost_hf.recommender.logits_processor import check_sizes
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.trie_mask import TrieMask, log_legal
@@ -27,10 +28,20 @@ from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 logger = logging.getLogger(__name__)
 
+# what the search hands to the model itself
+OWN_ARGUMENTS = {
+    "input_ids",
+    "inputs_embeds",
+    "attention_mask",
+    "position_ids",
+    "past_key_values",
+    "use_cache",
+    "labels",
+}
+
 LevelHook = Callable[[int, Tensor], Tensor | None]
 
 
-@torch.inference_mode()
 def beam_search(
     generator: PreTrainedModel,
     input_ids: Tensor | None = None,
@@ -49,12 +60,13 @@ def beam_search(
 ) -> BeamOutput:
     """Return the `num_beams` most probable items of the catalog for every prompt.
 
-    T5, mT5, UMT5 and decoder-only models with full attention run on engines that compute what beams share once per
-    request; any other model runs through its own `generate()`, which is slower, and a warning says so once.
+    T5, mT5, UMT5 and the decoder-only models of `engines.CAUSAL_TYPES` with full attention run on engines that compute
+    what beams share once per request; any other model runs through its own `generate()`, which is slower and searches
+    with two beams at least, and a warning says so once.
 
     Args:
         generator: in eval mode; adapters in it count.
-        input_ids: prompts `[B, S]`; a causal prompt is left-padded and ends where the answer starts.
+        input_ids: prompts `[B, S]`, padded on the left (the engines also take padding on the right).
         attention_mask: 1 at tokens, 0 at padding, `[B, S]`; all ones by default.
         trie: the legal SIDs.
         vocabulary: their token ids.
@@ -77,32 +89,25 @@ def beam_search(
         raise ValueError(f"num_beams must be at least 1, got {num_beams!r}")
     check_normalization(normalization)
     prompt = make_prompt(input_ids, attention_mask, inputs_embeds, encoder_outputs, model_kwargs)
+    check_parts(generator, prompt, trie, vocabulary)
     trie = trie.to(prompt.attention_mask.device)
     catalog_mask = CatalogMask.of(mask, trie.num_items)
-    trie_mask = None if catalog_mask is None else catalog_mask.on(trie)
     reason = obstacle(generator)
-    if reason is not None:
+    if reason is None:
+        found = _search(generator, prompt, trie, vocabulary, num_beams, catalog_mask, normalization, level_hook)
+    else:
         _say_once(type(generator).__name__, reason)
         if level_hook is not None or normalization != "vocabulary":
             raise ValueError(
                 f"level_hook and normalization='level' need an engine, and there is none for this model: {reason}; "
-                "leave them out, or use a T5 or a decoder-only model with full attention"
+                "leave them out, or use a model that has one"
             )
-        return generate_search(
-            generator,
-            prompt,
-            trie=trie,
-            vocabulary=vocabulary,
-            num_beams=num_beams,
-            mask=catalog_mask,
-            output_encoder_states=output_encoder_states,
+        found = generate_search(
+            generator, prompt, trie=trie, vocabulary=vocabulary, num_beams=num_beams, mask=catalog_mask
         )
-    model = base_model(generator)
-    steps = decoding_steps(model, prompt, beam_widths(trie, num_beams))
-    head = LevelHead(model, vocabulary, normalization=normalization)
-    nodes, scores, codes = descend(steps, head, trie, vocabulary, num_beams, trie_mask, level_hook)
-    found = expand_leaves(trie, nodes, scores, codes, num_beams=num_beams, mask=trie_mask)
-    return replace(found, encoder_states=steps.encoder_states) if output_encoder_states else found
+    states = found.encoder_states.clone() if output_encoder_states and found.encoder_states is not None else None
+    # copies made outside of inference mode may be changed, and taken into a loss
+    return BeamOutput(found.items.clone(), found.scores.clone(), found.codes.clone(), states)
 
 
 def make_prompt(
@@ -112,7 +117,7 @@ def make_prompt(
     encoder_outputs: Any = None,
     model_kwargs: Mapping[str, Any] | None = None,
 ) -> Prompt:
-    """Return the prompt of a search; raise ValueError unless exactly one form of it is given."""
+    """Return the prompt of a search; raise ValueError unless exactly one form of it is given, in matching shapes."""
     states = None if encoder_outputs is None else encoder_outputs[0]
     given = [part for part in (input_ids, inputs_embeds, states) if part is not None]
     if len(given) != 1:
@@ -120,9 +125,36 @@ def make_prompt(
             f"give exactly one of input_ids, inputs_embeds and encoder_outputs, got {len(given)} of them; "
             "encoder_outputs need attention_mask alone beside them"
         )
+    dimensions, shape = 2 if input_ids is not None else 3, tuple(given[0].shape)
+    if len(shape) != dimensions or 0 in shape:
+        raise ValueError(
+            "expected input_ids [B, S], inputs_embeds [B, S, d] or encoder_outputs whose first entry is [B, S, d], "
+            f"none of them 0, got shape {shape}"
+        )
     if attention_mask is None:
-        attention_mask = torch.ones(given[0].shape[:2], dtype=torch.long, device=given[0].device)
-    return Prompt(attention_mask, input_ids, inputs_embeds, states, model_kwargs or {})
+        attention_mask = torch.ones(shape[:2], dtype=torch.long, device=given[0].device)
+    if attention_mask.shape != shape[:2]:
+        raise ValueError(f"attention_mask must be {shape[:2]} like the prompts, got {tuple(attention_mask.shape)}")
+    kwargs = model_kwargs or {}
+    own = sorted(OWN_ARGUMENTS & kwargs.keys())
+    if own or (kwargs and states is not None):
+        raise ValueError(
+            f"model_kwargs must not hold {', '.join(own) or 'anything beside encoder_outputs'}, which the search sets "
+            "itself; leave that out"
+        )
+    return Prompt(attention_mask, input_ids, inputs_embeds, states, kwargs)
+
+
+def check_parts(generator: Any, prompt: Prompt, trie: SidTrie, vocabulary: SidVocabulary) -> None:
+    """Raise ValueError where the parts of a search do not fit, or the generator is being trained."""
+    check_sizes(trie, vocabulary)
+    if generator.training:
+        raise ValueError("the generator is in training mode, where dropout makes every search another; call .eval()")
+    if prompt.encoder_states is not None and not generator.config.is_encoder_decoder:
+        raise ValueError(
+            f"encoder_outputs need an encoder-decoder model, got {type(generator).__name__}; pass input_ids or "
+            "inputs_embeds"
+        )
 
 
 def beam_widths(trie: SidTrie, num_beams: int) -> list[int]:
@@ -131,6 +163,28 @@ def beam_widths(trie: SidTrie, num_beams: int) -> list[int]:
     for level in range(len(trie.level_sizes) - 1):
         widths.append(min(num_beams, widths[-1] * trie.max_children[level], trie.num_nodes[level]))
     return widths
+
+
+@torch.inference_mode()
+def _search(
+    generator: PreTrainedModel,
+    prompt: Prompt,
+    trie: SidTrie,
+    vocabulary: SidVocabulary,
+    num_beams: int,
+    mask: CatalogMask | None,
+    normalization: str,
+    level_hook: LevelHook | None,
+) -> BeamOutput:
+    """Search by the engine of the model."""
+    model, trie_mask = base_model(generator), None if mask is None else mask.on(trie)
+    head = LevelHead(model, vocabulary, normalization=normalization)
+    steps = decoding_steps(model, prompt, beam_widths(trie, num_beams))
+    nodes, scores, codes = descend(steps, head, trie, vocabulary, num_beams, trie_mask, level_hook)
+    if bool(scores.isnan().any()):
+        raise ValueError(f"{type(model).__name__} gives log-probabilities that are no numbers; its weights are broken")
+    found = expand_leaves(trie, nodes, scores, codes, num_beams=num_beams, mask=trie_mask)
+    return replace(found, encoder_states=steps.encoder_states)
 
 
 def descend(

@@ -1,7 +1,7 @@
 """What a search asks of a model: hidden states of the next token for all beams of all requests.
 
 `generate()` copies the prompt's keys and values for every beam. Here the beams of a request are tokens of one row: a
-float mask lets each see the prompt and its own ancestors, so nothing is copied or reordered. The engines (`t5_steps`,
+float mask lets each see the prompt and its own ancestors, so nothing is copied per beam. The engines (`t5_steps`,
 `causal_steps`) call the model's own modules, so adapters and quantised layers count.
 """
 

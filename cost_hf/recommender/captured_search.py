@@ -13,6 +13,7 @@ from cost_hf.recommender.beam_search import beam_widths, descend, make_prompt
 from cost_hf.recommender.beam_steps import DecodingSteps
 from cost_hf.recommender.engines import base_model, decoding_steps, obstacle
 from cost_hf.recommender.level_head import LevelHead
+from cost_hf.recommender.logits_processor import check_sizes
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
@@ -20,7 +21,7 @@ WARM_UPS = 3  # libraries choose kernels and allocate on their first calls, whic
 
 
 class CapturedSearch:
-    """`beam_search` for a serving loop on CUDA: same answers, one graph for each shape of the prompts.
+    """`beam_search` without masks for a serving loop on CUDA: same answers, one graph for each shape of the prompts.
 
     Pad prompts to a few lengths and batch sizes: every new shape costs a recording and its memory. The weights may
     change in place between calls, the trie may not.
@@ -51,6 +52,7 @@ class CapturedSearch:
                 f"CapturedSearch needs a model with an engine on CUDA, got {type(generator).__name__} on "
                 f"{generator.device}{'' if reason is None else f' ({reason})'}; use beam_search"
             )
+        check_sizes(trie, vocabulary)
         self.model, self.num_beams = base_model(generator), num_beams
         self.trie, self.vocabulary = trie.to(generator.device), vocabulary
         self.head = LevelHead(self.model, vocabulary, normalization=normalization)

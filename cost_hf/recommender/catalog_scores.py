@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cost_hf.recommender.beam_search import make_prompt
+from cost_hf.recommender.beam_search import check_parts, make_prompt
 from cost_hf.recommender.beam_steps import DecodingSteps
 from cost_hf.recommender.engines import base_model, decoding_steps, obstacle
 from cost_hf.recommender.level_head import LevelHead
@@ -14,7 +14,7 @@ from cost_hf.semantic_ids.vocabulary import SidVocabulary
 CHUNK = 256  # prefixes that share one walk; beams of a row attend to each other under a mask, at quadratic cost
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def score_catalog(
     generator: PreTrainedModel,
     input_ids: Tensor,
@@ -38,8 +38,10 @@ def score_catalog(
         normalization: as for `beam_search`.
 
     Raises:
-        ValueError: for a model that has no engine.
+        ValueError: for a model that has no engine, or parts that do not fit.
     """
+    prompt = make_prompt(input_ids, attention_mask)
+    check_parts(generator, prompt, trie, vocabulary)
     reason = obstacle(generator)
     if reason is not None:
         raise ValueError(f"score_catalog needs an engine, and there is none for this model: {reason}")
@@ -47,15 +49,15 @@ def score_catalog(
     model, levels = base_model(generator), len(vocabulary.level_sizes)
     parents = trie.num_nodes[levels - 2] if levels > 1 else 1
     widths = [min(CHUNK, width) for width in (1, *trie.num_nodes[: levels - 1])]
-    steps = decoding_steps(model, make_prompt(input_ids, attention_mask), widths)
+    steps = decoding_steps(model, prompt, widths)
     head = LevelHead(model, vocabulary, normalization=normalization)
-    scores = torch.full((len(input_ids), trie.num_items), -torch.inf, device=input_ids.device)
+    # one column more stands for the rows that are no leaf's
+    scores = torch.full((len(input_ids), trie.num_nodes[-1] + 1), -torch.inf, device=input_ids.device)
     for first in range(0, parents, CHUNK):
         prefixes = torch.arange(first, min(first + CHUNK, parents), device=input_ids.device)
         leaves, values = _walk(steps, head, trie, vocabulary, prefixes)
-        rows, present = trie.leaf_rows(leaves)
-        scores[:, rows[present]] = values[..., None].expand(-1, -1, rows.shape[1])[:, present]
-    return scores
+        scores[:, leaves] = values
+    return scores[:, trie.leaves.long()]
 
 
 def _walk(

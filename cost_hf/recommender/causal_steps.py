@@ -14,7 +14,7 @@ class CausalSteps:
 
     Args:
         model: in eval mode; its decoder gives the states that its head reads.
-        prompt: left-padded, so the answer starts behind the last column.
+        prompt: padded on either side; the answer goes on from the last token of each row.
     """
 
     encoder_states: Tensor | None = None
@@ -50,7 +50,7 @@ class CausalSteps:
         """Run the prompts once; `added` has no token to be added to."""
         if self.first is None:
             mask = self.prompt.attention_mask
-            self.first = self.decoder(
+            hidden = self.decoder(
                 input_ids=self.prompt.input_ids,
                 inputs_embeds=self.prompt.inputs_embeds,
                 attention_mask=mask,
@@ -58,7 +58,9 @@ class CausalSteps:
                 past_key_values=self.cache,
                 use_cache=True,
                 **self.prompt.model_kwargs,
-            ).last_hidden_state[:, -1:]
+            ).last_hidden_state
+            last = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(1)
+            self.first = hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[-1]))
         elif self.depth:
             self.cache.crop(self.prompt.attention_mask.shape[1] - self.cache.get_seq_length())
             self.ancestry, self.depth = Ancestry(), 0

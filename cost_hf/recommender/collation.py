@@ -1,7 +1,7 @@
 """Training examples and batches of both generators.
 
 The causal generator learns every next item of a user in one pass, the first one included. The seq2seq generator needs
-one example for every prefix of a sequence, four to six times the work for each target.
+one example for every prefix of a sequence.
 """
 
 from collections.abc import Iterator, Sequence

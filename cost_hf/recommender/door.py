@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from cost_hf.recommender.collation import pad_rows
@@ -63,7 +65,7 @@ class BaseRecommender:
         top_k: int = 10,
         exclude_seen: bool = True,
         *,
-        allowed: Sequence[str] | CatalogMask | None = None,
+        allowed: Sequence[str] | CatalogMask | Tensor | None = None,
         denied: Sequence[str] | None = None,
         on_unknown: str = "error",
         on_empty: str = "error",
@@ -75,8 +77,8 @@ class BaseRecommender:
             histories: item ids, oldest first; or a list of such lists.
             top_k: items wanted; fewer come back only where fewer are legal.
             exclude_seen: leave out the items of the history.
-            allowed: only these items may be recommended; item ids, or a mask that serves many calls, as `mask` makes it
-                (one of its own for each request is taken in the order of the histories).
+            allowed: only these items may be recommended; item ids, or a mask that serves many calls, as `mask` makes
+                it, or a bool `[N]` or `[B, N]` over catalog rows (lines are taken in the order of the histories).
             denied: these items may not be recommended.
             on_unknown: `error`, or `drop` history items that the catalog does not hold.
             on_empty: `error`, or `popularity` to answer an empty history with the most clicked items.
@@ -147,11 +149,16 @@ class BaseRecommender:
         ]
 
     def _popular(self, top_k: int, mask: CatalogMask | None) -> list[Recommendation]:
-        legal = np.ones(len(self.catalog), dtype=bool) if mask is None else mask.dense(1).flatten().cpu().numpy()
-        order = np.lexsort((np.array(self.catalog.item_ids), -self.popularity))
-        best = [int(row) for row in order if legal[row]][:top_k]
-        shares = np.log((self.popularity + 1) / (self.popularity.sum() + len(self.popularity)))
-        return [self._answer(row, float(shares[row]), "popularity") for row in best]
+        order = self._popularity_order
+        best = (order if mask is None else order[mask.dense(1)[0].cpu().numpy()[order]])[:top_k]
+        shares = np.log((self.popularity[best] + 1) / (self.popularity.sum() + len(self.popularity)))
+        return [
+            self._answer(row, share, "popularity") for row, share in zip(best.tolist(), shares.tolist(), strict=True)
+        ]
+
+    @cached_property
+    def _popularity_order(self) -> np.ndarray:
+        return np.lexsort((np.array(self.catalog.item_ids), -self.popularity))
 
     def _answer(self, row: int, score: float, source: str) -> Recommendation:
         title = self.catalog.titles[row] if self.catalog.titles is not None else None
@@ -179,13 +186,28 @@ class BaseRecommender:
         """What is not removed from the catalog; None where that is all."""
         return self.mask() if self.catalog.removed.any() else None
 
+    @cached_property
+    def _narrowed(self) -> WeakKeyDictionary[CatalogMask, CatalogMask]:
+        """Callers' masks that allowed removed items, without these."""
+        return WeakKeyDictionary()
+
     def _base_mask(
-        self, allowed: Sequence[str] | CatalogMask | None, denied: Sequence[str] | None
+        self, allowed: Sequence[str] | CatalogMask | Tensor | None, denied: Sequence[str] | None
     ) -> CatalogMask | None:
-        if isinstance(allowed, CatalogMask):
-            allowed.check_items(len(self.catalog))
-            return allowed.within(self.mask(denied=denied).dense(1)[0])
-        return self._present if allowed is None and denied is None else self.mask(allowed=allowed, denied=denied)
+        if not isinstance(allowed, CatalogMask | Tensor):
+            return self._present if allowed is None and denied is None else self.mask(allowed=allowed, denied=denied)
+        mask = CatalogMask(len(self.catalog), allowed) if isinstance(allowed, Tensor) else allowed
+        mask.check_items(len(self.catalog))
+        if denied is not None:
+            return mask.within(self.mask(denied=denied).dense(1)[0])
+        if self._present is None:
+            return mask
+        if mask not in self._narrowed:
+            narrowed = mask.within(self._present.dense(1)[0])
+            if narrowed is mask:
+                return mask
+            self._narrowed[mask] = narrowed
+        return self._narrowed[mask]
 
 
 def _as_batch(histories: Any) -> tuple[list[list[str]], bool]:

@@ -10,9 +10,12 @@ from transformers import PreTrainedModel
 def add_residual_dropout(model: PreTrainedModel, share: float) -> list[Any]:
     """Drop activations behind the embedding and every sub-layer of a Llama in training; return the hook handles.
 
-    Small catalogs overfit without it. Llama's own dropout, of attention weights, stays off: with it CPUs have no fused
+    A share of 0 hooks nothing. Small catalogs overfit without it. Llama's own dropout, of attention weights, stays off: with it CPUs have no fused
     attention. Hooks leave the saved model a stock one.
     """
+
+    if share == 0:
+        return []
 
     def hook(module: nn.Module, _args: Any, output: Any) -> Any:
         if not module.training:
@@ -40,4 +43,5 @@ def drop(values: Tensor, share: float) -> Tensor:
     dropped = min(round(share * 256), 255)
     words = torch.empty(-(-values.numel() // 8), dtype=torch.int64).random_(-(2**63), None)  # all 64 bits are random
     is_kept = words.view(torch.uint8)[: values.numel()].view(values.shape) >= dropped
-    return values * is_kept.to(values.dtype).mul_(256 / (256 - dropped))
+    # scaled behind the mask: a mask of scales would round the scale itself to bf16
+    return (values * is_kept.to(values.dtype)).mul_(256 / (256 - dropped))

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     DynamicCache,
     MT5ForConditionalGeneration,
     PreTrainedModel,
@@ -30,17 +31,40 @@ def base_model(model: Any) -> PreTrainedModel:
 def obstacle(model: Any) -> str | None:
     """Say why `beam_search` can't run a model by its own engines; None where it can."""
     active = getattr(model, "active_peft_config", None)
-    if active is not None and active.is_prompt_learning:
-        return "prompt-learning adapters put tokens before the prompt"
+    if active is not None and (active.is_prompt_learning or getattr(active, "alora_invocation_tokens", None)):
+        return "prompt-learning and invocation adapters make the prompt another one"
     inner = base_model(model)
-    config, name = inner.config, type(inner).__name__
-    if config.is_encoder_decoder:
-        own = [family for family in T5_FAMILY if isinstance(inner, family)]
-        if not own or type(inner).forward is not own[0].forward:
-            return f"{name} is not T5, mT5 or UMT5 with the forward pass of transformers"
-        return "float16 T5 needs clamping" if inner.dtype == torch.float16 else None
+    if inner._forward_hooks or inner._forward_pre_hooks:
+        return f"{type(inner).__name__} has hooks on its forward pass, which the engine does not call"
+    return _t5_obstacle(inner) if inner.config.is_encoder_decoder else _causal_obstacle(inner)
+
+
+def _t5_obstacle(model: PreTrainedModel) -> str | None:
+    if type(model) not in T5_FAMILY:
+        return f"{type(model).__name__} is not T5, mT5 or UMT5 with the forward pass of transformers"
+    # the engine calls what lies inside these parts; a part of another make would be passed over
+    decoder = model.get_decoder()
+    layers = [layer for block in decoder.block for layer in block.layer]
+    attentions = [
+        getattr(layer, name)
+        for layer in layers
+        for name in ("SelfAttention", "EncDecAttention")
+        if hasattr(layer, name)
+    ]
+    for part in (decoder, *decoder.block, *layers, *attentions):
+        if type(part).__module__ != type(model).__module__ or part._forward_hooks or part._forward_pre_hooks:
+            return f"{type(part).__name__} in the decoder is not that of transformers, or has hooks"
+    return "float16 T5 needs clamping" if model.dtype == torch.float16 else None
+
+
+def _causal_obstacle(model: PreTrainedModel) -> str | None:
+    config, name = model.config, type(model).__name__
     if config.model_type not in CAUSAL_TYPES:
         return f"the engine knows {', '.join(CAUSAL_TYPES)}, not {config.model_type}"
+    if type(model) is not MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]:
+        return f"{name} may have a forward pass of its own"
+    if (getattr(config, "rope_parameters", None) or {}).get("rope_type") == "longrope":
+        return f"{name} turns its positions anew when the prompt grows (longrope)"
     if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=config).layers):
         return f"{name} has layers that do not attend to the whole past"
     if config._attn_implementation not in ("sdpa", "eager"):

@@ -11,9 +11,35 @@ from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
+# what a model's own generation_config may ask for and a search by probability may not have
+NEUTRAL = {
+    "eos_token_id": None,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+    "bad_words_ids": None,
+    "sequence_bias": None,
+    "stop_strings": None,
+    "exponential_decay_length_penalty": None,
+    "guidance_scale": None,
+    "watermarking_config": None,
+    "max_time": None,
+    "min_new_tokens": None,
+    "min_length": 0,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "repetition_penalty": 1.0,
+    "encoder_repetition_penalty": 1.0,
+    "renormalize_logits": False,
+    "remove_invalid_values": False,
+    "length_penalty": 0.0,
+    "do_sample": False,
+}
 DEAD_BEAM_SCORE = -1e8  # `generate` fills missing beams with repeats of legal ones at about -1e9
 
 
+@torch.inference_mode()
 def generate_search(
     generator: PreTrainedModel,
     prompt: Prompt,
@@ -22,14 +48,13 @@ def generate_search(
     vocabulary: SidVocabulary,
     num_beams: int,
     mask: CatalogMask | None,
-    output_encoder_states: bool,
 ) -> BeamOutput:
     """Return what `beam_search` returns, with the same arguments; a search of one beam is made with two."""
     levels, batch = len(vocabulary.level_sizes), len(prompt.attention_mask)
     width = max(num_beams, 2)  # one beam is greedy decoding to `generate`, which then returns no scores
     states = prompt.encoder_states
     inputs = {"input_ids": prompt.input_ids, "inputs_embeds": prompt.inputs_embeds}
-    if output_encoder_states and generator.config.is_encoder_decoder and states is None:
+    if generator.config.is_encoder_decoder and states is None:
         encoder = generator.get_encoder()
         states = encoder(attention_mask=prompt.attention_mask, **inputs, **prompt.model_kwargs).last_hidden_state
     if states is not None:
@@ -41,11 +66,7 @@ def generate_search(
         num_beams=width,
         num_return_sequences=width,
         max_new_tokens=levels,
-        eos_token_id=None,
-        forced_bos_token_id=None,  # BART-like models would break the first and the last level
-        forced_eos_token_id=None,
-        length_penalty=0.0,
-        do_sample=False,
+        **NEUTRAL,
         logits_processor=LogitsProcessorList([SidLogitsProcessor(trie, vocabulary, mask=mask)]),
         return_dict_in_generate=True,
         output_scores=True,
@@ -62,4 +83,4 @@ def generate_search(
         num_beams=num_beams,
         mask=None if mask is None else mask.on(trie),
     )
-    return BeamOutput(found.items, found.scores, found.codes, states if output_encoder_states else None)
+    return BeamOutput(found.items, found.scores, found.codes, states)

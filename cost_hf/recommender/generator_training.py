@@ -124,14 +124,11 @@ def train_generator(
     """
     training.validate()
     dataset, collator = training_examples(prompts, sequences, user_ids, generator=generator, training=training)
-    handles = add_residual_dropout(backbone.model, generator.dropout or 0.0) if prompts.is_causal else []
     if len(dataset) == 0:
         raise ValueError(
             f"the training part holds no example ({len(sequences)} users); lower data.min_user_interactions or give "
             "longer histories"
         )
-    if training.temperature != 1.0:
-        handles.append(divide_logits(backbone.model, training.temperature))
     trainer = GeneratorTrainer(
         backbone.model,
         training,
@@ -142,10 +139,15 @@ def train_generator(
         seed=seed,
         validate=validate,
     )
-    model = trainer.fit()
-    for handle in handles:
-        handle.remove()
-    model.config.use_cache = True  # Trainer turns it off, and generation would stay slow after loading
+    handles = add_residual_dropout(backbone.model, generator.dropout or 0.0) if prompts.is_causal else []
+    if training.temperature != 1.0:
+        handles.append(divide_logits(backbone.model, training.temperature))
+    try:
+        model = trainer.fit()
+    finally:  # the caller's model is a stock one after an error as well
+        for handle in handles:
+            handle.remove()
+        backbone.model.config.use_cache = True  # Trainer turns it off, and generation would stay slow after loading
     return TrainedGenerator(model, trainer.state.log_history)
 
 

@@ -23,12 +23,18 @@ class LevelHead:
         normalization: one of `NORMALIZATIONS`.
 
     Raises:
-        ValueError: for another normalization.
+        ValueError: for another normalization, or a model of fewer tokens.
     """
 
     def __init__(self, model: PreTrainedModel, vocabulary: SidVocabulary, *, normalization: str):
         check_normalization(normalization)
         self.head: Any = model.get_output_embeddings()
+        rows = getattr(self.head, "out_features", model.config.vocab_size)
+        if rows < vocabulary.begin_id:
+            raise ValueError(
+                f"the model gives logits for {rows} tokens, the codes need {vocabulary.begin_id}; resize the model by "
+                "SidVocabulary.extend, or load the vocabulary it was trained with"
+            )
         self.scale = model.config.d_model**-0.5 if _scales_outputs(model.config) else None
         starts = vocabulary.level_offsets.tolist()
         self.blocks = [slice(first, first + size) for first, size in zip(starts, vocabulary.level_sizes, strict=True)]

@@ -40,7 +40,7 @@ class SidLogitsProcessor(LogitsProcessor):
     """
 
     def __init__(self, trie: SidTrie, vocabulary: SidVocabulary, *, mask: Tensor | CatalogMask | None = None):
-        _check_sizes(trie, vocabulary)
+        check_sizes(trie, vocabulary)
         self.trie, self.vocabulary = trie, vocabulary
         self.mask = CatalogMask.of(mask, trie.num_items)
         self.trie_mask = None if self.mask is None else self.mask.on(trie)
@@ -120,7 +120,7 @@ def prefix_allowed_tokens_fn(
         ValueError: as `SidLogitsProcessor`; at a call also where the mask leaves no continuation, which `generate`
             can't take from a function.
     """
-    _check_sizes(trie, vocabulary)
+    check_sizes(trie, vocabulary)
     trie = trie.to("cpu")
     catalog_mask = CatalogMask.of(mask, trie.num_items)
     trie_mask = None if catalog_mask is None else catalog_mask.on(trie)
@@ -136,8 +136,7 @@ def prefix_allowed_tokens_fn(
             raise _unknown_prefix(prefix.tolist(), row.tolist(), vocabulary)
         codes, children, _ = trie.children(level, node[None])
         if trie_mask is not None:
-            request = batch_id if trie_mask.batch != 1 else 0  # a table of one line is for all requests, as above
-            codes = codes[trie_mask.keeps_nodes(level, children, torch.tensor([request]))]
+            codes = codes[trie_mask.keeps_nodes(level, children, torch.tensor([batch_id]))]
         tokens = (codes.flatten() + vocabulary.level_offsets[level]).tolist()
         if not tokens:
             raise ValueError(
@@ -161,7 +160,8 @@ def _answer_lengths(input_ids: Tensor, vocabulary: SidVocabulary) -> Tensor:
     return torch.where(is_begin.any(1), after_begin, length - 1 + starts_with_answer.long())
 
 
-def _check_sizes(trie: SidTrie, vocabulary: SidVocabulary) -> None:
+def check_sizes(trie: SidTrie, vocabulary: SidVocabulary) -> None:
+    """Raise ValueError unless both have the same levels."""
     if trie.level_sizes != vocabulary.level_sizes:
         raise ValueError(
             f"the trie has level_sizes={trie.level_sizes}, the vocabulary {vocabulary.level_sizes}; "

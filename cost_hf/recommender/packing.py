@@ -46,8 +46,10 @@ class Packing:
         Padding sees padding, since a row of the softmax without any place would be NaN.
         """
         segments = self.grid(self.owners, fill=-1)
-        is_visible = (segments[:, :, None] == segments[:, None, :]).tril()
-        return torch.zeros(is_visible.shape).masked_fill(~is_visible, torch.finfo(torch.float32).min)[:, None]
+        # in place: many users in long rows make a mask of gigabytes, which must not be held twice
+        is_visible = (segments[:, :, None] == segments[:, None, :]).tril_()
+        hidden = torch.finfo(torch.float32).min
+        return torch.full(is_visible.shape, hidden, dtype=torch.float32).masked_fill_(is_visible, 0.0)[:, None]
 
 
 def pack(lengths: np.ndarray) -> Packing:

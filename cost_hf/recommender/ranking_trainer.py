@@ -115,6 +115,10 @@ class RankingTrainer(Trainer):
         with PartialState().main_process_first():
             if PartialState().is_main_process:
                 drop_incomplete_checkpoints(directory)
+        if PartialState().process_index > 0:
+            # each process drops other activations; the first keeps the draws of a run of one process, and a checkpoint
+            # restores the state of each
+            torch.manual_seed(self.args.seed + PartialState().process_index)
         self.train(resume_from_checkpoint=last_complete_checkpoint(directory))
         return self.accelerator.unwrap_model(self.model).eval()
 
@@ -130,6 +134,21 @@ class RankingTrainer(Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, or raise FloatingPointError where the loss or the gradient norm is no finite number.
+
+        Steps in between are not looked at, since that would make a GPU wait: one broken step breaks all later ones, so
+        the mean loss of the interval tells of it, before a checkpoint is written.
+        """
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(logs.get(name, 0.0)):
+                raise FloatingPointError(
+                    f"training must have a finite {name}, got {logs[name]!r} at step {self.state.global_step}; lower "
+                    f"the learning rate (now at most {self.args.learning_rate!r}), set precision to fp32 or look for "
+                    "broken input"
+                )
+        super().log(logs, start_time)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
         if self._lengths is None:

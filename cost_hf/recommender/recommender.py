@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from cost_hf.recommender.beam_ranker import BeamRanker
 from cost_hf.recommender.bundle import PROTOCOL, read_bundle, write_bundle
 from cost_hf.recommender.door import BaseRecommender
+from cost_hf.recommender.level_head import check_normalization
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.trie import SidTrie
@@ -51,6 +52,7 @@ class Recommender(BaseRecommender):
                 f"{catalog.level_sizes}, got {len(popularity)} counts and levels {vocabulary.level_sizes}; "
                 "take all of them from one run"
             )
+        check_normalization(normalization)
         super().__init__(catalog, popularity=popularity)
         self.generator, self.vocabulary, self.tokenizer = generator.eval(), vocabulary, tokenizer
         self.max_history, self.num_beams, self.normalization = max_history, num_beams, normalization

@@ -59,8 +59,7 @@ class T5Steps:
         self.ancestry, self.fed = Ancestry(), []
         if not self.layers:
             self.layers = self._layers()
-        start = self.model.config.decoder_start_token_id
-        tokens = torch.full((self.batch, 1), start, device=self.states.device)
+        tokens = torch.full((self.batch, 1), start_token(self.model), device=self.states.device)
         return self.advance(tokens, torch.zeros_like(tokens), added)
 
     def advance(self, tokens: Tensor, parents: Tensor, added: Tensor | None = None) -> Tensor:
@@ -87,6 +86,18 @@ class T5Steps:
             _Layer(block, bias, self.states, source, sum(self.widths))
             for block, bias in zip(self.decoder.block, biases, strict=True)
         ]
+
+
+def start_token(model: PreTrainedModel) -> int:
+    """Return the token that the decoder begins with, as `generate()` finds it; raise ValueError where there is none."""
+    own = model.generation_config
+    for token in (own.decoder_start_token_id, getattr(model.config, "decoder_start_token_id", None), own.bos_token_id):
+        if token is not None:
+            return token
+    raise ValueError(
+        f"{type(model).__name__} names no decoder_start_token_id, neither in generation_config nor in config; set it "
+        "to the token that training put first (T5: the pad token)"
+    )
 
 
 class _Layer:

@@ -6,8 +6,10 @@ times catalog is made for them unless a dense ranker asks.
 """
 
 from collections.abc import Sequence
+from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,11 +23,14 @@ FEW = 64  # a table whose lines deny at most one in so many items is kept as lis
 class CatalogMask:
     """Allowed items of a catalog, for all requests alike or for each of B requests; it never changes.
 
+    The tensors are copied: what happens to the caller's own afterwards does not matter.
+
     Args:
         num_items: N, catalog rows including removed ones.
-        allowed: bool `[N]`, or `[B, N]` where requests differ in much; True = allowed. All items by default.
+        allowed: bool `[N]`, or `[B, N]` where requests differ in much; True = allowed. All items by default. One line
+            `[1, N]` counts for any number of requests, as `[N]` does.
         denied: catalog rows that each request may not get, int64 `[B, T]`, padded with -1; for requests that differ in
-            few items.
+            few items. One line `[1, T]` counts for any number of requests.
 
     Attributes:
         num_items: N.
@@ -38,20 +43,32 @@ class CatalogMask:
     def __init__(self, num_items: int, allowed: Tensor | None = None, denied: Tensor | None = None):
         _check_allowed(allowed, num_items)
         _check_denied(denied, num_items)
-        if allowed is not None and allowed.ndim == 2 and denied is not None:
-            check_batch(len(denied), len(allowed))
-            allowed, denied = _without_rows(allowed, denied), None
-        if allowed is not None and allowed.ndim == 2 and (few := _few_denied(allowed)) is not None:
-            allowed, denied = None, few
-        self.num_items, self.allowed, self.denied = num_items, allowed, denied
+        self._take_over(num_items, *(None if part is None else part.clone() for part in (allowed, denied)))
+
+    @classmethod
+    def _of_own(cls, num_items: int, allowed: Tensor | None, denied: Tensor | None = None) -> "CatalogMask":
+        """Return a mask of tensors that nobody else changes and that were checked."""
+        mask = cls.__new__(cls)
+        mask._take_over(num_items, allowed, denied)
+        return mask
+
+    def _take_over(self, num_items: int, allowed: Tensor | None, denied: Tensor | None) -> None:
+        if allowed is not None and allowed.ndim == 2:
+            if denied is not None:
+                allowed, denied = _without_rows(allowed, denied, _lines(denied, allowed)), None
+            if (few := _few_denied(allowed)) is not None:
+                allowed, denied = None, few
+            elif len(allowed) == 1:
+                allowed = allowed[0]
+        self.num_items, self._allowed, self._denied = num_items, allowed, denied
         per_request = allowed if allowed is not None and allowed.ndim == 2 else denied
-        self.batch = None if per_request is None else len(per_request)
+        self.batch = None if per_request is None or len(per_request) == 1 else len(per_request)
         self._compiled: WeakKeyDictionary[SidTrie, AllowedNodes] = WeakKeyDictionary()
 
     @classmethod
     def of(cls, mask: "Tensor | CatalogMask | None", num_items: int) -> "CatalogMask | None":
         """Return `mask` (a bool `[N]` or `[B, N]` becomes one); raise ValueError where it is of another catalog."""
-        if mask is None or isinstance(mask, Tensor):
+        if mask is None or not isinstance(mask, CatalogMask):
             return None if mask is None else cls(num_items, mask)
         mask.check_items(num_items)
         return mask
@@ -68,31 +85,32 @@ class CatalogMask:
 
         Raises:
             KeyError: for an item that the catalog does not hold.
-            ValueError: for one string in place of a list of them.
+            ValueError: for one string, or a table of bools, in place of a list of ids.
         """
         table = torch.full((len(catalog),), allowed is None)
         for name, item_ids in (("allowed", allowed), ("denied", denied)):
-            if isinstance(item_ids, str):
-                raise ValueError(f"{name} must be a list of item ids, got the string {item_ids!r}; pass [{item_ids!r}]")
             if item_ids is not None:
+                _check_item_ids(item_ids, name)
                 table[torch.from_numpy(catalog.rows_of(item_ids))] = name == "allowed"
-        return cls(len(catalog), table & ~torch.tensor(catalog.removed))
+        return cls._of_own(len(catalog), table & torch.from_numpy(~catalog.removed))
 
     def without(self, rows: Tensor) -> "CatalogMask":
         """Return the mask that also denies each request its own catalog rows, int64 `[B, T]`, padded with -1."""
-        if self.denied is not None:
-            check_batch(len(rows), len(self.denied))
-            rows = torch.cat([self.denied, rows], dim=1)
-        return self._sharing(self.allowed, rows)
+        _check_denied(rows, self.num_items)
+        if self._denied is None:
+            return self._sharing(rows.clone())
+        lines = _lines(rows, self._denied)
+        own = rows.to(self._denied.device)
+        return self._sharing(torch.cat([self._denied.expand(lines, -1), own.expand(lines, -1)], dim=1))
 
     def take(self, requests: Sequence[int] | Tensor) -> "CatalogMask":
         """Return the mask of some requests `[b]`, by their numbers; itself where all requests are alike."""
         if self.batch is None:
             return self
         lines = torch.as_tensor(requests, dtype=torch.long)
-        if self.denied is None:
-            return CatalogMask(self.num_items, None if self.allowed is None else self.allowed[lines])
-        return self._sharing(self.allowed, self.denied[lines])
+        if self._denied is not None:
+            return self._sharing(self._denied[lines])
+        return self._of_own(self.num_items, None if self._allowed is None else self._allowed[lines])
 
     def check_items(self, num_items: int) -> None:
         """Raise ValueError where this mask is not of a catalog of `num_items` rows."""
@@ -104,48 +122,56 @@ class CatalogMask:
     def within(self, allowed: Tensor) -> "CatalogMask":
         """Return the mask that allows nothing beyond `allowed`, bool `[N]`; itself where that changes nothing."""
         _check_allowed(allowed, self.num_items)
-        if self.allowed is not None and not (self.allowed & ~allowed).any():
-            return self
-        return CatalogMask(self.num_items, allowed if self.allowed is None else self.allowed & allowed, self.denied)
+        if self._allowed is None:
+            return self if allowed.all() else self._of_own(self.num_items, allowed.clone(), self._denied)
+        allowed = self._allowed & allowed.to(self._allowed.device)
+        return self if allowed.equal(self._allowed) else self._of_own(self.num_items, allowed, self._denied)
 
     def hide(self, scores: Tensor) -> Tensor:
         """Set the scores `[B, N]` of items that are not allowed to -inf, in place, and return them."""
         if self.batch is not None:
             check_batch(len(scores), self.batch)
-        if self.allowed is not None:
-            scores.masked_fill_(~self.allowed.to(scores.device), -torch.inf)
-        if self.denied is not None:
-            scores[_places(self.denied.to(scores.device))] = -torch.inf
+        if self._allowed is not None:
+            scores.masked_fill_(~self._allowed.to(scores.device), -torch.inf)
+        if self._denied is not None:
+            scores[_places(self._denied.to(scores.device).expand(len(scores), -1))] = -torch.inf
         return scores
 
     def dense(self, batch: int) -> Tensor:
-        """Return a read-only bool table `[batch, N]`; `batch` is free where all requests are alike."""
+        """Return a new bool table `[batch, N]`; `batch` is free where all requests are alike."""
         if self.batch is not None:
             check_batch(batch, self.batch)
-        table = torch.ones(self.num_items, dtype=torch.bool) if self.allowed is None else self.allowed
-        table = table.expand(batch, -1)
-        return table if self.denied is None else _without_rows(table, self.denied)
+        table = torch.ones(1, self.num_items, dtype=torch.bool) if self._allowed is None else self._allowed
+        return table.expand(batch, -1).clone() if self._denied is None else _without_rows(table, self._denied, batch)
 
     def on(self, trie: SidTrie) -> TrieMask:
         """Return the mask for `trie`, on its device; what all requests share is made once for a trie and kept."""
         self.check_items(trie.num_items)
-        if self.allowed is not None and trie not in self._compiled:
-            self._compiled[trie] = AllowedNodes.of(trie, self.allowed.to(trie.device))
+        if self._allowed is not None and trie not in self._compiled:
+            self._compiled[trie] = AllowedNodes.of(trie, self._allowed.to(trie.device))
         allowed = self._compiled.get(trie)
-        dead = None if self.denied is None else dead_keys(trie, self.denied.to(trie.device), allowed)
+        dead = None if self._denied is None else dead_keys(trie, self._denied.to(trie.device), allowed)
         return TrieMask(trie, batch=self.batch, allowed=allowed, dead=dead)
 
-    def _sharing(self, allowed: Tensor | None, denied: Tensor) -> "CatalogMask":
-        mask = CatalogMask(self.num_items, allowed, denied)
-        if allowed is None or allowed.ndim == 1:
+    def _sharing(self, denied: Tensor) -> "CatalogMask":
+        """Return the mask with other denied rows; what all requests share stays compiled."""
+        mask = self._of_own(self.num_items, self._allowed, denied)
+        if self._allowed is None or self._allowed.ndim == 1:
             mask._compiled = self._compiled
         return mask
 
 
-def _without_rows(table: Tensor, rows: Tensor) -> Tensor:
-    """Return a copy of `table` `[B, N]` that is False at `rows` `[B, T]`."""
-    table = table.clone()
-    table[_places(rows.to(table.device))] = False
+def _lines(rows: Tensor, others: Tensor) -> int:
+    """Return how many requests the lines of both are for; one line counts for all."""
+    if len(rows) != 1 and len(others) != 1:
+        check_batch(len(rows), len(others))
+    return len(rows) if len(others) == 1 else len(others)
+
+
+def _without_rows(table: Tensor, rows: Tensor, batch: int) -> Tensor:
+    """Return a copy `[batch, N]` of `table` that is False at `rows` `[batch, T]`; one line of either counts for all."""
+    table = table.expand(batch, -1).clone()
+    table[_places(rows.to(table.device).expand(batch, -1))] = False
     return table
 
 
@@ -171,6 +197,11 @@ def _few_denied(table: Tensor) -> Tensor | None:
 def _check_allowed(allowed: Tensor | None, num_items: int) -> None:
     if allowed is None:
         return
+    if not isinstance(allowed, Tensor):
+        raise ValueError(
+            f"mask must be a CatalogMask or a bool tensor of shape [{num_items}] or [B, {num_items}] (one column per "
+            f"catalog row), got {type(allowed).__name__}; convert it by torch.as_tensor"
+        )
     if allowed.dtype != torch.bool or allowed.ndim not in (1, 2) or allowed.shape[-1] != num_items:
         raise ValueError(
             f"mask must be bool of shape [{num_items}] or [B, {num_items}] (one column per catalog row), "
@@ -181,13 +212,25 @@ def _check_allowed(allowed: Tensor | None, num_items: int) -> None:
 def _check_denied(denied: Tensor | None, num_items: int) -> None:
     if denied is None:
         return
-    if denied.dtype != torch.long or denied.ndim != 2:
+    if not isinstance(denied, Tensor) or denied.dtype != torch.long or denied.ndim != 2:
+        found = (
+            f"{denied.dtype} of shape {tuple(denied.shape)}" if isinstance(denied, Tensor) else type(denied).__name__
+        )
         raise ValueError(
-            f"denied rows must be int64 of shape [B, T], got {denied.dtype} of shape {tuple(denied.shape)}; "
-            "pad the rows of each request with -1"
+            f"denied rows must be an int64 tensor of shape [B, T], got {found}; pad the rows of each request with -1"
         )
     if denied.numel() and int(denied.max()) >= num_items:
         raise ValueError(
             f"denied rows must lie below {num_items}, the number of catalog rows, got {int(denied.max())}; "
             "take them from the catalog that the mask is for"
+        )
+
+
+def _check_item_ids(item_ids: Any, name: str) -> None:
+    if isinstance(item_ids, str):
+        raise ValueError(f"{name} must be a list of item ids, got the string {item_ids!r}; pass [{item_ids!r}]")
+    if isinstance(item_ids, Tensor) or (isinstance(item_ids, np.ndarray) and item_ids.dtype.kind not in "UO"):
+        raise ValueError(
+            f"{name} must be a list of item ids (strings), got {type(item_ids).__name__} of {item_ids.dtype}; "
+            "make a table over catalog rows a mask: CatalogMask(num_items, torch.as_tensor(table))"
         )

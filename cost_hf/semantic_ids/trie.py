@@ -8,6 +8,8 @@ an item. Depth 0 is the root (node 0); `level` l leads from a node of depth l to
 import copy
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
+from weakref import ref
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.child_ranges import ChildRanges
-from cost_hf.semantic_ids.trie_build import build_levels, sort_rows
+from cost_hf.semantic_ids.trie_build import build_levels, check_codes, sort_rows
 
 TABLE_SIZE = 1 << 18  # entries of a table over the nodes and codes of a level
 SEARCHED = 1 << 24  # codes compared at once when prefixes are looked up; bounds memory
@@ -52,7 +54,7 @@ class SidTrie:
     ):
         table = np.asarray(codes)
         self.level_sizes = tuple(int(size) for size in level_sizes)
-        _check_codes(table, self.level_sizes)
+        check_codes(table, self.level_sizes)
         self.num_items = len(table)
         legal = None if removed is None or not removed.any() else np.flatnonzero(~removed)
         if not len(table) or (legal is not None and not len(legal)):
@@ -74,6 +76,8 @@ class SidTrie:
         self.leaf_ranges = None if leaf_starts is None else ChildRanges.from_starts(leaf_starts)
         self.num_nodes = [len(level) for level in node_codes]
         self.max_leaf_items = 1 if leaf_starts is None else int(np.diff(leaf_starts).max())
+        self._copies: dict[torch.device, SidTrie] = {}
+        self._origin: ref[SidTrie] | None = None
 
     @classmethod
     def from_catalog(cls, catalog: Catalog, popularity: np.ndarray | Tensor | None = None) -> "SidTrie":
@@ -163,20 +167,24 @@ class SidTrie:
         on_host = counts.device.type == "cpu" and len(counts) > 0
         return int(counts.max()) if on_host else self.max_children[level]
 
-    def leaf_rows(self, leaves: Tensor) -> tuple[Tensor, Tensor]:
+    def leaf_rows(self, leaves: Tensor, *, limit: int | None = None) -> tuple[Tensor, Tensor]:
         """Return the items of leaves.
 
         Args:
             leaves: nodes of depth L, `[R]`; -1 has no items.
+            limit: the most items wanted of a leaf.
         Returns:
-            Catalog rows `[R, m]` int64 and which of them are real `[R, m]`; m is the size of the largest leaf.
+            Catalog rows `[R, m]` int64 and which of them are real `[R, m]`; m is the size of the largest leaf (of
+            those given on CPU, of any elsewhere), or `limit`.
         """
         known = leaves >= 0
         leaves = leaves.clamp_min(0)
         if self.leaf_ranges is None:
             return self.leaf_items[leaves].long()[:, None], known[:, None]
         first, counts = self.leaf_ranges.spans(leaves)
-        steps = torch.arange(self.max_leaf_items, device=leaves.device)
+        on_host = leaves.device.type == "cpu" and len(leaves) > 0
+        largest = int(counts.max()) if on_host else self.max_leaf_items
+        steps = torch.arange(largest if limit is None else min(largest, limit), device=leaves.device)
         present = steps < counts[:, None]
         return self.leaf_items[torch.where(present, first[:, None] + steps, first[:, None])].long(), present
 
@@ -201,17 +209,33 @@ class SidTrie:
         return table
 
     def to(self, device: torch.device | str) -> "SidTrie":
-        """Return the trie on `device`; itself where it is there already."""
-        if torch.device(device) == self.device:
-            return self
+        """Return the trie on `device`, always the same object for a device; itself where it is there already.
+
+        Copies live as long as the trie that was built, which a copy gives back when asked for that trie's device.
+        """
+        device = torch.empty(0, device=device).device  # "cuda" is the current one
+        origin = (None if self._origin is None else self._origin()) or self
+        for known in (self, origin):
+            if known.device == device:
+                return known
+        if device not in origin._copies:
+            origin._copies.setdefault(device, origin._on(device))
+        return origin._copies[device]
+
+    def _on(self, device: torch.device) -> "SidTrie":
         moved = copy.copy(self)
-        for name in ("leaves", "_tables"):  # made for a device when first asked for
-            moved.__dict__.pop(name, None)
         moved._codes = [level.to(device) for level in self._codes]
         moved.ranges = [level.to(device) for level in self.ranges]
         moved.leaf_items = self.leaf_items.to(device)
         moved.leaf_ranges = None if self.leaf_ranges is None else self.leaf_ranges.to(device)
+        moved._origin = ref(self)  # weak: a circle would keep a device's memory until garbage is collected
         return moved
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy takes along: nothing that was made for a device when first asked for."""
+        made = ("leaves", "_tables", "_copies", "_origin")
+        kept = {name: value for name, value in self.__dict__.items() if name not in made}
+        return {**kept, "_copies": {}, "_origin": None}
 
     @property
     def device(self) -> torch.device:
@@ -236,13 +260,3 @@ def _subset(values: np.ndarray | Tensor | None, rows: np.ndarray | None) -> np.n
         return None
     array = np.asarray(values)
     return array if rows is None else array[rows]
-
-
-def _check_codes(codes: np.ndarray, level_sizes: tuple[int, ...]) -> None:
-    if codes.ndim != 2 or codes.shape[1] != len(level_sizes):
-        raise ValueError(f"expected codes [N, {len(level_sizes)}] for level_sizes={level_sizes}, got {codes.shape}")
-    if len(codes) and (codes.min() < 0 or (codes.max(0) >= np.array(level_sizes)).any()):
-        raise ValueError(
-            f"codes must lie in 0 … size - 1 of their level, got {codes.min(0).tolist()} … {codes.max(0).tolist()} for "
-            f"level_sizes={level_sizes}; pass the sizes that the codes were made with"
-        )

@@ -70,11 +70,10 @@ class TrieMask:
             nodes: runs of siblings as `SidTrie.children` gives them, `[B, R, m]`, or `[…, m]` with `requests`; behind
                 the last real node of a run the answer means nothing.
             requests: number of the request that each run belongs to, of the shape `[…]`; by default the first
-                dimension of `nodes` counts them.
+                dimension of `nodes` counts them. Where all requests are alike it makes no difference.
         """
-        requests = self._requests(nodes[..., 0]) if requests is None else requests
         first, size = nodes[..., 0].flatten(), nodes.shape[-1]
-        keys = (requests * self._widths[level]).flatten() + first
+        keys = self._keys(self._widths[level], nodes[..., 0], requests)
         kept = torch.ones((), dtype=torch.bool, device=nodes.device).expand(len(first), size)
         if self._allowed is not None:
             places = first if self._allowed.items.ndim == 1 else keys
@@ -85,8 +84,7 @@ class TrieMask:
 
     def keeps_items(self, rows: Tensor, requests: Tensor | None = None) -> Tensor:
         """Tell which catalog rows `[B, R, m]` are allowed; `requests` as in `keeps_nodes`."""
-        requests = (self._requests(rows[..., 0]) if requests is None else requests)[..., None]
-        keys = (requests * self._widths[-1] + rows).flatten()
+        keys = self._keys(self._widths[-1], rows, requests)
         kept = torch.ones((), dtype=torch.bool, device=rows.device).expand(len(keys))
         if self._allowed is not None:
             places = rows.flatten() if self._allowed.items.ndim == 1 else keys
@@ -96,11 +94,15 @@ class TrieMask:
             kept = kept & (denied.index_select(0, place) != keys)
         return kept.view(rows.shape)
 
-    def _requests(self, runs: Tensor) -> Tensor:
-        """Return the number of the request that each run stands in, of the shape of `runs` `[B, …]`."""
-        if self.batch is not None:
-            check_batch(len(runs), self.batch)
-        return torch.arange(len(runs), device=runs.device).view(-1, *[1] * (runs.ndim - 1)).expand(runs.shape)
+    def _keys(self, width: int, numbers: Tensor, requests: Tensor | None) -> Tensor:
+        """Return `request * width + number`, int64, flat, for `numbers` `[…, m]`; `requests` `[…]` as above."""
+        if self.batch is None:
+            return numbers.flatten().long()
+        if requests is None:
+            check_batch(len(numbers), self.batch)
+            requests = torch.arange(len(numbers), device=numbers.device)
+        requests = requests.view(*requests.shape, *[1] * (numbers.ndim - requests.ndim))
+        return (requests * width + numbers).flatten()
 
 
 def _survivors(dead: Tensor, keys: Tensor, size: int) -> Tensor:

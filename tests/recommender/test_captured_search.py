@@ -6,7 +6,7 @@ from cost_hf.recommender.captured_search import CapturedSearch
 from cost_hf.recommender.engines import decoding_steps
 from cost_hf.recommender.level_head import LevelHead
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
-from tests.recommender.test_beam_search import MODELS, parts
+from tests.recommender.searches import MODELS, parts
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

@@ -178,9 +178,12 @@ def training_part(directory):
     return split.train, list(split.train_user_ids)
 
 
-@pytest.mark.parametrize(("name", "batch_size"), [("amazon_industrial", 64), ("amazon_games", 128)])
-def test_padding_of_prefixes_stays_within_twelve_percent_on_real_histories(shared_data, name, batch_size):
-    dataset = PrefixDataset(*training_part(shared_data / name), max_history=20)
+@pytest.mark.parametrize(
+    ("name", "batch_size", "has_first"),
+    [("amazon_industrial", 64, False), ("amazon_industrial", 64, True), ("amazon_games", 128, False)],
+)
+def test_padding_of_prefixes_stays_within_twelve_percent_on_real_histories(shared_data, name, batch_size, has_first):
+    dataset = PrefixDataset(*training_part(shared_data / name), max_history=20, with_first_items=has_first)
 
     sampler = LengthGroupedSampler(dataset.lengths, batch_size=batch_size, seed=0)
 

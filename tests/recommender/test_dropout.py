@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from cost_hf.recommender.dropout import drop
+from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
+from cost_hf.recommender.dropout import add_residual_dropout, drop
+from tests.recommender.toys import toy_catalog
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
@@ -24,6 +26,16 @@ def test_every_byte_of_a_random_word_is_used_alike():
 
     shares = (dropped == 0).float().mean(0)
     assert (shares - 51 / 256).abs().max() < 0.01
+
+
+def test_half_precision_is_scaled_without_bias():
+    torch.manual_seed(0)
+    values = torch.rand(200_000).add(1.0).bfloat16()
+
+    dropped = drop(values, 0.2)
+
+    kept = dropped != 0
+    assert (dropped[kept].double() / values[kept].double()).mean().item() == pytest.approx(256 / 205, rel=2e-4)
 
 
 def test_gradients_flow_through_what_is_kept_alone():
@@ -50,3 +62,10 @@ def test_the_draw_follows_the_global_seed():
 def test_the_edges_stay_finite(share):
     assert drop(torch.ones(10), share).isfinite().all()
     assert torch.equal(drop(torch.ones(10), 0.0), torch.ones(10))
+
+
+def test_a_share_of_zero_hooks_nothing():
+    model = build_backbone(GeneratorOptions(size="tiny"), toy_catalog(), seed=0).model
+
+    assert add_residual_dropout(model, 0.0) == []
+    assert not model.get_input_embeddings()._forward_hooks

@@ -80,41 +80,68 @@ def test_packed_logits_are_those_of_every_user_alone(attention, num_user_tokens)
     assert not alone
 
 
+def segments(batch) -> torch.Tensor:
+    """Number of every cell's sequence in its row, from 1 on; 0 for padding."""
+    is_token = batch["input_ids"] != 0
+    return ((batch["position_ids"] == 0) & is_token).cumsum(1) * is_token
+
+
+# user u has row 0; in row 1 stands v with w behind it: a leaky causal mask shows v to w, a leaky full one w to v as well
+V, W = (1, 1), (1, 2)
+
+
+def is_of(batch, place: tuple[int, int]) -> torch.Tensor:
+    row, segment = place
+    return (torch.arange(len(batch["labels"])) == row)[:, None] & (segments(batch) == segment)
+
+
+def test_the_users_of_these_tests_share_a_row():
+    _, collate = generator_and_collator()
+    batch = collate(USERS)
+
+    assert [int(is_of(batch, place).sum()) for place in ((0, 1), V, W)] == [17, 9, 5]
+
+
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("use_cache", [False, True])
-def test_a_changed_neighbour_changes_nothing(attention, use_cache):
+@pytest.mark.parametrize("is_half", [False, True])
+@pytest.mark.parametrize(
+    ("changed", "user"), [(V, ("v", np.array([9, 8]), 0)), (W, ("w", np.array([10]), 0))], ids=["ahead", "behind"]
+)
+def test_a_changed_neighbour_changes_nothing(attention, use_cache, is_half, changed, user):
     model, collate = generator_and_collator(attention)
     model.config.use_cache = use_cache
-    changed = [USERS[0], ("v", np.array([9, 8]), 0), ("w", np.array([10]), 0)]
-    batches = [collate(users) for users in (USERS, changed)]
-    row, start = places(batches[0])[1]  # first neighbour of a shared row
-    others = torch.ones_like(batches[0]["input_ids"], dtype=torch.bool)
-    others[row, start:] = False
+    batches = [collate(users) for users in (USERS, [user if user[0] == old[0] else old for old in USERS])]
+    others = (segments(batches[0]) > 0) & ~is_of(batches[0], changed)
 
     same = [batch | {"labels": batch["labels"].masked_fill(~others, -100)} for batch in batches]
 
     assert not torch.equal(batches[0]["input_ids"], batches[1]["input_ids"])
-    first, second = (model(**batch).logits for batch in batches)
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_half):
+        first, second = (model(**batch).logits for batch in batches)
+        losses, gradients = zip(*(loss_and_gradients(model, batch) for batch in same), strict=True)
     assert torch.equal(first[others], second[others])
-    assert not torch.equal(first[~others], second[~others])
-    losses, gradients = zip(*(loss_and_gradients(model, batch) for batch in same), strict=True)
+    assert not torch.equal(first[is_of(batches[0], changed)], second[is_of(batches[1], changed)])
     assert torch.equal(*losses)
     torch.testing.assert_close(*gradients, atol=1e-7, rtol=1e-6)
 
 
-def test_no_gradient_flows_from_one_user_to_another():
-    model, collate = generator_and_collator()
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("is_half", [False, True])
+@pytest.mark.parametrize("mine", [V, W])
+def test_no_gradient_flows_from_one_user_to_another(attention, is_half, mine):
+    model, collate = generator_and_collator(attention)
     batch = collate(USERS)
+    is_mine = is_of(batch, mine)
     embeds = model.get_input_embeddings()(batch.pop("input_ids")).detach().requires_grad_()
-    labels = batch.pop("labels")
-    segments = (batch["position_ids"] == 0).cumsum(1)
-    mine = (torch.arange(len(labels)) == 1)[:, None] & (segments == 1)
+    batch.pop("labels")
 
-    logits = model(inputs_embeds=embeds, **batch).logits
-    logits[mine].square().sum().backward()
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_half):
+        logits = model(inputs_embeds=embeds, **batch).logits
+    logits[is_mine].float().square().sum().backward()
 
-    assert (embeds.grad.abs().sum(-1) > 0)[mine].all()
-    assert (embeds.grad[~mine] == 0).all()
+    assert (embeds.grad.abs().sum(-1) > 0)[is_mine].all()
+    assert (embeds.grad[~is_mine] == 0).all()
 
 
 def test_loss_and_gradients_are_those_of_the_padded_batch():
