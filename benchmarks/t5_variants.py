@@ -5,19 +5,9 @@ from typing import Any
 
 from t5_mechanisms import AdafactorTrainer, AgePrompts, OnePrefixTrainer
 
-from cost_hf.recommender.backbones import SEQ2SEQ_SIZES, GeneratorOptions
+from cost_hf.recommender.backbones import GeneratorOptions
 from cost_hf.recommender.generator_training import GeneratorTrainer
 from cost_hf.recommender.prompts import PromptBuilder
-
-# about the weights of the causal `small`
-SEQ2SEQ_SIZES["slim"] = {
-    "num_layers": 2,
-    "num_decoder_layers": 2,
-    "d_model": 96,
-    "d_ff": 384,
-    "num_heads": 4,
-    "d_kv": 32,
-}
 
 
 @dataclass(frozen=True)
@@ -107,8 +97,10 @@ VARIANTS = {  # the most telling first: with several seeds later ones may find n
 }
 CPU_VARIANTS = {  # for a budget of CPU seconds, beside `causal`
     "short": SHORT,
-    "slim": SHORT.but("the same with about as many weights as the causal one", size="slim"),
-    "slim_long": SHORT.but("the slim one with four times the seconds", size="slim", budget=4.0),
+    "slim": SHORT.but("the same with about as many weights as the causal one", size="small"),
+    "slim_long": SHORT.but(
+        "the slim one for as many updates as it takes, four times the seconds at most", size="small", budget=4.0
+    ),
     "long": SHORT.but("four times the seconds", budget=4.0),
     "long_prefixes": SHORT.but("four times the seconds, no first items", budget=4.0, first_items=False),
     "long_one_rate": SHORT.but(

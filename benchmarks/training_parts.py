@@ -1,7 +1,6 @@
-"""The parts of benchmarks/training.py: generators beside batches of real histories, and trainers beside bare loops."""
+"""The parts of benchmarks/training.py: generators, batches of real histories that stand for an epoch, and steps."""
 
 import math
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from timing import clock, zipf_codes
+from timing import zipf_codes
 from torch import Tensor
-from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration, TrainerCallback
+from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 from cost_hf.data import DataOptions, read_tables, split_interactions
 from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
@@ -24,14 +22,15 @@ from cost_hf.recommender.collation import (
     SequenceDataset,
     ShuffledSampler,
 )
-from cost_hf.recommender.dropout import add_residual_dropout
-from cost_hf.recommender.generator_training import GeneratorTrainer, TrainingOptions
+from cost_hf.recommender.dropout import add_residual_dropout, use_byte_dropout
+from cost_hf.recommender.packing import pack
 from cost_hf.recommender.prompts import IGNORED_LABEL, PromptBuilder
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 SHAPES = {"amazon_industrial": (64, 64), "amazon_games": (128, 256)}  # of the recipes: batch size, codes a level
 LEVELS, MAX_HISTORY, DROPOUT = 4, 20, 0.2
+CHOICES, TOLERANCE = 4_000, 0.02  # random choices of batches, and how far the best may be from the epoch
 EQUAL_T5: dict[
     str, dict[str, int]
 ] = {  # as many weights as causal `small`: as wide as it, or as deep as published ones
@@ -94,6 +93,7 @@ class Setup:
             self.dataset = SequenceDataset(sequences, owners, max_items=MAX_HISTORY + 1)
             self.collate = CausalCollator(self.prompts)
         else:
+            use_byte_dropout(self.model)
             self.dataset = PrefixDataset(sequences, owners, max_history=MAX_HISTORY)
             self.collate = PrefixCollator(self.prompts)
         self.model.config.use_cache = False
@@ -130,7 +130,16 @@ class PaddedCollator:
 
 
 class TrainingRun:
-    """Steps over a fixed choice of an epoch's batches; a call makes all of them, collation included."""
+    """Steps over a choice of an epoch's batches that stands for all of them; a call makes every step.
+
+    Args:
+        setup: generator, examples and their order.
+        collate: makes the batches, within the time that is measured.
+        is_grouped: whether a batch holds examples of similar length.
+        steps: batches of a call, or all where an epoch has fewer.
+        device: cpu or cuda.
+        is_bf16: trains under autocast.
+    """
 
     def __init__(
         self,
@@ -145,9 +154,8 @@ class TrainingRun:
         self.setup, self.collate, self.device, self.is_bf16 = setup, collate, device, is_bf16
         order = np.array(list(setup.order(is_grouped=is_grouped)))
         batches = [order[start : start + setup.batch_size] for start in range(0, len(order), setup.batch_size)]
-        # evenly over the lengths of an epoch's batches: grouped ones differ widely
-        full = sorted(batches[:-1], key=lambda batch: setup.dataset.lengths[batch].sum())
-        chosen = ((np.arange(steps) + 0.5) * len(full) / steps).astype(int)
+        full = [batch for batch in batches if len(batch) == setup.batch_size] or batches
+        chosen = representative(np.array([self._work(batch) for batch in full], dtype=np.float64), steps)
         self.batches = [[setup.dataset[int(row)] for row in full[number]] for number in chosen]
         self.model = setup.model.to(device).train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
@@ -166,14 +174,58 @@ class TrainingRun:
         return len(self.batches)
 
     def counts(self) -> tuple[int, int, int, int]:
-        """Return cells of the input, real tokens in them, targets (labels with a history) and labels, over a call."""
+        """Return cells of the input, real tokens in them, targets and targets with a history, over a call."""
         cells = sum(self.collate(examples)["input_ids"].numel() for examples in self.batches)
         examples = [example for batch in self.batches for example in batch]
         tokens = sum(1 + LEVELS * len(rows) for _, rows, _ in examples)
+        return cells, tokens, *self._targets(examples)
+
+    def _targets(self, examples: Sequence[Any]) -> tuple[int, int]:
         if self.setup.kind == "seq2seq":
-            return cells, tokens, len(examples), len(examples)
-        targets = sum(len(rows) - max(first, 1) for _, rows, first in examples)
-        return cells, tokens, targets, sum(len(rows) - first for _, rows, first in examples)
+            return len(examples), len(examples)
+        return (
+            sum(len(rows) - first for _, rows, first in examples),
+            sum(len(rows) - max(first, 1) for _, rows, first in examples),
+        )
+
+    def _work(self, batch: np.ndarray) -> tuple[int, ...]:
+        """Return cells of a batch's input, as its collator lays it out, real tokens in them and both kinds of targets.
+
+        Computed from lengths: collating an epoch would take longer than the steps that are timed.
+        """
+        tokens = 1 + LEVELS * self.setup.dataset.lengths[batch]
+        cells = len(tokens) * int(tokens.max())
+        if isinstance(self.collate, CausalCollator):
+            packing = pack(tokens)
+            cells = packing.num_rows * packing.width
+        return cells, int(tokens.sum()), *self._targets([self.setup.dataset[int(row)] for row in batch])
+
+
+def representative(work: np.ndarray, steps: int) -> np.ndarray:
+    """Choose batches whose mean work is that of the epoch within `TOLERANCE`, one of each stratum of their cells.
+
+    Grouped batches differ by a factor of twenty, so a few of them would stand for the epoch by luck alone. Of many
+    random choices the one nearest in all kinds of work is taken; times play no part.
+
+    Args:
+        work: by batch and kind, `[batches, kinds]`.
+        steps: batches to choose; up to three more where so many do not meet the mean.
+    """
+    draw = np.random.default_rng(0)
+    ranked = np.argsort(work[:, 0], kind="stable")
+    for count in range(steps, steps + 4):
+        if count >= len(work):
+            return np.arange(len(work))
+        borders = np.linspace(0, len(work), count + 1)
+        places = np.floor(borders[:-1] + draw.random((CHOICES, count)) * np.diff(borders)).astype(int)
+        chosen = ranked[places]  # [CHOICES, count]
+        errors = np.abs(work[chosen].mean(axis=1) / work.mean(axis=0) - 1).max(axis=1)
+        if errors.min() <= TOLERANCE:
+            return chosen[errors.argmin()]
+    raise ValueError(
+        f"{steps} to {steps + 3} of {len(work)} batches must have the epoch's mean work within {TOLERANCE:.0%}, the "
+        f"nearest choice is {errors.min():.1%} off; ask for more steps"
+    )
 
 
 def bare_step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
@@ -182,58 +234,6 @@ def bare_step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, loss: Te
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
-
-
-def trainer_seconds(setup: Setup, device: str) -> float:
-    """Return the seconds a step takes in GeneratorTrainer, over one epoch of the setup's examples."""
-    options = TrainingOptions(epochs=1, batch_size=setup.batch_size, precision="fp32")
-    with tempfile.TemporaryDirectory() as directory:
-        trainer = GeneratorTrainer(
-            setup.model.to(device),
-            options,
-            dataset=setup.dataset,
-            collator=setup.collate,
-            groups_by_length=setup.kind == "seq2seq",
-            directory=Path(directory),
-            seed=0,
-            validate=None,
-        )
-        ticks = StepTicks(setup.steps_per_epoch)
-        trainer.add_callback(ticks)
-        trainer.train()
-    return ticks.seconds_per_step()
-
-
-def bare_seconds(setup: Setup, device: str) -> float:
-    """Return the seconds a step takes in a plain loop over the same batches."""
-    sampler = setup.order(is_grouped=setup.kind == "seq2seq")
-    loader = DataLoader(setup.dataset, setup.batch_size, sampler=sampler, collate_fn=setup.collate)
-    model = setup.model.to(device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.01, fused=True)
-    ticks = StepTicks(setup.steps_per_epoch)
-    for batch in loader:
-        loss = model(**{name: values.to(device) for name, values in batch.items()}).loss
-        bare_step(model, optimizer, loss)
-        ticks.on_step_end()
-    return ticks.seconds_per_step()
-
-
-class StepTicks(TrainerCallback):
-    """Notes the time at the end of the first step, which warms up, and of the last: a look at it drains a GPU."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps, self.done = steps, 0
-        self.times: list[float] = []
-
-    def on_step_end(self, *_args: Any, **_kwargs: Any) -> None:
-        """Count a step."""
-        self.done += 1
-        if self.done in (1, self.steps):
-            self.times.append(clock())
-
-    def seconds_per_step(self) -> float:
-        """Return the mean of all steps but the first."""
-        return (self.times[-1] - self.times[0]) / (self.steps - 1)
 
 
 def _equal_t5(vocabulary: SidVocabulary, **shape: int) -> T5ForConditionalGeneration:

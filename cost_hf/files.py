@@ -71,11 +71,13 @@ def remove_scratch(directory: str | Path) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented JSON with sorted keys, atomically; raise ValueError for nan and inf, unknown to JSON."""
+    """Write `value` as indented JSON with sorted keys, atomically; raise ValueError for nan and inf."""
     try:
         text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
-        raise ValueError(f"{Path(path).name} takes finite numbers, got nan or inf ({error}); write null instead") from error
+        raise ValueError(
+            f"{Path(path).name} takes finite numbers, got nan or inf ({error}); write null instead"
+        ) from error
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 

@@ -1,8 +1,12 @@
 """Faster matrix products run only where they were measured to be right, and never outlive their block."""
 
+import threading
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cost_hf import products
 from cost_hf.products import EXACT, Products, fast_products, measure_products
@@ -21,7 +25,9 @@ def setting():
     products._warn.cache_clear()
     assert torch.get_float32_matmul_precision() == "highest"
     yield
-    assert torch.get_float32_matmul_precision() == "highest"
+    after = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    assert after == "highest"
 
 
 @pytest.fixture
@@ -68,6 +74,65 @@ def test_refused_products_are_exact_inside_a_faster_block(model, error):
         with fast_products(model, "medium"):
             assert torch.get_float32_matmul_precision() == "highest"
         assert torch.get_float32_matmul_precision() == "medium"
+
+
+@pytest.mark.parametrize("inner", ["exact", "medium"])
+def test_exact_products_are_exact_inside_a_bf16_block(model, error, inner):
+    inputs = torch.ones(2, 48)
+    error(0.05)
+
+    with fast_products(model, "bf16", limit=0.1):
+        with fast_products(model, inner):
+            assert model[0](inputs).dtype == torch.float32
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert model[0](inputs).dtype == torch.bfloat16
+
+
+def test_exact_products_leave_the_callers_own_autocast(model):
+    with torch.autocast("cpu", dtype=torch.bfloat16), fast_products(model, "exact"):
+        assert model[0](torch.ones(2, 48)).dtype == torch.bfloat16
+
+
+def test_measuring_is_the_same_inside_autocast(model):
+    alone = measure_products(model, "medium")
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert measure_products(model, "medium") == alone
+
+
+def test_overlapping_blocks_of_threads_put_the_setting_back(model, error):
+    error(1e-7)
+    blocks = [Block(model), Block(model)]
+    before = torch.get_float32_matmul_precision()
+
+    for block in blocks:
+        block.enter()
+    blocks[0].leave()
+    between = torch.get_float32_matmul_precision()
+    blocks[1].leave()
+
+    assert (before, between, torch.get_float32_matmul_precision()) == ("highest", "medium", "highest")
+
+
+class Block:
+    """A thread that stays inside a block of medium products until it is told to leave."""
+
+    def __init__(self, model):
+        self.inside, self.told = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self.run, args=(model,))
+
+    def run(self, model):
+        with fast_products(model, "medium"):
+            self.inside.set()
+            self.told.wait(10)
+
+    def enter(self):
+        self.thread.start()
+        assert self.inside.wait(10)
+
+    def leave(self):
+        self.told.set()
+        self.thread.join(10)
 
 
 def test_an_error_inside_the_block_puts_the_setting_back(model, error):
@@ -130,6 +195,86 @@ def test_the_measurement_agrees_with_the_products_of_the_model(model):
     error = float((own.double() - exact).norm() / exact.norm())
     assert found.used == "medium"
     assert error / 3 < found.relative_error < 3 * error
+
+
+class Spoiled(TorchDispatchMode):
+    """Products of factors with these shapes come out wrong by a hundredth."""
+
+    def __init__(self, *shapes):
+        super().__init__()
+        self.shapes = shapes
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        products = (torch.ops.aten.mm.default, torch.ops.aten.bmm.default)
+        if func in products and args[0].dtype != torch.float64 and tuple(part.shape for part in args) == self.shapes:
+            return result * 1.01
+        return result
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((128, 48), (48, 96)),
+        ((128, 96), (96, 48)),
+        ((96, 128), (128, 48)),
+        ((4096, 96), (96, 32)),
+        ((16, 128, 64), (16, 64, 128)),
+        ((16, 128, 128), (16, 128, 64)),
+    ],
+    ids=["outputs", "gradients of inputs", "gradients of weights", "a training batch", "scores", "values"],
+)
+def test_every_kind_of_product_is_measured(model, shapes, monkeypatch):
+    # the machine's own medium products may be off by more
+    monkeypatch.setattr(Products, "applied", lambda self: nullcontext())
+    assert measure_products(model, "medium").used == "medium"
+
+    with Spoiled(*shapes):
+        found = measure_products(model, "medium")
+
+    assert found.used == "exact"
+    assert found.relative_error == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [(nn.Conv1d(24, 40, 5), (960, 5)), (nn.ParameterList([torch.ones(3, 20, 7)]), (60, 7))],
+    ids=["convolution", "experts"],
+)
+def test_weights_of_more_dimensions_are_measured_as_matrices(layer, shape, monkeypatch):
+    monkeypatch.setattr(Products, "applied", lambda self: nullcontext())
+
+    with Spoiled((128, shape[0]), shape):
+        found = measure_products(layer, "medium")
+
+    assert found.relative_error == pytest.approx(0.01, rel=1e-3)
+
+
+def test_products_are_measured_where_they_will_run(model, monkeypatch):
+    found = []
+    monkeypatch.setattr(products, "product_error", lambda *_, device: found.append(device) or 0.0)
+
+    measured = [measure_products(model, "medium", device=device).device for device in (None, "cuda:0")]
+
+    assert found == [torch.device("cpu"), torch.device("cuda:0")]
+    assert measured == ["cpu", "cuda"]
+
+
+def test_both_factors_are_brought_to_the_device_that_is_measured(model):
+    factors = list(products._probes([model[0].weight.detach()], torch.device("meta")))
+
+    assert len(factors) == 3 * 2 + 2
+    assert {part.device.type for pair in factors for part in pair} == {"meta"}
+
+
+def test_a_precision_set_for_one_backend_is_an_error(model):
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    try:
+        with pytest.raises(RuntimeError, match=r"set for one backend .* ask for exact products"):
+            measure_products(model, "medium")
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = "none"
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_matrices_of_zeros_and_of_other_precisions_are_no_obstacle(model, caplog):

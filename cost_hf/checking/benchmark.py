@@ -20,7 +20,7 @@ from cost_hf.recipe import Recipe
 from cost_hf.recommender.backbones import Backbone, build_backbone
 from cost_hf.recommender.beam_ranker import BeamRanker
 from cost_hf.recommender.collation import LengthGroupedSampler, ShuffledSampler
-from cost_hf.recommender.dropout import add_residual_dropout
+from cost_hf.recommender.dropout import add_residual_dropout, use_byte_dropout
 from cost_hf.recommender.generator_training import training_examples
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.semantic_ids.catalog import Catalog
@@ -154,17 +154,19 @@ def one_thread() -> Iterator[None]:
 def _epoch_seconds(recipe: Recipe, backbone: Backbone, prompts: PromptBuilder, split: Split) -> float:
     """Time a few batches of an epoch and scale by its tokens, to which the work is proportional; padding counts.
 
-    An empty history still has a token that marks its begin or end, so no batch counts as no work.
+    An empty history still has a token that marks its begin or end and, read by another part, those of its target.
     """
     dataset, collator = training_examples(
         prompts, split.train, list(split.train_user_ids), generator=recipe.generator, training=recipe.training
     )
     size, lengths = recipe.training.batch_size, dataset.lengths
-    tokens = 1 + prompts.item_tokens.shape[1] * lengths.astype(np.float64)
+    tokens = 1.0 + prompts.item_tokens.shape[1] * (lengths if prompts.is_causal else lengths + 1)
     sampler: ShuffledSampler = LengthGroupedSampler(lengths, batch_size=size, seed=0)
     if prompts.is_causal:  # packed: hardly any padding, in any order
         add_residual_dropout(backbone.model, recipe.generator.dropout or 0.0)
         sampler = ShuffledSampler(len(dataset), seed=0)
+    else:
+        use_byte_dropout(backbone.model)
     order = np.fromiter(sampler, dtype=np.int64)
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     filled = np.array([tokens[batch].sum() for batch in batches])

@@ -1,5 +1,10 @@
-"""Dropout behind the sub-layers of a Llama, fast on CPUs."""
+"""Dropout of both generators in training, fast on CPUs.
 
+A Llama gets it by hooks, a T5 has modules of its own that draw otherwise for the time of training; either way the saved
+model is a stock one.
+"""
+
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,10 +15,9 @@ from transformers import PreTrainedModel
 def add_residual_dropout(model: PreTrainedModel, share: float) -> list[Any]:
     """Drop activations behind the embedding and every sub-layer of a Llama in training; return the hook handles.
 
-    A share of 0 hooks nothing. Small catalogs overfit without it. Llama's own dropout, of attention weights, stays off: with it CPUs have no fused
-    attention. Hooks leave the saved model a stock one.
+    Small catalogs overfit without it; a share of 0 hooks nothing. Llama's own dropout, of attention weights, stays off:
+    with it CPUs have no fused attention.
     """
-
     if share == 0:
         return []
 
@@ -26,6 +30,33 @@ def add_residual_dropout(model: PreTrainedModel, share: float) -> list[Any]:
 
     layers = [part for layer in model.model.layers for part in (layer.self_attn, layer.mlp)]
     return [module.register_forward_hook(hook) for module in (model.get_input_embeddings(), *layers)]
+
+
+@dataclass(frozen=True)
+class ByteDropout:
+    """A `Dropout` module that drops by `drop` until it is removed; made by `use_byte_dropout`."""
+
+    module: nn.Dropout
+
+    def __post_init__(self) -> None:
+        self.module.__dict__["forward"] = self  # hides the class's own, as an attribute of the instance
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Drop in training alone, as the module does."""
+        return drop(values, self.module.p) if self.module.training else values
+
+    def remove(self) -> None:
+        """Give the module its own draws back."""
+        del self.module.__dict__["forward"]
+
+
+def use_byte_dropout(model: PreTrainedModel) -> list[ByteDropout]:
+    """Let every `Dropout` module of a T5 or another backbone drop by `drop`; return the handles.
+
+    Dropout of attention weights, which is no module there, stays torch's.
+    """
+    modules = [module for module in model.modules() if isinstance(module, nn.Dropout) and module.p > 0]
+    return [ByteDropout(module) for module in modules]
 
 
 def drop(values: Tensor, share: float) -> Tensor:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from cost_hf.recommender.backbones import Backbone, GeneratorOptions
 from cost_hf.recommender.collation import CausalCollator, PrefixCollator, PrefixDataset, SequenceDataset
-from cost_hf.recommender.dropout import add_residual_dropout
+from cost_hf.recommender.dropout import add_residual_dropout, use_byte_dropout
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.recommender.ranking_trainer import (
     RankingTrainer,
@@ -139,7 +139,11 @@ def train_generator(
         seed=seed,
         validate=validate,
     )
-    handles = add_residual_dropout(backbone.model, generator.dropout or 0.0) if prompts.is_causal else []
+    handles: list[Any] = (
+        add_residual_dropout(backbone.model, generator.dropout or 0.0)
+        if prompts.is_causal
+        else [*use_byte_dropout(backbone.model)]
+    )
     if training.temperature != 1.0:
         handles.append(divide_logits(backbone.model, training.temperature))
     try:

@@ -42,7 +42,8 @@ class Ranker(Protocol):
         Args:
             histories: catalog rows, oldest first, int64 `[B, T]`, -1 to the right of shorter ones.
             top_k: items wanted; the list may be shorter where the ranker can't make longer ones (beams).
-            mask: items that may be returned, a `CatalogMask` or a bool `[N]` or `[B, N]`; None allows all.
+            mask: items that may be returned, a `CatalogMask` or a bool `[N]` or `[B, N]`, where one line counts for all
+                requests; None allows all.
         """
         ...
 

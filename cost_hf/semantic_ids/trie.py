@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.child_ranges import ChildRanges
-from cost_hf.semantic_ids.trie_build import build_levels, check_codes, sort_rows
+from cost_hf.semantic_ids.trie_build import build_levels, check_codes, sort_rows, subset
 
 TABLE_SIZE = 1 << 18  # entries of a table over the nodes and codes of a level
 SEARCHED = 1 << 24  # codes compared at once when prefixes are looked up; bounds memory
@@ -62,7 +62,7 @@ class SidTrie:
         rows, keys = sort_rows(
             table if legal is None else table[legal],
             self.level_sizes,
-            priority=_subset(priority, legal),
+            priority=subset(priority, legal),
             item_ids=item_ids if legal is None or item_ids is None else [item_ids[row] for row in legal.tolist()],
         )
         rows = rows if legal is None else legal[rows]
@@ -253,10 +253,3 @@ class SidTrie:
 def windows(values: Tensor, width: int) -> Tensor:
     """Return every run of `width` neighbours of `values` `[n]` as a row, uncopied; picking rows moves whole runs."""
     return values.as_strided((len(values) - width + 1, width), (1, 1))
-
-
-def _subset(values: np.ndarray | Tensor | None, rows: np.ndarray | None) -> np.ndarray | None:
-    if values is None:
-        return None
-    array = np.asarray(values)
-    return array if rows is None else array[rows]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
 KEY_BITS = 63
 
@@ -16,6 +17,14 @@ def check_codes(codes: np.ndarray, level_sizes: tuple[int, ...]) -> None:
             f"codes must lie in 0 … size - 1 of their level, got {codes.min(0).tolist()} … {codes.max(0).tolist()} for "
             f"level_sizes={level_sizes}; pass the sizes that the codes were made with"
         )
+
+
+def subset(values: np.ndarray | Tensor | None, rows: np.ndarray | None) -> np.ndarray | None:
+    """Return `values` `[N]` at `rows`; all of them, or none, where there are none of either."""
+    if values is None:
+        return None
+    array = np.asarray(values)
+    return array if rows is None else array[rows]
 
 
 def sort_rows(

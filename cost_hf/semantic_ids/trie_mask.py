@@ -97,7 +97,7 @@ class TrieMask:
     def _keys(self, width: int, numbers: Tensor, requests: Tensor | None) -> Tensor:
         """Return `request * width + number`, int64, flat, for `numbers` `[…, m]`; `requests` `[…]` as above."""
         if self.batch is None:
-            return numbers.flatten().long()
+            return numbers.flatten().long().contiguous()
         if requests is None:
             check_batch(len(numbers), self.batch)
             requests = torch.arange(len(numbers), device=numbers.device)

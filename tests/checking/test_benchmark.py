@@ -13,8 +13,12 @@ from tests.recommender.toys import toy_catalog
 
 
 def epoch_seconds(monkeypatch, train, *, kind):
-    """Return the estimate for batches of 8 on a machine where every cell of `input_ids` takes a second."""
-    monkeypatch.setattr(benchmark, "training_step", lambda model, batch: batch["input_ids"].numel)
+    """Return the estimate for batches of 8 on a machine where every place a model reads takes a second."""
+
+    def step_of(model, batch):
+        return lambda: batch["input_ids"].numel() + (0 if kind == "causal" else batch["labels"].numel())
+
+    monkeypatch.setattr(benchmark, "training_step", step_of)
     monkeypatch.setattr(benchmark, "fastest", lambda step: float(step()))
     fields = {"generator.kind": kind, "generator.size": "tiny", "training.batch_size": 8, "training.first_items": True}
     recipe = Recipe.load("cost_quickstart", fields)
@@ -29,12 +33,12 @@ def epoch_seconds(monkeypatch, train, *, kind):
 def test_empty_histories_take_time_as_well(monkeypatch):
     users = [np.array([row]) for row in range(40)]  # a single item each, learned from nothing
 
-    assert epoch_seconds(monkeypatch, users, kind="seq2seq") == 40
+    assert epoch_seconds(monkeypatch, users, kind="seq2seq") == 40 * (1 + 3)
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
 def test_the_estimate_of_equal_users_is_the_whole_epochs_work(monkeypatch, kind):
     users = [np.arange(3) for _ in range(40)]
-    tokens = {"causal": 1 + 3 * 3, "seq2seq": 1 + (1 + 3) + (1 + 6)}[kind]  # the third level sets collisions apart
+    tokens = {"causal": 1 + 3 * 3, "seq2seq": (1 + 3) + (4 + 3) + (7 + 3)}[kind]  # three levels: one for collisions
 
     assert epoch_seconds(monkeypatch, users, kind=kind) == pytest.approx(40 * tokens, rel=1e-9)

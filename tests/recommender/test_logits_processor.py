@@ -81,7 +81,7 @@ def test_processor_and_function_give_the_same_beams(kind, seed, num_beams, maske
     rows=st.integers(1, 4),
     length=st.integers(0, 3),
     causal=st.booleans(),
-    masked=st.sampled_from(["none", "table", "catalog"]),
+    masked=st.sampled_from(["none", "table", "line", "catalog"]),
 )
 @settings(deadline=None)
 def test_processor_and_function_allow_the_same_tokens(seed, rows, length, causal, masked):
@@ -95,7 +95,7 @@ def test_processor_and_function_allow_the_same_tokens(seed, rows, length, causal
     mask = torch.rand(rows, 20, generator=torch.Generator().manual_seed(seed)) < 0.5
     mask[torch.arange(rows), picks] = True
     seen = CatalogMask(20, mask.any(0)).without(denied.masked_fill(denied == picks[:, None], -1))
-    mask = {"none": None, "table": mask, "catalog": seen}[masked]
+    mask = {"none": None, "table": mask, "line": mask.any(0)[None], "catalog": seen}[masked]
     scores = torch.randn(rows, vocabulary.size + 3)
 
     processed = SidLogitsProcessor(trie, vocabulary, mask=mask)(ids, scores)

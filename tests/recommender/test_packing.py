@@ -86,7 +86,7 @@ def segments(batch) -> torch.Tensor:
     return ((batch["position_ids"] == 0) & is_token).cumsum(1) * is_token
 
 
-# user u has row 0; in row 1 stands v with w behind it: a leaky causal mask shows v to w, a leaky full one w to v as well
+# u has row 0; in row 1 stands v with w behind it: a leaky causal mask shows v to w, a leaky full one w to v as well
 V, W = (1, 1), (1, 2)
 
 

@@ -5,6 +5,8 @@ import torch
 
 from cost_hf.recommender.recommender import Recommender
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
+from cost_hf.semantic_ids.trie import SidTrie
+from cost_hf.semantic_ids.trie_mask import AllowedNodes
 from tests.recommender.toys import TOY_CLICKS, TOY_IDS, TOY_ITEMS, toy_catalog, toy_causal, toy_recommender, toy_t5
 
 
@@ -147,6 +149,80 @@ def test_a_mask_may_differ_from_request_to_request(mine):
     )
 
     assert [set(ids(answer)) for answer in answers] == [{"item003"}, {"item004", "item005"}, {"item007"}]
+
+
+def test_a_table_of_catalog_rows_is_a_mask(mine):
+    table = torch.zeros(TOY_ITEMS, dtype=torch.bool)
+    table[[3, 7]] = True
+
+    for allowed in (table, table[None]):
+        answers = mine.recommend([["item001"], ["item003"]], allowed=allowed)
+        assert [set(ids(answer)) for answer in answers] == [{"item003", "item007"}, {"item007"}]
+    with pytest.raises(ValueError, match=r"allowed must be a list of item ids \(strings\), got ndarray of bool"):
+        mine.recommend(["item001"], allowed=table.numpy())
+
+
+def test_a_mask_costs_nothing_of_the_size_of_the_catalog_at_a_call(mine, monkeypatch):
+    stock = mine.mask(denied=["item007"])
+    expected = mine.recommend(["item001"], allowed=stock)
+
+    for name in ("dense", "within", "from_item_ids", "__init__"):
+        monkeypatch.setattr(CatalogMask, name, None if name != "__init__" else only_rows(CatalogMask.__init__))
+
+    assert mine.recommend(["item001"], allowed=stock) == expected
+
+
+def only_rows(make):
+    """Return `make` of a mask for denied rows alone."""
+
+    def init(mask, num_items, allowed=None, denied=None):
+        assert allowed is None
+        make(mask, num_items, denied=denied)
+
+    return init
+
+
+@pytest.fixture
+def compiled(monkeypatch) -> list[int]:
+    """Count how often a mask is compiled for a trie."""
+    found, make = [], AllowedNodes.of.__func__
+    monkeypatch.setattr(AllowedNodes, "of", classmethod(lambda cls, *parts: found.append(1) or make(cls, *parts)))
+    return found
+
+
+def test_trie_and_mask_are_made_once_for_another_device(compiled, monkeypatch):
+    system, copies, move = toy_recommender(), [], SidTrie._on
+    elsewhere = property(lambda trie: torch.device("meta" if trie._origin is None else "cpu"))
+    monkeypatch.setattr(SidTrie, "device", elsewhere)
+    monkeypatch.setattr(SidTrie, "_on", lambda trie, device: copies.append(device) or move(trie, device))
+    stock = system.mask(denied=["item007"])
+
+    system.recommend([["item001"]] * 70, top_k=1, allowed=stock)
+    answers = system.recommend(["item001"], top_k=TOY_ITEMS, allowed=stock)
+
+    assert set(ids(answers)) == set(TOY_IDS) - {"item001", "item007"}
+    assert (copies, len(compiled)) == ([torch.device("cpu")], 1)
+
+
+def test_a_mask_that_allows_removed_items_is_narrowed_once(compiled):
+    system = toy_recommender(toy_catalog(TOY_ITEMS, (4, 5, 3)).without_items(["item019"]))
+    mask = CatalogMask(TOY_ITEMS, torch.arange(TOY_ITEMS) > 16)
+
+    for _ in range(2):
+        assert set(ids(system.recommend(["item001"], top_k=TOY_ITEMS, allowed=mask))) == {"item017", "item018"}
+
+    assert len(compiled) == 1
+    del mask
+    assert not system._narrowed
+
+
+def test_items_are_put_in_order_of_popularity_once(mine, monkeypatch):
+    mine.recommend([], on_empty="popularity")
+    monkeypatch.setattr("cost_hf.recommender.door.np.lexsort", None)
+
+    answers = mine.recommend([[], []], top_k=2, denied=["item018"], on_empty="popularity")
+
+    assert [ids(answer) for answer in answers] == [["item019", "item017"]] * 2
 
 
 def test_a_mask_of_another_catalog_or_batch_is_an_error(mine):

@@ -46,6 +46,58 @@ def test_denied_rows_count_per_request_and_add_up():
     assert mask.dense(2).tolist() == [[False, True, False, True], [True, False, False, False]]
 
 
+@pytest.mark.parametrize("form", ["shared", "table", "denied", "without"])
+def test_a_mask_does_not_change_with_the_callers_tensors(form):
+    allowed, denied = STOCK.clone(), torch.tensor([[0], [1]])
+    if form == "table":
+        allowed = torch.stack([allowed, ~allowed])
+    mask = CatalogMask(4, allowed if form in ("shared", "table") else None, denied if form == "denied" else None)
+    mask = mask.without(denied) if form == "without" else mask
+    before = mask.dense(2)
+
+    allowed.logical_not_(), denied.add_(1), mask.dense(2).logical_not_()
+
+    assert torch.equal(mask.dense(2), before)
+
+
+def test_a_narrower_mask_does_not_change_with_the_callers_table():
+    table = STOCK.clone()
+    mask = CatalogMask(4).within(table)
+
+    table.fill_(True)
+
+    assert torch.equal(mask.dense(1)[0], STOCK)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        CatalogMask(4, STOCK[None]),
+        CatalogMask(4, denied=torch.tensor([[2, -1]])),
+        CatalogMask(4).without(torch.tensor([[2]])),
+        CatalogMask(4, torch.ones(1, 4, dtype=torch.bool), torch.tensor([[2]])),
+    ],
+    ids=["table", "rows", "without", "both"],
+)
+def test_one_line_counts_for_any_number_of_requests(mask):
+    trie = SidTrie.from_catalog(small_catalog())
+    rows = torch.arange(4).expand(3, 1, 4)
+
+    assert mask.batch is None and mask.take([1]) is mask
+    assert torch.equal(mask.dense(3), STOCK.expand(3, -1))
+    assert torch.equal(mask.hide(torch.zeros(3, 4)) == 0, STOCK.expand(3, -1))
+    assert torch.equal(mask.on(trie).keeps_items(rows)[:, 0], STOCK.expand(3, -1))
+    both = mask.without(torch.tensor([[0], [1]]))
+    assert both.dense(2).tolist() == [[False, True, False, True], [True, False, False, True]]
+    assert torch.equal(both.without(torch.tensor([[3]])).dense(2)[:, 3], torch.tensor([False, False]))
+
+
+def test_a_table_of_many_lines_takes_one_line_of_denied_rows():
+    mask = CatalogMask(4, torch.stack([STOCK, ~STOCK])).without(torch.tensor([[0, 2]]))
+
+    assert mask.dense(2).tolist() == [[False, True, False, True], [False, False, False, False]]
+
+
 def test_a_table_per_request_takes_denied_rows_in():
     table = torch.stack([STOCK, ~STOCK])
 
@@ -63,7 +115,7 @@ def test_a_table_that_denies_few_items_is_kept_as_rows(most):
 
     mask = CatalogMask(200, table)
 
-    assert (mask.denied is not None) == (most < 4)
+    assert (mask._denied is not None) == (most < 4)
     assert torch.equal(mask.dense(3), table)
     assert mask.batch == 3
 
@@ -91,6 +143,8 @@ def test_a_narrower_mask_is_itself_where_nothing_changes():
     mask = CatalogMask(4, STOCK)
 
     assert mask.within(torch.tensor([True, True, True, True])) is mask
+    for other in (CatalogMask(4), CatalogMask(4, denied=torch.tensor([[0], [1]]))):
+        assert other.within(torch.tensor([True, True, True, True])) is other
     assert mask.within(torch.tensor([False, True, True, True])).dense(1).tolist() == [[False, True, False, True]]
 
 
@@ -130,10 +184,30 @@ def test_a_table_of_another_shape_is_an_error(mask):
         CatalogMask.of(mask, 2)
 
 
+@pytest.mark.parametrize("mask", [[True, False], np.ones(2, dtype=bool)], ids=["list", "array"])
+def test_a_mask_that_is_no_tensor_is_an_error(mask):
+    message = r"mask must be a CatalogMask or a bool tensor of shape \[2\] or \[B, 2\] .*, got (list|ndarray); convert"
+    with pytest.raises(ValueError, match=message):
+        CatalogMask.of(mask, 2)
+
+
+@pytest.mark.parametrize("table", [STOCK, STOCK.numpy()], ids=["tensor", "array"])
+def test_a_table_in_place_of_item_ids_is_an_error(table):
+    with pytest.raises(
+        ValueError, match=r"allowed must be a list of item ids \(strings\), got (Tensor|ndarray) of .*bool"
+    ):
+        CatalogMask.from_item_ids(small_catalog(), allowed=table)
+
+
+def test_item_ids_may_stand_in_an_array():
+    assert CatalogMask.from_item_ids(small_catalog(), denied=np.array(["c"])).dense(1)[0].equal(STOCK)
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (torch.tensor([1]), r"int64 of shape \[B, T\], got torch.int64 of shape \(1,\)"),
+        ([[1]], r"int64 tensor of shape \[B, T\], got list; pad"),
+        (torch.tensor([1]), r"int64 tensor of shape \[B, T\], got torch.int64 of shape \(1,\)"),
         (torch.tensor([[1.0]]), "got torch.float32"),
         (torch.tensor([[0, 4]]), "must lie below 4, the number of catalog rows, got 4"),
     ],
@@ -149,8 +223,9 @@ def test_another_number_of_requests_is_an_error():
     for call in (
         lambda: mask.dense(3),
         lambda: mask.hide(torch.zeros(1, 4)),
-        lambda: mask.without(torch.tensor([[0]])),
-        lambda: CatalogMask(4, torch.ones(3, 4, dtype=torch.bool)).without(torch.tensor([[0]])),
+        lambda: mask.without(torch.tensor([[0]] * 3)),
+        lambda: CatalogMask(4, torch.ones(3, 4, dtype=torch.bool)).without(torch.tensor([[0]] * 2)),
+        lambda: CatalogMask(4, torch.stack([STOCK, ~STOCK])).without(torch.tensor([[0]] * 3)),
     ):
         with pytest.raises(ValueError, match=r"the mask is for . requests, got .; pass one line per request"):
             call()

@@ -1,6 +1,9 @@
 """The trie against a ten-line dict, on random catalogs with many collisions."""
 
+import gc
+import pickle
 from collections import defaultdict
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -151,6 +154,43 @@ def test_a_moved_trie_has_its_own_leaves():
     trie.prefix(trie.leaves[:, None])
 
     assert trie.to("meta").__dict__.keys() == trie.__dict__.keys() - {"leaves", "_tables"}
+
+
+def test_a_device_has_one_copy_of_a_trie_which_knows_where_it_came_from():
+    trie = SidTrie(np.array([[0], [1]]), (2,))
+
+    moved = trie.to("meta")
+
+    assert moved.device.type == "meta"
+    assert trie.to(torch.device("meta")) is moved and moved.to("meta") is moved
+    assert moved.to("cpu") is trie and trie.to("cpu") is trie
+
+
+def test_copies_are_freed_with_the_trie():
+    trie = SidTrie(np.array([[0], [1]]), (2,))
+    moved, held = ref(trie.to("meta")), trie.to("meta")
+    gc.disable()
+    try:
+        del held, trie
+        assert moved() is None
+    finally:
+        gc.enable()
+
+
+def test_a_copy_that_outlives_the_trie_is_on_its_own():
+    moved = SidTrie(np.array([[0], [1]]), (2,)).to("meta")
+
+    assert moved.to("meta") is moved
+
+
+def test_a_trie_that_was_moved_can_be_pickled():
+    trie = SidTrie(np.array([[0], [1]]), (2,))
+    moved = trie.to("meta")
+
+    other = pickle.loads(pickle.dumps(trie))
+
+    assert other.to("meta") is not moved
+    assert other.prefix(torch.tensor([[1], [0]])).tolist() == [1, 0]
 
 
 def test_wide_sids_give_the_same_trie_as_packed_ones():

@@ -19,17 +19,17 @@ def masked_tries(draw):
     flags = st.lists(st.booleans(), min_size=count, max_size=count)
     removed = torch.tensor(draw(flags))
     removed[draw(st.integers(0, count - 1))] = False
-    form = draw(st.sampled_from(["all", "shared", "table"]))
+    form = draw(st.sampled_from(["all", "shared", "line", "table"]))
     lines = None if form == "all" else [draw(flags) for _ in range(batch if form == "table" else 1)]
-    allowed = None if lines is None else torch.tensor(lines if form == "table" else lines[0])
+    allowed = None if lines is None else torch.tensor(lines[0] if form == "shared" else lines)
     mask, expected = CatalogMask(count, allowed), torch.ones(batch, count, dtype=torch.bool)
     expected &= ~removed if allowed is None else allowed & ~removed
     width = draw(st.integers(0, 2 * count))
     if width:
         rows = st.lists(st.integers(-1, count - 1), min_size=width, max_size=width)
-        denied = torch.tensor([draw(rows) for _ in range(batch)])
+        denied = torch.tensor([draw(rows) for _ in range(draw(st.sampled_from([1, batch])))])
         mask = mask.without(denied)
-        for request, line in enumerate(denied.tolist()):
+        for request, line in enumerate(denied.expand(batch, -1).tolist()):
             expected[request, [row for row in line if row >= 0]] = False
     return SidTrie(codes, sizes, removed=removed.numpy()), torch.tensor(codes), mask, expected
 
