@@ -71,7 +71,7 @@ def beam_search(
         trie: the legal SIDs.
         vocabulary: their token ids.
         num_beams: beams, and so items returned; as many as the catalog has items at most make sense.
-        mask: allowed items, bool `[N]` or `[B, N]`, True = allowed, or a `CatalogMask`; one line counts for all requests.
+        mask: allowed items, bool `[N]` or `[B, N]`, True = allowed, or a `CatalogMask`; one line is for all requests.
         normalization: `vocabulary` for the scores of `generate()`; `level` for probabilities among a level's codes,
             which are cheaper where the vocabulary is large, and others.
         inputs_embeds: embedded prompts `[B, S, d]` instead of `input_ids`.
