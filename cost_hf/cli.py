@@ -21,7 +21,7 @@ from cost_hf.recipe import RecipeError, nearest, recipe_fields, shipped_recipes
 from cost_hf.reporting import compare_text
 from cost_hf.summary import run_summary
 
-USER_ERRORS = (DataError, RecipeError, CodebookCollapse, ValueError, OSError)
+USER_ERRORS = (DataError, RecipeError, CodebookCollapse, FloatingPointError, ValueError, OSError)
 BUDGET_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
