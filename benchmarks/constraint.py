@@ -10,14 +10,13 @@ a trie, `seen` compiles the denied items of all requests, which every search pay
 interleaved rounds of ten calls.
 """
 
-import argparse
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from timing import interleaved, save, zipf_codes
+from timing import interleaved, new_parser, save, zipf_codes
 from torch import Tensor
 from transformers.generation.logits_process import PrefixConstrainedLogitsProcessor
 
@@ -30,8 +29,8 @@ ROUNDS, CALLS = 5, 10
 
 
 def main() -> None:
-    """Measure every combination and save `results/speed/constraint.json`."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure every combination."""
+    parser = new_parser(__doc__)
     parser.add_argument("--items", type=float, nargs="+", default=[1e5, 1e6])
     parser.add_argument("--rows", type=int, nargs="+", default=[BEAMS, 1000])
     arguments = parser.parse_args()
@@ -47,7 +46,14 @@ def main() -> None:
             steps = measure(trie, vocabulary, tokens, tables, count)
             rows.append({"items": items, "rows": count, **steps, **mask_columns})
         del tables
-    save("constraint", rows, unit="ms over 4 levels; masks: ms", levels=LEVELS, codes_per_level=SIZE)
+    save(
+        "constraint",
+        rows,
+        publish=arguments.publish,
+        unit="ms over 4 levels; masks: ms",
+        levels=LEVELS,
+        codes_per_level=SIZE,
+    )
 
 
 def measure(trie: SidTrie, vocabulary: SidVocabulary, tokens: Tensor, tables: Any, count: int) -> dict[str, float]:

@@ -9,13 +9,12 @@ normalised over the level's codes, so their scores are others. `--device cuda` r
 adds a search whose steps replay as one graph, and the constraint's own work at all levels.
 """
 
-import argparse
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from timing import interleaved, matmul_gflops, save, zipf_codes
+from timing import interleaved, matmul_gflops, new_parser, save, zipf_codes
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 from cost_hf import CatalogMask, SidLogitsProcessor, SidTrie, SidVocabulary, beam_search, prefix_allowed_tokens_fn
@@ -27,7 +26,8 @@ T5_SMALL = {"num_layers": 6, "num_decoder_layers": 6, "d_model": 512, "d_ff": 20
 T5_BASE = {"num_layers": 12, "num_decoder_layers": 12, "d_model": 768, "d_ff": 3072, "num_heads": 12, "d_kv": 64}
 T5_WORDS = 32_128
 CPU_CASES = [("letter", 16, 20), ("letter", 16, 50), ("letter", 1, 20), ("letter", 1, 50), ("t5-small", 8, 20)]
-GPU_CASES = [("letter", 64, 50), ("t5-base", 64, 50)]
+CPU_CASES += [("small", 16, 20)]  # the decoder-only one
+GPU_CASES = [("letter", 64, 50), ("t5-base", 64, 50), ("small", 64, 50)]
 
 
 class Case:
@@ -170,24 +170,27 @@ def rows_of(case: Case, name: str, *, rounds: int, limit: float | None) -> list[
 
 def main() -> None:
     """Run the cases of the CPU or of the GPU."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--items", type=float, default=1e5)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sizes", nargs="*", help="only these models")
+    parser = new_parser(__doc__)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--items", type=float, default=1e5, help="size of the made-up catalog")
+    parser.add_argument("--rounds", type=int, default=5, help="timed calls of every variant")
+    known = sorted({size for size, _, _ in [*CPU_CASES, *GPU_CASES]})
+    parser.add_argument("--sizes", nargs="+", choices=known, default=known, help="only these models")
     options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda needs a GPU that torch can use")
     codes = zipf_codes(int(options.items), levels=LEVELS, size=CODES)
     trie, on_cpu = SidTrie(codes, [CODES] * LEVELS), options.device == "cpu"
-    cases = [*CPU_CASES, ("small", 16, 20)] if on_cpu else [*GPU_CASES, ("small", 64, 50)]
+    cases = CPU_CASES if on_cpu else GPU_CASES
     rows = []
     for dtype in [torch.float32] if on_cpu else [torch.float32, torch.bfloat16]:
         for size, batch, beams in cases:
-            if options.sizes and size not in options.sizes:
+            if size not in options.sizes:
                 continue
             case = Case(size, trie, codes, batch=batch, beams=beams, device=options.device, dtype=dtype)
             name = size if on_cpu else f"{size} {str(dtype).removeprefix('torch.')}"
             rows += rows_of(case, name, rounds=options.rounds, limit=matmul_gflops() if on_cpu else None)
-    save("decode" if on_cpu else "decode_gpu", rows, items=len(codes))
+    save("decode" if on_cpu else "decode_gpu", rows, publish=options.publish, items=len(codes))
 
 
 if __name__ == "__main__":

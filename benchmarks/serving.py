@@ -14,17 +14,15 @@ request by request; p99 of a few dozen requests is close to the slowest one. Mem
 weights, item table or trie and token table.
 """
 
-import argparse
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import torch
-from timing import clock, save, zipf_codes
+from timing import clock, new_parser, save, zipf_codes
 from torch import Tensor, nn
 from transformers import LogitsProcessorList
 
@@ -91,6 +89,9 @@ def _seconds(variants: list[Variant], inputs: Tensor) -> list[list[float]]:
 def trained_variants(run: Path) -> tuple[list[Variant], dict[str, Any]]:
     """Return the systems of a run by the user's door and below it, and what to say about the run."""
     results = json.loads((run / "evaluation" / "results.json").read_text(encoding="utf-8"))
+    missing = [name for name in ("sasrec_ce", "sasrec_text") if name not in results["rows"]]
+    if missing:
+        raise SystemExit(f"{run} has no {', '.join(missing)}; train with --evaluation.baselines as above (see --help)")
     dense = {name: SasRecRecommender.from_pretrained(run / "baselines" / name) for name in ("sasrec_ce", "sasrec_text")}
     generative = Recommender.from_pretrained(run / "recommender")
     variants = []
@@ -187,6 +188,7 @@ def dense_variants(num_items: int) -> list[Variant]:
         Variant(facts | {"path": "ScoringRanker"}, lambda histories: ranker.rank(histories, top_k=TOP_K)),
         Variant(facts | {"path": "one product, topk"}, product(scorer)),
     ]
+    faiss = _faiss()
     flat, inverted = faiss.IndexFlatIP(WIDTH), faiss.index_factory(WIDTH, "IVF1024,Flat", faiss.METRIC_INNER_PRODUCT)
     inverted.nprobe = 16
     queries = vectors[torch.randint(num_items, (500, 5))].mean(1).numpy()
@@ -203,6 +205,15 @@ def dense_variants(num_items: int) -> list[Variant]:
         extra = {"path": path, "found": float(found), "build s": build, "memory MB": _bytes(model) / MB + size}
         variants.append(Variant(facts | extra, lookup(index, scorer)))
     return variants
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ModuleNotFoundError:
+        raise SystemExit("the FAISS rows need faiss; pip install -c constraints.txt -e '.[benchmarks]'") from None
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    return faiss
 
 
 def lookup(index: Any, scorer: SasRecScorer) -> Callable[[Tensor], Any]:
@@ -245,21 +256,21 @@ def _bytes(model: nn.Module) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--run", type=Path, required=True, help="finished run of cost_industrial with both SASRecs")
     parser.add_argument("--items", type=int, default=1_000_000, help="size of the made-up catalog")
     parser.add_argument("--beams", type=int, default=20, help="beams on the made-up catalog; trained ones keep theirs")
     parser.add_argument("--requests", type=int, default=50, help="single requests")
     parser.add_argument("--rounds", type=int, default=3, help="batches")
     arguments = parser.parse_args()
-    faiss.omp_set_num_threads(torch.get_num_threads())
     given = {"requests": arguments.requests, "rounds": arguments.rounds}
     trained, about = trained_variants(arguments.run)
     rows = measure(trained, num_items=trained[0].facts["items"], **given)
     rows += measure(dense_variants(arguments.items), num_items=arguments.items, **given)
     rows += measure(generative_variants(arguments.items, beams=arguments.beams), num_items=arguments.items, **given)
     first = ["items", "system", "path", "recall@10", "found"]
-    save("serving", [{key: row.get(key, "") for key in (*first, *row)} for row in rows], **about, **given)
+    rows = [{key: row.get(key, "") for key in (*first, *row)} for row in rows]
+    save("serving", rows, publish=arguments.publish, **about, **given)
 
 
 if __name__ == "__main__":

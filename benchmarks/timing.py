@@ -5,6 +5,7 @@ GPU by the wall clock. Variants take turns, so each sees the same load, and the 
 within one file are safe to compare.
 """
 
+import argparse
 import json
 import platform
 import re
@@ -86,13 +87,27 @@ def zipf_codes(num_items: int, *, levels: int = 4, size: int = 256, exponent: fl
     return np.stack([keys // size ** (levels - 1 - level) % size for level in range(levels)], axis=1)
 
 
-def save(name: str, rows: Sequence[Mapping[str, Any]], **settings: Any) -> None:
-    """Write `results/speed/<name>.json`, print its rows as a table and put that into README.md."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
+def new_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return the command line that all speed benchmarks share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="also write results/speed/ and the table in README.md, over what is there",
+    )
+    return parser
+
+
+def save(name: str, rows: Sequence[Mapping[str, Any]], *, publish: bool, **settings: Any) -> None:
+    """Print rows as a table; write them to `results/speed/<name>.json` and README.md where they are to be published."""
+    if not rows:
+        raise SystemExit("nothing was measured; the options leave no case")
     record = {"machine": machine(), **settings, "rows": [_rounded(row) for row in rows]}
-    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     print(table(record["rows"]))
-    put_into_readme(name, record)
+    if publish:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+        put_into_readme(name, record)
 
 
 def put_into_readme(name: str, record: Mapping[str, Any]) -> None:
@@ -100,8 +115,12 @@ def put_into_readme(name: str, record: Mapping[str, Any]) -> None:
     about = ", ".join(f"{key} {value}" for key, value in record["machine"].items())
     block = f"<!-- {name} -->\n{table(record['rows'])}\n\nMeasured on: {about}.\n<!-- end -->"
     text = README.read_text(encoding="utf-8")
-    found = re.compile(rf"<!-- {name} -->.*?<!-- end -->", re.DOTALL)
-    README.write_text(found.sub(lambda _: block, text), encoding="utf-8")
+    text, found = re.subn(rf"<!-- {name} -->.*?<!-- end -->", lambda _: block, text, flags=re.DOTALL)
+    if not found:
+        raise SystemExit(
+            f"{README} has no place for this table; write <!-- {name} --> and <!-- end --> where it belongs"
+        )
+    README.write_text(text, encoding="utf-8")
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

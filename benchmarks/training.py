@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timing import interleaved, save
+from timing import interleaved, new_parser, save
 from training_loops import bare_seconds, trainer_seconds
 from training_parts import Histories, PaddedCollator, Setup, TrainingRun
 
@@ -42,7 +42,7 @@ def main() -> None:
         rows += every_prefix_rows(data, arguments, PAIRS if name == names[0] else PAIRS[:2])
     rows += trainer_rows(Histories.read(arguments.data, names[0], batch_size=None), arguments)
     settings = {"steps": arguments.steps, "rounds": arguments.rounds}
-    save("training" if device == "cpu" else "training_cuda", rows, **settings)
+    save("training" if device == "cpu" else "training_cuda", rows, publish=arguments.publish, **settings)
 
 
 def packing_rows(data: Histories, size: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -144,7 +144,7 @@ def _peak_mb(run: TrainingRun) -> float:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="directory that holds the data sets' folders")
     parser.add_argument("--names", default="amazon_industrial,amazon_games", help="data sets, the first for Trainer")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))

@@ -7,7 +7,6 @@ SIDs are distinct, unsorted, four levels of 256 codes, and come as uint8 from a 
 beam search (20 beams, one request, a T5 of `letter` size) over the index; the difference is what the items cost.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from timing import clock, interleaved, peak_mb, save, zipf_codes
+from timing import clock, interleaved, new_parser, peak_mb, save, zipf_codes
 from transformers import T5Config, T5ForConditionalGeneration
 
 from cost_hf import SidTrie, SidVocabulary, beam_search
@@ -27,8 +26,8 @@ ROUNDS = 5
 
 
 def main() -> None:
-    """Measure every size in a process of its own and save `results/speed/trie.json`; or, inside one, a single size."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure every size in a process of its own ; or, inside one, a single size."""
+    parser = new_parser(__doc__)
     parser.add_argument("--items", type=float, nargs="+", default=[1e5, 1e6, 1e7])
     parser.add_argument("--write", type=Path, help="only write the SIDs of the first size to this file")
     parser.add_argument("--read", type=Path, help="only measure the SIDs in this file and print JSON")
@@ -38,9 +37,8 @@ def main() -> None:
     elif arguments.read:
         print(json.dumps(measure(arguments.read)))
     else:
-        save(
-            "trie", [in_processes(int(items)) for items in arguments.items], levels=len(SIZES), codes_per_level=SIZES[0]
-        )
+        rows = [in_processes(int(items)) for items in arguments.items]
+        save("trie", rows, publish=arguments.publish, levels=len(SIZES), codes_per_level=SIZES[0])
 
 
 def in_processes(items: int) -> dict[str, Any]:

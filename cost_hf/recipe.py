@@ -106,6 +106,11 @@ class Recipe:
             validate = getattr(getattr(self, section.name), "validate", None)
             if validate is not None:
                 validate()
+        if self.training.first_items and self.generator.kind == "causal":
+            raise RecipeError(
+                "training.first_items is for generator.kind seq2seq; the causal generator learns first items anyway, "
+                "so leave it out"
+            )
         if self.method == "generative" and self.catalog.reference is None and self.codes.needs_collaborative:
             width, heads = self.codes.latent_dim, self.sasrec.num_heads
             if width % heads:

@@ -174,7 +174,7 @@ def test_refused_products_change_nothing_but_what_is_told(finished, reference, c
     results = cost_hf.train(overrides=TINY | {"products": "medium"}, output_dir=finished).results
 
     assert computed() == []
-    assert "medium products are off by about 5e-01" in caplog.text
+    assert "faster products (medium) are left alone" in caplog.text and "5e-01 relative" in caplog.text
     assert exact["protocol"]["products"]["asked"] == "exact"
     told = results["protocol"]["products"]
     assert (told["asked"], set(told["used"].values())) == ("medium", {"exact"})
@@ -260,6 +260,7 @@ def test_the_python_examples_of_the_readme_run_as_they_stand(tmp_path, monkeypat
         exec(compile(block, "README.md", "exec"), names)
 
     assert blocks[0].count("\n") <= 24 and "cost_hf.train(" in blocks[0]
+    assert names["rows"][:, 0].tolist() == names["found"].items[0].tolist()
     assert names["found"].items.shape == (1, 20) and not {7, 8} & set(names["found"].items[0].tolist())
     recommender = cost_hf.Recommender.from_pretrained("runs/mine")
     assert recommender.recommend(["n0", "n12"], top_k=3) == names["run"].recommender.recommend(["n0", "n12"], top_k=3)

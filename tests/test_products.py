@@ -54,7 +54,7 @@ def test_inaccurate_products_are_refused_with_their_error(model, error, caplog, 
         assert torch.get_float32_matmul_precision() == "highest"
 
     assert (found.asked, found.used) == ("medium", "exact")
-    assert f"medium products are off by about {value:.0e}" in caplog.text
+    assert f"they are off by about {value:.0e} relative" in caplog.text
     assert "exact products are used" in caplog.text
 
 

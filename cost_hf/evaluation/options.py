@@ -43,7 +43,7 @@ class EvaluationOptions:
                 "evaluation.num_beams, batch_size and bootstrap_draws must be at least 1, got "
                 f"{self.num_beams!r}, {self.batch_size!r}, {self.bootstrap_draws!r}"
             )
-        check_normalization(self.normalization)
+        check_normalization(self.normalization, field="evaluation.normalization")
         for name in ("max_users", "validation_users"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"evaluation.{name} must be at least 1, or null for all cases, got {value!r}")

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cost_hf.recommender.beam_output import BeamOutput, expand_leaves
@@ -85,8 +85,8 @@ def beam_search(
     Raises:
         ValueError: for fewer than one beam, no prompt, or an option that `generate()` has no equal for.
     """
-    if num_beams < 1:
-        raise ValueError(f"num_beams must be at least 1, got {num_beams!r}")
+    if not isinstance(num_beams, int) or num_beams < 1:
+        raise ValueError(f"num_beams must be a whole number of at least 1, got {num_beams!r}")
     check_normalization(normalization)
     prompt = make_prompt(input_ids, attention_mask, inputs_embeds, encoder_outputs, model_kwargs)
     check_parts(generator, prompt, trie, vocabulary)
@@ -125,6 +125,8 @@ def make_prompt(
             f"give exactly one of input_ids, inputs_embeds and encoder_outputs, got {len(given)} of them; "
             "encoder_outputs need attention_mask alone beside them"
         )
+    if not isinstance(given[0], Tensor):
+        raise ValueError(f"prompts must be torch tensors, got {type(given[0]).__name__}; convert by torch.tensor")
     dimensions, shape = 2 if input_ids is not None else 3, tuple(given[0].shape)
     if len(shape) != dimensions or 0 in shape:
         raise ValueError(
@@ -147,10 +149,19 @@ def make_prompt(
 
 def check_parts(generator: Any, prompt: Prompt, trie: SidTrie, vocabulary: SidVocabulary) -> None:
     """Raise ValueError where the parts of a search do not fit, or the generator is being trained."""
+    for name, part, kind in (("trie", trie, SidTrie), ("vocabulary", vocabulary, SidVocabulary)):
+        if not isinstance(part, kind):
+            raise ValueError(f"{name} must be a {kind.__name__}, got {type(part).__name__}; see recommender.{name}")
+    if not isinstance(generator, nn.Module) or not hasattr(generator, "config"):
+        raise ValueError(
+            f"the generator must be a transformers model, got {type(generator).__name__}; of a Recommender that is "
+            "recommender.generator"
+        )
     check_sizes(trie, vocabulary)
     if generator.training:
         raise ValueError("the generator is in training mode, where dropout makes every search another; call .eval()")
-    if prompt.encoder_states is not None and not generator.config.is_encoder_decoder:
+    config: Any = generator.config
+    if prompt.encoder_states is not None and not config.is_encoder_decoder:
         raise ValueError(
             f"encoder_outputs need an encoder-decoder model, got {type(generator).__name__}; pass input_ids or "
             "inputs_embeds"

@@ -54,10 +54,10 @@ class LevelHead:
         return logits.float().log_softmax(-1)
 
 
-def check_normalization(normalization: str) -> None:
-    """Raise ValueError for a name that is none of `NORMALIZATIONS`."""
+def check_normalization(normalization: str, *, field: str = "normalization") -> None:
+    """Raise ValueError for a name that is none of `NORMALIZATIONS`; `field` says where it was given."""
     if normalization not in NORMALIZATIONS:
-        raise ValueError(f"normalization must be one of {', '.join(NORMALIZATIONS)}, got {normalization!r}")
+        raise ValueError(f"{field} must be one of {', '.join(NORMALIZATIONS)}, got {normalization!r}")
 
 
 def _is_plain(head: nn.Module) -> bool:

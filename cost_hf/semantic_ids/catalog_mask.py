@@ -65,6 +65,11 @@ class CatalogMask:
         self.batch = None if per_request is None or len(per_request) == 1 else len(per_request)
         self._compiled: WeakKeyDictionary[SidTrie, AllowedNodes] = WeakKeyDictionary()
 
+    def __repr__(self) -> str:
+        """Say what the mask covers."""
+        requests = "all requests" if self.batch is None else f"{self.batch} requests"
+        return f"CatalogMask({self.num_items} items, for {requests})"
+
     @classmethod
     def of(cls, mask: "Tensor | CatalogMask | None", num_items: int) -> "CatalogMask | None":
         """Return `mask` (a bool `[N]` or `[B, N]` becomes one); raise ValueError where it is of another catalog."""

@@ -177,7 +177,7 @@ def test_wrong_options_are_named():
     _, vocabulary, generator, prompts, histories, trie = parts("llama")
     inputs = prompts.inputs(histories)
 
-    with pytest.raises(ValueError, match="num_beams must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="num_beams must be a whole number of at least 1, got 0"):
         beam_search(generator, *inputs, trie=trie, vocabulary=vocabulary, num_beams=0)
     with pytest.raises(ValueError, match="normalization must be one of vocabulary, level, got 'softmax'"):
         beam_search(generator, *inputs, trie=trie, vocabulary=vocabulary, normalization="softmax")
