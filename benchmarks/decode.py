@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, T5Confi
 
 from cost_hf import CatalogMask, SidLogitsProcessor, SidTrie, SidVocabulary, beam_search, prefix_allowed_tokens_fn
 from cost_hf.recommender.backbones import CAUSAL_SIZES, SEQ2SEQ_SIZES
-from cost_hf.recommender.captured_search import CapturedSearch
+from cost_hf.search.captured_search import CapturedSearch
 
 LEVELS, CODES, HISTORY = 4, 256, 20
 T5_SMALL = {"num_layers": 6, "num_decoder_layers": 6, "d_model": 512, "d_ff": 2048, "num_heads": 8, "d_kv": 64}

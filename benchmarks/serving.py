@@ -31,12 +31,12 @@ from cost_hf.methods.sasrec_recommender import SasRecRecommender
 from cost_hf.methods.sasrec_scorer import SasRecScorer
 from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
 from cost_hf.recommender.beam_ranker import BeamRanker
-from cost_hf.recommender.catalog_scores import score_catalog
 from cost_hf.recommender.door import BaseRecommender
-from cost_hf.recommender.logits_processor import SidLogitsProcessor, prefix_allowed_tokens_fn
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.recommender.rankers import ScoringRanker
 from cost_hf.recommender.recommender import Recommender
+from cost_hf.search.catalog_scores import score_catalog
+from cost_hf.search.logits_processor import SidLogitsProcessor, prefix_allowed_tokens_fn
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.trie import SidTrie
 

@@ -11,11 +11,11 @@ from cost_hf.quantizer import CostConfig, CostModel, CostOutput
 if TYPE_CHECKING:
     from cost_hf.pipeline import Run, train
     from cost_hf.products import fast_products
-    from cost_hf.recommender.beam_search import beam_search
-    from cost_hf.recommender.captured_search import CapturedSearch
-    from cost_hf.recommender.catalog_scores import score_catalog
-    from cost_hf.recommender.logits_processor import SidLogitsProcessor, prefix_allowed_tokens_fn
     from cost_hf.recommender.recommender import Recommender
+    from cost_hf.search.beam_search import beam_search
+    from cost_hf.search.captured_search import CapturedSearch
+    from cost_hf.search.catalog_scores import score_catalog
+    from cost_hf.search.logits_processor import SidLogitsProcessor, prefix_allowed_tokens_fn
     from cost_hf.semantic_ids.catalog import Catalog
     from cost_hf.semantic_ids.catalog_mask import CatalogMask
     from cost_hf.semantic_ids.trie import SidTrie
@@ -27,11 +27,11 @@ _HOMES = {
     "Run": "cost_hf.pipeline",
     "train": "cost_hf.pipeline",
     "fast_products": "cost_hf.products",
-    "beam_search": "cost_hf.recommender.beam_search",
-    "CapturedSearch": "cost_hf.recommender.captured_search",
-    "score_catalog": "cost_hf.recommender.catalog_scores",
-    "SidLogitsProcessor": "cost_hf.recommender.logits_processor",
-    "prefix_allowed_tokens_fn": "cost_hf.recommender.logits_processor",
+    "beam_search": "cost_hf.search.beam_search",
+    "CapturedSearch": "cost_hf.search.captured_search",
+    "score_catalog": "cost_hf.search.catalog_scores",
+    "SidLogitsProcessor": "cost_hf.search.logits_processor",
+    "prefix_allowed_tokens_fn": "cost_hf.search.logits_processor",
     "Recommender": "cost_hf.recommender.recommender",
     "Catalog": "cost_hf.semantic_ids.catalog",
     "CatalogMask": "cost_hf.semantic_ids.catalog_mask",

@@ -111,5 +111,5 @@ def test_a_section_that_holds_no_fields_is_an_error(tmp_path):
 def test_first_items_are_for_seq2seq_alone():
     Recipe.load("cost_quickstart", {"training.first_items": True, "generator.kind": "seq2seq"}).validate()
 
-    with pytest.raises(RecipeError, match="first_items is for .* seq2seq"):
+    with pytest.raises(RecipeError, match=r"first_items is for .* seq2seq"):
         Recipe.load("cost_quickstart", {"training.first_items": True}).validate()

@@ -12,7 +12,7 @@ PACKAGE = Path(cost_hf.__file__).parent
 ROOMS = [
     ("files", "products"),
     ("checkpoints", "data", "quantizer", "reporting", "semantic_ids"),
-    ("quantizer_training",),
+    ("quantizer_training", "search"),
     ("recommender",),
     ("methods",),
     ("evaluation",),

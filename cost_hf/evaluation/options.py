@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from cost_hf.evaluation.baselines import BASELINES, TRAINED_BASELINES
-from cost_hf.recommender.level_head import check_normalization
+from cost_hf.search.level_head import check_normalization
 
 
 @dataclass

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cost_hf.recommender.beam_search import beam_search
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.recommender.rankers import Ranking
+from cost_hf.search.beam_search import beam_search
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.trie import SidTrie
 

@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 from cost_hf.recommender.beam_ranker import BeamRanker
 from cost_hf.recommender.bundle import PROTOCOL, read_bundle, write_bundle
 from cost_hf.recommender.door import BaseRecommender
-from cost_hf.recommender.level_head import check_normalization
 from cost_hf.recommender.prompts import PromptBuilder
+from cost_hf.search.level_head import check_normalization
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary

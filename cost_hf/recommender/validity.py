@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList
 
-from cost_hf.recommender.generate_search import DEAD_BEAM_SCORE
-from cost_hf.recommender.logits_processor import SidLogitsProcessor
 from cost_hf.recommender.recommender import Recommender
+from cost_hf.search.generate_search import DEAD_BEAM_SCORE
+from cost_hf.search.logits_processor import SidLogitsProcessor
 
 BATCH = 32
 

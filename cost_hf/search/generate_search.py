@@ -4,9 +4,9 @@ import torch
 from transformers import LogitsProcessorList, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from cost_hf.recommender.beam_output import BeamOutput, expand_leaves
-from cost_hf.recommender.beam_steps import Prompt
-from cost_hf.recommender.logits_processor import SidLogitsProcessor
+from cost_hf.search.beam_output import BeamOutput, expand_leaves
+from cost_hf.search.beam_steps import Prompt
+from cost_hf.search.logits_processor import SidLogitsProcessor
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cost_hf.recommender.beam_search import check_parts, make_prompt
-from cost_hf.recommender.beam_steps import DecodingSteps
-from cost_hf.recommender.engines import base_model, decoding_steps, obstacle
-from cost_hf.recommender.level_head import LevelHead
+from cost_hf.search.beam_search import check_parts, make_prompt
+from cost_hf.search.beam_steps import DecodingSteps
+from cost_hf.search.engines import base_model, decoding_steps, obstacle
+from cost_hf.search.level_head import LevelHead
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 

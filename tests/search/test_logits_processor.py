@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.generation.logits_process import PrefixConstrainedLogitsProcessor
 
-from cost_hf.recommender.logits_processor import SidLogitsProcessor, prefix_allowed_tokens_fn
+from cost_hf.search.logits_processor import SidLogitsProcessor, prefix_allowed_tokens_fn
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.trie import SidTrie

@@ -3,11 +3,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cost_hf.recommender import catalog_scores
-from cost_hf.recommender.beam_search import beam_search
-from cost_hf.recommender.catalog_scores import score_catalog
+from cost_hf.search import catalog_scores
+from cost_hf.search.beam_search import beam_search
+from cost_hf.search.catalog_scores import score_catalog
 from cost_hf.semantic_ids.trie import SidTrie
-from tests.recommender.searches import MODELS, parts, teacher_forced_scores, toy_bart
+from tests.search.searches import MODELS, parts, teacher_forced_scores, toy_bart
 
 
 @pytest.mark.parametrize("model_name", MODELS)

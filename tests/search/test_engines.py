@@ -6,16 +6,16 @@ from transformers import (
 )
 from transformers.models.t5.modeling_t5 import T5LayerCrossAttention
 
-from cost_hf.recommender.beam_search import beam_search
-from cost_hf.recommender.engines import CAUSAL_TYPES, obstacle
+from cost_hf.search.beam_search import beam_search
+from cost_hf.search.engines import CAUSAL_TYPES, obstacle
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
-from tests.recommender.searches import MODELS, assert_equals_generate, parts, toy_opt, with_lora
 from tests.recommender.toys import (
     toy_catalog,
     toy_causal,
     toy_decoder,
     toy_t5,
 )
+from tests.search.searches import MODELS, assert_equals_generate, parts, toy_opt, with_lora
 
 T5_FORMS = {
     "gated": {"feed_forward_proj": "gated-gelu"},

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from cost_hf.recommender.beam_output import BeamOutput, expand_leaves
-from cost_hf.recommender.beam_steps import DecodingSteps, Prompt
-from cost_hf.recommender.engines import base_model, decoding_steps, obstacle
-from cost_hf.recommender.generate_search import generate_search
-from cost_hf.recommender.level_head import LevelHead, check_normalization
-from cost_hf.recommender.logits_processor import check_sizes
+from cost_hf.search.beam_output import BeamOutput, expand_leaves
+from cost_hf.search.beam_steps import DecodingSteps, Prompt
+from cost_hf.search.engines import base_model, decoding_steps, obstacle
+from cost_hf.search.generate_search import generate_search
+from cost_hf.search.level_head import LevelHead, check_normalization
+from cost_hf.search.logits_processor import check_sizes
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.trie_mask import TrieMask, log_legal

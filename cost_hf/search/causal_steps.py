@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from cost_hf.recommender.beam_steps import Ancestry, Prompt, float_mask
+from cost_hf.search.beam_steps import Ancestry, Prompt, float_mask
 
 
 class CausalSteps:

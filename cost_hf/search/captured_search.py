@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cost_hf.recommender.beam_output import BeamOutput, expand_leaves
-from cost_hf.recommender.beam_search import beam_widths, descend, make_prompt
-from cost_hf.recommender.beam_steps import DecodingSteps
-from cost_hf.recommender.engines import base_model, decoding_steps, obstacle
-from cost_hf.recommender.level_head import LevelHead
-from cost_hf.recommender.logits_processor import check_sizes
+from cost_hf.search.beam_output import BeamOutput, expand_leaves
+from cost_hf.search.beam_search import beam_widths, descend, make_prompt
+from cost_hf.search.beam_steps import DecodingSteps
+from cost_hf.search.engines import base_model, decoding_steps, obstacle
+from cost_hf.search.level_head import LevelHead
+from cost_hf.search.logits_processor import check_sizes
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 

@@ -9,17 +9,17 @@ from transformers import (
 
 from cost_hf.recommender.backbones import SEQ2SEQ_SIZES
 from cost_hf.recommender.beam_ranker import BeamRanker
-from cost_hf.recommender.beam_search import beam_search
-from cost_hf.recommender.logits_processor import SidLogitsProcessor, prefix_allowed_tokens_fn
 from cost_hf.recommender.prompts import PromptBuilder
+from cost_hf.search.beam_search import beam_search
+from cost_hf.search.logits_processor import SidLogitsProcessor, prefix_allowed_tokens_fn
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
-from tests.recommender.searches import MODELS, assert_equals_generate, parts, teacher_forced_scores, with_lora
 from tests.recommender.toys import (
     toy_catalog,
     toy_causal,
     toy_histories,
 )
+from tests.search.searches import MODELS, assert_equals_generate, parts, teacher_forced_scores, with_lora
 
 
 @pytest.mark.parametrize("model_name", MODELS)
@@ -82,7 +82,7 @@ def test_any_search_equals_generate(seed, items, beams, batch, level_sizes, mode
         generator, *prompts.inputs(histories), trie=trie, vocabulary=vocabulary, num_beams=beams, mask=mask
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cost_hf.recommender.beam_search.obstacle", lambda model: "a test")
+        patch.setattr("cost_hf.search.beam_search.obstacle", lambda model: "a test")
         expected = BeamRanker(generator, prompts, trie, num_beams=beams).rank(histories, top_k=beams, mask=mask)
 
     torch.testing.assert_close(found.scores, expected.scores, rtol=1e-4, atol=1e-4)

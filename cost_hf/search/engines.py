@@ -14,9 +14,9 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicLayer
 
-from cost_hf.recommender.beam_steps import DecodingSteps, Prompt
-from cost_hf.recommender.causal_steps import CausalSteps
-from cost_hf.recommender.t5_steps import T5Steps
+from cost_hf.search.beam_steps import DecodingSteps, Prompt
+from cost_hf.search.causal_steps import CausalSteps
+from cost_hf.search.t5_steps import T5Steps
 
 T5_FAMILY = (T5ForConditionalGeneration, MT5ForConditionalGeneration, UMT5ForConditionalGeneration)
 # positions follow position_ids alone and logits are the head of the last hidden states: each has a test

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from cost_hf.recommender.beam_search import beam_search, beam_widths, descend, make_prompt
-from cost_hf.recommender.captured_search import CapturedSearch
-from cost_hf.recommender.engines import decoding_steps
-from cost_hf.recommender.level_head import LevelHead
+from cost_hf.search.beam_search import beam_search, beam_widths, descend, make_prompt
+from cost_hf.search.captured_search import CapturedSearch
+from cost_hf.search.engines import decoding_steps
+from cost_hf.search.level_head import LevelHead
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
-from tests.recommender.searches import MODELS, parts
+from tests.search.searches import MODELS, parts
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
