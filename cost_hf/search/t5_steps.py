@@ -108,8 +108,8 @@ class _Layer:
         self.cross_norm, self.cross_attention = block.layer[1].layer_norm, block.layer[1].EncDecAttention
         self.feed_forward, self.relative_bias = block.layer[-1], relative_bias
         self.heads, self.width = self.self_attention.n_heads, self.self_attention.key_value_proj_dim
-        self.cross_keys = self._by_head(self.cross_attention.k(states)).transpose(1, 2).contiguous()
-        self.cross_values = self._by_head(self.cross_attention.v(states)).contiguous()
+        self.cross_keys = self._by_head(self.cross_attention.k(states)).transpose(1, 2)
+        self.cross_values = self._by_head(self.cross_attention.v(states))
         self.cross_mask = None if source is None else source.expand(-1, self.heads, -1, -1).flatten(0, 1)
         shape = (len(states) * self.heads, room, self.width)
         self.keys, self.values = states.new_empty(shape), states.new_empty(shape)
