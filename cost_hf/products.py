@@ -168,7 +168,7 @@ def measure_products(
         return Products(products, products, error, limit, target.type)
     _warn(
         f"faster products ({products}) are left alone: on this machine ({target.type}) they are off by about "
-        f"{error:.0e} relative, more than {limit:g}; exact ones run, so results are right and training is no faster"
+        f"{error:.0e} relative, more than {limit:g}; exact ones run: the same results, no faster"
     )
     return Products(products, "exact", error, limit, target.type)
 

@@ -55,7 +55,7 @@ def test_inaccurate_products_are_refused_with_their_error(model, error, caplog, 
 
     assert (found.asked, found.used) == ("medium", "exact")
     assert f"they are off by about {value:.0e} relative" in caplog.text
-    assert "exact products are used" in caplog.text
+    assert "exact ones run" in caplog.text
 
 
 def test_a_refusal_is_told_once(model, error, caplog):
