@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import yaml
+from accelerate import PartialState
 
 from cost_hf.checking import check_data
 from cost_hf.comparison import compare
@@ -57,6 +58,7 @@ def train_main(argv: Sequence[str]) -> int:
         run = train(recipe=known.recipe, overrides=overrides, seed=known.seed, output_dir=known.output_dir)
         if run.is_main_process:
             print(run_summary(run))
+        PartialState().destroy_process_group()  # a process that exits with its group may abort, its work all done
 
     return _run(parser, argv, command)
 

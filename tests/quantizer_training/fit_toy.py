@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from accelerate import PartialState
 from safetensors.torch import save_file
 
 from cost_hf.quantizer_training.fit import CodesOptions, fit_codes
@@ -40,3 +41,4 @@ def fit_toy(directory: str, epochs: int, kind: str) -> None:
 
 if __name__ == "__main__":
     fit_toy(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    PartialState().destroy_process_group()  # a process that exits with its group may abort

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from accelerate import PartialState
 from safetensors.torch import save_file
 from transformers import HfArgumentParser, TrainingArguments
 
@@ -36,3 +37,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    PartialState().destroy_process_group()  # a process that exits with its group may abort
