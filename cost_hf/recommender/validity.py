@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import LogitsProcessorList
 
 from cost_hf.recommender.recommender import Recommender
-from cost_hf.search.generate_search import DEAD_BEAM_SCORE
+from cost_hf.search.generate_search import DEAD_BEAM_SCORE, NEUTRAL
 from cost_hf.search.logits_processor import SidLogitsProcessor
 
 BATCH = 32
@@ -58,11 +58,7 @@ def _beams(
         num_beams=num_beams,
         num_return_sequences=num_beams,
         max_new_tokens=levels,
-        eos_token_id=None,
-        forced_bos_token_id=None,
-        forced_eos_token_id=None,
-        length_penalty=0.0,
-        do_sample=False,
+        **NEUTRAL,
         logits_processor=processors,
         return_dict_in_generate=True,
         output_scores=True,
