@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -85,7 +86,7 @@ def beam_search(
     Raises:
         ValueError: for fewer than one beam, no prompt, or an option that `generate()` has no equal for.
     """
-    if not isinstance(num_beams, int) or num_beams < 1:
+    if not isinstance(num_beams, Integral) or num_beams < 1:
         raise ValueError(f"num_beams must be a whole number of at least 1, got {num_beams!r}")
     check_normalization(normalization)
     prompt = make_prompt(input_ids, attention_mask, inputs_embeds, encoder_outputs, model_kwargs)

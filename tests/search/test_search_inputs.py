@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -171,6 +172,14 @@ def test_results_may_be_changed_and_taken_into_a_loss():
     (found.encoder_states @ weight).sum().backward()
 
     assert weight.grad is not None
+
+
+def test_numpy_counts_are_counts():
+    _, vocabulary, generator, prompts, histories, trie = parts("llama")
+
+    found = beam_search(generator, *prompts.inputs(histories), trie=trie, vocabulary=vocabulary, num_beams=np.int64(3))
+
+    assert found.items.shape == (3, 3)
 
 
 def test_wrong_options_are_named():
