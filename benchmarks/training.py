@@ -1,7 +1,8 @@
 """Training speed: packing, what `Trainer` costs, and all positions at once against every prefix.
 
-`OMP_NUM_THREADS=1 python benchmarks/training.py --data DIR` (DIR holds `amazon_industrial` and `amazon_games`) writes
-`results/speed/training.json`; with `--device cuda` it measures the sizes for GPUs and writes `training_cuda.json`.
+    OMP_NUM_THREADS=1 python benchmarks/training.py --data DIR
+
+DIR holds `amazon_industrial` and `amazon_games`; `--device cuda` measures the sizes for GPUs, as `training_cuda`.
 Histories are real, codes are made up and weights untrained: speed only. The batches of a round stand for an epoch:
 their padded cells, tokens and targets are its mean within 2 %. Rates count real tokens, targets (all items that the
 loss is on), and targets with a history before them, since T5 over prefixes has no others. T5 makes steps of two sizes:
