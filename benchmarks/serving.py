@@ -92,8 +92,8 @@ def trained_variants(run: Path) -> tuple[list[Variant], dict[str, Any]]:
     missing = [name for name in ("sasrec_ce", "sasrec_text") if name not in results["rows"]]
     if missing:
         raise SystemExit(f"{run} has no {', '.join(missing)}; train with --evaluation.baselines as above (see --help)")
-    dense = {name: SasRecRecommender.from_pretrained(run / "baselines" / name) for name in ("sasrec_ce", "sasrec_text")}
-    generative = Recommender.from_pretrained(run / "recommender")
+    dense = {name: SasRecRecommender.read(run / "baselines" / name) for name in ("sasrec_ce", "sasrec_text")}
+    generative = Recommender.read(run / "recommender")
     variants = []
     for name, system in {**dense, "recommender": generative}.items():
         facts = {"items": len(system.catalog), "system": f"{name}, trained", "memory MB": _held(system)}

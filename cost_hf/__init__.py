@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from cost_hf.quantizer import CostConfig, CostModel, CostOutput
 
 if TYPE_CHECKING:
+    from cost_hf.methods import Recommender
     from cost_hf.pipeline import Run, train
     from cost_hf.products import fast_products
-    from cost_hf.recommender.recommender import Recommender
     from cost_hf.search.beam_search import beam_search
     from cost_hf.search.captured_search import CapturedSearch
     from cost_hf.search.catalog_scores import score_catalog
@@ -32,7 +32,7 @@ _HOMES = {
     "score_catalog": "cost_hf.search.catalog_scores",
     "SidLogitsProcessor": "cost_hf.search.logits_processor",
     "prefix_allowed_tokens_fn": "cost_hf.search.logits_processor",
-    "Recommender": "cost_hf.recommender.recommender",
+    "Recommender": "cost_hf.methods",
     "Catalog": "cost_hf.semantic_ids.catalog",
     "CatalogMask": "cost_hf.semantic_ids.catalog_mask",
     "SidTrie": "cost_hf.semantic_ids.trie",

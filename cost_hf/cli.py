@@ -1,7 +1,9 @@
-"""Command line: `cost-hf train | check | compare`; `accelerate launch train.py` is the same as `cost-hf train`."""
+"""Command line of recipes: `cost-hf train | check | compare`, and the door to all other commands.
+
+`accelerate launch train.py` is the same as `cost-hf train`, and `upload.py` as `cost-hf upload`.
+"""
 
 import argparse
-import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -11,39 +13,42 @@ import yaml
 from accelerate import PartialState
 
 from cost_hf.checking import check_data
+from cost_hf.command_line import report_errors, set_up_logging
 from cost_hf.comparison import compare
 from cost_hf.comparison.sources import resolve_sources
 from cost_hf.comparison.systems import DEFAULT_SYSTEMS, system_names
-from cost_hf.data.schema import DataError
 from cost_hf.files import write_json
+from cost_hf.hub.commands import COMMANDS as HUB_COMMANDS
 from cost_hf.pipeline import train
-from cost_hf.quantizer_training.health import CodebookCollapse
 from cost_hf.recipe import RecipeError, nearest, recipe_fields, shipped_recipes
 from cost_hf.reporting import compare_text
 from cost_hf.summary import run_summary
 
-USER_ERRORS = (DataError, RecipeError, CodebookCollapse, FloatingPointError, ValueError, OSError)
 BUDGET_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `cost-hf`; return the exit status (2 for errors that the user can mend)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    commands: dict[str, Callable[[Sequence[str]], int]] = {
-        "train": train_main,
-        "check": check_main,
-        "compare": compare_main,
+    commands: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+        "train": (train_main, "run a recipe from data to results"),
+        "check": (check_main, "read your data before any training; say what to expect and what to fix"),
+        "compare": (compare_main, "systems and baselines on your data, with a recommendation"),
+        **HUB_COMMANDS,
     }
     if arguments[:1] and arguments[0] in commands:
-        return commands[arguments[0]](arguments[1:])
-    parser = argparse.ArgumentParser(prog="cost-hf", description="Generative recommendation with semantic IDs.")
-    parser.add_argument(
-        "command",
-        choices=list(commands),
-        help="train: run a recipe from data to results; check: read your data before any training and say what to "
-        "expect and what to fix; compare: systems and baselines on your data, with a recommendation",
+        return commands[arguments[0]][0](arguments[1:])
+    texts = "\n".join(f"  {name:<16} {text}" for name, (_, text) in commands.items())
+    parser = argparse.ArgumentParser(
+        prog="cost-hf",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Generative recommendation with semantic IDs.",
+        epilog=f"commands (each has --help):\n{texts}",
     )
-    parser.parse_args(arguments[:1])
+    parser.add_argument("command", choices=list(commands), metavar="command")
+    if arguments:
+        parser.parse_args(arguments[:1])
+    parser.print_help()
     return 2
 
 
@@ -123,20 +128,10 @@ def _run(
     command: Callable[[argparse.Namespace, dict[str, Any]], None],
 ) -> int:
     """Parse, run, and turn an error that the user can mend into one line."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for noisy in ("httpx", "httpx2", "sentence_transformers", "datasets"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    set_up_logging()
     known, rest = parser.parse_known_args(list(argv))
     options = [action.dest for action in parser._actions]
-    try:
-        command(known, read_overrides(rest, program=parser.prog, options=options))
-    except USER_ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+    return report_errors(lambda: command(known, read_overrides(rest, program=parser.prog, options=options)))
 
 
 def _parser(program: str, description: str) -> argparse.ArgumentParser:

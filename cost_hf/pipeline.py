@@ -111,7 +111,8 @@ def build_candidates(
     else:
         codes = None if recipe.catalog.reference else codes_stage(stages, recipe, data, vectors, seed=seed)
         catalog = build_catalog(recipe, data, vectors, codes)
-        recommender = generator_stage(stages, recipe, data, catalog, seed=seed)
+        quantizer = None if codes is None else codes.model
+        recommender = generator_stage(stages, recipe, data, catalog, quantizer, seed=seed)
     rivals = {
         name: sasrec_stage(
             stages,

@@ -17,8 +17,8 @@ from typing import Any
 
 import yaml
 
+from cost_hf.data.item_texts import VectorOptions
 from cost_hf.data.options import DataOptions
-from cost_hf.data.text_vectors import VectorOptions
 from cost_hf.evaluation.options import EvaluationOptions
 from cost_hf.methods.sasrec_training import VARIANTS, SasRecOptions
 from cost_hf.quantizer_training.options import CodesOptions

@@ -6,7 +6,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-for requirement in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+extras = project["optional-dependencies"]
+for requirement in [*project["dependencies"], *extras["demo"], *extras["notebooks"], *extras["dev"]]:
+    if requirement.startswith(project["name"]):  # dev names the other extras
+        continue
     name, floor = re.fullmatch(r"([\w-]+)>=([\d.]+)", requirement).groups()
     tested = re.search(rf"^{name}==(.+)$", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE | re.IGNORECASE)
     print(

@@ -108,7 +108,7 @@ def test_the_run_directory_holds_every_part(reference):
         "quantizer/model.safetensors",
         "recommender/recommender.json",
         "recommender/vocabulary.json",
-        "recommender/generator/model.safetensors",
+        "recommender/model.safetensors",
         "evaluation/results.json",
         "evaluation/ranks.parquet",
     } <= parts
@@ -153,7 +153,7 @@ def test_a_changed_field_computes_its_stage_and_the_later_ones_again(finished, c
 
 
 def test_another_search_in_the_evaluation_reaches_the_saved_recommender_without_training(finished, computed):
-    weights = file_digest(finished / "recommender/generator/model.safetensors")
+    weights = file_digest(finished / "recommender/model.safetensors")
 
     search = {"evaluation.num_beams": 12, "evaluation.normalization": "level"}
     run = cost_hf.train(overrides=TINY | search, output_dir=finished)
@@ -163,7 +163,7 @@ def test_another_search_in_the_evaluation_reaches_the_saved_recommender_without_
     assert run.recommender.num_beams == loaded.num_beams == 12
     assert run.recommender.normalization == loaded.normalization == "level"
     assert run.results["protocol"]["score"] == "sum of natural-log probabilities over the codes of each level"
-    assert file_digest(finished / "recommender/generator/model.safetensors") == weights
+    assert file_digest(finished / "recommender/model.safetensors") == weights
 
 
 def test_refused_products_change_nothing_but_what_is_told(finished, reference, computed, caplog, monkeypatch):
@@ -206,7 +206,7 @@ def test_a_deleted_folder_is_made_again(finished, reference, computed):
 def test_another_seed_gives_other_weights_on_the_same_split(reference, tmp_path):
     run = cost_hf.train(overrides=TINY, seed=1, output_dir=tmp_path)
 
-    for name in ("quantizer/model.safetensors", "recommender/generator/model.safetensors"):
+    for name in ("quantizer/model.safetensors", "recommender/model.safetensors"):
         assert file_digest(tmp_path / name) != file_digest(reference.output_dir / name)
     assert run.results["seed"] == 1
     assert run.results["split_digest"] == reference.results["split_digest"]

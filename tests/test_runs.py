@@ -21,7 +21,7 @@ from tests.runs import (
     steps,
 )
 
-WEIGHTS = ("quantizer/model.safetensors", "recommender/generator/model.safetensors")
+WEIGHTS = ("quantizer/model.safetensors", "recommender/model.safetensors")
 STEPS_PER_EPOCH = {"quantizer": 3, "recommender": 5}  # 96 items in batches of 32, 75 users in batches of 16
 CHECKPOINT = {"quantizer": 6, "recommender": 5}  # steps: every 2 epochs, every epoch
 

@@ -19,7 +19,7 @@ ROOMS = [
     ("recipe", "stages"),
     ("building", "checking", "judging"),
     ("pipeline",),
-    ("comparison", "summary"),
+    ("command_line", "comparison", "hub", "summary"),
     ("cli",),
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from cost_hf.building.systems import products_for, sasrec_stage, titles_of
+from cost_hf.data.item_texts import render_texts
 from cost_hf.data.prepare import PreparedData
-from cost_hf.data.text_vectors import TextVectors, encode_items, render_texts
+from cost_hf.data.text_vectors import TextVectors, encode_items
 from cost_hf.files import content_digest
 from cost_hf.products import EXACT, Products
 from cost_hf.quantizer import CostModel

@@ -1,6 +1,7 @@
 """Training of the systems: the generator of semantic IDs, and SASRec in its three roles."""
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from accelerate import PartialState
 from accelerate.utils import set_seed
 from torch import nn
 
+from cost_hf.data.item_encoder import ItemEncoder
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.text_vectors import TextVectors
 from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
@@ -18,21 +20,24 @@ from cost_hf.methods.sasrec_recommender import SasRecRecommender
 from cost_hf.methods.sasrec_scorer import SasRecScorer
 from cost_hf.methods.sasrec_training import SasRecOptions, build_sasrec, train_sasrec
 from cost_hf.products import EXACT, Products, measure_products
+from cost_hf.quantizer import CostModel
 from cost_hf.recipe import Recipe
 from cost_hf.recommender.backbones import build_backbone
 from cost_hf.recommender.beam_ranker import BeamRanker
-from cost_hf.recommender.bundle import update_protocol
 from cost_hf.recommender.generator_training import train_generator
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.recommender.rankers import Ranker, ScoringRanker
 from cost_hf.recommender.ranking_trainer import remove_checkpoints
 from cost_hf.recommender.recommender import Recommender
+from cost_hf.recommender.repository import update_manifest
 from cost_hf.semantic_ids.catalog import Catalog
-from cost_hf.semantic_ids.item_rows import ItemList
+from cost_hf.semantic_ids.item_list import ItemList
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.stages import Stages
 
 TRAINING_LOG = "training_log.json"
+ENCODER = Path("vectors") / "encoder"  # below the run directory
+logger = logging.getLogger(__name__)
 
 
 def titles_of(data: PreparedData) -> list[str | None] | None:
@@ -48,8 +53,11 @@ def products_for(recipe: Recipe, build: Callable[[], nn.Module]) -> Products:
     return measure_products(build(), recipe.products, device=PartialState().device)
 
 
-def generator_stage(stages: Stages, recipe: Recipe, data: PreparedData, catalog: Catalog, *, seed: int) -> Recommender:
-    """Train the generator and write the whole recommender."""
+def generator_stage(
+    stages: Stages, recipe: Recipe, data: PreparedData, catalog: Catalog, quantizer: CostModel | None, *, seed: int
+) -> Recommender:
+    """Train the generator and write the whole recommender, with what gives new items their SIDs."""
+    encoder = stages.output_dir / ENCODER
     recommender = stages.run(
         "generator",
         digest=content_digest(
@@ -64,8 +72,8 @@ def generator_stage(stages: Stages, recipe: Recipe, data: PreparedData, catalog:
             seed,
         ),
         folder="recommender",
-        compute=lambda folder: _train_recommender(folder, recipe, data, catalog, seed=seed),
-        load=lambda folder: Recommender.from_pretrained(folder).to(PartialState().device),
+        compute=lambda folder: _train_recommender(folder, recipe, data, catalog, quantizer, encoder, seed=seed),
+        load=lambda folder: _as_trained(Recommender.read(folder), catalog).to(PartialState().device),
         on_every_process=True,
         products=products_for(recipe, lambda: build_backbone(recipe.generator, catalog, seed=seed).model),
     )
@@ -73,8 +81,23 @@ def generator_stage(stages: Stages, recipe: Recipe, data: PreparedData, catalog:
     if search != {name: getattr(recommender, name) for name in search}:  # how to search is no reason to train again
         recommender.num_beams, recommender.normalization = search.values()
         if PartialState().is_main_process:
-            update_protocol(stages.output_dir / "recommender", **search)
+            update_manifest(stages.output_dir / "recommender", **search)
     return recommender
+
+
+def _as_trained(recommender: Recommender, catalog: Catalog) -> Recommender:
+    """Return the recommender with the catalog it was trained on; the one on disk may have lived on since."""
+    if recommender.catalog.digest == catalog.digest:
+        return recommender
+    logger.warning(
+        "the catalog in the run directory has changed since training (%d changes); results are those of the catalog "
+        "that was trained on, Recommender.from_pretrained reads the present one",
+        len(recommender.journal),
+    )
+    names = ("max_history", "num_beams", "normalization", "tokenizer", "quantizer", "encoder")
+    parts = {name: getattr(recommender, name) for name in names}
+    clicks = recommender.popularity[: len(catalog)]
+    return Recommender(recommender.generator, catalog, recommender.vocabulary, popularity=clicks, **parts)
 
 
 def sasrec_stage(
@@ -92,6 +115,7 @@ def sasrec_stage(
     used = None if options.inputs == "ids" else vectors
     table = None if used is None else used.vectors
     text_dim = None if table is None else table.shape[1]
+    encoder = stages.output_dir / ENCODER
 
     def untrained() -> nn.Module:
         return build_sasrec(options, num_items=data.tables.num_items, text_dim=text_dim, seed=seed)
@@ -107,15 +131,24 @@ def sasrec_stage(
             seed,
         ),
         folder=folder,
-        compute=lambda target: _train_sasrec(target, recipe, data, table, options, seed=seed),
-        load=lambda target: SasRecRecommender.from_pretrained(target).to(PartialState().device),
+        compute=lambda target: _train_sasrec(target, recipe, data, table, options, encoder, seed=seed),
+        load=lambda target: SasRecRecommender.read(target).to(PartialState().device),
         on_every_process=True,
         is_shared=name == "collaborative",
         products=products_for(recipe, untrained),
     )
 
 
-def _train_recommender(folder: Path, recipe: Recipe, data: PreparedData, catalog: Catalog, *, seed: int) -> None:
+def _train_recommender(
+    folder: Path,
+    recipe: Recipe,
+    data: PreparedData,
+    catalog: Catalog,
+    quantizer: CostModel | None,
+    encoder: Path,
+    *,
+    seed: int,
+) -> None:
     """Train in every process; the main one writes the recommender and the training log."""
     set_seed(seed)
     popularity = data.split.popularity(data.tables.num_items)
@@ -160,6 +193,8 @@ def _train_recommender(folder: Path, recipe: Recipe, data: PreparedData, catalog
         num_beams=recipe.evaluation.num_beams,
         normalization=recipe.evaluation.normalization,
         tokenizer=backbone.tokenizer,
+        quantizer=quantizer,
+        encoder=None if quantizer is None else ItemEncoder.load(encoder),
     ).save_pretrained(folder)
     write_json(folder / TRAINING_LOG, trained.history)
     remove_checkpoints(folder)
@@ -171,6 +206,7 @@ def _train_sasrec(
     data: PreparedData,
     table: np.ndarray | None,
     options: SasRecOptions,
+    encoder: Path,
     *,
     seed: int,
 ) -> None:
@@ -194,8 +230,13 @@ def _train_sasrec(
     if not PartialState().is_main_process:
         return
     removed = np.zeros(len(item_ids), dtype=bool)
-    catalog = ItemList(tuple(item_ids), removed, None if titles is None else tuple(titles))
-    SasRecRecommender(trained.model, catalog, popularity=popularity, item_vectors=table).save_pretrained(folder)
+    catalog = ItemList(tuple(item_ids), removed, None if titles is None else tuple(titles), table)
+    SasRecRecommender(
+        trained.model,
+        catalog,
+        popularity=popularity,
+        encoder=None if options.inputs == "ids" else ItemEncoder.load(encoder),
+    ).save_pretrained(folder)
     write_json(folder / TRAINING_LOG, trained.history)
     remove_checkpoints(folder)
 

@@ -11,11 +11,11 @@ from cost_hf.checking.guess import ColumnGuess, guess_columns
 from cost_hf.checking.layouts import locate
 from cost_hf.checking.problems import Problem, percent
 from cost_hf.checking.texts import TextColumn, guess_template, text_columns
+from cost_hf.data.item_texts import render_texts
 from cost_hf.data.options import DataOptions
 from cost_hf.data.schema import DataError, Tables
 from cost_hf.data.sources import load_frames
 from cost_hf.data.tables import read_tables
-from cost_hf.data.text_vectors import render_texts
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from cost_hf.data.schema import DataError
 from cost_hf.files import atomic_path, content_digest, file_digest, read_json, write_json
 
+WEIGHT_FILES = (".json", ".safetensors", ".txt", ".model")  # of a local text encoder: they decide its vectors
 logger = logging.getLogger(__name__)
 
 
@@ -166,8 +167,7 @@ def _weights_identity(name: str) -> list[str]:
     from huggingface_hub import try_to_load_from_cache
 
     if Path(name).is_dir():
-        kinds = (".json", ".safetensors", ".txt", ".model")
-        files = sorted(path for path in Path(name).rglob("*") if path.suffix in kinds)
+        files = sorted(path for path in Path(name).rglob("*") if path.suffix in WEIGHT_FILES)
         return [f"{path.relative_to(name).as_posix()}:{file_digest(path)}" for path in files]
     repository = name if "/" in name else f"sentence-transformers/{name}"
     for file in ("modules.json", "config.json"):

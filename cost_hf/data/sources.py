@@ -40,6 +40,12 @@ def load_frames(options: DataOptions, *, items: Source, interactions: Source) ->
     return _rename(catalog, "items", options.columns), _rename(clicks, "interactions", options.columns)
 
 
+def load_catalog(path: str | Path, columns: dict[str, str]) -> pd.DataFrame:
+    """Read a file of items and rename its columns to ours."""
+    frame = _read_file(resolve_file(Path(path), None), columns)
+    return _rename(frame.reset_index(drop=True), "items", columns)
+
+
 def _load(source: Source, table: str, options: DataOptions) -> pd.DataFrame:
     if source is None and options.path is None:
         raise DataError(

@@ -6,21 +6,22 @@ k-core, history cap. Positions are renumbered last, so a dropped click leaves no
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from cost_hf.data import schema
 from cost_hf.data.amazon import read_amazon
+from cost_hf.data.item_texts import render_texts
 from cost_hf.data.mind import read_mind
 from cost_hf.data.movielens import read_movielens
 from cost_hf.data.options import DataOptions
 from cost_hf.data.ordering import time_order
 from cost_hf.data.raw_files import RawTables
 from cost_hf.data.schema import DataError, Tables
-from cost_hf.data.sources import Source, load_frames
+from cost_hf.data.sources import Source, load_catalog, load_frames
 from cost_hf.data.synthetic import make_news
-from cost_hf.data.text_vectors import render_texts
 
 
 def _read_synthetic(options: DataOptions) -> RawTables:
@@ -77,6 +78,16 @@ def read_tables(
     clicks = _sort(clicks, order, options.seed, counts)
     catalog, clicks = _keep_core_and_latest(catalog, clicks, options, counts)
     return _finish(catalog, clicks, options, template, counts)
+
+
+def read_items(path: str | Path, *, columns: dict[str, str] | None = None) -> pd.DataFrame:
+    """Read a catalog alone, as for items that come after training; the checks are those of `read_tables`.
+
+    Args:
+        path: parquet, csv, tsv or jsonl file.
+        columns: our column -> name in the file.
+    """
+    return _clean_items(load_catalog(path, columns or {}))
 
 
 def _clean_items(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,41 +1,60 @@
 """A trained SASRec as a recommender: the same door as the generative one, without semantic IDs.
 
-Its item table is rows, not codes, so the files hold the item ids in row order and a digest that ties them to the
-weights: another catalog would be scored with the wrong rows.
+Its weights with ids know their items by row, so a digest of these rows ties them to the catalog. A model of text alone
+takes new items as the generative one does.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from safetensors.numpy import load_file, save_file
 
-from cost_hf.files import atomic_path, content_digest, read_json, write_json
+from cost_hf.data.item_encoder import FILE_NAME as ENCODER_FILE
+from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.files import atomic_path, content_digest, write_json
 from cost_hf.methods.sasrec import SasRecModel
 from cost_hf.methods.sasrec_scorer import SasRecScorer
-from cost_hf.recommender.bundle import MANIFEST
+from cost_hf.recommender.changes import CatalogChange, Version, read_journal
 from cost_hf.recommender.door import BaseRecommender
+from cost_hf.recommender.edition import Edition
 from cost_hf.recommender.rankers import ScoringRanker
-from cost_hf.semantic_ids.item_rows import ItemList
+from cost_hf.recommender.repository import (
+    FORMAT,
+    MANIFEST,
+    check_parts,
+    locate,
+    read_manifest,
+    version_entries,
+    write_versions,
+)
+from cost_hf.semantic_ids.item_list import ItemList
 
-FORMAT = 1
-KIND = "sasrec"
+
+class SasRecEdition(Edition):
+    """A catalog with the table of item vectors that scoring reads."""
+
+    def __init__(self, catalog: ItemList, clicks: np.ndarray, model: SasRecModel):
+        super().__init__(catalog, clicks)
+        self.scorer = SasRecScorer(model, catalog.vectors)
 
 
 class SasRecRecommender(BaseRecommender):
     """Recommends catalog items by the scores of a SASRec model.
 
     Args:
-        model: trained on the rows of `catalog`.
-        catalog: the items.
+        model: trained on the first rows of `catalog`.
+        catalog: the items; with their vectors, for models with text inputs.
         popularity: training clicks of every row, `[N]`.
-        item_vectors: frozen item vectors `[N, E]`, for models with text inputs.
+        encoder: gives new texts their vectors, for models of text alone.
+        journal, versions: of `LivingCatalog`.
     """
 
-    source = KIND
-    catalog: ItemList
+    kind = "sasrec"
+    source = "sasrec"
+    edition: SasRecEdition
 
     def __init__(
         self,
@@ -43,21 +62,27 @@ class SasRecRecommender(BaseRecommender):
         catalog: ItemList,
         *,
         popularity: np.ndarray,
-        item_vectors: np.ndarray | None = None,
+        encoder: ItemEncoder | None = None,
+        journal: Sequence[CatalogChange] = (),
+        versions: Sequence[Version] = (),
     ):
-        if len(popularity) != len(catalog) or model.config.num_items != len(catalog):
+        trained = model.config.num_items
+        if (
+            len(popularity) != len(catalog)
+            or len(catalog) < trained
+            or (len(catalog) > trained and model.config.has_ids)
+        ):
             raise ValueError(
-                f"model and popularity must fit the catalog of {len(catalog)} items, got {model.config.num_items!r} "
+                f"model and popularity must fit the catalog of {len(catalog)} items, got {trained!r} "
                 f"items and {len(popularity)!r} counts; take all of them from one run"
             )
-        super().__init__(catalog, popularity=popularity)
-        self.model, self.item_vectors = model.eval(), item_vectors
-        self.scorer = SasRecScorer(self.model, item_vectors)
+        self.model = model.eval()
+        super().__init__(catalog, popularity=popularity, encoder=encoder, journal=journal, versions=versions)
 
     def to(self, device: torch.device | str) -> "SasRecRecommender":
         """Move the model to a device, in place."""
         self.model.to(device)
-        self.scorer = SasRecScorer(self.model, self.item_vectors)
+        self.edition = self._edition_of(self.catalog)
         return self
 
     @property
@@ -65,60 +90,97 @@ class SasRecRecommender(BaseRecommender):
         """The SASRec model."""
         return self.model
 
-    def ranker_for(self, top_k: int) -> ScoringRanker:
+    @property
+    def scorer(self) -> SasRecScorer:
+        """Scores of the present catalog."""
+        return self.edition.scorer
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The digest that ties the items of training to the weights."""
+        return {"weights_items_digest": content_digest(list(self.catalog.item_ids[: self.model.config.num_items]))}
+
+    def ranker_for(self, top_k: int, edition: Edition | None = None) -> ScoringRanker:
         """Return the ranking of the whole catalog; any length is possible."""
-        return ScoringRanker(self.scorer, popularity=self.popularity, item_ids=self.catalog.item_ids)
+        at = edition if isinstance(edition, SasRecEdition) else self.edition
+        return ScoringRanker(at.scorer, popularity=at.popularity, item_ids=at.catalog.item_ids)
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write model, items, popularity and item vectors into `directory`, the manifest last."""
+        """Write model, items, popularity and encoder into `directory`, the manifest last."""
         target = Path(directory)
         target.mkdir(parents=True, exist_ok=True)
-        with atomic_path(target / "model") as temporary:
-            self.model.save_pretrained(temporary)
-        columns = {"item_id": pa.array(self.catalog.item_ids, pa.string())}
-        if self.catalog.titles is not None:
-            columns["title"] = pa.array(self.catalog.titles, pa.string())
-        with atomic_path(target / "items.parquet") as temporary:
-            pq.write_table(pa.table(columns), temporary)
-        tensors = {"popularity": self.popularity.astype(np.int64), "removed": self.catalog.removed.astype(np.uint8)}
-        if self.item_vectors is not None:
-            tensors["item_vectors"] = np.ascontiguousarray(self.item_vectors, dtype=np.float32)
-        with atomic_path(target / "items.safetensors") as temporary:
-            save_file(tensors, temporary)
-        digest = content_digest(list(self.catalog.item_ids))
-        write_json(target / MANIFEST, {"format": FORMAT, "kind": KIND, "items_digest": digest})
+        (target / MANIFEST).unlink(missing_ok=True)
+        self.model.save_pretrained(target)
+        write_versions(target, self)
+        with atomic_path(target / "popularity.safetensors") as temporary:
+            save_file({"popularity": self.popularity}, temporary)
+        if self.encoder is not None:
+            self.encoder.save(target / "encoder")
+        manifest = {
+            "format": FORMAT,
+            "kind": self.kind,
+            "encoder_digest": None if self.encoder is None else self.encoder.digest,
+            **version_entries(self),
+            **self.identity,
+        }
+        write_json(target / MANIFEST, manifest)
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> "SasRecRecommender":
-        """Read what `save_pretrained` wrote; a run directory stands for its `recommender` folder.
+    def read(cls, directory: str | Path) -> "SasRecRecommender":
+        """Load a SASRec recommender; `from_pretrained` loads any kind.
 
         Raises:
             OSError: where the directory holds no recommender.
-            ValueError: where it holds another kind, or items that are not those of the model.
+            ValueError: where it holds items or an encoder that are not those of the model.
         """
-        source = next((path for path in (Path(directory), Path(directory) / "recommender") if _holds(path)), None)
-        if source is None:
-            raise FileNotFoundError(f"{directory} holds no {MANIFEST}; give a run directory or its recommender/ folder")
-        manifest = read_json(source / MANIFEST)
-        if manifest.get("kind") != KIND:
-            raise ValueError(f"{source} holds another kind of recommender; load it by cost_hf.Recommender")
-        table = pq.read_table(source / "items.parquet")
-        item_ids = tuple(table["item_id"].to_pylist())
-        found = content_digest(list(item_ids))
-        if found != manifest["items_digest"]:
-            raise ValueError(
-                f"the items in {source} have digest {found}, {MANIFEST} asks for {manifest['items_digest']}; "
-                "the files do not belong together: copy the whole directory of one run"
-            )
-        titles = tuple(table["title"].to_pylist()) if "title" in table.column_names else None
-        tensors = load_file(source / "items.safetensors")
-        return cls(
-            SasRecModel.from_pretrained(source / "model"),
-            ItemList(item_ids, tensors["removed"].astype(bool), titles),
-            popularity=tensors["popularity"],
-            item_vectors=tensors.get("item_vectors"),
+        source = locate(directory)
+        manifest = read_manifest(source)
+        catalog = ItemList.load(source, manifest["catalog"])
+        clicks = load_file(source / "popularity.safetensors")["popularity"]
+        encoder = ItemEncoder.load(source / "encoder") if (source / "encoder" / ENCODER_FILE).is_file() else None
+        recommender = cls(
+            SasRecModel.from_pretrained(source),
+            catalog,
+            popularity=np.pad(clicks, (0, max(0, len(catalog) - len(clicks))))[: len(catalog)],
+            encoder=encoder,
+            journal=read_journal(source, manifest["journal"]),
+            versions=[_version(source, stem) for stem in manifest["catalog_history"]],
         )
+        trained = recommender.identity["weights_items_digest"]
+        parts: list[tuple[str, str | None, str | None]] = [
+            ("the catalog", catalog.digest, manifest["catalog_digest"]),
+            ("the list of trained items", trained, manifest["weights_items_digest"]),
+        ]
+        if encoder is not None:
+            parts.append(("the text encoder", encoder.digest, manifest["encoder_digest"]))
+        check_parts(source, parts)
+        return recommender
+
+    def _edition_of(self, catalog: Any) -> SasRecEdition:
+        return SasRecEdition(catalog, self._clicks, self.model)
+
+    def _check_way_in(self, *, by_codes: bool) -> None:
+        if self.model.config.has_ids or by_codes:
+            reason = "has no codes" if by_codes else "knows its items by the rows of its weights"
+            raise ValueError(
+                f"this SASRec (inputs={self.model.config.inputs!r}) {reason}, so it takes no new items in this way; "
+                "train with --sasrec.inputs text, and pass texts or vectors"
+            )
+
+    def _grown(
+        self,
+        catalog: ItemList,
+        item_ids: list[str],
+        *,
+        vectors: np.ndarray | None,
+        codes: np.ndarray | None,
+        titles: Sequence[str | None] | None,
+    ) -> ItemList:
+        return catalog.with_items(item_ids, vectors=vectors, titles=titles)
+
+    def _rewritten(self, catalog: ItemList, item_ids: list[str], texts: Sequence[str]) -> tuple[ItemList, int]:
+        return (catalog, 0) if catalog.vectors is None else (catalog.with_vectors(item_ids, self._vectors_of(texts)), 0)
 
 
-def _holds(path: Path) -> bool:
-    return (path / MANIFEST).is_file()
+def _version(source: Path, stem: str) -> Version:
+    return Version(stem, lambda: ItemList.load(source, stem=stem))

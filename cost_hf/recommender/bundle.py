@@ -1,28 +1,42 @@
-"""A recommender on disk: every part it needs, and the digests that say the parts belong together.
+"""A generative recommender on disk: every part it needs, and the digests that say the parts belong together.
 
-The directory holds `generator/` (a stock transformers model), `vocabulary.json`, `catalog-<digest>.*`,
-`popularity.safetensors` and `recommender.json`. The manifest names the catalog and is written last, so its atomic
-rename is the step at which a new catalog takes effect.
+The directory is a stock transformers model (so its Auto class loads it) with `custom_generate/` (constrained without
+this package), `vocabulary.json`, `catalog-<version>.*`, `popularity.safetensors`, `quantizer/`, `encoder/` and
+`recommender.json`. The manifest is removed first and written last: a directory without it is no recommender.
 """
 
-import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from huggingface_hub import snapshot_download
 from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
 
-from cost_hf.files import atomic_path, read_json, write_json
+from cost_hf.data.item_encoder import FILE_NAME as ENCODER_FILE
+from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.files import atomic_path, write_json
+from cost_hf.quantizer import CostModel
+from cost_hf.recommender.changes import CatalogChange, Version, read_journal
+from cost_hf.recommender.repository import (
+    FORMAT,
+    MANIFEST,
+    check_parts,
+    locate,
+    read_manifest,
+    version_entries,
+    write_versions,
+)
 from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.digests import assignment_digest
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
-FORMAT = 2  # 2: the protocol names the normalization of scores
-MANIFEST = "recommender.json"
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+if TYPE_CHECKING:
+    from cost_hf.recommender.recommender import Recommender
+
 PROTOCOL = ("max_history", "num_beams", "normalization")
+CUSTOM_GENERATE = "custom_generate"
 
 
 @dataclass(frozen=True)
@@ -34,101 +48,95 @@ class Bundle:
     catalog: Catalog
     vocabulary: SidVocabulary
     popularity: np.ndarray
+    quantizer: CostModel | None
+    encoder: ItemEncoder | None
+    journal: tuple[CatalogChange, ...]
+    versions: tuple[Version, ...]
     protocol: dict[str, Any]
 
 
-def write_bundle(
-    directory: str | Path,
-    *,
-    generator: PreTrainedModel,
-    tokenizer: Any,
-    catalog: Catalog,
-    vocabulary: SidVocabulary,
-    popularity: np.ndarray,
-    protocol: dict[str, Any],
-) -> None:
+def write_bundle(directory: str | Path, recommender: "Recommender") -> None:
     """Write all parts into `directory`, the manifest last."""
     target = Path(directory)
     target.mkdir(parents=True, exist_ok=True)
-    generator.config.semantic_ids = {"vocabulary": vocabulary.digest, "assignment": catalog.lineage}
-    with atomic_path(target / "generator") as temporary:
-        generator.save_pretrained(temporary)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(temporary)
-    vocabulary.save(target)
-    stem = f"catalog-{catalog.digest[:16]}"
-    catalog.save(target, stem=stem)
+    (target / MANIFEST).unlink(missing_ok=True)
+    recommender.generator.config.semantic_ids = recommender.identity
+    recommender.generator.save_pretrained(target)
+    if recommender.tokenizer is not None:
+        recommender.tokenizer.save_pretrained(target)
+    with atomic_path(target / CUSTOM_GENERATE / "generate.py") as temporary:
+        shutil.copyfile(Path(__file__).parent / CUSTOM_GENERATE / "generate.py", temporary)
+    recommender.vocabulary.save(target)
+    write_versions(target, recommender)
     with atomic_path(target / "popularity.safetensors") as temporary:
-        save_file({"popularity": np.asarray(popularity, dtype=np.int64)}, temporary)
+        save_file({"popularity": np.asarray(recommender.popularity, dtype=np.int64)}, temporary)
+    if recommender.quantizer is not None:
+        with atomic_path(target / "quantizer") as temporary:
+            recommender.quantizer.save_pretrained(temporary)
+    if recommender.encoder is not None:
+        recommender.encoder.save(target / "encoder")
     manifest = {
         "format": FORMAT,
-        "catalog": stem,
-        "catalog_digest": catalog.digest,
-        "catalog_parent": None,
-        "vocabulary_digest": vocabulary.digest,
-        "assignment_digest": catalog.lineage,
+        "kind": recommender.kind,
+        "encoder_digest": None if recommender.encoder is None else recommender.encoder.digest,
+        **version_entries(recommender),
+        **recommender.identity,
+        **{name: getattr(recommender, name) for name in PROTOCOL},
     }
-    write_json(target / MANIFEST, manifest | protocol)
+    write_json(target / MANIFEST, manifest)
 
 
-def update_protocol(directory: str | Path, **protocol: Any) -> None:
-    """Change entries of a written recommender's protocol, such as `num_beams`, and nothing else."""
-    path = Path(directory) / MANIFEST
-    write_json(path, read_json(path) | protocol)
-
-
-def read_bundle(name_or_path: str | Path) -> Bundle:
+def read_bundle(name_or_path: str | Path, *, generator: PreTrainedModel | None = None) -> Bundle:
     """Read all parts of a run directory, a recommender directory or a Hub id.
+
+    Args:
+        generator: the model, where it is loaded already.
 
     Raises:
         ValueError: where a part does not belong to the others; both digests are named.
         OSError: where nothing is found.
     """
-    source = _locate(name_or_path)
-    manifest = read_json(source / MANIFEST)
-    if "catalog" not in manifest:
-        raise ValueError(
-            f"{source} holds a recommender of kind {manifest.get('kind')!r} without semantic IDs; load it by its own "
-            "class (sasrec: cost_hf.methods.sasrec_recommender.SasRecRecommender)"
-        )
-    if manifest["format"] != FORMAT:
-        raise ValueError(
-            f"{source} has recommender format {manifest['format']!r}, this version reads {FORMAT}; "
-            "use the cost_hf release that wrote it, or train again"
-        )
+    source = locate(name_or_path)
+    manifest = read_manifest(source)
     catalog, vocabulary = Catalog.load(source, stem=manifest["catalog"]), SidVocabulary.load(source)
-    generator, tokenizer = _read_generator(source / "generator")
+    generator = _read_generator(source) if generator is None else generator
+    quantizer = CostModel.from_pretrained(source / "quantizer") if (source / "quantizer").is_dir() else None
+    encoder = ItemEncoder.load(source / "encoder") if (source / "encoder" / ENCODER_FILE).is_file() else None
     learned = getattr(generator.config, "semantic_ids", {})
-    for part, found, wanted in (
+    parts = [
         ("the catalog", catalog.digest, manifest["catalog_digest"]),
         ("the assignment of the catalog", catalog.lineage, manifest["assignment_digest"]),
         ("the vocabulary", vocabulary.digest, manifest["vocabulary_digest"]),
-        ("the assignment that the generator learned", learned.get("assignment"), manifest["assignment_digest"]),
-        ("the vocabulary that the generator learned", learned.get("vocabulary"), manifest["vocabulary_digest"]),
-    ):
-        if found != wanted:
-            raise ValueError(
-                f"{part} in {source} has digest {found}, {MANIFEST} asks for {wanted}; "
-                "the files do not belong together: copy the whole directory of one run"
-            )
-    popularity = load_file(source / "popularity.safetensors")["popularity"]
-    return Bundle(generator, tokenizer, catalog, vocabulary, popularity, {name: manifest[name] for name in PROTOCOL})
+        *(
+            (f"the {name} that the generator learned", learned.get(f"{name}_digest"), manifest[f"{name}_digest"])
+            for name in ("vocabulary", "assignment")
+        ),
+    ]
+    if quantizer is not None:
+        parts.append(("the quantizer", assignment_digest(quantizer), manifest["assignment_digest"]))
+    if encoder is not None:
+        parts.append(("the text encoder", encoder.digest, manifest["encoder_digest"]))
+    check_parts(source, parts)
+    clicks = load_file(source / "popularity.safetensors")["popularity"]
+    return Bundle(
+        generator=generator,
+        tokenizer=AutoTokenizer.from_pretrained(source) if (source / "tokenizer_config.json").is_file() else None,
+        catalog=catalog,
+        vocabulary=vocabulary,
+        popularity=np.pad(clicks, (0, max(0, len(catalog) - len(clicks))))[: len(catalog)],
+        quantizer=quantizer,
+        encoder=encoder,
+        journal=read_journal(source, manifest["journal"]),
+        versions=tuple(_version(source, stem) for stem in manifest["catalog_history"]),
+        protocol={name: manifest[name] for name in PROTOCOL},
+    )
 
 
-def _read_generator(folder: Path) -> tuple[PreTrainedModel, Any]:
+def _version(source: Path, stem: str) -> Version:
+    return Version(stem, lambda: Catalog.load(source, stem=stem))
+
+
+def _read_generator(folder: Path) -> PreTrainedModel:
     is_encoder_decoder = AutoConfig.from_pretrained(folder).is_encoder_decoder
     auto = AutoModelForSeq2SeqLM if is_encoder_decoder else AutoModelForCausalLM
-    has_tokenizer = (folder / "tokenizer_config.json").is_file()
-    return auto.from_pretrained(folder), AutoTokenizer.from_pretrained(folder) if has_tokenizer else None
-
-
-def _locate(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path)
-    for candidate in (path, path / "recommender"):
-        if (candidate / MANIFEST).is_file():
-            return candidate
-    if path.exists():
-        raise OSError(f"{path} holds no {MANIFEST}; give a finished run directory or its recommender/ folder")
-    if not HUB_ID.fullmatch(str(name_or_path)):
-        raise FileNotFoundError(f"{str(name_or_path)!r} is neither a directory nor a Hub id (org/name); check the path")
-    return Path(snapshot_download(str(name_or_path)))
+    return auto.from_pretrained(folder)

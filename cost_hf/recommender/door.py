@@ -1,18 +1,20 @@
 """The user's door: item ids in, recommended items out, whatever ranks behind it."""
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
-from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from cost_hf.recommender.cold_places import num_places, with_cold_places
 from cost_hf.recommender.collation import pad_rows
+from cost_hf.recommender.edition import Edition
+from cost_hf.recommender.living import LivingCatalog
 from cost_hf.recommender.rankers import Ranker
+from cost_hf.recommender.repository import locate, read_manifest, save_versions
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
-from cost_hf.semantic_ids.item_rows import ItemRows
 from cost_hf.semantic_ids.trie_mask import check_batch
 
 BATCH = 64
@@ -26,19 +28,61 @@ class Recommendation(NamedTuple):
     fields: dict[str, Any]
 
 
-class BaseRecommender:
-    """Histories of item ids to lists of item ids; subclasses say what ranks.
+class BaseRecommender(LivingCatalog):
+    """Histories of item ids to lists of item ids; subclasses say what ranks. Arguments are those of `LivingCatalog`."""
 
-    Args:
-        catalog: the items.
-        popularity: training clicks of every catalog row, `[N]`; answers empty histories.
-    """
-
+    kind: ClassVar[str]
     source = "model"
     needs_user_ids = False
+    kinds: ClassVar[dict[str, type["BaseRecommender"]]] = {}
 
-    def __init__(self, catalog: ItemRows, *, popularity: np.ndarray):
-        self.catalog, self.popularity = catalog, np.asarray(popularity)
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Make a kind known to `from_pretrained`."""
+        super().__init_subclass__(**options)
+        cls.kinds[cls.kind] = cls
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, *, revision: str | None = None, token: str | bool | None = None
+    ) -> "BaseRecommender":
+        """Load a recommender of any kind from a run directory, a recommender directory or a Hub id.
+
+        Args:
+            revision: branch, tag or commit of a Hub repository.
+            token: for a private repository; by default the one that `hf auth login` stored.
+
+        Raises:
+            ValueError: where a part does not belong to the others; both digests are named.
+            OSError: where nothing is found.
+        """
+        directory = locate(name_or_path, revision=revision, token=token)
+        kind = read_manifest(directory)["kind"]
+        if kind not in cls.kinds:
+            raise ValueError(
+                f"{directory} holds a recommender of kind {kind!r}, this version knows {', '.join(cls.kinds)}; "
+                "use the cost_hf release that wrote it"
+            )
+        return cls.kinds[kind].read(directory)
+
+    @classmethod
+    def read(cls, directory: str | Path) -> Self:
+        """Load a recommender of this kind from its own directory."""
+        raise NotImplementedError
+
+    def save_catalog(self, directory: str | Path) -> None:
+        """Write what `add_items` and its like have changed into the directory that this recommender came from.
+
+        Catalog and journal are written first; the rename of the manifest is the one step at which they take effect.
+
+        Raises:
+            ValueError: where the directory holds the weights of another recommender.
+        """
+        save_versions(directory, self)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Digests of what a catalog must have in common with the weights; entries of the manifest."""
+        raise NotImplementedError
 
     @property
     def sid_keys(self) -> np.ndarray | None:
@@ -55,8 +99,8 @@ class BaseRecommender:
         """Number of trained weights."""
         return self.network.num_parameters()
 
-    def ranker_for(self, top_k: int) -> Ranker:
-        """Return a ranker whose lists can be `top_k` long."""
+    def ranker_for(self, top_k: int, edition: Edition | None = None) -> Ranker:
+        """Return a ranker of the present (or the given) edition whose lists can be `top_k` long."""
         raise NotImplementedError
 
     def recommend(
@@ -70,6 +114,7 @@ class BaseRecommender:
         on_unknown: str = "error",
         on_empty: str = "error",
         user_ids: Sequence[str] | str | None = None,
+        cold_share: float = 0.0,
     ) -> list[Any]:
         """Return the best items for a history, or a list of such lists for a batch of histories.
 
@@ -83,6 +128,8 @@ class BaseRecommender:
             on_unknown: `error`, or `drop` history items that the catalog does not hold.
             on_empty: `error`, or `popularity` to answer an empty history with the most clicked items.
             user_ids: one per history (or the one user's id), needed by generators trained with user tokens.
+            cold_share: keep at least this share of the first places, at any length, for items without a click in
+                training, such as added ones, where there are any (after the epsilon of TIGER, arXiv 2305.05065).
 
         Returns:
             `Recommendation(item_id, score, fields)` best first; the score is that of the model (`fields["source"]`: a
@@ -98,10 +145,13 @@ class BaseRecommender:
         _check_choice("on_empty", on_empty, ("error", "popularity"))
         if top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {top_k!r}")
+        if not 0 <= cold_share <= 1:
+            raise ValueError(f"cold_share is a share in [0, 1], got {cold_share!r}")
+        edition = self.edition  # the whole request is answered by one
         batch, is_single = _as_batch(histories)
         users = self._users(user_ids, len(batch))
-        rows = [self._rows(history, on_unknown) for history in batch]
-        base = self._base_mask(allowed, denied)
+        rows = [_rows(edition, history, on_unknown) for history in batch]
+        base = edition.base_mask(allowed, denied)
         if base is not None and base.batch is not None:
             check_batch(len(rows), base.batch)
         answers: list[list[Recommendation]] = [[] for _ in rows]
@@ -112,12 +162,15 @@ class BaseRecommender:
                 f"history {empty[0]} is empty; give at least one item the catalog holds, or pass on_empty='popularity'"
             )
         for number in empty:
-            answers[number] = self._popular(top_k, None if base is None else base.take([number]))
+            answers[number] = _popular(edition, top_k, None if base is None else base.take([number]))
         for start in range(0, len(filled), BATCH):
             part = filled[start : start + BATCH]
             own = None if users is None else [users[number] for number in part]
             mask = None if base is None else base.take(part)
-            ranked = self._rank([rows[number] for number in part], top_k, exclude_seen, mask, own)
+            if exclude_seen:
+                seen = pad_rows([rows[number] for number in part])
+                mask = CatalogMask(len(edition.catalog), denied=seen) if mask is None else mask.without(seen)
+            ranked = self._rank(edition, [rows[number] for number in part], top_k, mask, own, cold_share)
             for number, answer in zip(part, ranked, strict=True):
                 answers[number] = answer
         return answers[0] if is_single else answers
@@ -128,47 +181,28 @@ class BaseRecommender:
         Build it once and hand it to any number of `recommend(..., allowed=mask)`: ids are looked up and the mask is
         compiled for the model only once. Arguments and errors are those of `CatalogMask.from_item_ids`.
         """
-        return CatalogMask.from_item_ids(self.catalog, allowed=allowed, denied=denied)
+        return self.edition.mask(allowed=allowed, denied=denied)
 
     def _rank(
         self,
+        edition: Edition,
         histories: list[np.ndarray],
         top_k: int,
-        exclude_seen: bool,
         mask: CatalogMask | None,
         user_ids: list[str] | None,
+        cold_share: float,
     ) -> list[list[Recommendation]]:
         rows = pad_rows(histories)
-        if exclude_seen:
-            mask = CatalogMask(len(self.catalog), denied=rows) if mask is None else mask.without(rows)
         extra = {} if user_ids is None else {"user_ids": user_ids}
-        ranking = self.ranker_for(top_k).rank(rows, top_k=top_k, mask=mask, **extra)
+        ranking = self.ranker_for(top_k, edition).rank(rows, top_k=top_k, mask=mask, **extra)
+        if (places := num_places(cold_share, top_k)) and edition.has_cold_items:
+            ranker = self.ranker_for(places, edition)
+            cold = ranker.rank(rows, top_k=places, mask=edition.cold_mask(mask), **extra)
+            ranking = with_cold_places(ranking, cold, cold_share)
         return [
-            [self._answer(row, score, self.source) for row, score in zip(items, scores, strict=True) if row >= 0]
+            [_answer(edition, row, score, self.source) for row, score in zip(items, scores, strict=True) if row >= 0]
             for items, scores in zip(ranking.items.tolist(), ranking.scores.tolist(), strict=True)
         ]
-
-    def _popular(self, top_k: int, mask: CatalogMask | None) -> list[Recommendation]:
-        order = self._popularity_order
-        best = (order if mask is None else order[mask.dense(1)[0].cpu().numpy()[order]])[:top_k]
-        shares = np.log((self.popularity[best] + 1) / (self.popularity.sum() + len(self.popularity)))
-        return [
-            self._answer(row, share, "popularity") for row, share in zip(best.tolist(), shares.tolist(), strict=True)
-        ]
-
-    @cached_property
-    def _popularity_order(self) -> np.ndarray:
-        return np.lexsort((np.array(self.catalog.item_ids), -self.popularity))
-
-    def _answer(self, row: int, score: float, source: str) -> Recommendation:
-        title = self.catalog.titles[row] if self.catalog.titles is not None else None
-        fields = {"source": source} if title is None else {"title": title, "source": source}
-        return Recommendation(self.catalog.item_ids[row], score, fields)
-
-    def _rows(self, history: Sequence[str], on_unknown: str) -> np.ndarray:
-        if on_unknown == "drop":
-            history = [item for item in history if item in self.catalog]
-        return np.asarray(self.catalog.rows_of(history), dtype=np.int64)
 
     def _users(self, user_ids: Sequence[str] | str | None, histories: int) -> list[str] | None:
         if not self.needs_user_ids:
@@ -181,33 +215,27 @@ class BaseRecommender:
             )
         return users
 
-    @cached_property
-    def _present(self) -> CatalogMask | None:
-        """What is not removed from the catalog; None where that is all."""
-        return self.mask() if self.catalog.removed.any() else None
 
-    @cached_property
-    def _narrowed(self) -> WeakKeyDictionary[CatalogMask, CatalogMask]:
-        """Callers' masks that allowed removed items, without these."""
-        return WeakKeyDictionary()
+def _rows(edition: Edition, history: Sequence[str], on_unknown: str) -> np.ndarray:
+    if on_unknown == "drop":
+        history = [item for item in history if item in edition.catalog]
+    return np.asarray(edition.catalog.rows_of(history), dtype=np.int64)
 
-    def _base_mask(
-        self, allowed: Sequence[str] | CatalogMask | Tensor | None, denied: Sequence[str] | None
-    ) -> CatalogMask | None:
-        if not isinstance(allowed, CatalogMask | Tensor):
-            return self._present if allowed is None and denied is None else self.mask(allowed=allowed, denied=denied)
-        mask = CatalogMask(len(self.catalog), allowed) if isinstance(allowed, Tensor) else allowed
-        mask.check_items(len(self.catalog))
-        if denied is not None:
-            return mask.within(self.mask(denied=denied).dense(1)[0])
-        if self._present is None:
-            return mask
-        if mask not in self._narrowed:
-            narrowed = mask.within(self._present.dense(1)[0])
-            if narrowed is mask:
-                return mask
-            self._narrowed[mask] = narrowed
-        return self._narrowed[mask]
+
+def _popular(edition: Edition, top_k: int, mask: CatalogMask | None) -> list[Recommendation]:
+    order, clicks = edition.popularity_order, edition.popularity
+    best = (order if mask is None else order[mask.dense(1)[0].cpu().numpy()[order]])[:top_k]
+    shares = np.log((clicks[best] + 1) / (clicks.sum() + len(clicks)))
+    return [
+        _answer(edition, row, share, "popularity") for row, share in zip(best.tolist(), shares.tolist(), strict=True)
+    ]
+
+
+def _answer(edition: Edition, row: int, score: float, source: str) -> Recommendation:
+    titles = edition.catalog.titles
+    title = None if titles is None else titles[row]
+    fields = {"source": source} if title is None else {"title": title, "source": source}
+    return Recommendation(edition.catalog.item_ids[row], score, fields)
 
 
 def _as_batch(histories: Any) -> tuple[list[list[str]], bool]:

@@ -1,5 +1,6 @@
-"""The generative recommender: a generator, its catalog and its vocabulary, back from one load."""
+"""The generative recommender: generator, catalog, vocabulary, quantizer and text encoder, back from one load."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,27 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.quantizer import CostModel
 from cost_hf.recommender.beam_ranker import BeamRanker
-from cost_hf.recommender.bundle import PROTOCOL, read_bundle, write_bundle
+from cost_hf.recommender.bundle import read_bundle, write_bundle
+from cost_hf.recommender.changes import CatalogChange, Version
 from cost_hf.recommender.door import BaseRecommender
+from cost_hf.recommender.edition import Edition
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.search.level_head import check_normalization
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
+
+
+class SidEdition(Edition):
+    """A catalog of semantic IDs with the index and the token table that a search reads."""
+
+    def __init__(self, catalog: Catalog, clicks: np.ndarray, prompts: PromptBuilder):
+        super().__init__(catalog, clicks)
+        self.prompts = prompts
+        self.trie = SidTrie.from_catalog(catalog, popularity=self.popularity)
 
 
 class Recommender(BaseRecommender):
@@ -29,10 +43,14 @@ class Recommender(BaseRecommender):
         num_beams: beams of the search, raised to `top_k` where that is larger.
         normalization: of its scores, as for `beam_search`.
         tokenizer: of a pretrained backbone; saved beside the generator.
+        quantizer: gives vectors their codes; None for codes that came without a model.
+        encoder: gives texts their vectors.
+        journal, versions: of `LivingCatalog`.
     """
 
+    kind = "generator"
     source = "generator"
-    catalog: Catalog
+    edition: SidEdition
 
     def __init__(
         self,
@@ -45,6 +63,10 @@ class Recommender(BaseRecommender):
         num_beams: int = 50,
         normalization: str = "vocabulary",
         tokenizer: Any = None,
+        quantizer: CostModel | None = None,
+        encoder: ItemEncoder | None = None,
+        journal: Sequence[CatalogChange] = (),
+        versions: Sequence[Version] = (),
     ):
         if len(popularity) != len(catalog) or vocabulary.level_sizes != catalog.level_sizes:
             raise ValueError(
@@ -53,19 +75,26 @@ class Recommender(BaseRecommender):
                 "take all of them from one run"
             )
         check_normalization(normalization)
-        super().__init__(catalog, popularity=popularity)
         self.generator, self.vocabulary, self.tokenizer = generator.eval(), vocabulary, tokenizer
         self.max_history, self.num_beams, self.normalization = max_history, num_beams, normalization
-        self.trie = SidTrie.from_catalog(catalog, popularity=self.popularity)
+        self.quantizer = None if quantizer is None else quantizer.eval()
         self.needs_user_ids = vocabulary.num_user_tokens > 0
-        self.prompts = PromptBuilder.for_catalog(
-            catalog, vocabulary, is_causal=not generator.config.is_encoder_decoder, max_history=max_history
-        )
+        super().__init__(catalog, popularity=popularity, encoder=encoder, journal=journal, versions=versions)
 
     def to(self, device: torch.device | str) -> "Recommender":
         """Move the generator to a device, in place; answers are the same but for rounding."""
         self.generator.to(device)
         return self
+
+    @property
+    def trie(self) -> SidTrie:
+        """Index of the catalog's SIDs."""
+        return self.edition.trie
+
+    @property
+    def prompts(self) -> PromptBuilder:
+        """Layout of histories for this generator and catalog."""
+        return self.edition.prompts
 
     @property
     def sid_keys(self) -> np.ndarray:
@@ -77,42 +106,89 @@ class Recommender(BaseRecommender):
         """The generator."""
         return self.generator
 
-    def ranker_for(self, top_k: int) -> BeamRanker:
-        """Return the beam search over this catalog, with at least `top_k` beams."""
+    @property
+    def identity(self) -> dict[str, str]:
+        """The digests that tie catalog, quantizer and generator together."""
+        return {"vocabulary_digest": self.vocabulary.digest, "assignment_digest": self.catalog.lineage}
+
+    def ranker_for(self, top_k: int, edition: Edition | None = None) -> BeamRanker:
+        """Return the beam search over the present (or the given) edition, with at least `top_k` beams."""
+        at = edition if isinstance(edition, SidEdition) else self.edition
         return BeamRanker(
             self.generator,
-            self.prompts,
-            self.trie,
+            at.prompts,
+            at.trie,
             num_beams=max(self.num_beams, top_k),
             normalization=self.normalization,
         )
 
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write the whole recommender into `directory`."""
-        write_bundle(
-            directory,
-            generator=self.generator,
-            tokenizer=self.tokenizer,
-            catalog=self.catalog,
-            vocabulary=self.vocabulary,
-            popularity=self.popularity,
-            protocol={name: getattr(self, name) for name in PROTOCOL},
-        )
-
-    @classmethod
-    def from_pretrained(cls, name_or_path: str | Path) -> "Recommender":
-        """Load a recommender from a run directory, a recommender directory or a Hub id.
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the model-level codes of texts, int64 `[n, L_model]`; the catalog settles what collides.
 
         Raises:
-            ValueError: where a part does not belong to the others; both digests are named.
-            OSError: where nothing is found.
+            ValueError: where the text encoder or the quantizer is missing.
         """
-        bundle = read_bundle(name_or_path)
+        vectors = torch.from_numpy(self._vectors_of(texts))
+        return self._assigner.encode(vectors).cpu().numpy()
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write the whole recommender into `directory`."""
+        write_bundle(directory, self)
+
+    @classmethod
+    def read(cls, directory: str | Path) -> "Recommender":
+        """Load a generative recommender; `from_pretrained` loads any kind."""
+        bundle = read_bundle(directory)
         return cls(
             bundle.generator,
             bundle.catalog,
             bundle.vocabulary,
             popularity=bundle.popularity,
             tokenizer=bundle.tokenizer,
+            quantizer=bundle.quantizer,
+            encoder=bundle.encoder,
+            journal=bundle.journal,
+            versions=bundle.versions,
             **bundle.protocol,
         )
+
+    @property
+    def _assigner(self) -> CostModel:
+        if self.quantizer is None:
+            raise ValueError(
+                "this recommender has no quantizer: its codes came from elsewhere; pass the codes of new items"
+            )
+        return self.quantizer
+
+    def _check_way_in(self, *, by_codes: bool) -> None:
+        if not by_codes:
+            _ = self._assigner
+
+    def _edition_of(self, catalog: Any) -> SidEdition:
+        prompts = PromptBuilder.for_catalog(
+            catalog,
+            self.vocabulary,
+            is_causal=not self.generator.config.is_encoder_decoder,
+            max_history=self.max_history,
+        )
+        return SidEdition(catalog, self._clicks, prompts)
+
+    def _grown(
+        self,
+        catalog: Catalog,
+        item_ids: list[str],
+        *,
+        vectors: np.ndarray | None,
+        codes: np.ndarray | None,
+        titles: Sequence[str | None] | None,
+    ) -> Catalog:
+        if codes is not None:
+            return catalog.with_items(item_ids, codes=codes, titles=titles)
+        table = torch.from_numpy(np.asarray(vectors, dtype=np.float32))
+        return catalog.with_embeddings(item_ids, table, self._assigner, titles=titles)
+
+    def _rewritten(self, catalog: Catalog, item_ids: list[str], texts: Sequence[str]) -> tuple[Catalog, int]:
+        if self.quantizer is None or self.encoder is None:
+            return catalog, 0
+        held = catalog.codes[catalog.rows_of(item_ids)][:, : catalog.model_levels]
+        return catalog, int((self.encode(texts) != held).any(1).sum())

@@ -132,7 +132,7 @@ class Catalog(CatalogTable):
         check_ids(item_ids, rows=len(table), titles=titles)
         check_codes(table, self.level_sizes[: self.model_levels])
         fresh = self._fresh(item_ids)
-        return self._restored(item_ids)._grown(
+        return self.restored([item for item in item_ids if item in self])._grown(
             [item_ids[place] for place in fresh], table[fresh], titles=_take(titles, fresh), text_digest=text_digest
         )
 
@@ -160,7 +160,7 @@ class Catalog(CatalogTable):
         fresh = self._fresh(item_ids)
         names, vectors = [item_ids[place] for place in fresh], x[torch.as_tensor(fresh, dtype=torch.long)]
         codes = encode(model, vectors) if fresh else np.empty((0, self.model_levels), dtype=np.int64)
-        return self._restored(item_ids)._grown(
+        return self.restored([item for item in item_ids if item in self])._grown(
             names, codes, titles=_take(titles, fresh), text_digest=text_digest, x=vectors, model=model
         )
 
@@ -169,6 +169,15 @@ class Catalog(CatalogTable):
         removed = self.removed.copy()
         removed[self.rows_of(list(item_ids))] = True
         return self if (removed == self.removed).all() else replace(self, removed=removed)
+
+    def restored(self, item_ids: Sequence[str]) -> "Catalog":
+        """Return the catalog in which these items, all of which it holds, may be recommended again."""
+        rows = self.rows_of(item_ids)
+        if not self.removed[rows].any():
+            return self
+        removed = self.removed.copy()
+        removed[rows] = False
+        return replace(self, removed=removed)
 
     @classmethod
     def _empty(cls, sizes: tuple[int, ...], policy: str, append_size: int, lineage: str) -> "Catalog":
@@ -180,15 +189,6 @@ class Catalog(CatalogTable):
     def _fresh(self, item_ids: Sequence[str]) -> list[int]:
         """Return the places of ids without a row, in item_id order."""
         return sorted((place for place, item in enumerate(item_ids) if item not in self), key=item_ids.__getitem__)
-
-    def _restored(self, item_ids: Sequence[str]) -> "Catalog":
-        """Return the catalog in which these items, where they have rows, are not removed."""
-        rows = self.rows_of([item for item in item_ids if item in self])
-        if not self.removed[rows].any():
-            return self
-        removed = self.removed.copy()
-        removed[rows] = False
-        return replace(self, removed=removed)
 
     def _grown(
         self,

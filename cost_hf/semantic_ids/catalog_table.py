@@ -7,6 +7,7 @@ from typing import Self
 
 import numpy as np
 
+from cost_hf.files import content_digest
 from cost_hf.semantic_ids.catalog_files import read_catalog, write_catalog
 from cost_hf.semantic_ids.catalog_rows import check_codes, check_ids, collision_report
 from cost_hf.semantic_ids.collisions import prefix_keys
@@ -56,6 +57,14 @@ class CatalogTable(ItemRows):
     def digest(self) -> str:
         """The catalog digest: ids, codes and removed flags, whatever the row order."""
         return catalog_digest(self.item_ids, self.codes, self.removed)
+
+    @cached_property
+    def version(self) -> str:
+        """Digest of all that is shown of the catalog: ids, codes, removed flags and titles, row by row."""
+        titles = None if self.titles is None else list(self.titles)
+        return content_digest(
+            "cost_hf.catalog_version.1", list(self.item_ids), self.codes, self.removed.astype(np.uint8), titles
+        )
 
     @cached_property
     def sid_keys(self) -> np.ndarray:

@@ -1,9 +1,11 @@
 """Items by row and by id: what a catalog of semantic IDs and a plain list of items have in common."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from operator import itemgetter
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
@@ -14,6 +16,23 @@ class ItemRows:
     item_ids: tuple[str, ...]
     titles: tuple[str | None, ...] | None
     removed: np.ndarray
+    version: Any  # digest of all that is held, titles included: a cached property of those below
+
+    @property
+    def stem(self) -> str:
+        """Name of this version's files."""
+        return f"catalog-{self.version[:16]}"
+
+    def save(self, directory: str | Path, stem: str) -> None:
+        """Write the files of this version."""
+        raise NotImplementedError
+
+    def with_titles(self, item_ids: Sequence[str], titles: Sequence[str | None]) -> Self:
+        """Return the same rows with other titles of some items."""
+        names = list(self.titles or [None] * len(self))
+        for row, title in zip(self.rows_of(item_ids).tolist(), titles, strict=True):
+            names[row] = title
+        return replace(self, titles=tuple(names))  # type: ignore[type-var]
 
     def row_of(self, item_id: str) -> int:
         """Return the row of an item, removed or not; raise KeyError for an unknown id."""
@@ -43,18 +62,3 @@ class ItemRows:
     @cached_property
     def _rows(self) -> dict[str, int]:
         return {item: row for row, item in enumerate(self.item_ids)}
-
-
-@dataclass(frozen=True, eq=False)
-class ItemList(ItemRows):
-    """Items of a recommender without semantic IDs.
-
-    Attributes:
-        item_ids: id of every row.
-        removed: rows that may not be recommended, bool `[N]`.
-        titles: a title per row, where the licence of the data allows keeping them.
-    """
-
-    item_ids: tuple[str, ...]
-    removed: np.ndarray
-    titles: tuple[str | None, ...] | None = None

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cost_hf.data import DataError, SentenceEncoder, VectorOptions, encode_items, load_encoder
+from cost_hf.data import DataError, ItemEncoder, SentenceEncoder, VectorOptions, encode_items
 
 TEXTS = ["red lamp", "green chair and red lamp", "lamp"]
 
@@ -70,7 +70,7 @@ def test_encoded_items_know_their_encoder(tiny_encoder, tmp_path):
     options = VectorOptions(model=str(tiny_encoder), max_length=8)
 
     vectors = encode_items(items, options, output_dir=tmp_path / "out", cache_dir=tmp_path / "cache")
-    encoder = load_encoder(tmp_path / "out")
+    encoder = ItemEncoder.load(tmp_path / "out" / "encoder")
 
     assert encoder.digest == vectors.encoder_digest
     assert np.array_equal(encoder.encode(TEXTS), vectors.vectors)

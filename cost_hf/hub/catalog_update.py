@@ -1,0 +1,79 @@
+"""Bringing the catalog of a run or a Hub repository up to date: new, changed and removed items, or one step back."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from cost_hf.data.schema import empty_texts
+from cost_hf.recommender.changes import CatalogChange
+from cost_hf.recommender.door import BaseRecommender
+from cost_hf.recommender.repository import locate
+
+
+def update_catalog(
+    source: str | Path,
+    *,
+    items: pd.DataFrame | None = None,
+    remove: Sequence[str] = (),
+    updates_known: bool = False,
+    rolls_back: bool = False,
+    output_dir: str | Path | None = None,
+) -> tuple[Path, list[CatalogChange]]:
+    """Change the catalog of a written recommender: all that is asked for, or nothing.
+
+    Args:
+        source: a run directory, a recommender directory, or a Hub id.
+        items: `item_id` and the text columns that the catalog was made of; ids that it holds keep their SIDs.
+        remove: ids to recommend no longer.
+        updates_known: give items that the catalog holds the texts and titles of `items`.
+        rolls_back: return to the catalog before the last change; nothing else may be asked for then.
+        output_dir: write a changed copy there; needed for a Hub id, whose cache is not ours to change.
+
+    Returns:
+        The directory that holds the changed catalog, and one change for every step that had something to do.
+
+    Raises:
+        DataError: for items without id or text, or without a column of the template.
+        ValueError: where nothing is asked for, or a step is not possible; nothing has been written then.
+    """
+    if rolls_back == (items is not None or bool(remove)):
+        raise ValueError("expected items, ids to remove, or a rollback alone; give one of them")
+    directory = locate(source)
+    if output_dir is None and not Path(source).is_dir():
+        raise ValueError(f"{str(source)!r} is a Hub repository; give output_dir for the changed copy, or push it")
+    recommender = BaseRecommender.from_pretrained(directory)
+    changes = [recommender.rollback()] if rolls_back else []
+    if items is not None:
+        changes += _take_items(recommender, items, updates_known=updates_known)
+    if remove:
+        changes.append(recommender.remove_items(remove))
+    if output_dir is not None:
+        shutil.copytree(directory, output_dir)
+        directory = Path(output_dir)
+    recommender.save_catalog(directory)
+    return directory, [change for change in changes if change.item_ids]
+
+
+def _take_items(recommender: BaseRecommender, items: pd.DataFrame, *, updates_known: bool) -> list[CatalogChange]:
+    if recommender.encoder is None:
+        raise ValueError(
+            "this recommender came without its text encoder (codes from elsewhere, ids alone, or a Hub copy without a "
+            "licence of the data); load the run directory, or use add_items with vectors or codes in Python"
+        )
+    texts = recommender.encoder.render(items)
+    empty_texts(items, texts, drops=False)
+    ids = items["item_id"].tolist()
+    titles = items["title"].tolist() if "title" in items.columns else texts
+    known = [place for place, item in enumerate(ids) if updates_known and item in recommender.catalog]
+    changes = [recommender.add_items(ids, texts, titles=titles)]
+    if known:
+        changes.append(
+            recommender.update_items(
+                [ids[place] for place in known],
+                [texts[place] for place in known],
+                titles=[titles[place] for place in known],
+            )
+        )
+    return changes

@@ -1,0 +1,85 @@
+"""One state of a recommender's catalog: what a request reads, fixed from its first to its last line.
+
+An update makes the next edition beside the present one and then replaces it by one assignment, so requests in other
+threads see the catalog before the update or after it, never a mixture.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cost_hf.semantic_ids.catalog_mask import CatalogMask
+from cost_hf.semantic_ids.item_rows import ItemRows
+
+
+class Edition:
+    """A catalog with the training clicks of its rows; never changed.
+
+    Args:
+        catalog: the items.
+        clicks: training clicks of the rows that were there at training, `[M]`, M at most N; later rows have none.
+    """
+
+    def __init__(self, catalog: ItemRows, clicks: np.ndarray):
+        self.catalog = catalog
+        self.popularity = np.zeros(len(catalog), dtype=np.int64)
+        self.popularity[: len(clicks)] = clicks[: len(catalog)]
+
+    def mask(self, *, allowed: Sequence[str] | None = None, denied: Sequence[str] | None = None) -> CatalogMask:
+        """Return the mask of these items; what is removed is never allowed."""
+        return CatalogMask.from_item_ids(self.catalog, allowed=allowed, denied=denied)
+
+    def base_mask(
+        self, allowed: Sequence[str] | CatalogMask | Tensor | None, denied: Sequence[str] | None
+    ) -> CatalogMask | None:
+        """Return the mask of a request's own wishes, without removed items; None where all are allowed."""
+        if not isinstance(allowed, CatalogMask | Tensor):
+            return self._present if allowed is None and denied is None else self.mask(allowed=allowed, denied=denied)
+        mask = CatalogMask(len(self.catalog), allowed) if isinstance(allowed, Tensor) else allowed
+        mask.check_items(len(self.catalog))
+        if denied is not None:
+            return mask.within(self.mask(denied=denied).dense(1)[0])
+        if self._present is None:
+            return mask
+        if mask not in self._narrowed:
+            narrowed = mask.within(self._present.dense(1)[0])
+            if narrowed is mask:
+                return mask
+            self._narrowed[mask] = narrowed
+        return self._narrowed[mask]
+
+    def cold_mask(self, mask: CatalogMask | None) -> CatalogMask:
+        """Return `mask` cut down to the items without a click in training."""
+        return self._cold if mask is None else mask.within(self._cold_rows)
+
+    @cached_property
+    def has_cold_items(self) -> bool:
+        """True where an item without a click in training may be recommended."""
+        return bool(self._cold_rows.any())
+
+    @cached_property
+    def popularity_order(self) -> np.ndarray:
+        """Catalog rows, most clicked first, then by item id, `[N]`."""
+        return np.lexsort((np.array(self.catalog.item_ids), -self.popularity))
+
+    @cached_property
+    def _cold_rows(self) -> Tensor:
+        return torch.from_numpy((self.popularity == 0) & ~self.catalog.removed)
+
+    @cached_property
+    def _cold(self) -> CatalogMask:
+        return CatalogMask(len(self.catalog), self._cold_rows)
+
+    @cached_property
+    def _present(self) -> CatalogMask | None:
+        """What is not removed from the catalog; None where that is all."""
+        return self.mask() if self.catalog.removed.any() else None
+
+    @cached_property
+    def _narrowed(self) -> WeakKeyDictionary[CatalogMask, CatalogMask]:
+        """Callers' masks that allowed removed items, without these."""
+        return WeakKeyDictionary()

@@ -1,0 +1,202 @@
+"""A catalog that lives: items come, go and are rolled back under weights that stay as they are.
+
+Writers take turns; readers never wait, because a change is one assignment of a new `Edition`.
+"""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.recommender.changes import KEPT_VERSIONS, CatalogChange, Version, check_texts, check_vectors
+from cost_hf.recommender.edition import Edition
+from cost_hf.semantic_ids.item_rows import ItemRows
+
+
+class LivingCatalog:
+    """The present edition of a catalog, and its changes; subclasses say how a new item enters it.
+
+    Args:
+        catalog: the items.
+        popularity: training clicks of catalog rows, `[M]`; rows beyond M came after training and have none.
+        encoder: gives new texts their vectors; None where the vectors must come from outside.
+        journal: changes so far.
+        versions: older catalogs, oldest first, that `rollback` may return to.
+    """
+
+    def __init__(
+        self,
+        catalog: ItemRows,
+        *,
+        popularity: np.ndarray,
+        encoder: ItemEncoder | None = None,
+        journal: Sequence[CatalogChange] = (),
+        versions: Sequence[Version] = (),
+    ):
+        self.encoder, self.journal, self.versions = encoder, tuple(journal), tuple(versions)
+        self._clicks = np.asarray(popularity)
+        self._writing = threading.RLock()
+        self.edition = self._edition_of(catalog)
+
+    @property
+    def catalog(self) -> Any:
+        """The items of the present edition."""
+        return self.edition.catalog
+
+    @property
+    def popularity(self) -> np.ndarray:
+        """Training clicks of every catalog row, `[N]`."""
+        return self.edition.popularity
+
+    def add_items(
+        self,
+        item_ids: Sequence[str],
+        texts: Sequence[str] | None = None,
+        *,
+        vectors: np.ndarray | None = None,
+        codes: np.ndarray | None = None,
+        titles: Sequence[str | None] | None = None,
+    ) -> CatalogChange:
+        """Add items, which can be recommended from the next request on; nothing that exists changes.
+
+        An item that is there keeps its SID and its title, whatever its text says; a removed one returns with its own.
+
+        Args:
+            item_ids: ids of the items, n of them.
+            texts: their texts, which the encoder of the catalog turns into vectors; or one of the next two.
+            vectors: item vectors `[n, E]` of that encoder.
+            codes: model-level codes `[n, L_model]`, for codes from elsewhere.
+            titles: what to show; the texts by default, where the catalog holds titles.
+
+        Raises:
+            ValueError: where a text is empty, a vector not finite, a part missing that the way in needs, or the
+                catalog full. Nothing has changed then.
+        """
+        self._check_way_in(by_codes=codes is not None)
+        given = [name for name, part in (("texts", texts), ("vectors", vectors), ("codes", codes)) if part is not None]
+        if len(given) != 1:
+            raise ValueError(f"expected one of texts, vectors and codes, got {given!r}; pass one of them")
+        ids = list(item_ids)
+        if texts is not None:
+            check_texts(ids, texts)
+            titles = texts if titles is None else titles
+        if vectors is not None:
+            vectors = np.asarray(vectors)
+            check_vectors(ids, vectors)
+        with self._writing:
+            before = self.catalog
+            after = before.restored([item for item in ids if item in before])
+            fresh = [place for place, item in enumerate(ids) if item not in before]
+            if fresh:  # only they are encoded: adding a whole catalog again costs nothing
+                if texts is not None:
+                    vectors = self._vectors_of([texts[place] for place in fresh])
+                elif vectors is not None:
+                    vectors = vectors[fresh]
+                after = self._grown(
+                    after,
+                    [ids[place] for place in fresh],
+                    vectors=vectors,
+                    codes=None if codes is None else np.asarray(codes)[fresh],
+                    titles=None if titles is None or before.titles is None else [titles[place] for place in fresh],
+                )
+            new = [item for item in ids if item not in before or before.removed[before.row_of(item)]]
+            return self._change("add", new, after)
+
+    def remove_items(self, item_ids: Sequence[str]) -> CatalogChange:
+        """Stop recommending items; they stay known in histories and keep their SIDs.
+
+        Raises:
+            KeyError: for an item that the catalog does not hold.
+        """
+        with self._writing:
+            before, ids = self.catalog, list(dict.fromkeys(item_ids))
+            removed = [ids[place] for place in np.flatnonzero(~before.removed[before.rows_of(ids)])]
+            return self._change("remove", removed, before.without_items(removed))
+
+    def update_items(
+        self, item_ids: Sequence[str], texts: Sequence[str], *, titles: Sequence[str | None] | None = None
+    ) -> CatalogChange:
+        """Give items other texts and titles. Their SIDs stay: `would_differ` says how many would now get other ones.
+
+        Raises:
+            KeyError: for an item that the catalog does not hold.
+            ValueError: for an empty text.
+        """
+        ids = list(item_ids)
+        check_texts(ids, texts)
+        with self._writing:
+            before = self.catalog
+            before.rows_of(ids)
+            after, would_differ = self._rewritten(before, ids, texts)
+            if before.titles is not None:
+                after = after.with_titles(ids, texts if titles is None else titles)
+            return self._change("update", ids, after, would_differ=would_differ)
+
+    def rollback(self) -> CatalogChange:
+        """Return to the catalog before the last change.
+
+        Raises:
+            ValueError: where there is none.
+        """
+        with self._writing:
+            if not self.versions:
+                raise ValueError(
+                    f"there is no older catalog to go back to ({len(self.journal)} changes in the journal, at most "
+                    f"{KEPT_VERSIONS} versions are kept)"
+                )
+            *older, last = self.versions
+            before, after = self.catalog, last.load()
+            changes = [change for change in self.journal if change.action != "rollback"]
+            undone = [change.item_ids for change in changes if change.after == before.version]
+            change = CatalogChange.between("rollback", undone[-1] if undone else (), before, after)
+            self._take(after, change, older)
+            return change
+
+    def _change(self, action: str, item_ids: Sequence[str], after: ItemRows, *, would_differ: int = 0) -> CatalogChange:
+        """Put `after` in place and write the journal, unless it is what stands there."""
+        before = self.catalog
+        if after.version == before.version:
+            return CatalogChange.between(action, (), before, before, would_differ=would_differ)
+        change = CatalogChange.between(action, item_ids, before, after, would_differ=would_differ)
+        versions = (*self.versions, Version(before.stem, lambda: before))
+        self._take(after, change, versions[-KEPT_VERSIONS:])
+        return change
+
+    def _take(self, catalog: ItemRows, change: CatalogChange, versions: Sequence[Version]) -> None:
+        edition = self._edition_of(catalog)  # all that can fail comes before the one assignment
+        self.edition = edition
+        self.journal, self.versions = (*self.journal, change), tuple(versions)
+
+    def _check_way_in(self, *, by_codes: bool) -> None:
+        """Raise ValueError where new items can't enter by codes, or by anything else."""
+
+    def _edition_of(self, catalog: Any) -> Edition:
+        """Return what requests read of a catalog."""
+        return Edition(catalog, self._clicks)
+
+    def _grown(
+        self,
+        catalog: Any,
+        item_ids: list[str],
+        *,
+        vectors: np.ndarray | None,
+        codes: np.ndarray | None,
+        titles: Sequence[str | None] | None,
+    ) -> Any:
+        """Return the catalog with more items, none of which it holds."""
+        raise NotImplementedError
+
+    def _rewritten(self, catalog: Any, item_ids: list[str], texts: Sequence[str]) -> tuple[Any, int]:
+        """Return the catalog with other texts behind its items, and how many of their codes would differ."""
+        raise NotImplementedError
+
+    def _vectors_of(self, texts: Sequence[str]) -> np.ndarray:
+        """Return vectors of texts `[n, E]`."""
+        if self.encoder is None:
+            raise ValueError(
+                "this recommender came without its text encoder (a Hub copy without a licence of the data, or codes "
+                "that were not made of texts); pass vectors or codes, or load the run directory"
+            )
+        return self.encoder.encode(list(texts))

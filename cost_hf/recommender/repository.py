@@ -1,0 +1,112 @@
+"""Where a recommender lies: finding its directory, its manifest, and changing its catalog there in one step."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import snapshot_download
+
+from cost_hf.files import read_json, write_json
+from cost_hf.recommender.changes import write_journal
+
+if TYPE_CHECKING:
+    from cost_hf.recommender.door import BaseRecommender
+
+FORMAT = 3  # 3: the network lies at the root; quantizer and encoder travel along; the catalog has a journal
+MANIFEST = "recommender.json"
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+def locate(name_or_path: str | Path, *, revision: str | None = None, token: str | bool | None = None) -> Path:
+    """Return the recommender directory of a run, of such a directory itself, or of a Hub id (downloaded or cached).
+
+    Raises:
+        OSError: where nothing is found.
+    """
+    path = Path(name_or_path)
+    for candidate in (path, path / "recommender"):
+        if (candidate / MANIFEST).is_file():
+            return candidate
+    if path.exists():
+        raise OSError(f"{path} holds no {MANIFEST}; give a finished run directory or its recommender/ folder")
+    if not HUB_ID.fullmatch(str(name_or_path)):
+        raise FileNotFoundError(f"{str(name_or_path)!r} is neither a directory nor a Hub id (org/name); check the path")
+    found = Path(snapshot_download(str(name_or_path), revision=revision, token=token))
+    if not (found / MANIFEST).is_file():
+        raise OSError(f"the Hub repository {str(name_or_path)!r} holds no {MANIFEST}; give that of a recommender")
+    return found
+
+
+def read_manifest(directory: str | Path) -> dict[str, Any]:
+    """Read the manifest of a recommender directory; raise ValueError for another format."""
+    manifest = read_json(Path(directory) / MANIFEST)
+    if manifest["format"] != FORMAT:
+        raise ValueError(
+            f"{directory} has recommender format {manifest['format']!r}, this version reads {FORMAT}; "
+            "use the cost_hf release that wrote it, or train again"
+        )
+    return manifest
+
+
+def update_manifest(directory: str | Path, **entries: Any) -> None:
+    """Change entries of a written manifest, such as `num_beams`, and nothing else."""
+    path = Path(directory) / MANIFEST
+    write_json(path, read_json(path) | entries)
+
+
+def check_parts(directory: Path, parts: list[tuple[str, str | None, str | None]]) -> None:
+    """Raise ValueError for the first (name, digest found, digest wanted) that differ."""
+    for part, found, wanted in parts:
+        if found != wanted:
+            raise ValueError(
+                f"{part} in {directory} has digest {found}, {MANIFEST} asks for {wanted}; "
+                "the files do not belong together: copy the whole directory of one run"
+            )
+
+
+def version_entries(recommender: "BaseRecommender") -> dict[str, Any]:
+    """Return what a manifest says of catalog, versions and journal."""
+    return {
+        "catalog": recommender.catalog.stem,
+        "catalog_digest": recommender.catalog.digest,
+        "catalog_history": [version.stem for version in recommender.versions],
+        "journal": len(recommender.journal),
+    }
+
+
+def write_versions(directory: Path, recommender: "BaseRecommender") -> None:
+    """Write the present catalog, the older ones that are not there yet, and the journal."""
+    for version in recommender.versions:
+        if not (directory / f"{version.stem}.safetensors").is_file():
+            version.load().save(directory, stem=version.stem)
+    recommender.catalog.save(directory, stem=recommender.catalog.stem)
+    write_journal(directory, recommender.journal)
+
+
+def save_versions(directory: str | Path, recommender: "BaseRecommender") -> None:
+    """Bring catalog and journal of a written recommender up to date; weights are not touched.
+
+    Raises:
+        ValueError: where the directory is of another recommender, or was changed since this one was read from it.
+    """
+    target = Path(directory)
+    manifest = read_manifest(target)
+    identity = recommender.identity
+    check_parts(
+        target, [(f"the {name} of this recommender", mine, manifest.get(name)) for name, mine in identity.items()]
+    )
+    known = [recommender.catalog.version, *(change.before for change in recommender.journal[:1])][-1]
+    seen = manifest["journal"]
+    if 0 < seen <= len(recommender.journal):
+        known = recommender.journal[seen - 1].after
+    if seen > len(recommender.journal) or manifest["catalog"] != f"catalog-{known[:16]}":
+        raise ValueError(
+            f"the catalog in {target} is {manifest['catalog']} after {seen} changes, which this recommender does not "
+            "know: something else has changed it; load it again and repeat the change"
+        )
+    write_versions(target, recommender)
+    update_manifest(target, **version_entries(recommender))
+    named = {recommender.catalog.stem, *(version.stem for version in recommender.versions)}
+    for path in target.glob("catalog-*"):
+        if path.stem not in named:
+            path.unlink()

@@ -1,0 +1,124 @@
+"""`cost-hf update-catalog`: a catalog on disk takes new, changed and removed items, or one step back."""
+
+import pandas as pd
+import pytest
+
+from cost_hf.cli import main
+from cost_hf.files import read_json
+from cost_hf.methods import Recommender
+from tests.recommender.toys import TOY_IDS, toy_recommender, toy_text_recommender
+
+
+@pytest.fixture
+def directory(tmp_path):
+    toy_text_recommender().save_pretrained(tmp_path / "run" / "recommender")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def new_items(tmp_path):
+    path = tmp_path / "new.csv"
+    pd.DataFrame({"item_id": ["new1", "007"], "title": ["football in lima", "weather in oslo"]}).to_csv(
+        path, index=False
+    )
+    return path
+
+
+def update(*arguments) -> int:
+    return main(["update-catalog", *map(str, arguments)])
+
+
+def test_added_items_are_there_in_the_next_process_and_old_sids_stay(directory, new_items, capsys):
+    before = Recommender.from_pretrained(directory).catalog
+
+    assert update(directory, new_items) == 0
+
+    after = Recommender.from_pretrained(directory).catalog
+    assert after.item_ids == (*TOY_IDS, "007", "new1") and after.titles[-1] == "football in lima"
+    assert (after.codes[: len(before)] == before.codes).all()
+    assert "add: 2 items (" in capsys.readouterr().out
+
+
+def test_adding_again_changes_nothing(directory, new_items, capsys):
+    update(directory, new_items)
+    manifest = read_json(directory / "recommender" / "recommender.json")
+
+    assert update(directory, new_items) == 0
+
+    assert read_json(directory / "recommender" / "recommender.json") == manifest
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_remove_takes_ids_or_a_file_and_rollback_undoes_it(directory, new_items):
+    update(directory, new_items)
+
+    assert update(directory, "--remove", "item001, item002") == 0
+    assert update(directory, "--remove", new_items) == 0
+    removed = Recommender.from_pretrained(directory).catalog
+    assert update(directory, "--rollback") == 0
+
+    assert [removed.item_ids[row] for row in removed.removed.nonzero()[0]] == ["item001", "item002", "007", "new1"]
+    assert Recommender.from_pretrained(directory).catalog.removed.sum() == 2
+    actions = [change.action for change in Recommender.from_pretrained(directory).journal]
+    assert actions == ["add", "remove", "remove", "rollback"]
+
+
+def test_update_gives_known_items_new_titles_and_says_whose_codes_would_differ(directory, tmp_path, capsys):
+    before = Recommender.from_pretrained(directory).catalog
+    frame = pd.DataFrame({"item_id": ["item000"], "title": [before.titles[19]]})
+    frame.to_parquet(tmp_path / "changed.parquet")
+
+    assert update(directory, tmp_path / "changed.parquet", "--update") == 0
+
+    after = Recommender.from_pretrained(directory).catalog
+    assert after.titles[0] == before.titles[19] and (after.codes == before.codes).all()
+    assert "1 would now be coded otherwise, their SIDs stay" in capsys.readouterr().out
+
+
+def test_a_copy_leaves_the_source_as_it_was(directory, new_items, tmp_path):
+    assert update(directory, new_items, "--output_dir", tmp_path / "copy") == 0
+
+    assert len(Recommender.from_pretrained(directory).catalog) == len(TOY_IDS)
+    assert len(Recommender.from_pretrained(tmp_path / "copy").catalog) == len(TOY_IDS) + 2
+
+
+def test_columns_may_have_other_names(directory, tmp_path):
+    pd.DataFrame({"asin": ["x"], "title": ["markets in quito"]}).to_csv(tmp_path / "new.csv", index=False)
+
+    assert update(directory, tmp_path / "new.csv", "--columns", "{item_id: asin}") == 0
+
+    assert "x" in Recommender.from_pretrained(directory).catalog
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected items, ids to remove, or a rollback alone"),
+        (["--rollback", "--remove", "item001"], "or a rollback alone"),
+        (["--rollback"], "there is no older catalog to go back to"),
+        (["--remove", "item001,gone"], "1 of 2 item ids are not in the catalog"),
+        (["missing.csv"], "no file 'missing.csv'"),
+        (["empty.csv"], "items, row 1 (item_id 'b'): expected a text"),
+        (["twice.csv"], "twice"),
+        (["empty.csv", "--columns", "[a"], "--columns takes a map of names as YAML"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(directory, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.csv").write_text("item_id,title\na,football\nb,\n")
+    (tmp_path / "twice.csv").write_text("item_id,title\ntwice,football\ntwice,oslo\n")
+    files = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+    status = update(directory, *arguments)
+
+    error = capsys.readouterr().err
+    assert status == 2 and message in error and error.count("\n") == 1
+    assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == files
+
+
+def test_codes_from_elsewhere_have_no_way_in_by_text(tmp_path, new_items, capsys):
+    toy_recommender().save_pretrained(tmp_path / "codes")
+
+    assert update(tmp_path / "codes", new_items) == 2
+
+    assert "came without its text encoder" in capsys.readouterr().err
