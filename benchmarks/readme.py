@@ -40,7 +40,7 @@ def results_section() -> str:
         [
             f"Amazon Industrial and Scientific, recipe `cost_industrial`, {_about(real)}:",
             _table(real),
-            f"The quick start, toy data made by this package, {_about(toy)}; `oracle` knows the rule behind the clicks:",
+            f"The quick start, toy data made by this package, {_about(toy)}; `oracle` knows what made the clicks:",
             _table(toy),
             "More systems, seeds, data sets and what was lost: [benchmarks/README.md](benchmarks/README.md).",
         ]

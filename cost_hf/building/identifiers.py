@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from cost_hf.building.systems import products_for, sasrec_stage, titles_of
+from cost_hf.building.systems import ENCODER, products_for, sasrec_stage, titles_of
+from cost_hf.data.item_encoder import ItemEncoder
 from cost_hf.data.item_texts import render_texts
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.text_vectors import TextVectors, encode_items
@@ -68,6 +69,7 @@ def codes_stage(stages: Stages, recipe: Recipe, data: PreparedData, vectors: Tex
             items=data.tables.items,
             collaborative=collaborative,
             fit_rows=fit_rows,
+            text_encoder=ItemEncoder.load(stages.output_dir / ENCODER).settings,
         ),
         load=CodesResult.load,
         on_every_process=True,

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from cost_hf.data.schema import DataError
 from cost_hf.files import atomic_path, content_digest, file_digest, read_json, write_json
 
+POOLINGS = ("mean", "cls")  # what a few lines of plain transformers can do
 WEIGHT_FILES = (".json", ".safetensors", ".txt", ".model")  # of a local text encoder: they decide its vectors
 logger = logging.getLogger(__name__)
 
@@ -120,6 +121,7 @@ class SentenceEncoder:
         self,
         model: str | Path,
         *,
+        revision: str | None = None,
         max_length: int | None = None,
         batch_size: int = 64,
         normalize: bool = True,
@@ -129,13 +131,15 @@ class SentenceEncoder:
         from sentence_transformers import SentenceTransformer  # several seconds to import
 
         try:
-            self.model = SentenceTransformer(str(model), device=device, model_kwargs={"use_safetensors": True})
+            self.model = SentenceTransformer(
+                str(model), revision=revision, device=device, model_kwargs={"use_safetensors": True}
+            )
         except (OSError, ValueError) as error:
             raise DataError(
                 f"cannot load text encoder {str(model)!r} ({type(error).__name__}: {error}); expected vectors.model as "
                 "lsa, a directory, or a Hub id with safetensors weights; check the name and the network"
             ) from error
-        self.name = str(model)
+        self.name, self.revision = str(model), revision
         self.batch_size = batch_size
         self.normalize = normalize
         self.prompt = prompt
@@ -154,15 +158,39 @@ class SentenceEncoder:
         )
         return np.ascontiguousarray(vectors, dtype=np.float32)
 
+    def settings(self) -> dict[str, Any] | None:
+        """Return what plain transformers needs to compute the same vectors, None where it can't.
+
+        Returns:
+            `model`, `revision` (commit of a Hub model), `pooling` (`mean` or `cls`), `normalize`, `max_length`,
+            `prompt`.
+        """
+        names = [type(module).__name__ for module in self.model]
+        modules = dict(zip(names, self.model, strict=True))
+        pooling = getattr(modules.get("Pooling"), "pooling_mode", None)
+        if (
+            names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
+            or pooling not in POOLINGS
+        ):
+            return None
+        identity = _weights_identity(self.name, self.revision)
+        return {
+            "model": self.name if Path(self.name).is_dir() else identity[0],
+            "revision": None if Path(self.name).is_dir() else identity[1],
+            "pooling": pooling,
+            "normalize": self.normalize or "Normalize" in names,
+            "max_length": self.model.max_seq_length,
+            "prompt": self.prompt,
+        }
+
     @cached_property
     def digest(self) -> str:
         """Sha256 of the weights' identity and of every setting that changes a vector."""
-        return content_digest(
-            "sentence", _weights_identity(self.name), self.model.max_seq_length, self.normalize, self.prompt
-        )
+        identity = _weights_identity(self.name, self.revision)
+        return content_digest("sentence", identity, self.model.max_seq_length, self.normalize, self.prompt)
 
 
-def _weights_identity(name: str) -> list[str]:
+def _weights_identity(name: str, revision: str | None = None) -> list[str]:
     """Return the content digests of a directory's files, or id and commit of a Hub model."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -171,7 +199,7 @@ def _weights_identity(name: str) -> list[str]:
         return [f"{path.relative_to(name).as_posix()}:{file_digest(path)}" for path in files]
     repository = name if "/" in name else f"sentence-transformers/{name}"
     for file in ("modules.json", "config.json"):
-        cached = try_to_load_from_cache(repository, file)
+        cached = try_to_load_from_cache(repository, file, revision=revision)
         if isinstance(cached, str):
             # .../snapshots/<commit>/<file>
             return [repository, Path(cached).parent.name]

@@ -19,9 +19,7 @@ def update_catalog_main(argv: Sequence[str]) -> int:
         description="Add, change or remove items; semantic IDs that exist never change, weights stay as they are.",
     )
     parser.add_argument("source", help="run directory, recommender directory, or Hub id")
-    parser.add_argument(
-        "items", nargs="?", default=None, help="items to add: a parquet, csv, tsv or jsonl file"
-    )
+    parser.add_argument("items", nargs="?", default=None, help="items to add: a parquet, csv, tsv or jsonl file")
     parser.add_argument("--remove", default=None, help="items to remove: a file as for items, or ids and commas")
     parser.add_argument("--update", action="store_true", help="items that are there get the new texts and titles")
     parser.add_argument("--rollback", action="store_true", help="return to the catalog before the last change")

@@ -5,7 +5,7 @@ One configuration covers the family. With contrastive weight 0 and reconstructio
 (arXiv 2404.14774) where the paper states a value; it leaves reduction and input scale open.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig
 INPUT_NORMS = ("none", "l2", "standardize")
 REDUCTIONS = ("sum", "mean")
 RESIDUAL_UPDATES = ("detached", "straight_through")
+ENCODER_FIELDS = ("model", "revision", "pooling", "normalize", "max_length", "prompt")
 LEAST_SINKHORN_EPSILON = 0.003  # distances are scaled to [-1, 1], and float64 ends at exp(±745)
 WEIGHT_FIELDS = ("contrastive_weight", "reconstruction_weight", "codebook_weight", "commitment_weight")
 
@@ -42,6 +43,8 @@ class CostConfig(PreTrainedConfig):
         duplicate_similarity: items of a batch whose vectors have a larger cosine are not each other's negatives.
         sinkhorn_epsilon: above 0, the last level is balanced over each batch in training mode (LETTER: 0.003);
             encoding always takes the nearest code.
+        text_encoder: what gave the item vectors: `model` (an id or directory, or `lsa`, which transformers can't load),
+            `revision`, `pooling` (`mean` or `cls`), `normalize`, `max_length`, `prompt`. None where unknown.
     """
 
     model_type = "cost"
@@ -62,6 +65,7 @@ class CostConfig(PreTrainedConfig):
     residual_update: str = "detached"
     duplicate_similarity: float | int = 1 - 1e-6
     sinkhorn_epsilon: float | int = 0.0
+    text_encoder: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs):  # type: ignore[no-untyped-def]
         """Make sequences tuples, so that a configuration read from JSON equals the one that was written."""
@@ -120,4 +124,14 @@ class CostConfig(PreTrainedConfig):
             raise ValueError(
                 f"sinkhorn_epsilon must be 0 (nearest codes) or at least {LEAST_SINKHORN_EPSILON}, below which float64 "
                 f"overflows, got {self.sinkhorn_epsilon!r}"
+            )
+
+    def validate_text_encoder(self) -> None:
+        """Check that the text encoder is named with all that it takes to repeat its vectors."""
+        if self.text_encoder is None or self.text_encoder == {"model": "lsa"}:
+            return
+        if set(self.text_encoder) != set(ENCODER_FIELDS) or self.text_encoder["pooling"] not in ("mean", "cls"):
+            raise ValueError(
+                f"text_encoder must be None, {{'model': 'lsa'}} or hold {', '.join(ENCODER_FIELDS)} with pooling mean "
+                f"or cls, got {self.text_encoder!r}"
             )

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,7 @@ def fit_codes(
     item_ids: Sequence[str] | None = None,
     collaborative: np.ndarray | None = None,
     fit_rows: np.ndarray | None = None,
+    text_encoder: dict[str, Any] | None = None,
 ) -> CodesResult:
     """Fit an assigner to item vectors and encode the items; a killed or repeated call continues where it stopped.
 
@@ -57,6 +59,7 @@ def fit_codes(
             does not matter.
         fit_rows: items that initialisation, statistics and training may see, bool `[N]`; all by default. All items are
             encoded.
+        text_encoder: what the vectors came from (`CostConfig.text_encoder`); it is written into the configuration.
 
     Raises:
         ValueError: for options or vectors that do not fit, saying what to change.
@@ -76,6 +79,8 @@ def fit_codes(
         result = _fixed_result(inputs, options, seed)
     else:
         result = _model_result(inputs, options, folder=folder / CHECKPOINTS, digest=digest, seed=seed)
+    if result.model is not None:
+        result.model.config.text_encoder = text_encoder
     result = replace(result, inputs_digest=digest)
     if state.is_main_process:
         result.save(folder)

@@ -9,13 +9,16 @@ tokens that continue one of them. Everything that `generate` can do remains: bea
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from huggingface_hub import hf_hub_download
 from safetensors import safe_open
-from transformers import LogitsProcessor, LogitsProcessorList
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 try:
     import pyarrow.parquet as parquet
@@ -31,12 +34,21 @@ PLAIN = {
     "repetition_penalty": 1.0,
     "no_repeat_ngram_size": 0,
 }
-_READ = WeakKeyDictionary()  # model -> (catalog file, Catalog)
+_READ: WeakKeyDictionary[PreTrainedModel, tuple[str, "Catalog"]] = (
+    WeakKeyDictionary()
+)  # model -> (catalog file, Catalog)
 
 
 def generate(
-    inputs=None, *, model, histories=None, exclude_seen=False, return_items=False, logits_processor=None, **kwargs
-):
+    inputs: Tensor | None = None,
+    *,
+    model: PreTrainedModel,
+    histories: list[list[str]] | None = None,
+    exclude_seen: bool = False,
+    return_items: bool = False,
+    logits_processor: list | None = None,
+    **kwargs: Any,
+) -> Any:
     """Generate semantic IDs of the catalog.
 
     Args:
@@ -81,7 +93,7 @@ class Catalog:
         path_of: function from a file name to its local path.
     """
 
-    def __init__(self, path_of):
+    def __init__(self, path_of: Callable[[str], str | Path]) -> None:
         self.manifest = json.loads(Path(path_of("recommender.json")).read_text(encoding="utf-8"))
         vocabulary = json.loads(Path(path_of("vocabulary.json")).read_text(encoding="utf-8"))
         self.path_of, self.sizes = path_of, vocabulary["level_sizes"]
@@ -92,7 +104,7 @@ class Catalog:
         with safe_open(path_of(f"{self.manifest['catalog']}.safetensors"), framework="pt") as file:
             self.codes = file.get_tensor("codes").long()  # [N, L]
             self.is_live = file.get_tensor("removed") == 0
-        self.keys = []
+        self.keys: list[Tensor] = []
         node = torch.zeros(int(self.is_live.sum()), dtype=torch.long)
         for level, size in enumerate(self.sizes):
             keys, node = torch.unique(node * size + self.codes[self.is_live, level], return_inverse=True)
@@ -103,7 +115,7 @@ class Catalog:
             counts = torch.zeros_like(self.keys[level - 1]).index_add_(0, parents, self.num_items[0])
             self.num_items.insert(0, counts)
 
-    def walk(self, codes):
+    def walk(self, codes: Tensor) -> Tensor:
         """Return the nodes of SID prefixes `[n, l]`, -1 where there is none."""
         node = torch.zeros(len(codes), dtype=torch.long)
         for level, code in enumerate(codes.unbind(1)):
@@ -112,7 +124,7 @@ class Catalog:
             node[(self.keys[level][node] != key) | (key < 0)] = -(1 << 40)
         return node.clamp_min(-1)
 
-    def rows_of(self, item_ids):
+    def rows_of(self, item_ids: list[str]) -> list[int]:
         """Return the catalog rows of item ids; raise ValueError for ids that it does not hold."""
         unknown = [item for item in item_ids if item not in self._rows]
         if unknown or not item_ids:
@@ -120,7 +132,7 @@ class Catalog:
         return [self._rows[item] for item in item_ids]
 
     @property
-    def _rows(self):
+    def _rows(self) -> dict[str, int]:
         if not hasattr(self, "_row_of"):
             if parquet is None:
                 raise ImportError("item ids are read by pyarrow, which is not installed; pip install pyarrow")
@@ -129,7 +141,7 @@ class Catalog:
             self._row_of = {item: row for row, item in enumerate(self.item_ids)}
         return self._row_of
 
-    def prompts(self, rows, *, is_causal, device):
+    def prompts(self, rows: list[list[int]], *, is_causal: bool, device: torch.device) -> dict[str, Tensor]:
         """Return left-padded model inputs of histories of catalog rows, as the model was trained on them."""
         if self.has_users:
             raise ValueError("this model was trained with user tokens, which histories= does not write; use cost_hf")
@@ -141,17 +153,17 @@ class Catalog:
         mask = torch.tensor([[0] * (width - len(part)) + [1] * len(part) for part in parts], device=device)
         return {"input_ids": ids, "attention_mask": mask}
 
-    def items(self, output, per_prompt, seen):
+    def items(self, output: Any, per_prompt: int, seen: list[list[int]] | None) -> list[list[tuple[str, float]]]:
         """Return `(item_id, score)` pairs per prompt; items that share a SID stand side by side, in catalog order."""
         tokens, _ = output.sequences[:, -self.num_levels :].cpu(), self._rows
         leaves = self.walk((tokens - torch.tensor(self.first)).clamp_min(0)).tolist()
         leaf_of = torch.full((len(self.codes),), -2)
         leaf_of[self.is_live] = self.walk(self.codes[self.is_live])
-        answers = [[] for _ in range(len(leaves) // per_prompt)]
+        answers: list[list[tuple[str, float]]] = [[] for _ in range(len(leaves) // per_prompt)]
         for beam, (leaf, score) in enumerate(zip(leaves, output.sequences_scores.tolist(), strict=True)):
             if score < FILLER_SCORE:
                 continue
-            denied = () if seen is None else seen[beam // per_prompt]
+            denied = [] if seen is None else seen[beam // per_prompt]
             rows = (leaf_of == leaf).nonzero()[:, 0].tolist()
             answers[beam // per_prompt] += [(self.item_ids[row], score) for row in rows if row not in denied]
         return answers
@@ -166,7 +178,7 @@ class CatalogConstraint(LogitsProcessor):
         seen: catalog rows that each request may not get, B lists; None allows all.
     """
 
-    def __init__(self, catalog, requests, seen):
+    def __init__(self, catalog: Catalog, requests: int, seen: list[list[int]] | None) -> None:
         self.catalog, self.requests = catalog, requests
         self.dead = None if seen is None else self._dead_nodes(seen)
         self.is_empty = torch.zeros(requests, dtype=torch.bool)  # requests that have seen all there is
@@ -174,7 +186,7 @@ class CatalogConstraint(LogitsProcessor):
             roots = len(catalog.keys[0])
             self.is_empty = torch.bincount(self.dead[0] // roots, minlength=requests) == roots
 
-    def __call__(self, input_ids, scores):
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return `scores` `[rows, V]` with -inf at tokens that may not follow `input_ids` `[rows, S]`."""
         catalog, ids = self.catalog, input_ids.cpu()
         begins = (ids == catalog.begin_id).int()
@@ -196,7 +208,7 @@ class CatalogConstraint(LogitsProcessor):
         allowed[:, first : first + size] = scores[:, first : first + size] + penalty.to(scores)
         return allowed
 
-    def _legal(self, level, nodes, request):
+    def _legal(self, level: int, nodes: Tensor, request: Tensor) -> Tensor:
         """Return which codes of a level may follow nodes `[rows]`, bool `[rows, K]`."""
         keys, size = self.catalog.keys[level], self.catalog.sizes[level]
         wanted = nodes[:, None] * size + torch.arange(size)
@@ -207,9 +219,10 @@ class CatalogConstraint(LogitsProcessor):
         is_dead = torch.isin(request[:, None] * len(keys) + child, self.dead[level])
         return legal & (~is_dead | self.is_empty[request, None])
 
-    def _dead_nodes(self, seen):
+    def _dead_nodes(self, seen: list[list[int]]) -> list[Tensor]:
         """Return, per level, `request * nodes + node` of nodes below which a request has seen everything."""
-        catalog, dead = self.catalog, []
+        catalog = self.catalog
+        dead: list[Tensor] = []
         pairs = {(number, row) for number, rows in enumerate(seen) for row in rows if catalog.is_live[row]}
         request, row = torch.tensor(sorted(pairs), dtype=torch.long).view(-1, 2).unbind(1)
         node = catalog.walk(catalog.codes[row])
@@ -221,11 +234,11 @@ class CatalogConstraint(LogitsProcessor):
         return dead
 
 
-def _catalog(model):
+def _catalog(model: PreTrainedModel) -> Catalog:
     """Return the catalog beside a model's weights; read anew where an update has changed it."""
     name, commit = model.config._name_or_path, getattr(model.config, "_commit_hash", None)
 
-    def path_of(file):
+    def path_of(file: str) -> str | Path:
         return Path(name) / file if Path(name).is_dir() else hf_hub_download(name, file, revision=commit)
 
     stem = json.loads(Path(path_of("recommender.json")).read_text(encoding="utf-8"))["catalog"]
