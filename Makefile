@@ -21,6 +21,7 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/python .ci/lint_models.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -19,7 +19,8 @@ ROOMS = [
     ("recipe", "stages"),
     ("building", "checking", "judging"),
     ("pipeline",),
-    ("command_line", "comparison", "hub", "summary"),
+    ("command_line",),
+    ("comparison", "hub", "summary"),
     ("cli",),
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

@@ -213,7 +213,7 @@ def test_a_mask_that_allows_removed_items_is_narrowed_once(compiled):
 
     assert len(compiled) == 1
     del mask
-    assert not system._narrowed
+    assert not system.edition._narrowed
 
 
 def test_items_are_put_in_order_of_popularity_once(mine, monkeypatch):
