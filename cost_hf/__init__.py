@@ -1,12 +1,14 @@
 """cost_hf: generative recommendation with semantic IDs on the Hugging Face stack.
 
-Importing the package registers the quantizer with `AutoConfig` and `AutoModel`. Heavy parts load on first use.
+Importing the package registers the quantizer with `AutoConfig` and `AutoModel`, and two pipelines, `semantic-id` and
+`generative-recommendation`. Heavy parts load on first use.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cost_hf.quantizer import CostConfig, CostModel, CostOutput
+from cost_hf.recommender.pipeline import register
 
 if TYPE_CHECKING:
     from cost_hf.methods import Recommender
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 __version__ = "0.1.0"
+register()
 
 _HOMES = {
     "Run": "cost_hf.pipeline",

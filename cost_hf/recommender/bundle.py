@@ -23,7 +23,6 @@ from cost_hf.recommender.repository import (
     FORMAT,
     MANIFEST,
     check_parts,
-    locate,
     read_manifest,
     version_entries,
     write_versions,
@@ -86,17 +85,16 @@ def write_bundle(directory: str | Path, recommender: "Recommender") -> None:
     write_json(target / MANIFEST, manifest)
 
 
-def read_bundle(name_or_path: str | Path, *, generator: PreTrainedModel | None = None) -> Bundle:
-    """Read all parts of a run directory, a recommender directory or a Hub id.
+def read_bundle(source: Path, *, generator: PreTrainedModel | None = None) -> Bundle:
+    """Read all parts of a recommender directory.
 
     Args:
+        source: as `locate` finds it.
         generator: the model, where it is loaded already.
 
     Raises:
         ValueError: where a part does not belong to the others; both digests are named.
-        OSError: where nothing is found.
     """
-    source = locate(name_or_path)
     manifest = read_manifest(source)
     catalog, vocabulary = Catalog.load(source, stem=manifest["catalog"]), SidVocabulary.load(source)
     generator = _read_generator(source) if generator is None else generator

@@ -16,6 +16,7 @@ from cost_hf.recommender.changes import CatalogChange, Version
 from cost_hf.recommender.door import BaseRecommender
 from cost_hf.recommender.edition import Edition
 from cost_hf.recommender.prompts import PromptBuilder
+from cost_hf.recommender.repository import locate
 from cost_hf.search.level_head import check_normalization
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.trie import SidTrie
@@ -136,9 +137,16 @@ class Recommender(BaseRecommender):
         write_bundle(directory, self)
 
     @classmethod
-    def read(cls, directory: str | Path) -> "Recommender":
-        """Load a generative recommender; `from_pretrained` loads any kind."""
-        bundle = read_bundle(directory)
+    def read(
+        cls, directory: str | Path, *, revision: str | None = None, generator: PreTrainedModel | None = None
+    ) -> "Recommender":
+        """Load a generative recommender; `from_pretrained` loads any kind.
+
+        Args:
+            revision: of a Hub id.
+            generator: its model, where that is loaded already.
+        """
+        bundle = read_bundle(locate(directory, revision=revision), generator=generator)
         return cls(
             bundle.generator,
             bundle.catalog,
