@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cost_hf.evaluation.results import MAIN_ROW, format_interval
 from cost_hf.files import read_json
+from cost_hf.hub.cards import markdown_table, verdict
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-METRICS = ("recall@10", "ndcg@10")
 
 
 def main() -> None:
@@ -39,9 +38,11 @@ def results_section() -> str:
     return "\n\n".join(
         [
             f"Amazon Industrial and Scientific, recipe `cost_industrial`, {_about(real)}:",
-            _table(real),
+            markdown_table(real),
+            verdict(real),
             f"The quick start, toy data made by this package, {_about(toy)}; `oracle` knows what made the clicks:",
-            _table(toy),
+            markdown_table(toy),
+            verdict(toy),
             "More systems, seeds, data sets and what was lost: [benchmarks/README.md](benchmarks/README.md).",
         ]
     )
@@ -51,20 +52,6 @@ def _about(results: Mapping[str, Any]) -> str:
     protocol = results["protocol"]
     split = protocol["split"].replace("_", "-")
     return f"seed {results['seed']}, {split}, {protocol['cases']} test cases, hits on items, seen items allowed"
-
-
-def _table(results: Mapping[str, Any]) -> str:
-    cells = {name: row["item"]["seen_allowed"] for name, row in results["rows"].items()}
-    order = sorted(cells, key=lambda name: -cells[name][METRICS[0]]["value"])
-    lines = ["| | " + " | ".join(f"{metric} [95 %]" for metric in METRICS) + " | recommender - row, recall@10 |"]
-    lines.append("|---|" + "---|" * (len(METRICS) + 1))
-    for name in order:
-        shown = [format_interval(cells[name][metric]) for metric in METRICS]
-        pair = results["differences"].get(f"{MAIN_ROW}-{name}")
-        difference = "" if pair is None else format_interval(pair["item"]["seen_allowed"][METRICS[0]], signed=True)
-        label = f"**{name}**" if name == MAIN_ROW else name
-        lines.append(f"| {label} | " + " | ".join([*shown, difference]) + " |")
-    return "\n".join(lines)
 
 
 def cold_section() -> str:

@@ -20,7 +20,7 @@ def set_up_logging() -> None:
     disable_progress_bar()
 
 
-def report_errors(action: Callable[[], None]) -> int:
+def report_errors(action: Callable[[], object]) -> int:
     """Run and return the exit status: 0, 2 for an error that the user can mend, 130 where they stopped it."""
     try:
         action()

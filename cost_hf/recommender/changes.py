@@ -53,7 +53,9 @@ class Version:
 
 
 def write_journal(directory: str | Path, journal: Sequence[CatalogChange]) -> None:
-    """Write one JSON line per change."""
+    """Write one JSON line per change; no file where nothing has changed."""
+    if not journal:
+        return
     lines = [json.dumps(asdict(change), ensure_ascii=False) for change in journal]
     with atomic_path(Path(directory) / JOURNAL) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

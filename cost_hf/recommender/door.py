@@ -69,6 +69,10 @@ class BaseRecommender(LivingCatalog):
         """Load a recommender of this kind from its own directory."""
         raise NotImplementedError
 
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write the whole recommender into `directory`, the manifest last."""
+        raise NotImplementedError
+
     def save_catalog(self, directory: str | Path) -> None:
         """Write what `add_items` and its like have changed into the directory that this recommender came from.
 

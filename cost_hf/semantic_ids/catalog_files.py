@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from cost_hf.files import atomic_path, content_digest
-from cost_hf.semantic_ids.level_names import parse_sids
+from cost_hf.semantic_ids.level_names import level_name, parse_sids
 
 FORMAT = "cost_hf.catalog.1"
 
@@ -71,6 +71,21 @@ def read_catalog(directory: str | Path, stem: str) -> dict[str, Any]:
     titles = tuple(table["title"].to_pylist()) if "title" in table.column_names else None
     header["level_sizes"] = tuple(header["level_sizes"])
     return {**header, "item_ids": tuple(item_ids), "titles": titles, "codes": codes, "removed": removed.astype(bool)}
+
+
+def write_items_table(path: str | Path, catalog: Any) -> None:
+    """Write ids, titles and SIDs of the items that are not removed, atomically."""
+    rows = np.flatnonzero(~catalog.removed)
+    codes = catalog.codes[rows]
+    names = [level_name(level) for level in range(codes.shape[1])]
+    sids = [[f"<s_{name}_{code}>" for name, code in zip(names, line, strict=True)] for line in codes.tolist()]
+    columns: dict[str, pa.Array] = {"item_id": pa.array([catalog.item_ids[row] for row in rows], pa.string())}
+    if catalog.titles is not None:
+        columns["title"] = pa.array([catalog.titles[row] for row in rows], pa.string())
+    columns["sid"] = pa.array(sids, pa.list_(pa.string()))
+    columns |= {f"code_{level + 1}": pa.array(codes[:, level], pa.int64()) for level in range(codes.shape[1])}
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.table(columns), temporary)
 
 
 def read_reference(source: str | Path | pd.DataFrame, item_ids: Sequence[str] | None) -> tuple[list[str], np.ndarray]:

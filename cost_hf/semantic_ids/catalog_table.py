@@ -8,10 +8,11 @@ from typing import Self
 import numpy as np
 
 from cost_hf.files import content_digest
-from cost_hf.semantic_ids.catalog_files import read_catalog, write_catalog
+from cost_hf.semantic_ids.catalog_files import read_catalog, write_catalog, write_items_table
 from cost_hf.semantic_ids.catalog_rows import check_codes, check_ids, collision_report
 from cost_hf.semantic_ids.collisions import prefix_keys
 from cost_hf.semantic_ids.digests import catalog_digest
+from cost_hf.semantic_ids.features import PrefixFeatures, prefix_features
 from cost_hf.semantic_ids.item_rows import ItemRows
 
 
@@ -95,6 +96,18 @@ class CatalogTable(ItemRows):
             removed=self.removed,
             header={name: getattr(self, name) for name in fields},
         )
+
+    def to_parquet(self, path: str | Path) -> None:
+        """Write the items that are not removed as a table.
+
+        Its columns are `item_id`, `title` where there are titles, `sid` (token texts), and `code_1` … `code_L`;
+        `Catalog.from_reference` reads it back.
+        """
+        write_items_table(path, self)
+
+    def prefix_features(self, length: int) -> PrefixFeatures:
+        """Return the first `length` prefixes of every SID as categories for a ranking model; no generator is needed."""
+        return prefix_features(self.codes, self.level_sizes, length)
 
     @classmethod
     def load(cls, directory: str | Path, stem: str = "catalog") -> Self:

@@ -1,0 +1,226 @@
+"""Folders as they will stand on the Hub: staged from a run, then read back and checked before anything leaves.
+
+A folder may hold only files that its kind has: a checkpoint, a pickle or a table of users can't go out by accident.
+"""
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import requires
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from huggingface_hub import DatasetCard, ModelCard, SpaceCard
+
+import cost_hf
+from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.files import read_json, write_json
+from cost_hf.hub.cards import eval_result_files, render_card
+from cost_hf.hub.licence import Licence
+from cost_hf.hub.remote_code import save_with_code
+from cost_hf.quantizer import CostModel
+from cost_hf.recommender.door import BaseRecommender
+from cost_hf.recommender.recommender import Recommender
+
+PARTS = ("quantizer", "dataset", "recommender", "space")  # in the order in which they are published
+SUFFIXES = {"quantizer": "", "recommender": "-recommender", "dataset": "-items", "space": "-demo"}
+REPO_TYPES = {"quantizer": "model", "recommender": "model", "dataset": "dataset", "space": "space"}
+CARDS = {"model": ModelCard, "dataset": DatasetCard, "space": SpaceCard}
+NETWORK = r"config\.json|generation_config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
+TOKENIZER = r"tokenizer\.json|tokenizer_config\.json|chat_template\.jinja|spiece\.model"
+ENCODER = r"encoder/(encoder\.json|vocabulary\.json|lsa\.safetensors|model/[\w./-]+\.(json|safetensors|txt|model))"
+ALLOWED = {
+    "quantizer": rf"README\.md|{NETWORK}|\w+_cost\.py",
+    "recommender": (
+        rf"README\.md|\.eval_results/\w+\.yaml|{NETWORK}|{TOKENIZER}|{ENCODER}|quantizer/({NETWORK})|\w+_sasrec\.py"
+        r"|custom_generate/generate\.py|recommender\.json|vocabulary\.json|catalog-[0-9a-f]{16}\.(safetensors|parquet)"
+        r"|popularity\.safetensors|journal\.jsonl|results\.json|handler\.py|requirements\.txt"
+    ),
+    "dataset": r"README\.md|items\.parquet",
+    "space": r"README\.md|app\.py|requirements\.txt|demo\.json|cost_hf/[\w./-]+\.(py|jinja|yaml|css|js|svg)",
+}
+HANDLER = """from cost_hf.hub.handler import EndpointHandler
+
+__all__ = ["EndpointHandler"]
+"""
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A folder that is ready to be published.
+
+    Attributes:
+        part: `quantizer`, `recommender`, `dataset` or `space`.
+        repo_id: where it goes.
+        folder: the files.
+    """
+
+    part: str
+    repo_id: str
+    folder: Path
+
+    @property
+    def repo_type(self) -> str:
+        """Kind of repository on the Hub."""
+        return REPO_TYPES[self.part]
+
+    @property
+    def files(self) -> list[str]:
+        """Paths of all files below the folder, sorted."""
+        paths = (path for path in self.folder.rglob("*") if path.is_file())
+        return sorted(path.relative_to(self.folder).as_posix() for path in paths)
+
+
+class Stage:
+    """Stages the parts of one finished run.
+
+    Args:
+        run: the run directory.
+        target: an empty folder; every part gets one below it.
+        repo_ids: repository id of every part that is published.
+
+    Raises:
+        OSError: where the run is not finished.
+    """
+
+    def __init__(self, run: str | Path, target: Path, repo_ids: Mapping[str, str]):
+        self.run, self.target, self.repo_ids = Path(run), target, dict(repo_ids)
+        for name in ("recipe.yaml", "evaluation/results.json"):
+            if not (self.run / name).is_file():
+                raise FileNotFoundError(f"{run} holds no {name}; give the directory of a finished run")
+        self.recipe = yaml.safe_load((self.run / "recipe.yaml").read_text(encoding="utf-8"))
+        self.results = read_json(self.run / "evaluation" / "results.json")
+        self.licence = Licence.of(self.recipe)
+        self.results["recipe"]["data"]["licence"] = self.licence.name
+        self.recommender = BaseRecommender.from_pretrained(self.run)
+
+    def part(self, name: str) -> Staged:
+        """Stage one part and check it."""
+        folder = self.target / name
+        folder.mkdir(parents=True)
+        {
+            "quantizer": self._quantizer,
+            "recommender": self._recommender,
+            "dataset": self._dataset,
+            "space": self._space,
+        }[name](folder)
+        kind = "sasrec" if name == "recommender" and self.recommender.kind == "sasrec" else name
+        card = render_card(
+            kind,
+            results=self.results,
+            repo_id=self.repo_ids[name],
+            related=self.repo_ids,
+            has_texts=self.licence.allows_texts,
+            has_encoder=self._encoder() is not None,
+        )
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        staged = Staged(name, self.repo_ids[name], folder)
+        check(staged)
+        return staged
+
+    def _quantizer(self, folder: Path) -> None:
+        if not isinstance(self.recommender, Recommender) or self.recommender.quantizer is None:
+            raise ValueError(f"{self.run} has no quantizer to publish; leave it out of --what")
+        model = self.recommender.quantizer
+        settings = model.config.text_encoder
+        if settings is not None and Path(settings["model"]).is_dir():
+            model.config.text_encoder = None  # a directory of this machine means nothing elsewhere
+        save_with_code(model, folder)
+        model.config.text_encoder = settings
+
+    def _recommender(self, folder: Path) -> None:
+        system = self.recommender
+        encoder, catalog = system.encoder, system.catalog
+        system.encoder = self._encoder()
+        if not self.licence.allows_texts:
+            system = _without_titles(system)
+        if isinstance(system, Recommender) and system.quantizer is not None:
+            system.quantizer.config.text_encoder = None if system.encoder is None else system.encoder.settings
+        if system.kind == "sasrec":
+            save_with_code(system.network, folder)
+            code = read_json(folder / "config.json")
+            system.save_pretrained(folder)
+            write_json(folder / "config.json", code)
+        else:
+            system.save_pretrained(folder)
+        if system.encoder is not None:
+            shutil.rmtree(folder / "encoder")
+            system.encoder.save(folder / "encoder", bundle_weights=True)
+        self.recommender.encoder = encoder
+        write_json(folder / "results.json", _without_places(self.results))
+        for path, text in eval_result_files(self.results, dataset_id=self.repo_ids.get("dataset")).items():
+            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8")
+        (folder / "handler.py").write_text(HANDLER, encoding="utf-8")
+        (folder / "requirements.txt").write_text(f"cost-hf=={cost_hf.__version__}\n", encoding="utf-8")
+        if len(BaseRecommender.from_pretrained(folder).catalog) != len(catalog):
+            raise ValueError(
+                f"the staged copy of {self.run} does not hold its catalog; this is a bug, please report it"
+            )
+
+    def _encoder(self) -> ItemEncoder | None:
+        """Return the text encoder, where it may leave: an lsa is made of the words of the texts."""
+        encoder = self.recommender.encoder
+        is_words = encoder is not None and encoder.options.model == "lsa"
+        return None if is_words and not self.licence.allows_texts else encoder
+
+    def _dataset(self, folder: Path) -> None:
+        if not isinstance(self.recommender, Recommender):
+            raise ValueError(f"{self.run} has no semantic IDs to publish as a data set; leave it out of --what")
+        self.recommender.catalog.to_parquet(folder / "items.parquet")
+        table = pq.read_table(folder / "items.parquet")
+        if not self.licence.allows_texts:
+            table = table.drop_columns([name for name in ("title",) if name in table.column_names])
+        else:
+            texts = read_json(self.run / "vectors" / "vectors.json")["texts"]
+            known = [*texts, *[None] * (len(table) - len(texts))]  # items that came later have no stored text
+            table = table.append_column("text", pa.array(known, pa.string()))
+        pq.write_table(table, folder / "items.parquet")
+
+    def _space(self, folder: Path) -> None:
+        if "recommender" not in self.repo_ids:
+            raise ValueError("the demo needs the recommender beside it; add recommender to --what")
+        package = Path(cost_hf.__file__).parent
+        shutil.copytree(package, folder / "cost_hf", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        shutil.copyfile(package / "hub" / "space" / "space_app.py", folder / "app.py")
+        write_json(folder / "demo.json", {"recommender": self.repo_ids["recommender"]})
+        lines = [line for line in requires("cost-hf") or [] if "extra ==" not in line]
+        (folder / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def check(staged: Staged) -> None:
+    """Raise ValueError where a staged folder is not what its kind of repository may hold."""
+    stray = [path for path in staged.files if not re.fullmatch(ALLOWED[staged.part], path)]
+    if stray:
+        raise ValueError(
+            f"{len(stray)} files do not belong into a {staged.part} repository, first {stray[0]!r}; remove them from "
+            "the run directory"
+        )
+    CARDS[staged.repo_type].load(staged.folder / "README.md", ignore_metadata_errors=False)
+    if staged.part == "quantizer":
+        CostModel.from_pretrained(staged.folder)
+    if staged.part == "recommender":
+        BaseRecommender.from_pretrained(staged.folder)
+
+
+def _without_titles(system: Any) -> Any:
+    """Return the recommender without titles; its journal and older catalogs, which had them, stay behind."""
+    parts = {name: getattr(system, name) for name in ("popularity", "encoder")}
+    catalog = replace(system.catalog, titles=None)
+    if not isinstance(system, Recommender):
+        return type(system)(system.network, catalog, **parts)
+    names = ("max_history", "num_beams", "normalization", "tokenizer", "quantizer")
+    options = {name: getattr(system, name) for name in names}
+    return type(system)(system.generator, catalog, system.vocabulary, **parts, **options)
+
+
+def _without_places(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return results.json without paths of this machine."""
+    data = results["recipe"]["data"] | dict.fromkeys(("path", "items", "interactions"))
+    vectors = dict(results["recipe"]["vectors"])
+    vectors["model"] = Path(vectors["model"]).name if Path(vectors["model"]).is_dir() else vectors["model"]
+    return {**results, "recipe": {**results["recipe"], "data": data, "vectors": vectors}}

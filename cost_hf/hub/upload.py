@@ -1,0 +1,99 @@
+"""`upload.py RUN --namespace ORG`: a finished run to the Hub, whole, in one commit per repository."""
+
+import argparse
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from huggingface_hub import HfApi
+
+from cost_hf.command_line import report_errors, set_up_logging
+from cost_hf.hub.publish import plan, publish, told
+from cost_hf.hub.staging import PARTS, SUFFIXES, Stage
+from cost_hf.recommender.recommender import Recommender
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `upload.py`; return the exit status."""
+    parser = argparse.ArgumentParser(prog="upload.py", description="Publish a finished run on the Hugging Face Hub.")
+    parser.add_argument("run", help="run directory")
+    parser.add_argument("--namespace", required=True, help="user or organisation on the Hub")
+    parser.add_argument("--what", default=None, help=f"parts, separated by commas: {', '.join(PARTS)}; default all")
+    parser.add_argument("--name", default=None, help="name of the repositories; default the name of the recipe")
+    parser.add_argument("--private", action="store_true", help="make new repositories private")
+    parser.add_argument("--create-pr", action="store_true", help="open pull requests in place of commits")
+    parser.add_argument("--dry-run", action="store_true", help="stage, check and print the plan; needs no network")
+    known = parser.parse_args(argv)
+    set_up_logging()
+    return report_errors(
+        lambda: upload(
+            known.run,
+            namespace=known.namespace,
+            what=None if known.what is None else known.what.split(","),
+            name=known.name,
+            private=known.private,
+            create_pr=known.create_pr,
+            dry_run=known.dry_run,
+        )
+    )
+
+
+def upload(
+    run: str | Path,
+    *,
+    namespace: str,
+    what: Sequence[str] | None = None,
+    name: str | None = None,
+    private: bool = False,
+    create_pr: bool = False,
+    dry_run: bool = False,
+    api: HfApi | None = None,
+    say: Callable[[str], None] = print,
+) -> list[str]:
+    """Publish the parts of a finished run; return the ids of their repositories.
+
+    Everything is staged and checked before the first commit is made.
+
+    Args:
+        run: run directory.
+        namespace: user or organisation.
+        what: parts of `PARTS`; all that the run can give by default.
+        name: of the repositories; by default the name of the recipe.
+        private: make new repositories private.
+        create_pr: open pull requests in place of commits.
+        dry_run: print the plan and publish nothing; needs no network.
+        api: with endpoint and token; by default those of the environment.
+        say: takes the lines of the plan.
+
+    Raises:
+        ValueError: for a part that does not exist or can't be published, or a file that may not go out.
+        PublishError: where the Hub refuses or can't be reached.
+    """
+    unknown = [part for part in what or () if part not in PARTS]
+    if unknown:
+        raise ValueError(f"--what takes parts of {', '.join(PARTS)}, got {unknown[0]!r}; correct it")
+    with tempfile.TemporaryDirectory() as scratch:
+        stage = Stage(run, Path(scratch), {})
+        chosen = [part for part in PARTS if part in (what or _possible(stage))]
+        base = name or stage.recipe["name"].replace("_", "-")
+        stage.repo_ids.update({part: f"{namespace}/{base}{SUFFIXES[part]}" for part in chosen})
+        parts = [stage.part(part) for part in chosen]
+        say(stage.licence.sentence)
+        for staged in parts:
+            say(told(staged, plan(staged, None)[0]))
+        if dry_run:
+            say("dry run: nothing was published")
+            return [staged.repo_id for staged in parts]
+        hub = api or HfApi()
+        for staged in parts:
+            address = publish(staged, hub, private=private, create_pr=create_pr)
+            say(f"{staged.repo_id}: {address or 'the Hub holds all of it already'}")
+        return [staged.repo_id for staged in parts]
+
+
+def _possible(stage: Stage) -> Sequence[str]:
+    """Return the parts that a run can give."""
+    system = stage.recommender
+    if not isinstance(system, Recommender):
+        return ("recommender", "space")
+    return PARTS if system.quantizer is not None else [part for part in PARTS if part != "quantizer"]
