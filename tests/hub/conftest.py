@@ -1,4 +1,4 @@
-"""Fixtures of the Hub tests: an environment without this package."""
+"""Fixtures of the Hub tests: a finished run, a Hub on the loopback interface, an environment without this package."""
 
 import subprocess
 import sys
@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import cost_hf
+from tests.hub.loopback_hub import LoopbackHub
 from tests.hub.second_environment import SecondEnvironment
+from tests.runs import TINY
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +27,16 @@ def second_environment(tmp_path_factory) -> SecondEnvironment:
     if found.returncode == 0:
         pytest.skip(f"cost_hf is installed as files in {sys.prefix}; install it editable (pip install -e .)")
     return SecondEnvironment(python, folder)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory) -> Path:
+    """The directory of a tiny run on toy data; tests that change it take a copy."""
+    return cost_hf.train(overrides=TINY, output_dir=tmp_path_factory.mktemp("runs") / "toy").output_dir
+
+
+@pytest.fixture
+def hub():
+    """A Hub of its own, running."""
+    with LoopbackHub().running() as server:
+        yield server
