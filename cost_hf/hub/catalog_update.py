@@ -1,12 +1,17 @@
 """Bringing the catalog of a run or a Hub repository up to date: new, changed and removed items, or one step back."""
 
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from huggingface_hub import HfApi, snapshot_download
 
 from cost_hf.data.schema import empty_texts
+from cost_hf.hub.publish import publish
+from cost_hf.hub.staging import Staged, check
 from cost_hf.recommender.changes import CatalogChange
 from cost_hf.recommender.door import BaseRecommender
 from cost_hf.recommender.repository import locate
@@ -42,7 +47,7 @@ def update_catalog(
         raise ValueError("expected items, ids to remove, or a rollback alone; give one of them")
     directory = locate(source)
     if output_dir is None and not Path(source).is_dir():
-        raise ValueError(f"{str(source)!r} is a Hub repository; give output_dir for the changed copy, or push it")
+        raise ValueError(f"{str(source)!r} is a Hub repository; give --output_dir for a changed copy, or --push")
     recommender = BaseRecommender.from_pretrained(directory)
     changes = [recommender.rollback()] if rolls_back else []
     if items is not None:
@@ -76,4 +81,25 @@ def _take_items(recommender: BaseRecommender, items: pd.DataFrame, *, updates_kn
                 titles=[titles[place] for place in known],
             )
         )
+    return changes
+
+
+def push_update(
+    repo_id: str, *, api: HfApi | None = None, say: Callable[[str], None] = print, **asked: Any
+) -> list[CatalogChange]:
+    """Change the catalog of a recommender on the Hub by one commit that follows the one it was read from.
+
+    Arguments are those of `update_catalog`; the address of the commit is said.
+
+    Raises:
+        PublishError: where somebody else was faster, or the Hub refuses; nothing has changed there then.
+    """
+    hub = api or HfApi()
+    source = Path(snapshot_download(repo_id, endpoint=hub.endpoint, token=hub.token))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, changes = update_catalog(source, output_dir=Path(scratch) / "recommender", **asked)
+        if changes:
+            staged = Staged("recommender", repo_id, folder)
+            check(staged)
+            say(f"{repo_id}: {publish(staged, hub, follows=source.name)}")
     return changes

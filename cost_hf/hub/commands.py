@@ -3,12 +3,14 @@
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from cost_hf.command_line import report_errors, set_up_logging
 from cost_hf.data.tables import read_items
-from cost_hf.hub.catalog_update import update_catalog
+from cost_hf.hub import upload
+from cost_hf.hub.catalog_update import push_update, update_catalog
 from cost_hf.recommender.changes import CatalogChange
 
 
@@ -24,21 +26,24 @@ def update_catalog_main(argv: Sequence[str]) -> int:
     parser.add_argument("--update", action="store_true", help="items that are there get the new texts and titles")
     parser.add_argument("--rollback", action="store_true", help="return to the catalog before the last change")
     parser.add_argument("--columns", default="{}", help="our column -> name in the file, as YAML: {item_id: asin}")
-    parser.add_argument("--output_dir", default=None, help="write a changed copy there (needed for a Hub id)")
+    parser.add_argument("--output_dir", default=None, help="write a changed copy there")
+    parser.add_argument("--push", action="store_true", help="of a Hub id: commit the change there")
     known = parser.parse_args(argv)
 
     def command() -> None:
         columns = _columns(known.columns)
-        directory, changes = update_catalog(
-            known.source,
-            items=None if known.items is None else read_items(known.items, columns=columns),
-            remove=_ids(known.remove, columns),
-            updates_known=known.update,
-            rolls_back=known.rollback,
-            output_dir=known.output_dir,
-        )
+        asked: dict[str, Any] = {
+            "items": None if known.items is None else read_items(known.items, columns=columns),
+            "remove": _ids(known.remove, columns),
+            "updates_known": known.update,
+            "rolls_back": known.rollback,
+        }
+        if known.push:
+            changes = push_update(known.source, **asked)
+        else:
+            directory, changes = update_catalog(known.source, output_dir=known.output_dir, **asked)
+            print(f"catalog: {directory}")
         print("\n".join(map(_told, changes)) or "nothing to do: the catalog holds all of it already")
-        print(f"catalog: {directory}")
 
     set_up_logging()
     return report_errors(command)
@@ -71,5 +76,6 @@ def _told(change: CatalogChange) -> str:
 
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "upload": (upload.main, "publish a finished run on the Hugging Face Hub; the same as upload.py"),
     "update-catalog": (update_catalog_main, "add, change or remove items of a finished run, or roll back"),
 }

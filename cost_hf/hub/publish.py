@@ -6,6 +6,7 @@ the Hub refuses it whole, so a repository is as it was or as it should be.
 
 import hashlib
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +65,7 @@ def plan(staged: Staged, api: HfApi | None) -> tuple[list[FilePlan], str | None]
 
 
 def publish(
-    staged: Staged, api: HfApi, *, private: bool = False, create_pr: bool = False, message: str | None = None
+    staged: Staged, api: HfApi, *, private: bool = False, create_pr: bool = False, follows: str | None = None
 ) -> str | None:
     """Publish a folder by one commit; return its address, or None where the Hub holds all of it already.
 
@@ -73,7 +74,7 @@ def publish(
         api: with endpoint and token.
         private: of a repository that is made now.
         create_pr: open a pull request in place of a commit to `main`.
-        message: of the commit.
+        follows: commit that the folder was made from; by default whatever the Hub holds now.
 
     Raises:
         PublishError: where the Hub refuses or can't be reached; the repository is as it was.
@@ -90,14 +91,16 @@ def publish(
         operations += [CommitOperationDelete(file.path) for file in files if file.change == "deleted"]
         if not operations:
             return None
-        commit = api.create_commit(
-            staged.repo_id,
-            operations,
-            commit_message=message or f"cost_hf: {staged.part}",
-            repo_type=staged.repo_type,
-            parent_commit=head,
-            create_pr=create_pr,
-        )
+        with warnings.catch_warnings():  # a catalog is part of the model: without it the weights name nothing
+            warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
+            commit = api.create_commit(
+                staged.repo_id,
+                operations,
+                commit_message=f"cost_hf: {staged.part}",
+                repo_type=staged.repo_type,
+                parent_commit=follows or head,
+                create_pr=create_pr,
+            )
     except (HfHubHTTPError, OfflineModeIsEnabled, httpx2.HTTPError, OSError) as error:
         raise PublishError(_explained(staged, error)) from None  # the trace of a request may hold the token
     return commit.pr_url or commit.commit_url
