@@ -11,6 +11,7 @@ from cost_hf.command_line import report_errors, set_up_logging
 from cost_hf.data.tables import read_items
 from cost_hf.hub import upload
 from cost_hf.hub.catalog_update import push_update, update_catalog
+from cost_hf.hub.export import FORMATS, export_run
 from cost_hf.recommender.changes import CatalogChange
 
 
@@ -49,6 +50,17 @@ def update_catalog_main(argv: Sequence[str]) -> int:
     return report_errors(command)
 
 
+def export_main(argv: Sequence[str]) -> int:
+    """Write the catalog of a run for another program."""
+    parser = argparse.ArgumentParser(prog="cost-hf export", description="Write a catalog for another program.")
+    parser.add_argument("source", help="run directory, recommender directory, or Hub id")
+    parser.add_argument("--to", required=True, help=f"format: {', '.join(FORMATS)}")
+    parser.add_argument("--output", default="exported", help="folder that receives the files")
+    known = parser.parse_args(argv)
+    set_up_logging()
+    return report_errors(lambda: print(*export_run(known.source, to=known.to, output=known.output), sep="\n"))
+
+
 def _columns(text: str) -> dict[str, str]:
     try:
         columns = yaml.safe_load(text)
@@ -77,5 +89,6 @@ def _told(change: CatalogChange) -> str:
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "upload": (upload.main, "publish a finished run on the Hugging Face Hub; the same as upload.py"),
+    "export": (export_main, "write a catalog for another program: a table, or the files of a server"),
     "update-catalog": (update_catalog_main, "add, change or remove items of a finished run, or roll back"),
 }

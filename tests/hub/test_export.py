@@ -1,0 +1,117 @@
+"""Exports: another reader finds the same items under the same IDs, and the same continuations of every prefix."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+from cost_hf.cli import main
+from cost_hf.hub.export import FORMATS, export_run
+from cost_hf.semantic_ids.catalog import Catalog
+from tests.recommender.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender, toy_text_recommender
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory):
+    """A recommender with titles, one item added and one removed, and its directory."""
+    system = toy_text_recommender()
+    system.add_items(["late"], ["football in oslo and quito"])
+    system.remove_items(["item003"])
+    folder = tmp_path_factory.mktemp("exported")
+    system.save_pretrained(folder)
+    return system, folder
+
+
+def expected(system) -> dict[str, tuple[int, ...]]:
+    catalog = system.catalog
+    rows = np.flatnonzero(~catalog.removed)
+    return {catalog.item_ids[row]: tuple(catalog.codes[row].tolist()) for row in rows}
+
+
+def test_parquet_reads_back_as_the_same_catalog(system, tmp_path):
+    system, folder = system
+
+    (path,) = export_run(folder, to="parquet", output=tmp_path)
+
+    table = pd.read_parquet(path)
+    assert list(table.columns) == ["item_id", "title", "sid", "code_1", "code_2", "code_3"]
+    codes = table[["code_1", "code_2", "code_3"]].to_numpy()
+    assert dict(zip(table["item_id"], map(tuple, codes.tolist()), strict=True)) == expected(system)
+    again = Catalog.from_reference(path, collisions="none", level_sizes=system.catalog.level_sizes)
+    assert np.array_equal(again.codes, codes) and "item003" not in again
+    assert table.set_index("item_id")["title"]["late"] == "football in oslo and quito"
+
+
+def test_flashrec_keys_are_codes_and_values_items(system, tmp_path):
+    system, folder = system
+
+    (path,) = export_run(folder, to="flashrec", output=tmp_path)
+
+    read = {entry["pid"]: tuple(map(int, key.split(","))) for key, (entry,) in json.loads(path.read_text()).items()}
+    assert read == expected(system)
+
+
+def test_nvidia_lines_hold_token_ids(system, tmp_path):
+    system, folder = system
+
+    (path,) = export_run(folder, to="nvidia-jsonl", output=tmp_path)
+
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    offsets = system.vocabulary.level_offsets.numpy()
+    read = {line["item_id"]: tuple((np.array(line["token_ids"]) - offsets).tolist()) for line in lines}
+    assert read == expected(system)
+    assert (
+        next(line for line in lines if line["item_id"] == "late")["metadata"]["title"] == "football in oslo and quito"
+    )
+
+
+def walk(arrays: dict[str, np.ndarray], prefix: tuple[int, ...], dense: int) -> set[int]:
+    """Continuations of a prefix, read as the engine reads them: masks first, then the sparse matrix."""
+    if not prefix:
+        return set(np.flatnonzero(arrays["start_mask"]).tolist())
+    if len(prefix) < dense:
+        return set(np.flatnonzero(arrays["dense_mask"][prefix].any(tuple(range(1, dense - len(prefix))))).tolist())
+    state = int(arrays["dense_states"][prefix[:dense]])
+    for code in prefix[dense:]:
+        edges = arrays["packed_csr"][arrays["indptr"][state] : arrays["indptr"][state + 1]]
+        state = int(edges[edges[:, 0] == code][0, 1])
+    edges = arrays["packed_csr"][arrays["indptr"][state] : arrays["indptr"][state + 1]]
+    return set(edges[:, 0].tolist())
+
+
+def test_static_arrays_continue_every_prefix_as_the_catalog_does(system, tmp_path):
+    system, folder = system
+
+    paths = export_run(folder, to="static", output=tmp_path)
+
+    arrays, about = load_file(paths[0]), json.loads(paths[1].read_text())
+    sids = expected(system)
+    assert dict(zip(about["item_ids"], map(tuple, arrays["sids"].tolist()), strict=True)) == sids
+    for length in range(3):
+        for prefix in {sid[:length] for sid in sids.values()}:
+            wanted = {sid[length] for sid in sids.values() if sid[:length] == prefix}
+            assert walk(arrays, prefix, dense=2) == wanted
+            assert len(wanted) <= arrays["layer_max_branches"][length]
+    assert len(arrays["packed_csr"]) == arrays["indptr"][-1]
+
+
+@pytest.mark.parametrize("to", [name for name in FORMATS if name != "parquet"])
+def test_items_that_share_a_sid_are_refused_where_the_format_wants_one(to, tmp_path):
+    catalog = Catalog.from_codes(
+        TOY_IDS, toy_catalog(TOY_ITEMS, (4, 5, 3)).codes[:, :3], level_sizes=(4, 5, 3), collisions="none", lineage="toy"
+    )
+    toy_recommender(catalog).save_pretrained(tmp_path / "run")
+
+    with pytest.raises(ValueError, match=r"wants one item per semantic ID.*collisions append"):
+        export_run(tmp_path / "run", to=to, output=tmp_path)
+
+
+def test_the_command_says_what_it_wrote(system, tmp_path, capsys):
+    _, folder = system
+
+    assert main(["export", str(folder), "--to", "flashrec", "--output", str(tmp_path)]) == 0
+    assert "sid_vocab.json" in capsys.readouterr().out
+    assert main(["export", str(folder), "--to", "flash", "--output", str(tmp_path)]) == 2
+    assert "--to takes one of parquet, flashrec, nvidia-jsonl, static, got 'flash'" in capsys.readouterr().err

@@ -1,0 +1,177 @@
+"""`handler.py` for Inference Endpoints: answers, limits, hostile requests, eight clients at once."""
+
+import json
+import re
+import threading
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cost_hf.hub.handler import MAX_BATCH, MAX_BODY, MAX_HISTORY, MAX_TOP_K, BadRequest, EndpointHandler, decode
+from tests.recommender.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender
+
+
+@pytest.fixture(scope="module")
+def handler(tmp_path_factory) -> EndpointHandler:
+    folder = tmp_path_factory.mktemp("endpoint")
+    titles = [item.upper() for item in TOY_IDS[:-1]] + [None]
+    toy_recommender(toy_catalog(TOY_ITEMS, (4, 5, 3), titles=titles)).save_pretrained(folder)
+    return EndpointHandler(str(folder))
+
+
+@pytest.fixture(scope="module")
+def url(handler):
+    """A loopback server around the handler, as an endpoint's own server is."""
+
+    class Server(BaseHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            try:
+                answer = handler(decode(body))
+            except BadRequest as error:
+                answer = {"error": {"field": error.field, "message": str(error)}}
+            content = json.dumps(answer, allow_nan=False).encode()
+            self.send_response(400 if "error" in answer else 200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+
+
+def post(url: str, body: bytes | object) -> tuple[int, dict]:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data=content, method="POST")) as response:
+            return response.status, json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def test_one_history_and_a_batch_are_answered_like_recommend(handler, url):
+    batch = [["item001"], ["item002", "item003"]]
+
+    status, one = post(url, {"inputs": batch[1], "parameters": {"top_k": 4}})
+    _, many = post(url, {"inputs": batch, "parameters": {"top_k": 4, "exclude_seen": False, "denied": ["item019"]}})
+
+    expected = handler.recommender.recommend(batch[1], top_k=4)
+    assert status == 200
+    assert [entry["item_id"] for entry in one["recommendations"][0]] == [answer.item_id for answer in expected]
+    assert set(one["recommendations"][0][0]) >= {"item_id", "score", "source"}
+    assert [len(answers) for answers in many["recommendations"]] == [4, 4]
+    assert "item019" not in json.dumps(many)
+
+
+def test_unknown_items_and_empty_histories_have_mild_defaults(handler):
+    answer = handler({"inputs": [["gone"], [], ["item001", "gone"]], "parameters": {"top_k": 2}})
+
+    sources = [answers[0]["source"] for answers in answer["recommendations"]]
+    assert sources == ["popularity", "popularity", "generator"]
+
+
+def test_eight_clients_at_once_get_what_each_would_get_alone(url):
+    requests = [{"inputs": [item], "parameters": {"top_k": 5}} for item in TOY_IDS] * 4
+    alone = [post(url, request) for request in requests]
+
+    with ThreadPoolExecutor(8) as clients:
+        together = list(clients.map(lambda request: post(url, request), requests))
+
+    assert together == alone and all(status == 200 for status, _ in together)
+
+
+@pytest.mark.parametrize(
+    ("request_", "field", "message"),
+    [
+        ([], "", "expected an object with inputs, got a list of 0"),
+        ({}, "inputs", "it is missing"),
+        ({"input": []}, "input", "did you mean inputs"),
+        ({"inputs": "item001"}, "inputs", "expected a list of item ids"),
+        ({"inputs": None}, "inputs", "got null"),
+        ({"inputs": ["item001", 3]}, "inputs[1]", "expected an item id .* got 3"),
+        ({"inputs": [["item001"], [True]]}, "inputs[1][0]", "got True"),
+        ({"inputs": [["item001"], "item002"]}, "inputs[0]", "expected an item id"),
+        ({"inputs": ["x" * 600]}, "inputs[0]", "got 600 characters"),
+        ({"inputs": [["item001"]] * (MAX_BATCH + 1)}, "inputs", f"at most {MAX_BATCH} histories"),
+        ({"inputs": ["item001"] * (MAX_HISTORY + 1)}, "inputs", f"at most {MAX_HISTORY} item ids"),
+        ({"inputs": [], "parameters": []}, "parameters", "expected an object"),
+        ({"inputs": [], "parameters": {"topk": 3}}, "parameters.topk", "did you mean top_k"),
+        ({"inputs": [], "parameters": {"top_k": 0}}, "parameters.top_k", f"from 1 to {MAX_TOP_K}, got 0"),
+        ({"inputs": [], "parameters": {"top_k": True}}, "parameters.top_k", "got True"),
+        ({"inputs": [], "parameters": {"top_k": 2.5}}, "parameters.top_k", "got 2.5"),
+        ({"inputs": [], "parameters": {"top_k": 10**9}}, "parameters.top_k", "from 1 to"),
+        ({"inputs": [], "parameters": {"exclude_seen": 1}}, "parameters.exclude_seen", "expected true or false"),
+        ({"inputs": [], "parameters": {"cold_share": 2}}, "parameters.cold_share", "from 0 to 1"),
+        ({"inputs": [], "parameters": {"cold_share": float("nan")}}, "parameters.cold_share", "from 0 to 1, got nan"),
+        ({"inputs": [], "parameters": {"on_empty": []}}, "parameters.on_empty", "expected one of error, popularity"),
+        ({"inputs": [], "parameters": {"allowed": "item001"}}, "parameters.allowed", "expected a list"),
+        ({"inputs": [], "parameters": {"denied": ["gone"]}}, "parameters.denied", "'gone' is not in the catalog"),
+        ({"inputs": ["gone"], "parameters": {"on_unknown": "error"}}, "inputs", "'gone' is not in the catalog"),
+        ({"inputs": [[], []], "parameters": {"on_empty": "error"}}, "inputs", "history 0 holds no item"),
+    ],
+)
+def test_a_bad_request_names_its_field(handler, request_, field, message):
+    answer = handler(request_)
+
+    assert list(answer) == ["error"] and answer["error"]["field"] == field
+    assert re.search(message, answer["error"]["message"]), answer
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "expected JSON"),
+        (b"{", "expected JSON"),
+        (b"\xff\xfe", "expected JSON"),
+        (b'{"inputs": NaN}', "expected JSON"),
+        (b"[" * 100_000, "expected JSON"),
+        (b"x" * 10_000_000, f"at most {MAX_BODY} bytes, got 10000000"),
+    ],
+)
+def test_a_body_that_is_no_request_is_refused(url, body, message):
+    status, answer = post(url, body)
+
+    assert status == 400 and message in answer["error"]["message"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(TOY_IDS),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+NAMES = ["top_k", "exclude_seen", "allowed", "denied", "on_unknown", "on_empty", "cold_share", "x"]
+REQUESTS = JSON | st.fixed_dictionaries(
+    {"inputs": JSON | st.lists(st.sampled_from(TOY_IDS), max_size=3)},
+    optional={"parameters": JSON | st.dictionaries(st.sampled_from(NAMES), JSON, max_size=3)},
+)
+
+
+@given(REQUESTS)
+@settings(max_examples=150)
+def test_whatever_is_sent_something_that_json_can_say_comes_back(handler, request_):
+    answer = handler(request_)
+
+    assert list(answer) in (["recommendations"], ["error"])
+    json.dumps(answer, allow_nan=False)
+    assert "could not be answered" not in json.dumps(answer)
+
+
+def test_a_fault_of_the_server_shows_nothing_of_it(handler, monkeypatch, caplog):
+    def broken(*arguments, **options):
+        raise RuntimeError("secret path /srv/models")
+
+    monkeypatch.setattr(handler.recommender, "recommend", broken)
+
+    answer = handler({"inputs": ["item001"]})
+
+    assert "secret" not in json.dumps(answer) and "secret" in caplog.text
