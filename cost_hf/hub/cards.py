@@ -129,18 +129,23 @@ def card_facts(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def markdown_table(results: Mapping[str, Any], *, seen: str = "seen_allowed") -> str:
-    """Return all rows of a run as a Markdown table, best first, with the paired difference to the trained system."""
+    """Return `score_rows` as a Markdown table, the trained system in bold."""
+    header, *lines = score_rows(results, seen=seen)
+    bold = [[f"**{line[0]}**" if line[0] == MAIN_ROW else line[0], *line[1:]] for line in lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *bold])
+
+
+def score_rows(results: Mapping[str, Any], *, seen: str) -> list[list[str]]:
+    """Return all rows of a run as cells, the header first, best first, with the paired difference to the system."""
     cells = {name: row["item"][seen] for name, row in results["rows"].items() if seen in row["item"]}
     order = sorted(cells, key=lambda name: -(cells[name][METRICS[0]]["value"] or 0.0))
     first = words.metric_name(METRICS[0])
-    header = ["", *(f"{words.metric_name(metric)} [95 %]" for metric in METRICS), f"{MAIN_ROW} minus row, {first}"]
-    lines = [header, ["---"] * len(header)]
+    lines = [["", *(f"{words.metric_name(metric)} [95 %]" for metric in METRICS), f"{MAIN_ROW} minus row, {first}"]]
     for name in order:
         pair = results["differences"].get(f"{MAIN_ROW}-{name}")
         difference = "" if pair is None else numbers.interval(pair["item"][seen][METRICS[0]], signed=True)
-        label = f"**{name}**" if name == MAIN_ROW else name
-        lines.append([label, *(numbers.interval(cells[name][metric]) for metric in METRICS), difference])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        lines.append([name, *(numbers.interval(cells[name][metric]) for metric in METRICS), difference])
+    return lines
 
 
 def verdict(results: Mapping[str, Any], *, seen: str = "seen_allowed") -> str:

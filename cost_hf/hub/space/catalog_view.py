@@ -1,0 +1,96 @@
+"""A catalog as a visitor sees it: search, the tree of semantic IDs, neighbours, and what two IDs share."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+Prefix = tuple[int, ...]
+FOUND = 20  # search results
+SHOWN = 40  # items under a prefix
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A code that continues a prefix, and how many items lie below it."""
+
+    code: int
+    items: int
+
+
+class CatalogView:
+    """One edition of a catalog, for looking at.
+
+    Args:
+        catalog: a `Catalog`, or an `ItemList`, which has no semantic IDs.
+    """
+
+    def __init__(self, catalog: Any):
+        self.catalog = catalog
+        self.has_sids = hasattr(catalog, "codes")
+
+    def label(self, row: int) -> str:
+        """Return what to call an item: its title, or its id."""
+        title = None if self.catalog.titles is None else self.catalog.titles[row]
+        return title or self.catalog.item_ids[row]
+
+    def search(self, text: str, limit: int = FOUND) -> list[int]:
+        """Return rows of items, not removed, whose title or id holds all words of `text`; few letters find starts."""
+        words = text.lower().split()
+        found: list[int] = []
+        for row, name in enumerate(self._names if words else ()):
+            if not self.catalog.removed[row] and all(word in name for word in words):
+                found.append(row)
+                if len(found) == limit:
+                    break
+        return found
+
+    def sid(self, row: int) -> Prefix:
+        """Return the codes of an item, L numbers."""
+        return tuple(self.catalog.codes[row].tolist())
+
+    def branches(self, prefix: Prefix) -> list[Branch]:
+        """Return the codes that continue a prefix, with their numbers of items."""
+        below = self._below(prefix)
+        if len(prefix) == self.catalog.codes.shape[1]:
+            return []
+        codes, counts = np.unique(self.catalog.codes[below, len(prefix)], return_counts=True)
+        return [Branch(code, count) for code, count in zip(codes.tolist(), counts.tolist(), strict=True)]
+
+    def items(self, prefix: Prefix, limit: int = SHOWN) -> tuple[list[int], int]:
+        """Return the first rows below a prefix, and how many there are."""
+        rows = self._below(prefix)
+        return rows[:limit].tolist(), len(rows)
+
+    def neighbours(self, codes: Prefix, *, without: int | None = None, limit: int = 8) -> list[tuple[int, int]]:
+        """Return (row, shared levels) of the items whose IDs share the most first levels, at least one."""
+        shared = self._shared(codes)
+        if without is not None:
+            shared[without] = 0
+        shared[self.catalog.removed] = 0
+        best = np.argsort(-shared, kind="stable")[:limit]
+        return [(row, int(shared[row])) for row in best.tolist() if shared[row]]
+
+    def closest(self, row: int, history: list[int]) -> tuple[int, int] | None:
+        """Return (row, shared levels) of the history item whose ID shares most with an item's; None for none."""
+        if not history or not self.has_sids:
+            return None
+        levels = self.catalog.model_levels
+        same = self.catalog.codes[history][:, :levels] == self.catalog.codes[row, :levels]
+        shared = np.logical_and.accumulate(same, axis=1).sum(1)
+        best = len(history) - 1 - int(shared[::-1].argmax())  # the latest of equals
+        return (history[best], int(shared[best])) if shared[best] else None
+
+    def _shared(self, codes: Prefix) -> np.ndarray:
+        """Return how many first levels every item shares with codes, `[N]`."""
+        same = self.catalog.codes[:, : len(codes)] == np.asarray(codes, dtype=np.int64)
+        return np.logical_and.accumulate(same, axis=1).sum(1)
+
+    def _below(self, prefix: Prefix) -> np.ndarray:
+        return np.flatnonzero((self._shared(prefix) == len(prefix)) & ~self.catalog.removed)
+
+    @cached_property
+    def _names(self) -> list[str]:
+        titles = self.catalog.titles or [None] * len(self.catalog)
+        return [f"{title or ''} {item}".lower() for title, item in zip(titles, self.catalog.item_ids, strict=True)]

@@ -1,0 +1,80 @@
+"""What the demo shows as HTML; every word of an item or a visitor is escaped here."""
+
+from collections.abc import Sequence
+from html import escape
+
+from cost_hf.hub.space.catalog_view import CatalogView, Prefix
+from cost_hf.semantic_ids.level_names import level_name
+
+
+def notice(text: str, *, is_error: bool = False) -> str:
+    """Return a line that says what is empty, missing or wrong."""
+    role, kind = ("alert", "error") if is_error else ("status", "quiet")
+    return f'<p class="notice {kind}" role="{role}">{escape(text)}</p>'
+
+
+def chips(codes: Prefix, *, shared: int = 0, appended: int | None = None) -> str:
+    """Return codes as a row of chips; the first `shared` ones are marked, the level `appended` is drawn apart."""
+    parts = []
+    for level, code in enumerate(codes):
+        kind = " shared" if level < shared else ""
+        kind += " appended" if level == appended else ""
+        parts.append(f'<span class="chip level-{level % 4}{kind}">{level_name(level)}&#8202;{code}</span>')
+    return f'<span class="chips" aria-label="semantic ID {" ".join(map(str, codes))}">{"".join(parts)}</span>'
+
+
+def ranking(view: CatalogView, answers: Sequence[tuple[int, float, bool]], history: list[int]) -> str:
+    """Return ranked items as a list: title, score, path of codes, and which history item shares how much of it.
+
+    Args:
+        answers: catalog row, score, and whether the item was added in this demo.
+    """
+    lines = []
+    for row, score, is_added in answers:
+        close = view.closest(row, history)
+        why = "shares no first code with the history"
+        if close is not None:
+            levels = "1 level" if close[1] == 1 else f"{close[1]} levels"
+            why = f"shares {levels} with <q>{escape(view.label(close[0]))}</q>"
+        path = chips(view.sid(row), shared=close[1] if close else 0, appended=_appended(view)) if view.has_sids else ""
+        added = '<span class="added">added in this demo</span>' if is_added else ""
+        detail = f'<span class="why">{path} <span>{why}</span></span>' if view.has_sids else ""
+        lines.append(
+            f'<li><span class="title">{escape(view.label(row))}</span>'
+            f'<span class="score" title="score of the model">{score:.2f}</span>{added}{detail}</li>'
+        )
+    return f'<ol class="ranking">{"".join(lines)}</ol>'
+
+
+def branches(view: CatalogView, prefix: Prefix) -> str:
+    """Return a prefix with what lies below it: bars for the codes that follow, then the first items."""
+    rows, total = view.items(prefix)
+    if not prefix:
+        rows = []  # all items are no group of likes
+    crumbs = chips(prefix, appended=_appended(view)) if prefix else '<span class="root">all items</span>'
+    below = view.branches(prefix)
+    most = max((branch.items for branch in below), default=1)
+    bars = "".join(
+        f"<tr><th scope='row'>{level_name(len(prefix))}&#8202;{branch.code}</th><td>{branch.items}</td>"
+        f"<td class='bar'><span style='width:{100 * branch.items / most:.1f}%'></span></td></tr>"
+        for branch in below
+    )
+    table = f"<table class='codes'><caption>codes that follow, with their items</caption>{bars}</table>" if bars else ""
+    more = notice(f"and {total - len(rows)} more" if rows else "Choose a code: items below it are alike.")
+    more = more if total > len(rows) else ""
+    return f'<p class="crumbs">{crumbs} <b>{total}</b> items</p>{table}{items(view, [(row, 0) for row in rows])}{more}'
+
+
+def items(view: CatalogView, rows: Sequence[tuple[int, int]]) -> str:
+    """Return items with their codes; each with the number of levels to mark."""
+    lines = "".join(
+        f'<li><span class="title">{escape(view.label(row))}</span>'
+        f'<span class="why">{chips(view.sid(row), shared=shared, appended=_appended(view))}</span></li>'
+        for row, shared in rows
+    )
+    return f'<ul class="items">{lines}</ul>'
+
+
+def _appended(view: CatalogView) -> int | None:
+    catalog = view.catalog
+    return catalog.model_levels if catalog.model_levels < catalog.codes.shape[1] else None

@@ -1,0 +1,93 @@
+"""What visitors do in the demo, without any page: recommend, look into the tree, read a text, add an item."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cost_hf.hub.space.catalog_view import CatalogView, Prefix
+from cost_hf.recommender.door import BaseRecommender
+
+MOST_ADDED = 200
+MOST_CHARACTERS = 2_000
+COLD_SHARE = 0.2  # of the list that shows an added item
+MOST_SHOWN = 50
+
+
+class Visit:
+    """One recommender and all of its visitors. Items that one of them adds are there for all, until the demo restarts.
+
+    Args:
+        recommender: of any kind.
+        results: content of results.json, None where there is none.
+    """
+
+    def __init__(self, recommender: BaseRecommender, results: Mapping[str, Any] | None = None):
+        self.recommender, self.results = recommender, results
+        self.added: list[str] = []
+        self._adding = threading.Lock()
+        self._view = CatalogView(recommender.catalog)
+
+    @property
+    def view(self) -> CatalogView:
+        """The present catalog."""
+        catalog = self.recommender.catalog
+        if self._view.catalog is not catalog:
+            self._view = CatalogView(catalog)
+        return self._view
+
+    def recommend(
+        self, history: Sequence[str], top_k: int = 10, exclude_seen: bool = True, cold_share: float = 0.0
+    ) -> list[tuple[int, float, bool]]:
+        """Return (catalog row, score, added in this demo) for a history of item ids, best first."""
+        answers = self.recommender.recommend(
+            list(history), min(int(top_k), MOST_SHOWN), bool(exclude_seen), on_unknown="drop", cold_share=cold_share
+        )
+        catalog = self.recommender.catalog
+        return [(catalog.row_of(entry.item_id), entry.score, entry.item_id in self.added) for entry in answers]
+
+    def example(self) -> list[str]:
+        """Return a history to begin with: the most clicked item and those whose IDs are nearest to it."""
+        edition, view = self.recommender.edition, self.view
+        row = int(edition.popularity_order[0])
+        near = [other for other, _ in view.neighbours(view.sid(row), without=row, limit=2)] if view.has_sids else []
+        rows = [*reversed(near), row] if near else edition.popularity_order[:3].tolist()
+        return [view.catalog.item_ids[other] for other in rows]
+
+    def encode(self, text: str) -> Prefix:
+        """Return the codes of a text.
+
+        Raises:
+            ValueError: for an empty or too long text, or a copy that can't read texts.
+        """
+        if not text.strip():
+            raise ValueError("write a few words about the item first")
+        if len(text) > MOST_CHARACTERS:
+            raise ValueError(f"the demo reads at most {MOST_CHARACTERS} characters, got {len(text)}; shorten the text")
+        encode = getattr(self.recommender, "encode", None)
+        if encode is None:
+            raise ValueError("this recommender scores items directly; it has no semantic IDs to give")
+        return tuple(encode([text])[0].tolist())
+
+    def add(self, text: str) -> int:
+        """Add an item with this text; return its row. The same text again is the same item.
+
+        Raises:
+            ValueError: as `encode`, or where the demo has taken as many items as it takes.
+        """
+        self.encode(text)
+        with self._adding:
+            item = f"demo-{text.strip()[:60]}"
+            if item not in self.recommender.catalog:
+                if len(self.added) >= MOST_ADDED:
+                    raise ValueError(f"this demo holds {MOST_ADDED} added items already; it takes more after a restart")
+                self.recommender.add_items([item], [text], titles=[text.strip()[:200]])
+                self.added.append(item)
+        return self.recommender.catalog.row_of(item)
+
+    def seen_recommended(self, row: int) -> tuple[list[str], list[tuple[int, float, bool]]]:
+        """Return a history of the item's neighbours, and what is recommended for it with room for added items."""
+        view = self.view
+        near = [other for other, _ in view.neighbours(view.sid(row), without=row, limit=3)]
+        rows = near or [int(self.recommender.edition.popularity_order[0])]
+        history = [view.catalog.item_ids[other] for other in reversed(rows)]
+        return history, self.recommend(history, cold_share=COLD_SHARE)
