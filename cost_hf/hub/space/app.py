@@ -25,6 +25,9 @@ def build_demo(recommender: BaseRecommender, results: Mapping[str, Any] | None =
     visit = Visit(recommender, results)
     visit.recommend(visit.example())  # the first visitor does not wait for what the first call sets up
     with gr.Blocks(title="cost_hf: recommendation with semantic IDs", analytics_enabled=False) as demo:
+        # first, so that no event of a page takes their names
+        gr.api(_api_recommend(visit), api_name="recommend")
+        gr.api(_api_encode(visit), api_name="encode")
         gr.HTML(_header(visit), padding=False)
         with gr.Tab("Recommend"):
             _recommend_tab(visit)
@@ -35,8 +38,6 @@ def build_demo(recommender: BaseRecommender, results: Mapping[str, Any] | None =
         with gr.Tab("Health") as tab:
             page = gr.HTML(health_page(visit.view, results))
             tab.select(lambda: health_page(visit.view, results), outputs=page, **PRIVATE)
-        gr.api(_api_recommend(visit), api_name="recommend")
-        gr.api(_api_encode(visit), api_name="encode")
     return demo
 
 
@@ -121,7 +122,7 @@ def _recommend_tab(visit: Visit) -> None:
         return chosen(held), None, *recommend(held, count, leaves_out)
 
     settings = [history, top_k, unseen]
-    query.input(lambda text: _search(visit, text), query, found, **PRIVATE)
+    query.input(lambda text: _search(visit, text), query, found, trigger_mode="always_last", **PRIVATE)
     for control in (found, onward):
         control.input(grown, [control, *settings], [history, found, shown, onward], **PRIVATE)
     for event in (go.click, history.input, top_k.release, unseen.input):
@@ -174,7 +175,7 @@ def _tree_tab(visit: Visit) -> None:
     )
     up.click(lambda codes: at(tuple(codes[:-1])), prefix, outputs, **PRIVATE)
     root.click(lambda: at(()), outputs=outputs, **PRIVATE)
-    query.input(lambda text: _search(visit, text), query, found, **PRIVATE)
+    query.input(lambda text: _search(visit, text), query, found, trigger_mode="always_last", **PRIVATE)
     found.input(beside, found, shown, **PRIVATE)
 
 

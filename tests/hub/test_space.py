@@ -1,0 +1,139 @@
+"""What the demo shows and does, without a browser."""
+
+import numpy as np
+import pytest
+
+from cost_hf.evaluation.results import MAIN_ROW
+from cost_hf.files import read_json
+from cost_hf.hub.space import markup, visit
+from cost_hf.hub.space.catalog_view import CatalogView
+from cost_hf.hub.space.health import health_page
+from cost_hf.hub.space.visit import Visit
+from cost_hf.semantic_ids.catalog import Catalog
+from tests.hub.test_publish import ROOT
+from tests.recommender.toys import TOY_IDS, TOY_TEXTS, toy_recommender, toy_text_recommender
+
+RESULTS = read_json(ROOT / "benchmarks" / "results" / "cost_quickstart" / "results.json")
+EVIL = "<script>alert(\"1\")</script> & 'x'"
+
+
+@pytest.fixture
+def toy() -> Visit:
+    return Visit(toy_text_recommender(), RESULTS)
+
+
+def test_search_finds_all_words_in_any_order_and_no_removed_item(toy):
+    toy.recommender.remove_items(["item001"])
+
+    assert [toy.view.label(row) for row in toy.view.search("OSLO foot")] == []
+    assert [toy.view.label(row) for row in toy.view.search("lima foot")] == ["football in lima"]
+    assert toy.view.search("item004") == [4] and toy.view.search("  ") == []
+    assert len(toy.view.search("in", limit=3)) == 3
+
+
+def test_branches_count_the_items_below_and_every_item_lies_under_its_prefix(toy):
+    view = toy.view
+
+    assert sum(branch.items for branch in view.branches(())) == len(TOY_IDS)
+    for row in range(len(TOY_IDS)):
+        for length in range(4):
+            rows, total = view.items(view.sid(row)[:length])
+            assert row in rows and total == len(rows)
+    assert view.branches(view.sid(0)) == []
+
+
+def test_why_names_the_latest_history_item_that_shares_most():
+    codes = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]])
+    catalog = Catalog.from_codes(list("abcd"), codes, level_sizes=(2, 2, 2), collisions="none", lineage="toy")
+    view = CatalogView(catalog)
+
+    assert view.closest(0, [2, 1]) == (1, 2)
+    assert view.closest(0, [2, 2]) == (2, 1)
+    assert view.closest(0, [3]) is None and view.closest(0, []) is None
+
+
+def test_neighbours_share_a_prefix_and_are_not_the_item_itself(toy):
+    near = toy.view.neighbours(toy.view.sid(0), without=0)
+
+    assert near and 0 not in [row for row, _ in near]
+    assert [shared for _, shared in near] == sorted((shared for _, shared in near), reverse=True)
+    assert all(toy.view.sid(row)[:shared] == toy.view.sid(0)[:shared] for row, shared in near)
+
+
+def test_recommendations_are_those_of_the_recommender(toy):
+    answers = toy.recommend(["item001", "item002"], 5)
+
+    expected = toy.recommender.recommend(["item001", "item002"], top_k=5)
+    assert [TOY_IDS[row] for row, _, _ in answers] == [answer.item_id for answer in expected]
+
+
+def test_an_added_item_is_recommended_at_once_and_is_the_same_the_second_time(toy):
+    row = toy.add("football in lisbon and oslo")
+
+    history, answers = toy.seen_recommended(row)
+    assert (row, True) in [(found, added) for found, _, added in answers]
+    assert all(item in TOY_IDS for item in history)
+    assert toy.add("football in lisbon and oslo") == row and len(toy.added) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("", "write a few words"), ("x" * 3000, "at most 2000 characters, got 3000")]
+)
+def test_a_text_that_says_nothing_or_too_much_is_refused(toy, text, message):
+    with pytest.raises(ValueError, match=message):
+        toy.add(text)
+
+
+def test_the_number_of_added_items_is_bounded(toy, monkeypatch):
+    monkeypatch.setattr(visit, "MOST_ADDED", 1)
+    toy.add("football in oslo today")
+
+    with pytest.raises(ValueError, match="holds 1 added items already"):
+        toy.add("weather in lima today")
+
+
+def test_a_copy_without_encoder_says_why_it_can_not_add():
+    with pytest.raises(ValueError, match="came without its text encoder"):
+        Visit(toy_recommender()).add("a text")
+
+
+def test_words_of_items_and_visitors_are_escaped(toy):
+    row = toy.add(f"football {EVIL}")
+    history, answers = toy.seen_recommended(row)
+    rows = toy.view.catalog.rows_of(history).tolist()
+
+    pages = [
+        markup.ranking(toy.view, answers, [row, *rows]),
+        markup.branches(toy.view, toy.view.sid(row)),
+        markup.items(toy.view, [(row, 1)]),
+        markup.notice(EVIL, is_error=True),
+    ]
+    assert all("<script" not in page and "&lt;script" in page for page in pages)
+
+
+def test_the_ranking_marks_shared_codes_and_added_items(toy):
+    row = toy.add("football in lisbon and oslo")
+
+    page = markup.ranking(toy.view, [(row, -1.5, True)], [0])
+
+    assert "added in this demo" in page and "-1.50" in page
+    assert page.count(" shared") == (toy.view.closest(row, [0]) or (0, 0))[1]
+
+
+def test_the_health_page_holds_the_figures_of_the_results(toy):
+    page = health_page(toy.view, RESULTS)
+
+    cell = RESULTS["rows"][MAIN_ROW]["item"]["seen_allowed"]["recall@10"]["value"]
+    assert f"{cell:.4f}".lstrip("0") in page and "Toy data" in page and "codes in use" in page
+
+
+def test_without_results_nothing_is_said_of_quality(toy):
+    assert "came without results.json" in health_page(toy.view, None)
+
+
+def test_the_example_is_made_of_items_of_the_catalog(toy):
+    assert set(toy.example()) <= set(TOY_IDS) and toy.example()
+
+
+def test_texts_of_the_toy_are_told_apart():
+    assert len(set(TOY_TEXTS)) == len(TOY_IDS)
