@@ -72,12 +72,12 @@ def cold_section() -> str:
         f"Measured on {found['data']}, recipe `{found['recipe']}`: {numbers.percent(found['share'], digits=0)} of the "
         f"items ({found['held_back_items'][0]} of {found['items']:,}) were held back with all their clicks from "
         f"everything that is fitted, then added by their texts (in {seconds} s, loading the text encoder included). "
-        f"{len(found['seeds'])} seeds, {cases['held_back']} test clicks on added items and {cases['others']:,} on others, "
-        "seen items allowed, 95 % intervals over users:"
+        f"{len(found['seeds'])} seeds, {cases['held_back']} test clicks on added items and {cases['others']:,} on "
+        "others, seen items allowed, 95 % intervals over users:"
     )
     outcome = (
-        "By itself the generator hardly writes an ID that it never saw; `cold_share` helps it, at a price for the others. "
-        "A SASRec on texts needs no such help and stays ahead. `python benchmarks/cold_items.py` makes this table."
+        "By itself the generator hardly writes an ID that it never saw; `cold_share` helps it, at a price for the "
+        "others. A SASRec on texts needs no such help and stays ahead. `python benchmarks/cold_items.py` makes this table."
     )
     return "\n\n".join([about, "\n".join("| " + " | ".join(line) + " |" for line in lines), outcome])
 

@@ -85,6 +85,15 @@ def check_texts(item_ids: Sequence[str], texts: Sequence[str]) -> None:
             raise ValueError(f"expected a text with at least one word for item {item!r}, got {text!r}; leave it out")
 
 
+def check_titles(item_ids: Sequence[str], titles: Sequence[str | None] | None) -> None:
+    """Raise ValueError where there is not one title (or None) per item."""
+    if titles is not None and (isinstance(titles, str) or len(titles) != len(item_ids)):
+        count = "one string" if isinstance(titles, str) else len(titles)
+        raise ValueError(
+            f"expected one title per item, got {count} for {len(item_ids)} items; None stands for no title"
+        )
+
+
 def check_vectors(item_ids: Sequence[str], vectors: np.ndarray) -> None:
     """Raise ValueError where vectors are not finite numbers, one row per item."""
     if vectors.ndim != 2 or len(vectors) != len(item_ids) or not np.issubdtype(vectors.dtype, np.floating):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cost_hf.data.item_encoder import ItemEncoder
-from cost_hf.recommender.changes import KEPT_VERSIONS, CatalogChange, Version, check_texts, check_vectors
+from cost_hf.recommender.changes import KEPT_VERSIONS, CatalogChange, Version, check_texts, check_titles, check_vectors
 from cost_hf.recommender.edition import Edition
 from cost_hf.semantic_ids.item_rows import ItemRows
 
@@ -79,6 +79,7 @@ class LivingCatalog:
         if len(given) != 1:
             raise ValueError(f"expected one of texts, vectors and codes, got {given!r}; pass one of them")
         ids = list(item_ids)
+        check_titles(ids, titles)
         if texts is not None:
             check_texts(ids, texts)
             titles = texts if titles is None else titles
@@ -126,6 +127,7 @@ class LivingCatalog:
         """
         ids = list(item_ids)
         check_texts(ids, texts)
+        check_titles(ids, titles)
         with self._writing:
             before = self.catalog
             before.rows_of(ids)
