@@ -77,7 +77,7 @@ def cold_section() -> str:
     )
     outcome = (
         "By itself the generator hardly writes an ID that it never saw; `cold_share` helps it, at a price for the "
-        "others. A SASRec on texts needs no such help and stays ahead. `python benchmarks/cold_items.py` makes this table."
+        "others. A SASRec on texts needs no such help and stays ahead. `benchmarks/cold_items.py` makes this table."
     )
     return "\n\n".join([about, "\n".join("| " + " | ".join(line) + " |" for line in lines), outcome])
 

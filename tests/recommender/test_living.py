@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cost_hf.recommender import door
 from cost_hf.recommender.changes import KEPT_VERSIONS
 from cost_hf.recommender.recommender import Recommender
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
@@ -241,6 +242,29 @@ def test_a_wish_for_no_cold_item_is_kept_too():
     assert "a" not in ids(system.recommend(["item001"], top_k=5, cold_share=1.0, denied=["a"]))
     with pytest.raises(ValueError, match="cold_share is a share in"):
         system.recommend(["item001"], cold_share=1.5)
+
+
+@pytest.mark.parametrize("change", ["add", "remove", "rollback"])
+def test_a_change_in_the_middle_of_a_request_does_not_touch_its_answer(monkeypatch, change):
+    system = toy_text_recommender()
+    system.add_items(["late"], ["football in oslo tonight"])
+    wanted = ids(system.recommend(["item001"], top_k=TOY_ITEMS + 1))
+    actions = {
+        "add": lambda: system.add_items(["later"], ["weather in lima tonight"]),
+        "remove": lambda: system.remove_items(wanted[:3]),
+        "rollback": system.rollback,
+    }
+    pad_rows, pending = door.pad_rows, [actions[change]]
+
+    def pad_and_change(histories):
+        if pending:
+            pending.pop()()
+        return pad_rows(histories)
+
+    monkeypatch.setattr(door, "pad_rows", pad_and_change)
+
+    assert ids(system.recommend(["item001"], top_k=TOY_ITEMS + 1)) == wanted
+    assert pending == [] and ids(system.recommend(["item001"], top_k=TOY_ITEMS + 1)) != wanted
 
 
 def test_readers_see_the_catalog_before_a_change_or_after_it():
