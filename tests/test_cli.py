@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cost_hf.cli import main, train_main
+from cost_hf.cli import COMMANDS, main
 from cost_hf.data.synthetic import make_news
+from cost_hf.recipe_commands import train_main
 
 ROOT = Path(__file__).parent.parent
 
@@ -66,9 +67,22 @@ def test_check_of_nothing_is_an_error_that_helps(tmp_path, capsys):
     assert "items" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["recommend"]])
-def test_an_unknown_command_names_the_known_ones(arguments, capsys):
+def test_an_unknown_command_names_the_known_ones(capsys):
     with pytest.raises(SystemExit):
-        main(arguments)
+        main(["recommend"])
 
     assert "compare" in capsys.readouterr().err
+
+
+def test_every_command_is_there_and_has_help():
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as left:
+            main([name, "--help"])
+        assert left.value.code == 0
+
+
+def test_without_a_command_all_of_them_are_listed(capsys):
+    assert main([]) == 2
+
+    printed = capsys.readouterr().out
+    assert [name for name in COMMANDS if f"  {name} " not in printed] == []

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 import cost_hf
-from cost_hf.cli import train_main
 from cost_hf.data.prepare import prepare_data
 from cost_hf.files import file_digest
 from cost_hf.pipeline import codes_stage, vector_stage
 from cost_hf.recipe import Recipe
+from cost_hf.recipe_commands import train_main
 from cost_hf.stages import Stages
 from tests.runs import ROOT, STAGES, TINY, command_line, stages_of
 

@@ -21,6 +21,7 @@ ROOMS = [
     ("pipeline",),
     ("command_line",),
     ("comparison", "hub", "summary"),
+    ("recipe_commands",),
     ("cli",),
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

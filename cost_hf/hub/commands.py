@@ -1,9 +1,7 @@
-"""Commands around a finished run: `cost-hf upload | update-catalog | export | demo`."""
+"""Commands around a catalog: `cost-hf update-catalog | export`."""
 
 import argparse
-import sys
-from collections.abc import Callable, Sequence
-from importlib.util import find_spec
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,6 @@ import yaml
 
 from cost_hf.command_line import report_errors, set_up_logging
 from cost_hf.data.tables import read_items
-from cost_hf.hub import upload
 from cost_hf.hub.catalog_update import push_update, update_catalog
 from cost_hf.hub.export import FORMATS, export_run
 from cost_hf.recommender.changes import CatalogChange
@@ -63,22 +60,6 @@ def export_main(argv: Sequence[str]) -> int:
     return report_errors(lambda: print(*export_run(known.source, to=known.to, output=known.output), sep="\n"))
 
 
-def demo_main(argv: Sequence[str]) -> int:
-    """Serve the demo of a run."""
-    parser = argparse.ArgumentParser(prog="cost-hf demo", description="See what is recommended, and why.")
-    parser.add_argument("source", help="run directory, recommender directory, or Hub id")
-    parser.add_argument("--host", default="127.0.0.1", help="address to serve at")
-    parser.add_argument("--port", type=int, default=None, help="port; any free one by default")
-    known = parser.parse_args(argv)
-    set_up_logging()
-    if find_spec("gradio") is None:
-        print('error: the demo needs gradio; pip install -e ".[demo]"', file=sys.stderr)
-        return 2
-    from cost_hf.hub.space.app import launch_demo  # gradio is an extra, and takes seconds to import
-
-    return report_errors(lambda: launch_demo(known.source, host=known.host, port=known.port))
-
-
 def _columns(text: str) -> dict[str, str]:
     try:
         columns = yaml.safe_load(text)
@@ -103,11 +84,3 @@ def _told(change: CatalogChange) -> str:
     differ = f"; {change.would_differ} would now be coded otherwise, their SIDs stay" if change.would_differ else ""
     items = "1 item" if len(change.item_ids) == 1 else f"{len(change.item_ids)} items"
     return f"{change.action}: {items} ({ids}), {change.before[:12]} -> {change.after[:12]}{differ}"
-
-
-COMMANDS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
-    "upload": (upload.main, "publish a finished run on the Hugging Face Hub; the same as upload.py"),
-    "demo": (demo_main, "see in a browser what is recommended, and why"),
-    "export": (export_main, "write a catalog for another program: a table, or the files of a server"),
-    "update-catalog": (update_catalog_main, "add, change or remove items of a finished run, or roll back"),
-}

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from cost_hf.checking import benchmark, check_data
-from cost_hf.cli import read_overrides
 from cost_hf.data import DataError, DataOptions, make_news, read_tables, render_texts
 from cost_hf.recipe import Recipe
+from cost_hf.recipe_commands import read_overrides
 
 TINY = {"generator.size": "tiny"}
 
