@@ -7,7 +7,8 @@ the Hub refuses it whole, so a repository is as it was or as it should be.
 import hashlib
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
-from cost_hf.files import file_digest
+from cost_hf.files import content_digest, file_digest
 from cost_hf.hub.staging import Staged
 
 SECRET = re.compile(r"hf_\w+")
@@ -79,7 +80,7 @@ def publish(
     Raises:
         PublishError: where the Hub refuses or can't be reached; the repository is as it was.
     """
-    try:
+    with explained(staged):
         options: dict[str, Any] = {"space_sdk": "gradio"} if staged.repo_type == "space" else {}
         api.create_repo(staged.repo_id, repo_type=staged.repo_type, private=private or None, exist_ok=True, **options)
         files, head = plan(staged, api)
@@ -101,15 +102,29 @@ def publish(
                 parent_commit=follows or head,
                 create_pr=create_pr,
             )
-    except (HfHubHTTPError, OfflineModeIsEnabled, httpx2.HTTPError, OSError) as error:
-        raise PublishError(_explained(staged, error)) from None  # the trace of a request may hold the token
     return commit.pr_url or commit.commit_url
 
 
+@contextmanager
+def explained(staged: Staged) -> Iterator[None]:
+    """Turn whatever goes wrong on the way to the Hub into a `PublishError` that says how to go on."""
+    try:
+        yield
+    except (HfHubHTTPError, OfflineModeIsEnabled, httpx2.HTTPError, OSError) as error:
+        raise PublishError(_explained(staged, error)) from None  # the trace of a request may hold the token
+
+
 def told(staged: Staged, files: Sequence[FilePlan]) -> str:
-    """Return the plan of one repository as text: a line per file with size and digest."""
+    """Return the plan of one repository: a line per file with size and digest, one line for the package in a Space."""
     total = sum(file.size for file in files)
-    lines = [f"{staged.repo_type} {staged.repo_id}: {len(files)} files, {_size(total)}"]
+    package = [file for file in files if staged.part == "space" and file.path.startswith("cost_hf/")]
+    if package:
+        changes = {file.change for file in package}
+        change = changes.pop() if len(changes) == 1 else "changed"
+        digest = content_digest([file.digest for file in package])
+        line = FilePlan(f"cost_hf/ ({len(package)} files)", sum(file.size for file in package), digest, change)
+        files = [line, *(file for file in files if file not in package)]
+    lines = [f"{staged.repo_type} {staged.repo_id}: {_size(total)}"]
     lines += [f"  {file.change:<9} {_size(file.size):>9}  {file.digest[:12]:<12}  {file.path}" for file in files]
     return "\n".join(lines)
 

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 
 from cost_hf.command_line import report_errors, set_up_logging
-from cost_hf.hub.publish import plan, publish, told
-from cost_hf.hub.staging import PARTS, SUFFIXES, Stage
+from cost_hf.hub.publish import explained, plan, publish, told
+from cost_hf.hub.staging import PARTS, REPO_TYPES, SUFFIXES, Stage
 from cost_hf.recommender.recommender import Recommender
 
 
@@ -76,19 +77,32 @@ def upload(
         stage = Stage(run, Path(scratch), {})
         chosen = [part for part in PARTS if part in (what or _possible(stage))]
         base = name or stage.recipe["name"].replace("_", "-")
-        stage.repo_ids.update({part: f"{namespace}/{base}{SUFFIXES[part]}" for part in chosen})
+        names = {part: f"{namespace}/{base}{SUFFIXES[part]}" for part in PARTS}
+        hub = None if dry_run else api or HfApi()
+        others = (
+            [] if hub is None else [part for part in PARTS if part not in chosen and _is_there(hub, part, names[part])]
+        )
+        stage.repo_ids.update({part: names[part] for part in [*chosen, *others]})
         parts = [stage.part(part) for part in chosen]
         say(stage.licence.sentence)
         for staged in parts:
-            say(told(staged, plan(staged, None)[0]))
-        if dry_run:
+            with explained(staged):
+                say(told(staged, plan(staged, hub)[0]))
+        if hub is None:
             say("dry run: nothing was published")
             return [staged.repo_id for staged in parts]
-        hub = api or HfApi()
         for staged in parts:
             address = publish(staged, hub, private=private, create_pr=create_pr)
             say(f"{staged.repo_id}: {address or 'the Hub holds all of it already'}")
         return [staged.repo_id for staged in parts]
+
+
+def _is_there(hub: HfApi, part: str, repo_id: str) -> bool:
+    """Tell whether a part was published before, so that cards may point to it."""
+    try:
+        return hub.repo_exists(repo_id, repo_type=REPO_TYPES[part])
+    except (HfHubHTTPError, OSError):
+        return False  # a card without a link is no reason to stop; what really fails does so at the commit
 
 
 def _possible(stage: Stage) -> Sequence[str]:

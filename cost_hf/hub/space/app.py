@@ -211,9 +211,13 @@ def _new_item_tab(visit: Visit) -> None:
         history, answers = visit.seen_recommended(row)
         rows = visit.view.catalog.rows_of(history).tolist()
         names = ", ".join(f"<q>{markup.escape(visit.view.label(other))}</q>" for other in rows)
+        is_there = any(found == row for found, _, _ in answers)
+        absent = (
+            "" if is_there else markup.notice("It is not among the first ten for this reader; others go before it.")
+        )
         return (
             f"<h4>Added</h4>{markup.items(visit.view, [(row, 0)])}<h4>Recommended to someone who read {names}</h4>"
-            f"{markup.ranking(visit.view, answers, rows)}"
+            f"{absent}{markup.ranking(visit.view, answers, rows)}"
         )
 
     look.click(_answered(show), text, shown, **PRIVATE)
