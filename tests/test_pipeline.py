@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 import shutil
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from cost_hf.pipeline import codes_stage, vector_stage
 from cost_hf.recipe import Recipe
 from cost_hf.recipe_commands import train_main
 from cost_hf.stages import Stages
-from tests.runs import ROOT, STAGES, TINY, command_line, stages_of
+from tests.runs import STAGES, TINY, command_line, stages_of
 
 BASELINES = ["popularity", "markov", "oracle"]
 UNITS, SEEN = ("item", "sid"), ("seen_allowed", "seen_excluded")
@@ -249,20 +248,3 @@ def test_collapsed_codes_end_the_command_with_advice_and_no_traceback(tmp_path, 
     error = capsys.readouterr().err
     assert status == 2
     assert "the codebooks collapsed" in error and "Traceback" not in error
-
-
-def test_the_python_examples_of_the_readme_run_as_they_stand(tmp_path, monkeypatch):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    names: dict = {}
-
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
-
-    assert blocks[0].count("\n") <= 24 and "cost_hf.train(" in blocks[0]
-    assert names["rows"][:, 0].tolist() == names["found"].items[0].tolist()
-    assert names["found"].items.shape == (1, 20) and not {7, 8} & set(names["found"].items[0].tolist())
-    recommender = cost_hf.Recommender.from_pretrained("runs/mine")
-    assert recommender.recommend(["n0", "n12"], top_k=3) == names["run"].recommender.recommend(["n0", "n12"], top_k=3)
-    # a reader stays in his place and goes to the next theme
-    assert names["run"].recommender.recommend(["n0", "n12"], top_k=1)[0].fields["title"] == "theatre in lisbon"

@@ -166,21 +166,20 @@ class SentenceEncoder:
             `prompt`.
         """
         names = [type(module).__name__ for module in self.model]
-        modules = dict(zip(names, self.model, strict=True))
-        pooling = getattr(modules.get("Pooling"), "pooling_mode", None)
-        if (
-            names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
-            or pooling not in POOLINGS
-        ):
+        if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+            return None
+        transformer, pooling = self.model[0], self.model[1]
+        if not (_is_plain(transformer) and pooling.include_prompt and pooling.pooling_mode in POOLINGS):
             return None
         identity = _weights_identity(self.name, self.revision)
+        own_prompt = self.model.prompts.get(self.model.default_prompt_name)
         return {
             "model": self.name if Path(self.name).is_dir() else identity[0],
             "revision": None if Path(self.name).is_dir() else identity[1],
-            "pooling": pooling,
+            "pooling": pooling.pooling_mode,
             "normalize": self.normalize or "Normalize" in names,
             "max_length": self.model.max_seq_length,
-            "prompt": self.prompt,
+            "prompt": own_prompt if self.prompt is None else self.prompt,
         }
 
     @cached_property
@@ -188,6 +187,18 @@ class SentenceEncoder:
         """Sha256 of the weights' identity and of every setting that changes a vector."""
         identity = _weights_identity(self.name, self.revision)
         return content_digest("sentence", identity, self.model.max_seq_length, self.normalize, self.prompt)
+
+
+def _is_plain(transformer: Any) -> bool:
+    """Return whether `AutoModel` and `AutoTokenizer` give what a module of sentence-transformers holds.
+
+    They do not where it lowers texts, passes options of its own, or keeps only the encoder of a T5.
+    """
+    from transformers import MODEL_MAPPING
+
+    network = transformer.auto_model
+    is_changed = transformer.do_lower_case or transformer.processing_kwargs
+    return not is_changed and type(network) is MODEL_MAPPING.get(type(network.config), None)
 
 
 def _weights_identity(name: str, revision: str | None = None) -> list[str]:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -58,7 +59,7 @@ def plan(staged: Staged, api: HfApi | None) -> tuple[list[FilePlan], str | None]
         local = staged.folder / path
         digest = file_digest(local)
         change = "unknown" if api is None else "new" if path not in held else "changed"
-        if path in held and held[path] in (digest, _git_digest(local.read_bytes())):
+        if path in held and held[path] == (digest if len(held[path]) == len(digest) else _git_digest(local)):
             change = "unchanged"
         files.append(FilePlan(path, local.stat().st_size, digest, change))
     gone = sorted(path for path in set(held) - set(staged.files) if path not in KEPT)
@@ -73,16 +74,22 @@ def publish(
     Args:
         staged: the folder.
         api: with endpoint and token.
-        private: of a repository that is made now.
+        private: make a new repository private, and refuse one that everybody can read.
         create_pr: open a pull request in place of a commit to `main`.
         follows: commit that the folder was made from; by default whatever the Hub holds now.
 
     Raises:
-        PublishError: where the Hub refuses or can't be reached; the repository is as it was.
+        PublishError: where the Hub refuses or can't be reached; the repository is as it was, or all of it is there.
+        ValueError: for a public repository with `private`.
     """
     with explained(staged):
         options: dict[str, Any] = {"space_sdk": "gradio"} if staged.repo_type == "space" else {}
         api.create_repo(staged.repo_id, repo_type=staged.repo_type, private=private or None, exist_ok=True, **options)
+        if private and not api.repo_info(staged.repo_id, repo_type=staged.repo_type).private:
+            raise ValueError(
+                f"{staged.repo_id} is there already and public, so nothing was sent to it; make it private in its "
+                "settings on the Hub, or leave out --private"
+            )
         files, head = plan(staged, api)
         operations: list[CommitOperationAdd | CommitOperationDelete] = [
             CommitOperationAdd(file.path, staged.folder / file.path)
@@ -141,7 +148,8 @@ def _held(api: HfApi, staged: Staged) -> tuple[dict[str, str], str | None]:
     return held, head
 
 
-def _git_digest(content: bytes) -> str:
+def _git_digest(path: Path) -> str:
+    content = path.read_bytes()
     return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
 
 
@@ -154,9 +162,13 @@ def _explained(staged: Staged, error: Exception) -> str:
         412: "somebody else has committed in the meantime",
     }
     reason = reasons.get(status or 0) or f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    if status is not None and status < 500:
+        state = "was not published", "No file of it has changed on the Hub (a new repository may be there, empty)"
+    else:  # the answer to a commit can be lost after the commit was made
+        state = "may not be published", "Its one commit is on the Hub whole, or not at all"
     return (
-        f"{staged.repo_id} was not published: {SECRET.sub('hf_***', reason)}. No file of it has changed on the Hub (a "
-        "new repository may be there, empty); what was published before is complete. The same command goes on"
+        f"{staged.repo_id} {state[0]}: {SECRET.sub('hf_***', reason)}. {state[1]}; what was published before is "
+        "complete. The same command looks and goes on"
     )
 
 

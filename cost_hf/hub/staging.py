@@ -97,6 +97,9 @@ class Stage:
         self.licence = Licence.of(self.recipe)
         self.results["recipe"]["data"]["licence"] = self.licence.name
         self.recommender = BaseRecommender.from_pretrained(self.run)
+        self.recommender.encoder = _may_leave(self.recommender.encoder, self.licence)
+        if isinstance(self.recommender, Recommender) and self.recommender.quantizer is not None:
+            self.recommender.quantizer.config.text_encoder = _settings(self.recommender.encoder)
 
     def part(self, name: str) -> Staged:
         """Stage one part and check it."""
@@ -115,7 +118,7 @@ class Stage:
             repo_id=self.repo_ids[name],
             related=self.repo_ids,
             has_texts=self.licence.allows_texts,
-            has_encoder=self._encoder() is not None,
+            has_encoder=self.recommender.encoder is not None,
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
         staged = Staged(name, self.repo_ids[name], folder)
@@ -125,21 +128,10 @@ class Stage:
     def _quantizer(self, folder: Path) -> None:
         if not isinstance(self.recommender, Recommender) or self.recommender.quantizer is None:
             raise ValueError(f"{self.run} has no quantizer to publish; leave it out of --what")
-        model = self.recommender.quantizer
-        settings = model.config.text_encoder
-        if settings is not None and Path(settings["model"]).is_dir():
-            model.config.text_encoder = None  # a directory of this machine means nothing elsewhere
-        save_with_code(model, folder)
-        model.config.text_encoder = settings
+        save_with_code(self.recommender.quantizer, folder)
 
     def _recommender(self, folder: Path) -> None:
-        system = self.recommender
-        encoder, catalog = system.encoder, system.catalog
-        system.encoder = self._encoder()
-        if not self.licence.allows_texts:
-            system = _without_titles(system)
-        if isinstance(system, Recommender) and system.quantizer is not None:
-            system.quantizer.config.text_encoder = None if system.encoder is None else system.encoder.settings
+        system = self.recommender if self.licence.allows_texts else _without_titles(self.recommender)
         if system.kind == "sasrec":
             save_with_code(system.network, folder)
             code = read_json(folder / "config.json")
@@ -150,23 +142,16 @@ class Stage:
         if system.encoder is not None:
             shutil.rmtree(folder / "encoder")
             system.encoder.save(folder / "encoder", bundle_weights=True)
-        self.recommender.encoder = encoder
         write_json(folder / "results.json", _without_places(self.results))
         for path, text in eval_result_files(self.results, dataset_id=self.repo_ids.get("dataset")).items():
             (folder / path).parent.mkdir(exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
         (folder / "handler.py").write_text(HANDLER, encoding="utf-8")
         (folder / "requirements.txt").write_text(f"cost-hf=={cost_hf.__version__}\n", encoding="utf-8")
-        if len(BaseRecommender.from_pretrained(folder).catalog) != len(catalog):
+        if len(BaseRecommender.from_pretrained(folder).catalog) != len(system.catalog):
             raise ValueError(
                 f"the staged copy of {self.run} does not hold its catalog; this is a bug, please report it"
             )
-
-    def _encoder(self) -> ItemEncoder | None:
-        """Return the text encoder, where it may leave: an lsa is made of the words of the texts."""
-        encoder = self.recommender.encoder
-        is_words = encoder is not None and encoder.options.model == "lsa"
-        return None if is_words and not self.licence.allows_texts else encoder
 
     def _dataset(self, folder: Path) -> None:
         if not isinstance(self.recommender, Recommender):
@@ -207,6 +192,19 @@ def check(staged: Staged) -> None:
         BaseRecommender.from_pretrained(staged.folder)
 
 
+def _may_leave(encoder: ItemEncoder | None, licence: Licence) -> ItemEncoder | None:
+    """Return the text encoder, where it may leave: an lsa is made of the words of the texts."""
+    is_words = encoder is not None and encoder.options.model == "lsa"
+    return None if is_words and not licence.allows_texts else encoder
+
+
+def _settings(encoder: ItemEncoder | None) -> dict[str, Any] | None:
+    """Return what plain transformers needs to encode texts; a directory of this machine means nothing elsewhere."""
+    settings = None if encoder is None else encoder.settings
+    is_local = encoder is not None and (encoder.bundled or is_place(encoder.options.model))
+    return None if is_local else settings
+
+
 def _without_titles(system: Any) -> Any:
     """Return the recommender without titles; its journal and older catalogs, which had them, stay behind."""
     parts = {name: getattr(system, name) for name in ("popularity", "encoder")}
@@ -219,8 +217,10 @@ def _without_titles(system: Any) -> Any:
 
 
 def _without_places(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Return results.json without paths of this machine."""
-    data = results["recipe"]["data"] | dict.fromkeys(("path", "items", "interactions"))
-    vectors = dict(results["recipe"]["vectors"])
-    vectors["model"] = Path(vectors["model"]).name if Path(vectors["model"]).is_dir() else vectors["model"]
-    return {**results, "recipe": {**results["recipe"], "data": data, "vectors": vectors}}
+    """Return results.json without paths of this machine; of a local model or reference its name is left."""
+    recipe = {section: dict(fields) if isinstance(fields, dict) else fields for section, fields in results["recipe"].items()}
+    recipe["data"] |= dict.fromkeys(("path", "items", "interactions"))
+    for section, field in PLACES:
+        value = recipe[section][field]
+        recipe[section][field] = Path(value).name if value is not None and is_place(value) else value
+    return {**results, "recipe": recipe}

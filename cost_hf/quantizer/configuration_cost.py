@@ -13,7 +13,15 @@ from transformers import PreTrainedConfig
 INPUT_NORMS = ("none", "l2", "standardize")
 REDUCTIONS = ("sum", "mean")
 RESIDUAL_UPDATES = ("detached", "straight_through")
-ENCODER_FIELDS = ("model", "revision", "pooling", "normalize", "max_length", "prompt")
+POOLINGS = ("mean", "cls")
+ENCODER_FIELDS: dict[str, Any] = {
+    "model": str,
+    "revision": str | None,
+    "pooling": str,
+    "normalize": bool,
+    "max_length": int | None,
+    "prompt": str | None,
+}
 LEAST_SINKHORN_EPSILON = 0.003  # distances are scaled to [-1, 1], and float64 ends at exp(±745)
 WEIGHT_FIELDS = ("contrastive_weight", "reconstruction_weight", "codebook_weight", "commitment_weight")
 
@@ -130,8 +138,11 @@ class CostConfig(PreTrainedConfig):
         """Check that the text encoder is named with all that it takes to repeat its vectors."""
         if self.text_encoder is None or self.text_encoder == {"model": "lsa"}:
             return
-        if set(self.text_encoder) != set(ENCODER_FIELDS) or self.text_encoder["pooling"] not in ("mean", "cls"):
+        found = self.text_encoder
+        wrong = set(found) ^ set(ENCODER_FIELDS)
+        wrong |= {name for name in set(found) - wrong if not isinstance(found[name], ENCODER_FIELDS[name])}
+        if wrong or found["pooling"] not in POOLINGS:
             raise ValueError(
                 f"text_encoder must be None, {{'model': 'lsa'}} or hold {', '.join(ENCODER_FIELDS)} with pooling mean "
-                f"or cls, got {self.text_encoder!r}"
+                f"or cls, got {found!r}; look at {', '.join(sorted(wrong)) or 'pooling'}"
             )

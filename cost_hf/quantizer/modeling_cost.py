@@ -17,7 +17,11 @@ from transformers.utils import ModelOutput
 from .configuration_cost import CostConfig
 from .layers_cost import InputNorm, Mlp, full_precision
 from .objectives_cost import codebook_loss, commitment_loss, contrastive_loss, reconstruction_loss
+from .pipeline_cost import SemanticIdPipeline
 from .residual_cost import QuantizedLatents, ResidualQuantizer, squared_distances
+
+# the pipeline among them: where the package is not installed, a model is saved with the files that this one imports
+__all__ = ["CostModel", "CostOutput", "CostPreTrainedModel", "SemanticIdPipeline"]
 
 ITEMS_PER_BATCH = 8192  # of encode and decode: bounds memory, and is fixed so that sums do not depend on the caller
 

@@ -5,6 +5,7 @@ of a recommender, not by the model.
 """
 
 import string
+from numbers import Real
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ class SemanticIdPipeline(Pipeline):
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Return the semantic ID of one item, or a list of them; raise ValueError for what is no item."""
+        self._sanitize_parameters(**kwargs)
         items, is_single = _as_items(inputs)
         results = []
         for start in range(0, len(items), CHUNK):
@@ -75,7 +77,8 @@ class SemanticIdPipeline(Pipeline):
         if empty:
             raise ValueError(f"expected a text with at least one word, got {empty[0]!r}; leave it out")
         if self._text_encoder is None:
-            where = {"revision": settings["revision"]}
+            # trust in a quantizer's code is no trust in that of the encoder it names
+            where = {"revision": settings["revision"], "trust_remote_code": False}
             tokenizer = AutoTokenizer.from_pretrained(settings["model"], **where)
             encoder = AutoModel.from_pretrained(settings["model"], use_safetensors=True, **where)
             self._text_encoder = (tokenizer, encoder.eval().to(self.device))
@@ -83,22 +86,23 @@ class SemanticIdPipeline(Pipeline):
         prompted = [(settings["prompt"] or "") + text for text in texts]
         limits = {"truncation": True, "max_length": settings["max_length"]}
         tokens = tokenizer(prompted, padding=True, return_tensors="pt", **limits).to(self.device)
-        states = encoder(**tokens).last_hidden_state
-        weights = tokens["attention_mask"][..., None].to(states.dtype)
+        states = encoder(**tokens).last_hidden_state.float()  # [n, T, E]
+        weights = tokens["attention_mask"][..., None]
         pooled = states[:, 0] if settings["pooling"] == "cls" else (states * weights).sum(1) / weights.sum(1)
         return torch.nn.functional.normalize(pooled, dim=-1) if settings["normalize"] else pooled
 
 
 def _as_items(inputs: Any) -> tuple[list[Any], bool]:
     """Return the items of a call, and whether it asked for a single one."""
-    if isinstance(inputs, str | dict):
+    if isinstance(inputs, str | dict) or getattr(inputs, "ndim", None) == 1:
         return [inputs], True
-    if hasattr(inputs, "ndim"):  # an array or a tensor
-        return ([inputs], True) if inputs.ndim == 1 else (list(inputs), False)
-    items = list(inputs)
+    try:
+        items = list(inputs)
+    except TypeError as error:
+        raise ValueError(f"expected vectors or texts, got {inputs!r}") from error
     if not items:
-        raise ValueError("expected at least one item, got an empty list; pass vectors or texts")
-    is_vector = all(isinstance(entry, int | float) for entry in items)
+        raise ValueError("expected at least one item, got none; pass vectors or texts")
+    is_vector = all(isinstance(entry, Real) for entry in items)
     return ([items], True) if is_vector else (items, False)
 
 
@@ -107,7 +111,7 @@ def _as_vector(item: Any, width: int) -> Tensor:
     values = item.get("vector") if isinstance(item, dict) else item
     try:
         vector = torch.as_tensor(values, dtype=torch.float32).cpu()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"expected a vector of {width} numbers or a text, got {str(item)[:80]!r}") from error
     if vector.shape != (width,) or not bool(vector.isfinite().all()):
         finite = "" if bool(vector.isfinite().all()) else " with values that are not finite"

@@ -59,7 +59,7 @@ class BaseRecommender(LivingCatalog):
         kind = read_manifest(directory)["kind"]
         if kind not in cls.kinds:
             raise ValueError(
-                f"{directory} holds a recommender of kind {kind!r}, this version knows {', '.join(cls.kinds)}; "
+                f"{directory} holds a recommender of kind {kind!r}, this version knows {', '.join(sorted(cls.kinds))}; "
                 "use the cost_hf release that wrote it"
             )
         return cls.kinds[kind].read(directory)

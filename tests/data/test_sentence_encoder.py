@@ -76,6 +76,37 @@ def test_encoded_items_know_their_encoder(tiny_encoder, tmp_path):
     assert np.array_equal(encoder.encode(TEXTS), vectors.vectors)
 
 
+def test_the_settings_hold_the_prompt_that_a_model_adds_by_itself(tiny_encoder):
+    encoder = SentenceEncoder(str(tiny_encoder))
+    encoder.model.prompts, encoder.model.default_prompt_name = {"query": "red "}, "query"
+
+    assert encoder.settings()["prompt"] == "red "
+    assert np.array_equal(encoder.encode(["lamp"]), SentenceEncoder(str(tiny_encoder)).encode(["red lamp"]))
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [(0, "do_lower_case", True), (1, "include_prompt", False), (1, "pooling_mode", "max")],
+)
+def test_an_encoder_with_rules_of_its_own_has_no_settings(tiny_encoder, module, name, value):
+    encoder = SentenceEncoder(str(tiny_encoder))
+
+    setattr(encoder.model[module], name, value)
+
+    assert encoder.settings() is None
+
+
+def test_half_a_network_has_no_settings(tiny_encoder, tmp_path):
+    import shutil
+
+    from transformers import T5Config, T5Model
+
+    shutil.copytree(tiny_encoder, tmp_path, dirs_exist_ok=True)
+    T5Model(T5Config(vocab_size=10, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)).save_pretrained(tmp_path)
+
+    assert SentenceEncoder(str(tmp_path)).settings() is None
+
+
 def test_unknown_encoder_is_an_error_that_names_it():
     with pytest.raises(DataError, match=r"cannot load text encoder '/no/such/encoder'.*vectors\.model"):
         SentenceEncoder("/no/such/encoder")

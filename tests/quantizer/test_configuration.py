@@ -3,6 +3,15 @@ from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDa
 
 from cost_hf.quantizer import CostConfig
 
+ENCODER = {
+    "model": "org/encoder",
+    "revision": None,
+    "pooling": "mean",
+    "normalize": True,
+    "max_length": 32,
+    "prompt": None,
+}
+
 
 @pytest.mark.parametrize(
     ("fields", "message"),
@@ -20,6 +29,10 @@ from cost_hf.quantizer import CostConfig
         ({"sinkhorn_epsilon": 0.001}, r"must be 0 \(nearest codes\) or at least 0.003, .* got 0.001"),
         ({"sinkhorn_epsilon": -1}, r"sinkhorn_epsilon must be 0 .* got -1"),
         ({"duplicate_similarity": 2}, r"cosine in \[-1, 1\], got 2"),
+        ({"text_encoder": {"model": "x"}}, "text_encoder must be None, .* look at max_length, normalize, pooling"),
+        ({"text_encoder": ENCODER | {"pooling": "max"}}, "with pooling mean or cls, got .*'max'.* look at pooling"),
+        ({"text_encoder": ENCODER | {"normalize": "yes", "max_length": "8"}}, "look at max_length, normalize"),
+        ({"text_encoder": ENCODER | {"dim": 8}}, "look at dim"),
     ],
 )
 def test_a_value_that_no_model_can_have_is_named(fields, message):
@@ -55,6 +68,7 @@ def test_a_saved_configuration_equals_the_loaded_one(tmp_path, hidden_sizes):
         input_norm="standardize",
         residual_update="straight_through",
         reduction="mean",
+        text_encoder=ENCODER,
     )
     config.save_pretrained(tmp_path)
 

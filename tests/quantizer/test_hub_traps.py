@@ -1,9 +1,5 @@
 """What Transformers does to a model behind one's back, held down by tests."""
 
-import json
-import os
-import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -152,44 +148,3 @@ def test_saving_as_usual_copies_no_source_files(tmp_path):
     saved(tmp_path)
 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
-
-
-REMOTE_LOAD = """
-import sys
-sys.modules["cost_hf"] = None
-import torch
-from transformers import AutoModel
-model = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True)
-print(type(model).__module__, model.encode(torch.load(sys.argv[2], weights_only=True)).tolist())
-"""
-
-
-@pytest.mark.slow
-def test_exported_code_loads_in_a_process_without_the_package(tmp_path, monkeypatch):
-    monkeypatch.setattr(CostConfig, "_auto_class", "AutoConfig")
-    monkeypatch.setattr(CostModel, "_auto_class", "AutoModel")
-    model = saved(tmp_path / "repo", input_norm="standardize")
-    torch.save(item_vectors(), tmp_path / "items.pt")
-
-    command = [sys.executable, "-c", REMOTE_LOAD, str(tmp_path / "repo"), str(tmp_path / "items.pt")]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
-
-    assert done.returncode == 0, done.stderr
-    module, codes = done.stdout.split(" ", 1)
-    assert module.startswith("transformers_modules.")
-    assert json.loads(codes) == model.encode(item_vectors()).tolist()
-
-
-LIBRARY_ONLY_RULES = {"TRF028", "TRF038", "TRF041", "TRF057"}  # licence text, test paths and notes of their repository
-
-
-def test_the_structure_rules_of_the_library_hold(tmp_path):
-    pytest.importorskip("mlinter", reason="transformers-mlinter is not installed")
-    report = tmp_path / "report.json"
-
-    command = [sys.executable, "-m", "mlinter", "--no-progress", "--no-cache", "--output-json", str(report)]
-    subprocess.run([*command, str(CLOSURE[0].parent)], capture_output=True)
-
-    found = re.findall(r"TRF\d{3}", report.read_text())
-    assert set(found) <= LIBRARY_ONLY_RULES

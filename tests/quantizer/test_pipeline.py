@@ -9,6 +9,7 @@ import torch
 from transformers import pipeline
 
 from cost_hf.data import SentenceEncoder
+from cost_hf.files import write_json
 from cost_hf.quantizer import CostConfig, CostModel
 from tests.quantizer.toys import item_vectors, tiny_model
 
@@ -22,10 +23,11 @@ def test_one_vector_in_any_form_gives_one_result(to_sid):
     vector = item_vectors()[3]
     codes = tiny_model().encode(vector[None])[0].tolist()
 
-    results = [to_sid(form) for form in (vector, vector.numpy(), vector.tolist(), {"vector": vector.tolist()})]
+    forms = (vector, vector.numpy(), vector.tolist(), list(vector.numpy()), {"vector": vector.tolist()})
+    results = [to_sid(form) for form in forms]
 
     tokens = [f"<s_{name}_{code}>" for name, code in zip("abc", codes, strict=True)]
-    assert results == [{"codes": codes, "tokens": tokens}] * 4
+    assert results == [{"codes": codes, "tokens": tokens}] * 5
 
 
 def test_a_list_or_a_table_gives_a_list_in_order(to_sid):
@@ -43,7 +45,11 @@ def test_a_list_or_a_table_gives_a_list_in_order(to_sid):
         (np.full(16, np.nan), "values that are not finite"),
         ([["a"] * 16], "expected a vector of 16 numbers or a text"),
         ({"vektor": [1.0]}, "expected a vector of 16 numbers"),
-        ([], "at least one item"),
+        ([], "at least one item, got none"),
+        (np.empty((0, 16)), "at least one item, got none"),
+        (None, "expected vectors or texts, got None"),
+        (7, "expected vectors or texts, got 7"),
+        ([10**400] * 16, "expected a vector of 16 numbers"),
         (["text", [0.1] * 16], "got both in one list"),
         ("a text", r"no text encoder that transformers can load \(text_encoder=None\).*Recommender.encode"),
     ],
@@ -60,10 +66,24 @@ def test_texts_of_an_lsa_quantizer_need_the_package():
         pipeline("semantic-id", model=model)("a text")
 
 
-@pytest.mark.parametrize("settings", [{"model": "x"}, {"model": "x", "pooling": "max"}])
-def test_an_incomplete_text_encoder_is_refused(settings):
-    with pytest.raises(Exception, match="text_encoder must be None"):
-        CostConfig(text_encoder=settings)
+def test_an_option_is_refused_at_the_call_too(to_sid):
+    with pytest.raises(ValueError, match=r"takes no options, got \['top_k'\]"):
+        to_sid(item_vectors(), top_k=3)
+
+
+def test_code_of_the_text_encoder_never_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda _: "y")  # a person who agrees to everything
+    code = f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n"
+    (tmp_path / "evil.py").write_text(code)
+    write_json(tmp_path / "tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.Tokenizer", None]}})
+    settings = {"revision": None, "pooling": "mean", "normalize": True, "max_length": 8, "prompt": None}
+    encoder = settings | {"model": str(tmp_path)}
+    to_sid = pipeline("semantic-id", model=CostModel(CostConfig(text_encoder=encoder)))
+
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        to_sid("a text")
+
+    assert not (tmp_path / "ran").exists()
 
 
 def test_texts_get_the_vectors_of_sentence_transformers():
