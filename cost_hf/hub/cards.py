@@ -20,6 +20,7 @@ from huggingface_hub import (
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cost_hf.evaluation.results import MAIN_ROW
+from cost_hf.hub.places import is_place, shown
 from cost_hf.reporting import numbers, words
 
 TEMPLATES = Path(__file__).parents[1] / "model_cards"
@@ -89,7 +90,7 @@ def eval_result_files(results: Mapping[str, Any], *, dataset_id: str | None) -> 
 def card_facts(results: Mapping[str, Any]) -> dict[str, Any]:
     """Return what templates may say of a run; all figures are written already."""
     recipe, protocol = results["recipe"], results["protocol"]
-    encoder = recipe["vectors"]["model"]
+    encoder, backbone = recipe["vectors"]["model"], recipe["generator"]["backbone"]
     codes = results.get("semantic_ids") or {}
     shares = protocol.get("shares") or {}
     return {
@@ -109,10 +110,10 @@ def card_facts(results: Mapping[str, Any]) -> dict[str, Any]:
         "counts": {name: numbers.amount(protocol["counts"][name]) for name in words.COUNTS},
         "shares": {label: numbers.percent(shares[name]) for name, label in words.SHARES.items() if name in shares},
         "codes": _codes(codes),
-        "encoder": Path(encoder).name if Path(encoder).is_absolute() else encoder,  # no path of this machine
+        "encoder": shown(encoder),
         "code_kind": recipe["codes"]["kind"],
         "level_sizes": recipe["codes"]["level_sizes"],
-        "backbone": recipe["generator"]["backbone"],
+        "backbone": backbone and shown(backbone),
         "generator": f"{recipe['generator']['kind']}, size {recipe['generator']['size']}",
         "tables": {words.SEEN[seen]: markdown_table(results, seen=seen) for seen in words.SEEN},
         "verdict": verdict(results),
@@ -219,7 +220,7 @@ def _metadata(kind: str, results: Mapping[str, Any], repo_id: str, related: Mapp
         library_name="transformers",
         tags=tags if kind != "quantizer" else [*tags, "quantizer"],
         datasets=[related["dataset"]] if "dataset" in related else None,
-        base_model=base if base and not Path(base).is_dir() else None,
+        base_model=base if base and not is_place(base) else None,
         model_name=repo_id.partition("/")[2],
         eval_results=_model_index(results, related) if kind != "quantizer" else None,
     )

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
 from cost_hf.files import content_digest, file_digest
@@ -117,7 +116,7 @@ def explained(staged: Staged) -> Iterator[None]:
     """Turn whatever goes wrong on the way to the Hub into a `PublishError` that says how to go on."""
     try:
         yield
-    except (HfHubHTTPError, OfflineModeIsEnabled, httpx2.HTTPError, OSError) as error:
+    except (HfHubHTTPError, OfflineModeIsEnabled, HTTPError, OSError) as error:
         raise PublishError(_explained(staged, error)) from None  # the trace of a request may hold the token
 
 

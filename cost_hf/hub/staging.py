@@ -21,6 +21,7 @@ from cost_hf.data.item_encoder import ItemEncoder
 from cost_hf.files import read_json, write_json
 from cost_hf.hub.cards import eval_result_files, render_card
 from cost_hf.hub.licence import Licence
+from cost_hf.hub.places import is_place, without_places
 from cost_hf.hub.remote_code import save_with_code
 from cost_hf.quantizer import CostModel
 from cost_hf.recommender.door import BaseRecommender
@@ -142,7 +143,7 @@ class Stage:
         if system.encoder is not None:
             shutil.rmtree(folder / "encoder")
             system.encoder.save(folder / "encoder", bundle_weights=True)
-        write_json(folder / "results.json", _without_places(self.results))
+        write_json(folder / "results.json", without_places(self.results))
         for path, text in eval_result_files(self.results, dataset_id=self.repo_ids.get("dataset")).items():
             (folder / path).parent.mkdir(exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
@@ -189,13 +190,19 @@ def check(staged: Staged) -> None:
     if staged.part == "quantizer":
         CostModel.from_pretrained(staged.folder)
     if staged.part == "recommender":
-        BaseRecommender.from_pretrained(staged.folder)
+        encoder = BaseRecommender.from_pretrained(staged.folder).encoder
+        if encoder is not None and encoder.bundled:
+            encoder.encoder  # noqa: B018  reading it loads the weights and compares their digest
 
 
 def _may_leave(encoder: ItemEncoder | None, licence: Licence) -> ItemEncoder | None:
     """Return the text encoder, where it may leave: an lsa is made of the words of the texts."""
-    is_words = encoder is not None and encoder.options.model == "lsa"
-    return None if is_words and not licence.allows_texts else encoder
+    if encoder is None or encoder.options.model == "lsa":
+        return encoder if licence.allows_texts else None
+    directory = Path(encoder.options.model)
+    if directory.is_absolute() and not directory.is_dir() and not encoder.bundled:
+        raise ValueError(f"the text encoder {str(directory)!r} is not there any more; put it back to publish the run")
+    return encoder
 
 
 def _settings(encoder: ItemEncoder | None) -> dict[str, Any] | None:
@@ -214,13 +221,3 @@ def _without_titles(system: Any) -> Any:
     names = ("max_history", "num_beams", "normalization", "tokenizer", "quantizer")
     options = {name: getattr(system, name) for name in names}
     return type(system)(system.generator, catalog, system.vocabulary, **parts, **options)
-
-
-def _without_places(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Return results.json without paths of this machine; of a local model or reference its name is left."""
-    recipe = {section: dict(fields) if isinstance(fields, dict) else fields for section, fields in results["recipe"].items()}
-    recipe["data"] |= dict.fromkeys(("path", "items", "interactions"))
-    for section, field in PLACES:
-        value = recipe[section][field]
-        recipe[section][field] = Path(value).name if value is not None and is_place(value) else value
-    return {**results, "recipe": recipe}

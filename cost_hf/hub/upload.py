@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
+from huggingface_hub.utils import validate_repo_id
 
 from cost_hf.command_line import report_errors, set_up_logging
 from cost_hf.hub.publish import explained, plan, publish, told
@@ -76,8 +77,7 @@ def upload(
     with tempfile.TemporaryDirectory() as scratch:
         stage = Stage(run, Path(scratch), {})
         chosen = [part for part in PARTS if part in (what or _possible(stage))]
-        base = name or stage.recipe["name"].replace("_", "-")
-        names = {part: f"{namespace}/{base}{SUFFIXES[part]}" for part in PARTS}
+        names = _names(namespace, name or stage.recipe["name"].replace("_", "-"))
         hub = None if dry_run else api or HfApi()
         others = (
             [] if hub is None else [part for part in PARTS if part not in chosen and _is_there(hub, part, names[part])]
@@ -97,11 +97,24 @@ def upload(
         return [staged.repo_id for staged in parts]
 
 
+def _names(namespace: str, base: str) -> dict[str, str]:
+    """Return the repository id of every part."""
+    names = {part: f"{namespace}/{base}{SUFFIXES[part]}" for part in PARTS}
+    try:
+        for repo_id in names.values():
+            validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ValueError(
+            f"namespace {namespace!r} and name {base!r} make no repository id ({error}); correct them"
+        ) from error
+    return names
+
+
 def _is_there(hub: HfApi, part: str, repo_id: str) -> bool:
     """Tell whether a part was published before, so that cards may point to it."""
     try:
         return hub.repo_exists(repo_id, repo_type=REPO_TYPES[part])
-    except (HfHubHTTPError, OSError):
+    except (HfHubHTTPError, HTTPError, OSError):
         return False  # a card without a link is no reason to stop; what really fails does so at the commit
 
 

@@ -43,7 +43,8 @@ class Repository:
 class LoopbackHub:
     """The server: `repositories` by `models/org/name`, `requests` as `METHOD path`, and what is to fail.
 
-    `fails` maps a part of a path to `500`, `403` or `cut` (the connection closes in the middle of the request).
+    `fails` maps a part of a path to `500`, `403`, `cut` (the connection closes in the middle of the request) or `lost`
+    (it closes after the request was carried out, before its answer).
     """
 
     def __init__(self) -> None:
@@ -82,6 +83,7 @@ class Handler(BaseHTTPRequestHandler):
 
     hub: LoopbackHub
     protocol_version = "HTTP/1.1"
+    loses_answer = False
 
     def log_message(self, *arguments) -> None:
         pass
@@ -106,7 +108,8 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.close()
             return
         body = self.rfile.read(length)
-        if failure is not None:
+        self.loses_answer = failure == "lost"
+        if failure not in (None, "lost"):
             return self.send(int(failure), {"error": f"made to fail; token {self.headers.get('Authorization')}"})
         if self.headers.get("Authorization") not in (None, f"Bearer {TOKEN}"):
             return self.send(401, {"error": "Invalid credentials"})
@@ -127,6 +130,10 @@ class Handler(BaseHTTPRequestHandler):
         return self.send(404, {"error": "no such route"}, **{"X-Error-Code": "EntryNotFound"})
 
     def send(self, status: int, content: object, **headers: str) -> None:
+        if self.loses_answer:
+            self.close_connection = True
+            self.connection.close()
+            return
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **headers}.items():
@@ -198,8 +205,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def tree(self, body: bytes, kind: str, name: str, revision: str) -> None:
         found = self.repository(kind, name)
-        state = found and found.files(revision)
+        if found is None:
+            return
+        state = found.files(revision)
         if state is None:
+            self.send(404, {"error": "Revision not found"}, **{"X-Error-Code": "RevisionNotFound"})
             return
         entries = [
             {"type": "file", "path": path, "size": len(content), "oid": blob_id(content)}

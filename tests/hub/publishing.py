@@ -1,0 +1,24 @@
+"""Publishing to the loopback Hub, as tests do it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from unittest import mock
+
+from huggingface_hub import HfApi
+
+from cost_hf.hub.upload import upload
+from tests.hub.loopback_hub import TOKEN
+
+MODELS = ("quantizer", "recommender", "dataset")
+
+
+def publish(
+    endpoint: str, run: Path, *, what: Sequence[str] = MODELS, token: str | bool = TOKEN, **options: bool
+) -> str:
+    """Publish as `org/toy…` and return what was said."""
+    said: list[str] = []
+    api = HfApi(endpoint=endpoint, token=token)
+    # the client asks at every call whether it is offline; the loopback Hub is not
+    with mock.patch("huggingface_hub.constants.HF_HUB_OFFLINE", False):
+        upload(run, namespace="org", name="toy", what=list(what), api=api, say=said.append, **options)
+    return "\n".join(said)

@@ -1,0 +1,87 @@
+"""What `upload.py` published comes back whole: with the package, without it, at a pinned commit, and offline."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cost_hf
+from cost_hf.methods import Recommender, SasRecRecommender
+from tests.hub.loopback_hub import LoopbackHub
+from tests.hub.publishing import publish
+from tests.runs import ROOT, TINY
+
+LOAD = """
+import json, sys
+from cost_hf import CostModel, Recommender
+recommender = Recommender.from_pretrained("org/toy-recommender")
+first = recommender.catalog.item_ids[:2]
+print(json.dumps([recommender.recommend(list(first), top_k=3), recommender.encode(["a story"]).tolist()]))
+"""
+REMOTE = """
+import json, sys
+from transformers import AutoModel, AutoModelForCausalLM, pipeline
+revision = {"revision": sys.argv[1]} if len(sys.argv) > 2 else {}
+quantizer = AutoModel.from_pretrained("org/toy", trust_remote_code=True, **revision)
+vector = [0.1] * quantizer.config.item_dim
+to_codes = pipeline("semantic-id", model="org/toy", trust_remote_code=True)
+generator = AutoModelForCausalLM.from_pretrained("org/toy-recommender", trust_remote_code=True)
+answers = generator.generate(histories=[json.loads(sys.argv[-1])], num_beams=10, exclude_seen=True, return_items=True)
+print(json.dumps([to_codes(vector), answers[0]]))
+"""
+
+
+def program(text: str, hub: LoopbackHub, home: Path, **changes: str) -> str:
+    environment = hub.environment(HF_HOME=str(home), PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1", **changes)
+    done = subprocess.run([sys.executable, "-c", text], env=environment, cwd=home, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+def test_the_recommender_returns_whole_from_its_id_and_offline_without_a_request(hub, finished_run, tmp_path):
+    publish(hub.endpoint, finished_run, what=["recommender"])
+    system = Recommender.from_pretrained(finished_run)
+    expected = system.recommend(list(system.catalog.item_ids[:2]), top_k=3)
+
+    online = json.loads(program(LOAD, hub, tmp_path))
+    hub.requests.clear()
+    offline = json.loads(program(LOAD, hub, tmp_path, HF_HUB_OFFLINE="1"))
+
+    assert [entry[0] for entry in online[0]] == [answer.item_id for answer in expected]
+    assert online == offline and online[1] == system.encode(["a story"]).tolist()
+    assert hub.requests == []
+
+
+def test_a_clean_environment_encodes_and_generates_from_the_hub_and_offline(
+    hub, finished_run, second_environment, tmp_path
+):
+    publish(hub.endpoint, finished_run, what=["quantizer", "recommender"])
+    system = Recommender.from_pretrained(finished_run)
+    history = list(system.catalog.item_ids[:2])
+    quantizer = hub.repositories["models/org/toy"]
+    pinned = quantizer.head
+    quantizer.commit(quantizer.commits[-1][1] | {"README.md": b"a later commit"})
+    places = {"HF_HOME": str(tmp_path), "HF_MODULES_CACHE": str(tmp_path / "modules")}
+
+    online = json.loads(second_environment.run(REMOTE, pinned, json.dumps(history), **hub.environment(), **places))
+    hub.requests.clear()
+    environment = hub.environment(HF_HUB_OFFLINE="1") | places
+    offline = json.loads(second_environment.run(REMOTE, json.dumps(history), **environment))
+
+    expected = [answer.item_id for answer in system.recommend(history, top_k=10)]
+    assert [item for item, _ in online[1]] == expected
+    assert online == offline and hub.requests == []
+
+
+def test_a_sasrec_run_is_published_and_loaded_in_the_same_way(hub, tmp_path):
+    small = {"sasrec.hidden_size": 16, "sasrec.intermediate_size": 16, "sasrec.epochs": 1, "sasrec.inputs": "text"}
+    run = cost_hf.train(overrides=TINY | small | {"method": "sasrec"}, output_dir=tmp_path / "run")
+
+    publish(hub.endpoint, run.output_dir, what=["recommender"])
+
+    assert type(run.recommender) is SasRecRecommender
+    adds = LOAD.replace('encode(["a story"]).tolist()', "add_items(['x'], ['a story']).action")
+    answers, action = json.loads(program(adds, hub, tmp_path))
+    first = list(run.recommender.catalog.item_ids[:2])
+    assert [entry[0] for entry in answers] == [answer.item_id for answer in run.recommender.recommend(first, top_k=3)]
+    assert action == "add"
