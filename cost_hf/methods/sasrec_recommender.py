@@ -10,25 +10,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
 
-from cost_hf.data.item_encoder import FILE_NAME as ENCODER_FILE
 from cost_hf.data.item_encoder import ItemEncoder
-from cost_hf.files import atomic_path, content_digest, write_json
+from cost_hf.files import content_digest, write_json
 from cost_hf.methods.sasrec import SasRecModel
 from cost_hf.methods.sasrec_scorer import SasRecScorer
-from cost_hf.recommender.changes import CatalogChange, Version, read_journal
+from cost_hf.recommender.changes import CatalogChange, Version
 from cost_hf.recommender.door import BaseRecommender
 from cost_hf.recommender.edition import Edition
 from cost_hf.recommender.rankers import ScoringRanker
 from cost_hf.recommender.repository import (
-    FORMAT,
     MANIFEST,
     check_parts,
     locate,
+    read_catalog_parts,
     read_manifest,
-    version_entries,
-    write_versions,
+    write_catalog_parts,
 )
 from cost_hf.semantic_ids.item_list import ItemList
 
@@ -111,19 +108,7 @@ class SasRecRecommender(BaseRecommender):
         target.mkdir(parents=True, exist_ok=True)
         (target / MANIFEST).unlink(missing_ok=True)
         self.model.save_pretrained(target)
-        write_versions(target, self)
-        with atomic_path(target / "popularity.safetensors") as temporary:
-            save_file({"popularity": self.popularity}, temporary)
-        if self.encoder is not None:
-            self.encoder.save(target / "encoder")
-        manifest = {
-            "format": FORMAT,
-            "kind": self.kind,
-            "encoder_digest": None if self.encoder is None else self.encoder.digest,
-            **version_entries(self),
-            **self.identity,
-        }
-        write_json(target / MANIFEST, manifest)
+        write_json(target / MANIFEST, write_catalog_parts(target, self))
 
     @classmethod
     def read(cls, directory: str | Path) -> "SasRecRecommender":
@@ -135,25 +120,10 @@ class SasRecRecommender(BaseRecommender):
         """
         source = locate(directory)
         manifest = read_manifest(source)
-        catalog = ItemList.load(source, manifest["catalog"])
-        clicks = load_file(source / "popularity.safetensors")["popularity"]
-        encoder = ItemEncoder.load(source / "encoder") if (source / "encoder" / ENCODER_FILE).is_file() else None
-        recommender = cls(
-            SasRecModel.from_pretrained(source),
-            catalog,
-            popularity=np.pad(clicks, (0, max(0, len(catalog) - len(clicks))))[: len(catalog)],
-            encoder=encoder,
-            journal=read_journal(source, manifest["journal"]),
-            versions=[_version(source, stem) for stem in manifest["catalog_history"]],
-        )
+        parts = read_catalog_parts(source, manifest, ItemList.load)
+        recommender = cls(SasRecModel.from_pretrained(source), **parts)
         trained = recommender.identity["weights_items_digest"]
-        parts: list[tuple[str, str | None, str | None]] = [
-            ("the catalog", catalog.digest, manifest["catalog_digest"]),
-            ("the list of trained items", trained, manifest["weights_items_digest"]),
-        ]
-        if encoder is not None:
-            parts.append(("the text encoder", encoder.digest, manifest["encoder_digest"]))
-        check_parts(source, parts)
+        check_parts(source, [("the list of trained items", trained, manifest["weights_items_digest"])])
         return recommender
 
     def _edition_of(self, catalog: Any) -> SasRecEdition:
@@ -180,7 +150,3 @@ class SasRecRecommender(BaseRecommender):
 
     def _rewritten(self, catalog: ItemList, item_ids: list[str], texts: Sequence[str]) -> tuple[ItemList, int]:
         return (catalog, 0) if catalog.vectors is None else (catalog.with_vectors(item_ids, self._vectors_of(texts)), 0)
-
-
-def _version(source: Path, stem: str) -> Version:
-    return Version(stem, lambda: ItemList.load(source, stem=stem))

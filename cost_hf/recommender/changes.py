@@ -92,6 +92,9 @@ def check_titles(item_ids: Sequence[str], titles: Sequence[str | None] | None) -
         raise ValueError(
             f"expected one title per item, got {count} for {len(item_ids)} items; None stands for no title"
         )
+    for item, title in zip(item_ids, titles or (), strict=False):
+        if title is not None and not isinstance(title, str):
+            raise ValueError(f"expected a title or None for item {item!r}, got {title!r}; convert it by str")
 
 
 def check_vectors(item_ids: Sequence[str], vectors: np.ndarray) -> None:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from cost_hf.recommender.answers import Recommendation, answer_of, popular
 from cost_hf.recommender.cold_places import num_places, with_cold_places
 from cost_hf.recommender.collation import pad_rows
 from cost_hf.recommender.edition import Edition
@@ -18,14 +19,6 @@ from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.trie_mask import check_batch
 
 BATCH = 64
-
-
-class Recommendation(NamedTuple):
-    """One recommended item: its id, its score and what is known about it (`title`, `source`)."""
-
-    item_id: str
-    score: float
-    fields: dict[str, Any]
 
 
 class BaseRecommender(LivingCatalog):
@@ -166,7 +159,7 @@ class BaseRecommender(LivingCatalog):
                 f"history {empty[0]} is empty; give at least one item the catalog holds, or pass on_empty='popularity'"
             )
         for number in empty:
-            answers[number] = _popular(edition, top_k, None if base is None else base.take([number]))
+            answers[number] = popular(edition, top_k, None if base is None else base.take([number]))
         for start in range(0, len(filled), BATCH):
             part = filled[start : start + BATCH]
             own = None if users is None else [users[number] for number in part]
@@ -204,7 +197,7 @@ class BaseRecommender(LivingCatalog):
             cold = ranker.rank(rows, top_k=places, mask=edition.cold_mask(mask), **extra)
             ranking = with_cold_places(ranking, cold, cold_share)
         return [
-            [_answer(edition, row, score, self.source) for row, score in zip(items, scores, strict=True) if row >= 0]
+            [answer_of(edition, row, score, self.source) for row, score in zip(items, scores, strict=True) if row >= 0]
             for items, scores in zip(ranking.items.tolist(), ranking.scores.tolist(), strict=True)
         ]
 
@@ -224,22 +217,6 @@ def _rows(edition: Edition, history: Sequence[str], on_unknown: str) -> np.ndarr
     if on_unknown == "drop":
         history = [item for item in history if item in edition.catalog]
     return np.asarray(edition.catalog.rows_of(history), dtype=np.int64)
-
-
-def _popular(edition: Edition, top_k: int, mask: CatalogMask | None) -> list[Recommendation]:
-    order, clicks = edition.popularity_order, edition.popularity
-    best = (order if mask is None else order[mask.dense(1)[0].cpu().numpy()[order]])[:top_k]
-    shares = np.log((clicks[best] + 1) / (clicks.sum() + len(clicks)))
-    return [
-        _answer(edition, row, share, "popularity") for row, share in zip(best.tolist(), shares.tolist(), strict=True)
-    ]
-
-
-def _answer(edition: Edition, row: int, score: float, source: str) -> Recommendation:
-    titles = edition.catalog.titles
-    title = None if titles is None else titles[row]
-    fields = {"source": source} if title is None else {"title": title, "source": source}
-    return Recommendation(edition.catalog.item_ids[row], score, fields)
 
 
 def _as_batch(histories: Any) -> tuple[list[list[str]], bool]:

@@ -146,19 +146,7 @@ class Recommender(BaseRecommender):
             revision: of a Hub id.
             generator: its model, where that is loaded already.
         """
-        bundle = read_bundle(locate(directory, revision=revision), generator=generator)
-        return cls(
-            bundle.generator,
-            bundle.catalog,
-            bundle.vocabulary,
-            popularity=bundle.popularity,
-            tokenizer=bundle.tokenizer,
-            quantizer=bundle.quantizer,
-            encoder=bundle.encoder,
-            journal=bundle.journal,
-            versions=bundle.versions,
-            **bundle.protocol,
-        )
+        return cls(**read_bundle(locate(directory, revision=revision), generator=generator))
 
     @property
     def _assigner(self) -> CostModel:

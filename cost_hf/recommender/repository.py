@@ -1,19 +1,24 @@
 """Where a recommender lies: finding its directory, its manifest, and changing its catalog there in one step."""
 
 import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from huggingface_hub import snapshot_download
+from safetensors.numpy import load_file, save_file
 
-from cost_hf.files import read_json, write_json
-from cost_hf.recommender.changes import write_journal
+from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.files import atomic_path, read_json, write_json
+from cost_hf.recommender.changes import Version, read_journal, write_journal
 
 if TYPE_CHECKING:
     from cost_hf.recommender.door import BaseRecommender
 
 FORMAT = 3  # 3: the network lies at the root; quantizer and encoder travel along; the catalog has a journal
-MANIFEST = "recommender.json"
+MANIFEST, POPULARITY, ENCODER = "recommender.json", "popularity.safetensors", "encoder"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -54,7 +59,7 @@ def update_manifest(directory: str | Path, **entries: Any) -> None:
     write_json(path, read_json(path) | entries)
 
 
-def check_parts(directory: Path, parts: list[tuple[str, str | None, str | None]]) -> None:
+def check_parts(directory: Path, parts: Sequence[tuple[str, str | None, str | None]]) -> None:
     """Raise ValueError for the first (name, digest found, digest wanted) that differ."""
     for part, found, wanted in parts:
         if found != wanted:
@@ -71,6 +76,48 @@ def version_entries(recommender: "BaseRecommender") -> dict[str, Any]:
         "catalog_digest": recommender.catalog.digest,
         "catalog_history": [version.stem for version in recommender.versions],
         "journal": len(recommender.journal),
+    }
+
+
+def write_catalog_parts(directory: Path, recommender: "BaseRecommender") -> dict[str, Any]:
+    """Write what every kind has beside its network: catalogs, journal, popularity, encoder; return manifest entries."""
+    write_versions(directory, recommender)
+    with atomic_path(directory / POPULARITY) as temporary:
+        save_file({"popularity": recommender.popularity}, temporary)
+    if recommender.encoder is not None:
+        recommender.encoder.save(directory / ENCODER)
+    digest = None if recommender.encoder is None else recommender.encoder.digest
+    return {
+        "format": FORMAT,
+        "kind": recommender.kind,
+        "encoder_digest": digest,
+        **version_entries(recommender),
+        **recommender.identity,
+    }
+
+
+def read_catalog_parts(directory: Path, manifest: dict[str, Any], load: Callable[..., Any]) -> dict[str, Any]:
+    """Read what `write_catalog_parts` wrote, as arguments of a recommender.
+
+    Args:
+        load: reads a catalog of this kind: `load(directory, stem=...)`.
+
+    Raises:
+        ValueError: for a catalog or text encoder that is not the manifest's; both digests are named.
+    """
+    catalog = load(directory, stem=manifest["catalog"])
+    clicks = load_file(directory / POPULARITY)["popularity"]
+    encoder = ItemEncoder.load(directory / ENCODER) if (directory / ENCODER).is_dir() else None
+    parts = [("the catalog", catalog.digest, manifest["catalog_digest"])]
+    if encoder is not None:
+        parts.append(("the text encoder", encoder.digest, manifest["encoder_digest"]))
+    check_parts(directory, parts)
+    return {
+        "catalog": catalog,
+        "popularity": np.pad(clicks, (0, max(0, len(catalog) - len(clicks))))[: len(catalog)],
+        "encoder": encoder,
+        "journal": read_journal(directory, manifest["journal"]),
+        "versions": [Version(stem, partial(load, directory, stem=stem)) for stem in manifest["catalog_history"]],
     }
 
 

@@ -35,7 +35,7 @@ def test_every_prefix_holds_its_share_and_the_others_keep_their_order(best, cold
     assert others == [item for item in best if item not in cold][: len(others)]
 
 
-def test_no_share_changes_nothing():
+def test_without_a_share_a_cold_item_fills_only_a_free_place():
     before = ranking([3, 1, 2], 5)
 
     after = with_cold_places(before, ranking([9], 1), 0.0)

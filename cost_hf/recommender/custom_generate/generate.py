@@ -157,14 +157,16 @@ class Catalog:
         """Return `(item_id, score)` pairs per prompt; items that share a SID stand side by side, in catalog order."""
         tokens, _ = output.sequences[:, -self.num_levels :].cpu(), self._rows
         leaves = self.walk((tokens - torch.tensor(self.first)).clamp_min(0)).tolist()
-        leaf_of = torch.full((len(self.codes),), -2)
+        leaf_of = torch.full((len(self.codes),), -1)  # removed items have none
         leaf_of[self.is_live] = self.walk(self.codes[self.is_live])
+        order = leaf_of.argsort(stable=True)
+        ends = torch.bincount(leaf_of + 1, minlength=len(self.keys[-1]) + 1).cumsum(0).tolist()
         answers: list[list[tuple[str, float]]] = [[] for _ in range(len(leaves) // per_prompt)]
         for beam, (leaf, score) in enumerate(zip(leaves, output.sequences_scores.tolist(), strict=True)):
             if score < FILLER_SCORE:
                 continue
             denied = [] if seen is None else seen[beam // per_prompt]
-            rows = (leaf_of == leaf).nonzero()[:, 0].tolist()
+            rows = order[ends[leaf] : ends[leaf + 1]].tolist()
             answers[beam // per_prompt] += [(self.item_ids[row], score) for row in rows if row not in denied]
         return answers
 

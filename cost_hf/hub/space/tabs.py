@@ -1,0 +1,177 @@
+"""The three pages of the demo that a visitor works with, each over one `Visit`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from cost_hf.hub.space import markup
+from cost_hf.hub.space.visit import Visit
+from cost_hf.semantic_ids.level_names import level_name
+
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
+
+def _named(visit: Visit, rows: list[int]) -> list[tuple[str, str]]:
+    """Return (label, item id) choices."""
+    return [(visit.view.label(row), visit.view.catalog.item_ids[row]) for row in rows]
+
+
+def _search(visit: Visit, text: str) -> Any:
+    """Return the update of a list of found items."""
+    rows = visit.view.search(text)
+    label = "Found" if rows else "Nothing found; try other words" if text.strip() else "Type to search"
+    return gr.update(choices=_named(visit, rows), value=None, label=label)
+
+
+def recommend_tab(visit: Visit) -> None:
+    """Build the page that puts a history together and shows what is recommended, and why."""
+    empty = markup.notice("Put a history together, or begin with the example.")
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            query = gr.Textbox(label="Search the catalog", placeholder="a word of a title, or an id")
+            found = gr.Radio([], label="Type to search", elem_classes="found")
+            history = gr.Dropdown([], value=[], multiselect=True, label="History, oldest first", interactive=True)
+            with gr.Row():
+                go = gr.Button("Recommend", variant="primary", min_width=130)
+                example = gr.Button("Example", min_width=100)
+                clear = gr.Button("Clear", min_width=80)
+            top_k = gr.Slider(1, 50, value=10, step=1, label="How many")
+            unseen = gr.Checkbox(True, label="Leave out what is in the history")
+        with gr.Column(scale=3, min_width=300):
+            shown = gr.HTML(empty)
+            onward = gr.Radio([], label="Add one of these to the history", visible=False)
+
+    def chosen(ids: list[str]) -> Any:
+        rows = visit.view.catalog.rows_of(ids).tolist()
+        return gr.update(choices=_named(visit, rows), value=ids)
+
+    def recommend(ids: list[str] | None, count: float, leaves_out: bool) -> tuple[Any, Any]:
+        if not ids:
+            return empty, gr.update(choices=[], visible=False)
+        answers = visit.recommend(ids, int(count), leaves_out)
+        if not answers:
+            return markup.notice("Nothing is left to recommend: the history holds the whole catalog."), gr.update()
+        rows = visit.view.catalog.rows_of(ids).tolist()
+        onward = gr.update(choices=_named(visit, [row for row, _, _ in answers]), value=None, visible=True)
+        return markup.ranking(visit.view, answers, rows), onward
+
+    def grown(item: str | None, ids: list[str] | None, count: float, leaves_out: bool) -> tuple[Any, ...]:
+        held = [*(ids or []), *([item] if item and item not in (ids or []) else [])]
+        return chosen(held), None, *recommend(held, count, leaves_out)
+
+    settings = [history, top_k, unseen]
+    query.input(lambda text: _search(visit, text), query, found, trigger_mode="always_last", **PRIVATE)
+    for control in (found, onward):
+        control.input(grown, [control, *settings], [history, found, shown, onward], **PRIVATE)
+    for event in (go.click, history.input, top_k.release, unseen.input):
+        event(recommend, settings, [shown, onward], **PRIVATE)
+    example.click(
+        lambda count, leaves_out: grown(None, visit.example(), count, leaves_out),
+        [top_k, unseen],
+        [history, found, shown, onward],
+        **PRIVATE,
+    )
+    clear.click(
+        lambda: (gr.update(choices=[], value=[]), "", empty, gr.update(choices=[], visible=False)),
+        outputs=[history, query, shown, onward],
+        **PRIVATE,
+    )
+
+
+def tree_tab(visit: Visit) -> None:
+    """Build the page that walks the tree of semantic IDs and shows neighbours."""
+    if not visit.view.has_sids:
+        gr.HTML(markup.notice("This recommender scores items directly; there is no tree of semantic IDs to walk."))
+        return
+    prefix = gr.State(())
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            down = gr.Dropdown(_steps(visit, ()), value=None, label="Go down by a code", interactive=True)
+            with gr.Row():
+                up = gr.Button("Up", min_width=80)
+                root = gr.Button("To the root", min_width=110)
+            query = gr.Textbox(label="Or find an item", placeholder="a word of a title, or an id")
+            found = gr.Radio([], label="Type to search", elem_classes="found")
+        with gr.Column(scale=3, min_width=300):
+            shown = gr.HTML(markup.branches(visit.view, ()))
+
+    def at(codes: tuple[int, ...]) -> tuple[Any, Any, str]:
+        return codes, gr.update(choices=_steps(visit, codes), value=None), markup.branches(visit.view, codes)
+
+    def beside(item: str) -> str:
+        row = visit.view.catalog.row_of(item)
+        near = visit.view.neighbours(visit.view.sid(row), without=row)
+        own = markup.items(visit.view, [(row, 0)])
+        return (
+            own
+            + "<h4>Items that share the most of its ID</h4>"
+            + (markup.items(visit.view, near) if near else markup.notice("No other item has its first code."))
+        )
+
+    outputs = [prefix, down, shown]
+    down.input(
+        lambda code, codes: at((*codes, code)) if code is not None else at(codes), [down, prefix], outputs, **PRIVATE
+    )
+    up.click(lambda codes: at(tuple(codes[:-1])), prefix, outputs, **PRIVATE)
+    root.click(lambda: at(()), outputs=outputs, **PRIVATE)
+    query.input(lambda text: _search(visit, text), query, found, trigger_mode="always_last", **PRIVATE)
+    found.input(beside, found, shown, **PRIVATE)
+
+
+def _steps(visit: Visit, prefix: tuple[int, ...]) -> list[tuple[str, int]]:
+    name = level_name(len(prefix))
+    return [(f"{name} {branch.code}: {branch.items} items", branch.code) for branch in visit.view.branches(prefix)]
+
+
+def new_item_tab(visit: Visit) -> None:
+    """Build the page that gives a text its semantic ID, and adds it."""
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            text = gr.Textbox(
+                label="Text of a new item", lines=4, placeholder="what its title and description would say"
+            )
+            with gr.Row():
+                look = gr.Button("Show its ID", variant="primary", min_width=120)
+                add = gr.Button("Add it", min_width=100)
+            gr.HTML(
+                markup.notice("No weight changes. Added items are there for all visitors, until the demo restarts."),
+                padding=False,
+            )
+        with gr.Column(scale=3, min_width=300):
+            shown = gr.HTML(markup.notice("Paste a text: its semantic ID shows, and the items beside it."))
+
+    def show(words: str) -> str:
+        codes = visit.encode(words)
+        near = visit.view.neighbours(codes)
+        beside = markup.items(visit.view, near) if near else markup.notice("No item has its first code.")
+        return f"<p class='crumbs'>{markup.chips(codes)}</p><h4>Items beside it</h4>{beside}"
+
+    def grow(words: str) -> str:
+        row = visit.add(words)
+        history, answers = visit.seen_recommended(row)
+        rows = visit.view.catalog.rows_of(history).tolist()
+        names = ", ".join(f"<q>{markup.escape(visit.view.label(other))}</q>" for other in rows)
+        is_there = any(found == row for found, _, _ in answers)
+        absent = (
+            "" if is_there else markup.notice("It is not among the first ten for this reader; others go before it.")
+        )
+        return (
+            f"<h4>Added</h4>{markup.items(visit.view, [(row, 0)])}<h4>Recommended to someone who read {names}</h4>"
+            f"{absent}{markup.ranking(visit.view, answers, rows)}"
+        )
+
+    look.click(_answered(show), text, shown, **PRIVATE)
+    add.click(_answered(grow), text, shown, **PRIVATE)
+
+
+def _answered(action: Callable[[str], str]) -> Callable[[str], str]:
+    """Return the action with its errors as a line on the page."""
+
+    def run(text: str) -> str:
+        try:
+            return action(text or "")
+        except ValueError as error:
+            return markup.notice(str(error), is_error=True)
+
+    return run
