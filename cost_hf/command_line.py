@@ -9,7 +9,7 @@ from transformers.utils.logging import disable_progress_bar
 from cost_hf.quantizer_training.health import CodebookCollapse
 
 # of a user: data, recipe, path, item or network; anything else is a bug and shows its trace
-USER_ERRORS = (CodebookCollapse, FloatingPointError, ValueError, OSError, KeyError)
+USER_ERRORS = (CodebookCollapse, FloatingPointError, ValueError, OSError)
 
 
 def set_up_logging() -> None:
@@ -25,8 +25,7 @@ def report_errors(action: Callable[[], object]) -> int:
     try:
         action()
     except USER_ERRORS as error:
-        text = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"error: {text}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)

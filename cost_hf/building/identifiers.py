@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from cost_hf.building.systems import ENCODER, products_for, sasrec_stage, titles_of
+from cost_hf.building.systems import ENCODER, products_for, sasrec_stage
 from cost_hf.data.item_encoder import ItemEncoder
-from cost_hf.data.item_texts import render_texts
+from cost_hf.data.item_texts import item_titles, render_texts
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.text_vectors import TextVectors, encode_items
 from cost_hf.files import content_digest
@@ -89,7 +89,7 @@ def _codes_products(recipe: Recipe, vectors: TextVectors, *, seed: int) -> Produ
 def build_catalog(recipe: Recipe, data: PreparedData, vectors: TextVectors, codes: CodesResult | None) -> Catalog:
     """Give every item its semantic ID."""
     options = recipe.catalog
-    ids, titles = data.tables.items["item_id"].tolist(), titles_of(data)
+    ids, titles = data.tables.items["item_id"].tolist(), item_titles(data.tables.items)
     if options.reference is not None:
         return Catalog.from_reference(
             options.reference,

@@ -12,6 +12,7 @@ from accelerate.utils import set_seed
 from torch import nn
 
 from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.item_texts import item_titles
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.text_vectors import TextVectors
 from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
@@ -38,12 +39,6 @@ from cost_hf.stages import Stages
 TRAINING_LOG = "training_log.json"
 ENCODER = Path("vectors") / "encoder"  # below the run directory
 logger = logging.getLogger(__name__)
-
-
-def titles_of(data: PreparedData) -> list[str | None] | None:
-    """Return a title per catalog row, None where there is no such column."""
-    names = data.tables.items.get("title")
-    return None if names is None else [name if isinstance(name, str) else None for name in names]
 
 
 def products_for(recipe: Recipe, build: Callable[[], nn.Module]) -> Products:
@@ -211,7 +206,7 @@ def _train_sasrec(
     seed: int,
 ) -> None:
     set_seed(seed)
-    item_ids, titles = data.tables.items["item_id"].tolist(), titles_of(data)
+    item_ids, titles = data.tables.items["item_id"].tolist(), item_titles(data.tables.items)
     popularity = data.split.popularity(len(item_ids))
 
     def validate(model: Any) -> dict[str, float]:

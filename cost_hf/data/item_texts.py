@@ -68,6 +68,12 @@ def render_texts(items: pd.DataFrame, template: str | None) -> list[str]:
     return [_join([(separator, cells[row]) for separator, cells in columns], ending) for row in range(len(items))]
 
 
+def item_titles(items: pd.DataFrame) -> list[str | None] | None:
+    """Return a title per item, None where a cell holds none; None where there is no such column."""
+    names = items.get("title")
+    return None if names is None else [name if isinstance(name, str) else None for name in names]
+
+
 def _parse_template(template: str, items: pd.DataFrame) -> tuple[list[tuple[str, str]], str]:
     """Split a template into (separator before, column) pairs and the text after the last field."""
     try:

@@ -9,9 +9,12 @@ from typing import Any
 import pandas as pd
 from huggingface_hub import HfApi, snapshot_download
 
+from cost_hf.data.item_texts import item_titles
 from cost_hf.data.schema import empty_texts
+from cost_hf.files import atomic_path
 from cost_hf.hub.publish import publish
 from cost_hf.hub.staging import Staged, check
+from cost_hf.methods import Recommender
 from cost_hf.recommender.changes import CatalogChange
 from cost_hf.recommender.door import BaseRecommender
 from cost_hf.recommender.repository import locate
@@ -48,17 +51,28 @@ def update_catalog(
     directory = locate(source)
     if output_dir is None and not Path(source).is_dir():
         raise ValueError(f"{str(source)!r} is a Hub repository; give --output_dir for a changed copy, or --push")
-    recommender = BaseRecommender.from_pretrained(directory)
+    if output_dir is not None and Path(output_dir).exists():
+        raise FileExistsError(f"{output_dir} is there already; give a new directory for the changed copy")
+    recommender = Recommender.from_pretrained(directory)
     changes = [recommender.rollback()] if rolls_back else []
     if items is not None:
         changes += _take_items(recommender, items, updates_known=updates_known)
     if remove:
-        changes.append(recommender.remove_items(remove))
-    if output_dir is not None:
-        shutil.copytree(directory, output_dir)
-        directory = Path(output_dir)
-    recommender.save_catalog(directory)
-    return directory, [change for change in changes if change.item_ids]
+        changes.append(_removed(recommender, remove))
+    if output_dir is None:
+        recommender.save_catalog(directory)
+    else:
+        with atomic_path(output_dir) as copy:
+            shutil.copytree(directory, copy)
+            recommender.save_catalog(copy)
+    return Path(output_dir or directory), [change for change in changes if change.item_ids]
+
+
+def _removed(recommender: BaseRecommender, item_ids: Sequence[str]) -> CatalogChange:
+    try:
+        return recommender.remove_items(item_ids)
+    except KeyError as error:  # a wish of the user, like all other mistakes here
+        raise ValueError(error.args[0]) from error
 
 
 def _take_items(recommender: BaseRecommender, items: pd.DataFrame, *, updates_known: bool) -> list[CatalogChange]:
@@ -70,7 +84,7 @@ def _take_items(recommender: BaseRecommender, items: pd.DataFrame, *, updates_kn
     texts = recommender.encoder.render(items)
     empty_texts(items, texts, drops=False)
     ids = items["item_id"].tolist()
-    titles = items["title"].tolist() if "title" in items.columns else texts
+    titles = item_titles(items) or texts
     known = [place for place, item in enumerate(ids) if updates_known and item in recommender.catalog]
     changes = [recommender.add_items(ids, texts, titles=titles)]
     if known:

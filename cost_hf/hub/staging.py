@@ -23,9 +23,8 @@ from cost_hf.hub.cards import eval_result_files, render_card
 from cost_hf.hub.licence import Licence
 from cost_hf.hub.places import is_place, without_places
 from cost_hf.hub.remote_code import save_with_code
+from cost_hf.methods import Recommender
 from cost_hf.quantizer import CostModel
-from cost_hf.recommender.door import BaseRecommender
-from cost_hf.recommender.recommender import Recommender
 
 PARTS = ("quantizer", "dataset", "recommender", "space")  # in the order in which they are published
 SUFFIXES = {"quantizer": "", "recommender": "-recommender", "dataset": "-items", "space": "-demo"}
@@ -97,7 +96,7 @@ class Stage:
         self.results = read_json(self.run / "evaluation" / "results.json")
         self.licence = Licence.of(self.recipe)
         self.results["recipe"]["data"]["licence"] = self.licence.name
-        self.recommender = BaseRecommender.from_pretrained(self.run)
+        self.recommender = Recommender.from_pretrained(self.run)
         self.recommender.encoder = _may_leave(self.recommender.encoder, self.licence)
         if isinstance(self.recommender, Recommender) and self.recommender.quantizer is not None:
             self.recommender.quantizer.config.text_encoder = _settings(self.recommender.encoder)
@@ -133,15 +132,10 @@ class Stage:
 
     def _recommender(self, folder: Path) -> None:
         system = self.recommender if self.licence.allows_texts else _without_titles(self.recommender)
+        system.save_pretrained(folder)
         if system.kind == "sasrec":
             save_with_code(system.network, folder)
-            code = read_json(folder / "config.json")
-            system.save_pretrained(folder)
-            write_json(folder / "config.json", code)
-        else:
-            system.save_pretrained(folder)
         if system.encoder is not None:
-            shutil.rmtree(folder / "encoder")
             system.encoder.save(folder / "encoder", bundle_weights=True)
         write_json(folder / "results.json", without_places(self.results))
         for path, text in eval_result_files(self.results, dataset_id=self.repo_ids.get("dataset")).items():
@@ -149,23 +143,22 @@ class Stage:
             (folder / path).write_text(text, encoding="utf-8")
         (folder / "handler.py").write_text(HANDLER, encoding="utf-8")
         (folder / "requirements.txt").write_text(f"cost-hf=={cost_hf.__version__}\n", encoding="utf-8")
-        if len(BaseRecommender.from_pretrained(folder).catalog) != len(system.catalog):
-            raise ValueError(
-                f"the staged copy of {self.run} does not hold its catalog; this is a bug, please report it"
-            )
 
     def _dataset(self, folder: Path) -> None:
         if not isinstance(self.recommender, Recommender):
             raise ValueError(f"{self.run} has no semantic IDs to publish as a data set; leave it out of --what")
-        self.recommender.catalog.to_parquet(folder / "items.parquet")
-        table = pq.read_table(folder / "items.parquet")
+        catalog = self.recommender.catalog
         if not self.licence.allows_texts:
-            table = table.drop_columns([name for name in ("title",) if name in table.column_names])
-        else:
-            texts = read_json(self.run / "vectors" / "vectors.json")["texts"]
-            known = [*texts, *[None] * (len(table) - len(texts))]  # items that came later have no stored text
-            table = table.append_column("text", pa.array(known, pa.string()))
-        pq.write_table(table, folder / "items.parquet")
+            replace(catalog, titles=None).to_parquet(folder / "items.parquet")
+            return
+        catalog.to_parquet(folder / "items.parquet")
+        table = pq.read_table(folder / "items.parquet")
+        texts = read_json(self.run / "vectors" / "vectors.json")[
+            "texts"
+        ]  # of the rows of training; later ones have none
+        held = dict(zip(catalog.item_ids, texts, strict=False))
+        column = pa.array([held.get(item) for item in table["item_id"].to_pylist()], pa.string())
+        pq.write_table(table.append_column("text", column), folder / "items.parquet")
 
     def _space(self, folder: Path) -> None:
         if "recommender" not in self.repo_ids:
@@ -183,14 +176,14 @@ def check(staged: Staged) -> None:
     stray = [path for path in staged.files if not re.fullmatch(ALLOWED[staged.part], path)]
     if stray:
         raise ValueError(
-            f"{len(stray)} files do not belong into a {staged.part} repository, first {stray[0]!r}; remove them from "
-            "the run directory"
+            f"{len(stray)} files do not belong into a {staged.part} repository, first {stray[0]!r}; take them out of "
+            "the model or the text encoder that writes them, or leave this part out of --what"
         )
     CARDS[staged.repo_type].load(staged.folder / "README.md", ignore_metadata_errors=False)
     if staged.part == "quantizer":
         CostModel.from_pretrained(staged.folder)
     if staged.part == "recommender":
-        encoder = BaseRecommender.from_pretrained(staged.folder).encoder
+        encoder = Recommender.from_pretrained(staged.folder).encoder
         if encoder is not None and encoder.bundled:
             encoder.encoder  # noqa: B018  reading it loads the weights and compares their digest
 

@@ -12,7 +12,7 @@ from huggingface_hub.utils import validate_repo_id
 from cost_hf.command_line import report_errors, set_up_logging
 from cost_hf.hub.publish import explained, plan, publish, told
 from cost_hf.hub.staging import PARTS, REPO_TYPES, SUFFIXES, Stage
-from cost_hf.recommender.recommender import Recommender
+from cost_hf.methods import Recommender
 
 
 def main(argv: Sequence[str]) -> int:

@@ -67,7 +67,7 @@ def figures(text: str) -> set[str]:
 def test_every_figure_of_a_card_is_one_of_the_results(run, kind):
     found = {figure.rstrip(",") for figure in figures(card(kind, RUNS[run]))}
 
-    assert found - said(RUNS[run]) - {"1", "2", "3"} == set()
+    assert found - said(RUNS[run]) == set()
     assert kind == "space" or len(found) > 5
 
 

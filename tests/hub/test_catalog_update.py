@@ -82,6 +82,24 @@ def test_a_copy_leaves_the_source_as_it_was(directory, new_items, tmp_path):
     assert len(Recommender.from_pretrained(tmp_path / "copy").catalog) == len(TOY_IDS) + 2
 
 
+def test_a_copy_is_never_written_over_what_is_there(directory, new_items, tmp_path, capsys):
+    (tmp_path / "copy").mkdir()
+
+    assert update(directory, new_items, "--output_dir", tmp_path / "copy") == 2
+
+    assert "is there already; give a new directory" in capsys.readouterr().err
+    assert list((tmp_path / "copy").iterdir()) == []
+
+
+def test_a_cell_without_a_title_is_no_title(directory, tmp_path):
+    frame = pd.DataFrame({"item_id": ["x", "y"], "title": ["football in lima", None], "text": ["a", "weather in oslo"]})
+    frame.to_parquet(tmp_path / "new.parquet")
+
+    assert update(directory, tmp_path / "new.parquet") == 0
+
+    assert Recommender.from_pretrained(directory).catalog.titles[-2:] == ("football in lima", None)
+
+
 def test_columns_may_have_other_names(directory, tmp_path):
     pd.DataFrame({"asin": ["x"], "title": ["markets in quito"]}).to_csv(tmp_path / "new.csv", index=False)
 

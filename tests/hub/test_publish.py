@@ -185,6 +185,24 @@ def test_with_a_licence_the_data_set_holds_titles_and_texts(hub, finished_run):
     assert table["sid"].map(len).eq(4).all()
 
 
+def test_texts_of_the_data_set_stand_beside_their_own_items_after_changes(hub, finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    system = Recommender.from_pretrained(run)
+    removed = list(system.catalog.item_ids[1:4])
+    system.remove_items(removed)
+    system.add_items(["brand-new"], ["a story about the senate"])
+    system.save_catalog(run / "recommender")
+
+    publish(hub.endpoint, run, what=["dataset"])
+
+    table = pd.read_parquet(io.BytesIO(hub.repositories["datasets/org/toy-items"].commits[-1][1]["items.parquet"]))
+    texts = read_json(run / "vectors" / "vectors.json")["texts"]
+    expected = dict(zip(system.catalog.item_ids, texts, strict=False))
+    found = table.set_index("item_id")["text"]
+    assert not set(removed) & set(found.index) and pd.isna(found["brand-new"])
+    assert found.drop("brand-new").to_dict() == {item: expected[item] for item in found.index if item != "brand-new"}
+
+
 @pytest.mark.parametrize("name", ["optimizer.pt", "checkpoint-7/model.safetensors", "users.parquet", "notes.txt"])
 def test_a_file_that_does_not_belong_there_stops_everything(hub, finished_run, monkeypatch, name):
     def careless(self, directory):

@@ -85,3 +85,14 @@ def test_a_sasrec_run_is_published_and_loaded_in_the_same_way(hub, tmp_path):
     first = list(run.recommender.catalog.item_ids[:2])
     assert [entry[0] for entry in answers] == [answer.item_id for answer in run.recommender.recommend(first, top_k=3)]
     assert action == "add"
+
+    # each command in a process that has imported nothing of SASRec before
+    commands = (
+        "from cost_hf.hub.upload import main; sys.exit(main([sys.argv[1], '--namespace', 'org', '--dry-run']))",
+        "from cost_hf.cli import main; sys.exit(main(['update-catalog', *sys.argv[1:]]))",
+    )
+    for text in commands:
+        command = [sys.executable, "-c", f"import sys; {text}", run.output_dir, "--remove", first[0]]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-4000:]
+    assert Recommender.from_pretrained(run.output_dir).catalog.removed.sum() == 1
