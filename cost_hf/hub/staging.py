@@ -131,6 +131,11 @@ class Stage:
         save_with_code(self.recommender.quantizer, folder)
 
     def _recommender(self, folder: Path) -> None:
+        if getattr(self.recommender.catalog, "vectors", None) is not None and not self.licence.allows_texts:
+            raise ValueError(
+                "a SASRec on texts carries the text vectors of its items, and data.licence is not set, so it may not "
+                "leave; the same run with --data.licence NAME computes nothing anew"
+            )
         system = self.recommender if self.licence.allows_texts else _without_titles(self.recommender)
         system.save_pretrained(folder)
         if system.kind == "sasrec":

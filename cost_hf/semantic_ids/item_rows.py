@@ -49,7 +49,7 @@ class ItemRows:
         raise KeyError(
             f"{len(unknown)} of {len(item_ids)} item ids are not in the catalog of {len(self)} items: "
             f"{', '.join(map(repr, unknown[:5]))}{' …' if len(unknown) > 5 else ''}; check their spelling and type "
-            "(ids are strings), or add them by with_items"
+            "(ids are strings), or add them first"
         )
 
     def __len__(self) -> int:

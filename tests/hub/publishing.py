@@ -1,9 +1,11 @@
 """Publishing to the loopback Hub, as tests do it."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
+import yaml
 from huggingface_hub import HfApi
 
 from cost_hf.hub.upload import upload
@@ -22,3 +24,12 @@ def publish(
     with mock.patch("huggingface_hub.constants.HF_HUB_OFFLINE", False):
         upload(run, namespace="org", name="toy", what=list(what), api=api, say=said.append, **options)
     return "\n".join(said)
+
+
+def without_licence(run: Path, target: Path) -> Path:
+    """Return a copy of a run whose recipe states no licence of the data."""
+    shutil.copytree(run, target)
+    recipe = yaml.safe_load((target / "recipe.yaml").read_text())
+    recipe["data"]["licence"] = None
+    (target / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return target

@@ -17,18 +17,10 @@ from cost_hf.hub.publish import PublishError
 from cost_hf.hub.upload import upload
 from cost_hf.methods import Recommender
 from tests.hub.loopback_hub import TOKEN, LoopbackHub
-from tests.hub.publishing import MODELS, publish
+from tests.hub.publishing import MODELS, publish, without_licence
 
 ROOT = Path(__file__).parents[2]
 NAMES = {"models/org/toy", "models/org/toy-recommender", "datasets/org/toy-items"}
-
-
-def without_licence(run: Path, target: Path) -> Path:
-    shutil.copytree(run, target)
-    recipe = yaml.safe_load((target / "recipe.yaml").read_text())
-    recipe["data"]["licence"] = None
-    (target / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    return target
 
 
 def test_every_repository_gets_one_commit_and_a_card_with_its_numbers(hub, finished_run):

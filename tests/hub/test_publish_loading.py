@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import cost_hf
 from cost_hf.methods import Recommender, SasRecRecommender
 from tests.hub.loopback_hub import LoopbackHub
-from tests.hub.publishing import publish
+from tests.hub.publishing import publish, without_licence
 from tests.runs import ROOT, TINY
 
 LOAD = """
@@ -85,6 +87,10 @@ def test_a_sasrec_run_is_published_and_loaded_in_the_same_way(hub, tmp_path):
     first = list(run.recommender.catalog.item_ids[:2])
     assert [entry[0] for entry in answers] == [answer.item_id for answer in run.recommender.recommend(first, top_k=3)]
     assert action == "add"
+
+    bare = without_licence(run.output_dir, tmp_path / "bare")
+    with pytest.raises(ValueError, match="carries the text vectors of its items"):
+        publish(hub.endpoint, bare, what=["recommender"])
 
     # each command in a process that has imported nothing of SASRec before
     commands = (
