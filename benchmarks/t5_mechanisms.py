@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel
 
-from cost_hf.recommender.collation import LengthGroupedSampler, PrefixCollator, PrefixDataset, pad_rows
+from cost_hf.recommender.collation import LengthGroupedSampler, PrefixDataset, pad_rows
 from cost_hf.recommender.generator_training import GeneratorTrainer
-from cost_hf.recommender.prompts import IGNORED_LABEL, PromptBuilder
+from cost_hf.recommender.prompts import IGNORED_LABEL, Example, PromptBuilder
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class AgePrompts(PromptBuilder):
         end = torch.full((len(rows), 1), self.vocabulary.eos_id)
         return torch.cat([tokens, end], 1), torch.cat([present, torch.ones_like(end, dtype=torch.bool)], 1).long()
 
+    def pair(self, user_id: str, history: np.ndarray, target: int) -> Example:
+        """Return the example that learns one item behind a history."""
+        source, _ = self.inputs(torch.from_numpy(history)[None])
+        return Example(np.empty(0, np.int64), source[0].numpy(), self.item_tokens[target].numpy())
+
 
 class NextItems(Dataset):
     """The examples of `prefixes` with the next `count` items, where there are so many, instead of one."""
@@ -43,13 +48,17 @@ class NextItems(Dataset):
         return len(self.prefixes)
 
     def __getitem__(self, index: int) -> tuple[str, np.ndarray, np.ndarray]:
+        index %= len(self)
         user, history, _ = self.prefixes[index]
         end = int(self.prefixes.ends[index])
         return user, history, self.prefixes.sequences[self.prefixes.owners[index]][end : end + self.count]
 
 
-class NextItemsCollator(PrefixCollator):
+class NextItemsCollator:
     """Writes the tokens of all items that follow into one decoder row: `labels` are `[B, k * L]`."""
+
+    def __init__(self, prompts: PromptBuilder):
+        self.prompts = prompts
 
     def __call__(self, examples: Sequence[tuple[str, np.ndarray, Any]]) -> dict[str, Tensor]:
         """Return `input_ids` and `attention_mask` `[B, S]` and `labels` `[B, k * L]`, k targets at most."""
@@ -82,8 +91,8 @@ class OnePrefixTrainer(GeneratorTrainer):
     """Takes one random prefix of every user an epoch instead of all."""
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
-        prefixes: Any = getattr(self.train_dataset, "prefixes", self.train_dataset)
-        return OnePrefixSampler(prefixes, batch_size=self.args.train_batch_size, seed=self.args.seed)
+        mixture: Any = self.train_dataset
+        return OnePrefixSampler(mixture.tasks[0].rows, batch_size=self.args.train_batch_size, seed=self.args.seed)
 
 
 class AdafactorTrainer(GeneratorTrainer):

@@ -21,6 +21,7 @@ from transformers import TrainerCallback
 from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
 from cost_hf.recommender.backbones import Backbone, GeneratorOptions, build_backbone
 from cost_hf.recommender.beam_ranker import BeamRanker
+from cost_hf.recommender.collation import PrefixDataset
 from cost_hf.recommender.dropout import add_residual_dropout
 from cost_hf.recommender.generator_training import TrainingOptions, training_examples
 from cost_hf.recommender.prompts import PromptBuilder
@@ -126,12 +127,15 @@ def train(
     generator = GeneratorOptions(**variant.generator)
     options = training_options(variant, study, arguments)
     users = [str(number) for number in range(len(study.train))]
-    dataset, collator = training_examples(prompts, study.train, users, generator=generator, training=options)
+    dataset: Any
+    collator: Any
+    dataset, collator = training_examples(backbone, [prompts], study.train, users, training=options)
     if variant.target_items > 1:
-        dataset, collator = NextItems(dataset, variant.target_items), NextItemsCollator(prompts)
+        prefixes = PrefixDataset(study.train, users, max_history=generator.max_history)
+        dataset, collator = NextItems(prefixes, variant.target_items), NextItemsCollator(prompts)
     if variant.starts_small:
         start_small(backbone.model)
-    handles = add_residual_dropout(backbone.model, generator.dropout or 0.0) if prompts.is_causal else []
+    handles = add_residual_dropout(backbone.model, generator.scratch_dropout) if prompts.is_causal else []
     parts: dict[str, Any] = {"dataset": dataset, "collator": collator, "groups_by_length": not prompts.is_causal}
     trainer = variant.trainer(backbone.model, options, **parts, directory=folder, seed=seed, validate=judge.validate)
     trainer.add_callback(Budget(60 * arguments.minutes * variant.budget, judge.seconds))

@@ -22,7 +22,9 @@ from typing import Any
 import torch
 from timing import interleaved, new_parser, save
 from training_loops import bare_seconds, trainer_seconds
-from training_parts import Histories, PaddedCollator, Setup, TrainingRun
+from training_parts import Histories, Setup, TrainingRun
+
+from cost_hf.recommender.collation import CausalCollator
 
 PAIRS = (("0.6 M, 2+2 layers", "small"), ("0.6 M, 4+4 layers", "small"), ("letter", "medium"))  # T5, causal
 
@@ -52,7 +54,7 @@ def packing_rows(data: Histories, size: str, arguments: argparse.Namespace) -> l
 
     def run(*, pads: bool, is_grouped: bool, is_bf16: bool = False) -> TrainingRun:
         setup = Setup(data, "causal", size)
-        collate = PaddedCollator(setup.prompts) if pads else setup.collate
+        collate = CausalCollator(setup.prompts.vocabulary.pad_id, packs=False) if pads else setup.collate
         return TrainingRun(setup, collate=collate, is_grouped=is_grouped, is_bf16=is_bf16, **common)
 
     runs = {

@@ -17,14 +17,15 @@ from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
 from cost_hf.recommender.collation import (
     CausalCollator,
     LengthGroupedSampler,
-    PrefixCollator,
     PrefixDataset,
+    Seq2SeqCollator,
     SequenceDataset,
     ShuffledSampler,
 )
 from cost_hf.recommender.dropout import add_residual_dropout, use_byte_dropout
 from cost_hf.recommender.packing import pack
-from cost_hf.recommender.prompts import IGNORED_LABEL, PromptBuilder
+from cost_hf.recommender.prompts import PromptBuilder
+from cost_hf.recommender.tasks import NextItemTask
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
@@ -86,16 +87,17 @@ class Setup:
         is_causal = kind == "causal"
         self.prompts = PromptBuilder.for_catalog(data.catalog, vocabulary, is_causal=is_causal, max_history=MAX_HISTORY)
         sequences, owners = data.sequences[:users], data.user_ids[:users]
-        self.dataset: Any
+        self.rows: Any
         self.collate: Callable[..., dict[str, Tensor]]
         if is_causal:
             add_residual_dropout(self.model, DROPOUT)
-            self.dataset = SequenceDataset(sequences, owners, max_items=MAX_HISTORY + 1)
-            self.collate = CausalCollator(self.prompts)
+            self.rows = SequenceDataset(sequences, owners, max_items=MAX_HISTORY + 1)
+            self.collate = CausalCollator(vocabulary.pad_id)
         else:
             use_byte_dropout(self.model)
-            self.dataset = PrefixDataset(sequences, owners, max_history=MAX_HISTORY)
-            self.collate = PrefixCollator(self.prompts)
+            self.rows = PrefixDataset(sequences, owners, max_history=MAX_HISTORY)
+            self.collate = Seq2SeqCollator(vocabulary.pad_id)
+        self.dataset = NextItemTask(self.rows, [self.prompts])
         self.model.config.use_cache = False
 
     @property
@@ -106,27 +108,8 @@ class Setup:
     def order(self, *, is_grouped: bool) -> Any:
         """Return a sampler of all examples."""
         if is_grouped:
-            return LengthGroupedSampler(self.dataset.lengths, batch_size=self.batch_size, seed=0)
+            return LengthGroupedSampler(self.rows.lengths, batch_size=self.batch_size, seed=0)
         return ShuffledSampler(len(self.dataset), seed=0)
-
-
-class PaddedCollator:
-    """The reference: one user a row, padded to the batch's longest."""
-
-    def __init__(self, prompts: PromptBuilder):
-        self.single, self.pad_id = CausalCollator(prompts), prompts.vocabulary.pad_id
-
-    def __call__(self, examples: Sequence[Any]) -> dict[str, Tensor]:
-        """Return `input_ids`, `attention_mask` and `labels`, each `[B, S]`."""
-        rows = [self.single([example]) for example in examples]
-
-        def padded(name: str, fill: int) -> Tensor:
-            tokens = [row[name][0] for row in rows]
-            return torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=fill)
-
-        input_ids = padded("input_ids", self.pad_id)
-        labels = padded("labels", IGNORED_LABEL)
-        return {"input_ids": input_ids, "attention_mask": (input_ids != self.pad_id).long(), "labels": labels}
 
 
 class TrainingRun:
@@ -183,19 +166,17 @@ class TrainingRun:
     def _targets(self, examples: Sequence[Any]) -> tuple[int, int]:
         if self.setup.kind == "seq2seq":
             return len(examples), len(examples)
-        return (
-            sum(len(rows) - first for _, rows, first in examples),
-            sum(len(rows) - max(first, 1) for _, rows, first in examples),
-        )
+        targets = sum(len(example.target) for example in examples) // LEVELS
+        return targets, targets - sum(len(example.source) == 1 for example in examples)  # firsts have no history
 
     def _work(self, batch: np.ndarray) -> tuple[int, ...]:
         """Return cells of a batch's input, as its collator lays it out, real tokens in them and both kinds of targets.
 
         Computed from lengths: collating an epoch would take longer than the steps that are timed.
         """
-        tokens = 1 + LEVELS * self.setup.dataset.lengths[batch]
+        tokens = self.setup.dataset.lengths[batch]
         cells = len(tokens) * int(tokens.max())
-        if isinstance(self.collate, CausalCollator):
+        if isinstance(self.collate, CausalCollator) and self.collate.packs:
             packing = pack(tokens)
             cells = packing.num_rows * packing.width
         return cells, int(tokens.sum()), *self._targets([self.setup.dataset[int(row)] for row in batch])

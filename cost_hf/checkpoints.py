@@ -13,7 +13,7 @@ from pathlib import Path
 from transformers.trainer_callback import TrainerState
 
 logger = logging.getLogger(__name__)
-PARTS = ("model*.safetensors", "optimizer*", "scheduler.pt", "rng_state*.pth")
+PARTS = ("*model*.safetensors", "optimizer*", "scheduler.pt", "rng_state*.pth")  # of a model, or of an adapter
 
 
 def last_complete_checkpoint(directory: str | Path) -> str | None:

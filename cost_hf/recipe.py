@@ -22,8 +22,10 @@ from cost_hf.data.options import DataOptions
 from cost_hf.evaluation.options import EvaluationOptions
 from cost_hf.methods.sasrec_training import VARIANTS, SasRecOptions
 from cost_hf.quantizer_training.options import CodesOptions
+from cost_hf.recommender.adapters import AdapterOptions
 from cost_hf.recommender.backbones import GeneratorOptions
 from cost_hf.recommender.generator_training import TrainingOptions
+from cost_hf.recommender.tasks import TaskOptions
 from cost_hf.semantic_ids.options import CatalogOptions
 
 METHODS = ("generative", "sasrec")
@@ -55,6 +57,8 @@ class Recipe:
     codes: CodesOptions = field(default_factory=CodesOptions)
     catalog: CatalogOptions = field(default_factory=CatalogOptions)
     generator: GeneratorOptions = field(default_factory=GeneratorOptions)
+    adapter: AdapterOptions = field(default_factory=AdapterOptions)
+    tasks: TaskOptions = field(default_factory=TaskOptions)
     training: TrainingOptions = field(default_factory=TrainingOptions)
     sasrec: SasRecOptions = field(default_factory=SasRecOptions)
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
@@ -106,6 +110,8 @@ class Recipe:
             validate = getattr(getattr(self, section.name), "validate", None)
             if validate is not None:
                 validate()
+        if self.generator.backbone is None:
+            self._check_scratch()
         if self.training.first_items and self.generator.kind == "causal":
             raise RecipeError(
                 "training.first_items is for generator.kind seq2seq; the causal generator learns first items anyway, "
@@ -119,6 +125,19 @@ class Recipe:
                     f"are aligned with is as wide, got {width!r}; change one of them"
                 )
 
+    def _check_scratch(self) -> None:
+        """Raise for what needs a pretrained generator."""
+        if self.adapter.r is not None:
+            raise RecipeError(
+                f"adapter.r={self.adapter.r!r} needs a generator.backbone: LoRA keeps a model's weights, and those "
+                "of one from scratch are random; name a backbone, or set adapter.r to null"
+            )
+        if self.tasks.with_words:
+            raise RecipeError(
+                f"tasks.weights names {', '.join(self.tasks.with_words)}, which need a generator.backbone that knows "
+                "words; name one, or leave them out"
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the resolved recipe as plain values."""
         return dataclasses.asdict(self)
@@ -127,7 +146,7 @@ class Recipe:
         """Return what a run depends on, as plain values: the sections that the method's stages read."""
         sections = {"data", "vectors", "evaluation"}
         if self.method == "generative":
-            sections |= {"codes", "catalog", "generator", "training"}
+            sections |= {"codes", "catalog", "generator", "adapter", "tasks", "training"}
         if self.method == "sasrec" or self.codes.needs_collaborative or set(self.evaluation.baselines) & set(VARIANTS):
             sections.add("sasrec")
         return {name: values for name, values in self.to_dict().items() if name in {"method", "products", *sections}}

@@ -12,7 +12,7 @@ from accelerate.utils import set_seed
 from torch import nn
 
 from cost_hf.data.item_encoder import ItemEncoder
-from cost_hf.data.item_texts import item_titles
+from cost_hf.data.item_texts import item_titles, render_texts
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.text_vectors import TextVectors
 from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
@@ -23,14 +23,15 @@ from cost_hf.methods.sasrec_training import SasRecOptions, build_sasrec, train_s
 from cost_hf.products import EXACT, Products, measure_products
 from cost_hf.quantizer import CostModel
 from cost_hf.recipe import Recipe
-from cost_hf.recommender.backbones import build_backbone
+from cost_hf.recommender.backbones import Backbone, build_backbone
 from cost_hf.recommender.beam_ranker import BeamRanker
 from cost_hf.recommender.generator_training import train_generator
-from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.recommender.rankers import Ranker, ScoringRanker
 from cost_hf.recommender.ranking_trainer import remove_checkpoints
 from cost_hf.recommender.recommender import Recommender
 from cost_hf.recommender.repository import update_manifest
+from cost_hf.recommender.tasks import ItemWords
+from cost_hf.recommender.templates import load_templates
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.item_list import ItemList
 from cost_hf.semantic_ids.trie import SidTrie
@@ -64,13 +65,14 @@ def generator_stage(
             recipe.data.seed,
             dataclasses.asdict(recipe.generator),
             dataclasses.asdict(recipe.training),
+            *_pretraining_parts(recipe, data),
             seed,
         ),
         folder="recommender",
         compute=lambda folder: _train_recommender(folder, recipe, data, catalog, quantizer, encoder, seed=seed),
         load=lambda folder: _as_trained(Recommender.read(folder), catalog).to(PartialState().device),
         on_every_process=True,
-        products=products_for(recipe, lambda: build_backbone(recipe.generator, catalog, seed=seed).model),
+        products=products_for(recipe, lambda: _backbone(recipe, catalog, quantizer, seed=seed).model),
     )
     search = {name: getattr(recipe.evaluation, name) for name in ("num_beams", "normalization")}
     if search != {name: getattr(recommender, name) for name in search}:  # how to search is no reason to train again
@@ -89,7 +91,7 @@ def _as_trained(recommender: Recommender, catalog: Catalog) -> Recommender:
         "that was trained on, Recommender.from_pretrained reads the present one",
         len(recommender.journal),
     )
-    names = ("max_history", "num_beams", "normalization", "tokenizer", "quantizer", "encoder")
+    names = ("max_history", "num_beams", "normalization", "layout", "tokenizer", "base", "quantizer", "encoder")
     parts = {name: getattr(recommender, name) for name in names}
     clicks = recommender.popularity[: len(catalog)]
     return Recommender(recommender.generator, catalog, recommender.vocabulary, popularity=clicks, **parts)
@@ -147,19 +149,14 @@ def _train_recommender(
     """Train in every process; the main one writes the recommender and the training log."""
     set_seed(seed)
     popularity = data.split.popularity(data.tables.num_items)
-    backbone = build_backbone(recipe.generator, catalog, seed=seed)
-    prompts = PromptBuilder.for_catalog(
-        catalog,
-        backbone.vocabulary,
-        is_causal=recipe.generator.kind == "causal",
-        max_history=recipe.generator.max_history,
-    )
+    backbone = _backbone(recipe, catalog, quantizer, seed=seed)
+    prompts = backbone.prompts(catalog)
     trie = SidTrie.from_catalog(catalog, popularity=popularity)
     beams = recipe.training.validation_beams
 
     def validate(model: Any) -> dict[str, float]:
         return validation_metrics(
-            BeamRanker(model, prompts, trie, num_beams=beams),
+            BeamRanker(model, prompts[0], trie, num_beams=beams),
             recipe,
             data,
             users=recipe.training.validation_users,
@@ -176,6 +173,8 @@ def _train_recommender(
         validate=validate,
         output_dir=folder,
         seed=seed,
+        tasks=recipe.tasks,
+        words=_words(recipe, data) if recipe.tasks.with_words else None,
     )
     if not PartialState().is_main_process:
         return
@@ -184,15 +183,45 @@ def _train_recommender(
         catalog,
         backbone.vocabulary,
         popularity=popularity,
-        max_history=recipe.generator.max_history,
+        max_history=backbone.max_history,
         num_beams=recipe.evaluation.num_beams,
         normalization=recipe.evaluation.normalization,
+        layout=backbone.layouts[0],
         tokenizer=backbone.tokenizer,
+        base=backbone.base,
         quantizer=quantizer,
         encoder=None if quantizer is None else ItemEncoder.load(encoder),
     ).save_pretrained(folder)
     write_json(folder / TRAINING_LOG, trained.history)
     remove_checkpoints(folder)
+
+
+def _backbone(recipe: Recipe, catalog: Catalog, quantizer: CostModel | None, *, seed: int) -> Backbone:
+    levels = [] if quantizer is None else [quantizer.level_vectors(level) for level in range(catalog.model_levels)]
+    return build_backbone(
+        recipe.generator, catalog, seed=seed, adapter=recipe.adapter, tasks=recipe.tasks, level_vectors=levels
+    )
+
+
+def _pretraining_parts(recipe: Recipe, data: PreparedData) -> list[Any]:
+    """Return what a generator from a backbone depends on beside its options; nothing for one from scratch."""
+    if recipe.generator.backbone is None:
+        return []
+    tasks = [name for name in recipe.tasks.with_words]
+    if recipe.generator.prompt != "bare":
+        tasks.append(recipe.generator.prompt)
+    templates = [dataclasses.asdict(entry) for name in tasks for entry in load_templates(name, recipe.tasks.templates)]
+    words = _words(recipe, data) if recipe.tasks.with_words else None
+    said = [] if words is None else [list(words.titles), list(words.texts)]
+    return [dataclasses.asdict(recipe.adapter), dataclasses.asdict(recipe.tasks), templates, *said]
+
+
+def _words(recipe: Recipe, data: PreparedData) -> ItemWords:
+    """Return what is said of the items; nothing of those that are held back is learned."""
+    count = data.tables.num_items
+    titles = item_titles(data.tables.items) or [None] * count
+    is_known = data.split.fit_rows(count) if len(data.split.cold_items) else np.ones(count, dtype=bool)
+    return ItemWords(titles, render_texts(data.tables.items, recipe.vectors.template), is_known)
 
 
 def _train_sasrec(

@@ -20,8 +20,7 @@ from cost_hf.recipe import Recipe
 from cost_hf.recommender.backbones import Backbone, build_backbone
 from cost_hf.recommender.beam_ranker import BeamRanker
 from cost_hf.recommender.collation import LengthGroupedSampler, ShuffledSampler
-from cost_hf.recommender.dropout import add_residual_dropout, use_byte_dropout
-from cost_hf.recommender.generator_training import training_examples
+from cost_hf.recommender.generator_training import training_dropout, training_examples
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.trie import SidTrie
@@ -58,12 +57,7 @@ def time_generator(recipe: Recipe, item_ids: list[str], split: Split) -> Generat
     """
     catalog = _stand_in_catalog(recipe, item_ids)
     backbone = build_backbone(recipe.generator, catalog, seed=0)
-    prompts = PromptBuilder.for_catalog(
-        catalog,
-        backbone.vocabulary,
-        is_causal=recipe.generator.kind == "causal",
-        max_history=recipe.generator.max_history,
-    )
+    prompts = backbone.prompts(catalog)[0]
     epoch_seconds = _epoch_seconds(recipe, backbone, prompts, split)
     trie = SidTrie.from_catalog(catalog)
     cases = split.validation.sample(TIMED_USERS, seed=0)
@@ -157,16 +151,14 @@ def _epoch_seconds(recipe: Recipe, backbone: Backbone, prompts: PromptBuilder, s
     An empty history still has a token that marks its begin or end and, read by another part, those of its target.
     """
     dataset, collator = training_examples(
-        prompts, split.train, list(split.train_user_ids), generator=recipe.generator, training=recipe.training
+        backbone, [prompts], split.train, list(split.train_user_ids), training=recipe.training
     )
     size, lengths = recipe.training.batch_size, dataset.lengths
-    tokens = 1.0 + prompts.item_tokens.shape[1] * (lengths if prompts.is_causal else lengths + 1)
+    tokens = lengths.astype(float) + (0 if prompts.is_causal else prompts.item_tokens.shape[1])
     sampler: ShuffledSampler = LengthGroupedSampler(lengths, batch_size=size, seed=0)
+    training_dropout(backbone, recipe.generator)
     if prompts.is_causal:  # packed: hardly any padding, in any order
-        add_residual_dropout(backbone.model, recipe.generator.dropout or 0.0)
         sampler = ShuffledSampler(len(dataset), seed=0)
-    else:
-        use_byte_dropout(backbone.model)
     order = np.fromiter(sampler, dtype=np.int64)
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     filled = np.array([tokens[batch].sum() for batch in batches])

@@ -216,6 +216,6 @@ def _without_titles(system: Any) -> Any:
     catalog = replace(system.catalog, titles=None)
     if not isinstance(system, Recommender):
         return type(system)(system.network, catalog, **parts)
-    names = ("max_history", "num_beams", "normalization", "tokenizer", "quantizer")
+    names = ("max_history", "num_beams", "normalization", "layout", "tokenizer", "base", "quantizer")
     options = {name: getattr(system, name) for name in names}
     return type(system)(system.generator, catalog, system.vocabulary, **parts, **options)

@@ -1,18 +1,24 @@
 """A generative recommender on disk: every part it needs, and the digests that say the parts belong together.
 
 The directory is a stock transformers model (so its Auto class loads it) with `custom_generate/` (constrained without
-this package), `vocabulary.json`, `quantizer/`, `recommender.json` and what every kind has (`write_catalog_parts`).
-The manifest is removed first and written last: a directory without it is no recommender.
+this package), `vocabulary.json`, `quantizer/`, `recommender.json` and what every kind has (`write_catalog_parts`). With
+LoRA a peft adapter stands in the model's place, and the manifest names the base model and its digest. The manifest is
+removed first and written last: a directory without it is no recommender.
 """
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
 
-from cost_hf.files import atomic_path, write_json
+from cost_hf.files import atomic_path, file_digest, write_json
 from cost_hf.quantizer import CostModel
+from cost_hf.recommender.adapters import CONFIG, WEIGHTS, load_adapter
+from cost_hf.recommender.pretrained import BaseModel, weights_digest
+from cost_hf.recommender.prompts import PromptLayout
 from cost_hf.recommender.repository import MANIFEST, check_parts, read_catalog_parts, read_manifest, write_catalog_parts
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.digests import assignment_digest
@@ -31,17 +37,25 @@ def write_bundle(directory: str | Path, recommender: "Recommender") -> None:
     target.mkdir(parents=True, exist_ok=True)
     (target / MANIFEST).unlink(missing_ok=True)
     recommender.generator.config.semantic_ids = recommender.identity
+    for path in (*target.glob("*model*.safetensors*"), target / CONFIG, target / "config.json"):
+        path.unlink(missing_ok=True)  # of the other form: an adapter, or whole weights
     recommender.generator.save_pretrained(target)
     if recommender.tokenizer is not None:
         recommender.tokenizer.save_pretrained(target)
-    with atomic_path(target / CUSTOM_GENERATE / "generate.py") as temporary:
-        shutil.copyfile(Path(__file__).parent / CUSTOM_GENERATE / "generate.py", temporary)
+    shutil.rmtree(target / CUSTOM_GENERATE, ignore_errors=True)
+    if recommender.base is None:  # transformers puts it into models that it loads from here, not into adapters
+        with atomic_path(target / CUSTOM_GENERATE / "generate.py") as temporary:
+            shutil.copyfile(Path(__file__).parent / CUSTOM_GENERATE / "generate.py", temporary)
     recommender.vocabulary.save(target)
     if recommender.quantizer is not None:
         with atomic_path(target / "quantizer") as temporary:
             recommender.quantizer.save_pretrained(temporary)
-    entries = write_catalog_parts(target, recommender)
-    write_json(target / MANIFEST, entries | {name: getattr(recommender, name) for name in PROTOCOL})
+    entries = write_catalog_parts(target, recommender) | {name: getattr(recommender, name) for name in PROTOCOL}
+    entries["prompt"] = asdict(recommender.layout)
+    if recommender.base is not None:
+        (target / "README.md").unlink(missing_ok=True)  # peft's card knows nothing of the recommender
+        entries["base"] = recommender.base.to_dict() | {"adapter_digest": file_digest(target / WEIGHTS)}
+    write_json(target / MANIFEST, entries)
 
 
 def read_bundle(source: Path, *, generator: PreTrainedModel | None = None) -> dict[str, Any]:
@@ -57,9 +71,17 @@ def read_bundle(source: Path, *, generator: PreTrainedModel | None = None) -> di
     manifest = read_manifest(source)
     parts = read_catalog_parts(source, manifest, Catalog.load)
     vocabulary = SidVocabulary.load(source)
-    generator = _read_generator(source) if generator is None else generator
+    tokenizer = AutoTokenizer.from_pretrained(source) if (source / "tokenizer_config.json").is_file() else None
+    base = None
+    if "base" in manifest:
+        known = dict(manifest["base"])
+        check_parts(source, [("the adapter", file_digest(source / WEIGHTS), known.pop("adapter_digest"))])
+        base = BaseModel(**known)
+    if generator is None:
+        generator = _read_generator(source) if base is None else _read_adapted(source, base, vocabulary, tokenizer)
     quantizer = CostModel.from_pretrained(source / "quantizer") if (source / "quantizer").is_dir() else None
-    learned = getattr(generator.config, "semantic_ids", {})
+    # an adapter is known by its own digest; whole weights say in their config what they learned
+    learned = getattr(generator.config, "semantic_ids", {}) if base is None else manifest
     assigned: list[tuple[str, str | None]] = [
         ("the assignment of the catalog", parts["catalog"].lineage),
         ("the assignment that the generator learned", learned.get("assignment_digest")),
@@ -76,7 +98,9 @@ def read_bundle(source: Path, *, generator: PreTrainedModel | None = None) -> di
         "generator": generator,
         "vocabulary": vocabulary,
         "quantizer": quantizer,
-        "tokenizer": AutoTokenizer.from_pretrained(source) if (source / "tokenizer_config.json").is_file() else None,
+        "tokenizer": tokenizer,
+        "base": base,
+        "layout": PromptLayout(*(tuple(manifest["prompt"][part]) for part in ("before", "after"))),
         **parts,
         **{name: manifest[name] for name in PROTOCOL},
     }
@@ -86,3 +110,30 @@ def _read_generator(folder: Path) -> PreTrainedModel:
     is_encoder_decoder = AutoConfig.from_pretrained(folder).is_encoder_decoder
     auto = AutoModelForSeq2SeqLM if is_encoder_decoder else AutoModelForCausalLM
     return auto.from_pretrained(folder)
+
+
+def _read_adapted(source: Path, base: BaseModel, vocabulary: SidVocabulary, tokenizer: Any) -> PreTrainedModel:
+    """Load the base model, give it the vocabulary's rows, which the adapter brings, and put the adapter in."""
+    try:
+        config = AutoConfig.from_pretrained(base.name, revision=base.revision)
+        auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        model = auto.from_pretrained(base.name, revision=base.revision, dtype=torch.float32)
+    except OSError as error:
+        raise OSError(
+            f"{source} is an adapter of {base.name!r}, which can't be loaded ({str(error).splitlines()[0]}); put the "
+            "model back, or save the recommender whole by Recommender.merge() where it is"
+        ) from error
+    found = weights_digest(model)
+    if found != base.digest:
+        raise ValueError(
+            f"the adapter in {source} was trained on {base.name!r} with digest {base.digest}, and that model now has "
+            f"{found}; give the revision that it was trained on"
+        )
+    added = len(vocabulary.tokens)
+    if added != base.added_tokens or len(tokenizer) < vocabulary.size:
+        raise ValueError(
+            f"the adapter in {source} was trained with {base.added_tokens} added tokens, and its vocabulary "
+            f"{vocabulary.digest} has {added}; the files do not belong together: copy the whole directory of one run"
+        )
+    vocabulary.extend(tokenizer, model)
+    return load_adapter(model, source)

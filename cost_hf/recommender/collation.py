@@ -1,7 +1,8 @@
-"""Training examples and batches of both generators.
+"""Training rows and batches of both generators.
 
-The causal generator learns every next item of a user in one pass, the first one included. The seq2seq generator needs
-one example for every prefix of a sequence.
+Where the answer continues the list of items, a causal generator learns every next item of a user in one pass, the first
+one included. Otherwise every prefix of a sequence is an example. Data sets take any number: example i of epoch e is
+number e · count + i, and most give the same example in every epoch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,10 +10,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import Dataset, Sampler
 
 from cost_hf.recommender.packing import pack
-from cost_hf.recommender.prompts import IGNORED_LABEL, PromptBuilder
+from cost_hf.recommender.prompts import IGNORED_LABEL, Example
 
 
 class SequenceDataset(Dataset):
@@ -34,7 +36,7 @@ class SequenceDataset(Dataset):
         return len(self.examples)
 
     def __getitem__(self, index: int) -> tuple[str, np.ndarray, int]:
-        return self.examples[index]
+        return self.examples[index % len(self)]
 
 
 class PrefixDataset(Dataset):
@@ -67,48 +69,130 @@ class PrefixDataset(Dataset):
         return len(self.ends)
 
     def __getitem__(self, index: int) -> tuple[str, np.ndarray, int]:
+        index %= len(self)
         owner, end = int(self.owners[index]), int(self.ends[index])
         rows = self.sequences[owner]
         return self.user_ids[owner], rows[max(end - self.max_history, 0) : end], int(rows[end])
 
 
 class CausalCollator:
-    """Packs users `[user] <|sid_begin|> item item …` into rows; item tokens are labels from a user's first label on."""
+    """Makes rows of a decoder-only model of examples: what is read, then what is learned.
 
-    def __init__(self, prompts: PromptBuilder):
-        self.prompts = prompts
+    Args:
+        pad_id: fills rows up; every mask says where it is padding.
+        packs: put several examples into a row, each blind to the others, and compute what they share once a row. False
+            for models that take no mask of the shape `[R, 1, S, S]`.
+    """
 
-    def __call__(self, examples: Sequence[tuple[str, np.ndarray, int]]) -> dict[str, Tensor]:
-        """Return `input_ids`, `position_ids` and `labels`, each `[R, S]`, and `attention_mask` `[R, 1, S, S]`."""
-        vocabulary, item_tokens = self.prompts.vocabulary, self.prompts.item_tokens
-        num_levels, prefix = item_tokens.shape[1], 1 + (vocabulary.num_user_tokens > 0)
-        users, items, firsts = zip(*examples, strict=True)
-        packing = pack(prefix + num_levels * np.array([len(rows) for rows in items]))
-        tokens = np.full(len(packing.owners), vocabulary.begin_id)
-        if vocabulary.num_user_tokens:
-            tokens[packing.positions == 0] = [vocabulary.user_token_id(user) for user in users]
-        tokens[packing.positions >= prefix] = item_tokens[np.concatenate(items)].flatten().numpy()
-        is_label = packing.positions >= (prefix + num_levels * np.array(firsts))[packing.owners]
+    def __init__(self, pad_id: int, *, packs: bool = True):
+        self.pad_id, self.packs = pad_id, packs
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Return `input_ids`, `position_ids` and `labels`, each `[R, S]`, and `attention_mask`.
+
+        The mask is `[R, 1, S, S]`, additive, for packed rows, and `[R, S]` for padded ones.
+        """
+        if not self.packs:
+            return self._padded(examples)
+        groups: dict[bytes, list[Example]] = {}
+        for example in examples:
+            groups.setdefault(example.shared.tobytes(), []).append(example)
+        return joined_rows([self._packed(group) for group in groups.values()], pad_id=self.pad_id)
+
+    def _packed(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Pack examples whose shared tokens are the same."""
+        shared = examples[0].shared
+        own = [np.concatenate([example.source, example.target]) for example in examples]
+        packing = pack(np.array([len(tokens) for tokens in own]), shared=len(shared))
+        tokens = np.concatenate(own)
+        is_label = packing.positions >= np.array([len(example.source) for example in examples])[packing.owners]
+        head = torch.from_numpy(shared).expand(packing.num_rows, -1)
+        places = torch.arange(len(shared)).expand(packing.num_rows, -1)
+        labels = packing.grid(np.where(is_label, tokens, IGNORED_LABEL), fill=IGNORED_LABEL)
         return {
-            "input_ids": packing.grid(tokens, fill=vocabulary.pad_id),
-            "position_ids": packing.grid(packing.positions, fill=0),
-            "attention_mask": packing.attention_mask(),
-            "labels": packing.grid(np.where(is_label, tokens, IGNORED_LABEL), fill=IGNORED_LABEL),
+            "input_ids": torch.cat([head, packing.grid(tokens, fill=self.pad_id)], 1),
+            "position_ids": torch.cat([places, packing.grid(len(shared) + packing.positions, fill=0)], 1),
+            "attention_mask": packing.attention_mask(shared=len(shared)),
+            "labels": torch.cat([torch.full_like(head, IGNORED_LABEL), labels], 1),
         }
 
+    def _padded(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        rows = [np.concatenate(example) for example in examples]
+        width = max(map(len, rows))
+        shape = (len(rows), width)
+        batch = {
+            "input_ids": torch.full(shape, self.pad_id),
+            "position_ids": torch.zeros(shape, dtype=torch.long),
+            "attention_mask": torch.zeros(shape, dtype=torch.long),
+            "labels": torch.full(shape, IGNORED_LABEL),
+        }
+        for line, (row, example) in enumerate(zip(rows, examples, strict=True)):
+            tokens = torch.from_numpy(row)
+            batch["input_ids"][line, : len(row)] = tokens
+            batch["position_ids"][line, : len(row)] = torch.arange(len(row))
+            batch["attention_mask"][line, : len(row)] = 1
+            batch["labels"][line, len(row) - len(example.target) : len(row)] = tokens[len(row) - len(example.target) :]
+        return batch
 
-class PrefixCollator:
-    """Sources of seq2seq prompts with the target's tokens as labels."""
 
-    def __init__(self, prompts: PromptBuilder):
-        self.prompts = prompts
+class Seq2SeqCollator:
+    """Makes sources, padded on the left, and labels of an encoder-decoder model of examples."""
 
-    def __call__(self, examples: Sequence[tuple[str, np.ndarray, int]]) -> dict[str, Tensor]:
-        """Return `input_ids` and `attention_mask` `[B, S]` and `labels` `[B, L]`."""
-        users, histories, targets = zip(*examples, strict=True)
-        input_ids, attention_mask = self.prompts.inputs(pad_rows(histories), user_ids=users)
-        labels = self.prompts.labels(torch.tensor(targets))
-        return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+    def __init__(self, pad_id: int):
+        self.pad_id = pad_id
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Return `input_ids` and `attention_mask` `[B, S]` and `labels` `[B, T]`."""
+        sources = [np.concatenate([example.shared, example.source]) for example in examples]
+        width, length = max(map(len, sources)), max(len(example.target) for example in examples)
+        input_ids = np.full((len(sources), width), self.pad_id, dtype=np.int64)
+        attention_mask = np.zeros_like(input_ids)
+        labels = np.full((len(sources), length), IGNORED_LABEL, dtype=np.int64)
+        for line, (source, example) in enumerate(zip(sources, examples, strict=True)):
+            input_ids[line, width - len(source) :] = source
+            attention_mask[line, width - len(source) :] = 1
+            labels[line, : len(example.target)] = example.target
+        batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+        return {name: torch.from_numpy(values) for name, values in batch.items()}
+
+
+def joined_rows(batches: Sequence[dict[str, Tensor]], *, pad_id: int) -> dict[str, Tensor]:
+    """Put packed batches below each other, narrower ones filled up on the right with padding that sees itself."""
+    if len(batches) == 1:
+        return batches[0]
+    width = max(batch["input_ids"].shape[1] for batch in batches)
+    fills = {"input_ids": pad_id, "position_ids": 0, "labels": IGNORED_LABEL}
+    rows: dict[str, list[Tensor]] = {name: [] for name in batches[0]}
+    for batch in batches:
+        missing = width - batch["input_ids"].shape[1]
+        for name, fill in fills.items():
+            rows[name].append(functional.pad(batch[name], (0, missing), value=fill))
+        mask = functional.pad(batch["attention_mask"], (0, missing, 0, missing), value=torch.finfo(torch.float32).min)
+        for place in range(width - missing, width):
+            mask[..., place, place] = 0.0  # a row of the softmax without any place would be NaN
+        rows["attention_mask"].append(mask)
+    return {name: torch.cat(parts) for name, parts in rows.items()}
+
+
+class UnrolledSampler(Sampler[int]):
+    """Numbers the examples of a sampler on through the epochs, for data sets that give other examples every time.
+
+    Example i of epoch e has the number e · count + i, so a data set needs no state, and a resumed run sees the same.
+    """
+
+    def __init__(self, sampler: "ShuffledSampler"):
+        self.sampler = sampler
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration gives."""
+        self.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[int]:
+        first = self.sampler.epoch * len(self)
+        return (first + index for index in self.sampler)
 
 
 class ShuffledSampler(Sampler[int]):

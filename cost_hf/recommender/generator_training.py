@@ -1,5 +1,6 @@
-"""Fine-tuning a generator: all positions of a user at once (causal), or every prefix (seq2seq)."""
+"""Fine-tuning a generator: all positions of a user at once, or every prefix, and tasks in words beside them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cost_hf.recommender.backbones import Backbone, GeneratorOptions
-from cost_hf.recommender.collation import CausalCollator, PrefixCollator, PrefixDataset, SequenceDataset
+from cost_hf.recommender.collation import CausalCollator, PrefixDataset, Seq2SeqCollator, SequenceDataset
 from cost_hf.recommender.dropout import add_residual_dropout, use_byte_dropout
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.recommender.ranking_trainer import (
@@ -19,6 +20,8 @@ from cost_hf.recommender.ranking_trainer import (
     checkpoints_of,
     remove_checkpoints,
 )
+from cost_hf.recommender.tasks import NEXT_ITEM, ItemWords, NextItemTask, TaskMixture, TaskOptions, build_tasks
+from cost_hf.search.engines import obstacle
 
 __all__ = [
     "GeneratorTrainer",
@@ -38,7 +41,10 @@ class TrainingOptions(RankingTrainingOptions):
 
     embedding_learning_rate_multiplier: float = field(
         default=1.0,
-        metadata={"help": "factor on the learning rate of the shared embedding; 15 speeds up a short T5 from scratch"},
+        metadata={
+            "help": "factor on the learning rate of the shared embedding (with LoRA: of the SID rows); 15 speeds up a "
+            "short T5 from scratch"
+        },
     )
     first_items: bool = field(
         default=False, metadata={"help": "seq2seq: learn a user's first item too, from an empty history"}
@@ -64,7 +70,7 @@ class TrainingOptions(RankingTrainingOptions):
 
 
 class GeneratorTrainer(RankingTrainer):
-    """Ranking trainer whose shared embedding may learn faster."""
+    """Ranking trainer whose shared embedding, or whose SID rows beside an adapter, may learn faster."""
 
     def __init__(self, model: PreTrainedModel, options: TrainingOptions, **kwargs: Any) -> None:
         super().__init__(model, options, **kwargs)
@@ -85,11 +91,12 @@ class GeneratorTrainer(RankingTrainer):
         shared = self.accelerator.unwrap_model(model).get_input_embeddings().weight
         decayed = set(self.get_decay_parameter_names(model))
         named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
-        rest = [(name, weight) for name, weight in named if weight is not shared]
+        fast = [weight for name, weight in named if weight is shared or "trainable_tokens_delta" in name]
+        rest = [(name, weight) for name, weight in named if not any(weight is other for other in fast)]
         return [
             {"params": [w for n, w in rest if n in decayed], "weight_decay": self.args.weight_decay},
             {"params": [w for n, w in rest if n not in decayed], "weight_decay": 0.0},
-            {"params": [shared], "weight_decay": 0.0, "lr": self.args.learning_rate * self._embedding_multiplier},
+            {"params": fast, "weight_decay": 0.0, "lr": self.args.learning_rate * self._embedding_multiplier},
         ]
 
 
@@ -103,7 +110,7 @@ class TrainedGenerator:
 
 def train_generator(
     backbone: Backbone,
-    prompts: PromptBuilder,
+    prompts: Sequence[PromptBuilder],
     sequences: list[Any],
     user_ids: list[str],
     *,
@@ -112,38 +119,42 @@ def train_generator(
     validate: Validate,
     output_dir: str | Path,
     seed: int,
+    tasks: TaskOptions | None = None,
+    words: ItemWords | None = None,
 ) -> TrainedGenerator:
     """Train on users' sequences, keep the checkpoint with the best validation NDCG@10, continue a killed run.
 
     Args:
         backbone: model and vocabulary, trained in place.
-        prompts: layout of the catalog's items; its kind decides between all-position and every-prefix training.
+        prompts: layouts of the catalog's items, the one that recommends first; they decide between all-position and
+            every-prefix training.
         sequences: item rows of every training user, oldest first.
         validate: ranks the validation sample with a model and returns metrics, `ndcg@10` among them.
         output_dir: holds `checkpoints/` while the run is going on.
+        tasks: what is learned beside next items; nothing by default.
+        words: titles and texts of the catalog, for tasks that need them.
     """
     training.validate()
-    dataset, collator = training_examples(prompts, sequences, user_ids, generator=generator, training=training)
+    dataset, collator = training_examples(
+        backbone, prompts, sequences, user_ids, training=training, tasks=tasks, words=words, seed=seed
+    )
     if len(dataset) == 0:
         raise ValueError(
             f"the training part holds no example ({len(sequences)} users); lower data.min_user_interactions or give "
             "longer histories"
         )
+    is_packed = isinstance(collator, CausalCollator) and collator.packs
     trainer = GeneratorTrainer(
         backbone.model,
         training,
         dataset=dataset,
         collator=collator,
-        groups_by_length=not prompts.is_causal,  # packed rows are full in any order
+        groups_by_length=not is_packed,  # packed rows are full in any order
         directory=checkpoints_of(output_dir),
         seed=seed,
         validate=validate,
     )
-    handles: list[Any] = (
-        add_residual_dropout(backbone.model, generator.dropout or 0.0)
-        if prompts.is_causal
-        else [*use_byte_dropout(backbone.model)]
-    )
+    handles = training_dropout(backbone, generator)
     if training.temperature != 1.0:
         handles.append(divide_logits(backbone.model, training.temperature))
     try:
@@ -156,21 +167,46 @@ def train_generator(
 
 
 def training_examples(
-    prompts: PromptBuilder,
+    backbone: Backbone,
+    prompts: Sequence[PromptBuilder],
     sequences: list[Any],
     user_ids: list[str],
     *,
-    generator: GeneratorOptions,
     training: TrainingOptions,
-) -> tuple[Any, Any]:
-    """Return the dataset of a generator's training and the collator of its batches; arguments as `train_generator`."""
-    if prompts.is_causal:
+    tasks: TaskOptions | None = None,
+    words: ItemWords | None = None,
+    seed: int = 0,
+) -> tuple[TaskMixture, CausalCollator | Seq2SeqCollator]:
+    """Return the data set of a generator's training and the collator of its batches; arguments as `train_generator`."""
+    tasks = tasks or TaskOptions()
+    first, pad_id = prompts[0], backbone.vocabulary.pad_id
+    prefixes = PrefixDataset(sequences, user_ids, max_history=first.max_history, with_first_items=training.first_items)
+    rows: SequenceDataset | PrefixDataset = prefixes
+    if first.learns_all_positions:
         # a full prompt and its answer: the answer's positions must be trained as well
-        return SequenceDataset(sequences, user_ids, max_items=generator.max_history + 1), CausalCollator(prompts)
-    dataset = PrefixDataset(
-        sequences, user_ids, max_history=generator.max_history, with_first_items=training.first_items
-    )
-    return dataset, PrefixCollator(prompts)
+        rows = SequenceDataset(sequences, user_ids, max_items=first.max_history + 1)
+    next_item = NextItemTask(rows, prompts, seed=seed)
+    if tasks.with_words:
+        if not backbone.is_pretrained or words is None:
+            raise ValueError(
+                f"tasks {', '.join(tasks.with_words)} need a backbone that knows words, and the items' words; set "
+                "generator.backbone, or leave them out of tasks.weights"
+            )
+        mixture = build_tasks(
+            tasks, next_item, prefixes, words, backbone.conversation(), context=backbone.context, seed=seed
+        )
+    else:
+        mixture = TaskMixture({NEXT_ITEM: next_item}, tasks.weights, seed=seed)
+    if not first.is_causal:
+        return mixture, Seq2SeqCollator(pad_id)
+    return mixture, CausalCollator(pad_id, packs=obstacle(backbone.model) is None)
+
+
+def training_dropout(backbone: Backbone, generator: GeneratorOptions) -> list[Any]:
+    """Put dropout into a model for the time of training; return the handles that take it out."""
+    if backbone.is_causal:  # a pretrained one keeps its own, and its adapter has some
+        return [] if backbone.is_pretrained else add_residual_dropout(backbone.model, generator.scratch_dropout)
+    return [*use_byte_dropout(backbone.model)]
 
 
 def divide_logits(model: PreTrainedModel, temperature: float) -> Any:

@@ -12,8 +12,10 @@ from itertools import groupby
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 SLACK = 7  # tokens that a row may be longer than the longest sequence
+MOST = 4  # longest sequences that a row may hold where its begin is shared
 
 
 @dataclass(frozen=True)
@@ -40,35 +42,43 @@ class Packing:
         flat[self.cells] = values
         return torch.from_numpy(flat.reshape(self.num_rows, self.width))
 
-    def attention_mask(self) -> Tensor:
-        """Return the additive float mask `[R, 1, S, S]`: tokens see their own sequence up to themselves.
+    def attention_mask(self, *, shared: int = 0) -> Tensor:
+        """Return the additive float mask `[R, 1, P + S, P + S]`: tokens see their own sequence up to themselves.
 
         Padding sees padding, since a row of the softmax without any place would be NaN.
+
+        Args:
+            shared: P, leading columns of every row that all of its sequences go on from; they see themselves alone.
         """
-        segments = self.grid(self.owners, fill=-1)
+        segments = functional.pad(self.grid(self.owners, fill=-1), (shared, 0), value=-2)
         # in place: many users in long rows make a mask of gigabytes, which must not be held twice
-        is_visible = (segments[:, :, None] == segments[:, None, :]).tril_()
+        is_visible = segments[:, :, None] == segments[:, None, :]
+        is_visible[:, shared:, :shared] = True
+        is_visible.tril_()
         hidden = torch.finfo(torch.float32).min
         return torch.full(is_visible.shape, hidden, dtype=torch.float32).masked_fill_(is_visible, 0.0)[:, None]
 
 
-def pack(lengths: np.ndarray) -> Packing:
+def pack(lengths: np.ndarray, *, shared: int = 0) -> Packing:
     """Pack sequences first-fit-decreasing into rows hardly longer than the longest of them.
 
     Attention grows with the square of the width, so no row is made longer for the sake of fullness but by `SLACK`
     tokens at most: where lengths come in steps of an item, a few tokens more often let one more user in. Of these
-    widths the one with the fewest cells wins.
+    widths the one with the fewest cells wins. Tokens that every row has to begin with count as cells, and are a reason
+    for longer rows: then up to `MOST` times the longest sequence is tried.
 
     Args:
         lengths: tokens of every sequence, at least 1, `[B]`.
+        shared: tokens at the begin of every row from which its sequences go on.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
     if len(lengths) == 0 or lengths.min() < 1:
         raise ValueError(f"every sequence to pack needs a token, got lengths {lengths.tolist()}; drop empty ones")
     order = np.argsort(-lengths, kind="stable")
     longest = int(lengths.max())
-    layouts = [_first_fit(lengths[order].tolist(), longest + extra) for extra in range(SLACK + 1)]
-    rows, starts, used = min(layouts, key=lambda layout: len(layout[2]) * max(layout[2]))
+    widths = [times * longest + extra for times in range(1, MOST + 1 if shared else 2) for extra in range(SLACK + 1)]
+    layouts = [_first_fit(lengths[order].tolist(), width) for width in widths]
+    rows, starts, used = min(layouts, key=lambda layout: len(layout[2]) * (shared + max(layout[2])))
     owners = np.repeat(np.arange(len(lengths)), lengths)
     positions = np.arange(len(owners)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     first_cells = np.empty_like(lengths)

@@ -1,13 +1,14 @@
 """Histories of catalog rows to token ids: the one place that knows how a generator's input is laid out.
 
-An item is exactly L tokens, so every layout is index arithmetic on one `[N, L]` table. A causal row is
-`[user] <|sid_begin|> item item …` and the answer follows it; a seq2seq source is `[user] item item … </s>` and the
-answer is the decoder's output. Labels are the L tokens of an item without an end token: the depth is fixed (DESIGN:
-decision 7).
+An item is exactly L tokens, so every layout is index arithmetic on one `[N, L]` table between two constant runs of
+tokens. A bare causal row is `[user] <|sid_begin|> item item …` and the answer follows it; a bare seq2seq source is
+`[user] item item … </s>` and the answer is the decoder's output. Prompts in words (`templates`) have more tokens before
+and after the items. Labels are the L tokens of an item without an end token: the depth is fixed (DESIGN: decision 7).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,43 @@ from cost_hf.semantic_ids.vocabulary import SidVocabulary
 IGNORED_LABEL = -100
 
 
+class Example(NamedTuple):
+    """What one training example reads and learns, as token ids; what is read is `shared`, then `source`.
+
+    Attributes:
+        shared: leading tokens that all examples of one prompt text have in common, `[P]`.
+        source: tokens that follow them, `[S]`.
+        target: tokens to learn, `[T]`.
+    """
+
+    shared: np.ndarray
+    source: np.ndarray
+    target: np.ndarray
+
+
+@dataclass(frozen=True)
+class PromptLayout:
+    """Token ids around the items of a history.
+
+    Attributes:
+        before: tokens before the first item; the last one is `<|sid_begin|>` where a causal answer follows the items.
+        after: tokens between the last item and the answer.
+    """
+
+    before: tuple[int, ...]
+    after: tuple[int, ...] = ()
+
+    @classmethod
+    def bare(cls, vocabulary: SidVocabulary, *, is_causal: bool) -> "PromptLayout":
+        """Return the layout without words, for models that know SID tokens only."""
+        return cls((vocabulary.begin_id,)) if is_causal else cls((), (vocabulary.eos_id,))
+
+    @property
+    def constant_tokens(self) -> int:
+        """Tokens that every prompt has besides its items."""
+        return len(self.before) + len(self.after)
+
+
 @dataclass(frozen=True)
 class PromptBuilder:
     """Lays out histories as model inputs.
@@ -26,24 +64,42 @@ class PromptBuilder:
     Args:
         vocabulary: token ids of codes, markers and hashed user tokens.
         item_tokens: token ids of every catalog row, `[N, L]`.
-        is_causal: causal layout when true, seq2seq layout otherwise.
+        layout: what stands around the items.
+        is_causal: the answer goes on from the prompt when true, a decoder of its own gives it otherwise.
         max_history: most recent items kept.
     """
 
     vocabulary: SidVocabulary
     item_tokens: Tensor
+    layout: PromptLayout
     is_causal: bool
     max_history: int
 
     @classmethod
     def for_catalog(
-        cls, catalog: Catalog, vocabulary: SidVocabulary, *, is_causal: bool, max_history: int
+        cls,
+        catalog: Catalog,
+        vocabulary: SidVocabulary,
+        *,
+        is_causal: bool,
+        max_history: int,
+        layout: PromptLayout | None = None,
     ) -> "PromptBuilder":
-        """Build the token table of `catalog`; raise ValueError where `max_history` is below one item."""
+        """Build the token table of `catalog`; raise ValueError where `max_history` is below one item.
+
+        Args:
+            layout: the bare one by default.
+        """
         if max_history < 1:
             raise ValueError(f"max_history must be at least 1 item, got {max_history!r}; set generator.max_history")
         codes = torch.tensor(np.asarray(catalog.codes))
-        return cls(vocabulary, vocabulary.encode(codes), is_causal, max_history)
+        layout = PromptLayout.bare(vocabulary, is_causal=is_causal) if layout is None else layout
+        return cls(vocabulary, vocabulary.encode(codes), layout, is_causal, max_history)
+
+    @property
+    def learns_all_positions(self) -> bool:
+        """Tell whether the answer continues the list of items, so that one pass teaches every next item of a user."""
+        return self.is_causal and not self.layout.after
 
     def inputs(self, histories: Tensor, *, user_ids: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
         """Return left-padded `input_ids` and `attention_mask`, both `[B, S]`.
@@ -54,19 +110,53 @@ class PromptBuilder:
         """
         rows = self._recent(histories.cpu())
         tokens = self.item_tokens[rows.clamp_min(0)].masked_fill((rows < 0)[..., None], self.vocabulary.pad_id)
-        batch, present = len(rows), (rows >= 0).repeat_interleave(self.item_tokens.shape[1], dim=1)
-        pieces, masks = [tokens.flatten(1)], [present]
-        edge = self.vocabulary.begin_id if self.is_causal else self.vocabulary.eos_id
-        pieces.insert(0 if self.is_causal else 1, torch.full((batch, 1), edge))
-        masks.insert(0 if self.is_causal else 1, torch.ones(batch, 1, dtype=torch.bool))
-        if self.vocabulary.num_user_tokens and user_ids is not None:
-            pieces.insert(0, torch.tensor([[self.vocabulary.user_token_id(user)] for user in user_ids]))
-            masks.insert(0, torch.ones(batch, 1, dtype=torch.bool))
-        return _pack_left(torch.cat(pieces, 1), torch.cat(masks, 1), self.vocabulary.pad_id)
+        present = (rows >= 0).repeat_interleave(self.item_tokens.shape[1], dim=1)
+        shared, first = self._before
+        constant = [_repeated(shared, len(rows)), self._user_tokens(user_ids), _repeated(first, len(rows))]
+        head = torch.cat([piece for piece in constant if piece.shape[1]] or constant[:1], 1)
+        tail = _repeated(self.layout.after, len(rows))
+        is_token = [torch.ones_like(head, dtype=torch.bool), present, torch.ones_like(tail, dtype=torch.bool)]
+        return _pack_left(torch.cat([head, tokens.flatten(1), tail], 1), torch.cat(is_token, 1), self.vocabulary.pad_id)
 
     def labels(self, targets: Tensor) -> Tensor:
         """Return the L tokens of each target row, `[B, L]`."""
         return self.item_tokens[targets]
+
+    def sequence(self, user_id: str, rows: np.ndarray, first_label: int) -> Example:
+        """Return the example that learns every item of a user's rows from `first_label` on, each behind those before.
+
+        Only for layouts in which the answer continues the list of items.
+        """
+        shared, first = self._before
+        items = self.item_tokens.numpy()[rows]
+        head = [*self._user_tokens([user_id])[0].tolist(), *first]
+        source = np.concatenate([np.array(head, dtype=np.int64), items[:first_label].ravel()])
+        return Example(np.array(shared, dtype=np.int64), source, items[first_label:].ravel())
+
+    def pair(self, user_id: str, history: np.ndarray, target: int) -> Example:
+        """Return the example that learns one item behind a history of at most `max_history` rows."""
+        shared, first = self._before
+        head = [*self._user_tokens([user_id])[0].tolist(), *first]
+        table = self.item_tokens.numpy()
+        source = [np.array(head, dtype=np.int64), table[history].ravel(), np.array(self.layout.after, dtype=np.int64)]
+        return Example(np.array(shared, dtype=np.int64), np.concatenate(source), table[target])
+
+    @property
+    def _before(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the leading tokens that prompts share, and `<|sid_begin|>` where it stands before the items.
+
+        A user's own token stands between them. The marker is not shared: each user's first item is learned behind it.
+        """
+        before = self.layout.before
+        cut = len(before) - 1 if self.learns_all_positions else len(before)
+        return before[:cut], before[cut:]
+
+    def _user_tokens(self, user_ids: Sequence[str] | None) -> Tensor:
+        """Return the tokens of hashed users `[B, 1]`, or `[B, 0]` where there are none."""
+        users = list(user_ids or [])
+        if not self.vocabulary.num_user_tokens or not users:
+            return torch.empty(max(len(users), 1), 0, dtype=torch.long)
+        return torch.tensor([[self.vocabulary.user_token_id(user)] for user in users])
 
     def _recent(self, histories: Tensor) -> Tensor:
         """Keep the most recent `max_history` rows, aligned to the right, padded with -1 on the left: `[B, W]`."""
@@ -74,6 +164,10 @@ class PromptBuilder:
         width = min(self.max_history, int(lengths.max())) if len(lengths) else 0
         index = lengths[:, None] - width + torch.arange(width)
         return torch.where(index >= 0, histories.gather(1, index.clamp_min(0)), -1)
+
+
+def _repeated(tokens: Sequence[int], count: int) -> Tensor:
+    return torch.tensor(tokens, dtype=torch.long).expand(count, -1)
 
 
 def _pack_left(tokens: Tensor, present: Tensor, pad_id: int) -> tuple[Tensor, Tensor]:

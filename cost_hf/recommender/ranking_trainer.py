@@ -8,7 +8,7 @@ function of (seed, epoch), so a killed run continues bit for bit; it groups exam
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel, SchedulerType, Trainer, TrainerControl, TrainingArguments
 
 from cost_hf.checkpoints import drop_incomplete_checkpoints, last_complete_checkpoint
-from cost_hf.recommender.collation import LengthGroupedSampler, ShuffledSampler
+from cost_hf.recommender.collation import LengthGroupedSampler, ShuffledSampler, UnrolledSampler
 from cost_hf.recommender.early_stopping import ResumableEarlyStopping
 
 SELECTION_METRIC = "ndcg@10"
@@ -41,6 +41,9 @@ class RankingTrainingOptions:
     scheduler: str = field(default="linear", metadata={"help": "learning-rate schedule, a transformers SchedulerType"})
     gradient_clip: float = field(default=1.0, metadata={"help": "largest gradient norm"})
     precision: str = field(default="auto", metadata={"help": "fp32, bf16, or auto (bf16 on CUDA, fp32 on CPU)"})
+    gradient_checkpointing: bool = field(
+        default=False, metadata={"help": "compute activations anew in the backward pass: less memory, more time"}
+    )
     validate_every: int = field(default=1, metadata={"help": "epochs between validations and checkpoints"})
     validation_users: int = field(default=512, metadata={"help": "size of the fixed seeded validation sample"})
     patience: int | None = field(
@@ -152,10 +155,10 @@ class RankingTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
         if self._lengths is None:
-            return ShuffledSampler(len(self.train_dataset), seed=self.args.seed)
+            return UnrolledSampler(ShuffledSampler(len(self.train_dataset), seed=self.args.seed))
         # neighbours in the order go to different processes: the group is the batch of all of them
         group = self.args.train_batch_size * self.args.world_size
-        return LengthGroupedSampler(self._lengths, batch_size=group, seed=self.args.seed)
+        return UnrolledSampler(LengthGroupedSampler(self._lengths, batch_size=group, seed=self.args.seed))
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # a tied head is not saved twice, so the best checkpoint "misses" it
@@ -173,6 +176,15 @@ def remove_checkpoints(output_dir: str | Path) -> None:
     folder = checkpoints_of(output_dir)
     if folder.is_dir():  # renamed first: a kill in the middle must not leave half a checkpoint to go on from
         shutil.rmtree(folder.rename(folder.with_name(".checkpoints-finished")))
+
+
+def _checkpointing(options: RankingTrainingOptions) -> dict[str, Any]:
+    """Return the arguments that compute activations anew; transformers 5.23 calls them by another name than 5.17."""
+    if not options.gradient_checkpointing:
+        return {}
+    names = {entry.name for entry in fields(TrainingArguments)}
+    name = next(name for name in ("activation_checkpointing", "gradient_checkpointing") if name in names)
+    return {name: True, f"{name}_kwargs": {"use_reentrant": False}}  # the reentrant kind finds no gradient before LoRA
 
 
 def _training_arguments(
@@ -195,6 +207,7 @@ def _training_arguments(
         warmup_steps=options.warmup_steps,
         lr_scheduler_type=options.scheduler,
         max_grad_norm=options.gradient_clip,
+        **_checkpointing(options),
         bf16=options.precision == "bf16" or (options.precision == "auto" and on_cuda),
         use_cpu=not on_cuda,
         eval_strategy="steps" if validates else "no",

@@ -15,7 +15,8 @@ from cost_hf.recommender.bundle import read_bundle, write_bundle
 from cost_hf.recommender.changes import CatalogChange, Version
 from cost_hf.recommender.door import BaseRecommender
 from cost_hf.recommender.edition import Edition
-from cost_hf.recommender.prompts import PromptBuilder
+from cost_hf.recommender.pretrained import BaseModel
+from cost_hf.recommender.prompts import PromptBuilder, PromptLayout
 from cost_hf.recommender.repository import locate
 from cost_hf.search.level_head import check_normalization
 from cost_hf.semantic_ids.catalog import Catalog
@@ -43,7 +44,9 @@ class Recommender(BaseRecommender):
         max_history: most recent items in the prompt.
         num_beams: beams of the search, raised to `top_k` where that is larger.
         normalization: of its scores, as for `beam_search`.
+        layout: tokens around a history; the bare one by default.
         tokenizer: of a pretrained backbone; saved beside the generator.
+        base: the pretrained model that an adapter in `generator` belongs to.
         quantizer: gives vectors their codes; None for codes that came without a model.
         encoder: gives texts their vectors.
         journal, versions: of `LivingCatalog`.
@@ -63,7 +66,9 @@ class Recommender(BaseRecommender):
         max_history: int,
         num_beams: int = 50,
         normalization: str = "vocabulary",
+        layout: PromptLayout | None = None,
         tokenizer: Any = None,
+        base: BaseModel | None = None,
         quantizer: CostModel | None = None,
         encoder: ItemEncoder | None = None,
         journal: Sequence[CatalogChange] = (),
@@ -77,6 +82,9 @@ class Recommender(BaseRecommender):
             )
         check_normalization(normalization)
         self.generator, self.vocabulary, self.tokenizer = generator.eval(), vocabulary, tokenizer
+        is_causal = not generator.config.is_encoder_decoder
+        self.layout = PromptLayout.bare(vocabulary, is_causal=is_causal) if layout is None else layout
+        self.base = base
         self.max_history, self.num_beams, self.normalization = max_history, num_beams, normalization
         self.quantizer = None if quantizer is None else quantizer.eval()
         self.needs_user_ids = vocabulary.num_user_tokens > 0
@@ -85,6 +93,16 @@ class Recommender(BaseRecommender):
     def to(self, device: torch.device | str) -> "Recommender":
         """Move the generator to a device, in place; answers are the same but for rounding."""
         self.generator.to(device)
+        return self
+
+    def merge(self) -> "Recommender":
+        """Add an adapter to the weights of its base, in place; without one nothing changes.
+
+        The recommender then needs no base model and saves whole weights, which their Auto class loads. Scores change
+        by rounding alone.
+        """
+        if self.base is not None:
+            self.generator, self.base = self.generator.merge_and_unload().eval(), None
         return self
 
     @property
@@ -166,6 +184,7 @@ class Recommender(BaseRecommender):
             self.vocabulary,
             is_causal=not self.generator.config.is_encoder_decoder,
             max_history=self.max_history,
+            layout=self.layout,
         )
         return SidEdition(catalog, self._clicks, prompts)
 

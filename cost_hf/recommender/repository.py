@@ -17,7 +17,7 @@ from cost_hf.recommender.changes import Version, read_journal, write_journal
 if TYPE_CHECKING:
     from cost_hf.recommender.door import BaseRecommender
 
-FORMAT = 3  # 3: the network lies at the root; quantizer and encoder travel along; the catalog has a journal
+FORMAT = 4  # 4: the prompt stands in the manifest; an adapter may stand in place of whole weights
 MANIFEST, POPULARITY, ENCODER = "recommender.json", "popularity.safetensors", "encoder"
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 

@@ -7,13 +7,46 @@ a head of its own under a config that says tied, and resizing would replace it: 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from tokenizers import AddedToken
 from torch import Tensor
 
-ROW_INITS = ("normal",)
+ROW_INITS = ("normal", "mean", "text", "codebook")
+ANCHOR = " item"
+TEXT_NOISE = 0.1  # of the old rows' spread: enough to tell codes apart, too little to leave the anchor's place
+CODEBOOK_SPREAD = 0.2
+
+
+@dataclass(frozen=True)
+class RowInit:
+    """How new rows start.
+
+    `normal` draws around the mean of the old rows with their spread. `mean` gives all the mean of the old rows, and
+    `text` the mean row of an anchor's words, both with a tenth of the old spread as noise. `codebook` adds to the
+    anchor, in place of noise, the code's vector under a random orthonormal map, so that near codes start as near rows.
+    A pretrained model continues a list of near-equal words readily, which is why the anchor starts at a loss close to
+    that of a uniform choice among codes.
+
+    Args:
+        kind: one of `ROW_INITS`.
+        anchor: ids of the anchor's words under the old tokenizer; for `text` and `codebook`.
+        code_vectors: of all codes, level after level, `[n, D]`, NaN for codes without one; for `codebook`.
+    """
+
+    kind: str = "normal"
+    anchor: tuple[int, ...] = ()
+    code_vectors: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ROW_INITS:
+            raise ValueError(f"row_init must be one of {', '.join(ROW_INITS)}, got {self.kind!r}")
+        if self.kind in ("text", "codebook") and not self.anchor:
+            raise ValueError(f"row_init {self.kind!r} needs the anchor's token ids, got none; name a word")
+        if self.kind == "codebook" and self.code_vectors is None:
+            raise ValueError("row_init 'codebook' needs the code vectors of a quantizer; these codes have no model")
 
 
 def add_tokens(tokenizer: Any, tokens: Sequence[str]) -> tuple[int, int]:
@@ -38,7 +71,7 @@ def add_tokens(tokenizer: Any, tokens: Sequence[str]) -> tuple[int, int]:
 
 
 def extend_embedding(
-    model: Any, num_tokens: int, ids: Tensor, *, new_from: int, row_init: str = "normal", seed: int = 0
+    model: Any, num_tokens: int, ids: Tensor, *, new_from: int, row_init: RowInit | None = None, seed: int = 0
 ) -> None:
     """Give `model` rows for `num_tokens` tokens and initialise the new ones among `ids`, in place.
 
@@ -47,25 +80,24 @@ def extend_embedding(
         num_tokens: length of the extended tokenizer.
         ids: token ids that are ours, `[n]`.
         new_from: ids from here on are new to the tokenizer; older ones keep their rows where they have any.
-        row_init: one of `ROW_INITS`.
+        row_init: how new rows start; `normal` by default.
         seed: of the rows; input and output matrix get different ones.
     """
-    if row_init not in ROW_INITS:
-        raise ValueError(f"row_init must be one of {', '.join(ROW_INITS)}, got {row_init!r}")
     before = model.get_input_embeddings().weight.shape[0]
     if _has_own_head(model):
         # resizing would tie the matrices again and lose the pretrained head
         model.config.tie_word_embeddings = False
     if num_tokens > before:
         model.resize_token_embeddings(num_tokens, mean_resizing=False)
-    num_old = min(int(ids.min()), before)  # spare rows of a T5 belong to no token and tell nothing
+    first = int(ids.min())
+    num_old = min(first, before)  # spare rows of a T5 belong to no token and tell nothing
     ids = ids[(ids >= new_from) | (ids >= before)]
     generator = torch.Generator().manual_seed(seed)
     matrices = [model.get_input_embeddings().weight]
     if _has_own_head(model):
         matrices.append(model.get_output_embeddings().weight)
     for matrix in matrices:
-        _write_normal_rows(matrix, ids, num_old=num_old, generator=generator)
+        _write_rows(matrix, ids, ids - first, row_init or RowInit(), num_old=num_old, generator=generator)
 
 
 def _has_own_head(model: Any) -> bool:
@@ -74,9 +106,29 @@ def _has_own_head(model: Any) -> bool:
 
 
 @torch.no_grad()
-def _write_normal_rows(matrix: Tensor, ids: Tensor, *, num_old: int, generator: torch.Generator) -> None:
-    """Draw rows with the mean and spread, per dimension, of the first `num_old` rows."""
+def _write_rows(
+    matrix: Tensor, ids: Tensor, places: Tensor, start: RowInit, *, num_old: int, generator: torch.Generator
+) -> None:
+    """Write the rows `ids`; `places` are their places in the vocabulary. Spreads are per dimension of the old rows."""
     old = matrix[:num_old].float()
+    centre, spread = old.mean(0), old.std(0)
+    if start.anchor:
+        centre = old[list(start.anchor)].mean(0)
     noise = torch.randn(len(ids), matrix.shape[1], generator=generator).to(matrix.device)
-    rows = old.mean(0) + noise * old.std(0)
-    matrix[ids.to(matrix.device)] = rows.to(matrix.dtype)
+    steps = noise if start.kind == "normal" else TEXT_NOISE * noise
+    if start.kind == "codebook" and start.code_vectors is not None:
+        coded = places < len(start.code_vectors)
+        vectors = start.code_vectors[places[coded]]
+        has_vector = ~vectors.isnan().any(1)
+        mapped = _mapped(vectors[has_vector], matrix.shape[1], generator).to(matrix.device)
+        rows = coded.nonzero()[:, 0][has_vector]
+        steps[rows.to(matrix.device)] = CODEBOOK_SPREAD * mapped
+    matrix[ids.to(matrix.device)] = (centre + steps * spread).to(matrix.dtype)
+
+
+def _mapped(vectors: Tensor, width: int, generator: torch.Generator) -> Tensor:
+    """Map vectors `[n, D]` to `[n, width]` by random orthonormal directions, then to unit spread over all entries."""
+    size = max(width, vectors.shape[1])
+    directions = torch.linalg.qr(torch.randn(size, size, generator=generator)).Q[: vectors.shape[1], :width]
+    mapped = (vectors.float() - vectors.float().mean(0)) @ directions
+    return mapped / mapped.std().clamp_min(1e-12)

@@ -18,7 +18,7 @@ from cost_hf.files import read_json, write_json
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.digests import vocabulary_digest
 from cost_hf.semantic_ids.level_names import level_name
-from cost_hf.semantic_ids.token_rows import add_tokens, extend_embedding
+from cost_hf.semantic_ids.token_rows import ANCHOR, RowInit, add_tokens, extend_embedding
 
 FILE_NAME = "vocabulary.json"
 DEFAULT_NAMESPACE = "s"
@@ -156,7 +156,16 @@ class SidVocabulary:
         bucket = int.from_bytes(hashlib.blake2b(str(user_id).encode(), digest_size=8).digest(), "big")
         return self.end_id + 1 + bucket % self.num_user_tokens
 
-    def extend(self, tokenizer: Any, model: Any, *, row_init: str = "normal", seed: int = 0) -> "SidVocabulary":
+    def extend(
+        self,
+        tokenizer: Any,
+        model: Any,
+        *,
+        row_init: str = "normal",
+        anchor: str = ANCHOR,
+        code_vectors: Tensor | None = None,
+        seed: int = 0,
+    ) -> "SidVocabulary":
         """Add the tokens to a pretrained tokenizer and model, in place; return the vocabulary with the tokenizer's ids.
 
         Doing it twice changes nothing: tokens already there keep their ids, and their rows.
@@ -164,7 +173,9 @@ class SidVocabulary:
         Args:
             tokenizer: a transformers tokenizer.
             model: a transformers model with input embeddings, or None to extend the tokenizer alone.
-            row_init: `normal`: each new row is drawn around the mean of the old rows with their spread.
+            row_init: how new rows start, as `RowInit` says: `normal`, `mean`, `text` or `codebook`.
+            anchor: words whose mean row `text` and `codebook` start from.
+            code_vectors: of all codes, level after level, `[n, D]`, NaN where a code has none; for `codebook`.
             seed: of the new rows.
 
         Raises:
@@ -174,6 +185,8 @@ class SidVocabulary:
             raise ValueError(
                 f"expected a tokenizer with an eos token, got {tokenizer!r}; set tokenizer.eos_token first"
             )
+        words = tuple(tokenizer(anchor, add_special_tokens=False)["input_ids"])
+        start = RowInit(row_init, words if row_init in ("text", "codebook") else (), code_vectors)
         first_id, new_from = add_tokens(tokenizer, self.tokens)
         pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         unk_id = pad_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
@@ -182,7 +195,7 @@ class SidVocabulary:
         )
         if model is not None:
             rows = torch.arange(extended.first_id, extended.size)
-            extend_embedding(model, len(tokenizer), rows, new_from=new_from, row_init=row_init, seed=seed)
+            extend_embedding(model, len(tokenizer), rows, new_from=new_from, row_init=start, seed=seed)
         return extended
 
     def save(self, directory: str | Path) -> None:

@@ -8,7 +8,6 @@ import pytest
 from cost_hf.checking import benchmark
 from cost_hf.recipe import Recipe
 from cost_hf.recommender.backbones import build_backbone
-from cost_hf.recommender.prompts import PromptBuilder
 from tests.recommender.toys import toy_catalog
 
 
@@ -23,9 +22,7 @@ def epoch_seconds(monkeypatch, train, *, kind):
     fields = {"generator.kind": kind, "generator.size": "tiny", "training.batch_size": 8, "training.first_items": True}
     recipe = Recipe.load("cost_quickstart", fields)
     backbone = build_backbone(recipe.generator, toy_catalog(40, (8, 8)), seed=0)
-    prompts = PromptBuilder.for_catalog(
-        toy_catalog(40, (8, 8)), backbone.vocabulary, is_causal=kind == "causal", max_history=20
-    )
+    (prompts,) = backbone.prompts(toy_catalog(40, (8, 8)))
     split = SimpleNamespace(train=train, train_user_ids=[str(user) for user in range(len(train))])
     return benchmark._epoch_seconds(recipe, backbone, prompts, split)
 

@@ -71,9 +71,11 @@ def test_the_seq2seq_sizes_have_the_published_parameters(size, millions):
 
 def test_a_pretrained_seq2seq_trains_saves_and_recommends_with_its_own_tokenizer(t5_directory, tmp_path):
     catalog = toy_catalog(30, (6, 6))
-    options = GeneratorOptions(kind="seq2seq", backbone=str(t5_directory), dropout=0.0, num_user_tokens=5)
+    options = GeneratorOptions(
+        kind="seq2seq", backbone=str(t5_directory), dropout=0.0, num_user_tokens=5, max_history=6
+    )
     backbone = build_backbone(options, catalog, seed=0)
-    prompts = PromptBuilder.for_catalog(catalog, backbone.vocabulary, is_causal=False, max_history=6)
+    prompts = backbone.prompts(catalog)
     sequences = [np.arange(start, start + 5) % 30 for start in range(30)]
     trained = train_generator(
         backbone,

@@ -4,9 +4,7 @@ import torch
 
 from cost_hf.data import DataOptions, read_tables, split_interactions
 from cost_hf.recommender.collation import (
-    CausalCollator,
     LengthGroupedSampler,
-    PrefixCollator,
     PrefixDataset,
     SequenceDataset,
     ShuffledSampler,
@@ -15,7 +13,7 @@ from cost_hf.recommender.collation import (
 from cost_hf.recommender.packing import pack
 from cost_hf.recommender.prompts import IGNORED_LABEL, PromptBuilder
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
-from tests.recommender.toys import toy_catalog
+from tests.recommender.toys import toy_batch, toy_catalog
 
 
 def prompts_for(is_causal: bool, max_history: int = 4, num_user_tokens: int = 0) -> PromptBuilder:
@@ -62,7 +60,7 @@ def test_the_user_token_comes_first_and_is_the_same_in_training_and_prompt():
     prompts = prompts_for(is_causal=True, num_user_tokens=10)
 
     prompt, _ = prompts.inputs(torch.tensor([[1, 2]]), user_ids=["anna"])
-    trained = CausalCollator(prompts)([("anna", np.array([1, 2, 3]), 0)])["input_ids"]
+    trained = toy_batch(prompts, [("anna", np.array([1, 2, 3]), 0)])["input_ids"]
 
     assert prompt[0, 0] == prompts.vocabulary.user_token_id("anna")
     assert trained[0, : prompt.shape[1]].tolist() == prompt[0].tolist()
@@ -71,7 +69,7 @@ def test_the_user_token_comes_first_and_is_the_same_in_training_and_prompt():
 def test_every_item_of_packed_users_is_a_label_and_nothing_else_is():
     prompts = prompts_for(is_causal=True)
 
-    batch = CausalCollator(prompts)([("v", np.array([4]), 0), ("u", np.array([1, 2, 3]), 0), ("w", np.array([5]), 0)])
+    batch = toy_batch(prompts, [("v", np.array([4]), 0), ("u", np.array([1, 2, 3]), 0), ("w", np.array([5]), 0)])
 
     levels, ignored = prompts.item_tokens.shape[1], [IGNORED_LABEL]
     first, second, third = (prompts.item_tokens[rows].flatten().tolist() for rows in ([1, 2, 3], [4], [5]))
@@ -98,7 +96,7 @@ def test_every_item_of_a_long_sequence_is_a_label_once_and_has_history_before_it
 def test_history_shared_by_two_windows_is_no_label_twice():
     prompts = prompts_for(is_causal=True)
 
-    batch = CausalCollator(prompts)([("u", np.array([1, 2, 3]), 2)])
+    batch = toy_batch(prompts, [("u", np.array([1, 2, 3]), 2)])
 
     levels = prompts.item_tokens.shape[1]
     assert (batch["labels"][0, : 1 + 2 * levels] == IGNORED_LABEL).all()
@@ -126,7 +124,7 @@ def test_first_items_are_targets_of_the_empty_prefix_where_asked():
 def test_the_empty_prefix_is_a_source_of_the_end_token_alone():
     prompts = prompts_for(is_causal=False)
 
-    batch = PrefixCollator(prompts)([("u", np.array([], dtype=np.int64), 3)])
+    batch = toy_batch(prompts, [("u", np.array([], dtype=np.int64), 3)])
 
     assert batch["input_ids"].tolist() == [[prompts.vocabulary.eos_id]]
     assert batch["attention_mask"].tolist() == [[1]]
@@ -135,7 +133,7 @@ def test_the_empty_prefix_is_a_source_of_the_end_token_alone():
 def test_seq2seq_labels_are_the_target_tokens_without_an_end_token():
     prompts = prompts_for(is_causal=False)
 
-    batch = PrefixCollator(prompts)([("u", np.array([1, 2]), 3), ("v", np.array([4]), 5)])
+    batch = toy_batch(prompts, [("u", np.array([1, 2]), 3), ("v", np.array([4]), 5)])
 
     assert torch.equal(batch["labels"], prompts.item_tokens[[3, 5]])
 

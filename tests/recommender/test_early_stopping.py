@@ -6,7 +6,6 @@ import torch
 
 from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
 from cost_hf.recommender.generator_training import GeneratorTrainer, TrainingOptions, train_generator
-from cost_hf.recommender.prompts import PromptBuilder
 from tests.recommender.toys import toy_catalog
 
 
@@ -18,7 +17,7 @@ def fit(directory, scores: list[float], **training):
     """Train with made-up NDCG@10 of each validation; the run is killed where the list ends."""
     catalog, options = toy_catalog(40, (8, 8)), GeneratorOptions(size="tiny", max_history=8, dropout=0.1)
     backbone = build_backbone(options, catalog, seed=0)
-    prompts = PromptBuilder.for_catalog(catalog, backbone.vocabulary, is_causal=True, max_history=8)
+    prompts = backbone.prompts(catalog)
     left = list(scores)
 
     def validate(model):

@@ -1,5 +1,6 @@
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,7 +9,6 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from cost_hf.checkpoints import drop_incomplete_checkpoints, last_complete_checkpoint
 from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
-from cost_hf.recommender.collation import PrefixCollator
 from cost_hf.recommender.dropout import add_residual_dropout
 from cost_hf.recommender.generator_training import (
     TrainingOptions,
@@ -16,8 +16,7 @@ from cost_hf.recommender.generator_training import (
     remove_checkpoints,
     train_generator,
 )
-from cost_hf.recommender.prompts import PromptBuilder
-from tests.recommender.toys import toy_catalog
+from tests.recommender.toys import toy_batch, toy_catalog
 
 
 def sequences(users: int = 60, items: int = 40) -> list[np.ndarray]:
@@ -30,7 +29,7 @@ def fit(directory, *, kind="causal", size="tiny", stop_after=None, **training):
     catalog = toy_catalog(40, (8, 8))
     options = GeneratorOptions(kind=kind, size=size, max_history=8, dropout=0.1)
     backbone = build_backbone(options, catalog, seed=0)
-    prompts = PromptBuilder.for_catalog(catalog, backbone.vocabulary, is_causal=kind == "causal", max_history=8)
+    prompts = backbone.prompts(catalog)
     calls = []
 
     def validate(model):
@@ -95,7 +94,7 @@ def test_the_checkpoint_with_the_best_ranking_comes_back(tmp_path):
     catalog = toy_catalog(40, (8, 8))
     options = GeneratorOptions(size="tiny", max_history=8)
     backbone = build_backbone(options, catalog, seed=0)
-    prompts = PromptBuilder.for_catalog(catalog, backbone.vocabulary, is_causal=True, max_history=8)
+    prompts = backbone.prompts(catalog)
     seen = []
 
     def validate(model):
@@ -121,7 +120,7 @@ def test_training_stops_when_the_ranking_stops_improving(tmp_path):
     catalog = toy_catalog(40, (8, 8))
     options = GeneratorOptions(size="tiny", max_history=8)
     backbone = build_backbone(options, catalog, seed=0)
-    prompts = PromptBuilder.for_catalog(catalog, backbone.vocabulary, is_causal=True, max_history=8)
+    prompts = backbone.prompts(catalog)
     scores = iter([0.5, 0.4, 0.3, 0.2, 0.1])
     calls = []
 
@@ -160,10 +159,12 @@ def test_the_embedding_learns_faster_where_asked(tmp_path):
 
 def test_an_empty_history_has_the_loss_it_has_without_the_padding_of_its_batch():
     catalog = toy_catalog(40, (8, 8))
-    backbone = build_backbone(GeneratorOptions(kind="seq2seq", size="tiny", dropout=0.0), catalog, seed=0)
-    prompts = PromptBuilder.for_catalog(catalog, backbone.vocabulary, is_causal=False, max_history=8)
+    backbone = build_backbone(
+        GeneratorOptions(kind="seq2seq", size="tiny", dropout=0.0, max_history=8), catalog, seed=0
+    )
+    (prompts,) = backbone.prompts(catalog)
     examples = [("u", np.array([], dtype=np.int64), 3), ("v", np.array([1, 2, 4]), 5)]
-    collate, model = PrefixCollator(prompts), backbone.model.train()
+    collate, model = partial(toy_batch, prompts), backbone.model.train()
 
     together = model(**collate(examples)).loss
     apart = torch.stack([model(**collate([example])).loss for example in examples])
@@ -344,7 +345,7 @@ def test_training_users_without_a_single_example_are_an_error(tmp_path):
     catalog = toy_catalog(40, (8, 8))
     options = GeneratorOptions(kind="seq2seq", size="tiny", max_history=8)
     backbone = build_backbone(options, catalog, seed=0)
-    prompts = PromptBuilder.for_catalog(catalog, backbone.vocabulary, is_causal=False, max_history=8)
+    prompts = backbone.prompts(catalog)
 
     with pytest.raises(ValueError, match="the training part holds no example"):
         train_generator(

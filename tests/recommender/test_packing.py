@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -5,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
-from cost_hf.recommender.collation import CausalCollator
 from cost_hf.recommender.packing import SLACK, pack
 from cost_hf.recommender.prompts import PromptBuilder
-from tests.recommender.toys import toy_catalog
+from tests.recommender.toys import toy_batch, toy_catalog
 
 USERS = [("u", np.array([1, 2, 3, 4]), 0), ("v", np.array([5, 6]), 0), ("w", np.array([7]), 0)]
 
@@ -18,7 +19,7 @@ def generator_and_collator(attention: str = "sdpa", num_user_tokens: int = 0):
     backbone = build_backbone(options, toy_catalog(), seed=0)
     backbone.model.set_attn_implementation(attention)
     prompts = PromptBuilder.for_catalog(toy_catalog(), backbone.vocabulary, is_causal=True, max_history=20)
-    return backbone.model.train(), CausalCollator(prompts)
+    return backbone.model.train(), partial(toy_batch, prompts)
 
 
 def places(batch) -> list[tuple[int, int]]:

@@ -11,7 +11,6 @@ from cost_hf.recommender import dropout, ranking_trainer
 from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
 from cost_hf.recommender.collation import LengthGroupedSampler, ShuffledSampler
 from cost_hf.recommender.generator_training import GeneratorTrainer, TrainingOptions, train_generator
-from cost_hf.recommender.prompts import PromptBuilder
 from tests.recommender.toys import toy_catalog
 
 USERS = [(start + np.arange(5)) % 40 for start in range(32)]
@@ -27,9 +26,7 @@ def backbone_of(kind="causal", dropout=0.1):
 
 
 def fit(directory, options, backbone, *, users=USERS, validate=lambda model: {"ndcg@10": 0.5}, **training):
-    prompts = PromptBuilder.for_catalog(
-        toy_catalog(40, (8, 8)), backbone.vocabulary, is_causal=options.kind == "causal", max_history=8
-    )
+    prompts = backbone.prompts(toy_catalog(40, (8, 8)))
     settings = {"epochs": 2, "batch_size": 16, "warmup_steps": 1, "precision": "fp32", **training}
     return train_generator(
         backbone,
@@ -59,7 +56,7 @@ def test_padded_batches_alone_are_grouped_by_length(tmp_path, monkeypatch, kind,
     monkeypatch.setattr(GeneratorTrainer, "_get_train_sampler", sampler_of)
     fit(tmp_path, *backbone_of(kind), epochs=1)
 
-    assert {type(sampler) for sampler in seen} == {order}
+    assert {type(sampler.sampler) for sampler in seen} == {order}
 
 
 @pytest.mark.parametrize(

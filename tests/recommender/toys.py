@@ -14,6 +14,8 @@ from transformers import (
 
 from cost_hf.data import ItemEncoder, LsaEncoder, VectorOptions
 from cost_hf.quantizer import CostConfig, CostModel
+from cost_hf.recommender.collation import CausalCollator, Seq2SeqCollator
+from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.recommender.recommender import Recommender
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
@@ -100,6 +102,14 @@ def toy_t5(vocabulary: SidVocabulary, seed: int = 0, family: str = "t5", **optio
         **options,
     )
     return AutoModelForSeq2SeqLM.from_config(config).eval()
+
+
+def toy_batch(prompts: PromptBuilder, examples) -> dict[str, torch.Tensor]:
+    """The training batch of rows as a data set gives them: (user, rows, first label), or (user, history, target)."""
+    write = prompts.sequence if prompts.learns_all_positions else prompts.pair
+    pad_id = prompts.vocabulary.pad_id
+    collate = CausalCollator(pad_id) if prompts.is_causal else Seq2SeqCollator(pad_id)
+    return collate([write(*example) for example in examples])
 
 
 def toy_histories(catalog: Catalog, batch: int, longest: int = 6, seed: int = 0) -> torch.Tensor:

@@ -185,7 +185,7 @@ def test_a_smaller_vocabulary_than_the_tokenizer_has_is_refused_where_the_ids_do
 
 
 def test_an_unknown_row_init_is_named():
-    with pytest.raises(ValueError, match="row_init must be one of normal, got 'zeros'"):
+    with pytest.raises(ValueError, match="row_init must be one of normal, mean, text, codebook, got 'zeros'"):
         VOCABULARY.extend(tiny_tokenizer(), tiny_t5(), row_init="zeros")
 
 

@@ -67,7 +67,7 @@ def generate(
     seen = None
     if histories is not None:
         rows = [catalog.rows_of(history) for history in histories]
-        kwargs |= catalog.prompts(rows, is_causal=not model.config.is_encoder_decoder, device=model.device)
+        kwargs |= catalog.prompts(rows, device=model.device)
         seen = rows if exclude_seen else None
     elif exclude_seen:
         raise ValueError("exclude_seen=True needs histories of item ids, got none; pass histories=")
@@ -100,7 +100,7 @@ class Catalog:
         self.num_levels, self.has_users = len(self.sizes), vocabulary["num_user_tokens"] > 0
         self.first = [vocabulary["first_id"] + sum(self.sizes[:level]) for level in range(self.num_levels)]
         self.begin_id = vocabulary["first_id"] + sum(self.sizes)
-        self.pad_id, self.eos_id = vocabulary["pad_id"], vocabulary["eos_id"]
+        self.pad_id = vocabulary["pad_id"]
         with safe_open(path_of(f"{self.manifest['catalog']}.safetensors"), framework="pt") as file:
             self.codes = file.get_tensor("codes").long()  # [N, L]
             self.is_live = file.get_tensor("removed") == 0
@@ -141,13 +141,14 @@ class Catalog:
             self._row_of = {item: row for row, item in enumerate(self.item_ids)}
         return self._row_of
 
-    def prompts(self, rows: list[list[int]], *, is_causal: bool, device: torch.device) -> dict[str, Tensor]:
+    def prompts(self, rows: list[list[int]], *, device: torch.device) -> dict[str, Tensor]:
         """Return left-padded model inputs of histories of catalog rows, as the model was trained on them."""
         if self.has_users:
             raise ValueError("this model was trained with user tokens, which histories= does not write; use cost_hf")
         tokens = self.codes + torch.tensor(self.first)  # [N, L]
         parts = [tokens[history[-self.manifest["max_history"] :]].flatten().tolist() for history in rows]
-        parts = [[self.begin_id, *part] if is_causal else [*part, self.eos_id] for part in parts]
+        around = self.manifest["prompt"]
+        parts = [[*around["before"], *part, *around["after"]] for part in parts]
         width = max(map(len, parts))
         ids = torch.tensor([[self.pad_id] * (width - len(part)) + part for part in parts], device=device)
         mask = torch.tensor([[0] * (width - len(part)) + [1] * len(part) for part in parts], device=device)

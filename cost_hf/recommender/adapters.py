@@ -1,0 +1,124 @@
+"""LoRA on a pretrained generator, with the rows of the SID tokens trained beside it.
+
+Only the adapter and those rows are saved, never the embedding matrix, in checkpoints too (peft would add it whenever a
+vocabulary has grown: peft issue 2898). LoRA: arXiv 2106.09685.
+"""
+
+import difflib
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from cost_hf.semantic_ids.vocabulary import SidVocabulary
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ALL_LINEAR = "all-linear"
+
+
+@dataclass
+class AdapterOptions:
+    """Recipe section `adapter`: LoRA on a backbone; without `r` all weights are trained."""
+
+    r: int | None = field(default=None, metadata={"help": "rank of LoRA; null trains all weights of the generator"})
+    alpha: float | None = field(default=None, metadata={"help": "scale: the update counts alpha / r; null is 2 r"})
+    dropout: float = field(default=0.0, metadata={"help": "dropout of what enters the adapters"})
+    target_modules: list[str] | str | None = field(
+        default=None, metadata={"help": "names of the layers, all-linear, or null for peft's choice by model type"}
+    )
+
+    def validate(self) -> None:
+        """Raise ValueError for values no adapter can have."""
+        if self.r is not None and self.r < 1:
+            raise ValueError(f"adapter.r must be at least 1, or null to train all weights, got {self.r!r}")
+        if self.alpha is not None and self.alpha <= 0:
+            raise ValueError(f"adapter.alpha must be above 0, got {self.alpha!r}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"adapter.dropout must be a share from 0 to below 1, got {self.dropout!r}")
+        if self.r is None and (self.alpha, self.dropout, self.target_modules) != (None, 0.0, None):
+            raise ValueError("adapter.alpha, dropout and target_modules need adapter.r, got null; give a rank like 8")
+
+
+def add_adapter(model: PreTrainedModel, options: AdapterOptions, vocabulary: SidVocabulary) -> PeftModel:
+    """Put LoRA into a model, in place, and let it train with the rows of the vocabulary; all else is frozen.
+
+    Raises:
+        ValueError: for target modules that the model does not have, or can't adapt; the message names those it has.
+    """
+    named = options.target_modules
+    targets = [named] if isinstance(named, str) and named != ALL_LINEAR else named
+    _check_targets(model, targets)
+    rows = list(range(vocabulary.first_id, vocabulary.size))
+    config = LoraConfig(
+        task_type=TaskType.SEQ_2_SEQ_LM if model.config.is_encoder_decoder else TaskType.CAUSAL_LM,
+        r=options.r or 8,
+        lora_alpha=2 * (options.r or 8) if options.alpha is None else options.alpha,
+        lora_dropout=options.dropout,
+        target_modules=targets,
+        fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),
+        trainable_token_indices=dict.fromkeys(_embedding_names(model), rows),
+    )
+    try:
+        adapted = get_peft_model(model, config)
+    except ValueError as error:
+        raise ValueError(
+            f"peft can't adapt {type(model).__name__} at target_modules={targets!r} ({error}); name some of "
+            f"{', '.join(_layer_names(model)) or 'its layers: it has no linear one'}"
+        ) from error
+    return saving_adapter_alone(adapted)
+
+
+def load_adapter(model: PreTrainedModel, directory: str | Path) -> PeftModel:
+    """Put a saved adapter into its base model, in place; the model has the rows of the vocabulary already."""
+    return saving_adapter_alone(PeftModel.from_pretrained(model, str(directory)))
+
+
+def saving_adapter_alone(model: PeftModel) -> PeftModel:
+    """Let every save of a model leave out the embedding matrix: Trainer's checkpoints, and those of users."""
+    model.save_pretrained = partial(model.save_pretrained, save_embedding_layers=False)
+    return model
+
+
+def _check_targets(model: PreTrainedModel, targets: list[str] | str | None) -> None:
+    """Raise ValueError for names of which no layer has one."""
+    names = _layer_names(model)
+    if not names:
+        raise ValueError(
+            f"{type(model).__name__} has no linear layer that LoRA could adapt; leave the section adapter out, or take "
+            "another backbone"
+        )
+    modules = [name for name, _ in model.named_modules()]
+    for name in targets if isinstance(targets, list) else ():
+        if not any(module == name or module.endswith(f".{name}") for module in modules):
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(
+                f"adapter.target_modules names {name!r}, which {type(model).__name__} does not have{hint}; its layers "
+                f"are {', '.join(names)}"
+            )
+
+
+def _layer_names(model: PreTrainedModel) -> list[str]:
+    """Return the last names of linear layers, the head left out, in order."""
+    head = model.get_output_embeddings()
+    layers = (
+        name.rpartition(".")[2]
+        for name, part in model.named_modules()
+        if isinstance(part, (nn.Linear, Conv1D)) and part is not head
+    )
+    return list(dict.fromkeys(layers))
+
+
+def _embedding_names(model: Any) -> list[str]:
+    """Return the names of the matrices that hold token rows: one where the head is tied to the embedding, else two."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    matrices = [embedding]
+    if head is not None and head.weight is not embedding.weight:
+        matrices.append(head)
+    names = {id(part): name for name, part in reversed(list(model.named_modules()))}
+    return [names[id(matrix)] for matrix in matrices]

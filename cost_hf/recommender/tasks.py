@@ -1,0 +1,302 @@
+"""The mixture of tasks that a pretrained generator learns: next items, and what ties SIDs to words.
+
+After LC-Rec (arXiv 2311.09049), STORE (2409.07276v1: token to token, token to text, text to token) and TTDSR
+(2409.09253). A task is a data set that has an `Example` for every number: example i of epoch e is number e · count + i,
+and which paraphrase it has, and which item where a task's weight is no whole number, follow from number and seed alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from cost_hf.recommender.collation import PrefixDataset, SequenceDataset
+from cost_hf.recommender.prompts import Example, PromptBuilder
+from cost_hf.recommender.templates import Conversation, Template, load_templates
+
+TEXT_TASKS = ("text_to_item", "item_to_title", "titles_to_item", "history_to_title")
+NEXT_ITEM = "next_item"
+
+
+@dataclass
+class TaskOptions:
+    """Recipe section `tasks`: what a pretrained generator learns, and in which words."""
+
+    weights: dict[str, float] = field(
+        default_factory=lambda: {NEXT_ITEM: 1.0},
+        metadata={
+            "help": "passes over a task's examples per epoch: next_item, text_to_item, item_to_title, titles_to_item, "
+            "history_to_title; all but next_item need a backbone"
+        },
+    )
+    templates: str | None = field(
+        default=None, metadata={"help": "directory of template files (<task>.yaml) in place of the package's"}
+    )
+    paraphrases: bool = field(
+        default=True, metadata={"help": "draw one of a task's templates for every example; false takes the first"}
+    )
+    max_titles: int = field(default=10, metadata={"help": "most recent titles in a question"})
+    max_title_tokens: int = field(default=24, metadata={"help": "tokens of a title"})
+    max_text_tokens: int = field(default=96, metadata={"help": "tokens of an item's text"})
+
+    def validate(self) -> None:
+        """Raise ValueError for a task that does not exist or a number no run can have."""
+        known = (NEXT_ITEM, *TEXT_TASKS)
+        unknown = [name for name in self.weights if name not in known]
+        if unknown:
+            raise ValueError(f"tasks.weights takes the tasks {', '.join(known)}, got {unknown[0]!r}")
+        wrong = {name: weight for name, weight in self.weights.items() if not 0 <= weight < float("inf")}
+        if wrong or self.weights.get(NEXT_ITEM, 0) <= 0:
+            raise ValueError(
+                f"tasks.weights must be 0 or more, and above 0 for {NEXT_ITEM}, got {wrong or self.weights}; correct it"
+            )
+        for name in ("max_titles", "max_title_tokens", "max_text_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"tasks.{name} must be at least 1, got {getattr(self, name)!r}")
+
+    @property
+    def with_words(self) -> list[str]:
+        """Tasks with a weight that need words."""
+        return [name for name in TEXT_TASKS if self.weights.get(name)]
+
+
+@dataclass(frozen=True)
+class ItemWords:
+    """What is said of catalog rows in words; an item without a title has no part in tasks of titles.
+
+    Attributes:
+        titles: `[N]`.
+        texts: `[N]`.
+        is_known: rows whose words may be learned, bool `[N]`; false for items held back from everything that is fitted.
+    """
+
+    titles: Sequence[str | None]
+    texts: Sequence[str]
+    is_known: np.ndarray
+
+
+class Task(Protocol):
+    """Examples by number."""
+
+    lengths: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> Example: ...
+
+
+class NextItemTask(Dataset):
+    """Next items of users' sequences, in one of several prompts.
+
+    Args:
+        rows: all positions of a user at once (`SequenceDataset`), or every prefix (`PrefixDataset`).
+        prompts: paraphrases, of one kind; the first one recommends.
+        seed: of the draw among them.
+    """
+
+    def __init__(self, rows: SequenceDataset | PrefixDataset, prompts: Sequence[PromptBuilder], *, seed: int = 0):
+        self.rows, self.prompts, self.seed = rows, list(prompts), seed
+        levels = prompts[0].item_tokens.shape[1]
+        self.lengths = np.asarray(rows.lengths) * levels + prompts[0].layout.constant_tokens
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> Example:
+        prompts = self.prompts[_draw(self.seed, number, len(self.prompts))]
+        user, rows, last = self.rows[number]
+        return prompts.sequence(user, rows, last) if prompts.learns_all_positions else prompts.pair(user, rows, last)
+
+
+class WordTask(Dataset):
+    """Questions or answers in words, one an item or one a prefix of a history.
+
+    Args:
+        subjects: what the examples are about.
+        fields: fields of the templates for one of them.
+        templates: paraphrases.
+        conversation: their token ids.
+        length: tokens that an example of a subject has, about; groups batches.
+        context: positions of the model; None has no limit.
+        seed: of the draw among paraphrases.
+    """
+
+    def __init__(
+        self,
+        subjects: Sequence,
+        fields: Callable[..., Mapping[str, str]],
+        templates: Sequence[Template],
+        conversation: Conversation,
+        *,
+        length: Callable[..., int],
+        context: int | None = None,
+        seed: int,
+    ):
+        self.context = context
+        self.subjects, self.fields, self.templates = subjects, fields, list(templates)
+        self.conversation, self.seed = conversation, seed
+        self.lengths = np.array([length(subject) for subject in subjects], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.subjects)
+
+    def __getitem__(self, number: int) -> Example:
+        template = self.templates[_draw(self.seed, number, len(self.templates))]
+        prompt, answer = self.conversation.encode(template, self.fields(self.subjects[number % len(self)]))
+        if self.context is not None and len(prompt) + len(answer) > self.context:
+            raise ValueError(
+                f"a question of {len(prompt)} tokens and its answer of {len(answer)} do not fit into the backbone's "
+                f"context of {self.context} ({template.user!r}); lower tasks.max_titles, max_title_tokens or "
+                "max_text_tokens, or take a shorter template"
+            )
+        return Example(np.empty(0, np.int64), np.array(prompt, np.int64), np.array(answer, np.int64))
+
+
+class TaskMixture(Dataset):
+    """Several tasks as one data set; each gives its weight times its examples an epoch.
+
+    With a weight that is no whole number, epochs follow each other through a fixed order of the task's examples, so
+    that all get their turn before one comes again.
+
+    Args:
+        tasks: name → examples.
+        weights: name → passes per epoch; at least one example of a task with a weight.
+        seed: of the orders.
+    """
+
+    def __init__(self, tasks: Mapping[str, Task], weights: Mapping[str, float], *, seed: int = 0):
+        self.names = [name for name in tasks if weights.get(name) and len(tasks[name])]
+        self.tasks = [tasks[name] for name in self.names]
+        self.counts = [
+            max(1, round(weights[name] * len(task))) for name, task in zip(self.names, self.tasks, strict=True)
+        ]
+        self.ends = np.cumsum(self.counts)
+        self.orders = [
+            np.arange(len(task))
+            if count % len(task) == 0
+            else np.random.default_rng([seed, place]).permutation(len(task))
+            for place, (task, count) in enumerate(zip(self.tasks, self.counts, strict=True))
+        ]
+        self.lengths = np.concatenate(
+            [task.lengths[order[np.arange(n) % len(order)]] for task, order, n in self._parts()] or [np.empty(0)]
+        )
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def __getitem__(self, number: int) -> Example:
+        epoch, index = divmod(number, len(self))
+        place = int(np.searchsorted(self.ends, index, side="right"))
+        task, order, count = self._parts()[place]
+        turn = epoch * count + index - (int(self.ends[place]) - count)
+        passed, step = divmod(turn, len(order))
+        return task[passed * len(order) + int(order[step])]
+
+    def _parts(self) -> list[tuple[Task, np.ndarray, int]]:
+        return list(zip(self.tasks, self.orders, self.counts, strict=True))
+
+
+def build_tasks(
+    options: TaskOptions,
+    next_item: NextItemTask,
+    prefixes: PrefixDataset,
+    words: ItemWords,
+    conversation: Conversation,
+    *,
+    context: int | None = None,
+    seed: int,
+) -> TaskMixture:
+    """Return the mixture of a recipe.
+
+    Args:
+        options: weights and limits.
+        next_item: the task that recommends.
+        prefixes: histories of training users with the item that follows.
+        words: titles and texts of the catalog.
+        conversation: token ids of templates.
+        context: positions of the model; None has no limit.
+        seed: of all draws.
+
+    Raises:
+        ValueError: for tasks of titles on a catalog without titles, and questions that the context can't hold.
+    """
+    tasks: dict[str, Task] = {NEXT_ITEM: next_item}
+    for name in options.with_words:
+        templates = load_templates(name, options.templates)
+        templates = templates if options.paraphrases else templates[:1]
+        subjects, fields, length = WordFields(options, words, conversation, next_item.prompts[0], prefixes).of(name)
+        if not subjects:
+            raise ValueError(f"the task {name} needs items with words, and there are none; set its weight to 0")
+        task = WordTask(subjects, fields, templates, conversation, length=length, context=context, seed=seed)
+        task[int(task.lengths.argmax())]  # a question that is too long shows before training, not in the middle of it
+        tasks[name] = task
+    return TaskMixture(tasks, options.weights, seed=seed)
+
+
+class WordFields:
+    """Subjects and fields of the tasks in words."""
+
+    def __init__(
+        self,
+        options: TaskOptions,
+        words: ItemWords,
+        conversation: Conversation,
+        prompts: PromptBuilder,
+        prefixes: PrefixDataset,
+    ):
+        self.options, self.words, self.conversation = options, words, conversation
+        self.prompts, self.prefixes = prompts, prefixes
+        self.has_title = np.array([bool(title) for title in words.titles])
+
+    def of(self, task: str) -> tuple[list, Callable[..., Mapping[str, str]], Callable[..., int]]:
+        """Return a task's subjects, their fields, and about how many tokens they have."""
+        levels = self.prompts.item_tokens.shape[1]
+        title, text = self.options.max_title_tokens, self.options.max_text_tokens
+        known = np.flatnonzero(self.words.is_known)
+        titled = np.flatnonzero(self.words.is_known & self.has_title)
+        if task == "text_to_item":
+            rows = [row for row in known.tolist() if self.words.texts[row]]
+            return rows, lambda row: {"text": self.text(row), "item": self.item(row)}, lambda _: text + levels
+        if task == "item_to_title":
+            return titled.tolist(), lambda row: {"item": self.item(row), "title": self.title(row)}, lambda _: title
+        pairs = [
+            (history, last)
+            for _, history, last in map(self.prefixes.__getitem__, range(len(self.prefixes)))
+            if (self.has_title[last] if task == "history_to_title" else self.has_title[history].any())
+        ]
+        if task == "history_to_title":
+            return (
+                pairs,
+                lambda pair: {"history": self.item(pair[0]), "title": self.title(pair[1])},
+                lambda pair: len(pair[0]) * levels + title,
+            )
+        most = self.options.max_titles
+        return (
+            pairs,
+            lambda pair: {"titles": self.titles(pair[0]), "item": self.item(pair[1])},
+            lambda pair: min(len(pair[0]), most) * title + levels,
+        )
+
+    def item(self, rows: int | np.ndarray) -> str:
+        """Return the SIDs of one or several rows as text."""
+        return self.conversation.sids(self.prompts.item_tokens.numpy()[rows])
+
+    def title(self, row: int) -> str:
+        """Return an item's title."""
+        return self.conversation.plain(str(self.words.titles[row]), max_tokens=self.options.max_title_tokens)
+
+    def text(self, row: int) -> str:
+        """Return an item's text."""
+        return self.conversation.plain(self.words.texts[row], max_tokens=self.options.max_text_tokens)
+
+    def titles(self, rows: np.ndarray) -> str:
+        """Return the most recent titles of a history, a line each."""
+        named = [row for row in rows.tolist() if self.has_title[row]][-self.options.max_titles :]
+        return "\n".join(f"- {self.title(row)}" for row in named)
+
+
+def _draw(seed: int, number: int, choices: int) -> int:
+    """Return which of several paraphrases an example has; a function of seed and number alone."""
+    return 0 if choices == 1 else int(np.random.default_rng([seed, number]).integers(choices))
