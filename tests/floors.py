@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 extras = project["optional-dependencies"]
-for requirement in [*project["dependencies"], *extras["demo"], *extras["notebooks"], *extras["dev"]]:
+for requirement in [*project["dependencies"], *extras["demo"], *extras["notebooks"], *extras["titles"], *extras["dev"]]:
     if requirement.startswith(project["name"]):  # dev names the other extras
         continue
     name, floor = re.fullmatch(r"([\w-]+)>=([\d.]+)", requirement).groups()

@@ -23,6 +23,15 @@ T5 = {
     "generator.dropout": 0.1,
     "training.learning_rate": 1.0e-3,
     "training.embedding_learning_rate_multiplier": 15.0,
+    # from scratch, whatever the base has
+    "generator.backbone": None,
+    "generator.prompt": "bare",
+    "generator.row_init": None,
+    "adapter.r": None,
+    "adapter.alpha": None,
+    "adapter.dropout": 0.0,
+    "adapter.target_modules": None,
+    "tasks.weights": {"next_item": 1.0},
 }
 RESERVED = (*BASELINES, "ensemble", "oracle")  # names of rows that are no systems
 WEIGHTS = {f"codes.{name}": None for name in (*WEIGHT_FIELDS, *EXTRA_FIELDS)}  # a kind brings its own

@@ -35,6 +35,9 @@ class EvaluationOptions:
     validation_users: int | None = field(
         default=1024, metadata={"help": "seeded sample of validation cases that systems are chosen and weighted on"}
     )
+    invalid_users: int = field(
+        default=256, metadata={"help": "test cases on which generate() is counted leaving the catalog, by itself"}
+    )
 
     def validate(self) -> None:
         """Raise ValueError for values no evaluation can have."""
@@ -47,6 +50,8 @@ class EvaluationOptions:
         for name in ("max_users", "validation_users"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"evaluation.{name} must be at least 1, or null for all cases, got {value!r}")
+        if self.invalid_users < 1:
+            raise ValueError(f"evaluation.invalid_users must be at least 1, got {self.invalid_users!r}")
         known = (*BASELINES, *TRAINED_BASELINES)
         unknown = [name for name in self.baselines if name not in known]
         if unknown:

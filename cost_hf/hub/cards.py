@@ -39,6 +39,7 @@ def render_card(
     related: Mapping[str, str],
     has_texts: bool,
     has_encoder: bool,
+    is_adapter: bool = False,
 ) -> str:
     """Return the README of a repository: metadata and text.
 
@@ -49,19 +50,21 @@ def render_card(
         related: repository ids by kind, of what is published beside it.
         has_texts: whether titles and texts of items are published.
         has_encoder: whether the text encoder travels along.
+        is_adapter: whether a LoRA adapter stands in place of whole weights.
 
     Raises:
         ValueError: where the results are missing or hold no judged system; then there is no card.
     """
     _check(results)
     facts = card_facts(results) | {"repo_id": repo_id, "related": dict(related), "kind": kind}
-    facts |= {"has_texts": has_texts, "has_encoder": has_encoder}
+    facts |= {"has_texts": has_texts, "has_encoder": has_encoder, "is_adapter": is_adapter}
     template = {"sasrec": "recommender"}.get(kind, kind)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     text = environment.get_template(f"{template}.md.jinja").render(facts)
-    return f"---\n{_metadata(kind, results, repo_id, related).to_yaml()}\n---\n\n{text.strip()}\n"
+    metadata = _metadata(kind, results, repo_id, related, is_adapter=is_adapter)
+    return f"---\n{metadata.to_yaml()}\n---\n\n{text.strip()}\n"
 
 
 def eval_result_files(results: Mapping[str, Any], *, dataset_id: str | None) -> dict[str, str]:
@@ -114,7 +117,7 @@ def card_facts(results: Mapping[str, Any]) -> dict[str, Any]:
         "code_kind": recipe["codes"]["kind"],
         "level_sizes": recipe["codes"]["level_sizes"],
         "backbone": backbone and shown(backbone),
-        "generator": f"{recipe['generator']['kind']}, size {recipe['generator']['size']}",
+        "generator": _generator(recipe),
         "tables": {words.SEEN[seen]: markdown_table(results, seen=seen) for seen in words.SEEN},
         "verdict": verdict(results),
         "data_digest": results["data_digest"],
@@ -178,6 +181,13 @@ def _check(results: Mapping[str, Any]) -> None:
         )
 
 
+def _generator(recipe: Mapping[str, Any]) -> str:
+    generator, rank = recipe["generator"], recipe["adapter"]["r"]
+    if generator["backbone"] is None:
+        return f"{generator['kind']}, size {generator['size']}"
+    return f"{shown(generator['backbone'])}, {'all weights trained' if rank is None else f'LoRA of rank {rank}'}"
+
+
 def _codes(codes: Mapping[str, Any]) -> dict[str, Any] | None:
     if not codes:
         return None
@@ -193,7 +203,9 @@ def _codes(codes: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _metadata(kind: str, results: Mapping[str, Any], repo_id: str, related: Mapping[str, str]) -> Any:
+def _metadata(
+    kind: str, results: Mapping[str, Any], repo_id: str, related: Mapping[str, str], *, is_adapter: bool
+) -> Any:
     recipe = results["recipe"]
     licence = (recipe["data"]["licence"] or "other").lower()
     tags = ["recommendation", "generative-recommendation", "semantic-ids", "cost_hf"]
@@ -221,6 +233,7 @@ def _metadata(kind: str, results: Mapping[str, Any], repo_id: str, related: Mapp
         tags=tags if kind != "quantizer" else [*tags, "quantizer"],
         datasets=[related["dataset"]] if "dataset" in related else None,
         base_model=base if base and not is_place(base) else None,
+        base_model_relation="adapter" if is_adapter else None,
         model_name=repo_id.partition("/")[2],
         eval_results=_model_index(results, related) if kind != "quantizer" else None,
     )

@@ -10,7 +10,7 @@ import yaml
 from cost_hf.command_line import report_errors, set_up_logging
 from cost_hf.data.tables import read_items
 from cost_hf.hub.catalog_update import push_update, update_catalog
-from cost_hf.hub.export import FORMATS, export_run
+from cost_hf.hub.export import FORMATS, MERGED, export_run
 from cost_hf.recommender.changes import CatalogChange
 
 
@@ -50,10 +50,10 @@ def update_catalog_main(argv: Sequence[str]) -> int:
 
 
 def export_main(argv: Sequence[str]) -> int:
-    """Write the catalog of a run for another program."""
+    """Write the catalog of a run, or its merged weights, for another program."""
     parser = argparse.ArgumentParser(prog="cost-hf export", description="Write a catalog for another program.")
     parser.add_argument("source", help="run directory, recommender directory, or Hub id")
-    parser.add_argument("--to", required=True, help=f"format: {', '.join(FORMATS)}")
+    parser.add_argument("--to", required=True, help=f"format: {', '.join((*FORMATS, MERGED))}")
     parser.add_argument("--output", default="exported", help="folder that receives the files")
     known = parser.parse_args(argv)
     set_up_logging()

@@ -1,6 +1,7 @@
-"""Catalogs for other programs: a plain table, and the files of three servers of semantic IDs.
+"""Catalogs for other programs: a plain table, and the files of three servers of semantic IDs; and merged weights.
 
-All of them hold the items that are not removed, and all leave the model where it is: the servers load it themselves.
+Catalogs hold the items that are not removed and leave the model where it is: the servers load it themselves. `merged`
+is the whole recommender with LoRA added to the weights of its base, which any server of transformers models loads.
 """
 
 import json
@@ -13,6 +14,7 @@ from safetensors.numpy import save_file
 
 from cost_hf.files import atomic_path, write_json
 from cost_hf.hub.static_index import static_index
+from cost_hf.recommender.recommender import Recommender
 from cost_hf.recommender.repository import locate, read_manifest
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
@@ -22,25 +24,38 @@ def export_run(source: str | Path, *, to: str, output: str | Path) -> list[Path]
     """Write the catalog of a run, a recommender directory or a Hub id for another program; return the files.
 
     Args:
-        to: one of `FORMATS`.
+        to: one of `FORMATS`, or `merged`.
         output: folder that receives the files.
 
     Raises:
         ValueError: for a format that does not exist, a recommender without semantic IDs, or items that share one where
             the format wants one item per SID.
     """
-    if to not in FORMATS:
-        raise ValueError(f"--to takes one of {', '.join(FORMATS)}, got {to!r}; choose one of them")
+    if to not in (*FORMATS, MERGED):
+        raise ValueError(f"--to takes one of {', '.join((*FORMATS, MERGED))}, got {to!r}; choose one of them")
     directory = locate(source)
     manifest = read_manifest(directory)
     if manifest["kind"] != "generator":
         raise ValueError(
             f"{source} holds a recommender of kind {manifest['kind']!r}, which has no semantic IDs to export"
         )
+    if to == MERGED:
+        return _merged(directory, Path(output))
     catalog, vocabulary = Catalog.load(directory, stem=manifest["catalog"]), SidVocabulary.load(directory)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     return FORMATS[to](catalog, vocabulary, folder)
+
+
+def _merged(directory: Path, folder: Path) -> list[Path]:
+    """The recommender with whole weights."""
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} holds files already; give a folder that is not there, or empty")
+    recommender = Recommender.read(directory)
+    if recommender.base is None:
+        raise ValueError(f"{directory} holds whole weights and no adapter; there is nothing to merge")
+    recommender.merge().save_pretrained(folder)
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _parquet(catalog: Catalog, vocabulary: SidVocabulary, folder: Path) -> list[Path]:
@@ -103,6 +118,7 @@ def _unique(catalog: Catalog, name: str) -> list[tuple[str, list[int]]]:
     return list(zip([catalog.item_ids[row] for row in rows], codes.tolist(), strict=True))
 
 
+MERGED = "merged"
 FORMATS: dict[str, Callable[[Catalog, SidVocabulary, Path], list[Path]]] = {
     "parquet": _parquet,
     "flashrec": _flashrec,

@@ -30,13 +30,15 @@ PARTS = ("quantizer", "dataset", "recommender", "space")  # in the order in whic
 SUFFIXES = {"quantizer": "", "recommender": "-recommender", "dataset": "-items", "space": "-demo"}
 REPO_TYPES = {"quantizer": "model", "recommender": "model", "dataset": "dataset", "space": "space"}
 CARDS = {"model": ModelCard, "dataset": DatasetCard, "space": SpaceCard}
+WEIGHTS = ("adapter", "merged")  # forms of a LoRA run
+ADAPTER = r"adapter_config\.json|adapter_model\.safetensors"
 NETWORK = r"config\.json|generation_config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
 TOKENIZER = r"tokenizer\.json|tokenizer_config\.json|chat_template\.jinja|spiece\.model"
 ENCODER = r"encoder/(encoder\.json|vocabulary\.json|lsa\.safetensors|model/[\w./-]+\.(json|safetensors|txt|model))"
 ALLOWED = {
     "quantizer": rf"README\.md|{NETWORK}|\w+_cost\.py",
     "recommender": (
-        rf"README\.md|\.eval_results/\w+\.yaml|{NETWORK}|{TOKENIZER}|{ENCODER}|quantizer/({NETWORK})|\w+_sasrec\.py"
+        rf"README\.md|\.eval_results/\w+\.yaml|{NETWORK}|{ADAPTER}|{TOKENIZER}|{ENCODER}|quantizer/({NETWORK})|\w+_sasrec\.py"
         r"|custom_generate/generate\.py|recommender\.json|vocabulary\.json|catalog-[0-9a-f]{16}\.(safetensors|parquet)"
         r"|popularity\.safetensors|journal\.jsonl|results\.json|handler\.py|requirements\.txt"
     ),
@@ -82,12 +84,14 @@ class Stage:
         run: the run directory.
         target: an empty folder; every part gets one below it.
         repo_ids: repository id of every part that is published.
+        weights: one of `WEIGHTS`, for a LoRA run; by default the adapter where its base model is on the Hub.
 
     Raises:
         OSError: where the run is not finished.
+        ValueError: for an adapter whose base model is a directory of this machine, or `weights` of a run without one.
     """
 
-    def __init__(self, run: str | Path, target: Path, repo_ids: Mapping[str, str]):
+    def __init__(self, run: str | Path, target: Path, repo_ids: Mapping[str, str], *, weights: str | None = None):
         self.run, self.target, self.repo_ids = Path(run), target, dict(repo_ids)
         for name in ("recipe.yaml", "evaluation/results.json"):
             if not (self.run / name).is_file():
@@ -97,6 +101,7 @@ class Stage:
         self.licence = Licence.of(self.recipe)
         self.results["recipe"]["data"]["licence"] = self.licence.name
         self.recommender = Recommender.from_pretrained(self.run)
+        _choose_weights(self.recommender, weights)
         self.recommender.encoder = _may_leave(self.recommender.encoder, self.licence)
         if isinstance(self.recommender, Recommender) and self.recommender.quantizer is not None:
             self.recommender.quantizer.config.text_encoder = _settings(self.recommender.encoder)
@@ -119,6 +124,7 @@ class Stage:
             related=self.repo_ids,
             has_texts=self.licence.allows_texts,
             has_encoder=self.recommender.encoder is not None,
+            is_adapter=getattr(self.recommender, "base", None) is not None,
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
         staged = Staged(name, self.repo_ids[name], folder)
@@ -191,6 +197,22 @@ def check(staged: Staged) -> None:
         encoder = Recommender.from_pretrained(staged.folder).encoder
         if encoder is not None and encoder.bundled:
             encoder.encoder  # noqa: B018  reading it loads the weights and compares their digest
+
+
+def _choose_weights(system: Any, weights: str | None) -> None:
+    """Merge an adapter where that is asked for, or where nobody else could load its base."""
+    base = getattr(system, "base", None)
+    if base is None:
+        if weights is not None:
+            raise ValueError(f"--weights {weights} is for LoRA runs, and this one has no adapter; leave it out")
+        return
+    if weights == "adapter" and is_place(base.name):
+        raise ValueError(
+            f"the adapter belongs to {Path(base.name).name!r}, a directory of this machine, so nobody could load it; "
+            "use --weights merged, or train on the model's Hub id"
+        )
+    if weights == "merged" or (weights is None and is_place(base.name)):
+        system.merge()
 
 
 def _may_leave(encoder: ItemEncoder | None, licence: Licence) -> ItemEncoder | None:

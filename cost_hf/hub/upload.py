@@ -11,7 +11,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from cost_hf.command_line import report_errors, set_up_logging
 from cost_hf.hub.publish import explained, plan, publish, told
-from cost_hf.hub.staging import PARTS, REPO_TYPES, SUFFIXES, Stage
+from cost_hf.hub.staging import PARTS, REPO_TYPES, SUFFIXES, WEIGHTS, Stage
 from cost_hf.methods import Recommender
 
 
@@ -22,6 +22,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--namespace", required=True, help="user or organisation on the Hub")
     parser.add_argument("--what", default=None, help=f"parts, separated by commas: {', '.join(PARTS)}; default all")
     parser.add_argument("--name", default=None, help="name of the repositories; default the name of the recipe")
+    parser.add_argument(
+        "--weights",
+        default=None,
+        choices=WEIGHTS,
+        help="of a LoRA run: the adapter alone, or merged into its base; "
+        "default the adapter where the base is on the Hub",
+    )
     parser.add_argument("--private", action="store_true", help="make new repositories private")
     parser.add_argument("--create-pr", action="store_true", help="open pull requests in place of commits")
     parser.add_argument("--dry-run", action="store_true", help="stage, check and print the plan; needs no network")
@@ -33,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
             namespace=known.namespace,
             what=None if known.what is None else known.what.split(","),
             name=known.name,
+            weights=known.weights,
             private=known.private,
             create_pr=known.create_pr,
             dry_run=known.dry_run,
@@ -46,6 +54,7 @@ def upload(
     namespace: str,
     what: Sequence[str] | None = None,
     name: str | None = None,
+    weights: str | None = None,
     private: bool = False,
     create_pr: bool = False,
     dry_run: bool = False,
@@ -61,6 +70,7 @@ def upload(
         namespace: user or organisation.
         what: parts of `PARTS`; all that the run can give by default.
         name: of the repositories; by default the name of the recipe.
+        weights: of a LoRA run: `adapter` or `merged`; by default the adapter where its base model is on the Hub.
         private: make new repositories private.
         create_pr: open pull requests in place of commits.
         dry_run: print the plan and publish nothing; needs no network.
@@ -75,7 +85,7 @@ def upload(
     if unknown:
         raise ValueError(f"--what takes parts of {', '.join(PARTS)}, got {unknown[0]!r}; correct it")
     with tempfile.TemporaryDirectory() as scratch:
-        stage = Stage(run, Path(scratch), {})
+        stage = Stage(run, Path(scratch), {}, weights=weights)
         chosen = [part for part in PARTS if part in (what or _possible(stage))]
         names = _names(namespace, name or stage.recipe["name"].replace("_", "-"))
         hub = None if dry_run else api or HfApi()

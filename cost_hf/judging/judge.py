@@ -27,6 +27,7 @@ from cost_hf.files import atomic_path, content_digest, read_json, write_json
 from cost_hf.judging.costs import request_times
 from cost_hf.judging.identifiers import describe_identifiers, neighbour_examples
 from cost_hf.judging.protocol import identity, products_record, protocol
+from cost_hf.judging.titles import title_scores
 from cost_hf.products import measure_products
 from cost_hf.quantizer_training.fit import CodesResult
 from cost_hf.recipe import Recipe
@@ -136,6 +137,8 @@ def _write_results(
     examples: list[dict[str, Any]] = []
     if isinstance(candidates.recommender, Recommender):
         results["semantic_ids"] = describe_identifiers(candidates.recommender.catalog, candidates.codes, vectors, data)
+        titles = title_scores(recipe, data, targets, candidates.recommender, seed=seed)
+        results |= {"titles": titles} if titles else {}
         examples = neighbour_examples(candidates.recommender.catalog, vectors, seed=recipe.data.seed)
     results["protocol"] = protocol(recipe, data, targets, candidates.recommender)
     results |= identity(recipe, data, seed)

@@ -17,7 +17,6 @@ from cost_hf.recommender.recommender import Recommender
 from cost_hf.recommender.validity import invalid_shares
 from cost_hf.stages import Stages
 
-INVALID_SAMPLE = 256
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "numpy")
 LEAKAGE = {
     "leave_one_out": "Leave-one-out: each user's last click is the test target. There is no common cutoff, so training "
@@ -35,7 +34,8 @@ def protocol(recipe: Recipe, data: PreparedData, targets: Targets, recommender: 
     shares = data.split.shares()
     is_generative = isinstance(recommender, Recommender)
     if isinstance(recommender, Recommender):
-        sample = np.sort(np.random.default_rng(recipe.data.seed).permutation(len(targets))[:INVALID_SAMPLE])
+        order = np.random.default_rng(recipe.data.seed).permutation(len(targets))
+        sample = np.sort(order[: recipe.evaluation.invalid_users])
         histories = torch.from_numpy(targets.histories_matrix(sample))
         users = [str(targets.user_ids[case]) for case in sample]
         shares |= invalid_shares(recommender, histories, user_ids=users)
@@ -50,7 +50,7 @@ def protocol(recipe: Recipe, data: PreparedData, targets: Targets, recommender: 
         "exclude_seen": "both settings; see the row names",
         "num_beams": recipe.evaluation.num_beams,
         **(generative if is_generative else {"score": "over the whole catalog"}),
-        "max_history": recipe.generator.max_history if is_generative else recipe.sasrec.max_history,
+        "max_history": getattr(recommender, "max_history", recipe.sasrec.max_history),
         "unit_of_a_hit": "item; the sid rows count any item with the target's model-level codes",
         "ties": f"in time: blake2b(user_id, item_id, {recipe.data.seed}); in scores: training popularity, then item_id",
         "cases": len(targets),
