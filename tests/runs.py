@@ -40,7 +40,8 @@ STAGES = ("vectors", "quantizer", "generator", "evaluation")
 def command_line(directory: Path, *, seed: int = 0, **overrides: Any) -> list[str]:
     """Return the arguments of train.py for a tiny run; `training__epochs=2` stands for `--training.epochs 2`."""
     fields = TINY | {name.replace("__", "."): value for name, value in overrides.items()}
-    pairs = [part for name, value in fields.items() for part in (f"--{name}", json.dumps(value))]
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
+    pairs = [part for name, text in texts.items() for part in (f"--{name}", text)]
     return ["--recipe", "cost_quickstart", "--seed", str(seed), "--output_dir", str(directory), *pairs]
 
 

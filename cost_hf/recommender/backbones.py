@@ -26,6 +26,7 @@ from cost_hf.recommender.adapters import AdapterOptions, add_adapter
 from cost_hf.recommender.pretrained import (
     BaseModel,
     code_vectors,
+    commit_of,
     context_of,
     fitting_history,
     layouts_of,
@@ -307,8 +308,7 @@ def _load(
     )
     if digest is None:
         return Backbone(model, extended, tuple(layouts), max_history, tokenizer)
-    commit = getattr(model.config, "_commit_hash", None)
-    base = BaseModel(name, commit, digest, len(extended.tokens))
+    base = BaseModel(name, commit_of(name, options.revision), digest, len(extended.tokens))
     return Backbone(add_adapter(model, adapter, extended), extended, tuple(layouts), max_history, tokenizer, base)
 
 

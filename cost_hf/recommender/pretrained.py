@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils.hub import cached_file, extract_commit_hash
 
 from cost_hf.recommender.prompts import PromptLayout
 from cost_hf.recommender.templates import Conversation, load_templates
@@ -61,6 +62,13 @@ def weights_digest(model: PreTrainedModel) -> str:
         state.update(f"{name}:{tuple(weight.shape)}:".encode())
         state.update(sampled.numpy().astype("<i2").tobytes())
     return state.hexdigest()
+
+
+def commit_of(name: str, revision: str | None) -> str | None:
+    """Return the commit that a Hub id stands for now; None for a directory."""
+    if Path(name).is_dir():
+        return None
+    return extract_commit_hash(cached_file(name, "config.json", revision=revision), None)
 
 
 def load_model(name: str, *, is_causal: bool, revision: str | None = None, **overrides: Any) -> PreTrainedModel:

@@ -97,6 +97,8 @@ def extend_embedding(
     if _has_own_head(model):
         matrices.append(model.get_output_embeddings().weight)
     for matrix in matrices:
+        if before < first:  # of tokens that the tokenizer had and the model did not: resizing drew them by chance
+            matrix.data[before:first] = matrix[:before].float().mean(0).to(matrix.dtype)
         _write_rows(matrix, ids, ids - first, row_init or RowInit(), num_old=num_old, generator=generator)
 
 

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import yaml
@@ -15,7 +16,7 @@ MODELS = ("quantizer", "recommender", "dataset")
 
 
 def publish(
-    endpoint: str, run: Path, *, what: Sequence[str] = MODELS, token: str | bool = TOKEN, **options: bool
+    endpoint: str, run: Path, *, what: Sequence[str] = MODELS, token: str | bool = TOKEN, **options: Any
 ) -> str:
     """Publish as `org/toy…` and return what was said."""
     said: list[str] = []
