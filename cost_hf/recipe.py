@@ -25,7 +25,7 @@ from cost_hf.quantizer_training.options import CodesOptions
 from cost_hf.recommender.adapters import AdapterOptions
 from cost_hf.recommender.backbones import GeneratorOptions
 from cost_hf.recommender.generator_training import TrainingOptions
-from cost_hf.recommender.tasks import TaskOptions
+from cost_hf.recommender.task_options import TaskOptions
 from cost_hf.semantic_ids.options import CatalogOptions
 
 METHODS = ("generative", "sasrec")

@@ -4,7 +4,8 @@ Each result lies on disk and is skipped when nothing that it depends on changed 
 evaluation parts is fitted to, and with the cold-start protocol nothing of the cold items.
 """
 
+from cost_hf.building.generators import generator_stage
 from cost_hf.building.identifiers import build_catalog, codes_stage, vector_stage
-from cost_hf.building.systems import TRAINING_LOG, generator_stage, sasrec_stage
+from cost_hf.building.systems import TRAINING_LOG, sasrec_stage
 
 __all__ = ["TRAINING_LOG", "build_catalog", "codes_stage", "generator_stage", "sasrec_stage", "vector_stage"]

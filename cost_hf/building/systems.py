@@ -1,4 +1,4 @@
-"""Training of the systems: the generator of semantic IDs, and SASRec in its three roles."""
+"""Training of SASRec in its three roles, and what training and validation of all systems share."""
 
 import dataclasses
 import logging
@@ -12,7 +12,7 @@ from accelerate.utils import set_seed
 from torch import nn
 
 from cost_hf.data.item_encoder import ItemEncoder
-from cost_hf.data.item_texts import item_titles, render_texts
+from cost_hf.data.item_texts import item_titles
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.text_vectors import TextVectors
 from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
@@ -21,20 +21,10 @@ from cost_hf.methods.sasrec_recommender import SasRecRecommender
 from cost_hf.methods.sasrec_scorer import SasRecScorer
 from cost_hf.methods.sasrec_training import SasRecOptions, build_sasrec, train_sasrec
 from cost_hf.products import EXACT, Products, measure_products
-from cost_hf.quantizer import CostModel
 from cost_hf.recipe import Recipe
-from cost_hf.recommender.backbones import Backbone, build_backbone
-from cost_hf.recommender.beam_ranker import BeamRanker
-from cost_hf.recommender.generator_training import train_generator
 from cost_hf.recommender.rankers import Ranker, ScoringRanker
 from cost_hf.recommender.ranking_trainer import remove_checkpoints
-from cost_hf.recommender.recommender import Recommender
-from cost_hf.recommender.repository import update_manifest
-from cost_hf.recommender.tasks import ItemWords
-from cost_hf.recommender.templates import load_templates
-from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.item_list import ItemList
-from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.stages import Stages
 
 TRAINING_LOG = "training_log.json"
@@ -47,54 +37,6 @@ def products_for(recipe: Recipe, build: Callable[[], nn.Module]) -> Products:
     if recipe.products == "exact":  # no model is built for nothing
         return EXACT
     return measure_products(build(), recipe.products, device=PartialState().device)
-
-
-def generator_stage(
-    stages: Stages, recipe: Recipe, data: PreparedData, catalog: Catalog, quantizer: CostModel | None, *, seed: int
-) -> Recommender:
-    """Train the generator and write the whole recommender, with what gives new items their SIDs."""
-    encoder = stages.output_dir / ENCODER
-    recommender = stages.run(
-        "generator",
-        digest=content_digest(
-            catalog.digest,
-            catalog.lineage,
-            list(catalog.level_sizes),
-            catalog.policy,
-            data.split.digest,
-            recipe.data.seed,
-            dataclasses.asdict(recipe.generator),
-            dataclasses.asdict(recipe.training),
-            *_pretraining_parts(recipe, data),
-            seed,
-        ),
-        folder="recommender",
-        compute=lambda folder: _train_recommender(folder, recipe, data, catalog, quantizer, encoder, seed=seed),
-        load=lambda folder: _as_trained(Recommender.read(folder), catalog).to(PartialState().device),
-        on_every_process=True,
-        products=products_for(recipe, lambda: _backbone(recipe, catalog, quantizer, seed=seed).model),
-    )
-    search = {name: getattr(recipe.evaluation, name) for name in ("num_beams", "normalization")}
-    if search != {name: getattr(recommender, name) for name in search}:  # how to search is no reason to train again
-        recommender.num_beams, recommender.normalization = search.values()
-        if PartialState().is_main_process:
-            update_manifest(stages.output_dir / "recommender", **search)
-    return recommender
-
-
-def _as_trained(recommender: Recommender, catalog: Catalog) -> Recommender:
-    """Return the recommender with the catalog it was trained on; the one on disk may have lived on since."""
-    if recommender.catalog.digest == catalog.digest:
-        return recommender
-    logger.warning(
-        "the catalog in the run directory has changed since training (%d changes); results are those of the catalog "
-        "that was trained on, Recommender.from_pretrained reads the present one",
-        len(recommender.journal),
-    )
-    names = ("max_history", "num_beams", "normalization", "layout", "tokenizer", "base", "quantizer", "encoder")
-    parts = {name: getattr(recommender, name) for name in names}
-    clicks = recommender.popularity[: len(catalog)]
-    return Recommender(recommender.generator, catalog, recommender.vocabulary, popularity=clicks, **parts)
 
 
 def sasrec_stage(
@@ -134,94 +76,6 @@ def sasrec_stage(
         is_shared=name == "collaborative",
         products=products_for(recipe, untrained),
     )
-
-
-def _train_recommender(
-    folder: Path,
-    recipe: Recipe,
-    data: PreparedData,
-    catalog: Catalog,
-    quantizer: CostModel | None,
-    encoder: Path,
-    *,
-    seed: int,
-) -> None:
-    """Train in every process; the main one writes the recommender and the training log."""
-    set_seed(seed)
-    popularity = data.split.popularity(data.tables.num_items)
-    backbone = _backbone(recipe, catalog, quantizer, seed=seed)
-    prompts = backbone.prompts(catalog)
-    trie = SidTrie.from_catalog(catalog, popularity=popularity)
-    beams = recipe.training.validation_beams
-
-    def validate(model: Any) -> dict[str, float]:
-        return validation_metrics(
-            BeamRanker(model, prompts[0], trie, num_beams=beams),
-            recipe,
-            data,
-            users=recipe.training.validation_users,
-            top_k=beams,
-        )
-
-    trained = train_generator(
-        backbone,
-        prompts,
-        data.split.train,
-        list(data.split.train_user_ids),
-        generator=recipe.generator,
-        training=recipe.training,
-        validate=validate,
-        output_dir=folder,
-        seed=seed,
-        tasks=recipe.tasks,
-        words=_words(recipe, data) if recipe.tasks.with_words else None,
-    )
-    if not PartialState().is_main_process:
-        return
-    Recommender(
-        trained.model,
-        catalog,
-        backbone.vocabulary,
-        popularity=popularity,
-        max_history=backbone.max_history,
-        num_beams=recipe.evaluation.num_beams,
-        normalization=recipe.evaluation.normalization,
-        layout=backbone.layouts[0],
-        tokenizer=backbone.tokenizer,
-        base=backbone.base,
-        quantizer=quantizer,
-        encoder=None if quantizer is None else ItemEncoder.load(encoder),
-    ).save_pretrained(folder)
-    write_json(folder / TRAINING_LOG, trained.history)
-    remove_checkpoints(folder)
-
-
-def _backbone(recipe: Recipe, catalog: Catalog, quantizer: CostModel | None, *, seed: int) -> Backbone:
-    levels = [] if quantizer is None else [quantizer.level_vectors(level) for level in range(catalog.model_levels)]
-    return build_backbone(
-        recipe.generator, catalog, seed=seed, adapter=recipe.adapter, tasks=recipe.tasks, level_vectors=levels
-    )
-
-
-def _pretraining_parts(recipe: Recipe, data: PreparedData) -> list[Any]:
-    """Return what a generator from a backbone depends on beside its options; nothing for one from scratch."""
-    if recipe.generator.backbone is None:
-        return []
-    tasks = [name for name in recipe.tasks.with_words]
-    if recipe.generator.prompt != "bare":
-        tasks.append(recipe.generator.prompt)
-    templates = [dataclasses.asdict(entry) for name in tasks for entry in load_templates(name, recipe.tasks.templates)]
-    words = _words(recipe, data) if recipe.tasks.with_words else None
-    said = [] if words is None else [list(words.titles), list(words.texts)]
-    return [dataclasses.asdict(recipe.adapter), dataclasses.asdict(recipe.tasks), templates, *said]
-
-
-def _words(recipe: Recipe, data: PreparedData) -> ItemWords:
-    """Return what is said of the items; nothing of those that are held back is learned."""
-    count = data.tables.num_items
-    titles = item_titles(data.tables.items) or [None] * count
-    is_known = data.split.fit_rows(count) if len(data.split.cold_items) else np.ones(count, dtype=bool)
-    return ItemWords(titles, render_texts(data.tables.items, recipe.vectors.template), is_known)
 
 
 def _train_sasrec(

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from cost_hf.recommender.backbones import Backbone, GeneratorOptions
 from cost_hf.recommender.collation import CausalCollator, PrefixDataset, Seq2SeqCollator, SequenceDataset
 from cost_hf.recommender.dropout import add_residual_dropout, use_byte_dropout
+from cost_hf.recommender.item_words import ItemWords
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.recommender.ranking_trainer import (
     RankingTrainer,
@@ -20,7 +21,8 @@ from cost_hf.recommender.ranking_trainer import (
     checkpoints_of,
     remove_checkpoints,
 )
-from cost_hf.recommender.tasks import NEXT_ITEM, ItemWords, NextItemTask, TaskMixture, TaskOptions, build_tasks
+from cost_hf.recommender.task_options import NEXT_ITEM, TaskOptions
+from cost_hf.recommender.tasks import NextItemTask, TaskMixture, build_tasks
 from cost_hf.search.engines import obstacle
 
 __all__ = [

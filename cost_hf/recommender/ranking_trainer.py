@@ -110,6 +110,7 @@ class RankingTrainer(Trainer):
             data_collator=collator,
             callbacks=[ResumableEarlyStopping(options.patience)] if has_patience else [],
         )
+        refuse_sharded_weights(self.accelerator.state)
         self._validate, self._lengths = validate, dataset.lengths if groups_by_length else None
 
     def fit(self) -> PreTrainedModel:
@@ -176,6 +177,18 @@ def remove_checkpoints(output_dir: str | Path) -> None:
     folder = checkpoints_of(output_dir)
     if folder.is_dir():  # renamed first: a kill in the middle must not leave half a checkpoint to go on from
         shutil.rmtree(folder.rename(folder.with_name(".checkpoints-finished")))
+
+
+def refuse_sharded_weights(state: Any) -> None:
+    """Raise ValueError for FSDP and DeepSpeed ZeRO-3: the search that validates reads whole weights, layer by layer."""
+    plugin = getattr(state, "deepspeed_plugin", None)
+    is_zero3 = plugin is not None and plugin.zero_stage == 3
+    if is_zero3 or getattr(state, "fsdp_plugin", None) is not None:
+        raise ValueError(
+            f"training spreads the weights over processes by {'DeepSpeed ZeRO-3' if is_zero3 else 'FSDP'}, and the "
+            "validation by ranking needs whole ones; launch with several GPUs or DeepSpeed ZeRO-2 "
+            "(cost_hf/recipes/accelerate/), with LoRA, bf16 and training.gradient_checkpointing where memory is short"
+        )
 
 
 def _checkpointing(options: RankingTrainingOptions) -> dict[str, Any]:

@@ -6,75 +6,16 @@ and which paraphrase it has, and which item where a task's weight is no whole nu
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from cost_hf.recommender.collation import PrefixDataset, SequenceDataset
+from cost_hf.recommender.item_words import ItemWords, WordFields
 from cost_hf.recommender.prompts import Example, PromptBuilder
+from cost_hf.recommender.task_options import NEXT_ITEM, TaskOptions
 from cost_hf.recommender.templates import Conversation, Template, load_templates
-
-TEXT_TASKS = ("text_to_item", "item_to_title", "titles_to_item", "history_to_title")
-NEXT_ITEM = "next_item"
-
-
-@dataclass
-class TaskOptions:
-    """Recipe section `tasks`: what a pretrained generator learns, and in which words."""
-
-    weights: dict[str, float] = field(
-        default_factory=lambda: {NEXT_ITEM: 1.0},
-        metadata={
-            "help": "passes over a task's examples per epoch: next_item, text_to_item, item_to_title, titles_to_item, "
-            "history_to_title; all but next_item need a backbone"
-        },
-    )
-    templates: str | None = field(
-        default=None, metadata={"help": "directory of template files (<task>.yaml) in place of the package's"}
-    )
-    paraphrases: bool = field(
-        default=True, metadata={"help": "draw one of a task's templates for every example; false takes the first"}
-    )
-    max_titles: int = field(default=10, metadata={"help": "most recent titles in a question"})
-    max_title_tokens: int = field(default=24, metadata={"help": "tokens of a title"})
-    max_text_tokens: int = field(default=96, metadata={"help": "tokens of an item's text"})
-
-    def validate(self) -> None:
-        """Raise ValueError for a task that does not exist or a number no run can have."""
-        known = (NEXT_ITEM, *TEXT_TASKS)
-        unknown = [name for name in self.weights if name not in known]
-        if unknown:
-            raise ValueError(f"tasks.weights takes the tasks {', '.join(known)}, got {unknown[0]!r}")
-        wrong = {name: weight for name, weight in self.weights.items() if not 0 <= weight < float("inf")}
-        if wrong or self.weights.get(NEXT_ITEM, 0) <= 0:
-            raise ValueError(
-                f"tasks.weights must be 0 or more, and above 0 for {NEXT_ITEM}, got {wrong or self.weights}; correct it"
-            )
-        for name in ("max_titles", "max_title_tokens", "max_text_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"tasks.{name} must be at least 1, got {getattr(self, name)!r}")
-
-    @property
-    def with_words(self) -> list[str]:
-        """Tasks with a weight that need words."""
-        return [name for name in TEXT_TASKS if self.weights.get(name)]
-
-
-@dataclass(frozen=True)
-class ItemWords:
-    """What is said of catalog rows in words; an item without a title has no part in tasks of titles.
-
-    Attributes:
-        titles: `[N]`.
-        texts: `[N]`.
-        is_known: rows whose words may be learned, bool `[N]`; false for items held back from everything that is fitted.
-    """
-
-    titles: Sequence[str | None]
-    texts: Sequence[str]
-    is_known: np.ndarray
 
 
 class Task(Protocol):
@@ -233,68 +174,6 @@ def build_tasks(
         task[int(task.lengths.argmax())]  # a question that is too long shows before training, not in the middle of it
         tasks[name] = task
     return TaskMixture(tasks, options.weights, seed=seed)
-
-
-class WordFields:
-    """Subjects and fields of the tasks in words."""
-
-    def __init__(
-        self,
-        options: TaskOptions,
-        words: ItemWords,
-        conversation: Conversation,
-        prompts: PromptBuilder,
-        prefixes: PrefixDataset,
-    ):
-        self.options, self.words, self.conversation = options, words, conversation
-        self.prompts, self.prefixes = prompts, prefixes
-        self.has_title = np.array([bool(title) for title in words.titles])
-
-    def of(self, task: str) -> tuple[list, Callable[..., Mapping[str, str]], Callable[..., int]]:
-        """Return a task's subjects, their fields, and about how many tokens they have."""
-        levels = self.prompts.item_tokens.shape[1]
-        title, text = self.options.max_title_tokens, self.options.max_text_tokens
-        known = np.flatnonzero(self.words.is_known)
-        titled = np.flatnonzero(self.words.is_known & self.has_title)
-        if task == "text_to_item":
-            rows = [row for row in known.tolist() if self.words.texts[row]]
-            return rows, lambda row: {"text": self.text(row), "item": self.item(row)}, lambda _: text + levels
-        if task == "item_to_title":
-            return titled.tolist(), lambda row: {"item": self.item(row), "title": self.title(row)}, lambda _: title
-        pairs = [
-            (history, last)
-            for _, history, last in map(self.prefixes.__getitem__, range(len(self.prefixes)))
-            if (self.has_title[last] if task == "history_to_title" else self.has_title[history].any())
-        ]
-        if task == "history_to_title":
-            return (
-                pairs,
-                lambda pair: {"history": self.item(pair[0]), "title": self.title(pair[1])},
-                lambda pair: len(pair[0]) * levels + title,
-            )
-        most = self.options.max_titles
-        return (
-            pairs,
-            lambda pair: {"titles": self.titles(pair[0]), "item": self.item(pair[1])},
-            lambda pair: min(len(pair[0]), most) * title + levels,
-        )
-
-    def item(self, rows: int | np.ndarray) -> str:
-        """Return the SIDs of one or several rows as text."""
-        return self.conversation.sids(self.prompts.item_tokens.numpy()[rows])
-
-    def title(self, row: int) -> str:
-        """Return an item's title."""
-        return self.conversation.plain(str(self.words.titles[row]), max_tokens=self.options.max_title_tokens)
-
-    def text(self, row: int) -> str:
-        """Return an item's text."""
-        return self.conversation.plain(self.words.texts[row], max_tokens=self.options.max_text_tokens)
-
-    def titles(self, rows: np.ndarray) -> str:
-        """Return the most recent titles of a history, a line each."""
-        named = [row for row in rows.tolist() if self.has_title[row]][-self.options.max_titles :]
-        return "\n".join(f"- {self.title(row)}" for row in named)
 
 
 def _draw(seed: int, number: int, choices: int) -> int:

@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 from cost_hf.files import read_json
 from cost_hf.hub.export import export_run
 from cost_hf.methods import Recommender
-from cost_hf.recommender.tasks import NEXT_ITEM, TEXT_TASKS
+from cost_hf.recommender.task_options import NEXT_ITEM, TEXT_TASKS
 from tests.hub.publishing import publish
 from tests.recommender.backbone_toys import causal_backbone
 from tests.runs import ROOT, child_environment, command_line

@@ -14,7 +14,7 @@ from cost_hf.recommender.generator_training import TrainingOptions, train_genera
 from cost_hf.recommender.pretrained import code_vectors
 from cost_hf.recommender.prompts import Example
 from cost_hf.recommender.recommender import Recommender
-from cost_hf.recommender.tasks import TaskOptions
+from cost_hf.recommender.task_options import TaskOptions
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 from tests.recommender.backbone_toys import CAUSAL, TOKENIZERS, byte_bpe, causal_backbone, seq2seq_backbone

@@ -6,12 +6,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from accelerate.commands.config.config_args import load_config_from_file
 
 from cost_hf.recommender import dropout, ranking_trainer
 from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
 from cost_hf.recommender.collation import LengthGroupedSampler, ShuffledSampler
 from cost_hf.recommender.generator_training import GeneratorTrainer, TrainingOptions, train_generator
 from tests.recommender.toys import toy_catalog
+from tests.runs import ROOT
 
 USERS = [(start + np.arange(5)) % 40 for start in range(32)]
 
@@ -39,6 +41,28 @@ def fit(directory, options, backbone, *, users=USERS, validate=lambda model: {"n
         output_dir=directory,
         seed=0,
     )
+
+
+@pytest.mark.parametrize(
+    ("state", "name"),
+    [({"fsdp_plugin": object()}, "FSDP"), ({"deepspeed_plugin": SimpleNamespace(zero_stage=3)}, "DeepSpeed ZeRO-3")],
+)
+def test_weights_that_are_spread_over_processes_are_refused(state, name):
+    with pytest.raises(ValueError, match=f"over processes by {name}, .* DeepSpeed ZeRO-2"):
+        ranking_trainer.refuse_sharded_weights(SimpleNamespace(**state))
+
+
+@pytest.mark.parametrize("state", [{}, {"deepspeed_plugin": SimpleNamespace(zero_stage=2), "fsdp_plugin": None}])
+def test_whole_weights_are_not(state):
+    ranking_trainer.refuse_sharded_weights(SimpleNamespace(**state))
+
+
+@pytest.mark.parametrize("name", ["multi_gpu", "deepspeed_zero2"])
+def test_the_launch_configurations_are_accelerates(name):
+    config = load_config_from_file(str(ROOT / "cost_hf" / "recipes" / "accelerate" / f"{name}.yaml"))
+
+    assert config.mixed_precision == "bf16"
+    assert config.num_processes == 2
 
 
 def hooks_of(model):
