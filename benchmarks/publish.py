@@ -3,15 +3,20 @@
     python benchmarks/publish.py runs/compare-cost_industrial benchmarks/results/amazon_industrial
     python benchmarks/publish.py runs/sasrec_beauty-0 benchmarks/results/sasrec_beauty
 
-A comparison leaves `compare.json` and `report.md`, a run `results.json` and `tables.md`.
+A comparison leaves `compare.json`, `report.md` and, of runs with LoRA, `adapters.json`; a run leaves `results.json` and
+`tables.md`.
 """
 
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from cost_hf.evaluation.results import format_table
 from cost_hf.files import read_json, write_json
+from cost_hf.hub.places import shown
+from cost_hf.judging.curves import epoch_curve
+from cost_hf.recommender.repository import read_manifest
 from cost_hf.reporting import write_compare_report
 
 SEEN = {"seen_allowed": "Seen items allowed", "seen_excluded": "Seen items excluded"}
@@ -27,6 +32,10 @@ def main(source: str, target: str) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             write_compare_report(compare, Path(scratch))
             (folder / "report.md").write_text((Path(scratch) / "report.md").read_text(encoding="utf-8"))
+        found = [path.parent for path in run.glob("runs/*/recommender/adapter_config.json")]
+        adapters = {recommender.parent.name: adapter_facts(recommender) for recommender in found}
+        if adapters:
+            write_json(folder / "adapters.json", adapters)
         return
     results = read_json(run / "evaluation" / "results.json")
     for name in ("path", "items", "interactions"):  # where the data lay is nobody's business
@@ -36,6 +45,22 @@ def main(source: str, target: str) -> None:
     tables = [f"{title}\n\n```\n{format_table(results, seen=seen)}\n```\n" for seen, title in SEEN.items()]
     seconds = ", ".join(f"{name} {cost['seconds']:.0f} s" for name, cost in results["stages"].items())
     (folder / "tables.md").write_text("\n".join([*tables, f"{seconds}; {results['device']}\n"]), encoding="utf-8")
+
+
+def adapter_facts(recommender: Path) -> dict[str, Any]:
+    """Return what an adapter weighs and what a step of its training took; a step's share of the validations counts."""
+    manifest = read_manifest(recommender)
+    log = read_json(recommender / "training_log.json")
+    end = next(entry for entry in reversed(log) if "train_runtime" in entry)
+    return {
+        "base": shown(manifest["base"]["name"]),
+        "added_tokens": manifest["base"]["added_tokens"],
+        "adapter_bytes": (recommender / "adapter_model.safetensors").stat().st_size,
+        "steps": end["step"],
+        "training_seconds": round(end["train_runtime"], 1),
+        "seconds_per_step": round(end["train_runtime"] / end["step"], 3),
+        "curve": epoch_curve(log),
+    }
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""Put the results that the main README quotes into it, from the committed results files; a test compares them.
+"""Put the results that the READMEs quote into them, from the committed results files; a test compares them.
 
 python benchmarks/readme.py
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.row_init import table
 from cost_hf.files import read_json
 from cost_hf.hub.cards import markdown_table, verdict
 from cost_hf.reporting import numbers
@@ -18,17 +19,19 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 def main() -> None:
     """Write every section."""
-    path = ROOT / "README.md"
-    path.write_text(with_results(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, sections in SECTIONS.items():
+        path = ROOT / name
+        path.write_text(with_results(path.read_text(encoding="utf-8"), sections), encoding="utf-8")
 
 
-def with_results(text: str) -> str:
-    """Return README with its results sections made anew."""
-    for name, section in {"results": results_section(), "cold": cold_section()}.items():
+def with_results(text: str, sections: Mapping[str, Callable[[], str]]) -> str:
+    """Return a README with its results sections made anew."""
+    for name, write in sections.items():
+        section = write()
         block = f"<!-- {name} -->\n{section}\n<!-- end -->"
         text, found = re.subn(rf"<!-- {name} -->.*?<!-- end -->", lambda _, block=block: block, text, flags=re.DOTALL)
         if not found:
-            raise SystemExit(f"README.md has no place for {name}; write <!-- {name} --> and <!-- end --> there")
+            raise SystemExit(f"the README has no place for {name}; write <!-- {name} --> and <!-- end --> there")
     return text
 
 
@@ -81,6 +84,40 @@ def cold_section() -> str:
     )
     return "\n\n".join([about, "\n".join("| " + " | ".join(line) + " |" for line in lines), outcome])
 
+
+def row_init_section() -> str:
+    """Return where a pretrained model starts, by how the rows of its SID tokens start."""
+    found = read_json(RESULTS / "row_init.json")
+    about = (
+        f"{found['backbone']}, {found['sid_tokens']:,} SID tokens, {found['targets']} targets; a uniform choice among "
+        f"the codes costs {found['uniform']:.2f}:"
+    )
+    return f"{about}\n\n{table(found)}"
+
+
+def language_model_section() -> str:
+    """Return what a LoRA run took, and how the rows beside it did."""
+    folder = RESULTS / "smollm2_industrial"
+    (facts,) = read_json(folder / "adapters.json").values()
+    rows = {name: row for name, row in read_json(folder / "compare.json")["rows"].items() if row["metrics"]}
+    lines = [["row", "NDCG@10 [95 %]", "Recall@10 [95 %]", "training minutes"], ["---"] * 4]
+    cells = {name: row["metrics"]["seen_allowed"] for name, row in rows.items()}
+    for name in sorted(cells, key=lambda name: -cells[name]["ndcg@10"]["value"]):
+        minutes = rows[name]["cost"]["training_minutes"] if rows[name]["cost"] else None
+        scores = [numbers.interval(cells[name][metric]) for metric in ("ndcg@10", "recall@10")]
+        lines.append([name, *scores, "" if minutes is None else f"{minutes:.1f}"])
+    about = (
+        f"{facts['base']}: {facts['steps']} steps in {facts['training_seconds'] / 60:.0f} minutes "
+        f"({facts['seconds_per_step']:.1f} s a step, validations included), an adapter of "
+        f"{facts['adapter_bytes'] / 1e6:.1f} MB with {facts['added_tokens']} rows of tokens. Seen items allowed:"
+    )
+    return "\n\n".join([about, "\n".join("| " + " | ".join(line) + " |" for line in lines)])
+
+
+SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"results": results_section, "cold": cold_section},
+    "benchmarks/README.md": {"row_init": row_init_section, "language_model": language_model_section},
+}
 
 if __name__ == "__main__":
     main()

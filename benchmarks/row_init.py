@@ -1,4 +1,4 @@
-"""Where a pretrained causal model starts: the loss on semantic IDs it never saw, for every initialisation of their rows.
+"""Where a pretrained causal model starts: the loss on semantic IDs that it never saw, by how their rows start.
 
     python benchmarks/row_init.py --backbone ID_OR_DIR [--publish]
 
