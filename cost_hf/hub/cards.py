@@ -182,7 +182,7 @@ def _check(results: Mapping[str, Any]) -> None:
 
 
 def _generator(recipe: Mapping[str, Any]) -> str:
-    generator, rank = recipe["generator"], recipe["adapter"]["r"]
+    generator, rank = recipe["generator"], recipe.get("adapter", {}).get("r")  # older results have no such section
     if generator["backbone"] is None:
         return f"{generator['kind']}, size {generator['size']}"
     return f"{shown(generator['backbone'])}, {'all weights trained' if rank is None else f'LoRA of rank {rank}'}"

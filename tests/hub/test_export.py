@@ -114,4 +114,4 @@ def test_the_command_says_what_it_wrote(system, tmp_path, capsys):
     assert main(["export", str(folder), "--to", "flashrec", "--output", str(tmp_path)]) == 0
     assert "sid_vocab.json" in capsys.readouterr().out
     assert main(["export", str(folder), "--to", "flash", "--output", str(tmp_path)]) == 2
-    assert "--to takes one of parquet, flashrec, nvidia-jsonl, static, got 'flash'" in capsys.readouterr().err
+    assert "--to takes one of parquet, flashrec, nvidia-jsonl, static, merged, got 'flash'" in capsys.readouterr().err
