@@ -71,6 +71,7 @@ def read_bundle(source: Path, *, generator: PreTrainedModel | None = None) -> di
     manifest = read_manifest(source)
     parts = read_catalog_parts(source, manifest, Catalog.load)
     vocabulary = SidVocabulary.load(source)
+    check_parts(source, [("the vocabulary", vocabulary.digest, manifest["vocabulary_digest"])])
     tokenizer = AutoTokenizer.from_pretrained(source) if (source / "tokenizer_config.json").is_file() else None
     base = None
     if "base" in manifest:
@@ -88,12 +89,9 @@ def read_bundle(source: Path, *, generator: PreTrainedModel | None = None) -> di
     ]
     if quantizer is not None:
         assigned.append(("the quantizer", assignment_digest(quantizer)))
-    spelled: list[tuple[str, str | None]] = [
-        ("the vocabulary", vocabulary.digest),
-        ("the vocabulary that the generator learned", learned.get("vocabulary_digest")),
-    ]
     check_parts(source, [(*part, manifest["assignment_digest"]) for part in assigned])
-    check_parts(source, [(*part, manifest["vocabulary_digest"]) for part in spelled])
+    spelled = ("the vocabulary that the generator learned", learned.get("vocabulary_digest"))
+    check_parts(source, [(*spelled, manifest["vocabulary_digest"])])
     return {
         "generator": generator,
         "vocabulary": vocabulary,

@@ -64,6 +64,11 @@ def _checked(entry: Any, task: str, source: str) -> Template:
                 f"{part} of a template in {source} must have the fields {sorted(wanted)} once each, got {fields} in "
                 f"{text!r}; correct it"
             )
+        if part == "assistant" and wanted <= set(SID_FIELDS) and text != f"{{{fields[0]}}}":
+            raise ValueError(
+                f"assistant of a template in {source} must be {{{fields[0]}}} and nothing else, got {text!r}: a search "
+                "knows semantic IDs alone; put words into user"
+            )
         for name in SID_FIELDS:
             if re.search(rf"[ \t]\{{{name}\}}|\{{{name}\}}[ \t]", text):
                 raise ValueError(

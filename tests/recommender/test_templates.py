@@ -116,6 +116,10 @@ def test_a_tokenizer_that_drops_tokens_is_refused():
         ([{"user": "next?", "assistant": "{item}"}], r"user of a template .* must have the fields \['history'\]"),
         ([{"user": "{history}{history}", "assistant": "{item}"}], "must have the fields"),
         ([{"user": "{history}", "assistant": "{title}"}], r"assistant of a template .* \['item'\] once each"),
+        (
+            [{"user": "{history}", "assistant": "It is{item}"}],
+            r"must be \{item\} and nothing else, got 'It is",
+        ),
         ([{"user": "{history}"}], "must have the keys user and assistant"),
         ([], "must hold a list of templates"),
     ],
