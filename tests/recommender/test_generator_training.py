@@ -313,7 +313,7 @@ def test_removing_checkpoints_of_a_run_without_any_is_fine(tmp_path):
     [
         ({"kind": "rnn"}, "causal or seq2seq, got 'rnn'"),
         ({"size": "letter"}, r"size of kind causal must be one of \[.*'small'.*\], got 'letter'"),
-        ({"backbone": "org/model"}, "set generator.backbone to null or generator.kind to seq2seq"),
+        ({"prompt": "instruction"}, "generator.prompt='instruction' and row_init=None need a generator.backbone"),
         ({"dropout": -0.2}, r"generator.dropout must be a share from 0 to below 1, got -0.2"),
         ({"dropout": 1.0}, r"generator.dropout must be a share from 0 to below 1, got 1.0"),
         ({"max_history": 0}, "generator.max_history must be at least 1, got 0"),
