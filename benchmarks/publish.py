@@ -14,7 +14,7 @@ from typing import Any
 
 from cost_hf.evaluation.results import format_table
 from cost_hf.files import read_json, write_json
-from cost_hf.hub.places import shown
+from cost_hf.hub.places import shown, without_places
 from cost_hf.judging.curves import epoch_curve
 from cost_hf.recommender.repository import read_manifest
 from cost_hf.reporting import write_compare_report
@@ -37,10 +37,7 @@ def main(source: str, target: str) -> None:
         if adapters:
             write_json(folder / "adapters.json", adapters)
         return
-    results = read_json(run / "evaluation" / "results.json")
-    for name in ("path", "items", "interactions"):  # where the data lay is nobody's business
-        results["recipe"]["data"][name] = None
-    results["recipe"]["vectors"]["model"] = Path(results["recipe"]["vectors"]["model"]).name
+    results = without_places(read_json(run / "evaluation" / "results.json"))
     write_json(folder / "results.json", results)
     tables = [f"{title}\n\n```\n{format_table(results, seen=seen)}\n```\n" for seen, title in SEEN.items()]
     seconds = ", ".join(f"{name} {cost['seconds']:.0f} s" for name, cost in results["stages"].items())

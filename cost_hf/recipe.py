@@ -12,6 +12,7 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,11 @@ class Recipe:
                 validate()
         if self.generator.backbone is None:
             self._check_scratch()
+        if self.tasks.titles and find_spec("rouge_score") is None:
+            raise RecipeError(
+                f"tasks.weights names {', '.join(self.tasks.titles)}, which are judged by ROUGE in the end, and "
+                "rouge-score is not installed; pip install cost-hf[titles], or leave them out"
+            )
         if self.training.first_items and self.generator.kind == "causal":
             raise RecipeError(
                 "training.first_items is for generator.kind seq2seq; the causal generator learns first items anyway, "

@@ -113,3 +113,25 @@ def test_first_items_are_for_seq2seq_alone():
 
     with pytest.raises(RecipeError, match=r"first_items is for .* seq2seq"):
         Recipe.load("cost_quickstart", {"training.first_items": True}).validate()
+
+
+def test_titles_are_not_learned_where_they_could_not_be_judged(monkeypatch):
+    overrides = {"tasks.weights": {"next_item": 1.0, "item_to_title": 1.0}}
+    recipe = Recipe.load("cost_llm", overrides)
+    recipe.validate()
+
+    monkeypatch.setattr("cost_hf.recipe.find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match=r"item_to_title, which are judged by ROUGE .* pip install cost-hf\[titles\]"):
+        recipe.validate()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"adapter.r": 8}, "adapter.r=8 needs a generator.backbone"),
+        ({"tasks.weights": {"next_item": 1.0, "text_to_item": 1.0}}, "text_to_item, which need a generator.backbone"),
+    ],
+)
+def test_what_needs_a_pretrained_generator_is_refused_without_one(overrides, message):
+    with pytest.raises(RecipeError, match=message):
+        Recipe.load("cost_quickstart", overrides).validate()

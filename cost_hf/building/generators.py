@@ -5,13 +5,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate import PartialState
 from accelerate.utils import set_seed
 
 from cost_hf.building.systems import ENCODER, TRAINING_LOG, products_for, validation_metrics
 from cost_hf.data.item_encoder import ItemEncoder
-from cost_hf.data.item_texts import item_titles, render_texts
 from cost_hf.data.prepare import PreparedData
 from cost_hf.files import content_digest, write_json
 from cost_hf.quantizer import CostModel
@@ -117,21 +115,16 @@ def _train_recommender(
         output_dir=folder,
         seed=seed,
         tasks=recipe.tasks,
-        words=_words(recipe, data) if recipe.tasks.with_words else None,
+        words=ItemWords.of(data, recipe.vectors.template) if recipe.tasks.with_words else None,
     )
     if not PartialState().is_main_process:
         return
-    Recommender(
-        trained.model,
+    Recommender.of(
+        backbone,
         catalog,
-        backbone.vocabulary,
         popularity=popularity,
-        max_history=backbone.max_history,
         num_beams=recipe.evaluation.num_beams,
         normalization=recipe.evaluation.normalization,
-        layout=backbone.layouts[0],
-        tokenizer=backbone.tokenizer,
-        base=backbone.base,
         quantizer=quantizer,
         encoder=None if quantizer is None else ItemEncoder.load(encoder),
     ).save_pretrained(folder)
@@ -150,18 +143,10 @@ def _pretraining_parts(recipe: Recipe, data: PreparedData) -> list[Any]:
     """Return what a generator from a backbone depends on beside its options; nothing for one from scratch."""
     if recipe.generator.backbone is None:
         return []
-    tasks = [name for name in recipe.tasks.with_words]
-    if recipe.generator.prompt != "bare":
-        tasks.append(recipe.generator.prompt)
+    tasks = [*recipe.tasks.with_words, *({recipe.generator.prompt} - {"bare"})]
     templates = [dataclasses.asdict(entry) for name in tasks for entry in load_templates(name, recipe.tasks.templates)]
-    words = _words(recipe, data) if recipe.tasks.with_words else None
-    said = [] if words is None else [list(words.titles), list(words.texts)]
+    said = []
+    if recipe.tasks.with_words:
+        words = ItemWords.of(data, recipe.vectors.template)
+        said = [list(words.titles), list(words.texts)]
     return [dataclasses.asdict(recipe.adapter), dataclasses.asdict(recipe.tasks), templates, *said]
-
-
-def _words(recipe: Recipe, data: PreparedData) -> ItemWords:
-    """Return what is said of the items; nothing of those that are held back is learned."""
-    count = data.tables.num_items
-    titles = item_titles(data.tables.items) or [None] * count
-    is_known = data.split.fit_rows(count) if len(data.split.cold_items) else np.ones(count, dtype=bool)
-    return ItemWords(titles, render_texts(data.tables.items, recipe.vectors.template), is_known)

@@ -19,9 +19,9 @@ from cost_hf.quantizer import CostConfig, CostModel
 from cost_hf.recipe import Recipe
 from cost_hf.recommender.backbones import Backbone, build_backbone
 from cost_hf.recommender.beam_ranker import BeamRanker
-from cost_hf.recommender.collation import LengthGroupedSampler, ShuffledSampler
 from cost_hf.recommender.generator_training import training_dropout, training_examples
 from cost_hf.recommender.prompts import PromptBuilder
+from cost_hf.recommender.samplers import LengthGroupedSampler, ShuffledSampler
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.trie import SidTrie
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-PLACES = (("vectors", "model"), ("generator", "backbone"), ("catalog", "reference"))  # an id or a path
+PLACES = (("vectors", "model"), ("generator", "backbone"), ("catalog", "reference"), ("tasks", "templates"))
 
 
 def is_place(name: str) -> bool:

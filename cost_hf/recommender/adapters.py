@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from cost_hf.recommender.pretrained import BaseModel, load_model, weights_digest
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -44,8 +45,14 @@ class AdapterOptions:
             raise ValueError("adapter.alpha, dropout and target_modules need adapter.r, got null; give a rank like 8")
 
 
-def add_adapter(model: PreTrainedModel, options: AdapterOptions, vocabulary: SidVocabulary) -> PeftModel:
+def add_adapter(model: PreTrainedModel, options: AdapterOptions, vocabulary: SidVocabulary, *, rank: int) -> PeftModel:
     """Put LoRA into a model, in place, and let it train with the rows of the vocabulary; all else is frozen.
+
+    Args:
+        model: has those rows already.
+        options: section `adapter`.
+        vocabulary: whose rows train.
+        rank: `options.r`, where it is given.
 
     Raises:
         ValueError: for target modules that the model does not have, or can't adapt; the message names those it has.
@@ -56,8 +63,8 @@ def add_adapter(model: PreTrainedModel, options: AdapterOptions, vocabulary: Sid
     rows = list(range(vocabulary.first_id, vocabulary.size))
     config = LoraConfig(
         task_type=TaskType.SEQ_2_SEQ_LM if model.config.is_encoder_decoder else TaskType.CAUSAL_LM,
-        r=options.r or 8,
-        lora_alpha=2 * (options.r or 8) if options.alpha is None else options.alpha,
+        r=rank,
+        lora_alpha=2 * rank if options.alpha is None else options.alpha,
         lora_dropout=options.dropout,
         target_modules=targets,
         fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),
@@ -73,8 +80,33 @@ def add_adapter(model: PreTrainedModel, options: AdapterOptions, vocabulary: Sid
     return saving_adapter_alone(adapted)
 
 
-def load_adapter(model: PreTrainedModel, directory: str | Path) -> PeftModel:
-    """Put a saved adapter into its base model, in place; the model has the rows of the vocabulary already."""
+def load_adapted(directory: Path, base: BaseModel, vocabulary: SidVocabulary, tokenizer: Any) -> PeftModel:
+    """Load a base model, give it the vocabulary's rows, which the adapter brings, and put the adapter in.
+
+    Raises:
+        OSError: where the base can't be loaded.
+        ValueError: where it has other weights, or the vocabulary is another; digests are named.
+    """
+    try:
+        model = load_model(base.name, revision=base.revision)
+    except OSError as error:
+        raise OSError(
+            f"{directory} is an adapter of {base.name!r}, which can't be loaded ({str(error).splitlines()[0]}); put "
+            "the model back, or save the recommender whole by Recommender.merge() where it is"
+        ) from error
+    found = weights_digest(model)
+    if found != base.digest:
+        raise ValueError(
+            f"the adapter in {directory} was trained on {base.name!r} with digest {base.digest}, and that model now "
+            f"has {found}; give the revision that it was trained on"
+        )
+    if len(vocabulary.tokens) != base.added_tokens:
+        raise ValueError(
+            f"the adapter in {directory} was trained with {base.added_tokens} added tokens, and its vocabulary "
+            f"{vocabulary.digest} has {len(vocabulary.tokens)}; the files do not belong together: copy the whole "
+            "directory of one run"
+        )
+    vocabulary.extend(tokenizer, model)
     return saving_adapter_alone(PeftModel.from_pretrained(model, str(directory)))
 
 

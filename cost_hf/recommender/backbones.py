@@ -7,12 +7,10 @@ class alone.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -22,13 +20,12 @@ from transformers import (
 )
 
 from cost_hf.recommender.adapters import AdapterOptions, add_adapter
+from cost_hf.recommender.context import context_of, fitting_items
 from cost_hf.recommender.generator_options import CAUSAL_SIZES, SEQ2SEQ_SIZES, GeneratorOptions
 from cost_hf.recommender.pretrained import (
     BaseModel,
     code_vectors,
     commit_of,
-    context_of,
-    fitting_history,
     layouts_of,
     load_model,
     load_tokenizer,
@@ -100,7 +97,7 @@ def build_backbone(
     seed: int,
     adapter: AdapterOptions | None = None,
     tasks: TaskOptions | None = None,
-    level_vectors: Sequence[Tensor | None] = (),
+    level_vectors: Sequence[Tensor] = (),
 ) -> Backbone:
     """Build or load the generator of a recipe; new weights depend on `seed` alone.
 
@@ -165,13 +162,13 @@ def _load(
     vocabulary: SidVocabulary,
     adapter: AdapterOptions,
     tasks: TaskOptions,
-    level_vectors: Sequence[Tensor | None],
+    level_vectors: Sequence[Tensor],
     *,
     seed: int,
 ) -> Backbone:
     """Load a pretrained model and give it the vocabulary, and LoRA where it is asked for."""
     name, is_causal = str(options.backbone), options.kind == "causal"
-    model = load_model(name, is_causal=is_causal, revision=options.revision, **_dropout_of(options, name))
+    model = load_model(name, is_causal=is_causal, revision=options.revision, dropout=options.dropout)
     tokenizer = load_tokenizer(name, revision=options.revision)
     digest = None if adapter.r is None else weights_digest(model)
     extended = vocabulary.extend(
@@ -179,28 +176,22 @@ def _load(
         model,
         row_init=options.row_init or ("text" if is_causal else "normal"),
         anchor=options.row_anchor,
-        code_vectors=code_vectors(level_vectors, vocabulary),
+        code_vectors=code_vectors(level_vectors, vocabulary.level_sizes),
         seed=seed,
     )
     logger.info("%s: %d SID tokens added, vocabulary now %d", name, len(extended.tokens), len(tokenizer))
     conversation = Conversation(tokenizer, extended, is_causal=is_causal)
     layouts = layouts_of(options.prompt, conversation, templates=tasks.templates, paraphrases=tasks.paraphrases)
-    max_history = fitting_history(
-        layouts,
-        levels=len(extended.level_sizes),
-        max_history=options.max_history,
+    max_history = fitting_items(
+        options.max_history,
+        words=max(layout.constant_tokens for layout in layouts),
+        item=len(extended.level_sizes),
+        answer=len(extended.level_sizes),
         context=context_of(model),
         overflow=options.overflow,
     )
-    if digest is None:
+    if digest is None or adapter.r is None:
         return Backbone(model, extended, tuple(layouts), max_history, tokenizer)
     base = BaseModel(name, commit_of(name, options.revision), digest, len(extended.tokens))
-    return Backbone(add_adapter(model, adapter, extended), extended, tuple(layouts), max_history, tokenizer, base)
-
-
-def _dropout_of(options: GeneratorOptions, name: str) -> dict[str, Any]:
-    if options.dropout is None or options.kind == "causal":
-        return {}
-    config = AutoConfig.from_pretrained(name, revision=options.revision)
-    key = "dropout_rate" if hasattr(config, "dropout_rate") else "dropout"  # T5's name, and that of the others
-    return {key: options.dropout}
+    adapted = add_adapter(model, adapter, extended, rank=adapter.r)
+    return Backbone(adapted, extended, tuple(layouts), max_history, tokenizer, base)

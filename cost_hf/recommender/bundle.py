@@ -11,13 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from cost_hf.files import atomic_path, file_digest, write_json
 from cost_hf.quantizer import CostModel
-from cost_hf.recommender.adapters import CONFIG, WEIGHTS, load_adapter
-from cost_hf.recommender.pretrained import BaseModel, weights_digest
+from cost_hf.recommender.adapters import CONFIG, WEIGHTS, load_adapted
+from cost_hf.recommender.pretrained import BaseModel, auto_class
 from cost_hf.recommender.prompts import PromptLayout
 from cost_hf.recommender.repository import MANIFEST, check_parts, read_catalog_parts, read_manifest, write_catalog_parts
 from cost_hf.semantic_ids.catalog import Catalog
@@ -54,7 +53,7 @@ def write_bundle(directory: str | Path, recommender: "Recommender") -> None:
     entries["prompt"] = asdict(recommender.layout)
     if recommender.base is not None:
         (target / "README.md").unlink(missing_ok=True)  # peft's card knows nothing of the recommender
-        entries["base"] = recommender.base.to_dict() | {"adapter_digest": file_digest(target / WEIGHTS)}
+        entries["base"] = asdict(recommender.base) | {"adapter_digest": file_digest(target / WEIGHTS)}
     write_json(target / MANIFEST, entries)
 
 
@@ -79,7 +78,7 @@ def read_bundle(source: Path, *, generator: PreTrainedModel | None = None) -> di
         check_parts(source, [("the adapter", file_digest(source / WEIGHTS), known.pop("adapter_digest"))])
         base = BaseModel(**known)
     if generator is None:
-        generator = _read_generator(source) if base is None else _read_adapted(source, base, vocabulary, tokenizer)
+        generator = _read_generator(source) if base is None else load_adapted(source, base, vocabulary, tokenizer)
     quantizer = CostModel.from_pretrained(source / "quantizer") if (source / "quantizer").is_dir() else None
     # an adapter is known by its own digest; whole weights say in their config what they learned
     learned = getattr(generator.config, "semantic_ids", {}) if base is None else manifest
@@ -105,33 +104,4 @@ def read_bundle(source: Path, *, generator: PreTrainedModel | None = None) -> di
 
 
 def _read_generator(folder: Path) -> PreTrainedModel:
-    is_encoder_decoder = AutoConfig.from_pretrained(folder).is_encoder_decoder
-    auto = AutoModelForSeq2SeqLM if is_encoder_decoder else AutoModelForCausalLM
-    return auto.from_pretrained(folder)
-
-
-def _read_adapted(source: Path, base: BaseModel, vocabulary: SidVocabulary, tokenizer: Any) -> PreTrainedModel:
-    """Load the base model, give it the vocabulary's rows, which the adapter brings, and put the adapter in."""
-    try:
-        config = AutoConfig.from_pretrained(base.name, revision=base.revision)
-        auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        model = auto.from_pretrained(base.name, revision=base.revision, dtype=torch.float32)
-    except OSError as error:
-        raise OSError(
-            f"{source} is an adapter of {base.name!r}, which can't be loaded ({str(error).splitlines()[0]}); put the "
-            "model back, or save the recommender whole by Recommender.merge() where it is"
-        ) from error
-    found = weights_digest(model)
-    if found != base.digest:
-        raise ValueError(
-            f"the adapter in {source} was trained on {base.name!r} with digest {base.digest}, and that model now has "
-            f"{found}; give the revision that it was trained on"
-        )
-    added = len(vocabulary.tokens)
-    if added != base.added_tokens or len(tokenizer) < vocabulary.size:
-        raise ValueError(
-            f"the adapter in {source} was trained with {base.added_tokens} added tokens, and its vocabulary "
-            f"{vocabulary.digest} has {added}; the files do not belong together: copy the whole directory of one run"
-        )
-    vocabulary.extend(tokenizer, model)
-    return load_adapter(model, source)
+    return auto_class(AutoConfig.from_pretrained(folder)).from_pretrained(folder)

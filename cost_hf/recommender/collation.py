@@ -5,13 +5,13 @@ one included. Otherwise every prefix of a sequence is an example. Data sets take
 number e · count + i, and most give the same example in every epoch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from cost_hf.recommender.packing import pack
 from cost_hf.recommender.prompts import IGNORED_LABEL, Example
@@ -144,16 +144,20 @@ class Seq2SeqCollator:
     def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Return `input_ids` and `attention_mask` `[B, S]` and `labels` `[B, T]`."""
         sources = [np.concatenate([example.shared, example.source]) for example in examples]
-        width, length = max(map(len, sources)), max(len(example.target) for example in examples)
-        input_ids = np.full((len(sources), width), self.pad_id, dtype=np.int64)
-        attention_mask = np.zeros_like(input_ids)
-        labels = np.full((len(sources), length), IGNORED_LABEL, dtype=np.int64)
-        for line, (source, example) in enumerate(zip(sources, examples, strict=True)):
-            input_ids[line, width - len(source) :] = source
-            attention_mask[line, width - len(source) :] = 1
-            labels[line, : len(example.target)] = example.target
-        batch = {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
-        return {name: torch.from_numpy(values) for name, values in batch.items()}
+        targets = [torch.from_numpy(example.target) for example in examples]
+        labels = nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=IGNORED_LABEL)
+        return {**left_padded(sources, pad_id=self.pad_id), "labels": labels}
+
+
+def left_padded(rows: Sequence[Sequence[int] | np.ndarray], *, pad_id: int) -> dict[str, Tensor]:
+    """Return token ids of several lengths as `input_ids` and `attention_mask` `[B, S]`, padded on the left."""
+    width = max(map(len, rows))
+    input_ids = np.full((len(rows), width), pad_id, dtype=np.int64)
+    attention_mask = np.zeros_like(input_ids)
+    for line, row in enumerate(rows):
+        input_ids[line, width - len(row) :] = row
+        attention_mask[line, width - len(row) :] = 1
+    return {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(attention_mask)}
 
 
 def joined_rows(batches: Sequence[dict[str, Tensor]], *, pad_id: int) -> dict[str, Tensor]:
@@ -174,72 +178,6 @@ def joined_rows(batches: Sequence[dict[str, Tensor]], *, pad_id: int) -> dict[st
     return {name: torch.cat(parts) for name, parts in rows.items()}
 
 
-class UnrolledSampler(Sampler[int]):
-    """Numbers the examples of a sampler on through the epochs, for data sets that give other examples every time.
-
-    Example i of epoch e has the number e · count + i, so a data set needs no state, and a resumed run sees the same.
-    """
-
-    def __init__(self, sampler: "ShuffledSampler"):
-        self.sampler = sampler
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration gives."""
-        self.sampler.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-    def __iter__(self) -> Iterator[int]:
-        first = self.sampler.epoch * len(self)
-        return (first + index for index in self.sampler)
-
-
-class ShuffledSampler(Sampler[int]):
-    """Random order of `count` examples; a function of (seed, epoch) alone.
-
-    The stock sampler draws from the global generator, so a resumed run would see other batches.
-    """
-
-    def __init__(self, count: int, *, seed: int):
-        self.count, self.seed, self.epoch = count, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration gives."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(np.random.default_rng([self.seed, self.epoch]).permutation(self.count).tolist())
-
-
-class LengthGroupedSampler(ShuffledSampler):
-    """Random order in which neighbours have similar lengths; for batches that are padded.
-
-    A permutation is cut into windows of `window` batches, each sorted by length and dealt out as whole batches in
-    random order.
-    """
-
-    def __init__(self, lengths: np.ndarray, *, batch_size: int, seed: int, window: int = 32):
-        super().__init__(len(lengths), seed=seed)
-        self.lengths, self.batch_size, self.window = np.asarray(lengths), batch_size, window
-
-    def __iter__(self) -> Iterator[int]:
-        generator = np.random.default_rng([self.seed, self.epoch])
-        order = generator.permutation(len(self.lengths))
-        span = self.batch_size * self.window
-        order = np.concatenate(
-            [part[np.argsort(self.lengths[part], kind="stable")] for part in _cut(order, span)] or [order]
-        )
-        batches = _cut(order, self.batch_size)
-        full = [batch for batch in batches if len(batch) == self.batch_size]
-        mixed = [full[index] for index in generator.permutation(len(full))]
-        # the short batch stays last: a short one in the middle would shift every batch border behind it
-        return iter(np.concatenate(mixed + batches[len(full) :]).tolist() if batches else [])
-
-
 def pad_rows(histories: Sequence[np.ndarray]) -> Tensor:
     """Stack ragged catalog rows into `[B, T]`, padded with -1 on the right."""
     width = max((len(rows) for rows in histories), default=0)
@@ -256,7 +194,3 @@ def _windows(length: int, size: int) -> list[tuple[int, int, int]]:
         windows.append((end - size, end, end - step))
         end -= step
     return [(0, end, 0)][: min(end, 1)] + windows[::-1]
-
-
-def _cut(order: np.ndarray, size: int) -> list[np.ndarray]:
-    return [order[start : start + size] for start in range(0, len(order), size)]

@@ -88,7 +88,7 @@ class GeneratorOptions:
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ValueError(
                 f"generator.dropout must be a share from 0 to below 1, got {self.dropout!r}; "
-                "0 drops nothing, null keeps a backbone's own"
+                f"0 drops nothing, null is {SCRATCH_DROPOUT} from scratch and keeps a backbone's own"
             )
 
     @property
@@ -111,10 +111,10 @@ class GeneratorOptions:
                 "generator.prompt 'continuation' is for generator.kind causal, got seq2seq, whose answer is a text of "
                 "its own; use instruction or bare"
             )
-        if self.kind == "causal" and self.dropout:
+        if self.kind == "causal" and self.dropout is not None:
             raise ValueError(
-                f"generator.dropout of a pretrained causal model must be null, got {self.dropout!r}; adapter.dropout "
-                "regularises LoRA"
+                f"generator.dropout of a pretrained causal model must be null, which keeps its own, got "
+                f"{self.dropout!r}; adapter.dropout regularises LoRA"
             )
         if self.num_user_tokens and self.prompt != "bare":
             raise ValueError(

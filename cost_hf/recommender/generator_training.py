@@ -138,7 +138,15 @@ def train_generator(
     """
     training.validate()
     dataset, collator = training_examples(
-        backbone, prompts, sequences, user_ids, training=training, tasks=tasks, words=words, seed=seed
+        backbone,
+        prompts,
+        sequences,
+        user_ids,
+        training=training,
+        tasks=tasks,
+        words=words,
+        overflow=generator.overflow,
+        seed=seed,
     )
     if len(dataset) == 0:
         raise ValueError(
@@ -177,9 +185,13 @@ def training_examples(
     training: TrainingOptions,
     tasks: TaskOptions | None = None,
     words: ItemWords | None = None,
+    overflow: str = "error",
     seed: int = 0,
 ) -> tuple[TaskMixture, CausalCollator | Seq2SeqCollator]:
-    """Return the data set of a generator's training and the collator of its batches; arguments as `train_generator`."""
+    """Return the data set of a generator's training and the collator of its batches.
+
+    Arguments are those of `train_generator`; `overflow` is that of the section `generator`.
+    """
     tasks = tasks or TaskOptions()
     first, pad_id = prompts[0], backbone.vocabulary.pad_id
     prefixes = PrefixDataset(sequences, user_ids, max_history=first.max_history, with_first_items=training.first_items)
@@ -195,7 +207,14 @@ def training_examples(
                 "generator.backbone, or leave them out of tasks.weights"
             )
         mixture = build_tasks(
-            tasks, next_item, prefixes, words, backbone.conversation(), context=backbone.context, seed=seed
+            tasks,
+            next_item,
+            prefixes,
+            words,
+            backbone.conversation(),
+            context=backbone.context,
+            overflow=overflow,
+            seed=seed,
         )
     else:
         mixture = TaskMixture({NEXT_ITEM: next_item}, tasks.weights, seed=seed)

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from transformers.utils.hub import cached_file, extract_commit_hash
 
 from cost_hf.recommender.prompts import PromptLayout
 from cost_hf.recommender.templates import Conversation, load_templates
-from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 logger = logging.getLogger(__name__)
 SAMPLED = 65536  # values of a tensor that its digest sees
@@ -42,10 +41,6 @@ class BaseModel:
     revision: str | None
     digest: str
     added_tokens: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values."""
-        return asdict(self)
 
 
 def weights_digest(model: PreTrainedModel) -> str:
@@ -71,17 +66,35 @@ def commit_of(name: str, revision: str | None) -> str | None:
     return extract_commit_hash(cached_file(name, "config.json", revision=revision), None)
 
 
-def load_model(name: str, *, is_causal: bool, revision: str | None = None, **overrides: Any) -> PreTrainedModel:
-    """Load a pretrained generator in fp32; raise ValueError where it is not of the kind that was asked for."""
+def auto_class(config: Any) -> Any:
+    """Return the Auto class that loads a generator of this configuration."""
+    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+
+
+def load_model(
+    name: str | Path, *, revision: str | None = None, is_causal: bool | None = None, dropout: float | None = None
+) -> PreTrainedModel:
+    """Load a pretrained generator in fp32.
+
+    Args:
+        name: Hub id or directory.
+        revision: branch, tag or commit of a Hub id.
+        is_causal: the kind that it must be; None takes either.
+        dropout: of a seq2seq model, in place of its own.
+
+    Raises:
+        ValueError: for a model of the other kind.
+    """
     config = AutoConfig.from_pretrained(name, revision=revision)
-    if bool(config.is_encoder_decoder) == is_causal:
+    if is_causal is not None and bool(config.is_encoder_decoder) == is_causal:
         found, wanted = ("seq2seq", "causal") if is_causal else ("causal", "seq2seq")
         raise ValueError(
-            f"generator.backbone={name!r} is a {config.model_type} ({found} model), generator.kind={wanted!r} was "
+            f"generator.backbone={str(name)!r} is a {config.model_type} ({found} model), generator.kind={wanted!r} was "
             f"given; set generator.kind to {found}"
         )
-    auto = AutoModelForCausalLM if is_causal else AutoModelForSeq2SeqLM
-    return auto.from_pretrained(name, revision=revision, dtype=torch.float32, **overrides)
+    key = "dropout_rate" if hasattr(config, "dropout_rate") else "dropout"  # T5's name, and that of the others
+    own = {} if dropout is None else {key: dropout}
+    return auto_class(config).from_pretrained(name, revision=revision, dtype=torch.float32, **own)
 
 
 def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -102,17 +115,18 @@ def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedToken
     return tokenizer
 
 
-def code_vectors(level_vectors: Sequence[Tensor | None], vocabulary: SidVocabulary) -> Tensor | None:
-    """Return vectors of all codes level after level, `[n, D]`, NaN for levels without; None where no level has any."""
-    known = [vectors for vectors in level_vectors if vectors is not None]
-    if not known:
+def code_vectors(level_vectors: Sequence[Tensor], level_sizes: Sequence[int]) -> Tensor | None:
+    """Return vectors of all codes level after level, `[n, D]`; None without a quantizer.
+
+    Args:
+        level_vectors: of the quantizer's levels, `[K, D]` each.
+        level_sizes: of the catalog; an appended level has no vectors and gets NaN.
+    """
+    if not level_vectors:
         return None
-    width = known[0].shape[1]
-    parts = [
-        torch.full((size, width), torch.nan) if place >= len(known) else known[place].detach().float().cpu()
-        for place, size in enumerate(vocabulary.level_sizes)
-    ]
-    return torch.cat(parts)
+    parts = [vectors.detach().float().cpu() for vectors in level_vectors]
+    missing = sum(level_sizes) - sum(map(len, parts))
+    return torch.cat([*parts, torch.full((missing, parts[0].shape[1]), torch.nan)])
 
 
 def layouts_of(
@@ -123,43 +137,3 @@ def layouts_of(
         return [conversation.bare_layout()]
     found = load_templates(prompt, templates)
     return [conversation.layout(template) for template in (found if paraphrases else found[:1])]
-
-
-def context_of(model: PreTrainedModel) -> int | None:
-    """Return the positions that a decoder-only model has; None for one without a limit."""
-    config = model.config
-    return None if config.is_encoder_decoder else getattr(config, "max_position_embeddings", None)
-
-
-def fitting_history(
-    layouts: Sequence[PromptLayout], *, levels: int, max_history: int, context: int | None, overflow: str
-) -> int:
-    """Return how many items of a history fit into a model's context beside the words and the answer.
-
-    Args:
-        layouts: of all prompts.
-        levels: tokens of an item.
-        max_history: items that are wanted.
-        context: positions of the model; None has no limit.
-        overflow: `error`, or `drop_oldest` to keep the most recent items that fit.
-
-    Raises:
-        ValueError: where they do not fit, with the numbers.
-    """
-    words = max(layout.constant_tokens for layout in layouts)
-    needed = words + levels * (max_history + 1)
-    if context is None or needed <= context:
-        return max_history
-    fits = (context - words) // levels - 1
-    if fits < 1 or overflow == "error":
-        remedy = (
-            f"set generator.max_history to at most {fits}, or generator.overflow to drop_oldest"
-            if fits >= 1
-            else "take a shorter prompt (generator.prompt, tasks.templates) or a backbone with a longer context"
-        )
-        raise ValueError(
-            f"a prompt of {max_history} items takes {needed} tokens ({words} of words, {levels} an item, {levels} for "
-            f"the answer), the backbone has a context of {context}; {remedy}"
-        )
-    logger.warning("histories keep their %d most recent items, not %d: the context is %d", fits, max_history, context)
-    return fits

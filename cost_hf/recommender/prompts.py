@@ -112,8 +112,8 @@ class PromptBuilder:
         tokens = self.item_tokens[rows.clamp_min(0)].masked_fill((rows < 0)[..., None], self.vocabulary.pad_id)
         present = (rows >= 0).repeat_interleave(self.item_tokens.shape[1], dim=1)
         shared, first = self._before
-        constant = [_repeated(shared, len(rows)), self._user_tokens(user_ids), _repeated(first, len(rows))]
-        head = torch.cat([piece for piece in constant if piece.shape[1]] or constant[:1], 1)
+        users = self._user_tokens(user_ids or [], len(rows))
+        head = torch.cat([_repeated(shared, len(rows)), users, _repeated(first, len(rows))], 1)
         tail = _repeated(self.layout.after, len(rows))
         is_token = [torch.ones_like(head, dtype=torch.bool), present, torch.ones_like(tail, dtype=torch.bool)]
         return _pack_left(torch.cat([head, tokens.flatten(1), tail], 1), torch.cat(is_token, 1), self.vocabulary.pad_id)
@@ -129,14 +129,14 @@ class PromptBuilder:
         """
         shared, first = self._before
         items = self.item_tokens.numpy()[rows]
-        head = [*self._user_tokens([user_id])[0].tolist(), *first]
+        head = [*self._user_tokens([user_id], 1)[0].tolist(), *first]
         source = np.concatenate([np.array(head, dtype=np.int64), items[:first_label].ravel()])
         return Example(np.array(shared, dtype=np.int64), source, items[first_label:].ravel())
 
     def pair(self, user_id: str, history: np.ndarray, target: int) -> Example:
         """Return the example that learns one item behind a history of at most `max_history` rows."""
         shared, first = self._before
-        head = [*self._user_tokens([user_id])[0].tolist(), *first]
+        head = [*self._user_tokens([user_id], 1)[0].tolist(), *first]
         table = self.item_tokens.numpy()
         source = [np.array(head, dtype=np.int64), table[history].ravel(), np.array(self.layout.after, dtype=np.int64)]
         return Example(np.array(shared, dtype=np.int64), np.concatenate(source), table[target])
@@ -151,12 +151,11 @@ class PromptBuilder:
         cut = len(before) - 1 if self.learns_all_positions else len(before)
         return before[:cut], before[cut:]
 
-    def _user_tokens(self, user_ids: Sequence[str] | None) -> Tensor:
-        """Return the tokens of hashed users `[B, 1]`, or `[B, 0]` where there are none."""
-        users = list(user_ids or [])
-        if not self.vocabulary.num_user_tokens or not users:
-            return torch.empty(max(len(users), 1), 0, dtype=torch.long)
-        return torch.tensor([[self.vocabulary.user_token_id(user)] for user in users])
+    def _user_tokens(self, user_ids: Sequence[str], count: int) -> Tensor:
+        """Return the tokens of hashed users `[count, 1]`, or `[count, 0]` where there are none."""
+        if not self.vocabulary.num_user_tokens or not user_ids:
+            return torch.empty(count, 0, dtype=torch.long)
+        return torch.tensor([[self.vocabulary.user_token_id(user)] for user in user_ids])
 
     def _recent(self, histories: Tensor) -> Tensor:
         """Keep the most recent `max_history` rows, aligned to the right, padded with -1 on the left: `[B, W]`."""

@@ -18,8 +18,8 @@ from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel, SchedulerType, Trainer, TrainerControl, TrainingArguments
 
 from cost_hf.checkpoints import drop_incomplete_checkpoints, last_complete_checkpoint
-from cost_hf.recommender.collation import LengthGroupedSampler, ShuffledSampler, UnrolledSampler
 from cost_hf.recommender.early_stopping import ResumableEarlyStopping
+from cost_hf.recommender.samplers import LengthGroupedSampler, ShuffledSampler, UnrolledSampler
 
 SELECTION_METRIC = "ndcg@10"
 Validate = Callable[[Any], dict[str, float]]

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from cost_hf.data.item_encoder import ItemEncoder
 from cost_hf.quantizer import CostModel
+from cost_hf.recommender.backbones import Backbone
 from cost_hf.recommender.beam_ranker import BeamRanker
 from cost_hf.recommender.bundle import read_bundle, write_bundle
 from cost_hf.recommender.changes import CatalogChange, Version
@@ -89,6 +90,20 @@ class Recommender(BaseRecommender):
         self.quantizer = None if quantizer is None else quantizer.eval()
         self.needs_user_ids = vocabulary.num_user_tokens > 0
         super().__init__(catalog, popularity=popularity, encoder=encoder, journal=journal, versions=versions)
+
+    @classmethod
+    def of(cls, backbone: Backbone, catalog: Catalog, **parts: Any) -> "Recommender":
+        """Return the recommender of a trained backbone; `parts` are the other arguments."""
+        return cls(
+            backbone.model,
+            catalog,
+            backbone.vocabulary,
+            max_history=backbone.max_history,
+            layout=backbone.layouts[0],
+            tokenizer=backbone.tokenizer,
+            base=backbone.base,
+            **parts,
+        )
 
     def to(self, device: torch.device | str) -> "Recommender":
         """Move the generator to a device, in place; answers are the same but for rounding."""

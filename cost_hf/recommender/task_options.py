@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 TEXT_TASKS = ("text_to_item", "item_to_title", "titles_to_item", "history_to_title")
+TITLE_TASKS = ("item_to_title", "history_to_title")
 NEXT_ITEM = "next_item"
 
 
@@ -41,6 +42,11 @@ class TaskOptions:
         for name in ("max_titles", "max_title_tokens", "max_text_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"tasks.{name} must be at least 1, got {getattr(self, name)!r}")
+
+    @property
+    def titles(self) -> list[str]:
+        """Tasks with a weight whose answer is a title."""
+        return [name for name in self.with_words if name in TITLE_TASKS]
 
     @property
     def with_words(self) -> list[str]:

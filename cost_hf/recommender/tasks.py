@@ -5,14 +5,15 @@ After LC-Rec (arXiv 2311.09049), STORE (2409.07276v1: token to token, token to t
 and which paraphrase it has, and which item where a task's weight is no whole number, follow from number and seed alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 from torch.utils.data import Dataset
 
 from cost_hf.recommender.collation import PrefixDataset, SequenceDataset
-from cost_hf.recommender.item_words import ItemWords, WordFields
+from cost_hf.recommender.context import fitting_items
+from cost_hf.recommender.item_words import ItemWords, Questions, WordFields
 from cost_hf.recommender.prompts import Example, PromptBuilder
 from cost_hf.recommender.task_options import NEXT_ITEM, TaskOptions
 from cost_hf.recommender.templates import Conversation, Template, load_templates
@@ -52,46 +53,31 @@ class NextItemTask(Dataset):
 
 
 class WordTask(Dataset):
-    """Questions or answers in words, one an item or one a prefix of a history.
+    """Questions or answers in words.
 
     Args:
-        subjects: what the examples are about.
-        fields: fields of the templates for one of them.
+        questions: what is asked.
         templates: paraphrases.
         conversation: their token ids.
-        length: tokens that an example of a subject has, about; groups batches.
-        context: positions of the model; None has no limit.
+        most: items of a history that fit.
         seed: of the draw among paraphrases.
     """
 
     def __init__(
-        self,
-        subjects: Sequence,
-        fields: Callable[..., Mapping[str, str]],
-        templates: Sequence[Template],
-        conversation: Conversation,
-        *,
-        length: Callable[..., int],
-        context: int | None = None,
-        seed: int,
+        self, questions: Questions, templates: Sequence[Template], conversation: Conversation, *, most: int, seed: int
     ):
-        self.context = context
-        self.subjects, self.fields, self.templates = subjects, fields, list(templates)
-        self.conversation, self.seed = conversation, seed
-        self.lengths = np.array([length(subject) for subject in subjects], dtype=np.int64)
+        self.questions, self.templates, self.conversation = questions, list(templates), conversation
+        self.most, self.seed = most, seed
+        items = [min(len(subject[0]), most) if questions.items else 0 for subject in questions.subjects]
+        self.lengths = questions.words + questions.answer + questions.item_tokens * np.array(items, dtype=np.int64)
 
     def __len__(self) -> int:
-        return len(self.subjects)
+        return len(self.questions.subjects)
 
     def __getitem__(self, number: int) -> Example:
         template = self.templates[_draw(self.seed, number, len(self.templates))]
-        prompt, answer = self.conversation.encode(template, self.fields(self.subjects[number % len(self)]))
-        if self.context is not None and len(prompt) + len(answer) > self.context:
-            raise ValueError(
-                f"a question of {len(prompt)} tokens and its answer of {len(answer)} do not fit into the backbone's "
-                f"context of {self.context} ({template.user!r}); lower tasks.max_titles, max_title_tokens or "
-                "max_text_tokens, or take a shorter template"
-            )
+        fields = self.questions.fields(self.questions.subjects[number % len(self)], self.most)
+        prompt, answer = self.conversation.encode(template, fields)
         return Example(np.empty(0, np.int64), np.array(prompt, np.int64), np.array(answer, np.int64))
 
 
@@ -147,6 +133,7 @@ def build_tasks(
     conversation: Conversation,
     *,
     context: int | None = None,
+    overflow: str = "error",
     seed: int,
 ) -> TaskMixture:
     """Return the mixture of a recipe.
@@ -158,21 +145,30 @@ def build_tasks(
         words: titles and texts of the catalog.
         conversation: token ids of templates.
         context: positions of the model; None has no limit.
+        overflow: of questions longer than that: `error`, or `drop_oldest` items.
         seed: of all draws.
 
     Raises:
         ValueError: for tasks of titles on a catalog without titles, and questions that the context can't hold.
     """
     tasks: dict[str, Task] = {NEXT_ITEM: next_item}
+    said = WordFields(options, words, conversation, next_item.prompts[0].item_tokens.numpy())
     for name in options.with_words:
         templates = load_templates(name, options.templates)
         templates = templates if options.paraphrases else templates[:1]
-        subjects, fields, length = WordFields(options, words, conversation, next_item.prompts[0], prefixes).of(name)
-        if not subjects:
+        questions = said.questions(name, prefixes)
+        if not questions.subjects:
             raise ValueError(f"the task {name} needs items with words, and there are none; set its weight to 0")
-        task = WordTask(subjects, fields, templates, conversation, length=length, context=context, seed=seed)
-        task[int(task.lengths.argmax())]  # a question that is too long shows before training, not in the middle of it
-        tasks[name] = task
+        most = fitting_items(
+            questions.items,
+            words=questions.words + max(map(conversation.constant_tokens, templates)),
+            item=questions.item_tokens,
+            answer=questions.answer,
+            context=context,
+            overflow=overflow,
+            what=f"question of the task {name}",
+        )
+        tasks[name] = WordTask(questions, templates, conversation, most=most, seed=seed)
     return TaskMixture(tasks, options.weights, seed=seed)
 
 

@@ -19,6 +19,7 @@ from cost_hf.recommender.prompts import PromptLayout
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 SID_FIELDS = ("history", "item")
+FIELDS = (*SID_FIELDS, "text", "title", "titles")
 # task -> fields of the question, fields of the answer
 TASK_FIELDS: dict[str, tuple[set[str], set[str]]] = {
     "continuation": (set(), {"history"}),
@@ -89,7 +90,8 @@ class Conversation:
 
     def __init__(self, tokenizer: Any, vocabulary: SidVocabulary, *, is_causal: bool):
         self.tokenizer, self.vocabulary, self.is_causal = tokenizer, vocabulary, is_causal
-        self._added = [token for token in tokenizer.get_added_vocab() if token.strip()]
+        added = tokenizer.get_added_vocab()  # some tokenizers have runs of spaces there, and all the unknown token
+        self._added = {added[token] for token in added if token.strip()} - {tokenizer.unk_token_id}
 
     def sids(self, token_ids: np.ndarray) -> str:
         """Return the text of item tokens, free of spaces."""
@@ -98,10 +100,12 @@ class Conversation:
 
     def plain(self, text: str, *, max_tokens: int) -> str:
         """Return a text of data without anything that the tokenizer would read as a token of its own, cut in length."""
-        for token in self._added if "<" in text or "[" in text else ():
-            text = text.replace(token, " ")
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return text if len(ids) <= max_tokens else self.tokenizer.decode(ids[:max_tokens]).strip()
+        kept = [token for token in ids if token not in self._added][:max_tokens]
+        if kept == ids:
+            return text
+        # what is left may spell another such token, and a cut inside a word may be spelled by more tokens than before
+        return self.plain(self.tokenizer.decode(kept).strip("\ufffd "), max_tokens=max_tokens)
 
     def encode(self, template: Template, fields: Mapping[str, str]) -> tuple[list[int], list[int]]:
         """Return the ids of the question and of the answer.
@@ -115,6 +119,11 @@ class Conversation:
             prompt += [self.vocabulary.begin_id]
         ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
         return prompt, ids if has_sid else [*ids, self.vocabulary.eos_id]
+
+    def constant_tokens(self, template: Template) -> int:
+        """Return how many tokens a question has without its fields."""
+        prompt, _ = self.encode(template, dict.fromkeys(FIELDS, ""))
+        return len(prompt)
 
     def layout(self, template: Template) -> PromptLayout:
         """Return the token ids around a history of SIDs, which do not depend on it.

@@ -1,11 +1,11 @@
 """What a generator says of items in words: titles, by greedy decoding without a constraint."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers.tokenization_utils_base import BatchEncoding
 
+from cost_hf.recommender.collation import left_padded
 from cost_hf.recommender.recommender import Recommender
 from cost_hf.recommender.templates import Conversation, Template
 from cost_hf.search.generate_search import NEUTRAL
@@ -15,29 +15,34 @@ BATCH = 32
 
 @torch.inference_mode()
 def titles_said(
-    recommender: Recommender, template: Template, fields: Sequence[dict[str, str]], *, max_tokens: int
+    recommender: Recommender,
+    conversation: Conversation,
+    template: Template,
+    fields: Sequence[Mapping[str, str]],
+    *,
+    max_tokens: int,
 ) -> list[str]:
     """Return the texts that a generator answers, one a question; an answer ends with the tokenizer's end token.
 
     Args:
-        recommender: with a pretrained generator and its tokenizer.
+        recommender: with a pretrained generator.
+        conversation: as `conversation_of` returns it.
         template: its question is asked.
-        fields: of the question, one entry a question.
+        fields: of the template, one entry a question; the title is not read.
         max_tokens: of an answer.
     """
-    conversation = conversation_of(recommender)
+    generator, vocabulary = recommender.generator, recommender.vocabulary
+    ends: dict[str, Any] = {"eos_token_id": vocabulary.eos_id, "pad_token_id": vocabulary.pad_id}
     answers: list[str] = []
     for start in range(0, len(fields), BATCH):
-        prompts = [conversation.encode(template, {"title": "", **entry})[0] for entry in fields[start : start + BATCH]]
-        batch = _left_padded(prompts, pad_id=recommender.vocabulary.pad_id).to(recommender.generator.device)
-        options: dict[str, Any] = NEUTRAL | {"eos_token_id": recommender.vocabulary.eos_id}
-        output = recommender.generator.generate(
-            **batch, **options, num_beams=1, max_new_tokens=max_tokens, pad_token_id=recommender.vocabulary.pad_id
-        )
-        written = (
-            output if recommender.generator.config.is_encoder_decoder else output[:, batch["input_ids"].shape[1] :]
-        )
-        answers += [text.strip() for text in recommender.tokenizer.batch_decode(written, skip_special_tokens=True)]
+        prompts = [conversation.encode(template, entry)[0] for entry in fields[start : start + BATCH]]
+        batch = {
+            name: part.to(generator.device) for name, part in left_padded(prompts, pad_id=vocabulary.pad_id).items()
+        }
+        output = generator.generate(**batch, **NEUTRAL | ends, num_beams=1, max_new_tokens=max_tokens)
+        asked = batch["input_ids"].shape[1] if conversation.is_causal else 0
+        written = conversation.tokenizer.batch_decode(output[:, asked:], skip_special_tokens=True)
+        answers += [text.strip() for text in written]
     return answers
 
 
@@ -47,10 +52,3 @@ def conversation_of(recommender: Recommender) -> Conversation:
         raise ValueError("a generator from scratch knows no words, and this recommender has no tokenizer; use SIDs")
     is_causal = not recommender.generator.config.is_encoder_decoder
     return Conversation(recommender.tokenizer, recommender.vocabulary, is_causal=is_causal)
-
-
-def _left_padded(prompts: Sequence[Sequence[int]], *, pad_id: int) -> BatchEncoding:
-    width = max(map(len, prompts))
-    ids = torch.tensor([[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts])
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    return BatchEncoding({"input_ids": ids, "attention_mask": mask})

@@ -22,7 +22,7 @@ from cost_hf.search.beam_search import beam_search, make_prompt
 from cost_hf.search.generate_search import generate_search
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 from tests.recommender.backbone_toys import causal_backbone, seq2seq_backbone
-from tests.recommender.toys import toy_catalog
+from tests.recommender.toys import recommender_of, toy_catalog
 
 CATALOG = toy_catalog(40, (8, 8))
 SEQUENCES = [(start + np.arange(5)) % 40 for start in range(32)]
@@ -82,23 +82,10 @@ def fit(directory, backbone, options, *, stop_after=None, **training):
     )
 
 
-def recommender_of(backbone, model=None):
-    return Recommender(
-        backbone.model if model is None else model,
-        CATALOG,
-        backbone.vocabulary,
-        popularity=np.ones(40),
-        max_history=backbone.max_history,
-        num_beams=12,
-        layout=backbone.layouts[0],
-        tokenizer=backbone.tokenizer,
-        base=backbone.base,
-    )
-
-
 def trained(tmp_path, options, targets=LLAMA) -> Recommender:
     backbone = backbone_of(options, targets)
-    return recommender_of(backbone, fit(tmp_path / "work", backbone, options).model)
+    fit(tmp_path / "work", backbone, options)
+    return recommender_of(backbone, CATALOG)
 
 
 def answer(recommender):
@@ -239,7 +226,7 @@ def test_an_adapter_on_other_weights_is_refused_with_both_digests(tmp_path, llam
 def test_another_runs_adapter_or_vocabulary_is_refused_with_both_digests(tmp_path, llama):
     trained(tmp_path / "one", llama).save_pretrained(tmp_path / "saved")
     foreign = backbone_of(llama)
-    recommender_of(foreign).save_pretrained(tmp_path / "foreign")
+    recommender_of(foreign, CATALOG).save_pretrained(tmp_path / "foreign")
     weights = "adapter_model.safetensors"
     whole = (tmp_path / "saved" / weights).read_bytes()
 
@@ -263,7 +250,7 @@ def test_another_runs_adapter_or_vocabulary_is_refused_with_both_digests(tmp_pat
 
 
 def test_a_base_that_is_gone_is_named(tmp_path, llama):
-    recommender = recommender_of(backbone_of(llama))
+    recommender = recommender_of(backbone_of(llama), CATALOG)
     recommender.save_pretrained(tmp_path / "saved")
     (tmp_path / "base").rename(tmp_path / "elsewhere")
 
@@ -304,7 +291,7 @@ def test_a_model_without_linear_layers_is_refused(llama):
     backbone.model.model.layers = torch.nn.ModuleList()
 
     with pytest.raises(ValueError, match="LlamaForCausalLM has no linear layer that LoRA could adapt"):
-        add_adapter(backbone.model, AdapterOptions(r=4), backbone.vocabulary)
+        add_adapter(backbone.model, AdapterOptions(), backbone.vocabulary, rank=4)
 
 
 @pytest.mark.parametrize(

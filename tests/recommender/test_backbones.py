@@ -11,7 +11,7 @@ from cost_hf.recommender.generator_training import TrainingOptions, train_genera
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.recommender.recommender import Recommender
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
-from tests.recommender.toys import toy_catalog, toy_causal
+from tests.recommender.toys import recommender_of, toy_catalog, toy_causal
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_a_pretrained_seq2seq_trains_saves_and_recommends_with_its_own_tokenizer
     backbone = build_backbone(options, catalog, seed=0)
     prompts = backbone.prompts(catalog)
     sequences = [np.arange(start, start + 5) % 30 for start in range(30)]
-    trained = train_generator(
+    train_generator(
         backbone,
         prompts,
         sequences,
@@ -88,15 +88,7 @@ def test_a_pretrained_seq2seq_trains_saves_and_recommends_with_its_own_tokenizer
         output_dir=tmp_path / "work",
         seed=0,
     )
-    recommender = Recommender(
-        trained.model,
-        catalog,
-        backbone.vocabulary,
-        popularity=np.ones(30),
-        max_history=6,
-        num_beams=10,
-        tokenizer=backbone.tokenizer,
-    )
+    recommender = recommender_of(backbone, catalog)
 
     recommender.save_pretrained(tmp_path / "saved")
     loaded = Recommender.from_pretrained(tmp_path / "saved")

@@ -3,15 +3,10 @@ import pytest
 import torch
 
 from cost_hf.data import DataOptions, read_tables, split_interactions
-from cost_hf.recommender.collation import (
-    LengthGroupedSampler,
-    PrefixDataset,
-    SequenceDataset,
-    ShuffledSampler,
-    pad_rows,
-)
+from cost_hf.recommender.collation import PrefixDataset, SequenceDataset, pad_rows
 from cost_hf.recommender.packing import pack
 from cost_hf.recommender.prompts import IGNORED_LABEL, PromptBuilder
+from cost_hf.recommender.samplers import LengthGroupedSampler, ShuffledSampler
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 from tests.recommender.toys import toy_batch, toy_catalog
 

@@ -16,9 +16,8 @@ from cost_hf.recommender.prompts import Example
 from cost_hf.recommender.recommender import Recommender
 from cost_hf.recommender.task_options import TaskOptions
 from cost_hf.semantic_ids.trie import SidTrie
-from cost_hf.semantic_ids.vocabulary import SidVocabulary
 from tests.recommender.backbone_toys import CAUSAL, TOKENIZERS, byte_bpe, causal_backbone, seq2seq_backbone
-from tests.recommender.toys import toy_catalog
+from tests.recommender.toys import recommender_of, toy_catalog
 
 CATALOG = toy_catalog(40, (8, 8))
 HISTORIES = torch.tensor([[1, 2, 3, 4], [7, -1, -1, -1], [9, 8, -1, -1]])
@@ -66,16 +65,7 @@ def test_a_decoder_learns_its_users_under_any_tokenizer_and_comes_back(tmp_path,
     losses = [entry["loss"] for entry in trained.history if "loss" in entry]
     assert losses[-1] < losses[0]
 
-    recommender = Recommender(
-        trained.model,
-        CATALOG,
-        backbone.vocabulary,
-        popularity=np.ones(40),
-        max_history=6,
-        num_beams=10,
-        layout=backbone.layouts[0],
-        tokenizer=backbone.tokenizer,
-    )
+    recommender = recommender_of(backbone, CATALOG)
     recommender.save_pretrained(tmp_path / "saved")
     loaded = Recommender.from_pretrained(tmp_path / "saved")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "saved")
@@ -137,10 +127,9 @@ def test_codebook_rows_keep_which_codes_are_near(tmp_path):
 
 
 def test_levels_without_vectors_are_marked():
-    vocabulary = SidVocabulary.for_catalog(CATALOG)
-    assert code_vectors([], vocabulary) is None
+    assert code_vectors([], CATALOG.level_sizes) is None
 
-    vectors = code_vectors([torch.ones(8, 3), torch.ones(8, 3)], vocabulary)
+    vectors = code_vectors([torch.ones(8, 3), torch.ones(8, 3)], CATALOG.level_sizes)
 
     assert vectors.shape == (sum(CATALOG.level_sizes), 3)
     assert vectors[:16].isfinite().all()
@@ -154,7 +143,7 @@ def test_a_context_that_is_too_short_is_told_in_numbers_or_drops_the_oldest(tmp_
     fits = (140 - words) // 3 - 1
 
     with pytest.raises(
-        ValueError, match=rf"a prompt of 50 items takes {words + 153} tokens .* context of 140; set .* {fits}"
+        ValueError, match=rf"a prompt of 50 items takes {words + 153} tokens .* context of 140; allow {fits} items"
     ):
         backbone_of(directory, **options)
 
@@ -169,7 +158,7 @@ def test_a_context_that_is_too_short_is_told_in_numbers_or_drops_the_oldest(tmp_
 def test_a_context_without_room_for_one_item_is_refused_in_any_case(tmp_path):
     directory = causal_backbone(tmp_path, max_position_embeddings=24)
 
-    with pytest.raises(ValueError, match="context of 24; take a shorter prompt"):
+    with pytest.raises(ValueError, match="context of 24; take shorter words"):
         backbone_of(directory, prompt="continuation", overflow="drop_oldest")
 
 
@@ -196,7 +185,8 @@ def test_a_padding_token_of_its_own_is_kept(tmp_path):
             {"kind": "seq2seq"},
             "is a llama .causal model., generator.kind='seq2seq' was given; set generator.kind to causal",
         ),
-        ({"dropout": 0.1}, "generator.dropout of a pretrained causal model must be null, got 0.1"),
+        ({"dropout": 0.1}, "generator.dropout of a pretrained causal model must be null, which keeps its own, got 0.1"),
+        ({"dropout": 0.0}, "must be null, which keeps its own, got 0.0"),
         ({"prompt": "chat"}, "generator.prompt must be one of bare, continuation, instruction, got 'chat'"),
         ({"row_init": "zeros"}, "generator.row_init must be one of null, normal, mean, text, codebook, got 'zeros'"),
         ({"overflow": "cut"}, "generator.overflow must be one of error, drop_oldest, got 'cut'"),
@@ -257,8 +247,8 @@ def test_padded_rows_say_what_is_padding_by_the_mask_alone():
     assert batch["labels"].tolist() == [[-100, -100, -100, 7, 8], [-100, 9, -100, -100, -100]]
 
 
-def test_an_untrained_decoder_starts_where_the_table_of_initialisations_says(tmp_path):
-    """The bound that holds for a model that copies: with equal rows a code has 1/n of what all codes have together."""
+def test_with_anchored_rows_a_code_has_its_share_of_what_all_codes_have_together(tmp_path):
+    """So where a model gives the anchor nearly all probability, it starts at ln n."""
     backbone = backbone_of(causal_backbone(tmp_path), prompt="continuation", row_init="text")
     prompts = backbone.prompts(CATALOG)[0]
     dataset, collator = training_examples(backbone, [prompts], [np.arange(10)], ["u"], training=TrainingOptions())

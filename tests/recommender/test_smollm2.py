@@ -14,7 +14,7 @@ from cost_hf.recommender.adapters import AdapterOptions
 from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
 from cost_hf.recommender.generator_training import TrainingOptions, train_generator, training_examples
 from cost_hf.recommender.recommender import Recommender
-from tests.recommender.toys import toy_catalog
+from tests.recommender.toys import recommender_of, toy_catalog
 
 pytestmark = pytest.mark.slow
 CATALOG = toy_catalog(300, (256, 256, 256, 256), collisions="none")  # 1,024 SID tokens
@@ -57,17 +57,7 @@ def test_smollm2_starts_low_learns_and_comes_back_from_five_megabytes(smollm2, t
     losses = [entry["loss"] for entry in trained.history if "loss" in entry]
     assert losses[-1] < start - 0.5
 
-    recommender = Recommender(
-        trained.model,
-        CATALOG,
-        backbone.vocabulary,
-        popularity=np.ones(300),
-        max_history=5,
-        num_beams=10,
-        layout=backbone.layouts[0],
-        tokenizer=backbone.tokenizer,
-        base=backbone.base,
-    )
+    recommender = recommender_of(backbone, CATALOG)
     recommender.save_pretrained(tmp_path / "saved")
     loaded = Recommender.from_pretrained(tmp_path / "saved")
     assert (tmp_path / "saved" / "adapter_model.safetensors").stat().st_size <= 5e6

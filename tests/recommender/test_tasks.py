@@ -3,10 +3,11 @@ import pytest
 import torch
 
 from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
-from cost_hf.recommender.collation import PrefixDataset, UnrolledSampler
+from cost_hf.recommender.collation import PrefixDataset
 from cost_hf.recommender.generator_training import TrainingOptions, training_examples
 from cost_hf.recommender.item_words import ItemWords
 from cost_hf.recommender.prompts import Example
+from cost_hf.recommender.samplers import UnrolledSampler
 from cost_hf.recommender.task_options import NEXT_ITEM, TEXT_TASKS, TaskOptions
 from cost_hf.recommender.tasks import TaskMixture
 from tests.recommender.backbone_toys import causal_backbone, seq2seq_backbone
@@ -40,6 +41,7 @@ def examples_of(directory, tasks: TaskOptions, *, said=None, prompt="instruction
         training=TrainingOptions(),
         tasks=tasks,
         words=said or words(),
+        overflow=generator.overflow,
         seed=0,
     )
     return backbone, mixture, collator
@@ -183,8 +185,32 @@ def test_a_question_that_is_too_long_is_refused_before_training(tmp_path):
     directory = causal_backbone(tmp_path, max_position_embeddings=90)
     tasks = TaskOptions(weights={NEXT_ITEM: 1.0, "titles_to_item": 1.0})
 
-    with pytest.raises(ValueError, match=r"a question of \d+ tokens and its answer of 3 do not fit .* context of 90"):
-        examples_of(directory, tasks, said=words(titles=["a long red lamp for the desk " * 3] * 40), max_history=3)
+    told = r"a question of the task titles_to_item of 3 items takes \d+ tokens .* context of 90; allow 1 items"
+    with pytest.raises(ValueError, match=told):
+        examples_of(directory, tasks, max_history=3)
+
+
+@pytest.mark.parametrize("task", ["titles_to_item", "history_to_title"])
+def test_a_question_that_is_too_long_drops_its_oldest_items_where_asked(tmp_path, task):
+    directory = causal_backbone(tmp_path, max_position_embeddings=96)
+    options = TaskOptions(weights={NEXT_ITEM: 1.0, task: 1.0})
+    titles = ["a long red lamp for the desk " * 3 + str(row) for row in range(40)]
+
+    _, mixture, _ = examples_of(
+        directory, options, said=words(titles=titles), overflow="drop_oldest", max_history=20, prompt="bare"
+    )
+
+    lengths = [sum(map(len, mixture[number])) for number in range(len(mixture))]
+    assert max(lengths) <= 96
+    assert mixture.tasks[1].most < 20
+
+
+def test_a_question_without_items_that_is_too_long_has_nothing_to_drop(tmp_path):
+    directory = causal_backbone(tmp_path, max_position_embeddings=96)
+    options = TaskOptions(weights={NEXT_ITEM: 1.0, "text_to_item": 1.0})
+
+    with pytest.raises(ValueError, match=r"of the task text_to_item of 0 items takes .* take shorter words"):
+        examples_of(directory, options, overflow="drop_oldest", prompt="bare")
 
 
 def test_all_position_training_shares_the_words_of_a_prompt(directories):
@@ -238,12 +264,11 @@ def test_a_neighbour_in_a_row_with_shared_words_changes_nothing(directories):
     assert not is_same
     row, _ = ((first["input_ids"] != second["input_ids"]).nonzero()[0]).tolist()
     places = (first["input_ids"][row] != second["input_ids"][row]).nonzero().flatten()
-    others = torch.ones_like(first["input_ids"], dtype=torch.bool)
-    others[row, int(places[0]) : int(places[-1]) + 1] = False
     moved = ~torch.isclose(logits[0], logits[1], atol=1e-6).all(-1)
-    assert bool(moved[row].any())
-    own_width = len(examples[1].source) + len(examples[1].target)
-    assert int(moved.sum()) <= own_width  # nobody but the changed user
+    is_own = torch.zeros_like(moved)
+    is_own[row, int(places[0]) : int(places[0]) + len(examples[1].target)] = True
+    assert int(places[-1]) < int(places[0]) + len(examples[1].target)
+    assert bool(moved[is_own].any()) and not bool(moved[~is_own].any())  # nobody but the changed user
 
 
 @pytest.mark.parametrize(

@@ -92,12 +92,20 @@ def test_a_text_of_data_can_not_speak_in_tokens_of_its_own(text):
     assert conversation.plain(text, max_tokens=50).startswith("lamp")
 
 
-def test_a_long_text_is_cut_to_its_tokens():
-    conversation = conversation_of("byte_bpe")
+@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("text", ["red lamp for the desk " * 30, "läßt grüßen " * 9, "灯" * 40, "<s_<s_a_1>a_1>" * 9])
+def test_a_long_text_is_cut_to_its_tokens(name, text):
+    conversation = conversation_of(name)
 
-    cut = conversation.plain("red lamp for the desk " * 30, max_tokens=7)
+    for most in (1, 2, 7):
+        cut = conversation.plain(text, max_tokens=most)
+        ids = conversation.tokenizer(cut, add_special_tokens=False)["input_ids"]
+        assert len(ids) <= most
+        assert not conversation._added & set(ids)
 
-    assert 0 < len(conversation.tokenizer(cut)["input_ids"]) <= 7
+
+def test_a_short_text_of_plain_words_stays_as_it_is():
+    assert conversation_of("byte_bpe").plain("Lamp [red], 3 < 4", max_tokens=50) == "Lamp [red], 3 < 4"
 
 
 def test_a_tokenizer_that_drops_tokens_is_refused():

@@ -14,6 +14,7 @@ from transformers import (
 
 from cost_hf.data import ItemEncoder, LsaEncoder, VectorOptions
 from cost_hf.quantizer import CostConfig, CostModel
+from cost_hf.recommender.backbones import Backbone
 from cost_hf.recommender.collation import CausalCollator, Seq2SeqCollator
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.recommender.recommender import Recommender
@@ -124,6 +125,11 @@ def toy_histories(catalog: Catalog, batch: int, longest: int = 6, seed: int = 0)
 TOY_ITEMS = 20
 TOY_IDS = [f"item{row:03d}" for row in range(TOY_ITEMS)]
 TOY_CLICKS = np.arange(TOY_ITEMS)  # the last item is the most popular
+
+
+def recommender_of(backbone: Backbone, catalog: Catalog, **parts) -> Recommender:
+    """The recommender of a trained backbone in which every item has one click."""
+    return Recommender.of(backbone, catalog, popularity=np.ones(len(catalog)), **{"num_beams": 10} | parts)
 
 
 def toy_recommender(catalog: Catalog | None = None, build=toy_causal, **options) -> Recommender:

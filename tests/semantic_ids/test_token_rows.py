@@ -96,6 +96,22 @@ def test_spare_rows_are_written_and_never_cut():
     assert changed == list(range(extended.first_id, extended.size))
 
 
+@pytest.mark.parametrize("row_init", ["normal", "text"])
+def test_tokens_that_had_no_row_get_the_same_one_in_every_process(row_init):
+    """An adapter brings the SID rows alone, so what lies between must not be left to chance."""
+    matrices = []
+    for seed in (0, 1):
+        tokenizer, model = tiny_tokenizer(), tiny_t5(rows=12)  # fewer rows than the tokenizer has tokens
+        old = model.shared.weight.detach().clone()
+        torch.manual_seed(seed)
+        extended = VOCABULARY.extend(tokenizer, model, row_init=row_init)
+        matrices.append(model.shared.weight.detach()[12 : extended.first_id])
+
+    assert len(matrices[0]) == len(tiny_tokenizer()) - 12
+    assert torch.equal(*matrices)
+    torch.testing.assert_close(matrices[0], old.mean(0).expand_as(matrices[0]))
+
+
 def test_a_tied_model_stays_tied():
     model = tiny_t5()
 
