@@ -1,18 +1,38 @@
-"""Atomic writes and content digests: what every stage uses to be resumable and every contract to be checkable.
+"""Atomic writes, checked reads, content digests and locks: what keeps every directory whole.
 
-A file appears under its final name only when it is whole, so a killed run never leaves half a file behind.
+A file appears under its final name only when it is whole and on disk, so a killed run or a full disk never leaves half
+a file behind. What is read back is checked against a recorded digest wherever a record exists.
 """
 
+import errno
 import hashlib
 import json
+import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file
+
+LOCK = ".lock"  # in a directory with several possible writers; it says nothing and is never published
+LOCK_SECONDS = 60.0
+# names that may be joined to a directory: no separator, no leading dot, so no path leaves the directory
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
+
+
+class DamagedFileError(ValueError):
+    """A file is not what its directory's record says, or can't be read at all; the message names the file."""
+
+
+class LockedError(OSError):
+    """Another process is writing to a directory."""
 
 
 def content_digest(*parts: Any) -> str:
@@ -48,26 +68,139 @@ def file_digest(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_digests(directory: str | Path, *, excluded: Iterable[str] = ()) -> dict[str, str]:
+    """Return relative path → sha256 of every file below a directory, sorted.
+
+    Locks and what an interrupted write left behind are not counted. Symbolic links are not followed; one is an error,
+    since what it points to can change under the record.
+
+    Args:
+        excluded: glob patterns of relative paths to leave out.
+    """
+    root = Path(directory)
+    digests: dict[str, str] = {}
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root)
+        if path.name == LOCK or any(_is_scratch(part) for part in name.parts):
+            continue
+        if any(name.match(pattern) for pattern in excluded):
+            continue
+        if path.is_symlink():
+            raise DamagedFileError(f"{path} is a symbolic link, expected a file; put the file itself there")
+        if path.is_file():
+            digests[name.as_posix()] = file_digest(path)
+    return digests
+
+
+def check_file_digests(directory: str | Path, expected: Mapping[str, str]) -> None:
+    """Raise `DamagedFileError` for the first recorded file that is missing, a link, or has other bytes."""
+    root = Path(directory)
+    for name, digest in expected.items():
+        path = root / name
+        if path.is_symlink() or not path.is_file():
+            raise DamagedFileError(f"{path} is missing, expected a file with sha256 {digest}; copy the directory again")
+        found = file_digest(path)
+        if found != digest:
+            raise DamagedFileError(
+                f"{path} has sha256 {found}, expected {digest}; it was changed or damaged: copy the directory again"
+            )
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `path` (file or directory) that takes its name when the block ends without error."""
+    """Yield a temporary sibling of `path` (file or directory) that takes its name when the block ends without error.
+
+    What is there already stays untouched until the new content is whole and on disk. Permissions follow the umask,
+    whatever the writing library sets.
+
+    Raises:
+        OSError: with a message that names the path, where the parent can't be written to or a file is in the way.
+    """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    temporary = scratch / target.name
+    with readable_os_errors():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        temporary = scratch / target.name
+        old = scratch / "old"
+        try:
+            yield temporary
+            _settle(temporary, scratch)
+            if target.is_dir() and not target.is_symlink():  # a directory can't be replaced in one step
+                target.replace(old)
+            try:
+                temporary.replace(target)
+            except OSError:
+                if old.exists():
+                    old.replace(target)
+                raise
+            _sync(target.parent)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _settle(path: Path, scratch: Path) -> None:
+    """Give everything below `path` the permissions of newly made files, and bring it to the disk."""
+    (scratch / "mode").touch()
+    file_mode = (scratch / "mode").stat().st_mode & 0o777
+    (scratch / "directory").mkdir()
+    directory_mode = (scratch / "directory").stat().st_mode & 0o777
+    for entry in [path, *path.rglob("*")]:
+        if entry.is_symlink():
+            continue
+        entry.chmod(directory_mode if entry.is_dir() else file_mode)
+        _sync(entry)
+
+
+def _sync(path: Path) -> None:
+    """Ask the system to bring a file or directory to the disk, where it can."""
     try:
-        yield temporary
-        if target.is_dir():
-            shutil.rmtree(target)
-        temporary.replace(target)
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return  # a directory can't be opened on every system
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # a file system without it
+            raise
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        os.close(descriptor)
 
 
 def remove_scratch(directory: str | Path) -> None:
     """Delete what `atomic_path` left below `directory` when it was killed."""
     for path in list(Path(directory).rglob(".*-????????")):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_scratch(name: str) -> bool:
+    return re.fullmatch(r"\..*-[a-z0-9_]{8}", name) is not None
+
+
+@contextmanager
+def locked(directory: str | Path, *, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+    """Hold the lock of an existing directory: one writer at a time among processes and threads.
+
+    The operating system frees the lock of a process that dies, so none is ever left over.
+
+    Args:
+        seconds: how long to wait for another writer.
+
+    Raises:
+        LockedError: where another writer holds it longer than that.
+    """
+    lock = FileLock(Path(directory) / LOCK, is_singleton=True)  # a thread may take it again that holds it
+    try:
+        with readable_os_errors():
+            lock.acquire(timeout=seconds)
+    except Timeout as error:
+        raise LockedError(
+            f"another process is writing to {directory} and did not finish within {seconds:g} s; wait for it, stop it, "
+            "or give another directory"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -83,5 +216,93 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read a JSON file.
+
+    Raises:
+        OSError: where it can't be opened.
+        DamagedFileError: where it holds no JSON.
+    """
+    try:
+        with readable_os_errors():
+            return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise DamagedFileError(
+            f"{path} holds no JSON ({type(error).__name__}: {error}); it is damaged: copy it again"
+        ) from error
+
+
+def read_object(path: str | Path) -> dict[str, Any]:
+    """Read a JSON file that must hold an object; `read_json` otherwise."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise DamagedFileError(f"{path} holds a JSON {type(value).__name__}, expected an object; copy it again")
+    return value
+
+
+def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
+    """Read all tensors of a safetensors file.
+
+    Raises:
+        OSError: where it can't be opened.
+        DamagedFileError: where it is no safetensors file, or a damaged one.
+    """
+    try:
+        with readable_os_errors():
+            return load_file(path)
+    except SafetensorError as error:
+        raise DamagedFileError(f"{path} is no whole safetensors file ({error}); copy it again") from error
+
+
+def read_tensor_metadata(path: str | Path) -> dict[str, str]:
+    """Read the text metadata of a safetensors file; errors are those of `read_tensors`."""
+    try:
+        with readable_os_errors(), safe_open(path, framework="numpy") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise DamagedFileError(f"{path} is no whole safetensors file ({error}); copy it again") from error
+
+
+def plain_name(name: Any, *, source: str | Path) -> str:
+    """Return a file name that some file gave, or raise ValueError where it could lead out of its directory.
+
+    Args:
+        source: the file that names it, for the message.
+    """
+    if not isinstance(name, str) or not PLAIN_NAME.fullmatch(name) or ".." in name:
+        raise ValueError(
+            f"{source} names {name!r:.80}, expected a plain file name without a directory; the file was changed: "
+            "copy the directory again from where it was made"
+        )
+    return name
+
+
+@contextmanager
+def readable_os_errors() -> Iterator[None]:
+    """Give errors of the system that come out of the block a message with the path and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # one of ours, or of a library that explains itself
+            raise
+        raise _readable(error) from error
+
+
+def _readable(error: OSError) -> OSError:
+    remedies = {
+        errno.EACCES: "permission denied; give another path or change its permissions",
+        errno.EPERM: "permission denied; give another path or change its permissions",
+        errno.EROFS: "the file system is read-only; give another path",
+        errno.ENOSPC: "no space is left on the device; free some and run again",
+        errno.EDQUOT: "the disk quota is used up; free some space and run again",
+        errno.ENOENT: "no such file or directory; check the path",
+        errno.ENOTDIR: "a file stands where a directory is expected; move it away or give another path",
+        errno.EEXIST: "a file stands where a directory is expected; move it away or give another path",
+        errno.EISDIR: "a directory stands where a file is expected; move it away or give another path",
+        errno.ENAMETOOLONG: "the name is too long; give a shorter path",
+    }
+    text = remedies.get(error.errno, os.strerror(error.errno))
+    place = error.filename if error.filename is not None else error.filename2
+    # made from the errno, so that its class is right, then without strerror, so that its text is ours
+    readable = type(OSError(error.errno, text))(text if place is None else f"{place}: {text}")
+    readable.errno = error.errno
+    return readable
