@@ -284,10 +284,10 @@ def readable_os_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno is None:  # one of ours, or of a library that explains itself
             raise
-        raise _readable(error) from error
+        raise _readable(error, error.errno) from error
 
 
-def _readable(error: OSError) -> OSError:
+def _readable(error: OSError, number: int) -> OSError:
     remedies = {
         errno.EACCES: "permission denied; give another path or change its permissions",
         errno.EPERM: "permission denied; give another path or change its permissions",
@@ -300,9 +300,9 @@ def _readable(error: OSError) -> OSError:
         errno.EISDIR: "a directory stands where a file is expected; move it away or give another path",
         errno.ENAMETOOLONG: "the name is too long; give a shorter path",
     }
-    text = remedies.get(error.errno, os.strerror(error.errno))
+    text = remedies.get(number, os.strerror(number))
     place = error.filename if error.filename is not None else error.filename2
     # made from the errno, so that its class is right, then without strerror, so that its text is ours
-    readable = type(OSError(error.errno, text))(text if place is None else f"{place}: {text}")
-    readable.errno = error.errno
+    readable = type(OSError(number, text))(text if place is None else f"{place}: {text}")
+    readable.errno = number
     return readable
