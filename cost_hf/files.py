@@ -97,6 +97,8 @@ def check_file_digests(directory: str | Path, expected: Mapping[str, str]) -> No
     root = Path(directory)
     for name, digest in expected.items():
         path = root / name
+        if not is_inside(name):
+            raise DamagedFileError(f"the record of {root} names {name!r:.80}, which leads out of it; copy it again")
         if path.is_symlink() or not path.is_file():
             raise DamagedFileError(f"{path} is missing, expected a file with sha256 {digest}; copy the directory again")
         found = file_digest(path)
@@ -104,6 +106,11 @@ def check_file_digests(directory: str | Path, expected: Mapping[str, str]) -> No
             raise DamagedFileError(
                 f"{path} has sha256 {found}, expected {digest}; it was changed or damaged: copy the directory again"
             )
+
+
+def is_inside(name: str) -> bool:
+    """Tell whether a relative path stays below the directory that it is joined to."""
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 @contextmanager

@@ -16,12 +16,14 @@ from cost_hf.data.prepare import PreparedData, prepare_data
 from cost_hf.data.text_vectors import TextVectors
 from cost_hf.evaluation.baselines import TRAINED_BASELINES
 from cost_hf.files import read_json
-from cost_hf.judging import Candidates, judge
+from cost_hf.judging import REPORT, Candidates, judge
 from cost_hf.judging.curves import epoch_curve
 from cost_hf.methods.sasrec_training import VARIANTS
 from cost_hf.recipe import Recipe
 from cost_hf.recommender.door import BaseRecommender
 from cost_hf.stages import Stages
+
+RECIPE = "recipe.yaml"
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,11 @@ def train(
     seed: int = 0,
     output_dir: str | Path | None = None,
     shared_dir: str | Path | None = None,
+    overwrite: bool = False,
 ) -> Run:
-    """Train and judge a recommender; a killed or repeated call continues where the last one stopped.
+    """Train and evaluate a recommender; a killed or repeated call continues where the last one stopped.
+
+    `recipe.yaml` and `report.html` describe the results beside them: they are written when the run is finished.
 
     Args:
         items: catalog (`item_id` and text columns): DataFrame, `datasets.Dataset` or path; None reads `data.path`.
@@ -66,8 +71,11 @@ def train(
         seed: of codes, generator and bootstrap; the split does not depend on it.
         output_dir: run directory; `runs/<recipe>-<seed>` by default.
         shared_dir: where several runs keep vectors and quantizers for each other; None shares nothing.
+        overwrite: allow an `output_dir` that was made from other data.
 
     Raises:
+        ValueError: for an `output_dir` that was made from other data, without `overwrite`.
+        LockedError: where another run is writing to `output_dir`.
         RecipeError: for an unknown recipe, field or value.
         DataError: for data that can't be used as it is; the message says what to change.
     """
@@ -84,13 +92,15 @@ def train(
     resolved.validate()
     directory = Path(output_dir) if output_dir is not None else Path("runs") / f"{resolved.name}-{seed}"
     stages = Stages(directory, shared=shared_dir)
-    if state.is_main_process:
-        directory.mkdir(parents=True, exist_ok=True)
-        resolved.save(directory / "recipe.yaml")
     data = prepare_data(resolved.data, items=items, interactions=interactions, template=resolved.vectors.template)
-    vectors = vector_stage(stages, resolved, data)
-    candidates = build_candidates(stages, resolved, data, vectors, seed=seed)
-    results = judge(stages, resolved, data, vectors, candidates, seed=seed)
+    with stages.exclusive():
+        stages.claim(data.tables.source_digest, overwrite=overwrite)
+        vectors = vector_stage(stages, resolved, data)
+        candidates = build_candidates(stages, resolved, data, vectors, seed=seed)
+        results = judge(stages, resolved, data, vectors, candidates, seed=seed)
+        if state.is_main_process:
+            resolved.save(directory / RECIPE)
+            stages.finish([RECIPE, REPORT])
     first = zip(data.split.test.user_ids[:3], data.split.test.histories[:3], strict=True)
     item_ids = candidates.recommender.catalog.item_ids
     examples = [(str(user), [item_ids[row] for row in history]) for user, history in first]

@@ -21,6 +21,7 @@ import yaml
 from cost_hf.data.item_texts import VectorOptions
 from cost_hf.data.options import DataOptions
 from cost_hf.evaluation.options import EvaluationOptions
+from cost_hf.files import atomic_path
 from cost_hf.methods.sasrec_training import VARIANTS, SasRecOptions
 from cost_hf.quantizer_training.options import CodesOptions
 from cost_hf.recommender.adapters import AdapterOptions
@@ -159,7 +160,9 @@ class Recipe:
 
     def save(self, path: str | Path) -> None:
         """Write the resolved recipe as YAML."""
-        Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def recipe_fields() -> Iterator[tuple[str, str, dataclasses.Field]]:

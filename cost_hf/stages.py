@@ -1,9 +1,13 @@
 """Stages of a run: skipped when nothing changed, continued when killed, measured always.
 
-A stage owns a folder and a record under `.stages/`. The record is written `running` before the work and `done` behind
-it, each with the digest of everything that the result depends on. Same digest and done: skip. Same digest and
-running: the killed work goes on. Another digest: the folder is emptied first. The result is always read back from
-disk, so a resumed run takes the same path as an undisturbed one.
+A stage owns a folder and a record under `.stages/`. The record is written `running` before the work and `done` after
+it, each with the digest of everything that the result depends on; the second one names the sha256 of every file of the
+result. Same digest, done and the same files: skip. Same digest and running: the killed work goes on. Another digest or
+other files: the folder is emptied first. The result is always read back from disk, so a resumed run takes the same path
+as an undisturbed one.
+
+`.stages/finished.json` is written last of all and names the stages and files of one finished run. Whatever takes
+several parts of a run (publishing, export, demo, loading) asks for it, so parts of different runs are never mixed.
 
 Several runs may share what they have in common (vectors, a quantizer): with a `shared` folder, a stage that is asked
 for as shared is looked up there by its digest before it is computed, and put there behind it.
@@ -13,19 +17,42 @@ import logging
 import resource
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from accelerate import PartialState
 
-from cost_hf.files import atomic_path, content_digest, read_json, remove_scratch, write_json
+from cost_hf.files import (
+    DamagedFileError,
+    atomic_path,
+    check_file_digests,
+    content_digest,
+    file_digest,
+    file_digests,
+    is_inside,
+    locked,
+    plain_name,
+    read_object,
+    readable_os_errors,
+    remove_scratch,
+    write_json,
+)
 from cost_hf.products import EXACT, Products
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 FILES, RECORD = "files", "record.json"  # of a shared stage
+RUNNING, DONE = "running", "done"  # status of a stage
+STATE, DATA, FINISHED = ".stages", "data.json", "finished.json"  # in a run directory
+OWN = (DATA, FINISHED)  # files of the state folder that are no records of stages
+LOCK_SECONDS = 2.0  # a run takes long: a second one on its directory is refused rather than kept waiting
+
+
+class UnfinishedRunError(ValueError):
+    """The parts of a run directory do not come from one finished run."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +78,42 @@ class Stages:
         self.digests: dict[str, str] = {}
         self.products: dict[str, Products] = {}
 
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the run directory for this run; other processes of the same launch share it.
+
+        Raises:
+            LockedError: where another run is writing to the directory.
+        """
+        if not PartialState().is_main_process:
+            yield
+            return
+        with readable_os_errors():
+            self._state.mkdir(parents=True, exist_ok=True)
+        with locked(self._state, seconds=LOCK_SECONDS):
+            yield
+
+    def claim(self, source_digest: str, *, overwrite: bool) -> None:
+        """Tie the run directory to the data that it is made from.
+
+        Args:
+            source_digest: of both source tables as they were read; settings do not change it.
+            overwrite: allow a directory that was made from other data.
+
+        Raises:
+            ValueError: where the directory was made from other data. Nothing has changed then.
+        """
+        path = self._state / DATA
+        known = read_object(path).get("source_digest") if path.is_file() else None
+        if known is not None and known != source_digest and not overwrite:
+            raise ValueError(
+                f"{self.output_dir} was made from other data (digest {known}, this data has {source_digest}); give "
+                "another --output_dir, or --overwrite (overwrite=True) to replace what is there"
+            )
+        PartialState().wait_for_everyone()  # nobody may find the new record before all have compared the old one
+        if PartialState().is_main_process and known != source_digest:
+            write_json(path, {"source_digest": source_digest})
+
     def run(
         self,
         name: str,
@@ -61,6 +124,7 @@ class Stages:
         load: Callable[[Path], Result],
         on_every_process: bool = False,
         is_shared: bool = False,
+        living: Sequence[str] = (),
         products: Products = EXACT,
     ) -> Result:
         """Bring the stage's folder up to date and return what `load` reads from it.
@@ -73,6 +137,7 @@ class Stages:
             load: reads the result.
             on_every_process: true where the processes of a distributed run work together (training, evaluation).
             is_shared: other runs may use the result; a copy of it goes to, or comes from, the `shared` folder.
+            living: glob patterns of files that may change after the stage and are checked by whoever loads them.
             products: matrix products that `compute` runs with. Faster ones in use are an input like others; refused
                 ones change nothing.
         """
@@ -84,72 +149,205 @@ class Stages:
         store = self.shared / name / digest[:16] if is_shared and self.shared is not None else None
         if store is not None:
             with state.main_process_first():
-                self._fetch(name, digest, target, store)
+                self._fetch(name, digest, folder, store)
         if on_every_process:
             if not self._is_done(name, digest, target):
                 state.wait_for_everyone()  # nobody may find the record done while another has not looked yet
                 if state.is_main_process:
-                    self._prepare(name, digest, target)
+                    self._prepare(name, digest, folder)
                 state.wait_for_everyone()  # nor work in a folder that is still to be emptied
-                self._compute(name, digest, target, compute, products)
+                self._compute(name, digest, folder, compute, living, products)
         else:
             with state.main_process_first():
                 if not self._is_done(name, digest, target):
-                    self._prepare(name, digest, target)
-                    self._compute(name, digest, target, compute, products)
+                    self._prepare(name, digest, folder)
+                    self._compute(name, digest, folder, compute, living, products)
         state.wait_for_everyone()
-        record = read_json(self._path(name))
+        record = self._record(name)
         if store is not None and state.is_main_process and not store.is_dir():
             _put(store, target, record)
-        self.records[name], self.digests[name] = StageRecord(record["seconds"], record["peak_mb"]), digest
+        self.records[name] = StageRecord(record["seconds"], record["peak_mb"])
+        self.digests[name] = digest
         return load(target)
 
+    def rewrite(self, name: str, path: Path, write: Callable[[Path], object]) -> None:
+        """Replace one file of a finished stage, and its sha256 in the record.
+
+        Args:
+            path: of the file.
+            write: writes it, to the path that it is given.
+        """
+        record = self._record(name)
+        write(path)
+        record["files"][path.relative_to(self.output_dir / record["folder"]).as_posix()] = file_digest(path)
+        write_json(self._path(name), record)
+
+    def finish(self, files: Sequence[str]) -> None:
+        """Record that the stages of this run and these files of the run directory belong together.
+
+        Args:
+            files: paths below the run directory that no stage owns.
+        """
+        written = {name: file_digest(self.output_dir / name) for name in files}
+        content = {"stages": dict(self.digests), "files": written}
+        path = self._state / FINISHED
+        if not path.is_file() or read_object(path) != content:
+            write_json(path, content)
+
     def _compute(
-        self, name: str, digest: str, target: Path, compute: Callable[[Path], object], products: Products
+        self,
+        name: str,
+        digest: str,
+        folder: str,
+        compute: Callable[[Path], object],
+        living: Sequence[str],
+        products: Products,
     ) -> None:
         if PartialState().is_main_process:
             logger.info("stage %s", name)
         reset_peak_memory()
         start = time.perf_counter()
+        target = self.output_dir / folder
         with products.applied():
             compute(target)
         if PartialState().is_main_process:
-            seconds, peak = round(time.perf_counter() - start, 3), round(peak_memory_mb(), 1)
-            write_json(self._path(name), {"digest": digest, "status": "done", "seconds": seconds, "peak_mb": peak})
+            record = {
+                "digest": digest,
+                "status": DONE,
+                "folder": folder,
+                "seconds": round(time.perf_counter() - start, 3),
+                "peak_mb": round(peak_memory_mb(), 1),
+                "files": file_digests(target, excluded=living),
+            }
+            write_json(self._path(name), record)
 
-    def _fetch(self, name: str, digest: str, target: Path, store: Path) -> None:
+    def _fetch(self, name: str, digest: str, folder: str, store: Path) -> None:
         """Copy a stage that another run has finished, with the record of what it cost there."""
-        if not (store / RECORD).is_file() or self._is_done(name, digest, target):
+        if not (store / RECORD).is_file() or self._is_done(name, digest, self.output_dir / folder):
             return
-        self._prepare(name, digest, target)
-        shutil.copytree(store / FILES, target, dirs_exist_ok=True)
-        write_json(self._path(name), read_json(store / RECORD))
+        record = read_object(store / RECORD)
+        try:
+            check_file_digests(store / FILES, record["files"])
+        except DamagedFileError as error:
+            logger.warning("the shared stage %s is not used and is made again: %s", name, error)
+            shutil.rmtree(store)
+            return
+        self._prepare(name, digest, folder)
+        shutil.copytree(store / FILES, self.output_dir / folder, dirs_exist_ok=True)
+        write_json(self._path(name), record)
         logger.info("stage %s is taken from %s", name, store)
 
-    def _prepare(self, name: str, digest: str, target: Path) -> None:
-        record = read_json(self._path(name)) if self._path(name).is_file() else {}
-        if record.get("digest") == digest:
+    def _prepare(self, name: str, digest: str, folder: str) -> None:
+        """Make the folder of a stage ready for the work: as a killed run left it, or empty."""
+        target = self.output_dir / folder
+        record = self._record(name)
+        is_same = record.get("digest") == digest
+        if is_same and record["status"] == RUNNING:
             logger.info("stage %s goes on where it was stopped", name)
             remove_scratch(target)
         elif not record and target.is_dir() and any(target.iterdir()):
-            others = [path.stem for path in self._path(name).parent.glob("*.json")]
-            made_by = f"a run of another method ({', '.join(sorted(others))})" if others else "no run of this package"
-            raise ValueError(f"{target} holds files of {made_by}; give another output_dir, or move them away")
+            raise ValueError(self._foreign(name, folder))
         else:
-            if record:
+            if record and not is_same:
                 logger.info("stage %s is made again: something that it depends on changed", name)
             shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True, exist_ok=True)
-        write_json(self._path(name), {"digest": digest, "status": "running"})
+        with readable_os_errors():
+            target.mkdir(parents=True, exist_ok=True)
+        write_json(self._path(name), {"digest": digest, "status": RUNNING, "folder": folder})
+
+    def _foreign(self, name: str, folder: str) -> str:
+        """Say what a folder without the record of its stage seems to be, and what to do."""
+        target = self.output_dir / folder
+        records = {path.stem: read_object(path) for path in self._state.glob("*.json") if path.name not in OWN}
+        others = sorted(stage for stage, record in records.items() if record.get("folder") == folder)
+        if others:
+            made_by = f"holds files of a run of another method (stage {', '.join(others)})"
+        elif records:
+            made_by = f"has lost its record {self._path(name)}, so what it was made from is not known"
+        else:
+            made_by = "holds files of no run of this package"
+        return f"{target} {made_by}; give another output_dir, or move the folder away"
 
     def _is_done(self, name: str, digest: str, target: Path) -> bool:
-        if not self._path(name).is_file() or not target.is_dir():  # a deleted folder is a wish to have it made again
+        """Tell whether the stage is done with this digest and its files are still those that it wrote."""
+        record = self._record(name)
+        if record.get("digest") != digest or record["status"] != DONE or not target.is_dir():
+            return False  # a deleted folder is a wish to have it made again
+        try:
+            check_file_digests(target, record["files"])
+        except DamagedFileError as error:
+            if PartialState().is_main_process:
+                logger.warning("stage %s is damaged and is made again: %s", name, error)
             return False
-        record = read_json(self._path(name))
-        return record["digest"] == digest and record["status"] == "done"
+        return True
+
+    def _record(self, name: str) -> dict[str, Any]:
+        """Return the record of a stage, empty where there is none."""
+        return _read_record(self._path(name)) if self._path(name).is_file() else {}
+
+    @property
+    def _state(self) -> Path:
+        return self.output_dir / STATE
 
     def _path(self, name: str) -> Path:
-        return self.output_dir / ".stages" / f"{name}.json"
+        return self._state / f"{name}.json"
+
+
+def require_finished(directory: str | Path, *, checked: Sequence[str] | None = ()) -> None:
+    """Raise unless all parts of a run directory come from one finished run.
+
+    Args:
+        directory: of the run.
+        checked: stages whose files are compared with their recorded sha256; None compares those of all stages and the
+            files that no stage owns (recipe, report).
+
+    Raises:
+        UnfinishedRunError: where the run was not finished, or was begun again with other settings and not finished.
+        DamagedFileError: where a file is not the one that the run wrote.
+    """
+    root = Path(directory)
+    path = root / STATE / FINISHED
+    if not path.is_file():
+        raise UnfinishedRunError(
+            f"{root} is an unfinished run ({path.relative_to(root)} is missing); run the command that made it to its "
+            "end, or copy the whole directory, hidden files too"
+        )
+    finished = read_object(path)
+    for name, digest in finished["stages"].items():
+        record = _read_record(root / STATE / f"{plain_name(name, source=path)}.json")
+        if record["digest"] != digest or record["status"] != DONE:
+            raise UnfinishedRunError(
+                f"{root} is an unfinished run: stage {name} was begun again with other settings after the results were "
+                "written, so weights, results and recipe would be those of different runs; run the last command again "
+                "to its end, or load its recommender/ folder for the weights alone"
+            )
+        if checked is None or name in checked:
+            check_file_digests(root / record["folder"], record["files"])
+    if checked is None:
+        check_file_digests(root, finished["files"])
+
+
+def is_finished(directory: str | Path) -> bool:
+    """Tell whether a directory holds one finished run; damaged records are errors. Files are not compared."""
+    try:
+        require_finished(directory)
+    except UnfinishedRunError:
+        return False
+    return True
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    record = read_object(path)
+    wanted = {"digest": str, "status": str, "folder": str}
+    if record.get("status") == DONE:
+        wanted |= {"seconds": (int, float), "peak_mb": (int, float), "files": dict}
+    for name, kind in wanted.items():
+        if not isinstance(record.get(name), kind) or (name == "folder" and not is_inside(record[name])):
+            raise DamagedFileError(
+                f"{path} has {name}={record.get(name)!r:.80}, which no run of this version writes; delete the run "
+                "directory and train again"
+            )
+    return record
 
 
 def _put(store: Path, target: Path, record: dict[str, Any]) -> None:

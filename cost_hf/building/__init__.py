@@ -5,7 +5,15 @@ evaluation parts is fitted to, and with the cold-start protocol nothing of the c
 """
 
 from cost_hf.building.generators import generator_stage
-from cost_hf.building.identifiers import build_catalog, codes_stage, vector_stage
+from cost_hf.building.identifiers import build_catalog, codes_stage, encoder_parts, vector_stage
 from cost_hf.building.systems import TRAINING_LOG, sasrec_stage
 
-__all__ = ["TRAINING_LOG", "build_catalog", "codes_stage", "generator_stage", "sasrec_stage", "vector_stage"]
+__all__ = [
+    "TRAINING_LOG",
+    "build_catalog",
+    "codes_stage",
+    "encoder_parts",
+    "generator_stage",
+    "sasrec_stage",
+    "vector_stage",
+]

@@ -8,7 +8,15 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import set_seed
 
-from cost_hf.building.systems import ENCODER, TRAINING_LOG, products_for, validation_metrics
+from cost_hf.building.systems import (
+    ENCODER,
+    LIVING,
+    TRAINING_LOG,
+    bring_titles,
+    products_for,
+    validation_metrics,
+)
+from cost_hf.data.encoders import model_identity
 from cost_hf.data.item_encoder import ItemEncoder
 from cost_hf.data.prepare import PreparedData
 from cost_hf.files import content_digest, write_json
@@ -50,10 +58,13 @@ def generator_stage(
         ),
         folder="recommender",
         compute=lambda folder: _train_recommender(folder, recipe, data, catalog, quantizer, encoder, seed=seed),
-        load=lambda folder: _as_trained(Recommender.read(folder), catalog).to(PartialState().device),
+        load=lambda folder: Recommender.read(folder).to(PartialState().device),
         on_every_process=True,
+        living=LIVING,
         products=products_for(recipe, lambda: _backbone(recipe, catalog, quantizer, seed=seed).model),
     )
+    bring_titles(recommender, catalog, stages.output_dir / "recommender")
+    recommender = _as_trained(recommender, catalog)
     search = {name: getattr(recipe.evaluation, name) for name in ("num_beams", "normalization")}
     if search != {name: getattr(recommender, name) for name in search}:  # how to search is no reason to train again
         recommender.num_beams, recommender.normalization = search.values()
@@ -143,10 +154,11 @@ def _pretraining_parts(recipe: Recipe, data: PreparedData) -> list[Any]:
     """Return what a generator from a backbone depends on beside its options; nothing for one from scratch."""
     if recipe.generator.backbone is None:
         return []
+    weights = model_identity(recipe.generator.backbone, recipe.generator.revision)
     tasks = [*recipe.tasks.with_words, *({recipe.generator.prompt} - {"bare"})]
     templates = [dataclasses.asdict(entry) for name in tasks for entry in load_templates(name, recipe.tasks.templates)]
     said = []
     if recipe.tasks.with_words:
         words = ItemWords.of(data, recipe.vectors.template)
         said = [list(words.titles), list(words.texts)]
-    return [dataclasses.asdict(recipe.adapter), dataclasses.asdict(recipe.tasks), templates, *said]
+    return [weights, dataclasses.asdict(recipe.adapter), dataclasses.asdict(recipe.tasks), templates, *said]

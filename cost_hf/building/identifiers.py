@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from cost_hf.building.systems import ENCODER, products_for, sasrec_stage
+from cost_hf.data.encoders import encoder_identity
 from cost_hf.data.item_encoder import ItemEncoder
-from cost_hf.data.item_texts import item_titles, render_texts
+from cost_hf.data.item_texts import VectorOptions, item_titles, render_texts
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.text_vectors import TextVectors, encode_items
 from cost_hf.files import content_digest
@@ -26,12 +27,19 @@ def vector_stage(stages: Stages, recipe: Recipe, data: PreparedData) -> TextVect
     fit_rows = _fit_rows(data)
     return stages.run(
         "vectors",
-        digest=content_digest(texts, dataclasses.asdict(recipe.vectors), *_parts(fit_rows)),
+        digest=content_digest(
+            texts, dataclasses.asdict(recipe.vectors), *encoder_parts(recipe.vectors), *_parts(fit_rows)
+        ),
         folder="vectors",
         compute=lambda folder: encode_items(data.tables.items, recipe.vectors, output_dir=folder, fit_rows=fit_rows),
         load=TextVectors.load,
         is_shared=True,
     )
+
+
+def encoder_parts(options: VectorOptions) -> list[list[str]]:
+    """Return what the name of a text encoder stands for: its content is an input, not its name; nothing for lsa."""
+    return [] if options.model == "lsa" else [encoder_identity(options.model, options.revision)]
 
 
 def collaborative_vectors(stages: Stages, recipe: Recipe, data: PreparedData, *, seed: int) -> np.ndarray:

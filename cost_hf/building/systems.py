@@ -22,13 +22,16 @@ from cost_hf.methods.sasrec_scorer import SasRecScorer
 from cost_hf.methods.sasrec_training import SasRecOptions, build_sasrec, train_sasrec
 from cost_hf.products import EXACT, Products, measure_products
 from cost_hf.recipe import Recipe
+from cost_hf.recommender.door import BaseRecommender
 from cost_hf.recommender.rankers import Ranker, ScoringRanker
 from cost_hf.recommender.ranking_trainer import remove_checkpoints
 from cost_hf.semantic_ids.item_list import ItemList
+from cost_hf.semantic_ids.item_rows import ItemRows
 from cost_hf.stages import Stages
 
 TRAINING_LOG = "training_log.json"
 ENCODER = Path("vectors") / "encoder"  # below the run directory
+LIVING = ("recommender.json", "catalog-*", "journal.jsonl")  # of a recommender: what changes of its catalog write
 logger = logging.getLogger(__name__)
 
 
@@ -59,7 +62,7 @@ def sasrec_stage(
     def untrained() -> nn.Module:
         return build_sasrec(options, num_items=data.tables.num_items, text_dim=text_dim, seed=seed)
 
-    return stages.run(
+    recommender = stages.run(
         name,
         digest=content_digest(
             data.tables.items["item_id"].tolist(),
@@ -74,8 +77,38 @@ def sasrec_stage(
         load=lambda target: SasRecRecommender.read(target).to(PartialState().device),
         on_every_process=True,
         is_shared=name == "collaborative",
+        living=() if name == "collaborative" else LIVING,
         products=products_for(recipe, untrained),
     )
+    if name != "collaborative":  # only its vectors are read, and other runs may share it
+        bring_titles(recommender, _item_list(data, table), stages.output_dir / folder)
+    return recommender
+
+
+def bring_titles(recommender: BaseRecommender, catalog: ItemRows, directory: Path) -> None:
+    """Replace the titles of a trained recommender where the data has other ones now, in memory and on disk.
+
+    Titles decide no weights, so nothing is trained again; the change stands in the journal.
+
+    Args:
+        catalog: as it would be built from the data now.
+        directory: of the recommender.
+    """
+    trained_on = recommender.journal[0].before if recommender.journal else recommender.catalog.version
+    if catalog.titles is None or trained_on == catalog.version:
+        return
+    change = recommender.update_items(list(catalog.item_ids), titles=catalog.titles)
+    if change.item_ids and PartialState().is_main_process:
+        logger.info("titles of the data have changed since training; the recommender serves the present ones")
+        recommender.save_catalog(directory)
+    PartialState().wait_for_everyone()
+
+
+def _item_list(data: PreparedData, table: np.ndarray | None) -> ItemList:
+    """Return the items of the data, with their vectors where the model reads them."""
+    item_ids, titles = data.tables.items["item_id"].tolist(), item_titles(data.tables.items)
+    removed = np.zeros(len(item_ids), dtype=bool)
+    return ItemList(tuple(item_ids), removed, None if titles is None else tuple(titles), table)
 
 
 def _train_sasrec(
@@ -89,16 +122,16 @@ def _train_sasrec(
     seed: int,
 ) -> None:
     set_seed(seed)
-    item_ids, titles = data.tables.items["item_id"].tolist(), item_titles(data.tables.items)
-    popularity = data.split.popularity(len(item_ids))
+    catalog = _item_list(data, table)
+    popularity = data.split.popularity(len(catalog))
 
     def validate(model: Any) -> dict[str, float]:
-        ranker = ScoringRanker(SasRecScorer(model, table), popularity=popularity, item_ids=item_ids)
+        ranker = ScoringRanker(SasRecScorer(model, table), popularity=popularity, item_ids=catalog.item_ids)
         return validation_metrics(ranker, recipe, data, users=options.validation_users, top_k=10)
 
     trained = train_sasrec(
         data.split.train,
-        num_items=len(item_ids),
+        num_items=len(catalog),
         item_vectors=table,
         options=options,
         validate=validate,
@@ -107,8 +140,6 @@ def _train_sasrec(
     )
     if not PartialState().is_main_process:
         return
-    removed = np.zeros(len(item_ids), dtype=bool)
-    catalog = ItemList(tuple(item_ids), removed, None if titles is None else tuple(titles), table)
     SasRecRecommender(
         trained.model,
         catalog,

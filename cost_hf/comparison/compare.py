@@ -21,12 +21,12 @@ from cost_hf.comparison.runner import DONE, Job, plan_jobs, run_jobs
 from cost_hf.comparison.summary import summarize
 from cost_hf.comparison.systems import DENSE, GENERATIVE, plan_systems
 from cost_hf.data.prepare import PreparedData, prepare_data
-from cost_hf.files import content_digest, read_json, write_json
+from cost_hf.files import DamagedFileError, content_digest, read_json, read_object, write_json
 from cost_hf.judging.costs import request_times
 from cost_hf.judging.judge import LISTS, VALIDATION, rank_rows, untrained_rankers, validation_cases
 from cost_hf.recipe import Recipe
 from cost_hf.reporting import REPORT_FILES, write_compare_report
-from cost_hf.stages import Stages
+from cost_hf.stages import Stages, is_finished, require_finished
 
 logger = logging.getLogger(__name__)
 REPORT = "compare.json"
@@ -51,6 +51,7 @@ def compare(
     budget_seconds: float | None = None,
     seen: str = "seen_allowed",
     output_dir: str | Path | None = None,
+    overwrite: bool = False,
 ) -> Comparison:
     """Compare systems and baselines on one split; a repeated call goes on where the last one stopped.
 
@@ -65,6 +66,11 @@ def compare(
             behind the runs (vectors, baselines, the summary) is not cut. None has no limit.
         seen: setting of `exclude_seen` that the primary metric is read under.
         output_dir: `runs/compare-<recipe>` by default.
+        overwrite: allow an `output_dir` that was made from other data.
+
+    Raises:
+        ValueError: for an `output_dir` that was made from other data, without `overwrite`.
+        LockedError: where another comparison is writing to `output_dir`.
     """
     start = time.monotonic()
     deadline = None if budget_seconds is None else start + budget_seconds
@@ -82,20 +88,24 @@ def compare(
     )
     settings = {"seeds": list(seeds), "generators_per_quantizer": generators_per_quantizer, "seen": seen}
     digest = content_digest([job.digest for job in jobs], base.to_dict(), settings)
-    known = _finished(directory / REPORT, digest, jobs)
-    if known is not None:
-        return Comparison(known, directory)
-    rows = _baselines(directory, base, data)
-    run_jobs(jobs, shared=directory / "shared", deadline=deadline)
-    rows += trained_rows(jobs)
-    ensemble = _ensemble(rows, base, data, seen)
-    report = summarize(
-        rows if ensemble is None else [*rows, ensemble], base, data, settings=settings, is_complete=_all_done(jobs)
-    )
-    report |= {"digest": digest, "seconds": round(sum(job.record["seconds"] for job in jobs), 1)}
-    write_json(directory / REPORT, report)
-    examples = next((row.examples for row in rows if row.examples), [])
-    write_compare_report(report | {"examples": examples}, directory)  # titles stay out of compare.json
+    stages = Stages(directory, shared=directory / "shared")
+    with stages.exclusive():
+        stages.claim(data.tables.source_digest, overwrite=overwrite)
+        known = _finished(directory, digest, jobs)
+        if known is not None:
+            return Comparison(known, directory)
+        rows = _baselines(stages, base, data)
+        run_jobs(jobs, shared=directory / "shared", deadline=deadline)
+        rows += trained_rows(jobs)
+        ensemble = _ensemble(rows, base, data, seen)
+        report = summarize(
+            rows if ensemble is None else [*rows, ensemble], base, data, settings=settings, is_complete=_all_done(jobs)
+        )
+        report |= {"digest": digest, "seconds": round(sum(job.record["seconds"] for job in jobs), 1)}
+        write_json(directory / REPORT, report)
+        examples = next((row.examples for row in rows if row.examples), [])
+        write_compare_report(report | {"examples": examples}, directory)  # titles stay out of compare.json
+        stages.finish([REPORT, *REPORT_FILES])
     return Comparison(report, directory)
 
 
@@ -115,12 +125,16 @@ def _check(base: Recipe, seeds: Sequence[int], generators_per_quantizer: int) ->
         raise ValueError(f"generators_per_quantizer must be at least 1, got {generators_per_quantizer!r}; raise it")
 
 
-def _finished(path: Path, digest: str, jobs: Sequence[Job]) -> dict[str, Any] | None:
+def _finished(directory: Path, digest: str, jobs: Sequence[Job]) -> dict[str, Any] | None:
     """Return the report of an earlier call where nothing is left to do or to write and nothing changed."""
-    written = (path, *(path.parent / name for name in REPORT_FILES))
-    if not all(file.is_file() for file in written) or not _all_done(jobs):
+    if not _all_done(jobs) or not is_finished(directory):
         return None
-    report = read_json(path)
+    try:
+        require_finished(directory, checked=None)
+    except DamagedFileError as error:
+        logger.warning("the report is made again: %s", error)
+        return None
+    report = read_object(directory / REPORT)
     return report if report.get("digest") == digest and report["complete"] else None
 
 
@@ -128,15 +142,15 @@ def _all_done(jobs: Sequence[Job]) -> bool:
     return all(job.record["status"] == DONE for job in jobs)
 
 
-def _baselines(directory: Path, base: Recipe, data: PreparedData) -> list[Row]:
+def _baselines(stages: Stages, base: Recipe, data: PreparedData) -> list[Row]:
     """Rank the baselines that need no gradient, once for all."""
-    stages = Stages(directory, shared=directory / "shared")
     vectors = vector_stage(stages, base, data)
+    digest = content_digest(vectors.digest, data.split.digest, dataclasses.asdict(base.evaluation), base.data.seed)
 
     def compute(folder: Path) -> None:
         rankers = untrained_rankers(data, vectors, base.evaluation)
         test = data.split.test.sample(base.evaluation.max_users, seed=base.data.seed)
-        common: Mapping[str, Any] = {"sid_keys": None, "num_items": data.tables.num_items}
+        common: Mapping[str, Any] = {"sid_keys": None, "num_items": data.tables.num_items, "digest": digest}
         rank_rows(folder / LISTS, rankers, test, base.evaluation, **common)
         rank_rows(folder / VALIDATION, rankers, validation_cases(base, data), base.evaluation, **common)
         write_json(folder / "requests.json", {name: request_times(ranker, test) for name, ranker in rankers.items()})
@@ -145,7 +159,6 @@ def _baselines(directory: Path, base: Recipe, data: PreparedData) -> list[Row]:
         requests = read_json(folder / "requests.json")
         return baseline_rows(folder, list(requests), requests)
 
-    digest = content_digest(vectors.digest, data.split.digest, dataclasses.asdict(base.evaluation), base.data.seed)
     return stages.run("baselines", digest=digest, folder="baselines", compute=compute, load=load)
 
 

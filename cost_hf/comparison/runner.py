@@ -18,12 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cost_hf.building import encoder_parts
 from cost_hf.comparison.systems import DENSE, System
-from cost_hf.files import content_digest, read_json, write_json
+from cost_hf.data.encoders import model_identity
+from cost_hf.files import DamagedFileError, content_digest, file_digest, file_digests, read_object, write_json
 from cost_hf.recipe import Recipe
+from cost_hf.stages import is_finished, require_finished
 
 logger = logging.getLogger(__name__)
-RECORD, RECIPE, LOG, RESULTS = "job.json", "job.yaml", "log.txt", "evaluation/results.json"
+RECORD, RECIPE, LOG = "job.json", "job.yaml", "log.txt"
 DONE, FAILED, UNFINISHED, NOT_STARTED = "done", "failed", "unfinished", "not_started"
 GRACE = 20.0  # seconds that a stopped process has to end
 
@@ -57,8 +60,8 @@ class Job:
     def record(self) -> dict[str, Any]:
         """`status`, `message` and `seconds` of the last attempt with the same inputs."""
         path = self.directory / RECORD
-        found = read_json(path) if path.is_file() else {}
-        is_lost = found.get("status") == DONE and not (self.directory / RESULTS).is_file()
+        found = read_object(path) if path.is_file() else {}
+        is_lost = found.get("status") == DONE and not is_finished(self.directory)
         is_known = found.get("digest") == self.digest and not is_lost
         return found if is_known else {"status": NOT_STARTED, "message": "", "seconds": 0.0}
 
@@ -84,21 +87,28 @@ def plan_jobs(
                 own = generator_seed if system.family == DENSE else quantizer_seed
                 recipe = copy.deepcopy(system.recipe)
                 recipe.codes.seed = own
-                digest = content_digest(recipe.used(), generator_seed, data_digest, *_reference_of(recipe))
+                digest = content_digest(recipe.used(), generator_seed, data_digest, *outside_parts(recipe))
                 target = directory / "runs" / f"{system.name}-{own}.{generator_seed}"
                 jobs.append(Job(system, recipe, own, generator_seed, target, digest))
     return jobs
 
 
-def _reference_of(recipe: Recipe) -> list[bytes]:
-    """Return what published identifiers add to a digest: their content, which a path does not tell; nothing without."""
-    reference = recipe.catalog.reference
-    return [Path(reference).read_bytes()] if reference is not None and Path(reference).is_file() else []
+def outside_parts(recipe: Recipe) -> list[Any]:
+    """Return what a recipe's names of models and files stand for now: content, which a name does not tell."""
+    parts: list[Any] = [*encoder_parts(recipe.vectors)]
+    if recipe.method == "generative" and recipe.generator.backbone is not None:
+        parts.append(model_identity(recipe.generator.backbone, recipe.generator.revision))
+    for name in (recipe.catalog.reference, recipe.tasks.templates):
+        if name is not None and Path(name).is_file():
+            parts.append(file_digest(name))
+        elif name is not None and Path(name).is_dir():
+            parts.append(file_digests(name))
+    return parts
 
 
 def run_jobs(jobs: Sequence[Job], *, shared: Path, deadline: float | None) -> None:
     """Run what is not done, in order, until `deadline` (`time.monotonic`); records say what became of each."""
-    waiting = [job for job in jobs if job.record["status"] != DONE]
+    waiting = [job for job in jobs if job.record["status"] != DONE or not _is_whole(job)]
     for number, job in enumerate(waiting, start=1):
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
@@ -109,6 +119,16 @@ def run_jobs(jobs: Sequence[Job], *, shared: Path, deadline: float | None) -> No
             record = _run(job, shared=shared, timeout=left)
         write_json(job.directory / RECORD, record | {"digest": job.digest})
         logger.info("  %s after %.0f s%s", record["status"], record["seconds"], f": {record['message']}".rstrip(": "))
+
+
+def _is_whole(job: Job) -> bool:
+    """Tell whether the lists and results of a finished run are those that it wrote."""
+    try:
+        require_finished(job.directory, checked=["evaluation"])
+    except DamagedFileError as error:
+        logger.warning("%s, seeds %s, is run again: %s", job.system.name, job.label, error)
+        return False
+    return True
 
 
 def worker_command(job: Job, shared: Path) -> list[str]:

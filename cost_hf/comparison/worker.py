@@ -9,7 +9,8 @@ from cost_hf.pipeline import train
 def main(recipe: str, seed: str, output_dir: str, shared_dir: str) -> None:
     """Train and judge; an error ends the process with its message as the last line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    train(recipe=recipe, seed=int(seed), output_dir=output_dir, shared_dir=shared_dir)
+    # whether other data may replace what is there was decided for the comparison as a whole
+    train(recipe=recipe, seed=int(seed), output_dir=output_dir, shared_dir=shared_dir, overwrite=True)
 
 
 if __name__ == "__main__":

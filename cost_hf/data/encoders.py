@@ -18,6 +18,7 @@ from cost_hf.files import atomic_path, content_digest, file_digest, read_json, w
 
 POOLINGS = ("mean", "cls")  # what a few lines of plain transformers can do
 WEIGHT_FILES = (".json", ".safetensors", ".txt", ".model")  # of a local text encoder: they decide its vectors
+IDENTITY_FILES = (*WEIGHT_FILES, ".jinja")  # of any pretrained model; chat templates decide prompts
 logger = logging.getLogger(__name__)
 
 
@@ -201,12 +202,40 @@ def _is_plain(transformer: Any) -> bool:
     return not is_changed and type(network) is MODEL_MAPPING.get(type(network.config), None)
 
 
+def model_identity(name: str, revision: str | None = None) -> list[str]:
+    """Return what the name of a pretrained model stands for now, as a part of digests.
+
+    Args:
+        name: Hub id or directory.
+        revision: branch, tag or commit of a Hub id.
+
+    Returns:
+        The content digests of a directory's files; or id and commit of a Hub model, the commit empty where neither the
+        network nor the cache tells (loading fails then, and says so).
+    """
+    from huggingface_hub import hf_hub_download
+
+    if Path(name).is_dir():
+        return _weights_identity(name)
+    try:
+        # .../snapshots/<commit>/config.json
+        return [name, Path(hf_hub_download(name, "config.json", revision=revision)).parent.name]
+    except (OSError, ValueError):  # no network and not in the cache, no such repository or file
+        return [name, ""]
+
+
+def encoder_identity(name: str, revision: str | None = None) -> list[str]:
+    """Return `model_identity` of a text encoder, for which a name without an owner is one of sentence-transformers."""
+    is_short = "/" not in name and not Path(name).is_dir()
+    return model_identity(f"sentence-transformers/{name}" if is_short else name, revision)
+
+
 def _weights_identity(name: str, revision: str | None = None) -> list[str]:
     """Return the content digests of a directory's files, or id and commit of a Hub model."""
     from huggingface_hub import try_to_load_from_cache
 
     if Path(name).is_dir():
-        files = sorted(path for path in Path(name).rglob("*") if path.suffix in WEIGHT_FILES)
+        files = sorted(path for path in Path(name).rglob("*") if path.suffix in IDENTITY_FILES)
         return [f"{path.relative_to(name).as_posix()}:{file_digest(path)}" for path in files]
     repository = name if "/" in name else f"sentence-transformers/{name}"
     for file in ("modules.json", "config.json"):

@@ -1,7 +1,8 @@
 """Text vectors: items to texts by a template, texts to vectors by an encoder, kept by digest and resumable.
 
 Vectors are cached in chunks, each under the digest of its own texts and the encoder: a killed run loses at most one
-chunk, and a catalog with new rows at its end encodes only its last chunk again.
+chunk, and a catalog with new rows at its end encodes only its last chunk again. A chunk holds the digest of its
+vectors; one that does not fit is encoded again.
 """
 
 import logging
@@ -12,13 +13,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from cost_hf.data.encoders import LsaEncoder, TextEncoder
 from cost_hf.data.item_encoder import ItemEncoder, sentence_encoder
 from cost_hf.data.item_texts import VectorOptions, render_texts
-from cost_hf.files import atomic_path, content_digest, read_json, write_json
+from cost_hf.files import (
+    DamagedFileError,
+    atomic_path,
+    content_digest,
+    read_object,
+    read_tensor_metadata,
+    read_tensors,
+    write_json,
+)
 
 CHUNK_SIZE = 512
 logger = logging.getLogger(__name__)
@@ -41,8 +50,8 @@ class TextVectors:
     @classmethod
     def load(cls, directory: str | Path) -> "TextVectors":
         """Load what `encode_items` wrote."""
-        header = read_json(Path(directory) / "vectors.json")
-        vectors = load_file(Path(directory) / "vectors.safetensors")["vectors"]
+        header = read_object(Path(directory) / "vectors.json")
+        vectors = read_tensors(Path(directory) / "vectors.safetensors")["vectors"]
         return cls(vectors, tuple(header["texts"]), header["texts_digest"], header["encoder_digest"])
 
 
@@ -87,19 +96,24 @@ def encode_items(
 def cached_vectors(
     texts: Sequence[str], encoder: TextEncoder, *, cache_dir: str | Path | None = None
 ) -> np.ndarray | None:
-    """Return the vectors `[N, E]` that earlier runs left in the cache, or None where a chunk is missing."""
-    paths = [path for _, path in _chunks(texts, encoder, cache_dir)]
-    return _loaded(paths) if all(path.is_file() for path in paths) else None
+    """Return the vectors `[N, E]` that earlier runs left in the cache, or None where a chunk is missing or damaged."""
+    parts = [_cached(path) for _, path in _chunks(texts, encoder, cache_dir)]
+    whole = [part for part in parts if part is not None]
+    return np.concatenate(whole) if len(whole) == len(parts) else None
 
 
 def _encode_cached(texts: list[str], encoder: TextEncoder, cache_dir: str | Path | None) -> np.ndarray:
     chunks = _chunks(texts, encoder, cache_dir)
-    missing = [(chunk, path) for chunk, path in chunks if not path.is_file()]
-    for chunk, path in tqdm(missing, desc="item texts", unit="chunk", disable=None):
+    parts = [_cached(path) for _, path in chunks]
+    missing = [number for number, part in enumerate(parts) if part is None]
+    for number in tqdm(missing, desc="item texts", unit="chunk", disable=None):
+        chunk, path = chunks[number]
+        vectors = encoder.encode(chunk)
         with atomic_path(path) as temporary:
-            save_file({"vectors": encoder.encode(chunk)}, temporary)
+            save_file({"vectors": vectors}, temporary, metadata={"digest": content_digest(vectors)})
+        parts[number] = vectors
     logger.info("encoded %d texts in %d chunks, %d of them anew", len(texts), len(chunks), len(missing))
-    return _loaded([path for _, path in chunks])
+    return np.concatenate([part for part in parts if part is not None])
 
 
 def _chunks(texts: Sequence[str], encoder: TextEncoder, cache_dir: str | Path | None) -> list[tuple[list[str], Path]]:
@@ -109,5 +123,15 @@ def _chunks(texts: Sequence[str], encoder: TextEncoder, cache_dir: str | Path | 
     return [(chunk, folder / f"{content_digest(encoder.digest, chunk)}.safetensors") for chunk in chunks]
 
 
-def _loaded(paths: Sequence[Path]) -> np.ndarray:
-    return np.concatenate([load_file(path)["vectors"] for path in paths])
+def _cached(path: Path) -> np.ndarray | None:
+    """Return the vectors of a chunk; None where it is not there, or is not whole."""
+    if not path.is_file():
+        return None
+    try:
+        vectors = read_tensors(path).get("vectors")
+        if vectors is not None and read_tensor_metadata(path).get("digest") == content_digest(vectors):
+            return vectors
+        logger.warning("%s does not hold the vectors that were written there; its texts are encoded again", path)
+    except DamagedFileError as error:
+        logger.warning("%s; its texts are encoded again", error)
+    return None

@@ -25,6 +25,7 @@ from cost_hf.hub.places import is_place, without_places
 from cost_hf.hub.remote_code import save_with_code
 from cost_hf.methods import Recommender
 from cost_hf.quantizer import CostModel
+from cost_hf.stages import require_finished
 
 PARTS = ("quantizer", "dataset", "recommender", "space")  # in the order in which they are published
 SUFFIXES = {"quantizer": "", "recommender": "-recommender", "dataset": "-items", "space": "-demo"}
@@ -87,15 +88,16 @@ class Stage:
         weights: one of `WEIGHTS`, for a LoRA run; by default the adapter where its base model is on the Hub.
 
     Raises:
-        OSError: where the run is not finished.
+        OSError: where there is no such directory.
+        UnfinishedRunError: where the run is not finished; `DamagedFileError` where a file of it was changed since.
         ValueError: for an adapter whose base model is a directory of this machine, or `weights` of a run without one.
     """
 
     def __init__(self, run: str | Path, target: Path, repo_ids: Mapping[str, str], *, weights: str | None = None):
         self.run, self.target, self.repo_ids = Path(run), target, dict(repo_ids)
-        for name in ("recipe.yaml", "evaluation/results.json"):
-            if not (self.run / name).is_file():
-                raise FileNotFoundError(f"{run} holds no {name}; give the directory of a finished run")
+        if not self.run.is_dir():
+            raise FileNotFoundError(f"{run} is no directory; give the directory of a finished run")
+        require_finished(self.run, checked=None)
         self.recipe = yaml.safe_load((self.run / "recipe.yaml").read_text(encoding="utf-8"))
         self.results = read_json(self.run / "evaluation" / "results.json")
         self.licence = Licence.of(self.recipe)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from accelerate import PartialState
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from torch import nn
 
 from cost_hf.data.prepare import PreparedData
@@ -23,7 +23,15 @@ from cost_hf.evaluation.options import EvaluationOptions
 from cost_hf.evaluation.ranking import RankedLists, evaluate_ranker
 from cost_hf.evaluation.results import MAIN_ROW, build_results, write_ranks
 from cost_hf.evaluation.slices import slice_labels, slice_metrics
-from cost_hf.files import atomic_path, content_digest, read_json, write_json
+from cost_hf.files import (
+    DamagedFileError,
+    atomic_path,
+    content_digest,
+    read_json,
+    read_tensor_metadata,
+    read_tensors,
+    write_json,
+)
 from cost_hf.judging.costs import request_times
 from cost_hf.judging.identifiers import describe_identifiers, neighbour_examples
 from cost_hf.judging.protocol import identity, products_record, protocol
@@ -40,6 +48,7 @@ from cost_hf.stages import Stages
 logger = logging.getLogger(__name__)
 SEEN = {"seen_allowed": False, "seen_excluded": True}
 FOLDER, LISTS, VALIDATION, EXAMPLES = "evaluation", "lists", "validation", "examples.json"
+REPORT = "report.html"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +82,11 @@ def judge(
         for name, rival in candidates.rivals.items():
             rankers[name] = rival.ranker_for(recipe.evaluation.num_beams)
         rankers |= untrained_rankers(data, vectors, recipe.evaluation)
-        common: dict[str, Any] = {"sid_keys": candidates.recommender.sid_keys, "num_items": data.tables.num_items}
+        common: dict[str, Any] = {
+            "sid_keys": candidates.recommender.sid_keys,
+            "num_items": data.tables.num_items,
+            "digest": digest,
+        }
         test = data.split.test.sample(recipe.evaluation.max_users, seed=recipe.data.seed)
         ranked = rank_rows(folder / LISTS, rankers, test, recipe.evaluation, **common)
         validation = validation_cases(recipe, data)
@@ -100,8 +113,10 @@ def judge(
     results["stages"] = {name: dataclasses.asdict(record) for name, record in stages.records.items()}
     if PartialState().is_main_process:
         folder = stages.output_dir / FOLDER
-        write_json(folder / "results.json", results)
-        write_run_report(results, read_json(folder / EXAMPLES), stages.output_dir / "report.html")
+        path = folder / "results.json"
+        if results != read_json(path):
+            stages.rewrite("evaluation", path, lambda target: write_json(target, results))
+        write_run_report(results, read_json(folder / EXAMPLES), stages.output_dir / REPORT)
     return results
 
 
@@ -177,10 +192,26 @@ def rank_rows(
     *,
     sid_keys: np.ndarray | None,
     num_items: int,
+    digest: str,
 ) -> dict[tuple[str, str], RankedLists]:
-    """Rank the cases by every ranker under both settings of `exclude_seen`; lists that lie in `folder` are read."""
+    """Rank the cases by every ranker under both settings of `exclude_seen`.
+
+    Lists that an interrupted evaluation left in `folder` are read, where they are whole and of the same row, cases and
+    inputs; others are made again.
+
+    Args:
+        digest: of everything that the lists depend on.
+    """
     return {
-        (name, seen): _ranked(folder / f"{name}-{seen}.safetensors", ranker, targets, options, sid_keys, num_items)
+        (name, seen): _ranked(
+            folder / f"{name}-{seen}.safetensors",
+            ranker,
+            targets,
+            options,
+            sid_keys=sid_keys,
+            num_items=num_items,
+            digest=digest,
+        )
         for name, ranker in rankers.items()
         for seen in SEEN
     }
@@ -191,12 +222,17 @@ def _ranked(
     ranker: Ranker,
     targets: Targets,
     options: EvaluationOptions,
+    *,
     sid_keys: np.ndarray | None,
     num_items: int,
+    digest: str,
 ) -> RankedLists:
     row, _, seen = path.stem.rpartition("-")
     part = " on validation" if path.parent.name == VALIDATION else ""
-    if not path.is_file():
+    origin = content_digest(digest, path.parent.name, path.stem)
+    found = _read_lists(path, origin)
+    PartialState().wait_for_everyone()  # no process may write before all have looked
+    if found is None:
         lists = evaluate_ranker(
             ranker,
             targets,
@@ -208,8 +244,29 @@ def _ranked(
             description=f"{row}{part}, {seen.replace('_', ' ')}",
         )
         if PartialState().is_main_process:
+            arrays = lists.arrays()
             with atomic_path(path) as temporary:
-                save_file(lists.arrays(), temporary)
+                save_file(arrays, temporary, metadata={"digest": _lists_digest(origin, arrays)})
         logger.debug("ranked %s %s", row, seen)
     PartialState().wait_for_everyone()
-    return RankedLists.from_arrays(load_file(path))
+    return RankedLists.from_arrays(read_tensors(path)) if found is None else found
+
+
+def _read_lists(path: Path, origin: str) -> RankedLists | None:
+    """Return lists that an interrupted evaluation wrote; None where there are none, or not those of this evaluation."""
+    if not path.is_file():
+        return None
+    try:
+        arrays = read_tensors(path)
+        if read_tensor_metadata(path).get("digest") == _lists_digest(origin, arrays):
+            return RankedLists.from_arrays(arrays)
+        logger.warning("%s holds other lists than this evaluation wrote there; it is made again", path)
+    except DamagedFileError as error:
+        logger.warning("%s; it is made again", error)
+    return None
+
+
+def _lists_digest(origin: str, arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the digest of lists and of what they were made from."""
+    parts = [part for name in sorted(arrays) for part in (name, arrays[name])]
+    return content_digest(origin, *parts)

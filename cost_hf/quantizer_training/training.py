@@ -15,7 +15,7 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 
-from cost_hf.checkpoints import drop_incomplete_checkpoints, last_complete_checkpoint
+from cost_hf.checkpoints import CheckpointDigests, drop_incomplete_checkpoints, last_complete_checkpoint
 from cost_hf.files import read_json, write_json
 from cost_hf.quantizer import CostConfig, CostModel
 from cost_hf.quantizer_training.callbacks import (
@@ -80,6 +80,7 @@ def train_quantizer(
     trainer.add_callback(HealthCallback(seen, options, trainer=trainer))
     trainer.add_callback(RevivalCallback(seen, options, seed=seed))
     trainer.add_callback(CheckpointCallback(options.save_epochs))
+    trainer.add_callback(CheckpointDigests())
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder))
     model = trainer.accelerator.unwrap_model(trainer.model).eval()
     if hasattr(model.config, "use_cache"):

@@ -17,7 +17,7 @@ from accelerate import PartialState
 from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel, SchedulerType, Trainer, TrainerControl, TrainingArguments
 
-from cost_hf.checkpoints import drop_incomplete_checkpoints, last_complete_checkpoint
+from cost_hf.checkpoints import CheckpointDigests, drop_incomplete_checkpoints, last_complete_checkpoint
 from cost_hf.recommender.early_stopping import ResumableEarlyStopping
 from cost_hf.recommender.samplers import LengthGroupedSampler, ShuffledSampler, UnrolledSampler
 
@@ -108,7 +108,7 @@ class RankingTrainer(Trainer):
             train_dataset=dataset,
             eval_dataset=dataset,  # Trainer asks for one; `evaluate` ranks the validation users instead
             data_collator=collator,
-            callbacks=[ResumableEarlyStopping(options.patience)] if has_patience else [],
+            callbacks=[CheckpointDigests(), *([ResumableEarlyStopping(options.patience)] if has_patience else [])],
         )
         refuse_sharded_weights(self.accelerator.state)
         self._validate, self._lengths = validate, dataset.lengths if groups_by_length else None

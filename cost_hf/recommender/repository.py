@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from cost_hf.data.item_encoder import ItemEncoder
 from cost_hf.files import atomic_path, read_json, write_json
 from cost_hf.recommender.changes import Version, read_journal, write_journal
+from cost_hf.stages import STATE, require_finished
 
 if TYPE_CHECKING:
     from cost_hf.recommender.door import BaseRecommender
@@ -27,11 +28,16 @@ def locate(name_or_path: str | Path, *, revision: str | None = None, token: str 
 
     Raises:
         OSError: where nothing is found.
+        UnfinishedRunError: for the directory of a run that is not finished.
     """
     path = Path(name_or_path)
     for candidate in (path, path / "recommender"):
         if (candidate / MANIFEST).is_file():
+            if candidate != path and (path / STATE).is_dir():
+                require_finished(path)
             return candidate
+    if (path / STATE).is_dir():
+        require_finished(path)
     if path.exists():
         raise OSError(f"{path} holds no {MANIFEST}; give a finished run directory or its recommender/ folder")
     if not HUB_ID.fullmatch(str(name_or_path)):
