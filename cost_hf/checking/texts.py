@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import sparse
 
 from cost_hf.checking.guess import simple
-from cost_hf.data.schema import is_empty
+from cost_hf.data.cells import is_empty
 
 ORDER = ("title", "name", "headline", "brand", "store", "category", "categories", "genres", "subcategory", "keywords")
 LAST = ("abstract", "description", "body", "text", "content", "features", "details")

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cost_hf.data.schema import DataError, is_empty
+from cost_hf.data.cells import is_empty
+from cost_hf.data.schema import DataError
 
 
 @dataclass

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cost_hf.data.cells import cell_text, is_empty
 from cost_hf.files import content_digest
 
 # Epoch seconds stay below this until the year 5138; epoch milliseconds have been above it since 1973.
@@ -35,11 +36,14 @@ class Tables:
             gaps), `timestamp` (Int64 epoch seconds, where the source has them), then any others; sorted by
             (user_id, position).
         counts: what was found and dropped on the way in, by name.
+        source_digest: sha256 over both source tables as they were read, before anything is dropped, sorted or cut; the
+            same content has the same digest in any file format and under any option of the data section.
     """
 
     items: pd.DataFrame
     interactions: pd.DataFrame
     counts: dict[str, int]
+    source_digest: str
 
     @property
     def num_items(self) -> int:
@@ -59,15 +63,15 @@ def _cells(frame: pd.DataFrame) -> list[Any]:
         if pd.api.types.is_integer_dtype(values) and not values.isna().any():
             parts += [column, values.to_numpy(dtype=np.int64)]
         else:
-            parts += [column, [None if is_empty(value) else str(value) for value in values]]
+            parts += [column, [_text(value) for value in values]]
     return parts
 
 
-def is_empty(value: Any) -> bool:
-    """Say whether a cell holds nothing: null, NaN, or a list or text of length 0."""
-    if isinstance(value, (str, list, tuple, np.ndarray)):
-        return len(value) == 0
-    return bool(pd.isna(value))
+def _text(value: Any) -> str | None:
+    # a list of a jsonl file and an array of a parquet file are the same
+    if isinstance(value, (list, tuple, dict, np.ndarray)):
+        return cell_text(value)
+    return None if is_empty(value) else str(value)
 
 
 def require_columns(frame: pd.DataFrame, table: str, names: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from cost_hf.data.options import DataOptions
 from cost_hf.data.ordering import time_order
 from cost_hf.data.raw_files import RawTables
 from cost_hf.data.schema import DataError, Tables
+from cost_hf.data.source_digest import source_digest
 from cost_hf.data.sources import Source, load_catalog, load_frames
 from cost_hf.data.synthetic import make_news
 
@@ -73,11 +74,12 @@ def read_tables(
     catalog, clicks = load_frames(options, items=items, interactions=interactions)
     catalog = _clean_items(catalog)
     clicks, order = _clean_interactions(clicks, options.order)
+    digest = source_digest(catalog, clicks)
     clicks = _drop_unknown(clicks, catalog, options, counts)
     catalog, clicks = _drop_textless(catalog, clicks, options, template, counts)
     clicks = _sort(clicks, order, options.seed, counts)
     catalog, clicks = _keep_core_and_latest(catalog, clicks, options, counts)
-    return _finish(catalog, clicks, options, template, counts)
+    return _finish(catalog, clicks, options, template, counts, digest)
 
 
 def read_items(path: str | Path, *, columns: dict[str, str] | None = None) -> pd.DataFrame:
@@ -200,7 +202,12 @@ def _core(clicks: pd.DataFrame, least_user: int, least_item: int) -> pd.DataFram
 
 
 def _finish(
-    catalog: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions, template: str | None, counts: dict[str, int]
+    catalog: pd.DataFrame,
+    clicks: pd.DataFrame,
+    options: DataOptions,
+    template: str | None,
+    counts: dict[str, int],
+    digest: str,
 ) -> Tables:
     if clicks.empty:
         dropped = {name: count for name, count in counts.items() if count}
@@ -222,4 +229,4 @@ def _finish(
     counts["interactions"] = len(clicks)
     counts["duplicate_texts"] = len(texts) - len(set(texts))
     counts["repeated_pairs"] = int(clicks.duplicated(["user_id", "item_id"]).sum())
-    return Tables(items=catalog, interactions=clicks, counts=counts)
+    return Tables(items=catalog, interactions=clicks, counts=counts, source_digest=digest)
