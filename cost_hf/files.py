@@ -1,7 +1,7 @@
 """Atomic writes, checked reads, content digests and locks: what keeps every directory whole.
 
-A file appears under its final name only when it is whole and on disk, so a killed run or a full disk never leaves half
-a file behind. What is read back is checked against a recorded digest wherever a record exists.
+A file appears under its final name only when it is whole, so a killed run or a full disk never leaves half a file
+behind. What is read back is checked against a recorded digest wherever a record exists.
 """
 
 import errno
@@ -114,11 +114,15 @@ def is_inside(name: str) -> bool:
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary sibling of `path` (file or directory) that takes its name when the block ends without error.
 
-    What is there already stays untouched until the new content is whole and on disk. Permissions follow the umask,
-    whatever the writing library sets.
+    What is there already stays untouched until the new content is whole. Permissions follow the umask, whatever the
+    writing library sets.
+
+    Args:
+        durable: bring the new content to the disk before the old one goes, so that a power failure leaves one of them;
+            for what can't be made again.
 
     Raises:
         OSError: with a message that names the path, where the parent can't be written to or a file is in the way.
@@ -131,7 +135,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         old = scratch / "old"
         try:
             yield temporary
-            _settle(temporary, scratch)
+            _follow_umask(temporary, scratch)
+            if durable:
+                sync_tree(temporary)
             if target.is_dir() and not target.is_symlink():  # a directory can't be replaced in one step
                 target.replace(old)
             try:
@@ -140,13 +146,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
                 if old.exists():
                     old.replace(target)
                 raise
-            _sync(target.parent)
+            if durable:
+                _sync(target.parent)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _settle(path: Path, scratch: Path) -> None:
-    """Give everything below `path` the permissions of newly made files, and bring it to the disk."""
+def _follow_umask(path: Path, scratch: Path) -> None:
+    """Give everything below `path` the permissions of newly made files."""
     (scratch / "mode").touch()
     file_mode = (scratch / "mode").stat().st_mode & 0o777
     (scratch / "directory").mkdir()
@@ -155,7 +162,13 @@ def _settle(path: Path, scratch: Path) -> None:
         if entry.is_symlink():
             continue
         entry.chmod(directory_mode if entry.is_dir() else file_mode)
-        _sync(entry)
+
+
+def sync_tree(path: Path) -> None:
+    """Bring a file, or a directory with everything below it, to the disk."""
+    for entry in [path, *path.rglob("*")]:
+        if not entry.is_symlink():
+            _sync(entry)
 
 
 def _sync(path: Path) -> None:

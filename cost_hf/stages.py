@@ -338,7 +338,7 @@ def is_finished(directory: str | Path) -> bool:
 
 def _read_record(path: Path) -> dict[str, Any]:
     record = read_object(path)
-    wanted = {"digest": str, "status": str, "folder": str}
+    wanted: dict[str, Any] = {"digest": str, "status": str, "folder": str}
     if record.get("status") == DONE:
         wanted |= {"seconds": (int, float), "peak_mb": (int, float), "files": dict}
     for name, kind in wanted.items():

@@ -1,13 +1,15 @@
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from cost_hf.files import content_digest
+from cost_hf.files import DamagedFileError, LockedError, content_digest
 from cost_hf.products import Products
-from cost_hf.stages import Stages, peak_memory_mb, reset_peak_memory
+from cost_hf.stages import Stages, UnfinishedRunError, peak_memory_mb, require_finished, reset_peak_memory
 
 
 class Work:
@@ -107,7 +109,9 @@ def test_peak_memory_sees_an_allocation():
 def test_a_folder_of_another_method_is_not_overwritten(tmp_path):
     Work().run(tmp_path, "a")
 
-    with pytest.raises(ValueError, match=r"holds files of a run of another method \(work\); give another output_dir"):
+    with pytest.raises(
+        ValueError, match=r"holds files of a run of another method \(stage work\); give another output_dir"
+    ):
         Stages(tmp_path).run("other", digest="b", folder="work", compute=print, load=str)
 
 
@@ -195,3 +199,164 @@ def test_refused_products_make_nothing_again(tmp_path):
     assert seen == []
     assert stages.digests == {"work": "a"}
     assert stages.products["work"].asked == "medium"
+
+
+@pytest.mark.parametrize("change", ["flip", "truncate", "delete", "link"])
+def test_a_stage_whose_files_changed_is_named_and_made_again(tmp_path, change, caplog):
+    work = Work()
+    work.run(tmp_path, "a")
+    file = tmp_path / "work" / "result"
+    if change == "flip":
+        file.write_bytes(bytes([file.read_bytes()[0] ^ 1]))
+    elif change == "truncate":
+        file.write_bytes(b"")
+    else:
+        file.unlink()
+        if change == "link":
+            (tmp_path / "elsewhere").write_text("1")
+            file.symlink_to(tmp_path / "elsewhere")
+
+    assert work.run(tmp_path, "a") == "2"
+    assert f"stage work is damaged and is made again: {file}" in caplog.text
+    assert work.found[-1] == []
+
+
+def test_files_that_may_change_after_a_stage_are_not_in_its_record(tmp_path):
+    def compute(folder: Path) -> None:
+        (folder / "catalog-1").write_text("old")
+        (folder / "weights").write_text("w")
+
+    arguments = {"digest": "a", "folder": "work", "compute": compute, "load": str, "living": ["catalog-*"]}
+    Stages(tmp_path).run("work", **arguments)
+    (tmp_path / "work" / "catalog-1").write_text("new")
+    Stages(tmp_path).run("work", **arguments)
+
+    assert (tmp_path / "work" / "catalog-1").read_text() == "new"
+    assert list(json.loads((tmp_path / ".stages" / "work.json").read_text())["files"]) == ["weights"]
+
+
+def test_a_lost_record_is_not_taken_for_another_method(tmp_path):
+    Work().run(tmp_path, "a")
+    Stages(tmp_path).run("next", digest="b", folder="next", compute=lambda folder: None, load=str)
+    (tmp_path / ".stages" / "work.json").unlink()
+
+    with pytest.raises(
+        ValueError, match=r"work has lost its record .*work\.json, so what it was made from is not known"
+    ):
+        Work().run(tmp_path, "a")
+
+
+def test_files_of_nobody_are_not_overwritten(tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "thesis.txt").write_text("mine")
+
+    with pytest.raises(ValueError, match="holds files of no run of this package"):
+        Work().run(tmp_path, "a")
+    assert (tmp_path / "work" / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"digest": "a", "status": "done", "folder": "../x"}'])
+def test_a_damaged_record_is_an_error_that_names_it(tmp_path, text):
+    Work().run(tmp_path, "a")
+    (tmp_path / ".stages" / "work.json").write_text(text)
+
+    with pytest.raises(DamagedFileError, match=r"work\.json"):
+        Work().run(tmp_path, "a")
+
+
+def test_a_damaged_shared_stage_is_made_again(tmp_path, caplog):
+    work = Work()
+    shared_run(work, tmp_path / "one")
+    (stored,) = (tmp_path / "shared").rglob("result")
+    stored.write_text("9")
+
+    assert shared_run(work, tmp_path / "two") == "2"
+    assert "the shared stage work is not used and is made again" in caplog.text
+    assert shared_run(work, tmp_path / "three") == "2"
+
+
+def finished_run(directory: Path, digest: str = "a") -> Stages:
+    stages = Stages(directory)
+    work = Work()
+    stages.run("work", digest=digest, folder="work", compute=work.compute, load=str)
+    (directory / "report.html").write_text(digest)
+    stages.finish(["report.html"])
+    return stages
+
+
+def test_a_finished_run_is_finished(tmp_path):
+    finished_run(tmp_path)
+
+    require_finished(tmp_path, checked=None)
+
+
+def test_a_run_that_was_begun_again_is_unfinished(tmp_path):
+    def killed(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    finished_run(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        Stages(tmp_path).run("work", digest="b", folder="work", compute=killed, load=str)
+    with pytest.raises(UnfinishedRunError, match="unfinished run: stage work was begun again with other settings"):
+        require_finished(tmp_path)
+
+    Stages(tmp_path).run("work", digest="b", folder="work", compute=Work().compute, load=str)
+    with pytest.raises(UnfinishedRunError, match="stage work was begun again"):  # its results are still missing
+        require_finished(tmp_path)
+
+    finished_run(tmp_path, "b")
+    require_finished(tmp_path, checked=None)
+
+
+def test_a_run_without_its_record_is_unfinished(tmp_path):
+    Work().run(tmp_path, "a")
+
+    with pytest.raises(UnfinishedRunError, match=r"\.stages/finished\.json is missing"):
+        require_finished(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["report.html", "work/result"])
+def test_a_file_that_changed_after_the_run_is_named(tmp_path, file):
+    finished_run(tmp_path)
+    (tmp_path / file).write_text("changed")
+
+    require_finished(tmp_path)  # nobody asked for the files
+    with pytest.raises(DamagedFileError, match=file):
+        require_finished(tmp_path, checked=None)
+
+
+def test_the_record_follows_a_file_that_its_stage_rewrites(tmp_path):
+    stages = finished_run(tmp_path)
+    stages.rewrite("work", tmp_path / "work" / "result", lambda path: path.write_text("7"))
+
+    require_finished(tmp_path, checked=None)
+
+
+def test_other_data_is_refused_unless_it_may_overwrite(tmp_path):
+    Stages(tmp_path).claim("one", overwrite=False)
+    Stages(tmp_path).claim("one", overwrite=False)
+    with pytest.raises(ValueError, match=r"was made from other data .*--overwrite"):
+        Stages(tmp_path).claim("two", overwrite=False)
+    Stages(tmp_path).claim("one", overwrite=False)  # the refusal changed nothing
+
+    Stages(tmp_path).claim("two", overwrite=True)
+    with pytest.raises(ValueError, match="was made from other data"):
+        Stages(tmp_path).claim("one", overwrite=False)
+
+
+def test_a_second_process_is_refused_while_a_run_holds_its_directory(tmp_path, monkeypatch):
+    code = (
+        "import sys\nfrom cost_hf.stages import Stages\n"
+        f"with Stages({str(tmp_path)!r}).exclusive():\n    print('held', flush=True)\n    sys.stdin.read()\n"
+    )
+    monkeypatch.setattr("cost_hf.stages.LOCK_SECONDS", 0.1)
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with pytest.raises(LockedError, match="another process is writing to"), Stages(tmp_path).exclusive():
+            pass
+    finally:
+        holder.kill()  # a lock of a dead process is no lock
+        holder.wait()
+    with Stages(tmp_path).exclusive():
+        pass

@@ -117,23 +117,36 @@ class LivingCatalog:
             return self._change("remove", removed, before.without_items(removed))
 
     def update_items(
-        self, item_ids: Sequence[str], texts: Sequence[str], *, titles: Sequence[str | None] | None = None
+        self,
+        item_ids: Sequence[str],
+        texts: Sequence[str] | None = None,
+        *,
+        titles: Sequence[str | None] | None = None,
     ) -> CatalogChange:
         """Give items other texts and titles. Their SIDs stay: `would_differ` says how many would now get other ones.
 
+        Args:
+            item_ids: ids of the items, n of them.
+            texts: their texts; None changes titles alone.
+            titles: what to show; the texts by default, where the catalog holds titles.
+
         Raises:
             KeyError: for an item that the catalog does not hold.
-            ValueError: for an empty text.
+            ValueError: for an empty text, or neither texts nor titles.
         """
         ids = list(item_ids)
-        check_texts(ids, texts)
+        if texts is None and titles is None:
+            raise ValueError("expected texts or titles of the items, got neither; pass one of them")
+        if texts is not None:
+            check_texts(ids, texts)
         check_titles(ids, titles)
         with self._writing:
             before = self.catalog
             before.rows_of(ids)
-            after, would_differ = self._rewritten(before, ids, texts)
-            if before.titles is not None:
-                after = after.with_titles(ids, texts if titles is None else titles)
+            after, would_differ = (before, 0) if texts is None else self._rewritten(before, ids, texts)
+            names = titles if titles is not None else texts if before.titles is not None else None
+            if names is not None:
+                after = after.with_titles(ids, names)
             return self._change("update", ids, after, would_differ=would_differ)
 
     def rollback(self) -> CatalogChange:
