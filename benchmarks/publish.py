@@ -18,6 +18,7 @@ from cost_hf.hub.places import shown, without_places
 from cost_hf.judging.curves import epoch_curve
 from cost_hf.recommender.repository import read_manifest
 from cost_hf.reporting import write_compare_report
+from cost_hf.stages import require_finished
 
 SEEN = {"seen_allowed": "Seen items allowed", "seen_excluded": "Seen items excluded"}
 
@@ -25,6 +26,7 @@ SEEN = {"seen_allowed": "Seen items allowed", "seen_excluded": "Seen items exclu
 def main(source: str, target: str) -> None:
     """Copy the numbers of `source` to `target`."""
     run, folder = Path(source), Path(target)
+    require_finished(run, checked=["evaluation"])
     folder.mkdir(parents=True, exist_ok=True)
     if (run / "compare.json").is_file():
         compare = read_json(run / "compare.json")
