@@ -26,7 +26,7 @@ from cost_hf.recipe import Recipe
 from cost_hf.stages import is_finished, require_finished
 
 logger = logging.getLogger(__name__)
-RECORD, RECIPE, LOG = "job.json", "job.yaml", "log.txt"
+RECORD, RECIPE, LOG, RESULTS = "job.json", "job.yaml", "log.txt", "evaluation/results.json"
 DONE, FAILED, UNFINISHED, NOT_STARTED = "done", "failed", "unfinished", "not_started"
 GRACE = 20.0  # seconds that a stopped process has to end
 
@@ -61,7 +61,8 @@ class Job:
         """`status`, `message` and `seconds` of the last attempt with the same inputs."""
         path = self.directory / RECORD
         found = read_object(path) if path.is_file() else {}
-        is_lost = found.get("status") == DONE and not is_finished(self.directory)
+        is_there = is_finished(self.directory) and (self.directory / RESULTS).is_file()
+        is_lost = found.get("status") == DONE and not is_there
         is_known = found.get("digest") == self.digest and not is_lost
         return found if is_known else {"status": NOT_STARTED, "message": "", "seconds": 0.0}
 

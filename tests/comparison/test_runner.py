@@ -24,9 +24,10 @@ def jobs_of(directory, names=("cost", "sasrec_ce"), seeds=(0, 1), generators=1, 
 
 FINISHES = """
 import pathlib, sys
-folder = pathlib.Path(sys.argv[1]) / "evaluation"
-folder.mkdir(exist_ok=True)
-(folder / "results.json").write_text("{}")
+run = pathlib.Path(sys.argv[1])
+for name, text in {"evaluation/results.json": "{}", ".stages/finished.json": '{"stages": {}, "files": {}}'}.items():
+    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).write_text(text)
 """
 
 
