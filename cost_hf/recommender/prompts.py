@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.sizes import MAX_HISTORY, whole_number
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 IGNORED_LABEL = -100
@@ -90,8 +91,7 @@ class PromptBuilder:
         Args:
             layout: the bare one by default.
         """
-        if max_history < 1:
-            raise ValueError(f"max_history must be at least 1 item, got {max_history!r}; set generator.max_history")
+        whole_number(max_history, "max_history", most=MAX_HISTORY, remedy="set generator.max_history")
         codes = torch.tensor(np.asarray(catalog.codes))
         layout = PromptLayout.bare(vocabulary, is_causal=is_causal) if layout is None else layout
         return cls(vocabulary, vocabulary.encode(codes), layout, is_causal, max_history)
@@ -112,7 +112,7 @@ class PromptBuilder:
         tokens = self.item_tokens[rows.clamp_min(0)].masked_fill((rows < 0)[..., None], self.vocabulary.pad_id)
         present = (rows >= 0).repeat_interleave(self.item_tokens.shape[1], dim=1)
         shared, first = self._before
-        users = self._user_tokens(user_ids or [], len(rows))
+        users = self._user_tokens([] if user_ids is None else list(user_ids), len(rows))
         head = torch.cat([_repeated(shared, len(rows)), users, _repeated(first, len(rows))], 1)
         tail = _repeated(self.layout.after, len(rows))
         is_token = [torch.ones_like(head, dtype=torch.bool), present, torch.ones_like(tail, dtype=torch.bool)]
