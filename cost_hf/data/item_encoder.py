@@ -58,6 +58,10 @@ class ItemEncoder:
         options = VectorOptions(**content["options"])
         return cls(options, content["digest"], content["settings"], directory=Path(directory))
 
+    def __repr__(self) -> str:
+        """Name the encoder."""
+        return f"ItemEncoder({self.options.model!r}, digest {self.digest[:12]})"
+
     def save(self, directory: str | Path, *, bundle_weights: bool = False) -> None:
         """Write `encoder.json`, and the fitted lsa or, with `bundle_weights`, the weights of a local directory."""
         target, options, settings = Path(directory), self.options, self.settings

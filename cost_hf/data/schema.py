@@ -41,6 +41,11 @@ class Tables:
     interactions: pd.DataFrame
     counts: dict[str, int]
 
+    def __repr__(self) -> str:
+        """Say in one line how large the tables are."""
+        users = self.interactions["user_id"].nunique()
+        return f"Tables({len(self.items)} items, {len(self.interactions)} clicks of {users} users)"
+
     @property
     def num_items(self) -> int:
         """Number N of catalog rows."""

@@ -5,6 +5,7 @@ takes new items as the generative one does.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,7 +37,11 @@ class SasRecEdition(Edition):
     def __init__(self, catalog: ItemList, clicks: np.ndarray, model: SasRecModel):
         super().__init__(catalog, clicks)
         self.scorer = SasRecScorer(model, catalog.vectors)
-        self.ranker = ScoringRanker(self.scorer, popularity=self.popularity, item_ids=catalog.item_ids)
+
+    @cached_property
+    def ranker(self) -> ScoringRanker:
+        """The ranking of the whole catalog; it sorts the ids, so it is made once."""
+        return ScoringRanker(self.scorer, popularity=self.popularity, item_ids=self.catalog.item_ids)
 
 
 class SasRecRecommender(BaseRecommender):

@@ -1,7 +1,6 @@
 """The user's door: item ids in, recommended items out, whatever ranks behind it."""
 
 from collections.abc import Iterable, Sequence
-from math import isfinite
 from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -62,7 +61,8 @@ class BaseRecommender(LivingCatalog):
             OSError: where nothing is found.
         """
         place = None if device is None else checked_device(device)
-        directory = locate(name_or_path, revision=revision, token=token)
+        # absolute: text encoder and older versions load when they are needed, wherever the process works by then
+        directory = locate(name_or_path, revision=revision, token=token).absolute()
         kind = read_manifest(directory)["kind"]
         if kind not in cls.kinds:
             raise ValueError(
@@ -144,13 +144,13 @@ class BaseRecommender(LivingCatalog):
         """Return the best items for a history, or a list of such lists for a batch of histories.
 
         Args:
-            histories: item ids, oldest first; or a list of such lists. Lists may be tuples, arrays, columns of tables or
-                generators; whole numbers stand for their digits.
+            histories: item ids, oldest first; or a list of such lists. Lists may be tuples, arrays, columns of tables
+                or generators; whole numbers stand for their digits.
             top_k: items wanted, a whole number; fewer come back only where fewer are legal.
             exclude_seen: leave out the items of the history.
             allowed: only these items may be recommended; item ids, or a mask that serves many calls, as `mask` makes
-                it, or a bool `[N]` or `[B, N]` over the rows of the present catalog (lines are taken in the order of the
-                histories).
+                it, or a bool `[N]` or `[B, N]` over the rows of the present catalog (lines are taken in the order of
+                the histories).
             denied: these items may not be recommended.
             on_unknown: `error`, or `drop` history items that the catalog does not hold.
             on_empty: `error`, or `popularity` to answer an empty history with the most clicked items.
@@ -165,8 +165,8 @@ class BaseRecommender(LivingCatalog):
 
         Raises:
             KeyError: for an item that the catalog does not hold.
-            ValueError: for an empty history, what is no list of ids (None, a set, a float among them), a mask of another
-                catalog or number of requests, or an option that does not exist.
+            ValueError: for an empty history, what is no list of ids (None, a set, a float among them), a mask of
+                another catalog or number of requests, or an option that does not exist.
         """
         _check_choice("on_unknown", on_unknown, ("error", "drop"))
         _check_choice("on_empty", on_empty, ("error", "popularity"))
@@ -280,7 +280,7 @@ def _is_list(entry: Any) -> bool:
 
 
 def _is_share(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value) and 0 <= value <= 1
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= 1
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

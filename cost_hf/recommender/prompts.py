@@ -76,6 +76,14 @@ class PromptBuilder:
     is_causal: bool
     max_history: int
 
+    def __repr__(self) -> str:
+        """Say in one line what is laid out."""
+        kind = "causal" if self.is_causal else "seq2seq"
+        return (
+            f"PromptBuilder({kind}, {len(self.item_tokens)} items of {self.item_tokens.shape[1]} tokens, "
+            f"{self.layout.constant_tokens} tokens around them, max_history={self.max_history})"
+        )
+
     @classmethod
     def for_catalog(
         cls,

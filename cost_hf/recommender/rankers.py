@@ -30,6 +30,11 @@ class Ranking:
     items: Tensor
     scores: Tensor
 
+    def __repr__(self) -> str:
+        """Say in one line what was ranked."""
+        histories, places = self.items.shape
+        return f"Ranking({histories} histories, {places} places)"
+
 
 class Ranker(Protocol):
     """Whatever ranks the catalog for a batch of histories.

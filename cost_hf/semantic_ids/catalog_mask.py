@@ -81,7 +81,9 @@ class CatalogMask:
     def __init__(self, num_items: int, allowed: Tensor | None = None, denied: Tensor | None = None):
         _check_allowed(allowed, num_items)
         _check_denied(denied, num_items)
-        self._take_over(num_items, *(None if part is None else part.clone() for part in (allowed, denied)))
+        self._take_over(
+            num_items, None if allowed is None else allowed.clone(), None if denied is None else denied.clone()
+        )
 
     @classmethod
     def _of_own(

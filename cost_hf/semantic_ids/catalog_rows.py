@@ -79,8 +79,8 @@ def give_sids(
         place = int(suffixes.argmax())
         raise ValueError(
             f"codes {codes[is_new][place].tolist()} are shared by {int(suffixes[place]) + 1} items, the appended "
-            f"level holds {level_sizes[-1]} and is full there; use a larger append_size, or vectors (from_embeddings), by which items "
-            "move to other codes"
+            f"level holds {level_sizes[-1]} and is full there; use a larger append_size, or vectors "
+            "(from_embeddings), by which items move to other codes"
         )
     return np.column_stack([codes[is_new], suffixes]), moved
 

@@ -29,11 +29,12 @@ def whole_number(value: Any, name: str, *, least: int = 1, most: int | None = No
             f"{name} must be a whole number of at least {least}, got {value!r:.80} ({type(value).__name__})"
             f"{_after(remedy)}"
         )
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value!r}{_after(remedy)}")
-    if most is not None and value > most:
-        raise ValueError(f"{name} must be at most {most}, got {value!r:.80}{_after(remedy)}")
-    return int(value)
+    number = int(value)
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}{_after(remedy)}")
+    if most is not None and number > most:
+        raise ValueError(f"{name} must be at most {most}, got {number}{_after(remedy)}")
+    return number
 
 
 def _after(remedy: str) -> str:

@@ -151,7 +151,7 @@ NAN = np.full((1, 8), np.nan, dtype=np.float32)
         ((["x"], [" "]), {}, "text with at least one word for item 'x'"),
         ((["x"], [None]), {}, "text with at least one word for item 'x', got None"),
         ((["x", "x"], ["football", "oslo"]), {}, "item ids must be unique, got 'x' more than once"),
-        (([7], ["football"]), {}, "item ids must be strings, got 7"),
+        (([7.0], ["football"]), {}, r"item ids must be strings .*, got 7.0 \(float\)"),
         ((["x"],), {"vectors": NAN}, "the vector of item 'x' is not finite"),
         ((["x"],), {"vectors": np.zeros((1, 3), dtype=np.float32)}, r"item_embeddings must be \[items, 8\]"),
         ((["x"],), {"vectors": np.zeros((2, 8), dtype=np.float32)}, r"expected vectors \[1, E\]"),
