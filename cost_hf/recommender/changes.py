@@ -95,4 +95,3 @@ def read_journal(directory: str | Path, length: int) -> tuple[CatalogChange, ...
             "copy the whole directory again"
         )
     return tuple(CatalogChange(**{**entry, "item_ids": tuple(entry["item_ids"])}) for entry in entries)
-

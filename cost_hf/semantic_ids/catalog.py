@@ -246,9 +246,7 @@ class Catalog(CatalogTable):
         )
 
 
-def _named(
-    item_ids: Sequence[str], titles: Sequence[str | None] | None
-) -> tuple[list[str], list[str | None] | None]:
+def _named(item_ids: Sequence[str], titles: Sequence[str | None] | None) -> tuple[list[str], list[str | None] | None]:
     """Return ids that may be stored, and their titles, as lists."""
     ids = item_id_list(item_ids, is_unique=True, is_stored=True)
     return ids, None if titles is None else title_list(titles, ids)
