@@ -101,7 +101,9 @@ class ItemEncoder:
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return one vector a text, float32 `[n, E]`."""
-        return self.encoder.encode(texts)
+        if isinstance(texts, str):
+            raise ValueError(f"expected a list of texts, got the string {texts!r:.80}; pass it in a list")
+        return self.encoder.encode(list(texts))
 
     def render(self, items: pd.DataFrame) -> list[str]:
         """Return the texts of items by the template that the catalog was made with."""

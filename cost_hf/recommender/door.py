@@ -19,7 +19,7 @@ from cost_hf.recommender.rankers import Ranker
 from cost_hf.recommender.repository import locate, read_manifest, save_versions
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.item_ids import item_id_list, item_id_text, ordered_list
-from cost_hf.semantic_ids.item_rows import describe_items
+from cost_hf.semantic_ids.item_rows import describe_digest, describe_items
 from cost_hf.semantic_ids.sizes import whole_number
 from cost_hf.semantic_ids.trie_mask import check_batch
 
@@ -87,7 +87,7 @@ class BaseRecommender(LivingCatalog):
         sids = "" if levels is None else f", levels {'x'.join(map(str, levels))}"
         return (
             f"{type(self).__name__}({self.kind}, {describe_items(self.catalog)}{sids}, {self.num_parameters:,} weights "
-            f"on {self.network.device}, catalog {self.catalog.digest[:12]})"
+            f"on {self.network.device}, catalog {describe_digest(self.catalog)})"
         )
 
     def save_pretrained(self, directory: str | Path) -> None:

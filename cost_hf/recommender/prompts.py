@@ -163,6 +163,8 @@ class PromptBuilder:
         """Return the tokens of hashed users `[count, 1]`, or `[count, 0]` where there are none."""
         if not self.vocabulary.num_user_tokens or not user_ids:
             return torch.empty(count, 0, dtype=torch.long)
+        if len(user_ids) != count:
+            raise ValueError(f"expected one user id per history, got {len(user_ids)} for {count} histories")
         return torch.tensor([[self.vocabulary.user_token_id(user)] for user in user_ids])
 
     def _recent(self, histories: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from cost_hf.semantic_ids.catalog_rows import check_codes, check_ids, collision_
 from cost_hf.semantic_ids.collisions import prefix_keys
 from cost_hf.semantic_ids.digests import catalog_digest
 from cost_hf.semantic_ids.features import PrefixFeatures, prefix_features
-from cost_hf.semantic_ids.item_rows import ItemRows, describe_items
+from cost_hf.semantic_ids.item_rows import ItemRows, describe_digest, describe_items
 from cost_hf.semantic_ids.sizes import level_size_tuple
 
 
@@ -61,7 +61,7 @@ class CatalogTable(ItemRows):
         levels = "x".join(map(str, self.level_sizes))
         return (
             f"{type(self).__name__}({describe_items(self)}, levels {levels}, collisions={self.policy!r}, "
-            f"digest {self.digest[:12]})"
+            f"{describe_digest(self)})"
         )
 
     @cached_property

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from cost_hf.files import atomic_path, content_digest
 from cost_hf.semantic_ids.catalog_rows import check_ids
 from cost_hf.semantic_ids.item_ids import item_id_list, title_list, vector_table
-from cost_hf.semantic_ids.item_rows import ItemRows, describe_items
+from cost_hf.semantic_ids.item_rows import ItemRows, describe_digest, describe_items
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class ItemList(ItemRows):
     def __repr__(self) -> str:
         """Say in one line what the list holds."""
         vectors = "" if self.vectors is None else f", vectors of width {self.vectors.shape[1]}"
-        return f"ItemList({describe_items(self)}{vectors}, digest {self.digest[:12]})"
+        return f"ItemList({describe_items(self)}{vectors}, {describe_digest(self)})"
 
     @cached_property
     def version(self) -> str:
@@ -49,7 +49,7 @@ class ItemList(ItemRows):
         titles = None if self.titles is None else list(self.titles)
         return content_digest("cost_hf.items.1", list(self.item_ids), self.removed.astype(np.uint8), titles, *vectors)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The catalog digest; without SIDs there is nothing to tell apart from the version."""
         return self.version

@@ -11,6 +11,8 @@ import numpy as np
 
 from cost_hf.semantic_ids.item_ids import item_id_list, item_id_text, title_list
 
+MANY = 100_000  # rows
+
 
 class ItemRows:
     """Lookup of rows by item id, for whatever has `item_ids`, one per row."""
@@ -19,6 +21,7 @@ class ItemRows:
     titles: tuple[str | None, ...] | None
     removed: np.ndarray
     version: Any  # digest of all that is held, titles included: a cached property of those below
+    digest: Any  # the catalog digest; likewise
 
     @property
     def stem(self) -> str:
@@ -81,3 +84,10 @@ def describe_items(rows: ItemRows) -> str:
     """Return how many items a catalog holds, and how many of them are removed, as words."""
     removed = int(rows.removed.sum())
     return f"{len(rows)} items" + (f", {removed} of them removed" if removed else "")
+
+
+def describe_digest(rows: ItemRows) -> str:
+    """Return the catalog digest in short; that of a large catalog only where it is known, since it takes seconds."""
+    if len(rows) > MANY and "digest" not in rows.__dict__:
+        return "digest not computed yet"
+    return f"digest {rows.digest[:12]}"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cost_hf.files import read_json, write_json
+from cost_hf.files import DamagedFileError, read_object, write_json
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.digests import vocabulary_digest
 from cost_hf.semantic_ids.item_ids import item_id_text
@@ -25,6 +25,7 @@ from cost_hf.semantic_ids.token_rows import ANCHOR, RowInit, add_tokens, extend_
 FILE_NAME = "vocabulary.json"
 DEFAULT_NAMESPACE = "s"
 MAX_NAMESPACE = 16
+FIELDS = ("level_sizes", "namespace", "first_id", "num_user_tokens", "pad_id", "eos_id", "unk_id")
 
 
 @dataclass(frozen=True)
@@ -219,16 +220,22 @@ class SidVocabulary:
 
     def save(self, directory: str | Path) -> None:
         """Write `vocabulary.json` into `directory`."""
-        fields = ("level_sizes", "namespace", "first_id", "num_user_tokens", "pad_id", "eos_id", "unk_id")
-        content = {name: getattr(self, name) for name in fields}
+        content = {name: getattr(self, name) for name in FIELDS}
         write_json(Path(directory) / FILE_NAME, {**content, "digest": self.digest})
 
     @classmethod
     def load(cls, directory: str | Path) -> "SidVocabulary":
         """Read `vocabulary.json`; raise ValueError where it does not describe the tokens it was made for."""
-        content = read_json(Path(directory) / FILE_NAME)
+        path = Path(directory) / FILE_NAME
+        content = read_object(path)
+        if content.keys() != {*FIELDS, "digest"}:
+            wrong = ", ".join(sorted(content.keys() ^ {*FIELDS, "digest"}))
+            raise DamagedFileError(f"{path} lacks, or does not know, the fields {wrong:.80}; copy it again")
         digest = content.pop("digest")
-        vocabulary = cls(**content)
+        try:
+            vocabulary = cls(**content)
+        except ValueError as error:
+            raise DamagedFileError(f"{path} describes no vocabulary: {error}; copy it again") from error
         if vocabulary.digest != digest:
             raise ValueError(
                 f"{Path(directory) / FILE_NAME} names the digest {digest!r} but its fields give {vocabulary.digest!r}; "

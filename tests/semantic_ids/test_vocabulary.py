@@ -152,6 +152,25 @@ def test_an_edited_file_is_refused(tmp_path):
         SidVocabulary.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"level_sizes": [10**12]}, r"vocabulary.json describes no vocabulary: level_sizes\[0\] must be at most"),
+        ({"num_user_tokens": 10**9}, "describes no vocabulary: num_user_tokens must be at most"),
+        ({"level_sizes": "88"}, "describes no vocabulary"),
+        ({"first_id": None}, "describes no vocabulary: first_id must be a whole number"),
+        ({"extra": 1}, "does not know, the fields extra"),
+    ],
+)
+def test_a_file_that_asks_for_too_much_is_refused_before_it_gets_it(tmp_path, change, message):
+    SidVocabulary((2, 3)).save(tmp_path)
+    path = tmp_path / "vocabulary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+    with pytest.raises(ValueError, match=message):
+        SidVocabulary.load(tmp_path)
+
+
 def test_the_digest_knows_token_texts_not_ids():
     assert SidVocabulary((2, 3)).digest == SidVocabulary((2, 3), first_id=32100).digest
     assert SidVocabulary((2, 3)).digest != SidVocabulary((3, 2)).digest
