@@ -25,7 +25,7 @@ from cost_hf.semantic_ids.trie_mask import AllowedNodes, TrieMask, check_batch, 
 FEW = 64  # a table whose lines deny at most one in so many items is kept as lists of rows, which compile faster
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MaskRows:
     """The catalog that a mask of item ids was made for.
 
