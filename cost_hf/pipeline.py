@@ -15,6 +15,7 @@ from cost_hf.building import TRAINING_LOG, build_catalog, codes_stage, generator
 from cost_hf.data.prepare import PreparedData, prepare_data
 from cost_hf.data.text_vectors import TextVectors
 from cost_hf.evaluation.baselines import TRAINED_BASELINES
+from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.files import read_json
 from cost_hf.judging import REPORT, Candidates, judge
 from cost_hf.judging.curves import epoch_curve
@@ -41,6 +42,14 @@ class Run:
     results: dict[str, Any]
     output_dir: Path
     examples: list[tuple[str, list[str]]]
+
+    def __repr__(self) -> str:
+        """Say in one line what was trained, where it lies, and how well it ranks."""
+        recipe = self.results["recipe"]
+        cell = self.results["rows"][MAIN_ROW]["item"]["seen_allowed"].get("ndcg@10") or {}
+        value = cell.get("value")
+        metric = "" if value is None else f", NDCG@10 {value:.4f}"
+        return f"Run({recipe['name']}, seed {self.results['seed']}, {self.recommender!r}{metric}, {self.output_dir})"
 
     @property
     def is_main_process(self) -> bool:

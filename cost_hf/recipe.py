@@ -7,6 +7,7 @@ one.
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -236,9 +237,11 @@ def _match(value: Any, expected: Any, dotted: str) -> Any:
         return float(value)
     if origin is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
         try:
-            return float(value)
+            value = float(value)
         except ValueError:
             return _MISMATCH
+    if origin is float and isinstance(value, float) and not math.isfinite(value):
+        raise RecipeError(f"{dotted} must be a finite number, got {value!r}")
     if origin is type(None):
         return None if value is None else _MISMATCH
     if isinstance(origin, type) and isinstance(value, origin) and not (origin is int and isinstance(value, bool)):

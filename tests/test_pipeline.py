@@ -12,6 +12,7 @@ import torch
 
 import cost_hf
 from cost_hf.data.prepare import prepare_data
+from cost_hf.data.text_vectors import TextVectors
 from cost_hf.files import file_digest
 from cost_hf.pipeline import codes_stage, vector_stage
 from cost_hf.recipe import Recipe
@@ -248,3 +249,21 @@ def test_collapsed_codes_end_the_command_with_advice_and_no_traceback(tmp_path, 
     error = capsys.readouterr().err
     assert status == 2
     assert "the codebooks collapsed" in error and "Traceback" not in error
+
+
+def test_a_run_and_its_parts_say_in_one_line_what_they_are(reference):
+    recommender = reference.recommender
+    value = reference.results["rows"]["recommender"]["item"]["seen_allowed"]["ndcg@10"]["value"]
+
+    assert len(repr(reference)) < 400 and "\n" not in repr(reference)
+    assert repr(reference).startswith("Run(cost_quickstart, seed 0, Recommender(generator, 96 items")
+    assert f"NDCG@10 {value:.4f}" in repr(reference) and recommender.catalog.digest[:12] in repr(reference)
+    for part in parts_of(reference):
+        assert len(repr(part)) < 400 and "\n" not in repr(part)
+
+
+def parts_of(run: cost_hf.Run) -> list:
+    """The prepared data of a finished run, and its vectors."""
+    recipe = Recipe.load(str(run.output_dir / "recipe.yaml"))
+    data = prepare_data(recipe.data, template=recipe.vectors.template)
+    return [data, data.tables, data.split, data.split.test, TextVectors.load(run.output_dir / "vectors")]

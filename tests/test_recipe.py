@@ -135,3 +135,30 @@ def test_titles_are_not_learned_where_they_could_not_be_judged(monkeypatch):
 def test_what_needs_a_pretrained_generator_is_refused_without_one(overrides, message):
     with pytest.raises(RecipeError, match=message):
         Recipe.load("cost_quickstart", overrides).validate()
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value"),
+    [
+        ("generator.max_history", 0),
+        ("generator.max_history", 10**9),
+        ("generator.num_user_tokens", 10**9),
+        ("evaluation.num_beams", 10**9),
+        ("evaluation.bootstrap_draws", 10**9),
+        ("sasrec.num_layers", 100_000),
+        ("sasrec.max_history", 0),
+        ("sasrec.hidden_size", 2**40),
+        ("codes.level_sizes", [10**12]),
+        ("codes.level_sizes", [4] * 1000),
+        ("codes.hidden_sizes", [64] * 100_000),
+        ("codes.hidden_sizes", [0]),
+        ("codes.latent_dim", 10**9),
+        ("codes.temperature", float("nan")),
+        ("training.learning_rate", "inf"),
+        ("catalog.append_size", 10**12),
+        ("data.synthetic_items", 10**12),
+    ],
+)
+def test_sizes_that_no_machine_holds_are_refused_before_any_work(dotted, value):
+    with pytest.raises(ValueError, match=rf"{dotted}.*(at most|at least|finite|1 to 64)"):
+        Recipe.load("cost_quickstart", {dotted: value}).validate()

@@ -58,6 +58,10 @@ class ItemEncoder:
         options = VectorOptions(**content["options"])
         return cls(options, content["digest"], content["settings"], directory=Path(directory))
 
+    def __repr__(self) -> str:
+        """Name the encoder."""
+        return f"ItemEncoder({self.options.model!r}, digest {self.digest[:12]})"
+
     def save(self, directory: str | Path, *, bundle_weights: bool = False) -> None:
         """Write `encoder.json`, and the fitted lsa or, with `bundle_weights`, the weights of a local directory."""
         target, options, settings = Path(directory), self.options, self.settings
@@ -97,7 +101,9 @@ class ItemEncoder:
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return one vector a text, float32 `[n, E]`."""
-        return self.encoder.encode(texts)
+        if isinstance(texts, str):
+            raise ValueError(f"expected a list of texts, got the string {texts!r:.80}; pass it in a list")
+        return self.encoder.encode(list(texts))
 
     def render(self, items: pd.DataFrame) -> list[str]:
         """Return the texts of items by the template that the catalog was made with."""

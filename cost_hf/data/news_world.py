@@ -36,6 +36,10 @@ class NewsWorld:
     successors: np.ndarray
     weights: np.ndarray
 
+    def __repr__(self) -> str:
+        """Say in one line how large the toy catalog is."""
+        return f"NewsWorld({len(self.stories)} articles in {len(self.topics)} stories)"
+
     def next_click(self, last: np.ndarray, read: np.ndarray, mixes: np.ndarray) -> np.ndarray:
         """Return the probability of each article being clicked next, float64 `[B, N]`.
 

@@ -11,6 +11,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "order": ("auto", "position", "timestamp"),
     "split": ("leave_one_out", "time", "source"),
 }
+MOST_SYNTHETIC = 10**7
 LEAST = {
     "min_user_interactions": 0,
     "min_item_interactions": 0,
@@ -86,6 +87,9 @@ class DataOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise DataError(f"data.{name} is {value!r}, expected at least {least}; raise it")
+        for name in ("synthetic_users", "synthetic_items"):
+            if (value := getattr(self, name)) > MOST_SYNTHETIC:
+                raise DataError(f"data.{name} is {value!r}, expected at most {MOST_SYNTHETIC}; lower it")
         if not 0 <= self.cold_share < 1:
             raise DataError(f"data.cold_share is {self.cold_share!r}, expected 0 <= share < 1; correct it")
         shares = self.time_shares

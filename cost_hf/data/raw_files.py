@@ -24,6 +24,10 @@ class RawTables:
     interactions: pd.DataFrame
     counts: dict[str, int] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """Say in one line how large the tables are."""
+        return f"RawTables({len(self.items)} items, {len(self.interactions)} clicks)"
+
 
 def data_directory(options: DataOptions, *, expected: str) -> Path:
     """Return `data.path` as a directory; `expected` tells in errors what should lie there."""

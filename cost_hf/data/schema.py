@@ -45,6 +45,11 @@ class Tables:
     counts: dict[str, int]
     source_digest: str
 
+    def __repr__(self) -> str:
+        """Say in one line how large the tables are."""
+        users = self.interactions["user_id"].nunique()
+        return f"Tables({len(self.items)} items, {len(self.interactions)} clicks of {users} users)"
+
     @property
     def num_items(self) -> int:
         """Number N of catalog rows."""

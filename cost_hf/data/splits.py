@@ -39,6 +39,10 @@ class Targets:
     histories: list[np.ndarray]
     items: np.ndarray
 
+    def __repr__(self) -> str:
+        """Say in one line how many cases there are."""
+        return f"Targets({len(self)} cases of {len(set(self.user_ids))} users)"
+
     def __len__(self) -> int:
         return len(self.items)
 
@@ -84,6 +88,14 @@ class Split:
     counts: dict[str, int | float]
     digest: str
     cold_items: np.ndarray = field(default_factory=NO_ROWS.copy)
+
+    def __repr__(self) -> str:
+        """Say in one line how large the parts are."""
+        cold = f", {len(self.cold_items)} cold items" if len(self.cold_items) else ""
+        return (
+            f"Split({len(self.train)} training users, {len(self.validation)} validation and {len(self.test)} test "
+            f"cases{cold}, digest {self.digest[:12]})"
+        )
 
     def popularity(self, num_items: int) -> np.ndarray:
         """Return training clicks per catalog row, int64 `[N]`."""

@@ -77,6 +77,10 @@ class SyntheticNews:
     interactions: pd.DataFrame
     oracle: NewsOracle
 
+    def __repr__(self) -> str:
+        """Say in one line how large the set is."""
+        return f"SyntheticNews({len(self.items)} items, {len(self.interactions)} clicks)"
+
 
 def make_news(*, seed: int = 0, num_users: int = 1000, num_items: int = 600) -> SyntheticNews:
     """Make a toy catalog of news and the clicks of its readers; the same arguments give the same tables.

@@ -42,6 +42,13 @@ class TextVectors:
     texts_digest: str
     encoder_digest: str
 
+    def __repr__(self) -> str:
+        """Say in one line what was encoded."""
+        return (
+            f"TextVectors({len(self.texts)} texts, width {self.vectors.shape[-1]}, texts {self.texts_digest[:12]}, "
+            f"encoder {self.encoder_digest[:12]})"
+        )
+
     @property
     def digest(self) -> str:
         """Digest of texts and encoder, and so of the vectors."""

@@ -4,6 +4,10 @@ from dataclasses import dataclass, field
 
 from cost_hf.evaluation.baselines import BASELINES, TRAINED_BASELINES
 from cost_hf.search.level_head import check_normalization
+from cost_hf.semantic_ids.sizes import MAX_RANKED, whole_number
+
+MAX_BATCH = 1 << 20
+MAX_DRAWS = 10**6
 
 
 @dataclass
@@ -41,11 +45,9 @@ class EvaluationOptions:
 
     def validate(self) -> None:
         """Raise ValueError for values no evaluation can have."""
-        if self.num_beams < 1 or self.batch_size < 1 or self.bootstrap_draws < 1:
-            raise ValueError(
-                "evaluation.num_beams, batch_size and bootstrap_draws must be at least 1, got "
-                f"{self.num_beams!r}, {self.batch_size!r}, {self.bootstrap_draws!r}"
-            )
+        bounds = {"num_beams": MAX_RANKED, "batch_size": MAX_BATCH, "bootstrap_draws": MAX_DRAWS}
+        for name, most in bounds.items():
+            whole_number(getattr(self, name), f"evaluation.{name}", most=most)
         check_normalization(self.normalization, field="evaluation.normalization")
         for name in ("max_users", "validation_users"):
             if (value := getattr(self, name)) is not None and value < 1:

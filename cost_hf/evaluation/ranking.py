@@ -40,6 +40,10 @@ class RankedLists:
     sid_rank: np.ndarray | None
     items: np.ndarray
 
+    def __repr__(self) -> str:
+        """Say in one line what was ranked."""
+        return f"RankedLists({len(self)} cases, lists of {self.list_length})"
+
     def __len__(self) -> int:
         return len(self.item_rank)
 

@@ -76,10 +76,11 @@ def write_ranks(
     Each (row, unit, seen) is a block of M lines in the order of the cases, so blocks pair line by line.
     """
     frames = []
+    users = np.asarray(user_ids, dtype=object)
     for (name, seen), lists in ranked.items():
         for unit, places in _units(lists).items():
             ranks = pd.array(places, dtype="Float64").astype("Int32")
-            block = {"user_id": np.asarray(user_ids), "row": name, "unit": unit, "seen": seen, "rank": ranks}
+            block = {"user_id": users, "row": name, "unit": unit, "seen": seen, "rank": ranks}
             frames.append(pd.DataFrame(block))
     with atomic_path(path) as temporary:
         pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False)

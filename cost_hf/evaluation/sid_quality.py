@@ -93,7 +93,9 @@ def category_purity(
         groups: group of every item by prefix length, `prefix_groups(codes)` `[N, L]`.
         categories: comma-separated names `[N]`; the first one counts.
     """
-    names = np.array([name.split(",")[0].strip() if isinstance(name, str) else "" for name in categories or []], str)
+    names = np.array(
+        [name.split(",")[0].strip() if isinstance(name, str) else "" for name in categories or []], dtype=object
+    )
     has_name = names != ""
     kinds, kind = np.unique(names[has_name], return_inverse=True)  # [N'] of the items with a category
     if len(kinds) < 2:

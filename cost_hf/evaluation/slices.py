@@ -15,7 +15,7 @@ from cost_hf.data.splits import Targets
 from cost_hf.evaluation.ranking import RankedLists, per_user_metrics
 from cost_hf.evaluation.results import NULL
 from cost_hf.evaluation.sequences import click_counts, consecutive_pairs, is_repeated
-from cost_hf.evaluation.statistics import bootstrap_means, interval_of
+from cost_hf.evaluation.statistics import bootstrap_means, interval_of, numbered
 
 CUTOFF = 10
 METRICS = (f"recall@{CUTOFF}", f"ndcg@{CUTOFF}")
@@ -93,7 +93,7 @@ def slice_metrics(
     _check_cases(ranked, labels, len(user_ids))
     parts = [(name, str(label)) for name, column in labels.items() for label in np.unique(column) if label != ""]
     members = np.stack([labels[name] == label for name, label in parts], axis=1).astype(np.float64)  # [M, J]
-    users = np.unique(np.asarray(user_ids), return_inverse=True)[1]
+    users = numbered(user_ids)
     shares = bootstrap_means(members, clusters=users, draws=draws, seed=seed)  # [draws, J]
     slices: dict[str, Any] = {}
     for keys, table in _tables(ranked, members):

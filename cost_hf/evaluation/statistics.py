@@ -149,7 +149,7 @@ def bootstrap_means(
     if clusters is None:
         sums, sizes = values, np.ones(len(values))
     else:
-        _, groups = np.unique(np.asarray(clusters), return_inverse=True)
+        groups = numbered(clusters)
         sizes = np.bincount(groups).astype(np.float64)
         sums = np.zeros((len(sizes), values.shape[1]))
         np.add.at(sums, groups, _on_grid(values))
@@ -204,6 +204,15 @@ def _on_grid(values: np.ndarray) -> np.ndarray:
     # a sample's sum is at most M * largest in size: leave it 52 bits
     exponent = int(np.frexp(largest * len(values))[1]) - 52
     return np.ldexp(np.round(np.ldexp(values, -exponent)), exponent)
+
+
+def numbered(labels: Sequence | np.ndarray) -> np.ndarray:
+    """Return the number of each label among the distinct ones in ascending order, `[M]` int64.
+
+    Texts stay objects: an array of strings would give each the width of the longest.
+    """
+    table = labels if isinstance(labels, np.ndarray) else np.array(list(labels), dtype=object)
+    return np.unique(table, return_inverse=True)[1]
 
 
 def _check(values: np.ndarray, clusters: Sequence | np.ndarray | None, draws: int) -> None:

@@ -5,8 +5,9 @@ takes new items as the generative one does.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from cost_hf.files import content_digest, write_json
 from cost_hf.methods.sasrec import SasRecModel
 from cost_hf.methods.sasrec_scorer import SasRecScorer
 from cost_hf.recommender.changes import CatalogChange, Version
-from cost_hf.recommender.door import BaseRecommender
+from cost_hf.recommender.door import BaseRecommender, checked_device
 from cost_hf.recommender.edition import Edition
 from cost_hf.recommender.rankers import ScoringRanker
 from cost_hf.recommender.repository import (
@@ -31,11 +32,16 @@ from cost_hf.semantic_ids.item_list import ItemList
 
 
 class SasRecEdition(Edition):
-    """A catalog with the table of item vectors that scoring reads."""
+    """A catalog with the table of item vectors that scoring reads, and the ranking by it."""
 
     def __init__(self, catalog: ItemList, clicks: np.ndarray, model: SasRecModel):
         super().__init__(catalog, clicks)
         self.scorer = SasRecScorer(model, catalog.vectors)
+
+    @cached_property
+    def ranker(self) -> ScoringRanker:
+        """The ranking of the whole catalog; it sorts the ids, so it is made once."""
+        return ScoringRanker(self.scorer, popularity=self.popularity, item_ids=self.catalog.item_ids)
 
 
 class SasRecRecommender(BaseRecommender):
@@ -76,10 +82,11 @@ class SasRecRecommender(BaseRecommender):
         self.model = model.eval()
         super().__init__(catalog, popularity=popularity, encoder=encoder, journal=journal, versions=versions)
 
-    def to(self, device: torch.device | str) -> "SasRecRecommender":
-        """Move the model to a device, in place."""
-        self.model.to(device)
-        self.edition = self._edition_of(self.catalog)
+    def to(self, device: torch.device | str) -> Self:
+        """Move the model to a device, in place; answers are the same but for rounding."""
+        with self._writing:
+            self.model.to(checked_device(device))
+            self.edition = self._edition_of(self.catalog)
         return self
 
     @property
@@ -99,8 +106,7 @@ class SasRecRecommender(BaseRecommender):
 
     def ranker_for(self, top_k: int, edition: Edition | None = None) -> ScoringRanker:
         """Return the ranking of the whole catalog; any length is possible."""
-        at = edition if isinstance(edition, SasRecEdition) else self.edition
-        return ScoringRanker(at.scorer, popularity=at.popularity, item_ids=at.catalog.item_ids)
+        return edition.ranker if isinstance(edition, SasRecEdition) else self.edition.ranker
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write model, items, popularity and encoder into `directory`, the manifest last."""

@@ -6,6 +6,7 @@ the device; negatives of the binary loss are drawn there too, from the random st
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,10 +15,20 @@ import torch
 from torch import Tensor
 
 from cost_hf.methods.sasrec import SasRecConfig, SasRecModel
-from cost_hf.methods.sasrec.configuration_sasrec import INPUTS, LOSSES, SIMILARITIES
+from cost_hf.methods.sasrec.configuration_sasrec import (
+    INPUTS,
+    LOSSES,
+    MAX_HISTORY,
+    MAX_LAYERS,
+    MAX_WIDTH,
+    SIMILARITIES,
+)
 from cost_hf.recommender.collation import SequenceDataset, pad_rows
 from cost_hf.recommender.prompts import IGNORED_LABEL
 from cost_hf.recommender.ranking_trainer import RankingTrainer, RankingTrainingOptions, Validate, checkpoints_of
+from cost_hf.semantic_ids.sizes import whole_number
+
+MAX_NEGATIVES = 1 << 20  # per position
 
 
 @dataclass
@@ -51,10 +62,10 @@ class SasRecOptions(RankingTrainingOptions):
         for name, allowed in {"inputs": INPUTS, "loss": LOSSES, "similarity": SIMILARITIES}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"sasrec.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        sizes = ("hidden_size", "num_layers", "num_heads", "intermediate_size", "text_hidden_size", "max_history")
-        for name in (*sizes, "num_negatives"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"sasrec.{name} must be at least 1, got {getattr(self, name)!r}")
+        bounds = dict.fromkeys(("hidden_size", "num_heads", "intermediate_size", "text_hidden_size"), MAX_WIDTH)
+        bounds |= {"num_layers": MAX_LAYERS, "max_history": MAX_HISTORY, "num_negatives": MAX_NEGATIVES}
+        for name, most in bounds.items():
+            whole_number(getattr(self, name), f"sasrec.{name}", most=most)
         if self.hidden_size % self.num_heads:
             raise ValueError(
                 f"sasrec.hidden_size must be a multiple of sasrec.num_heads={self.num_heads!r}, got "
@@ -62,8 +73,8 @@ class SasRecOptions(RankingTrainingOptions):
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"sasrec.dropout is a share in [0, 1), got {self.dropout!r}")
-        if self.temperature <= 0:
-            raise ValueError(f"sasrec.temperature must be above 0, got {self.temperature!r}")
+        if not (self.temperature > 0 and isfinite(self.temperature)):
+            raise ValueError(f"sasrec.temperature must be above 0, got {self.temperature!r}; take a finite number")
 
 
 # what turns a recipe's section into the row of a baseline: its objective, and what was tuned together with it

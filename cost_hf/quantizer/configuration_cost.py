@@ -5,6 +5,8 @@ One configuration covers the family. With contrastive weight 0 and reconstructio
 (arXiv 2404.14774) where the paper states a value; it leaves reduction and input scale open.
 """
 
+import math
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
@@ -23,6 +25,12 @@ ENCODER_FIELDS: dict[str, Any] = {
     "prompt": str | None,
 }
 LEAST_SINKHORN_EPSILON = 0.003  # distances are scaled to [-1, 1], and float64 ends at exp(±745)
+# bounds of what a file may ask for, checked before anything of that size is made
+MAX_WIDTH = 1 << 20
+MAX_LAYERS = 256
+MAX_LEVELS = 64
+MAX_CODES = 1 << 22  # of one level
+MAX_WEIGHTS = 10**10
 WEIGHT_FIELDS = ("contrastive_weight", "reconstruction_weight", "codebook_weight", "commitment_weight")
 
 
@@ -89,11 +97,17 @@ class CostConfig(PreTrainedConfig):
 
     def validate_dimensions(self) -> None:
         """Check the widths of vectors and layers."""
+        layers = self.hidden_sizes or ()
+        if len(layers) > MAX_LAYERS:
+            raise ValueError(f"hidden_sizes must hold at most {MAX_LAYERS} widths, got {len(layers)}")
         widths = {"item_dim": self.item_dim, "latent_dim": self.latent_dim}
-        widths |= {f"hidden_sizes[{index}]": size for index, size in enumerate(self.hidden_sizes or ())}
+        widths |= {f"hidden_sizes[{index}]": size for index, size in enumerate(layers)}
         for name, width in widths.items():
-            if width < 1:
-                raise ValueError(f"{name} must be at least 1, got {width!r}")
+            _check_count(name, width, 1, MAX_WIDTH)
+        chain = (self.item_dim, *layers, self.latent_dim)
+        weights = 0 if self.hidden_sizes is None else 2 * sum(a * b for a, b in pairwise(chain))
+        if weights > MAX_WEIGHTS:
+            raise ValueError(f"widths {list(chain)!r} make {weights} weights, at most {MAX_WEIGHTS} are taken")
         if self.hidden_sizes is None and self.latent_dim != self.item_dim:
             raise ValueError(
                 f"hidden_sizes=None means no layers, so latent_dim must equal item_dim={self.item_dim!r}, got "
@@ -102,9 +116,17 @@ class CostConfig(PreTrainedConfig):
 
     def validate_levels(self) -> None:
         """Check the codebooks."""
-        if min(self.level_sizes, default=0) < 2:
+        if min(self.level_sizes, default=0) < 2 or len(self.level_sizes) > MAX_LEVELS:
             raise ValueError(
-                f"level_sizes needs one or more levels with at least 2 codes each, got {list(self.level_sizes)!r}"
+                f"level_sizes needs 1 to {MAX_LEVELS} levels with at least 2 codes each, got "
+                f"{list(self.level_sizes)!r:.80}"
+            )
+        for level, size in enumerate(self.level_sizes):
+            _check_count(f"level_sizes[{level}]", size, 2, MAX_CODES)
+        if sum(self.level_sizes) * self.latent_dim > MAX_WEIGHTS:
+            raise ValueError(
+                f"level_sizes={list(self.level_sizes)!r} of width latent_dim={self.latent_dim!r} make more than "
+                f"{MAX_WEIGHTS} weights; take smaller ones"
             )
         if self.share_codebooks and len(set(self.level_sizes)) > 1:
             raise ValueError(
@@ -121,6 +143,10 @@ class CostConfig(PreTrainedConfig):
 
     def validate_objective(self) -> None:
         """Check temperature, weights, the duplicate threshold and the balance."""
+        for name in ("temperature", *WEIGHT_FIELDS, "sinkhorn_epsilon"):
+            value = getattr(self, name)
+            if not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, got {value!r}")
         if self.temperature <= 0:
             raise ValueError(f"temperature must be above 0, got {self.temperature!r}")
         for name in WEIGHT_FIELDS:
@@ -146,3 +172,11 @@ class CostConfig(PreTrainedConfig):
                 f"text_encoder must be None, {{'model': 'lsa'}} or hold {', '.join(ENCODER_FIELDS)} with pooling mean "
                 f"or cls, got {found!r}; look at {', '.join(sorted(wrong)) or 'pooling'}"
             )
+
+
+def _check_count(name: str, value: int, least: int, most: int) -> None:
+    """Raise ValueError unless a field lies within its bounds."""
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value!r}")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}, got {value!r}")

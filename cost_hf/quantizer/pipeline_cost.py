@@ -23,7 +23,8 @@ class SemanticIdPipeline(Pipeline):
     """Turns items into semantic IDs, level by level.
 
     An item is a vector (list of floats, array or tensor `[E]`), a dict with the key `vector`, or a text where the
-    configuration names a transformers encoder. A list of items, or an array `[N, E]`, gives a list of results.
+    configuration names a transformers encoder. A list of items, a column of a table, or an array `[N, E]`, gives a list
+    of results.
 
     Each result is `{"codes": [25, 3, 11], "tokens": ["<s_a_25>", "<s_b_3>", "<s_c_11>"]}`.
     """
@@ -94,8 +95,10 @@ class SemanticIdPipeline(Pipeline):
 
 def _as_items(inputs: Any) -> tuple[list[Any], bool]:
     """Return the items of a call, and whether it asked for a single one."""
-    if isinstance(inputs, str | dict) or getattr(inputs, "ndim", None) == 1:
+    if isinstance(inputs, str | dict) or (isinstance(inputs, Tensor) and inputs.ndim == 1):
         return [inputs], True
+    if isinstance(inputs, set | frozenset) or hasattr(inputs, "columns"):
+        raise ValueError(f"expected a list of vectors or texts, got a {type(inputs).__name__}; pass a list or a column")
     try:
         items = list(inputs)
     except TypeError as error:

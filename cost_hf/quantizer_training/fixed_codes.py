@@ -33,7 +33,8 @@ def category_codes(items: pd.DataFrame, column: str, level_sizes: Sequence[int])
     names = names.apply(lambda part: part.str.strip()).reindex(columns=range(len(level_sizes)), fill_value="")
     codes, parent = np.empty((len(items), len(level_sizes)), dtype=np.int64), np.zeros(len(items), dtype=np.int64)
     for level, size in enumerate(level_sizes):
-        _, name = np.unique(names[level].to_numpy(dtype=str), return_inverse=True)
+        # objects, since an array of strings would give each the width of the longest
+        _, name = np.unique(names[level].to_numpy(dtype=object), return_inverse=True)
         pairs, path = np.unique(np.stack([parent, name], 1), axis=0, return_inverse=True)  # sorted by parent, then name
         first = np.searchsorted(pairs[:, 0], pairs[:, 0])
         path = path.reshape(-1)

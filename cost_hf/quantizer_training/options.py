@@ -5,10 +5,14 @@ from dataclasses import dataclass, field
 from cost_hf.quantizer.configuration_cost import (
     INPUT_NORMS,
     LEAST_SINKHORN_EPSILON,
+    MAX_CODES,
+    MAX_LAYERS,
+    MAX_WIDTH,
     REDUCTIONS,
     RESIDUAL_UPDATES,
     WEIGHT_FIELDS,
 )
+from cost_hf.semantic_ids.sizes import level_size_tuple, whole_number
 
 # (contrastive, reconstruction, codebook, commitment); the last two are those of both papers
 PRESETS = {
@@ -152,6 +156,13 @@ class CodesOptions:
             raise ValueError(
                 f"codes.level_sizes needs one or more levels of at least 2 codes, got {self.level_sizes!r}"
             )
+        level_size_tuple(self.level_sizes, "codes.level_sizes", most=MAX_CODES)
+        if len(self.hidden_sizes) > MAX_LAYERS:
+            raise ValueError(f"codes.hidden_sizes must hold at most {MAX_LAYERS} widths, got {len(self.hidden_sizes)}")
+        widths = {"latent_dim": self.latent_dim}
+        widths |= {f"hidden_sizes[{layer}]": width for layer, width in enumerate(self.hidden_sizes)}
+        for name, width in widths.items():
+            whole_number(width, f"codes.{name}", most=MAX_WIDTH)
         if self.initialization == "first_batch" and self.is_trained and self.batch_size < max(self.level_sizes):
             raise ValueError(
                 f"codes.initialization='first_batch' needs a batch of at least {max(self.level_sizes)} items, one per "

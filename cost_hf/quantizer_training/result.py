@@ -38,6 +38,11 @@ class CodesResult:
     lineage: str = ""
     inputs_digest: str = ""
 
+    def __repr__(self) -> str:
+        """Say in one line what was coded, and by what."""
+        levels = "x".join(map(str, self.level_sizes))
+        return f"CodesResult({len(self.codes)} items, levels {levels}, lineage {self.lineage[:12]})"
+
     def save(self, directory: str | Path) -> None:
         """Write `codes.safetensors`, `codes.json` and, with a model, its `config.json` and `model.safetensors`."""
         folder = Path(directory)

@@ -4,15 +4,15 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from cost_hf.files import atomic_path
 from cost_hf.semantic_ids.item_rows import ItemRows
 
 JOURNAL = "journal.jsonl"
 KEPT_VERSIONS = 10
+SHOWN_IDS = 3
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,15 @@ class CatalogChange:
     time: str
     would_differ: int = 0
 
+    def __repr__(self) -> str:
+        """Say in one line what was changed."""
+        ids = ", ".join(map(repr, self.item_ids[:SHOWN_IDS])) + (", …" if len(self.item_ids) > SHOWN_IDS else "")
+        differ = f", would_differ={self.would_differ}" if self.would_differ else ""
+        return (
+            f"CatalogChange({self.action} of {len(self.item_ids)} items{f': {ids}' if ids else ''}, "
+            f"{self.before[:12]} → {self.after[:12]}, {self.time}{differ})"
+        )
+
     @classmethod
     def between(
         cls, action: str, item_ids: Iterable[str], before: ItemRows, after: ItemRows, *, would_differ: int = 0
@@ -50,6 +59,19 @@ class Version:
 
     stem: str
     load: Callable[[], ItemRows]
+
+    @classmethod
+    def held(cls, catalog: ItemRows) -> "Version":
+        """Return the version of a catalog that is in memory."""
+        return cls(catalog.stem, partial(_itself, catalog))
+
+    def __repr__(self) -> str:
+        """Name the version."""
+        return f"Version({self.stem})"
+
+
+def _itself(catalog: ItemRows) -> ItemRows:  # a function with a name, so that versions can be pickled
+    return catalog
 
 
 def write_journal(directory: str | Path, journal: Sequence[CatalogChange]) -> None:
@@ -73,36 +95,3 @@ def read_journal(directory: str | Path, length: int) -> tuple[CatalogChange, ...
             "copy the whole directory again"
         )
     return tuple(CatalogChange(**{**entry, "item_ids": tuple(entry["item_ids"])}) for entry in entries)
-
-
-def check_texts(item_ids: Sequence[str], texts: Sequence[str]) -> None:
-    """Raise ValueError where there is not one text with content per item."""
-    if isinstance(texts, str) or len(texts) != len(item_ids):
-        count = "one string" if isinstance(texts, str) else len(texts)
-        raise ValueError(f"expected one text per item, got {count} for {len(item_ids)} items; pass a list of texts")
-    for item, text in zip(item_ids, texts, strict=True):
-        if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"expected a text with at least one word for item {item!r}, got {text!r}; leave it out")
-
-
-def check_titles(item_ids: Sequence[str], titles: Sequence[str | None] | None) -> None:
-    """Raise ValueError where there is not one title (or None) per item."""
-    if titles is not None and (isinstance(titles, str) or len(titles) != len(item_ids)):
-        count = "one string" if isinstance(titles, str) else len(titles)
-        raise ValueError(
-            f"expected one title per item, got {count} for {len(item_ids)} items; None stands for no title"
-        )
-    for item, title in zip(item_ids, titles or (), strict=False):
-        if title is not None and not isinstance(title, str):
-            raise ValueError(f"expected a title or None for item {item!r}, got {title!r}; convert it by str")
-
-
-def check_vectors(item_ids: Sequence[str], vectors: np.ndarray) -> None:
-    """Raise ValueError where vectors are not finite numbers, one row per item."""
-    if vectors.ndim != 2 or len(vectors) != len(item_ids) or not np.issubdtype(vectors.dtype, np.floating):
-        raise ValueError(
-            f"expected vectors [{len(item_ids)}, E] of floats, one per item, got {vectors.dtype} {vectors.shape}"
-        )
-    wrong = ~np.isfinite(vectors).all(1)
-    if wrong.any():
-        raise ValueError(f"the vector of item {item_ids[int(wrong.argmax())]!r} is not finite; encode it again")

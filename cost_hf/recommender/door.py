@@ -1,10 +1,12 @@
 """The user's door: item ids in, recommended items out, whatever ranks behind it."""
 
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -16,6 +18,9 @@ from cost_hf.recommender.living import LivingCatalog
 from cost_hf.recommender.rankers import Ranker
 from cost_hf.recommender.repository import locate, read_manifest, save_versions
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
+from cost_hf.semantic_ids.item_ids import item_id_list, item_id_text, ordered_list
+from cost_hf.semantic_ids.item_rows import describe_digest, describe_items
+from cost_hf.semantic_ids.sizes import whole_number
 from cost_hf.semantic_ids.trie_mask import check_batch
 
 BATCH = 64
@@ -36,31 +41,54 @@ class BaseRecommender(LivingCatalog):
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path, *, revision: str | None = None, token: str | bool | None = None
+        cls,
+        name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        device: torch.device | str | None = None,
     ) -> "BaseRecommender":
         """Load a recommender of any kind from a run directory, a recommender directory or a Hub id.
 
         Args:
             revision: branch, tag or commit of a Hub repository.
             token: for a private repository; by default the one that `hf auth login` stored.
+            device: where the model computes, as for `to`; the CPU by default.
 
         Raises:
-            ValueError: where a part does not belong to the others; both digests are named.
+            ValueError: where a part does not belong to the others, both digests are named; or for a device that is not
+                there.
             OSError: where nothing is found.
         """
-        directory = locate(name_or_path, revision=revision, token=token)
+        place = None if device is None else checked_device(device)
+        # absolute: text encoder and older versions load when they are needed, wherever the process works by then
+        directory = locate(name_or_path, revision=revision, token=token).absolute()
         kind = read_manifest(directory)["kind"]
         if kind not in cls.kinds:
             raise ValueError(
                 f"{directory} holds a recommender of kind {kind!r}, this version knows {', '.join(sorted(cls.kinds))}; "
                 "use the cost_hf release that wrote it"
             )
-        return cls.kinds[kind].read(directory)
+        recommender = cls.kinds[kind].read(directory)
+        return recommender if place is None else recommender.to(place)
 
     @classmethod
     def read(cls, directory: str | Path) -> Self:
         """Load a recommender of this kind from its own directory."""
         raise NotImplementedError
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the model to a device, in place; answers are the same but for rounding."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        """Say in one line what recommends what."""
+        levels = getattr(self.catalog, "level_sizes", None)
+        sids = "" if levels is None else f", levels {'x'.join(map(str, levels))}"
+        return (
+            f"{type(self).__name__}({self.kind}, {describe_items(self.catalog)}{sids}, {self.num_parameters:,} weights "
+            f"on {self.network.device}, catalog {describe_digest(self.catalog)})"
+        )
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the whole recommender into `directory`, the manifest last."""
@@ -116,11 +144,13 @@ class BaseRecommender(LivingCatalog):
         """Return the best items for a history, or a list of such lists for a batch of histories.
 
         Args:
-            histories: item ids, oldest first; or a list of such lists.
-            top_k: items wanted; fewer come back only where fewer are legal.
+            histories: item ids, oldest first; or a list of such lists. Lists may be tuples, arrays, columns of tables
+                or generators; whole numbers stand for their digits.
+            top_k: items wanted, a whole number; fewer come back only where fewer are legal.
             exclude_seen: leave out the items of the history.
             allowed: only these items may be recommended; item ids, or a mask that serves many calls, as `mask` makes
-                it, or a bool `[N]` or `[B, N]` over catalog rows (lines are taken in the order of the histories).
+                it, or a bool `[N]` or `[B, N]` over the rows of the present catalog (lines are taken in the order of
+                the histories).
             denied: these items may not be recommended.
             on_unknown: `error`, or `drop` history items that the catalog does not hold.
             on_empty: `error`, or `popularity` to answer an empty history with the most clicked items.
@@ -135,16 +165,18 @@ class BaseRecommender(LivingCatalog):
 
         Raises:
             KeyError: for an item that the catalog does not hold.
-            ValueError: for an empty history, ids that are no strings, a mask of another catalog or number of requests,
-                or an option that does not exist.
+            ValueError: for an empty history, what is no list of ids (None, a set, a float among them), a mask of
+                another catalog or number of requests, or an option that does not exist.
         """
         _check_choice("on_unknown", on_unknown, ("error", "drop"))
         _check_choice("on_empty", on_empty, ("error", "popularity"))
-        if top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {top_k!r}")
-        if not 0 <= cold_share <= 1:
-            raise ValueError(f"cold_share is a share in [0, 1], got {cold_share!r}")
+        if not isinstance(exclude_seen, bool | np.bool_):
+            raise ValueError(f"exclude_seen must be True or False, got {exclude_seen!r:.80}")
+        if not _is_share(cold_share):
+            raise ValueError(f"cold_share is a share in [0, 1], got {cold_share!r:.80}")
         edition = self.edition  # the whole request is answered by one
+        # a longer list than the catalog would hold padding alone
+        top_k = min(whole_number(top_k, "top_k"), len(edition.catalog))
         batch, is_single = _as_batch(histories)
         users = self._users(user_ids, len(batch))
         rows = [_rows(edition, history, on_unknown) for history in batch]
@@ -177,6 +209,10 @@ class BaseRecommender(LivingCatalog):
 
         Build it once and hand it to any number of `recommend(..., allowed=mask)`: ids are looked up and the mask is
         compiled for the model only once. Arguments and errors are those of `CatalogMask.from_item_ids`.
+
+        It stays right while the catalog changes: items added later are allowed where it only names `denied` ones, and
+        not where it names `allowed` ones; removed items are never recommended, whatever a mask says. After a rollback
+        and other additions its rows are other items: `recommend` then raises ValueError, and it must be built again.
         """
         return self.edition.mask(allowed=allowed, denied=denied)
 
@@ -204,7 +240,9 @@ class BaseRecommender(LivingCatalog):
     def _users(self, user_ids: Sequence[str] | str | None, histories: int) -> list[str] | None:
         if not self.needs_user_ids:
             return None
-        users = [user_ids] if isinstance(user_ids, str) else list(user_ids or [])
+        is_one = item_id_text(user_ids) is not None
+        given = [] if user_ids is None else [user_ids] if is_one else user_ids
+        users = item_id_list(given, name="user_ids", what="user ids")
         if len(users) != histories:
             raise ValueError(
                 f"this generator was trained with user tokens and needs one user id per history, got {len(users)} for "
@@ -221,23 +259,42 @@ def _rows(edition: Edition, history: Sequence[str], on_unknown: str) -> np.ndarr
 
 def _as_batch(histories: Any) -> tuple[list[list[str]], bool]:
     """Return the histories as a list of lists, and whether a single one was given."""
-    if isinstance(histories, str):
+    if isinstance(histories, np.ndarray) and histories.ndim == 2:
+        histories = list(histories)
+    entries = ordered_list(histories, name="histories", what="item ids or a list of such lists")
+    is_list = [_is_list(entry) for entry in entries]
+    if not any(is_list):
+        return [item_id_list(entries, name="the history")], True
+    if not all(is_list):
+        wrong = entries[is_list.index(False)]
         raise ValueError(
-            f"expected a list of item ids or a list of such lists, got the string {histories!r}; pass [{histories!r}]"
-        )
-    entries = list(histories)
-    if all(isinstance(entry, str) for entry in entries):
-        return [entries], True
-    wrong = [entry for entry in entries if isinstance(entry, str) or not isinstance(entry, Iterable)]
-    wrong = wrong or [item for entry in entries for item in entry if not isinstance(item, str)]
-    if wrong:
-        raise ValueError(
-            f"expected item ids (strings) only or lists of them only, got {wrong[0]!r} in a list of {len(entries)}; "
+            f"expected item ids (strings) only or lists of them only, got {wrong!r:.80} in a list of {len(entries)}; "
             "convert ids by str, and make every history of a batch a list"
         )
-    return [list(entry) for entry in entries], False
+    return [item_id_list(entry, name=f"history {number}") for number, entry in enumerate(entries)], False
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+def _is_list(entry: Any) -> bool:
+    """Tell whether an entry is a history, or meant as one, and no id."""
+    return isinstance(entry, Iterable) and not isinstance(entry, str | bytes)
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= 1
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r:.80}")
+
+
+def checked_device(device: torch.device | str) -> torch.device:
+    """Return a device that is there; raise ValueError for another."""
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise ValueError(
+            f"device must be one that torch has here, such as 'cpu' or 'cuda', got {device!r:.80} ({error})"
+        ) from error
+    return place

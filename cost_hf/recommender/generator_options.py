@@ -6,6 +6,7 @@ TIGER's text (d_model 384; arXiv 2305.05065 section 4 gives both 128 and 13 M, w
 
 from dataclasses import dataclass, field
 
+from cost_hf.semantic_ids.sizes import MAX_HISTORY, MAX_TOKENS, whole_number
 from cost_hf.semantic_ids.token_rows import ANCHOR, ROW_INITS
 
 CAUSAL_SIZES: dict[str, dict[str, int]] = {
@@ -82,9 +83,8 @@ class GeneratorOptions:
             self._check_scratch(sizes)
         else:
             self._check_backbone()
-        for name, least in (("max_history", 1), ("num_user_tokens", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"generator.{name} must be at least {least}, got {getattr(self, name)!r}")
+        whole_number(self.max_history, "generator.max_history", most=MAX_HISTORY)
+        whole_number(self.num_user_tokens, "generator.num_user_tokens", least=0, most=MAX_TOKENS)
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ValueError(
                 f"generator.dropout must be a share from 0 to below 1, got {self.dropout!r}; "

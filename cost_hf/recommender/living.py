@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from cost_hf.data.item_encoder import ItemEncoder
-from cost_hf.recommender.changes import KEPT_VERSIONS, CatalogChange, Version, check_texts, check_titles, check_vectors
+from cost_hf.recommender.changes import KEPT_VERSIONS, CatalogChange, Version
 from cost_hf.recommender.edition import Edition
+from cost_hf.semantic_ids.item_ids import code_table, item_id_list, ordered_list, text_list, title_list, vector_table
 from cost_hf.semantic_ids.item_rows import ItemRows
 
 
@@ -40,6 +41,16 @@ class LivingCatalog:
         self._writing = threading.RLock()
         self.edition = self._edition_of(catalog)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy takes along: one state of catalog, journal and versions, and no lock."""
+        with self._writing:
+            return {name: value for name, value in self.__dict__.items() if name != "_writing"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what `__getstate__` returned."""
+        self.__dict__.update(state)
+        self._writing = threading.RLock()
+
     @property
     def catalog(self) -> Any:
         """The items of the present edition."""
@@ -62,30 +73,34 @@ class LivingCatalog:
         """Add items, which can be recommended from the next request on; nothing that exists changes.
 
         An item that is there keeps its SID and its title, whatever its text says; a removed one returns with its own.
+        All arguments may be lists, arrays or columns of tables; they belong together by position, whatever the index.
 
         Args:
-            item_ids: ids of the items, n of them.
+            item_ids: ids of the items, n of them, all different; whole numbers stand for their digits.
             texts: their texts, which the encoder of the catalog turns into vectors; or one of the next two.
             vectors: item vectors `[n, E]` of that encoder.
             codes: model-level codes `[n, L_model]`, for codes from elsewhere.
             titles: what to show; the texts by default, where the catalog holds titles.
 
         Raises:
-            ValueError: where a text is empty, a vector not finite, a part missing that the way in needs, or the
-                catalog full. Nothing has changed then.
+            ValueError: where an id is none or stands twice, a text is empty, a vector not finite, a part missing that
+                the way in needs, or the catalog full. Nothing has changed then.
         """
         self._check_way_in(by_codes=codes is not None)
         given = [name for name, part in (("texts", texts), ("vectors", vectors), ("codes", codes)) if part is not None]
         if len(given) != 1:
             raise ValueError(f"expected one of texts, vectors and codes, got {given!r}; pass one of them")
-        ids = list(item_ids)
-        check_titles(ids, titles)
+        ids = item_id_list(item_ids, is_unique=True, is_stored=True)
+        titles = None if titles is None else title_list(titles, ids)
         if texts is not None:
-            check_texts(ids, texts)
+            texts = text_list(texts, ids)
             titles = texts if titles is None else titles
         if vectors is not None:
-            vectors = np.asarray(vectors)
-            check_vectors(ids, vectors)
+            vectors = vector_table(vectors, ids)
+        if codes is not None:
+            codes = code_table(codes)
+            if len(codes) != len(ids):
+                raise ValueError(f"expected one row of codes per item, got {len(codes)} for {len(ids)} items")
         with self._writing:
             before = self.catalog
             after = before.restored([item for item in ids if item in before])
@@ -99,7 +114,7 @@ class LivingCatalog:
                     after,
                     [ids[place] for place in fresh],
                     vectors=vectors,
-                    codes=None if codes is None else np.asarray(codes)[fresh],
+                    codes=None if codes is None else codes[fresh],
                     titles=None if titles is None or before.titles is None else [titles[place] for place in fresh],
                 )
             new = [item for item in ids if item not in before or before.removed[before.row_of(item)]]
@@ -108,11 +123,16 @@ class LivingCatalog:
     def remove_items(self, item_ids: Sequence[str]) -> CatalogChange:
         """Stop recommending items; they stay known in histories and keep their SIDs.
 
+        Args:
+            item_ids: a list, set, array or column of ids; whole numbers stand for their digits.
+
         Raises:
             KeyError: for an item that the catalog does not hold.
+            ValueError: for one string in place of a list, or what is no id.
         """
+        ids = list(dict.fromkeys(item_id_list(item_ids, is_ordered=False)))
         with self._writing:
-            before, ids = self.catalog, list(dict.fromkeys(item_ids))
+            before = self.catalog
             removed = [ids[place] for place in np.flatnonzero(~before.removed[before.rows_of(ids)])]
             return self._change("remove", removed, before.without_items(removed))
 
@@ -132,14 +152,13 @@ class LivingCatalog:
 
         Raises:
             KeyError: for an item that the catalog does not hold.
-            ValueError: for an empty text, or neither texts nor titles.
+            ValueError: for an empty text, neither texts nor titles, or an id that is none or stands twice.
         """
-        ids = list(item_ids)
+        ids = item_id_list(item_ids, is_unique=True)
         if texts is None and titles is None:
             raise ValueError("expected texts or titles of the items, got neither; pass one of them")
-        if texts is not None:
-            check_texts(ids, texts)
-        check_titles(ids, titles)
+        texts = None if texts is None else text_list(texts, ids)
+        titles = None if titles is None else title_list(titles, ids)
         with self._writing:
             before = self.catalog
             before.rows_of(ids)
@@ -175,7 +194,7 @@ class LivingCatalog:
         if after.version == before.version:
             return CatalogChange.between(action, (), before, before, would_differ=would_differ)
         change = CatalogChange.between(action, item_ids, before, after, would_differ=would_differ)
-        versions = (*self.versions, Version(before.stem, lambda: before))
+        versions = (*self.versions, Version.held(before))
         self._take(after, change, versions[-KEPT_VERSIONS:])
         return change
 
@@ -209,9 +228,10 @@ class LivingCatalog:
 
     def _vectors_of(self, texts: Sequence[str]) -> np.ndarray:
         """Return vectors of texts `[n, E]`."""
+        texts = ordered_list(texts, name="texts", what="texts")
         if self.encoder is None:
             raise ValueError(
                 "this recommender came without its text encoder (a Hub copy without a licence of the data, or codes "
                 "that were not made of texts); pass vectors or codes, or load the run directory"
             )
-        return self.encoder.encode(list(texts))
+        return self.encoder.encode(texts)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.sizes import MAX_HISTORY, whole_number
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 IGNORED_LABEL = -100
@@ -75,6 +76,14 @@ class PromptBuilder:
     is_causal: bool
     max_history: int
 
+    def __repr__(self) -> str:
+        """Say in one line what is laid out."""
+        kind = "causal" if self.is_causal else "seq2seq"
+        return (
+            f"PromptBuilder({kind}, {len(self.item_tokens)} items of {self.item_tokens.shape[1]} tokens, "
+            f"{self.layout.constant_tokens} tokens around them, max_history={self.max_history})"
+        )
+
     @classmethod
     def for_catalog(
         cls,
@@ -90,8 +99,7 @@ class PromptBuilder:
         Args:
             layout: the bare one by default.
         """
-        if max_history < 1:
-            raise ValueError(f"max_history must be at least 1 item, got {max_history!r}; set generator.max_history")
+        whole_number(max_history, "max_history", most=MAX_HISTORY, remedy="set generator.max_history")
         codes = torch.tensor(np.asarray(catalog.codes))
         layout = PromptLayout.bare(vocabulary, is_causal=is_causal) if layout is None else layout
         return cls(vocabulary, vocabulary.encode(codes), layout, is_causal, max_history)
@@ -112,7 +120,7 @@ class PromptBuilder:
         tokens = self.item_tokens[rows.clamp_min(0)].masked_fill((rows < 0)[..., None], self.vocabulary.pad_id)
         present = (rows >= 0).repeat_interleave(self.item_tokens.shape[1], dim=1)
         shared, first = self._before
-        users = self._user_tokens(user_ids or [], len(rows))
+        users = self._user_tokens([] if user_ids is None else list(user_ids), len(rows))
         head = torch.cat([_repeated(shared, len(rows)), users, _repeated(first, len(rows))], 1)
         tail = _repeated(self.layout.after, len(rows))
         is_token = [torch.ones_like(head, dtype=torch.bool), present, torch.ones_like(tail, dtype=torch.bool)]
@@ -155,6 +163,8 @@ class PromptBuilder:
         """Return the tokens of hashed users `[count, 1]`, or `[count, 0]` where there are none."""
         if not self.vocabulary.num_user_tokens or not user_ids:
             return torch.empty(count, 0, dtype=torch.long)
+        if len(user_ids) != count:
+            raise ValueError(f"expected one user id per history, got {len(user_ids)} for {count} histories")
         return torch.tensor([[self.vocabulary.user_token_id(user)] for user in user_ids])
 
     def _recent(self, histories: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
+from cost_hf.semantic_ids.item_ids import id_ranks, item_id_list
+from cost_hf.semantic_ids.sizes import ranked_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +29,11 @@ class Ranking:
 
     items: Tensor
     scores: Tensor
+
+    def __repr__(self) -> str:
+        """Say in one line what was ranked."""
+        histories, places = self.items.shape
+        return f"Ranking({histories} histories, {places} places)"
 
 
 class Ranker(Protocol):
@@ -46,6 +53,11 @@ class Ranker(Protocol):
                 requests; None allows all.
         """
         ...
+
+
+def popularity_order(popularity: np.ndarray, item_ids: Sequence[str]) -> np.ndarray:
+    """Return catalog rows, most clicked first, equals by ascending item id, int64 `[N]`."""
+    return np.lexsort((id_ranks(item_ids), -np.asarray(popularity)))
 
 
 def takes_user_ids(ranker: Ranker) -> bool:
@@ -73,20 +85,21 @@ class ScoringRanker:
     """
 
     def __init__(self, scorer: Scorer, *, popularity: np.ndarray, item_ids: Sequence[str]):
+        item_ids = item_id_list(item_ids) if not isinstance(item_ids, tuple) else item_ids
         if len(popularity) != len(item_ids):
             raise ValueError(
                 f"popularity and item_ids must both have one entry per catalog row, got {len(popularity)!r} and "
                 f"{len(item_ids)!r}; take both from the same catalog"
             )
         self.scorer = scorer
-        order = np.lexsort((np.asarray(item_ids, dtype=np.str_), -np.asarray(popularity)))
+        self.item_ids = tuple(item_ids)
+        order = popularity_order(popularity, self.item_ids)
         self._tie_order = torch.from_numpy(order)  # catalog rows, first of equals first
         self._tie_rank = self._tie_order.argsort()  # place of every catalog row there
 
     def rank(self, histories: Tensor, *, top_k: int, mask: Tensor | CatalogMask | None = None) -> Ranking:
         """Return the best `top_k` items of every history `[B, T]`; rows are `top_k` wide, -1 where fewer are legal."""
-        if top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {top_k!r}")
+        top_k = ranked_number(top_k, "top_k", len(self.item_ids))
         scores = np.asarray(self.scorer.scores(histories.cpu().numpy()))
         if not np.issubdtype(scores.dtype, np.floating):
             scores = scores.astype(np.float64)  # counts: only floats have a -inf for masked items
@@ -97,7 +110,7 @@ class ScoringRanker:
                 f"{expected!r}, got shape {scores.shape!r}; fit the scorer on the same catalog"
             )
         table = torch.from_numpy(np.array(scores))  # a copy: scorers may return views of what they keep
-        catalog_mask = CatalogMask.of(mask, table.shape[1])
+        catalog_mask = CatalogMask.of(mask, table.shape[1], self.item_ids)
         if catalog_mask is not None:
             catalog_mask.hide(table)
         width = min(top_k, table.shape[1])

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,13 +14,14 @@ from cost_hf.recommender.backbones import Backbone
 from cost_hf.recommender.beam_ranker import BeamRanker
 from cost_hf.recommender.bundle import read_bundle, write_bundle
 from cost_hf.recommender.changes import CatalogChange, Version
-from cost_hf.recommender.door import BaseRecommender
+from cost_hf.recommender.door import BaseRecommender, checked_device
 from cost_hf.recommender.edition import Edition
 from cost_hf.recommender.pretrained import BaseModel
 from cost_hf.recommender.prompts import PromptBuilder, PromptLayout
 from cost_hf.recommender.repository import locate
 from cost_hf.search.level_head import check_normalization
 from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.sizes import MAX_HISTORY, ranked_number, whole_number
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
@@ -82,6 +83,8 @@ class Recommender(BaseRecommender):
                 "take all of them from one run"
             )
         check_normalization(normalization)
+        whole_number(max_history, "max_history", most=MAX_HISTORY)
+        ranked_number(num_beams, "num_beams", len(catalog))
         self.generator, self.vocabulary, self.tokenizer = generator.eval(), vocabulary, tokenizer
         is_causal = not generator.config.is_encoder_decoder
         self.layout = PromptLayout.bare(vocabulary, is_causal=is_causal) if layout is None else layout
@@ -105,9 +108,9 @@ class Recommender(BaseRecommender):
             **parts,
         )
 
-    def to(self, device: torch.device | str) -> "Recommender":
+    def to(self, device: torch.device | str) -> Self:
         """Move the generator to a device, in place; answers are the same but for rounding."""
-        self.generator.to(device)
+        self.generator.to(checked_device(device))
         return self
 
     def merge(self) -> "Recommender":

@@ -30,7 +30,7 @@ def invalid_shares(
     catalog = recommender.catalog
     known = {tuple(codes) for codes in catalog.codes[~catalog.removed].tolist()}
     constraint = LogitsProcessorList([SidLogitsProcessor(recommender.trie, recommender.vocabulary)])
-    users = list(user_ids or [])
+    users = [] if user_ids is None else list(user_ids)
     shares = {}
     for name, processors in (("invalid", constraint), ("invalid_unconstrained", LogitsProcessorList())):
         parts = [

@@ -25,6 +25,11 @@ class BeamOutput:
     codes: Tensor
     encoder_states: Tensor | None = None
 
+    def __repr__(self) -> str:
+        """Say in one line what was found."""
+        requests, places = self.items.shape
+        return f"BeamOutput({requests} requests, {places} places, on {self.items.device})"
+
 
 def expand_leaves(
     trie: SidTrie, nodes: Tensor, scores: Tensor, codes: Tensor, *, num_beams: int, mask: TrieMask | None

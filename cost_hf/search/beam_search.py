@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from cost_hf.search.generate_search import generate_search
 from cost_hf.search.level_head import LevelHead, check_normalization
 from cost_hf.search.logits_processor import check_sizes
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
+from cost_hf.semantic_ids.sizes import ranked_number
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.trie_mask import TrieMask, log_legal
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
@@ -71,8 +71,10 @@ def beam_search(
         attention_mask: 1 at tokens, 0 at padding, `[B, S]`; all ones by default.
         trie: the legal SIDs.
         vocabulary: their token ids.
-        num_beams: beams, and so items returned; as many as the catalog has items at most make sense.
+        num_beams: beams, and so items returned; as many as the catalog has items at most make sense, and more are
+            refused above 10,000.
         mask: allowed items, bool `[N]` or `[B, N]`, True = allowed, or a `CatalogMask`; one line is for all requests.
+            A mask of item ids must be of the catalog of `trie`, in this or an earlier state.
         normalization: `vocabulary` for the scores of `generate()`; `level` for probabilities among a level's codes,
             which are cheaper where the vocabulary is large, and others.
         inputs_embeds: embedded prompts `[B, S, d]` instead of `input_ids`.
@@ -84,15 +86,15 @@ def beam_search(
         output_encoder_states: return the encoder's last hidden states as well.
 
     Raises:
-        ValueError: for fewer than one beam, no prompt, or an option that `generate()` has no equal for.
+        ValueError: for fewer than one beam or too many, no prompt, a mask of another catalog, or an option that
+            `generate()` has no equal for.
     """
-    if not isinstance(num_beams, Integral) or num_beams < 1:
-        raise ValueError(f"num_beams must be a whole number of at least 1, got {num_beams!r}")
     check_normalization(normalization)
     prompt = make_prompt(input_ids, attention_mask, inputs_embeds, encoder_outputs, model_kwargs)
     check_parts(generator, prompt, trie, vocabulary)
+    num_beams = ranked_number(num_beams, "num_beams", trie.num_items)
     trie = trie.to(prompt.attention_mask.device)
-    catalog_mask = CatalogMask.of(mask, trie.num_items)
+    catalog_mask = CatalogMask.of(mask, trie.num_items, trie.item_ids)
     reason = obstacle(generator)
     if reason is None:
         found = _search(generator, prompt, trie, vocabulary, num_beams, catalog_mask, normalization, level_hook)

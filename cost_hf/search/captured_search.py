@@ -14,6 +14,7 @@ from cost_hf.search.beam_steps import DecodingSteps
 from cost_hf.search.engines import base_model, decoding_steps, obstacle
 from cost_hf.search.level_head import LevelHead
 from cost_hf.search.logits_processor import check_sizes
+from cost_hf.semantic_ids.sizes import ranked_number
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
@@ -53,7 +54,7 @@ class CapturedSearch:
                 f"{generator.device}{'' if reason is None else f' ({reason})'}; use beam_search"
             )
         check_sizes(trie, vocabulary)
-        self.model, self.num_beams = base_model(generator), num_beams
+        self.model, self.num_beams = base_model(generator), ranked_number(num_beams, "num_beams", trie.num_items)
         self.trie, self.vocabulary = trie.to(generator.device), vocabulary
         self.head = LevelHead(self.model, vocabulary, normalization=normalization)
         self._recordings: dict[tuple[torch.Size, ...], _Recording] = {}

@@ -42,7 +42,7 @@ class SidLogitsProcessor(LogitsProcessor):
     def __init__(self, trie: SidTrie, vocabulary: SidVocabulary, *, mask: Tensor | CatalogMask | None = None):
         check_sizes(trie, vocabulary)
         self.trie, self.vocabulary = trie, vocabulary
-        self.mask = CatalogMask.of(mask, trie.num_items)
+        self.mask = CatalogMask.of(mask, trie.num_items, trie.item_ids)
         self.trie_mask = None if self.mask is None else self.mask.on(trie)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ def prefix_allowed_tokens_fn(
     """
     check_sizes(trie, vocabulary)
     trie = trie.to("cpu")
-    catalog_mask = CatalogMask.of(mask, trie.num_items)
+    catalog_mask = CatalogMask.of(mask, trie.num_items, trie.item_ids)
     trie_mask = None if catalog_mask is None else catalog_mask.on(trie)
     num_levels = len(vocabulary.level_sizes)
 

@@ -5,7 +5,7 @@ change daily: an existing SID never does, a removed row keeps its place, and the
 start, so the vocabulary of a generator outlives every update.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from cost_hf.semantic_ids.catalog_files import read_reference
 from cost_hf.semantic_ids.catalog_rows import check_codes, check_ids, check_policy, encode, give_sids
 from cost_hf.semantic_ids.catalog_table import CatalogTable
 from cost_hf.semantic_ids.digests import assignment_digest, lineage_digest
+from cost_hf.semantic_ids.item_ids import code_table, item_id_list, title_list, vector_table
 from cost_hf.semantic_ids.options import CatalogOptions as CatalogOptions
+from cost_hf.semantic_ids.sizes import level_size_tuple
 
 DEFAULT_APPEND_SIZE = 256
 
@@ -26,7 +28,9 @@ DEFAULT_APPEND_SIZE = 256
 class Catalog(CatalogTable):
     """Items and their semantic IDs. Build one by `from_codes`, `from_embeddings`, `from_reference` or `load`.
 
-    Attributes are those of `CatalogTable`.
+    Attributes are those of `CatalogTable`. Item ids, titles, codes and vectors may stand in lists, arrays, tensors or
+    columns of tables; they belong together by position, whatever index a table has. Whole numbers are ids too: they
+    become their digits.
     """
 
     @classmethod
@@ -45,6 +49,8 @@ class Catalog(CatalogTable):
         """Build a catalog of codes `[N, L_model]` that exist already.
 
         Args:
+            item_ids: ids of the rows, N of them, all different.
+            codes: whole numbers; floats are refused.
             level_sizes: codes per level of `codes`, without the appended one.
             collisions: `append` or `none`; `reassign` and `sinkhorn` need vectors where codes collide.
             lineage: assignment digest of whatever made the codes; by default one derived from them.
@@ -52,19 +58,20 @@ class Catalog(CatalogTable):
         Raises:
             ValueError: for repeated ids, codes outside their level, a group larger than `append_size`.
         """
-        table = np.asarray(codes)
-        sizes = tuple(int(size) for size in level_sizes)
-        check_ids(item_ids, rows=len(table), titles=titles)
+        ids, names = _named(item_ids, titles)
+        table = code_table(codes)
+        sizes = level_size_tuple(level_sizes)
+        check_ids(ids, rows=len(table), titles=names)
         check_codes(table, sizes)
-        lineage = lineage or lineage_digest(item_ids, table, sizes)
+        lineage = lineage or lineage_digest(ids, table, sizes)
         empty = cls._empty(sizes, collisions, append_size, lineage)
-        return empty._grown(list(item_ids), table, titles=titles, text_digest=text_digest)
+        return empty._grown(ids, table, titles=names, text_digest=text_digest)
 
     @classmethod
     def from_embeddings(
         cls,
         item_ids: Sequence[str],
-        x: torch.Tensor,
+        x: torch.Tensor | np.ndarray,
         model: Any,
         *,
         codes: np.ndarray | None = None,
@@ -82,11 +89,14 @@ class Catalog(CatalogTable):
                 spreads them over the free codes of the last level and keeps what collides then; `none` keeps all.
             append_size: codes of the appended level. Items beyond it move to the nearest codes with room (`moved`).
         """
-        check_ids(item_ids, rows=len(x), titles=titles)
-        sizes = tuple(int(size) for size in model.level_sizes)
+        ids, names = _named(item_ids, titles)
+        vectors = _vectors(x, ids)
+        sizes = level_size_tuple(model.level_sizes)
         empty = cls._empty(sizes, collisions, append_size, assignment_digest(model))
-        table = encode(model, x) if codes is None else np.asarray(codes)
-        return empty._grown(list(item_ids), table, titles=titles, text_digest=text_digest, x=x, model=model)
+        table = encode(model, vectors) if codes is None else code_table(codes)
+        check_ids(ids, rows=len(table), titles=names)
+        check_codes(table, sizes)
+        return empty._grown(ids, table, titles=names, text_digest=text_digest, x=vectors, model=model)
 
     @classmethod
     def from_reference(
@@ -105,8 +115,9 @@ class Catalog(CatalogTable):
             item_ids: rows wanted, in this order; all of the file by default.
             level_sizes: codes per level; by default the highest code seen plus one.
         """
-        ids, codes = read_reference(source, item_ids)
-        sizes = [int(size) for size in codes.max(0) + 1] if level_sizes is None else level_sizes
+        wanted = None if item_ids is None else item_id_list(item_ids, is_unique=True)
+        ids, codes = read_reference(source, wanted)
+        sizes = codes.max(0) + 1 if level_sizes is None else level_sizes
         return cls.from_codes(
             ids, codes, level_sizes=sizes, collisions=collisions, append_size=append_size, titles=titles
         )
@@ -128,18 +139,21 @@ class Catalog(CatalogTable):
         Raises:
             ValueError: as `from_codes`; where new items collide under `reassign` or `sinkhorn` (use `with_embeddings`).
         """
-        table = np.asarray(codes)
-        check_ids(item_ids, rows=len(table), titles=titles)
+        ids, names = _named(item_ids, titles)
+        table = code_table(codes)
+        if not ids:
+            return self
+        check_ids(ids, rows=len(table), titles=names)
         check_codes(table, self.level_sizes[: self.model_levels])
-        fresh = self._fresh(item_ids)
-        return self.restored([item for item in item_ids if item in self])._grown(
-            [item_ids[place] for place in fresh], table[fresh], titles=_take(titles, fresh), text_digest=text_digest
+        fresh = self._fresh(ids)
+        return self.restored([item for item in ids if item in self])._grown(
+            [ids[place] for place in fresh], table[fresh], titles=_take(names, fresh), text_digest=text_digest
         )
 
     def with_embeddings(
         self,
         item_ids: Sequence[str],
-        x: torch.Tensor,
+        x: torch.Tensor | np.ndarray,
         model: Any,
         *,
         titles: Sequence[str | None] | None = None,
@@ -150,29 +164,35 @@ class Catalog(CatalogTable):
         Raises:
             ValueError: where `model` is not the assigner that made the catalog's codes, or the catalog is full.
         """
-        check_ids(item_ids, rows=len(x), titles=titles)
+        ids, names = _named(item_ids, titles)
+        table = _vectors(x, ids)
         digest = assignment_digest(model)
         if digest != self.lineage:
             raise ValueError(
                 f"the catalog's codes have assignment digest {self.lineage}, this assigner has {digest}; "
                 "load the quantizer that the catalog was made with"
             )
-        fresh = self._fresh(item_ids)
-        names, vectors = [item_ids[place] for place in fresh], x[torch.as_tensor(fresh, dtype=torch.long)]
+        fresh = self._fresh(ids)
+        vectors = table[torch.as_tensor(fresh, dtype=torch.long, device=table.device)]
         codes = encode(model, vectors) if fresh else np.empty((0, self.model_levels), dtype=np.int64)
-        return self.restored([item for item in item_ids if item in self])._grown(
-            names, codes, titles=_take(titles, fresh), text_digest=text_digest, x=vectors, model=model
+        return self.restored([item for item in ids if item in self])._grown(
+            [ids[place] for place in fresh],
+            codes,
+            titles=_take(names, fresh),
+            text_digest=text_digest,
+            x=vectors,
+            model=model,
         )
 
-    def without_items(self, item_ids: Iterable[str]) -> "Catalog":
+    def without_items(self, item_ids: Sequence[str]) -> "Catalog":
         """Return the catalog in which these items may not be recommended; their rows and suffixes stay theirs."""
         removed = self.removed.copy()
-        removed[self.rows_of(list(item_ids))] = True
+        removed[self.rows_of(item_id_list(item_ids, is_ordered=False))] = True
         return self if (removed == self.removed).all() else replace(self, removed=removed)
 
     def restored(self, item_ids: Sequence[str]) -> "Catalog":
         """Return the catalog in which these items, all of which it holds, may be recommended again."""
-        rows = self.rows_of(item_ids)
+        rows = self.rows_of(item_id_list(item_ids, is_ordered=False))
         if not self.removed[rows].any():
             return self
         removed = self.removed.copy()
@@ -224,6 +244,18 @@ class Catalog(CatalogTable):
             titles=(*(self.titles or [None] * len(self)), *(titles or [None] * len(sids))) if named else None,
             moved=self.moved + moved,
         )
+
+
+def _named(item_ids: Sequence[str], titles: Sequence[str | None] | None) -> tuple[list[str], list[str | None] | None]:
+    """Return ids that may be stored, and their titles, as lists."""
+    ids = item_id_list(item_ids, is_unique=True, is_stored=True)
+    return ids, None if titles is None else title_list(titles, ids)
+
+
+def _vectors(x: torch.Tensor | np.ndarray, item_ids: Sequence[str]) -> torch.Tensor:
+    """Return item vectors as a tensor `[n, E]`; one that is a tensor stays where it is."""
+    table = vector_table(x, item_ids, name="x")
+    return x if isinstance(x, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(table, dtype=np.float32))
 
 
 def _take(titles: Sequence[str | None] | None, places: list[int]) -> list[str | None] | None:

@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from cost_hf.files import atomic_path, content_digest
+from cost_hf.semantic_ids.item_ids import item_id_list
 from cost_hf.semantic_ids.level_names import level_name, parse_sids
 
 FORMAT = "cost_hf.catalog.1"
@@ -98,9 +99,10 @@ def read_reference(source: str | Path | pd.DataFrame, item_ids: Sequence[str] | 
     missing = {"item_id", "sid"} - set(frame.columns)
     if missing:
         raise ValueError(f"published identifiers need the columns item_id and sid, got {list(frame.columns)}")
-    known = {str(item): row for row, item in enumerate(frame["item_id"])}
+    names = item_id_list(frame["item_id"], name="item_id")
+    known = {item: row for row, item in enumerate(names)}
     if len(known) != len(frame):
-        repeated = frame["item_id"][frame["item_id"].duplicated()].iloc[0]
+        repeated = next(item for row, item in enumerate(names) if known[item] != row)
         raise ValueError(f"item id {repeated!r} has several identifiers; keep one row per item")
     ids = list(known) if item_ids is None else list(item_ids)
     if not ids:

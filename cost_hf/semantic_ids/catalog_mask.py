@@ -3,9 +3,13 @@
 A mask speaks of catalog rows and knows no trie, so one object serves every ranker and is kept from call to call: the
 stock of a shop is built once. Seen items, a few for each request, are kept as rows; nothing of the size of requests
 times catalog is made for them unless a dense ranker asks.
+
+A mask of item ids knows the rows that it was made for. Catalogs grow at their end, so it stays right for every later
+state of the same rows; where other items took their place after a rollback, it is refused.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cost_hf.semantic_ids.item_ids import item_id_list
 from cost_hf.semantic_ids.item_rows import ItemRows
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.trie_mask import AllowedNodes, TrieMask, check_batch, dead_keys
@@ -20,10 +25,43 @@ from cost_hf.semantic_ids.trie_mask import AllowedNodes, TrieMask, check_batch, 
 FEW = 64  # a table whose lines deny at most one in so many items is kept as lists of rows, which compile faster
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class MaskRows:
+    """The catalog that a mask of item ids was made for.
+
+    Attributes:
+        item_ids: of its rows, N of them.
+        named: what was asked for, whether removed or not, bool `[N]`.
+        takes_new: whether rows appended later are allowed.
+    """
+
+    item_ids: tuple[str, ...]
+    named: Tensor
+    takes_new: bool
+
+    def check(self, item_ids: Sequence[str]) -> None:
+        """Raise ValueError unless one list of rows begins with the other."""
+        if item_ids is self.item_ids:
+            return
+        shared = min(len(item_ids), len(self.item_ids))
+        if tuple(item_ids[:shared]) != self.item_ids[:shared]:
+            row = next(row for row in range(shared) if item_ids[row] != self.item_ids[row])
+            raise ValueError(
+                f"the mask was made for other catalog rows: row {row} was item {self.item_ids[row]!r} then and is "
+                f"{item_ids[row]!r} now; build it again from the present catalog"
+            )
+
+    def moved(self, item_ids: Sequence[str]) -> "MaskRows":
+        """Return what the same wishes say of another state of these rows."""
+        return MaskRows(tuple(item_ids), _fitted(self.named, len(item_ids), self.takes_new), self.takes_new)
+
+
 class CatalogMask:
     """Allowed items of a catalog, for all requests alike or for each of B requests; it never changes.
 
-    The tensors are copied: what happens to the caller's own afterwards does not matter.
+    The tensors are copied: what happens to the caller's own afterwards does not matter. A mask of tensors knows nothing
+    but the number of rows: it is for the catalog that these rows were taken from. Masks of item ids (`from_item_ids`,
+    `recommender.mask`) are carried on while their catalog changes.
 
     Args:
         num_items: N, catalog rows including removed ones.
@@ -43,16 +81,22 @@ class CatalogMask:
     def __init__(self, num_items: int, allowed: Tensor | None = None, denied: Tensor | None = None):
         _check_allowed(allowed, num_items)
         _check_denied(denied, num_items)
-        self._take_over(num_items, *(None if part is None else part.clone() for part in (allowed, denied)))
+        self._take_over(
+            num_items, None if allowed is None else allowed.clone(), None if denied is None else denied.clone()
+        )
 
     @classmethod
-    def _of_own(cls, num_items: int, allowed: Tensor | None, denied: Tensor | None = None) -> "CatalogMask":
+    def _of_own(
+        cls, num_items: int, allowed: Tensor | None, denied: Tensor | None = None, rows: MaskRows | None = None
+    ) -> "CatalogMask":
         """Return a mask of tensors that nobody else changes and that were checked."""
         mask = cls.__new__(cls)
-        mask._take_over(num_items, allowed, denied)
+        mask._take_over(num_items, allowed, denied, rows)
         return mask
 
-    def _take_over(self, num_items: int, allowed: Tensor | None, denied: Tensor | None) -> None:
+    def _take_over(
+        self, num_items: int, allowed: Tensor | None, denied: Tensor | None, rows: MaskRows | None = None
+    ) -> None:
         if allowed is not None and allowed.ndim == 2:
             if denied is not None:
                 allowed, denied = _without_rows(allowed, denied, _lines(denied, allowed)), None
@@ -60,10 +104,20 @@ class CatalogMask:
                 allowed, denied = None, few
             elif len(allowed) == 1:
                 allowed = allowed[0]
-        self.num_items, self._allowed, self._denied = num_items, allowed, denied
+        self.num_items, self._allowed, self._denied, self._rows = num_items, allowed, denied, rows
         per_request = allowed if allowed is not None and allowed.ndim == 2 else denied
         self.batch = None if per_request is None or len(per_request) == 1 else len(per_request)
         self._compiled: WeakKeyDictionary[SidTrie, AllowedNodes] = WeakKeyDictionary()
+        self._carried: tuple[Sequence[str], CatalogMask] | None = None  # the last other state of the rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy takes along: nothing that was made when first asked for."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_compiled", "_carried")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what `__getstate__` returned."""
+        self.__dict__.update(state)
+        self._compiled, self._carried = WeakKeyDictionary(), None
 
     def __repr__(self) -> str:
         """Say what the mask covers."""
@@ -71,12 +125,23 @@ class CatalogMask:
         return f"CatalogMask({self.num_items} items, for {requests})"
 
     @classmethod
-    def of(cls, mask: "Tensor | CatalogMask | None", num_items: int) -> "CatalogMask | None":
-        """Return `mask` (a bool `[N]` or `[B, N]` becomes one); raise ValueError where it is of another catalog."""
+    def of(
+        cls, mask: "Tensor | CatalogMask | None", num_items: int, item_ids: Sequence[str] | None = None
+    ) -> "CatalogMask | None":
+        """Return `mask` (a bool `[N]` or `[B, N]` becomes one) for a catalog.
+
+        Args:
+            mask: None stays None.
+            num_items: N, rows of the catalog.
+            item_ids: of these rows, where they are known: a mask of item ids is then carried on to appended rows, as
+                `for_catalog` says.
+
+        Raises:
+            ValueError: where the mask is of another catalog.
+        """
         if mask is None or not isinstance(mask, CatalogMask):
             return None if mask is None else cls(num_items, mask)
-        mask.check_items(num_items)
-        return mask
+        return mask._for_rows(num_items, item_ids)
 
     @classmethod
     def from_item_ids(
@@ -85,8 +150,8 @@ class CatalogMask:
         """Build the mask of item ids, for all requests; what is removed from the catalog is never allowed.
 
         Args:
-            allowed: only these items; all by default.
-            denied: not these items, even where `allowed` names them.
+            allowed: only these items; all by default. Items that come later are then not allowed.
+            denied: not these items, even where `allowed` names them. Without `allowed`, items that come later are.
 
         Raises:
             KeyError: for an item that the catalog does not hold.
@@ -96,8 +161,44 @@ class CatalogMask:
         for name, item_ids in (("allowed", allowed), ("denied", denied)):
             if item_ids is not None:
                 _check_item_ids(item_ids, name)
-                table[torch.from_numpy(catalog.rows_of(item_ids))] = name == "allowed"
-        return cls._of_own(len(catalog), table & torch.from_numpy(~catalog.removed))
+                rows = catalog.rows_of(item_id_list(item_ids, name=name, is_ordered=False))
+                table[torch.from_numpy(rows)] = name == "allowed"
+        present = table & torch.from_numpy(~catalog.removed)
+        return cls._of_own(len(catalog), present, rows=MaskRows(catalog.item_ids, table, allowed is None))
+
+    def for_catalog(self, catalog: ItemRows) -> "CatalogMask":
+        """Return the mask for the present state of its catalog; itself where nothing changes.
+
+        Rows that were appended since are allowed where the mask names only what is denied, and not where it names what
+        is allowed. Items that are removed now are not allowed; one that came back counts as the mask named it. After a
+        rollback the mask is cut to the rows that are left.
+
+        Raises:
+            ValueError: where other items took the place of its rows, after a rollback for example.
+        """
+        if self._rows is None:
+            self.check_items(len(catalog))
+            return self.within(torch.from_numpy(~catalog.removed)) if catalog.removed.any() else self
+        self._rows.check(catalog.item_ids)
+        rows = self._rows if catalog.item_ids is self._rows.item_ids else self._rows.moved(catalog.item_ids)
+        allowed = rows.named & torch.from_numpy(~catalog.removed).to(rows.named.device)
+        if rows is self._rows and self._allowed is not None and allowed.equal(self._allowed):
+            return self
+        return self._of_own(len(catalog), allowed, _below(self._denied, len(catalog)), rows)
+
+    def _for_rows(self, num_items: int, item_ids: Sequence[str] | None) -> "CatalogMask":
+        """Return the mask for these catalog rows, whose removed items are not known here."""
+        rows = self._rows
+        if rows is None or item_ids is None or item_ids is rows.item_ids:
+            self.check_items(num_items)
+            return self
+        if self._carried is not None and self._carried[0] is item_ids:
+            return self._carried[1]
+        rows.check(item_ids)
+        allowed = None if self._allowed is None else _fitted(self._allowed, num_items, rows.takes_new)
+        carried = self._of_own(num_items, allowed, _below(self._denied, num_items), rows.moved(item_ids))
+        self._carried = item_ids, carried
+        return carried
 
     def without(self, rows: Tensor) -> "CatalogMask":
         """Return the mask that also denies each request its own catalog rows, int64 `[B, T]`, padded with -1."""
@@ -115,7 +216,7 @@ class CatalogMask:
         lines = torch.as_tensor(requests, dtype=torch.long)
         if self._denied is not None:
             return self._sharing(self._denied[lines])
-        return self._of_own(self.num_items, None if self._allowed is None else self._allowed[lines])
+        return self._of_own(self.num_items, None if self._allowed is None else self._allowed[lines], rows=self._rows)
 
     def check_items(self, num_items: int) -> None:
         """Raise ValueError where this mask is not of a catalog of `num_items` rows."""
@@ -129,8 +230,13 @@ class CatalogMask:
         _check_allowed(allowed, self.num_items)
         if self._allowed is None:
             return self if allowed.all() else self._of_own(self.num_items, allowed.clone(), self._denied)
-        allowed = self._allowed & allowed.to(self._allowed.device)
-        return self if allowed.equal(self._allowed) else self._of_own(self.num_items, allowed, self._denied)
+        kept = self._allowed & allowed.to(self._allowed.device)
+        if kept.equal(self._allowed):
+            return self
+        rows = self._rows
+        if rows is not None:
+            rows = MaskRows(rows.item_ids, rows.named & allowed.to(rows.named.device), rows.takes_new)
+        return self._of_own(self.num_items, kept, self._denied, rows)
 
     def hide(self, scores: Tensor) -> Tensor:
         """Set the scores `[B, N]` of items that are not allowed to -inf, in place, and return them."""
@@ -150,8 +256,14 @@ class CatalogMask:
         return table.expand(batch, -1).clone() if self._denied is None else _without_rows(table, self._denied, batch)
 
     def on(self, trie: SidTrie) -> TrieMask:
-        """Return the mask for `trie`, on its device; what all requests share is made once for a trie and kept."""
-        self.check_items(trie.num_items)
+        """Return the mask for `trie`, on its device; what all requests share is made once for a trie and kept.
+
+        Raises:
+            ValueError: where it is of another catalog.
+        """
+        mask = self._for_rows(trie.num_items, trie.item_ids)
+        if mask is not self:
+            return mask.on(trie)
         if self._allowed is not None and trie not in self._compiled:
             self._compiled[trie] = AllowedNodes.of(trie, self._allowed.to(trie.device))
         allowed = self._compiled.get(trie)
@@ -160,10 +272,21 @@ class CatalogMask:
 
     def _sharing(self, denied: Tensor) -> "CatalogMask":
         """Return the mask with other denied rows; what all requests share stays compiled."""
-        mask = self._of_own(self.num_items, self._allowed, denied)
+        mask = self._of_own(self.num_items, self._allowed, denied, self._rows)
         if self._allowed is None or self._allowed.ndim == 1:
             mask._compiled = self._compiled
         return mask
+
+
+def _fitted(table: Tensor, num_items: int, fill: bool) -> Tensor:
+    """Return a bool table `[N]` cut or filled up to `num_items` rows."""
+    missing = num_items - len(table)
+    return table[:num_items] if missing <= 0 else torch.cat([table, table.new_full((missing,), fill)])
+
+
+def _below(denied: Tensor | None, num_items: int) -> Tensor | None:
+    """Return the denied rows `[B, T]` that a catalog of `num_items` still has; -1 in place of others."""
+    return None if denied is None else denied.where(denied < num_items, -1)
 
 
 def _lines(rows: Tensor, others: Tensor) -> int:
@@ -232,9 +355,8 @@ def _check_denied(denied: Tensor | None, num_items: int) -> None:
 
 
 def _check_item_ids(item_ids: Any, name: str) -> None:
-    if isinstance(item_ids, str):
-        raise ValueError(f"{name} must be a list of item ids, got the string {item_ids!r}; pass [{item_ids!r}]")
-    if isinstance(item_ids, Tensor) or (isinstance(item_ids, np.ndarray) and item_ids.dtype.kind not in "UO"):
+    """Raise ValueError for a table over catalog rows in place of item ids."""
+    if isinstance(item_ids, Tensor) or (isinstance(item_ids, np.ndarray) and item_ids.dtype.kind == "b"):
         raise ValueError(
             f"{name} must be a list of item ids (strings), got {type(item_ids).__name__} of {item_ids.dtype}; "
             "make a table over catalog rows a mask: CatalogMask(num_items, torch.as_tensor(table))"

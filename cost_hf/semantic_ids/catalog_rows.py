@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from cost_hf.semantic_ids.collisions import append_suffixes, group_sizes, prefix_keys, settle
+from cost_hf.semantic_ids.item_ids import item_id_list
 from cost_hf.semantic_ids.options import CatalogOptions
 from cost_hf.semantic_ids.sinkhorn import spread_last_level
 
@@ -16,13 +17,7 @@ def check_ids(item_ids: Sequence[str], *, rows: int, titles: Sequence[str | None
     if len(item_ids) != rows or (titles is not None and len(titles) != rows):
         counts = f"{len(item_ids)} ids, {'no' if titles is None else len(titles)} titles"
         raise ValueError(f"expected one item id (and title) per row, got {counts} for {rows} rows")
-    wrong = [item for item in item_ids if not isinstance(item, str)]
-    if wrong:
-        raise ValueError(f"item ids must be strings, got {wrong[0]!r} ({type(wrong[0]).__name__}); convert them by str")
-    if len(set(item_ids)) != rows:
-        seen: set[str] = set()
-        repeated = next(item for item in item_ids if item in seen or seen.add(item))  # type: ignore[func-returns-value]
-        raise ValueError(f"item ids must be unique, got {repeated!r} more than once; keep one row per item")
+    item_id_list(item_ids, is_unique=True)
 
 
 def check_codes(codes: np.ndarray, level_sizes: Sequence[int]) -> None:
@@ -84,8 +79,8 @@ def give_sids(
         place = int(suffixes.argmax())
         raise ValueError(
             f"codes {codes[is_new][place].tolist()} are shared by {int(suffixes[place]) + 1} items, the appended "
-            f"level holds {level_sizes[-1]}; use a larger append_size, or vectors (from_embeddings), by which items "
-            "move to other codes"
+            f"level holds {level_sizes[-1]} and is full there; use a larger append_size, or vectors "
+            "(from_embeddings), by which items move to other codes"
         )
     return np.column_stack([codes[is_new], suffixes]), moved
 

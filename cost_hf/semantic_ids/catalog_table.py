@@ -13,7 +13,8 @@ from cost_hf.semantic_ids.catalog_rows import check_codes, check_ids, collision_
 from cost_hf.semantic_ids.collisions import prefix_keys
 from cost_hf.semantic_ids.digests import catalog_digest
 from cost_hf.semantic_ids.features import PrefixFeatures, prefix_features
-from cost_hf.semantic_ids.item_rows import ItemRows
+from cost_hf.semantic_ids.item_rows import ItemRows, describe_digest, describe_items
+from cost_hf.semantic_ids.sizes import level_size_tuple
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +50,19 @@ class CatalogTable(ItemRows):
         codes.flags.writeable = removed.flags.writeable = False
         object.__setattr__(self, "codes", codes)
         object.__setattr__(self, "removed", removed)
+        object.__setattr__(self, "level_sizes", level_size_tuple(self.level_sizes))
         check_ids(self.item_ids, rows=len(codes), titles=self.titles)
         check_codes(codes, self.level_sizes)
         if removed.shape != (len(codes),):
             raise ValueError(f"removed must be [{len(codes)}], one flag per item, got {removed.shape}")
+
+    def __repr__(self) -> str:
+        """Say in one line what the catalog holds."""
+        levels = "x".join(map(str, self.level_sizes))
+        return (
+            f"{type(self).__name__}({describe_items(self)}, levels {levels}, collisions={self.policy!r}, "
+            f"{describe_digest(self)})"
+        )
 
     @cached_property
     def digest(self) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 BLOCK_BITS = 6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ChildRanges:
     """Children of node j are `start(j) … start(j + 1) - 1` of the next level.
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cost_hf.semantic_ids.item_ids import id_ranks
 from cost_hf.semantic_ids.trie_build import KEY_BITS
 
 CHUNK_DISTANCES = 1 << 24  # distances held at once: 64 MB
@@ -93,7 +94,7 @@ def settle(
     if not len(waiting):
         return codes, 0
     # in id order, so that no floating-point sum depends on the order of rows
-    waiting = waiting[np.argsort(ranks_of([item_ids[row] for row in waiting.tolist()]))]
+    waiting = waiting[np.argsort(id_ranks([item_ids[row] for row in waiting.tolist()]))]
     codes = codes.copy()
     settled = np.ones(len(codes), dtype=bool)
     settled[waiting] = False
@@ -108,8 +109,9 @@ def settle(
         if not len(waiting):
             return codes, int((codes != wanted).any(1).sum())
     raise ValueError(
-        f"{len(waiting)} of {len(codes)} items found no free code among {sizes} with {capacity} items each; "
-        "use larger level_sizes or collisions='append'"
+        f"the catalog is full: {len(waiting)} of {len(codes)} items found no free code among {sizes} with {capacity} "
+        "items each; build it anew with larger level_sizes"
+        + (" or collisions='append'" if capacity == 1 else " or a larger append_size")
     )
 
 
@@ -124,6 +126,8 @@ def _place(
     item_ids: Sequence[str],
 ) -> np.ndarray:
     """Give waiting rows the nearest code of `level` with room below it, in place; return which rows got one, `[n]`."""
+    if not len(waiting):
+        return np.zeros(0, dtype=bool)
     sizes = [int(size) for size in model.level_sizes]
     below = capacity * int(np.prod(sizes[level + 1 :], dtype=object))
     keys = prefix_keys(codes[:, :level], sizes)
@@ -134,7 +138,7 @@ def _place(
     at = np.searchsorted(parents, keys[settled]).clip(max=len(parents) - 1)
     held = parents[at] == keys[settled]
     np.subtract.at(room, (at[held], codes[settled][held, level]), 1)
-    names = ranks_of([item_ids[row] for row in waiting.tolist()])
+    names = id_ranks([item_ids[row] for row in waiting.tolist()])
     ends = np.cumsum(counts)
     first = 0
     while first < len(parents):
@@ -199,17 +203,10 @@ def _rank_in_group(keys: np.ndarray, item_ids: Sequence[str]) -> np.ndarray:
     is_next = np.append(False, keys[order][1:] == keys[order][:-1]) if len(keys) else np.zeros(0, dtype=bool)
     shared = order[is_next | np.append(is_next[1:], False)] if len(keys) else order
     # names are compared only inside groups: most items are alone
-    names = ranks_of([item_ids[row] for row in shared.tolist()])
+    names = id_ranks([item_ids[row] for row in shared.tolist()])
     shared = shared[np.lexsort((names, keys[shared]))]
     begins = np.append(True, keys[shared][1:] != keys[shared][:-1])[: len(shared)]
     starts = np.maximum.accumulate(np.where(begins, np.arange(len(shared)), 0))
     ranks = np.zeros(len(keys), dtype=np.int64)
     ranks[shared] = np.arange(len(shared)) - starts
-    return ranks
-
-
-def ranks_of(names: Sequence[str]) -> np.ndarray:
-    """Return the rank of each distinct name, `[n]`."""
-    ranks = np.empty(len(names), dtype=np.int64)
-    ranks[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
     return ranks

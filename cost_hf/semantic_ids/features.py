@@ -22,6 +22,10 @@ class PrefixFeatures:
     ids: np.ndarray
     sizes: tuple[int, ...]
 
+    def __repr__(self) -> str:
+        """Say in one line how many categories there are."""
+        return f"PrefixFeatures({len(self.ids)} items, {self.sizes} categories)"
+
 
 def prefix_features(codes: np.ndarray, level_sizes: Sequence[int], length: int) -> PrefixFeatures:
     """Return the categories of SIDs `[N, L]`.

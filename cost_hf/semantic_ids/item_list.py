@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 from safetensors.numpy import load_file, save_file
 
 from cost_hf.files import atomic_path, content_digest
-from cost_hf.semantic_ids.item_rows import ItemRows
+from cost_hf.semantic_ids.catalog_rows import check_ids
+from cost_hf.semantic_ids.item_ids import item_id_list, title_list, vector_table
+from cost_hf.semantic_ids.item_rows import ItemRows, describe_digest, describe_items
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +32,16 @@ class ItemList(ItemRows):
     titles: tuple[str | None, ...] | None = None
     vectors: np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        check_ids(self.item_ids, rows=len(self.removed), titles=self.titles)
+        if self.vectors is not None and len(self.vectors) != len(self.item_ids):
+            raise ValueError(f"expected one vector per item, got {len(self.vectors)} for {len(self.item_ids)} items")
+
+    def __repr__(self) -> str:
+        """Say in one line what the list holds."""
+        vectors = "" if self.vectors is None else f", vectors of width {self.vectors.shape[1]}"
+        return f"ItemList({describe_items(self)}{vectors}, {describe_digest(self)})"
+
     @cached_property
     def version(self) -> str:
         """Digest of all that this list holds, in row order."""
@@ -37,7 +49,7 @@ class ItemList(ItemRows):
         titles = None if self.titles is None else list(self.titles)
         return content_digest("cost_hf.items.1", list(self.item_ids), self.removed.astype(np.uint8), titles, *vectors)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The catalog digest; without SIDs there is nothing to tell apart from the version."""
         return self.version
@@ -52,17 +64,26 @@ class ItemList(ItemRows):
         """Return the list with more items, none of which it holds, at its end, in item_id order.
 
         Args:
+            item_ids: ids of the items, n of them, all different.
             vectors: of the items, `[n, E]`, exactly where the list holds vectors.
             titles: of the items, n of them.
+
+        Raises:
+            ValueError: for an id that is there already or stands twice, or vectors that are missing or do not fit.
         """
-        order = sorted(range(len(item_ids)), key=item_ids.__getitem__)
-        names = [None if titles is None else titles[place] for place in order]
+        ids = item_id_list(item_ids, is_unique=True, is_stored=True)
+        held = [item for item in ids if item in self]
+        if held:
+            raise ValueError(f"the list holds {held[0]!r} already ({len(held)} such ids); leave it out")
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        given = None if titles is None else title_list(titles, ids)
+        names = [None if given is None else given[place] for place in order]
         table = self.vectors
-        if table is not None and vectors is not None:
-            table = np.concatenate([table, np.asarray(vectors, dtype=np.float32)[order]])
+        if table is not None:
+            table = np.concatenate([table, self._fitting(vectors, ids)[order]])
         return replace(
             self,
-            item_ids=(*self.item_ids, *(item_ids[place] for place in order)),
+            item_ids=(*self.item_ids, *(ids[place] for place in order)),
             removed=np.concatenate([self.removed, np.zeros(len(order), dtype=bool)]),
             titles=None if self.titles is None else (*self.titles, *names),
             vectors=table,
@@ -78,16 +99,29 @@ class ItemList(ItemRows):
 
     def _flagged(self, item_ids: Sequence[str], is_removed: bool) -> "ItemList":
         removed = self.removed.copy()
-        removed[self.rows_of(list(item_ids))] = is_removed
+        removed[self.rows_of(item_id_list(item_ids, is_ordered=False))] = is_removed
         return replace(self, removed=removed)
 
     def with_vectors(self, item_ids: Sequence[str], vectors: np.ndarray) -> "ItemList":
         """Return the list with other vectors `[n, E]` of some items."""
         if self.vectors is None:
             return self
+        ids = item_id_list(item_ids, is_unique=True)
         table = self.vectors.copy()
-        table[self.rows_of(list(item_ids))] = vectors
+        table[self.rows_of(ids)] = self._fitting(vectors, ids)
         return replace(self, vectors=table)
+
+    def _fitting(self, vectors: np.ndarray | None, item_ids: Sequence[str]) -> np.ndarray:
+        """Return vectors `[n, E]` float32 of the width of those held; raise ValueError for others."""
+        width = 0 if self.vectors is None else self.vectors.shape[1]
+        table = None if vectors is None else vector_table(vectors, item_ids)
+        if table is None or table.shape[1] != width:
+            shape = "none" if table is None else tuple(table.shape)
+            raise ValueError(
+                f"expected vectors [{len(item_ids)}, {width}], as wide as those of the other items, got {shape}; take "
+                "them from the encoder of this catalog"
+            )
+        return table.astype(np.float32)
 
     def save(self, directory: str | Path, stem: str) -> None:
         """Write `<stem>.parquet` (ids, titles), then `<stem>.safetensors` (flags, vectors)."""

@@ -9,6 +9,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from cost_hf.semantic_ids.item_ids import item_id_list, item_id_text, title_list
+
+MANY = 100_000  # rows
+
 
 class ItemRows:
     """Lookup of rows by item id, for whatever has `item_ids`, one per row."""
@@ -17,6 +21,7 @@ class ItemRows:
     titles: tuple[str | None, ...] | None
     removed: np.ndarray
     version: Any  # digest of all that is held, titles included: a cached property of those below
+    digest: Any  # the catalog digest; likewise
 
     @property
     def stem(self) -> str:
@@ -29,8 +34,9 @@ class ItemRows:
 
     def with_titles(self, item_ids: Sequence[str], titles: Sequence[str | None]) -> Self:
         """Return the same rows with other titles of some items."""
+        ids = item_id_list(item_ids, is_unique=True)
         names = list(self.titles or [None] * len(self))
-        for row, title in zip(self.rows_of(item_ids).tolist(), titles, strict=True):
+        for row, title in zip(self.rows_of(ids).tolist(), title_list(titles, ids), strict=True):
             names[row] = title
         return replace(self, titles=tuple(names))  # type: ignore[type-var]
 
@@ -39,17 +45,26 @@ class ItemRows:
         return int(self.rows_of([item_id])[0])
 
     def rows_of(self, item_ids: Sequence[str]) -> np.ndarray:
-        """Return the rows of items, `[n]` int64, removed or not; raise KeyError naming the unknown ids."""
+        """Return the rows of items, `[n]` int64, removed or not.
+
+        Args:
+            item_ids: a list, array or column of ids; whole numbers stand for their digits.
+
+        Raises:
+            KeyError: naming the unknown ids.
+            ValueError: for one string in place of a list, or what is no id.
+        """
+        ids = item_id_list(item_ids)
         try:
             # one call for all of them, which takes two
-            many = itemgetter(*item_ids)(self._rows) if len(item_ids) > 1 else map(self._rows.__getitem__, item_ids)
-            return np.fromiter(many, dtype=np.int64, count=len(item_ids))
+            many = itemgetter(*ids)(self._rows) if len(ids) > 1 else map(self._rows.__getitem__, ids)
+            return np.fromiter(many, dtype=np.int64, count=len(ids))
         except KeyError:
-            unknown = [item for item in item_ids if item not in self]
+            unknown = [item for item in ids if item not in self]
         raise KeyError(
-            f"{len(unknown)} of {len(item_ids)} item ids are not in the catalog of {len(self)} items: "
-            f"{', '.join(map(repr, unknown[:5]))}{' …' if len(unknown) > 5 else ''}; check their spelling and type "
-            "(ids are strings), or add them first"
+            f"{len(unknown)} of {len(ids)} item ids are not in the catalog of {len(self)} items: "
+            f"{', '.join(map(repr, unknown[:5]))}"
+            f"{' …' if len(unknown) > 5 else ''}; check their spelling, or add them first"
         )
 
     def __len__(self) -> int:
@@ -57,8 +72,22 @@ class ItemRows:
 
     def __contains__(self, item_id: object) -> bool:
         """Tell whether the catalog has a row for `item_id`, removed or not."""
-        return item_id in self._rows
+        text = item_id_text(item_id)
+        return text is not None and text in self._rows
 
     @cached_property
     def _rows(self) -> dict[str, int]:
         return {item: row for row, item in enumerate(self.item_ids)}
+
+
+def describe_items(rows: ItemRows) -> str:
+    """Return how many items a catalog holds, and how many of them are removed, as words."""
+    removed = int(rows.removed.sum())
+    return f"{len(rows)} items" + (f", {removed} of them removed" if removed else "")
+
+
+def describe_digest(rows: ItemRows) -> str:
+    """Return the catalog digest in short; that of a large catalog only where it is known, since it takes seconds."""
+    if len(rows) > MANY and "digest" not in rows.__dict__:
+        return "digest not computed yet"
+    return f"digest {rows.digest[:12]}"

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from cost_hf.semantic_ids.sizes import MAX_TOKENS, whole_number
+
 COLLISION_POLICIES = ("append", "reassign", "sinkhorn", "none")
 
 
@@ -30,5 +32,4 @@ class CatalogOptions:
             raise ValueError(
                 f"catalog.collisions must be one of {', '.join(COLLISION_POLICIES)}, got {self.collisions!r}"
             )
-        if self.append_size < 1:
-            raise ValueError(f"catalog.append_size must be at least 1, got {self.append_size!r}")
+        whole_number(self.append_size, "catalog.append_size", most=MAX_TOKENS)

@@ -18,8 +18,8 @@ from cost_hf.semantic_ids.collisions import (
     group_sizes,
     next_level_distances,
     prefix_keys,
-    ranks_of,
 )
+from cost_hf.semantic_ids.item_ids import id_ranks
 
 ROUNDS = 20
 ITERATIONS = 50
@@ -46,7 +46,7 @@ def spread_last_level(
     if not len(waiting):
         return codes, 0
     # in id order, so that no floating-point sum depends on the order of rows
-    waiting = waiting[np.argsort(ranks_of([item_ids[row] for row in waiting.tolist()]))]
+    waiting = waiting[np.argsort(id_ranks([item_ids[row] for row in waiting.tolist()]))]
     names = np.arange(len(waiting))
     keys = prefix_keys(codes[:, :-1], sizes)
     by_prefix = np.argsort(keys[waiting], kind="stable")

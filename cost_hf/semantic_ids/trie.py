@@ -17,6 +17,8 @@ from torch import Tensor
 
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.child_ranges import ChildRanges
+from cost_hf.semantic_ids.item_ids import code_table
+from cost_hf.semantic_ids.sizes import level_size_tuple
 from cost_hf.semantic_ids.trie_build import build_levels, check_codes, sort_rows, subset
 
 TABLE_SIZE = 1 << 18  # entries of a table over the nodes and codes of a level
@@ -36,6 +38,7 @@ class SidTrie:
     Attributes:
         level_sizes: codes per level.
         num_items: N, catalog rows including removed ones; the width of a mask.
+        item_ids: of the catalog rows, which tell whether a mask is for them; None where they were not given.
         num_nodes: nodes at depth 1 … L.
         leaf_items: catalog rows in SID order, int32.
 
@@ -52,10 +55,13 @@ class SidTrie:
         item_ids: Sequence[str] | None = None,
         removed: np.ndarray | None = None,
     ):
-        table = np.asarray(codes)
-        self.level_sizes = tuple(int(size) for size in level_sizes)
+        table = code_table(codes)
+        self.level_sizes = level_size_tuple(level_sizes)
         check_codes(table, self.level_sizes)
         self.num_items = len(table)
+        self.item_ids = None if item_ids is None else tuple(item_ids)
+        if self.item_ids is not None and len(self.item_ids) != len(table):
+            raise ValueError(f"expected one item id per row of codes, got {len(self.item_ids)} for {len(table)} rows")
         legal = None if removed is None or not removed.any() else np.flatnonzero(~removed)
         if not len(table) or (legal is not None and not len(legal)):
             raise ValueError(f"a trie needs at least one item, got {len(table)} rows, none legal; add items first")
@@ -63,7 +69,7 @@ class SidTrie:
             table if legal is None else table[legal],
             self.level_sizes,
             priority=subset(priority, legal),
-            item_ids=item_ids if legal is None or item_ids is None else [item_ids[row] for row in legal.tolist()],
+            item_ids=_at(self.item_ids, legal),
         )
         rows = rows if legal is None else legal[rows]
         node_codes, starts, leaf_starts = build_levels(keys, table, rows, self.level_sizes)
@@ -78,6 +84,11 @@ class SidTrie:
         self.max_leaf_items = 1 if leaf_starts is None else int(np.diff(leaf_starts).max())
         self._copies: dict[torch.device, SidTrie] = {}
         self._origin: ref[SidTrie] | None = None
+
+    def __repr__(self) -> str:
+        """Say in one line what the trie holds."""
+        levels = "x".join(map(str, self.level_sizes))
+        return f"SidTrie({len(self.leaf_items)} of {self.num_items} items, levels {levels}, on {self.device})"
 
     @classmethod
     def from_catalog(cls, catalog: Catalog, popularity: np.ndarray | Tensor | None = None) -> "SidTrie":
@@ -248,6 +259,11 @@ class SidTrie:
         leaves = 0 if self.leaf_ranges is None else self.leaf_ranges.nbytes
         levels = sum(codes.nbytes + ranges.nbytes for codes, ranges in zip(self._codes, self.ranges, strict=True))
         return self.leaf_items.nbytes + leaves + levels
+
+
+def _at(item_ids: tuple[str, ...] | None, rows: np.ndarray | None) -> Sequence[str] | None:
+    """Return the ids of some rows; of all for None."""
+    return item_ids if item_ids is None or rows is None else [item_ids[row] for row in rows.tolist()]
 
 
 def windows(values: Tensor, width: int) -> Tensor:

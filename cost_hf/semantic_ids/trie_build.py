@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from cost_hf.semantic_ids.item_ids import id_ranks
+
 KEY_BITS = 63
 
 
@@ -93,7 +95,7 @@ def _order_ties(
     group = np.concatenate([[0], np.cumsum(~is_repeated)])
     places = np.flatnonzero(np.append(False, is_repeated) | np.append(is_repeated, False))
     tied = rows[places]
-    names = tied if item_ids is None else np.array([item_ids[row] for row in tied.tolist()])
+    names = tied if item_ids is None else id_ranks([item_ids[row] for row in tied.tolist()])
     weight = np.zeros(len(tied)) if priority is None else -np.asarray(priority, dtype=np.float64)[tied]
     ordered = rows.copy()
     ordered[places] = tied[np.lexsort((names, weight, group[places]))]

@@ -14,7 +14,7 @@ from cost_hf.semantic_ids.child_ranges import ChildRanges
 from cost_hf.semantic_ids.trie import SidTrie, windows
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AllowedNodes:
     """What a mask allows of a trie, but for the denied rows of single requests.
 

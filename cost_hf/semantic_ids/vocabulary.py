@@ -14,14 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cost_hf.files import read_json, write_json
+from cost_hf.files import DamagedFileError, read_object, write_json
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.digests import vocabulary_digest
+from cost_hf.semantic_ids.item_ids import item_id_text
 from cost_hf.semantic_ids.level_names import level_name
+from cost_hf.semantic_ids.sizes import MAX_TOKEN_ID, MAX_TOKENS, level_size_tuple, whole_number
 from cost_hf.semantic_ids.token_rows import ANCHOR, RowInit, add_tokens, extend_embedding
 
 FILE_NAME = "vocabulary.json"
 DEFAULT_NAMESPACE = "s"
+MAX_NAMESPACE = 16
+FIELDS = ("level_sizes", "namespace", "first_id", "num_user_tokens", "pad_id", "eos_id", "unk_id")
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class SidVocabulary:
         pad_id, eos_id, unk_id: the tokenizer's ids; 0, 1, 2 without one.
 
     Raises:
-        ValueError: for sizes, names or ids that make no vocabulary.
+        ValueError: for sizes, names or ids that make no vocabulary, or more than 4,194,304 tokens.
     """
 
     level_sizes: tuple[int, ...]
@@ -48,18 +52,25 @@ class SidVocabulary:
     unk_id: int = 2
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "level_sizes", tuple(int(size) for size in self.level_sizes))
-        if not self.level_sizes or min(self.level_sizes) < 1:
-            raise ValueError(f"level_sizes must hold one positive number per level, got {self.level_sizes!r}")
-        if not (self.namespace.isascii() and self.namespace.isalpha() and self.namespace.islower()):
-            raise ValueError(f"namespace must be lower-case ASCII letters, got {self.namespace!r}; the default is 's'")
-        if self.num_user_tokens < 0:
-            raise ValueError(f"num_user_tokens must be 0 or more, got {self.num_user_tokens!r}")
+        object.__setattr__(self, "level_sizes", level_size_tuple(self.level_sizes, most=MAX_TOKENS))
+        if sum(self.level_sizes) > MAX_TOKENS:
+            raise ValueError(f"level_sizes must add up to at most {MAX_TOKENS} codes, got {sum(self.level_sizes)}")
+        named = isinstance(self.namespace, str) and len(self.namespace) <= MAX_NAMESPACE
+        if not (named and self.namespace.isascii() and self.namespace.isalpha() and self.namespace.islower()):
+            raise ValueError(
+                f"namespace must be 1 to {MAX_NAMESPACE} lower-case ASCII letters, got {self.namespace!r:.80}; the "
+                "default is 's'"
+            )
+        users = whole_number(self.num_user_tokens, "num_user_tokens", least=0, most=MAX_TOKENS - sum(self.level_sizes))
+        object.__setattr__(self, "num_user_tokens", users)
+        for name in ("first_id", "pad_id", "eos_id", "unk_id"):
+            number = whole_number(getattr(self, name), name, least=0, most=MAX_TOKEN_ID)
+            object.__setattr__(self, name, number)
         used = {"pad_id": self.pad_id, "eos_id": self.eos_id, "unk_id": self.unk_id}
         inside = {name: value for name, value in used.items() if self.first_id <= value < self.size}
-        if self.first_id < 0 or inside:
+        if inside:
             raise ValueError(
-                f"SID tokens take ids {self.first_id} … {self.size - 1} but {inside or 'ids'} must not lie there; "
+                f"SID tokens take ids {self.first_id} … {self.size - 1} but {inside} must not lie there; "
                 "raise first_id above every special id"
             )
 
@@ -146,14 +157,23 @@ class SidVocabulary:
     def user_token_id(self, user_id: str) -> int:
         """Return the id of a user's hashed token; the same on every machine.
 
+        Args:
+            user_id: a string, or a whole number, which stands for its digits.
+
         Raises:
-            ValueError: where the vocabulary has no user tokens.
+            ValueError: where the vocabulary has no user tokens, or for what is no id.
         """
         if not self.num_user_tokens:
             raise ValueError(
                 f"the vocabulary has no user tokens, asked for user {user_id!r}; build it with num_user_tokens above 0"
             )
-        bucket = int.from_bytes(hashlib.blake2b(str(user_id).encode(), digest_size=8).digest(), "big")
+        text = item_id_text(user_id)
+        if text is None:
+            raise ValueError(
+                f"user ids must be strings, got {user_id!r:.80} ({type(user_id).__name__}); convert them by str"
+            )
+        # a lone surrogate is no UTF-8, but a user all the same
+        bucket = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
         return self.end_id + 1 + bucket % self.num_user_tokens
 
     def extend(
@@ -200,16 +220,22 @@ class SidVocabulary:
 
     def save(self, directory: str | Path) -> None:
         """Write `vocabulary.json` into `directory`."""
-        fields = ("level_sizes", "namespace", "first_id", "num_user_tokens", "pad_id", "eos_id", "unk_id")
-        content = {name: getattr(self, name) for name in fields}
+        content = {name: getattr(self, name) for name in FIELDS}
         write_json(Path(directory) / FILE_NAME, {**content, "digest": self.digest})
 
     @classmethod
     def load(cls, directory: str | Path) -> "SidVocabulary":
         """Read `vocabulary.json`; raise ValueError where it does not describe the tokens it was made for."""
-        content = read_json(Path(directory) / FILE_NAME)
+        path = Path(directory) / FILE_NAME
+        content = read_object(path)
+        if content.keys() != {*FIELDS, "digest"}:
+            wrong = ", ".join(sorted(content.keys() ^ {*FIELDS, "digest"}))
+            raise DamagedFileError(f"{path} lacks, or does not know, the fields {wrong:.80}; copy it again")
         digest = content.pop("digest")
-        vocabulary = cls(**content)
+        try:
+            vocabulary = cls(**content)
+        except ValueError as error:
+            raise DamagedFileError(f"{path} describes no vocabulary: {error}; copy it again") from error
         if vocabulary.digest != digest:
             raise ValueError(
                 f"{Path(directory) / FILE_NAME} names the digest {digest!r} but its fields give {vocabulary.digest!r}; "

@@ -90,3 +90,21 @@ def test_a_broken_configuration_is_not_saved(tmp_path):
 
 def test_the_latent_width_is_what_other_tools_call_hidden_size():
     assert CostConfig(latent_dim=32).hidden_size == 32
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"hidden_sizes": [8] * 100_000}, "hidden_sizes must hold at most 256 widths, got 100000"),
+        ({"hidden_sizes": [10**6] * 200}, "make .* weights, at most 10000000000 are taken"),
+        ({"level_sizes": [4] * 100_000}, "level_sizes needs 1 to 64 levels"),
+        ({"level_sizes": [10**12]}, r"level_sizes\[0\] must be at most 4194304"),
+        ({"level_sizes": [4_000_000] * 60, "latent_dim": 96}, "make more than 10000000000 weights"),
+        ({"item_dim": 10**9}, "item_dim must be at most 1048576"),
+        ({"temperature": float("nan")}, "temperature must be a finite number, got nan"),
+        ({"codebook_weight": float("inf")}, "codebook_weight must be a finite number, got inf"),
+    ],
+)
+def test_a_size_that_no_machine_holds_is_refused_before_anything_is_made(fields, message):
+    with pytest.raises(StrictDataclassClassValidationError, match=message):
+        CostConfig(**fields)

@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from transformers import pipeline
@@ -48,6 +49,10 @@ def test_a_list_or_a_table_gives_a_list_in_order(to_sid):
         ([], "at least one item, got none"),
         (np.empty((0, 16)), "at least one item, got none"),
         (None, "expected vectors or texts, got None"),
+        ({"a text"}, "expected a list of vectors or texts, got a set"),
+        (pd.DataFrame({"text": ["a"]}), "expected a list of vectors or texts, got a DataFrame"),
+        (pd.Series(["a text"]), r"no text encoder that transformers can load"),
+        (np.array(["a text", "b"]), r"no text encoder that transformers can load"),
         (7, "expected vectors or texts, got 7"),
         ([10**400] * 16, "expected a vector of 16 numbers"),
         (["text", [0.1] * 16], "got both in one list"),

@@ -1,6 +1,7 @@
 """`custom_generate/generate.py`: a published generator stays inside its catalog without the package."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
@@ -57,6 +58,26 @@ def test_histories_of_item_ids_give_the_items_of_recommend(pair, excludes):
     for found, wanted in zip(answers, expected, strict=True):
         assert [item for item, _ in found] == [answer.item_id for answer in wanted]
         assert [score for _, score in found] == pytest.approx([answer.score for answer in wanted], abs=1e-4)
+
+
+def test_histories_are_lists_of_lists_of_ids(pair):
+    _, model = pair
+
+    for wrong, message in (
+        (["item001", "item002"], "every history must be a list .* got 'item001'"),
+        ("item001", "histories must be a list .* got 'item001'"),
+        ([{"item001"}], "every history must be a list"),
+        ([["item001", None]], r"expected items of the catalog, got \[None\]"),
+        ([[1.0]], r"expected items of the catalog, got \[1.0\]"),
+        ([[7]], r"expected items of the catalog, got \['7'\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.generate(histories=wrong, num_beams=4)
+    frame = pd.DataFrame({"item_id": ["item002", "item001"]}, index=[1, 0])
+    options = {"num_beams": 4, "return_items": True}
+    assert model.generate(histories=[frame["item_id"]], **options) == model.generate(
+        histories=[["item002", "item001"]], **options
+    )
 
 
 def test_prompts_may_be_positional_and_calls_leave_nothing_behind(pair):

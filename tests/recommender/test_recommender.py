@@ -213,7 +213,7 @@ def test_a_mask_that_allows_removed_items_is_narrowed_once(compiled):
 
     assert len(compiled) == 1
     del mask
-    assert not system.edition._narrowed
+    assert not system.edition._fitted
 
 
 def test_items_are_put_in_order_of_popularity_once(mine, monkeypatch):
@@ -268,7 +268,7 @@ def test_a_history_longer_than_the_model_reads_counts_from_its_end(mine):
     [
         ({"histories": "item001"}, r"got the string 'item001'; pass \['item001'\]"),
         ({"histories": ["item001", ["item002"]]}, "got 'item001' in a list of 2"),
-        ({"histories": [1, 2]}, "got 1 in a list of 2; convert ids by str"),
+        ({"histories": [1.0, 2.0]}, r"got 1.0 \(float\) at position 0 of the history; ids are texts, and a float"),
         ({"histories": [["item001"], None]}, "got None in a list of 2"),
         ({"histories": ["item001"], "allowed": "item002"}, r"allowed must be a list .*pass \['item002'\]"),
         ({"histories": ["item001"], "denied": "item002"}, r"denied must be a list .*pass \['item002'\]"),

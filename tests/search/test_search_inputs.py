@@ -186,8 +186,17 @@ def test_wrong_options_are_named():
     _, vocabulary, generator, prompts, histories, trie = parts("llama")
     inputs = prompts.inputs(histories)
 
-    with pytest.raises(ValueError, match="num_beams must be a whole number of at least 1, got 0"):
-        beam_search(generator, *inputs, trie=trie, vocabulary=vocabulary, num_beams=0)
+    for wrong, message in (
+        (0, "num_beams must be at least 1, got 0"),
+        (10**9, "num_beams must be at most 10000, got 1000000000"),
+        ("50", r"num_beams must be a whole number of at least 1, got '50' \(str\)"),
+        (True, r"got True \(bool\)"),
+        (3.0, r"got 3.0 \(float\)"),
+        (float("nan"), r"got nan \(float\)"),
+        (None, r"got None \(NoneType\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            beam_search(generator, *inputs, trie=trie, vocabulary=vocabulary, num_beams=wrong)
     with pytest.raises(ValueError, match="normalization must be one of vocabulary, level, got 'softmax'"):
         beam_search(generator, *inputs, trie=trie, vocabulary=vocabulary, normalization="softmax")
 

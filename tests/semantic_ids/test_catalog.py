@@ -68,9 +68,9 @@ def test_reassigning_codes_without_vectors_is_an_error():
     ("arguments", "message"),
     [
         ({"item_ids": ["a", "a"]}, "unique, got 'a' more than once"),
-        ({"item_ids": ["a", 7]}, r"must be strings, got 7 \(int\)"),
+        ({"item_ids": ["a", 7.0]}, r"must be strings .*, got 7.0 \(float\) at position 1 of item_ids"),
         ({"item_ids": ["a"]}, "got 1 ids, no titles for 2 rows"),
-        ({"titles": ["x"]}, "got 2 ids, 1 titles for 2 rows"),
+        ({"titles": ["x"]}, "expected one title per item, got 1 for 2 items"),
         ({"codes": [[0, 0], [0, 3]]}, "codes of level 1 must lie in 0 … 2, got 3 in row 1"),
         ({"codes": [[0, 0], [-1, 0]]}, "codes of level 0 must lie in 0 … 1, got -1 in row 1"),
         ({"codes": [[0], [1]]}, r"must be integers \[N, 2\]"),
@@ -100,7 +100,7 @@ def test_a_catalog_cannot_be_changed():
 
 
 def test_unknown_ids_are_listed():
-    with pytest.raises(KeyError, match=r"1 of 2 item ids are not in the catalog of 3 items: 'z'.*ids are strings"):
+    with pytest.raises(KeyError, match=r"1 of 2 item ids are not in the catalog of 3 items: 'z'; check their spelling"):
         two_groups().rows_of(["a", "z"])
 
 

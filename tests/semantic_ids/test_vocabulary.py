@@ -108,14 +108,24 @@ def test_asking_for_a_user_token_without_any_is_an_error():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"level_sizes": ()}, r"one positive number per level, got \(\)"),
-        ({"level_sizes": (2, 0)}, r"got \(2, 0\)"),
+        ({"level_sizes": ()}, r"one positive number per level, for 1 to 64 levels, got \(\)"),
+        ({"level_sizes": (2, 0)}, r"level_sizes\[1\] must be at least 1, got 0"),
+        ({"level_sizes": (2, 10**12)}, r"level_sizes\[1\] must be at most 4194304, got 1000000000000"),
+        ({"level_sizes": (4000000, 4000000)}, "add up to at most 4194304 codes, got 8000000"),
+        ({"level_sizes": (2,) * 100_000}, "for 1 to 64 levels"),
+        ({"level_sizes": (2, 3.7)}, r"level_sizes\[1\] must be a whole number of at least 1, got 3.7"),
+        ({"level_sizes": (2, True)}, r"got True \(bool\)"),
+        ({"level_sizes": 8}, "one positive number per level, got 8"),
+        ({"level_sizes": "88"}, "one positive number per level, got '88'"),
         ({"namespace": "S-"}, "lower-case ASCII letters, got 'S-'"),
-        ({"num_user_tokens": -1}, "0 or more, got -1"),
+        ({"namespace": "s" * 10**6}, "1 to 16 lower-case ASCII letters"),
+        ({"num_user_tokens": -1}, "num_user_tokens must be at least 0, got -1"),
+        ({"num_user_tokens": 10**9}, "num_user_tokens must be at most 4194299, got 1000000000"),
+        ({"num_user_tokens": "7"}, r"got '7' \(str\)"),
+        ({"first_id": 10**12}, "first_id must be at most 2147483647"),
         ({"first_id": 1}, "'eos_id': 1.*raise first_id"),
         ({"pad_id": 4}, "'pad_id': 4"),
     ],
-    ids=["none", "zero", "namespace", "users", "first", "pad"],
 )
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -139,6 +149,25 @@ def test_an_edited_file_is_refused(tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"level_sizes": [2, 4]}))
 
     with pytest.raises(ValueError, match="names the digest"):
+        SidVocabulary.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"level_sizes": [10**12]}, r"vocabulary.json describes no vocabulary: level_sizes\[0\] must be at most"),
+        ({"num_user_tokens": 10**9}, "describes no vocabulary: num_user_tokens must be at most"),
+        ({"level_sizes": "88"}, "describes no vocabulary"),
+        ({"first_id": None}, "describes no vocabulary: first_id must be a whole number"),
+        ({"extra": 1}, "does not know, the fields extra"),
+    ],
+)
+def test_a_file_that_asks_for_too_much_is_refused_before_it_gets_it(tmp_path, change, message):
+    SidVocabulary((2, 3)).save(tmp_path)
+    path = tmp_path / "vocabulary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+    with pytest.raises(ValueError, match=message):
         SidVocabulary.load(tmp_path)
 
 

@@ -4,6 +4,7 @@ One configuration covers the family: item ids, frozen text vectors, or both at t
 with sampled binary cross-entropy (arXiv 1808.09781) or a full softmax over the catalog (arXiv 2309.07602).
 """
 
+import math
 from typing import ClassVar
 
 from huggingface_hub.dataclasses import strict
@@ -12,6 +13,12 @@ from transformers import PreTrainedConfig
 INPUTS = ("ids", "text", "both")
 SIMILARITIES = ("cosine", "dot")
 LOSSES = ("cross_entropy", "binary")
+# bounds of what a file may ask for, checked before anything of that size is made
+MAX_WIDTH = 1 << 20
+MAX_LAYERS = 256
+MAX_ITEMS = 1 << 31
+MAX_HISTORY = 100_000
+MAX_WEIGHTS = 10**10
 
 
 @strict
@@ -67,13 +74,24 @@ class SasRecConfig(PreTrainedConfig):
 
     def validate_sizes(self) -> None:
         """Check the widths and counts."""
-        names = ("num_items", "text_hidden_size", "hidden_size", "num_layers", "num_heads", "intermediate_size")
-        for name in (*names, "max_history"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+        bounds = dict.fromkeys(("text_hidden_size", "hidden_size", "num_heads", "intermediate_size"), MAX_WIDTH)
+        bounds |= {"num_items": MAX_ITEMS, "num_layers": MAX_LAYERS, "max_history": MAX_HISTORY}
+        for name, most in bounds.items():
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value!r}")
+            if value > most:
+                raise ValueError(f"{name} must be at most {most}, got {value!r}")
         if self.hidden_size % self.num_heads:
             raise ValueError(
                 f"hidden_size must be a multiple of num_heads={self.num_heads!r}, got {self.hidden_size!r}"
+            )
+        rows = self.max_history + (self.num_items if self.has_ids else 0)
+        layer = 4 * self.hidden_size + 2 * self.intermediate_size
+        if self.hidden_size * (rows + self.num_layers * layer) > MAX_WEIGHTS:
+            raise ValueError(
+                f"num_items={self.num_items!r}, hidden_size={self.hidden_size!r}, num_layers={self.num_layers!r} and "
+                f"intermediate_size={self.intermediate_size!r} make more than {MAX_WEIGHTS} weights; take smaller ones"
             )
 
     def validate_choices(self) -> None:
@@ -84,7 +102,8 @@ class SasRecConfig(PreTrainedConfig):
 
     def validate_text(self) -> None:
         """Check that item vectors have a width exactly where they are an input."""
-        if self.has_text != (self.text_dim is not None) or (self.text_dim is not None and self.text_dim < 1):
+        fits = self.text_dim is None or 1 <= self.text_dim <= MAX_WIDTH
+        if self.has_text != (self.text_dim is not None) or not fits:
             raise ValueError(
                 f"text_dim must be the width of the item vectors with inputs text or both, and None with ids, got "
                 f"{self.text_dim!r} with inputs={self.inputs!r}"
@@ -94,5 +113,7 @@ class SasRecConfig(PreTrainedConfig):
         """Check dropout and temperature."""
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is a share in [0, 1), got {self.dropout!r}")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature!r}")
+        if not (self.temperature > 0 and math.isfinite(self.temperature)):
+            raise ValueError(f"temperature must be above 0, got {self.temperature!r}; take a finite number")
+        if not (self.initializer_range >= 0 and math.isfinite(self.initializer_range)):
+            raise ValueError(f"initializer_range must be 0 or above and finite, got {self.initializer_range!r}")

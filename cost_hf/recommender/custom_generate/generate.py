@@ -10,6 +10,7 @@ tokens that continue one of them. Everything that `generate` can do remains: bea
 
 import json
 from collections.abc import Callable
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -66,7 +67,7 @@ def generate(
     catalog = _catalog(model)
     seen = None
     if histories is not None:
-        rows = [catalog.rows_of(history) for history in histories]
+        rows = [catalog.rows_of(history) for history in _ordered(histories, "histories")]
         kwargs |= catalog.prompts(rows, device=model.device)
         seen = rows if exclude_seen else None
     elif exclude_seen:
@@ -84,6 +85,18 @@ def generate(
         logits_processor=LogitsProcessorList([*(logits_processor or []), constraint]),
     )
     return catalog.items(output, kwargs["num_return_sequences"], seen) if return_items else output
+
+
+def _ordered(values: Any, name: str) -> list:
+    """Return an ordered iterable as a list; raise ValueError for a string, and for what has no order."""
+    if isinstance(values, str | bytes | set | frozenset | dict) or not hasattr(values, "__iter__"):
+        raise ValueError(f"{name} must be a list (histories= takes lists of item ids), got {values!r:.80}")
+    return list(values)
+
+
+def _id_text(item: Any) -> Any:
+    """Return a whole number as its digits, which item ids are; anything else as it is."""
+    return str(int(item)) if isinstance(item, Integral) and not isinstance(item, bool) else item
 
 
 class Catalog:
@@ -126,10 +139,11 @@ class Catalog:
 
     def rows_of(self, item_ids: list[str]) -> list[int]:
         """Return the catalog rows of item ids; raise ValueError for ids that it does not hold."""
-        unknown = [item for item in item_ids if item not in self._rows]
-        if unknown or not item_ids:
+        ids = [_id_text(item) for item in _ordered(item_ids, "every history")]
+        unknown = [item for item in ids if item not in self._rows]
+        if unknown or not ids:
             raise ValueError(f"expected items of the catalog, got {unknown[:5] or 'an empty history'}; leave them out")
-        return [self._rows[item] for item in item_ids]
+        return [self._rows[item] for item in ids]
 
     @property
     def _rows(self) -> dict[str, int]:
