@@ -135,13 +135,12 @@ def _one_split(tables: Tables, options: DataOptions, name: str) -> SplitFacts:
     is_trained = np.zeros(tables.num_items, dtype=bool)
     is_trained[np.concatenate(split.train)] = True
     targets = split.test
-    repeated = [item in history for item, history in zip(targets.items, targets.histories, strict=True)]
     return SplitFacts(
         name,
         cases=len(targets),
         users=len(set(targets.user_ids)),
         unseen=float((~is_trained[targets.items]).mean()),
-        repeated=float(np.mean(repeated)),
+        repeated=float(targets.repeated().mean()),
     )
 
 

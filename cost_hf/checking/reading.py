@@ -57,6 +57,7 @@ def read_leniently(options: DataOptions, template: str | None) -> Reading:
     tables = read_tables(lenient)
     counts = dict(tables.counts)
     problems = [Problem("warning", doubt, "name the right one with --data.columns") for doubt in guess.doubts]
+    problems += [Problem("warning", notice.message, notice.remedy) for notice in tables.notices]
     chosen, fault = _template(tables, template)
     if fault is not None:
         problems.append(fault)

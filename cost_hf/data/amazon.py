@@ -21,9 +21,10 @@ from tqdm import tqdm
 
 from cost_hf.data.amazon_metadata import COLUMNS, metadata_row
 from cost_hf.data.options import DataOptions
-from cost_hf.data.raw_files import RawTables, data_directory, malformed, names_in, read_lines
+from cost_hf.data.raw_files import RawTables, data_directory, malformed, names_in
 from cost_hf.data.schema import MAX_EPOCH_SECONDS, DataError
 from cost_hf.data.sources import resolve_file
+from cost_hf.data.text_lines import read_lines
 
 FILE = re.compile(r".+\.(json|jsonl|csv)(\.gz)?")
 PARSE_ERRORS = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError)
