@@ -41,7 +41,7 @@ def _plain(value: Any) -> Any:
         return {name: part for name, part in plain.items() if not is_empty(part)}
     if is_empty(value):
         return None
-    if isinstance(value, (float, np.floating)) and value % 1 == 0:
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
     return str(value)
 
@@ -52,8 +52,8 @@ def column_words(values: pd.Series) -> list[str]:
     Whole numbers are their digits even where empty cells beside them made the column one of floats.
     """
     if pd.api.types.is_float_dtype(values):
-        known = values.dropna()
-        if (known % 1 == 0).all() and (known.abs() < EXACT_WHOLE).all():
+        known = np.asarray(values.dropna(), dtype=np.float64)
+        if (known % 1 == 0).all() and (np.abs(known) < EXACT_WHOLE).all():
             values = values.astype("Int64")
         return ["" if is_empty(value) else str(value) for value in values]
     return [cell_words(value) for value in values]
@@ -68,7 +68,7 @@ def cell_words(value: Any) -> str:
         return ", ".join(f"{name}: {words}" for name, words in pairs if words)
     if isinstance(value, (list, tuple, np.ndarray)):
         return ", ".join(filter(None, map(cell_words, value)))
-    if isinstance(value, (float, np.floating)) and value % 1 == 0 and abs(value) < EXACT_WHOLE:
+    if isinstance(value, (float, np.floating)) and float(value).is_integer() and abs(float(value)) < EXACT_WHOLE:
         return str(int(value))
     return str(value).strip()
 

@@ -23,7 +23,7 @@ class VectorOptions:
     )
     template: str | None = field(
         default=None,
-        metadata={"help": "item text, like '{title}. {brand}'; empty fields vanish with their brackets; none: all text columns"},
+        metadata={"help": "item text, like '{title} ({year})'; empty fields vanish; none: all text columns"},
     )
     dim: int = field(default=128, metadata={"help": "width of lsa vectors (an encoder has its own)"})
     max_length: int | None = field(default=None, metadata={"help": "longest text in tokens (none: the encoder's own)"})

@@ -29,13 +29,13 @@ def id_notices(catalog: pd.DataFrame, clicks: pd.DataFrame) -> Iterator[Notice]:
         controlled = [text for text in ids if not text.isprintable() and _has_control(text)]
         if controlled:
             yield Notice(
-                f"{len(controlled):,} ids of {table}.{column} hold control characters, like {controlled[0]!a}",
+                f"{len(controlled):,} of {len(ids):,} ids of {table}.{column} hold control characters, like {controlled[0]!a}",
                 "correct them in the source",
             )
         twins = count_twins(ids)
         if twins:
             yield Notice(
-                f"{twins:,} ids of {table}.{column} differ from another one by outer blanks or their Unicode form alone",
+                f"{twins:,} of {len(ids):,} ids of {table}.{column} differ from another one by blanks or their Unicode form alone",
                 "--data.normalize_ids [strip,nfc] makes them one",
             )
 
@@ -72,8 +72,8 @@ def repeat_notices(clicks: pd.DataFrame, repeats: int) -> Iterator[Notice]:
         )
     elif repeats:
         yield Notice(
-            f"{repeats:,} of {len(clicks):,} clicks repeat user, item and time of another one", f"{drop}, if they are "
-            "one click each"
+            f"{repeats:,} of {len(clicks):,} clicks repeat user, item and time of another one",
+            f"{drop}, if they are one click each",
         )
     elif least > 1:
         yield Notice(
@@ -116,8 +116,8 @@ def text_notices(catalog: pd.DataFrame, texts: list[str]) -> Iterator[Notice]:
     marked = max(count_markup(texts), count_markup([title for title in titles if title is not None]))
     if marked:
         yield Notice(
-            f"the texts of {marked:,} items ({marked / len(catalog):.0%}) hold tags or entities of HTML, which count as "
-            "words",
+            f"the texts of {marked:,} items ({marked / len(catalog):.0%}) hold tags or entities of HTML, which count "
+            "as words",
             "--data.clean_html true",
         )
     for name in catalog.columns:

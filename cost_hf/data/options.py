@@ -34,8 +34,12 @@ class DataOptions:
         default=None,
         metadata={"help": "directory with items.* and interactions.* (or a reader's raw files), or a Hub data set"},
     )
-    items: str | None = field(default=None, metadata={"help": "catalog file (parquet, csv, tsv, jsonl; texts also .gz)"})
-    interactions: str | None = field(default=None, metadata={"help": "click log file (parquet, csv, tsv, jsonl; texts also .gz)"})
+    items: str | None = field(
+        default=None, metadata={"help": "catalog file (parquet, csv, tsv, jsonl; texts also .gz)"}
+    )
+    interactions: str | None = field(
+        default=None, metadata={"help": "click log file (parquet, csv, tsv, jsonl; texts also .gz)"}
+    )
     columns: dict[str, str] = field(
         default_factory=dict, metadata={"help": "our column -> name in the source; items.item_id holds for items alone"}
     )

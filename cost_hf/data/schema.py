@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -103,41 +104,42 @@ def clean_ids(frame: pd.DataFrame, table: str, column: str) -> pd.Series:
     _forbid(values.isna(), frame, table, column, "an id in every row", "fill it or remove the row")
     kind = "a text or a whole number as id"
     if pd.api.types.is_float_dtype(values):
-        _forbid(values % 1 != 0, frame, table, column, kind, "store ids as text")
-        _forbid(values.abs() >= EXACT_WHOLE, frame, table, column, *ROUNDED)
+        numbers = np.asarray(values, dtype=np.float64)
+        is_whole = np.isfinite(numbers) & (numbers == np.floor(numbers))
+        _forbid(~is_whole, frame, table, column, kind, "store ids as text")
+        _forbid(np.abs(numbers) >= _exact_below(values.dtype), frame, table, column, *ROUNDED)
         texts = values.astype("int64").astype(str)
     elif isinstance(values.dtype, pd.StringDtype) or pd.api.types.is_integer_dtype(values):
         texts = values.astype(str)
     else:
-        known, distinct = pd.factorize(values.astype(object).map(_id_key))
-        texts = pd.Series(pd.array([_id_text(value) for _, value in distinct], dtype=object)[known], index=values.index)
-        _forbid(texts == INEXACT, frame, table, column, *ROUNDED)
-        _forbid(texts.isna(), frame, table, column, kind, "store ids as text")
-        texts = texts.astype(str)
+        found = [_id_text(value) for value in values.astype(object)]
+        _forbid(np.array([text == INEXACT for text in found]), frame, table, column, *ROUNDED)
+        _forbid(np.array([text is None for text in found]), frame, table, column, kind, "store ids as text")
+        texts = pd.Series(found, index=values.index, dtype=str)
     _forbid(texts.str.strip() == "", frame, table, column, "an id that is not blank", "fill it or remove the row")
     return texts
 
 
+def _exact_below(dtype: Any) -> int:
+    """Return the number from which on floats of this type tell whole numbers not apart."""
+    return 2 ** (int(np.finfo(getattr(dtype, "numpy_dtype", dtype)).nmant) + 1)
+
+
 ROUNDED = (
     "a number that is exact",
-    "floats tell whole numbers from 2^53 on not apart: store ids as text or int64 where they are made",
+    "floats do not tell large whole numbers apart (from 2^53 on): store ids as text or int64 where they are made",
 )
 INEXACT = 0  # stands for an id that was rounded
-
-
-def _id_key(value: Any) -> tuple[str, Any]:
-    """Return what tells ids of mixed types apart, for 1, 1.0 and True are equal."""
-    return type(value).__name__, value if isinstance(value, (str, int, float, Decimal)) else repr(value)
 
 
 def _id_text(value: Any) -> str | int | None:
     """Return an id as text, `INEXACT` where it was rounded, None where it is no id."""
     if isinstance(value, (bool, np.bool_)):
         return None
-    if isinstance(value, (str, int, np.integer)):
+    if isinstance(value, (str, int, np.integer, UUID)):
         return str(value)
-    if isinstance(value, (float, np.floating)) and value % 1 == 0:
-        return INEXACT if abs(value) >= EXACT_WHOLE else str(int(value))
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return INEXACT if abs(float(value)) >= EXACT_WHOLE else str(int(value))
     if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
         return str(int(value))
     return None
@@ -152,6 +154,8 @@ def clean_positions(frame: pd.DataFrame) -> pd.Series:
             "data.columns: {timestamp: <its name in the source>}"
         )
     numbers = pd.to_numeric(values, errors="coerce")
+    if pd.api.types.is_bool_dtype(values):
+        numbers = numbers.where(values.isna())  # a truth value is no place
     remedy = "fill it, or order by time with data.order: timestamp"
     _forbid(numbers.isna() | (numbers % 1 != 0), frame, "interactions", "position", "a whole number", remedy)
     most = EXACT_WHOLE if pd.api.types.is_float_dtype(numbers) else 2**63
@@ -165,16 +169,26 @@ def clean_timestamps(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     Times are numbers, dates or ISO 8601 texts (UTC where no zone is given).
     """
     values = frame["timestamp"]
-    is_number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    numbers = values
-    if not is_number and not holds_dates(values):
-        is_time = ~values.map(lambda value: isinstance(value, (bool, datetime.date, datetime.timedelta)))
-        numbers = pd.to_numeric(values.where(is_time), errors="coerce")
-        is_number = not (numbers.isna() & values.notna()).any()
-    seconds, fractions = _of_numbers(frame, numbers) if is_number else _of_dates(values)
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        seconds, fractions = _of_numbers(frame, values)
+    elif holds_dates(values) and not isinstance(values.dtype, pd.ArrowDtype):
+        seconds, fractions = _of_dates(values)
+    else:
+        seconds, fractions = _of_cells(frame, values.astype(object))
     unreadable = seconds.isna() & values.notna()
     _forbid(unreadable, frame, "interactions", "timestamp", "epoch seconds or an ISO 8601 date", "correct the value")
     return seconds, fractions
+
+
+def _of_cells(frame: pd.DataFrame, values: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Read times of any types: all as numbers where all are, else all as dates."""
+    is_number = [isinstance(value, (str, int, float, Decimal, np.number)) for value in values]
+    is_truth = [isinstance(value, (bool, np.bool_)) for value in values]
+    numbers = pd.to_numeric(values.where(np.array(is_number) & ~np.array(is_truth)), errors="coerce")
+    if not (numbers.isna() & values.notna()).any():
+        return _of_numbers(frame, numbers)
+    is_date = [isinstance(value, (str, datetime.date, np.datetime64)) for value in values]
+    return _of_dates(values.where(np.array(is_date)))
 
 
 def _of_numbers(frame: pd.DataFrame, values: pd.Series) -> tuple[pd.Series, pd.Series]:
@@ -188,16 +202,15 @@ def _of_numbers(frame: pd.DataFrame, values: pd.Series) -> tuple[pd.Series, pd.S
 
 
 def _of_dates(values: pd.Series) -> tuple[pd.Series, pd.Series]:
-    try:
-        dates = pd.to_datetime(values, utc=True, errors="coerce", format=None if holds_dates(values) else "ISO8601")
-    except (TypeError, ValueError):  # durations, periods
-        nothing = pd.Series(pd.array([None] * len(values), dtype="Int64"), index=values.index)
-        return nothing, pd.Series(0, index=values.index)
-    passed = dates - pd.Timestamp(0, tz="UTC")
-    second = pd.Timedelta(seconds=1)
-    seconds = (passed // second).astype("Int64")
-    beyond = (passed % second).dt.as_unit("ns").fillna(pd.Timedelta(0)).astype("int64")
-    return seconds, beyond
+    dates = pd.to_datetime(values, utc=True, errors="coerce", format=None if holds_dates(values) else "ISO8601")
+    moments = dates.dt.tz_localize(None).to_numpy()
+    units = {"s": 1, "ms": 10**3, "us": 10**6, "ns": NANOSECONDS}[np.datetime_data(moments.dtype)[0]]
+    seconds, beyond = np.divmod(moments.view(np.int64), units)  # whole numbers: far dates do not fit nanoseconds
+    is_missing = np.isnat(moments)
+    fractions = np.where(is_missing, 0, beyond * (NANOSECONDS // units))
+    whole = pd.array(np.where(is_missing, 0, seconds), dtype="Int64")
+    whole[is_missing] = pd.NA
+    return pd.Series(whole, index=values.index), pd.Series(fractions, index=values.index)
 
 
 def holds_dates(values: pd.Series) -> bool:
@@ -226,7 +239,7 @@ def forbid_unknown_items(interactions: pd.DataFrame, unknown: np.ndarray, reason
     """
     remedy = "add the item to the catalog, or drop such clicks with data.on_unknown_item: drop"
     remedy = f"{reason}; else {remedy}" if reason else remedy
-    _forbid(pd.Series(unknown), interactions, "interactions", "item_id", "an id that items has", remedy)
+    _forbid(unknown, interactions, "interactions", "item_id", "an id that items has", remedy)
 
 
 def empty_texts(items: pd.DataFrame, texts: Sequence[str], *, drops: bool) -> np.ndarray:
@@ -281,9 +294,11 @@ def check_strict(items: pd.DataFrame, interactions: pd.DataFrame, texts: Sequenc
         )
 
 
-def _forbid(bad: pd.Series, frame: pd.DataFrame, table: str, column: str, expected: str, remedy: str) -> None:
+def _forbid(
+    bad: pd.Series | np.ndarray, frame: pd.DataFrame, table: str, column: str, expected: str, remedy: str
+) -> None:
     """Raise `DataError` for the first row where `bad` is true."""
-    flags = bad.to_numpy(dtype=bool)
+    flags = np.asarray(bad, dtype=bool)
     if not flags.any():
         return
     place = int(flags.argmax())

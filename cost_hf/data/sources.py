@@ -82,7 +82,19 @@ def _plain_frame(frame: pd.DataFrame, table: str, columns: dict[str, str]) -> pd
         )
     wanted = {*OURS, *columns.values()} - set(frame.columns)
     levels = [name for name in frame.index.names if name in wanted]
-    return frame.reset_index(level=levels).reset_index(drop=True)
+    frame = frame.reset_index(level=levels).reset_index(drop=True)
+    for name in frame.columns[[values.dtype == object for _, values in frame.items()]]:
+        _check_characters(frame[name], table)
+    return frame
+
+
+def _check_characters(values: pd.Series, table: str) -> None:
+    """Raise `DataError` for the first cell with half of a character."""
+    for row, value in enumerate(values):
+        if isinstance(value, str) and value.isascii():
+            continue
+        if isinstance(value, (str, list, tuple, dict)):
+            text_tables.check_whole_characters(value, f"{table}.{values.name}, row {row}")
 
 
 def _to_frame(source: Source, table: str) -> pd.DataFrame:
@@ -177,8 +189,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         if isinstance(error, OSError) and error.errno is not None:  # it can't be opened
             raise
         raise DataError(
-            f"{path.name} is no whole parquet file ({type(error).__name__}: {error!s:.200}); download it again or write "
-            "it anew"
+            f"{path.name} is no whole parquet file ({type(error).__name__}: {error!s:.200}); download it again or "
+            "write it anew"
         ) from error
 
 

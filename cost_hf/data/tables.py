@@ -147,7 +147,9 @@ def _normalize(
         clicks = clicks.assign(**{name: normalized(clicks[name], forms) for name in ("user_id", "item_id")})
         counts["merged_users"] = users - clicks["user_id"].nunique()
     if options.clean_html:
-        catalog = catalog.assign(**{name: _without_html(catalog[name]) for name in catalog if name != "item_id"})
+        catalog = catalog.assign(
+            **{str(name): _without_html(cells) for name, cells in catalog.items() if name != "item_id"}
+        )
     return catalog, clicks
 
 
@@ -164,7 +166,7 @@ def _drop_repeats(
 ) -> pd.DataFrame:
     """Find clicks with user, item and time of another one; without times those with its position."""
     keys = clicks[["user_id", "item_id"]].assign(fraction=fractions)
-    keys["time"] = clicks["timestamp"] if "timestamp" in clicks else pd.NA
+    keys["time"] = clicks.get("timestamp", default=pd.NA)
     if "position" in clicks:
         keys["position"] = clicks["position"].where(keys["time"].isna())
     else:

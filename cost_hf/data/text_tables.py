@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 
@@ -19,6 +19,7 @@ from cost_hf.data.cells import EXACT_WHOLE
 from cost_hf.data.schema import DataError
 from cost_hf.data.text_lines import decoded_lines, read_lines
 
+Quoting: TypeAlias = Literal[0, 3]  # csv.QUOTE_MINIMAL and csv.QUOTE_NONE
 MOST_NESTED = 32  # lists and objects within each other in one record
 WHOLE_FLOAT = re.compile(r"-?\d+\.0")
 EXPONENT = re.compile(r"-?\d(\.\d+)?e\+\d+")  # how floats from 1e16 on are written
@@ -57,7 +58,9 @@ def read_separated(path: Path, *, separator: str, ids: Sequence[str]) -> pd.Data
             f"{path.name}: expected {num_rows} rows below the header, got {len(frame)}; its quotes or line ends can be "
             "read in two ways: write the file anew, or as parquet"
         )
-    return pd.DataFrame({name: _id_cells(path, frame[name]) if name in ids else _typed(frame[name]) for name in frame})
+    return pd.DataFrame(
+        {name: _id_cells(path, cells) if name in ids else _typed(cells) for name, cells in frame.items()}
+    )
 
 
 def read_jsonl(path: Path) -> pd.DataFrame:
@@ -100,7 +103,7 @@ class _QuoteError(DataError):
     """Quotes do not stand as in csv."""
 
 
-def _check_rows(path: Path, separator: str) -> tuple[int, int]:
+def _check_rows(path: Path, separator: str) -> tuple[Quoting, int]:
     """Return how the file quotes and its number of rows; `DataError` for the first row without the header's fields."""
     limit = csv.field_size_limit(sys.maxsize)  # the module's own bound is shorter than some descriptions
     try:
@@ -114,7 +117,7 @@ def _check_rows(path: Path, separator: str) -> tuple[int, int]:
         csv.field_size_limit(limit)
 
 
-def _count_rows(path: Path, separator: str, quoting: int) -> int:
+def _count_rows(path: Path, separator: str, quoting: Quoting) -> int:
     rows = csv.reader((line for _, line in decoded_lines(path)), delimiter=separator, quoting=quoting, strict=True)
     header: list[str] | None = None
     count, start = 0, 1
@@ -168,9 +171,9 @@ def _id_cells(path: Path, cells: pd.Series) -> pd.Series:
         return cells
     is_inexact = known.map(lambda text: abs(float(text)) >= EXACT_WHOLE)
     if is_inexact.any():
-        row = is_inexact.idxmax()
+        row, text = next(iter(known[is_inexact].items()))
         raise DataError(
-            f"{path.name}, column {cells.name!r}, row {row}: expected an id, got {known[row]!r}, a number that was "
+            f"{path.name}, column {cells.name!r}, row {row}: expected an id, got {text!r}, a number that was "
             f"rounded when it was written (floats tell whole numbers below 2^53 apart; {int(is_inexact.sum())} like "
             "this); write ids as text or int64"
         )
