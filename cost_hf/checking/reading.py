@@ -64,7 +64,9 @@ def read_leniently(options: DataOptions, template: str | None) -> Reading:
     empty = sum(not text.strip() for text in render_texts(tables.items, chosen))
     if empty:
         again = dataclasses.replace(lenient, reader="tables", columns={})
+        found = {name: counts[name] for name in ("tied_timestamps", "duplicate_clicks")}  # positions hide them
         tables = read_tables(again, items=tables.items, interactions=tables.interactions, template=chosen)
+        tables = dataclasses.replace(tables, counts=tables.counts | found)
     empty += counts["dropped_empty_text_items"]
     dropped = {"on_unknown_item": counts["dropped_unknown_item_interactions"], "on_empty_text": empty}
     left = {"on_unknown_item": len(tables.interactions), "on_empty_text": tables.num_items}

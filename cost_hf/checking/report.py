@@ -107,7 +107,8 @@ def _time(clicks: ClickFacts) -> list[str]:
     if time.null_share == 1:
         return ["only the order of a user's clicks is known, no times"]
     known = "every click has a time" if time.null_share == 0 else f"{1 - time.null_share:.0%} of the clicks have a time"
-    return [f"{known}, {time.first} to {time.last}; {time.tied_share:.1%} of these share it with another of their user"]
+    tied = f"; {percent(time.tied_share)} of the clicks share it with another of their user" if time.tied_share else ""
+    return [f"{known}, {time.first} to {time.last}{tied}"]
 
 
 def _split(facts: SplitFacts) -> str:

@@ -25,7 +25,7 @@ def decoded_lines(path: Path, *, encoding: str = "utf-8") -> Iterator[tuple[int,
     """
     number = 0
     try:
-        with readable_os_errors(), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+        with readable_os_errors(), gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 if number == 1:
                     line = _without_mark(path, line)

@@ -44,7 +44,7 @@ def read_separated(path: Path, *, separator: str, ids: Sequence[str]) -> pd.Data
             path,
             sep=separator,
             quoting=quoting,
-            compression="gzip" if path.suffix == ".gz" else None,
+            compression="gzip" if path.suffix.lower() == ".gz" else None,
             encoding="utf-8-sig",
             dtype=str,
             keep_default_na=False,

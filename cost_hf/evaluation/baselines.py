@@ -18,7 +18,7 @@ from cost_hf.recommender.rankers import Scorer
 POPULARITY_WEIGHT = 1e-6  # orders items without any evidence, never outweighs one co-occurrence
 ITEM_KNN_DECAY = 0.7  # weight of a history item per step of age
 MARKOV_DECAY = 0.5
-MOST_PAIRS = 2**25  # of items that are kept at once: 400 MB
+MOST_PAIRS = 2**24  # of items that are kept at once: 200 MB
 MARKOV_GAP = 3  # a training pair counts 1 / gap up to this distance
 
 
