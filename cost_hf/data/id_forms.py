@@ -47,7 +47,7 @@ class Mismatch:
     def remedy(self) -> str:
         """What to set or do."""
         if self.forms:
-            return f"data.normalize_ids: [{', '.join(self.forms)}]"
+            return f"--data.normalize_ids '[{', '.join(self.forms)}]'"
         return "write the ids of both tables alike, as text"
 
 

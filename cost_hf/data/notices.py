@@ -26,17 +26,18 @@ def id_notices(catalog: pd.DataFrame, clicks: pd.DataFrame) -> Iterator[Notice]:
     """Name ids with control characters, and different ids that look the same."""
     for table, frame, column in (("items", catalog, "item_id"), ("interactions", clicks, "user_id")):
         ids = frame[column].drop_duplicates()
+        of_ids = f"of {len(ids):,} ids of {table}.{column}"
         controlled = [text for text in ids if not text.isprintable() and _has_control(text)]
         if controlled:
             yield Notice(
-                f"{len(controlled):,} of {len(ids):,} ids of {table}.{column} hold control characters, like {controlled[0]!a}",
+                f"{len(controlled):,} {of_ids} hold control characters, like {controlled[0]!a}",
                 "correct them in the source",
             )
         twins = count_twins(ids)
         if twins:
             yield Notice(
-                f"{twins:,} of {len(ids):,} ids of {table}.{column} differ from another one by blanks or their Unicode form alone",
-                "--data.normalize_ids [strip,nfc] makes them one",
+                f"{twins:,} {of_ids} differ from another one by blanks or their Unicode form alone",
+                "--data.normalize_ids '[strip, nfc]' makes them one",
             )
 
 

@@ -1,7 +1,8 @@
 """Splits: which clicks train, which are predicted, and what is known at each prediction.
 
-An evaluation case is one target with all earlier clicks of its user as history, under every rule. Popularity and all
-else that is learned comes from the training part alone (`Split.popularity`), so nothing of the test part reaches it.
+An evaluation case is one target with all earlier clicks of its user as history, under every rule; a validation history
+never holds a test click, wherever the order of the source puts it. Popularity and all else that is learned comes from
+the training part alone (`Split.popularity`), so nothing of the test part reaches it.
 
 Cold start (`data.cold_share`) follows TIGER (arXiv 2305.05065, section 4.3), which removes every training click on 5 %
 of the test items: their clicks leave the training sequences and, because choices are fitted too, validation targets and

@@ -223,7 +223,7 @@ def _drop_unknown(
     reasons += [differ] if id_types[0] != id_types[1] else []
     if mismatch is not None:
         notices.append(Notice("; ".join(reasons), mismatch.remedy))
-        reasons.append(mismatch.remedy)
+        reasons.append(f"mend it with {mismatch.remedy}" if mismatch.forms else mismatch.remedy)
     if options.on_unknown_item == "error":
         schema.forbid_unknown_items(clicks, unknown, "; ".join(reasons))
     return clicks.loc[~unknown]
