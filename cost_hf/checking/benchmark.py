@@ -61,7 +61,7 @@ def time_generator(recipe: Recipe, item_ids: list[str], split: Split) -> Generat
     epoch_seconds = _epoch_seconds(recipe, backbone, prompts, split)
     trie = SidTrie.from_catalog(catalog)
     cases = split.validation.sample(TIMED_USERS, seed=0)
-    histories = torch.from_numpy(cases.histories_matrix())
+    histories = torch.from_numpy(cases.histories_matrix(np.arange(len(cases))))
     user_seconds = {}
     for beams in {recipe.training.validation_beams, recipe.evaluation.num_beams}:
         ranker = BeamRanker(backbone.model.eval(), prompts, trie, num_beams=beams)

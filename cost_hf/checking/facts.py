@@ -29,7 +29,8 @@ class TimeFacts:
     Attributes:
         first, last: ISO dates of the first and last click; None without timestamps.
         null_share: share of clicks without a time; 1.0 where only the order is known.
-        tied_share: share of clicks at the same second as another click of their user, whose order is arbitrary.
+        tied_share: share of clicks whose order is arbitrary: it is taken from the times, and another item's click of
+            the user has the same.
         later_share: for the average last click of a user, the share of all other clicks that came later.
     """
 
@@ -97,7 +98,7 @@ def click_facts(tables: Tables, options: DataOptions) -> ClickFacts:
         unclicked_items=int((by_item == 0).sum()),
         repeated_pairs=tables.counts["repeated_pairs"],
         top_share=top_share(by_item),
-        time=_time_facts(clicks),
+        time=_time_facts(clicks, tables.counts),
         splits=split_facts(tables, options),
     )
 
@@ -135,23 +136,22 @@ def _one_split(tables: Tables, options: DataOptions, name: str) -> SplitFacts:
     is_trained = np.zeros(tables.num_items, dtype=bool)
     is_trained[np.concatenate(split.train)] = True
     targets = split.test
-    repeated = [item in history for item, history in zip(targets.items, targets.histories, strict=True)]
     return SplitFacts(
         name,
         cases=len(targets),
         users=len(set(targets.user_ids)),
         unseen=float((~is_trained[targets.items]).mean()),
-        repeated=float(np.mean(repeated)),
+        repeated=float(targets.repeated().mean()),
     )
 
 
-def _time_facts(clicks: pd.DataFrame) -> TimeFacts:
+def _time_facts(clicks: pd.DataFrame, counts: dict[str, int]) -> TimeFacts:
     if "timestamp" not in clicks or clicks["timestamp"].isna().all():
         return TimeFacts(None, None, 1.0, 0.0, None)
     known = clicks.loc[clicks["timestamp"].notna()]
     times = known["timestamp"].to_numpy(dtype=np.int64)
     first, last = (pd.Timestamp(int(bound), unit="s").date().isoformat() for bound in (times.min(), times.max()))
-    is_tied = known.duplicated(["user_id", "timestamp"], keep=False)
+    num_sorted = len(clicks) + counts["dropped_core_interactions"] + counts["dropped_old_interactions"]
     is_last = ~known.duplicated("user_id", keep="last").to_numpy()
     others = np.sort(times[~is_last])
     later = 1 - np.searchsorted(others, times[is_last], side="right") / len(others) if len(others) else None
@@ -159,6 +159,6 @@ def _time_facts(clicks: pd.DataFrame) -> TimeFacts:
         first,
         last,
         null_share=1 - len(known) / len(clicks),
-        tied_share=float(is_tied.mean()),
+        tied_share=counts["tied_timestamps"] / num_sorted,
         later_share=None if later is None else float(later.mean()),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cost_hf.data.options import DataOptions
 from cost_hf.data.schema import DataError
-from cost_hf.data.sources import SUFFIXES
+from cost_hf.data.sources import SUFFIXES, table_names
 
 ITEM_WORDS = ("item", "product", "catalog", "movie", "news", "article", "book", "track", "song", "business", "meta")
 CLICK_WORDS = ("interaction", "click", "rating", "review", "event", "log", "purchase", "order", "view", "behavior")
@@ -39,7 +39,7 @@ def locate(options: DataOptions) -> DataOptions:
 
 
 def _tables(names: Sequence[str], stem: str) -> list[str]:
-    return [name for name in names if name in [stem + suffix for suffix in SUFFIXES]]
+    return [name for name in names if name in table_names(stem)]
 
 
 def _raw_reader(directory: Path) -> str | None:
@@ -62,11 +62,11 @@ def _raw_reader(directory: Path) -> str | None:
 def _named(names: Sequence[str], table: str, words: Sequence[str], directory: str) -> str:
     """Return the one file whose name says that it is the table."""
     exact = _tables(names, table)
-    readable = [name for name in names if name.endswith(SUFFIXES)]
+    readable = [name for name in names if name.lower().endswith(SUFFIXES)]
     found = exact or [name for name in readable if any(word in name.lower() for word in words)]
     if len(found) != 1:
         raise DataError(
             f"{directory!r} should hold one table of {table}, found {found or 'none'} among {list(names)[:12]!r}; "
-            f"name it with --data.{table} FILE, or call it {table}.parquet, .csv, .tsv or .jsonl"
+            f"name it with --data.{table} FILE, or call it {table}.parquet, .csv, .tsv or .jsonl (the texts also .gz)"
         )
     return found[0]

@@ -57,13 +57,16 @@ def read_leniently(options: DataOptions, template: str | None) -> Reading:
     tables = read_tables(lenient)
     counts = dict(tables.counts)
     problems = [Problem("warning", doubt, "name the right one with --data.columns") for doubt in guess.doubts]
+    problems += [Problem("warning", notice.message, notice.remedy) for notice in tables.notices]
     chosen, fault = _template(tables, template)
     if fault is not None:
         problems.append(fault)
     empty = sum(not text.strip() for text in render_texts(tables.items, chosen))
     if empty:
         again = dataclasses.replace(lenient, reader="tables", columns={})
+        found = {name: counts[name] for name in ("tied_timestamps", "duplicate_clicks")}  # positions hide them
         tables = read_tables(again, items=tables.items, interactions=tables.interactions, template=chosen)
+        tables = dataclasses.replace(tables, counts=tables.counts | found)
     empty += counts["dropped_empty_text_items"]
     dropped = {"on_unknown_item": counts["dropped_unknown_item_interactions"], "on_empty_text": empty}
     left = {"on_unknown_item": len(tables.interactions), "on_empty_text": tables.num_items}

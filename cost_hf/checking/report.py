@@ -44,7 +44,7 @@ def check_text(result: "CheckResult") -> str:
     for label, texts in sections:
         for number, text in enumerate(texts):
             lines += _paragraph(label if number == 0 else "", text)
-    return "\n".join([*lines, "", *_problems(result), "", *_commands(result)])
+    return "\n".join(map(_printable, [*lines, "", *_problems(result), "", *_commands(result)]))
 
 
 def command_line(start: str, flags: Mapping[str, str]) -> str:
@@ -60,15 +60,20 @@ def command_line(start: str, flags: Mapping[str, str]) -> str:
 
 
 def _columns(result: "CheckResult") -> list[str]:
-    options = result.options
+    options, guessed = result.options, result.guess.columns
     if options.reader != "tables":
         return [f"raw files of a known form, read with --data.reader {options.reader}"]
     named = {name: getattr(options, name) for name in ("items", "interactions")}
-    files = [", ".join(f"--data.{name} {file}" for name, file in named.items() if file)] if any(named.values()) else []
-    if not result.guess.columns:
-        return [*files, "all names are ours; nothing to map"]
-    pairs = [f"{ours} = {theirs!r} ({result.guess.reasons[ours]})" for ours, theirs in result.guess.columns.items()]
-    return [*files, "guessed: " + ", ".join(pairs), f"--data.columns {shlex.quote(result.flags['data.columns'])}"]
+    lines = [", ".join(f"--data.{name} {file}" for name, file in named.items() if file)] if any(named.values()) else []
+    given = {ours: theirs for ours, theirs in options.columns.items() if ours not in guessed}
+    if given:
+        lines.append("as told: " + ", ".join(f"{ours} = {theirs!r}" for ours, theirs in given.items()))
+    if guessed:
+        pairs = [f"{ours} = {theirs!r} ({result.guess.reasons[ours]})" for ours, theirs in guessed.items()]
+        lines += ["guessed: " + ", ".join(pairs), f"--data.columns {shlex.quote(result.flags['data.columns'])}"]
+    elif not given:
+        lines.append("all names are ours; nothing to map")
+    return lines
 
 
 def _texts(texts: TextFacts, clicks: ClickFacts) -> list[str]:
@@ -102,7 +107,8 @@ def _time(clicks: ClickFacts) -> list[str]:
     if time.null_share == 1:
         return ["only the order of a user's clicks is known, no times"]
     known = "every click has a time" if time.null_share == 0 else f"{1 - time.null_share:.0%} of the clicks have a time"
-    return [f"{known}, {time.first} to {time.last}; {time.tied_share:.1%} of these share it with another of their user"]
+    tied = f"; {percent(time.tied_share)} of the clicks share it with another of their user" if time.tied_share else ""
+    return [f"{known}, {time.first} to {time.last}{tied}"]
 
 
 def _split(facts: SplitFacts) -> str:
@@ -180,6 +186,11 @@ def _problems(result: "CheckResult") -> list[str]:
 
 def _commands(result: "CheckResult") -> Sequence[str]:
     return ["Next", *(textwrap.indent(command, INDENT) for command in result.commands)]
+
+
+def _printable(text: str) -> str:
+    """Return a text whose control characters, as column names may hold them, do nothing to a terminal."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
 
 
 def _paragraph(label: str, text: str) -> list[str]:

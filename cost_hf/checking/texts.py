@@ -8,7 +8,8 @@ import pandas as pd
 from scipy import sparse
 
 from cost_hf.checking.guess import simple
-from cost_hf.data.cells import is_empty
+from cost_hf.data.cells import column_words, is_empty
+from cost_hf.data.item_texts import is_text_column
 
 ORDER = ("title", "name", "headline", "brand", "store", "category", "categories", "genres", "subcategory", "keywords")
 LAST = ("abstract", "description", "body", "text", "content", "features", "details")
@@ -135,21 +136,25 @@ def _contains(items: pd.DataFrame, whole: TextColumn, part: TextColumn) -> bool:
     if whole.words <= part.words:
         return False
     rows = items[[whole.name, part.name]].dropna().head(CONTAINS_ROWS)
-    texts = zip(rows[whole.name].map(_as_text), rows[part.name].map(_as_text), strict=True)
+    texts = zip(column_words(rows[whole.name]), column_words(rows[part.name]), strict=True)
     return bool(np.mean([f" {inner} " in f" {outer} ".replace(",", " ") for outer, inner in texts] or [False]) > 0.9)
 
 
 def _text_column(values: pd.Series) -> TextColumn | None:
-    """Describe a column where it holds words, None for ids, urls, numbers, dates and columns that are nearly empty."""
-    if values.name == "item_id" or pd.api.types.is_numeric_dtype(values):
+    """Describe a column where it holds words, None for ids, urls, numbers, dates and columns that are nearly empty.
+
+    A title is one whatever it holds: there are films called 1984.
+    """
+    if values.name == "item_id" or not is_text_column(values):
         return None
     is_filled = ~values.map(is_empty).to_numpy(dtype=bool)
     if is_filled.mean() < LEAST_FILLED:
         return None
-    texts = values[is_filled].iloc[:SAMPLE].map(_as_text)
-    if not texts.map(lambda text: isinstance(text, str)).all():
-        return None
+    texts = pd.Series(column_words(values[is_filled].iloc[:SAMPLE]), dtype=object)
     words = texts.str.count(r"\S+")
+    found = TextColumn(str(values.name), float(is_filled.mean()), float(words.mean()))
+    if values.name == "title":
+        return found
     is_word = texts.str.contains(r"[^\W\d_]{2,}", regex=True)
     is_url = texts.str.match(r"(https?://|www\.)\S+$")
     is_number = pd.to_numeric(texts.str.lstrip("$€£ "), errors="coerce").notna()
@@ -160,10 +165,4 @@ def _text_column(values: pd.Series) -> TextColumn | None:
         return None
     if is_code.mean() > 0.5 and texts.nunique() > 0.5 * len(texts):
         return None
-    return TextColumn(str(values.name), float(is_filled.mean()), float(words.mean()))
-
-
-def _as_text(value: object) -> object:
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return ", ".join(map(str, value))
-    return value
+    return found

@@ -21,9 +21,11 @@ from tqdm import tqdm
 
 from cost_hf.data.amazon_metadata import COLUMNS, metadata_row
 from cost_hf.data.options import DataOptions
-from cost_hf.data.raw_files import RawTables, data_directory, malformed, names_in, read_lines
+from cost_hf.data.raw_files import RawTables, data_directory, malformed, names_in
 from cost_hf.data.schema import MAX_EPOCH_SECONDS, DataError
 from cost_hf.data.sources import resolve_file
+from cost_hf.data.text_lines import read_lines
+from cost_hf.data.text_tables import check_whole_characters
 
 FILE = re.compile(r".+\.(json|jsonl|csv)(\.gz)?")
 PARSE_ERRORS = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError)
@@ -100,6 +102,8 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             raise malformed(path, number, f"one object a line ({type(error).__name__})", line) from error
         if not isinstance(record, dict):
             raise malformed(path, number, "one object a line", line)
+        if "\\u" in line:
+            check_whole_characters(record, f"{path.name}, line {number}")
         yield number, record
 
 
@@ -150,7 +154,11 @@ def _read_reviews(path: Path) -> tuple[pd.DataFrame, dict[str, int]]:
         times.append(time)
         ratings.append(rating)
     frame = pd.DataFrame({"user_id": users, "item_id": items})
-    frame["timestamp"], frame["rating"] = np.asarray(times, dtype=np.int64), np.asarray(ratings, dtype=np.float32)
+    frame["timestamp"] = np.asarray(times, dtype=np.int64)
+    if fields is not None and fields.units_per_second == 1000:
+        # as dates, which keep the milliseconds: they order clicks within a second
+        frame["timestamp"] = frame["timestamp"].to_numpy().astype("datetime64[ms]")
+    frame["rating"] = np.asarray(ratings, dtype=np.float32)
     interactions = frame.drop_duplicates(["user_id", "item_id", "timestamp"], ignore_index=True)
     return interactions, {"dropped_repeated_reviews": len(frame) - len(interactions)}
 
@@ -163,11 +171,11 @@ def _fields(path: Path, number: int, record: dict[str, Any]) -> ReviewFields:
 
 
 def _review(record: dict[str, Any], fields: ReviewFields) -> tuple[str, str, int, float]:
-    """Return user, item, time in seconds and rating (NaN where a record has none)."""
+    """Return user, item, time in the units of the layout and rating (NaN where a record has none)."""
     user, item, time = record[fields.user], record[fields.item], int(record[fields.time])
     if not (isinstance(user, str) and user and isinstance(item, str) and item):
         raise ValueError("ids must be texts that are not empty")
     if fields.units_per_second > 1 and time < MAX_EPOCH_SECONDS:
         raise ValueError(f"{time} is no epoch time in milliseconds")
     rating = record.get(fields.rating)
-    return user, item, time // fields.units_per_second, float("nan" if rating in (None, "") else rating)
+    return user, item, time, float("nan" if rating in (None, "") else rating)

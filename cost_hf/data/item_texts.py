@@ -2,13 +2,13 @@
 
 import string
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from cost_hf.data.cells import is_empty
+from cost_hf.data.cells import column_words, holds_words
 from cost_hf.data.schema import DataError
+
+BRACKETS = {"(": ")", "[": "]", "{": "}", '"': '"', "«": "»", "“": "”", "„": "“"}
 
 
 @dataclass
@@ -23,7 +23,7 @@ class VectorOptions:
     )
     template: str | None = field(
         default=None,
-        metadata={"help": "item text, like '{title}. {brand}'; empty fields vanish; none: all text columns"},
+        metadata={"help": "item text, like '{title} ({year})'; empty fields vanish; none: all text columns"},
     )
     dim: int = field(default=128, metadata={"help": "width of lsa vectors (an encoder has its own)"})
     max_length: int | None = field(default=None, metadata={"help": "longest text in tokens (none: the encoder's own)"})
@@ -45,7 +45,9 @@ class VectorOptions:
 
 
 def render_texts(items: pd.DataFrame, template: str | None) -> list[str]:
-    """Fill the template for every item; an empty field vanishes with the separator before it.
+    """Fill the template for every item; an empty field vanishes with the separator before it and its brackets.
+
+    Cells of any type are filled in as `cells.cell_words` writes them.
 
     Args:
         items: catalog, N rows.
@@ -55,35 +57,84 @@ def render_texts(items: pd.DataFrame, template: str | None) -> list[str]:
         N texts, empty where an item has none of the fields.
     """
     if template is None:
-        names = [str(name) for name in items.columns if name != "item_id" and _is_text(items[name])]
+        names = [str(name) for name in items.columns if name != "item_id" and is_text_column(items[name])]
         if not names:
             raise DataError(
                 f"items has no text column beside item_id, only {list(map(str, items.columns))}; "
                 "add one, or name columns to use in vectors.template"
             )
-        parts = [("" if number == 0 else ". ", name) for number, name in enumerate(names)]
-        ending = ""
+        whole = _Group([_Field("" if number == 0 else ". ", name) for number, name in enumerate(names)])
     else:
-        parts, ending = _parse_template(template, items)
-    columns = [(separator, [_cell(value) for value in items[name]]) for separator, name in parts]
-    return [_join([(separator, cells[row]) for separator, cells in columns], ending) for row in range(len(items))]
+        whole = _parse_template(template, items)
+    cells = {name: column_words(items[name]) for name in whole.names()}
+    return [whole.fill(cells, row) for row in range(len(items))]
 
 
 def item_titles(items: pd.DataFrame) -> list[str | None] | None:
-    """Return a title per item, None where a cell holds none; None where there is no such column."""
-    names = items.get("title")
-    return None if names is None else [name if isinstance(name, str) else None for name in names]
+    """Return a title per item, None where a cell holds none; None where there is no such column.
+
+    Titles that are no texts in the source, like a film called 1984, are written as they read.
+    """
+    if "title" not in items:
+        return None
+    cells = zip(items["title"], column_words(items["title"]), strict=True)
+    return [value if isinstance(value, str) and words else words or None for value, words in cells]
 
 
-def _parse_template(template: str, items: pd.DataFrame) -> tuple[list[tuple[str, str]], str]:
-    """Split a template into (separator before, column) pairs and the text after the last field."""
+def is_text_column(values: pd.Series) -> bool:
+    """Say whether a column belongs to the text of an item where no template says so.
+
+    It does if it is called `title`, or if any of its cells is a text or a list of texts; what its other cells hold is
+    written as it reads.
+    """
+    known = values.dropna()
+    return len(known) > 0 and (values.name == "title" or any(map(holds_words, known)))
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A column, or a part in brackets, and the text before it."""
+
+    before: str
+    content: "str | _Group"
+
+
+@dataclass
+class _Group:
+    """Fields that stand or vanish together with the brackets around them; the whole template is one without."""
+
+    fields: list[_Field] = field(default_factory=list)
+    opening: str = ""
+    closing: str = ""
+
+    def names(self) -> set[str]:
+        """Return the columns in it."""
+        parts = [{each.content} if isinstance(each.content, str) else each.content.names() for each in self.fields]
+        return set().union(*parts)
+
+    def fill(self, cells: dict[str, list[str]], row: int) -> str:
+        """Return its text for an item, "" where it has none of the fields."""
+        text = ""
+        for number, each in enumerate(self.fields):
+            content = each.content
+            words = cells[content][row] if isinstance(content, str) else content.fill(cells, row)
+            if not words:
+                continue
+            # a separator whose left neighbour vanished keeps only its words: ", by " becomes "by "
+            text += (each.before if text or number == 0 else each.before.lstrip(" .,;:|/-")) + words
+        return self.opening + text + self.closing if text else ""
+
+
+def _parse_template(template: str, items: pd.DataFrame) -> _Group:
+    """Take a template apart into fields with the text before each, and brackets with fields in them."""
     try:
         pieces = list(string.Formatter().parse(template))
     except ValueError as error:
         raise DataError(f"vectors.template {template!r} is malformed ({error}); write fields as {{column}}") from error
-    parts, pending = [], ""
+    groups, texts = [_Group()], [""]  # brackets that are open, and the text read since the last field in each
     for literal, name, spec, conversion in pieces:
-        pending += literal
+        for letter in literal:
+            _read_letter(letter, groups, texts)
         if name is None:
             continue
         if name not in items.columns or spec or conversion:
@@ -92,30 +143,39 @@ def _parse_template(template: str, items: pd.DataFrame) -> tuple[list[tuple[str,
                 f"vectors.template {template!r} has the field {name!r}{suffix}: "
                 f"expected a plain column name of items, one of {list(map(str, items.columns))}; correct the template"
             )
-        parts.append((pending, name))
-        pending = ""
-    if not parts:
+        groups[-1].fields.append(_Field(texts[-1], name))
+        texts[-1] = ""
+    while len(groups) > 1:  # brackets that nothing closes
+        _dissolve(groups, texts)
+    if not groups[0].fields:
         raise DataError(f"vectors.template {template!r} has no field; write at least one as {{column}}")
-    return parts, pending
+    groups[0].closing = texts[0]
+    return groups[0]
 
 
-def _join(parts: list[tuple[str, str]], ending: str) -> str:
-    text = ""
-    for number, (separator, cell) in enumerate(parts):
-        if not cell:
-            continue
-        # a separator whose left neighbour vanished keeps only its words: ", by " becomes "by "
-        text += (separator if text or number == 0 else separator.lstrip(" .,;:|/-")) + cell
-    return text + ending if text else ""
+def _read_letter(letter: str, groups: list[_Group], texts: list[str]) -> None:
+    """Take in one letter between fields: a bracket that opens or closes, or plain text."""
+    closes = len(groups) > 1 and BRACKETS[groups[-1].opening] == letter
+    if closes and groups[-1].fields:
+        group, ending = groups.pop(), texts.pop()
+        group.closing = ending + letter
+        groups[-1].fields.append(_Field(texts[-1], group))
+        texts[-1] = ""
+    elif closes:
+        _dissolve(groups, texts)
+        texts[-1] += letter
+    elif letter in BRACKETS:
+        groups.append(_Group(opening=letter))
+        texts.append("")
+    else:
+        texts[-1] += letter
 
 
-def _is_text(values: pd.Series) -> bool:
-    return pd.api.types.infer_dtype(values.astype(object), skipna=True) == "string"
-
-
-def _cell(value: Any) -> str:
-    if is_empty(value):
-        return ""
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return ", ".join(filter(None, map(_cell, value)))
-    return str(value).strip()
+def _dissolve(groups: list[_Group], texts: list[str]) -> None:
+    """Make the innermost bracket plain text of what is around it."""
+    group, ending = groups.pop(), texts.pop()
+    texts[-1] += group.opening
+    for each in group.fields:
+        groups[-1].fields.append(_Field(texts[-1] + each.before, each.content))
+        texts[-1] = ""
+    texts[-1] += ending

@@ -19,10 +19,10 @@ from cost_hf.data.raw_files import (
     find_file,
     malformed,
     names_in,
-    read_lines,
     refuse_file_options,
 )
 from cost_hf.data.schema import DataError
+from cost_hf.data.text_lines import read_lines
 
 NEWS, BEHAVIORS = "news.tsv", "behaviors.tsv"
 NEWS_FORM = "8 columns (id, category, subcategory, title, abstract, url, title entities, abstract entities)"

@@ -16,10 +16,10 @@ from cost_hf.data.raw_files import (
     find_file,
     malformed,
     names_in,
-    read_lines,
     refuse_file_options,
 )
 from cost_hf.data.schema import DataError
+from cost_hf.data.text_lines import read_lines
 
 GROUPLENS = ("u.data", "u.item", "u.genre")
 RECBOLE = ("ml-100k.inter", "ml-100k.item")

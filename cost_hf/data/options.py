@@ -8,10 +8,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "reader": ("tables", "synthetic", "mind", "amazon", "movielens"),
     "on_unknown_item": ("error", "drop"),
     "on_empty_text": ("error", "drop"),
+    "on_duplicate_click": ("keep", "drop"),
     "order": ("auto", "position", "timestamp"),
     "split": ("leave_one_out", "time", "source"),
 }
 MOST_SYNTHETIC = 10**7
+ID_FORMS = ("strip", "nfc", "lower")
 LEAST = {
     "min_user_interactions": 0,
     "min_item_interactions": 0,
@@ -33,8 +35,12 @@ class DataOptions:
         default=None,
         metadata={"help": "directory with items.* and interactions.* (or a reader's raw files), or a Hub data set"},
     )
-    items: str | None = field(default=None, metadata={"help": "catalog file (parquet, csv, tsv, jsonl)"})
-    interactions: str | None = field(default=None, metadata={"help": "click log file (parquet, csv, tsv, jsonl)"})
+    items: str | None = field(
+        default=None, metadata={"help": "catalog file (parquet, csv, tsv, jsonl; texts also .gz)"}
+    )
+    interactions: str | None = field(
+        default=None, metadata={"help": "click log file (parquet, csv, tsv, jsonl; texts also .gz)"}
+    )
     columns: dict[str, str] = field(
         default_factory=dict, metadata={"help": "our column -> name in the source; items.item_id holds for items alone"}
     )
@@ -43,6 +49,14 @@ class DataOptions:
         default="error", metadata={"help": "clicks on items outside the catalog: error or drop"}
     )
     on_empty_text: str = field(default="error", metadata={"help": "items without any text: error or drop"})
+    on_duplicate_click: str = field(
+        default="keep", metadata={"help": "the same click (user, item, time) more than once: keep or drop the repeats"}
+    )
+    normalize_ids: list[str] = field(
+        default_factory=list,
+        metadata={"help": "change ids of both tables: strip (outer blanks), nfc (one Unicode form), lower (case)"},
+    )
+    clean_html: bool = field(default=False, metadata={"help": "take tags and entities of HTML out of the item texts"})
     min_user_interactions: int = field(default=0, metadata={"help": "k-core: users with fewer clicks leave"})
     min_item_interactions: int = field(
         default=0, metadata={"help": "k-core: items with fewer clicks leave the catalog"}
@@ -90,6 +104,9 @@ class DataOptions:
         for name in ("synthetic_users", "synthetic_items"):
             if (value := getattr(self, name)) > MOST_SYNTHETIC:
                 raise DataError(f"data.{name} is {value!r}, expected at most {MOST_SYNTHETIC}; lower it")
+        unknown = [name for name in self.normalize_ids if name not in ID_FORMS]
+        if unknown:
+            raise DataError(f"data.normalize_ids has {unknown[0]!r}, expected some of {list(ID_FORMS)}; choose of them")
         if not 0 <= self.cold_share < 1:
             raise DataError(f"data.cold_share is {self.cold_share!r}, expected 0 <= share < 1; correct it")
         shares = self.time_shares

@@ -1,4 +1,4 @@
-"""Order in time: by user, then by time, with ties decided by a published rule that no file order can change."""
+"""Order in time: by user, then by time, with ties decided by published rules that no file order can change."""
 
 import hashlib
 
@@ -6,19 +6,31 @@ import numpy as np
 import pandas as pd
 
 
-def time_order(clicks: pd.DataFrame, seed: int) -> tuple[np.ndarray, int]:
-    """Return the indices that sort clicks by user and time, int64, and how many clicks share both with another.
+def time_order(
+    clicks: pd.DataFrame, seed: int, *, fractions: np.ndarray | None = None, parts: np.ndarray | None = None
+) -> tuple[np.ndarray, int]:
+    """Return the indices that sort clicks by user and time, int64, and how many clicks share both with another item's.
 
     Args:
         clicks: `user_id`, `item_id` (text), `timestamp` (whole numbers, none null).
         seed: decides ties: they follow the blake2b hash of user, item and seed.
+        fractions: time beyond `timestamp`, by which clicks of one `timestamp` are sorted first, int64 `[clicks]`.
+        parts: number of the part that each click belongs to, int64 `[clicks]`; clicks of one time are sorted by it
+            before the hash, so that no history holds a click of a later part.
     """
-    tied = clicks.duplicated(["user_id", "timestamp"], keep=False).to_numpy()
-    ranks = np.zeros(len(clicks), dtype=np.uint64)
+    size = len(clicks)
+    fractions = np.zeros(size, dtype=np.int64) if fractions is None else fractions
+    parts = np.zeros(size, dtype=np.int64) if parts is None else parts
+    moments = pd.DataFrame({"user_id": clicks["user_id"], "time": clicks["timestamp"], "fraction": fractions})
+    tied = moments.duplicated(keep=False).to_numpy()
+    ranks = np.zeros(size, dtype=np.uint64)
     pairs = zip(clicks.loc[tied, "user_id"], clicks.loc[tied, "item_id"], strict=True)
     ranks[tied] = [_tie_rank(user, item, seed) for user, item in pairs]
     users = pd.factorize(clicks["user_id"], sort=True)[0]
-    return np.lexsort((ranks, clicks["timestamp"].to_numpy(dtype=np.int64), users)), int(tied.sum())
+    times = clicks["timestamp"].to_numpy(dtype=np.int64)
+    is_repeat = moments.assign(item_id=clicks["item_id"]).duplicated()
+    num_tied = int(moments.loc[~is_repeat].duplicated(keep=False).sum())
+    return np.lexsort((ranks, parts, fractions, times, users)), num_tied
 
 
 def _tie_rank(user_id: str, item_id: str, seed: int) -> int:

@@ -1,5 +1,6 @@
 """From options to everything the later stages need of the data: tables, split and, for the toy set, its known rule."""
 
+import logging
 from dataclasses import dataclass
 
 from cost_hf.data.news_world import NewsOracle
@@ -9,6 +10,8 @@ from cost_hf.data.sources import Source
 from cost_hf.data.splits import Split, split_interactions
 from cost_hf.data.synthetic import make_news
 from cost_hf.data.tables import read_tables
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ def prepare_data(
     interactions: Source | None = None,
     template: str | None = None,
 ) -> PreparedData:
-    """Read and split what the options name, or the tables that are given.
+    """Read and split what the options name, or the tables that are given; log what may be wrong in them.
 
     Args:
         options: the data section.
@@ -46,6 +49,8 @@ def prepare_data(
         news = make_news(seed=options.seed, num_users=options.synthetic_users, num_items=options.synthetic_items)
         items, interactions, oracle = news.items, news.interactions, news.oracle
     tables = read_tables(options, items=items, interactions=interactions, template=template)
+    for notice in tables.notices:
+        logger.warning("%s; %s", notice.message, notice.remedy)
     if oracle is not None and tables.num_items != options.synthetic_items:
         oracle = None  # a k-core took items away, the rule's columns are other rows now
     return PreparedData(tables, split_interactions(tables, options), oracle)

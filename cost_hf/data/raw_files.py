@@ -4,9 +4,6 @@ A reader turns files as they are published into two frames and counts; every che
 with `read_tables`, so that published sets and a user's own tables meet the same rules.
 """
 
-import gzip
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,30 +64,6 @@ def find_file(directory: Path, name: str) -> Path | None:
 def names_in(directory: Path) -> list[str]:
     """Return the first names in a directory, for messages."""
     return sorted(path.name for path in directory.iterdir())[:10]
-
-
-def read_lines(path: Path, *, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
-    """Yield (number from 1, text without its end) of each line that is not blank, one at a time.
-
-    Lines end at newlines only: texts may hold other characters that Python takes for line ends.
-    """
-    number = 0
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                text = line.decode(encoding).rstrip("\r\n")
-                if text.strip():
-                    yield number, text
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path.name}, line {number}: expected text in {encoding}, got bytes that are none ({error}); "
-            "download the file again or convert it"
-        ) from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(
-            f"{path.name}, after line {number}: expected a whole gzip file, got a damaged one ({error}); "
-            "download the file again"
-        ) from error
 
 
 def malformed(path: Path, number: int, expected: str, got: object) -> DataError:

@@ -7,23 +7,35 @@ Dimension letters of this package: B batch, T history length, L levels, K codes 
 N items, R beams or results, M evaluation cases. An item's row in `Tables.items` is its number everywhere.
 """
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
 
-from cost_hf.data.cells import cell_text, is_empty
+from cost_hf.data.cells import EXACT_WHOLE, cell_text, is_empty
 from cost_hf.files import content_digest
 
 # Epoch seconds stay below this until the year 5138; epoch milliseconds have been above it since 1973.
 MAX_EPOCH_SECONDS = 10**11
+NANOSECONDS = 10**9
 
 
 class DataError(ValueError):
     """Input data break a rule; the message names table, column, row, value and remedy."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What may be wrong in a source without being an error: one sentence, and the flag or action that mends it."""
+
+    message: str
+    remedy: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +48,7 @@ class Tables:
             gaps), `timestamp` (Int64 epoch seconds, where the source has them), then any others; sorted by
             (user_id, position).
         counts: what was found and dropped on the way in, by name.
+        notices: what may be wrong in the source without being an error, each with what to do.
         source_digest: sha256 over both source tables as they were read, before anything is dropped, sorted or cut; the
             same content has the same digest in any file format and under any option of the data section.
     """
@@ -44,6 +57,7 @@ class Tables:
     interactions: pd.DataFrame
     counts: dict[str, int]
     source_digest: str
+    notices: tuple[Notice, ...] = ()
 
     def __repr__(self) -> str:
         """Say in one line how large the tables are."""
@@ -90,69 +104,147 @@ def require_columns(frame: pd.DataFrame, table: str, names: Sequence[str]) -> No
 
 
 def clean_ids(frame: pd.DataFrame, table: str, column: str) -> pd.Series:
-    """Return an id column as text (numbers become their digits); null and empty ids are errors."""
+    """Return an id column as text (numbers become their digits); everything that is neither is an error."""
     values = frame[column]
     _forbid(values.isna(), frame, table, column, "an id in every row", "fill it or remove the row")
+    kind = "a text or a whole number as id"
     if pd.api.types.is_float_dtype(values):
-        fractional = values % 1 != 0
-        _forbid(fractional, frame, table, column, "a text or a whole number as id", "store ids as text")
-        values = values.astype("int64")
-    texts = values.astype(str)
+        numbers = np.asarray(values, dtype=np.float64)
+        is_whole = np.isfinite(numbers) & (numbers == np.floor(numbers))
+        _forbid(~is_whole, frame, table, column, kind, "store ids as text")
+        _forbid(np.abs(numbers) >= _exact_below(values.dtype), frame, table, column, *ROUNDED)
+        texts = values.astype("int64").astype(str)
+    elif isinstance(values.dtype, pd.StringDtype) or pd.api.types.is_integer_dtype(values):
+        texts = values.astype(str)
+    else:
+        found = [_id_text(value) for value in values.astype(object)]
+        _forbid(np.array([text == INEXACT for text in found]), frame, table, column, *ROUNDED)
+        _forbid(np.array([text is None for text in found]), frame, table, column, kind, "store ids as text")
+        texts = pd.Series(found, index=values.index, dtype=str)
     _forbid(texts.str.strip() == "", frame, table, column, "an id that is not blank", "fill it or remove the row")
     return texts
 
 
+def _exact_below(dtype: Any) -> int:
+    """Return the number from which on floats of this type tell whole numbers not apart."""
+    return 2 ** (int(np.finfo(getattr(dtype, "numpy_dtype", dtype)).nmant) + 1)
+
+
+ROUNDED = (
+    "a number that is exact",
+    "floats do not tell large whole numbers apart (from 2^53 on): store ids as text or int64 where they are made",
+)
+INEXACT = 0  # stands for an id that was rounded
+
+
+def _id_text(value: Any) -> str | int | None:
+    """Return an id as text, `INEXACT` where it was rounded, None where it is no id."""
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    if isinstance(value, (str, int, np.integer, UUID)):
+        return str(value)
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return INEXACT if abs(float(value)) >= EXACT_WHOLE else str(int(value))
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        return str(int(value))
+    return None
+
+
 def clean_positions(frame: pd.DataFrame) -> pd.Series:
-    """Return `position` as int64; nulls and fractions are errors."""
-    numbers = pd.to_numeric(frame["position"], errors="coerce")
+    """Return `position` as int64; nulls, fractions and times are errors."""
+    values = frame["position"]
+    if holds_dates(values):
+        raise DataError(
+            f"interactions.position holds times ({values.dtype}), expected whole numbers; map the column as a time: "
+            "data.columns: {timestamp: <its name in the source>}"
+        )
+    numbers = pd.to_numeric(values, errors="coerce")
+    if pd.api.types.is_bool_dtype(values):
+        numbers = numbers.where(values.isna())  # a truth value is no place
     remedy = "fill it, or order by time with data.order: timestamp"
     _forbid(numbers.isna() | (numbers % 1 != 0), frame, "interactions", "position", "a whole number", remedy)
+    most = EXACT_WHOLE if pd.api.types.is_float_dtype(numbers) else 2**63
+    _forbid(numbers.abs() >= most, frame, "interactions", "position", f"a number below {most}", "number them anew")
     return numbers.astype("int64")
 
 
-def clean_timestamps(frame: pd.DataFrame) -> pd.Series:
-    """Return `timestamp` as Int64 epoch seconds from numbers, dates or ISO 8601 texts (UTC where no zone is given)."""
+def clean_timestamps(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Return whole epoch seconds, Int64, and the nanoseconds beyond them, int64 (0 where there is no time).
+
+    Times are numbers, dates or ISO 8601 texts (UTC where no zone is given).
+    """
     values = frame["timestamp"]
-    if pd.api.types.is_numeric_dtype(values):
-        numbers = values.astype("Float64")
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        seconds, fractions = _of_numbers(frame, values)
+    elif holds_dates(values) and not isinstance(values.dtype, pd.ArrowDtype):
+        seconds, fractions = _of_dates(values)
     else:
-        numbers = pd.to_numeric(values, errors="coerce") if not _holds_dates(values) else values.map(lambda _: np.nan)
-        if (numbers.isna() & values.notna()).any():
-            numbers = _seconds_of_dates(values)
-        numbers = numbers.astype("Float64")
-    unreadable = numbers.isna() & values.notna()
+        seconds, fractions = _of_cells(frame, values.astype(object))
+    unreadable = seconds.isna() & values.notna()
     _forbid(unreadable, frame, "interactions", "timestamp", "epoch seconds or an ISO 8601 date", "correct the value")
-    remedy = "round it, or give the order as position"
-    _forbid((numbers % 1 != 0).fillna(False), frame, "interactions", "timestamp", "whole epoch seconds", remedy)
+    return seconds, fractions
+
+
+def _of_cells(frame: pd.DataFrame, values: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Read times of any types: all as numbers where all are, else all as dates."""
+    is_number = [isinstance(value, (str, int, float, Decimal, np.number)) for value in values]
+    is_truth = [isinstance(value, (bool, np.bool_)) for value in values]
+    numbers = pd.to_numeric(values.where(np.array(is_number) & ~np.array(is_truth)), errors="coerce")
+    if not (numbers.isna() & values.notna()).any():
+        return _of_numbers(frame, numbers)
+    is_date = [isinstance(value, (str, datetime.date, np.datetime64)) for value in values]
+    return _of_dates(values.where(np.array(is_date)))
+
+
+def _of_numbers(frame: pd.DataFrame, values: pd.Series) -> tuple[pd.Series, pd.Series]:
+    numbers = values.astype("Float64")
     too_large = (numbers.abs() > MAX_EPOCH_SECONDS).fillna(False)
-    remedy = "divide by 1000 if these are milliseconds"
+    remedy = "divide by 1000 if these are milliseconds (by 1000 again for microseconds, and again for nanoseconds)"
     _forbid(too_large, frame, "interactions", "timestamp", "epoch seconds", remedy)
-    return numbers.astype("Int64")
+    seconds = numbers // 1
+    beyond = ((numbers - seconds) * NANOSECONDS).fillna(0).astype("int64").clip(upper=NANOSECONDS - 1)
+    return seconds.astype("Int64"), beyond
 
 
-def _holds_dates(values: pd.Series) -> bool:
+def _of_dates(values: pd.Series) -> tuple[pd.Series, pd.Series]:
+    dates = pd.to_datetime(values, utc=True, errors="coerce", format=None if holds_dates(values) else "ISO8601")
+    moments = dates.dt.tz_localize(None).to_numpy()
+    units = {"s": 1, "ms": 10**3, "us": 10**6, "ns": NANOSECONDS}[np.datetime_data(moments.dtype)[0]]
+    seconds, beyond = np.divmod(moments.view(np.int64), units)  # whole numbers: far dates do not fit nanoseconds
+    is_missing = np.isnat(moments)
+    fractions = np.where(is_missing, 0, beyond * (NANOSECONDS // units))
+    whole = pd.array(np.where(is_missing, 0, seconds), dtype="Int64")
+    whole[is_missing] = pd.NA
+    return pd.Series(whole, index=values.index), pd.Series(fractions, index=values.index)
+
+
+def holds_dates(values: pd.Series) -> bool:
+    """Say whether a column is of a type of dates."""
     return pd.api.types.is_datetime64_any_dtype(values)
 
 
-def _seconds_of_dates(values: pd.Series) -> pd.Series:
-    is_typed = _holds_dates(values)
-    dates = pd.to_datetime(values, utc=True, errors="coerce", format=None if is_typed else "ISO8601")
-    return (dates - pd.Timestamp(0, tz="UTC")) // pd.Timedelta(seconds=1)
-
-
-def check_unique_items(items: pd.DataFrame) -> None:
+def check_unique_items(items: pd.DataFrame, *, remedy: str = "remove one of the rows") -> None:
     """Raise `DataError` where an item id stands in two rows of the catalog."""
     repeated = items["item_id"].duplicated()
-    _forbid(repeated, items, "items", "item_id", "each id once", "remove one of the rows")
+    _forbid(repeated, items, "items", "item_id", "each id once", remedy)
 
 
-def unknown_items(interactions: pd.DataFrame, items: pd.DataFrame, *, drops: bool) -> np.ndarray:
-    """Return which clicks are on items without a catalog row, bool; unless `drops`, any is an error."""
-    unknown = ~interactions["item_id"].isin(items["item_id"])
-    if not drops:
-        remedy = "add the item to the catalog, or drop such clicks with data.on_unknown_item: drop"
-        _forbid(unknown, interactions, "interactions", "item_id", "an id that items has", remedy)
-    return unknown.to_numpy()
+def unknown_items(interactions: pd.DataFrame, items: pd.DataFrame) -> np.ndarray:
+    """Return which clicks are on items without a catalog row, bool."""
+    return (~interactions["item_id"].isin(items["item_id"])).to_numpy()
+
+
+def forbid_unknown_items(interactions: pd.DataFrame, unknown: np.ndarray, reason: str) -> None:
+    """Raise `DataError` for the first click on an unknown item.
+
+    Args:
+        interactions: the click log.
+        unknown: as `unknown_items` returns it.
+        reason: why the ids of the tables may differ, a sentence; empty where nothing explains it.
+    """
+    remedy = "add the item to the catalog, or drop such clicks with data.on_unknown_item: drop"
+    remedy = f"{reason}; else {remedy}" if reason else remedy
+    _forbid(unknown, interactions, "interactions", "item_id", "an id that items has", remedy)
 
 
 def empty_texts(items: pd.DataFrame, texts: Sequence[str], *, drops: bool) -> np.ndarray:
@@ -172,12 +264,18 @@ def check_positions(interactions: pd.DataFrame) -> None:
     """Raise `DataError` where a user has two clicks at one position."""
     clashing = interactions.duplicated(["user_id", "position"])
     if clashing.any():
-        row = int(clashing.to_numpy().argmax())
-        user = interactions["user_id"].iloc[row]
+        click = interactions.loc[clashing].iloc[0]
+        repeats = int(interactions.duplicated(["user_id", "item_id", "position"]).sum())
+        remedy = "renumber them, or order by time with data.order: timestamp"
+        if repeats:
+            remedy = (
+                f"{_rows(repeats)} repeat another one's user, item and position, as in a log that was joined to itself:"
+                f" drop these with data.on_duplicate_click: drop; else {remedy}"
+            )
         raise DataError(
-            f"interactions.position, row {row}: expected each position once per user, got "
-            f"{int(interactions['position'].iloc[row])!r} a second time for user_id {user!r} "
-            f"({_rows(int(clashing.sum()))} like this); renumber them, or order by time with data.order: timestamp"
+            f"interactions.position, row {click.name}: expected each position once per user, got "
+            f"{int(click['position'])!r} a second time for user_id {click['user_id']!r} "
+            f"({_rows(int(clashing.sum()))} like this); {remedy}"
         )
 
 
@@ -201,16 +299,18 @@ def check_strict(items: pd.DataFrame, interactions: pd.DataFrame, texts: Sequenc
         )
 
 
-def _forbid(bad: pd.Series, frame: pd.DataFrame, table: str, column: str, expected: str, remedy: str) -> None:
+def _forbid(
+    bad: pd.Series | np.ndarray, frame: pd.DataFrame, table: str, column: str, expected: str, remedy: str
+) -> None:
     """Raise `DataError` for the first row where `bad` is true."""
-    flags = bad.to_numpy(dtype=bool)
+    flags = np.asarray(bad, dtype=bool)
     if not flags.any():
         return
-    row = int(flags.argmax())
-    value = frame[column].iloc[row]
+    place = int(flags.argmax())
+    value = frame[column].iloc[place]
     value = value.item() if isinstance(value, np.generic) else value
     raise DataError(
-        f"{table}.{column}, row {row}: expected {expected}, got {value!r} "
+        f"{table}.{column}, row {frame.index[place]}: expected {expected}, got {value!r} "
         f"({_rows(int(flags.sum()))} like this); {remedy}"
     )
 

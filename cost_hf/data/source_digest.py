@@ -18,11 +18,19 @@ NOTHING = np.uint64(0x9E3779B97F4A7C15)  # stands for an empty cell
 FACTOR = np.uint64(0xBF58476D1CE4E5B9)
 
 
-def source_digest(items: pd.DataFrame, interactions: pd.DataFrame) -> str:
-    """Return the sha256 hex digest of a catalog and a click log with our column names and checked ids and times."""
+def source_digest(items: pd.DataFrame, interactions: pd.DataFrame, fractions: pd.Series) -> str:
+    """Return the sha256 hex digest of a catalog and a click log.
+
+    Args:
+        items: catalog with our column names and checked ids.
+        interactions: click log, likewise, times in whole seconds.
+        fractions: nanoseconds beyond these, int64.
+    """
     state = hashlib.sha256()
     for table, frame, keeps_order in (("items", items, True), ("interactions", interactions, False)):
         columns = _column_hashes(frame)
+        if table == "interactions" and fractions.any():
+            columns[""] = pd.util.hash_array(fractions.to_numpy())  # no column has this name
         state.update(f"{table}:{len(frame)}:{len(columns)}:".encode())
         rows = np.zeros(len(frame), dtype=np.uint64)
         for name, hashes in columns.items():

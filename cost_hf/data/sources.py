@@ -4,20 +4,22 @@ Reading is kept apart from checking so that every source meets the same checks. 
 a csv that says "007" keeps its zeros, and texts like "NA" or "null" stay texts, because titles are called that.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pandas as pd
 
+from cost_hf.data import text_tables
 from cost_hf.data.options import DataOptions
 from cost_hf.data.schema import DataError
+from cost_hf.files import readable_os_errors
 
 Source: TypeAlias = Any
 """A DataFrame, a `datasets.Dataset` or `DatasetDict`, or the path of a parquet, csv, tsv or jsonl file."""
 
-SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl")
+SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".csv.gz", ".tsv.gz", ".jsonl.gz")
+OURS = ("item_id", "user_id", "position", "timestamp")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -43,7 +45,7 @@ def load_frames(options: DataOptions, *, items: Source, interactions: Source) ->
 def load_catalog(path: str | Path, columns: dict[str, str]) -> pd.DataFrame:
     """Read a file of items and rename its columns to ours."""
     frame = _read_file(resolve_file(Path(path), None), columns)
-    return _rename(frame.reset_index(drop=True), "items", columns)
+    return _rename(_plain_frame(frame, "items", columns), "items", columns)
 
 
 def _load(source: Source, table: str, options: DataOptions) -> pd.DataFrame:
@@ -58,26 +60,61 @@ def _load(source: Source, table: str, options: DataOptions) -> pd.DataFrame:
         frame = _read_file(resolve_file(Path(source), options.path), options.columns)
     else:
         frame = _to_frame(source, table)
-    return frame.reset_index(drop=True)
+    return _plain_frame(frame, table, options.columns)
+
+
+def _plain_frame(frame: pd.DataFrame, table: str, columns: dict[str, str]) -> pd.DataFrame:
+    """Return the frame with rows numbered from 0 and column names that are different texts.
+
+    An index that is named like a column that is needed becomes that column.
+    """
+    if frame.columns.nlevels > 1:
+        raise DataError(
+            f"{table} has column names of {frame.columns.nlevels} levels, like {frame.columns[0]!r}, expected one text "
+            "each; join the levels: frame.columns = frame.columns.map('_'.join)"
+        )
+    frame = frame.set_axis(frame.columns.map(str), axis=1)
+    repeated = sorted(set(frame.columns[frame.columns.duplicated()]))
+    if repeated:
+        raise DataError(
+            f"{table} has more than one column {repeated[0]!r} among {list(frame.columns)}, expected each name once; "
+            "rename or drop one of them"
+        )
+    wanted = {*OURS, *columns.values()} - set(frame.columns)
+    levels = [name for name in frame.index.names if name in wanted]
+    frame = frame.reset_index(level=levels).reset_index(drop=True)
+    for name in frame.columns[[values.dtype == object for _, values in frame.items()]]:
+        _check_characters(frame[name], table)
+    return frame
+
+
+def _check_characters(values: pd.Series, table: str) -> None:
+    """Raise `DataError` for the first cell with half of a character."""
+    for row, value in enumerate(values):
+        if isinstance(value, str) and value.isascii():
+            continue
+        if isinstance(value, (str, list, tuple, dict)):
+            text_tables.check_whole_characters(value, f"{table}.{values.name}, row {row}")
 
 
 def _to_frame(source: Source, table: str) -> pd.DataFrame:
     """Return a copy of a frame or data set; the parts of a DatasetDict are joined and named in a column `split`."""
     if isinstance(source, pd.DataFrame):
         return source.copy()
-    if isinstance(source, dict):
-        parts = [_to_frame(part, table).assign(**_part_name(name, part, len(source))) for name, part in source.items()]
-        return pd.concat(parts, ignore_index=True)
-    if hasattr(source, "to_pandas"):
-        return source.to_pandas()
-    raise DataError(
-        f"cannot read {table} from {type(source).__name__} {source!r:.80}: expected a DataFrame, a datasets.Dataset "
-        f"or the path of a file ({', '.join(SUFFIXES)}); convert it to one of these"
-    )
-
-
-def _part_name(name: str, part: Any, num_parts: int) -> dict[str, str]:
-    return {"split": name} if num_parts > 1 and "split" not in part.column_names else {}
+    if isinstance(source, dict) and source:
+        parts = {name: _to_frame(part, table) for name, part in source.items()}
+        named = [
+            part if len(parts) == 1 or "split" in part else part.assign(split=str(name)) for name, part in parts.items()
+        ]
+        return pd.concat(named, ignore_index=True)
+    frame = source.to_pandas() if hasattr(source, "to_pandas") else None
+    if not isinstance(frame, pd.DataFrame):
+        raise DataError(
+            f"cannot read {table} from {type(source).__name__} {' '.join(repr(source).split()):.80}: expected a DataFrame, a "
+            f"datasets.Dataset or the path of a file ({', '.join(SUFFIXES)}); convert it to one of these, as with "
+            "pandas.DataFrame(rows)"
+        )
+    return frame
 
 
 def resolve_file(path: Path, directory: str | None) -> Path:
@@ -92,9 +129,14 @@ def resolve_file(path: Path, directory: str | None) -> Path:
     )
 
 
+def table_names(table: str) -> list[str]:
+    """Return the file names under which a directory may hold a table."""
+    return [table + suffix for suffix in SUFFIXES]
+
+
 def _read_directory(directory: str, table: str, columns: dict[str, str]) -> pd.DataFrame:
     if Path(directory).is_dir():
-        found = [path for suffix in SUFFIXES if (path := Path(directory) / f"{table}{suffix}").is_file()]
+        found = [path for name in table_names(table) if (path := Path(directory) / name).is_file()]
         if len(found) > 1:
             raise DataError(
                 f"{directory!r} holds {[path.name for path in found]}, expected one of them; "
@@ -104,7 +146,7 @@ def _read_directory(directory: str, table: str, columns: dict[str, str]) -> pd.D
             return _read_file(found[0], columns)
         if not (Path(directory) / "README.md").is_file():
             raise DataError(
-                f"{directory!r} has no {table} file: expected one of {[table + suffix for suffix in SUFFIXES]}; "
+                f"{directory!r} has no {table} file: expected one of {table_names(table)}; "
                 f"rename the file or name it with data.{table}"
             )
     elif HUB_ID.fullmatch(directory) is None:
@@ -125,32 +167,31 @@ def _read_hub(name: str, table: str) -> pd.DataFrame:
 
 
 def _read_file(path: Path, columns: dict[str, str]) -> pd.DataFrame:
-    suffix = next((suffix for suffix in path.suffixes if suffix in SUFFIXES), None)
+    suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+    if suffix is None:
+        raise DataError(f"cannot read {path.name!r}: expected a file ending in {', '.join(SUFFIXES)}; convert it")
     if suffix == ".parquet":
-        return pd.read_parquet(path)
-    if suffix in (".csv", ".tsv"):
-        ids = {"item_id", "user_id"} | {theirs for ours, theirs in columns.items() if ours.endswith("_id")}
-        separator = "," if suffix == ".csv" else "\t"
-        return pd.read_csv(path, sep=separator, dtype=dict.fromkeys(ids, str), keep_default_na=False, na_values=[""])
-    if suffix == ".jsonl":
-        return _read_jsonl(path)
-    raise DataError(f"cannot read {path.name!r}: expected a file ending in {', '.join(SUFFIXES)}; convert it")
+        return _read_parquet(path)
+    ids = {"item_id", "user_id"} | {theirs for ours, theirs in columns.items() if ours.endswith("_id")}
+    frame = text_tables.READERS[suffix.removesuffix(".gz")](path, sorted(ids))
+    if frame.columns.empty:
+        raise DataError(f"{path.name} is empty, expected rows; write the table again")
+    return frame
 
 
-def _read_jsonl(path: Path) -> pd.DataFrame:
-    records = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines):
-            if not line.strip():
-                continue
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"{path.name}, line {number + 1}: expected a JSON object, got {line.strip()!r:.80} ({error}); "
-                    "write one object a line"
-                ) from error
-    return pd.DataFrame(records)
+def _read_parquet(path: Path) -> pd.DataFrame:
+    import pyarrow
+
+    try:
+        with readable_os_errors():
+            return pd.read_parquet(path)
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # it can't be opened
+            raise
+        raise DataError(
+            f"{path.name} is no whole parquet file ({type(error).__name__}: {error!s:.200}); download it again or "
+            "write it anew"
+        ) from error
 
 
 def _rename(frame: pd.DataFrame, table: str, columns: dict[str, str]) -> pd.DataFrame:
@@ -166,6 +207,11 @@ def _rename(frame: pd.DataFrame, table: str, columns: dict[str, str]) -> pd.Data
             )
         is_general = prefix == "" and f"{table}.{name}" not in columns
         if theirs in frame.columns and (prefix == table or is_general):
+            if wanted.get(theirs, name) != name:
+                raise DataError(
+                    f"data.columns maps both {wanted[theirs]!r} and {name!r} to {theirs!r} of {table}, expected one of "
+                    "them; remove the other, or repeat the column in the source under its own name"
+                )
             wanted[theirs] = name
     for theirs, name in wanted.items():
         if name != theirs and name in frame.columns and name not in wanted:

@@ -57,9 +57,14 @@ def _by_position(clicks: pd.DataFrame, counts: dict[str, int | float]) -> np.nda
     return np.where(length < 3, 0, np.where(from_end == 0, 2, np.where(from_end == 1, 1, 0)))
 
 
+def source_parts(values: pd.Series) -> pd.Series:
+    """Return the part that each cell of a split column names, null where it names none."""
+    return values.astype(object).map(lambda value: SOURCE_NAMES.get(str(value).strip().lower()))
+
+
 def _by_source(clicks: pd.DataFrame, column: str, counts: dict[str, int | float]) -> np.ndarray:
     require_columns(clicks, "interactions", [column])
-    parts = clicks[column].astype(object).map(lambda value: SOURCE_NAMES.get(str(value).lower()))
+    parts = source_parts(clicks[column])
     if parts.isna().any():
         click = clicks.loc[parts.isna()].iloc[0]
         raise DataError(
@@ -72,6 +77,8 @@ def _by_source(clicks: pd.DataFrame, column: str, counts: dict[str, int | float]
     seen_target = pd.Series(numbers > 0).groupby(clicks["user_id"].to_numpy(), sort=False).cummax().to_numpy()
     is_late = (numbers == 0) & seen_target
     counts["dropped_history_behind_target"] = int(is_late.sum())
+    seen_test = pd.Series(numbers == 2).groupby(clicks["user_id"].to_numpy(), sort=False).cummax().to_numpy()
+    counts["validation_behind_test"] = int(((numbers == 1) & seen_test).sum())
     return np.where(is_late, UNUSED, numbers)
 
 

@@ -1,7 +1,8 @@
 """Splits: which clicks train, which are predicted, and what is known at each prediction.
 
-An evaluation case is one target with all earlier clicks of its user as history, under every rule. Popularity and all
-else that is learned comes from the training part alone (`Split.popularity`), so nothing of the test part reaches it.
+An evaluation case is one target with all earlier clicks of its user as history, under every rule; a validation history
+never holds a test click, wherever the order of the source puts it. Popularity and all else that is learned comes from
+the training part alone (`Split.popularity`), so nothing of the test part reaches it.
 
 Cold start (`data.cold_share`) follows TIGER (arXiv 2305.05065, section 4.3), which removes every training click on 5 %
 of the test items: their clicks leave the training sequences and, because choices are fitted too, validation targets and
@@ -9,6 +10,7 @@ histories. Histories of test cases stay whole, as the paper removes nothing else
 history that it was never trained on. Whatever is fitted to items must leave them out as well (`Split.fit_rows`).
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,10 +21,11 @@ from safetensors.numpy import load_file, save_file
 from cost_hf.data.options import DataOptions
 from cost_hf.data.schema import DataError, Tables
 from cost_hf.data.split_rules import choose_cold_items, part_numbers
-from cost_hf.files import atomic_path, content_digest, read_json, write_json
+from cost_hf.files import JoinedRows, atomic_path, content_digest, read_json, write_json
 
 PARTS = ("train", "validation", "test")
 NO_ROWS = np.empty(0, np.int64)
+BLOCK_ROWS = 2**22  # of histories that are looked at together: 32 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,18 +49,56 @@ class Targets:
     def __len__(self) -> int:
         return len(self.items)
 
-    def histories_matrix(self, indices: np.ndarray | None = None) -> np.ndarray:
-        """Return histories as int64 `[M, T]`, starting at column 0, -1 to the right of shorter ones.
+    def histories_matrix(self, indices: np.ndarray) -> np.ndarray:
+        """Return histories as int64 `[B, T]`, starting at column 0, -1 to the right of shorter ones.
 
         Args:
-            indices: the cases wanted, all by default; T is the longest history among them.
+            indices: the B cases wanted, few enough for a table as wide as the longest history among them.
         """
-        chosen = self.histories if indices is None else [self.histories[index] for index in np.asarray(indices)]
+        chosen = [self.histories[index] for index in np.asarray(indices)]
         lengths = np.fromiter(map(len, chosen), dtype=np.int64, count=len(chosen))
         matrix = np.full((len(chosen), int(lengths.max(initial=0))), -1, dtype=np.int64)
         if len(chosen):
             matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = np.concatenate(chosen)
         return matrix
+
+    def blocks(self) -> Iterator["Targets"]:
+        """Yield all cases in order, as many at a time as have at most `BLOCK_ROWS` rows of history together.
+
+        Histories of one user's cases hold each other: joined, they would take the square of the user's clicks.
+        """
+        lengths = _lengths(self.histories)
+        start = total = 0
+        for case, length in enumerate(lengths.tolist()):
+            if case > start and total + length > BLOCK_ROWS:
+                yield Targets(self.user_ids[start:case], self.histories[start:case], self.items[start:case])
+                start, total = case, 0
+            total += length
+        if start < len(self):
+            yield Targets(self.user_ids[start:], self.histories[start:], self.items[start:])
+
+    def joined(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of all histories in order and the case that each belongs to, int64; meant for a block."""
+        lengths = _lengths(self.histories)
+        return np.concatenate([NO_ROWS, *self.histories]), np.repeat(np.arange(len(self)), lengths)
+
+    def repeated(self) -> np.ndarray:
+        """Return which targets stand in their own history, bool `[M]`."""
+        return self.has_in_history(lambda block, rows, cases: rows == block.items[cases])
+
+    def has_in_history(self, is_wanted: Callable[["Targets", np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        """Return in which cases a row of the history is wanted, bool `[M]`.
+
+        Args:
+            is_wanted: from a block, the rows of its histories and their cases to bool for each row.
+        """
+        parts = [np.empty(0, dtype=bool)]
+        for block in self.blocks():
+            rows, cases = block.joined()
+            found = np.zeros(len(block), dtype=bool)
+            found[cases[is_wanted(block, rows, cases)]] = True
+            parts.append(found)
+        return np.concatenate(parts)
 
     def sample(self, size: int | None, *, seed: int) -> "Targets":
         """Return a seeded sample of at most `size` cases in their order; all of them for None."""
@@ -112,21 +153,20 @@ class Split:
         trained = np.unique(np.concatenate(self.train))
         shares = {}
         for prefix, targets in (("", self.test), ("validation_", self.validation)):
-            repeated = (targets.histories_matrix() == targets.items[:, None]).any(axis=1)
-            shares[f"{prefix}repeated_target"] = float(repeated.mean())
+            shares[f"{prefix}repeated_target"] = float(targets.repeated().mean())
             shares[f"{prefix}unseen_target"] = float((~np.isin(targets.items, trained)).mean())
         return shares
 
     def save(self, directory: str | Path) -> None:
         """Write `split.safetensors`, `split.parquet` (user ids) and, last, `split.json`; equal splits, equal bytes."""
         directory = Path(directory)
-        sequences = {"train": self.train, "validation": self.validation.histories, "test": self.test.histories}
         users = dict(zip(PARTS, (self.train_user_ids, self.validation.user_ids, self.test.user_ids), strict=True))
         tensors = {"validation_items": self.validation.items, "test_items": self.test.items}
         tensors["cold_items"] = self.cold_items
-        for part, arrays in sequences.items():
-            tensors[f"{part}_rows"] = np.concatenate([NO_ROWS, *arrays])
-            tensors[f"{part}_lengths"] = np.fromiter(map(len, arrays), dtype=np.int64, count=len(arrays))
+        tensors["train_rows"], tensors["train_lengths"] = np.concatenate([NO_ROWS, *self.train]), _lengths(self.train)
+        for part, targets in (("validation", self.validation), ("test", self.test)):
+            tensors[f"{part}_rows"], tensors[f"{part}_starts"] = _pooled(targets)
+            tensors[f"{part}_lengths"] = _lengths(targets.histories)
         with atomic_path(directory / "split.safetensors") as temporary:
             save_file(tensors, temporary)
         parts = np.repeat(PARTS, [len(users[part]) for part in PARTS])
@@ -144,8 +184,9 @@ class Split:
         users, sequences = {}, {}
         for part in PARTS:
             users[part] = frame.loc[frame["part"] == part, "user_id"].to_numpy(dtype=object)
-            bounds = np.cumsum(tensors[f"{part}_lengths"])[:-1]
-            sequences[part] = np.split(tensors[f"{part}_rows"], bounds) if len(users[part]) else []
+            rows, lengths = tensors[f"{part}_rows"], tensors[f"{part}_lengths"]
+            starts = tensors.get(f"{part}_starts", np.cumsum(lengths) - lengths)  # only histories have any
+            sequences[part] = [rows[start : start + size] for start, size in zip(starts, lengths, strict=True)]
         validation, test = (Targets(users[part], sequences[part], tensors[f"{part}_items"]) for part in PARTS[1:])
         cold_items = tensors.get("cold_items", NO_ROWS)  # splits of earlier versions have none
         split = _build(users["train"], sequences["train"], validation, test, cold_items, header["counts"])
@@ -162,7 +203,8 @@ def split_interactions(tables: Tables, options: DataOptions) -> Split:
 
     * `leave_one_out`: a user's last click is the test target, the one before it the validation target, the rest
       train; users with fewer than three clicks only train.
-    * `source`: a column says `history` (or `train`), `valid` or `test` for every click.
+    * `source`: a column says `history` (or `train`), `valid` or `test` for every click. No validation history holds a
+      test click, whatever the order says.
     * `time`: clicks before the first cutoff train, those before the second are validation targets, later ones test.
 
     With `options.cold_share` a share of the test targets' items becomes cold: training and validation are those of a
@@ -181,7 +223,8 @@ def split_interactions(tables: Tables, options: DataOptions) -> Split:
     cold_items = choose_cold_items(item_ids, test.items, share=options.cold_share, seed=options.seed)
     is_visible = ~np.isin(clicks["item_row"].to_numpy(), cold_items)
     train_user_ids, train = _sequences(clicks.loc[(parts == 0) & is_visible])
-    validation = _targets(clicks.loc[is_visible], (parts == 1)[is_visible], options.min_history)
+    may_validate = is_visible & (parts != 2)
+    validation = _targets(clicks.loc[may_validate], (parts == 1)[may_validate], options.min_history)
     counts |= {"users": int(clicks["user_id"].nunique()), "train_users": len(train)}
     counts |= {"train_interactions": sum(map(len, train)), "validation": len(validation), "test": len(test)}
     counts["dropped_short_history_validation"] = int(((parts == 1) & is_visible).sum()) - len(validation)
@@ -214,11 +257,34 @@ def _targets(clicks: pd.DataFrame, chosen: np.ndarray, least: int) -> Targets:
     return Targets(clicks["user_id"].to_numpy(dtype=object)[cases], histories, rows[cases])
 
 
+def _lengths(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    return np.fromiter(map(len, arrays), dtype=np.int64, count=len(arrays))
+
+
+def _pooled(targets: Targets) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows that hold every history, int64, and where each starts in them, int64 `[M]`.
+
+    A history that the next case of the same user goes on from is not written for itself.
+    """
+    kept: list[np.ndarray] = []
+    starts = np.zeros(len(targets), dtype=np.int64)
+    begin = 0
+    for case, history in enumerate(targets.histories):
+        goes_on = kept and targets.user_ids[case] == targets.user_ids[case - 1]
+        if goes_on and np.array_equal(kept[-1], history[: len(kept[-1])]):
+            kept[-1] = history
+        else:
+            begin += len(kept[-1]) if kept else 0
+            kept.append(history)
+        starts[case] = begin
+    return np.concatenate([NO_ROWS, *kept]), starts
+
+
 def _cold_counts(
     parts: np.ndarray, is_visible: np.ndarray, test: Targets, cold_items: np.ndarray
 ) -> dict[str, int | float]:
     """Return what the cold-start protocol took away, and how much of the test part it touches."""
-    holds_cold = np.isin(test.histories_matrix(), cold_items).any(axis=1)
+    holds_cold = test.has_in_history(lambda block, rows, cases: np.isin(rows, cold_items))
     return {
         "cold_items": len(cold_items),
         "dropped_cold_train_interactions": int(((parts == 0) & ~is_visible).sum()),
@@ -239,7 +305,7 @@ def _build(
     parts: list[object] = [list(train_user_ids), list(map(len, train)), np.concatenate(train)]
     for targets in (validation, test):
         parts += [list(targets.user_ids), list(map(len, targets.histories)), targets.items]
-        parts.append(np.concatenate([NO_ROWS, *targets.histories]))
+        parts.append(JoinedRows(targets.histories))
     if len(cold_items):  # a split without them keeps the digest that it had before there was a protocol
         parts.append(cold_items)
     return Split(train_user_ids, train, validation, test, counts, content_digest(*parts), cold_items)

@@ -11,17 +11,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cost_hf.data import notices as notice
 from cost_hf.data import schema
 from cost_hf.data.amazon import read_amazon
-from cost_hf.data.item_texts import render_texts
+from cost_hf.data.cells import map_texts
+from cost_hf.data.html_text import plain_text
+from cost_hf.data.id_forms import find_mismatch, normalized
+from cost_hf.data.item_texts import is_text_column, render_texts
 from cost_hf.data.mind import read_mind
 from cost_hf.data.movielens import read_movielens
 from cost_hf.data.options import DataOptions
 from cost_hf.data.ordering import time_order
 from cost_hf.data.raw_files import RawTables
-from cost_hf.data.schema import DataError, Tables
+from cost_hf.data.schema import DataError, Notice, Tables
 from cost_hf.data.source_digest import source_digest
 from cost_hf.data.sources import Source, load_catalog, load_frames
+from cost_hf.data.split_rules import source_parts
 from cost_hf.data.synthetic import make_news
 
 
@@ -72,47 +77,118 @@ def read_tables(
         raw = READERS[options.reader](options)
         items, interactions, counts = raw.items, raw.interactions, dict(raw.counts)
     catalog, clicks = load_frames(options, items=items, interactions=interactions)
+    id_types = tuple(_id_type(frame) for frame in (catalog, clicks))
     catalog = _clean_items(catalog)
-    clicks, order = _clean_interactions(clicks, options.order)
-    digest = source_digest(catalog, clicks)
-    clicks = _drop_unknown(clicks, catalog, options, counts)
+    clicks, fractions = _clean_interactions(clicks)
+    order = _order_column(clicks, options.order)
+    digest = source_digest(catalog, clicks, fractions)
+    catalog, clicks = _normalize(catalog, clicks, options, counts)
+    notices = [*notice.id_notices(catalog, clicks), *notice.time_notices(clicks)]
+    clicks = _drop_repeats(clicks, fractions, options, counts, notices)
+    if order == "position":
+        clicks = clicks.assign(position=schema.clean_positions(clicks))
+        schema.check_positions(clicks)
+    clicks = _drop_unknown(clicks, catalog, options, counts, notices, id_types)
     catalog, clicks = _drop_textless(catalog, clicks, options, template, counts)
-    clicks = _sort(clicks, order, options.seed, counts)
+    clicks = _sort(clicks, order, fractions, options, counts, notices)
     catalog, clicks = _keep_core_and_latest(catalog, clicks, options, counts)
-    return _finish(catalog, clicks, options, template, counts, digest)
+    return _finish(catalog, clicks, options, template, counts, notices, digest)
 
 
 def read_items(path: str | Path, *, columns: dict[str, str] | None = None) -> pd.DataFrame:
     """Read a catalog alone, as for items that come after training; the checks are those of `read_tables`.
 
     Args:
-        path: parquet, csv, tsv or jsonl file.
+        path: parquet, csv, tsv or jsonl file; texts may be gzip files.
         columns: our column -> name in the file.
     """
     return _clean_items(load_catalog(path, columns or {}))
 
 
+def _id_type(frame: pd.DataFrame) -> str:
+    """Return what `item_id` was read as, for messages; "" where there is none."""
+    values = frame.get("item_id")
+    if values is None:
+        return ""
+    kind = pd.api.types.infer_dtype(values.head(1000), skipna=True)
+    return {"string": "text", "integer": "whole numbers", "floating": "floats"}.get(kind, kind)
+
+
 def _clean_items(frame: pd.DataFrame) -> pd.DataFrame:
     schema.require_columns(frame, "items", ["item_id"])
+    if frame.empty:
+        raise DataError("items has 0 rows, expected at least 1; check that the source holds items")
     frame["item_id"] = schema.clean_ids(frame, "items", "item_id")
     schema.check_unique_items(frame)
     return frame
 
 
-def _clean_interactions(frame: pd.DataFrame, order: str) -> tuple[pd.DataFrame, str]:
-    """Check ids, times and positions; the second result is the column that orders the clicks."""
+def _clean_interactions(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
+    """Check ids and times; the second result are the nanoseconds beyond the whole seconds of `timestamp`."""
     schema.require_columns(frame, "interactions", ["user_id", "item_id"])
     if frame.empty:
         raise DataError("interactions has 0 rows, expected at least 1; check that the source holds clicks")
     for column in ("user_id", "item_id"):
         frame[column] = schema.clean_ids(frame, "interactions", column)
+    fractions = pd.Series(0, index=frame.index)
     if "timestamp" in frame.columns:
-        frame["timestamp"] = schema.clean_timestamps(frame)
-    column = _order_column(frame, order)
-    if column == "position":
-        frame["position"] = schema.clean_positions(frame)
-        schema.check_positions(frame)
-    return frame, column
+        frame["timestamp"], fractions = schema.clean_timestamps(frame)
+    return frame, fractions
+
+
+def _normalize(
+    catalog: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions, counts: dict[str, int]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Bring ids into the forms of `data.normalize_ids` and take HTML out of the catalog, where the options ask."""
+    if forms := options.normalize_ids:
+        users = clicks["user_id"].nunique()
+        catalog = catalog.assign(item_id=normalized(catalog["item_id"], forms))
+        schema.check_unique_items(catalog, remedy="remove one of the rows, or take a form out of data.normalize_ids")
+        clicks = clicks.assign(**{name: normalized(clicks[name], forms) for name in ("user_id", "item_id")})
+        counts["merged_users"] = users - clicks["user_id"].nunique()
+    if options.clean_html:
+        catalog = catalog.assign(
+            **{str(name): _without_html(cells) for name, cells in catalog.items() if name != "item_id"}
+        )
+    return catalog, clicks
+
+
+def _without_html(values: pd.Series) -> pd.Series:
+    return map_texts(values, plain_text) if is_text_column(values) else values
+
+
+def _drop_repeats(
+    clicks: pd.DataFrame,
+    fractions: pd.Series,
+    options: DataOptions,
+    counts: dict[str, int],
+    notices: list[Notice],
+) -> pd.DataFrame:
+    """Find clicks with user, item and time of another one; without times those with its position."""
+    keys = clicks[["user_id", "item_id"]].assign(fraction=fractions)
+    keys["time"] = clicks.get("timestamp", default=pd.NA)
+    if "position" in clicks:
+        keys["position"] = clicks["position"].where(keys["time"].isna())
+    else:
+        keys = keys.loc[keys["time"].notna()]
+    # of a click that stands in two parts the one in the earlier part is kept: the other would be its own history
+    keys = keys.iloc[np.argsort(_part_ranks(clicks, options)[keys.index], kind="stable")]
+    is_repeat = keys.duplicated().reindex(clicks.index, fill_value=False)
+    repeats = int(is_repeat.sum())
+    counts["dropped_duplicate_clicks"] = 0
+    if options.on_duplicate_click == "drop":
+        counts["dropped_duplicate_clicks"], repeats = repeats, 0
+        clicks = clicks.loc[~is_repeat]
+    counts["duplicate_clicks"] = repeats
+    notices += notice.repeat_notices(clicks, repeats)
+    return clicks
+
+
+def _part_ranks(clicks: pd.DataFrame, options: DataOptions) -> np.ndarray:
+    """Return the part that a column gives each click under `split: source`, int64 `[clicks]`; else all the same."""
+    if options.split != "source" or options.split_column not in clicks:
+        return np.zeros(len(clicks), dtype=np.int64)
+    return source_parts(clicks[options.split_column]).fillna(0).to_numpy(dtype=np.int64)
 
 
 def _order_column(frame: pd.DataFrame, order: str) -> str:
@@ -130,10 +206,26 @@ def _order_column(frame: pd.DataFrame, order: str) -> str:
 
 
 def _drop_unknown(
-    clicks: pd.DataFrame, catalog: pd.DataFrame, options: DataOptions, counts: dict[str, int]
+    clicks: pd.DataFrame,
+    catalog: pd.DataFrame,
+    options: DataOptions,
+    counts: dict[str, int],
+    notices: list[Notice],
+    id_types: tuple[str, ...],
 ) -> pd.DataFrame:
-    unknown = schema.unknown_items(clicks, catalog, drops=options.on_unknown_item == "drop")
+    unknown = schema.unknown_items(clicks, catalog)
     counts["dropped_unknown_item_interactions"] = int(unknown.sum())
+    if not unknown.any():
+        return clicks
+    mismatch = find_mismatch(clicks.loc[unknown, "item_id"], catalog["item_id"])
+    differ = f"item_id was read as {id_types[0]} in items and as {id_types[1]} in interactions"
+    reasons = [] if mismatch is None else [mismatch.text]
+    reasons += [differ] if id_types[0] != id_types[1] else []
+    if mismatch is not None:
+        notices.append(Notice("; ".join(reasons), mismatch.remedy))
+        reasons.append(f"mend it with {mismatch.remedy}" if mismatch.forms else mismatch.remedy)
+    if options.on_unknown_item == "error":
+        schema.forbid_unknown_items(clicks, unknown, "; ".join(reasons))
     return clicks.loc[~unknown]
 
 
@@ -148,20 +240,43 @@ def _drop_textless(
     return catalog, clicks.loc[kept]
 
 
-def _sort(clicks: pd.DataFrame, order: str, seed: int, counts: dict[str, int]) -> pd.DataFrame:
-    """Sort by user, then by position, or by time with ties by a hash; positions stay to be renumbered."""
+def _sort(
+    clicks: pd.DataFrame,
+    order: str,
+    fractions: pd.Series,
+    options: DataOptions,
+    counts: dict[str, int],
+    notices: list[Notice],
+) -> pd.DataFrame:
+    """Sort by user, then by position, or by time with ties by part and hash; positions stay to be renumbered."""
+    fractions = fractions.loc[clicks.index]
     if order == "position":
         counts.setdefault("tied_timestamps", 0)  # a reader that made the positions from times has counted its ties
         users = pd.factorize(clicks["user_id"], sort=True)[0]
-        return clicks.iloc[np.lexsort((clicks["position"].to_numpy(), users))]
+        clicks = clicks.iloc[np.lexsort((clicks["position"].to_numpy(), users))]
+        if options.order == "auto" and "timestamp" in clicks:
+            notices += notice.order_notices(*_backwards(clicks, fractions.loc[clicks.index]))
+        return clicks
     missing = clicks["timestamp"].isna()
     if missing.any():
         raise DataError(
             f"interactions.timestamp: expected a value in every row to order by time, got {int(missing.sum())} null of "
             f"{len(clicks)} (first: user_id {clicks.loc[missing, 'user_id'].iloc[0]!r}); fill them or give position"
         )
-    indices, counts["tied_timestamps"] = time_order(clicks, seed)
+    parts = _part_ranks(clicks, options)
+    indices, counts["tied_timestamps"] = time_order(clicks, options.seed, fractions=fractions.to_numpy(), parts=parts)
     return clicks.iloc[indices]
+
+
+def _backwards(clicks: pd.DataFrame, fractions: pd.Series) -> tuple[int, int]:
+    """Return how many clicks are earlier than the one before of their user, and how many can be compared to one."""
+    is_known = clicks["timestamp"].notna().to_numpy()
+    users = pd.factorize(clicks["user_id"])[0][is_known]
+    times = clicks["timestamp"].to_numpy(dtype=np.int64, na_value=0)[is_known]
+    beyond = fractions.to_numpy()[is_known]
+    is_next = np.diff(users) == 0
+    passed, rest = np.diff(times), np.diff(beyond)
+    return int((((passed < 0) | ((passed == 0) & (rest < 0))) & is_next).sum()), int(is_next.sum())
 
 
 def _keep_core_and_latest(
@@ -207,6 +322,7 @@ def _finish(
     options: DataOptions,
     template: str | None,
     counts: dict[str, int],
+    notices: list[Notice],
     digest: str,
 ) -> Tables:
     if clicks.empty:
@@ -229,4 +345,6 @@ def _finish(
     counts["interactions"] = len(clicks)
     counts["duplicate_texts"] = len(texts) - len(set(texts))
     counts["repeated_pairs"] = int(clicks.duplicated(["user_id", "item_id"]).sum())
-    return Tables(items=catalog, interactions=clicks, counts=counts, source_digest=digest)
+    notices += notice.text_notices(catalog, texts)
+    notices += notice.history_notices(clicks.groupby("user_id", sort=False).size().to_numpy())
+    return Tables(catalog, clicks, counts, source_digest=digest, notices=tuple(notices))

@@ -18,6 +18,7 @@ from cost_hf.recommender.rankers import Scorer
 POPULARITY_WEIGHT = 1e-6  # orders items without any evidence, never outweighs one co-occurrence
 ITEM_KNN_DECAY = 0.7  # weight of a history item per step of age
 MARKOV_DECAY = 0.5
+MOST_PAIRS = 2**24  # of items that are kept at once: 200 MB
 MARKOV_GAP = 3  # a training pair counts 1 / gap up to this distance
 
 
@@ -42,18 +43,29 @@ class ItemKnn:
 
     The similarity of two different items is the number of users who have both over the root of the product of
     their numbers of users; an item is no neighbour of itself. Arguments as for `Popularity`.
+
+    Pairs of items are counted once for all users but those with very many items, whose pairs alone could fill the
+    memory: these are counted anew for every request.
     """
 
     def __init__(self, train: Sequence[np.ndarray], num_items: int):
         self.counts = _clicks(train, num_items)
         has_item = _incidence(train, num_items)
-        similarity = _scaled((has_item.T @ has_item).tocsr(), has_item.sum(axis=0))
+        num_users = has_item.sum(axis=0)
+        is_heavy = _has_too_many_pairs(has_item)
+        light = has_item[~is_heavy]
+        similarity = _scaled((light.T @ light).tocsr(), num_users)
         self.similarity = similarity - sparse.diags_array(similarity.diagonal(), format="csr")  # [N, N]
+        self.heavy = _scaled_columns(has_item[is_heavy], num_users)  # [users, N]
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """Return weighted similarities plus 1e-6 of the popularity, float64 `[B, N]`."""
         weights = history_weights(histories, len(self.counts), decay=ITEM_KNN_DECAY)
-        return (weights @ self.similarity).toarray() + POPULARITY_WEIGHT * self.counts
+        scores = (weights @ self.similarity).toarray()
+        if self.heavy.shape[0]:
+            own = weights * sparse.csr_array((self.heavy * self.heavy).sum(axis=0)[None, :])
+            scores += (weights @ self.heavy.T @ self.heavy).toarray() - own.toarray()
+        return scores + POPULARITY_WEIGHT * self.counts
 
 
 class Markov:
@@ -193,6 +205,22 @@ def _following(train: Sequence[np.ndarray], num_items: int) -> sparse.csr_array:
         weights = np.full(len(before), 1.0 / gap)
         total = total + sparse.coo_array((weights, (before, after)), shape=total.shape).tocsr()
     return total
+
+
+def _has_too_many_pairs(has_item: sparse.csr_array) -> np.ndarray:
+    """Return the users with the most items, as few as leave at most `MOST_PAIRS` pairs of items, bool `[users]`."""
+    sizes = np.diff(has_item.indptr).astype(np.float64)
+    if has_item.shape[1] ** 2 <= MOST_PAIRS:
+        return np.zeros(len(sizes), dtype=bool)
+    order = np.argsort(sizes, kind="stable")
+    is_heavy = np.zeros(len(sizes), dtype=bool)
+    is_heavy[order] = np.cumsum(sizes[order] ** 2) > MOST_PAIRS
+    return is_heavy
+
+
+def _scaled_columns(table: sparse.csr_array, clicks: np.ndarray) -> sparse.csr_array:
+    """Divide the columns by the root of an item's count."""
+    return (table @ sparse.diags_array(1.0 / np.sqrt(np.maximum(np.asarray(clicks).ravel(), 1.0)))).tocsr()
 
 
 def _scaled(counts: sparse.csr_array, clicks: np.ndarray) -> sparse.csr_array:

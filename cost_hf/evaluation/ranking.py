@@ -22,6 +22,8 @@ from cost_hf.semantic_ids.catalog_mask import CatalogMask
 if TYPE_CHECKING:
     from cost_hf.data.splits import Targets
 
+BATCH_ROWS = 2**21  # of histories and padding in a batch: 16 MiB
+
 
 @dataclass(frozen=True, eq=False)
 class RankedLists:
@@ -95,9 +97,7 @@ def evaluate_ranker(
     _check_cases(targets, sid_keys, num_items)
     # on machines without an accelerator a plain PartialState() finds one process, however many torchrun started
     state = PartialState(cpu=not torch.cuda.is_available())
-    # neighbours in length share a batch, so little of it is padding
-    order = np.argsort([len(history) for history in targets.histories], kind="stable")
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    batches = _batches(np.array([len(history) for history in targets.histories]), batch_size)
     own = range(state.process_index, len(batches), state.num_processes)
     is_hidden = not (progress and state.is_main_process)
     parts = [
@@ -179,6 +179,19 @@ def _check_cases(targets: "Targets", sid_keys: np.ndarray | None, num_items: int
             f"sid_keys must have one entry per catalog row, expected {num_items!r}, got {len(sid_keys)!r}; take both "
             "from the same catalog"
         )
+
+
+def _batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Return the cases of every batch: neighbours in length, so little is padding, and fewer where they are long."""
+    order = np.argsort(lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        end = min(start + batch_size, len(order))
+        while end > start + 1 and (end - start) * lengths[order[end - 1]] > BATCH_ROWS:
+            end = start + (end - start) // 2
+        batches.append(order[start:end])
+        start = end
+    return batches
 
 
 def _rank_batch(

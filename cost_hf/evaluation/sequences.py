@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cost_hf.data.splits import Targets
-
 
 def joined(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return all catalog rows in order and the number of the sequence that each stands in, int64 `[S]` each."""
@@ -34,11 +32,3 @@ def click_counts(sequences: Sequence[np.ndarray], *, num_items: int) -> np.ndarr
             "take them from a split of the same catalog"
         )
     return np.bincount(rows, minlength=num_items)
-
-
-def is_repeated(targets: Targets) -> np.ndarray:
-    """Return which targets stand in their own history, bool `[M]`."""
-    rows, cases = joined(targets.histories)
-    repeated = np.zeros(len(targets), dtype=bool)
-    repeated[cases[rows == targets.items[cases]]] = True
-    return repeated

@@ -15,7 +15,7 @@ import numpy as np
 
 from cost_hf.data.splits import Targets
 from cost_hf.evaluation.semantic_ids import check_codes, prefix_groups
-from cost_hf.evaluation.sequences import click_counts, consecutive_pairs, is_repeated, joined
+from cost_hf.evaluation.sequences import click_counts, consecutive_pairs
 
 
 def sid_quality(
@@ -130,29 +130,37 @@ def history_target_overlap(groups: np.ndarray, train: Sequence[np.ndarray], targ
         train: catalog rows of every training user, oldest first.
         targets: validation cases.
     """
+    clicks = click_counts(train, num_items=groups.shape[0])  # [N]
+    parts = [_overlap(groups, clicks, block) for block in targets.blocks()]
+    cases = sum(part["observed"].shape[1] for part in parts)
+    if cases == 0:
+        return None
+    joined = {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+    return {name: [_share(values) for values in table] for name, table in joined.items()} | {"cases": cases}
+
+
+def _overlap(groups: np.ndarray, clicks: np.ndarray, targets: Targets) -> dict[str, np.ndarray]:
+    """Return the measures of `history_target_overlap` for each case that is judged, `[L, cases]` each."""
     num_items, num_cases = groups.shape[0], len(targets)
-    clicks = click_counts(train, num_items=num_items)  # [N]
-    rows, cases = joined(targets.histories)
+    rows, cases = targets.joined()
     last = np.full(num_cases, -1)
     last[cases] = rows  # of equal indices the last one stays
     cases, rows = np.divmod(np.unique(cases * num_items + rows), num_items)  # an item counts once per history
     seen = np.bincount(cases, weights=clicks[rows], minlength=num_cases)  # clicks on the items of a history, [M]
-    is_judged = (last >= 0) & ~is_repeated(targets) & (seen < clicks.sum())
-    if not is_judged.any():
-        return None
-    shares: dict[str, list[float]] = {"observed": [], "chance": [], "last_observed": [], "last_chance": []}
+    is_judged = (last >= 0) & ~targets.repeated() & (seen < clicks.sum())
+    outside = clicks.sum() - seen[is_judged]
+    shares: dict[str, list[np.ndarray]] = {"observed": [], "chance": [], "last_observed": [], "last_chance": []}
     for group in groups.T:
         mass = np.bincount(group, weights=clicks)  # clicks on the items of a group
         own, reached = np.divmod(np.unique(cases * len(mass) + group[rows]), len(mass))
         is_shared, is_beside_last = group[rows] == group[targets.items[cases]], group[rows] == group[last[cases]]
         drawn = np.bincount(own, weights=mass[reached], minlength=num_cases) - seen
         drawn_last = mass[group[last]] - np.bincount(cases, clicks[rows] * is_beside_last, minlength=num_cases)
-        outside = clicks.sum() - seen[is_judged]
-        shares["observed"].append(_share(np.bincount(cases, is_shared, minlength=num_cases)[is_judged] > 0))
-        shares["chance"].append(_share(drawn[is_judged] / outside))
-        shares["last_observed"].append(_share((group[last] == group[targets.items])[is_judged]))
-        shares["last_chance"].append(_share(drawn_last[is_judged] / outside))
-    return shares | {"cases": int(is_judged.sum())}
+        shares["observed"].append(np.bincount(cases, is_shared, minlength=num_cases)[is_judged] > 0)
+        shares["chance"].append(drawn[is_judged] / outside)
+        shares["last_observed"].append((group[last] == group[targets.items])[is_judged])
+        shares["last_chance"].append(drawn_last[is_judged] / outside)
+    return {name: np.stack(values) for name, values in shares.items()}
 
 
 def co_click_affinity(groups: np.ndarray, train: Sequence[np.ndarray]) -> dict[str, Any]:

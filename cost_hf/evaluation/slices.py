@@ -14,7 +14,7 @@ import numpy as np
 from cost_hf.data.splits import Targets
 from cost_hf.evaluation.ranking import RankedLists, per_user_metrics
 from cost_hf.evaluation.results import NULL
-from cost_hf.evaluation.sequences import click_counts, consecutive_pairs, is_repeated
+from cost_hf.evaluation.sequences import click_counts, consecutive_pairs
 from cost_hf.evaluation.statistics import bootstrap_means, interval_of, numbered
 
 CUTOFF = 10
@@ -56,7 +56,7 @@ def slice_labels(
     labels = {
         "target_in_training": np.select([target_clicks == 0, target_clicks <= RARE_CLICKS], ["0", "1-5"], "6+"),
         "transition": np.where(_is_seen_transition(targets, train, num_items), "seen", "unseen"),
-        "target": np.where(is_repeated(targets), "repeated", "new"),
+        "target": np.where(targets.repeated(), "repeated", "new"),
         "history": np.where(lengths <= SHORT_HISTORY, "short", "long"),
         "popularity": np.where(target_clicks > _head_bound(clicks), "head", "tail"),
     }

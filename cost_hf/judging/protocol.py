@@ -22,8 +22,8 @@ LEAKAGE = {
     "leave_one_out": "Leave-one-out: each user's last click is the test target. There is no common cutoff, so training "
     "may hold clicks of other users later than a test click, and popularity and co-clicks may know the future.",
     "source": "The parts are as the data's publisher marked them: each marked row is one target with all earlier rows "
-    "of its user as history, and rows behind a target of the same user never train. Whether other users' training "
-    "clicks are later than a test click depends on how the publisher cut.",
+    "of its user as history (without test rows for a validation target), and rows behind a target of the same user "
+    "never train. Whether other users' training clicks are later than a test click depends on how the publisher cut.",
     "time": "Split by time: no training click is at or after the first validation target, and no choice made on "
     "validation sees a click behind the test cutoff. Histories roll on: a later target sees the user's earlier ones.",
 }
@@ -45,6 +45,7 @@ def protocol(recipe: Recipe, data: PreparedData, targets: Targets, recommender: 
         "normalization": recipe.evaluation.normalization,
         "score": f"sum of natural-log probabilities over {codes}",
     }
+    parts = "the source's part, then " if recipe.data.split == "source" else ""
     return {
         "split": recipe.data.split,
         "exclude_seen": "both settings; see the row names",
@@ -52,7 +53,8 @@ def protocol(recipe: Recipe, data: PreparedData, targets: Targets, recommender: 
         **(generative if is_generative else {"score": "over the whole catalog"}),
         "max_history": getattr(recommender, "max_history", recipe.sasrec.max_history),
         "unit_of_a_hit": "item; the sid rows count any item with the target's model-level codes",
-        "ties": f"in time: blake2b(user_id, item_id, {recipe.data.seed}); in scores: training popularity, then item_id",
+        "ties": f"in time: {parts}blake2b(user_id, item_id, {recipe.data.seed}); "
+        "in scores: training popularity, then item_id",
         "cases": len(targets),
         "users": len(set(targets.user_ids)),
         "note": LEAKAGE[recipe.data.split],

@@ -40,7 +40,9 @@ def test_times_are_dated_and_ties_are_shares_of_clicks():
     time = facts_of(LOG).time
 
     assert (time.first, time.last) == ("1970-01-01", "1970-01-13")
-    assert (time.null_share, time.tied_share) == (0.0, pytest.approx(2 / 9))
+    assert (time.null_share, time.tied_share) == (0.0, 0.0)  # a repeat of the same click leaves nothing to order
+    assert facts_of([*LOG, ("c", "i1", 5 * DAY)]).time.tied_share == pytest.approx(2 / 10)
+    assert facts_of([*LOG, ("c", "i1", 5 * DAY + 0.5)]).time.tied_share == 0.0
 
 
 @given(

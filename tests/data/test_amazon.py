@@ -140,7 +140,8 @@ def test_layout_of_2018_loses_markup_and_what_is_no_category(dump_2018):
 def test_layout_of_2023_has_parents_stores_and_milliseconds(dump_2023):
     raw = read(dump_2023)
 
-    assert clicks(raw) == [["AE1", "C1", 1588687728, 5.0], ["AE1", "C2", 1588687729, 2.0]]
+    first, second = (pd.Timestamp(time, unit="ms") for time in (1588687728923, 1588687729001))
+    assert clicks(raw) == [["AE1", "C1", first, 5.0], ["AE1", "C2", second, 2.0]]
     assert item(raw, "C1")["brand"] == "Acme"
     assert item(raw, "C1")["price"] == 14.99
     assert item(raw, "C1")["features"] == "Light Red"

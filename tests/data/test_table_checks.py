@@ -128,11 +128,6 @@ def test_milliseconds_are_recognized():
         read(clicks=make_clicks(timestamp=[1_700_000_000_000] * 3))
 
 
-def test_fractional_seconds_are_an_error():
-    with pytest.raises(DataError, match=r"timestamp, row 1: expected whole epoch seconds, got 5\.25"):
-        read(clicks=make_clicks(timestamp=[1.0, 5.25, 2.0]))
-
-
 def test_unreadable_date_names_row_and_value():
     dates = ["2024-01-01T00:00:00", "yesterday", "2024-01-02"]
     with pytest.raises(

@@ -6,24 +6,17 @@ import numpy as np
 import pandas as pd
 import torch
 
+from cost_hf.data.splits import Targets
 from cost_hf.recommender.rankers import Ranking
 
 
-class Cases:
-    """The part of `Targets` that the evaluator uses."""
+class Cases(Targets):
+    """Evaluation cases of plain lists."""
 
     def __init__(self, histories, items, user_ids=None):
-        self.histories = [np.asarray(history, dtype=np.int64) for history in histories]
-        self.items = np.asarray(items, dtype=np.int64)
         names = [f"u{number}" for number in range(len(items))] if user_ids is None else user_ids
-        self.user_ids = np.asarray(names, dtype=object)
-
-    def __len__(self):
-        return len(self.items)
-
-    def histories_matrix(self, indices=None):
-        chosen = self.histories if indices is None else [self.histories[index] for index in indices]
-        return pad(chosen)
+        arrays = [np.asarray(history, dtype=np.int64) for history in histories]
+        super().__init__(np.asarray(names, dtype=object), arrays, np.asarray(items, dtype=np.int64))
 
 
 def pad(histories):

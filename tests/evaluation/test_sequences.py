@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cost_hf.evaluation.sequences import click_counts, consecutive_pairs, is_repeated, joined
+from cost_hf.evaluation.sequences import click_counts, consecutive_pairs, joined
 from tests.evaluation.stand_ins import Cases
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 6), max_size=6), max_size=6)
@@ -32,7 +32,7 @@ def test_joined_rows_know_their_sequence(sequences):
 def test_repeated_targets_stand_anywhere_in_their_own_history():
     cases = Cases([[1, 2, 3], [1], [], [2, 2]], [1, 2, 3, 2])
 
-    assert is_repeated(cases).tolist() == [True, False, False, True]
+    assert cases.repeated().tolist() == [True, False, False, True]
 
 
 def test_clicks_are_counted_for_the_whole_catalog():

@@ -1,0 +1,230 @@
+"""Tables in text files: csv, tsv and jsonl to DataFrames, plain or gzip, with every malformed line named.
+
+A csv is read twice: first row by row, because the fast parser takes a row with a field too many for one with an index
+and fills a short one up, then by that parser. Cells come as text and become numbers only where a whole column says so
+and no text gets lost: "007" stays a text.
+"""
+
+import csv
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import pandas as pd
+
+from cost_hf.data.cells import EXACT_WHOLE
+from cost_hf.data.schema import DataError
+from cost_hf.data.text_lines import decoded_lines, read_lines
+
+Quoting: TypeAlias = Literal[0, 3]  # csv.QUOTE_MINIMAL and csv.QUOTE_NONE
+MOST_NESTED = 32  # lists and objects within each other in one record
+WHOLE_FLOAT = re.compile(r"-?\d+\.0")
+EXPONENT = re.compile(r"-?\d(\.\d+)?e\+\d+")  # how floats from 1e16 on are written
+TRUTH = {"True": True, "False": False, "true": True, "false": False, "TRUE": True, "FALSE": False}
+
+
+def read_separated(path: Path, *, separator: str, ids: Sequence[str]) -> pd.DataFrame:
+    """Read a csv or tsv file; its fields are quoted as in csv, and those of a tsv may be without quotes instead.
+
+    Args:
+        path: the file; one that ends in .gz is unpacked.
+        separator: between fields.
+        ids: columns that stay text whatever they hold.
+
+    Raises:
+        DataError: for an empty file, a repeated column name, a row with another number of fields than the header, or
+            quotes that do not close.
+    """
+    quoting, num_rows = _check_rows(path, separator)
+    try:
+        frame = pd.read_csv(
+            path,
+            sep=separator,
+            quoting=quoting,
+            compression="gzip" if path.suffix.lower() == ".gz" else None,
+            encoding="utf-8-sig",
+            dtype=str,
+            keep_default_na=False,
+            na_values=[""],
+            index_col=False,
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{path.name} can't be read as a table ({error}); write it anew, or as parquet") from error
+    if len(frame) != num_rows:
+        raise DataError(
+            f"{path.name}: expected {num_rows} rows below the header, got {len(frame)}; its quotes or line ends can be "
+            "read in two ways: write the file anew, or as parquet"
+        )
+    return pd.DataFrame(
+        {name: _id_cells(path, cells) if name in ids else _typed(cells) for name, cells in frame.items()}
+    )
+
+
+def read_jsonl(path: Path) -> pd.DataFrame:
+    """Read a file with one JSON object a line; a file that ends in .gz is unpacked.
+
+    Raises:
+        DataError: for a line that is no JSON object, names a field twice, nests too deep or holds half a character.
+    """
+    return pd.DataFrame([parse_record(path, number, line) for number, line in read_lines(path)])
+
+
+def parse_record(path: Path, number: int, line: str) -> dict[str, Any]:
+    """Return the JSON object of a line; `DataError` naming file and line for anything else."""
+    try:
+        record = json.loads(line, object_pairs_hook=_unique_fields)
+    except (ValueError, RecursionError) as error:
+        raise _bad_record(path, number, line, f"{type(error).__name__}: {error}") from error
+    if not isinstance(record, dict):
+        raise _bad_record(path, number, line, f"this is a {type(record).__name__}")
+    if _is_deeper(record, MOST_NESTED):
+        raise _bad_record(path, number, line, f"it nests more than {MOST_NESTED} lists and objects")
+    if "\\u" in line:
+        check_whole_characters(record, f"{path.name}, line {number}")
+    return record
+
+
+def check_whole_characters(value: Any, place: str) -> None:
+    """Raise `DataError` where a text holds a lone surrogate: half a character, which no file can store."""
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        broken = error.object[max(0, error.start - 20) : error.end + 20]
+        raise DataError(
+            f"{place}: expected text, got half of a character (a lone surrogate) in {broken!a}; remove it, or write "
+            "the text anew with the whole character"
+        ) from error
+
+
+class _QuoteError(DataError):
+    """Quotes do not stand as in csv."""
+
+
+def _check_rows(path: Path, separator: str) -> tuple[Quoting, int]:
+    """Return how the file quotes and its number of rows; `DataError` for the first row without the header's fields."""
+    limit = csv.field_size_limit(sys.maxsize)  # the module's own bound is shorter than some descriptions
+    try:
+        return csv.QUOTE_MINIMAL, _count_rows(path, separator, csv.QUOTE_MINIMAL)
+    except _QuoteError:
+        if separator != "\t":
+            raise
+        # many tsv files know no quotes: a title may start with one
+        return csv.QUOTE_NONE, _count_rows(path, separator, csv.QUOTE_NONE)
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _count_rows(path: Path, separator: str, quoting: Quoting) -> int:
+    rows = csv.reader((line for _, line in decoded_lines(path)), delimiter=separator, quoting=quoting, strict=True)
+    header: list[str] | None = None
+    count, start = 0, 1
+    for row in _rows(path, rows):
+        line, start = start, rows.line_num + 1
+        if not row or (len(row) == 1 and not row[0].strip()):
+            continue
+        if header is None:
+            header = _checked_header(path, line, row)
+        elif len(row) != len(header):
+            raise DataError(
+                f"{path.name}, line {line}: expected {len(header)} fields as in the header ({', '.join(header)}), got "
+                f"{len(row)}: {row!r:.200}; correct the line, or quote fields that hold the separator"
+            )
+        else:
+            count += 1
+    if header is None:
+        raise DataError(f"{path.name} is empty, expected a header and rows; write the table again")
+    return count
+
+
+def _rows(path: Path, rows: Any) -> Iterator[list[str]]:
+    start = 1
+    try:
+        for row in rows:
+            start = rows.line_num + 1
+            yield row
+    except csv.Error as error:
+        raise _QuoteError(
+            f"{path.name}, line {start}: expected a row whose quotes close, got {error}; double the quotes within a "
+            "quoted field, or write the table as parquet"
+        ) from error
+
+
+def _checked_header(path: Path, line: int, names: list[str]) -> list[str]:
+    repeated = sorted({name for name in names if name and names.count(name) > 1})
+    if repeated:
+        raise DataError(
+            f"{path.name}, line {line}: expected each column name once, got {repeated} more often; rename the columns"
+        )
+    return names
+
+
+def _id_cells(path: Path, cells: pd.Series) -> pd.Series:
+    """Return ids as text; the `.0` of a column that was written from floats goes.
+
+    Floats give such texts to the ids of a whole column alike, whatever is missing there.
+    """
+    known = cells.dropna()
+    if known.empty or not known.iloc[:1].map(_looks_like_float).all() or not known.map(_looks_like_float).all():
+        return cells
+    is_inexact = known.map(lambda text: abs(float(text)) >= EXACT_WHOLE)
+    if is_inexact.any():
+        row, text = next(iter(known[is_inexact].items()))
+        raise DataError(
+            f"{path.name}, column {cells.name!r}, row {row}: expected an id, got {text!r}, a number that was "
+            f"rounded when it was written (floats tell whole numbers below 2^53 apart; {int(is_inexact.sum())} like "
+            "this); write ids as text or int64"
+        )
+    return cells.map(lambda text: text if pd.isna(text) else str(int(float(text))))
+
+
+def _looks_like_float(text: str) -> bool:
+    return WHOLE_FLOAT.fullmatch(text) is not None or EXPONENT.fullmatch(text) is not None
+
+
+def _typed(cells: pd.Series) -> pd.Series:
+    """Return numbers or truth values where every cell is one, else the texts."""
+    known = cells.dropna()
+    if known.empty or known.str.match(r"[+-]?0\d").any():
+        return cells
+    if known.iloc[0] in TRUTH and known.isin(list(TRUTH)).all():
+        truth = cells.map(TRUTH)
+        return truth.astype(bool) if len(known) == len(cells) else truth.astype(object)
+    numbers = pd.to_numeric(known, errors="coerce")
+    if numbers.isna().any():
+        return cells
+    if (numbers.abs() >= EXACT_WHOLE).any() and len(known) < len(cells):
+        return cells  # beside empty cells they would become floats, which round them
+    return numbers.reindex(cells.index)
+
+
+def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"field {next(name for name in names if names.count(name) > 1)!r} twice")
+    return record
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    """Say whether lists and objects nest deeper than `most`, without going deeper than that."""
+    if not isinstance(value, (list, dict)):
+        return False
+    parts = value.values() if isinstance(value, dict) else value
+    return most == 0 or any(_is_deeper(part, most - 1) for part in parts)
+
+
+def _bad_record(path: Path, number: int, line: str, fault: str) -> DataError:
+    return DataError(
+        f"{path.name}, line {number}: expected a JSON object, got {line.strip()!r:.80} ({fault}); "
+        "write one object a line"
+    )
+
+
+READERS: dict[str, Callable[[Path, Sequence[str]], pd.DataFrame]] = {
+    ".csv": lambda path, ids: read_separated(path, separator=",", ids=ids),
+    ".tsv": lambda path, ids: read_separated(path, separator="\t", ids=ids),
+    ".jsonl": lambda path, ids: read_jsonl(path),
+}

@@ -1,0 +1,120 @@
+"""Ids: exact or refused, and the two tables' ids compared with an eye on what looks alike."""
+
+import uuid
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cost_hf.data import DataError, DataOptions, read_tables
+
+ITEMS = pd.DataFrame({"item_id": ["a", "b"], "title": ["Red", "Green"]})
+
+
+def users(values):
+    clicks = pd.DataFrame({"user_id": values, "item_id": "a", "timestamp": range(len(values))})
+    return set(read_tables(DataOptions(), items=ITEMS, interactions=clicks).interactions["user_id"])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([2**53, 2**53 + 1]), {"9007199254740992", "9007199254740993"}),
+        (np.array([2**64 - 1, 2**64 - 2], dtype=np.uint64), {"18446744073709551615", "18446744073709551614"}),
+        (pd.array([2**53 + 1, 2**53 + 2], dtype="Int64"), {"9007199254740993", "9007199254740994"}),
+        ([2**70, 2**70 + 1], {"1180591620717411303424", "1180591620717411303425"}),
+        ([2.0**53 - 1, 1.0], {"9007199254740991", "1"}),
+        (pd.Series([1.0, 1, "1"], dtype=object), {"1"}),
+        ([Decimal("1.0"), Decimal("1E+2")], {"1", "100"}),
+        ([uuid.UUID(int=1)], {"00000000-0000-0000-0000-000000000001"}),
+        (pd.Categorical(["x", "y", "x"]), {"x", "y"}),
+    ],
+)
+def test_whole_numbers_and_texts_are_ids(values, expected):
+    assert users(values) == expected
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1e19, 2e19],
+        [2.0**53, 2.0**53 + 2],
+        pd.array([2.0**53, 1], dtype="Float64"),
+        np.array([2**24, 1], dtype=np.float32),
+        pd.Series([1e19, "x"], dtype=object),
+        [2**53, None, 2.0**53],
+        [True, False],
+        pd.Series(["x", True], dtype=object),
+        [1.5, 2.0],
+        [Decimal("1.5")],
+        [float("inf"), 1.0],
+        [b"a", b"b"],
+        [["a"], ["b"]],
+        pd.to_datetime(["2024-01-01"]),
+        pd.Series(["\ud800"], dtype=object),
+    ],
+)
+def test_what_is_no_exact_id_is_refused(values):
+    with pytest.raises(DataError, match=r"interactions.user_id, row \d: expected"):
+        users(values)
+
+
+def read(item_ids, click_ids, **options):
+    items = pd.DataFrame({"item_id": item_ids, "title": [f"title {number}" for number in range(len(item_ids))]})
+    clicks = pd.DataFrame({"user_id": "u", "item_id": click_ids, "timestamp": range(len(click_ids))})
+    return read_tables(DataOptions(**options), items=items, interactions=clicks)
+
+
+@pytest.mark.parametrize(
+    ("item_ids", "click_ids", "forms", "reason"),
+    [
+        (["caf\u00e9"], ["cafe\u0301"], ["nfc"], r"Unicode form alone, as 'cafe\\u0301' .* 'caf\\xe9'"),
+        (["b", "c"], ["b ", "\tc"], ["strip"], "outer blanks alone"),
+        (["B", "c"], ["b", "C"], ["lower"], "case alone"),
+        (["caf\u00e9"], [" CAFE\u0301"], ["strip", "nfc", "lower"], "outer blanks and their Unicode form and case"),
+    ],
+)
+def test_ids_that_differ_by_their_form_are_told_with_the_flag_that_mends_it(item_ids, click_ids, forms, reason):
+    with pytest.raises(DataError, match=f"{reason}.*data.normalize_ids '.{', '.join(forms)}.'"):
+        read(item_ids, click_ids)
+
+    assert len(read(item_ids, click_ids, normalize_ids=forms).interactions) == len(click_ids)
+    (notice,) = read([*item_ids, "z"], [*click_ids, "z"], on_unknown_item="drop").notices
+    assert "--data.normalize_ids" in notice.remedy
+
+
+def test_numbers_beside_texts_are_told():
+    with pytest.raises(DataError, match=r"leading zeros.*read as whole numbers in items and as text in interactions"):
+        read([7, 8], ["007", "008"])
+    with pytest.raises(DataError, match="read as whole numbers in items and as text in interactions"):
+        read([7, 8], ["x", "8"])
+    with pytest.raises(DataError, match=r"trailing \.0"):
+        read(["7", "8"], ["7.0", "8.0"])
+
+
+def test_forms_that_make_two_items_one_are_refused():
+    with pytest.raises(DataError, match=r"expected each id once, got 'a'.*data.normalize_ids"):
+        read(["a", "A"], ["a"], normalize_ids=["lower"])
+
+
+def test_users_that_become_one_are_counted():
+    clicks = pd.DataFrame({"user_id": ["u", "u "], "item_id": "a", "timestamp": [1, 2]})
+    tables = read_tables(DataOptions(normalize_ids=["strip"]), items=ITEMS, interactions=clicks)
+
+    assert tables.counts["merged_users"] == 1
+    assert tables.counts["users"] == 1
+
+
+def test_unknown_form_is_named():
+    with pytest.raises(DataError, match=r"data.normalize_ids has 'trim', expected some of \['strip', 'nfc', 'lower'\]"):
+        DataOptions(normalize_ids=["trim"])
+
+
+def test_ids_that_look_the_same_or_steer_a_terminal_are_noticed():
+    clicks = pd.DataFrame({"user_id": ["u", "u ", "v\x1b[31m"], "item_id": "a", "timestamp": [1, 2, 3]})
+    notices = read_tables(DataOptions(), items=ITEMS, interactions=clicks).notices
+
+    controls, twins = (notice.message for notice in notices)
+    assert r"like 'v\x1b[31m'" in controls and "\x1b" not in controls
+    assert twins.startswith("2 of 3 ids of interactions.user_id")

@@ -1,0 +1,157 @@
+"""Files of every kind: read as they are, or refused with file, line and remedy."""
+
+import gzip
+import json
+import os
+import re
+
+import pandas as pd
+import pytest
+
+from cost_hf.data import DataError, DataOptions, read_tables, render_texts
+from cost_hf.data.tables import read_items
+
+ITEMS = pd.DataFrame({"item_id": ["a", "b", "c"], "title": ["Red", "Green", "Blue"]})
+CLICKS = pd.DataFrame({"user_id": ["u", "u", "u"], "item_id": ["a", "b", "c"], "timestamp": [1, 2, 3]})
+
+
+def read_clicks(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_tables(DataOptions(), items=ITEMS, interactions=path).interactions
+
+
+def catalog(path, content):
+    path.write_text(content)
+    return read_items(path)
+
+
+HEADER = "user_id,item_id,timestamp\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("c.csv", "user_id,item_id,position,x\n1,a,1,0,\n", "line 2: expected 4 fields as in the header .* got 5"),
+        ("c.csv", HEADER + "u,a,1\nu,b\n", "line 3: expected 3 fields .* got 2"),
+        ("c.csv", HEADER + "u,a,1\n" * 3 + "u,a,1,1\n", "line 5: expected 3 fields .* got 4"),
+        ("c.csv", 'user_id,item_id,timestamp,t\nu,a,1,"two\nlines"\nu,b,2\n', "line 4: expected 4 fields .* got 3"),
+        ("c.tsv", "user_id\titem_id\ttimestamp\nu\ta\t1\t\n", "line 2: expected 3 fields .* got 4"),
+        ("c.csv", "user_id,item_id,item_id\nu,a,1\n", r"line 1: expected each column name once, got \['item_id'\]"),
+        ("c.csv", "", "is empty, expected a header"),
+        ("c.csv", "\n\n", "is empty, expected a header"),
+        ("c.csv", HEADER, "interactions has 0 rows"),
+        ("c.csv", HEADER + 'u,"a,1\nu,b,2\n', "line 2: expected a row whose quotes close"),
+        ("c.csv", HEADER + 'u,"a" b,1\n', "line 2: expected a row whose quotes close"),
+        ("c.csv", (HEADER + "u,caf\xe9,1\n").encode("latin-1"), "line 2: expected text in utf-8.*iconv"),
+        ("c.csv", (HEADER + "u,a,1\n").encode("utf-16"), "line 1: expected text in utf-8, got UTF-16"),
+        ("c.csv", (HEADER + "u,a,1\n").encode("utf-16-le"), "line 1: expected text in utf-8, got a NUL byte"),
+        ("c.csv", gzip.compress(HEADER.encode()), "got gzip data; end the name in .gz"),
+        ("c.csv.gz", HEADER.encode(), "expected a whole gzip file"),
+        ("c.csv.gz", gzip.compress(os.urandom(9000).hex().encode())[:-50], "expected a whole gzip file"),
+        ("c.jsonl", "", "is empty, expected rows"),
+        ("c.jsonl", '{"user_id": "u"}\n[1]\n', "line 2: expected a JSON object, got '.1.' .this is a list"),
+        ("c.jsonl", '\n{"user_id": "u", "user_id": "v"}\n', "line 2: .*field 'user_id' twice"),
+        ("c.jsonl", '{"user_id": "\\ud83d"}\n', "line 1: expected text, got half of a character"),
+        ("c.jsonl", "[" * 100_000, "line 1: expected a JSON object.*RecursionError"),
+        ("c.jsonl", '{"x": ' + "[" * 200 + "]" * 200 + "}", "line 1: .*nests more than"),
+        ("c.jsonl", '{"x": ' + "1" * 5000 + "}", "line 1: expected a JSON object"),
+        ("c.jsonl", '{"user_id": "caf\xe9"}\n'.encode("latin-1"), "line 1: expected text in utf-8"),
+        ("c.jsonl.gz", gzip.compress(b'{"user_id": "u"}\n' * 5000)[:-9], "damaged"),
+        ("c.parquet", "no parquet", "no whole parquet file"),
+        ("c.parquet", "", "no whole parquet file"),
+        ("c.csv.bak", HEADER, "cannot read 'c.csv.bak': expected a file ending in .parquet"),
+    ],
+)
+def test_malformed_file_is_refused_by_name_and_line(tmp_path, name, content, message):
+    with pytest.raises(DataError, match=f"(?s){re.escape(name)}.*{message}|^{message}"):
+        read_clicks(tmp_path / name, content)
+
+
+@pytest.mark.parametrize("cut", [0.5, 0.9])
+def test_truncated_parquet_is_refused(tmp_path, cut):
+    CLICKS.to_parquet(tmp_path / "whole.parquet")
+    content = (tmp_path / "whole.parquet").read_bytes()
+
+    with pytest.raises(DataError, match=r"cut.parquet is no whole parquet file"):
+        read_clicks(tmp_path / "cut.parquet", content[: int(cut * len(content))])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("c.csv", "\ufeff" + HEADER + "u,a,1\n\n   \nu,b,2\nu,c,3\n"),
+        ("c.csv", HEADER.replace("\n", "\r\n") + "u,a,1\r\nu,b,2\r\nu,c,3"),
+        ("c.csv", '"user_id",item_id,"timestamp"\n"u","a",1\nu,b,"2"\nu,c,3\n'),
+        ("C.CSV", HEADER + "u,a,1\nu,b,2\nu,c,3\n"),
+        ("c.csv.gz", gzip.compress((HEADER + "u,a,1\nu,b,2\nu,c,3\n").encode())),
+        ("c.tsv.gz", gzip.compress((HEADER + "u,a,1\nu,b,2\nu,c,3\n").replace(",", "\t").encode())),
+        ("c.jsonl.gz", gzip.compress(CLICKS.to_json(orient="records", lines=True).encode())),
+        ("c.jsonl", "\ufeff" + CLICKS.to_json(orient="records", lines=True)),
+    ],
+)
+def test_form_of_the_file_makes_no_difference(tmp_path, name, content):
+    found = read_clicks(tmp_path / name, content)
+
+    assert found[["user_id", "item_id", "timestamp"]].to_numpy().tolist() == CLICKS.to_numpy().tolist()
+
+
+def test_directory_may_hold_compressed_tables(tmp_path):
+    ITEMS.to_csv(tmp_path / "items.csv.gz", index=False)
+    (tmp_path / "interactions.jsonl.gz").write_bytes(
+        gzip.compress(CLICKS.to_json(orient="records", lines=True).encode())
+    )
+
+    assert read_tables(DataOptions(path=str(tmp_path))).items["title"].tolist() == ["Red", "Green", "Blue"]
+
+
+def test_item_is_never_called_by_another_field(tmp_path):
+    with pytest.raises(DataError, match=r"new.csv, line 2: expected 2 fields .*got 3"):
+        catalog(tmp_path / "new.csv", "item_id,title\n9,Nine,extra\n")
+
+
+def test_lines_within_quotes_stay_in_their_field(tmp_path):
+    items = catalog(tmp_path / "i.csv", 'item_id,title\na,"two\n\nlines, ""quoted"""\nb,x\n')
+
+    assert items["title"].tolist() == ['two\n\nlines, "quoted"', "x"]
+
+
+def test_tsv_without_quoting_keeps_quotes_as_they_are(tmp_path):
+    items = catalog(tmp_path / "i.tsv", 'item_id\ttitle\na\t"Weird Al" Yankovic\nb\t5" nails\nc\t"open\n')
+
+    assert items["title"].tolist() == ['"Weird Al" Yankovic', '5" nails', '"open']
+
+
+def test_csv_cells_become_numbers_only_where_no_text_is_lost(tmp_path):
+    text = "item_id,code,year,size,ean,flag\n01,007,1984,1.5,9007199254740993,True\n2,42,,2,,False\n"
+    items = catalog(tmp_path / "i.csv", text)
+
+    assert items["item_id"].tolist() == ["01", "2"]
+    assert items["code"].tolist() == ["007", "42"]
+    assert items["size"].tolist() == [1.5, 2.0]
+    assert items["flag"].tolist() == [True, False]
+    assert render_texts(items, "{code} {year} {ean}") == ["007 1984 9007199254740993", "42"]
+
+
+def test_ids_that_a_csv_got_from_floats_are_the_whole_numbers(tmp_path):
+    assert read_items_ids(tmp_path, "1.0\n12.0\n") == ["1", "12"]
+    assert read_items_ids(tmp_path, "1.0\nx\n") == ["1.0", "x"]
+    assert read_items_ids(tmp_path, "1e5\n2e5\n") == ["1e5", "2e5"]
+
+
+@pytest.mark.parametrize("ids", ["1e+19\n2e+19\n", "1.0\n9007199254740992.0\n"])
+def test_ids_that_were_rounded_in_a_csv_are_refused(tmp_path, ids):
+    with pytest.raises(DataError, match=r"i.csv, column 'item_id', row [01]: .*rounded when it was written"):
+        read_items_ids(tmp_path, ids)
+
+
+def read_items_ids(folder, lines):
+    rows = [f"{line},title" for line in lines.split()]
+    return catalog(folder / "i.csv", "\n".join(["item_id,title", *rows]))["item_id"].tolist()
+
+
+def test_large_jsonl_ids_stay_apart(tmp_path):
+    rows = [{"item_id": 2**53 + step, "title": "x"} for step in (0, 1)]
+
+    items = catalog(tmp_path / "i.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    assert items["item_id"].tolist() == ["9007199254740992", "9007199254740993"]
