@@ -4,13 +4,15 @@
 one without its other parts was being deleted.
 """
 
-import json
 import logging
 import re
 import shutil
 from pathlib import Path
+from zipfile import is_zipfile
 
 from transformers.trainer_callback import TrainerState
+
+from cost_hf.files import DamagedFileError, read_tensor_metadata
 
 logger = logging.getLogger(__name__)
 PARTS = ("*model*.safetensors", "optimizer*", "scheduler.pt", "rng_state*.pth")  # of a model, or of an adapter
@@ -22,8 +24,13 @@ def last_complete_checkpoint(directory: str | Path) -> str | None:
         try:
             for part in PARTS:
                 next(path.glob(part))
+            for tensors in path.glob("*.safetensors"):
+                read_tensor_metadata(tensors)
+            for archive in (*path.glob("*.pt"), *path.glob("*.pth")):
+                if not is_zipfile(archive):  # what torch saves is one; its table stands at its end
+                    raise DamagedFileError(f"{archive} is no whole file of torch")
             TrainerState.load_from_json(str(path / "trainer_state.json"))
-        except (OSError, StopIteration, json.JSONDecodeError, TypeError):
+        except (OSError, ValueError, StopIteration, KeyError, TypeError, AttributeError, RecursionError):
             logger.warning("%s is incomplete (the run was stopped at writing or deleting it); not used", path.name)
             continue
         return str(path)

@@ -14,13 +14,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cost_hf.files import read_json, write_json
+from cost_hf.files import DamagedFileError, check_fields, read_object, write_json
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.digests import vocabulary_digest
 from cost_hf.semantic_ids.level_names import level_name
 from cost_hf.semantic_ids.token_rows import ANCHOR, RowInit, add_tokens, extend_embedding
 
 FILE_NAME = "vocabulary.json"
+FIELDS = {
+    "level_sizes": list[int],
+    "namespace": str,
+    "first_id": int,
+    "num_user_tokens": int,
+    "pad_id": int,
+    "eos_id": int,
+    "unk_id": int,
+    "digest": str,
+}
+MAX_TOKENS = 1 << 24  # of SIDs and users: every one is a row of an embedding, and has a text in memory
 DEFAULT_NAMESPACE = "s"
 
 
@@ -55,6 +66,11 @@ class SidVocabulary:
             raise ValueError(f"namespace must be lower-case ASCII letters, got {self.namespace!r}; the default is 's'")
         if self.num_user_tokens < 0:
             raise ValueError(f"num_user_tokens must be 0 or more, got {self.num_user_tokens!r}")
+        if sum(self.level_sizes) + self.num_user_tokens > MAX_TOKENS:
+            raise ValueError(
+                f"a vocabulary holds at most {MAX_TOKENS} tokens, got level_sizes={self.level_sizes!r:.80} and "
+                f"num_user_tokens={self.num_user_tokens!r}; take smaller levels, or fewer user tokens"
+            )
         used = {"pad_id": self.pad_id, "eos_id": self.eos_id, "unk_id": self.unk_id}
         inside = {name: value for name, value in used.items() if self.first_id <= value < self.size}
         if self.first_id < 0 or inside:
@@ -207,12 +223,19 @@ class SidVocabulary:
     @classmethod
     def load(cls, directory: str | Path) -> "SidVocabulary":
         """Read `vocabulary.json`; raise ValueError where it does not describe the tokens it was made for."""
-        content = read_json(Path(directory) / FILE_NAME)
+        path = Path(directory) / FILE_NAME
+        content = read_object(path)
+        check_fields(content, FIELDS, source=path)
+        if set(content) != set(FIELDS):
+            raise DamagedFileError(f"{path} has {sorted(content)}, expected {sorted(FIELDS)}; copy it again")
         digest = content.pop("digest")
-        vocabulary = cls(**content)
+        try:
+            vocabulary = cls(**content)
+        except ValueError as error:
+            raise DamagedFileError(f"{path}: {error}") from error
         if vocabulary.digest != digest:
             raise ValueError(
-                f"{Path(directory) / FILE_NAME} names the digest {digest!r} but its fields give {vocabulary.digest!r}; "
+                f"{path} names the digest {digest!r} but its fields give {vocabulary.digest!r}; "
                 "the file was edited or made by another version: write it again with SidVocabulary.save"
             )
         return vocabulary
