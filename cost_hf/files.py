@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import UnionType
@@ -331,6 +331,33 @@ def readable_load_errors(what: str, folder: str | Path) -> Iterator[None]:
         raise DamagedFileError(
             f"{what} in {folder} can't be read ({type(error).__name__}: {first_line(error)}); copy the directory again"
         ) from error
+
+
+def load_all_weights(what: str, folder: str | Path, load: Callable[..., Any], **options: Any) -> Any:
+    """Return a transformers model whose files give it every weight, and no weight that it does not have.
+
+    Transformers itself makes up what is missing and goes on.
+
+    Args:
+        what: is loaded, for the message.
+        folder: that holds it.
+        load: `from_pretrained` of its class.
+        options: of that.
+
+    Raises:
+        OSError: where a file can't be read.
+        DamagedFileError: for damaged files, or weights of another model.
+    """
+    with readable_load_errors(what, folder):
+        model, found = load(folder, output_loading_info=True, **options)
+    wrong = {kind: sorted(map(str, found[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")}
+    told = [f"{len(names)} {kind}, such as {names[0]}" for kind, names in wrong.items() if names]
+    if told:
+        raise DamagedFileError(
+            f"{what} in {folder} has not the weights that its configuration asks for: {'; '.join(told)}; copy the "
+            "directory again"
+        )
+    return model
 
 
 def first_line(error: Exception) -> str:

@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cost_hf.files import (
-    DamagedFileError,
     LockedError,
     atomic_path,
     check_fields,
@@ -25,9 +24,8 @@ from cost_hf.files import (
     write_json,
 )
 
-STAGED = ".staged"  # the new files, whole
-REPLACED, MOVES, OLD = ".replaced", "moves.json", "old"  # what is being moved, and the old files
-WORK = (STAGED, REPLACED)
+STAGED = ".staged"  # the new files, until all of them are on the disk
+REPLACED, MOVES, OLD, NEW = ".replaced", "moves.json", "old", "new"  # what is moved: its list, and from and to where
 
 
 @contextmanager
@@ -94,18 +92,19 @@ def _swap(target: Path, record: str, leaving: set[str]) -> None:
             )
     going = {name for name in leaving | coming if os.path.lexists(target / name)}
     moves = {
-        "old": sorted(going, key=lambda name: (name != record, name)),
-        "new": sorted(coming, key=lambda name: (name == record, name)),
+        OLD: sorted(going, key=lambda name: (name != record, name)),
+        NEW: sorted(coming, key=lambda name: (name == record, name)),
     }
     try:
         (replaced / OLD).mkdir(parents=True)
         write_json(replaced / MOVES, moves)
-        for name in moves["old"]:
+        staged.replace(replaced / NEW)
+        for name in moves[OLD]:
             (target / name).replace(replaced / OLD / name)
-        for name in moves["new"]:
-            (staged / name).replace(target / name)
+        for name in moves[NEW]:
+            (replaced / NEW / name).replace(target / name)
     except BaseException:
-        with suppress(OSError, DamagedFileError):  # whoever opens the directory next tries again
+        with suppress(OSError, ValueError):  # whoever opens the directory next tries again
             _undo(target)
         raise
     _drop(replaced)
@@ -123,21 +122,19 @@ def _settle(target: Path, record: str) -> None:
 
 def _undo(target: Path) -> None:
     """Move the new files out, their record first, and the old ones back, their record last; it can be done again."""
-    staged, replaced = target / STAGED, target / REPLACED
-    source = replaced / MOVES
-    if source.is_file():  # it is written before anything moves
+    replaced = target / REPLACED
+    source, old, new = replaced / MOVES, replaced / OLD, replaced / NEW
+    if new.is_dir():  # it comes there before anything else moves
         moves = read_object(source)
-        check_fields(moves, {"old": list[str], "new": list[str]}, source=source)
-        old, new = ([plain_name(name, source=source) for name in moves[part]] for part in ("old", "new"))
-        staged.mkdir(exist_ok=True)
-        for name in reversed(new):
-            if os.path.lexists(target / name) and not os.path.lexists(staged / name):
-                (target / name).replace(staged / name)
-        for name in reversed(old):
-            if os.path.lexists(replaced / OLD / name):
-                (replaced / OLD / name).replace(target / name)
+        check_fields(moves, {OLD: list[str], NEW: list[str]}, source=source)
+        names = {part: [plain_name(name, source=source) for name in moves[part]] for part in (OLD, NEW)}
+        for name in reversed(names[NEW]):
+            if os.path.lexists(target / name) and not os.path.lexists(new / name):
+                (target / name).replace(new / name)
+        for name in reversed(names[OLD]):
+            if os.path.lexists(old / name):
+                (old / name).replace(target / name)
     _drop(replaced)
-    shutil.rmtree(staged, ignore_errors=True)
 
 
 def _drop(replaced: Path) -> None:

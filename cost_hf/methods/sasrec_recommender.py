@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from cost_hf.data.item_encoder import ItemEncoder
-from cost_hf.files import check_fields, content_digest, readable_load_errors
+from cost_hf.files import check_fields, content_digest, load_all_weights
 from cost_hf.methods.sasrec import SasRecModel
 from cost_hf.methods.sasrec_scorer import SasRecScorer
 from cost_hf.recommender.changes import CatalogChange, Version
@@ -133,8 +133,7 @@ class SasRecRecommender(BaseRecommender):
         check_kind(source, manifest, cls.kind)
         check_fields(manifest, {"weights_items_digest": str}, source=source / MANIFEST)
         parts = read_catalog_parts(source, manifest, ItemList.load)
-        with readable_load_errors("the model", source):
-            model = SasRecModel.from_pretrained(source)
+        model = load_all_weights("the model", source, SasRecModel.from_pretrained)
         recommender = cls(model, **parts)
         trained = recommender.identity["weights_items_digest"]
         check_parts(source, [("the list of trained items", trained, manifest["weights_items_digest"])])

@@ -17,10 +17,10 @@ from cost_hf.files import (
     check_fields,
     check_file_digests,
     file_digests,
+    load_all_weights,
     plain_name,
     read_object,
     read_tensors,
-    readable_load_errors,
     write_json,
 )
 from cost_hf.quantizer import CostModel
@@ -96,8 +96,7 @@ class CodesResult:
         if codes is None or codes.ndim != 2 or codes.shape[1] != len(record["level_sizes"]):
             raise DamagedFileError(f"{folder / CODES} holds no codes [N, {len(record['level_sizes'])}]; copy it again")
         if record["has_model"]:
-            with readable_load_errors("the quantizer", folder):
-                model = CostModel.from_pretrained(folder)
+            model = load_all_weights("the quantizer", folder, CostModel.from_pretrained)
         return cls(
             codes=codes,
             level_sizes=tuple(record["level_sizes"]),

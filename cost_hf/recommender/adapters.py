@@ -5,6 +5,7 @@ vocabulary has grown: peft issue 2898). LoRA: arXiv 2106.09685.
 """
 
 import difflib
+import warnings
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from cost_hf.files import first_line, readable_load_errors
+from cost_hf.files import DamagedFileError, first_line, readable_load_errors
 from cost_hf.recommender.pretrained import BaseModel, load_model, weights_digest
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
@@ -108,8 +109,15 @@ def load_adapted(directory: Path, base: BaseModel, vocabulary: SidVocabulary, to
             "directory of one run"
         )
     vocabulary.extend(tokenizer, model)
-    with readable_load_errors("the adapter", directory):
-        return saving_adapter_alone(PeftModel.from_pretrained(model, str(directory)))
+    try:
+        with readable_load_errors("the adapter", directory), warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Found missing adapter keys")  # peft makes up what is missing
+            return saving_adapter_alone(PeftModel.from_pretrained(model, str(directory)))
+    except UserWarning as warning:
+        raise DamagedFileError(
+            f"the adapter in {directory} has not the weights that its configuration asks for ({str(warning)[:200]}); "
+            "copy the directory again"
+        ) from warning
 
 
 def saving_adapter_alone(model: PeftModel) -> PeftModel:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
-from cost_hf.files import DamagedFileError, check_fields, readable_load_errors
+from cost_hf.files import DamagedFileError, check_fields, load_all_weights, readable_load_errors
 from cost_hf.quantizer import CostModel
 from cost_hf.recommender.adapters import load_adapted
 from cost_hf.recommender.pretrained import BaseModel, auto_class
@@ -114,8 +114,7 @@ def _read_parts(source: Path, manifest: dict[str, Any], generator: PreTrainedMod
         generator = _read_generator(source) if base is None else load_adapted(source, base, vocabulary, tokenizer)
     quantizer = None
     if (source / QUANTIZER).is_dir():
-        with readable_load_errors("the quantizer", source / QUANTIZER):
-            quantizer = CostModel.from_pretrained(source / QUANTIZER)
+        quantizer = load_all_weights("the quantizer", source / QUANTIZER, CostModel.from_pretrained)
     # whole weights say in their config what they learned; an adapter's files are those that the manifest names
     learned = getattr(generator.config, "semantic_ids", {}) if base is None else manifest
     assigned: list[tuple[str, str | None]] = [
@@ -168,5 +167,5 @@ def _check_entries(source: Path, manifest: dict[str, Any]) -> None:
 
 def _read_generator(folder: Path) -> PreTrainedModel:
     with readable_load_errors("the generator", folder):
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        return auto_class(config).from_pretrained(folder, trust_remote_code=False)
+        auto = auto_class(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+    return load_all_weights("the generator", folder, auto.from_pretrained, trust_remote_code=False)
