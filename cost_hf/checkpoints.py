@@ -5,18 +5,25 @@ one without its other parts was being deleted. The sha256 of every file is recor
 changed or damaged since is not resumed from. One without the record was written just before the run died.
 """
 
-import json
 import logging
 import re
 import shutil
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 from accelerate import PartialState
 from transformers import TrainerCallback
 from transformers.trainer_callback import TrainerState
 
-from cost_hf.files import DamagedFileError, check_file_digests, file_digests, read_object, write_json
+from cost_hf.files import (
+    DamagedFileError,
+    check_file_digests,
+    file_digests,
+    read_object,
+    read_tensor_metadata,
+    write_json,
+)
 
 logger = logging.getLogger(__name__)
 PARTS = ("*model*.safetensors", "optimizer*", "scheduler.pt", "rng_state*.pth")  # of a model, or of an adapter
@@ -59,12 +66,23 @@ def _whole_state(path: Path) -> TrainerState | None:
         state = TrainerState.load_from_json(str(path / "trainer_state.json"))
         if (path / DIGESTS).is_file():
             check_file_digests(path, read_object(path / DIGESTS))
+        else:
+            _check_archives(path)
         return state
     except DamagedFileError as error:
         logger.warning("%s is damaged and is not used: %s", path.name, error)
-    except (OSError, StopIteration, json.JSONDecodeError, TypeError):
+    except (OSError, ValueError, StopIteration, KeyError, TypeError, AttributeError, RecursionError):
         logger.warning("%s is incomplete (the run was stopped at writing or deleting it); not used", path.name)
     return None
+
+
+def _check_archives(path: Path) -> None:
+    """Raise `DamagedFileError` for files of a checkpoint that were cut short."""
+    for tensors in path.glob("*.safetensors"):
+        read_tensor_metadata(tensors)
+    for archive in (*path.glob("*.pt"), *path.glob("*.pth")):
+        if not is_zipfile(archive):  # what torch saves is one; its table stands at its end
+            raise DamagedFileError(f"{archive} is no whole file of torch")
 
 
 def drop_incomplete_checkpoints(directory: str | Path) -> None:

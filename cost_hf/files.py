@@ -11,11 +11,12 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -106,16 +107,24 @@ def file_digests(directory: str | Path, *, excluded: Iterable[str] = ()) -> dict
     return digests
 
 
-def check_file_digests(directory: str | Path, expected: Mapping[str, str]) -> None:
-    """Raise `DamagedFileError` for the first recorded file that is missing, a link, or has other bytes."""
+def check_file_digests(directory: str | Path, expected: Mapping[str, str], *, follows_links: bool = False) -> None:
+    """Raise `DamagedFileError` for the first recorded file that is missing, a link, or has other bytes.
+
+    Args:
+        follows_links: take a link for the file that it leads to, as the cache of the Hub has it.
+
+    Raises:
+        OSError: for a file that can't be read.
+    """
     root = Path(directory)
     for name, digest in expected.items():
         path = root / name
         if not is_inside(name):
             raise DamagedFileError(f"the record of {root} names {name!r:.80}, which leads out of it; copy it again")
-        if path.is_symlink() or not path.is_file():
+        if (path.is_symlink() and not follows_links) or not path.is_file():
             raise DamagedFileError(f"{path} is missing, expected a file with sha256 {digest}; copy the directory again")
-        found = file_digest(path)
+        with readable_os_errors():
+            found = file_digest(path)
         if found != digest:
             raise DamagedFileError(
                 f"{path} has sha256 {found}, expected {digest}; it was changed or damaged: copy the directory again"
@@ -222,7 +231,8 @@ def locked(directory: str | Path, *, seconds: float = LOCK_SECONDS) -> Iterator[
     Raises:
         LockedError: where another writer holds it longer than that.
     """
-    lock = FileLock(Path(directory) / LOCK, is_singleton=True)  # a thread may take it again that holds it
+    # a thread may take it again that holds it, however it spells the path
+    lock = FileLock(Path(directory).resolve() / LOCK, is_singleton=True)
     try:
         with readable_os_errors():
             lock.acquire(timeout=seconds)
@@ -237,15 +247,19 @@ def locked(directory: str | Path, *, seconds: float = LOCK_SECONDS) -> Iterator[
         lock.release()
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented JSON with sorted keys, atomically; raise ValueError for nan and inf."""
+def write_json(path: str | Path, value: Any, *, durable: bool = False) -> None:
+    """Write `value` as indented JSON with sorted keys, atomically; raise ValueError for nan and inf.
+
+    Args:
+        durable: as for `atomic_path`.
+    """
     try:
         text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
         raise ValueError(
             f"{Path(path).name} takes finite numbers, got nan or inf ({error}); write null instead"
         ) from error
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=durable) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
@@ -296,6 +310,34 @@ def read_tensor_metadata(path: str | Path) -> dict[str, str]:
         raise DamagedFileError(f"{path} is no whole safetensors file ({error}); copy it again") from error
 
 
+def check_fields(content: Mapping[str, Any], kinds: Mapping[str, Any], *, source: str | Path) -> None:
+    """Raise `DamagedFileError` for the first field of a JSON object that is missing or of another type.
+
+    Args:
+        kinds: a type per field, such as `int`, `str | None`, `list[int]` or `dict[str, str]`; true is no int.
+        source: the file that the object was read from, for the message.
+    """
+    for name, kind in kinds.items():
+        wanted = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
+        if name not in content:
+            raise DamagedFileError(f"{source} has no field {name!r}, expected {wanted}; it is damaged: copy it again")
+        if not _is_of(content[name], kind):
+            raise DamagedFileError(
+                f"{source} has {name}={content[name]!r:.80}, expected {wanted}; it is damaged: copy it again"
+            )
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if isinstance(kind, UnionType):
+        return any(_is_of(value, choice) for choice in get_args(kind))
+    if get_origin(kind) is list:
+        return isinstance(value, list) and all(_is_of(part, get_args(kind)[0]) for part in value)
+    if get_origin(kind) is dict:
+        keys, values = get_args(kind)
+        return isinstance(value, dict) and all(_is_of(k, keys) and _is_of(v, values) for k, v in value.items())
+    return isinstance(value, kind) and not (isinstance(value, bool) and kind is not bool)
+
+
 def plain_name(name: Any, *, source: str | Path) -> str:
     """Return a file name that some file gave, or raise ValueError where it could lead out of its directory.
 
@@ -311,12 +353,63 @@ def plain_name(name: Any, *, source: str | Path) -> str:
 
 
 @contextmanager
+def readable_load_errors(what: str, folder: str | Path) -> Iterator[None]:
+    """Turn errors that libraries raise over damaged files into `DamagedFileError`, which says what lies where.
+
+    Args:
+        what: is loaded, for the message.
+        folder: that holds it.
+    """
+    try:
+        with readable_os_errors():
+            yield
+    except DamagedFileError:
+        raise
+    except (SafetensorError, LookupError, TypeError, AttributeError, RuntimeError, ImportError, ValueError) as error:
+        raise DamagedFileError(
+            f"{what} in {folder} can't be read ({type(error).__name__}: {first_line(error)}); copy the directory again"
+        ) from error
+
+
+def load_all_weights(what: str, folder: str | Path, load: Callable[..., Any], **options: Any) -> Any:
+    """Return a transformers model whose files give it every weight, and no weight that it does not have.
+
+    Transformers itself makes up what is missing and goes on.
+
+    Args:
+        what: is loaded, for the message.
+        folder: that holds it.
+        load: `from_pretrained` of its class.
+        options: of that.
+
+    Raises:
+        OSError: where a file can't be read.
+        DamagedFileError: for damaged files, or weights of another model.
+    """
+    with readable_load_errors(what, folder):
+        model, found = load(folder, output_loading_info=True, **options)
+    wrong = {kind: sorted(map(str, found[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")}
+    told = [f"{len(names)} {kind}, such as {names[0]}" for kind, names in wrong.items() if names]
+    if told:
+        raise DamagedFileError(
+            f"{what} in {folder} has not the weights that its configuration asks for: {'; '.join(told)}; copy the "
+            "directory again"
+        )
+    return model
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, for the errors of libraries that write pages."""
+    return next((line for line in str(error).splitlines() if line.strip()), "no reason given")
+
+
+@contextmanager
 def readable_os_errors() -> Iterator[None]:
     """Give errors of the system that come out of the block a message with the path and what to do."""
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # one of ours, or of a library that explains itself
+        if error.errno is None or error.strerror is None:  # one of ours, or of a library that explains itself
             raise
         raise _readable(error, error.errno) from error
 

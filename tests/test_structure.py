@@ -11,7 +11,7 @@ PACKAGE = Path(cost_hf.__file__).parent
 # a room may import itself and the rooms before it; rooms in one tuple do not know each other
 ROOMS = [
     ("files", "metrics", "products"),
-    ("checkpoints", "data", "quantizer", "reporting", "semantic_ids"),
+    ("checkpoints", "data", "quantizer", "replacing", "reporting", "semantic_ids"),
     ("quantizer_training", "search"),
     ("recommender",),
     ("methods",),

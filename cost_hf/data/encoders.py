@@ -11,10 +11,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from cost_hf.data.schema import DataError
-from cost_hf.files import atomic_path, content_digest, file_digest, read_json, write_json
+from cost_hf.files import (
+    DamagedFileError,
+    atomic_path,
+    content_digest,
+    file_digest,
+    read_json,
+    read_tensors,
+    write_json,
+)
 
 POOLINGS = ("mean", "cls")  # what a few lines of plain transformers can do
 WEIGHT_FILES = (".json", ".safetensors", ".txt", ".model")  # of a local text encoder: they decide its vectors
@@ -101,9 +110,25 @@ class LsaEncoder:
 
     @classmethod
     def load(cls, directory: str | Path) -> "LsaEncoder":
-        """Read what `save` wrote."""
-        tensors = load_file(Path(directory) / "lsa.safetensors")
-        return cls(read_json(Path(directory) / "vocabulary.json"), tensors["idf"], tensors["components"])
+        """Read what `save` wrote; raise OSError or `DamagedFileError` where a file is missing or damaged."""
+        paths = [Path(directory) / name for name in ("vocabulary.json", "lsa.safetensors")]
+        words, tensors = read_json(paths[0]), read_tensors(paths[1])
+        if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+            raise DamagedFileError(f"{paths[0]} holds {str(words)[:80]}, expected a list of words; copy it again")
+        idf, components = tensors.get("idf"), tensors.get("components")
+        if (
+            idf is None
+            or components is None
+            or idf.shape != (len(words),)
+            or components.shape[1:] != (len(words),)
+            or not (np.isfinite(idf).all() and np.isfinite(components).all())
+        ):
+            shapes = {name: tensor.shape for name, tensor in tensors.items()}
+            raise DamagedFileError(
+                f"{paths[1]} holds {shapes}, expected finite idf [{len(words)}] and components [E, {len(words)}]; copy "
+                "it again"
+            )
+        return cls(words, idf, components)
 
 
 def _vectorizer(vocabulary: list[str] | None = None) -> Any:
@@ -133,9 +158,14 @@ class SentenceEncoder:
 
         try:
             self.model = SentenceTransformer(
-                str(model), revision=revision, device=device, model_kwargs={"use_safetensors": True}
+                str(model),
+                revision=revision,
+                device=device,
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True},
             )
-        except (OSError, ValueError) as error:
+        # damaged files come as whatever the libraries stumble over
+        except (OSError, ValueError, SafetensorError, LookupError, TypeError, AttributeError, RuntimeError) as error:
             raise DataError(
                 f"cannot load text encoder {str(model)!r} ({type(error).__name__}: {error}); expected vectors.model as "
                 "lsa, a directory, or a Hub id with safetensors weights; check the name and the network"
@@ -216,7 +246,7 @@ def model_identity(name: str, revision: str | None = None) -> list[str]:
     from huggingface_hub import hf_hub_download
 
     if Path(name).is_dir():
-        return _weights_identity(name)
+        return _content_of(Path(name), IDENTITY_FILES)
     try:
         # .../snapshots/<commit>/config.json
         return [name, Path(hf_hub_download(name, "config.json", revision=revision)).parent.name]
@@ -230,13 +260,46 @@ def encoder_identity(name: str, revision: str | None = None) -> list[str]:
     return model_identity(f"sentence-transformers/{name}" if is_short else name, revision)
 
 
+def _content_of(directory: Path, suffixes: Sequence[str]) -> list[str]:
+    files = weight_files(directory, suffixes)
+    return [f"{path.relative_to(directory).as_posix()}:{file_digest(path)}" for path in files]
+
+
+def weight_files(directory: Path, suffixes: Sequence[str] = WEIGHT_FILES) -> list[Path]:
+    """Return the files of a local text encoder that decide its vectors, sorted; hidden ones are none of them.
+
+    Args:
+        suffixes: of the files that count.
+
+    Raises:
+        DataError: for a link that leads out of the directory; those of the Hub's cache into its store are fine.
+    """
+    files = [
+        path
+        for path in sorted(directory.rglob("*"))
+        if path.suffix in suffixes and path.is_file() and not _is_hidden(path.relative_to(directory))
+    ]
+    root = directory.resolve()
+    store = root.parent.parent / "blobs"  # of snapshots/<commit>
+    for path in files:
+        if not path.resolve().is_relative_to(root) and path.resolve().parent != store:
+            raise DataError(
+                f"{path} is a link out of the directory of the text encoder, to {path.resolve()}; put the file itself "
+                "there, or take the link away"
+            )
+    return files
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
 def _weights_identity(name: str, revision: str | None = None) -> list[str]:
     """Return the content digests of a directory's files, or id and commit of a Hub model."""
     from huggingface_hub import try_to_load_from_cache
 
     if Path(name).is_dir():
-        files = sorted(path for path in Path(name).rglob("*") if path.suffix in IDENTITY_FILES)
-        return [f"{path.relative_to(name).as_posix()}:{file_digest(path)}" for path in files]
+        return _content_of(Path(name), WEIGHT_FILES)
     repository = name if "/" in name else f"sentence-transformers/{name}"
     for file in ("modules.json", "config.json"):
         cached = try_to_load_from_cache(repository, file, revision=revision)

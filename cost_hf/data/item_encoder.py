@@ -13,12 +13,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cost_hf.data.encoders import WEIGHT_FILES, LsaEncoder, SentenceEncoder
+from cost_hf.data.encoders import LsaEncoder, SentenceEncoder, weight_files
 from cost_hf.data.item_texts import VectorOptions, render_texts
-from cost_hf.files import atomic_path, read_json, write_json
+from cost_hf.data.schema import DataError
+from cost_hf.files import DamagedFileError, atomic_path, check_fields, read_object, write_json
 
 FILE_NAME = "encoder.json"
 WEIGHTS = "model"
+OPTIONS = {
+    "model": str,
+    "revision": str | None,
+    "template": str | None,
+    "dim": int,
+    "max_length": int | None,
+    "batch_size": int,
+    "normalize": bool,
+    "prompt": str | None,
+}
 
 
 class ItemEncoder:
@@ -53,9 +64,22 @@ class ItemEncoder:
 
     @classmethod
     def load(cls, directory: str | Path) -> "ItemEncoder":
-        """Read what `save` wrote; the encoder itself loads at its first text."""
-        content = read_json(Path(directory) / FILE_NAME)
-        options = VectorOptions(**content["options"])
+        """Read what `save` wrote; the encoder itself loads at its first text.
+
+        Raises:
+            OSError: where it can't be read.
+            DamagedFileError: for a damaged file, or options that no encoder has.
+        """
+        path = Path(directory) / FILE_NAME
+        content = read_object(path)
+        check_fields(content, {"options": dict, "digest": str, "settings": dict | None}, source=path)
+        check_fields(content["options"], OPTIONS, source=f"{path}, options")
+        if set(content["options"]) != set(OPTIONS):
+            raise DamagedFileError(f"{path} has the options {sorted(content['options'])}, expected {sorted(OPTIONS)}")
+        try:
+            options = VectorOptions(**content["options"])
+        except DataError as error:
+            raise DamagedFileError(f"{path}: {error}") from error
         return cls(options, content["digest"], content["settings"], directory=Path(directory))
 
     def __repr__(self) -> str:
@@ -63,13 +87,20 @@ class ItemEncoder:
         return f"ItemEncoder({self.options.model!r}, digest {self.digest[:12]})"
 
     def save(self, directory: str | Path, *, bundle_weights: bool = False) -> None:
-        """Write `encoder.json`, and the fitted lsa or, with `bundle_weights`, the weights of a local directory."""
+        """Write `encoder.json`, and the fitted lsa or, with `bundle_weights`, the weights of a local directory.
+
+        Raises:
+            ValueError: where that directory holds another encoder than the catalog was made with, or a link that leads
+                out of it: what is not the encoder must not travel with it.
+        """
         target, options, settings = Path(directory), self.options, self.settings
         if options.model == "lsa":
             encoder = self.encoder
             if isinstance(encoder, LsaEncoder):
                 encoder.save(target)
         elif self._weights is not None and (bundle_weights or self.bundled):
+            if not self.bundled:
+                _ = self.encoder  # the directory is known by its name alone: loading compares its digest
             _copy_weights(self._weights, target / WEIGHTS)
             # a path of this machine means nothing elsewhere
             options = replace(options, model=Path(options.model).name)
@@ -139,8 +170,7 @@ def sentence_encoder(options: VectorOptions) -> SentenceEncoder:
 def _copy_weights(source: Path, target: Path) -> None:
     """Copy the files that the digest counts; no pickled weights, no other languages' formats."""
     with atomic_path(target) as temporary:
-        for path in sorted(source.rglob("*")):
-            if path.is_file() and path.suffix in WEIGHT_FILES:
-                copy = temporary / path.relative_to(source)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, copy)
+        for path in weight_files(source):
+            copy = temporary / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)

@@ -110,8 +110,8 @@ def _to_frame(source: Source, table: str) -> pd.DataFrame:
     frame = source.to_pandas() if hasattr(source, "to_pandas") else None
     if not isinstance(frame, pd.DataFrame):
         raise DataError(
-            f"cannot read {table} from {type(source).__name__} {' '.join(repr(source).split()):.80}: expected a DataFrame, a "
-            f"datasets.Dataset or the path of a file ({', '.join(SUFFIXES)}); convert it to one of these, as with "
+            f"cannot read {table} from {type(source).__name__} {' '.join(repr(source).split()):.80}: expected a DataFrame, "
+            f"a datasets.Dataset or the path of a file ({', '.join(SUFFIXES)}); convert it to one of these, as with "
             "pandas.DataFrame(rows)"
         )
     return frame

@@ -11,13 +11,13 @@ from huggingface_hub import HfApi, snapshot_download
 
 from cost_hf.data.item_texts import item_titles
 from cost_hf.data.schema import empty_texts
-from cost_hf.files import atomic_path
+from cost_hf.files import LOCK, atomic_path, locked
 from cost_hf.hub.publish import publish
 from cost_hf.hub.staging import Staged, check
 from cost_hf.methods import Recommender
 from cost_hf.recommender.changes import CatalogChange
 from cost_hf.recommender.door import BaseRecommender
-from cost_hf.recommender.repository import locate
+from cost_hf.recommender.repository import locate, read_whole
 
 
 def update_catalog(
@@ -53,19 +53,34 @@ def update_catalog(
         raise ValueError(f"{str(source)!r} is a Hub repository; give --output_dir for a changed copy, or --push")
     if output_dir is not None and Path(output_dir).exists():
         raise FileExistsError(f"{output_dir} is there already; give a new directory for the changed copy")
-    recommender = Recommender.from_pretrained(directory)
-    changes = [recommender.rollback()] if rolls_back else []
-    if items is not None:
-        changes += _take_items(recommender, items, updates_known=updates_known)
-    if remove:
-        changes.append(_removed(recommender, remove))
+
+    def change(folder: Path) -> list[CatalogChange]:
+        recommender = Recommender.from_pretrained(folder)
+        changes = [recommender.rollback()] if rolls_back else []
+        if items is not None:
+            changes += _take_items(recommender, items, updates_known=updates_known)
+        if remove:
+            changes.append(_removed(recommender, remove))
+        recommender.save_catalog(folder)
+        return [change for change in changes if change.item_ids]
+
     if output_dir is None:
-        recommender.save_catalog(directory)
-    else:
-        with atomic_path(output_dir) as copy:
-            shutil.copytree(directory, copy)
-            recommender.save_catalog(copy)
-    return Path(output_dir or directory), [change for change in changes if change.item_ids]
+        with locked(directory):  # from the reading on, so that of two commands the second adds to the first
+            return directory, change(directory)
+    with atomic_path(output_dir) as copy:
+        read_whole(directory, lambda manifest: _copy(directory, copy))
+        return Path(output_dir), change(copy)
+
+
+def _copy(directory: Path, target: Path) -> None:
+    """Copy a recommender directory; raise OSError for a link out of it, but for those of the Hub's cache."""
+    shutil.rmtree(target, ignore_errors=True)
+    store = directory.resolve().parent.parent / "blobs"
+    for path in directory.rglob("*"):
+        found = path.resolve()
+        if path.is_symlink() and found.parent != store and not found.is_relative_to(directory.resolve()):
+            raise OSError(f"{path} is a link out of the directory, to {found}; put the file itself there or remove it")
+    shutil.copytree(directory, target, ignore=shutil.ignore_patterns(LOCK))
 
 
 def _removed(recommender: BaseRecommender, item_ids: Sequence[str]) -> CatalogChange:

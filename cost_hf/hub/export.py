@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from cost_hf.files import atomic_path, write_json
+from cost_hf.files import LOCK, atomic_path, write_json
 from cost_hf.hub.static_index import static_index
 from cost_hf.recommender.recommender import Recommender
-from cost_hf.recommender.repository import locate, read_manifest
+from cost_hf.recommender.repository import locate, read_catalog, read_manifest
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
@@ -41,7 +41,7 @@ def export_run(source: str | Path, *, to: str, output: str | Path) -> list[Path]
         )
     if to == MERGED:
         return _merged(directory, Path(output))
-    catalog, vocabulary = Catalog.load(directory, stem=manifest["catalog"]), SidVocabulary.load(directory)
+    catalog, vocabulary = read_catalog(directory, Catalog.load), SidVocabulary.load(directory)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     return FORMATS[to](catalog, vocabulary, folder)
@@ -55,7 +55,7 @@ def _merged(directory: Path, folder: Path) -> list[Path]:
     if recommender.base is None:
         raise ValueError(f"{directory} holds whole weights and no adapter; there is nothing to merge")
     recommender.merge().save_pretrained(folder)
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LOCK)
 
 
 def _parquet(catalog: Catalog, vocabulary: SidVocabulary, folder: Path) -> list[Path]:

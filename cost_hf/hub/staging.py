@@ -18,13 +18,14 @@ from huggingface_hub import DatasetCard, ModelCard, SpaceCard
 
 import cost_hf
 from cost_hf.data.item_encoder import ItemEncoder
-from cost_hf.files import read_json, write_json
+from cost_hf.files import LOCK, read_json, write_json
 from cost_hf.hub.cards import eval_result_files, render_card
 from cost_hf.hub.licence import Licence
 from cost_hf.hub.places import is_place, without_places
 from cost_hf.hub.remote_code import save_with_code
 from cost_hf.methods import Recommender
 from cost_hf.quantizer import CostModel
+from cost_hf.recommender.repository import renew_files
 from cost_hf.stages import require_finished
 
 PARTS = ("quantizer", "dataset", "recommender", "space")  # in the order in which they are published
@@ -74,7 +75,7 @@ class Staged:
     @property
     def files(self) -> list[str]:
         """Paths of all files below the folder, sorted."""
-        paths = (path for path in self.folder.rglob("*") if path.is_file())
+        paths = (path for path in self.folder.rglob("*") if path.is_file() and path.name != LOCK)
         return sorted(path.relative_to(self.folder).as_posix() for path in paths)
 
 
@@ -150,6 +151,7 @@ class Stage:
             save_with_code(system.network, folder)
         if system.encoder is not None:
             system.encoder.save(folder / "encoder", bundle_weights=True)
+        renew_files(folder)
         write_json(folder / "results.json", without_places(self.results))
         for path, text in eval_result_files(self.results, dataset_id=self.repo_ids.get("dataset")).items():
             (folder / path).parent.mkdir(exist_ok=True)
@@ -186,6 +188,9 @@ class Stage:
 
 def check(staged: Staged) -> None:
     """Raise ValueError where a staged folder is not what its kind of repository may hold."""
+    links = [path for path in staged.folder.rglob("*") if path.is_symlink()]
+    if links:
+        raise ValueError(f"{links[0]} is a symbolic link, and only files are published; put the file itself there")
     stray = [path for path in staged.files if not re.fullmatch(ALLOWED[staged.part], path)]
     if stray:
         raise ValueError(

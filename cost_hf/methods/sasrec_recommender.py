@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from cost_hf.data.item_encoder import ItemEncoder
-from cost_hf.files import content_digest, write_json
+from cost_hf.files import check_fields, content_digest, load_all_weights
 from cost_hf.methods.sasrec import SasRecModel
 from cost_hf.methods.sasrec_scorer import SasRecScorer
 from cost_hf.recommender.changes import CatalogChange, Version
@@ -22,11 +22,12 @@ from cost_hf.recommender.edition import Edition
 from cost_hf.recommender.rankers import ScoringRanker
 from cost_hf.recommender.repository import (
     MANIFEST,
+    check_kind,
     check_parts,
     locate,
     read_catalog_parts,
-    read_manifest,
-    write_catalog_parts,
+    read_whole,
+    save_whole,
 )
 from cost_hf.semantic_ids.item_list import ItemList
 
@@ -79,6 +80,12 @@ class SasRecRecommender(BaseRecommender):
                 f"model and popularity must fit the catalog of {len(catalog)} items, got {trained!r} "
                 f"items and {len(popularity)!r} counts; take all of them from one run"
             )
+        width = None if catalog.vectors is None else catalog.vectors.shape[1]
+        if width != model.config.text_dim:
+            raise ValueError(
+                f"the model reads item vectors of width {model.config.text_dim}, the catalog has {width}; take both "
+                "from one run"
+            )
         self.model = model.eval()
         super().__init__(catalog, popularity=popularity, encoder=encoder, journal=journal, versions=versions)
 
@@ -109,25 +116,31 @@ class SasRecRecommender(BaseRecommender):
         return edition.ranker if isinstance(edition, SasRecEdition) else self.edition.ranker
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write model, items, popularity and encoder into `directory`, the manifest last."""
-        target = Path(directory)
-        target.mkdir(parents=True, exist_ok=True)
-        (target / MANIFEST).unlink(missing_ok=True)
-        self.model.save_pretrained(target)
-        write_json(target / MANIFEST, write_catalog_parts(target, self))
+        """Write model, items, popularity and encoder in place of a recommender that is there: all of it, or nothing."""
+        save_whole(directory, self, self._write_model)
+
+    def _write_model(self, folder: Path) -> dict[str, Any]:
+        self.model.save_pretrained(folder)
+        return {}
 
     @classmethod
     def read(cls, directory: str | Path) -> "SasRecRecommender":
         """Load a SASRec recommender; `from_pretrained` loads any kind.
 
         Raises:
-            OSError: where the directory holds no recommender.
-            ValueError: where it holds items or an encoder that are not those of the model.
+            OSError: where the directory holds no recommender, or a file can't be read.
+            ValueError: for a damaged file, or items or an encoder that are not those of the model.
         """
         source = locate(directory)
-        manifest = read_manifest(source)
+        return read_whole(source, lambda manifest: cls._read_parts(source, manifest))
+
+    @classmethod
+    def _read_parts(cls, source: Path, manifest: dict[str, Any]) -> "SasRecRecommender":
+        check_kind(source, manifest, cls.kind)
+        check_fields(manifest, {"weights_items_digest": str}, source=source / MANIFEST)
         parts = read_catalog_parts(source, manifest, ItemList.load)
-        recommender = cls(SasRecModel.from_pretrained(source), **parts)
+        model = load_all_weights("the model", source, SasRecModel.from_pretrained)
+        recommender = cls(model, **parts)
         trained = recommender.identity["weights_items_digest"]
         check_parts(source, [("the list of trained items", trained, manifest["weights_items_digest"])])
         return recommender

@@ -4,18 +4,38 @@
 digest tells whether it is still wanted.
 """
 
-import tempfile
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
-from cost_hf.files import atomic_path, read_json, write_json
+from cost_hf.files import (
+    DamagedFileError,
+    check_fields,
+    check_file_digests,
+    file_digests,
+    load_all_weights,
+    plain_name,
+    read_object,
+    read_tensors,
+    write_json,
+)
 from cost_hf.quantizer import CostModel
+from cost_hf.replacing import replacing, settle
 
-RECORD = "codes.json"
+RECORD, CODES = "codes.json", "codes.safetensors"
+FIELDS = {
+    "files": dict[str, str],
+    "has_model": bool,
+    "history": list,
+    "inputs_digest": str,
+    "level_sizes": list[int],
+    "lineage": str,
+}
+PART = re.compile(r"codes\.json|codes\.safetensors|config\.json|model(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
 
 
 @dataclass(frozen=True)
@@ -45,25 +65,21 @@ class CodesResult:
 
     def save(self, directory: str | Path) -> None:
         """Write `codes.safetensors`, `codes.json` and, with a model, its `config.json` and `model.safetensors`."""
-        folder = Path(directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        if self.model is not None:
-            with tempfile.TemporaryDirectory(prefix=".model-", dir=folder) as scratch:
-                self.model.save_pretrained(scratch)
-                for file in sorted(Path(scratch).iterdir()):
-                    file.replace(folder / file.name)
-        with atomic_path(folder / "codes.safetensors") as temporary:
-            save_file({"codes": np.ascontiguousarray(self.codes)}, temporary)
-        write_json(
-            folder / RECORD,
-            {
-                "has_model": self.model is not None,
-                "history": self.history,
-                "inputs_digest": self.inputs_digest,
-                "level_sizes": list(self.level_sizes),
-                "lineage": self.lineage,
-            },
-        )
+        with replacing(directory, RECORD, old=_parts_in) as folder:
+            if self.model is not None:
+                self.model.save_pretrained(folder)
+            save_file({"codes": np.ascontiguousarray(self.codes)}, folder / CODES)
+            write_json(
+                folder / RECORD,
+                {
+                    "files": file_digests(folder),
+                    "has_model": self.model is not None,
+                    "history": self.history,
+                    "inputs_digest": self.inputs_digest,
+                    "level_sizes": list(self.level_sizes),
+                    "lineage": self.lineage,
+                },
+            )
 
     @classmethod
     def load(cls, directory: str | Path) -> "CodesResult":
@@ -71,16 +87,30 @@ class CodesResult:
 
         Raises:
             FileNotFoundError: where the directory holds no finished result.
+            DamagedFileError: where a file is not the one that was written.
         """
         folder = Path(directory)
+        settle(folder, RECORD)
         if not (folder / RECORD).is_file():
             raise FileNotFoundError(f"no finished codes in {str(folder)!r} ({RECORD} is missing); run fit_codes first")
-        record = read_json(folder / RECORD)
+        record = read_object(folder / RECORD)
+        check_fields(record, FIELDS, source=folder / RECORD)
+        parts = {plain_name(name, source=folder / RECORD): digest for name, digest in record["files"].items()}
+        check_file_digests(folder, parts)
+        codes, model = read_tensors(folder / CODES).get("codes"), None
+        if codes is None or codes.ndim != 2 or codes.shape[1] != len(record["level_sizes"]):
+            raise DamagedFileError(f"{folder / CODES} holds no codes [N, {len(record['level_sizes'])}]; copy it again")
+        if record["has_model"]:
+            model = load_all_weights("the quantizer", folder, CostModel.from_pretrained)
         return cls(
-            codes=load_file(folder / "codes.safetensors")["codes"],
+            codes=codes,
             level_sizes=tuple(record["level_sizes"]),
-            model=CostModel.from_pretrained(folder) if record["has_model"] else None,
+            model=model,
             history=record["history"],
             lineage=record["lineage"],
             inputs_digest=record["inputs_digest"],
         )
+
+
+def _parts_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if PART.fullmatch(path.name)}

@@ -5,6 +5,7 @@ vocabulary has grown: peft issue 2898). LoRA: arXiv 2106.09685.
 """
 
 import difflib
+import warnings
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,10 +16,10 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from cost_hf.files import DamagedFileError, first_line, readable_load_errors
 from cost_hf.recommender.pretrained import BaseModel, load_model, weights_digest
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 ALL_LINEAR = "all-linear"
 
 
@@ -88,10 +89,11 @@ def load_adapted(directory: Path, base: BaseModel, vocabulary: SidVocabulary, to
         ValueError: where it has other weights, or the vocabulary is another; digests are named.
     """
     try:
-        model = load_model(base.name, revision=base.revision)
+        with readable_load_errors("the base model", base.name):
+            model = load_model(base.name, revision=base.revision)
     except OSError as error:
         raise OSError(
-            f"{directory} is an adapter of {base.name!r}, which can't be loaded ({str(error).splitlines()[0]}); put "
+            f"{directory} is an adapter of {base.name!r}, which can't be loaded ({first_line(error)}); put "
             "the model back, or save the recommender whole by Recommender.merge() where it is"
         ) from error
     found = weights_digest(model)
@@ -107,7 +109,15 @@ def load_adapted(directory: Path, base: BaseModel, vocabulary: SidVocabulary, to
             "directory of one run"
         )
     vocabulary.extend(tokenizer, model)
-    return saving_adapter_alone(PeftModel.from_pretrained(model, str(directory)))
+    try:
+        with readable_load_errors("the adapter", directory), warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Found missing adapter keys")  # peft makes up what is missing
+            return saving_adapter_alone(PeftModel.from_pretrained(model, str(directory)))
+    except UserWarning as warning:
+        raise DamagedFileError(
+            f"the adapter in {directory} has not the weights that its configuration asks for ({str(warning)[:200]}); "
+            "copy the directory again"
+        ) from warning
 
 
 def saving_adapter_alone(model: PeftModel) -> PeftModel:

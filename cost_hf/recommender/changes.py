@@ -1,18 +1,23 @@
 """The journal of a living catalog: what was changed, when, and the digests before and after."""
 
+import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
-from cost_hf.files import atomic_path
+from cost_hf.files import DamagedFileError, atomic_path, check_fields, readable_os_errors
 from cost_hf.semantic_ids.item_rows import ItemRows
 
 JOURNAL = "journal.jsonl"
 KEPT_VERSIONS = 10
 SHOWN_IDS = 3
+ACTIONS = ("add", "remove", "update", "rollback")
+FIELDS = {"action": str, "item_ids": list[str], "before": str, "after": str, "time": str, "would_differ": int}
 
 
 @dataclass(frozen=True)
@@ -74,24 +79,67 @@ def _itself(catalog: ItemRows) -> ItemRows:  # a function with a name, so that v
     return catalog
 
 
-def write_journal(directory: str | Path, journal: Sequence[CatalogChange]) -> None:
-    """Write one JSON line per change; no file where nothing has changed."""
-    if not journal:
-        return
-    lines = [json.dumps(asdict(change), ensure_ascii=False) for change in journal]
-    with atomic_path(Path(directory) / JOURNAL) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+def write_journal(directory: str | Path, journal: Sequence[CatalogChange], *, kept: int = 0) -> str:
+    """Write one JSON line per change, no file where nothing has changed; return the sha256 of the lines.
+
+    Args:
+        kept: leading lines of the journal that is there; they stay byte by byte, so that its record still fits them
+            where this write is killed before the manifest tells of it.
+    """
+    lines = _first_lines(Path(directory) / JOURNAL, kept) if kept else b""
+    for change in journal[kept:]:
+        lines += json.dumps(asdict(change), ensure_ascii=False).encode() + b"\n"
+    if lines:
+        with atomic_path(Path(directory) / JOURNAL, durable=True) as temporary:
+            temporary.write_bytes(lines)
+    return hashlib.sha256(lines).hexdigest()
 
 
-def read_journal(directory: str | Path, length: int) -> tuple[CatalogChange, ...]:
-    """Read the first `length` changes; later lines belong to a write that was killed before it took effect."""
-    if not length:
-        return ()
-    with (Path(directory) / JOURNAL).open(encoding="utf-8") as file:
-        entries = [json.loads(line) for _, line in zip(range(length), file, strict=False)]
-    if len(entries) < length:
-        raise ValueError(
-            f"{Path(directory) / JOURNAL} holds {len(entries)} changes, the manifest names {length}; "
-            "copy the whole directory again"
+def read_journal(directory: str | Path, length: int, *, digest: str) -> tuple[CatalogChange, ...]:
+    """Read the first `length` changes; later lines belong to a write that was killed before it took effect.
+
+    Args:
+        digest: sha256 of these lines.
+
+    Raises:
+        OSError: where there is no journal.
+        ValueError: for a damaged journal; the line is named.
+    """
+    path = Path(directory) / JOURNAL
+    lines = _first_lines(path, length) if length else b""
+    found = hashlib.sha256(lines).hexdigest()
+    if found != digest:
+        raise DamagedFileError(
+            f"{path}: its first {length} lines have sha256 {found}, expected {digest}; it was changed or damaged: copy "
+            "the directory again"
         )
-    return tuple(CatalogChange(**{**entry, "item_ids": tuple(entry["item_ids"])}) for entry in entries)
+    return tuple(_change_of(line, f"{path}, line {number}") for number, line in enumerate(lines.splitlines(), 1))
+
+
+def _first_lines(path: Path, length: int) -> bytes:
+    with readable_os_errors(), path.open("rb") as file:
+        lines = list(islice(file, length))
+    if len(lines) < length:
+        raise DamagedFileError(
+            f"{path} holds {len(lines)} changes, the manifest names {length}; copy the whole directory again"
+        )
+    return b"".join(lines)
+
+
+def _change_of(line: bytes, source: str) -> CatalogChange:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError(
+            f"{source}: no JSON ({type(error).__name__}: {error}); copy the directory again"
+        ) from error
+    if not isinstance(entry, dict) or set(entry) != set(FIELDS):
+        raise DamagedFileError(f"{source}: expected an object of {', '.join(FIELDS)}; copy the directory again")
+    check_fields(entry, FIELDS, source=source)
+    is_digest = all(re.fullmatch(r"[0-9a-f]{64}", entry[name]) for name in ("before", "after"))
+    if entry["action"] not in ACTIONS or not is_digest or entry["would_differ"] < 0:
+        raise DamagedFileError(
+            f"{source}: expected one of {', '.join(ACTIONS)}, two digests and a count, got {line[:80]!r}; copy the "
+            "directory again"
+        )
+    return CatalogChange(**{**entry, "item_ids": tuple(entry["item_ids"])})

@@ -13,14 +13,31 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from cost_hf.files import atomic_path, content_digest
+from cost_hf.files import (
+    DamagedFileError,
+    atomic_path,
+    check_fields,
+    content_digest,
+    first_line,
+    read_tensor_metadata,
+    read_tensors,
+    readable_os_errors,
+)
 from cost_hf.semantic_ids.item_ids import item_id_list
 from cost_hf.semantic_ids.level_names import level_name, parse_sids
 
 FORMAT = "cost_hf.catalog.1"
+HEADER = {
+    "level_sizes": list[int],
+    "model_levels": int,
+    "policy": str,
+    "lineage": str,
+    "text_digest": str | None,
+    "moved": int,
+    "ids_digest": str,
+}
 
 
 def write_catalog(
@@ -37,12 +54,12 @@ def write_catalog(
     columns = {"item_id": pa.array(list(item_ids), pa.string())}
     if titles is not None:
         columns["title"] = pa.array(list(titles), pa.string())
-    with atomic_path(Path(directory) / f"{stem}.parquet") as path:
+    with atomic_path(Path(directory) / f"{stem}.parquet", durable=True) as path:
         pq.write_table(pa.table(columns), path)
     narrow = np.int16 if max(header["level_sizes"]) <= 1 << 15 else np.int32
     tensors = {"codes": np.ascontiguousarray(codes, dtype=narrow), "removed": removed.astype(np.uint8)}
     metadata = {**header, "format": FORMAT, "ids_digest": content_digest(list(item_ids))}
-    with atomic_path(Path(directory) / f"{stem}.safetensors") as path:
+    with atomic_path(Path(directory) / f"{stem}.safetensors", durable=True) as path:
         save_file(tensors, path, metadata={"catalog": json.dumps(metadata, sort_keys=True)})
 
 
@@ -57,21 +74,69 @@ def read_catalog(directory: str | Path, stem: str) -> dict[str, Any]:
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"a catalog is {paths[0].name} and {paths[1].name}; {path} does not exist")
-    with safe_open(paths[0], framework="numpy") as file:
-        header = json.loads((file.metadata() or {}).get("catalog", "{}"))
-        if header.pop("format", None) != FORMAT:
-            raise ValueError(f"{paths[0]} has no {FORMAT!r} header; write it with Catalog.save")
-        codes, removed = file.get_tensor("codes"), file.get_tensor("removed")
-    table = pq.read_table(paths[1])
-    item_ids = table["item_id"].to_pylist()
-    found = content_digest(item_ids)
+    header = _read_header(paths[0])
+    tensors = read_tensors(paths[0])
+    if set(tensors) != {"codes", "removed"}:
+        raise DamagedFileError(f"{paths[0]} holds {sorted(tensors)}, expected codes and removed; copy it again")
+    item_ids, titles = read_item_columns(paths[1])
+    found = content_digest(list(item_ids))
     if found != header.pop("ids_digest"):
         raise ValueError(
             f"{paths[0]} and {paths[1]} belong to different catalogs (ids digest {found}); save both again"
         )
-    titles = tuple(table["title"].to_pylist()) if "title" in table.column_names else None
     header["level_sizes"] = tuple(header["level_sizes"])
-    return {**header, "item_ids": tuple(item_ids), "titles": titles, "codes": codes, "removed": removed.astype(bool)}
+    removed = removed_flags(tensors["removed"], rows=len(item_ids), source=paths[0])
+    return {**header, "item_ids": item_ids, "titles": titles, "codes": tensors["codes"], "removed": removed}
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    text = read_tensor_metadata(path).get("catalog", "{}")
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError(f"{path}: its header is no JSON ({error}); copy it again") from error
+    if not isinstance(header, dict) or header.pop("format", None) != FORMAT:
+        raise ValueError(f"{path} has no {FORMAT!r} header; write it with Catalog.save")
+    check_fields(header, HEADER, source=path)
+    if set(header) != set(HEADER):
+        raise DamagedFileError(f"{path}: its header has {sorted(header)}, expected {sorted(HEADER)}; copy it again")
+    return header
+
+
+def read_item_columns(path: str | Path) -> tuple[tuple[str, ...], tuple[str | None, ...] | None]:
+    """Read the columns `item_id` and, where there is one, `title` of a catalog's parquet file.
+
+    Raises:
+        OSError: where it can't be opened.
+        DamagedFileError: where it is no parquet file, a damaged one, or holds other columns.
+    """
+    try:
+        with readable_os_errors():
+            table = pq.read_table(path, partitioning=None)
+        columns = {name: table[name].to_pylist() for name in table.column_names}
+    except (pa.ArrowException, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the system, not of the format
+            raise
+        raise DamagedFileError(f"{path} is no whole parquet file ({first_line(error)}); copy it again") from error
+    wrong = {table[name].type for name in columns} - {pa.string(), pa.large_string()}
+    if set(columns) not in ({"item_id"}, {"item_id", "title"}) or wrong or None in columns["item_id"]:
+        names = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
+        raise DamagedFileError(
+            f"{path} holds the columns {names}, expected item_id and title as text, with an id in every "
+            "row; copy it again"
+        )
+    return tuple(columns["item_id"]), tuple(columns["title"]) if "title" in columns else None
+
+
+def removed_flags(flags: np.ndarray, *, rows: int, source: str | Path) -> np.ndarray:
+    """Return removed flags as bool `[N]`; raise `DamagedFileError` where they are not one 0 or 1 per row."""
+    if flags.shape != (rows,) or flags.dtype != np.uint8 or flags.max(initial=0) > 1:
+        found = int(flags.max(initial=0)) if flags.dtype == np.uint8 else flags.dtype
+        raise DamagedFileError(
+            f"{source} holds removed flags {flags.shape} up to {found}, expected {rows} of 0 or 1 (uint8); copy it "
+            "again"
+        )
+    return flags.astype(bool)
 
 
 def write_items_table(path: str | Path, catalog: Any) -> None:

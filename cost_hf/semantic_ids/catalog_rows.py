@@ -8,7 +8,7 @@ import torch
 
 from cost_hf.semantic_ids.collisions import append_suffixes, group_sizes, prefix_keys, settle
 from cost_hf.semantic_ids.item_ids import item_id_list
-from cost_hf.semantic_ids.options import CatalogOptions
+from cost_hf.semantic_ids.options import COLLISION_POLICIES, CatalogOptions
 from cost_hf.semantic_ids.sinkhorn import spread_last_level
 
 
@@ -18,6 +18,20 @@ def check_ids(item_ids: Sequence[str], *, rows: int, titles: Sequence[str | None
         counts = f"{len(item_ids)} ids, {'no' if titles is None else len(titles)} titles"
         raise ValueError(f"expected one item id (and title) per row, got {counts} for {rows} rows")
     item_id_list(item_ids, is_unique=True)
+
+
+def check_levels(level_sizes: Sequence[int], *, model_levels: int, policy: str) -> None:
+    """Raise ValueError for levels that no catalog of this collision policy has."""
+    if policy not in COLLISION_POLICIES:
+        raise ValueError(f"the policy of a catalog is one of {', '.join(COLLISION_POLICIES)}, got {policy!r:.80}")
+    if not level_sizes or min(level_sizes) < 1:
+        raise ValueError(f"level_sizes must hold one positive number per level, got {tuple(level_sizes)!r:.80}")
+    wanted = len(level_sizes) - (policy == "append")
+    if model_levels != wanted or wanted < 1:
+        raise ValueError(
+            f"a catalog of {len(level_sizes)} levels under {policy!r} has {wanted} that an assigner gave (1 or more), "
+            f"got model_levels={model_levels!r}"
+        )
 
 
 def check_codes(codes: np.ndarray, level_sizes: Sequence[int]) -> None:

@@ -7,9 +7,9 @@ from typing import Self
 
 import numpy as np
 
-from cost_hf.files import content_digest
+from cost_hf.files import DamagedFileError, content_digest
 from cost_hf.semantic_ids.catalog_files import read_catalog, write_catalog, write_items_table
-from cost_hf.semantic_ids.catalog_rows import check_codes, check_ids, collision_report
+from cost_hf.semantic_ids.catalog_rows import check_codes, check_ids, check_levels, collision_report
 from cost_hf.semantic_ids.collisions import prefix_keys
 from cost_hf.semantic_ids.digests import catalog_digest
 from cost_hf.semantic_ids.features import PrefixFeatures, prefix_features
@@ -52,6 +52,7 @@ class CatalogTable(ItemRows):
         object.__setattr__(self, "removed", removed)
         object.__setattr__(self, "level_sizes", level_size_tuple(self.level_sizes))
         check_ids(self.item_ids, rows=len(codes), titles=self.titles)
+        check_levels(self.level_sizes, model_levels=self.model_levels, policy=self.policy)
         check_codes(codes, self.level_sizes)
         if removed.shape != (len(codes),):
             raise ValueError(f"removed must be [{len(codes)}], one flag per item, got {removed.shape}")
@@ -122,4 +123,8 @@ class CatalogTable(ItemRows):
     @classmethod
     def load(cls, directory: str | Path, stem: str = "catalog") -> Self:
         """Read what `save` wrote; raise FileNotFoundError or ValueError where that is not there, or not whole."""
-        return cls(**read_catalog(directory, stem))
+        fields = read_catalog(directory, stem)
+        try:
+            return cls(**fields)
+        except ValueError as error:
+            raise DamagedFileError(f"{Path(directory) / stem}.safetensors holds no catalog: {error}") from error

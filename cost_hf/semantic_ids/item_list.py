@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
-from cost_hf.files import atomic_path, content_digest
+from cost_hf.files import DamagedFileError, atomic_path, content_digest, read_tensors
+from cost_hf.semantic_ids.catalog_files import read_item_columns, removed_flags
 from cost_hf.semantic_ids.catalog_rows import check_ids
 from cost_hf.semantic_ids.item_ids import item_id_list, title_list, vector_table
 from cost_hf.semantic_ids.item_rows import ItemRows, describe_digest, describe_items
@@ -128,21 +129,32 @@ class ItemList(ItemRows):
         columns = {"item_id": pa.array(self.item_ids, pa.string())}
         if self.titles is not None:
             columns["title"] = pa.array(self.titles, pa.string())
-        with atomic_path(Path(directory) / f"{stem}.parquet") as path:
+        with atomic_path(Path(directory) / f"{stem}.parquet", durable=True) as path:
             pq.write_table(pa.table(columns), path)
         tensors = {"removed": self.removed.astype(np.uint8)}
         if self.vectors is not None:
             tensors["vectors"] = np.ascontiguousarray(self.vectors, dtype=np.float32)
-        with atomic_path(Path(directory) / f"{stem}.safetensors") as path:
+        with atomic_path(Path(directory) / f"{stem}.safetensors", durable=True) as path:
             save_file(tensors, path)
 
     @classmethod
     def load(cls, directory: str | Path, stem: str) -> "ItemList":
-        """Read what `save` wrote."""
-        table, tensors = (
-            pq.read_table(Path(directory) / f"{stem}.parquet"),
-            load_file(Path(directory) / f"{stem}.safetensors"),
-        )
-        titles = tuple(table["title"].to_pylist()) if "title" in table.column_names else None
-        ids = tuple(table["item_id"].to_pylist())
-        return cls(ids, tensors["removed"].astype(bool), titles, tensors.get("vectors"))
+        """Read what `save` wrote; raise OSError or ValueError where that is not there, or not whole."""
+        ids, titles = read_item_columns(Path(directory) / f"{stem}.parquet")
+        source = Path(directory) / f"{stem}.safetensors"
+        tensors = read_tensors(source)
+        vectors = tensors.get("vectors")
+        if set(tensors) not in ({"removed"}, {"removed", "vectors"}):
+            raise DamagedFileError(f"{source} holds {sorted(tensors)}, expected removed and vectors; copy it again")
+        if vectors is not None and (
+            vectors.ndim != 2
+            or len(vectors) != len(ids)
+            or vectors.dtype != np.float32
+            or not np.isfinite(vectors).all()
+        ):
+            raise DamagedFileError(
+                f"{source} holds vectors {vectors.dtype} {vectors.shape}, expected finite float32 [{len(ids)}, E]; "
+                "copy it again"
+            )
+        check_ids(ids, rows=len(ids), titles=titles)
+        return cls(ids, removed_flags(tensors["removed"], rows=len(ids), source=source), titles, vectors)

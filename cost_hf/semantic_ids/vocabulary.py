@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cost_hf.files import DamagedFileError, read_object, write_json
+from cost_hf.files import DamagedFileError, check_fields, read_object, write_json
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.digests import vocabulary_digest
 from cost_hf.semantic_ids.item_ids import item_id_text
@@ -23,9 +23,18 @@ from cost_hf.semantic_ids.sizes import MAX_TOKEN_ID, MAX_TOKENS, level_size_tupl
 from cost_hf.semantic_ids.token_rows import ANCHOR, RowInit, add_tokens, extend_embedding
 
 FILE_NAME = "vocabulary.json"
+FIELDS = {
+    "level_sizes": list[int],
+    "namespace": str,
+    "first_id": int,
+    "num_user_tokens": int,
+    "pad_id": int,
+    "eos_id": int,
+    "unk_id": int,
+    "digest": str,
+}
 DEFAULT_NAMESPACE = "s"
 MAX_NAMESPACE = 16
-FIELDS = ("level_sizes", "namespace", "first_id", "num_user_tokens", "pad_id", "eos_id", "unk_id")
 
 
 @dataclass(frozen=True)
@@ -228,17 +237,17 @@ class SidVocabulary:
         """Read `vocabulary.json`; raise ValueError where it does not describe the tokens it was made for."""
         path = Path(directory) / FILE_NAME
         content = read_object(path)
-        if content.keys() != {*FIELDS, "digest"}:
-            wrong = ", ".join(sorted(content.keys() ^ {*FIELDS, "digest"}))
-            raise DamagedFileError(f"{path} lacks, or does not know, the fields {wrong:.80}; copy it again")
+        check_fields(content, FIELDS, source=path)
+        if set(content) != set(FIELDS):
+            raise DamagedFileError(f"{path} has {sorted(content)}, expected {sorted(FIELDS)}; copy it again")
         digest = content.pop("digest")
         try:
             vocabulary = cls(**content)
         except ValueError as error:
-            raise DamagedFileError(f"{path} describes no vocabulary: {error}; copy it again") from error
+            raise DamagedFileError(f"{path}: {error}") from error
         if vocabulary.digest != digest:
             raise ValueError(
-                f"{Path(directory) / FILE_NAME} names the digest {digest!r} but its fields give {vocabulary.digest!r}; "
+                f"{path} names the digest {digest!r} but its fields give {vocabulary.digest!r}; "
                 "the file was edited or made by another version: write it again with SidVocabulary.save"
             )
         return vocabulary

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cost_hf.data import ItemEncoder, LsaEncoder, SentenceEncoder, VectorOptions
-from cost_hf.files import read_json, write_json
+from cost_hf.files import DamagedFileError, read_json, write_json
 
 TEXTS = ["football in oslo", "weather in lima", "theatre in dakar"]
 
@@ -81,3 +81,36 @@ def test_weights_that_were_changed_are_refused(directory, tmp_path):
 
     with pytest.raises(ValueError, match="put the encoder of that time in its place"):
         ItemEncoder.load(tmp_path).encode(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("vocabulary.json", "{}", r"vocabulary.json holds \{\}, expected a list of words"),
+        ("vocabulary.json", "[1, 2]", "expected a list of words"),
+        ("vocabulary.json", '["a"]', r"expected finite idf \[1\]"),
+        ("vocabulary.json", "[" * 100_000, "holds no JSON"),
+        ("lsa.safetensors", "text", "lsa.safetensors is no whole safetensors file"),
+        ("encoder.json", "[]", "encoder.json holds a JSON list, expected an object"),
+        ("encoder.json", "{}", "encoder.json has no field 'options'"),
+        ("encoder.json", '{"options": {}, "digest": "x", "settings": null}', "options has no field 'model'"),
+        ("encoder.json", '{"options": [], "digest": "x", "settings": null}', r"options=\[\], expected dict"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, name, content, message):
+    encoder = ItemEncoder.of(LsaEncoder.fit(TEXTS, dim=3), VectorOptions())
+    encoder.save(tmp_path)
+    (tmp_path / name).write_text(content)
+
+    with pytest.raises(DamagedFileError, match=message):
+        _ = ItemEncoder.load(tmp_path).encoder
+
+
+@pytest.mark.parametrize("changed", [{"batch_size": 0}, {"dim": "3"}, {"normalize": 1}, {"evil": 1}, {"model": None}])
+def test_options_that_no_encoder_has_are_refused(tmp_path, changed):
+    ItemEncoder.of(LsaEncoder.fit(TEXTS, dim=3), VectorOptions()).save(tmp_path)
+    content = read_json(tmp_path / "encoder.json")
+    write_json(tmp_path / "encoder.json", content | {"options": content["options"] | changed})
+
+    with pytest.raises(DamagedFileError, match=rf"encoder.json.*{next(iter(changed))}"):
+        ItemEncoder.load(tmp_path)

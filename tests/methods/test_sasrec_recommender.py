@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cost_hf.data import ItemEncoder, LsaEncoder, VectorOptions
-from cost_hf.files import read_json, write_json
 from cost_hf.methods import Recommender, SasRecRecommender
+from cost_hf.recommender.repository import update_manifest
 from cost_hf.semantic_ids.item_list import ItemList
 from tests.methods.sasrec_toys import ITEMS, WIDTH, tiny_model
 
@@ -86,8 +86,7 @@ def test_items_that_are_rows_of_the_weights_can_go_but_not_come(inputs):
 
 def test_items_of_another_training_are_refused_with_both_digests(tmp_path):
     toy().save_pretrained(tmp_path)
-    manifest = read_json(tmp_path / "recommender.json")
-    write_json(tmp_path / "recommender.json", manifest | {"weights_items_digest": "other"})
+    update_manifest(tmp_path, weights_items_digest="other")
 
     with pytest.raises(
         ValueError, match=r"the list of trained items in .* has digest \w+, recommender.json asks for other"
@@ -104,7 +103,7 @@ def test_a_catalog_that_does_not_fit_the_model_is_refused():
 
 def test_a_kind_that_this_version_does_not_know_is_said(tmp_path):
     toy().save_pretrained(tmp_path)
-    write_json(tmp_path / "recommender.json", read_json(tmp_path / "recommender.json") | {"kind": "tree"})
+    update_manifest(tmp_path, kind="tree")
 
     with pytest.raises(ValueError, match="a recommender of kind 'tree', this version knows generator, sasrec"):
         Recommender.from_pretrained(tmp_path)

@@ -12,12 +12,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from cost_hf.checkpoints import last_complete_checkpoint
-from cost_hf.files import read_json, write_json
+from cost_hf.files import read_json
 from cost_hf.recommender.adapters import AdapterOptions, add_adapter
 from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
 from cost_hf.recommender.generator_training import TrainingOptions, train_generator
 from cost_hf.recommender.pretrained import load_model, weights_digest
 from cost_hf.recommender.recommender import Recommender
+from cost_hf.recommender.repository import renew_files, update_manifest
 from cost_hf.search.beam_search import beam_search, make_prompt
 from cost_hf.search.generate_search import generate_search
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
@@ -231,20 +232,19 @@ def test_another_runs_adapter_or_vocabulary_is_refused_with_both_digests(tmp_pat
     whole = (tmp_path / "saved" / weights).read_bytes()
 
     (tmp_path / "saved" / weights).write_bytes((tmp_path / "foreign" / weights).read_bytes())
-    with pytest.raises(
-        ValueError, match=r"the adapter in .* has digest [0-9a-f]{64}, recommender.json asks for [0-9a-f]"
-    ):
+    with pytest.raises(ValueError, match=rf"{weights} has sha256 [0-9a-f]{{64}}, expected [0-9a-f]{{64}}"):
         Recommender.from_pretrained(tmp_path / "saved")
 
     (tmp_path / "saved" / weights).write_bytes(whole)
-    manifest = read_json(tmp_path / "saved" / "recommender.json")
-    write_json(tmp_path / "saved/recommender.json", manifest | {"base": manifest["base"] | {"added_tokens": 3}})
+    base = read_json(tmp_path / "saved" / "recommender.json")["base"]
+    update_manifest(tmp_path / "saved", base=base | {"added_tokens": 3})
     with pytest.raises(ValueError, match=r"trained with 3 added tokens, and its vocabulary [0-9a-f]{64} has \d+"):
         Recommender.from_pretrained(tmp_path / "saved")
 
-    write_json(tmp_path / "saved/recommender.json", manifest)
+    update_manifest(tmp_path / "saved", base=base)
     vocabulary = json.loads((tmp_path / "saved/vocabulary.json").read_text())
     SidVocabulary((8, 8, 4), first_id=vocabulary["first_id"]).save(tmp_path / "saved")
+    renew_files(tmp_path / "saved")
     with pytest.raises(ValueError, match=r"the vocabulary in .* has digest [0-9a-f]{64}, recommender.json asks for"):
         Recommender.from_pretrained(tmp_path / "saved")
 

@@ -13,7 +13,7 @@ import torch
 
 from cost_hf.files import read_json, write_json
 from cost_hf.recommender.recommender import Recommender
-from cost_hf.recommender.repository import update_manifest
+from cost_hf.recommender.repository import renew_files, update_manifest
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 from tests.recommender.toys import TOY_CLICKS, TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender
@@ -68,6 +68,7 @@ def test_a_generator_of_another_run_is_refused_with_both_digests(tmp_path):
     save_two(tmp_path)
     for name in ("config.json", "model.safetensors"):
         shutil.copy(tmp_path / "b" / name, tmp_path / "a" / name)
+    renew_files(tmp_path / "a")
 
     with pytest.raises(ValueError, match=r"that the generator learned .* has digest other, .* asks for toy; "):
         Recommender.from_pretrained(tmp_path / "a")
@@ -78,7 +79,15 @@ def test_a_catalog_of_another_run_is_refused_with_both_digests(tmp_path):
     for suffix in ("safetensors", "parquet"):
         source = tmp_path / "b" / f"{second.catalog.stem}.{suffix}"
         shutil.copy(source, tmp_path / "a" / f"{first.catalog.stem}.{suffix}")
+    renew_files(tmp_path / "a")
 
+    with pytest.raises(ValueError, match=rf"{first.catalog.stem}.safetensors and .parquet hold {second.catalog.stem}"):
+        Recommender.from_pretrained(tmp_path / "a")
+
+    for suffix in ("safetensors", "parquet"):
+        shutil.copy(tmp_path / "b" / f"{second.catalog.stem}.{suffix}", tmp_path / "a")
+    renew_files(tmp_path / "a")
+    update_manifest(tmp_path / "a", catalog=second.catalog.stem)
     with pytest.raises(ValueError, match=f"{second.catalog.digest}, .* asks for {first.catalog.digest}; .*whole dir"):
         Recommender.from_pretrained(tmp_path / "a")
 
@@ -87,6 +96,7 @@ def test_a_vocabulary_of_another_run_is_refused_with_both_digests(tmp_path):
     first, _ = save_two(tmp_path)
     foreign = SidVocabulary.for_catalog(toy_catalog(TOY_ITEMS, (5, 4, 3)))
     foreign.save(tmp_path / "a")
+    renew_files(tmp_path / "a")
 
     with pytest.raises(ValueError, match=f"vocabulary .*{foreign.digest}, .* asks for {first.vocabulary.digest}"):
         Recommender.from_pretrained(tmp_path / "a")
@@ -108,7 +118,7 @@ def test_a_recommender_of_another_format_is_refused(tmp_path):
     toy_recommender().save_pretrained(tmp_path)
     write_json(tmp_path / "recommender.json", read_json(tmp_path / "recommender.json") | {"format": 99})
 
-    with pytest.raises(ValueError, match="has recommender format 99, this version reads 4"):
+    with pytest.raises(ValueError, match="has recommender format 99, this version reads 5"):
         Recommender.from_pretrained(tmp_path)
 
 

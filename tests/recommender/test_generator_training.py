@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from cost_hf.checkpoints import drop_incomplete_checkpoints, last_complete_checkpoint
@@ -280,10 +281,32 @@ def test_accumulated_steps_have_the_loss_of_the_whole_batch(tmp_path, kind):
 def make_checkpoint(directory, step, *, state='{"global_step": 5}', without=""):
     folder = directory / f"checkpoint-{step}"
     folder.mkdir()
-    for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
-        if name != without:
-            (folder / name).write_bytes(b"")
+    save_file({"weight": torch.ones(50)}, folder / "model.safetensors")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        torch.save(torch.ones(50), folder / name)
+    if without:
+        (folder / without).unlink()
     (folder / "trainer_state.json").write_text(state)
+
+
+@pytest.mark.parametrize("state", ["[" * 100_000, "[]", "{}", "null", "\xff", '{"unknown": 1}', '{"global_st'])
+def test_a_checkpoint_without_a_whole_state_is_not_resumed(tmp_path, state):
+    make_checkpoint(tmp_path, 5)
+    make_checkpoint(tmp_path, 10)
+    (tmp_path / "checkpoint-10" / "trainer_state.json").write_bytes(state.encode("latin-1"))
+
+    whole = "checkpoint-10" if state == "{}" else "checkpoint-5"  # a state of defaults is one
+    assert last_complete_checkpoint(tmp_path) == str(tmp_path / whole)
+
+
+@pytest.mark.parametrize("part", ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_a_checkpoint_with_half_a_file_is_not_resumed(tmp_path, part):
+    make_checkpoint(tmp_path, 5)
+    make_checkpoint(tmp_path, 10)
+    path = tmp_path / "checkpoint-10" / part
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+    assert last_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-5")
 
 
 def test_a_half_written_checkpoint_is_left_out_and_removed(tmp_path):

@@ -12,6 +12,7 @@ from cost_hf.files import read_json
 from cost_hf.methods import Recommender
 from cost_hf.recommender import repository
 from cost_hf.recommender.changes import KEPT_VERSIONS
+from cost_hf.recommender.repository import renew_files
 from tests.recommender.toys import TOY_IDS, toy_recommender, toy_text_recommender
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +73,7 @@ def test_a_write_that_is_killed_before_its_last_step_leaves_the_old_catalog(dire
     def killed(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(repository, "update_manifest", killed)
+    monkeypatch.setattr(repository, "_write_manifest", killed)
     with pytest.raises(KeyboardInterrupt):
         system.save_catalog(directory)
     monkeypatch.undo()
@@ -144,6 +145,7 @@ def test_a_quantizer_or_encoder_of_another_run_is_refused_with_both_digests(dire
     else:
         record = read_json(directory / "encoder" / "encoder.json")
         (directory / "encoder" / "encoder.json").write_text(json.dumps(record | {"digest": "other"}))
+    renew_files(directory)
     wanted = manifest["assignment_digest" if part == "quantizer" else "encoder_digest"]
 
     with pytest.raises(ValueError, match=rf"the (quantizer|text encoder) in .* has digest \w+, .* asks for {wanted}"):

@@ -9,6 +9,7 @@ tokens that continue one of them. Everything that `generate` can do remains: bea
 """
 
 import json
+import re
 from collections.abc import Callable
 from numbers import Integral
 from pathlib import Path
@@ -109,6 +110,7 @@ class Catalog:
     def __init__(self, path_of: Callable[[str], str | Path]) -> None:
         self.manifest = json.loads(Path(path_of("recommender.json")).read_text(encoding="utf-8"))
         vocabulary = json.loads(Path(path_of("vocabulary.json")).read_text(encoding="utf-8"))
+        check_stem(self.manifest["catalog"])
         self.path_of, self.sizes = path_of, vocabulary["level_sizes"]
         self.num_levels, self.has_users = len(self.sizes), vocabulary["num_user_tokens"] > 0
         self.first = [vocabulary["first_id"] + sum(self.sizes[:level]) for level in range(self.num_levels)]
@@ -186,6 +188,13 @@ class Catalog:
         return answers
 
 
+def check_stem(stem: str) -> str:
+    """Return the name of a catalog's files; raise ValueError where it could lead elsewhere."""
+    if not isinstance(stem, str) or not re.fullmatch(r"catalog-[0-9a-f]{16}", stem):
+        raise ValueError(f"recommender.json names the catalog {stem!r:.80}, expected catalog- and 16 hex digits")
+    return stem
+
+
 class CatalogConstraint(LogitsProcessor):
     """Sets every token that does not continue a SID of the catalog to -inf; it keeps nothing between calls.
 
@@ -258,7 +267,7 @@ def _catalog(model: PreTrainedModel) -> Catalog:
     def path_of(file: str) -> str | Path:
         return Path(name) / file if Path(name).is_dir() else hf_hub_download(name, file, revision=commit)
 
-    stem = json.loads(Path(path_of("recommender.json")).read_text(encoding="utf-8"))["catalog"]
+    stem = check_stem(json.loads(Path(path_of("recommender.json")).read_text(encoding="utf-8"))["catalog"])
     if model not in _READ or _READ[model][0] != stem:
         _READ[model] = (stem, Catalog(path_of))
     return _READ[model][1]
