@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from cost_hf.data.encoders import WEIGHT_FILES, LsaEncoder, SentenceEncoder
-from cost_hf.data.item_texts import VectorOptions, render_texts
+from cost_hf.data.item_texts import render_texts
+from cost_hf.data.options import VectorOptions
 from cost_hf.files import atomic_path, read_json, write_json
 
 FILE_NAME = "encoder.json"

@@ -1,9 +1,11 @@
-"""Recipe section `evaluation`."""
+"""Recipe section `evaluation`, readable without torch."""
 
 from dataclasses import dataclass, field
 
-from cost_hf.evaluation.baselines import BASELINES, TRAINED_BASELINES
-from cost_hf.search.level_head import check_normalization
+from cost_hf.search.normalizations import check_normalization
+
+BASELINES = ("popularity", "item_knn", "markov", "text_last", "text_mean", "markov_text")
+TRAINED_BASELINES = ("sasrec_ce", "sasrec_bce", "sasrec_text")  # rows that take gradient training
 
 
 @dataclass

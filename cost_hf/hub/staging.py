@@ -21,16 +21,13 @@ from cost_hf.data.item_encoder import ItemEncoder
 from cost_hf.files import read_json, write_json
 from cost_hf.hub.cards import eval_result_files, render_card
 from cost_hf.hub.licence import Licence
+from cost_hf.hub.parts import REPO_TYPES
 from cost_hf.hub.places import is_place, without_places
 from cost_hf.hub.remote_code import save_with_code
 from cost_hf.methods import Recommender
 from cost_hf.quantizer import CostModel
 
-PARTS = ("quantizer", "dataset", "recommender", "space")  # in the order in which they are published
-SUFFIXES = {"quantizer": "", "recommender": "-recommender", "dataset": "-items", "space": "-demo"}
-REPO_TYPES = {"quantizer": "model", "recommender": "model", "dataset": "dataset", "space": "space"}
 CARDS = {"model": ModelCard, "dataset": DatasetCard, "space": SpaceCard}
-WEIGHTS = ("adapter", "merged")  # forms of a LoRA run
 ADAPTER = r"adapter_config\.json|adapter_model\.safetensors"
 NETWORK = r"config\.json|generation_config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
 TOKENIZER = r"tokenizer\.json|tokenizer_config\.json|chat_template\.jinja|spiece\.model"

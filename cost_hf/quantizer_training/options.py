@@ -1,15 +1,13 @@
-"""Recipe section `codes`: which assigner, and how it is trained."""
+"""Recipe section `codes`: which assigner, and how it is trained; readable without torch."""
 
 from dataclasses import dataclass, field
 
-from cost_hf.quantizer.configuration_cost import (
-    INPUT_NORMS,
-    LEAST_SINKHORN_EPSILON,
-    REDUCTIONS,
-    RESIDUAL_UPDATES,
-    WEIGHT_FIELDS,
-)
-
+# those of `configuration_cost`, whose import takes seconds; a test compares them
+INPUT_NORMS = ("none", "l2", "standardize")
+REDUCTIONS = ("sum", "mean")
+RESIDUAL_UPDATES = ("detached", "straight_through")
+LEAST_SINKHORN_EPSILON = 0.003
+WEIGHT_FIELDS = ("contrastive_weight", "reconstruction_weight", "codebook_weight", "commitment_weight")
 # (contrastive, reconstruction, codebook, commitment); the last two are those of both papers
 PRESETS = {
     "cost": (0.1, 0.0, 1.0, 0.25),

@@ -1,6 +1,5 @@
 """Where a recommender lies: finding its directory, its manifest, and changing its catalog there in one step."""
 
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,13 +12,13 @@ from safetensors.numpy import load_file, save_file
 from cost_hf.data.item_encoder import ItemEncoder
 from cost_hf.files import atomic_path, read_json, write_json
 from cost_hf.recommender.changes import Version, read_journal, write_journal
+from cost_hf.recommender.sources import check_source
 
 if TYPE_CHECKING:
     from cost_hf.recommender.door import BaseRecommender
 
 FORMAT = 4  # 4: the prompt stands in the manifest; an adapter may stand in place of whole weights
 MANIFEST, POPULARITY, ENCODER = "recommender.json", "popularity.safetensors", "encoder"
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def locate(name_or_path: str | Path, *, revision: str | None = None, token: str | bool | None = None) -> Path:
@@ -34,8 +33,7 @@ def locate(name_or_path: str | Path, *, revision: str | None = None, token: str 
             return candidate
     if path.exists():
         raise OSError(f"{path} holds no {MANIFEST}; give a finished run directory or its recommender/ folder")
-    if not HUB_ID.fullmatch(str(name_or_path)):
-        raise FileNotFoundError(f"{str(name_or_path)!r} is neither a directory nor a Hub id (org/name); check the path")
+    check_source(name_or_path)
     found = Path(snapshot_download(str(name_or_path), revision=revision, token=token))
     if not (found / MANIFEST).is_file():
         raise OSError(f"the Hub repository {str(name_or_path)!r} holds no {MANIFEST}; give that of a recommender")

@@ -1,7 +1,9 @@
-"""Recipe section `catalog`."""
+"""Recipe section `catalog`, and how rows of SID tokens may start; readable without torch."""
 
 from dataclasses import dataclass, field
 
+ROW_INITS = ("normal", "mean", "text", "codebook")
+ANCHOR = " item"  # words that text and codebook start from
 COLLISION_POLICIES = ("append", "reassign", "sinkhorn", "none")
 
 

@@ -18,7 +18,8 @@ from cost_hf.files import read_json, write_json
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.digests import vocabulary_digest
 from cost_hf.semantic_ids.level_names import level_name
-from cost_hf.semantic_ids.token_rows import ANCHOR, RowInit, add_tokens, extend_embedding
+from cost_hf.semantic_ids.options import ANCHOR
+from cost_hf.semantic_ids.token_rows import RowInit, add_tokens, extend_embedding
 
 FILE_NAME = "vocabulary.json"
 DEFAULT_NAMESPACE = "s"
