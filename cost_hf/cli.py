@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from cost_hf.command_line import CommandParser
+from cost_hf.command_line import CommandParser, report_errors
 from cost_hf.recipe import nearest
 
 # by name, so that a command imports only what it needs: all of it together takes seconds
@@ -32,11 +32,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog=f"commands (each has --help):\n{texts}",
     )
     parser.add_argument("command", metavar="command")
-    if arguments:
-        command = parser.parse_args(arguments[:1]).command
-        parser.error(f"unknown command {command!r}{nearest(command, COMMANDS)}; commands are {', '.join(COMMANDS)}")
-    parser.print_help()
-    return 2
+    if not arguments:
+        parser.print_help()
+        return 2
+    return report_errors(lambda: _refuse(parser, arguments))
+
+
+def _refuse(parser: CommandParser, arguments: list[str]) -> None:
+    command = parser.parse_args(arguments[:1]).command
+    parser.error(f"unknown command {command!r}{nearest(command, COMMANDS)}; commands are {', '.join(COMMANDS)}")
 
 
 if __name__ == "__main__":

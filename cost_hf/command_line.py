@@ -5,8 +5,10 @@ Nothing here imports torch or transformers before a command runs: what is misspe
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, NoReturn
 
 from cost_hf import __version__
@@ -15,6 +17,10 @@ from cost_hf.terminal_text import terminal_text
 
 # of a user: data, recipe, path, item or network; anything else is a bug and shows its trace
 USER_ERRORS = (CodebookCollapse, FloatingPointError, ValueError, OSError)
+
+
+class ArgumentsError(ValueError):
+    """The arguments of a command are incomplete, unknown or of a wrong form."""
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -31,8 +37,8 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("--version", action="version", version=f"cost-hf {__version__}")
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line, and leave with status 2."""
-        self.exit(2, f"error: {message} (`{self.prog} --help` lists all arguments)\n")
+        """Raise `ArgumentsError`; `report_errors` makes one line of it."""
+        raise ArgumentsError(f"{message} (`{self.prog} --help` lists all arguments)")
 
     def _print_message(self, message: str, file: IO[str] | None = None) -> None:  # type: ignore[override]
         super()._print_message(terminal_text(message), file)
@@ -53,6 +59,23 @@ def set_up_logging() -> None:
     for noisy in ("httpx", "httpx2", "sentence_transformers", "datasets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     disable_progress_bar()
+
+
+def check_target(path: str | None, *, is_directory: bool) -> None:
+    """Raise OSError where a file or directory that a command is to write can't be, before any work is done."""
+    if path is None:
+        return
+    target = Path(path)
+    if target.exists() and target.is_dir() != is_directory:
+        found, wanted = ("file", "directory") if is_directory else ("directory", "file")
+        raise OSError(f"{path!r} is a {found}, expected a {wanted}; move it away or give another path")
+    place = target
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if place != target and not place.is_dir():
+        raise OSError(f"{str(place)!r} is a file, expected a directory; move it away or give another path")
+    if not os.access(place, os.W_OK):
+        raise PermissionError(f"{str(place)!r} can't be written to; give another path or change its permissions")
 
 
 def say(text: object) -> None:

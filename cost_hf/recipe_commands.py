@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cost_hf.command_line import CommandParser, report_errors, say, set_up_logging
+from cost_hf.command_line import CommandParser, check_target, report_errors, say, set_up_logging
 from cost_hf.comparison.systems import DEFAULT_SYSTEMS, system_names
 from cost_hf.recipe import Recipe, RecipeError, nearest, recipe_fields, shipped_recipes
 from cost_hf.yaml_text import read_yaml
@@ -32,6 +32,7 @@ def train_main(argv: Sequence[str]) -> int:
 
     def command(known: argparse.Namespace, overrides: dict[str, Any]) -> Callable[[], None]:
         Recipe.load(known.recipe, overrides).validate()
+        check_target(known.output_dir, is_directory=True)
         return lambda: _train(known, overrides)
 
     return _run(parser, argv, command)
@@ -62,6 +63,7 @@ def check_main(argv: Sequence[str]) -> int:
     def command(known: argparse.Namespace, overrides: dict[str, Any]) -> Callable[[], None]:
         Recipe.load(known.recipe or "cost_default", overrides)
         _check_source(known.data)
+        check_target(known.json, is_directory=False)
         return lambda: _check(known, overrides, errors)
 
     return _run(parser, argv, command) or int(bool(errors))
@@ -110,6 +112,9 @@ def compare_main(argv: Sequence[str]) -> int:
                 f"unknown system {unknown[0]!r}{nearest(unknown[0], names)}; systems are {', '.join(names)}"
             )
         Recipe.load("cost_default", overrides)
+        check_target(known.output_dir, is_directory=True)
+        if known.reference is not None and not Path(known.reference).is_file():
+            raise FileNotFoundError(f"--reference {known.reference!r} is no file; check the path")
         for source in known.sources:
             if source.endswith((".yaml", ".yml")) or source in shipped_recipes():
                 Recipe.load(source, overrides)
@@ -151,12 +156,14 @@ def _run(
     Args:
         prepare: checks the arguments, quickly, and returns what to run.
     """
-    known, rest = parser.parse_known_args(list(argv))
-    options = [action.dest for action in parser._actions]
     actions: list[Callable[[], None]] = []
-    status = report_errors(
-        lambda: actions.append(prepare(known, read_overrides(rest, program=parser.prog, options=options)))
-    )
+
+    def check() -> None:
+        known, rest = parser.parse_known_args(list(argv))
+        options = [action.dest for action in parser._actions]
+        actions.append(prepare(known, read_overrides(rest, program=parser.prog, options=options)))
+
+    status = report_errors(check)
     if status:
         return status
     set_up_logging()
@@ -228,10 +235,10 @@ def _count(text: str) -> int:
 
 def _time(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h)", text.strip())
-    seconds = float(match.group(1)) * BUDGET_UNITS[match.group(2)] if match else 0.0
-    if not 0 < seconds < math.inf:
+    seconds = float(match.group(1)) * BUDGET_UNITS[match.group(2)] if match else math.inf
+    if seconds == math.inf:
         raise argparse.ArgumentTypeError(
-            f"expected a time above 0 such as 90s, 60min or 2h, got {text!r:.40}; give a number and a unit"
+            f"expected a time such as 90s, 60min or 2h, got {text!r:.40}; give a number and a unit"
         )
     return seconds
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cost_hf.command_line import CommandParser, report_errors, say, set_up_logging
+from cost_hf.command_line import CommandParser, check_target, report_errors, say, set_up_logging
 from cost_hf.hub.parts import FORMATS, PARTS, WEIGHTS
 from cost_hf.recipe import nearest
 from cost_hf.recommender.sources import check_source
@@ -36,9 +36,10 @@ def upload_main(argv: Sequence[str]) -> int:
     parser.add_argument("--private", action="store_true", help="make new repositories private")
     parser.add_argument("--create-pr", action="store_true", help="open pull requests in place of commits")
     parser.add_argument("--dry-run", action="store_true", help="stage, check and print the plan; needs no network")
-    known = parser.parse_args(argv)
 
     def command() -> None:
+        known = parser.parse_args(argv)
+        set_up_logging()
         from cost_hf.hub.upload import upload
 
         upload(
@@ -52,7 +53,6 @@ def upload_main(argv: Sequence[str]) -> int:
             dry_run=known.dry_run,
         )
 
-    set_up_logging()
     return report_errors(command)
 
 
@@ -74,9 +74,11 @@ def update_catalog_main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--output_dir", default=None, help="write a changed copy there")
     parser.add_argument("--push", action="store_true", help="of a Hub id: commit the change there")
-    known = parser.parse_args(argv)
 
     def command() -> None:
+        known = parser.parse_args(argv)
+        check_target(known.output_dir, is_directory=True)
+        set_up_logging()
         from cost_hf.data.tables import read_items
         from cost_hf.hub.catalog_update import push_update, update_catalog
 
@@ -94,7 +96,6 @@ def update_catalog_main(argv: Sequence[str]) -> int:
             say(f"catalog: {directory}")
         say("\n".join(map(_told, changes)) or "nothing to do: the catalog holds all of it already")
 
-    set_up_logging()
     return report_errors(command)
 
 
@@ -104,15 +105,16 @@ def export_main(argv: Sequence[str]) -> int:
     parser.add_argument("source", type=source_argument, help="run directory, recommender directory, or Hub id")
     parser.add_argument("--to", required=True, type=_format, help=f"format: {', '.join(FORMATS)}")
     parser.add_argument("--output", default="exported", help="folder that receives the files [exported]")
-    known = parser.parse_args(argv)
 
     def command() -> None:
+        known = parser.parse_args(argv)
+        check_target(known.output, is_directory=True)
+        set_up_logging()
         from cost_hf.hub.export import export_run
 
         for path in export_run(known.source, to=known.to, output=known.output):
             say(path)
 
-    set_up_logging()
     return report_errors(command)
 
 

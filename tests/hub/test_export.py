@@ -8,8 +8,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from cost_hf.cli import main
-from cost_hf.hub.export import export_run
-from cost_hf.hub.parts import FORMATS
+from cost_hf.hub.export import WRITERS, export_run
+from cost_hf.hub.parts import FORMATS, MERGED
 from cost_hf.semantic_ids.catalog import Catalog
 from tests.recommender.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender, toy_text_recommender
 
@@ -115,7 +115,9 @@ def test_the_command_says_what_it_wrote(system, tmp_path, capsys):
     assert main(["export", str(folder), "--to", "flashrec", "--output", str(tmp_path)]) == 0
     assert "sid_vocab.json" in capsys.readouterr().out
     assert main(["export", str(folder), "--to", "flash", "--output", str(tmp_path)]) == 2
-    assert "--to takes one of parquet, flashrec, nvidia-jsonl, static, merged, got 'flash'" in capsys.readouterr().err
+    assert (
+        "--to: expected one of parquet, flashrec, nvidia-jsonl, static, merged, got 'flash'" in capsys.readouterr().err
+    )
 
 
 def test_the_command_names_the_formats_that_there_are():

@@ -6,11 +6,10 @@ from hypothesis import strategies as st
 
 from cost_hf.methods import sasrec_options
 from cost_hf.methods.sasrec import SasRecModel, configuration_sasrec
+from cost_hf.methods.sasrec_options import VARIANTS, SasRecOptions
 from cost_hf.methods.sasrec_scorer import SasRecScorer
 from cost_hf.methods.sasrec_training import (
-    VARIANTS,
     HistoryCollator,
-    SasRecOptions,
     build_sasrec,
     draw_negatives,
     train_sasrec,

@@ -14,16 +14,16 @@ def demo_main(argv: Sequence[str]) -> int:
     parser.add_argument("source", type=source_argument, help="run directory, recommender directory, or Hub id")
     parser.add_argument("--host", default="127.0.0.1", help="address to serve at [127.0.0.1]")
     parser.add_argument("--port", type=_port, default=None, help="port [any free one]")
-    known = parser.parse_args(argv)
-    if find_spec("gradio") is None:
-        parser.error('the demo needs gradio; pip install "cost-hf[demo]"')
 
     def command() -> None:
+        known = parser.parse_args(argv)
+        if find_spec("gradio") is None:
+            raise ValueError('the demo needs gradio; pip install "cost-hf[demo]"')
+        set_up_logging()
         from cost_hf.hub.space.app import launch_demo  # gradio is an extra, and takes seconds to import
 
         launch_demo(known.source, host=known.host, port=known.port)
 
-    set_up_logging()
     return report_errors(command)
 
 
