@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from cost_hf.files import atomic_path, write_json
 from cost_hf.hub.parts import FORMATS, MERGED
+from cost_hf.hub.runs import check_run
 from cost_hf.hub.static_index import static_index
 from cost_hf.recommender.recommender import Recommender
 from cost_hf.recommender.repository import locate, read_manifest
@@ -34,6 +35,7 @@ def export_run(source: str | Path, *, to: str, output: str | Path) -> list[Path]
     """
     if to not in FORMATS:
         raise ValueError(f"--to takes one of {', '.join(FORMATS)}, got {to!r}; choose one of them")
+    check_run(source)
     directory = locate(source)
     manifest = read_manifest(directory)
     if manifest["kind"] != "generator":

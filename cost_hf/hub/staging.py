@@ -13,7 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from huggingface_hub import DatasetCard, ModelCard, SpaceCard
 
 import cost_hf
@@ -24,8 +23,10 @@ from cost_hf.hub.licence import Licence
 from cost_hf.hub.parts import REPO_TYPES
 from cost_hf.hub.places import is_place, without_places
 from cost_hf.hub.remote_code import save_with_code
+from cost_hf.hub.runs import check_run
 from cost_hf.methods import Recommender
 from cost_hf.quantizer import CostModel
+from cost_hf.recipe import Recipe
 
 CARDS = {"model": ModelCard, "dataset": DatasetCard, "space": SpaceCard}
 ADAPTER = r"adapter_config\.json|adapter_model\.safetensors"
@@ -99,10 +100,10 @@ class Stage:
 
     def __init__(self, run: str | Path, target: Path, repo_ids: Mapping[str, str], *, weights: str | None = None):
         self.run, self.target, self.repo_ids = Path(run), target, dict(repo_ids)
-        for name in ("recipe.yaml", "evaluation/results.json"):
-            if not (self.run / name).is_file():
-                raise FileNotFoundError(f"{run} holds no {name}; give the directory of a finished run")
-        self.recipe = yaml.safe_load((self.run / "recipe.yaml").read_text(encoding="utf-8"))
+        if not (self.run / "recipe.yaml").is_file():
+            raise FileNotFoundError(f"{run} holds no recipe.yaml; give the directory of a finished run")
+        check_run(self.run)
+        self.recipe = Recipe.load(str(self.run / "recipe.yaml")).to_dict()
         self.results = read_json(self.run / "evaluation" / "results.json")
         self.licence = Licence.of(self.recipe)
         self.results["recipe"]["data"]["licence"] = self.licence.name
