@@ -36,6 +36,32 @@ PRODUCTS = ("exact", "medium")
 NAME = re.compile(r"[^/\\\x00-\x1f\x7f]{1,100}")
 MOST_BYTES = 1_000_000  # of a recipe file
 LARGEST_INT = 2**63 - 1  # what arrays and seeds can hold
+# sizes that memory goes by: beyond them a number is a slip, and asking for the memory would be the first to tell
+MOST = {
+    "data.synthetic_users": 10_000_000,
+    "data.synthetic_items": 1_000_000,
+    "vectors.dim": 65_536,
+    "codes.level_sizes": 1_000_000,
+    "codes.latent_dim": 65_536,
+    "codes.hidden_sizes": 65_536,
+    "catalog.append_size": 1_000_000,
+    "generator.num_user_tokens": 10_000_000,
+    "generator.max_history": 100_000,
+    "training.batch_size": 1_000_000,
+    "training.validation_beams": 10_000,
+    "sasrec.hidden_size": 65_536,
+    "sasrec.intermediate_size": 1_000_000,
+    "sasrec.text_hidden_size": 65_536,
+    "sasrec.num_layers": 1_000,
+    "sasrec.num_negatives": 1_000_000,
+    "sasrec.max_history": 100_000,
+    "sasrec.batch_size": 1_000_000,
+    "evaluation.num_beams": 10_000,
+    "evaluation.cutoffs": 10_000,
+    "evaluation.batch_size": 1_000_000,
+    "evaluation.bootstrap_draws": 1_000_000,
+}
+MOST_LEVELS = 64  # numbers in a list of sizes
 
 
 class RecipeError(ValueError):
@@ -101,7 +127,7 @@ class Recipe:
 
     def validate(self) -> None:
         """Raise for values that no run can have, before any work is done."""
-        if not NAME.fullmatch(self.name) or not self.name.strip("."):
+        if not NAME.fullmatch(self.name) or not self.name.strip(".") or not self.name.isprintable():
             raise RecipeError(
                 "name must be 1 to 100 characters without slashes and control characters, since it names directories, "
                 f"got {self.name!r:.120}"
@@ -113,6 +139,7 @@ class Recipe:
                 f"products must be one of {', '.join(PRODUCTS)}, got {self.products!r}; training.precision and "
                 "sasrec.precision train in bf16"
             )
+        self._check_sizes()
         for section in dataclasses.fields(self):
             validate = getattr(getattr(self, section.name), "validate", None)
             if validate is not None:
@@ -136,6 +163,17 @@ class Recipe:
                     f"codes.latent_dim must be a multiple of sasrec.num_heads={heads!r}, since the SASRec that codes "
                     f"are aligned with is as wide, got {width!r}; change one of them"
                 )
+
+    def _check_sizes(self) -> None:
+        """Raise for sizes that no machine has the memory for."""
+        for dotted, most in MOST.items():
+            section, _, name = dotted.partition(".")
+            value = getattr(getattr(self, section), name)
+            values = value if isinstance(value, list) else [value]
+            if len(values) > MOST_LEVELS:
+                raise RecipeError(f"{dotted} takes at most {MOST_LEVELS} numbers, got {len(values)}")
+            if max(values, default=0) > most:
+                raise RecipeError(f"{dotted} must be at most {most}, got {max(values)}; lower it")
 
     def _check_scratch(self) -> None:
         """Raise for what needs a pretrained generator."""

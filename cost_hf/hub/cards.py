@@ -255,7 +255,7 @@ def _metadata(
     )
 
 
-def _licence(name: str | None) -> dict[str, str]:
+def _licence(name: str | None) -> dict[str, Any]:
     """Return the entries of a licence: the Hub knows short names, any other stands as `other` with its name."""
     if name is None:
         return {"license": "other"}

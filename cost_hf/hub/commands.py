@@ -12,6 +12,7 @@ from cost_hf.command_line import CommandParser, check_target, report_errors, say
 from cost_hf.hub.parts import FORMATS, PARTS, WEIGHTS
 from cost_hf.recipe import nearest
 from cost_hf.recommender.sources import check_source
+from cost_hf.terminal_text import terminal_line
 from cost_hf.yaml_text import read_yaml
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def _ids(text: str | None, columns: dict[str, str]) -> list[str]:
 
 
 def _told(change: "CatalogChange") -> str:
-    ids = ", ".join(change.item_ids[:3]) + (" …" if len(change.item_ids) > 3 else "")
+    ids = ", ".join(map(terminal_line, change.item_ids[:3])) + (" …" if len(change.item_ids) > 3 else "")
     differ = f"; {change.would_differ} would now be coded otherwise, their SIDs stay" if change.would_differ else ""
     items = "1 item" if len(change.item_ids) == 1 else f"{len(change.item_ids)} items"
     return f"{change.action}: {items} ({ids}), {change.before[:12]} -> {change.after[:12]}{differ}"
