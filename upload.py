@@ -2,7 +2,7 @@
 
 import sys
 
-from cost_hf.hub.upload import main
+from cost_hf.hub.commands import upload_main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(upload_main(sys.argv[1:]))

@@ -23,7 +23,7 @@ from cost_hf.recommender.pretrained import load_tokenizer
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.recommender.templates import Conversation, load_templates
 from cost_hf.semantic_ids.catalog import Catalog
-from cost_hf.semantic_ids.token_rows import ROW_INITS
+from cost_hf.semantic_ids.options import ROW_INITS
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 RESULTS = Path(__file__).parent / "results" / "row_init.json"

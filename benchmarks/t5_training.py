@@ -23,8 +23,9 @@ from cost_hf.recommender.backbones import Backbone, GeneratorOptions, build_back
 from cost_hf.recommender.beam_ranker import BeamRanker
 from cost_hf.recommender.collation import PrefixDataset
 from cost_hf.recommender.dropout import add_residual_dropout
-from cost_hf.recommender.generator_training import TrainingOptions, training_examples
+from cost_hf.recommender.generator_training import training_examples
 from cost_hf.recommender.prompts import PromptBuilder
+from cost_hf.recommender.training_options import TrainingOptions
 from cost_hf.semantic_ids.trie import SidTrie
 
 BEAMS, VALIDATION_BEAMS, WARMUP = 50, 10, 100

@@ -1,19 +1,20 @@
 """cost_hf: generative recommendation with semantic IDs on the Hugging Face stack.
 
 Importing the package registers the quantizer with `AutoConfig` and `AutoModel`, and two pipelines, `semantic-id` and
-`generative-recommendation`. Heavy parts load on first use.
+`generative-recommendation`: at once where transformers is there, else as soon as it is imported. Heavy parts load on
+first use.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cost_hf.quantizer import CostConfig, CostModel, CostOutput
-from cost_hf.recommender.pipeline import register
+from cost_hf.registration import register_with_transformers
 
 if TYPE_CHECKING:
     from cost_hf.methods import Recommender
     from cost_hf.pipeline import Run, train
     from cost_hf.products import fast_products
+    from cost_hf.quantizer import CostConfig, CostModel, CostOutput
     from cost_hf.search.beam_search import beam_search
     from cost_hf.search.captured_search import CapturedSearch
     from cost_hf.search.catalog_scores import score_catalog
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
     from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 __version__ = "0.1.0"
-register()
+register_with_transformers()
 
 _HOMES = {
+    "CostConfig": "cost_hf.quantizer",
+    "CostModel": "cost_hf.quantizer",
+    "CostOutput": "cost_hf.quantizer",
     "Run": "cost_hf.pipeline",
     "train": "cost_hf.pipeline",
     "fast_products": "cost_hf.products",

@@ -1,16 +1,18 @@
 """`cost-hf`: the door to all commands. `train.py` and `upload.py` of the repository are `train` and `upload`."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+
+from cost_hf.command_line import CommandParser, report_errors
+from cost_hf.recipe import nearest
 
 # by name, so that a command imports only what it needs: all of it together takes seconds
 COMMANDS = {
     "train": ("cost_hf.recipe_commands:train_main", "run a recipe from data to results"),
     "check": ("cost_hf.recipe_commands:check_main", "read your data before any training; what to expect and to fix"),
     "compare": ("cost_hf.recipe_commands:compare_main", "systems and baselines on your data, with a recommendation"),
-    "upload": ("cost_hf.hub.upload:main", "publish a finished run on the Hugging Face Hub"),
+    "upload": ("cost_hf.hub.commands:upload_main", "publish a finished run on the Hugging Face Hub"),
     "update-catalog": ("cost_hf.hub.commands:update_catalog_main", "add, change or remove items, or roll back"),
     "export": ("cost_hf.hub.commands:export_main", "write a catalog for another program"),
     "demo": ("cost_hf.hub.space.command:demo_main", "see in a browser what is recommended, and why"),
@@ -24,14 +26,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         module, _, function = COMMANDS[arguments[0]][0].partition(":")
         return getattr(import_module(module), function)(arguments[1:])
     texts = "\n".join(f"  {name:<16} {text}" for name, (_, text) in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        prog="cost-hf",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Generative recommendation with semantic IDs.",
+    parser = CommandParser(
+        "cost-hf",
+        "Generative recommendation with semantic IDs.",
         epilog=f"commands (each has --help):\n{texts}",
     )
-    parser.add_argument("command", choices=list(COMMANDS), metavar="command")
-    if arguments:
-        parser.parse_args(arguments[:1])
-    parser.print_help()
-    return 2
+    parser.add_argument("command", metavar="command")
+    if not arguments:
+        parser.print_help()
+        return 2
+    return report_errors(lambda: _refuse(parser, arguments))
+
+
+def _refuse(parser: CommandParser, arguments: list[str]) -> None:
+    command = parser.parse_args(arguments[:1]).command
+    parser.error(f"unknown command {command!r}{nearest(command, COMMANDS)}; commands are {', '.join(COMMANDS)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,33 +1,112 @@
-"""What all commands have in common: quiet logs, and errors that the user can mend in one line."""
+"""What all commands have in common: arguments, quiet logs, and errors that the user can mend in one line.
 
+Nothing here imports torch or transformers before a command runs: what is misspelt is told at once.
+"""
+
+import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import IO, NoReturn
 
-from transformers.utils.logging import disable_progress_bar
-
-from cost_hf.quantizer_training.health import CodebookCollapse
+from cost_hf import __version__
+from cost_hf.quantizer_training.errors import CodebookCollapse
+from cost_hf.terminal_text import terminal_text
 
 # of a user: data, recipe, path, item or network; anything else is a bug and shows its trace
 USER_ERRORS = (CodebookCollapse, FloatingPointError, ValueError, OSError)
 
 
+class ArgumentsError(ValueError):
+    """The arguments of a command are incomplete, unknown or of a wrong form."""
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Parses the arguments of one command, in full names alone; `--version` is there for every command."""
+
+    def __init__(self, program: str, description: str, *, epilog: str | None = None):
+        super().__init__(
+            prog=program,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.add_argument("--version", action="version", version=f"cost-hf {__version__}")
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `ArgumentsError`; `report_errors` makes one line of it."""
+        raise ArgumentsError(f"{message} (`{self.prog} --help` lists all arguments)")
+
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:  # type: ignore[override]
+        super()._print_message(terminal_text(message), file)
+
+
+class _PlainFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return terminal_text(super().format(record))
+
+
 def set_up_logging() -> None:
     """Print messages as they are, without what libraries tell of every request and every weight that they load."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    from transformers.utils.logging import disable_progress_bar
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(_PlainFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     for noisy in ("httpx", "httpx2", "sentence_transformers", "datasets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     disable_progress_bar()
 
 
+def check_target(path: str | None, *, is_directory: bool) -> None:
+    """Raise OSError where a file or directory that a command is to write can't be, before any work is done."""
+    if path is None:
+        return
+    target = Path(path)
+    if target.exists() and target.is_dir() != is_directory:
+        found, wanted = ("file", "directory") if is_directory else ("directory", "file")
+        raise OSError(f"{path!r} is a {found}, expected a {wanted}; move it away or give another path")
+    place = target
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if place != target and not place.is_dir():
+        raise OSError(f"{str(place)!r} is a file, expected a directory; move it away or give another path")
+    if not os.access(place, os.W_OK):
+        raise PermissionError(f"{str(place)!r} can't be written to; give another path or change its permissions")
+
+
+def say(text: object) -> None:
+    """Print text that may hold words of a catalog or a file."""
+    print(terminal_text(text))
+
+
 def report_errors(action: Callable[[], object]) -> int:
     """Run and return the exit status: 0, 2 for an error that the user can mend, 130 where they stopped it."""
+    from cost_hf.files import readable_os_errors
+
     try:
-        action()
+        with readable_os_errors():
+            action()
     except USER_ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _report(error)
+    except KeyError as error:
+        if not _is_sentence(error):
+            raise
+        return _report(error.args[0])
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     return 0
+
+
+def _report(error: object) -> int:
+    print(terminal_text(f"error: {error}"), file=sys.stderr)
+    return 2
+
+
+def _is_sentence(error: KeyError) -> bool:
+    """Tell a KeyError that explains itself, as those of unknown items do, from a missing key, which is a bug."""
+    return len(error.args) == 1 and isinstance(error.args[0], str) and " " in error.args[0]

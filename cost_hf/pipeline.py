@@ -14,12 +14,12 @@ from accelerate import PartialState
 from cost_hf.building import TRAINING_LOG, build_catalog, codes_stage, generator_stage, sasrec_stage, vector_stage
 from cost_hf.data.prepare import PreparedData, prepare_data
 from cost_hf.data.text_vectors import TextVectors
-from cost_hf.evaluation.baselines import TRAINED_BASELINES
+from cost_hf.evaluation.options import TRAINED_BASELINES
 from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.files import read_json
 from cost_hf.judging import REPORT, Candidates, judge
 from cost_hf.judging.curves import epoch_curve
-from cost_hf.methods.sasrec_training import VARIANTS
+from cost_hf.methods.sasrec_options import VARIANTS
 from cost_hf.recipe import Recipe
 from cost_hf.recommender.door import BaseRecommender
 from cost_hf.stages import Stages

@@ -8,6 +8,7 @@ one.
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,20 +20,23 @@ from typing import Any
 
 import yaml
 
-from cost_hf.data.item_texts import VectorOptions
-from cost_hf.data.options import DataOptions
+from cost_hf.data.options import DataOptions, VectorOptions
 from cost_hf.evaluation.options import EvaluationOptions
 from cost_hf.files import atomic_path
-from cost_hf.methods.sasrec_training import VARIANTS, SasRecOptions
+from cost_hf.methods.sasrec_options import VARIANTS, SasRecOptions
 from cost_hf.quantizer_training.options import CodesOptions
-from cost_hf.recommender.adapters import AdapterOptions
-from cost_hf.recommender.backbones import GeneratorOptions
-from cost_hf.recommender.generator_training import TrainingOptions
+from cost_hf.recommender.adapter_options import AdapterOptions
+from cost_hf.recommender.generator_options import GeneratorOptions
 from cost_hf.recommender.task_options import TaskOptions
+from cost_hf.recommender.training_options import TrainingOptions
 from cost_hf.semantic_ids.options import CatalogOptions
+from cost_hf.yaml_text import read_yaml
 
 METHODS = ("generative", "sasrec")
 PRODUCTS = ("exact", "medium")
+NAME = re.compile(r"[^/\\\x00-\x1f\x7f]{1,100}")
+MOST_BYTES = 1_000_000  # of a recipe file
+LARGEST_INT = 2**63 - 1  # what arrays and seeds can hold
 
 
 class RecipeError(ValueError):
@@ -74,17 +78,13 @@ class Recipe:
             RecipeError: for an unknown recipe, section, field, or a value of the wrong type.
         """
         recipe = cls(name=Path(name_or_path).stem)
-        try:
-            content = yaml.safe_load(_recipe_text(name_or_path)) or {}
-        except yaml.YAMLError as error:
-            raise RecipeError(f"{name_or_path} is no YAML: {error}") from error
-        recipe.description = str(content.pop("description", ""))
-        recipe.name = str(content.pop("name", recipe.name))
-        recipe.method = str(content.pop("method", recipe.method))
-        recipe.products = str(content.pop("products", recipe.products))
+        content = _recipe_content(name_or_path)
+        for name in ("description", "name", "method", "products"):
+            value = content.pop(name, getattr(recipe, name))
+            setattr(recipe, name, _convert(value, str, f"{name} of {name_or_path}"))
         for section, values in content.items():
             if not isinstance(values, dict):
-                raise RecipeError(f"section {section!r} of {name_or_path} must hold fields, got {values!r}")
+                raise RecipeError(f"section {section!r} of {name_or_path} must hold fields, got {values!r:.80}")
             for key, value in values.items():
                 recipe.set(f"{section}.{key}", value)
         for dotted, value in (overrides or {}).items():
@@ -102,6 +102,11 @@ class Recipe:
 
     def validate(self) -> None:
         """Raise for values that no run can have, before any work is done."""
+        if not NAME.fullmatch(self.name) or not self.name.strip(".") or not self.name.isprintable():
+            raise RecipeError(
+                "name must be 1 to 100 characters without slashes and control characters, since it names directories, "
+                f"got {self.name!r:.120}"
+            )
         if self.method not in METHODS:
             raise RecipeError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
         if self.products not in PRODUCTS:
@@ -182,24 +187,63 @@ def shipped_recipes() -> dict[str, str]:
     """Return name → description of the recipes in the package."""
     files = [file for file in resources.files("cost_hf.recipes").iterdir() if file.name.endswith(".yaml")]
     texts = {file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8") for file in files}
-    return {name: str(yaml.safe_load(text).get("description", "")) for name, text in sorted(texts.items())}
+    return {name: str(read_yaml(text).get("description", "")) for name, text in sorted(texts.items())}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return `; did you mean …?` for the closest known name, or an empty string; a right field counts most."""
+    """Return `; did you mean …?` for the closest known name, or an empty string.
+
+    A right field counts most. Where several sections have it and none was named, `training` comes first, and the
+    others are named behind it.
+    """
     candidates = list(known)
-    field_name = name.rpartition(".")[2]
-    same_field = [entry for entry in candidates if entry.rpartition(".")[2] == field_name]
-    close = difflib.get_close_matches(name, same_field or candidates, n=1, cutoff=0.0 if same_field else 0.4)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    asked = name.replace("-", "_")
+    section, _, field_name = asked.rpartition(".")
+    fields = {entry.rpartition(".")[2] for entry in candidates}
+    close_fields = difflib.get_close_matches(field_name, fields, n=1, cutoff=0.75)
+    same_field = [entry for entry in candidates if entry.rpartition(".")[2] in close_fields]
+    if same_field and not section:
+        best = min(same_field, key=lambda entry: (entry.count("."), not entry.startswith("training.")))
+    else:
+        close = difflib.get_close_matches(asked, same_field or candidates, n=1, cutoff=0.0 if same_field else 0.4)
+        if not close:
+            return ""
+        best = close[0]
+    others = [] if section else [entry for entry in same_field if entry != best]
+    also = f" (or {', '.join(others)})" if others else ""
+    return f"; did you mean {best!r}{also}?"
+
+
+def _recipe_content(name_or_path: str) -> dict[str, Any]:
+    """Return what a recipe's file holds."""
+    text = _recipe_text(name_or_path)
+    try:
+        content = read_yaml(text)
+    except ValueError as error:
+        raise RecipeError(f"{name_or_path} is no recipe: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise RecipeError(
+            f"{name_or_path} is no recipe: expected sections with fields, got {content!r:.80} "
+            f"({type(content).__name__})"
+        )
+    return content
 
 
 def _recipe_text(name_or_path: str) -> str:
     if name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path)
+        if path.is_dir():
+            raise RecipeError(f"{name_or_path!r} is a directory, expected a recipe file")
         if not path.is_file():
             raise RecipeError(f"no recipe file {name_or_path!r}; shipped recipes are {', '.join(shipped_recipes())}")
-        return path.read_text(encoding="utf-8")
+        if path.stat().st_size > MOST_BYTES:
+            raise RecipeError(f"{name_or_path!r} has {path.stat().st_size} bytes, a recipe at most {MOST_BYTES}")
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"{name_or_path!r} is no UTF-8 text ({error}); save it as UTF-8") from error
     known = shipped_recipes()
     if name_or_path not in known:
         raise RecipeError(
@@ -218,10 +262,16 @@ def _convert(value: Any, expected: Any, dotted: str) -> Any:
         converted = _match(value, option, dotted)
         if converted is not _MISMATCH:
             return converted
-    wanted = " or ".join(
-        "null" if option is type(None) else getattr(option, "__name__", str(option)) for option in options
-    )
-    raise RecipeError(f"{dotted} must be {wanted}, got {value!r} ({type(value).__name__})")
+    names = {type(None): "null", float: "finite float"}
+    wanted = " or ".join(names.get(option, getattr(option, "__name__", str(option))) for option in options)
+    raise RecipeError(f"{dotted} must be {wanted}, got {_brief(value)} ({type(value).__name__})")
+
+
+def _brief(value: Any) -> str:
+    """Return a value for a message: whatever it is, one short line."""
+    if isinstance(value, int) and abs(value) > LARGEST_INT:
+        return "a number beyond 64 bits"
+    return f"{value!r:.80}"
 
 
 _MISMATCH = object()
@@ -233,6 +283,8 @@ def _match(value: Any, expected: Any, dotted: str) -> Any:
         return [_convert(member, members[0], dotted) for member in value]
     if origin is dict and isinstance(value, dict):
         return {str(key): _convert(member, members[1], dotted) for key, member in value.items()}
+    if isinstance(value, int) and abs(value) > LARGEST_INT:
+        return _MISMATCH
     if origin is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if origin is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
@@ -240,8 +292,8 @@ def _match(value: Any, expected: Any, dotted: str) -> Any:
             value = float(value)
         except ValueError:
             return _MISMATCH
-    if origin is float and isinstance(value, float) and not math.isfinite(value):
-        raise RecipeError(f"{dotted} must be a finite number, got {value!r}")
+    if origin is float and isinstance(value, float):
+        return value if math.isfinite(value) else _MISMATCH
     if origin is type(None):
         return None if value is None else _MISMATCH
     if isinstance(origin, type) and isinstance(value, origin) and not (origin is int and isinstance(value, bool)):

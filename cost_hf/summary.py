@@ -6,6 +6,7 @@ from typing import Any
 
 from cost_hf.evaluation.results import MAIN_ROW, format_interval, format_table
 from cost_hf.pipeline import Run
+from cost_hf.terminal_text import terminal_line
 
 EXAMPLE_USERS = 3
 HISTORY_SHOWN = 4
@@ -51,7 +52,7 @@ def _examples(run: Run) -> Sequence[str]:
     catalog = run.recommender.catalog
     if catalog.titles is None:
         return []
-    names = [title or item for item, title in zip(catalog.item_ids, catalog.titles, strict=True)]
+    names = [terminal_line(title or item) for item, title in zip(catalog.item_ids, catalog.titles, strict=True)]
     texts: list[str] = []
     for user, history in run.examples[:EXAMPLE_USERS]:
         answers = run.recommender.recommend(history, top_k=TOP, on_empty="popularity", user_ids=user)

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+import cost_hf
 from cost_hf.cli import COMMANDS, main
+from cost_hf.command_line import report_errors
 from cost_hf.data.synthetic import make_news
+from cost_hf.recipe import Recipe
 from cost_hf.recipe_commands import train_main
 
 ROOT = Path(__file__).parent.parent
@@ -68,8 +71,7 @@ def test_check_of_nothing_is_an_error_that_helps(tmp_path, capsys):
 
 
 def test_an_unknown_command_names_the_known_ones(capsys):
-    with pytest.raises(SystemExit):
-        main(["recommend"])
+    assert main(["recommend"]) == 2
 
     assert "compare" in capsys.readouterr().err
 
@@ -86,3 +88,98 @@ def test_without_a_command_all_of_them_are_listed(capsys):
 
     printed = capsys.readouterr().out
     assert [name for name in COMMANDS if f"  {name} " not in printed] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--epochs", "3"], "did you mean 'training.epochs' (or codes.epochs, sasrec.epochs)"),
+        (["train", "--batch-size", "3"], "did you mean 'training.batch_size' (or "),
+        (["train", "--output-dir", "x"], "did you mean 'output_dir'"),
+        (["train", "--seed", "abc"], "argument --seed: expected a whole number from 0 to 4294967295, got 'abc'"),
+        (["train", "--seed", "-1"], "expected a whole number from 0"),
+        (["train", "--training.learning_rate", ".nan"], "training.learning_rate must be finite float, got nan"),
+        (["train", "--training.epochs", "9" * 500], "training.epochs must be int, got a number beyond 64 bits"),
+        (["train", "--training.epochs", "2024-01-01"], "training.epochs must be int, got datetime.date"),
+        (["train", "--codes.level_sizes", "[&a 8, *a]"], "line 1 refers to another value by an alias"),
+        (["train", "--recipe", "nope.yaml"], "no recipe file 'nope.yaml'"),
+        (["train", "--output_dir", "file"], "'file' is a file, expected a directory"),
+        (["train", "--output_dir", "file/below"], "'file' is a file, expected a directory"),
+        (["train", "--data.reader", "tables", "--data.path", "nope/nope/x"], "nope"),
+        (["check", "nope"], "'nope' is neither a directory here nor a Hub data set"),
+        (["check", "folder", "--json", "folder"], "'folder' is a directory, expected a file"),
+        (["compare", "cost_quickstart", "--budget", "1e9h"], "expected a time such as 90s, 60min or 2h"),
+        (["compare", "cost_quickstart", "--reference", "nope.parquet"], "--reference 'nope.parquet' is no file"),
+        (["compare", "cost_quickstart", "--output_dir", "file"], "'file' is a file, expected a directory"),
+        (["compare", "nope"], "'nope' is neither a directory here nor a Hub data set"),
+        (["upload", "runs/nope", "--namespace", "me"], "'runs/nope' is not there"),
+        (["upload", "folder"], "the following arguments are required: --namespace"),
+        (["upload", "folder", "--namespace", "me"], "holds no recipe.yaml"),
+        (["upload", "folder", "--namespace", "me", "--what", "demo"], "expected parts of quantizer"),
+        (["update-catalog", "runs/nope"], "'runs/nope' is not there"),
+        (["update-catalog", "folder/nope"], "'folder/nope' is not there"),
+        (["update-catalog", "/nowhere/x", "--rollback"], "'/nowhere/x' is not there"),
+        (["update-catalog", "folder", "nope.csv"], "'nope.csv' is not there"),
+        (["update-catalog", "folder", "folder"], "'folder' is a directory, expected a file"),
+        (["update-catalog", "folder", "--rollback"], "folder holds no recommender.json"),
+        (["update-catalog", "file", "--rollback"], "file"),
+        (["export", "runs/nope", "--to", "parquet"], "'runs/nope' is not there"),
+        (["export", "folder", "--to", "parkett"], "did you mean 'parquet'"),
+        (["export", "folder", "--to", "parquet", "--output", "file"], "'file' is a file, expected a directory"),
+        (["demo", "runs/nope"], "'runs/nope' is not there"),
+        (["demo", "folder", "--port", "70000"], "expected a port from 1 to 65535, got '70000'"),
+        (["trian"], "unknown command 'trian'; did you mean 'train'"),
+    ],
+)
+def test_a_mistake_of_any_argument_is_one_line_that_names_it(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+
+    assert main(arguments) == 2
+
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert "[Errno" not in error and "Traceback" not in error
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "x", "/there"), OSError(28, "x"), KeyError("no item 'a' here")])
+def test_errors_of_the_system_and_of_unknown_items_are_readable(error, capsys):
+    def action():
+        raise error
+
+    assert report_errors(action) == 2
+
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and "[Errno" not in told and '"no item' not in told
+
+
+def test_a_missing_key_is_a_bug_and_shows_its_trace():
+    with pytest.raises(KeyError):
+        report_errors(lambda: {}["name"])
+
+
+@pytest.mark.parametrize("command", [["--version"], ["train", "--version"], ["upload", "--version"]])
+def test_the_version_is_told(command, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(command)
+
+    assert left.value.code == 0 and capsys.readouterr().out == f"cost-hf {cost_hf.__version__}\n"
+
+
+def test_help_shows_the_values_of_the_recipe_that_is_named(capsys):
+    for arguments, epochs in ((["--help"], "cost_quickstart"), (["--recipe", "cost_llm", "--help"], "cost_llm")):
+        with pytest.raises(SystemExit):
+            main(["train", *arguments])
+        line = next(line for line in capsys.readouterr().out.splitlines() if "--training.epochs" in line)
+        assert line.endswith(f"passes over the training set [{Recipe.load(epochs).training.epochs}]")
+
+
+def test_what_an_error_quotes_never_reaches_the_terminal_raw(capsys, tmp_path):
+    evil = tmp_path / "\x1b[2J\x9b31m\u202eevil"
+
+    assert main(["check", str(evil)]) == 2
+    assert main(["train", f"--{evil.name}", "1"]) == 2
+
+    told = capsys.readouterr().err
+    assert not set("\x1b\x9b\u202e") & set(told) and "x1b[2J" in told

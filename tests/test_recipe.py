@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from cost_hf.recipe import Recipe, RecipeError, recipe_fields, shipped_recipes
+from cost_hf.recipe import Recipe, RecipeError, nearest, recipe_fields, shipped_recipes
 
 SHIPPED = [
     "cost_beauty",
@@ -157,8 +157,74 @@ def test_what_needs_a_pretrained_generator_is_refused_without_one(overrides, mes
         ("training.learning_rate", "inf"),
         ("catalog.append_size", 10**12),
         ("data.synthetic_items", 10**12),
+        ("vectors.dim", 10**9),
+        ("training.batch_size", 10**9),
+        ("training.validation_beams", 10**9),
+        ("evaluation.cutoffs", [10**9]),
     ],
 )
 def test_sizes_that_no_machine_holds_are_refused_before_any_work(dotted, value):
     with pytest.raises(ValueError, match=rf"{dotted}.*(at most|at least|finite|1 to 64)"):
         Recipe.load("cost_quickstart", {dotted: value}).validate()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1, 2]", r"is no recipe: expected sections with fields, got \[1, 2\] \(list\)"),
+        ("just words", r"expected sections with fields, got 'just words' \(str\)"),
+        ("1: {}", "expected sections with fields"),
+        ("training: &x {epochs: 3}\nsasrec: *x", "line 2 refers to another value by an alias"),
+        ("training: {epochs: 3}\ntraining: {epochs: 4}", "give 'training' twice"),
+        ("description: [a, b]", r"description of .* must be str, got \['a', 'b'\]"),
+        ("name: 2024-01-01", "name of .* must be str, got datetime.date"),
+        ("method: {a: b}", "method of .* must be str"),
+        ("training: {epochs: 2024-01-01}", "training.epochs must be int, got datetime.date"),
+        ("training: {epochs: 99999999999999999999}", "training.epochs must be int, got a number beyond 64 bits"),
+        ("training: {learning_rate: .inf}", "training.learning_rate must be finite float, got inf"),
+        ("training: {learning_rate: 1e999}", "training.learning_rate must be finite float"),
+        ("data: {licence: [MIT]}", r"data.licence must be str or null, got \['MIT'\]"),
+        ("data: {path: " + "9" * 300 + "}", "data.path must be str or null, got a number beyond 64 bits"),
+        ("training: {1: 2}", "unknown field 'training.1'"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_told_in_one_short_line(content, message, tmp_path):
+    (tmp_path / "own.yaml").write_text(content)
+
+    with pytest.raises(RecipeError, match=message) as told:
+        Recipe.load(str(tmp_path / "own.yaml"))
+    assert len(str(told.value)) < 600
+
+
+def test_bytes_that_are_no_text_and_files_without_end_are_no_recipe(tmp_path):
+    (tmp_path / "latin.yaml").write_bytes("name: Bl\xe5b\xe4r".encode("latin-1"))
+    (tmp_path / "long.yaml").write_bytes(b"# " + b"x" * 2_000_000)
+    (tmp_path / "folder.yaml").mkdir()
+
+    for name, message in (("latin", "no UTF-8 text"), ("long", "at most 1000000"), ("folder", "is a directory")):
+        with pytest.raises(RecipeError, match=message):
+            Recipe.load(str(tmp_path / f"{name}.yaml"))
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "a/b", "..", "", "a\\b", "a\nb", "\x1b[2J", "x" * 200])
+def test_a_name_that_would_lead_out_of_its_directory_is_refused(name):
+    with pytest.raises(RecipeError, match="name must be 1 to 100 characters"):
+        Recipe(name=name).validate()
+
+
+@pytest.mark.parametrize(
+    ("name", "best"),
+    [
+        ("epochs", "training.epochs"),
+        ("lerning_rate", "training.learning_rate"),
+        ("num-beams", "evaluation.num_beams"),
+        ("sasrec.epoch", "sasrec.epochs"),
+        ("trainning.epochs", "training.epochs"),
+        ("output-dir", "output_dir"),
+        ("num_layers", "sasrec.num_layers"),
+    ],
+)
+def test_the_nearest_name_is_the_one_that_was_meant(name, best):
+    known = [*(dotted for dotted, _, _ in recipe_fields()), "recipe", "seed", "output_dir"]
+
+    assert nearest(name, known).startswith(f"; did you mean '{best}'")

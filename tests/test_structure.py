@@ -10,7 +10,8 @@ import cost_hf
 PACKAGE = Path(cost_hf.__file__).parent
 # a room may import itself and the rooms before it; rooms in one tuple do not know each other
 ROOMS = [
-    ("files", "metrics", "products"),
+    ("registration",),
+    ("files", "metrics", "products", "terminal_text", "yaml_text"),
     ("checkpoints", "data", "quantizer", "replacing", "reporting", "semantic_ids"),
     ("quantizer_training", "search"),
     ("recommender",),

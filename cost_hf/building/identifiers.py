@@ -9,7 +9,8 @@ import torch
 from cost_hf.building.systems import ENCODER, products_for, sasrec_stage
 from cost_hf.data.encoders import encoder_identity
 from cost_hf.data.item_encoder import ItemEncoder
-from cost_hf.data.item_texts import VectorOptions, item_titles, render_texts
+from cost_hf.data.item_texts import item_titles, render_texts
+from cost_hf.data.options import VectorOptions
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.text_vectors import TextVectors, encode_items
 from cost_hf.files import content_digest

@@ -17,9 +17,10 @@ from cost_hf.data.prepare import PreparedData
 from cost_hf.data.text_vectors import TextVectors
 from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
 from cost_hf.files import content_digest, write_json
+from cost_hf.methods.sasrec_options import SasRecOptions
 from cost_hf.methods.sasrec_recommender import SasRecRecommender
 from cost_hf.methods.sasrec_scorer import SasRecScorer
-from cost_hf.methods.sasrec_training import SasRecOptions, build_sasrec, train_sasrec
+from cost_hf.methods.sasrec_training import build_sasrec, train_sasrec
 from cost_hf.products import EXACT, Products, measure_products
 from cost_hf.recipe import Recipe
 from cost_hf.recommender.door import BaseRecommender

@@ -15,7 +15,7 @@ from scipy import sparse
 from cost_hf.checking.benchmark import fastest
 from cost_hf.data.encoders import LsaEncoder, SentenceEncoder
 from cost_hf.data.item_encoder import sentence_encoder
-from cost_hf.data.item_texts import VectorOptions
+from cost_hf.data.options import VectorOptions
 from cost_hf.data.text_vectors import cached_vectors
 
 STAND_IN_DIM = 128

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cost_hf.evaluation.baselines import BASELINES
-from cost_hf.methods.sasrec_training import VARIANTS
-from cost_hf.quantizer.configuration_cost import WEIGHT_FIELDS
-from cost_hf.quantizer_training.options import EXTRA_FIELDS, PRESETS, UNTRAINED
+from cost_hf.evaluation.options import BASELINES
+from cost_hf.methods.sasrec_options import VARIANTS
+from cost_hf.quantizer_training.options import EXTRA_FIELDS, PRESETS, UNTRAINED, WEIGHT_FIELDS
 from cost_hf.recipe import Recipe, RecipeError, nearest
 
 logger = logging.getLogger(__name__)

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from cost_hf.data.encoders import LsaEncoder, SentenceEncoder, weight_files
-from cost_hf.data.item_texts import VectorOptions, render_texts
-from cost_hf.data.schema import DataError
+from cost_hf.data.errors import DataError
+from cost_hf.data.item_texts import render_texts
+from cost_hf.data.options import VectorOptions
 from cost_hf.files import DamagedFileError, atomic_path, check_fields, read_object, write_json
 
 FILE_NAME = "encoder.json"

@@ -1,4 +1,4 @@
-"""Item texts: the `vectors` section of a recipe, and items to texts by its template."""
+"""Items to texts, by the template of a recipe."""
 
 import string
 from dataclasses import dataclass, field
@@ -6,42 +6,9 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from cost_hf.data.cells import column_words, holds_words
-from cost_hf.data.schema import DataError
+from cost_hf.data.errors import DataError
 
 BRACKETS = {"(": ")", "[": "]", "{": "}", '"': '"', "«": "»", "“": "”", "„": "“"}
-
-
-@dataclass
-class VectorOptions:
-    """The `vectors` section of a recipe: which text of an item is encoded, and by what."""
-
-    model: str = field(
-        default="lsa", metadata={"help": "lsa (needs no model), or the id or directory of a text encoder"}
-    )
-    revision: str | None = field(
-        default=None, metadata={"help": "branch, tag or commit of a Hub text encoder (none: its newest)"}
-    )
-    template: str | None = field(
-        default=None,
-        metadata={"help": "item text, like '{title} ({year})'; empty fields vanish; none: all text columns"},
-    )
-    dim: int = field(default=128, metadata={"help": "width of lsa vectors (an encoder has its own)"})
-    max_length: int | None = field(default=None, metadata={"help": "longest text in tokens (none: the encoder's own)"})
-    batch_size: int = field(default=64, metadata={"help": "texts encoded at a time"})
-    normalize: bool = field(default=True, metadata={"help": "scale an encoder's vectors to length 1 (lsa always does)"})
-    prompt: str | None = field(
-        default=None, metadata={"help": "text set before every item text, if the encoder wants one"}
-    )
-
-    def __post_init__(self) -> None:
-        """Check the numbers, as `validate` does again for fields that are set later."""
-        self.validate()
-
-    def validate(self) -> None:
-        """Raise `DataError` for a number below 1."""
-        for name in ("dim", "batch_size", "max_length"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise DataError(f"vectors.{name} is {value!r}, expected at least 1; raise it")
 
 
 def render_texts(items: pd.DataFrame, template: str | None) -> list[str]:

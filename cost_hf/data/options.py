@@ -1,8 +1,8 @@
-"""Options of the data section: one dataclass that reader and splitter share, checked before anything is read."""
+"""Recipe sections `data` and `vectors`, checked before anything is read; readable without pandas and torch."""
 
 from dataclasses import dataclass, field
 
-from cost_hf.data.schema import DataError
+from cost_hf.data.errors import DataError
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "reader": ("tables", "synthetic", "mind", "amazon", "movielens"),
@@ -13,6 +13,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "split": ("leave_one_out", "time", "source"),
 }
 MOST_SYNTHETIC = 10**7
+MOST_VECTORS = {"dim": 1 << 16, "batch_size": 1 << 20, "max_length": 1 << 20}
 ID_FORMS = ("strip", "nfc", "lower")
 LEAST = {
     "min_user_interactions": 0,
@@ -117,3 +118,38 @@ class DataOptions:
         cutoffs = self.time_cutoffs
         if cutoffs is not None and (len(cutoffs) != 2 or cutoffs[0] >= cutoffs[1]):
             raise DataError(f"data.time_cutoffs is {cutoffs!r}, expected two rising epoch seconds; correct them")
+
+
+@dataclass
+class VectorOptions:
+    """The `vectors` section of a recipe: which text of an item is encoded, and by what."""
+
+    model: str = field(
+        default="lsa", metadata={"help": "lsa (needs no model), or the id or directory of a text encoder"}
+    )
+    revision: str | None = field(
+        default=None, metadata={"help": "branch, tag or commit of a Hub text encoder (none: its newest)"}
+    )
+    template: str | None = field(
+        default=None,
+        metadata={"help": "item text, like '{title} ({year})'; empty fields vanish; none: all text columns"},
+    )
+    dim: int = field(default=128, metadata={"help": "width of lsa vectors (an encoder has its own)"})
+    max_length: int | None = field(default=None, metadata={"help": "longest text in tokens (none: the encoder's own)"})
+    batch_size: int = field(default=64, metadata={"help": "texts encoded at a time"})
+    normalize: bool = field(default=True, metadata={"help": "scale an encoder's vectors to length 1 (lsa always does)"})
+    prompt: str | None = field(
+        default=None, metadata={"help": "text set before every item text, if the encoder wants one"}
+    )
+
+    def __post_init__(self) -> None:
+        """Check the numbers, as `validate` does again for fields that are set later."""
+        self.validate()
+
+    def validate(self) -> None:
+        """Raise `DataError` for a number below 1."""
+        for name in ("dim", "batch_size", "max_length"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise DataError(f"vectors.{name} is {value!r}, expected at least 1; raise it")
+            if value is not None and value > MOST_VECTORS[name]:
+                raise DataError(f"vectors.{name} is {value!r}, expected at most {MOST_VECTORS[name]}; lower it")

@@ -19,15 +19,12 @@ import numpy as np
 import pandas as pd
 
 from cost_hf.data.cells import EXACT_WHOLE, cell_text, is_empty
+from cost_hf.data.errors import DataError
 from cost_hf.files import content_digest
 
 # Epoch seconds stay below this until the year 5138; epoch milliseconds have been above it since 1973.
 MAX_EPOCH_SECONDS = 10**11
 NANOSECONDS = 10**9
-
-
-class DataError(ValueError):
-    """Input data break a rule; the message names table, column, row, value and remedy."""
 
 
 @dataclass(frozen=True)

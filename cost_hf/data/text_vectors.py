@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from cost_hf.data.encoders import LsaEncoder, TextEncoder
 from cost_hf.data.item_encoder import ItemEncoder, sentence_encoder
-from cost_hf.data.item_texts import VectorOptions, render_texts
+from cost_hf.data.item_texts import render_texts
+from cost_hf.data.options import VectorOptions
 from cost_hf.files import (
     DamagedFileError,
     atomic_path,

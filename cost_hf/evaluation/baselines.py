@@ -12,6 +12,7 @@ import numpy as np
 from scipy import sparse
 
 from cost_hf.evaluation.fusion import ReciprocalRankScorer
+from cost_hf.evaluation.options import BASELINES
 from cost_hf.evaluation.similarity import unit_vectors
 from cost_hf.recommender.rankers import Scorer
 
@@ -125,8 +126,6 @@ COUNTING: dict[str, Callable[[Sequence[np.ndarray], int], Scorer]] = {
 }
 TEXTUAL: dict[str, Callable[[np.ndarray], Scorer]] = {"text_last": TextLast, "text_mean": TextMean}
 MIXED: dict[str, Callable[[Sequence[np.ndarray], int, np.ndarray], Scorer]] = {"markov_text": markov_text}
-BASELINES = (*COUNTING, *TEXTUAL, *MIXED)
-TRAINED_BASELINES = ("sasrec_ce", "sasrec_bce", "sasrec_text")  # rows that take gradient training
 
 
 def build_baseline(

@@ -1,11 +1,12 @@
-"""Recipe section `evaluation`."""
+"""Recipe section `evaluation`, readable without torch."""
 
 from dataclasses import dataclass, field
 
-from cost_hf.evaluation.baselines import BASELINES, TRAINED_BASELINES
-from cost_hf.search.level_head import check_normalization
+from cost_hf.search.normalizations import check_normalization
 from cost_hf.semantic_ids.sizes import MAX_RANKED, whole_number
 
+BASELINES = ("popularity", "item_knn", "markov", "text_last", "text_mean", "markov_text")
+TRAINED_BASELINES = ("sasrec_ce", "sasrec_bce", "sasrec_text")  # rows that take gradient training
 MAX_BATCH = 1 << 20
 MAX_DRAWS = 10**6
 
@@ -58,5 +59,8 @@ class EvaluationOptions:
         unknown = [name for name in self.baselines if name not in known]
         if unknown:
             raise ValueError(f"evaluation.baselines must be among {', '.join(known)}, got {unknown!r}")
-        if not self.cutoffs or min(self.cutoffs) < 1:
-            raise ValueError(f"evaluation.cutoffs must be list lengths of at least 1, got {self.cutoffs!r}")
+        if not self.cutoffs or min(self.cutoffs) < 1 or max(self.cutoffs) > MAX_RANKED:
+            raise ValueError(
+                f"evaluation.cutoffs must be list lengths of at least 1 and at most {MAX_RANKED}, got "
+                f"{self.cutoffs!r:.80}"
+            )

@@ -4,6 +4,7 @@ The templates lie in `model_cards/`. They write words; every figure comes throug
 the reports. Without results there is no card.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.hub.places import is_place, shown
 from cost_hf.reporting import numbers, words
+from cost_hf.reporting.markdown import escape
 
 TEMPLATES = Path(__file__).parents[1] / "model_cards"
 KINDS = ("quantizer", "recommender", "sasrec", "dataset", "space")
@@ -29,6 +31,8 @@ METRICS = ("recall@10", "ndcg@10")
 DECIDES = "ndcg@10"
 NOT_RIVALS = ("oracle",)
 GRADIO = "6.31.0"
+HUB_LICENCE = re.compile(r"[a-z][a-z0-9.+-]{0,40}")
+LONGEST_LICENCE = 100
 
 
 def render_card(
@@ -62,9 +66,21 @@ def render_card(
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters |= {"code": code, "plain": escape}
     text = environment.get_template(f"{template}.md.jinja").render(facts)
     metadata = _metadata(kind, results, repo_id, related, is_adapter=is_adapter)
     return f"---\n{metadata.to_yaml()}\n---\n\n{text.strip()}\n"
+
+
+def code(value: object) -> str:
+    """Return a value of the recipe as inline code: one line that can't end its own backticks."""
+    line = re.sub(r"\s+", " ", one_line(str(value))).replace("`", "'")
+    return f"`{line or ' '}`"
+
+
+def one_line(text: str) -> str:
+    """Return a text without line breaks and other characters that are not to be seen."""
+    return "".join(character if character.isprintable() else " " for character in text).strip()
 
 
 def eval_result_files(results: Mapping[str, Any], *, dataset_id: str | None) -> dict[str, str]:
@@ -207,7 +223,7 @@ def _metadata(
     kind: str, results: Mapping[str, Any], repo_id: str, related: Mapping[str, str], *, is_adapter: bool
 ) -> Any:
     recipe = results["recipe"]
-    licence = (recipe["data"]["licence"] or "other").lower()
+    licence = _licence(recipe["data"]["licence"])
     tags = ["recommendation", "generative-recommendation", "semantic-ids", "cost_hf"]
     if kind == "space":
         return SpaceCardData(
@@ -216,19 +232,19 @@ def _metadata(
             sdk_version=GRADIO,
             app_file="app.py",
             models=[related["recommender"]],
-            license=licence,
+            **licence,
             short_description="Recommendation with semantic IDs: see what and why",
             tags=tags,
         )
     if kind == "dataset":
         return DatasetCardData(
-            license=licence,
+            **licence,
             tags=tags,
             configs=[{"config_name": "items", "data_files": "items.parquet", "default": True}],
         )
     base = recipe["generator"]["backbone"] if kind == "recommender" else None
     return ModelCardData(
-        license=licence,
+        **licence,
         library_name="transformers",
         tags=tags if kind != "quantizer" else [*tags, "quantizer"],
         datasets=[related["dataset"]] if "dataset" in related else None,
@@ -237,6 +253,15 @@ def _metadata(
         model_name=repo_id.partition("/")[2],
         eval_results=_model_index(results, related) if kind != "quantizer" else None,
     )
+
+
+def _licence(name: str | None) -> dict[str, Any]:
+    """Return the entries of a licence: the Hub knows short names, any other stands as `other` with its name."""
+    if name is None:
+        return {"license": "other"}
+    if HUB_LICENCE.fullmatch(name.lower()):
+        return {"license": name.lower()}
+    return {"license": "other", "license_name": one_line(name)[:LONGEST_LICENCE]}
 
 
 def _model_index(results: Mapping[str, Any], related: Mapping[str, str]) -> list[EvalResult]:

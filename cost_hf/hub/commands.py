@@ -1,37 +1,89 @@
-"""Commands around a catalog: `cost-hf update-catalog | export`."""
+"""Commands around a finished run: `cost-hf upload | update-catalog | export`.
+
+Arguments are checked before anything that takes seconds to import.
+"""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
+from cost_hf.command_line import CommandParser, check_target, report_errors, say, set_up_logging
+from cost_hf.hub.parts import FORMATS, PARTS, WEIGHTS
+from cost_hf.recipe import nearest
+from cost_hf.recommender.sources import check_source
+from cost_hf.terminal_text import terminal_line
+from cost_hf.yaml_text import read_yaml
 
-from cost_hf.command_line import report_errors, set_up_logging
-from cost_hf.data.tables import read_items
-from cost_hf.hub.catalog_update import push_update, update_catalog
-from cost_hf.hub.export import FORMATS, MERGED, export_run
-from cost_hf.recommender.changes import CatalogChange
+if TYPE_CHECKING:
+    from cost_hf.recommender.changes import CatalogChange
+
+
+def upload_main(argv: Sequence[str]) -> int:
+    """Publish a finished run; the entry point of `upload.py`."""
+    parser = CommandParser("upload.py", "Publish a finished run on the Hugging Face Hub.")
+    parser.add_argument("run", type=_directory, help="run directory")
+    parser.add_argument("--namespace", required=True, help="user or organisation on the Hub")
+    parser.add_argument(
+        "--what", type=_parts, default=None, help=f"parts, separated by commas: {', '.join(PARTS)} [all]"
+    )
+    parser.add_argument("--name", default=None, help="name of the repositories [the name of the recipe]")
+    parser.add_argument(
+        "--weights",
+        default=None,
+        choices=WEIGHTS,
+        help="of a LoRA run: the adapter alone, or merged into its base [adapter where the base is on the Hub]",
+    )
+    parser.add_argument("--private", action="store_true", help="make new repositories private")
+    parser.add_argument("--create-pr", action="store_true", help="open pull requests in place of commits")
+    parser.add_argument("--dry-run", action="store_true", help="stage, check and print the plan; needs no network")
+
+    def command() -> None:
+        known = parser.parse_args(argv)
+        set_up_logging()
+        from cost_hf.hub.upload import upload
+
+        upload(
+            known.run,
+            namespace=known.namespace,
+            what=known.what,
+            name=known.name,
+            weights=known.weights,
+            private=known.private,
+            create_pr=known.create_pr,
+            dry_run=known.dry_run,
+        )
+
+    return report_errors(command)
 
 
 def update_catalog_main(argv: Sequence[str]) -> int:
     """Add, change or remove items of a written recommender, or roll its catalog back."""
-    parser = argparse.ArgumentParser(
-        prog="cost-hf update-catalog",
-        description="Add, change or remove items; semantic IDs that exist never change, weights stay as they are.",
+    parser = CommandParser(
+        "cost-hf update-catalog",
+        "Add, change or remove items; semantic IDs that exist never change, weights stay as they are.",
     )
-    parser.add_argument("source", help="run directory, recommender directory, or Hub id")
-    parser.add_argument("items", nargs="?", default=None, help="items to add: a parquet, csv, tsv or jsonl file")
+    parser.add_argument("source", type=source_argument, help="run directory, recommender directory, or Hub id")
+    parser.add_argument(
+        "items", nargs="?", type=_file, default=None, help="items to add: a parquet, csv, tsv or jsonl file"
+    )
     parser.add_argument("--remove", default=None, help="items to remove: a file as for items, or ids and commas")
     parser.add_argument("--update", action="store_true", help="items that are there get the new texts and titles")
     parser.add_argument("--rollback", action="store_true", help="return to the catalog before the last change")
-    parser.add_argument("--columns", default="{}", help="our column -> name in the file, as YAML: {item_id: asin}")
+    parser.add_argument(
+        "--columns", type=_columns, default={}, help="our column -> name in the file, as YAML: {item_id: asin}"
+    )
     parser.add_argument("--output_dir", default=None, help="write a changed copy there")
     parser.add_argument("--push", action="store_true", help="of a Hub id: commit the change there")
-    known = parser.parse_args(argv)
 
     def command() -> None:
-        columns = _columns(known.columns)
+        known = parser.parse_args(argv)
+        check_target(known.output_dir, is_directory=True)
+        set_up_logging()
+        from cost_hf.data.tables import read_items
+        from cost_hf.hub.catalog_update import push_update, update_catalog
+
+        columns = known.columns
         asked: dict[str, Any] = {
             "items": None if known.items is None else read_items(known.items, columns=columns),
             "remove": _ids(known.remove, columns),
@@ -42,31 +94,79 @@ def update_catalog_main(argv: Sequence[str]) -> int:
             changes = push_update(known.source, **asked)
         else:
             directory, changes = update_catalog(known.source, output_dir=known.output_dir, **asked)
-            print(f"catalog: {directory}")
-        print("\n".join(map(_told, changes)) or "nothing to do: the catalog holds all of it already")
+            say(f"catalog: {directory}")
+        say("\n".join(map(_told, changes)) or "nothing to do: the catalog holds all of it already")
 
-    set_up_logging()
     return report_errors(command)
 
 
 def export_main(argv: Sequence[str]) -> int:
     """Write the catalog of a run, or its merged weights, for another program."""
-    parser = argparse.ArgumentParser(prog="cost-hf export", description="Write a catalog for another program.")
-    parser.add_argument("source", help="run directory, recommender directory, or Hub id")
-    parser.add_argument("--to", required=True, help=f"format: {', '.join((*FORMATS, MERGED))}")
-    parser.add_argument("--output", default="exported", help="folder that receives the files")
-    known = parser.parse_args(argv)
-    set_up_logging()
-    return report_errors(lambda: print(*export_run(known.source, to=known.to, output=known.output), sep="\n"))
+    parser = CommandParser("cost-hf export", "Write a catalog for another program.")
+    parser.add_argument("source", type=source_argument, help="run directory, recommender directory, or Hub id")
+    parser.add_argument("--to", required=True, type=_format, help=f"format: {', '.join(FORMATS)}")
+    parser.add_argument("--output", default="exported", help="folder that receives the files [exported]")
+
+    def command() -> None:
+        known = parser.parse_args(argv)
+        check_target(known.output, is_directory=True)
+        set_up_logging()
+        from cost_hf.hub.export import export_run
+
+        for path in export_run(known.source, to=known.to, output=known.output):
+            say(path)
+
+    return report_errors(command)
+
+
+def source_argument(text: str) -> str:
+    """Check a run or recommender directory, or a Hub id, as argparse wants its types: a path has to be there."""
+    try:
+        check_source(text)
+    except FileNotFoundError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def _directory(text: str) -> str:
+    if not Path(text).is_dir():
+        state = "is a file, expected a run directory" if Path(text).is_file() else "is not there"
+        raise argparse.ArgumentTypeError(f"{text!r} {state}; check the path")
+    return text
+
+
+def _file(text: str) -> str:
+    if not Path(text).is_file():
+        state = "is a directory, expected a file" if Path(text).is_dir() else "is not there"
+        raise argparse.ArgumentTypeError(f"{text!r} {state}; check the path")
+    return text
+
+
+def _parts(text: str) -> list[str]:
+    parts = [part.strip() for part in text.split(",")]
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"expected parts of {', '.join(PARTS)}, got {unknown[0]!r}{nearest(unknown[0], PARTS)}"
+        )
+    return parts
+
+
+def _format(text: str) -> str:
+    if text not in FORMATS:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(FORMATS)}, got {text!r}{nearest(text, FORMATS)}")
+    return text
 
 
 def _columns(text: str) -> dict[str, str]:
     try:
-        columns = yaml.safe_load(text)
-    except yaml.YAMLError:
+        columns = read_yaml(text)
+    except ValueError:
         columns = None
     if not isinstance(columns, dict) or not all(isinstance(part, str) for pair in columns.items() for part in pair):
-        raise ValueError(f"--columns takes a map of names as YAML, such as '{{item_id: asin}}', got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected a map of names as YAML, such as '{{item_id: asin}}', got {text!r:.80}"
+        )
     return columns
 
 
@@ -74,13 +174,15 @@ def _ids(text: str | None, columns: dict[str, str]) -> list[str]:
     """Return the ids of `--remove`: a file of items where there is one of that name, else ids and commas."""
     if text is None:
         return []
+    from cost_hf.data.tables import read_items
+
     if Path(text).is_file():
         return read_items(text, columns=columns)["item_id"].tolist()
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
-def _told(change: CatalogChange) -> str:
-    ids = ", ".join(change.item_ids[:3]) + (" …" if len(change.item_ids) > 3 else "")
+def _told(change: "CatalogChange") -> str:
+    ids = ", ".join(map(terminal_line, change.item_ids[:3])) + (" …" if len(change.item_ids) > 3 else "")
     differ = f"; {change.would_differ} would now be coded otherwise, their SIDs stay" if change.would_differ else ""
     items = "1 item" if len(change.item_ids) == 1 else f"{len(change.item_ids)} items"
     return f"{change.action}: {items} ({ids}), {change.before[:12]} -> {change.after[:12]}{differ}"

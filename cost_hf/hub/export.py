@@ -13,6 +13,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from cost_hf.files import LOCK, atomic_path, write_json
+from cost_hf.hub.parts import FORMATS, MERGED
 from cost_hf.hub.static_index import static_index
 from cost_hf.recommender.recommender import Recommender
 from cost_hf.recommender.repository import locate, read_catalog, read_manifest
@@ -24,15 +25,15 @@ def export_run(source: str | Path, *, to: str, output: str | Path) -> list[Path]
     """Write the catalog of a run, a recommender directory or a Hub id for another program; return the files.
 
     Args:
-        to: one of `FORMATS`, or `merged`.
+        to: one of `FORMATS`.
         output: folder that receives the files.
 
     Raises:
         ValueError: for a format that does not exist, a recommender without semantic IDs, or items that share one where
             the format wants one item per SID.
     """
-    if to not in (*FORMATS, MERGED):
-        raise ValueError(f"--to takes one of {', '.join((*FORMATS, MERGED))}, got {to!r}; choose one of them")
+    if to not in FORMATS:
+        raise ValueError(f"--to takes one of {', '.join(FORMATS)}, got {to!r}; choose one of them")
     directory = locate(source)
     manifest = read_manifest(directory)
     if manifest["kind"] != "generator":
@@ -44,7 +45,7 @@ def export_run(source: str | Path, *, to: str, output: str | Path) -> list[Path]
     catalog, vocabulary = read_catalog(directory, Catalog.load), SidVocabulary.load(directory)
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    return FORMATS[to](catalog, vocabulary, folder)
+    return WRITERS[to](catalog, vocabulary, folder)
 
 
 def _merged(directory: Path, folder: Path) -> list[Path]:
@@ -118,8 +119,7 @@ def _unique(catalog: Catalog, name: str) -> list[tuple[str, list[int]]]:
     return list(zip([catalog.item_ids[row] for row in rows], codes.tolist(), strict=True))
 
 
-MERGED = "merged"
-FORMATS: dict[str, Callable[[Catalog, SidVocabulary, Path], list[Path]]] = {
+WRITERS: dict[str, Callable[[Catalog, SidVocabulary, Path], list[Path]]] = {
     "parquet": _parquet,
     "flashrec": _flashrec,
     "nvidia-jsonl": _nvidia_jsonl,

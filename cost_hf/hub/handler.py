@@ -19,6 +19,7 @@ MAX_BODY = 1_000_000  # bytes
 MAX_BATCH = 64  # histories
 MAX_HISTORY = 1_000  # items
 MAX_TOP_K = 200
+MAX_BEAMS = 6_400  # of one request: histories times beams, twice where places are kept for cold items
 MAX_IDS = 100_000  # of allowed and denied
 MAX_ID_LENGTH = 512  # characters
 CHOICES = {"on_unknown": ("error", "drop"), "on_empty": ("error", "popularity")}
@@ -88,8 +89,19 @@ class EndpointHandler:
             empty = [number for number, history in enumerate(histories) if not any(item in catalog for item in history)]
             if empty:
                 raise BadRequest("inputs", f"history {empty[0]} holds no item of the catalog; or on_empty: popularity")
+        self._check_work(len(histories), options)
         lists = self.recommender.recommend(histories, **options)
         return [[_answer(entry) for entry in answers] for answers in lists]
+
+    def _check_work(self, histories: int, options: dict[str, Any]) -> None:
+        """Raise `BadRequest` for more than one request may compute; beams are what time and memory go by."""
+        beams = max(options["top_k"], getattr(self.recommender, "num_beams", 1)) * (2 if options["cold_share"] else 1)
+        if histories > 1 and histories * beams > MAX_BEAMS:
+            raise BadRequest(
+                "inputs",
+                f"expected at most {max(1, MAX_BEAMS // beams)} histories with these parameters, got {histories}; send "
+                "them in parts, or lower top_k",
+            )
 
 
 def decode(body: bytes) -> Any:
@@ -186,6 +198,8 @@ def _shown(items: list[str]) -> str:
 
 def _kind(value: Any) -> str:
     """Return what a value is, for an error: short, whatever was sent."""
+    if isinstance(value, int) and abs(value) > MAX_BODY:  # Python refuses to write out thousands of digits
+        return "a number that large"
     names = {type(None): "null", dict: "an object", list: f"a list of {len(value) if isinstance(value, list) else 0}"}
     return names.get(type(value), str(value)[:40] if isinstance(value, int | float | bool) else repr(value)[:42])
 

@@ -121,9 +121,9 @@ def explained(staged: Staged) -> Iterator[None]:
 
 
 def told(staged: Staged, files: Sequence[FilePlan]) -> str:
-    """Return the plan of one repository: a line per file with size and digest, one line for the package in a Space."""
+    """Return the plan of one repository: a line per file with size and digest, one line for the package."""
     total = sum(file.size for file in files)
-    package = [file for file in files if staged.part == "space" and file.path.startswith("cost_hf/")]
+    package = [file for file in files if file.path.startswith("cost_hf/")]
     if package:
         changes = {file.change for file in package}
         change = changes.pop() if len(changes) == 1 else "changed"

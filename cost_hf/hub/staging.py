@@ -7,13 +7,12 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import requires
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from huggingface_hub import DatasetCard, ModelCard, SpaceCard
 
 import cost_hf
@@ -21,36 +20,43 @@ from cost_hf.data.item_encoder import ItemEncoder
 from cost_hf.files import LOCK, read_json, write_json
 from cost_hf.hub.cards import eval_result_files, render_card
 from cost_hf.hub.licence import Licence
+from cost_hf.hub.parts import REPO_TYPES
 from cost_hf.hub.places import is_place, without_places
 from cost_hf.hub.remote_code import save_with_code
 from cost_hf.methods import Recommender
 from cost_hf.quantizer import CostModel
+from cost_hf.recipe import Recipe
 from cost_hf.recommender.repository import renew_files
 from cost_hf.stages import require_finished
 
-PARTS = ("quantizer", "dataset", "recommender", "space")  # in the order in which they are published
-SUFFIXES = {"quantizer": "", "recommender": "-recommender", "dataset": "-items", "space": "-demo"}
-REPO_TYPES = {"quantizer": "model", "recommender": "model", "dataset": "dataset", "space": "space"}
 CARDS = {"model": ModelCard, "dataset": DatasetCard, "space": SpaceCard}
-WEIGHTS = ("adapter", "merged")  # forms of a LoRA run
 ADAPTER = r"adapter_config\.json|adapter_model\.safetensors"
 NETWORK = r"config\.json|generation_config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
 TOKENIZER = r"tokenizer\.json|tokenizer_config\.json|chat_template\.jinja|spiece\.model"
 ENCODER = r"encoder/(encoder\.json|vocabulary\.json|lsa\.safetensors|model/[\w./-]+\.(json|safetensors|txt|model))"
+PACKAGE = r"cost_hf/[\w./-]+\.(py|jinja|yaml|css|js|svg)"
 ALLOWED = {
     "quantizer": rf"README\.md|{NETWORK}|\w+_cost\.py",
     "recommender": (
         rf"README\.md|\.eval_results/\w+\.yaml|{NETWORK}|{ADAPTER}|{TOKENIZER}|{ENCODER}|quantizer/({NETWORK})|\w+_sasrec\.py"
         r"|custom_generate/generate\.py|recommender\.json|vocabulary\.json|catalog-[0-9a-f]{16}\.(safetensors|parquet)"
         r"|popularity\.safetensors|journal\.jsonl|results\.json|handler\.py|requirements\.txt"
+        rf"|{PACKAGE}"
     ),
     "dataset": r"README\.md|items\.parquet",
-    "space": r"README\.md|app\.py|requirements\.txt|demo\.json|cost_hf/[\w./-]+\.(py|jinja|yaml|css|js|svg)",
+    "space": rf"README\.md|app\.py|requirements\.txt|demo\.json|{PACKAGE}",
 }
-HANDLER = """from cost_hf.hub.handler import EndpointHandler
+HANDLER = '''"""Answers the requests of an Inference Endpoint by the package that lies beside this file."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from cost_hf.hub.handler import EndpointHandler  # noqa: E402
 
 __all__ = ["EndpointHandler"]
-"""
+'''
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class Stage:
         if not self.run.is_dir():
             raise FileNotFoundError(f"{run} is no directory; give the directory of a finished run")
         require_finished(self.run, checked=None)
-        self.recipe = yaml.safe_load((self.run / "recipe.yaml").read_text(encoding="utf-8"))
+        self.recipe = Recipe.load(str(self.run / "recipe.yaml")).to_dict()
         self.results = read_json(self.run / "evaluation" / "results.json")
         self.licence = Licence.of(self.recipe)
         self.results["recipe"]["data"]["licence"] = self.licence.name
@@ -157,7 +163,7 @@ class Stage:
             (folder / path).parent.mkdir(exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
         (folder / "handler.py").write_text(HANDLER, encoding="utf-8")
-        (folder / "requirements.txt").write_text(f"cost-hf=={cost_hf.__version__}\n", encoding="utf-8")
+        _add_package(folder)
 
     def _dataset(self, folder: Path) -> None:
         if not isinstance(self.recommender, Recommender):
@@ -178,12 +184,9 @@ class Stage:
     def _space(self, folder: Path) -> None:
         if "recommender" not in self.repo_ids:
             raise ValueError("the demo needs the recommender beside it; add recommender to --what")
-        package = Path(cost_hf.__file__).parent
-        shutil.copytree(package, folder / "cost_hf", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
-        shutil.copyfile(package / "hub" / "space" / "space_app.py", folder / "app.py")
+        _add_package(folder)
+        shutil.copyfile(folder / "cost_hf" / "hub" / "space" / "space_app.py", folder / "app.py")
         write_json(folder / "demo.json", {"recommender": self.repo_ids["recommender"]})
-        lines = [line for line in requires("cost-hf") or [] if "extra ==" not in line]
-        (folder / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def check(staged: Staged) -> None:
@@ -204,6 +207,20 @@ def check(staged: Staged) -> None:
         encoder = Recommender.from_pretrained(staged.folder).encoder
         if encoder is not None and encoder.bundled:
             encoder.encoder  # noqa: B018  reading it loads the weights and compares their digest
+
+
+def _add_package(folder: Path) -> None:
+    """Add the sources of this package and what they need: no index has this version, so the copy runs on its own."""
+    try:
+        needs = requires("cost-hf") or []
+    except PackageNotFoundError as error:
+        raise ValueError(
+            "cost_hf runs here without being installed, so nobody knows what it needs; pip install it to publish"
+        ) from error
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+    shutil.copytree(Path(cost_hf.__file__).parent, folder / "cost_hf", ignore=ignored)
+    lines = [line for line in needs if "extra ==" not in line]
+    (folder / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _choose_weights(system: Any, weights: str | None) -> None:

@@ -1,6 +1,5 @@
-"""`upload.py RUN --namespace ORG`: a finished run to the Hub, whole, in one commit per repository."""
+"""A finished run to the Hub, whole, in one commit per repository."""
 
-import argparse
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,43 +8,11 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from huggingface_hub.utils import validate_repo_id
 
-from cost_hf.command_line import report_errors, set_up_logging
+from cost_hf.command_line import say as say_on_terminal
+from cost_hf.hub.parts import PARTS, REPO_TYPES, SUFFIXES
 from cost_hf.hub.publish import explained, plan, publish, told
-from cost_hf.hub.staging import PARTS, REPO_TYPES, SUFFIXES, WEIGHTS, Stage
+from cost_hf.hub.staging import Stage
 from cost_hf.methods import Recommender
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run `upload.py`; return the exit status."""
-    parser = argparse.ArgumentParser(prog="upload.py", description="Publish a finished run on the Hugging Face Hub.")
-    parser.add_argument("run", help="run directory")
-    parser.add_argument("--namespace", required=True, help="user or organisation on the Hub")
-    parser.add_argument("--what", default=None, help=f"parts, separated by commas: {', '.join(PARTS)}; default all")
-    parser.add_argument("--name", default=None, help="name of the repositories; default the name of the recipe")
-    parser.add_argument(
-        "--weights",
-        default=None,
-        choices=WEIGHTS,
-        help="of a LoRA run: the adapter alone, or merged into its base; "
-        "default the adapter where the base is on the Hub",
-    )
-    parser.add_argument("--private", action="store_true", help="make new repositories private")
-    parser.add_argument("--create-pr", action="store_true", help="open pull requests in place of commits")
-    parser.add_argument("--dry-run", action="store_true", help="stage, check and print the plan; needs no network")
-    known = parser.parse_args(argv)
-    set_up_logging()
-    return report_errors(
-        lambda: upload(
-            known.run,
-            namespace=known.namespace,
-            what=None if known.what is None else known.what.split(","),
-            name=known.name,
-            weights=known.weights,
-            private=known.private,
-            create_pr=known.create_pr,
-            dry_run=known.dry_run,
-        )
-    )
 
 
 def upload(
@@ -59,7 +26,7 @@ def upload(
     create_pr: bool = False,
     dry_run: bool = False,
     api: HfApi | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say_on_terminal,
 ) -> list[str]:
     """Publish the parts of a finished run; return the ids of their repositories.
 

@@ -18,8 +18,8 @@ from torch import nn
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.splits import Targets
 from cost_hf.data.text_vectors import TextVectors
-from cost_hf.evaluation.baselines import TRAINED_BASELINES, build_baseline
-from cost_hf.evaluation.options import EvaluationOptions
+from cost_hf.evaluation.baselines import build_baseline
+from cost_hf.evaluation.options import TRAINED_BASELINES, EvaluationOptions
 from cost_hf.evaluation.ranking import RankedLists, evaluate_ranker
 from cost_hf.evaluation.results import MAIN_ROW, build_results, write_ranks
 from cost_hf.evaluation.slices import slice_labels, slice_metrics

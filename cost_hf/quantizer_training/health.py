@@ -9,14 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from cost_hf.quantizer_training.errors import CodebookCollapse
 from cost_hf.quantizer_training.options import CodesOptions
 from cost_hf.semantic_ids.collisions import group_sizes
 
 COLLAPSE_PATIENCE = 5  # epochs: a poor start recovers by revival, a collapse does not
-
-
-class CodebookCollapse(RuntimeError):
-    """Training gave most items the same codes; the message says what to change."""
 
 
 def code_health(codes: np.ndarray, level_sizes: Sequence[int]) -> dict[str, float]:

@@ -1,19 +1,18 @@
-"""Recipe section `codes`: which assigner, and how it is trained."""
+"""Recipe section `codes`: which assigner, and how it is trained; readable without torch."""
 
 from dataclasses import dataclass, field
 
-from cost_hf.quantizer.configuration_cost import (
-    INPUT_NORMS,
-    LEAST_SINKHORN_EPSILON,
-    MAX_CODES,
-    MAX_LAYERS,
-    MAX_WIDTH,
-    REDUCTIONS,
-    RESIDUAL_UPDATES,
-    WEIGHT_FIELDS,
-)
 from cost_hf.semantic_ids.sizes import level_size_tuple, whole_number
 
+# those of `configuration_cost`, whose import takes seconds; a test compares them
+INPUT_NORMS = ("none", "l2", "standardize")
+REDUCTIONS = ("sum", "mean")
+RESIDUAL_UPDATES = ("detached", "straight_through")
+LEAST_SINKHORN_EPSILON = 0.003
+WEIGHT_FIELDS = ("contrastive_weight", "reconstruction_weight", "codebook_weight", "commitment_weight")
+MAX_WIDTH = 1 << 20
+MAX_LAYERS = 256
+MAX_CODES = 1 << 22  # of one level
 # (contrastive, reconstruction, codebook, commitment); the last two are those of both papers
 PRESETS = {
     "cost": (0.1, 0.0, 1.0, 0.25),

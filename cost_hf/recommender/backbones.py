@@ -19,7 +19,8 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from cost_hf.recommender.adapters import AdapterOptions, add_adapter
+from cost_hf.recommender.adapter_options import AdapterOptions
+from cost_hf.recommender.adapters import add_adapter
 from cost_hf.recommender.context import context_of, fitting_items
 from cost_hf.recommender.generator_options import CAUSAL_SIZES, SEQ2SEQ_SIZES, GeneratorOptions
 from cost_hf.recommender.pretrained import (

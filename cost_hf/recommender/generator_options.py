@@ -6,8 +6,8 @@ TIGER's text (d_model 384; arXiv 2305.05065 section 4 gives both 128 and 13 M, w
 
 from dataclasses import dataclass, field
 
+from cost_hf.semantic_ids.options import ANCHOR, ROW_INITS
 from cost_hf.semantic_ids.sizes import MAX_HISTORY, MAX_TOKENS, whole_number
-from cost_hf.semantic_ids.token_rows import ANCHOR, ROW_INITS
 
 CAUSAL_SIZES: dict[str, dict[str, int]] = {
     # gated layers hold three matrices: two thirds of 4·d keeps the parameter count of a plain layer

@@ -1,7 +1,7 @@
 """Fine-tuning a generator: all positions of a user at once, or every prefix, and tasks in words beside them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,59 +16,24 @@ from cost_hf.recommender.item_words import ItemWords
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.recommender.ranking_trainer import (
     RankingTrainer,
-    RankingTrainingOptions,
     Validate,
     checkpoints_of,
     remove_checkpoints,
 )
 from cost_hf.recommender.task_options import NEXT_ITEM, TaskOptions
 from cost_hf.recommender.tasks import NextItemTask, TaskMixture, build_tasks
+from cost_hf.recommender.training_options import TrainingOptions
 from cost_hf.search.engines import obstacle
 
 __all__ = [
     "GeneratorTrainer",
     "TrainedGenerator",
-    "TrainingOptions",
     "Validate",
     "divide_logits",
     "remove_checkpoints",
     "train_generator",
     "training_examples",
 ]
-
-
-@dataclass
-class TrainingOptions(RankingTrainingOptions):
-    """Recipe section `training` (of the generator)."""
-
-    embedding_learning_rate_multiplier: float = field(
-        default=1.0,
-        metadata={
-            "help": "factor on the learning rate of the shared embedding (with LoRA: of the SID rows); 15 speeds up a "
-            "short T5 from scratch"
-        },
-    )
-    first_items: bool = field(
-        default=False, metadata={"help": "seq2seq: learn a user's first item too, from an empty history"}
-    )
-    validation_beams: int = field(default=10, metadata={"help": "beams in validation"})
-    temperature: float = field(
-        default=1.0,
-        metadata={
-            "help": "divides the logits in the loss; LETTER's ranking-guided loss, arXiv 2405.07314, CE(logits / tau)"
-        },
-    )
-
-    def validate(self) -> None:
-        """Raise ValueError for values no run can have."""
-        super().validate()
-        for name in ("embedding_learning_rate_multiplier", "temperature"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"training.{name} must be above 0, got {getattr(self, name)!r}")
-        if self.validation_beams < 10:
-            raise ValueError(
-                f"training.validation_beams must be at least 10 for NDCG@10, got {self.validation_beams!r}"
-            )
 
 
 class GeneratorTrainer(RankingTrainer):

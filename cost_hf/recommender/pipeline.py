@@ -54,8 +54,7 @@ def _as_dict(answer: Any) -> dict[str, Any]:
     return {"item_id": answer.item_id, "score": answer.score, **named}
 
 
-def register() -> None:
-    """Make the task known to transformers; done where this package is imported."""
-    if TASK not in PIPELINE_REGISTRY.get_supported_tasks():
-        models = (AutoModelForCausalLM, AutoModelForSeq2SeqLM)
-        PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=RecommendationPipeline, pt_model=models, type="text")
+if TASK not in PIPELINE_REGISTRY.get_supported_tasks():
+    PIPELINE_REGISTRY.register_pipeline(
+        TASK, pipeline_class=RecommendationPipeline, pt_model=(AutoModelForCausalLM, AutoModelForSeq2SeqLM), type="text"
+    )

@@ -8,67 +8,22 @@ function of (seed, epoch), so a killed run continues bit for bit; it groups exam
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from torch.utils.data import Dataset, Sampler
-from transformers import PreTrainedModel, SchedulerType, Trainer, TrainerControl, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerControl, TrainingArguments
 
 from cost_hf.checkpoints import CheckpointDigests, drop_incomplete_checkpoints, last_complete_checkpoint
 from cost_hf.recommender.early_stopping import ResumableEarlyStopping
 from cost_hf.recommender.samplers import LengthGroupedSampler, ShuffledSampler, UnrolledSampler
+from cost_hf.recommender.training_options import RankingTrainingOptions
 
 SELECTION_METRIC = "ndcg@10"
 Validate = Callable[[Any], dict[str, float]]
-
-
-@dataclass
-class RankingTrainingOptions:
-    """Fields that every recipe section of a trained model has."""
-
-    section: ClassVar[str] = "training"
-
-    epochs: int = field(default=17, metadata={"help": "passes over the training set"})
-    batch_size: int = field(default=64, metadata={"help": "rows per device and step"})
-    gradient_accumulation: int = field(default=1, metadata={"help": "steps summed before an update"})
-    learning_rate: float = field(default=2e-3, metadata={"help": "peak learning rate"})
-    weight_decay: float = field(default=0.01, metadata={"help": "AdamW weight decay"})
-    beta2: float = field(default=0.98, metadata={"help": "AdamW second-moment decay"})
-    warmup_steps: int = field(default=100, metadata={"help": "steps of linear warm-up"})
-    scheduler: str = field(default="linear", metadata={"help": "learning-rate schedule, a transformers SchedulerType"})
-    gradient_clip: float = field(default=1.0, metadata={"help": "largest gradient norm"})
-    precision: str = field(default="auto", metadata={"help": "fp32, bf16, or auto (bf16 on CUDA, fp32 on CPU)"})
-    gradient_checkpointing: bool = field(
-        default=False, metadata={"help": "compute activations anew in the backward pass: less memory, more time"}
-    )
-    validate_every: int = field(default=1, metadata={"help": "epochs between validations and checkpoints"})
-    validation_users: int = field(default=512, metadata={"help": "size of the fixed seeded validation sample"})
-    patience: int | None = field(
-        default=10, metadata={"help": "validations without a better NDCG@10 before stopping; null never stops"}
-    )
-
-    def validate(self) -> None:
-        """Raise ValueError for values no run can have."""
-        for name in ("epochs", "batch_size", "gradient_accumulation", "validate_every", "validation_users"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{self.section}.{name} must be at least 1, got {getattr(self, name)!r}")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(
-                f"{self.section}.patience must be at least 1, or null to never stop, got {self.patience!r}"
-            )
-        if self.learning_rate <= 0:
-            raise ValueError(f"{self.section}.learning_rate must be above 0, got {self.learning_rate!r}")
-        for name in ("weight_decay", "warmup_steps", "gradient_clip"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{self.section}.{name} must not be negative, got {getattr(self, name)!r}")
-        if self.scheduler not in {kind.value for kind in SchedulerType}:
-            names = ", ".join(kind.value for kind in SchedulerType)
-            raise ValueError(f"{self.section}.scheduler must be one of {names}, got {self.scheduler!r}")
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise ValueError(f"{self.section}.precision must be auto, fp32 or bf16, got {self.precision!r}")
 
 
 class RankingTrainer(Trainer):

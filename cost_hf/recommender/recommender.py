@@ -19,7 +19,7 @@ from cost_hf.recommender.edition import Edition
 from cost_hf.recommender.pretrained import BaseModel
 from cost_hf.recommender.prompts import PromptBuilder, PromptLayout
 from cost_hf.recommender.repository import locate
-from cost_hf.search.level_head import check_normalization
+from cost_hf.search.normalizations import check_normalization
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.sizes import MAX_HISTORY, ranked_number, whole_number
 from cost_hf.semantic_ids.trie import SidTrie

@@ -35,6 +35,7 @@ from cost_hf.files import (
     write_json,
 )
 from cost_hf.recommender.changes import JOURNAL, Version, read_journal, write_journal
+from cost_hf.recommender.sources import check_source
 from cost_hf.replacing import REPLACED, replacing, settle
 from cost_hf.stages import STATE, require_finished
 
@@ -58,7 +59,6 @@ FIELDS = {
 }
 STEM = re.compile(r"catalog-[0-9a-f]{16}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 HUB_ERRORS = (HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled, OSError)
 # what a directory may hold of an older recommender, besides the files that its manifest names
 PART = re.compile(
@@ -95,10 +95,7 @@ def locate(name_or_path: str | Path, *, revision: str | None = None, token: str 
             require_finished(path)
         if path.exists():
             raise OSError(f"{path} holds no {MANIFEST}; give a finished run directory or its recommender/ folder")
-    if path.is_absolute() or name.startswith((".", "~")) or name.endswith(("/", os.sep)) or name.count("/") > 1:
-        raise FileNotFoundError(f"{name}: no such directory; check the path")
-    if not HUB_ID.fullmatch(name):
-        raise FileNotFoundError(f"{name!r} is neither a directory nor a Hub id (org/name); check the path")
+    check_source(name)
     try:
         found = Path(snapshot_download(name, revision=revision, token=token))
     except HUB_ERRORS as error:

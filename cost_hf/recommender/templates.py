@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from cost_hf.recommender.prompts import PromptLayout
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
+from cost_hf.yaml_text import read_yaml
 
 SID_FIELDS = ("history", "item")
 FIELDS = (*SID_FIELDS, "text", "title", "titles")
@@ -48,7 +48,10 @@ def load_templates(task: str, directory: str | Path | None = None) -> list[Templ
     shipped = resources.files("cost_hf.recommender") / "templates" / f"{task}.yaml"
     own = None if directory is None else Path(directory) / f"{task}.yaml"
     source = own if own is not None and own.is_file() else shipped
-    entries = yaml.safe_load(source.read_text(encoding="utf-8"))
+    try:
+        entries = read_yaml(source.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{source} is no YAML: {error}") from error
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{source} must hold a list of templates with user and assistant, got {entries!r}")
     return [_checked(entry, task, str(source)) for entry in entries]

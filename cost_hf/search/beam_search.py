@@ -19,8 +19,9 @@ from cost_hf.search.beam_output import BeamOutput, expand_leaves
 from cost_hf.search.beam_steps import DecodingSteps, Prompt
 from cost_hf.search.engines import base_model, decoding_steps, obstacle
 from cost_hf.search.generate_search import generate_search
-from cost_hf.search.level_head import LevelHead, check_normalization
+from cost_hf.search.level_head import LevelHead
 from cost_hf.search.logits_processor import check_sizes
+from cost_hf.search.normalizations import check_normalization
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.sizes import ranked_number
 from cost_hf.semantic_ids.trie import SidTrie

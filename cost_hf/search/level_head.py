@@ -5,9 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from cost_hf.search.normalizations import check_normalization
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
-
-NORMALIZATIONS = ("vocabulary", "level")
 
 
 class LevelHead:
@@ -52,12 +51,6 @@ class LevelHead:
         else:  # adapters and quantised heads have no rows of their own
             logits = self.head(hidden)[..., block]
         return logits.float().log_softmax(-1)
-
-
-def check_normalization(normalization: str, *, field: str = "normalization") -> None:
-    """Raise ValueError for a name that is none of `NORMALIZATIONS`; `field` says where it was given."""
-    if normalization not in NORMALIZATIONS:
-        raise ValueError(f"{field} must be one of {', '.join(NORMALIZATIONS)}, got {normalization!r}")
 
 
 def _is_plain(head: nn.Module) -> bool:

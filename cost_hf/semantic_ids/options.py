@@ -1,9 +1,11 @@
-"""Recipe section `catalog`."""
+"""Recipe section `catalog`, and how rows of SID tokens may start; readable without torch."""
 
 from dataclasses import dataclass, field
 
 from cost_hf.semantic_ids.sizes import MAX_TOKENS, whole_number
 
+ROW_INITS = ("normal", "mean", "text", "codebook")
+ANCHOR = " item"  # words that text and codebook start from
 COLLISION_POLICIES = ("append", "reassign", "sinkhorn", "none")
 
 

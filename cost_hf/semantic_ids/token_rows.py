@@ -14,8 +14,8 @@ import torch
 from tokenizers import AddedToken
 from torch import Tensor
 
-ROW_INITS = ("normal", "mean", "text", "codebook")
-ANCHOR = " item"
+from cost_hf.semantic_ids.options import ROW_INITS
+
 TEXT_NOISE = 0.1  # of the old rows' spread: enough to tell codes apart, too little to leave the anchor's place
 CODEBOOK_SPREAD = 0.2
 

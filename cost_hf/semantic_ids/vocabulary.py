@@ -19,8 +19,9 @@ from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.digests import vocabulary_digest
 from cost_hf.semantic_ids.item_ids import item_id_text
 from cost_hf.semantic_ids.level_names import level_name
+from cost_hf.semantic_ids.options import ANCHOR
 from cost_hf.semantic_ids.sizes import MAX_TOKEN_ID, MAX_TOKENS, level_size_tuple, whole_number
-from cost_hf.semantic_ids.token_rows import ANCHOR, RowInit, add_tokens, extend_embedding
+from cost_hf.semantic_ids.token_rows import RowInit, add_tokens, extend_embedding
 
 FILE_NAME = "vocabulary.json"
 FIELDS = {

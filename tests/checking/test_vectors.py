@@ -8,7 +8,7 @@ from cost_hf.checking import vectors as module
 from cost_hf.checking.texts import letter_grams
 from cost_hf.checking.vectors import cached_vectors, check_vectors, is_at_hand
 from cost_hf.data import text_vectors
-from cost_hf.data.item_texts import VectorOptions
+from cost_hf.data.options import VectorOptions
 from cost_hf.data.text_vectors import CHUNK_SIZE, encode_items
 
 ITEMS = pd.DataFrame({"title": [f"lamp number {number}" for number in range(CHUNK_SIZE + 5)]})

@@ -106,11 +106,14 @@ def test_a_new_system_leaves_finished_runs_alone(compared, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--budget", "60"], "--budget takes a time such as 90s, 60min or 2h, got '60'"),
-        (["--seeds", "one"], "--seeds takes whole numbers separated by commas, got 'one'"),
-        (["--seeds", "0,0"], "seeds must be different whole numbers from 0 on, got [0, 0]"),
-        (["--seeds", "-1"], "seeds must be different whole numbers from 0 on, got [-1]"),
-        (["--generators_per_quantizer", "0"], "generators_per_quantizer must be at least 1, got 0"),
+        (["--budget", "60"], "argument --budget: expected a time such as 90s, 60min or 2h, got '60'"),
+        (["--seeds", "one"], "argument --seeds: expected whole numbers separated by commas, such as 0,1,2, got 'one'"),
+        (["--seeds", "0,0"], "argument --seeds: expected different seeds, got '0,0'"),
+        (["--seeds", "-1"], "argument --seeds: expected whole numbers separated by commas, such as 0,1,2, got '-1'"),
+        (
+            ["--generators_per_quantizer", "0"],
+            "--generators_per_quantizer: expected a whole number of at least 1, got '0'",
+        ),
         (["--evaluation.cutoffs", "[5]"], "evaluation.cutoffs must hold 10 and evaluation.num_beams be at least 10"),
         (["--evaluation.num_beams", "9"], "got [5, 10, 20, 40] and 9"),
         (["--system", "cost"], "unknown argument '--system'; did you mean 'systems'"),

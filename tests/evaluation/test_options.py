@@ -1,7 +1,7 @@
 import pytest
 
-from cost_hf.evaluation.baselines import BASELINES, TRAINED_BASELINES
-from cost_hf.evaluation.options import EvaluationOptions
+from cost_hf.evaluation.baselines import COUNTING, MIXED, TEXTUAL
+from cost_hf.evaluation.options import BASELINES, TRAINED_BASELINES, EvaluationOptions
 
 
 def test_all_untrained_baselines_are_rows_by_default():
@@ -34,3 +34,7 @@ def test_a_sample_has_a_case(field, size):
 def test_cutoffs_are_list_lengths(cutoffs):
     with pytest.raises(ValueError, match="list lengths of at least 1, got"):
         EvaluationOptions(cutoffs=cutoffs).validate()
+
+
+def test_the_names_of_the_baselines_are_those_that_can_be_built():
+    assert set(BASELINES) == {*COUNTING, *TEXTUAL, *MIXED}

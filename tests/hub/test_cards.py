@@ -165,3 +165,26 @@ def test_no_results_no_card(broken):
         card("recommender", results)
     with pytest.raises(ValueError, match="no results, no card"):
         eval_result_files(results, dataset_id="org/x")
+
+
+EVIL = "MIT`\n---\n# Owned <script>alert(1)</script> {{ 7 * 7 }} \x1b[31m | [x](http://evil)"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_of_a_recipe_are_one_piece_of_code_and_end_no_front_matter(kind):
+    results = copy.deepcopy(RUNS["sasrec_beauty" if kind == "sasrec" else "cost_quickstart"])
+    results["recipe"]["data"]["licence"] = EVIL
+    results["recipe"]["vectors"]["model"] = EVIL
+
+    text = card(kind, results)
+
+    found = LOADERS.get(kind, ModelCard)(text, ignore_metadata_errors=False)
+    assert found.data.license == "other" and "\n" not in found.data.license_name
+    assert text.startswith("---\n") and text.count("\n---\n") == 1
+    assert "\n# Owned" not in text and "\x1b" not in text and "49" not in found.data.license_name
+    outside_code = re.sub(r"`[^`\n]*`", "", found.text)
+    assert "<script>" not in outside_code and "evil" not in outside_code
+
+
+def test_a_licence_that_the_hub_knows_by_name_stands_as_it_is():
+    assert ModelCard(card("recommender", RUNS["cost_quickstart"])).data.license == "apache-2.0"

@@ -115,10 +115,10 @@ def test_columns_may_have_other_names(directory, tmp_path):
         (["--rollback", "--remove", "item001"], "or a rollback alone"),
         (["--rollback"], "there is no older catalog to go back to"),
         (["--remove", "item001,gone"], "1 of 2 item ids are not in the catalog"),
-        (["missing.csv"], "no file 'missing.csv'"),
+        (["missing.csv"], "'missing.csv' is not there"),
         (["empty.csv"], "items, row 1 (item_id 'b'): expected a text"),
         (["twice.csv"], "twice"),
-        (["empty.csv", "--columns", "[a"], "--columns takes a map of names as YAML"),
+        (["empty.csv", "--columns", "[a"], "argument --columns: expected a map of names as YAML"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(directory, tmp_path, monkeypatch, capsys, arguments, message):

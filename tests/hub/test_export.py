@@ -8,7 +8,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from cost_hf.cli import main
-from cost_hf.hub.export import FORMATS, export_run
+from cost_hf.hub.export import WRITERS, export_run
+from cost_hf.hub.parts import FORMATS, MERGED
 from cost_hf.semantic_ids.catalog import Catalog
 from tests.recommender.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender, toy_text_recommender
 
@@ -97,7 +98,7 @@ def test_static_arrays_continue_every_prefix_as_the_catalog_does(system, tmp_pat
     assert len(arrays["packed_csr"]) == arrays["indptr"][-1]
 
 
-@pytest.mark.parametrize("to", [name for name in FORMATS if name != "parquet"])
+@pytest.mark.parametrize("to", [name for name in WRITERS if name != "parquet"])
 def test_items_that_share_a_sid_are_refused_where_the_format_wants_one(to, tmp_path):
     catalog = Catalog.from_codes(
         TOY_IDS, toy_catalog(TOY_ITEMS, (4, 5, 3)).codes[:, :3], level_sizes=(4, 5, 3), collisions="none", lineage="toy"
@@ -114,4 +115,10 @@ def test_the_command_says_what_it_wrote(system, tmp_path, capsys):
     assert main(["export", str(folder), "--to", "flashrec", "--output", str(tmp_path)]) == 0
     assert "sid_vocab.json" in capsys.readouterr().out
     assert main(["export", str(folder), "--to", "flash", "--output", str(tmp_path)]) == 2
-    assert "--to takes one of parquet, flashrec, nvidia-jsonl, static, merged, got 'flash'" in capsys.readouterr().err
+    assert (
+        "--to: expected one of parquet, flashrec, nvidia-jsonl, static, merged, got 'flash'" in capsys.readouterr().err
+    )
+
+
+def test_the_command_names_the_formats_that_there_are():
+    assert set(FORMATS) == {*WRITERS, MERGED}

@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cost_hf.hub.handler import MAX_BATCH, MAX_BODY, MAX_HISTORY, MAX_TOP_K, BadRequest, EndpointHandler, decode
+from cost_hf.hub.handler import (
+    MAX_BATCH,
+    MAX_BEAMS,
+    MAX_BODY,
+    MAX_HISTORY,
+    MAX_TOP_K,
+    BadRequest,
+    EndpointHandler,
+    decode,
+)
 from tests.recommender.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender
 
 
@@ -164,6 +173,29 @@ def test_whatever_is_sent_something_that_json_can_say_comes_back(handler, reques
     assert list(answer) in (["recommendations"], ["error"])
     json.dumps(answer, allow_nan=False)
     assert "could not be answered" not in json.dumps(answer)
+
+
+def test_the_work_of_one_request_is_bounded_before_it_begins(handler, monkeypatch):
+    monkeypatch.setattr(handler.recommender, "recommend", None)
+    batch = [["item001"]] * MAX_BATCH
+
+    for parameters in ({"top_k": MAX_TOP_K}, {"top_k": MAX_TOP_K, "cold_share": 1}):
+        answer = handler({"inputs": batch, "parameters": parameters})
+        assert answer["error"]["field"] == "inputs"
+        assert re.search(r"at most \d+ histories with these parameters, got 64", answer["error"]["message"])
+
+
+def test_a_model_that_searches_with_many_beams_takes_fewer_histories(handler, monkeypatch):
+    monkeypatch.setattr(handler.recommender, "num_beams", MAX_BEAMS)
+
+    assert handler({"inputs": [["item001"]] * 2})["error"]["field"] == "inputs"
+
+
+@pytest.mark.parametrize("number", [10**9, 10**5000, -(10**5000)], ids=["large", "endless", "negative"])
+def test_a_number_without_end_is_no_fault_of_the_server(handler, number):
+    answer = handler({"inputs": ["item001"], "parameters": {"top_k": number}})
+
+    assert answer["error"]["field"] == "parameters.top_k"
 
 
 def test_a_fault_of_the_server_shows_nothing_of_it(handler, monkeypatch, caplog):

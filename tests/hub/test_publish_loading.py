@@ -94,7 +94,7 @@ def test_a_sasrec_run_is_published_and_loaded_in_the_same_way(hub, tmp_path):
 
     # each command in a process that has imported nothing of SASRec before
     commands = (
-        "from cost_hf.hub.upload import main; sys.exit(main([sys.argv[1], '--namespace', 'org', '--dry-run']))",
+        "from cost_hf.cli import main; sys.exit(main(['upload', sys.argv[1], '--namespace', 'org', '--dry-run']))",
         "from cost_hf.cli import main; sys.exit(main(['update-catalog', *sys.argv[1:]]))",
     )
     for text in commands:

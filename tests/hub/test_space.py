@@ -1,16 +1,20 @@
 """What the demo shows and does, without a browser."""
 
+import socket
+
+import gradio as gr
 import numpy as np
 import pytest
 
 from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.files import read_json
-from cost_hf.hub.space import markup, visit
+from cost_hf.hub.space import app, markup, visit
 from cost_hf.hub.space.catalog_view import CatalogView
 from cost_hf.hub.space.health import health_page
 from cost_hf.hub.space.visit import Visit
 from cost_hf.semantic_ids.catalog import Catalog
 from tests.hub.test_publish import ROOT
+from tests.methods.test_sasrec_recommender import toy as dense_toy
 from tests.recommender.toys import TOY_IDS, TOY_TEXTS, toy_recommender, toy_text_recommender
 
 RESULTS = read_json(ROOT / "benchmarks" / "results" / "cost_quickstart" / "results.json")
@@ -70,8 +74,8 @@ def test_recommendations_are_those_of_the_recommender(toy):
 def test_an_added_item_is_recommended_at_once_and_is_the_same_the_second_time(toy):
     row = toy.add("football in lisbon and oslo")
 
-    history, answers = toy.seen_recommended(row)
-    assert (row, True) in [(found, added) for found, _, added in answers]
+    history, answers, place = toy.seen_recommended(row)
+    assert answers[place - 1][0] == row and answers[place - 1][2]
     assert all(item in TOY_IDS for item in history)
     assert toy.add("football in lisbon and oslo") == row and len(toy.added) == 1
 
@@ -93,18 +97,19 @@ def test_the_number_of_added_items_is_bounded(toy, monkeypatch):
 
 
 def test_a_copy_without_encoder_says_why_it_can_not_add():
-    with pytest.raises(ValueError, match="came without its text encoder"):
+    with pytest.raises(ValueError, match="its codes came from elsewhere"):
         Visit(toy_recommender()).add("a text")
 
 
 def test_words_of_items_and_visitors_are_escaped(toy):
     row = toy.add(f"football {EVIL}")
-    history, answers = toy.seen_recommended(row)
+    history, answers, place = toy.seen_recommended(row)
     rows = toy.view.catalog.rows_of(history).tolist()
 
     pages = [
         markup.ranking(toy.view, answers, [row, *rows]),
         markup.branches(toy.view, toy.view.sid(row)),
+        markup.added(toy.view, row, history=history, answers=answers, place=place),
         markup.items(toy.view, [(row, 1)]),
         markup.notice(EVIL, is_error=True),
     ]
@@ -137,3 +142,115 @@ def test_the_example_is_made_of_items_of_the_catalog(toy):
 
 def test_texts_of_the_toy_are_told_apart():
     assert len(set(TOY_TEXTS)) == len(TOY_IDS)
+
+
+def test_texts_with_the_same_beginning_are_items_of_their_own(toy):
+    first = toy.add("football in oslo " * 5 + "first")
+
+    assert toy.add("football in oslo " * 5 + "second") != first
+
+
+def test_the_page_of_an_added_item_says_where_it_stands(toy):
+    row = toy.add("football in lisbon and oslo")
+    history, answers, place = toy.seen_recommended(row)
+
+    def page(place):
+        return markup.added(toy.view, row, history=history, answers=answers, place=place)
+
+    assert f"stands at place {place}." in page(place)
+    assert "stands at place 23 for that reader: others go before it" in page(23)
+    assert "not in the longest list" in page(None)
+
+
+def test_kept_places_are_named_where_scores_do_not_fall(toy):
+    assert "places are kept" in markup.ranking(toy.view, [(0, -2.0, False), (1, -1.0, False)], [])
+    assert "places are kept" not in markup.ranking(toy.view, [(0, -1.0, False), (1, -2.0, False)], [])
+
+
+def test_the_tree_shows_every_code_that_follows():
+    size = 300
+    codes = np.array([[code, 0] for code in range(size)])
+    ids = [str(code) for code in range(size)]
+    catalog = Catalog.from_codes(ids, codes, level_sizes=(size, 2), collisions="none", lineage="toy")
+
+    page = markup.branches(CatalogView(catalog), ())
+
+    assert page.count("<li>") == size and f"{size} codes follow" in page
+
+
+def test_the_head_counts_what_can_be_recommended(toy):
+    before = toy.view.num_items
+    toy.add("football in lisbon and oslo")
+    toy.recommender.remove_items(["item001", "item002"])
+
+    assert toy.view.num_items == before - 1
+    assert f"{before - 1} items in the catalog" in markup.header(toy.view)
+
+
+def test_a_search_reads_the_beginning_of_a_long_text(toy):
+    assert toy.view.search("oslo " * 1_000_000) == toy.view.search("oslo")
+
+
+def test_a_history_and_a_list_are_bounded(toy, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(
+        toy.recommender, "recommend", lambda held, top_k, *rest, **options: asked.update(held=held, top_k=top_k) or []
+    )
+
+    toy.recommend(["item001"] * 100_000 + [7, None], 10**9)
+
+    assert len(asked["held"]) <= visit.MOST_HISTORY and asked["top_k"] == visit.MOST_SHOWN
+    assert set(asked["held"]) == {"item001"}
+
+
+def test_results_of_another_form_show_no_figures(toy):
+    for results in ({"rows": []}, {"recipe": {"name": EVIL}}, {"rows": {"recommender": 3}}):
+        page = health_page(toy.view, results)
+        assert "form that this version does not read" in page and "<script" not in page
+
+
+def test_pages_that_mean_nothing_for_a_model_are_not_there():
+    def tabs(system):
+        return [block.label for block in app.build_demo(system).blocks.values() if isinstance(block, gr.Tab)]
+
+    assert tabs(toy_text_recommender()) == ["Recommend", "ID tree", "New item", "Health"]
+    assert tabs(toy_recommender()) == ["Recommend", "ID tree", "Health"]
+    assert tabs(dense_toy("ids")) == ["Recommend"]
+    assert tabs(dense_toy("text")) == ["Recommend", "New item"]
+
+
+def test_a_dense_model_on_texts_takes_a_new_item():
+    dense = Visit(dense_toy("text"))
+
+    row = dense.add("football in lisbon and oslo")
+    history, answers, place = dense.seen_recommended(row)
+
+    assert place is not None and dense.view.num_items == len(dense.recommender.catalog)
+    assert "football in lisbon" in markup.added(dense.view, row, history=history, answers=answers, place=place)
+
+
+def test_a_port_that_is_taken_is_told_with_the_flag_that_changes_it(tmp_path):
+    toy_text_recommender().save_pretrained(tmp_path)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(OSError, match=rf"port {port} at 127.0.0.1 can't be taken .*give another --port"):
+            app.launch_demo(tmp_path, port=port, block=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((["item001"], 20_000), "from 1 to 200, got 20000"),
+        ((["item001"], 0), "from 1 to 200, got 0"),
+        ((["item001"] * 1001, 3), "at most 1000 item ids"),
+        (([["item001"]], 3), "one history"),
+        ((["x" * 1_000_000], 3), "got 1000000 characters"),
+        (("item001", 3), "expected a list of item ids"),
+    ],
+)
+def test_the_function_of_the_demo_is_bounded_before_anything_is_computed(toy, monkeypatch, arguments, message):
+    monkeypatch.setattr(toy.recommender, "recommend", None)
+
+    with pytest.raises(gr.Error, match=message):
+        app._api_recommend(toy)(*arguments)

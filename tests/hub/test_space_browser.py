@@ -92,7 +92,7 @@ def test_a_new_text_gets_an_id_and_is_recommended_once_it_is_added(page):
     page.wait_for_selector("text=Items beside it")
     page.get_by_role("button", name="Add it").click()
 
-    page.wait_for_selector("text=Recommended to someone who read")
+    page.wait_for_selector("text=What someone who read")
     assert page.locator(f"ol.ranking li:has-text('{text}') .added").count() == 1
 
 

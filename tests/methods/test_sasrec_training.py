@@ -4,12 +4,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cost_hf.methods.sasrec import SasRecModel
+from cost_hf.methods import sasrec_options
+from cost_hf.methods.sasrec import SasRecModel, configuration_sasrec
+from cost_hf.methods.sasrec_options import VARIANTS, SasRecOptions
 from cost_hf.methods.sasrec_scorer import SasRecScorer
 from cost_hf.methods.sasrec_training import (
-    VARIANTS,
     HistoryCollator,
-    SasRecOptions,
     build_sasrec,
     draw_negatives,
     train_sasrec,
@@ -225,3 +225,8 @@ def test_text_inputs_without_item_vectors_are_an_error(tmp_path):
 def test_training_users_without_two_items_are_an_error(tmp_path):
     with pytest.raises(ValueError, match="the training part holds no user with two items"):
         fit(tmp_path, sequences=[np.array([1]), np.array([2])])
+
+
+@pytest.mark.parametrize("name", ["INPUTS", "LOSSES", "SIMILARITIES"])
+def test_the_choices_of_the_options_are_those_of_the_model(name):
+    assert getattr(sasrec_options, name) == getattr(configuration_sasrec, name)

@@ -1,5 +1,7 @@
 import pytest
 
+from cost_hf.quantizer import configuration_cost
+from cost_hf.quantizer_training import options
 from cost_hf.quantizer_training.fit import CodesOptions
 from cost_hf.quantizer_training.options import EXTRA_PRESETS
 
@@ -83,3 +85,20 @@ def test_the_terms_of_letter_follow_the_kind_and_the_balance_can_be_set_for_any(
     assert tuple(options.extra_weights.values()) == extra
     assert options.balance == epsilon
     assert options.needs_collaborative == (extra[0] > 0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "INPUT_NORMS",
+        "REDUCTIONS",
+        "RESIDUAL_UPDATES",
+        "LEAST_SINKHORN_EPSILON",
+        "WEIGHT_FIELDS",
+        "MAX_WIDTH",
+        "MAX_LAYERS",
+        "MAX_CODES",
+    ],
+)
+def test_the_choices_are_those_of_the_model(name):
+    assert getattr(options, name) == getattr(configuration_cost, name)

@@ -13,12 +13,14 @@ from transformers import AutoModelForCausalLM
 
 from cost_hf.checkpoints import last_complete_checkpoint
 from cost_hf.files import read_json
-from cost_hf.recommender.adapters import AdapterOptions, add_adapter
+from cost_hf.recommender.adapter_options import AdapterOptions
+from cost_hf.recommender.adapters import add_adapter
 from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
-from cost_hf.recommender.generator_training import TrainingOptions, train_generator
+from cost_hf.recommender.generator_training import train_generator
 from cost_hf.recommender.pretrained import load_model, weights_digest
 from cost_hf.recommender.recommender import Recommender
 from cost_hf.recommender.repository import renew_files, update_manifest
+from cost_hf.recommender.training_options import TrainingOptions
 from cost_hf.search.beam_search import beam_search, make_prompt
 from cost_hf.search.generate_search import generate_search
 from cost_hf.semantic_ids.vocabulary import SidVocabulary

@@ -7,9 +7,10 @@ import torch
 from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
 
 from cost_hf.recommender.backbones import CAUSAL_SIZES, SEQ2SEQ_SIZES, GeneratorOptions, build_backbone
-from cost_hf.recommender.generator_training import TrainingOptions, train_generator
+from cost_hf.recommender.generator_training import train_generator
 from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.recommender.recommender import Recommender
+from cost_hf.recommender.training_options import TrainingOptions
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 from tests.recommender.toys import recommender_of, toy_catalog, toy_causal
 

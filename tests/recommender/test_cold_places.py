@@ -1,5 +1,7 @@
 """Places kept for items that training never saw."""
 
+import time
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,3 +47,15 @@ def test_without_a_share_a_cold_item_fills_only_a_free_place():
 
 def test_places_are_whole_numbers_despite_rounding():
     assert [num_places(0.1, length) for length in (9, 10, 29, 30)] == [0, 1, 2, 3]
+
+
+def test_places_are_kept_for_long_lists_in_linear_time():
+    length = 20_000
+    best = Ranking(torch.arange(length)[None], -torch.arange(length, dtype=torch.float)[None])
+    cold = Ranking(best.items[:, length // 2 :], best.scores[:, length // 2 :])
+
+    start = time.process_time()
+    merged = with_cold_places(best, cold, 0.5)
+
+    assert time.process_time() - start < 5  # it was minutes
+    assert sorted(merged.items[0].tolist()) == list(range(length))

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
-from cost_hf.recommender.generator_training import GeneratorTrainer, TrainingOptions, train_generator
+from cost_hf.recommender.generator_training import GeneratorTrainer, train_generator
+from cost_hf.recommender.training_options import TrainingOptions
 from tests.recommender.toys import toy_catalog
 
 

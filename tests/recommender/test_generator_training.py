@@ -12,11 +12,11 @@ from cost_hf.checkpoints import drop_incomplete_checkpoints, last_complete_check
 from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
 from cost_hf.recommender.dropout import add_residual_dropout
 from cost_hf.recommender.generator_training import (
-    TrainingOptions,
     divide_logits,
     remove_checkpoints,
     train_generator,
 )
+from cost_hf.recommender.training_options import TrainingOptions
 from tests.recommender.toys import toy_batch, toy_catalog
 
 

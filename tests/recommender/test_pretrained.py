@@ -10,11 +10,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
 from cost_hf.recommender.beam_ranker import BeamRanker
 from cost_hf.recommender.collation import CausalCollator
-from cost_hf.recommender.generator_training import TrainingOptions, train_generator, training_examples
+from cost_hf.recommender.generator_training import train_generator, training_examples
 from cost_hf.recommender.pretrained import code_vectors
 from cost_hf.recommender.prompts import Example
 from cost_hf.recommender.recommender import Recommender
 from cost_hf.recommender.task_options import TaskOptions
+from cost_hf.recommender.training_options import TrainingOptions
 from cost_hf.semantic_ids.trie import SidTrie
 from tests.recommender.backbone_toys import CAUSAL, TOKENIZERS, byte_bpe, causal_backbone, seq2seq_backbone
 from tests.recommender.toys import recommender_of, toy_catalog

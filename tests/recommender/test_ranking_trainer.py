@@ -10,8 +10,9 @@ from accelerate.commands.config.config_args import load_config_from_file
 
 from cost_hf.recommender import dropout, ranking_trainer
 from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
-from cost_hf.recommender.generator_training import GeneratorTrainer, TrainingOptions, train_generator
+from cost_hf.recommender.generator_training import GeneratorTrainer, train_generator
 from cost_hf.recommender.samplers import LengthGroupedSampler, ShuffledSampler
+from cost_hf.recommender.training_options import TrainingOptions
 from tests.recommender.toys import toy_catalog
 from tests.runs import ROOT
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from benchmarks.smollm2 import WHEEL, convert
-from cost_hf.recommender.adapters import AdapterOptions
+from cost_hf.recommender.adapter_options import AdapterOptions
 from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
-from cost_hf.recommender.generator_training import TrainingOptions, train_generator, training_examples
+from cost_hf.recommender.generator_training import train_generator, training_examples
 from cost_hf.recommender.recommender import Recommender
+from cost_hf.recommender.training_options import TrainingOptions
 from tests.recommender.toys import recommender_of, toy_catalog
 
 pytestmark = pytest.mark.slow

@@ -4,12 +4,13 @@ import torch
 
 from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
 from cost_hf.recommender.collation import PrefixDataset
-from cost_hf.recommender.generator_training import TrainingOptions, training_examples
+from cost_hf.recommender.generator_training import training_examples
 from cost_hf.recommender.item_words import ItemWords
 from cost_hf.recommender.prompts import Example
 from cost_hf.recommender.samplers import UnrolledSampler
 from cost_hf.recommender.task_options import NEXT_ITEM, TEXT_TASKS, TaskOptions
 from cost_hf.recommender.tasks import TaskMixture
+from cost_hf.recommender.training_options import TrainingOptions
 from tests.recommender.backbone_toys import causal_backbone, seq2seq_backbone
 from tests.recommender.toys import toy_catalog
 

@@ -1,5 +1,7 @@
 """The pages of the demo, in Gradio: four tabs over one `Visit`, and two functions with stable API names."""
 
+import errno
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -7,35 +9,43 @@ from typing import Any
 import gradio as gr
 
 from cost_hf.files import read_json
+from cost_hf.hub.handler import parse
+from cost_hf.hub.space import markup
 from cost_hf.hub.space.health import health_page
 from cost_hf.hub.space.tabs import PRIVATE, new_item_tab, recommend_tab, tree_tab
 from cost_hf.hub.space.visit import Visit
 from cost_hf.methods import Recommender
 from cost_hf.recommender.door import BaseRecommender
 from cost_hf.recommender.repository import locate
+from cost_hf.stages import STATE, require_finished
 
 STYLE = Path(__file__).parent / "style.css"
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Helvetica", "Arial", "sans-serif"]  # of the system: no request
 
 
 def build_demo(recommender: BaseRecommender, results: Mapping[str, Any] | None = None) -> gr.Blocks:
-    """Return the app of a loaded recommender; nothing is fetched from anywhere."""
+    """Return the app of a loaded recommender, with the pages that mean something for it; nothing is fetched."""
     visit = Visit(recommender, results)
     visit.recommend(visit.example())  # the first visitor does not wait for what the first call sets up
     with gr.Blocks(title="cost_hf: recommendation with semantic IDs", analytics_enabled=False) as demo:
         # first, so that no event of a page takes their names
         gr.api(_api_recommend(visit), api_name="recommend")
-        gr.api(_api_encode(visit), api_name="encode")
-        gr.HTML(_header(visit), padding=False)
+        if visit.view.has_sids and visit.takes_texts:
+            gr.api(_api_encode(visit), api_name="encode")
+        head = gr.HTML(markup.header(visit.view), padding=False)
         with gr.Tab("Recommend"):
             recommend_tab(visit)
-        with gr.Tab("ID tree"):
-            tree_tab(visit)
-        with gr.Tab("New item"):
-            new_item_tab(visit)
-        with gr.Tab("Health") as tab:
-            page = gr.HTML(health_page(visit.view, results))
-            tab.select(lambda: health_page(visit.view, results), outputs=page, **PRIVATE)
+        if visit.view.has_sids:
+            with gr.Tab("ID tree") as tree:
+                tree_tab(visit, tree)
+        if visit.takes_texts:
+            with gr.Tab("New item"):
+                new_item_tab(visit, head)
+        if visit.view.has_sids or results:
+            with gr.Tab("Health") as tab:
+                page = gr.HTML(health_page(visit.view, results))
+                tab.select(lambda: health_page(visit.view, results), outputs=page, **PRIVATE)
+        demo.load(lambda: markup.header(visit.view), outputs=head, **PRIVATE)  # others may have added items
     return demo
 
 
@@ -47,12 +57,19 @@ def launch_demo(
     Args:
         port: any free one by default.
         block: return only when the server ends.
+
+    Raises:
+        OSError: where nothing is found, or the port is not free.
     """
+    if (Path(source) / STATE).is_dir():
+        require_finished(source, checked=["evaluation"])
     directory = locate(source)
     places = (directory / "results.json", directory.parent / "evaluation" / "results.json")
     results = next((read_json(path) for path in places if path.is_file()), None)
     demo = build_demo(Recommender.from_pretrained(directory), results)
     theme = gr.themes.Base(font=FONTS, font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"], primary_hue="blue")
+    if port is not None:
+        _check_port(host, port)
     demo.launch(
         server_name=host,
         server_port=port,
@@ -66,17 +83,33 @@ def launch_demo(
     return demo
 
 
-def _header(visit: Visit) -> str:
-    count = len(visit.view.catalog) - int(visit.view.catalog.removed.sum())
-    kind = "semantic IDs" if visit.view.has_sids else "a dense model"
-    return f"<header class='head'><h1>Recommendation with {kind}</h1><p>{count:,} items in the catalog</p></header>"
+def _check_port(host: str, port: int) -> None:
+    """Raise OSError where the port can't be served at."""
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        reasons = {
+            errno.EADDRINUSE: "another program serves there",
+            errno.EACCES: "this user may not serve there",
+            errno.EADDRNOTAVAIL: "this machine has no such address",
+        }
+        reason = reasons.get(error.errno or 0, str(error))
+        raise OSError(
+            f"port {port} at {host} can't be taken ({reason}); give another --port or --host, or leave --port out"
+        ) from error
 
 
 def _api_recommend(visit: Visit) -> Callable[..., list[dict[str, Any]]]:
     def recommend(history: list[str], top_k: int = 10, exclude_seen: bool = True) -> list[dict[str, Any]]:
         """Return ranked items for a history of item ids: item_id, score, title."""
         try:
-            answers = visit.recommender.recommend(list(history), int(top_k), exclude_seen, on_unknown="drop")
+            histories, options = parse(
+                {"inputs": history, "parameters": {"top_k": top_k, "exclude_seen": exclude_seen, "on_empty": "error"}}
+            )
+            if len(histories) != 1 or not all(isinstance(item, str) for item in history):
+                raise ValueError("expected one history, a list of item ids")
+            answers = visit.recommender.recommend(histories[0], **options)
         except (ValueError, TypeError) as error:
             raise gr.Error(str(error)) from error
         return [{"item_id": entry.item_id, "score": entry.score, **entry.fields} for entry in answers]

@@ -8,6 +8,7 @@ import numpy as np
 
 Prefix = tuple[int, ...]
 FOUND = 20  # search results
+MOST_QUERY = 200  # characters of a search that are read
 SHOWN = 40  # items under a prefix
 
 
@@ -30,6 +31,11 @@ class CatalogView:
         self.catalog = catalog
         self.has_sids = hasattr(catalog, "codes")
 
+    @property
+    def num_items(self) -> int:
+        """Items that can be recommended."""
+        return len(self.catalog) - int(self.catalog.removed.sum())
+
     def label(self, row: int) -> str:
         """Return what to call an item: its title, or its id."""
         title = None if self.catalog.titles is None else self.catalog.titles[row]
@@ -37,7 +43,7 @@ class CatalogView:
 
     def search(self, text: str, limit: int = FOUND) -> list[int]:
         """Return rows of items, not removed, whose title or id holds all words of `text`; few letters find starts."""
-        words = text.lower().split()
+        words = list(dict.fromkeys(text[:MOST_QUERY].lower().split()))
         found: list[int] = []
         for row, name in enumerate(self._names if words else ()):
             if not self.catalog.removed[row] and all(word in name for word in words):

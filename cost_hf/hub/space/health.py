@@ -20,7 +20,11 @@ def health_page(view: CatalogView, results: Mapping[str, Any] | None) -> str:
     parts.append(
         notice("This copy came without results.json, so nothing is said of its quality.") if not results else ""
     )
-    parts += _metrics(results) if results else []
+    if results:
+        try:
+            parts += _metrics(results)
+        except (AttributeError, KeyError, TypeError, ValueError):  # of another version, or made by hand
+            parts.append(notice("results.json has a form that this version does not read, so no figure is shown."))
     return "".join(parts)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 
 from cost_hf.hub.space.catalog_view import CatalogView, Prefix
 from cost_hf.semantic_ids.level_names import level_name
@@ -11,6 +12,13 @@ def notice(text: str, *, is_error: bool = False) -> str:
     """Return a line that says what is empty, missing or wrong."""
     role, kind = ("alert", "error") if is_error else ("status", "quiet")
     return f'<p class="notice {kind}" role="{role}">{escape(text)}</p>'
+
+
+def header(view: CatalogView) -> str:
+    """Return the head of the page."""
+    kind = "semantic IDs" if view.has_sids else "a dense model"
+    count = f"{view.num_items:,} items in the catalog"
+    return f"<header class='head'><h1>Recommendation with {kind}</h1><p>{count}</p></header>"
 
 
 def chips(codes: Prefix, *, shared: int = 0, appended: int | None = None) -> str:
@@ -43,7 +51,41 @@ def ranking(view: CatalogView, answers: Sequence[tuple[int, float, bool]], histo
             f'<li><span class="title">{escape(view.label(row))}</span>'
             f'<span class="score" title="score of the model">{score:.2f}</span>{added}{detail}</li>'
         )
-    return f'<ol class="ranking">{"".join(lines)}</ol>'
+    scores = [score for _, score, _ in answers]
+    falls = all(first >= second for first, second in pairwise(scores))
+    kept = notice("Some places are kept for items without clicks in training, whatever their score.")
+    return f'{"" if falls else kept}<ol class="ranking">{"".join(lines)}</ol>'
+
+
+def added(
+    view: CatalogView,
+    row: int,
+    *,
+    history: Sequence[str],
+    answers: Sequence[tuple[int, float, bool]],
+    place: int | None,
+) -> str:
+    """Return an added item with its ID, and the list of a reader of items like it.
+
+    Args:
+        row: of the added item.
+        history: item ids that the reader has read.
+        answers: the first places of the reader's list, as for `ranking`.
+        place: of the added item in the whole list, counted from 1; None where it is beyond the longest one.
+    """
+    rows = view.catalog.rows_of(history).tolist()
+    names = ", ".join(f"<q>{escape(view.label(other))}</q>" for other in rows)
+    if place is None:
+        where = "The new item is not in the longest list of this demo for that reader: others go before it."
+    elif place > len(answers):
+        where = f"The new item stands at place {place} for that reader: others go before it."
+    else:
+        where = f"The new item stands at place {place}."
+    own = items(view, [(row, 0)]) if view.has_sids else f'<p class="title">{escape(view.label(row))}</p>'
+    return (
+        f"<h4>Added</h4>{own}<h4>What someone who read {names} is recommended</h4>{notice(where)}"
+        f"{ranking(view, answers, rows)}"
+    )
 
 
 def branches(view: CatalogView, prefix: Prefix) -> str:
@@ -55,11 +97,12 @@ def branches(view: CatalogView, prefix: Prefix) -> str:
     below = view.branches(prefix)
     most = max((branch.items for branch in below), default=1)
     bars = "".join(
-        f"<tr><th scope='row'>{level_name(len(prefix))}&#8202;{branch.code}</th><td>{branch.items}</td>"
-        f"<td class='bar'><span style='width:{100 * branch.items / most:.1f}%'></span></td></tr>"
+        f"<li><span class='code'>{level_name(len(prefix))}&#8202;{branch.code}</span><span>{branch.items}</span>"
+        f"<span class='bar'><span style='width:{100 * branch.items / most:.1f}%'></span></span></li>"
         for branch in below
     )
-    table = f"<table class='codes'><caption>codes that follow, with their items</caption>{bars}</table>" if bars else ""
+    told = f"{len(below)} codes follow, with their numbers of items" if len(below) > 1 else "one code follows"
+    table = f"<p class='told'>{told}</p><ul class='branches'>{bars}</ul>" if bars else ""
     more = notice(f"and {total - len(rows)} more" if rows else "Choose a code: items below it are alike.")
     more = more if total > len(rows) else ""
     return f'<p class="crumbs">{crumbs} <b>{total}</b> items</p>{table}{items(view, [(row, 0) for row in rows])}{more}'

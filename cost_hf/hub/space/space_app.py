@@ -1,8 +1,9 @@
 """The app of a Hub Space: `demo.json` names the recommender's repository."""
 
-import json
-from pathlib import Path
-
+from cost_hf.files import read_object
 from cost_hf.hub.space.app import launch_demo
 
-launch_demo(json.loads(Path("demo.json").read_text(encoding="utf-8"))["recommender"], host="0.0.0.0", port=7860)
+name = read_object("demo.json").get("recommender")
+if not isinstance(name, str):
+    raise ValueError(f"demo.json names no recommender: expected its repository (org/name), got {name!r:.80}")
+launch_demo(name, host="0.0.0.0", port=7860)

@@ -1,12 +1,13 @@
 """The three pages of the demo that a visitor works with, each over one `Visit`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
 
 from cost_hf.hub.space import markup
-from cost_hf.hub.space.visit import Visit
+from cost_hf.hub.space.catalog_view import MOST_QUERY
+from cost_hf.hub.space.visit import MOST_CHARACTERS, MOST_HISTORY, Visit
 from cost_hf.semantic_ids.level_names import level_name
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -29,7 +30,9 @@ def recommend_tab(visit: Visit) -> None:
     empty = markup.notice("Put a history together, or begin with the example.")
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            query = gr.Textbox(label="Search the catalog", placeholder="a word of a title, or an id")
+            query = gr.Textbox(
+                label="Search the catalog", placeholder="a word of a title, or an id", max_length=MOST_QUERY
+            )
             found = gr.Radio([], label="Type to search", elem_classes="found")
             history = gr.Dropdown([], value=[], multiselect=True, label="History, oldest first", interactive=True)
             with gr.Row():
@@ -42,11 +45,16 @@ def recommend_tab(visit: Visit) -> None:
             shown = gr.HTML(empty)
             onward = gr.Radio([], label="Add one of these to the history", visible=False)
 
+    def known(ids: list[str] | None) -> list[str]:
+        """Return what the present catalog holds of a history, the latest items of a long one."""
+        return [item for item in (ids or [])[-MOST_HISTORY:] if isinstance(item, str) and item in visit.view.catalog]
+
     def chosen(ids: list[str]) -> Any:
         rows = visit.view.catalog.rows_of(ids).tolist()
         return gr.update(choices=_named(visit, rows), value=ids)
 
     def recommend(ids: list[str] | None, count: float, leaves_out: bool) -> tuple[Any, Any]:
+        ids = known(ids)
         if not ids:
             return empty, gr.update(choices=[], visible=False)
         answers = visit.recommend(ids, int(count), leaves_out)
@@ -57,7 +65,7 @@ def recommend_tab(visit: Visit) -> None:
         return markup.ranking(visit.view, answers, rows), onward
 
     def grown(item: str | None, ids: list[str] | None, count: float, leaves_out: bool) -> tuple[Any, ...]:
-        held = [*(ids or []), *([item] if item and item not in (ids or []) else [])]
+        held = known(list(dict.fromkeys([*(ids or []), *([item] if item else [])])))
         return chosen(held), None, *recommend(held, count, leaves_out)
 
     settings = [history, top_k, unseen]
@@ -79,11 +87,8 @@ def recommend_tab(visit: Visit) -> None:
     )
 
 
-def tree_tab(visit: Visit) -> None:
-    """Build the page that walks the tree of semantic IDs and shows neighbours."""
-    if not visit.view.has_sids:
-        gr.HTML(markup.notice("This recommender scores items directly; there is no tree of semantic IDs to walk."))
-        return
+def tree_tab(visit: Visit, tab: gr.Tab) -> None:
+    """Build the page that walks the tree of semantic IDs and shows neighbours; `tab` is what it stands in."""
     prefix = gr.State(())
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
@@ -91,12 +96,15 @@ def tree_tab(visit: Visit) -> None:
             with gr.Row():
                 up = gr.Button("Up", min_width=80)
                 root = gr.Button("To the root", min_width=110)
-            query = gr.Textbox(label="Or find an item", placeholder="a word of a title, or an id")
+            query = gr.Textbox(
+                label="Or find an item", placeholder="a word of a title, or an id", max_length=MOST_QUERY
+            )
             found = gr.Radio([], label="Type to search", elem_classes="found")
         with gr.Column(scale=3, min_width=300):
             shown = gr.HTML(markup.branches(visit.view, ()))
 
-    def at(codes: tuple[int, ...]) -> tuple[Any, Any, str]:
+    def at(walked: Sequence[int]) -> tuple[Any, Any, str]:
+        codes = tuple(walked)
         return codes, gr.update(choices=_steps(visit, codes), value=None), markup.branches(visit.view, codes)
 
     def beside(item: str) -> str:
@@ -113,6 +121,7 @@ def tree_tab(visit: Visit) -> None:
     down.input(
         lambda code, codes: at((*codes, code)) if code is not None else at(codes), [down, prefix], outputs, **PRIVATE
     )
+    tab.select(at, prefix, outputs, **PRIVATE)  # items may have been added since
     up.click(lambda codes: at(tuple(codes[:-1])), prefix, outputs, **PRIVATE)
     root.click(lambda: at(()), outputs=outputs, **PRIVATE)
     query.input(lambda text: _search(visit, text), query, found, trigger_mode="always_last", **PRIVATE)
@@ -124,22 +133,31 @@ def _steps(visit: Visit, prefix: tuple[int, ...]) -> list[tuple[str, int]]:
     return [(f"{name} {branch.code}: {branch.items} items", branch.code) for branch in visit.view.branches(prefix)]
 
 
-def new_item_tab(visit: Visit) -> None:
-    """Build the page that gives a text its semantic ID, and adds it."""
+def new_item_tab(visit: Visit, head: gr.HTML) -> None:
+    """Build the page that adds an item by its text, and shows the semantic ID of the text where the model has them.
+
+    Args:
+        head: the head of the page, which counts the items.
+    """
+    has_sids = visit.view.has_sids
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             text = gr.Textbox(
-                label="Text of a new item", lines=4, placeholder="what its title and description would say"
+                label="Text of a new item",
+                lines=4,
+                max_length=MOST_CHARACTERS,
+                placeholder="what its title and description would say",
             )
             with gr.Row():
-                look = gr.Button("Show its ID", variant="primary", min_width=120)
-                add = gr.Button("Add it", min_width=100)
+                look = gr.Button("Show its ID", variant="primary", min_width=120, visible=has_sids)
+                add = gr.Button("Add it", variant="secondary" if has_sids else "primary", min_width=100)
             gr.HTML(
                 markup.notice("No weight changes. Added items are there for all visitors, until the demo restarts."),
                 padding=False,
             )
         with gr.Column(scale=3, min_width=300):
-            shown = gr.HTML(markup.notice("Paste a text: its semantic ID shows, and the items beside it."))
+            intro = "Paste a text: its semantic ID shows, and the items beside it." if has_sids else "Paste a text."
+            shown = gr.HTML(markup.notice(intro))
 
     def show(words: str) -> str:
         codes = visit.encode(words)
@@ -149,20 +167,11 @@ def new_item_tab(visit: Visit) -> None:
 
     def grow(words: str) -> str:
         row = visit.add(words)
-        history, answers = visit.seen_recommended(row)
-        rows = visit.view.catalog.rows_of(history).tolist()
-        names = ", ".join(f"<q>{markup.escape(visit.view.label(other))}</q>" for other in rows)
-        is_there = any(found == row for found, _, _ in answers)
-        absent = (
-            "" if is_there else markup.notice("It is not among the first ten for this reader; others go before it.")
-        )
-        return (
-            f"<h4>Added</h4>{markup.items(visit.view, [(row, 0)])}<h4>Recommended to someone who read {names}</h4>"
-            f"{absent}{markup.ranking(visit.view, answers, rows)}"
-        )
+        history, answers, place = visit.seen_recommended(row)
+        return markup.added(visit.view, row, history=history, answers=answers, place=place)
 
     look.click(_answered(show), text, shown, **PRIVATE)
-    add.click(_answered(grow), text, shown, **PRIVATE)
+    add.click(lambda words: (_answered(grow)(words), markup.header(visit.view)), text, [shown, head], **PRIVATE)
 
 
 def _answered(action: Callable[[str], str]) -> Callable[[str], str]:

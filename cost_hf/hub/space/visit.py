@@ -4,6 +4,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cost_hf.files import content_digest
 from cost_hf.hub.space.catalog_view import CatalogView, Prefix
 from cost_hf.recommender.door import BaseRecommender
 
@@ -11,6 +12,8 @@ MOST_ADDED = 200
 MOST_CHARACTERS = 2_000
 COLD_SHARE = 0.2  # of the list that shows an added item
 MOST_SHOWN = 50
+MOST_HISTORY = 1_000  # items of a history that are read, the latest
+FIRST = 10  # places of the list that shows an added item
 
 
 class Visit:
@@ -39,11 +42,22 @@ class Visit:
         self, history: Sequence[str], top_k: int = 10, exclude_seen: bool = True, cold_share: float = 0.0
     ) -> list[tuple[int, float, bool]]:
         """Return (catalog row, score, added in this demo) for a history of item ids, best first."""
+        held = [item for item in history[-MOST_HISTORY:] if isinstance(item, str)]
+        length = max(1, min(int(top_k), MOST_SHOWN))
         answers = self.recommender.recommend(
-            list(history), min(int(top_k), MOST_SHOWN), bool(exclude_seen), on_unknown="drop", cold_share=cold_share
+            held, length, bool(exclude_seen), on_unknown="drop", on_empty="popularity", cold_share=cold_share
         )
         catalog = self.recommender.catalog
         return [(catalog.row_of(entry.item_id), entry.score, entry.item_id in self.added) for entry in answers]
+
+    @property
+    def takes_texts(self) -> bool:
+        """True where a text is all that a new item needs: the encoder is here, and the model reads its vectors."""
+        if self.recommender.encoder is None:
+            return False
+        if self.view.has_sids:
+            return getattr(self.recommender, "quantizer", None) is not None
+        return not getattr(self.recommender.network.config, "has_ids", True)
 
     def example(self) -> list[str]:
         """Return a history to begin with: the most clicked item and those whose IDs are nearest to it."""
@@ -59,10 +73,7 @@ class Visit:
         Raises:
             ValueError: for an empty or too long text, or a copy that can't read texts.
         """
-        if not text.strip():
-            raise ValueError("write a few words about the item first")
-        if len(text) > MOST_CHARACTERS:
-            raise ValueError(f"the demo reads at most {MOST_CHARACTERS} characters, got {len(text)}; shorten the text")
+        _check(text)
         encode = getattr(self.recommender, "encode", None)
         if encode is None:
             raise ValueError("this recommender scores items directly; it has no semantic IDs to give")
@@ -72,11 +83,12 @@ class Visit:
         """Add an item with this text; return its row. The same text again is the same item.
 
         Raises:
-            ValueError: as `encode`, or where the demo has taken as many items as it takes.
+            ValueError: for an empty or too long text, a copy that can't read texts, or where the demo has taken as many
+                items as it takes.
         """
-        self.encode(text)
+        _check(text)
         with self._adding:
-            item = f"demo-{text.strip()[:60]}"
+            item = f"demo-{content_digest(text.strip())[:12]}"
             if item not in self.recommender.catalog:
                 if len(self.added) >= MOST_ADDED:
                     raise ValueError(f"this demo holds {MOST_ADDED} added items already; it takes more after a restart")
@@ -84,10 +96,30 @@ class Visit:
                 self.added.append(item)
         return self.recommender.catalog.row_of(item)
 
-    def seen_recommended(self, row: int) -> tuple[list[str], list[tuple[int, float, bool]]]:
-        """Return a history of the item's neighbours, and what is recommended for it with room for added items."""
+    def seen_recommended(self, row: int) -> tuple[list[str], list[tuple[int, float, bool]], int | None]:
+        """Return a history of the item's neighbours, the first places of the list for it, and the item's own place.
+
+        A share of the places is kept for items without clicks. The place counts from 1, and is None beyond the longest
+        list of the demo.
+        """
         view = self.view
-        near = [other for other, _ in view.neighbours(view.sid(row), without=row, limit=3)]
+        near = [other for other, _ in view.neighbours(view.sid(row), without=row, limit=3)] if view.has_sids else []
         rows = near or [int(self.recommender.edition.popularity_order[0])]
         history = [view.catalog.item_ids[other] for other in reversed(rows)]
-        return history, self.recommend(history, cold_share=COLD_SHARE)
+        first = self.recommend(history, FIRST, cold_share=COLD_SHARE)
+        place = _place(row, first)
+        if place is None:
+            place = _place(row, self.recommend(history, MOST_SHOWN, cold_share=COLD_SHARE))
+        return history, first, place
+
+
+def _check(text: str) -> None:
+    """Raise ValueError for a text that says nothing, or too much."""
+    if not text.strip():
+        raise ValueError("write a few words about the item first")
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"the demo reads at most {MOST_CHARACTERS} characters, got {len(text)}; shorten the text")
+
+
+def _place(row: int, answers: Sequence[tuple[int, float, bool]]) -> int | None:
+    return next((place for place, (found, _, _) in enumerate(answers, start=1) if found == row), None)

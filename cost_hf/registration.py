@@ -1,0 +1,52 @@
+"""Makes the package's models and pipelines known to transformers, without importing transformers for it.
+
+Transformers and torch take seconds to import. A command line that only has to say what is misspelt, and a program that
+reads a catalog, need neither, so registration waits until something imports transformers.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+LIBRARY = "transformers"
+HOMES = ("cost_hf.quantizer", "cost_hf.recommender.pipeline")  # each registers what it holds when it is imported
+
+
+def register_with_transformers() -> None:
+    """Register now where transformers is imported already, else right after it will have been."""
+    if LIBRARY in sys.modules:
+        _register()
+    elif not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _AfterImport())
+
+
+class _AfterImport(MetaPathFinder):
+    """Finds transformers by the other finders, and has it followed by our registration."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname != LIBRARY:
+            return None
+        others = [finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec")]
+        spec = next((spec for finder in others if (spec := finder.find_spec(fullname, path, target))), None)
+        loader = None if spec is None else spec.loader
+        if loader is not None:
+            execute = loader.exec_module
+
+            def execute_and_register(module: ModuleType) -> None:
+                execute(module)
+                if self in sys.meta_path:
+                    sys.meta_path.remove(self)
+                    _register()
+
+            loader.exec_module = execute_and_register  # type: ignore[method-assign]
+        return spec
+
+
+def _register() -> None:
+    for name in HOMES:
+        import_module(name)

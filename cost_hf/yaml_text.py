@@ -1,0 +1,53 @@
+"""YAML as people write it into recipes and on the command line: plain values, each written once.
+
+Aliases (`*name`) let a few lines stand for more values than a memory holds, and a key given twice would lose one of its
+values in silence; both are errors.
+"""
+
+from collections import Counter
+from typing import Any
+
+import yaml
+from yaml.nodes import MappingNode, Node
+
+MOST_CHARACTERS = 1_000_000
+MOST_LEVELS = 50
+
+
+def read_yaml(text: str) -> Any:
+    """Return the value of a YAML text.
+
+    Raises:
+        ValueError: for what is no YAML, an alias, a key given twice, or more characters or levels than anybody writes.
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"expected at most {MOST_CHARACTERS} characters of YAML, got {len(text)}; shorten it")
+    try:
+        return yaml.load(text, Loader=_PlainLoader)
+    except RecursionError as error:
+        raise ValueError(f"expected YAML of at most {MOST_LEVELS} levels, got more; flatten it") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
+        raise ValueError(f"{error}") from error
+
+
+class _PlainLoader(yaml.SafeLoader):
+    levels = 0
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            line = event.start_mark.line + 1
+            raise yaml.YAMLError(f"line {line} refers to another value by an alias; write the value out")
+        self.levels += 1
+        if self.levels > MOST_LEVELS:
+            raise yaml.YAMLError(f"values lie in each other more than {MOST_LEVELS} deep; flatten them")
+        node = super().compose_node(parent, index)
+        self.levels -= 1
+        return node
+
+    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
+        counts = Counter(key.value for key, _ in node.value if isinstance(key.value, str))
+        twice = next((name for name, count in counts.items() if count > 1), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1} ff. give {twice!r} twice; keep one of them")
+        return super().construct_mapping(node, deep=deep)

@@ -1,0 +1,45 @@
+"""Importing the package is quick, and what it registers is there whichever of the two is imported first."""
+
+import subprocess
+import sys
+
+import pytest
+
+KNOWN = """
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.pipelines import PIPELINE_REGISTRY
+tasks = PIPELINE_REGISTRY.get_supported_tasks()
+assert "cost" in CONFIG_MAPPING and "semantic-id" in tasks and "generative-recommendation" in tasks
+"""
+
+
+def run(program: str) -> str:
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import cost_hf; from transformers import AutoModel",
+        "import transformers; import cost_hf",
+        "import cost_hf; from importlib.util import find_spec; find_spec('transformers'); import transformers",
+        "import cost_hf.recommender.pipeline",
+        "from cost_hf.quantizer import CostModel",
+    ],
+)
+def test_models_and_pipelines_are_registered(program):
+    run(program + "\n" + KNOWN)
+
+
+def test_the_arguments_of_a_command_need_neither_torch_nor_pandas():
+    program = """
+import sys
+import cost_hf.recipe_commands, cost_hf.hub.commands, cost_hf.hub.space.command
+from cost_hf.cli import main
+assert main(["train", "--training.epoch", "3"]) == 2
+assert main(["train", "--recipe", "cost_quikstart"]) == 2
+assert main(["train", "--codes.kind", "cots"]) == 2
+assert main(["compare", "cost_quickstart", "--systems", "cots"]) == 2
+print([name for name in ("torch", "transformers", "pandas", "scipy", "gradio") if name in sys.modules])
+"""
+    assert run(program).strip() == "[]"
