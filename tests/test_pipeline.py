@@ -19,6 +19,7 @@ from cost_hf.recipe_commands import train_main
 from cost_hf.stages import Stages
 from tests.runs import STAGES, TINY, command_line, stages_of
 
+pytestmark = pytest.mark.trains
 BASELINES = ["popularity", "markov", "oracle"]
 UNITS, SEEN = ("item", "sid"), ("seen_allowed", "seen_excluded")
 METRICS = [f"{name}@{cutoff}" for name in ("recall", "ndcg", "mrr") for cutoff in (5, 10)]
@@ -32,8 +33,9 @@ def vector_cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory) -> cost_hf.Run:
-    return cost_hf.train(overrides=TINY, output_dir=tmp_path_factory.mktemp("reference"))
+def reference(finished_run, tmp_path_factory) -> cost_hf.Run:
+    directory = shutil.copytree(finished_run, tmp_path_factory.mktemp("reference") / "run")
+    return cost_hf.train(overrides=TINY, output_dir=directory)  # every stage is there
 
 
 @pytest.fixture

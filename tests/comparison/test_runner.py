@@ -147,7 +147,7 @@ runner.run_jobs(jobs_of(Path({str(tmp_path)!r})), shared=Path("."), deadline=Non
         time.sleep(0.05)
     compare.terminate()
 
-    assert compare.wait(30) == 128 + signal.SIGTERM
+    assert compare.wait(300) == 128 + signal.SIGTERM
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
 

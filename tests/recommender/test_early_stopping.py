@@ -8,6 +8,8 @@ from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
 from cost_hf.recommender.generator_training import GeneratorTrainer, TrainingOptions, train_generator
 from tests.recommender.toys import toy_catalog
 
+pytestmark = pytest.mark.trains
+
 
 class Killed(BaseException):
     """Stands for a signal."""

@@ -15,6 +15,7 @@ from cost_hf.recommender.samplers import LengthGroupedSampler, ShuffledSampler
 from tests.recommender.toys import toy_catalog
 from tests.runs import ROOT
 
+pytestmark = pytest.mark.trains
 USERS = [(start + np.arange(5)) % 40 for start in range(32)]
 
 
