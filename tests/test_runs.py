@@ -3,6 +3,7 @@
 The tests share one undisturbed run, so they stay in one file (`pytest --dist loadfile`).
 """
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from cost_hf.files import file_digest, read_json
+from cost_hf.recipe_commands import train_main
 from tests.runs import (
     STAGES,
     command_line,
@@ -126,16 +128,18 @@ def test_two_runs_of_one_seed_are_bit_equal(undisturbed, tmp_path, monkeypatch):
     assert_same_run(tmp_path / "run", undisturbed)
 
 
-def test_a_repeated_command_computes_nothing_and_says_the_same(finished):
+def test_a_repeated_command_computes_nothing_and_says_the_same(finished, caplog):
     records, results = records_of(finished), (finished / "evaluation" / "results.json").read_text()
+    caplog.set_level(logging.INFO, logger="cost_hf")
 
-    log = run_train(command_line(finished))
+    assert train_main(command_line(finished)) == 0
 
-    assert stages_of(log) == []
+    assert stages_of(caplog.messages) == []
     assert records_of(finished) == records
     assert (finished / "evaluation" / "results.json").read_text() == results
 
 
+@pytest.mark.slow
 def test_two_processes_evaluate_a_checkpoint_like_one(finished, undisturbed):
     shutil.rmtree(finished / "evaluation")
     (finished / ".stages" / "evaluation.json").unlink()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
+import cost_hf
 from cost_hf.files import read_json
 from cost_hf.hub.export import export_run
 from cost_hf.methods import Recommender
@@ -16,7 +17,7 @@ from cost_hf.recommender.task_options import NEXT_ITEM, TEXT_TASKS
 from tests.hub.publishing import publish
 from tests.near_ties import assert_same_list
 from tests.recommender.backbone_toys import causal_backbone
-from tests.runs import ROOT, child_environment, command_line
+from tests.runs import ROOT, TINY, child_environment, command_line
 
 pytestmark = pytest.mark.trains
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -65,8 +66,8 @@ def local_run(tmp_path_factory) -> Path:
     """A run whose base is a directory."""
     folder = tmp_path_factory.mktemp("local")
     overrides = LLM | {"generator__backbone": str(causal_backbone(folder / "base"))}
-    run([str(ROOT / "train.py"), *command_line(folder / "run", **overrides)], folder)
-    return folder / "run"
+    fields = TINY | {name.replace("__", "."): value for name, value in overrides.items()}
+    return cost_hf.train(overrides=fields, output_dir=folder / "run").output_dir
 
 
 def test_a_run_leaves_the_adapter_its_base_and_judged_titles(hub_run):

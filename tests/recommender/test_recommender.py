@@ -179,7 +179,7 @@ class LargestResult(TorchDispatchMode):
 
 def test_a_mask_costs_nothing_of_the_size_of_the_catalog_at_a_call():
     items = 20_000
-    system = toy_recommender(toy_catalog(items, (64, 64, 64), append_size=8), popularity=np.arange(items))
+    system = toy_recommender(toy_catalog(items, (64, 63, 62), append_size=8), popularity=np.arange(items))
     stock = system.mask(denied=["item007"])
     expected = system.recommend(["item001"], allowed=stock)
     with LargestResult() as first:
