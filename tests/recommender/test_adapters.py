@@ -168,10 +168,9 @@ def test_a_fresh_process_gives_the_same_bits(tmp_path, llama):
         "print([[(i.item_id, i.score.hex()) for i in a] for a in "
         "r.recommend([['item001', 'item002'], ['item030']], top_k=40)])"
     )
-    environment = child_environment() | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
 
     command = [sys.executable, "-c", program, str(tmp_path / "saved")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=True)
 
     assert done.stdout.strip().splitlines()[-1] == str(
         [[(item.item_id, item.score.hex()) for item in items] for items in answer(recommender)]
