@@ -2,12 +2,18 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from zlib import crc32
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# caches of this process and its children alone, named before a library looks for them: nothing that an earlier session
+# or another worker left may be read, and nothing may stay behind
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="cost-hf-tests-")
+os.environ["COST_HF_CACHE"] = f"{os.environ['HF_HOME']}/cost_hf"
+os.environ["MPLCONFIGDIR"] = f"{os.environ['HF_HOME']}/matplotlib"
 
 import pytest
 import torch
@@ -22,6 +28,11 @@ settings.load_profile("suite")
 
 SHARED_DATA = Path(os.environ.get("COST_HF_DATA", Path(__file__).parents[2] / "shared" / "data"))
 MakeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+def pytest_unconfigure() -> None:
+    """Remove the caches."""
+    shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -211,7 +211,6 @@ def test_another_seed_gives_other_weights_on_the_same_split(reference, tmp_path)
         assert file_digest(tmp_path / name) != file_digest(reference.output_dir / name)
     assert run.results["seed"] == 1
     assert run.results["split_digest"] == reference.results["split_digest"]
-    assert run.results["rows"]["recommender"] != reference.results["rows"]["recommender"]
 
 
 def test_random_codes_are_drawn_again_for_other_ids_with_the_same_texts(tmp_path):
