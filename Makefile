@@ -5,15 +5,40 @@ PIP := $(VENV)/bin/python -m pip
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test test-slow test-floors notebooks lint clean
+# Test files are shared out among two processes, so that the two cores of a small machine are busy.
+PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+.PHONY: quickstart test test-plain-kernels test-sse4 test-two-threads test-everywhere test-trains test-slow
+.PHONY: test-floors notebooks lint clean
 
 quickstart: $(VENV)/.runtime
 	$(VENV)/bin/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 	  train.py --recipe cost_quickstart
 
+# The fast suite with the kernels that torch chooses for this machine, one thread a process.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not slow"
 
+# The fast suite as other machines compute it: every result must hold although the last bits of sums differ.
+# Without vectorised kernels of torch:
+test-plain-kernels: $(VENV)/.dev
+	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(PYTEST) -m "not slow"
+
+# With matrix products of a CPU without AVX:
+test-sse4: $(VENV)/.dev
+	DNNL_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 OMP_NUM_THREADS=1 $(PYTEST) -m "not slow"
+
+# With two threads a process:
+test-two-threads: $(VENV)/.dev
+	OMP_NUM_THREADS=2 $(PYTEST) -m "not slow"
+
+test-everywhere: test test-plain-kernels test-sse4 test-two-threads
+
+# The tests that train, on plain kernels: what CI runs beside the fast suite.
+test-trains: $(VENV)/.dev
+	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(PYTEST) -m "trains and not slow"
+
+# Longer training and several processes.
 test-slow: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest -m slow
 

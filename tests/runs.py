@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
 ROOT = Path(__file__).parent.parent
 # sizes are odd on purpose: nothing divides evenly among batches or processes
 TINY: dict[str, Any] = {
@@ -46,8 +48,9 @@ def command_line(directory: Path, *, seed: int = 0, **overrides: Any) -> list[st
 
 
 def child_environment() -> dict[str, str]:
-    """Return an environment in which every child computes on one CPU thread, in the same way."""
-    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    """Return an environment in which every child computes in the same way, with as many threads as this process."""
+    threads = str(torch.get_num_threads())
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": threads, "CUDA_VISIBLE_DEVICES": ""}
 
 
 def run_train(arguments: list[str], *, processes: int = 1) -> str:

@@ -9,6 +9,7 @@ from nbclient import NotebookClient
 
 from notebooks.execute import code_digest
 
+pytestmark = pytest.mark.trains
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
 

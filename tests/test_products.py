@@ -124,15 +124,15 @@ class Block:
     def run(self, model):
         with fast_products(model, "medium"):
             self.inside.set()
-            self.told.wait(10)
+            self.told.wait(60)
 
     def enter(self):
         self.thread.start()
-        assert self.inside.wait(10)
+        assert self.inside.wait(60)
 
     def leave(self):
         self.told.set()
-        self.thread.join(10)
+        self.thread.join(60)
 
 
 def test_an_error_inside_the_block_puts_the_setting_back(model, error):
@@ -184,12 +184,24 @@ def test_bf16_is_refused_by_the_default_limit(model):
     assert measure_products(model, "bf16").used == "exact"
 
 
-def test_the_measurement_agrees_with_the_products_of_the_model(model):
-    found = measure_products(model, "medium", limit=1.0)
+class Rounded(TorchDispatchMode):
+    """Factors of products are rounded to bfloat16, as the faster products of some machines round them."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        products = (torch.ops.aten.mm.default, torch.ops.aten.bmm.default)
+        if func in products and args[0].dtype == torch.float32:
+            args = [factor.bfloat16().float() for factor in args]
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_measurement_agrees_with_the_products_of_the_model(model, monkeypatch):
+    # the machine's own medium products may be as good as exact: an error of rounding alone, which can't be compared
+    monkeypatch.setattr(Products, "applied", lambda self: nullcontext())
     inputs = torch.randn(64, 48, generator=torch.Generator().manual_seed(1))
     exact = inputs.double() @ model[0].weight.detach().double().T
 
-    with found.applied():
+    with Rounded():
+        found = measure_products(model, "medium", limit=1.0)
         own = inputs @ model[0].weight.detach().T
 
     error = float((own.double() - exact).norm() / exact.norm())

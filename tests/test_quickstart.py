@@ -5,20 +5,49 @@ import pytest
 import cost_hf
 from cost_hf.summary import run_summary
 
+pytestmark = pytest.mark.trains
+FEW = {"codes.epochs": 10, "training.epochs": 3, "training.validate_every": 1}
+SEEDS = (0, 1, 2)
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> cost_hf.Run:
-    return cost_hf.train(recipe="cost_quickstart", seed=0, output_dir=tmp_path_factory.mktemp("quickstart"))
+    """The recipe with few epochs: what it says of data and form is the same as with all of them."""
+    return cost_hf.train(recipe="cost_quickstart", overrides=FEW, output_dir=tmp_path_factory.mktemp("quickstart"))
+
+
+@pytest.fixture(scope="module")
+def whole_runs(tmp_path_factory) -> list[cost_hf.Run]:
+    """The recipe as it is, for every seed."""
+    folder = tmp_path_factory.mktemp("quickstarts")
+    return [cost_hf.train(recipe="cost_quickstart", seed=seed, output_dir=folder / str(seed)) for seed in SEEDS]
 
 
 def recall(run: cost_hf.Run, row: str) -> float:
     return run.results["rows"][row]["item"]["seen_allowed"]["recall@10"]["value"]
 
 
-def test_the_recommender_is_far_above_text_and_popularity(run):
-    assert recall(run, "recommender") >= 0.50
-    assert recall(run, "recommender") >= 1.5 * recall(run, "text_last")
-    assert run.results["differences"]["recommender-popularity"]["item"]["seen_allowed"]["recall@10"]["low"] > 0.3
+def is_far_above_text_and_popularity(run: cost_hf.Run) -> bool:
+    gain = run.results["differences"]["recommender-popularity"]["item"]["seen_allowed"]["recall@10"]
+    found = recall(run, "recommender")
+    return found >= 0.50 and found >= 1.5 * recall(run, "text_last") and gain["low"] > 0.3
+
+
+def has_living_codes(run: cost_hf.Run) -> bool:
+    health = run.results["semantic_ids"]
+    return health["unique_share"] > 0.9 and all(level["perplexity"] > 0.7 * 32 for level in health["levels"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_kept", [is_far_above_text_and_popularity, has_living_codes])
+def test_the_promised_quality_is_reached_by_most_seeds(whole_runs, is_kept):
+    assert sum(map(is_kept, whole_runs)) >= 2
+
+
+def test_training_lowers_both_losses(run):
+    for part in ("quantizer", "generator"):
+        losses = [entry["loss"] for entry in run.results["curves"][part] if entry.get("loss") is not None]
+        assert losses[-1] < losses[0], part
 
 
 def test_the_toy_world_is_the_documented_one(run):
@@ -30,13 +59,6 @@ def test_the_toy_world_is_the_documented_one(run):
 
 def test_the_trie_keeps_every_beam_in_the_catalog(run):
     assert run.results["protocol"]["shares"]["invalid"] == 0.0
-
-
-def test_the_codes_are_alive(run):
-    health = run.results["semantic_ids"]
-
-    assert all(level["perplexity"] > 0.7 * 32 for level in health["levels"])
-    assert health["unique_share"] > 0.9
 
 
 def test_the_summary_shows_the_table_three_users_the_directory_and_says_toy_data(run):

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.readme import SECTIONS, with_results
 
+pytestmark = pytest.mark.trains
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, flags=re.DOTALL | re.MULTILINE)
@@ -23,11 +24,22 @@ ELSEWHERE = {
     "cost-hf demo": "tests/hub/test_space_browser.py starts it",
 }
 SLOW = ("cost-hf compare",)
-# the two searches agree, the stock is kept to, and a reader who stays in one place is recommended that place
+# the two searches agree but for near ties, the stock is kept to, and training lowered the loss
 CHECKS = """
-assert rows[:, 0].tolist() == found.items[0].tolist()
+import json
+
+from tests.near_ties import assert_same_list
+
+scores = dict(zip(found.items[0].tolist(), found.scores[0].tolist()))
+last = min(scores.values())  # what an item has that rounding pushed out of the other list
+assert_same_list([(row, scores.get(row, last)) for row in rows[:, 0].tolist()], scores.items())
 assert found.items.shape == (1, 20) and not {7, 8} & set(found.items[0].tolist())
-assert all(answer.fields["title"].endswith("lisbon") for answer in run.recommender.recommend(["n0", "n12"], top_k=3))
+answers = run.recommender.recommend(["n0", "n12"], top_k=3)
+assert len({answer.item_id for answer in answers} - {"n0", "n12"}) == 3
+assert all(answer.fields["title"] in titles for answer in answers)
+log = json.load(open("runs/mine/recommender/training_log.json"))
+losses = [entry["loss"] for entry in log if "loss" in entry]
+assert losses[-1] < losses[0]
 assert "n60" in Recommender.from_pretrained("runs/mine").catalog and change.item_ids == ("n60",)
 items.to_parquet("data/items.parquet")
 clicks.to_parquet("data/interactions.parquet")
@@ -68,7 +80,8 @@ def place(tmp_path_factory) -> Path:
 
 def environment() -> dict[str, str]:
     scripts = str(Path(sys.executable).parent)
-    return os.environ | {"HF_HUB_OFFLINE": "1", "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    places = {"PYTHONPATH": str(ROOT), "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    return os.environ | places | {"HF_HUB_OFFLINE": "1"}
 
 
 def run(command: str, directory: Path) -> subprocess.CompletedProcess:

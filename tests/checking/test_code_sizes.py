@@ -54,7 +54,7 @@ def test_equal_texts_widen_groups_and_are_no_collisions():
     (size,) = measure_code_sizes(vectors, texts)
     (alone,) = measure_code_sizes(vectors[::2], texts[::2])
 
-    assert size.collided == alone.collided < 0.1
+    assert size.collided == alone.collided < 0.5  # all of them, were equal texts collisions
     assert size.largest_group == 2 * alone.largest_group
 
 

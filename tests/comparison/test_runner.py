@@ -137,18 +137,18 @@ def test_a_terminated_comparison_leaves_no_run_behind(tmp_path):
 from pathlib import Path
 from cost_hf.comparison import runner
 from tests.comparison.test_runner import jobs_of
-work = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(600)"
+work = "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid()) + ' '); time.sleep(600)"
 runner.worker_command = lambda job, shared: [runner.sys.executable, "-c", work]
 runner.run_jobs(jobs_of(Path({str(tmp_path)!r})), shared=Path("."), deadline=None)
 """
     compare = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=child_environment())
     pid = tmp_path / "pid"
-    while not (pid.is_file() and pid.read_text()):
+    while not (pid.is_file() and pid.read_text().endswith(" ")):
         assert compare.poll() is None
         time.sleep(0.05)
     compare.terminate()
 
-    assert compare.wait(30) == 128 + signal.SIGTERM
+    assert compare.wait(300) == 128 + signal.SIGTERM
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
 

@@ -15,6 +15,7 @@ from cost_hf.hub.staging import Stage
 from cost_hf.recommender.recommender import Recommender
 from tests.runs import TINY
 
+pytestmark = pytest.mark.trains
 IDS = {"quantizer": "org/toy", "dataset": "org/toy-items", "recommender": "org/toy-recommender"}
 SHORT = {"codes.epochs": 1, "codes.min_perplexity_share": 0.0, "training.epochs": 1, "evaluation.baselines": []}
 
@@ -51,9 +52,11 @@ def test_no_path_leaves_and_the_encoder_works_where_its_directory_is_not(local_e
     for part in IDS:
         stage.part(part)
     shutil.move(local_encoder, local_encoder.with_name("gone"))
-    copy = Recommender.from_pretrained(tmp_path / "recommender")
-    codes = copy.encode(["a story"])
-    shutil.move(local_encoder.with_name("gone"), local_encoder)
+    try:
+        copy = Recommender.from_pretrained(tmp_path / "recommender")
+        codes = copy.encode(["a story"])
+    finally:
+        shutil.move(local_encoder.with_name("gone"), local_encoder)
 
     leaves = [path for path in tmp_path.rglob("*") if path.is_file() and b"somebody" in path.read_bytes()]
     assert leaves == []

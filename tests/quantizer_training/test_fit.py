@@ -13,6 +13,7 @@ from cost_hf.semantic_ids.digests import assignment_digest
 from tests.quantizer.toys import item_vectors
 from tests.quantizer_training.fit_toy import toy_collaborative
 
+pytestmark = pytest.mark.trains
 ITEMS = item_vectors(101, clusters=30)  # odd, and not a multiple of the batch
 IDS = [f"item-{number}" for number in range(101)]
 SMALL = {"level_sizes": [8, 8], "latent_dim": 8, "hidden_sizes": [16], "epochs": 6, "batch_size": 32, "save_epochs": 2}
@@ -63,6 +64,16 @@ def test_a_run_does_not_depend_on_the_random_state_before_it(tmp_path, straight)
     np.random.seed(5)
 
     assert_same_weights(straight["cost"], fit(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["cost", "letter"])
+def test_two_threads_add_gradients_in_one_order(tmp_path, two_threads, kind):
+    # wide enough that torch shares the rows of a batch out among threads
+    vectors = item_vectors(101, 512, clusters=30)
+    options = {"kind": kind, "hidden_sizes": [512], "batch_size": 101, "epochs": 3}
+
+    assert_same_weights(*(fit(tmp_path / name, vectors=vectors, **options) for name in ("a", "b")))
 
 
 def test_another_seed_gives_other_codes(tmp_path, straight):
@@ -178,7 +189,7 @@ def test_trained_codes_keep_neighbours_together_better_than_random_ones(tmp_path
     def shared(codes):
         return (codes[:, 0] == codes[nearest, 0]).mean()
 
-    assert shared(fitted.codes) > 0.5 > 3 * shared(drawn.codes) / 2
+    assert shared(fitted.codes) > 2 * shared(drawn.codes)  # about 0.7 and 1 of 8
 
 
 def test_own_weights_train_and_are_saved(tmp_path):
@@ -198,7 +209,7 @@ def test_variants_train(tmp_path, changes):
 
     result = fit(tmp_path, **kind, **changes)
 
-    assert result.history[-1]["perplexity_1"] > 2
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
 
 
 def test_a_collapse_stops_the_run_and_says_what_to_change(tmp_path):

@@ -24,9 +24,12 @@ from cost_hf.recommender.training_options import TrainingOptions
 from cost_hf.search.beam_search import beam_search, make_prompt
 from cost_hf.search.generate_search import generate_search
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
+from tests.near_ties import assert_same_list, assert_same_rows
 from tests.recommender.backbone_toys import causal_backbone, seq2seq_backbone
 from tests.recommender.toys import recommender_of, toy_catalog
+from tests.runs import child_environment
 
+pytestmark = pytest.mark.trains
 CATALOG = toy_catalog(40, (8, 8))
 SEQUENCES = [(start + np.arange(5)) % 40 for start in range(32)]
 LLAMA = ["q_proj", "v_proj"]
@@ -92,7 +95,8 @@ def trained(tmp_path, options, targets=LLAMA) -> Recommender:
 
 
 def answer(recommender):
-    return recommender.recommend([["item001", "item002"], ["item030"]], top_k=10)
+    """Ask for the whole catalog: with fewer beams than items, rounding may decide which beam goes on."""
+    return recommender.recommend([["item001", "item002"], ["item030"]], top_k=40)
 
 
 def test_adapter_and_sid_rows_train_and_nothing_else(tmp_path, case):
@@ -120,7 +124,8 @@ def test_a_saved_adapter_has_no_matrix_and_comes_back_bit_equal(tmp_path, case):
     rows = {len(weight) for name, weight in weights.items() if "lora_" not in name}
     assert rows == {len(recommender.vocabulary.tokens)}
     assert not (tmp_path / "saved" / "model.safetensors").exists()
-    assert answer(loaded) == answer(recommender)
+    for left, right in zip(answer(loaded), answer(recommender), strict=True):
+        assert_same_list(left, right)
     first = recommender.vocabulary.first_id
     for name, weight in recommender.generator.state_dict().items():
         rows = slice(first if "base_layer" in name and len(weight) > first else None)  # the adapter brings the others
@@ -143,21 +148,19 @@ def test_merged_weights_answer_alike_load_alone_and_stay_tied(tmp_path, case):
     head, embedding = loaded.generator.get_output_embeddings(), loaded.generator.get_input_embeddings()
     assert (head.weight is embedding.weight) == tied
     for left, right in zip(answer(loaded), expected, strict=True):
-        assert [item.item_id for item in left] == [item.item_id for item in right]
-        np.testing.assert_allclose([i.score for i in left], [i.score for i in right], atol=1e-4)
+        assert_same_list(left, right)
 
 
 def test_the_engine_counts_the_adapter_as_generate_does(tmp_path, case):
     recommender = trained(tmp_path, *case)
     histories = torch.tensor([[1, 2, 3], [7, -1, -1]])
     ids, mask = recommender.prompts.inputs(histories)
-    common = {"trie": recommender.trie, "vocabulary": recommender.vocabulary, "num_beams": 8}
+    common = {"trie": recommender.trie, "vocabulary": recommender.vocabulary, "num_beams": len(CATALOG)}
 
     ours = beam_search(recommender.generator, ids, mask, **common)
     stock = generate_search(recommender.generator, make_prompt(ids, mask), mask=None, **common)
 
-    assert torch.equal(ours.items, stock.items)
-    torch.testing.assert_close(ours.scores, stock.scores, atol=1e-4, rtol=1e-4)
+    assert_same_rows((ours.items, ours.scores), (stock.items, stock.scores), tolerance=1e-3)
 
 
 def test_a_fresh_process_gives_the_same_bits(tmp_path, llama):
@@ -166,12 +169,11 @@ def test_a_fresh_process_gives_the_same_bits(tmp_path, llama):
     program = (
         "import sys; from cost_hf import Recommender; r = Recommender.from_pretrained(sys.argv[1]); "
         "print([[(i.item_id, i.score.hex()) for i in a] for a in "
-        "r.recommend([['item001', 'item002'], ['item030']], top_k=10)])"
+        "r.recommend([['item001', 'item002'], ['item030']], top_k=40)])"
     )
 
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "saved")], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", program, str(tmp_path / "saved")]
+    done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=True)
 
     assert done.stdout.strip().splitlines()[-1] == str(
         [[(item.item_id, item.score.hex()) for item in items] for items in answer(recommender)]
@@ -193,14 +195,18 @@ def test_checkpoints_of_trainer_hold_no_matrix_either_and_a_stopped_run_goes_on_
         assert torch.equal(weight, resumed.model.state_dict()[name]), name
 
 
-def test_gradient_checkpointing_and_accumulation_change_the_memory_and_not_the_result(tmp_path, llama):
-    plain = fit(tmp_path / "plain", backbone_of(llama), llama, epochs=1)
-    again = fit(tmp_path / "again", backbone_of(llama), llama, epochs=1, gradient_checkpointing=True)
-    summed = fit(tmp_path / "summed", backbone_of(llama), llama, epochs=1, batch_size=4, gradient_accumulation=2)
+def test_gradient_checkpointing_and_accumulation_change_the_memory_and_not_the_step(tmp_path, llama):
+    # one step over all users; Adam turns a gradient near 0 into a whole step either way, so weights can't be compared
+    one_step = {"epochs": 1, "batch_size": len(SEQUENCES)}
+    plain = fit(tmp_path / "plain", backbone_of(llama), llama, **one_step)
+    again = fit(tmp_path / "again", backbone_of(llama), llama, **one_step, gradient_checkpointing=True)
+    parts = one_step | {"batch_size": 4, "gradient_accumulation": len(SEQUENCES) // 4}
+    summed = fit(tmp_path / "summed", backbone_of(llama), llama, **parts)
 
-    for name, weight in plain.model.state_dict().items():
-        torch.testing.assert_close(again.model.state_dict()[name], weight, atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(summed.model.state_dict()[name], weight, atol=2e-3, rtol=1e-2)
+    for other in (again, summed):
+        assert other.history[0]["step"] == 1
+        for name in ("loss", "grad_norm"):
+            assert other.history[0][name] == pytest.approx(plain.history[0][name], rel=1e-3), name
 
 
 def test_the_multiplier_moves_the_sid_rows_faster(tmp_path, llama):

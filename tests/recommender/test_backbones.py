@@ -70,6 +70,7 @@ def test_the_seq2seq_sizes_have_the_published_parameters(size, millions):
     assert set(SEQ2SEQ_SIZES) == {"tiny", "small", "letter", "tiger"}
 
 
+@pytest.mark.trains
 def test_a_pretrained_seq2seq_trains_saves_and_recommends_with_its_own_tokenizer(t5_directory, tmp_path):
     catalog = toy_catalog(30, (6, 6))
     options = GeneratorOptions(

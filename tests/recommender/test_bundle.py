@@ -1,7 +1,6 @@
 """Recommenders on disk: the same answers after loading, and parts that do not belong together."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -9,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from cost_hf.files import read_json, write_json
 from cost_hf.recommender.recommender import Recommender
@@ -17,8 +15,7 @@ from cost_hf.recommender.repository import renew_files, update_manifest
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 from tests.recommender.toys import TOY_CLICKS, TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender
-
-ROOT = Path(__file__).parents[2]
+from tests.runs import child_environment
 
 
 def test_a_saved_recommender_answers_the_same_in_a_fresh_process(tmp_path):
@@ -29,16 +26,9 @@ def test_a_saved_recommender_answers_the_same_in_a_fresh_process(tmp_path):
         "import json, sys; from cost_hf import Recommender; system = Recommender.from_pretrained(sys.argv[1]);"
         "print(json.dumps(system.recommend(json.loads(sys.argv[2]), top_k=5, on_empty='popularity')))"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+    command = [sys.executable, "-c", code, str(tmp_path), json.dumps(histories)]
 
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), json.dumps(histories)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=True)
 
     expected = system.recommend(histories, top_k=5, on_empty="popularity")
     assert json.loads(done.stdout) == json.loads(json.dumps(expected))

@@ -9,6 +9,8 @@ from cost_hf.recommender.generator_training import GeneratorTrainer, train_gener
 from cost_hf.recommender.training_options import TrainingOptions
 from tests.recommender.toys import toy_catalog
 
+pytestmark = pytest.mark.trains
+
 
 class Killed(BaseException):
     """Stands for a signal."""

@@ -19,6 +19,8 @@ from cost_hf.recommender.generator_training import (
 from cost_hf.recommender.training_options import TrainingOptions
 from tests.recommender.toys import toy_batch, toy_catalog
 
+pytestmark = pytest.mark.trains
+
 
 def sequences(users: int = 60, items: int = 40) -> list[np.ndarray]:
     """Users who walk through the items in steps of one: a rule that a generator can learn."""
@@ -78,6 +80,15 @@ def test_two_runs_of_one_seed_are_bit_equal(tmp_path):
     second, _ = fit(tmp_path / "b")
 
     assert_equal_weights(weights(first.model), weights(second.model))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_two_threads_add_gradients_in_one_order(tmp_path, two_threads, kind):
+    # wide enough that torch shares the rows of a batch out among threads
+    options = {"kind": kind, "size": "small", "epochs": 1, "batch_size": 64}
+
+    assert_equal_weights(*(weights(fit(tmp_path / name, **options)[0].model) for name in ("a", "b")))
 
 
 def test_a_run_stopped_in_its_second_epoch_continues_bit_for_bit(tmp_path):

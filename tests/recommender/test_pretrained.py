@@ -17,6 +17,7 @@ from cost_hf.recommender.recommender import Recommender
 from cost_hf.recommender.task_options import TaskOptions
 from cost_hf.recommender.training_options import TrainingOptions
 from cost_hf.semantic_ids.trie import SidTrie
+from tests.near_ties import assert_same_list, assert_same_rows
 from tests.recommender.backbone_toys import CAUSAL, TOKENIZERS, byte_bpe, causal_backbone, seq2seq_backbone
 from tests.recommender.toys import recommender_of, toy_catalog
 
@@ -43,10 +44,11 @@ def test_a_batch_padded_with_the_end_token_answers_as_each_request_alone(tmp_pat
 
     for number, history in enumerate(HISTORIES):
         alone = rank(backbone, history[history >= 0][None])
-        assert together.items[number].tolist() == alone.items[0].tolist()
-        torch.testing.assert_close(together.scores[number], alone.scores[0], atol=1e-4, rtol=1e-4)
+        line = slice(number, number + 1)
+        assert_same_rows((together.items[line], together.scores[line]), (alone.items, alone.scores), tolerance=1e-3)
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("name", ["byte_bpe", "sentencepiece"])
 def test_a_decoder_learns_its_users_under_any_tokenizer_and_comes_back(tmp_path, name):
     directory = causal_backbone(tmp_path / "base", tokenizer=TOKENIZERS[name]())
@@ -72,12 +74,12 @@ def test_a_decoder_learns_its_users_under_any_tokenizer_and_comes_back(tmp_path,
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "saved")
     remote = AutoModelForCausalLM.from_pretrained(tmp_path / "saved", trust_remote_code=True)
 
-    wanted = recommender.recommend(["item001", "item002"], top_k=8, exclude_seen=False)
-    assert loaded.recommend(["item001", "item002"], top_k=8, exclude_seen=False) == wanted
+    # as many beams as items: with fewer, rounding may decide which beam goes on
+    wanted = recommender.recommend(["item001", "item002"], top_k=40, exclude_seen=False)
+    assert_same_list(loaded.recommend(["item001", "item002"], top_k=40, exclude_seen=False), wanted)
     assert len(tokenizer("<s_a_1><s_b_2><s_c_0>", add_special_tokens=False)["input_ids"]) == 3
-    pairs = remote.generate(histories=[["item001", "item002"]], num_beams=10, return_items=True)[0][:8]
-    assert [item for item, _ in pairs] == [answer.item_id for answer in wanted]
-    np.testing.assert_allclose([score for _, score in pairs], [answer.score for answer in wanted], atol=1e-4)
+    pairs = remote.generate(histories=[["item001", "item002"]], num_beams=40, return_items=True)[0]
+    assert_same_list(pairs, wanted)
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

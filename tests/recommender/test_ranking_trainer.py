@@ -16,6 +16,7 @@ from cost_hf.recommender.training_options import TrainingOptions
 from tests.recommender.toys import toy_catalog
 from tests.runs import ROOT
 
+pytestmark = pytest.mark.trains
 USERS = [(start + np.arange(5)) % 40 for start in range(32)]
 
 

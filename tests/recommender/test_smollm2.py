@@ -17,7 +17,7 @@ from cost_hf.recommender.recommender import Recommender
 from cost_hf.recommender.training_options import TrainingOptions
 from tests.recommender.toys import recommender_of, toy_catalog
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.trains]
 CATALOG = toy_catalog(300, (256, 256, 256, 256), collisions="none")  # 1,024 SID tokens
 SEQUENCES = [(start + np.arange(6)) % 300 for start in range(0, 48, 6)]
 

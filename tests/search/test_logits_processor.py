@@ -11,6 +11,7 @@ from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
+from tests.near_ties import assert_same_beams
 from tests.recommender.toys import toy_catalog, toy_causal, toy_t5
 
 MODELS = {"llama": toy_causal, "t5": toy_t5}
@@ -174,12 +175,13 @@ def test_beams_of_a_causal_model_fed_by_embeddings_start_at_the_first_token():
     setting = Setting("llama")
     processor = SidLogitsProcessor(setting.trie, setting.vocabulary)
     options = {"num_beams": 4, "num_return_sequences": 4, "max_new_tokens": 3, "eos_token_id": None}
+    options |= {"length_penalty": 0.0, "return_dict_in_generate": True, "output_scores": True}
 
-    tokens = setting.model.generate(
+    output = setting.model.generate(
         inputs_embeds=setting.model.get_input_embeddings()(setting.input_ids), logits_processor=[processor], **options
     )
 
-    assert torch.equal(tokens, setting.by_processor(4)[0])
+    assert_same_beams((output.sequences, output.sequences_scores), setting.by_processor(4), width=4)
 
 
 def test_left_padding_does_not_move_the_start():
@@ -189,10 +191,7 @@ def test_left_padding_does_not_move_the_start():
     setting.input_ids = torch.cat([pad, setting.input_ids], 1)
     setting.attention_mask = torch.cat([pad, setting.attention_mask], 1)
 
-    tokens, scores = setting.by_processor(4)
-
-    assert torch.equal(tokens, expected[0])
-    assert torch.allclose(scores, expected[1], atol=1e-4)
+    assert_same_beams(setting.by_processor(4), expected, width=4)
 
 
 def simple():

@@ -127,7 +127,9 @@ class SasRecModel(PreTrainedModel):
             return catalog_cross_entropy(users, items, chosen)
         if negatives is None:
             raise ValueError("loss='binary' needs negatives [B, T, K] beside labels, got None; sample them")
-        return sampled_binary_loss(users, items[chosen], items[negatives[is_label]])
+        # not items[...]: with several threads its backward adds the gradients of an item in any order
+        positives = functional.embedding(chosen, items)
+        return sampled_binary_loss(users, positives, functional.embedding(negatives[is_label], items))
 
     def _scaled(self, users: Tensor) -> Tensor:
         """Return users whose products with `targets` are scores."""
