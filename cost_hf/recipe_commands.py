@@ -19,6 +19,7 @@ from cost_hf.yaml_text import read_yaml
 BUDGET_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 LARGEST_SEED = 2**32 - 1  # of numpy's generators
 DEFAULT_RECIPE = "cost_quickstart"
+OVERWRITE_HELP = "use the directory although it was made from other data"
 
 
 def train_main(argv: Sequence[str]) -> int:
@@ -29,6 +30,7 @@ def train_main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--seed", type=_seed, default=0, help="seed of codes, generator and bootstrap [0]")
     parser.add_argument("--output_dir", default=None, help="run directory [runs/<recipe>-<seed>]")
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
 
     def command(known: argparse.Namespace, overrides: dict[str, Any]) -> Callable[[], None]:
         Recipe.load(known.recipe, overrides).validate()
@@ -44,7 +46,13 @@ def _train(known: argparse.Namespace, overrides: dict[str, Any]) -> None:
     from cost_hf.pipeline import train
     from cost_hf.summary import run_summary
 
-    run = train(recipe=known.recipe, overrides=overrides, seed=known.seed, output_dir=known.output_dir)
+    run = train(
+        recipe=known.recipe,
+        overrides=overrides,
+        seed=known.seed,
+        output_dir=known.output_dir,
+        overwrite=known.overwrite,
+    )
     if run.is_main_process:
         say(run_summary(run))
     PartialState().destroy_process_group()  # a process that exits with its group may abort, its work all done
@@ -102,6 +110,7 @@ def compare_main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--reference", default=None, help="parquet of published identifiers, for a calibration row")
     parser.add_argument("--output_dir", default=None, help="directory [runs/compare-<recipe>]")
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
 
     def command(known: argparse.Namespace, overrides: dict[str, Any]) -> Callable[[], None]:
         systems = [name for name in known.systems.split(",") if name]
@@ -141,6 +150,7 @@ def _compare(known: argparse.Namespace, systems: list[str], overrides: dict[str,
         budget_seconds=known.budget,
         seen=f"seen_{known.seen}",
         output_dir=known.output_dir,
+        overwrite=known.overwrite,
     )
     say(compare_text(comparison.report))
     say(f"\nreport: {comparison.output_dir / 'report.html'}")

@@ -114,7 +114,7 @@ def test_without_a_command_all_of_them_are_listed(capsys):
         (["compare", "nope"], "'nope' is neither a directory here nor a Hub data set"),
         (["upload", "runs/nope", "--namespace", "me"], "'runs/nope' is not there"),
         (["upload", "folder"], "the following arguments are required: --namespace"),
-        (["upload", "folder", "--namespace", "me"], "holds no recipe.yaml"),
+        (["upload", "folder", "--namespace", "me"], "is an unfinished run"),
         (["upload", "folder", "--namespace", "me", "--what", "demo"], "expected parts of quantizer"),
         (["update-catalog", "runs/nope"], "'runs/nope' is not there"),
         (["update-catalog", "folder/nope"], "'folder/nope' is not there"),

@@ -155,11 +155,11 @@ def test_an_edited_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"level_sizes": [10**12]}, r"vocabulary.json describes no vocabulary: level_sizes\[0\] must be at most"),
-        ({"num_user_tokens": 10**9}, "describes no vocabulary: num_user_tokens must be at most"),
-        ({"level_sizes": "88"}, "describes no vocabulary"),
-        ({"first_id": None}, "describes no vocabulary: first_id must be a whole number"),
-        ({"extra": 1}, "does not know, the fields extra"),
+        ({"level_sizes": [10**12]}, r"vocabulary.json: level_sizes\[0\] must be at most"),
+        ({"num_user_tokens": 10**9}, "vocabulary.json: num_user_tokens must be at most"),
+        ({"level_sizes": "88"}, "has level_sizes='88', expected"),
+        ({"first_id": None}, "has first_id=None, expected int"),
+        ({"extra": 1}, "has .*'extra'.*, expected"),
     ],
 )
 def test_a_file_that_asks_for_too_much_is_refused_before_it_gets_it(tmp_path, change, message):
