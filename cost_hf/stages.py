@@ -17,8 +17,8 @@ import logging
 import resource
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +27,9 @@ from accelerate import PartialState
 
 from cost_hf.files import (
     DamagedFileError,
+    LockedError,
     atomic_path,
+    check_fields,
     check_file_digests,
     content_digest,
     file_digest,
@@ -90,7 +92,14 @@ class Stages:
             return
         with readable_os_errors():
             self._state.mkdir(parents=True, exist_ok=True)
-        with locked(self._state, seconds=LOCK_SECONDS):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self._state, seconds=LOCK_SECONDS))
+            except LockedError as error:
+                raise LockedError(
+                    f"another process is writing to {self.output_dir}; wait for it, stop it, or give another "
+                    "--output_dir"
+                ) from error
             yield
 
     def claim(self, source_digest: str, *, overwrite: bool) -> None:
@@ -104,7 +113,7 @@ class Stages:
             ValueError: where the directory was made from other data. Nothing has changed then.
         """
         path = self._state / DATA
-        known = read_object(path).get("source_digest") if path.is_file() else None
+        known = _read_fields(path, {"source_digest": str})["source_digest"] if path.is_file() else None
         if known is not None and known != source_digest and not overwrite:
             raise ValueError(
                 f"{self.output_dir} was made from other data (digest {known}, this data has {source_digest}); give "
@@ -312,7 +321,7 @@ def require_finished(directory: str | Path, *, checked: Sequence[str] | None = (
             f"{root} is an unfinished run ({path.relative_to(root)} is missing); run the command that made it to its "
             "end, or copy the whole directory, hidden files too"
         )
-    finished = read_object(path)
+    finished = _read_fields(path, {"stages": dict[str, str], "files": dict[str, str]})
     for name, digest in finished["stages"].items():
         record = _read_record(root / STATE / f"{plain_name(name, source=path)}.json")
         if record["digest"] != digest or record["status"] != DONE:
@@ -336,17 +345,20 @@ def is_finished(directory: str | Path) -> bool:
     return True
 
 
+def _read_fields(path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    content = read_object(path)
+    check_fields(content, kinds, source=path)
+    return content
+
+
 def _read_record(path: Path) -> dict[str, Any]:
-    record = read_object(path)
-    wanted: dict[str, Any] = {"digest": str, "status": str, "folder": str}
-    if record.get("status") == DONE:
-        wanted |= {"seconds": (int, float), "peak_mb": (int, float), "files": dict}
-    for name, kind in wanted.items():
-        if not isinstance(record.get(name), kind) or (name == "folder" and not is_inside(record[name])):
-            raise DamagedFileError(
-                f"{path} has {name}={record.get(name)!r:.80}, which no run of this version writes; delete the run "
-                "directory and train again"
-            )
+    record = _read_fields(path, {"digest": str, "status": str, "folder": str})
+    if record["status"] == DONE:
+        check_fields(record, {"seconds": int | float, "peak_mb": int | float, "files": dict[str, str]}, source=path)
+    if not is_inside(record["folder"]):
+        raise DamagedFileError(
+            f"{path} names the folder {record['folder']!r:.80}, which leads out of the run directory"
+        )
     return record
 
 
