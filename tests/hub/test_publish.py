@@ -3,8 +3,6 @@
 import io
 import shutil
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +12,7 @@ from huggingface_hub import HfApi, ModelCard
 
 from cost_hf.files import read_json, write_json
 from cost_hf.hub.publish import PublishError
-from cost_hf.hub.upload import upload
+from cost_hf.hub.upload import main, upload
 from cost_hf.methods import Recommender
 from tests.hub.loopback_hub import TOKEN, LoopbackHub
 from tests.hub.publishing import MODELS, publish, without_licence
@@ -235,13 +233,11 @@ def test_a_dry_run_needs_no_network_and_prints_path_size_and_digest(finished_run
     assert "modeling_cost.py" in "".join(said) and said[-1] == "dry run: nothing was published"
 
 
-def test_the_command_says_a_mistake_in_one_line(tmp_path):
-    command = [sys.executable, str(ROOT / "upload.py"), str(tmp_path), "--namespace", "org", "--dry-run"]
+def test_the_command_says_a_mistake_in_one_line(tmp_path, capsys):
+    assert main([str(tmp_path), "--namespace", "org", "--dry-run"]) == 2
 
-    done = subprocess.run(command, capture_output=True, text=True)
-
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ") and "give the directory of a finished run" in done.stderr
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "give the directory of a finished run" in error
 
 
 @pytest.mark.parametrize("namespace", ["a/b", "my org", ""])

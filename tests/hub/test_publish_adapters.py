@@ -89,13 +89,32 @@ def test_a_run_leaves_the_adapter_its_base_and_judged_titles(hub_run):
     assert results["recipe"]["adapter"]["r"] == 4
 
 
-def upload(run_directory: Path, home: Path, *options: str) -> str:
-    arguments = [str(run_directory), "--namespace", "org", "--name", "toy", "--what", "recommender", *options]
-    return run([str(ROOT / "upload.py"), *arguments, "--dry-run"], home)
+PROGRAM = """
+import sys
+from pathlib import Path
+from cost_hf import Recommender
+from cost_hf.hub.staging import Stage
+from cost_hf.hub.upload import main
+command = [sys.argv[1], "--namespace", "org", "--name", "toy", "--what", "recommender", "--dry-run"]
+assert main(command) == 0
+print("PART")
+assert main([*command, "--weights", "merged"]) == 0
+print("PART")
+stage = Stage(sys.argv[1], Path(sys.argv[2]), {"recommender": "org/toy-recommender"})
+print(Recommender.from_pretrained(stage.part("recommender").folder).base.name)
+"""
 
 
-def test_an_adapter_of_a_hub_model_goes_out_alone_or_merged(hub_run, home):
-    alone, merged = upload(hub_run, home), upload(hub_run, home, "--weights", "merged")
+@pytest.fixture(scope="module")
+def said(hub_run, home, tmp_path_factory) -> tuple[str, str, str, Path]:
+    """What the dry runs say of the adapter alone and of merged weights, the base of the staged files, and these."""
+    folder = tmp_path_factory.mktemp("staged")
+    alone, merged, base = run(["-c", PROGRAM, str(hub_run), str(folder)], home).split("PART\n")
+    return alone, merged, base, folder / "recommender"
+
+
+def test_an_adapter_of_a_hub_model_goes_out_alone_or_merged(said):
+    alone, merged, *_ = said
 
     assert "adapter_model.safetensors" in alone and " model.safetensors" not in alone
     assert " model.safetensors" in merged and "adapter_model.safetensors" not in merged
@@ -129,23 +148,15 @@ def test_an_adapter_of_a_directory_goes_out_merged_and_is_refused_alone(local_ru
     assert_same_list(pairs, system.recommend(history, top_k=items, exclude_seen=False)[0], tolerance=1e-3)
 
 
-def test_the_card_of_an_adapter_names_its_base_and_how_to_load_it(hub_run, home):
-    program = (
-        "import sys, tempfile; from pathlib import Path; from cost_hf.hub.staging import Stage; "
-        "print(Stage(sys.argv[1], Path(tempfile.mkdtemp()), {'recommender': 'org/toy-recommender'})"
-        ".part('recommender').folder)"
-    )
-    folder = Path(run(["-c", program, str(hub_run)], home).strip().splitlines()[-1])
+def test_the_card_of_an_adapter_names_its_base_and_how_to_load_it(said):
+    *_, base, folder = said
 
     card = ModelCard.load(folder / "README.md")
     assert card.data.base_model == "org/tiny-llama"
     assert card.data.to_dict()["base_model_relation"] == "adapter"
     assert "`org/tiny-llama`, and refuses one" in card.text
     assert "trust_remote_code" not in card.text
-    program = "import sys; from cost_hf import Recommender; print(Recommender.from_pretrained(sys.argv[1]).base.name)"
-    again = run(["-c", program, str(folder)], home)
-    assert again.strip().splitlines()[-1] == "org/tiny-llama"
-    shutil.rmtree(folder.parent)
+    assert base.strip().splitlines()[-1] == "org/tiny-llama"
 
 
 def test_weights_are_a_question_for_lora_runs_only(finished_run, hub):
