@@ -109,10 +109,10 @@ def _to_frame(source: Source, table: str) -> pd.DataFrame:
         return pd.concat(named, ignore_index=True)
     frame = source.to_pandas() if hasattr(source, "to_pandas") else None
     if not isinstance(frame, pd.DataFrame):
+        shown = " ".join(repr(source).split())
         raise DataError(
-            f"cannot read {table} from {type(source).__name__} {' '.join(repr(source).split()):.80}: expected a DataFrame, a "
-            f"datasets.Dataset or the path of a file ({', '.join(SUFFIXES)}); convert it to one of these, as with "
-            "pandas.DataFrame(rows)"
+            f"cannot read {table} from {type(source).__name__} {shown:.80}: expected a DataFrame, a datasets.Dataset "
+            f"or the path of a file ({', '.join(SUFFIXES)}); convert it to one of these, as with pandas.DataFrame(rows)"
         )
     return frame
 
