@@ -116,6 +116,8 @@ def _csv_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if "user_id" not in header:
                 # the rating files of 2014 and 2018 have none, and the two differ in the order of their columns
                 raise malformed(path, number, "a header like user_id,parent_asin,rating,timestamp", line)
+            if len(set(header)) < len(header):
+                raise malformed(path, number, "each column once", line)
         elif len(row) != len(header):
             raise malformed(path, number, f"{len(header)} columns ({', '.join(header)})", line)
         else:

@@ -117,8 +117,7 @@ def text_notices(catalog: pd.DataFrame, texts: list[str]) -> Iterator[Notice]:
     marked = max(count_markup(texts), count_markup([title for title in titles if title is not None]))
     if marked:
         yield Notice(
-            f"the texts of {marked:,} items ({marked / len(catalog):.0%}) hold tags or entities of HTML, which count "
-            "as words",
+            f"{marked:,} of {len(catalog):,} item texts hold tags or entities of HTML, which count as words",
             "--data.clean_html true",
         )
     for name in catalog.columns:
@@ -128,8 +127,8 @@ def text_notices(catalog: pd.DataFrame, texts: list[str]) -> Iterator[Notice]:
         others = values[[not is_empty(value) and not holds_words(value) for value in values]]
         if len(others) and len(others) < values.notna().sum():
             yield Notice(
-                f"{len(others):,} cells of items.{name} are no texts, like {others.iloc[0]!r:.60} in row "
-                f"{others.index[0]}; they are written as they read",
+                f"{len(others):,} of {len(values):,} cells of items.{name} are no texts, like {others.iloc[0]!r:.60} "
+                f"in row {others.index[0]}; they are written as they read",
                 "store them as text if they should read otherwise",
             )
 

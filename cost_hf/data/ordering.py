@@ -28,8 +28,9 @@ def time_order(
     ranks[tied] = [_tie_rank(user, item, seed) for user, item in pairs]
     users = pd.factorize(clicks["user_id"], sort=True)[0]
     times = clicks["timestamp"].to_numpy(dtype=np.int64)
-    is_repeat = moments.assign(item_id=clicks["item_id"]).duplicated()
-    num_tied = int(moments.loc[~is_repeat].duplicated(keep=False).sum())
+    together = moments.loc[tied]
+    is_repeat = together.assign(item_id=clicks.loc[tied, "item_id"]).duplicated()
+    num_tied = int(together.loc[~is_repeat].duplicated(keep=False).sum())
     return np.lexsort((ranks, parts, fractions, times, users)), num_tied
 
 

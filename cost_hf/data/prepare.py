@@ -53,4 +53,12 @@ def prepare_data(
         logger.warning("%s; %s", notice.message, notice.remedy)
     if oracle is not None and tables.num_items != options.synthetic_items:
         oracle = None  # a k-core took items away, the rule's columns are other rows now
-    return PreparedData(tables, split_interactions(tables, options), oracle)
+    split = split_interactions(tables, options)
+    if behind := split.counts.get("validation_behind_test", 0):
+        logger.warning(
+            "%d validation clicks stand behind a test click of their user; their histories leave test clicks out; "
+            "check the column %r, or the order of the clicks",
+            behind,
+            options.split_column,
+        )
+    return PreparedData(tables, split, oracle)

@@ -111,9 +111,8 @@ def _to_frame(source: Source, table: str) -> pd.DataFrame:
     if not isinstance(frame, pd.DataFrame):
         shown = " ".join(repr(source).split())
         raise DataError(
-            f"cannot read {table} from {type(source).__name__} {shown:.80}: expected a DataFrame, a "
-            f"datasets.Dataset or the path of a file ({', '.join(SUFFIXES)}); convert it to one of these, as with "
-            "pandas.DataFrame(rows)"
+            f"cannot read {table} from {type(source).__name__} {shown:.80}: expected a DataFrame, a datasets.Dataset "
+            f"or the path of a file ({', '.join(SUFFIXES)}); convert it to one of these, as with pandas.DataFrame(rows)"
         )
     return frame
 

@@ -73,6 +73,7 @@ def read_tables(
             f"data.reader {options.reader} makes both tables, got a source of {given} alone; pass both or neither, or "
             "set data.reader: tables"
         )
+    raw = None
     if options.reader in READERS and items is None:
         raw = READERS[options.reader](options)
         items, interactions, counts = raw.items, raw.interactions, dict(raw.counts)
@@ -81,7 +82,7 @@ def read_tables(
     catalog = _clean_items(catalog)
     clicks, fractions = _clean_interactions(clicks)
     order = _order_column(clicks, options.order)
-    digest = source_digest(catalog, clicks, fractions)
+    digest = source_digest(catalog, clicks if raw is None else _as_published(clicks), fractions)
     catalog, clicks = _normalize(catalog, clicks, options, counts)
     notices = [*notice.id_notices(catalog, clicks), *notice.time_notices(clicks)]
     clicks = _drop_repeats(clicks, fractions, options, counts, notices)
@@ -112,6 +113,13 @@ def _id_type(frame: pd.DataFrame) -> str:
         return ""
     kind = pd.api.types.infer_dtype(values.head(1000), skipna=True)
     return {"string": "text", "integer": "whole numbers", "floating": "floats"}.get(kind, kind)
+
+
+def _as_published(clicks: pd.DataFrame) -> pd.DataFrame:
+    """Return the log of a reader without the positions that it made from times, which depend on the seed of ties."""
+    if "position" not in clicks or "timestamp" not in clicks:
+        return clicks
+    return clicks.assign(position=clicks["position"].where(clicks["timestamp"].isna()))
 
 
 def _clean_items(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,12 +1,15 @@
 """Whole checks: of a messy directory under foreign names, of toy data by a recipe, and of the real sets."""
 
+import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from cost_hf.checking import benchmark, check_data
+from cost_hf.checking.guess import ColumnGuess
 from cost_hf.data import DataError, DataOptions, make_news, read_tables, render_texts
 from cost_hf.recipe import Recipe
 from cost_hf.recipe_commands import read_overrides
@@ -100,6 +103,49 @@ def test_the_report_fits_a_terminal_and_says_everything(result):
     labels = ["columns", "item text", "histories", "items", "time", "splits", "evidence", "code sizes", "to expect"]
     assert [line.split("  ")[0] for line in lines if line and line.split("  ")[0] in labels] == labels
     assert "To fix or to know" in lines and "Next" in lines
+
+
+def test_names_that_were_told_are_shown_as_such(result):
+    told = {"item_id": "sku", "user_id": "uid", "timestamp": "t", "title": "name"}
+    options = dataclasses.replace(result.options, columns=told)
+
+    text = dataclasses.replace(result, options=options, guess=ColumnGuess()).text()
+
+    assert "as told: item_id = 'sku', user_id = 'uid', timestamp = 't', title = 'name'" in text
+    assert "nothing to map" not in text
+    plain = dataclasses.replace(result, options=dataclasses.replace(options, columns={}), guess=ColumnGuess())
+    assert "nothing to map" in plain.text()
+
+
+def test_names_out_of_the_data_do_not_steer_the_terminal(result):
+    texts = dataclasses.replace(result.texts, template="{ti\x1b[31mtle}")
+
+    text = dataclasses.replace(result, texts=texts, source="a\x9bb").text()
+
+    assert all(letter.isprintable() or letter == "\n" for letter in text)
+    assert r"{ti\x1b[31mtle}" in text
+
+
+def test_what_a_run_would_log_is_a_problem_with_its_flag(news, tmp_path):
+    items = news.items.astype(object)
+    items.loc[3, "title"] = 1984
+    items.loc[4, "title"] = "<b>Bold</b> &amp; red"
+    items.to_json(tmp_path / "items.jsonl", orient="records", lines=True)
+    clicks = pd.concat([news.interactions] * 2)
+    clicks["position"] = (
+        clicks.groupby(["user_id", "timestamp"]).cumcount() * 100 - clicks.groupby("user_id").cumcount()
+    )
+    clicks.to_parquet(tmp_path / "interactions.parquet")
+
+    found = check_data(tmp_path, overrides=TINY | {"data.on_duplicate_click": "keep"})
+
+    said = {problem.remedy.split(",")[0].split(" orders")[0]: problem.message for problem in found.problems}
+    assert "like 1984 in row 3" in said["store them as text if they should read otherwise"]
+    assert "1 of 400 item texts" in said["--data.clean_html true"]
+    assert "position and timestamp disagree" in said["--data.order timestamp"]
+    assert "every click stands at least 2 times" in said["--data.on_duplicate_click drop"]
+    assert "{title}" in found.texts.template
+    assert not any("order is arbitrary" in message for message in said.values())
 
 
 def test_the_report_is_json(result):

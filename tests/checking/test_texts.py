@@ -44,6 +44,22 @@ def test_columns_of_words_are_taken(values):
     assert guess_template(catalog(other=values)) == "{title}. {other}"
 
 
+@pytest.mark.parametrize("odd", [1984, True, ["x", "y"], {"en": "x"}, 2.5])
+def test_one_odd_cell_takes_no_column_away(odd):
+    titles = pd.Series([*(f"a title of {number}" for number in range(9)), odd], dtype=object)
+    items = pd.DataFrame({"item_id": [str(number) for number in range(10)], "title": titles})
+
+    (column,) = text_columns(items)
+
+    assert (column.name, column.filled) == ("title", 1.0)
+
+
+def test_a_title_may_be_a_number():
+    items = pd.DataFrame({"item_id": ["1", "2"], "title": [1984, 2012], "year": [1984, 2012]})
+
+    assert guess_template(items) == "{title}"
+
+
 def test_broad_fields_stand_before_long_ones():
     items = catalog(description=["a long text about it"] * ROWS, brand=["Acme"] * ROWS, mood=["calm and warm"] * ROWS)
 

@@ -292,3 +292,25 @@ def test_csv_row_of_another_width_is_an_error(dump_2023):
     write(dump_2023 / "few.csv", lines, form=str)
     with pytest.raises(DataError, match=r"few\.csv, line 3: expected 4 columns \(user_id, parent_asin"):
         read(dump_2023, interactions="few.csv")
+
+
+def test_csv_with_a_column_twice_is_an_error(dump_2023):
+    write(dump_2023 / "twice.csv", ["user_id,parent_asin,rating,timestamp,rating"], form=str)
+    with pytest.raises(DataError, match=r"twice\.csv, line 1: expected each column once"):
+        read(dump_2023, interactions="twice.csv")
+
+
+def test_half_a_character_is_an_error_with_its_line(dump_2023):
+    write(dump_2023 / "Office_Products.jsonl.gz", [REVIEWS_2023[0], REVIEWS_2023[1] | {"title": "\ud83d"}])
+    with pytest.raises(DataError, match=r"Office_Products\.jsonl\.gz, line 2: expected text, got half of a character"):
+        read(dump_2023)
+
+
+def test_reviews_within_a_second_are_ordered_by_milliseconds(dump_2023):
+    times = {"C1": 1588687728900, "C2": 1588687728100}
+    reviews = [REVIEWS_2023[0] | {"parent_asin": item, "timestamp": time} for item, time in times.items()]
+    write(dump_2023 / "Office_Products.jsonl.gz", reviews)
+
+    for seed in range(4):
+        tables = read_tables(DataOptions(reader="amazon", path=str(dump_2023), seed=seed, on_empty_text="drop"))
+        assert tables.interactions["item_id"].tolist() == ["C2", "C1"]

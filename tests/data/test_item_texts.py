@@ -82,7 +82,7 @@ def test_odd_cells_are_noticed_by_column_row_and_value():
 
     (notice,) = read_tables(DataOptions(), items=items_of(title=titles), interactions=clicks).notices
 
-    assert "1 cells of items.title are no texts, like 1984 in row 1" in notice.message
+    assert "1 of 3 cells of items.title are no texts, like 1984 in row 1" in notice.message
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_html_is_noticed_and_cleaned_where_asked():
     )
 
     assert [notice.remedy for notice in dirty.notices] == ["--data.clean_html true"]
-    assert "1 items (50%)" in dirty.notices[0].message
+    assert "1 of 2 item texts" in dirty.notices[0].message
     assert clean.notices == () and clean.items["title"].tolist() == ["R&D", "plain"]
     assert render_texts(clean.items, "{title} {tags}") == ["R&D x", "plain"]
     assert clean.source_digest == dirty.source_digest

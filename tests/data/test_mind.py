@@ -76,6 +76,20 @@ def test_clicks_of_one_impression_follow_the_seed_and_not_the_file(tmp_path):
     assert len(set(orders.values())) > 1
 
 
+def test_source_is_the_same_whatever_decides_ties(tmp_path):
+    write(tmp_path, behaviors=["1\tU1\t11/12/2019 2:00:00 PM\tN1 N2\tN1-1 N2-1 N3-1 N4-1"])
+    tables = [read_tables(DataOptions(reader="mind", path=str(tmp_path), seed=seed)) for seed in range(4)]
+
+    assert len({each.digest for each in tables}) > 1
+    assert len({each.source_digest for each in tables}) == 1
+
+
+def test_byte_order_mark_is_no_part_of_the_first_id(tmp_path):
+    raw = read(write(tmp_path, news=["\ufeff" + NEWS[0], *NEWS[1:]]))
+
+    assert raw.items["item_id"].tolist() == ["N1", "N2", "N3", "N4"]
+
+
 def test_catalog_has_the_texts_and_a_path_of_categories(tmp_path):
     items = read(write(tmp_path)).items.set_index("item_id")
 
