@@ -6,6 +6,7 @@ that the model ranks high by itself count towards it.
 """
 
 import math
+from collections import deque
 
 import torch
 
@@ -42,13 +43,18 @@ def _merged(
     best: list[tuple[int, float]], cold: list[tuple[int, float]], share: float, length: int
 ) -> list[tuple[int, float]]:
     cold_items = {item for item, _ in cold}
-    merged: list[tuple[int, float]] = []
+    merged: dict[int, float] = {}
+    queues = deque(best), deque(cold)
     held = 0
-    while len(merged) < length and (best or cold):
+    while len(merged) < length:
+        for queue in queues:
+            while queue and queue[0][0] in merged:
+                queue.popleft()
         is_kept = num_places(share, len(merged) + 1) > held
-        queue = (cold or best) if is_kept else (best or cold)
-        entry = queue[0]
-        merged.append(entry)
-        held += entry[0] in cold_items
-        best, cold = ([pair for pair in pairs if pair[0] != entry[0]] for pairs in (best, cold))
-    return merged
+        first, second = reversed(queues) if is_kept else queues
+        if not (first or second):
+            break
+        item, score = (first or second).popleft()
+        merged[item] = score
+        held += item in cold_items
+    return list(merged.items())

@@ -37,7 +37,7 @@ class LivingCatalog:
         versions: Sequence[Version] = (),
     ):
         self.encoder, self.journal, self.versions = encoder, tuple(journal), tuple(versions)
-        self._clicks = np.asarray(popularity)
+        self._clicks = _counts(popularity)
         self._writing = threading.RLock()
         self.edition = self._edition_of(catalog)
 
@@ -225,3 +225,14 @@ class LivingCatalog:
                 "that were not made of texts); pass vectors or codes, or load the run directory"
             )
         return self.encoder.encode(texts)
+
+
+def _counts(popularity: np.ndarray) -> np.ndarray:
+    """Return training clicks `[M]` as int64; raise ValueError for what counts nothing."""
+    counts = np.asarray(popularity)
+    is_numeric = counts.ndim == 1 and counts.dtype.kind in "iuf"
+    wrong = ~np.isfinite(counts) | (counts < 0) | (counts % 1 != 0) if is_numeric else np.ones(1, dtype=bool)
+    if wrong.any():
+        found = f"{counts[wrong][0]!r} in row {int(wrong.argmax())}" if is_numeric else f"{counts.dtype} {counts.shape}"
+        raise ValueError(f"popularity must be training clicks [N], whole numbers of 0 or more, got {found}")
+    return counts.astype(np.int64)

@@ -426,3 +426,27 @@ def test_everything_says_in_one_line_what_it_is(system):
     assert "20 items, 1 of them removed" in repr(system) and system.kind in repr(system)
     assert system.catalog.digest[:12] in repr(system) and system.catalog.digest[:12] in repr(system.catalog)
     assert repr(change).startswith("CatalogChange(add of 10000 items: 'item0', 'item1', 'item2', …")
+
+
+@pytest.mark.parametrize(
+    ("popularity", "message"),
+    [
+        (np.full(TOY_ITEMS, np.nan), "got .*nan.* in row 0"),
+        (np.arange(TOY_ITEMS) - 1, "got .*-1.* in row 0"),
+        (np.arange(TOY_ITEMS) / 2, "got .*0.5.* in row 1"),
+        (["3"] * TOY_ITEMS, r"got <U1 \(20,\)"),
+        (np.ones((TOY_ITEMS, 1)), r"got float64 \(20, 1\)"),
+    ],
+    ids=["nan", "negative", "fraction", "text", "table"],
+)
+def test_popularity_counts_clicks(popularity, message):
+    with pytest.raises(
+        ValueError, match=rf"popularity must be training clicks \[N\], whole numbers of 0 or more, {message}"
+    ):
+        toy_recommender(popularity=popularity)
+
+
+def test_popularity_may_be_a_column_with_any_index():
+    clicks = pd.Series(np.arange(TOY_ITEMS), index=np.arange(TOY_ITEMS)[::-1])
+
+    assert ids(toy_recommender(popularity=clicks).recommend([], on_empty="popularity", top_k=1)) == ["item019"]
