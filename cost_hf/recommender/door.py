@@ -293,6 +293,8 @@ def checked_device(device: torch.device | str) -> torch.device:
     try:
         place = torch.device(device)
         torch.empty(0, device=place)
+        if place.type == "meta":
+            raise RuntimeError("a model there has no weights")
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         raise ValueError(
             f"device must be one that torch has here, such as 'cpu' or 'cuda', got {device!r:.80} ({error})"

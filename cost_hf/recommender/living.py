@@ -153,7 +153,7 @@ class LivingCatalog:
         with self._writing:
             before = self.catalog
             before.rows_of(ids)
-            after, would_differ = self._rewritten(before, ids, texts)
+            after, would_differ = self._rewritten(before, ids, texts) if ids else (before, 0)
             if before.titles is not None:
                 after = after.with_titles(ids, texts if titles is None else titles)
             return self._change("update", ids, after, would_differ=would_differ)
@@ -219,6 +219,9 @@ class LivingCatalog:
     def _vectors_of(self, texts: Sequence[str]) -> np.ndarray:
         """Return vectors of texts `[n, E]`."""
         texts = ordered_list(texts, name="texts", what="texts")
+        wrong = [text for text in texts if not isinstance(text, str)]
+        if wrong or not texts:
+            raise ValueError(f"expected texts, got {f'{wrong[0]!r:.80} among them' if wrong else 'none'}")
         if self.encoder is None:
             raise ValueError(
                 "this recommender came without its text encoder (a Hub copy without a licence of the data, or codes "

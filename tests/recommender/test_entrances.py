@@ -207,6 +207,18 @@ def test_numbers_stand_for_their_digits_everywhere(system):
     assert system.remove_items({61}).item_ids == ("61",)
 
 
+def test_nothing_asked_for_changes_nothing(system):
+    for change in (system.add_items([], []), system.remove_items([]), system.update_items(pd.Series([]), [])):
+        assert change.item_ids == () and change.before == change.after
+    assert system.journal == ()
+
+
+@pytest.mark.parametrize("texts", ["football", [None], [], {"football"}, [["football"]]], ids=repr)
+def test_only_texts_have_codes(texts):
+    with pytest.raises(ValueError, match=r"expected texts, got|texts must be a list"):
+        coded().encode(texts)
+
+
 def test_an_id_may_not_come_twice(system):
     before = state(system)
 
@@ -403,7 +415,7 @@ def test_a_recommender_loads_onto_a_device(system, tmp_path):
 
     assert loaded.network.device == torch.device("cpu")
     assert ids(loaded.recommend(["101"])) == ids(system.recommend(["101"]))
-    for wrong in ("gpu", "nowhere:3", 1.5, *(() if torch.cuda.is_available() else ("cuda",))):
+    for wrong in ("gpu", "nowhere:3", 1.5, "meta", *(() if torch.cuda.is_available() else ("cuda",))):
         with pytest.raises(ValueError, match="device must be one that torch has here"):
             Recommender.from_pretrained(tmp_path / "saved", device=wrong)
         with pytest.raises(ValueError, match="device must be one that torch has here"):
