@@ -1,6 +1,7 @@
 """What callers hold in their hands: every way in takes it by position, or says what is wrong and changes nothing."""
 
 import copy
+import json
 import pickle
 import subprocess
 import sys
@@ -420,6 +421,17 @@ def test_a_recommender_loads_onto_a_device(system, tmp_path):
             Recommender.from_pretrained(tmp_path / "saved", device=wrong)
         with pytest.raises(ValueError, match="device must be one that torch has here"):
             system.to(wrong)
+
+
+def test_a_configuration_of_impossible_size_is_named(made, tmp_path):
+    made.save_pretrained(tmp_path / "saved")
+    path = tmp_path / "saved" / ("quantizer/config.json" if isinstance(made, Generative) else "config.json")
+    field = "hidden_sizes" if isinstance(made, Generative) else "num_layers"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {field: [8] * 100_000 if field == "hidden_sizes" else 100_000}))
+
+    with pytest.raises(ValueError, match=r"saved holds a config.json that defines no model|sha256"):
+        Recommender.from_pretrained(tmp_path / "saved")
 
 
 def test_everything_says_in_one_line_what_it_is(system):
