@@ -76,7 +76,7 @@ class Visit:
         """
         self.encode(text)
         with self._adding:
-            item = f"demo-{text.strip()[:60]}"
+            item = f"demo-{' '.join(text.split())[:60]}"  # ids have no line breaks
             if item not in self.recommender.catalog:
                 if len(self.added) >= MOST_ADDED:
                     raise ValueError(f"this demo holds {MOST_ADDED} added items already; it takes more after a restart")
