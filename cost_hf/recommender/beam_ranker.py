@@ -9,6 +9,7 @@ from cost_hf.recommender.prompts import PromptBuilder
 from cost_hf.recommender.rankers import Ranking
 from cost_hf.search.beam_search import beam_search
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
+from cost_hf.semantic_ids.sizes import ranked_number
 from cost_hf.semantic_ids.trie import SidTrie
 
 
@@ -44,6 +45,7 @@ class BeamRanker:
         user_ids: Sequence[str] | None = None,
     ) -> Ranking:
         """Return the best `min(top_k, num_beams)` items of every history `[B, T]` (-1 pads on the right)."""
+        top_k = ranked_number(top_k, "top_k", self.trie.num_items)
         device = self.generator.device
         input_ids, attention_mask = (part.to(device) for part in self.prompts.inputs(histories, user_ids=user_ids))
         found = beam_search(

@@ -7,9 +7,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from cost_hf.files import DamagedFileError
 from cost_hf.recommender.answers import Recommendation, answer_of, popular
 from cost_hf.recommender.cold_places import num_places, with_cold_places
 from cost_hf.recommender.collation import pad_rows
@@ -69,7 +71,10 @@ class BaseRecommender(LivingCatalog):
                 f"{directory} holds a recommender of kind {kind!r}, this version knows {', '.join(sorted(cls.kinds))}; "
                 "use the cost_hf release that wrote it"
             )
-        recommender = cls.kinds[kind].read(directory)
+        try:
+            recommender = cls.kinds[kind].read(directory)
+        except StrictDataclassError as error:  # a configuration whose sizes no model can have
+            raise DamagedFileError(f"{directory} holds a config.json that defines no model: {error}") from error
         return recommender if place is None else recommender.to(place)
 
     @classmethod
@@ -293,6 +298,8 @@ def checked_device(device: torch.device | str) -> torch.device:
     try:
         place = torch.device(device)
         torch.empty(0, device=place)
+        if place.type == "meta":
+            raise RuntimeError("a model there has no weights")
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         raise ValueError(
             f"device must be one that torch has here, such as 'cpu' or 'cuda', got {device!r:.80} ({error})"

@@ -37,7 +37,7 @@ class LivingCatalog:
         versions: Sequence[Version] = (),
     ):
         self.encoder, self.journal, self.versions = encoder, tuple(journal), tuple(versions)
-        self._clicks = np.asarray(popularity)
+        self._clicks = _counts(popularity)
         self._writing = threading.RLock()
         self.edition = self._edition_of(catalog)
 
@@ -162,7 +162,7 @@ class LivingCatalog:
         with self._writing:
             before = self.catalog
             before.rows_of(ids)
-            after, would_differ = (before, 0) if texts is None else self._rewritten(before, ids, texts)
+            after, would_differ = self._rewritten(before, ids, texts) if texts else (before, 0)
             names = titles if titles is not None else texts if before.titles is not None else None
             if names is not None:
                 after = after.with_titles(ids, names)
@@ -229,9 +229,23 @@ class LivingCatalog:
     def _vectors_of(self, texts: Sequence[str]) -> np.ndarray:
         """Return vectors of texts `[n, E]`."""
         texts = ordered_list(texts, name="texts", what="texts")
+        wrong = [text for text in texts if not isinstance(text, str)]
+        if wrong or not texts:
+            raise ValueError(f"expected texts, got {f'{wrong[0]!r:.80} among them' if wrong else 'none'}")
         if self.encoder is None:
             raise ValueError(
                 "this recommender came without its text encoder (a Hub copy without a licence of the data, or codes "
                 "that were not made of texts); pass vectors or codes, or load the run directory"
             )
         return self.encoder.encode(texts)
+
+
+def _counts(popularity: np.ndarray) -> np.ndarray:
+    """Return training clicks `[M]` as int64; raise ValueError for what counts nothing."""
+    counts = np.asarray(popularity)
+    is_numeric = counts.ndim == 1 and counts.dtype.kind in "iuf"
+    wrong = ~np.isfinite(counts) | (counts < 0) | (counts % 1 != 0) if is_numeric else np.ones(1, dtype=bool)
+    if wrong.any():
+        found = f"{counts[wrong][0]!r} in row {int(wrong.argmax())}" if is_numeric else f"{counts.dtype} {counts.shape}"
+        raise ValueError(f"popularity must be training clicks [N], whole numbers of 0 or more, got {found}")
+    return counts.astype(np.int64)

@@ -160,7 +160,7 @@ def read_reference(source: str | Path | pd.DataFrame, item_ids: Sequence[str] | 
     Raises:
         ValueError: for missing columns, repeated ids, items without identifier, or unreadable tokens.
     """
-    frame = source if isinstance(source, pd.DataFrame) else pq.read_table(source).to_pandas()
+    frame = source if isinstance(source, pd.DataFrame) else _read_frame(Path(source))
     missing = {"item_id", "sid"} - set(frame.columns)
     if missing:
         raise ValueError(f"published identifiers need the columns item_id and sid, got {list(frame.columns)}")
@@ -176,4 +176,17 @@ def read_reference(source: str | Path | pd.DataFrame, item_ids: Sequence[str] | 
     if absent:
         raise ValueError(f"{len(absent)} of {len(ids)} items have no identifier, first {absent[0]!r}; drop them first")
     sids = frame["sid"].tolist()
+    for item in ids:
+        if not isinstance(sids[known[item]], list | tuple | np.ndarray):
+            raise ValueError(
+                f"the identifier of item {item!r} must be a list of tokens like <a_17>, got {sids[known[item]]!r:.80}"
+            )
     return ids, parse_sids([list(sids[known[item]]) for item in ids])
+
+
+def _read_frame(path: Path) -> pd.DataFrame:
+    try:
+        with readable_os_errors():
+            return pq.read_table(path).to_pandas()
+    except pa.ArrowInvalid as error:
+        raise DamagedFileError(f"{path} is no whole parquet file ({error}); copy or write it again") from error

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cost_hf.semantic_ids.item_ids import item_id_list
 from cost_hf.semantic_ids.item_rows import ItemRows
+from cost_hf.semantic_ids.sizes import whole_number
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.trie_mask import AllowedNodes, TrieMask, check_batch, dead_keys
 
@@ -79,6 +80,7 @@ class CatalogMask:
     """
 
     def __init__(self, num_items: int, allowed: Tensor | None = None, denied: Tensor | None = None):
+        num_items = whole_number(num_items, "num_items", least=0)
         _check_allowed(allowed, num_items)
         _check_denied(denied, num_items)
         self._take_over(
@@ -157,6 +159,8 @@ class CatalogMask:
             KeyError: for an item that the catalog does not hold.
             ValueError: for one string, or a table of bools, in place of a list of ids.
         """
+        if not isinstance(catalog, ItemRows):
+            raise ValueError(f"catalog must be a Catalog, got {type(catalog).__name__}; see recommender.catalog")
         table = torch.full((len(catalog),), allowed is None)
         for name, item_ids in (("allowed", allowed), ("denied", denied)):
             if item_ids is not None:

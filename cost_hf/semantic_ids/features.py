@@ -6,6 +6,7 @@ A ranking model can take them beside, or instead of, item ids: an item without c
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -39,8 +40,9 @@ def prefix_features(codes: np.ndarray, level_sizes: Sequence[int], length: int) 
     Raises:
         ValueError: for a length outside 1 … L, or more categories than an int64 counts.
     """
-    if not 1 <= length <= len(level_sizes):
-        raise ValueError(f"prefixes have 1 … {len(level_sizes)} codes, got length {length!r}; choose one of these")
+    is_number = isinstance(length, Integral) and not isinstance(length, bool)
+    if not is_number or not 1 <= length <= len(level_sizes):
+        raise ValueError(f"prefixes have 1 … {len(level_sizes)} codes, got length {length!r:.80}; choose one of these")
     sizes = [int(np.prod([int(size) for size in level_sizes[: end + 1]], dtype=object)) for end in range(length)]
     if sizes[-1] > np.iinfo(np.int64).max:
         raise ValueError(

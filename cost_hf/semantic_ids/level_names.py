@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-TOKEN = re.compile(r"<(?:[a-z]+_)?([a-z]+)_(\d+)>")
+TOKEN = re.compile(r"<(?:[a-z]+_)?([a-z]+)_([0-9]{1,10})>")
 
 
 def level_name(level: int) -> str:
@@ -28,8 +28,10 @@ def parse_sids(sids: Sequence[Sequence[str]]) -> np.ndarray:
     codes = np.empty((len(sids), depth), dtype=np.int64)
     names = [level_name(level) for level in range(depth)]
     for row, sid in enumerate(sids):
-        matches = [TOKEN.fullmatch(token) for token in sid]
+        matches = [TOKEN.fullmatch(token) if isinstance(token, str) else None for token in sid]
         if len(sid) != depth or [match and match[1] for match in matches] != names:
-            raise ValueError(f"row {row}: expected {depth} tokens like <a_17> of levels {names}, got {list(sid)!r}")
+            raise ValueError(
+                f"row {row}: expected {depth} tokens like <a_17> of levels {names}, got {list(sid)!r:.200}"
+            )
         codes[row] = [int(match[2]) for match in matches if match]
     return codes

@@ -145,9 +145,9 @@ class SidVocabulary:
         """Return the token ids of codes `[..., l]`, l ≤ L levels from the first.
 
         Raises:
-            ValueError: for a code outside its level.
+            ValueError: for a code outside its level, or numbers that are not whole by their type.
         """
-        codes = torch.as_tensor(codes).long()
+        codes = _whole(codes, "codes")
         sizes = torch.tensor(self.level_sizes[: self._depth(codes)], device=codes.device)
         self._refuse((codes < 0) | (codes >= sizes), codes, "code")
         return codes + self.level_offsets[: codes.shape[-1]].to(codes.device)
@@ -156,9 +156,9 @@ class SidVocabulary:
         """Return the codes of token ids `[..., l]`, l ≤ L levels from the first.
 
         Raises:
-            ValueError: for an id that is no token of its level.
+            ValueError: for an id that is no token of its level, or numbers that are not whole by their type.
         """
-        ids = torch.as_tensor(ids).long()
+        ids = _whole(ids, "token ids")
         codes = ids - self.level_offsets[: self._depth(ids)].to(ids.device)
         sizes = torch.tensor(self.level_sizes[: ids.shape[-1]], device=ids.device)
         self._refuse((codes < 0) | (codes >= sizes), ids, "token id")
@@ -270,3 +270,13 @@ class SidVocabulary:
             f"level {level_name(level)!r} takes {kind}s {low} … {low + self.level_sizes[level] - 1}, "
             f"got {int(values[tuple(place)])!r} at position {tuple(place)}; was it made with another vocabulary?"
         )
+
+
+def _whole(values: Any, name: str) -> Tensor:
+    """Return whole numbers as an int64 tensor; raise ValueError for floats and bools."""
+    table = torch.as_tensor(values)
+    if table.numel() and (table.is_floating_point() or table.is_complex() or table.dtype == torch.bool):
+        raise ValueError(
+            f"{name} must be integers, got {table.dtype} of shape {tuple(table.shape)}; convert by .long()"
+        )
+    return table.long()

@@ -1,6 +1,7 @@
 """What callers hold in their hands: every way in takes it by position, or says what is wrong and changes nothing."""
 
 import copy
+import json
 import pickle
 import subprocess
 import sys
@@ -207,6 +208,18 @@ def test_numbers_stand_for_their_digits_everywhere(system):
     assert system.remove_items({61}).item_ids == ("61",)
 
 
+def test_nothing_asked_for_changes_nothing(system):
+    for change in (system.add_items([], []), system.remove_items([]), system.update_items(pd.Series([]), [])):
+        assert change.item_ids == () and change.before == change.after
+    assert system.journal == ()
+
+
+@pytest.mark.parametrize("texts", ["football", [None], [], {"football"}, [["football"]]], ids=repr)
+def test_only_texts_have_codes(texts):
+    with pytest.raises(ValueError, match=r"expected texts, got|texts must be a list"):
+        coded().encode(texts)
+
+
 def test_an_id_may_not_come_twice(system):
     before = state(system)
 
@@ -403,11 +416,22 @@ def test_a_recommender_loads_onto_a_device(system, tmp_path):
 
     assert loaded.network.device == torch.device("cpu")
     assert ids(loaded.recommend(["101"])) == ids(system.recommend(["101"]))
-    for wrong in ("gpu", "nowhere:3", 1.5, *(() if torch.cuda.is_available() else ("cuda",))):
+    for wrong in ("gpu", "nowhere:3", 1.5, "meta", *(() if torch.cuda.is_available() else ("cuda",))):
         with pytest.raises(ValueError, match="device must be one that torch has here"):
             Recommender.from_pretrained(tmp_path / "saved", device=wrong)
         with pytest.raises(ValueError, match="device must be one that torch has here"):
             system.to(wrong)
+
+
+def test_a_configuration_of_impossible_size_is_named(made, tmp_path):
+    made.save_pretrained(tmp_path / "saved")
+    path = tmp_path / "saved" / ("quantizer/config.json" if isinstance(made, Generative) else "config.json")
+    field = "hidden_sizes" if isinstance(made, Generative) else "num_layers"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {field: [8] * 100_000 if field == "hidden_sizes" else 100_000}))
+
+    with pytest.raises(ValueError, match=r"saved holds a config.json that defines no model|sha256"):
+        Recommender.from_pretrained(tmp_path / "saved")
 
 
 def test_everything_says_in_one_line_what_it_is(system):
@@ -426,3 +450,27 @@ def test_everything_says_in_one_line_what_it_is(system):
     assert "20 items, 1 of them removed" in repr(system) and system.kind in repr(system)
     assert system.catalog.digest[:12] in repr(system) and system.catalog.digest[:12] in repr(system.catalog)
     assert repr(change).startswith("CatalogChange(add of 10000 items: 'item0', 'item1', 'item2', …")
+
+
+@pytest.mark.parametrize(
+    ("popularity", "message"),
+    [
+        (np.full(TOY_ITEMS, np.nan), "got .*nan.* in row 0"),
+        (np.arange(TOY_ITEMS) - 1, "got .*-1.* in row 0"),
+        (np.arange(TOY_ITEMS) / 2, "got .*0.5.* in row 1"),
+        (["3"] * TOY_ITEMS, r"got <U1 \(20,\)"),
+        (np.ones((TOY_ITEMS, 1)), r"got float64 \(20, 1\)"),
+    ],
+    ids=["nan", "negative", "fraction", "text", "table"],
+)
+def test_popularity_counts_clicks(popularity, message):
+    with pytest.raises(
+        ValueError, match=rf"popularity must be training clicks \[N\], whole numbers of 0 or more, {message}"
+    ):
+        toy_recommender(popularity=popularity)
+
+
+def test_popularity_may_be_a_column_with_any_index():
+    clicks = pd.Series(np.arange(TOY_ITEMS), index=np.arange(TOY_ITEMS)[::-1])
+
+    assert ids(toy_recommender(popularity=clicks).recommend([], on_empty="popularity", top_k=1)) == ["item019"]

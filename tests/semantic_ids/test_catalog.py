@@ -166,15 +166,30 @@ def test_published_identifiers_are_read_in_the_order_asked_for():
     [
         ({"item_id": ["x"], "codes": [[1]]}, "need the columns item_id and sid"),
         ({"item_id": ["x", "x"], "sid": [["<a_1>"], ["<a_2>"]]}, "'x' has several identifiers"),
+        ({"item_id": ["7", 7], "sid": [["<a_1>"], ["<a_2>"]]}, "'7' has several identifiers"),
+        ({"item_id": [1.5], "sid": [["<a_1>"]]}, r"got 1.5 \(float\) at position 0 of item_id"),
+        ({"item_id": ["x"], "sid": ["<a_1>"]}, "identifier of item 'x' must be a list of tokens .*, got '<a_1>'"),
+        ({"item_id": ["x"], "sid": [None]}, "identifier of item 'x' must be a list of tokens"),
+        ({"item_id": ["x"], "sid": [[7]]}, "row 0: expected 1 tokens like <a_17>"),
+        ({"item_id": ["x"], "sid": [["<a_99999999999999999999>"]]}, "row 0: expected 1 tokens like <a_17>"),
+        ({"item_id": ["x"], "sid": [["<a_9999999999>"]]}, r"level_sizes\[0\] must be at most 2147483648"),
         ({"item_id": ["x", "y"], "sid": [["<a_1>"], ["<b_2>"]]}, r"row 1: expected 1 tokens.*got \['<b_2>'\]"),
         ({"item_id": ["x", "y"], "sid": [["<a_1>"], ["<a_2>", "<b_1>"]]}, "row 1: expected 1 tokens"),
         ({"item_id": ["x"], "sid": [["17"]]}, "row 0: expected 1 tokens like <a_17>"),
     ],
-    ids=["columns", "repeated", "level", "length", "form"],
 )
 def test_unreadable_published_identifiers_are_named(frame, message):
     with pytest.raises(ValueError, match=message):
         Catalog.from_reference(pd.DataFrame(frame), collisions="none")
+
+
+def test_a_damaged_file_of_identifiers_is_named(tmp_path):
+    (tmp_path / "sids.parquet").write_bytes(b"PAR1 and no more")
+
+    with pytest.raises(ValueError, match=r"sids\.parquet is no whole parquet file"):
+        Catalog.from_reference(tmp_path / "sids.parquet", collisions="none")
+    with pytest.raises(OSError, match=r"gone\.parquet"):
+        Catalog.from_reference(tmp_path / "gone.parquet", collisions="none")
 
 
 def test_items_without_published_identifier_are_an_error():

@@ -217,6 +217,12 @@ def test_denied_rows_of_another_kind_are_an_error(rows, message):
         CatalogMask(4, denied=rows)
 
 
+@pytest.mark.parametrize("num_items", ["4", 4.0, None, -1, True])
+def test_a_number_of_rows_is_a_whole_number(num_items):
+    with pytest.raises(ValueError, match="num_items must be"):
+        CatalogMask(num_items)
+
+
 def test_another_number_of_requests_is_an_error():
     mask = CatalogMask(4, denied=torch.tensor([[0], [1]]))
 

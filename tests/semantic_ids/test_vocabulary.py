@@ -84,7 +84,24 @@ def test_a_token_of_another_level_is_named():
 
 def test_more_columns_than_levels_is_an_error():
     with pytest.raises(ValueError, match=r"at most 2; got \(1, 3\)"):
-        SidVocabulary((2, 3)).encode(torch.zeros(1, 3))
+        SidVocabulary((2, 3)).encode(torch.zeros(1, 3, dtype=torch.long))
+
+
+@pytest.mark.parametrize("values", [torch.tensor([[1.0, 2.0]]), [[1, 2.5]], np.array([[True, False]])], ids=repr)
+def test_codes_and_token_ids_are_whole_numbers(values):
+    for read in (SidVocabulary((2, 3)).encode, SidVocabulary((2, 3)).decode):
+        with pytest.raises(ValueError, match="must be integers, got torch"):
+            read(values)
+
+
+def test_a_user_is_a_string_or_a_whole_number():
+    vocabulary = SidVocabulary((2, 3), num_user_tokens=1000)
+
+    assert vocabulary.user_token_id(7) == vocabulary.user_token_id(np.int64(7)) == vocabulary.user_token_id("7")
+    assert vocabulary.user_token_id("\ud800") > vocabulary.end_id
+    for wrong in (7.0, None, True, b"7", float("nan")):
+        with pytest.raises(ValueError, match="user ids must be strings, got"):
+            vocabulary.user_token_id(wrong)
 
 
 def test_user_tokens_do_not_change_from_machine_to_machine():
