@@ -384,6 +384,9 @@ def save_versions(directory: str | Path, recommender: "BaseRecommender") -> None
     target = Path(directory)
     with locked(target):
         manifest = read_manifest(target)
+        read_journal(
+            target, manifest["journal"], digest=manifest["journal_digest"]
+        )  # a damaged one is not gone on with
         _check_follows(target, manifest, recommender)
         entries = _catalog_entries(recommender)
         if manifest | entries == manifest:
