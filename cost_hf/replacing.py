@@ -44,7 +44,7 @@ def replacing(directory: str | Path, record: str, *, old: Callable[[Path], set[s
         LockedError: where another process writes to it for long.
     """
     target = Path(directory)
-    with readable_os_errors():
+    with readable_os_errors(target):
         target.mkdir(parents=True, exist_ok=True)
         with locked(target):
             _settle(target, record)
