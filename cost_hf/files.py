@@ -26,6 +26,7 @@ from safetensors.numpy import load_file
 LOCK = ".lock"  # in a directory with several possible writers; it says nothing and is never published
 LOCK_SECONDS = 60.0
 # names that may be joined to a directory: no separator, no leading dot, so no path leaves the directory
+OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as Rust writes them
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 
 
@@ -151,7 +152,7 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         OSError: with a message that names the path, where the parent can't be written to or a file is in the way.
     """
     target = Path(path)
-    with readable_os_errors():
+    with readable_os_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         temporary = scratch / target.name
@@ -404,17 +405,26 @@ def first_line(error: Exception) -> str:
 
 
 @contextmanager
-def readable_os_errors() -> Iterator[None]:
-    """Give errors of the system that come out of the block a message with the path and what to do."""
+def readable_os_errors(path: str | Path | None = None) -> Iterator[None]:
+    """Give errors of the system that come out of the block a message with the path and what to do.
+
+    Args:
+        path: named where the error itself names none.
+    """
     try:
         yield
     except OSError as error:
         if error.errno is None or error.strerror is None:  # one of ours, or of a library that explains itself
             raise
-        raise _readable(error, error.errno) from error
+        raise _readable(error, error.errno, path) from error
+    except Exception as error:  # safetensors and tokenizers, written in Rust, tell of a full disk by their own classes
+        found = OS_ERROR.search(str(error))
+        if found is None:
+            raise
+        raise _readable(OSError(), int(found[1]), path) from error
 
 
-def _readable(error: OSError, number: int) -> OSError:
+def _readable(error: OSError, number: int, path: str | Path | None) -> OSError:
     remedies = {
         errno.EACCES: "permission denied; give another path or change its permissions",
         errno.EPERM: "permission denied; give another path or change its permissions",
@@ -428,7 +438,10 @@ def _readable(error: OSError, number: int) -> OSError:
         errno.ENAMETOOLONG: "the name is too long; give a shorter path",
     }
     text = remedies.get(number, os.strerror(number))
-    place = error.filename if error.filename is not None else error.filename2
+    names = [name for name in (error.filename, error.filename2) if name is not None]  # from where, to where
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        names.reverse()
+    place = next(iter(names), path)
     # made from the errno, so that its class is right, then without strerror, so that its text is ours
     readable = type(OSError(number, text))(text if place is None else f"{place}: {text}")
     readable.errno = number

@@ -44,7 +44,7 @@ def replacing(directory: str | Path, record: str, *, old: Callable[[Path], set[s
         LockedError: where another process writes to it for long.
     """
     target = Path(directory)
-    with readable_os_errors():
+    with readable_os_errors(target):
         target.mkdir(parents=True, exist_ok=True)
         with locked(target):
             _settle(target, record)
@@ -82,7 +82,7 @@ def settle(directory: str | Path, record: str) -> None:
 
 def _swap(target: Path, record: str, leaving: set[str]) -> None:
     staged, replaced = target / STAGED, target / REPLACED
-    coming = {path.name for path in staged.iterdir()}
+    coming = {plain_name(path.name, source=staged) for path in staged.iterdir()}
     for name in sorted(coming - leaving):
         place = target / name
         if place.is_dir() or (os.path.lexists(place) and (staged / name).is_dir()):

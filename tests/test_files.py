@@ -1,6 +1,18 @@
-import pytest
+import errno
 
-from cost_hf.files import read_json, write_json
+import pytest
+from safetensors import SafetensorError
+
+from cost_hf.files import (
+    DamagedFileError,
+    atomic_path,
+    check_fields,
+    check_file_digests,
+    file_digest,
+    read_json,
+    readable_os_errors,
+    write_json,
+)
 
 
 def test_json_comes_back(tmp_path):
@@ -15,3 +27,60 @@ def test_numbers_unknown_to_json_are_refused_and_leave_no_file(tmp_path, number)
         write_json(tmp_path / "log.json", [{"loss": number}])
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_alike_whatever_library_meets_it(tmp_path):
+    target = tmp_path / "file"
+    errors = [
+        OSError(errno.ENOSPC, "No space left on device", "from", None, str(target)),
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        Exception("No space left on device (os error 28)"),
+    ]
+    for error in errors:
+        told = f"^{target}: no space is left on the device; free some"
+        with pytest.raises(OSError, match=told) as caught, atomic_path(target):
+            raise error
+        assert caught.value.errno == errno.ENOSPC
+        with pytest.raises(OSError, match=told), readable_os_errors(), readable_os_errors(target):
+            raise error  # once more changes nothing
+    with pytest.raises(SafetensorError, match="header too small"), atomic_path(target):
+        raise SafetensorError("header too small")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "is_right"),
+    [
+        (3, int, True),
+        (True, int, False),
+        (3, bool, False),
+        (None, str | None, True),
+        (3, str | None, False),
+        ([1, 2], list[int], True),
+        ([1, "2"], list[int], False),
+        ((1, 2), list[int], False),
+        ({"a": "b"}, dict[str, str], True),
+        ({"a": None}, dict[str, str], False),
+        ({"a": None}, dict, True),
+        ([], list, True),
+    ],
+)
+def test_fields_have_their_types(value, kind, is_right):
+    if is_right:
+        check_fields({"x": value}, {"x": kind}, source="file.json")
+    else:
+        with pytest.raises(DamagedFileError, match=r"file.json has x=.*, expected"):
+            check_fields({"x": value}, {"x": kind}, source="file.json")
+    with pytest.raises(DamagedFileError, match=r"file.json has no field 'x'"):
+        check_fields({}, {"x": kind}, source="file.json")
+
+
+def test_links_count_as_files_only_where_that_is_asked_for(tmp_path):
+    (tmp_path / "real").write_text("content")
+    (tmp_path / "link").symlink_to("real")
+    digests = {"link": file_digest(tmp_path / "real")}
+
+    check_file_digests(tmp_path, digests, follows_links=True)
+    with pytest.raises(DamagedFileError, match="link is missing, expected a file"):
+        check_file_digests(tmp_path, digests)

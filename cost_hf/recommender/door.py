@@ -96,16 +96,25 @@ class BaseRecommender(LivingCatalog):
         )
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write the whole recommender into `directory`, the manifest last."""
+        """Write the whole recommender into `directory`, in place of one that is there; other files stay.
+
+        Where anything fails, a full disk or a killed process, what was there is there as it was.
+
+        Raises:
+            OSError: where the directory can't be written to, or another process writes to it for long.
+        """
         raise NotImplementedError
 
     def save_catalog(self, directory: str | Path) -> None:
         """Write what `add_items` and its like have changed into the directory that this recommender came from.
 
-        Catalog and journal are written first; the rename of the manifest is the one step at which they take effect.
+        Catalog and journal are written first; the rename of the manifest is the one step at which they take effect. Of
+        several processes one writes at a time.
 
         Raises:
-            ValueError: where the directory holds the weights of another recommender.
+            ValueError: where the directory holds the weights of another recommender, or another process has changed its
+                catalog since this one was loaded: load it again and repeat the change.
+            OSError: where the directory can't be written to, or another process writes to it for long.
         """
         save_versions(directory, self)
 

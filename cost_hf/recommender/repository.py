@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 
 from cost_hf.data.item_encoder import ItemEncoder
 from cost_hf.files import (
+    PLAIN_NAME,
     DamagedFileError,
     atomic_path,
     check_fields,
@@ -273,7 +274,7 @@ def _parts_in(directory: Path) -> set[str]:
         named = (
             {PurePosixPath(name).parts[0] for name in files if _is_inside(name)} if isinstance(files, dict) else set()
         )
-    found = {path.name for path in directory.iterdir()}
+    found = {path.name for path in directory.iterdir() if PLAIN_NAME.fullmatch(path.name)}
     parts = {name for name in found if name in named or (PART.fullmatch(name) and not (directory / name).is_dir())}
     for name in found & set(FOLDERS):
         paths = [path for path in (directory / name).rglob("*") if path.is_file()]
@@ -387,6 +388,9 @@ def save_versions(directory: str | Path, recommender: "BaseRecommender") -> None
     target = Path(directory)
     with locked(target):
         manifest = read_manifest(target)
+        read_journal(
+            target, manifest["journal"], digest=manifest["journal_digest"]
+        )  # a damaged one is not gone on with
         _check_follows(target, manifest, recommender)
         entries = _catalog_entries(recommender)
         if manifest | entries == manifest:

@@ -5,7 +5,8 @@ several metadata entries in an order that changes from process to process.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,14 +111,9 @@ def read_item_columns(path: str | Path) -> tuple[tuple[str, ...], tuple[str | No
         OSError: where it can't be opened.
         DamagedFileError: where it is no parquet file, a damaged one, or holds other columns.
     """
-    try:
-        with readable_os_errors():
-            table = pq.read_table(path, partitioning=None)
+    with _readable_parquet_errors(path):
+        table = pq.read_table(path, partitioning=None)
         columns = {name: table[name].to_pylist() for name in table.column_names}
-    except (pa.ArrowException, ValueError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # of the system, not of the format
-            raise
-        raise DamagedFileError(f"{path} is no whole parquet file ({first_line(error)}); copy it again") from error
     wrong = {table[name].type for name in columns} - {pa.string(), pa.large_string()}
     if set(columns) not in ({"item_id"}, {"item_id", "title"}) or wrong or None in columns["item_id"]:
         names = ", ".join(f"{field.name} ({field.type})" for field in table.schema)
@@ -126,6 +122,16 @@ def read_item_columns(path: str | Path) -> tuple[tuple[str, ...], tuple[str | No
             "row; copy it again"
         )
     return tuple(columns["item_id"]), tuple(columns["title"]) if "title" in columns else None
+
+
+@contextmanager
+def _readable_parquet_errors(path: str | Path) -> Iterator[None]:
+    with readable_os_errors(), Path(path).open("rb"):
+        pass  # what the system has against it is told by the system
+    try:
+        yield
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise DamagedFileError(f"{path} is no whole parquet file ({first_line(error)}); copy it again") from error
 
 
 def removed_flags(flags: np.ndarray, *, rows: int, source: str | Path) -> np.ndarray:
@@ -160,7 +166,7 @@ def read_reference(source: str | Path | pd.DataFrame, item_ids: Sequence[str] | 
     Raises:
         ValueError: for missing columns, repeated ids, items without identifier, or unreadable tokens.
     """
-    frame = source if isinstance(source, pd.DataFrame) else _read_frame(Path(source))
+    frame = source if isinstance(source, pd.DataFrame) else _read_frame(source)
     missing = {"item_id", "sid"} - set(frame.columns)
     if missing:
         raise ValueError(f"published identifiers need the columns item_id and sid, got {list(frame.columns)}")
@@ -175,18 +181,16 @@ def read_reference(source: str | Path | pd.DataFrame, item_ids: Sequence[str] | 
     absent = [item for item in ids if item not in known]
     if absent:
         raise ValueError(f"{len(absent)} of {len(ids)} items have no identifier, first {absent[0]!r}; drop them first")
-    sids = frame["sid"].tolist()
-    for item in ids:
-        if not isinstance(sids[known[item]], list | tuple | np.ndarray):
-            raise ValueError(
-                f"the identifier of item {item!r} must be a list of tokens like <a_17>, got {sids[known[item]]!r:.80}"
-            )
-    return ids, parse_sids([list(sids[known[item]]) for item in ids])
+    sids = [_tokens_of(sid, row) for row, sid in enumerate(frame["sid"].tolist())]
+    return ids, parse_sids([sids[known[item]] for item in ids])
 
 
-def _read_frame(path: Path) -> pd.DataFrame:
-    try:
-        with readable_os_errors():
-            return pq.read_table(path).to_pandas()
-    except pa.ArrowInvalid as error:
-        raise DamagedFileError(f"{path} is no whole parquet file ({error}); copy or write it again") from error
+def _read_frame(path: str | Path) -> pd.DataFrame:
+    with _readable_parquet_errors(path):
+        return pq.read_table(path, partitioning=None).to_pandas()
+
+
+def _tokens_of(sid: Any, row: int) -> list[str]:
+    if not isinstance(sid, list | tuple | np.ndarray) or not all(isinstance(token, str) for token in sid):
+        raise ValueError(f"row {row}: expected an identifier as a list of tokens like <a_17>, got {sid!r:.80}")
+    return list(sid)

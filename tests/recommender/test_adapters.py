@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from cost_hf.checkpoints import last_complete_checkpoint
@@ -255,6 +255,40 @@ def test_another_runs_adapter_or_vocabulary_is_refused_with_both_digests(tmp_pat
     renew_files(tmp_path / "saved")
     with pytest.raises(ValueError, match=r"the vocabulary in .* has digest [0-9a-f]{64}, recommender.json asks for"):
         Recommender.from_pretrained(tmp_path / "saved")
+
+
+def test_a_damaged_adapter_is_named_and_what_it_lacks_is_not_made_up(tmp_path, llama):
+    recommender_of(backbone_of(llama), CATALOG).save_pretrained(tmp_path / "saved")
+    for name in ("adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        path = tmp_path / "saved" / name
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(ValueError, match=rf"{name} has sha256 \w+, expected"):
+            Recommender.from_pretrained(tmp_path / "saved")
+        path.write_bytes(content)
+
+    path = tmp_path / "saved" / "adapter_model.safetensors"
+    tensors = load_file(path)
+    lost = next(name for name in tensors if "lora_A" in name)
+    save_file({name: tensor for name, tensor in tensors.items() if name != lost}, path)
+    renew_files(tmp_path / "saved")
+    with pytest.raises(ValueError, match=r"the adapter in .* has not the weights that its configuration asks for"):
+        Recommender.from_pretrained(tmp_path / "saved")
+    path.write_bytes(b"text")
+    renew_files(tmp_path / "saved")
+    with pytest.raises(ValueError, match=r"the adapter in .* can't be read"):
+        Recommender.from_pretrained(tmp_path / "saved")
+
+
+def test_an_adapter_takes_the_place_of_whole_weights_and_leaves_none_of_them(tmp_path, llama):
+    system = recommender_of(backbone_of(llama), CATALOG)
+    recommender_of(backbone_of(llama), CATALOG).merge().save_pretrained(tmp_path / "it")
+    assert (tmp_path / "it" / "model.safetensors").is_file()
+
+    system.save_pretrained(tmp_path / "it")
+
+    assert not list((tmp_path / "it").glob("model*")) and not (tmp_path / "it" / "custom_generate").exists()
+    assert Recommender.from_pretrained(tmp_path / "it").base == system.base
 
 
 def test_a_base_that_is_gone_is_named(tmp_path, llama):

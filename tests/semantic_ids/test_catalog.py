@@ -212,3 +212,16 @@ def test_real_published_identifiers_are_readable(shared_data, name, levels, dist
     assert len(plain.level_sizes) == levels
     assert len(set(plain.sid_keys.tolist())) == distinct
     assert len({tuple(row) for row in appended.codes.tolist()}) == len(items)
+
+
+def test_published_identifiers_that_can_not_be_read_are_named(tmp_path):
+    (tmp_path / "sids.parquet").write_bytes(b"PAR1 and nothing else")
+    with pytest.raises(ValueError, match=r"sids.parquet is no whole parquet file"):
+        Catalog.from_reference(tmp_path / "sids.parquet", collisions="append")
+    with pytest.raises(FileNotFoundError, match=r"gone.parquet: no such file"):
+        Catalog.from_reference(tmp_path / "gone.parquet", collisions="append")
+
+    for sid in (None, "<a_1>", [1, 2], 7.5):
+        frame = pd.DataFrame({"item_id": ["x", "y"], "sid": [["<a_1>"], sid]})
+        with pytest.raises(ValueError, match=r"row 1: expected an identifier as a list of tokens"):
+            Catalog.from_reference(frame, collisions="append")
