@@ -20,7 +20,7 @@ def test_numbers_unknown_to_json_are_refused_and_leave_no_file(tmp_path, number)
 
 
 def test_an_error_that_is_readable_already_keeps_its_path():
-    with pytest.raises(PermissionError, match="/there: permission denied") as told, readable_os_errors():
-        with readable_os_errors():
-            raise PermissionError(errno.EACCES, "Permission denied", "/there")
+    readable = pytest.raises(PermissionError, match="/there: permission denied")
+    with readable as told, readable_os_errors(), readable_os_errors():
+        raise PermissionError(errno.EACCES, "Permission denied", "/there")
     assert told.value.errno == errno.EACCES
