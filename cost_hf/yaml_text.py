@@ -27,7 +27,7 @@ def read_yaml(text: str) -> Any:
     except RecursionError as error:
         raise ValueError(f"expected YAML of at most {MOST_LEVELS} levels, got more; flatten it") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
-        raise ValueError(f"{error}") from error
+        raise ValueError(" ".join(str(error).split())) from error  # it draws the place over several lines
 
 
 class _PlainLoader(yaml.SafeLoader):

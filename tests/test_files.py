@@ -84,3 +84,10 @@ def test_links_count_as_files_only_where_that_is_asked_for(tmp_path):
     check_file_digests(tmp_path, digests, follows_links=True)
     with pytest.raises(DamagedFileError, match="link is missing, expected a file"):
         check_file_digests(tmp_path, digests)
+
+
+def test_an_error_that_is_readable_already_keeps_its_path():
+    readable = pytest.raises(PermissionError, match="/there: permission denied")
+    with readable as told, readable_os_errors(), readable_os_errors():
+        raise PermissionError(errno.EACCES, "Permission denied", "/there")
+    assert told.value.errno == errno.EACCES

@@ -197,11 +197,18 @@ def _shown(items: list[str]) -> str:
 
 
 def _kind(value: Any) -> str:
-    """Return what a value is, for an error: short, whatever was sent."""
+    """Return what a value is, for an error: short, however deep, long or large it is."""
+    if value is None:
+        return "null"
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
     if isinstance(value, int) and abs(value) > MAX_BODY:  # Python refuses to write out thousands of digits
         return "a number that large"
-    names = {type(None): "null", dict: "an object", list: f"a list of {len(value) if isinstance(value, list) else 0}"}
-    return names.get(type(value), str(value)[:40] if isinstance(value, int | float | bool) else repr(value)[:42])
+    if isinstance(value, str):
+        return repr(value[:40])
+    return str(value)[:40] if isinstance(value, int | float) else f"a {type(value).__name__}"
 
 
 def _nearest(name: Any, known: list[str]) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cost_hf.terminal_text import terminal_line
+
 
 @dataclass(frozen=True)
 class Licence:
@@ -29,7 +31,7 @@ class Licence:
     def sentence(self) -> str:
         """Say in one line what is published."""
         if self.name is not None:
-            return f"data.licence is {self.name}: titles and texts of items are published"
+            return f"data.licence is {terminal_line(self.name)}: titles and texts of items are published"
         return (
             "data.licence is not set: only item ids and semantic IDs are published, no title, no text, no word list of "
             "an lsa encoder; the same run with --data.licence NAME computes nothing anew and publishes them"

@@ -204,6 +204,17 @@ def test_a_number_without_end_is_no_fault_of_the_server(handler, number):
     assert answer["error"]["field"] == "parameters.top_k"
 
 
+def test_lists_in_lists_without_end_are_no_fault_of_the_server(handler):
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+
+    for inputs in (deep, [deep], {"a": deep}):
+        assert handler({"inputs": inputs})["error"]["field"].startswith("inputs")
+    for name in ("top_k", "allowed", "on_empty", "cold_share", "exclude_seen"):
+        assert handler({"inputs": [], "parameters": {name: deep}})["error"]["field"].startswith(f"parameters.{name}")
+
+
 def test_a_fault_of_the_server_shows_nothing_of_it(handler, monkeypatch, caplog):
     def broken(*arguments, **options):
         raise RuntimeError("secret path /srv/models")

@@ -58,7 +58,8 @@ def test_no_path_leaves_and_the_encoder_works_where_its_directory_is_not(local_e
     finally:
         shutil.move(local_encoder.with_name("gone"), local_encoder)
 
-    leaves = [path for path in tmp_path.rglob("*") if path.is_file() and b"somebody" in path.read_bytes()]
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and "cost_hf" not in path.parts]
+    leaves = [path for path in files if b"somebody" in path.read_bytes()]
     assert leaves == []
     assert (codes == expected).all()
     assert copy.quantizer is not None and copy.quantizer.config.text_encoder is None

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from html import escape
-from itertools import pairwise
 
 from cost_hf.hub.space.catalog_view import CatalogView, Prefix
 from cost_hf.semantic_ids.level_names import level_name
@@ -38,23 +37,26 @@ def ranking(view: CatalogView, answers: Sequence[tuple[int, float, bool]], histo
         answers: catalog row, score, and whether the item was added in this demo.
     """
     lines = []
-    for row, score, is_added in answers:
+    scores = [score for _, score, _ in answers]
+    has_kept = False
+    for place, (row, score, is_added) in enumerate(answers):
         close = view.closest(row, history)
         why = "shares no first code with the history"
         if close is not None:
             levels = "1 level" if close[1] == 1 else f"{close[1]} levels"
             why = f"shares {levels} with <q>{escape(view.label(close[0]))}</q>"
         path = chips(view.sid(row), shared=close[1] if close else 0, appended=_appended(view)) if view.has_sids else ""
-        added = '<span class="added">added in this demo</span>' if is_added else ""
+        is_kept = score < max(scores[place:])  # others with a better score stand below it
+        has_kept = has_kept or is_kept
+        tags = [*(["added in this demo"] if is_added else []), *(["place kept"] if is_kept else [])]
+        tag = f'<span class="added">{", ".join(tags)}</span>' if tags else ""
         detail = f'<span class="why">{path} <span>{why}</span></span>' if view.has_sids else ""
         lines.append(
             f'<li><span class="title">{escape(view.label(row))}</span>'
-            f'<span class="score" title="score of the model">{score:.2f}</span>{added}{detail}</li>'
+            f'<span class="score" title="score of the model">{score:.2f}</span>{tag}{detail}</li>'
         )
-    scores = [score for _, score, _ in answers]
-    falls = all(first >= second for first, second in pairwise(scores))
-    kept = notice("Some places are kept for items without clicks in training, whatever their score.")
-    return f'{"" if falls else kept}<ol class="ranking">{"".join(lines)}</ol>'
+    note = notice("Some places are kept for items without clicks in training, whatever their score.")
+    return f'{note if has_kept else ""}<ol class="ranking">{"".join(lines)}</ol>'
 
 
 def added(
