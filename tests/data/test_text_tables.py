@@ -45,9 +45,9 @@ HEADER = "user_id,item_id,timestamp\n"
         ("c.csv", (HEADER + "u,caf\xe9,1\n").encode("latin-1"), "line 2: expected text in utf-8.*iconv"),
         ("c.csv", (HEADER + "u,a,1\n").encode("utf-16"), "line 1: expected text in utf-8, got UTF-16"),
         ("c.csv", (HEADER + "u,a,1\n").encode("utf-16-le"), "line 1: expected text in utf-8, got a NUL byte"),
-        ("c.csv", gzip.compress(HEADER.encode()), "got gzip data; end the name in .gz"),
+        ("c.csv", gzip.compress(HEADER.encode(), mtime=0), "got gzip data; end the name in .gz"),
         ("c.csv.gz", HEADER.encode(), "expected a whole gzip file"),
-        ("c.csv.gz", gzip.compress(os.urandom(9000).hex().encode())[:-50], "expected a whole gzip file"),
+        ("c.csv.gz", gzip.compress(os.urandom(9000).hex().encode(), mtime=0)[:-50], "expected a whole gzip file"),
         ("c.jsonl", "", "is empty, expected rows"),
         ("c.jsonl", '{"user_id": "u"}\n[1]\n', "line 2: expected a JSON object, got '.1.' .this is a list"),
         ("c.jsonl", '\n{"user_id": "u", "user_id": "v"}\n', "line 2: .*field 'user_id' twice"),
@@ -83,9 +83,9 @@ def test_truncated_parquet_is_refused(tmp_path, cut):
         ("c.csv", HEADER.replace("\n", "\r\n") + "u,a,1\r\nu,b,2\r\nu,c,3"),
         ("c.csv", '"user_id",item_id,"timestamp"\n"u","a",1\nu,b,"2"\nu,c,3\n'),
         ("C.CSV", HEADER + "u,a,1\nu,b,2\nu,c,3\n"),
-        ("c.csv.gz", gzip.compress((HEADER + "u,a,1\nu,b,2\nu,c,3\n").encode())),
-        ("c.tsv.gz", gzip.compress((HEADER + "u,a,1\nu,b,2\nu,c,3\n").replace(",", "\t").encode())),
-        ("c.jsonl.gz", gzip.compress(CLICKS.to_json(orient="records", lines=True).encode())),
+        ("c.csv.gz", gzip.compress((HEADER + "u,a,1\nu,b,2\nu,c,3\n").encode(), mtime=0)),
+        ("c.tsv.gz", gzip.compress((HEADER + "u,a,1\nu,b,2\nu,c,3\n").replace(",", "\t").encode(), mtime=0)),
+        ("c.jsonl.gz", gzip.compress(CLICKS.to_json(orient="records", lines=True).encode(), mtime=0)),
         ("c.jsonl", "\ufeff" + CLICKS.to_json(orient="records", lines=True)),
     ],
 )
@@ -98,7 +98,7 @@ def test_form_of_the_file_makes_no_difference(tmp_path, name, content):
 def test_directory_may_hold_compressed_tables(tmp_path):
     ITEMS.to_csv(tmp_path / "items.csv.gz", index=False)
     (tmp_path / "interactions.jsonl.gz").write_bytes(
-        gzip.compress(CLICKS.to_json(orient="records", lines=True).encode())
+        gzip.compress(CLICKS.to_json(orient="records", lines=True).encode(), mtime=0)
     )
 
     assert read_tables(DataOptions(path=str(tmp_path))).items["title"].tolist() == ["Red", "Green", "Blue"]
