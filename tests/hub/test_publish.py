@@ -11,8 +11,9 @@ import yaml
 from huggingface_hub import HfApi, ModelCard
 
 from cost_hf.files import read_json, write_json
+from cost_hf.hub.commands import upload_main
 from cost_hf.hub.publish import PublishError
-from cost_hf.hub.upload import main, upload
+from cost_hf.hub.upload import upload
 from cost_hf.methods import Recommender
 from tests.hub.loopback_hub import TOKEN, LoopbackHub
 from tests.hub.publishing import MODELS, publish, without_licence
@@ -234,7 +235,7 @@ def test_a_dry_run_needs_no_network_and_prints_path_size_and_digest(finished_run
 
 
 def test_the_command_says_a_mistake_in_one_line(tmp_path, capsys):
-    assert main([str(tmp_path), "--namespace", "org", "--dry-run"]) == 2
+    assert upload_main([str(tmp_path), "--namespace", "org", "--dry-run"]) == 2
 
     error = capsys.readouterr().err
     assert error.startswith("error: ") and "give the directory of a finished run" in error
