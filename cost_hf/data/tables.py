@@ -338,6 +338,7 @@ def _finish(
         raise DataError(
             f"no interactions are left, expected at least 1 (dropped so far: {dropped}); "
             "loosen data.min_user_interactions, data.min_item_interactions or check that both tables use the same ids"
+            + "".join(f"; {each.message}: {each.remedy}" for each in notices)
         )
     catalog = catalog.reset_index(drop=True)
     clicks = clicks.reset_index(drop=True)
