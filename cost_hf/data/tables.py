@@ -1,7 +1,8 @@
 """Tables reader: the one door through which items and interactions come in.
 
 The order of the steps is fixed, because each changes what the next one sees: ids and times, forms of ids and texts,
-repeated clicks, unknown items, items without text, order, k-core, history cap. Positions are renumbered last, so a dropped click leaves no gap.
+repeated clicks, unknown items, items without text, order, k-core, history cap. Positions are renumbered last, so a
+dropped click leaves no gap.
 """
 
 from collections.abc import Callable
