@@ -63,7 +63,8 @@ def read_leniently(options: DataOptions, template: str | None) -> Reading:
         problems.append(fault)
     empty = sum(not text.strip() for text in render_texts(tables.items, chosen))
     if empty:
-        again = dataclasses.replace(lenient, reader="tables", columns={})
+        # what was found by the fractions of a second is found once: the tables keep whole seconds
+        again = dataclasses.replace(lenient, reader="tables", columns={}, on_duplicate_click="keep")
         found = {name: counts[name] for name in ("tied_timestamps", "duplicate_clicks")}  # positions hide them
         tables = read_tables(again, items=tables.items, interactions=tables.interactions, template=chosen)
         tables = dataclasses.replace(tables, counts=tables.counts | found)

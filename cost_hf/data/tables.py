@@ -1,7 +1,8 @@
 """Tables reader: the one door through which items and interactions come in.
 
-The order of the steps is fixed, because each changes what the next one sees: ids, catalog, unknown items, texts, order,
-k-core, history cap. Positions are renumbered last, so a dropped click leaves no gap.
+The order of the steps is fixed, because each changes what the next one sees: ids and times, forms of ids and texts,
+repeated clicks, unknown items, items without text, order, k-core, history cap. Positions are renumbered last, so a
+dropped click leaves no gap.
 """
 
 from collections.abc import Callable
@@ -28,6 +29,8 @@ from cost_hf.data.source_digest import source_digest
 from cost_hf.data.sources import Source, load_catalog, load_frames
 from cost_hf.data.split_rules import source_parts
 from cost_hf.data.synthetic import make_news
+
+LEAST_MISMATCHED = 0.01  # of the unknown ids: fewer that fit in another form do so by chance
 
 
 def _read_synthetic(options: DataOptions) -> RawTables:
@@ -229,8 +232,9 @@ def _drop_unknown(
     differ = f"item_id was read as {id_types[0]} in items and as {id_types[1]} in interactions"
     reasons = [] if mismatch is None else [mismatch.text]
     reasons += [differ] if id_types[0] != id_types[1] else []
-    if mismatch is not None:
+    if mismatch is not None and mismatch.found >= LEAST_MISMATCHED * mismatch.tried:
         notices.append(Notice("; ".join(reasons), mismatch.remedy))
+    if mismatch is not None:
         reasons.append(f"mend it with {mismatch.remedy}" if mismatch.forms else mismatch.remedy)
     if options.on_unknown_item == "error":
         schema.forbid_unknown_items(clicks, unknown, "; ".join(reasons))
@@ -338,6 +342,7 @@ def _finish(
         raise DataError(
             f"no interactions are left, expected at least 1 (dropped so far: {dropped}); "
             "loosen data.min_user_interactions, data.min_item_interactions or check that both tables use the same ids"
+            + "".join(f"; {each.message}: {each.remedy}" for each in notices)
         )
     catalog = catalog.reset_index(drop=True)
     clicks = clicks.reset_index(drop=True)

@@ -84,6 +84,11 @@ def test_ids_that_differ_by_their_form_are_told_with_the_flag_that_mends_it(item
     assert "--data.normalize_ids" in notice.remedy
 
 
+def test_a_log_without_a_known_id_is_told_why():
+    with pytest.raises(DataError, match=r"no interactions are left.*case alone.*--data.normalize_ids '\[lower\]'"):
+        read(["B", "C"], ["b", "c"], on_unknown_item="drop")
+
+
 def test_numbers_beside_texts_are_told():
     with pytest.raises(DataError, match=r"leading zeros.*read as whole numbers in items and as text in interactions"):
         read([7, 8], ["007", "008"])
