@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.child_ranges import ChildRanges
-from cost_hf.semantic_ids.item_ids import code_table
+from cost_hf.semantic_ids.item_ids import code_table, item_id_list
 from cost_hf.semantic_ids.sizes import level_size_tuple
 from cost_hf.semantic_ids.trie_build import build_levels, check_codes, sort_rows, subset
 
@@ -59,7 +59,9 @@ class SidTrie:
         self.level_sizes = level_size_tuple(level_sizes)
         check_codes(table, self.level_sizes)
         self.num_items = len(table)
-        self.item_ids = None if item_ids is None else tuple(item_ids)
+        self.item_ids: tuple[str, ...] | None = None
+        if item_ids is not None:  # a catalog's own are checked, and stay the same object: masks compare that first
+            self.item_ids = item_ids if isinstance(item_ids, tuple) else tuple(item_id_list(item_ids))
         if self.item_ids is not None and len(self.item_ids) != len(table):
             raise ValueError(f"expected one item id per row of codes, got {len(self.item_ids)} for {len(table)} rows")
         legal = None if removed is None or not removed.any() else np.flatnonzero(~removed)
