@@ -1,7 +1,7 @@
 """Where a recommender lies: finding its directory, its manifest, and changing its catalog there in one step.
 
 The manifest names every file of the recommender with its sha256 and carries a digest of itself; all of them are checked
-whenever it is loaded, which takes a second or two per GB. The journal is only ever appended to, so the manifest counts
+whenever it is loaded, which takes a few seconds per GB. The journal is only ever appended to, so the manifest counts
 its lines and holds the digest of these. Loading needs no lock and writes nothing; where files change underneath,
 because another process has saved meanwhile, it begins again.
 """
