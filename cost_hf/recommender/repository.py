@@ -130,7 +130,10 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
             "use the cost_hf release that wrote it, or train again"
         )
     check_fields(content, FIELDS, source=path)
-    digest = _manifest_digest(content)
+    try:
+        digest = _manifest_digest(content)
+    except ValueError as error:  # half a character, which JSON can spell and UTF-8 can't
+        raise DamagedFileError(f"{path} holds text that is none ({error}); copy it again") from error
     if content["manifest_digest"] != digest:
         raise DamagedFileError(
             f"{path} has the digest {digest}, expected {content['manifest_digest']}; it was edited or damaged: copy it "
