@@ -368,7 +368,8 @@ def readable_load_errors(what: str, folder: str | Path) -> Iterator[None]:
         raise
     except (SafetensorError, LookupError, TypeError, AttributeError, RuntimeError, ImportError, ValueError) as error:
         raise DamagedFileError(
-            f"{what} in {folder} can't be read ({type(error).__name__}: {first_line(error)}); copy the directory again"
+            f"{what} in {folder} can't be read ({type(error).__name__}: {first_line(error)}); it is damaged, or "
+            "made for another version: copy it again"
         ) from error
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from cost_hf.files import LOCK, atomic_path, write_json
+from cost_hf.files import LOCK, atomic_path, readable_os_errors, write_json
 from cost_hf.hub.parts import FORMATS, MERGED
 from cost_hf.hub.static_index import static_index
 from cost_hf.recommender.recommender import Recommender
@@ -44,7 +44,8 @@ def export_run(source: str | Path, *, to: str, output: str | Path) -> list[Path]
         return _merged(directory, Path(output))
     catalog, vocabulary = read_catalog(directory, Catalog.load), SidVocabulary.load(directory)
     folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
+    with readable_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     return WRITERS[to](catalog, vocabulary, folder)
 
 

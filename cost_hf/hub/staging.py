@@ -17,7 +17,7 @@ from huggingface_hub import DatasetCard, ModelCard, SpaceCard
 
 import cost_hf
 from cost_hf.data.item_encoder import ItemEncoder
-from cost_hf.files import LOCK, read_json, write_json
+from cost_hf.files import LOCK, check_fields, read_json, read_object, write_json
 from cost_hf.hub.cards import eval_result_files, render_card
 from cost_hf.hub.licence import Licence
 from cost_hf.hub.parts import REPO_TYPES
@@ -174,10 +174,9 @@ class Stage:
             return
         catalog.to_parquet(folder / "items.parquet")
         table = pq.read_table(folder / "items.parquet")
-        texts = read_json(self.run / "vectors" / "vectors.json")[
-            "texts"
-        ]  # of the rows of training; later ones have none
-        held = dict(zip(catalog.item_ids, texts, strict=False))
+        header = read_object(self.run / "vectors" / "vectors.json")
+        check_fields(header, {"texts": list[str]}, source=self.run / "vectors" / "vectors.json")
+        held = dict(zip(catalog.item_ids, header["texts"], strict=False))  # items of later have none
         column = pa.array([held.get(item) for item in table["item_id"].to_pylist()], pa.string())
         pq.write_table(table.append_column("text", column), folder / "items.parquet")
 

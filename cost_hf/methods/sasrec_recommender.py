@@ -117,7 +117,8 @@ class SasRecRecommender(BaseRecommender):
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write model, items, popularity and encoder in place of a recommender that is there: all of it, or nothing."""
-        save_whole(directory, self, self._write_model)
+        with self._writing:
+            save_whole(directory, self, self._write_model)
 
     def _write_model(self, folder: Path) -> dict[str, Any]:
         self.model.save_pretrained(folder)

@@ -66,8 +66,7 @@ def load_adapted(directory: Path, base: BaseModel, vocabulary: SidVocabulary, to
         ValueError: where it has other weights, or the vocabulary is another; digests are named.
     """
     try:
-        with readable_load_errors("the base model", base.name):
-            model = load_model(base.name, revision=base.revision)
+        model = load_model(base.name, revision=base.revision)
     except OSError as error:
         raise OSError(
             f"{directory} is an adapter of {base.name!r}, which can't be loaded ({first_line(error)}); put "

@@ -116,7 +116,8 @@ class BaseRecommender(LivingCatalog):
                 catalog since this one was loaded: load it again and repeat the change.
             OSError: where the directory can't be written to, or another process writes to it for long.
         """
-        save_versions(directory, self)
+        with self._writing:  # a change of another thread comes before the save or after it
+            save_versions(directory, self)
 
     @property
     def identity(self) -> dict[str, str]:

@@ -19,6 +19,7 @@ from transformers import (
 )
 from transformers.utils.hub import cached_file, extract_commit_hash
 
+from cost_hf.files import readable_load_errors
 from cost_hf.recommender.prompts import PromptLayout
 from cost_hf.recommender.templates import Conversation, load_templates
 
@@ -85,7 +86,8 @@ def load_model(
     Raises:
         ValueError: for a model of the other kind.
     """
-    config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    with readable_load_errors("the pretrained model", name):
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     if is_causal is not None and bool(config.is_encoder_decoder) == is_causal:
         found, wanted = ("seq2seq", "causal") if is_causal else ("causal", "seq2seq")
         raise ValueError(
@@ -94,9 +96,10 @@ def load_model(
         )
     key = "dropout_rate" if hasattr(config, "dropout_rate") else "dropout"  # T5's name, and that of the others
     own = {} if dropout is None else {key: dropout}
-    return auto_class(config).from_pretrained(
-        name, revision=revision, dtype=torch.float32, trust_remote_code=False, **own
-    )
+    with readable_load_errors("the pretrained model", name):
+        return auto_class(config).from_pretrained(
+            name, revision=revision, dtype=torch.float32, trust_remote_code=False, **own
+        )
 
 
 def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
@@ -104,7 +107,8 @@ def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedToken
 
     What is padding is always said by a mask, never by the id.
     """
-    tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+    with readable_load_errors("the tokenizer", name):
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
     if tokenizer.eos_token_id is None:
         raise ValueError(
             f"the tokenizer of {name!r} has no end token (eos), got {tokenizer.special_tokens_map!r}; set eos_token in "

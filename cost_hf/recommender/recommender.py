@@ -169,8 +169,9 @@ class Recommender(BaseRecommender):
         return self._assigner.encode(vectors).cpu().numpy()
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write the whole recommender into `directory`."""
-        write_bundle(directory, self)
+        """Write the whole recommender into `directory`, in place of one that is there: all of it, or nothing."""
+        with self._writing:
+            write_bundle(directory, self)
 
     @classmethod
     def read(

@@ -1,7 +1,7 @@
 """Where a recommender lies: finding its directory, its manifest, and changing its catalog there in one step.
 
 The manifest names every file of the recommender with its sha256 and carries a digest of itself; all of them are checked
-whenever it is loaded, which takes a second or two per GB. The journal is only ever appended to, so the manifest counts
+whenever it is loaded, which takes a few seconds per GB. The journal is only ever appended to, so the manifest counts
 its lines and holds the digest of these. Loading needs no lock and writes nothing; where files change underneath,
 because another process has saved meanwhile, it begins again.
 """
@@ -133,7 +133,10 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
             "use the cost_hf release that wrote it, or train again"
         )
     check_fields(content, FIELDS, source=path)
-    digest = _manifest_digest(content)
+    try:
+        digest = _manifest_digest(content)
+    except ValueError as error:  # half a character, which JSON can spell and UTF-8 can't
+        raise DamagedFileError(f"{path} holds text that is none ({error}); copy it again") from error
     if content["manifest_digest"] != digest:
         raise DamagedFileError(
             f"{path} has the digest {digest}, expected {content['manifest_digest']}; it was edited or damaged: copy it "

@@ -344,3 +344,11 @@ def test_folders_with_an_equals_sign_are_no_columns(causal, tmp_path):
     shutil.copytree(causal, tmp_path / "item_id=1")
 
     assert answers(Recommender.from_pretrained(tmp_path / "item_id=1")) == answers(Recommender.from_pretrained(causal))
+
+
+def test_half_a_character_in_a_manifest_is_an_error_of_ours(copy):
+    path = copy / "recommender.json"
+    path.write_text(path.read_text().replace('"generator"', '"\\ud800"'))
+
+    with pytest.raises(ValueError, match=r"recommender.json holds text that is none"):
+        Recommender.from_pretrained(copy)

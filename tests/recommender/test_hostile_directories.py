@@ -237,3 +237,16 @@ def test_another_kinds_directory_is_said(tmp_path):
     KINDS["ids"]().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="holds a recommender of kind 'sasrec', expected 'generator'; load it by"):
         Generative.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_damaged_backbone_is_an_error_of_ours(tmp_path, name):
+    folder = causal_backbone(tmp_path / "base", tokenizer=byte_bpe())
+    content = (folder / name).read_bytes()
+    for damaged in (content[: len(content) // 2], b"\xff" * 50, b"", b"[]"):
+        (folder / name).write_bytes(damaged)
+        with pytest.raises((ValueError, OSError)) as caught:
+            load_model(str(folder))
+            load_tokenizer(str(folder))
+        assert type(caught.value).__module__ in ("builtins", "cost_hf.files"), caught.value
+        assert str(folder) in str(caught.value)

@@ -167,3 +167,23 @@ def test_the_journal_of_an_equal_change_by_another_process_stays_as_it_is(tmp_pa
 
     assert files_of(tmp_path)["journal.jsonl"].startswith(line)
     assert Recommender.from_pretrained(tmp_path).journal[0] == first.journal[0]
+
+
+def test_a_save_beside_changes_of_another_thread_is_of_one_moment(tmp_path):
+    system = toy_recommender()
+    system.save_pretrained(tmp_path)
+
+    def change():
+        for number in range(25):
+            system.add_items([f"new{number}"], codes=np.array([[number % 4, number % 5, number % 3]]))
+
+    with ThreadPoolExecutor(1) as other_thread:
+        changing = other_thread.submit(change)
+        while True:
+            is_last = changing.done()
+            (system.save_pretrained if is_last else system.save_catalog)(tmp_path)
+            found = Recommender.from_pretrained(tmp_path)
+            assert len(found.catalog) == 20 + len(found.journal)
+            if is_last:
+                break
+    assert len(found.journal) == 25

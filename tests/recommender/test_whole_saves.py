@@ -183,8 +183,9 @@ def test_a_change_that_meets_a_full_disk_leaves_the_old_catalog(saved, tmp_path,
     assert len(Recommender.from_pretrained(tmp_path / "it").journal) == 2
 
 
-def test_a_process_that_is_killed_between_two_renames_loses_nothing(saved, tmp_path):
-    shutil.copytree(saved, tmp_path / "it")
+def test_a_process_that_is_killed_between_two_renames_loses_nothing(tmp_path):
+    lived(KINDS["ids"]()).save_pretrained(tmp_path / "it")
+    shutil.copytree(tmp_path / "it", tmp_path / "before")
     program = (
         "import os, signal, sys\n"
         "from tests.recommender.saved import other\n"
@@ -202,8 +203,9 @@ def test_a_process_that_is_killed_between_two_renames_loses_nothing(saved, tmp_p
 
     assert done.returncode == -signal.SIGKILL
     assert (tmp_path / "it" / ".replaced").is_dir() and not (tmp_path / "it" / "recommender.json").exists()
-    assert answers(Recommender.from_pretrained(tmp_path / "it")) == answers(Recommender.from_pretrained(saved))
-    assert files_of(tmp_path / "it") == files_of(saved)
+    loaded, before = (Recommender.from_pretrained(tmp_path / name) for name in ("it", "before"))
+    assert answers(loaded) == answers(before)
+    assert files_of(tmp_path / "it") == files_of(tmp_path / "before")
 
 
 def test_a_run_directory_is_no_place_for_a_recommender_whose_folders_would_replace_its_own(tmp_path):
