@@ -5,7 +5,7 @@ PIP := $(VENV)/bin/python -m pip
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: quickstart test test-slow test-floors notebooks lint clean
+.PHONY: quickstart test test-slow test-floors lint clean
 
 quickstart: $(VENV)/.runtime
 	$(VENV)/bin/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
@@ -18,6 +18,7 @@ test-slow: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest -m slow
 
 # The notebooks are kept with what they show; run this where their code has changed.
+.PHONY: notebooks
 notebooks: $(VENV)/.dev
 	$(VENV)/bin/python notebooks/execute.py
 

@@ -282,7 +282,7 @@ def readable_os_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.strerror is None:  # one of ours, or of a library that explains itself
+        if error.errno is None:  # one of ours, or of a library that explains itself
             raise
         raise _readable(error, error.errno) from error
 

@@ -98,7 +98,7 @@ def test_without_a_command_all_of_them_are_listed(capsys):
         (["train", "--output-dir", "x"], "did you mean 'output_dir'"),
         (["train", "--seed", "abc"], "argument --seed: expected a whole number from 0 to 4294967295, got 'abc'"),
         (["train", "--seed", "-1"], "expected a whole number from 0"),
-        (["train", "--training.learning_rate", ".nan"], "training.learning_rate must be finite float, got nan"),
+        (["train", "--training.learning_rate", ".nan"], "training.learning_rate must be a finite number, got nan"),
         (["train", "--training.epochs", "9" * 500], "training.epochs must be int, got a number beyond 64 bits"),
         (["train", "--training.epochs", "2024-01-01"], "training.epochs must be int, got datetime.date"),
         (["train", "--codes.level_sizes", "[&a 8, *a]"], "line 1 refers to another value by an alias"),

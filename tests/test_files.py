@@ -1,8 +1,6 @@
-import errno
-
 import pytest
 
-from cost_hf.files import read_json, readable_os_errors, write_json
+from cost_hf.files import read_json, write_json
 
 
 def test_json_comes_back(tmp_path):
@@ -17,10 +15,3 @@ def test_numbers_unknown_to_json_are_refused_and_leave_no_file(tmp_path, number)
         write_json(tmp_path / "log.json", [{"loss": number}])
 
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_error_that_is_readable_already_keeps_its_path():
-    readable = pytest.raises(PermissionError, match="/there: permission denied")
-    with readable as told, readable_os_errors(), readable_os_errors():
-        raise PermissionError(errno.EACCES, "Permission denied", "/there")
-    assert told.value.errno == errno.EACCES

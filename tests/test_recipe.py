@@ -150,8 +150,8 @@ def test_what_needs_a_pretrained_generator_is_refused_without_one(overrides, mes
         ("method: {a: b}", "method of .* must be str"),
         ("training: {epochs: 2024-01-01}", "training.epochs must be int, got datetime.date"),
         ("training: {epochs: 99999999999999999999}", "training.epochs must be int, got a number beyond 64 bits"),
-        ("training: {learning_rate: .inf}", "training.learning_rate must be finite float, got inf"),
-        ("training: {learning_rate: 1e999}", "training.learning_rate must be finite float"),
+        ("training: {learning_rate: .inf}", "training.learning_rate must be a finite number, got inf"),
+        ("training: {learning_rate: 1e999}", "training.learning_rate must be a finite number"),
         ("data: {licence: [MIT]}", r"data.licence must be str or null, got \['MIT'\]"),
         ("data: {path: " + "9" * 300 + "}", "data.path must be str or null, got a number beyond 64 bits"),
         ("training: {1: 2}", "unknown field 'training.1'"),
@@ -184,12 +184,12 @@ def test_a_name_that_would_lead_out_of_its_directory_is_refused(name):
 @pytest.mark.parametrize(
     ("dotted", "value"),
     [
-        ("codes.level_sizes", [10**12]),
-        ("codes.level_sizes", [8] * 1000),
-        ("generator.num_user_tokens", 10**9),
+        ("data.synthetic_items", 10**12),
+        ("vectors.dim", 10**9),
         ("evaluation.num_beams", 10**9),
-        ("sasrec.num_layers", 10**5),
-        ("catalog.append_size", 10**12),
+        ("evaluation.cutoffs", [10, 10**9]),
+        ("evaluation.cutoffs", list(range(1, 1000))),
+        ("training.batch_size", 10**12),
     ],
 )
 def test_sizes_that_no_memory_holds_are_refused_before_anything_is_allocated(dotted, value):

@@ -1,6 +1,5 @@
 """Fixtures of the Hub tests: a finished run, a Hub on the loopback interface, an environment without this package."""
 
-import os
 import subprocess
 import sys
 import sysconfig
@@ -24,8 +23,7 @@ def second_environment(tmp_path_factory) -> SecondEnvironment:
     site = subprocess.check_output([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True)
     # a path by itself runs no .pth file of that folder, so an editable installation is not found through it
     (Path(site.strip()) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    found = subprocess.run([python, "-c", "import cost_hf"], capture_output=True, text=True, cwd=folder, env=inherited)
+    found = subprocess.run([python, "-c", "import cost_hf"], capture_output=True, text=True, cwd=folder)
     if found.returncode == 0:
         pytest.skip(f"cost_hf is installed as files in {sys.prefix}; install it editable (pip install -e .)")
     return SecondEnvironment(python, folder)
