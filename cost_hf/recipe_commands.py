@@ -33,7 +33,9 @@ def train_main(argv: Sequence[str]) -> int:
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
 
     def command(known: argparse.Namespace, overrides: dict[str, Any]) -> Callable[[], None]:
-        Recipe.load(known.recipe, overrides).validate()
+        recipe = Recipe.load(known.recipe, overrides)
+        recipe.validate()
+        _check_paths(recipe)
         check_target(known.output_dir, is_directory=True)
         return lambda: _train(known, overrides)
 
@@ -251,6 +253,19 @@ def _time(text: str) -> float:
             f"expected a time such as 90s, 60min or 2h, got {text!r:.40}; give a number and a unit"
         )
     return seconds
+
+
+def _check_paths(recipe: Recipe) -> None:
+    """Raise FileNotFoundError for a path of the recipe that a later stage would miss, after hours of work."""
+    reference, templates = recipe.catalog.reference, recipe.tasks.templates
+    if reference is not None and not Path(reference).is_file():
+        raise FileNotFoundError(f"catalog.reference {reference!r} is no file; check the path")
+    if templates is not None and not Path(templates).is_dir():
+        raise FileNotFoundError(f"tasks.templates {templates!r} is no directory; check the path")
+    for field, name in (("vectors.model", recipe.vectors.model), ("generator.backbone", recipe.generator.backbone)):
+        is_path = name is not None and (Path(name).is_absolute() or name.startswith((".", "~")))
+        if name is not None and is_path and not Path(name).is_dir():
+            raise FileNotFoundError(f"{field} {name!r} is no directory; check the path, or give a Hub id")
 
 
 def _check_source(source: str) -> None:

@@ -44,17 +44,17 @@ def _merged(
 ) -> list[tuple[int, float]]:
     cold_items = {item for item, _ in cold}
     merged: dict[int, float] = {}
-    waiting, waiting_cold = deque(best), deque(cold)
+    queues = deque(best), deque(cold)
     held = 0
     while len(merged) < length:
-        for queue in (waiting, waiting_cold):
-            while queue and queue[0][0] in merged:  # it stood in the other list, further up
+        for queue in queues:
+            while queue and queue[0][0] in merged:
                 queue.popleft()
         is_kept = num_places(share, len(merged) + 1) > held
-        queue = (waiting_cold or waiting) if is_kept else (waiting or waiting_cold)
-        if not queue:
+        first, second = reversed(queues) if is_kept else queues
+        if not (first or second):
             break
-        item, score = queue.popleft()
+        item, score = (first or second).popleft()
         merged[item] = score
         held += item in cold_items
     return list(merged.items())

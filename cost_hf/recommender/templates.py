@@ -45,6 +45,8 @@ def load_templates(task: str, directory: str | Path | None = None) -> list[Templ
     Raises:
         ValueError: for a file that is not a list of templates with the fields of the task, free of spaces around SIDs.
     """
+    if directory is not None and not Path(directory).is_dir():
+        raise ValueError(f"tasks.templates {str(directory)!r} is no directory; check the path")
     shipped = resources.files("cost_hf.recommender") / "templates" / f"{task}.yaml"
     own = None if directory is None else Path(directory) / f"{task}.yaml"
     source = own if own is not None and own.is_file() else shipped
