@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,8 +91,17 @@ def fit(directory, backbone, options, *, stop_after=None, **training):
 
 def trained(tmp_path, options, targets=LLAMA) -> Recommender:
     backbone = backbone_of(options, targets)
-    fit(tmp_path / "work", backbone, options)
+    fit(tmp_path / "work", backbone, options, epochs=1)
     return recommender_of(backbone, CATALOG)
+
+
+@pytest.fixture(scope="module")
+def trained_case(case, tmp_path_factory) -> tuple[Recommender, Path]:
+    """A recommender of every case and its directory, which no test changes."""
+    folder = tmp_path_factory.mktemp("trained")
+    recommender = trained(folder, *case)
+    recommender.save_pretrained(folder / "saved")
+    return recommender, folder / "saved"
 
 
 def answer(recommender):
@@ -114,16 +124,15 @@ def test_adapter_and_sid_rows_train_and_nothing_else(tmp_path, case):
     assert losses[-1] < losses[0]
 
 
-def test_a_saved_adapter_has_no_matrix_and_comes_back_bit_equal(tmp_path, case):
-    recommender = trained(tmp_path, *case)
-    recommender.save_pretrained(tmp_path / "saved")
+def test_a_saved_adapter_has_no_matrix_and_comes_back_bit_equal(trained_case):
+    recommender, saved = trained_case
 
-    weights = load_file(tmp_path / "saved" / "adapter_model.safetensors")
-    loaded = Recommender.from_pretrained(tmp_path / "saved")
+    weights = load_file(saved / "adapter_model.safetensors")
+    loaded = Recommender.from_pretrained(saved)
 
     rows = {len(weight) for name, weight in weights.items() if "lora_" not in name}
     assert rows == {len(recommender.vocabulary.tokens)}
-    assert not (tmp_path / "saved" / "model.safetensors").exists()
+    assert not (saved / "model.safetensors").exists()
     for left, right in zip(answer(loaded), answer(recommender), strict=True):
         assert_same_list(left, right)
     first = recommender.vocabulary.first_id
@@ -134,8 +143,8 @@ def test_a_saved_adapter_has_no_matrix_and_comes_back_bit_equal(tmp_path, case):
     assert loaded.layout == recommender.layout
 
 
-def test_merged_weights_answer_alike_load_alone_and_stay_tied(tmp_path, case):
-    recommender = trained(tmp_path, *case)
+def test_merged_weights_answer_alike_load_alone_and_stay_tied(tmp_path, trained_case):
+    recommender = Recommender.from_pretrained(trained_case[1])
     expected = answer(recommender)
 
     recommender.merge().save_pretrained(tmp_path / "merged")
@@ -151,8 +160,8 @@ def test_merged_weights_answer_alike_load_alone_and_stay_tied(tmp_path, case):
         assert_same_list(left, right)
 
 
-def test_the_engine_counts_the_adapter_as_generate_does(tmp_path, case):
-    recommender = trained(tmp_path, *case)
+def test_the_engine_counts_the_adapter_as_generate_does(trained_case):
+    recommender, _ = trained_case
     histories = torch.tensor([[1, 2, 3], [7, -1, -1]])
     ids, mask = recommender.prompts.inputs(histories)
     common = {"trie": recommender.trie, "vocabulary": recommender.vocabulary, "num_beams": len(CATALOG)}
