@@ -43,7 +43,6 @@ test-slow: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest -m slow
 
 # The notebooks are kept with what they show; run this where their code has changed.
-.PHONY: notebooks
 notebooks: $(VENV)/.dev
 	$(VENV)/bin/python notebooks/execute.py
 

@@ -415,7 +415,7 @@ def readable_os_errors(path: str | Path | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # one of ours, or of a library that explains itself
+        if error.errno is None or error.strerror is None:  # one of ours, or of a library that explains itself
             raise
         raise _readable(error, error.errno, path) from error
     except Exception as error:  # safetensors and tokenizers, written in Rust, tell of a full disk by their own classes

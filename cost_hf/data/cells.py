@@ -1,6 +1,7 @@
 """Cells: what a value of any type that a file can hold is as text."""
 
 import json
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -91,3 +92,8 @@ def _changed(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, (list, tuple, np.ndarray)):
         return [_changed(part, change) for part in value]
     return value
+
+
+def has_control(text: str) -> bool:
+    """Say whether a text holds a control character, which a terminal would obey."""
+    return not text.isprintable() and any(unicodedata.category(letter) == "Cc" for letter in text)

@@ -4,13 +4,12 @@ A training run logs them, `cost-hf check` lists them. The bounds are rules of th
 is computed.
 """
 
-import unicodedata
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from cost_hf.data.cells import holds_words, is_empty
+from cost_hf.data.cells import has_control, holds_words, is_empty
 from cost_hf.data.html_text import count_markup
 from cost_hf.data.id_forms import count_twins
 from cost_hf.data.item_texts import is_text_column, item_titles
@@ -23,11 +22,11 @@ COMPACT_DATES = (19_700_101, 20_991_231)
 
 
 def id_notices(catalog: pd.DataFrame, clicks: pd.DataFrame) -> Iterator[Notice]:
-    """Name ids with control characters, and different ids that look the same."""
+    """Name users with control characters in their ids, and different ids that look the same."""
     for table, frame, column in (("items", catalog, "item_id"), ("interactions", clicks, "user_id")):
         ids = frame[column].drop_duplicates()
         of_ids = f"of {len(ids):,} ids of {table}.{column}"
-        controlled = [text for text in ids if not text.isprintable() and _has_control(text)]
+        controlled = [text for text in ids if has_control(text)]  # of users: items have none
         if controlled:
             yield Notice(
                 f"{len(controlled):,} {of_ids} hold control characters, like {controlled[0]!a}",
@@ -131,7 +130,3 @@ def text_notices(catalog: pd.DataFrame, texts: list[str]) -> Iterator[Notice]:
                 f"in row {others.index[0]}; they are written as they read",
                 "store them as text if they should read otherwise",
             )
-
-
-def _has_control(text: str) -> bool:
-    return any(unicodedata.category(letter) == "Cc" for letter in text)

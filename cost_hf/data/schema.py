@@ -18,7 +18,7 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 
-from cost_hf.data.cells import EXACT_WHOLE, cell_text, is_empty
+from cost_hf.data.cells import EXACT_WHOLE, cell_text, has_control, is_empty
 from cost_hf.data.errors import DataError
 from cost_hf.files import content_digest
 
@@ -218,6 +218,13 @@ def _of_dates(values: pd.Series) -> tuple[pd.Series, pd.Series]:
 def holds_dates(values: pd.Series) -> bool:
     """Say whether a column is of a type of dates."""
     return pd.api.types.is_datetime64_any_dtype(values)
+
+
+def check_item_ids(items: pd.DataFrame) -> None:
+    """Raise `DataError` for an item id with control characters: ids are shown, and no catalog holds such ones."""
+    wrong = np.array([has_control(text) for text in items["item_id"]], dtype=bool)
+    remedy = "correct it in the source; blanks at its ends go with --data.normalize_ids '[strip]'"
+    _forbid(wrong, items, "items", "item_id", "an id without control characters", remedy)
 
 
 def check_unique_items(items: pd.DataFrame, *, remedy: str = "remove one of the rows") -> None:

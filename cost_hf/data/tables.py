@@ -157,6 +157,7 @@ def _normalize(
         schema.check_unique_items(catalog, remedy="remove one of the rows, or take a form out of data.normalize_ids")
         clicks = clicks.assign(**{name: normalized(clicks[name], forms) for name in ("user_id", "item_id")})
         counts["merged_users"] = users - clicks["user_id"].nunique()
+    schema.check_item_ids(catalog)
     if options.clean_html:
         catalog = catalog.assign(
             **{str(name): _without_html(cells) for name, cells in catalog.items() if name != "item_id"}

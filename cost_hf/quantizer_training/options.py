@@ -13,6 +13,7 @@ WEIGHT_FIELDS = ("contrastive_weight", "reconstruction_weight", "codebook_weight
 MAX_WIDTH = 1 << 20
 MAX_LAYERS = 256
 MAX_CODES = 1 << 22  # of one level
+MAX_BATCH = 1 << 20  # items
 # (contrastive, reconstruction, codebook, commitment); the last two are those of both papers
 PRESETS = {
     "cost": (0.1, 0.0, 1.0, 0.25),
@@ -162,6 +163,7 @@ class CodesOptions:
         widths |= {f"hidden_sizes[{layer}]": width for layer, width in enumerate(self.hidden_sizes)}
         for name, width in widths.items():
             whole_number(width, f"codes.{name}", most=MAX_WIDTH)
+        whole_number(self.batch_size, "codes.batch_size", most=MAX_BATCH)
         if self.initialization == "first_batch" and self.is_trained and self.batch_size < max(self.level_sizes):
             raise ValueError(
                 f"codes.initialization='first_batch' needs a batch of at least {max(self.level_sizes)} items, one per "

@@ -123,3 +123,14 @@ def test_ids_that_look_the_same_or_steer_a_terminal_are_noticed():
     controls, twins = (notice.message for notice in notices)
     assert r"like 'v\x1b[31m'" in controls and "\x1b" not in controls
     assert twins.startswith("2 of 3 ids of interactions.user_id")
+
+
+@pytest.mark.parametrize("item", ["a\x1b[2J", "a\nb", "a\x00"])
+def test_an_item_id_with_control_characters_is_refused_in_escapes(item):
+    with pytest.raises(DataError, match=r"items.item_id, row 1: expected an id without control characters") as told:
+        read(["x", item], ["x"])
+    assert str(told.value).isprintable()
+
+
+def test_a_line_break_at_the_end_of_an_id_goes_with_its_blanks():
+    assert read(["x\n", "y"], ["x"], normalize_ids=["strip"]).items["item_id"].tolist() == ["x", "y"]
