@@ -1,5 +1,6 @@
 """What the demo shows and does, without a browser."""
 
+import runpy
 import socket
 
 import gradio as gr
@@ -254,3 +255,22 @@ def test_the_function_of_the_demo_is_bounded_before_anything_is_computed(toy, mo
 
     with pytest.raises(gr.Error, match=message):
         app._api_recommend(toy)(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1]", "holds a JSON list, expected an object"),
+        ("{}", "demo.json names no recommender: .* got None"),
+        ('{"recommender": ["x"]}', "demo.json names no recommender"),
+        ('{"recommender": 1}', "demo.json names no recommender"),
+        ("[" * 100_000, "demo.json holds no JSON"),
+        ('{"recommender": "../../etc"}', "is not there"),
+    ],
+)
+def test_the_app_of_a_space_takes_the_name_of_a_recommender_alone(content, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo.json").write_text(content)
+
+    with pytest.raises((ValueError, OSError), match=message):
+        runpy.run_path(str(ROOT / "cost_hf" / "hub" / "space" / "space_app.py"))
