@@ -28,9 +28,9 @@ test-plain-kernels: $(VENV)/.dev
 test-sse4: $(VENV)/.dev
 	DNNL_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 OMP_NUM_THREADS=1 $(PYTEST) -m "not slow"
 
-# With two threads a process:
+# With two threads, in one process: threads that wait for each other must not share their cores with another worker.
 test-two-threads: $(VENV)/.dev
-	OMP_NUM_THREADS=2 $(PYTEST) -m "not slow"
+	OMP_NUM_THREADS=2 $(VENV)/bin/python -m pytest -m "not slow"
 
 test-everywhere: test test-plain-kernels test-sse4 test-two-threads
 

@@ -6,13 +6,13 @@ import cost_hf
 from cost_hf.summary import run_summary
 
 pytestmark = pytest.mark.trains
-FEW = {"codes.epochs": 10, "training.epochs": 3, "training.validate_every": 1}
+FEW = {"codes.epochs": 5, "training.epochs": 2, "training.validate_every": 1, "evaluation.num_beams": 10}
 SEEDS = (0, 1, 2)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> cost_hf.Run:
-    """The recipe with few epochs: what it says of data and form is the same as with all of them."""
+    """The recipe with few epochs and beams: what it says of data and form is the same as with all of them."""
     return cost_hf.train(recipe="cost_quickstart", overrides=FEW, output_dir=tmp_path_factory.mktemp("quickstart"))
 
 

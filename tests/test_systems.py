@@ -5,6 +5,7 @@ import logging
 import pytest
 
 import cost_hf
+from cost_hf.files import read_json
 from cost_hf.methods.sasrec_recommender import SasRecRecommender
 from tests.runs import TINY, stages_of
 
@@ -73,18 +74,19 @@ def test_letter_learns_from_a_sasrec_of_the_training_part(tmp_path, computed):
     assert all("collaborative_loss" in entry for entry in run.results["curves"]["quantizer"] if "loss" in entry)
 
 
-def test_cold_items_are_seen_by_nothing_that_is_fitted(tmp_path):
-    warm = cost_hf.train(overrides=SASREC, output_dir=tmp_path / "warm")
-    cold = cost_hf.train(overrides=SASREC | {"data.cold_share": 0.2}, output_dir=tmp_path / "cold")
+def test_cold_items_are_seen_by_nothing_that_is_fitted(finished_run, tmp_path):
+    warm = cost_hf.Recommender.from_pretrained(finished_run)
+    warm_slices = read_json(finished_run / "evaluation" / "results.json")["slices"]["recommender"]
+    cold = cost_hf.train(overrides=TINY | {"data.cold_share": 0.2}, output_dir=tmp_path)
 
     counts = cold.results["protocol"]["counts"]
     hidden = cold.recommender.popularity == 0
     assert counts["cold_items"] > 0
     assert set(cold.results["slices"]["recommender"]["seen_allowed"]["cold_start"]) == {"in_set", "cold"}
-    assert "cold_start" not in warm.results["slices"]["recommender"]["seen_allowed"]
+    assert "cold_start" not in warm_slices["seen_allowed"]
     assert hidden.sum() >= counts["cold_items"]
-    assert len(cold.recommender.catalog) == len(warm.recommender.catalog)
-    assert cold.recommender.catalog.lineage != warm.recommender.catalog.lineage  # other codebooks
+    assert len(cold.recommender.catalog) == len(warm.catalog)
+    assert cold.recommender.catalog.lineage != warm.catalog.lineage  # other codebooks
 
 
 def test_the_report_of_a_run_is_written_beside_it(dense):
