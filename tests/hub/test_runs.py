@@ -4,30 +4,33 @@ import shutil
 
 import pytest
 
+from cost_hf.files import DamagedFileError
 from cost_hf.hub.export import export_run
-from cost_hf.hub.runs import check_run
 from cost_hf.hub.space.app import launch_demo
 from cost_hf.hub.upload import upload
+from cost_hf.stages import UnfinishedRunError
 
 
-@pytest.fixture
-def unfinished(finished_run, tmp_path):
+def test_every_way_out_says_that_the_run_is_not_finished(finished_run, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")
-    (run / "evaluation" / "results.json").unlink()
-    return run
-
-
-def test_every_way_out_says_that_the_run_is_not_finished(unfinished, tmp_path):
+    (run / ".stages" / "finished.json").unlink()
     ways = (
-        lambda: export_run(unfinished, to="parquet", output=tmp_path / "out"),
-        lambda: launch_demo(unfinished, block=False),
-        lambda: upload(unfinished, namespace="me", dry_run=True),
+        lambda: export_run(run, to="parquet", output=tmp_path / "out"),
+        lambda: launch_demo(run, block=False),
+        lambda: upload(run, namespace="me", dry_run=True),
     )
     for way in ways:
-        with pytest.raises(FileNotFoundError, match=r"is a run that is not finished: it holds no evaluation/results"):
+        with pytest.raises(UnfinishedRunError, match="is an unfinished run"):
             way()
 
 
-def test_a_finished_run_and_what_is_no_run_pass(finished_run, tmp_path):
-    for source in (finished_run, finished_run / "recommender", tmp_path, "org/name"):
-        check_run(source)
+def test_results_that_were_deleted_or_changed_are_not_shown(finished_run, tmp_path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    results = run / "evaluation" / "results.json"
+    results.write_text(results.read_text().replace("0", "1", 1))
+
+    with pytest.raises(DamagedFileError, match=r"results\.json has sha256"):
+        launch_demo(run, block=False)
+    results.unlink()
+    with pytest.raises(DamagedFileError, match=r"results\.json is missing"):
+        launch_demo(run, block=False)
