@@ -32,7 +32,7 @@ def test_a_sample_has_a_case(field, size):
 
 @pytest.mark.parametrize("cutoffs", [[], [10, 0]], ids=str)
 def test_cutoffs_are_list_lengths(cutoffs):
-    with pytest.raises(ValueError, match="list lengths of at least 1, got"):
+    with pytest.raises(ValueError, match="list lengths of at least 1 and at most"):
         EvaluationOptions(cutoffs=cutoffs).validate()
 
 

@@ -9,7 +9,9 @@ from unittest import mock
 import yaml
 from huggingface_hub import HfApi
 
+from cost_hf.files import file_digest, file_digests, read_json, write_json
 from cost_hf.hub.upload import upload
+from cost_hf.stages import FINISHED, STATE
 from tests.hub.loopback_hub import TOKEN
 
 MODELS = ("quantizer", "recommender", "dataset")
@@ -33,4 +35,15 @@ def without_licence(run: Path, target: Path) -> Path:
     recipe = yaml.safe_load((target / "recipe.yaml").read_text())
     recipe["data"]["licence"] = None
     (target / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    record_again(target)
     return target
+
+
+def record_again(run: Path) -> None:
+    """Record the files of a finished run as they are now, as if it had written them."""
+    finished = read_json(run / STATE / FINISHED)
+    finished["files"] = {name: file_digest(run / name) for name in finished["files"]}
+    write_json(run / STATE / FINISHED, finished)
+    record = read_json(run / STATE / "evaluation.json")
+    record["files"] = file_digests(run / record["folder"])
+    write_json(run / STATE / "evaluation.json", record)

@@ -16,7 +16,7 @@ from cost_hf.hub.publish import PublishError
 from cost_hf.hub.upload import upload
 from cost_hf.methods import Recommender
 from tests.hub.loopback_hub import TOKEN, LoopbackHub
-from tests.hub.publishing import MODELS, publish, without_licence
+from tests.hub.publishing import MODELS, publish, record_again, without_licence
 
 ROOT = Path(__file__).parents[2]
 NAMES = {"models/org/toy", "models/org/toy-recommender", "datasets/org/toy-items"}
@@ -215,6 +215,7 @@ def test_no_results_no_card(hub, finished_run, tmp_path):
     results = read_json(run / "evaluation" / "results.json")
     del results["rows"]["recommender"]
     write_json(run / "evaluation" / "results.json", results)
+    record_again(run)
 
     with pytest.raises(ValueError, match="no results, no card"):
         publish(hub.endpoint, run)
@@ -238,7 +239,7 @@ def test_the_command_says_a_mistake_in_one_line(tmp_path, capsys):
     assert upload_main([str(tmp_path), "--namespace", "org", "--dry-run"]) == 2
 
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and "give the directory of a finished run" in error
+    assert error.startswith("error: ") and "is an unfinished run" in error
 
 
 @pytest.mark.parametrize("namespace", ["a/b", "my org", ""])

@@ -94,7 +94,7 @@ import sys
 from pathlib import Path
 from cost_hf import Recommender
 from cost_hf.hub.staging import Stage
-from cost_hf.hub.upload import main
+from cost_hf.hub.commands import upload_main as main
 command = [sys.argv[1], "--namespace", "org", "--name", "toy", "--what", "recommender", "--dry-run"]
 assert main(command) == 0
 print("PART")

@@ -363,7 +363,7 @@ def test_options_that_name_no_generator_are_refused(options, message):
     ("options", "message"),
     [
         ({"epochs": 0}, "training.epochs must be at least 1, got 0"),
-        ({"validation_beams": 5}, "at least 10 for NDCG@10, got 5"),
+        ({"validation_beams": 5}, "at least 10 for NDCG@10"),
         ({"precision": "fp8"}, "auto, fp32 or bf16, got 'fp8'"),
         ({"temperature": 0.0}, "training.temperature must be above 0, got 0.0"),
         ({"learning_rate": 0.0}, "training.learning_rate must be above 0, got 0.0"),

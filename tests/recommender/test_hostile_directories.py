@@ -214,15 +214,15 @@ def test_a_path_that_is_not_there_is_said_to_be_not_there(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(repository, "snapshot_download", asked)
 
-    with pytest.raises(FileNotFoundError, match=rf"{name}: no such directory; check the path"):
+    with pytest.raises(FileNotFoundError, match=rf"'{name}' is not there; check the path"):
         locate(name)
 
 
 def test_what_may_be_a_path_or_a_hub_id_is_said_to_be_neither(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    with pytest.raises(FileNotFoundError, match=r"runs/nope: no such directory; taken for a Hub id it can't be down"):
-        locate("runs/nope")
+    with pytest.raises(FileNotFoundError, match=r"some/nope: no such directory; taken for a Hub id it can't be down"):
+        locate("some/nope")
     with pytest.raises(FileNotFoundError, match="is neither a directory nor a Hub id"):
         locate("nope")
 
