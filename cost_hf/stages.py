@@ -49,6 +49,7 @@ Result = TypeVar("Result")
 FILES, RECORD = "files", "record.json"  # of a shared stage
 RUNNING, DONE = "running", "done"  # status of a stage
 STATE, DATA, FINISHED = ".stages", "data.json", "finished.json"  # in a run directory
+MARKS = ("recipe.yaml", "vectors", "evaluation")  # what a run directory holds besides
 OWN = (DATA, FINISHED)  # files of the state folder that are no records of stages
 LOCK_SECONDS = 2.0  # a run takes long: a second one on its directory is refused rather than kept waiting
 
@@ -380,6 +381,35 @@ def require_finished(directory: str | Path, *, checked: Sequence[str] | None = (
             check_file_digests(root / record["folder"], record["files"])
     if checked is None:
         check_file_digests(root, finished["files"])
+
+
+def is_run(directory: str | Path) -> bool:
+    """Tell whether a directory is that of a run, also where it was copied without its records."""
+    return any((Path(directory) / name).exists() for name in (STATE, *MARKS))
+
+
+def require_own(directory: str | Path, folder: str, files: Mapping[str, str], *, living: Sequence[str] = ()) -> None:
+    """Raise `DamagedFileError` where a folder of a finished run was put there from elsewhere.
+
+    Args:
+        directory: of the run.
+        folder: of one of its stages.
+        files: path → sha256 of what the folder says of itself; paths that the stage did not write are not compared.
+        living: files that may change after the stage.
+    """
+    root = Path(directory)
+    finished = _read_fields(root / STATE / FINISHED, {"stages": dict[str, str]})
+    for name in finished["stages"]:
+        record = _read_record(root / STATE / f"{name}.json")
+        own = record["files"] if record["folder"] == folder else {}
+        for path, digest in own.items():
+            found = files.get(path)
+            if path not in living and found != digest and (found is not None or path.endswith(".safetensors")):
+                raise DamagedFileError(
+                    f"{root / folder} is not what the run wrote there: {path} has sha256 {found}, stage {name} wrote "
+                    f"{digest}; copy the whole directory of one run, or load {root / folder} itself for these weights "
+                    "alone"
+                )
 
 
 def is_finished(directory: str | Path) -> bool:
