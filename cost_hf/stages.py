@@ -256,7 +256,7 @@ class Stages:
         reset_peak_memory()
         start = time.perf_counter()
         target = self.output_dir / folder
-        with products.applied():
+        with products.applied(), readable_os_errors(target):
             compute(target)
         if PartialState().is_main_process:
             record = {

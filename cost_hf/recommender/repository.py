@@ -348,18 +348,19 @@ def read_catalog_parts(directory: Path, manifest: dict[str, Any], load: Callable
     }
 
 
-def read_catalog(directory: Path, load: Callable[..., Any]) -> Any:
+def read_catalog(directory: Path, load: Callable[..., Any], *, besides: Sequence[str] = ()) -> Any:
     """Read the present catalog of a recommender alone, for what needs no weights.
 
     Args:
         load: reads a catalog of this kind: `load(directory, stem=...)`.
+        besides: other files that are read, to be checked too.
 
     Raises:
         ValueError: for a damaged file, or a catalog that is not the manifest's.
     """
     manifest = read_manifest(directory)
-    names = _files_of(manifest["catalog"])
-    check_file_digests(directory, {name: manifest["files"][name] for name in names}, follows_links=True)
+    names = [*_files_of(manifest["catalog"]), *besides]
+    check_file_digests(directory, {name: manifest["files"].get(name, "") for name in names}, follows_links=True)
     return load_version(load, directory, manifest["catalog"])
 
 
