@@ -27,6 +27,7 @@ LOCK = ".lock"  # in a directory with several possible writers; it says nothing 
 LOCK_SECONDS = 60.0
 # names that may be joined to a directory: no separator, no leading dot, so no path leaves the directory
 OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as Rust writes them
+TORCH_CUT_SHORT = re.compile(r"inline_container.*unexpected pos")  # torch.save names no errno on a full disk
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 
 
@@ -420,9 +421,9 @@ def readable_os_errors(path: str | Path | None = None) -> Iterator[None]:
         raise _readable(error, error.errno, path) from error
     except Exception as error:  # safetensors and tokenizers, written in Rust, tell of a full disk by their own classes
         found = OS_ERROR.search(str(error))
-        if found is None:
+        if found is None and not TORCH_CUT_SHORT.search(str(error)):
             raise
-        raise _readable(OSError(), int(found[1]), path) from error
+        raise _readable(OSError(), errno.ENOSPC if found is None else int(found[1]), path) from error
 
 
 def _readable(error: OSError, number: int, path: str | Path | None) -> OSError:

@@ -108,7 +108,7 @@ def train(
         candidates = build_candidates(stages, resolved, data, vectors, seed=seed)
         results = judge(stages, resolved, data, vectors, candidates, seed=seed)
         if state.is_main_process:
-            resolved.save(directory / RECIPE)
+            stages.write(RECIPE, resolved.save)
             stages.finish([RECIPE, REPORT])
     first = zip(data.split.test.user_ids[:3], data.split.test.histories[:3], strict=True)
     item_ids = candidates.recommender.catalog.item_ids

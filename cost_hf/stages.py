@@ -49,6 +49,7 @@ Result = TypeVar("Result")
 FILES, RECORD = "files", "record.json"  # of a shared stage
 RUNNING, DONE = "running", "done"  # status of a stage
 STATE, DATA, FINISHED = ".stages", "data.json", "finished.json"  # in a run directory
+MARKS = ("recipe.yaml", "vectors", "evaluation")  # what a run directory holds besides
 OWN = (DATA, FINISHED)  # files of the state folder that are no records of stages
 LOCK_SECONDS = 2.0  # a run takes long: a second one on its directory is refused rather than kept waiting
 
@@ -114,6 +115,11 @@ class Stages:
         """
         path = self._state / DATA
         known = _read_fields(path, {"source_digest": str})["source_digest"] if path.is_file() else None
+        if known is None and not overwrite and self._records():
+            raise ValueError(
+                f"{self.output_dir} has lost its record {path}, so what data it was made from is not known; give "
+                "another --output_dir, or --overwrite (overwrite=True) to go on in it"
+            )
         if known is not None and known != source_digest and not overwrite:
             raise ValueError(
                 f"{self.output_dir} was made from other data (digest {known}, this data has {source_digest}); give "
@@ -187,9 +193,38 @@ class Stages:
             write: writes it, to the path that it is given.
         """
         record = self._record(name)
+        self.reopen()
         write(path)
         record["files"][path.relative_to(self.output_dir / record["folder"]).as_posix()] = file_digest(path)
         write_json(self._path(name), record)
+
+    def write(self, name: str, write: Callable[[Path], object]) -> None:
+        """Write a file of the run directory that no stage owns; where it says something new, the run is not finished.
+
+        Args:
+            name: path below the run directory.
+            write: writes it, to the path that it is given.
+        """
+        path = self.output_dir / name
+        with atomic_path(path) as temporary:
+            write(temporary)
+            if not path.is_file() or file_digest(path) != file_digest(temporary):
+                self.reopen()
+
+    def note(self, name: str, **facts: str) -> None:
+        """Keep facts in the record of a finished stage that decide nothing of its result."""
+        record = self._record(name)
+        if record | facts != record:
+            write_json(self._path(name), record | facts)
+
+    def noted(self, name: str, fact: str) -> str | None:
+        """Return a fact that `note` kept, None where there is none."""
+        value = self._record(name).get(fact)
+        return value if isinstance(value, str) else None
+
+    def reopen(self) -> None:
+        """Take back that the run is finished: before anything changes in it that no stage begins again."""
+        (self._state / FINISHED).unlink(missing_ok=True)
 
     def finish(self, files: Sequence[str]) -> None:
         """Record that the stages of this run and these files of the run directory belong together.
@@ -200,7 +235,11 @@ class Stages:
         written = {name: file_digest(self.output_dir / name) for name in files}
         content = {"stages": dict(self.digests), "files": written}
         path = self._state / FINISHED
-        if not path.is_file() or read_object(path) != content:
+        try:
+            is_written = path.is_file() and read_object(path) == content
+        except DamagedFileError:
+            is_written = False
+        if not is_written:
             write_json(path, content)
 
     def _compute(
@@ -217,7 +256,7 @@ class Stages:
         reset_peak_memory()
         start = time.perf_counter()
         target = self.output_dir / folder
-        with products.applied():
+        with products.applied(), readable_os_errors(target):
             compute(target)
         if PartialState().is_main_process:
             record = {
@@ -234,8 +273,10 @@ class Stages:
         """Copy a stage that another run has finished, with the record of what it cost there."""
         if not (store / RECORD).is_file() or self._is_done(name, digest, self.output_dir / folder):
             return
-        record = read_object(store / RECORD)
         try:
+            record = _read_record(store / RECORD)
+            if (record["digest"], record["status"], record["folder"]) != (digest, DONE, folder):
+                raise DamagedFileError(f"{store / RECORD} is of another stage: {record['digest']}, expected {digest}")
             check_file_digests(store / FILES, record["files"])
         except DamagedFileError as error:
             logger.warning("the shared stage %s is not used and is made again: %s", name, error)
@@ -259,7 +300,7 @@ class Stages:
         else:
             if record and not is_same:
                 logger.info("stage %s is made again: something that it depends on changed", name)
-            shutil.rmtree(target, ignore_errors=True)
+            _empty(target)
         with readable_os_errors():
             target.mkdir(parents=True, exist_ok=True)
         write_json(self._path(name), {"digest": digest, "status": RUNNING, "folder": folder})
@@ -267,8 +308,8 @@ class Stages:
     def _foreign(self, name: str, folder: str) -> str:
         """Say what a folder without the record of its stage seems to be, and what to do."""
         target = self.output_dir / folder
-        records = {path.stem: read_object(path) for path in self._state.glob("*.json") if path.name not in OWN}
-        others = sorted(stage for stage, record in records.items() if record.get("folder") == folder)
+        records = self._records()
+        others = sorted(stage for stage, record in records.items() if record["folder"] == folder)
         if others:
             made_by = f"holds files of a run of another method (stage {', '.join(others)})"
         elif records:
@@ -293,6 +334,9 @@ class Stages:
     def _record(self, name: str) -> dict[str, Any]:
         """Return the record of a stage, empty where there is none."""
         return _read_record(self._path(name)) if self._path(name).is_file() else {}
+
+    def _records(self) -> dict[str, dict[str, Any]]:
+        return {path.stem: _read_record(path) for path in self._state.glob("*.json") if path.name not in OWN}
 
     @property
     def _state(self) -> Path:
@@ -323,7 +367,10 @@ def require_finished(directory: str | Path, *, checked: Sequence[str] | None = (
         )
     finished = _read_fields(path, {"stages": dict[str, str], "files": dict[str, str]})
     for name, digest in finished["stages"].items():
-        record = _read_record(root / STATE / f"{plain_name(name, source=path)}.json")
+        place = root / STATE / f"{plain_name(name, source=path)}.json"
+        if not place.is_file():
+            raise DamagedFileError(f"{place} is missing, the record of a stage that {path} names; copy the run again")
+        record = _read_record(place)
         if record["digest"] != digest or record["status"] != DONE:
             raise UnfinishedRunError(
                 f"{root} is an unfinished run: stage {name} was begun again with other settings after the results were "
@@ -334,6 +381,35 @@ def require_finished(directory: str | Path, *, checked: Sequence[str] | None = (
             check_file_digests(root / record["folder"], record["files"])
     if checked is None:
         check_file_digests(root, finished["files"])
+
+
+def is_run(directory: str | Path) -> bool:
+    """Tell whether a directory is that of a run, also where it was copied without its records."""
+    return any((Path(directory) / name).exists() for name in (STATE, *MARKS))
+
+
+def require_own(directory: str | Path, folder: str, files: Mapping[str, str], *, living: Sequence[str] = ()) -> None:
+    """Raise `DamagedFileError` where a folder of a finished run was put there from elsewhere.
+
+    Args:
+        directory: of the run.
+        folder: of one of its stages.
+        files: path → sha256 of what the folder says of itself; paths that the stage did not write are not compared.
+        living: files that may change after the stage.
+    """
+    root = Path(directory)
+    finished = _read_fields(root / STATE / FINISHED, {"stages": dict[str, str]})
+    for name in finished["stages"]:
+        record = _read_record(root / STATE / f"{name}.json")
+        own = record["files"] if record["folder"] == folder else {}
+        for path, digest in own.items():
+            found = files.get(path)
+            if path not in living and found != digest and (found is not None or path.endswith(".safetensors")):
+                raise DamagedFileError(
+                    f"{root / folder} is not what the run wrote there: {path} has sha256 {found}, stage {name} wrote "
+                    f"{digest}; copy the whole directory of one run, or load {root / folder} itself for these weights "
+                    "alone"
+                )
 
 
 def is_finished(directory: str | Path) -> bool:
@@ -360,6 +436,16 @@ def _read_record(path: Path) -> dict[str, Any]:
             f"{path} names the folder {record['folder']!r:.80}, which leads out of the run directory"
         )
     return record
+
+
+def _empty(target: Path) -> None:
+    """Delete what lies in a folder of a stage; a link to a folder elsewhere stays one."""
+    with readable_os_errors():
+        if target.is_symlink() and target.is_dir():
+            for path in target.iterdir():
+                _empty(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        elif target.is_dir():
+            shutil.rmtree(target)
 
 
 def _put(store: Path, target: Path, record: dict[str, Any]) -> None:

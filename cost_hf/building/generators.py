@@ -1,7 +1,6 @@
 """Training of the generator of semantic IDs."""
 
 import dataclasses
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from cost_hf.building.systems import (
     bring_titles,
     products_for,
     validation_metrics,
+    warn_of_changes,
 )
 from cost_hf.data.encoders import model_identity
 from cost_hf.data.item_encoder import ItemEncoder
@@ -33,8 +33,6 @@ from cost_hf.recommender.templates import load_templates
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.stages import Stages
-
-logger = logging.getLogger(__name__)
 
 
 def generator_stage(
@@ -63,12 +61,13 @@ def generator_stage(
         living=LIVING,
         products=products_for(recipe, lambda: _backbone(recipe, catalog, quantizer, seed=seed).model),
     )
-    bring_titles(recommender, catalog, stages.output_dir / "recommender")
+    bring_titles(stages, "generator", recommender, catalog, stages.output_dir / "recommender")
     recommender = _as_trained(recommender, catalog)
     search = {name: getattr(recipe.evaluation, name) for name in ("num_beams", "normalization")}
     if search != {name: getattr(recommender, name) for name in search}:  # how to search is no reason to train again
         recommender.num_beams, recommender.normalization = search.values()
         if PartialState().is_main_process:
+            stages.reopen()
             update_manifest(stages.output_dir / "recommender", **search)
     return recommender
 
@@ -77,11 +76,7 @@ def _as_trained(recommender: Recommender, catalog: Catalog) -> Recommender:
     """Return the recommender with the catalog it was trained on; the one on disk may have lived on since."""
     if recommender.catalog.digest == catalog.digest:
         return recommender
-    logger.warning(
-        "the catalog in the run directory has changed since training (%d changes); results are those of the catalog "
-        "that was trained on, Recommender.from_pretrained reads the present one",
-        len(recommender.journal),
-    )
+    warn_of_changes(recommender)
     names = ("max_history", "num_beams", "normalization", "layout", "tokenizer", "base", "quantizer", "encoder")
     parts = {name: getattr(recommender, name) for name in names}
     clicks = recommender.popularity[: len(catalog)]

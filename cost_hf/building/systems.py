@@ -2,7 +2,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from cost_hf.methods.sasrec_scorer import SasRecScorer
 from cost_hf.methods.sasrec_training import build_sasrec, train_sasrec
 from cost_hf.products import EXACT, Products, measure_products
 from cost_hf.recipe import Recipe
+from cost_hf.recommender.changes import Version
 from cost_hf.recommender.door import BaseRecommender
 from cost_hf.recommender.rankers import Ranker, ScoringRanker
 from cost_hf.recommender.ranking_trainer import remove_checkpoints
@@ -31,6 +33,7 @@ from cost_hf.semantic_ids.item_rows import ItemRows
 from cost_hf.stages import Stages
 
 TRAINING_LOG = "training_log.json"
+TITLES = "titles_digest"  # in the record of a stage: of the titles that its recommender got from the data
 ENCODER = Path("vectors") / "encoder"  # below the run directory
 LIVING = ("recommender.json", "catalog-*", "journal.jsonl")  # of a recommender: what changes of its catalog write
 logger = logging.getLogger(__name__)
@@ -82,27 +85,67 @@ def sasrec_stage(
         products=products_for(recipe, untrained),
     )
     if name != "collaborative":  # only its vectors are read, and other runs may share it
-        bring_titles(recommender, _item_list(data, table), stages.output_dir / folder)
+        catalog = _item_list(data, table)
+        bring_titles(stages, name, recommender, catalog, stages.output_dir / folder)
+        recommender = _as_trained(recommender, catalog)
     return recommender
 
 
-def bring_titles(recommender: BaseRecommender, catalog: ItemRows, directory: Path) -> None:
+def bring_titles(stages: Stages, name: str, recommender: BaseRecommender, catalog: ItemRows, directory: Path) -> None:
     """Replace the titles of a trained recommender where the data has other ones now, in memory and on disk.
 
-    Titles decide no weights, so nothing is trained again; the change stands in the journal.
+    Titles decide no weights, so nothing is trained again; the change stands in the journal. What a user has changed in
+    the catalog since the data's titles came stays as long as these are the same.
 
     Args:
+        name: of the stage that trained it, whose record tells which titles came last.
         catalog: as it would be built from the data now.
         directory: of the recommender.
     """
-    trained_on = recommender.journal[0].before if recommender.journal else recommender.catalog.version
-    if catalog.titles is None or trained_on == catalog.version:
+    titles = [None] * len(catalog) if catalog.titles is None else list(catalog.titles)
+    digest = content_digest(list(catalog.item_ids), titles)
+    is_known = stages.noted(name, TITLES) == digest
+    PartialState().wait_for_everyone()  # nobody may find the new note before all have read the old one
+    if is_known:
         return
-    change = recommender.update_items(list(catalog.item_ids), titles=catalog.titles)
-    if change.item_ids and PartialState().is_main_process:
-        logger.info("titles of the data have changed since training; the recommender serves the present ones")
-        recommender.save_catalog(directory)
+    if recommender.catalog.titles is not None or catalog.titles is not None:
+        change = recommender.update_items(list(catalog.item_ids), titles=titles)
+        if change.item_ids and PartialState().is_main_process:
+            logger.info("titles of the data have changed since training; the recommender serves the present ones")
+            stages.reopen()
+            recommender.versions = _with_titles(recommender, catalog.item_ids, titles)
+            recommender.save_catalog(directory)
+    if PartialState().is_main_process:
+        stages.note(name, **{TITLES: digest})
     PartialState().wait_for_everyone()
+
+
+def _with_titles(
+    recommender: BaseRecommender, item_ids: Sequence[str], titles: Sequence[str | None]
+) -> tuple[Version, ...]:
+    """Return the older catalogs of a recommender with the titles of the data, so that no older ones are published."""
+    older = [version.load().with_titles(item_ids, titles) for version in recommender.versions]
+    versions = {catalog.stem: Version.held(catalog) for catalog in older}
+    versions.pop(recommender.catalog.stem, None)
+    return tuple(versions.values())
+
+
+def _as_trained(recommender: SasRecRecommender, catalog: ItemList) -> SasRecRecommender:
+    """Return the recommender with the catalog it was trained on; the one on disk may have lived on since."""
+    if replace(recommender.catalog, titles=None).digest == replace(catalog, titles=None).digest:
+        return recommender
+    warn_of_changes(recommender)
+    clicks = recommender.popularity[: len(catalog)]
+    return SasRecRecommender(recommender.model, catalog, popularity=clicks, encoder=recommender.encoder)
+
+
+def warn_of_changes(recommender: BaseRecommender) -> None:
+    """Say that results are of the catalog of the training where it was changed since."""
+    logger.warning(
+        "the catalog in the run directory has changed since training (%d changes); results are those of the catalog "
+        "that was trained on, Recommender.from_pretrained reads the present one",
+        len(recommender.journal),
+    )
 
 
 def _item_list(data: PreparedData, table: np.ndarray | None) -> ItemList:

@@ -27,7 +27,8 @@ from cost_hf.files import (
 
 POOLINGS = ("mean", "cls")  # what a few lines of plain transformers can do
 WEIGHT_FILES = (".json", ".safetensors", ".txt", ".model")  # of a local text encoder: they decide its vectors
-IDENTITY_FILES = (*WEIGHT_FILES, ".jinja")  # of any pretrained model; chat templates decide prompts
+DOCUMENTS = (".md", ".png", ".jpg", ".svg", ".pdf")  # of any pretrained model: the only files that decide nothing
+PICKLED = "pytorch_model.bin"
 logger = logging.getLogger(__name__)
 
 
@@ -156,6 +157,7 @@ class SentenceEncoder:
     ):
         from sentence_transformers import SentenceTransformer  # several seconds to import
 
+        _refuse_pickled(Path(model))
         try:
             self.model = SentenceTransformer(
                 str(model),
@@ -220,6 +222,16 @@ class SentenceEncoder:
         return content_digest("sentence", identity, self.model.max_seq_length, self.normalize, self.prompt)
 
 
+def _refuse_pickled(directory: Path) -> None:
+    """Raise DataError where a part of a local text encoder has no weights but pickled ones."""
+    for path in sorted(directory.rglob(PICKLED)) if directory.is_dir() else ():
+        if not any(path.parent.glob("model*.safetensors")):
+            raise DataError(
+                f"{path} holds pickled weights, which are not loaded; write the text encoder again by its "
+                "save_pretrained, which makes model.safetensors of them"
+            )
+
+
 def _is_plain(transformer: Any) -> bool:
     """Return whether `AutoModel` and `AutoTokenizer` give what a module of sentence-transformers holds.
 
@@ -246,7 +258,7 @@ def model_identity(name: str, revision: str | None = None) -> list[str]:
     from huggingface_hub import hf_hub_download
 
     if Path(name).is_dir():
-        return _content_of(Path(name), IDENTITY_FILES)
+        return _content_of(Path(name), None)
     try:
         # .../snapshots/<commit>/config.json
         return [name, Path(hf_hub_download(name, "config.json", revision=revision)).parent.name]
@@ -260,16 +272,16 @@ def encoder_identity(name: str, revision: str | None = None) -> list[str]:
     return model_identity(f"sentence-transformers/{name}" if is_short else name, revision)
 
 
-def _content_of(directory: Path, suffixes: Sequence[str]) -> list[str]:
+def _content_of(directory: Path, suffixes: Sequence[str] | None) -> list[str]:
     files = weight_files(directory, suffixes)
     return [f"{path.relative_to(directory).as_posix()}:{file_digest(path)}" for path in files]
 
 
-def weight_files(directory: Path, suffixes: Sequence[str] = WEIGHT_FILES) -> list[Path]:
+def weight_files(directory: Path, suffixes: Sequence[str] | None = WEIGHT_FILES) -> list[Path]:
     """Return the files of a local text encoder that decide its vectors, sorted; hidden ones are none of them.
 
     Args:
-        suffixes: of the files that count.
+        suffixes: of the files that count; None counts all but documents.
 
     Raises:
         DataError: for a link that leads out of the directory; those of the Hub's cache into its store are fine.
@@ -277,7 +289,9 @@ def weight_files(directory: Path, suffixes: Sequence[str] = WEIGHT_FILES) -> lis
     files = [
         path
         for path in sorted(directory.rglob("*"))
-        if path.suffix in suffixes and path.is_file() and not _is_hidden(path.relative_to(directory))
+        if (path.suffix not in DOCUMENTS if suffixes is None else path.suffix in suffixes)
+        and path.is_file()
+        and not _is_hidden(path.relative_to(directory))
     ]
     root = directory.resolve()
     store = root.parent.parent / "blobs"  # of snapshots/<commit>

@@ -18,6 +18,7 @@ from cost_hf.hub.static_index import static_index
 from cost_hf.recommender.recommender import Recommender
 from cost_hf.recommender.repository import locate, read_catalog, read_manifest
 from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.vocabulary import FILE_NAME as VOCABULARY
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 
@@ -42,7 +43,8 @@ def export_run(source: str | Path, *, to: str, output: str | Path) -> list[Path]
         )
     if to == MERGED:
         return _merged(directory, Path(output))
-    catalog, vocabulary = read_catalog(directory, Catalog.load), SidVocabulary.load(directory)
+    catalog = read_catalog(directory, Catalog.load, besides=[VOCABULARY])
+    vocabulary = SidVocabulary.load(directory)
     folder = Path(output)
     with readable_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +53,9 @@ def export_run(source: str | Path, *, to: str, output: str | Path) -> list[Path]
 
 def _merged(directory: Path, folder: Path) -> list[Path]:
     """The recommender with whole weights."""
-    if folder.exists() and any(folder.iterdir()):
+    with readable_os_errors(folder):
+        is_free = not folder.exists() or all(path.name == LOCK for path in folder.iterdir())
+    if not is_free:
         raise ValueError(f"{folder} holds files already; give a folder that is not there, or empty")
     recommender = Recommender.read(directory)
     if recommender.base is None:
@@ -100,10 +104,11 @@ def _static(catalog: Catalog, vocabulary: SidVocabulary, folder: Path) -> list[P
     arrays = static_index(sids, vocab_size=size, dense_levels=min(2, sids.shape[1] - 1))
     tensors = {name: array.view(np.uint8) if array.dtype == bool else array for name, array in arrays.items()}
     paths = [folder / "static.safetensors", folder / "static.json"]
-    with atomic_path(paths[0]) as temporary:
-        save_file({**tensors, "sids": sids[order]}, temporary)
     items = [pairs[row][0] for row in order]
-    write_json(paths[1], {"vocab_size": size, "level_sizes": list(vocabulary.level_sizes), "item_ids": items})
+    # both are whole before either takes its place: arrays of one catalog and items of another would name wrong items
+    with atomic_path(paths[1]) as listed, atomic_path(paths[0]) as temporary:
+        save_file({**tensors, "sids": sids[order]}, temporary)
+        write_json(listed, {"vocab_size": size, "level_sizes": list(vocabulary.level_sizes), "item_ids": items})
     return paths
 
 

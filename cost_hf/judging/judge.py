@@ -116,7 +116,8 @@ def judge(
         path = folder / "results.json"
         if results != read_json(path):
             stages.rewrite("evaluation", path, lambda target: write_json(target, results))
-        write_run_report(results, read_json(folder / EXAMPLES), stages.output_dir / REPORT)
+        examples = read_json(folder / EXAMPLES)
+        stages.write(REPORT, lambda target: write_run_report(results, examples, target))
     return results
 
 

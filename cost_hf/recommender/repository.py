@@ -38,7 +38,7 @@ from cost_hf.files import (
 from cost_hf.recommender.changes import JOURNAL, Version, read_journal, write_journal
 from cost_hf.recommender.sources import check_source
 from cost_hf.replacing import REPLACED, replacing, settle
-from cost_hf.stages import STATE, require_finished
+from cost_hf.stages import is_run, require_finished, require_own
 
 if TYPE_CHECKING:
     from cost_hf.recommender.door import BaseRecommender
@@ -89,10 +89,11 @@ def locate(name_or_path: str | Path, *, revision: str | None = None, token: str 
     with readable_os_errors():
         for candidate in (path, path / "recommender"):
             if (candidate / MANIFEST).is_file() or (candidate / REPLACED).is_dir():
-                if candidate != path and (path / STATE).is_dir():
+                if candidate != path and is_run(path):
                     require_finished(path)
+                    _require_own(path, candidate)
                 return candidate
-        if (path / STATE).is_dir():
+        if is_run(path):
             require_finished(path)
         if path.exists():
             raise OSError(f"{path} holds no {MANIFEST}; give a finished run directory or its recommender/ folder")
@@ -107,6 +108,12 @@ def locate(name_or_path: str | Path, *, revision: str | None = None, token: str 
     if not (found / MANIFEST).is_file():
         raise OSError(f"the Hub repository {name!r} holds no {MANIFEST}; give that of a recommender")
     return found
+
+
+def _require_own(run: Path, directory: Path) -> None:
+    """Raise `DamagedFileError` where the recommender in a run directory is not the one that the run wrote."""
+    # a save after changes of the catalog writes the clicks of new items, too
+    require_own(run, directory.name, read_manifest(directory)["files"], living=[POPULARITY])
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any]:
@@ -341,18 +348,19 @@ def read_catalog_parts(directory: Path, manifest: dict[str, Any], load: Callable
     }
 
 
-def read_catalog(directory: Path, load: Callable[..., Any]) -> Any:
+def read_catalog(directory: Path, load: Callable[..., Any], *, besides: Sequence[str] = ()) -> Any:
     """Read the present catalog of a recommender alone, for what needs no weights.
 
     Args:
         load: reads a catalog of this kind: `load(directory, stem=...)`.
+        besides: other files that are read, to be checked too.
 
     Raises:
         ValueError: for a damaged file, or a catalog that is not the manifest's.
     """
     manifest = read_manifest(directory)
-    names = _files_of(manifest["catalog"])
-    check_file_digests(directory, {name: manifest["files"][name] for name in names}, follows_links=True)
+    names = [*_files_of(manifest["catalog"]), *besides]
+    check_file_digests(directory, {name: manifest["files"].get(name, "") for name in names}, follows_links=True)
     return load_version(load, directory, manifest["catalog"])
 
 

@@ -1,6 +1,7 @@
 """The pages of the demo, in Gradio: four tabs over one `Visit`, and two functions with stable API names."""
 
 import errno
+import logging
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from cost_hf.files import read_json
+from cost_hf.files import DamagedFileError, read_object
 from cost_hf.hub.handler import parse
 from cost_hf.hub.space import markup
 from cost_hf.hub.space.health import health_page
@@ -17,8 +18,9 @@ from cost_hf.hub.space.visit import Visit
 from cost_hf.methods import Recommender
 from cost_hf.recommender.door import BaseRecommender
 from cost_hf.recommender.repository import locate
-from cost_hf.stages import STATE, require_finished
+from cost_hf.stages import UnfinishedRunError, require_finished
 
+logger = logging.getLogger(__name__)
 STYLE = Path(__file__).parent / "style.css"
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Helvetica", "Arial", "sans-serif"]  # of the system: no request
 
@@ -61,12 +63,8 @@ def launch_demo(
     Raises:
         OSError: where nothing is found, or the port is not free.
     """
-    if (Path(source) / STATE).is_dir():
-        require_finished(source, checked=["evaluation"])
     directory = locate(source)
-    places = (directory / "results.json", directory.parent / "evaluation" / "results.json")
-    results = next((read_json(path) for path in places if path.is_file()), None)
-    demo = build_demo(Recommender.from_pretrained(directory), results)
+    demo = build_demo(Recommender.from_pretrained(directory), _results_of(directory, is_run=directory != Path(source)))
     theme = gr.themes.Base(font=FONTS, font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"], primary_hue="blue")
     if port is not None:
         _check_port(host, port)
@@ -81,6 +79,28 @@ def launch_demo(
         share=False,
     )
     return demo
+
+
+def _results_of(directory: Path, *, is_run: bool) -> dict[str, Any] | None:
+    """Return the results of a recommender: published beside it, or those of the finished run that it belongs to.
+
+    Args:
+        is_run: the run was asked for, so that a damaged one is an error.
+    """
+    if (directory / "results.json").is_file():
+        return read_object(directory / "results.json")
+    run = directory.parent
+    if not (run / "evaluation" / "results.json").is_file():
+        return None
+    try:
+        require_finished(run, checked=["evaluation"])
+        locate(run)
+    except (UnfinishedRunError, DamagedFileError) as error:
+        if is_run:
+            raise
+        logger.warning("the demo shows no results: %s", error)
+        return None
+    return read_object(run / "evaluation" / "results.json")
 
 
 def _check_port(host: str, port: int) -> None:
