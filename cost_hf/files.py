@@ -25,9 +25,9 @@ from safetensors.numpy import load_file
 
 LOCK = ".lock"  # in a directory with several possible writers; it says nothing and is never published
 LOCK_SECONDS = 60.0
-# names that may be joined to a directory: no separator, no leading dot, so no path leaves the directory
 OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as Rust writes them
 TORCH_CUT_SHORT = re.compile(r"inline_container.*unexpected pos")  # torch.save names no errno on a full disk
+# names that may be joined to a directory: no separator, no leading dot, so no path leaves the directory
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 
 

@@ -13,9 +13,12 @@ from safetensors.numpy import load_file, save_file
 import cost_hf
 from cost_hf.building import vector_stage
 from cost_hf.comparison.runner import outside_parts
+from cost_hf.data.encoders import SentenceEncoder, model_identity
+from cost_hf.data.errors import DataError
 from cost_hf.data.prepare import prepare_data
 from cost_hf.files import DamagedFileError, file_digest, read_json, write_json
 from cost_hf.hub.export import export_run
+from cost_hf.hub.space.app import _results_of, launch_demo
 from cost_hf.hub.upload import upload
 from cost_hf.recipe import Recipe
 from cost_hf.stages import Stages, UnfinishedRunError
@@ -97,6 +100,75 @@ def test_a_run_begun_again_and_stopped_is_refused_everywhere(finished, monkeypat
     assert len(cost_hf.Recommender.from_pretrained(finished).catalog) == 30
 
 
+@pytest.mark.parametrize(
+    ("point", "changed"),
+    [
+        ("cost_hf.stages.Stages.write", {"data.licence": "MIT"}),
+        ("cost_hf.recipe.Recipe.save", {"data.licence": "MIT"}),
+        ("cost_hf.stages.Stages.finish", {"data.licence": None}),
+        ("cost_hf.pipeline.judge", {"evaluation.num_beams": 11}),
+        ("cost_hf.pipeline.judge", {"titles": "corrected"}),
+    ],
+)
+def test_a_run_stopped_between_two_of_its_files_is_refused(finished, monkeypatch, point, changed):
+    def stopped(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    settings = {name: value for name, value in changed.items() if name != "titles"}
+    given = corrected() if "titles" in changed else tables()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(point, stopped)
+        cost_hf.train(**given, overrides=SMALL | settings, output_dir=finished, overwrite=True)
+
+    with pytest.raises(UnfinishedRunError):
+        upload(finished, namespace="org", dry_run=True, say=str)
+    with pytest.raises(UnfinishedRunError):
+        cost_hf.Recommender.from_pretrained(finished)
+
+
+def test_a_recommender_from_elsewhere_is_not_taken_for_that_of_the_run(finished, tmp_path):
+    recommender = cost_hf.Recommender.from_pretrained(finished)
+    with torch.no_grad():
+        recommender.generator.get_input_embeddings().weight.neg_()
+    recommender.save_pretrained(finished / "recommender")
+
+    for attempt in (
+        lambda: cost_hf.Recommender.from_pretrained(finished),
+        lambda: export_run(finished, to="parquet", output=tmp_path / "exported"),
+        lambda: launch_demo(finished, block=False),
+    ):
+        with pytest.raises(DamagedFileError, match=r"model\.safetensors has sha256 .*, stage generator wrote"):
+            attempt()
+    assert len(cost_hf.Recommender.from_pretrained(finished / "recommender").catalog) == 30
+
+
+def test_a_whole_save_after_a_change_of_the_catalog_is_that_of_the_run(finished):
+    recommender = cost_hf.Recommender.from_pretrained(finished)
+    recommender.add_items(["new"], ["theatre in lima"])
+    recommender.save_pretrained(finished / "recommender")
+
+    assert "new" in cost_hf.Recommender.from_pretrained(finished).catalog
+
+
+def test_a_run_that_was_copied_without_its_records_is_unfinished(finished, tmp_path):
+    shutil.rmtree(finished / ".stages")
+
+    for attempt in (
+        lambda: cost_hf.Recommender.from_pretrained(finished),
+        lambda: export_run(finished, to="parquet", output=tmp_path / "exported"),
+        lambda: launch_demo(finished, block=False),
+    ):
+        with pytest.raises(UnfinishedRunError, match="copy the whole directory, hidden files too"):
+            attempt()
+
+
+def test_the_demo_shows_no_results_of_other_weights(finished):
+    assert _results_of(finished / "recommender", is_run=False) is not None
+    (finished / ".stages" / "finished.json").unlink()
+
+    assert _results_of(finished / "recommender", is_run=False) is None
+
+
 def test_the_first_run_stopped_is_unfinished(tmp_path, monkeypatch):
     interrupt(monkeypatch, "quantizer")
     with pytest.raises(KeyboardInterrupt):
@@ -157,6 +229,50 @@ def test_corrected_titles_are_served_without_training_again(finished, tmp_path, 
     journal = cost_hf.Recommender.from_pretrained(directory).journal
     cost_hf.train(**corrected(), overrides=overrides, output_dir=directory)
     assert cost_hf.Recommender.from_pretrained(directory).journal == journal  # nothing more to change
+    older = [version.load().titles[3] for version in cost_hf.Recommender.from_pretrained(directory).versions]
+    assert "title 3" not in older  # what is published holds no title that the data have no more
+
+
+def served_titles(directory: Path) -> list[str | None]:
+    return list(cost_hf.Recommender.from_pretrained(directory).catalog.titles)
+
+
+def test_titles_follow_the_data_back_and_away_and_changes_of_the_user_stay(finished):
+    def trained(given):
+        cost_hf.train(**given, overrides=SMALL, output_dir=finished, overwrite=True)
+
+    trained(corrected())
+    recommender = cost_hf.Recommender.from_pretrained(finished)
+    recommender.update_items(["n5"], titles=["of the user"])
+    recommender.save_catalog(finished / "recommender")
+    trained(corrected())
+    assert served_titles(finished)[3:6:2] == ["a better title", "of the user"]
+
+    trained(tables())
+    assert served_titles(finished)[3:6:2] == ["title 3", "title 5"]
+
+    untitled = tables()
+    untitled["items"] = untitled["items"].drop(columns="title")
+    trained(untitled)
+    assert served_titles(finished) == [None] * 30
+
+
+def test_another_evaluation_is_of_the_trained_catalog(tmp_path):
+    overrides = SMALL | {"method": "sasrec", "sasrec.epochs": 1, "sasrec.inputs": "text"}
+    first = cost_hf.train(**tables(), overrides=overrides, output_dir=tmp_path / "run")
+    living = cost_hf.Recommender.from_pretrained(tmp_path / "run")
+    living.add_items(["x", "y"], ["theatre in lima", "football in oslo"])
+    living.remove_items(["n3"])
+    living.save_catalog(tmp_path / "run" / "recommender")
+
+    again = cost_hf.train(**tables(), overrides=overrides | {"evaluation.max_users": 39}, output_dir=tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "recommender")
+    untouched = cost_hf.train(
+        **tables(), overrides=overrides | {"evaluation.max_users": 39}, output_dir=tmp_path / "run"
+    )
+
+    assert len(first.recommender.catalog) == len(again.recommender.catalog) == 30
+    assert again.results["rows"] == untouched.results["rows"]
 
 
 def test_vectors_in_another_order_are_made_again(finished, reference, caplog):
@@ -217,6 +333,29 @@ def test_other_weights_in_the_directory_of_the_text_encoder_make_the_vectors_aga
     assert np.array_equal(found[0], found[1])
     assert not np.allclose(found[0], found[2])
     assert parts[0] == parts[1] != parts[2]
+
+
+def test_every_file_of_a_pretrained_model_but_its_documents_identifies_it(tmp_path):
+    folder = tiny_encoder(tmp_path / "encoder", 0)
+    names = ["pytorch_model.bin", "source.spm", "bpe.codes", "1_Pooling/config.json", "chat_template.jinja"]
+    (folder / "1_Pooling").mkdir()
+    found = [model_identity(str(folder))]
+    for name in names:
+        (folder / name).write_text("changed")
+        found.append(model_identity(str(folder)))
+    assert len(set(map(tuple, found))) == len(names) + 1
+
+    (folder / "README.md").write_text("changed")
+    assert model_identity(str(folder)) == found[-1]
+
+
+def test_pickled_weights_of_a_text_encoder_are_not_loaded(tmp_path):
+    folder = tiny_encoder(tmp_path / "encoder", 0)
+    (folder / "2_Dense").mkdir()
+    (folder / "2_Dense" / "pytorch_model.bin").write_bytes(b"pickled")
+
+    with pytest.raises(DataError, match=r"2_Dense/pytorch_model\.bin holds pickled weights"):
+        SentenceEncoder(folder)
 
 
 def test_files_follow_the_umask(reference):

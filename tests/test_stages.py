@@ -329,7 +329,91 @@ def test_the_record_follows_a_file_that_its_stage_rewrites(tmp_path):
     stages = finished_run(tmp_path)
     stages.rewrite("work", tmp_path / "work" / "result", lambda path: path.write_text("7"))
 
+    with pytest.raises(UnfinishedRunError):  # recipe and report are still those of before
+        require_finished(tmp_path)
+    stages.finish(["report.html"])
     require_finished(tmp_path, checked=None)
+
+
+@pytest.mark.parametrize(("text", "is_finished"), [("a", True), ("b", False)])
+def test_a_file_that_says_something_new_makes_a_run_unfinished(tmp_path, text, is_finished):
+    stages = finished_run(tmp_path)
+    stages.write("report.html", lambda path: path.write_text(text))
+
+    assert (tmp_path / "report.html").read_text() == text
+    assert (tmp_path / ".stages" / "finished.json").is_file() == is_finished
+
+
+def test_a_note_stays_in_the_record_until_the_stage_is_made_again(tmp_path):
+    stages = finished_run(tmp_path)
+    stages.note("work", seen="yes")
+
+    require_finished(tmp_path, checked=None)
+    assert Stages(tmp_path).noted("work", "seen") == "yes"
+    assert finished_run(tmp_path, "b").noted("work", "seen") is None
+
+
+def test_a_folder_behind_a_link_is_emptied_too(tmp_path):
+    finished_run(tmp_path / "run")
+    (tmp_path / "run" / "work").rename(tmp_path / "elsewhere")
+    (tmp_path / "run" / "work").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "checkpoint").write_text("of other settings")
+    work = Work()
+    work.run(tmp_path / "run", "b")
+
+    assert work.found == [[]]
+    assert (tmp_path / "run" / "work").is_symlink()
+
+
+def test_a_damaged_mark_of_the_end_is_written_again(tmp_path):
+    finished_run(tmp_path)
+    (tmp_path / ".stages" / "finished.json").write_text("[")
+    finished_run(tmp_path)
+
+    require_finished(tmp_path, checked=None)
+
+
+def test_a_lost_record_of_a_finished_run_is_named(tmp_path):
+    finished_run(tmp_path)
+    (tmp_path / ".stages" / "work.json").unlink()
+
+    with pytest.raises(DamagedFileError, match=r"work\.json is missing, the record of a stage"):
+        require_finished(tmp_path)
+
+
+def test_a_run_that_lost_the_record_of_its_data_is_not_overwritten(tmp_path):
+    stages = finished_run(tmp_path)
+
+    with pytest.raises(ValueError, match=r"has lost its record .*data\.json.*--overwrite"):
+        stages.claim("one", overwrite=False)
+    stages.claim("one", overwrite=True)
+    stages.claim("one", overwrite=False)
+
+
+@pytest.mark.parametrize("record", ["{}", '"x', '{"digest": "b", "status": "done", "folder": "work"}'])
+def test_a_shared_stage_with_a_damaged_record_is_made_again(tmp_path, record, caplog):
+    work = Work()
+    shared_run(work, tmp_path / "one")
+    (path,) = (tmp_path / "shared").rglob("record.json")
+    path.write_text(record)
+
+    assert shared_run(work, tmp_path / "two") == "2"
+    assert "the shared stage work is not used and is made again" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 9 vs 8"),
+    ],
+)
+def test_a_full_disk_in_a_stage_is_told(tmp_path, error):
+    def compute(folder: Path) -> None:
+        raise error
+
+    with pytest.raises(OSError, match=r"work: no space is left on the device; free some and run again"):
+        Stages(tmp_path).run("work", digest="a", folder="work", compute=compute, load=str)
 
 
 def test_other_data_is_refused_unless_it_may_overwrite(tmp_path):

@@ -21,13 +21,22 @@ from typing import Any
 from cost_hf.building import encoder_parts
 from cost_hf.comparison.systems import DENSE, System
 from cost_hf.data.encoders import model_identity
-from cost_hf.files import DamagedFileError, content_digest, file_digest, file_digests, read_object, write_json
+from cost_hf.files import (
+    DamagedFileError,
+    check_fields,
+    content_digest,
+    file_digest,
+    file_digests,
+    read_object,
+    write_json,
+)
 from cost_hf.recipe import Recipe
-from cost_hf.stages import is_finished, require_finished
+from cost_hf.stages import FINISHED, STATE, is_finished, require_finished
 
 logger = logging.getLogger(__name__)
 RECORD, RECIPE, LOG, RESULTS = "job.json", "job.yaml", "log.txt", "evaluation/results.json"
 DONE, FAILED, UNFINISHED, NOT_STARTED = "done", "failed", "unfinished", "not_started"
+FIELDS = {"status": str, "message": str, "seconds": int | float, "digest": str, "run": str}
 GRACE = 20.0  # seconds that a stopped process has to end
 
 
@@ -59,10 +68,10 @@ class Job:
     @property
     def record(self) -> dict[str, Any]:
         """`status`, `message` and `seconds` of the last attempt with the same inputs."""
-        path = self.directory / RECORD
-        found = read_object(path) if path.is_file() else {}
+        found = _read_record(self.directory / RECORD)
         is_there = is_finished(self.directory) and (self.directory / RESULTS).is_file()
-        is_lost = found.get("status") == DONE and not is_there
+        # the directory may hold another finished run, which was copied there
+        is_lost = found.get("status") == DONE and not (is_there and found["run"] == _run_digest(self.directory))
         is_known = found.get("digest") == self.digest and not is_lost
         return found if is_known else {"status": NOT_STARTED, "message": "", "seconds": 0.0}
 
@@ -118,8 +127,28 @@ def run_jobs(jobs: Sequence[Job], *, shared: Path, deadline: float | None) -> No
         logger.info("%s, seeds %s (%d of %d)", job.system.name, job.label, number, len(waiting))
         with _sigterm_unwinds():
             record = _run(job, shared=shared, timeout=left)
-        write_json(job.directory / RECORD, record | {"digest": job.digest})
+        run = _run_digest(job.directory) if record["status"] == DONE else ""
+        write_json(job.directory / RECORD, record | {"digest": job.digest, "run": run})
         logger.info("  %s after %.0f s%s", record["status"], record["seconds"], f": {record['message']}".rstrip(": "))
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """Return what became of a run; nothing, with a warning, where its record is damaged."""
+    if not path.is_file():
+        return {}
+    try:
+        found = read_object(path)
+        check_fields(found, FIELDS, source=path)
+    except DamagedFileError as error:
+        logger.warning("the run is begun again: %s", error)
+        return {}
+    return found
+
+
+def _run_digest(directory: Path) -> str:
+    """Return the digest of a run's stages and files; empty where it is not finished."""
+    path = directory / STATE / FINISHED
+    return file_digest(path) if path.is_file() else ""
 
 
 def _is_whole(job: Job) -> bool:

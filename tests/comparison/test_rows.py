@@ -20,7 +20,9 @@ def jobs_of(directory):
 
 def record(job, status, message=""):
     job.directory.mkdir(parents=True, exist_ok=True)
-    write_json(job.directory / RECORD, {"status": status, "message": message, "seconds": 1.0, "digest": job.digest})
+    write_json(
+        job.directory / RECORD, {"status": status, "message": message, "seconds": 1.0, "digest": job.digest, "run": ""}
+    )
 
 
 def test_a_row_that_was_not_begun_says_so(tmp_path):
@@ -42,7 +44,9 @@ def test_a_row_says_what_became_of_its_first_run_that_is_not_done(tmp_path, stat
 
 def test_a_record_of_other_inputs_counts_for_nothing(tmp_path):
     jobs = jobs_of(tmp_path)
-    write_json(jobs[0].directory / RECORD, {"status": FAILED, "message": "", "seconds": 1.0, "digest": "other"})
+    write_json(
+        jobs[0].directory / RECORD, {"status": FAILED, "message": "", "seconds": 1.0, "digest": "other", "run": ""}
+    )
 
     assert trained_rows(jobs)[0].status == NOT_STARTED
 

@@ -1,5 +1,6 @@
 """Runs in processes of their own: order, nested seeds, budget, failures, going on."""
 
+import json
 import os
 import signal
 import subprocess
@@ -90,6 +91,26 @@ def test_a_finished_run_is_not_run_again(tmp_path, worker):
     run_jobs(jobs_of(tmp_path), shared=tmp_path, deadline=None)
 
     assert {job.record["status"] for job in jobs_of(tmp_path)} == {DONE}
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "{}", '{"digest": 1}', "digest alone"])
+def test_a_damaged_record_counts_for_nothing(tmp_path, worker, content):
+    worker(FINISHES)
+    run_jobs(jobs_of(tmp_path), shared=tmp_path, deadline=None)
+    first = jobs_of(tmp_path)[0]
+    text = json.dumps({"digest": first.digest}) if content == "digest alone" else content
+    (first.directory / "job.json").write_text(text)
+
+    assert first.record["status"] == NOT_STARTED
+
+
+def test_another_finished_run_in_the_place_of_a_run_is_not_taken_for_it(tmp_path, worker):
+    worker(FINISHES)
+    run_jobs(jobs_of(tmp_path), shared=tmp_path, deadline=None)
+    first = jobs_of(tmp_path)[0]
+    (first.directory / ".stages" / "finished.json").write_text('{"stages": {}, "files": {"report.html": "0"}}')
+
+    assert first.record["status"] == NOT_STARTED
 
 
 def test_a_run_whose_results_were_deleted_is_run_again(tmp_path, worker):

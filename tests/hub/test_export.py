@@ -1,6 +1,7 @@
 """Exports: another reader finds the same items under the same IDs, and the same continuations of every prefix."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from cost_hf.cli import main
+from cost_hf.files import DamagedFileError, read_json, write_json
 from cost_hf.hub.export import WRITERS, export_run
 from cost_hf.hub.parts import FORMATS, MERGED
 from cost_hf.semantic_ids.catalog import Catalog
@@ -107,6 +109,29 @@ def test_items_that_share_a_sid_are_refused_where_the_format_wants_one(to, tmp_p
 
     with pytest.raises(ValueError, match=r"wants one item per semantic ID.*collisions append"):
         export_run(tmp_path / "run", to=to, output=tmp_path)
+
+
+def test_a_vocabulary_of_another_recommender_is_not_exported(system, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(system[1], copy)
+    write_json(copy / "vocabulary.json", read_json(copy / "vocabulary.json") | {"first_id": 7})
+
+    with pytest.raises(DamagedFileError, match=r"vocabulary\.json has sha256"):
+        export_run(copy, to="nvidia-jsonl", output=tmp_path / "out")
+
+
+def test_a_full_disk_leaves_arrays_and_items_of_one_catalog(system, tmp_path, monkeypatch):
+    def full(*_arguments, **_options):
+        raise OSError(28, "No space left on device")
+
+    export_run(system[1], to="static", output=tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr("cost_hf.hub.export.write_json", full)
+    monkeypatch.setattr("cost_hf.hub.export.static_index", lambda sids, **_: {"rows": np.zeros(3)})
+
+    with pytest.raises(OSError, match="no space is left"):
+        export_run(system[1], to="static", output=tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_the_command_says_what_it_wrote(system, tmp_path, capsys):

@@ -165,6 +165,8 @@ def test_weights_are_a_question_for_lora_runs_only(finished_run, hub):
 
 
 def test_merged_weights_are_exported_whole_and_once(local_run, tmp_path):
+    (tmp_path / "merged").mkdir(exist_ok=True)
+    (tmp_path / "merged" / ".lock").touch()  # of an export that failed
     files = export_run(local_run, to="merged", output=tmp_path / "merged")
 
     assert (tmp_path / "merged" / "model.safetensors") in files
