@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cost_hf.data.errors import DataError
+
 EXACT_WHOLE = 2**53  # floats tell whole numbers below it apart, and no others
 
 
@@ -51,12 +53,21 @@ def column_words(values: pd.Series) -> list[str]:
     """Return every cell of a column as the words of an item text, "" for an empty one.
 
     Whole numbers are their digits even where empty cells beside them made the column one of floats.
+
+    Raises:
+        DataError: for bytes, whose encoding nobody named.
     """
     if pd.api.types.is_float_dtype(values):
         known = np.asarray(values.dropna(), dtype=np.float64)
-        if (known % 1 == 0).all() and (np.abs(known) < EXACT_WHOLE).all():
+        if (np.abs(known) < EXACT_WHOLE).all() and (known % 1 == 0).all():
             values = values.astype("Int64")
         return ["" if is_empty(value) else str(value) for value in values]
+    for row, value in enumerate(values):
+        if isinstance(value, (bytes, bytearray)):
+            raise DataError(
+                f"items.{values.name}, row {row}: expected text, got bytes {value!r:.60}; decode the column where the "
+                "table is made, as with frame[name].str.decode('utf-8')"
+            )
     return [cell_words(value) for value in values]
 
 

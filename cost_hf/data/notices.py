@@ -121,6 +121,8 @@ def text_notices(catalog: pd.DataFrame, texts: list[str]) -> Iterator[Notice]:
         )
     for name in catalog.columns:
         values = catalog[name]
+        if values.dtype == object and any(isinstance(value, bytes) for value in values):
+            yield Notice(f"items.{name} holds bytes, which are no text, and is left out", "decode it if it holds words")
         if values.dtype != object or name == "item_id" or not is_text_column(values):
             continue
         others = values[[not is_empty(value) and not holds_words(value) for value in values]]

@@ -8,9 +8,10 @@ N items, R beams or results, M evaluation cases. An item's row in `Tables.items`
 """
 
 import datetime
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 from functools import cached_property
 from typing import Any
 from uuid import UUID
@@ -25,6 +26,8 @@ from cost_hf.files import content_digest
 # Epoch seconds stay below this until the year 5138; epoch milliseconds have been above it since 1973.
 MAX_EPOCH_SECONDS = 10**11
 NANOSECONDS = 10**9
+MOST_FLOAT = 10**300
+PLAIN_FRACTION = re.compile(r"-?\d+\.\d+")
 
 
 @dataclass(frozen=True)
@@ -155,12 +158,10 @@ def clean_positions(frame: pd.DataFrame) -> pd.Series:
             f"interactions.position holds times ({values.dtype}), expected whole numbers; map the column as a time: "
             "data.columns: {timestamp: <its name in the source>}"
         )
-    numbers = pd.to_numeric(values, errors="coerce")
-    if pd.api.types.is_bool_dtype(values):
-        numbers = numbers.where(values.isna())  # a truth value is no place
+    numbers = as_numbers(values)
     remedy = "fill it, or order by time with data.order: timestamp"
     _forbid(numbers.isna() | (numbers % 1 != 0), frame, "interactions", "position", "a whole number", remedy)
-    most = EXACT_WHOLE if pd.api.types.is_float_dtype(numbers) else 2**63
+    most = _exact_below(numbers.dtype) if pd.api.types.is_float_dtype(numbers) else 2**63
     _forbid(numbers.abs() >= most, frame, "interactions", "position", f"a number below {most}", "number them anew")
     return numbers.astype("int64")
 
@@ -171,7 +172,7 @@ def clean_timestamps(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     Times are numbers, dates or ISO 8601 texts (UTC where no zone is given).
     """
     values = frame["timestamp"]
-    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+    if _holds_numbers(values):
         seconds, fractions = _of_numbers(frame, values)
     elif holds_dates(values) and not isinstance(values.dtype, pd.ArrowDtype):
         seconds, fractions = _of_dates(values)
@@ -184,16 +185,60 @@ def clean_timestamps(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 
 def _of_cells(frame: pd.DataFrame, values: pd.Series) -> tuple[pd.Series, pd.Series]:
     """Read times of any types: all as numbers where all are, else all as dates."""
-    is_number = [isinstance(value, (str, int, float, Decimal, np.number)) for value in values]
-    is_truth = [isinstance(value, (bool, np.bool_)) for value in values]
-    numbers = pd.to_numeric(values.where(np.array(is_number) & ~np.array(is_truth)), errors="coerce")
+    numbers = as_numbers(values)
     if not (numbers.isna() & values.notna()).any():
-        return _of_numbers(frame, numbers)
-    is_date = [isinstance(value, (str, datetime.date, np.datetime64)) for value in values]
+        seconds, fractions = _of_numbers(frame, numbers)
+        return _exact_times(values, seconds, fractions)
+    # a text without a leading digit is no date, though pandas takes "now" for one
+    is_date = [
+        value[:1].isdigit() if isinstance(value, str) else isinstance(value, (datetime.date, np.datetime64))
+        for value in values
+    ]
     return _of_dates(values.where(np.array(is_date)))
 
 
+def _holds_numbers(values: pd.Series) -> bool:
+    """Say whether a column is of a type of real numbers."""
+    kinds = pd.api.types
+    return kinds.is_numeric_dtype(values) and not kinds.is_bool_dtype(values) and not kinds.is_complex_dtype(values)
+
+
+def as_numbers(values: pd.Series) -> pd.Series:
+    """Return a column as numbers; NaN for what is none, truth values among it."""
+    if _holds_numbers(values):
+        return values
+    plain = [_plain_number(value) for value in values.astype(object)]
+    return pd.to_numeric(pd.Series(plain, index=values.index, dtype=object), errors="coerce")
+
+
+def _plain_number(value: Any) -> Any:
+    """Return a number or a text that may be one; None for anything else, infinity beyond what a float can hold."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(
+        value, (str, int, float, Decimal, np.integer, np.floating)
+    ):
+        return None
+    if isinstance(value, int) and abs(value) > MOST_FLOAT:
+        return np.inf
+    return value
+
+
+def _exact_times(values: pd.Series, seconds: pd.Series, fractions: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Return seconds and nanoseconds with those of texts and decimals in full: a float has fewer digits."""
+    whole, beyond = seconds.copy(), fractions.copy()
+    for place, value in enumerate(values):
+        is_text = isinstance(value, str) and PLAIN_FRACTION.fullmatch(value.strip())
+        if is_text or (isinstance(value, Decimal) and value.is_finite()):
+            moment = (Decimal(value) * NANOSECONDS).to_integral_value(ROUND_FLOOR)
+            whole.iloc[place], beyond.iloc[place] = divmod(int(moment), NANOSECONDS)
+    return whole, beyond
+
+
 def _of_numbers(frame: pd.DataFrame, values: pd.Series) -> tuple[pd.Series, pd.Series]:
+    if pd.api.types.is_float_dtype(values):
+        most = _exact_below(values.dtype)
+        kind = f"seconds below {most}, which {values.dtype} tells apart"
+        is_rounded = (values.abs() >= most) & (most < MAX_EPOCH_SECONDS)
+        _forbid(is_rounded.fillna(False), frame, "interactions", "timestamp", kind, "store times as int64 or float64")
     numbers = values.astype("Float64")
     too_large = (numbers.abs() > MAX_EPOCH_SECONDS).fillna(False)
     remedy = "divide by 1000 if these are milliseconds (by 1000 again for microseconds, and again for nanoseconds)"
@@ -314,7 +359,7 @@ def _forbid(
     value = frame[column].iloc[place]
     value = value.item() if isinstance(value, np.generic) else value
     raise DataError(
-        f"{table}.{column}, row {frame.index[place]}: expected {expected}, got {value!r} "
+        f"{table}.{column}, row {frame.index[place]}: expected {expected}, got {value!r:.200} "
         f"({_rows(int(flags.sum()))} like this); {remedy}"
     )
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cost_hf.data.cells import cell_text
+from cost_hf.data.schema import as_numbers
 
 NUMBERS = ("position", "timestamp")  # checked to be numbers, and often all different: too many to go through texts
 NOTHING = np.uint64(0x9E3779B97F4A7C15)  # stands for an empty cell
@@ -56,7 +57,7 @@ def _column_hashes(frame: pd.DataFrame) -> dict[str, np.ndarray]:
 def _number_hashes(values: pd.Series) -> np.ndarray | None:
     """Hash whole numbers by value, whatever their type; None where some are no whole numbers."""
     is_missing = values.isna().to_numpy()
-    known = pd.to_numeric(values[~is_missing], errors="coerce")
+    known = as_numbers(values[~is_missing])
     if not pd.api.types.is_integer_dtype(known) and not (known % 1 == 0).all():
         return None
     hashes = np.full(len(values), NOTHING)

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import pandas as pd
 
 from cost_hf.data import text_tables
@@ -83,8 +84,11 @@ def _plain_frame(frame: pd.DataFrame, table: str, columns: dict[str, str]) -> pd
     wanted = {*OURS, *columns.values()} - set(frame.columns)
     levels = [name for name in frame.index.names if name in wanted]
     frame = frame.reset_index(level=levels).reset_index(drop=True)
-    for name in frame.columns[[values.dtype == object for _, values in frame.items()]]:
-        _check_characters(frame[name], table)
+    for name, values in frame.items():
+        if isinstance(values.dtype, pd.SparseDtype):
+            frame[name] = np.asarray(values)
+        elif values.dtype == object or isinstance(values.dtype, pd.CategoricalDtype):
+            _check_characters(values, table)
     return frame
 
 
@@ -172,19 +176,34 @@ def _read_file(path: Path, columns: dict[str, str]) -> pd.DataFrame:
         raise DataError(f"cannot read {path.name!r}: expected a file ending in {', '.join(SUFFIXES)}; convert it")
     if suffix == ".parquet":
         return _read_parquet(path)
-    ids = {"item_id", "user_id"} | {theirs for ours, theirs in columns.items() if ours.endswith("_id")}
-    frame = text_tables.READERS[suffix.removesuffix(".gz")](path, sorted(ids))
+    ids, texts, times = (_names(columns, *names) for names in (("item_id", "user_id"), ("title",), ("timestamp",)))
+    frame = text_tables.READERS[suffix.removesuffix(".gz")](path, ids=ids, texts=texts, times=times)
     if frame.columns.empty:
         raise DataError(f"{path.name} is empty, expected rows; write the table again")
     return frame
 
 
+def _names(columns: dict[str, str], *ours: str) -> list[str]:
+    """Return what columns of ours may be called in a source, sorted."""
+    return sorted({*ours, *(theirs for name, theirs in columns.items() if name.rpartition(".")[2] in ours)})
+
+
 def _read_parquet(path: Path) -> pd.DataFrame:
     import pyarrow
+    import pyarrow.parquet
 
     try:
         with readable_os_errors():
+            names = pyarrow.parquet.read_schema(path).names
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            if repeated:
+                raise DataError(
+                    f"{path.name} has more than one column {repeated[0]!r} among {names}, expected each name once; "
+                    "rename or drop one of them where the file is written"
+                )
             return pd.read_parquet(path)
+    except DataError:
+        raise
     except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # it can't be opened
             raise

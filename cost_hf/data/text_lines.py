@@ -10,6 +10,8 @@ from cost_hf.data.schema import DataError
 from cost_hf.files import readable_os_errors
 
 GZIP_START = b"\x1f\x8b"
+OTHER_STARTS = {b"PK\x03\x04": "a zip archive", b"BZh9": "bzip2 data", b"\xfd7zXZ": "xz data"}
+OTHER_STARTS |= {b"\x28\xb5\x2f\xfd": "zstandard data", b"\xd0\xcf\x11\xe0": "a spreadsheet"}
 UTF16_STARTS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -56,6 +58,12 @@ def _without_mark(path: Path, line: bytes) -> bytes:
             f"{path.name}, line 1: expected text, got gzip data; end the name in .gz, or unpack the file (once for "
             "each .gz)"
         )
+    for start, kind in OTHER_STARTS.items():
+        if line.startswith(start):
+            raise DataError(
+                f"{path.name}, line 1: expected text, got {kind}; unpack or export the table as text, or give the file "
+                "the ending of its kind"
+            )
     if line.startswith(UTF16_STARTS):
         raise _undecodable(path, 1, "utf-8", "UTF-16 (by its byte order mark)")
     return line.removeprefix(codecs.BOM_UTF8)

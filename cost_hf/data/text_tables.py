@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -22,17 +23,24 @@ from cost_hf.data.text_lines import decoded_lines, read_lines
 Quoting: TypeAlias = Literal[0, 3]  # csv.QUOTE_MINIMAL and csv.QUOTE_NONE
 MOST_NESTED = 32  # lists and objects within each other in one record
 WHOLE_FLOAT = re.compile(r"-?\d+\.0")
-EXPONENT = re.compile(r"-?\d(\.\d+)?e\+\d+")  # how floats from 1e16 on are written
+EXPONENT = re.compile(r"-?\d(\.\d+)?[eE]\+\d+")  # how floats from 1e16 on are written
+SPREADSHEET = re.compile(r"-?\d\.\d+E\+\d+")  # how a spreadsheet writes whole numbers of twelve digits and more
+WHOLE = re.compile(r"[+-]?\d+")
+SEPARATORS = {"a comma": ",", "a semicolon": ";", "a tab": "\t"}
 TRUTH = {"True": True, "False": False, "true": True, "false": False, "TRUE": True, "FALSE": False}
 
 
-def read_separated(path: Path, *, separator: str, ids: Sequence[str]) -> pd.DataFrame:
+def read_separated(
+    path: Path, *, separator: str, ids: Sequence[str], texts: Sequence[str] = (), times: Sequence[str] = ()
+) -> pd.DataFrame:
     """Read a csv or tsv file; its fields are quoted as in csv, and those of a tsv may be without quotes instead.
 
     Args:
         path: the file; one that ends in .gz is unpacked.
         separator: between fields.
         ids: columns that stay text whatever they hold.
+        texts: likewise, with every letter as it stands: a title "3.10" is none "3.1".
+        times: columns whose fractions stay text, since a float would round them.
 
     Raises:
         DataError: for an empty file, a repeated column name, a row with another number of fields than the header, or
@@ -58,9 +66,15 @@ def read_separated(path: Path, *, separator: str, ids: Sequence[str]) -> pd.Data
             f"{path.name}: expected {num_rows} rows below the header, got {len(frame)}; its quotes or line ends can be "
             "read in two ways: write the file anew, or as parquet"
         )
-    return pd.DataFrame(
-        {name: _id_cells(path, cells) if name in ids else _typed(cells) for name, cells in frame.items()}
-    )
+    columns = {}
+    for name, cells in frame.items():
+        if name in ids:
+            columns[name] = _id_cells(path, cells)
+        elif name in texts or (name in times and cells.str.contains(".", regex=False).any()):
+            columns[name] = cells
+        else:
+            columns[name] = _typed(cells)
+    return pd.DataFrame(columns)
 
 
 def read_jsonl(path: Path) -> pd.DataFrame:
@@ -128,6 +142,8 @@ def _count_rows(path: Path, separator: str, quoting: Quoting) -> int:
         if header is None:
             header = _checked_header(path, line, row)
         elif len(row) != len(header):
+            if len(header) == 1:
+                _check_separator(path, separator, row)
             raise DataError(
                 f"{path.name}, line {line}: expected {len(header)} fields as in the header ({', '.join(header)}), got "
                 f"{len(row)}: {row!r:.200}; correct the line, or quote fields that hold the separator"
@@ -136,7 +152,21 @@ def _count_rows(path: Path, separator: str, quoting: Quoting) -> int:
             count += 1
     if header is None:
         raise DataError(f"{path.name} is empty, expected a header and rows; write the table again")
+    if len(header) == 1:
+        _check_separator(path, separator, header)
     return count
+
+
+def _check_separator(path: Path, separator: str, header: list[str]) -> None:
+    """Raise `DataError` for the header of a table whose fields something else separates."""
+    names = {mark: name for name, mark in SEPARATORS.items()}
+    other = next((mark for mark in names if mark != separator and mark in header[0]), None)
+    if other is not None:
+        raise DataError(
+            f"{path.name}, line 1: expected fields separated by {names[separator]}, got {header[0]!r:.200}, which "
+            f"looks separated by {names[other]}; write the table with {names[separator]} (files with tabs "
+            "end in .tsv, those with commas in .csv)"
+        )
 
 
 def _rows(path: Path, rows: Any) -> Iterator[list[str]]:
@@ -146,6 +176,11 @@ def _rows(path: Path, rows: Any) -> Iterator[list[str]]:
             start = rows.line_num + 1
             yield row
     except csv.Error as error:
+        if "new-line character" in str(error):  # a carriage return without a newline
+            raise DataError(
+                f"{path.name}, line {start}: expected lines that end in a newline, got a carriage return alone; "
+                "convert the line ends, as with `tr '\\r' '\\n'`, or quote the field that holds it"
+            ) from error
         raise _QuoteError(
             f"{path.name}, line {start}: expected a row whose quotes close, got {error}; double the quotes within a "
             "quoted field, or write the table as parquet"
@@ -167,16 +202,19 @@ def _id_cells(path: Path, cells: pd.Series) -> pd.Series:
     Floats give such texts to the ids of a whole column alike, whatever is missing there.
     """
     known = cells.dropna()
-    if known.empty or not known.iloc[:1].map(_looks_like_float).all() or not known.map(_looks_like_float).all():
-        return cells
-    is_inexact = known.map(lambda text: abs(float(text)) >= EXACT_WHOLE)
+    is_inexact = known.map(lambda text: SPREADSHEET.fullmatch(text) is not None).astype(bool)
+    is_float = not known.empty and all(map(_looks_like_float, known))
+    if is_float:
+        is_inexact |= known.map(lambda text: abs(float(text)) >= EXACT_WHOLE)
     if is_inexact.any():
         row, text = next(iter(known[is_inexact].items()))
         raise DataError(
             f"{path.name}, column {cells.name!r}, row {row}: expected an id, got {text!r}, a number that was "
-            f"rounded when it was written (floats tell whole numbers below 2^53 apart; {int(is_inexact.sum())} like "
-            "this); write ids as text or int64"
+            f"rounded when it was written (floats tell whole numbers below 2^53 apart, spreadsheets show fewer "
+            f"digits; {int(is_inexact.sum())} like this); write ids as text or int64"
         )
+    if not is_float:
+        return cells
     return cells.map(lambda text: text if pd.isna(text) else str(int(float(text))))
 
 
@@ -195,8 +233,10 @@ def _typed(cells: pd.Series) -> pd.Series:
     numbers = pd.to_numeric(known, errors="coerce")
     if numbers.isna().any():
         return cells
-    if (numbers.abs() >= EXACT_WHOLE).any() and len(known) < len(cells):
-        return cells  # beside empty cells they would become floats, which round them
+    is_large = numbers.abs() >= EXACT_WHOLE
+    becomes_float = pd.api.types.is_float_dtype(numbers) or len(known) < len(cells)
+    if becomes_float and known[is_large].map(lambda text: WHOLE.fullmatch(text) is not None).any():
+        return cells  # as floats they would be rounded
     return numbers.reindex(cells.index)
 
 
@@ -223,8 +263,8 @@ def _bad_record(path: Path, number: int, line: str, fault: str) -> DataError:
     )
 
 
-READERS: dict[str, Callable[[Path, Sequence[str]], pd.DataFrame]] = {
-    ".csv": lambda path, ids: read_separated(path, separator=",", ids=ids),
-    ".tsv": lambda path, ids: read_separated(path, separator="\t", ids=ids),
-    ".jsonl": lambda path, ids: read_jsonl(path),
+READERS: dict[str, Callable[..., pd.DataFrame]] = {
+    ".csv": partial(read_separated, separator=","),
+    ".tsv": partial(read_separated, separator="\t"),
+    ".jsonl": lambda path, **columns: read_jsonl(path),
 }

@@ -216,6 +216,11 @@ def _as_array(values: Any, name: str) -> np.ndarray:
         return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     if isinstance(values, str | bytes | AbstractSet | Mapping) or values is None:
         raise ValueError(f"{name} must be a table with one row per item, got {values!r:.80} ({type(values).__name__})")
+    if np.ma.is_masked(values):
+        raise ValueError(
+            f"{name} must be a table with one row per item, got one with {int(np.ma.count_masked(values))} masked "
+            "entries; fill them, or leave these items out"
+        )
     if isinstance(values, pd.DataFrame):
         values = values.to_numpy()
     elif not isinstance(values, np.ndarray):

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from cost_hf.data import DataError, DataOptions, read_tables
+from cost_hf.data import DataError, DataOptions, read_tables, render_texts
 
 ITEMS = pd.DataFrame({"item_id": ["a", "b"], "title": ["Red", "Green"]})
 CLICKS = pd.DataFrame({"user_id": ["u", "u"], "item_id": ["a", "b"], "timestamp": [1, 2]})
@@ -79,3 +79,30 @@ def test_half_characters_are_refused_wherever_they_stand():
     for column in (["a\ud800", "b"], [["x", "y\udfff"], []]):
         with pytest.raises(DataError, match=r"items.tags, row 0: expected text, got half of a character"):
             read(ITEMS.assign(tags=pd.Series(column, dtype=object)))
+
+
+def test_title_of_bytes_is_named():
+    with pytest.raises(DataError, match=r"items.title, row 1: expected text, got bytes b'Gr\\xfcn'; decode"):
+        read(ITEMS.assign(title=["Red", b"Gr\xfcn"]))
+
+
+def test_column_of_bytes_is_no_text_and_said_to_be_left_out():
+    tables = read(ITEMS.assign(brand=[b"x", b"y"]))
+
+    assert render_texts(tables.items, None) == ["Red", "Green"]
+    assert [notice.message for notice in tables.notices] == [
+        "items.brand holds bytes, which are no text, and is left out"
+    ]
+
+
+def test_half_a_character_in_a_categorical_column_is_named():
+    names = pd.Index(["\ud800", "b"], dtype=object)
+
+    with pytest.raises(DataError, match=r"items.title, row 0: expected text, got half of a character"):
+        read(ITEMS.assign(title=pd.Categorical(names)))
+
+
+def test_sparse_columns_are_read_as_plain_ones():
+    clicks = CLICKS.assign(timestamp=pd.arrays.SparseArray([2.5, 1.0]))
+
+    assert read(clicks=clicks).interactions["timestamp"].tolist() == [1, 2]

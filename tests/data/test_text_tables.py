@@ -1,11 +1,14 @@
 """Files of every kind: read as they are, or refused with file, line and remedy."""
 
+import bz2
 import gzip
 import json
 import random
 import re
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cost_hf.data import DataError, DataOptions, read_tables, render_texts
@@ -61,6 +64,12 @@ HEADER = "user_id,item_id,timestamp\n"
         ("c.jsonl", '{"x": ' + "1" * 5000 + "}", "line 1: expected a JSON object"),
         ("c.jsonl", '{"user_id": "caf\xe9"}\n'.encode("latin-1"), "line 1: expected text in utf-8"),
         ("c.jsonl.gz", gzip.compress(b'{"user_id": "u"}\n' * 5000, mtime=0)[:-9], "damaged"),
+        ("c.csv", (HEADER + "u,a,1\nu,b,2\n").replace("\n", "\r"), "line 1: expected lines that end in a newline"),
+        ("c.csv", HEADER.replace(",", ";") + "u;a;1\n", "line 1: expected fields separated by a comma.* semicolon"),
+        ("c.csv", HEADER.replace(",", ";") + "u;a;1,5\n", "line 1: expected fields separated by a comma.* semicolon"),
+        ("c.tsv", HEADER + "u,a,1\n", "line 1: expected fields separated by a tab.* by a comma"),
+        ("c.csv", b"PK\x03\x04 zipped", "line 1: expected text, got a zip archive"),
+        ("c.jsonl", bz2.compress(b"{}"), "line 1: expected text, got bzip2 data"),
         ("c.parquet", "no parquet", "no whole parquet file"),
         ("c.parquet", "", "no whole parquet file"),
         ("c.csv.bak", HEADER, "cannot read 'c.csv.bak': expected a file ending in .parquet"),
@@ -142,7 +151,33 @@ def test_ids_that_a_csv_got_from_floats_are_the_whole_numbers(tmp_path):
     assert read_items_ids(tmp_path, "1e5\n2e5\n") == ["1e5", "2e5"]
 
 
-@pytest.mark.parametrize("ids", ["1e+19\n2e+19\n", "1.0\n9007199254740992.0\n"])
+def test_titles_of_a_csv_are_texts_whatever_they_look_like(tmp_path):
+    titles = ["3.10", "3.1", "1e5", "+5", "2.0", "007"]
+    text = "item_id,name\n" + "".join(f"{row},{title}\n" for row, title in enumerate(titles))
+    (tmp_path / "i.csv").write_text(text)
+
+    items = read_items(tmp_path / "i.csv", columns={"title": "name"})
+
+    assert items["title"].tolist() == render_texts(items, None) == titles
+
+
+def test_whole_numbers_beyond_every_integer_stay_apart(tmp_path):
+    items = catalog(tmp_path / "i.csv", f"item_id,ean\na,{10**22}\nb,{10**22 + 1}\n")
+
+    assert render_texts(items, "{ean}") == [str(10**22), str(10**22 + 1)]
+
+
+def test_repeated_column_of_a_parquet_file_is_named(tmp_path):
+    table = pa.Table.from_arrays([pa.array(["a"])] * 3, ["item_id", "title", "title"])
+    pq.write_table(table, tmp_path / "i.parquet")
+
+    with pytest.raises(DataError, match=r"i.parquet has more than one column 'title'"):
+        read_items(tmp_path / "i.parquet")
+
+
+@pytest.mark.parametrize(
+    "ids", ["1e+19\n2e+19\n", "1.0\n9007199254740992.0\n", "1.23457E+18\n12\n", "1E+18\n1.5E+18\n"]
+)
 def test_ids_that_were_rounded_in_a_csv_are_refused(tmp_path, ids):
     with pytest.raises(DataError, match=r"i.csv, column 'item_id', row [01]: .*rounded when it was written"):
         read_items_ids(tmp_path, ids)

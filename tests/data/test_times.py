@@ -57,6 +57,31 @@ def test_nanoseconds_and_far_or_early_dates_are_told_apart():
     assert read([-0.25, -0.75, -1.5]).interactions["timestamp"].tolist() == [-2, -1, -1]
 
 
+@pytest.mark.parametrize("kind", [str, Decimal])
+def test_numbers_beyond_the_digits_of_a_float_keep_their_order(kind):
+    tables = read([kind(text) for text in ("1700000000.000000003", "1700000000.000000001", "1699999999.999999999")])
+
+    assert tables.interactions["item_id"].tolist() == ["c", "b", "a"]
+    assert tables.interactions["timestamp"].tolist() == [1699999999, 1700000000, 1700000000]
+
+
+def test_fractions_of_a_csv_keep_all_their_digits(tmp_path):
+    lines = ["user_id,item_id,when", "u,a,1700000000.000000002", "u,b,1700000000.000000001", "u,c,-1.5"]
+    (tmp_path / "c.csv").write_text("\n".join(lines))
+
+    options = DataOptions(columns={"timestamp": "when"})
+    found = read_tables(options, items=ITEMS, interactions=tmp_path / "c.csv").interactions
+
+    assert found["item_id"].tolist() == ["c", "b", "a"]
+    assert found["timestamp"].tolist() == [-2, 1700000000, 1700000000]
+
+
+def test_times_that_a_short_float_has_rounded_are_refused():
+    with pytest.raises(DataError, match=r"row 1: expected seconds below 16777216, which float32 tells apart"):
+        read(np.array([1, 1_700_000_000], dtype=np.float32))
+    assert read(np.array([2, 1], dtype=np.float32)).interactions["item_id"].tolist() == ["b", "a"]
+
+
 def test_fractions_are_part_of_the_source():
     first, other, again = (read(times).source_digest for times in ([1.5, 2], [1.25, 2], [1.5, 2]))
 
@@ -74,8 +99,24 @@ def test_fractions_are_part_of_the_source():
         ["1.5", "2024-01-01"],
         [[1], [2]],
         [1_700_000_000_000, 1_700_000_000_001],
+        ["now", "today"],
+        ["2024-01-01", "now"],
+        [10**400, 1],
+        [1 + 1j, 2 + 1j],
     ],
-    ids=["truth", "durations", "periods", "infinite", "mixed", "lists", "milliseconds"],
+    ids=[
+        "truth",
+        "durations",
+        "periods",
+        "infinite",
+        "mixed",
+        "lists",
+        "milliseconds",
+        "moment of reading",
+        "date and moment",
+        "huge",
+        "complex",
+    ],
 )
 def test_what_is_no_time_is_refused(times):
     with pytest.raises(DataError, match=r"interactions\.timestamp, row \d: expected epoch seconds"):
@@ -137,6 +178,15 @@ def test_parts_do_not_decide_where_the_split_does_not_ask():
 
 
 def test_positions_that_are_no_whole_numbers_are_refused():
-    for positions in ([2.0**53, 1], np.array([2**64 - 1, 1], dtype=np.uint64), pd.to_datetime([2, 1]), [True, False]):
+    short = np.array([2**24, 1], dtype=np.float32)
+    for positions in (
+        [2.0**53, 1],
+        short,
+        [10**400, 1],
+        [1j, 2],
+        np.array([2**64 - 1, 1], dtype=np.uint64),
+        pd.to_datetime([2, 1]),
+        [True, False],
+    ):
         with pytest.raises(DataError, match=r"interactions\.position"):
             read([1, 2], position=positions)

@@ -82,7 +82,8 @@ def test_an_added_item_is_recommended_at_once_and_is_the_same_the_second_time(to
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("", "write a few words"), ("x" * 3000, "at most 2000 characters, got 3000")]
+    ("text", "message"),
+    [("", "write a few words"), (None, "write a few words"), ("x" * 3000, "at most 2000 characters, got 3000")],
 )
 def test_a_text_that_says_nothing_or_too_much_is_refused(toy, text, message):
     with pytest.raises(ValueError, match=message):

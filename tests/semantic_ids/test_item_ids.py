@@ -157,9 +157,12 @@ def test_codes_are_a_table_by_position(codes):
     assert code_table(codes).tolist() == [[1, 0], [0, 2]]
 
 
+MASKED = np.ma.array([[1, 0], [0, 2]], mask=[[0, 1], [0, 0]])
+
+
 @pytest.mark.parametrize(
     "codes",
-    [[[3.0, 0]], torch.tensor([[3.0]]), [[True]], [["3"]], [[1], [1, 2]], {"a": [1]}, None, "12", [[None, 1]]],
+    [[[3.0, 0]], torch.tensor([[3.0]]), [[True]], [["3"]], [[1], [1, 2]], {"a": [1]}, None, "12", [[None, 1]], MASKED],
     ids=repr,
 )
 def test_what_is_no_table_of_codes_is_refused(codes):

@@ -115,7 +115,7 @@ class Visit:
 
 def _check(text: str) -> None:
     """Raise ValueError for a text that says nothing, or too much."""
-    if not text.strip():
+    if not isinstance(text, str) or not text.strip():
         raise ValueError("write a few words about the item first")
     if len(text) > MOST_CHARACTERS:
         raise ValueError(f"the demo reads at most {MOST_CHARACTERS} characters, got {len(text)}; shorten the text")
