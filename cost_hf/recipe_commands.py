@@ -19,7 +19,7 @@ from cost_hf.yaml_text import read_yaml
 BUDGET_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 LARGEST_SEED = 2**32 - 1  # of numpy's generators
 DEFAULT_RECIPE = "cost_quickstart"
-OVERWRITE_HELP = "use the directory although it was made from other data"
+OVERWRITE_HELP = "use the directory although it was made from other data, or changes of its catalog would be lost"
 
 
 def train_main(argv: Sequence[str]) -> int:
