@@ -294,6 +294,11 @@ def read_overrides(
     while queue:
         token = queue.pop(0)
         name, has_value, text = token.removeprefix("--").partition("=")
+        if not token.startswith("-"):
+            recipe = "; a recipe is named by --recipe" if "recipe" in options else ""
+            raise RecipeError(
+                f"unknown argument {token!r:.80}, expected --field value (`{program} --help` lists all fields){recipe}"
+            )
         if not token.startswith("--") or name not in fields:
             raise RecipeError(
                 f"unknown argument {token!r:.80}{nearest(name, known)} (`{program} --help` lists all fields)"
