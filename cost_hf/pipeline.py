@@ -80,10 +80,12 @@ def train(
         seed: of codes, generator and bootstrap; the split does not depend on it.
         output_dir: run directory; `runs/<recipe>-<seed>` by default.
         shared_dir: where several runs keep vectors and quantizers for each other; None shares nothing.
-        overwrite: allow an `output_dir` that was made from other data.
+        overwrite: allow an `output_dir` that was made from other data, and training again where the catalog of its
+            recommender was changed since, whose changes are lost then.
 
     Raises:
-        ValueError: for an `output_dir` that was made from other data, without `overwrite`.
+        ValueError: for an `output_dir` that was made from other data, or changes that would be lost, without
+            `overwrite`.
         LockedError: where another run is writing to `output_dir`.
         RecipeError: for an unknown recipe, field or value.
         DataError: for data that can't be used as it is; the message says what to change.

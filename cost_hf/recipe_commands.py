@@ -19,7 +19,7 @@ from cost_hf.yaml_text import read_yaml
 BUDGET_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 LARGEST_SEED = 2**32 - 1  # of numpy's generators
 DEFAULT_RECIPE = "cost_quickstart"
-OVERWRITE_HELP = "use the directory although it was made from other data"
+OVERWRITE_HELP = "use the directory although it was made from other data, or changes of its catalog would be lost"
 
 
 def train_main(argv: Sequence[str]) -> int:
@@ -294,6 +294,11 @@ def read_overrides(
     while queue:
         token = queue.pop(0)
         name, has_value, text = token.removeprefix("--").partition("=")
+        if not token.startswith("-"):
+            recipe = "; a recipe is named by --recipe" if "recipe" in options else ""
+            raise RecipeError(
+                f"unknown argument {token!r:.80}, expected --field value (`{program} --help` lists all fields){recipe}"
+            )
         if not token.startswith("--") or name not in fields:
             raise RecipeError(
                 f"unknown argument {token!r:.80}{nearest(name, known)} (`{program} --help` lists all fields)"

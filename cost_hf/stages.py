@@ -79,6 +79,7 @@ class Stages:
         self.shared = None if shared is None else Path(shared)
         self.records: dict[str, StageRecord] = {}
         self.digests: dict[str, str] = {}
+        self.overwrite = False
         self.products: dict[str, Products] = {}
 
     @contextmanager
@@ -108,11 +109,12 @@ class Stages:
 
         Args:
             source_digest: of both source tables as they were read; settings do not change it.
-            overwrite: allow a directory that was made from other data.
+            overwrite: allow a directory that was made from other data, and the loss of what users did there.
 
         Raises:
             ValueError: where the directory was made from other data. Nothing has changed then.
         """
+        self.overwrite = overwrite
         path = self._state / DATA
         known = _read_fields(path, {"source_digest": str})["source_digest"] if path.is_file() else None
         if known is None and not overwrite and self._records():
@@ -140,6 +142,7 @@ class Stages:
         on_every_process: bool = False,
         is_shared: bool = False,
         living: Sequence[str] = (),
+        losses: Callable[[Path], str] | None = None,
         products: Products = EXACT,
     ) -> Result:
         """Bring the stage's folder up to date and return what `load` reads from it.
@@ -153,6 +156,8 @@ class Stages:
             on_every_process: true where the processes of a distributed run work together (training, evaluation).
             is_shared: other runs may use the result; a copy of it goes to, or comes from, the `shared` folder.
             living: glob patterns of files that may change after the stage and are checked by whoever loads them.
+            losses: says what of the users' own work in the folder can't be made again, empty for nothing; such a
+                folder is only emptied where the run may overwrite.
             products: matrix products that `compute` runs with. Faster ones in use are an input like others; refused
                 ones change nothing.
         """
@@ -169,13 +174,13 @@ class Stages:
             if not self._is_done(name, digest, target):
                 state.wait_for_everyone()  # nobody may find the record done while another has not looked yet
                 if state.is_main_process:
-                    self._prepare(name, digest, folder)
+                    self._prepare(name, digest, folder, losses)
                 state.wait_for_everyone()  # nor work in a folder that is still to be emptied
                 self._compute(name, digest, folder, compute, living, products)
         else:
             with state.main_process_first():
                 if not self._is_done(name, digest, target):
-                    self._prepare(name, digest, folder)
+                    self._prepare(name, digest, folder, losses)
                     self._compute(name, digest, folder, compute, living, products)
         state.wait_for_everyone()
         record = self._record(name)
@@ -282,12 +287,12 @@ class Stages:
             logger.warning("the shared stage %s is not used and is made again: %s", name, error)
             shutil.rmtree(store)
             return
-        self._prepare(name, digest, folder)
+        self._prepare(name, digest, folder, None)
         shutil.copytree(store / FILES, self.output_dir / folder, dirs_exist_ok=True)
         write_json(self._path(name), record)
         logger.info("stage %s is taken from %s", name, store)
 
-    def _prepare(self, name: str, digest: str, folder: str) -> None:
+    def _prepare(self, name: str, digest: str, folder: str, losses: Callable[[Path], str] | None) -> None:
         """Make the folder of a stage ready for the work: as a killed run left it, or empty."""
         target = self.output_dir / folder
         record = self._record(name)
@@ -298,6 +303,12 @@ class Stages:
         elif not record and target.is_dir() and any(target.iterdir()):
             raise ValueError(self._foreign(name, folder))
         else:
+            lost = losses(target) if losses is not None and not self.overwrite else ""
+            if lost:
+                raise ValueError(
+                    f"stage {name} of {self.output_dir} would be made again, and with it {lost} would be lost; give "
+                    "another --output_dir, or --overwrite (overwrite=True)"
+                )
             if record and not is_same:
                 logger.info("stage %s is made again: something that it depends on changed", name)
             _empty(target)

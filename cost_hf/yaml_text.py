@@ -1,14 +1,15 @@
 """YAML as people write it into recipes and on the command line: plain values, each written once.
 
-Aliases (`*name`) let a few lines stand for more values than a memory holds, and a key given twice would lose one of its
-values in silence; both are errors.
+Aliases (`*name`) let a few lines stand for more values than a memory holds, a key given twice would lose one of its
+values in silence, and YAML reads 010 as 8 and 1:30 as 90; all of these are errors.
 """
 
+import re
 from collections import Counter
 from typing import Any
 
 import yaml
-from yaml.nodes import MappingNode, Node
+from yaml.nodes import MappingNode, Node, ScalarNode
 
 MOST_CHARACTERS = 1_000_000
 MOST_LEVELS = 50
@@ -18,7 +19,8 @@ def read_yaml(text: str) -> Any:
     """Return the value of a YAML text.
 
     Raises:
-        ValueError: for what is no YAML, an alias, a key given twice, or more characters or levels than anybody writes.
+        ValueError: for what is no YAML, an alias, a key given twice, a number to the base 8 or 60, or more characters
+            or levels than anybody writes.
     """
     if len(text) > MOST_CHARACTERS:
         raise ValueError(f"expected at most {MOST_CHARACTERS} characters of YAML, got {len(text)}; shorten it")
@@ -51,3 +53,24 @@ class _PlainLoader(yaml.SafeLoader):
         if twice is not None:
             raise yaml.YAMLError(f"line {node.start_mark.line + 1} ff. give {twice!r} twice; keep one of them")
         return super().construct_mapping(node, deep=deep)
+
+    def construct_plain_int(self, node: ScalarNode) -> int:
+        _check_digits(node)
+        return self.construct_yaml_int(node)
+
+    def construct_plain_float(self, node: ScalarNode) -> float:
+        _check_digits(node)
+        return self.construct_yaml_float(node)
+
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_plain_int)
+_PlainLoader.add_constructor("tag:yaml.org,2002:float", _PlainLoader.construct_plain_float)
+
+
+def _check_digits(node: ScalarNode) -> None:
+    """Raise for a number that YAML reads to the base 8 or 60."""
+    if re.match(r"[-+]?0[0-9_]", node.value) or ":" in node.value:
+        raise yaml.YAMLError(
+            f"line {node.start_mark.line + 1} holds {node.value}, which YAML does not read as the digits say; write "
+            "the number without leading zeros and colons, or a text in quotes"
+        )

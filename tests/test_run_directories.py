@@ -257,6 +257,26 @@ def test_titles_follow_the_data_back_and_away_and_changes_of_the_user_stay(finis
     assert served_titles(finished) == [None] * 30
 
 
+@pytest.mark.parametrize("reason", ["other settings", "damage"])
+def test_changes_of_the_catalog_are_not_lost_without_a_word(finished, reason):
+    recommender = cost_hf.Recommender.from_pretrained(finished)
+    recommender.add_items(["new"], ["theatre in lima"])
+    recommender.save_catalog(finished / "recommender")
+    changed = SMALL | ({"training.epochs": 1} if reason == "other settings" else {})
+    if reason == "damage":
+        (finished / "recommender" / "training_log.json").write_text("[]")
+
+    with pytest.raises(
+        ValueError, match=r"stage generator .* 1 changes of its catalog .* would be lost; .*--overwrite"
+    ):
+        cost_hf.train(**tables(), overrides=changed, output_dir=finished)
+    assert "new" in cost_hf.Recommender.from_pretrained(finished / "recommender").catalog
+
+    if reason == "damage":
+        cost_hf.train(**tables(), overrides=changed, output_dir=finished, overwrite=True)
+        assert "new" not in cost_hf.Recommender.from_pretrained(finished).catalog
+
+
 def test_another_evaluation_is_of_the_trained_catalog(tmp_path):
     overrides = SMALL | {"method": "sasrec", "sasrec.epochs": 1, "sasrec.inputs": "text"}
     first = cost_hf.train(**tables(), overrides=overrides, output_dir=tmp_path / "run")

@@ -33,6 +33,7 @@ def test_lines_stay_lines_and_a_name_stays_on_one():
 
 def test_plain_yaml_is_read_as_ever():
     assert read_yaml("a: [1, 2.5, null, true, x]\nb: {c: 2024-01-01}") is not None
+    assert read_yaml("[0, -0, 0.5, 0x1F, 100, .5, '010', 1_000]") == [0, 0, 0.5, 31, 100, 0.5, "010", 1000]
     assert read_yaml("") is None and read_yaml("1e-3") == "1e-3"
 
 
@@ -48,6 +49,9 @@ def test_plain_yaml_is_read_as_ever():
         ("2024-13-45", "month must be in 1..12"),
         ("a: [1", "expected ',' or ']'"),
         ("\x00", "unacceptable character"),
+        ("data: {seed: 010}", "line 1 holds 010, which YAML does not read as the digits say"),
+        ("a: 1\nb: -1:30", "line 2 holds -1:30"),
+        ("1:30.5", "holds 1:30.5"),
     ],
 )
 def test_yaml_that_no_recipe_needs_is_refused(text, message):

@@ -12,6 +12,7 @@ from cost_hf.building.systems import (
     LIVING,
     TRAINING_LOG,
     bring_titles,
+    changes_in,
     products_for,
     validation_metrics,
     warn_of_changes,
@@ -59,6 +60,7 @@ def generator_stage(
         load=lambda folder: Recommender.read(folder).to(PartialState().device),
         on_every_process=True,
         living=LIVING,
+        losses=changes_in,
         products=products_for(recipe, lambda: _backbone(recipe, catalog, quantizer, seed=seed).model),
     )
     bring_titles(stages, "generator", recommender, catalog, stages.output_dir / "recommender")

@@ -24,10 +24,11 @@ from cost_hf.methods.sasrec_scorer import SasRecScorer
 from cost_hf.methods.sasrec_training import build_sasrec, train_sasrec
 from cost_hf.products import EXACT, Products, measure_products
 from cost_hf.recipe import Recipe
-from cost_hf.recommender.changes import Version
+from cost_hf.recommender.changes import JOURNAL, Version, read_journal
 from cost_hf.recommender.door import BaseRecommender
 from cost_hf.recommender.rankers import Ranker, ScoringRanker
 from cost_hf.recommender.ranking_trainer import remove_checkpoints
+from cost_hf.recommender.repository import read_manifest
 from cost_hf.semantic_ids.item_list import ItemList
 from cost_hf.semantic_ids.item_rows import ItemRows
 from cost_hf.stages import Stages
@@ -82,6 +83,7 @@ def sasrec_stage(
         on_every_process=True,
         is_shared=name == "collaborative",
         living=() if name == "collaborative" else LIVING,
+        losses=changes_in,
         products=products_for(recipe, untrained),
     )
     if name != "collaborative":  # only its vectors are read, and other runs may share it
@@ -118,6 +120,17 @@ def bring_titles(stages: Stages, name: str, recommender: BaseRecommender, catalo
     if PartialState().is_main_process:
         stages.note(name, **{TITLES: digest})
     PartialState().wait_for_everyone()
+
+
+def changes_in(directory: Path) -> str:
+    """Say how often the catalog of a recommender was changed by its users; nothing of what can't be read."""
+    try:
+        manifest = read_manifest(directory)
+        journal = read_journal(directory, manifest["journal"], digest=manifest["journal_digest"])
+    except (OSError, ValueError):
+        return ""
+    count = sum(change.action in ("add", "remove") for change in journal)
+    return f"{count} changes of its catalog ({JOURNAL})" if count else ""
 
 
 def _with_titles(

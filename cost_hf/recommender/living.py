@@ -12,6 +12,7 @@ import numpy as np
 from cost_hf.data.item_encoder import ItemEncoder
 from cost_hf.recommender.changes import KEPT_VERSIONS, CatalogChange, Version
 from cost_hf.recommender.edition import Edition
+from cost_hf.recommender.rankers import training_clicks
 from cost_hf.semantic_ids.item_ids import code_table, item_id_list, ordered_list, text_list, title_list, vector_table
 from cost_hf.semantic_ids.item_rows import ItemRows
 
@@ -37,7 +38,7 @@ class LivingCatalog:
         versions: Sequence[Version] = (),
     ):
         self.encoder, self.journal, self.versions = encoder, tuple(journal), tuple(versions)
-        self._clicks = _counts(popularity)
+        self._clicks = training_clicks(popularity)
         self._writing = threading.RLock()
         self.edition = self._edition_of(catalog)
 
@@ -238,14 +239,3 @@ class LivingCatalog:
                 "that were not made of texts); pass vectors or codes, or load the run directory"
             )
         return self.encoder.encode(texts)
-
-
-def _counts(popularity: np.ndarray) -> np.ndarray:
-    """Return training clicks `[M]` as int64; raise ValueError for what counts nothing."""
-    counts = np.asarray(popularity)
-    is_numeric = counts.ndim == 1 and counts.dtype.kind in "iuf"
-    wrong = ~np.isfinite(counts) | (counts < 0) | (counts % 1 != 0) if is_numeric else np.ones(1, dtype=bool)
-    if wrong.any():
-        found = f"{counts[wrong][0]!r} in row {int(wrong.argmax())}" if is_numeric else f"{counts.dtype} {counts.shape}"
-        raise ValueError(f"popularity must be training clicks [N], whole numbers of 0 or more, got {found}")
-    return counts.astype(np.int64)

@@ -7,7 +7,7 @@ same code. `ScoringRanker` turns anything that scores the whole catalog into a r
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -55,9 +55,23 @@ class Ranker(Protocol):
         ...
 
 
+def training_clicks(popularity: Any) -> np.ndarray:
+    """Return training clicks `[M]` as int64; raise ValueError for what counts nothing."""
+    counts = np.asarray(popularity)
+    is_numeric = counts.ndim == 1 and counts.dtype.kind in "iuf"
+    wrong = np.ones(1, dtype=bool)
+    if is_numeric:
+        wrong = ~np.isfinite(counts) | (counts < 0) | (counts >= 2**63)
+        wrong |= np.where(wrong, 0, counts) % 1 != 0
+    if wrong.any():
+        found = f"{counts[wrong][0]!r} in row {int(wrong.argmax())}" if is_numeric else f"{counts.dtype} {counts.shape}"
+        raise ValueError(f"popularity must be training clicks [N], whole numbers of 0 or more, got {found}")
+    return counts.astype(np.int64)
+
+
 def popularity_order(popularity: np.ndarray, item_ids: Sequence[str]) -> np.ndarray:
-    """Return catalog rows, most clicked first, equals by ascending item id, int64 `[N]`."""
-    return np.lexsort((id_ranks(item_ids), -np.asarray(popularity)))
+    """Return catalog rows, most clicked first, equals by ascending item id, int64 `[N]`; `popularity` are counts."""
+    return np.lexsort((id_ranks(item_ids), -training_clicks(popularity)))
 
 
 def takes_user_ids(ranker: Ranker) -> bool:
@@ -86,6 +100,7 @@ class ScoringRanker:
 
     def __init__(self, scorer: Scorer, *, popularity: np.ndarray, item_ids: Sequence[str]):
         item_ids = item_id_list(item_ids) if not isinstance(item_ids, tuple) else item_ids
+        popularity = training_clicks(popularity)
         if len(popularity) != len(item_ids):
             raise ValueError(
                 f"popularity and item_ids must both have one entry per catalog row, got {len(popularity)!r} and "
@@ -100,9 +115,7 @@ class ScoringRanker:
     def rank(self, histories: Tensor, *, top_k: int, mask: Tensor | CatalogMask | None = None) -> Ranking:
         """Return the best `top_k` items of every history `[B, T]`; rows are `top_k` wide, -1 where fewer are legal."""
         top_k = ranked_number(top_k, "top_k", len(self.item_ids))
-        scores = np.asarray(self.scorer.scores(histories.cpu().numpy()))
-        if not np.issubdtype(scores.dtype, np.floating):
-            scores = scores.astype(np.float64)  # counts: only floats have a -inf for masked items
+        scores = self._numbers(np.asarray(self.scorer.scores(histories.cpu().numpy())))
         expected = (len(histories), len(self._tie_order))
         if scores.shape != expected:
             raise ValueError(
@@ -123,6 +136,18 @@ class ScoringRanker:
         missing = (0, top_k - width)
         pad = torch.nn.functional.pad
         return Ranking(pad(items, missing, value=-1), pad(values, missing, value=-torch.inf))
+
+    def _numbers(self, scores: np.ndarray) -> np.ndarray:
+        """Return scores as floats of a type that torch knows; only floats have a -inf for masked items."""
+        if scores.dtype in (np.float16, np.float32, np.float64) and scores.dtype.isnative:
+            return scores
+        is_rounded = scores.dtype.kind in "iu" and scores.size > 0 and int(scores.max()) > 2**53
+        if scores.dtype.kind not in "biufO" or is_rounded:
+            raise ValueError(
+                f"{type(self.scorer).__name__}.scores must be real numbers that a float64 tells apart, got "
+                f"{scores.dtype}{' beyond 2^53' if is_rounded else ''}; scale or convert them"
+            )
+        return scores.astype(np.float64)
 
 
 def _top_columns(scores: Tensor, threshold: Tensor, width: int, tie_order: Tensor, tie_rank: Tensor) -> Tensor:

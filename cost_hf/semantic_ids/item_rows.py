@@ -1,5 +1,6 @@
 """Items by row and by id: what a catalog of semantic IDs and a plain list of items have in common."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -64,8 +65,16 @@ class ItemRows:
         raise KeyError(
             f"{len(unknown)} of {len(ids)} item ids are not in the catalog of {len(self)} items: "
             f"{', '.join(map(repr, unknown[:5]))}"
-            f"{' …' if len(unknown) > 5 else ''}; check their spelling, or add them first"
+            f"{' …' if len(unknown) > 5 else ''}; {self._alike(unknown)}check their spelling, or add them first"
         )
+
+    def _alike(self, unknown: Sequence[str]) -> str:
+        """Return a hint at an item whose id looks like one that is not there; "" where there is none."""
+        sought = {_plain(item): item for item in unknown[:5] if not item.isascii() or item != item.strip()}
+        for held in self.item_ids if sought else ():
+            if (item := sought.get(_plain(held))) is not None:
+                return f"{item!a} differs from {held!a} of the catalog by blanks or its Unicode form alone; "
+        return ""
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -78,6 +87,10 @@ class ItemRows:
     @cached_property
     def _rows(self) -> dict[str, int]:
         return {item: row for row, item in enumerate(self.item_ids)}
+
+
+def _plain(item: str) -> str:
+    return unicodedata.normalize("NFC", item.strip())
 
 
 def describe_items(rows: ItemRows) -> str:

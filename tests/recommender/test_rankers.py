@@ -104,3 +104,31 @@ def test_an_empty_list_cannot_be_asked_for():
 def test_popularity_of_another_catalog_is_an_error():
     with pytest.raises(ValueError, match="one entry per catalog row, got 2 and 3"):
         ScoringRanker(Table([[1.0]]), popularity=np.zeros(2), item_ids=["a", "b", "c"])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint64, np.int8, np.float32, np.int64])
+def test_ties_stand_by_popularity_whatever_type_counts_have(dtype):
+    ranker = make_ranker(np.zeros((1, 4)), popularity=np.array([0, 3, 1, 2], dtype=dtype))
+
+    assert ranker.rank(histories_of(1), top_k=4).items.tolist() == [[1, 3, 2, 0]]
+
+
+@pytest.mark.parametrize(
+    "popularity", [[1, -1], [0.5, 1], [np.nan, 1], [np.inf, 1], [True, False], ["1", "2"], np.ones((2, 1)), None, "ab"]
+)
+def test_popularity_that_counts_nothing_is_an_error(popularity):
+    with pytest.raises(ValueError, match="popularity must be training clicks"):
+        ScoringRanker(Table([[1.0, 2.0]]), popularity=popularity, item_ids=["a", "b"])
+
+
+@pytest.mark.parametrize("dtype", [">f8", np.longdouble, np.uint8, object, np.float16])
+def test_scores_of_every_real_type_rank_alike(dtype):
+    ranker = make_ranker(np.array([[1, 3, 2]]).astype(dtype))
+
+    assert ranker.rank(histories_of(1), top_k=3).items.tolist() == [[1, 2, 0]]
+
+
+@pytest.mark.parametrize("scores", [[[1 + 1j, 2]], [["1", "2"]], [[2**53 + 1, 2**53 + 2]]])
+def test_scores_that_no_float_tells_apart_are_an_error(scores):
+    with pytest.raises(ValueError, match=r"Table\.scores must be real numbers that a float64 tells apart"):
+        make_ranker(scores).rank(histories_of(1), top_k=1)

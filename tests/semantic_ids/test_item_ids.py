@@ -218,6 +218,22 @@ def test_numbers_find_their_rows():
         catalog.rows_of("12")
 
 
+def test_an_unknown_id_that_looks_like_a_known_one_is_told_apart():
+    catalog = Catalog.from_codes(["caf\u00e9", "a"], [[0], [1]], level_sizes=[2])
+
+    with pytest.raises(KeyError) as caught:
+        catalog.rows_of(["b", "cafe\u0301"])
+    assert (
+        r"'cafe\u0301' differs from 'caf\xe9' of the catalog by blanks or its Unicode form alone"
+        in caught.value.args[0]
+    )
+    with pytest.raises(KeyError, match=r"'a ' differs from 'a' of the catalog"):
+        catalog.rows_of(["a "])
+    with pytest.raises(KeyError) as plain:
+        catalog.rows_of(["\u00e9"])
+    assert "differs" not in str(plain.value)
+
+
 def test_a_plain_list_holds_an_item_once():
     items = ItemList(("a",), np.zeros(1, dtype=bool), vectors=np.ones((1, 2), dtype=np.float32))
 
