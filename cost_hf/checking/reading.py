@@ -6,6 +6,7 @@ reader, which names the row and the remedy already.
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from cost_hf.checking.guess import ColumnGuess, guess_columns
 from cost_hf.checking.layouts import locate
@@ -28,7 +29,7 @@ class Reading:
         texts: one rendered text an item.
         columns: the text columns of the catalog.
         problems: what a run would stop at or leave out.
-        needed: fields without which a run would stop, by dotted name.
+        needed: fields without which a run would stop or take the data as they should not be, by dotted name.
     """
 
     tables: Tables
@@ -38,7 +39,7 @@ class Reading:
     texts: list[str]
     columns: list[TextColumn]
     problems: list[Problem]
-    needed: dict[str, str]
+    needed: dict[str, Any]
 
 
 def read_leniently(options: DataOptions, template: str | None) -> Reading:
@@ -55,16 +56,29 @@ def read_leniently(options: DataOptions, template: str | None) -> Reading:
         columns = options.columns | guess.columns
         options, lenient = (dataclasses.replace(each, columns=columns) for each in (options, lenient))
     tables = read_tables(lenient)
+    notices = list(tables.notices)
+    mending = {name: value for notice in notices for name, value in notice.fields.items()}
+    if mending:  # what is said of the data, and of what a run would drop, is of the mended ones
+        if "data.normalize_ids" in mending:
+            mending["data.normalize_ids"] = list(
+                dict.fromkeys([*options.normalize_ids, *mending["data.normalize_ids"]])
+            )
+        changes = {name.removeprefix("data."): value for name, value in mending.items()}
+        options, lenient = (dataclasses.replace(each, **changes) for each in (options, lenient))
+        tables = read_tables(lenient)
+        notices += [notice for notice in tables.notices if notice not in notices]
     counts = dict(tables.counts)
     problems = [Problem("warning", doubt, "name the right one with --data.columns") for doubt in guess.doubts]
-    problems += [Problem("warning", notice.message, notice.remedy) for notice in tables.notices]
+    problems += [Problem("warning", notice.message, notice.remedy) for notice in notices]
     chosen, fault = _template(tables, template)
     if fault is not None:
         problems.append(fault)
     empty = sum(not text.strip() for text in render_texts(tables.items, chosen))
     if empty:
         # what was found by the fractions of a second is found once: the tables keep whole seconds
-        again = dataclasses.replace(lenient, reader="tables", columns={}, on_duplicate_click="keep")
+        again = dataclasses.replace(
+            lenient, reader="tables", columns={}, on_duplicate_click="keep", normalize_ids=[], clean_html=False
+        )
         found = {name: counts[name] for name in ("tied_timestamps", "duplicate_clicks")}  # positions hide them
         tables = read_tables(again, items=tables.items, interactions=tables.interactions, template=chosen)
         tables = dataclasses.replace(tables, counts=tables.counts | found)
@@ -76,7 +90,7 @@ def read_leniently(options: DataOptions, template: str | None) -> Reading:
         for name, count in dropped.items()
         if count
     ]
-    needed = {f"data.{name}": "drop" for name, count in dropped.items() if count}
+    needed = mending | {f"data.{name}": "drop" for name, count in dropped.items() if count}
     texts = render_texts(tables.items, chosen)
     return Reading(tables, options, guess, chosen, texts, text_columns(tables.items), problems, needed)
 

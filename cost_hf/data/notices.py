@@ -118,6 +118,7 @@ def text_notices(catalog: pd.DataFrame, texts: list[str]) -> Iterator[Notice]:
         yield Notice(
             f"{marked:,} of {len(catalog):,} item texts hold tags or entities of HTML, which count as words",
             "--data.clean_html true",
+            {"data.clean_html": True},
         )
     for name in catalog.columns:
         values = catalog[name]

@@ -9,8 +9,8 @@ N items, R beams or results, M evaluation cases. An item's row in `Tables.items`
 
 import datetime
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, Decimal
 from functools import cached_property
 from typing import Any
@@ -32,10 +32,14 @@ PLAIN_FRACTION = re.compile(r"-?\d+\.\d+")
 
 @dataclass(frozen=True)
 class Notice:
-    """What may be wrong in a source without being an error: one sentence, and the flag or action that mends it."""
+    """What may be wrong in a source without being an error: one sentence, and the flag or action that mends it.
+
+    `fields` are recipe fields that surely mend it, by dotted name: `cost-hf check` reads the data with them.
+    """
 
     message: str
     remedy: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -234,7 +234,8 @@ def _drop_unknown(
     reasons = [] if mismatch is None else [mismatch.text]
     reasons += [differ] if id_types[0] != id_types[1] else []
     if mismatch is not None and mismatch.found >= LEAST_MISMATCHED * mismatch.tried:
-        notices.append(Notice("; ".join(reasons), mismatch.remedy))
+        fields = {"data.normalize_ids": list(mismatch.forms)} if mismatch.forms else {}
+        notices.append(Notice("; ".join(reasons), mismatch.remedy, fields))
     if mismatch is not None:
         reasons.append(f"mend it with {mismatch.remedy}" if mismatch.forms else mismatch.remedy)
     if options.on_unknown_item == "error":

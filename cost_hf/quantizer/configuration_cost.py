@@ -83,6 +83,17 @@ class CostConfig(PreTrainedConfig):
     sinkhorn_epsilon: float | int = 0.0
     text_encoder: dict[str, Any] | None = None
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Read a configuration; raise ValueError for that of another kind of model, whose fields would be ignored."""
+        found = config_dict.get("model_type", cls.model_type)
+        if found != cls.model_type:
+            raise ValueError(
+                f"the configuration is that of a model of type {found!r:.80}, expected {cls.model_type!r}; give the "
+                "directory or Hub id of such a model"
+            )
+        return super().from_dict(config_dict, **kwargs)
+
     def __post_init__(self, **kwargs):  # type: ignore[no-untyped-def]
         """Make sequences tuples, so that a configuration read from JSON equals the one that was written."""
         self.level_sizes = tuple(self.level_sizes)

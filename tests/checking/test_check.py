@@ -148,6 +148,22 @@ def test_what_a_run_would_log_is_a_problem_with_its_flag(news, tmp_path):
     assert not any("order is arbitrary" in message for message in said.values())
 
 
+def test_what_mends_ids_and_texts_is_in_the_commands_and_nothing_is_dropped(news, tmp_path):
+    clicks = news.interactions.assign(item_id=news.interactions["item_id"])
+    clicks.loc[clicks.index % 10 == 0, "item_id"] += " "
+    items = news.items.assign(title="<b>" + news.items["title"] + "</b>")
+    items.to_parquet(tmp_path / "items.parquet")
+    clicks.to_parquet(tmp_path / "interactions.parquet")
+
+    found = check_data(tmp_path, overrides=TINY)
+
+    assert found.flags["data.normalize_ids"] == "[strip]"
+    assert found.flags["data.clean_html"] == "true"
+    assert "data.on_unknown_item" not in found.flags
+    assert found.clicks.interactions == len(clicks)
+    assert all("--data.normalize_ids" in command and "--data.clean_html true" in command for command in found.commands)
+
+
 def test_the_report_is_json(result):
     plain = json.loads(json.dumps(result.to_dict()))
 

@@ -1,7 +1,9 @@
 import pytest
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
+from transformers import LlamaConfig
 
-from cost_hf.quantizer import CostConfig
+from cost_hf.methods.sasrec import SasRecConfig
+from cost_hf.quantizer import CostConfig, CostModel
 
 ENCODER = {
     "model": "org/encoder",
@@ -108,3 +110,15 @@ def test_the_latent_width_is_what_other_tools_call_hidden_size():
 def test_a_size_that_no_machine_holds_is_refused_before_anything_is_made(fields, message):
     with pytest.raises(StrictDataclassClassValidationError, match=message):
         CostConfig(**fields)
+
+
+def test_the_configuration_of_another_model_is_refused(tmp_path):
+    LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1).save_pretrained(
+        tmp_path
+    )
+
+    for kind in (CostConfig, SasRecConfig):
+        with pytest.raises(ValueError, match="that of a model of type 'llama', expected"):
+            kind.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="expected 'cost'"):
+        CostModel.from_pretrained(tmp_path)

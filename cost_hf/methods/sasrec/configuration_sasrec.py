@@ -5,7 +5,7 @@ with sampled binary cross-entropy (arXiv 1808.09781) or a full softmax over the 
 """
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -71,6 +71,17 @@ class SasRecConfig(PreTrainedConfig):
     def has_text(self) -> bool:
         """True where item vectors are an input."""
         return self.inputs != "ids"
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Read a configuration; raise ValueError for that of another kind of model, whose fields would be ignored."""
+        found = config_dict.get("model_type", cls.model_type)
+        if found != cls.model_type:
+            raise ValueError(
+                f"the configuration is that of a model of type {found!r:.80}, expected {cls.model_type!r}; give the "
+                "directory or Hub id of such a model"
+            )
+        return super().from_dict(config_dict, **kwargs)
 
     def validate_sizes(self) -> None:
         """Check the widths and counts."""
