@@ -22,9 +22,11 @@ from cost_hf.judging.curves import epoch_curve
 from cost_hf.methods.sasrec_options import VARIANTS
 from cost_hf.recipe import Recipe
 from cost_hf.recommender.door import BaseRecommender
+from cost_hf.semantic_ids.sizes import whole_number
 from cost_hf.stages import Stages
 
 RECIPE = "recipe.yaml"
+LARGEST_SEED = 2**32 - 1  # of numpy's generators
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def train(
     """
     # the first call decides for the process: without `cpu` accelerate gives every process of a CPU run world size 1
     state = PartialState(cpu=not torch.cuda.is_available())
+    seed = whole_number(seed, "seed", least=0, most=LARGEST_SEED)
     resolved = Recipe.load(recipe, overrides)
     if (items is None) != (interactions is None):
         missing = "items" if items is None else "interactions"

@@ -24,13 +24,10 @@ def test_every_way_out_says_that_the_run_is_not_finished(finished_run, tmp_path)
             way()
 
 
-def test_results_that_were_deleted_or_changed_are_not_shown(finished_run, tmp_path):
+def test_results_that_were_changed_are_not_shown(finished_run, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")
     results = run / "evaluation" / "results.json"
     results.write_text(results.read_text().replace("0", "1", 1))
 
     with pytest.raises(DamagedFileError, match=r"results\.json has sha256"):
-        launch_demo(run, block=False)
-    results.unlink()
-    with pytest.raises(DamagedFileError, match=r"results\.json is missing"):
         launch_demo(run, block=False)
