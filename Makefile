@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 # Test files are shared out among two processes, so that the two cores of a small machine are busy.
-PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile
+PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart test test-plain-kernels test-sse4 test-two-threads test-everywhere test-trains test-slow
 .PHONY: test-floors notebooks lint clean
@@ -70,7 +70,7 @@ test-floors:
 	.venv-floors/bin/python tests/floors.py > .venv-floors/floors.txt
 	.venv-floors/bin/python -m pip install --quiet -c .venv-floors/floors.txt -e ".[dev]"
 	.venv-floors/bin/python -m pip install --quiet --no-deps -r requirements-offline.txt
-	OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest -n 2 --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 .venv-floors/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 clean:
 	rm -rf $(VENV) .venv-floors build dist *.egg-info

@@ -35,11 +35,17 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses the trained toy run as training."""
+    """Mark what uses the trained toy run as training, and let the files that train come first.
+
+    They take longest: begun first, they let the processes that share the files out end together.
+    """
     for item in items:
         if "finished_run" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.trains)
+    long = {item.path for item in items if item.get_closest_marker("trains")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.hookimpl(tryfirst=True)
