@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM ?= false
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart test test-plain-kernels test-sse4 test-two-threads test-everywhere test-trains test-slow
-.PHONY: test-floors notebooks lint clean
+.PHONY: test-notebooks test-floors notebooks lint clean
 
 quickstart: $(VENV)/.runtime
 	$(VENV)/bin/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
@@ -37,6 +37,10 @@ test-everywhere: test test-plain-kernels test-sse4 test-two-threads
 # The tests that train, on plain kernels: what CI runs beside the fast suite.
 test-trains: $(VENV)/.dev
 	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(PYTEST) -m "trains and not slow"
+
+# The notebooks, from their first to their last cell.
+test-notebooks: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist load tests/test_notebooks.py
 
 # Longer training and several processes.
 test-slow: $(VENV)/.dev

@@ -9,7 +9,6 @@ from nbclient import NotebookClient
 
 from notebooks.execute import code_digest
 
-pytestmark = pytest.mark.trains
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
 
@@ -22,6 +21,7 @@ def test_there_are_three():
     assert [path.stem for path in NOTEBOOKS] == ["01_semantic_ids", "02_recommend", "03_your_own_data"]
 
 
+@pytest.mark.slow  # CI runs it by `make test-notebooks`
 def test_it_runs_on_toy_data(notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
 

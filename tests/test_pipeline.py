@@ -184,6 +184,7 @@ def test_refused_products_change_nothing_but_what_is_told(finished, reference, c
     assert results["rows"] == exact["rows"]
 
 
+@pytest.mark.slow
 def test_accepted_products_run_in_every_stage_with_a_model(finished, computed, monkeypatch):
     cost_hf.train(overrides=TINY | {"products": "exact"}, output_dir=finished)
     monkeypatch.setattr("cost_hf.products.product_error", lambda *_, **__: 1e-7)
