@@ -5,11 +5,13 @@ PIP := $(VENV)/bin/python -m pip
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
+PUBLISHED := tests/test_notebooks.py tests/hub/test_publish_loading.py tests/hub/test_space_repository.py
+
 # Test files are shared out among two processes, so that the two cores of a small machine are busy.
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart test test-plain-kernels test-sse4 test-two-threads test-everywhere test-trains test-slow
-.PHONY: test-notebooks test-floors notebooks lint clean
+.PHONY: test-published test-floors notebooks lint clean
 
 quickstart: $(VENV)/.runtime
 	$(VENV)/bin/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
@@ -38,9 +40,10 @@ test-everywhere: test test-plain-kernels test-sse4 test-two-threads
 test-trains: $(VENV)/.dev
 	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(PYTEST) -m "trains and not slow"
 
-# The notebooks, from their first to their last cell.
-test-notebooks: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist load tests/test_notebooks.py
+# What takes long and CI runs all the same: the notebooks from their first to their last cell, and published
+# recommenders and Spaces in an environment of their own.
+test-published: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile -m slow $(PUBLISHED)
 
 # Longer training and several processes.
 test-slow: $(VENV)/.dev

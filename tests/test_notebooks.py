@@ -21,7 +21,7 @@ def test_there_are_three():
     assert [path.stem for path in NOTEBOOKS] == ["01_semantic_ids", "02_recommend", "03_your_own_data"]
 
 
-@pytest.mark.slow  # CI runs it by `make test-notebooks`
+@pytest.mark.slow  # CI runs it by `make test-published`
 def test_it_runs_on_toy_data(notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
 

@@ -14,6 +14,7 @@ from tests.hub.publishing import publish, without_licence
 from tests.near_ties import assert_same_list
 from tests.runs import ROOT, TINY, child_environment
 
+pytestmark = pytest.mark.slow  # CI runs it by `make test-published`
 LOAD = """
 import json, sys
 from cost_hf import CostModel, Recommender

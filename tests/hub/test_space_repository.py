@@ -32,6 +32,7 @@ def space(hub, finished_run, monkeypatch, tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow  # CI runs it by `make test-published`
 def test_the_app_of_a_space_builds_from_its_own_files(hub, space, second_environment):
     names = second_environment.run(BUILD, space, **hub.environment())
 
