@@ -277,6 +277,18 @@ def test_changes_of_the_catalog_are_not_lost_without_a_word(finished, reason):
         assert "new" not in cost_hf.Recommender.from_pretrained(finished).catalog
 
 
+def test_titles_of_the_data_are_no_work_of_users_and_their_own_updates_are(finished):
+    changed = SMALL | {"training.epochs": 1}
+    cost_hf.train(**corrected(), overrides=SMALL, output_dir=finished, overwrite=True)
+    cost_hf.train(**corrected(), overrides=changed, output_dir=finished)  # nothing is lost but what the run did itself
+
+    recommender = cost_hf.Recommender.from_pretrained(finished)
+    recommender.update_items(["n5"], titles=["a title of ours"])
+    recommender.save_catalog(finished / "recommender")
+    with pytest.raises(ValueError, match=r"1 changes of its catalog .* would be lost"):
+        cost_hf.train(**corrected(), overrides=SMALL, output_dir=finished)
+
+
 def test_another_evaluation_is_of_the_trained_catalog(tmp_path):
     overrides = SMALL | {"method": "sasrec", "sasrec.epochs": 1, "sasrec.inputs": "text"}
     first = cost_hf.train(**tables(), overrides=overrides, output_dir=tmp_path / "run")

@@ -14,6 +14,7 @@ from cost_hf.building.systems import (
     bring_titles,
     changes_in,
     products_for,
+    title_changes,
     validation_metrics,
     warn_of_changes,
 )
@@ -60,7 +61,7 @@ def generator_stage(
         load=lambda folder: Recommender.read(folder).to(PartialState().device),
         on_every_process=True,
         living=LIVING,
-        losses=changes_in,
+        losses=lambda folder: changes_in(folder, own=title_changes(stages, "generator")),
         products=products_for(recipe, lambda: _backbone(recipe, catalog, quantizer, seed=seed).model),
     )
     bring_titles(stages, "generator", recommender, catalog, stages.output_dir / "recommender")

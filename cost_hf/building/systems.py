@@ -35,6 +35,7 @@ from cost_hf.stages import Stages
 
 TRAINING_LOG = "training_log.json"
 TITLES = "titles_digest"  # in the record of a stage: of the titles that its recommender got from the data
+TITLE_CHANGES = "title_changes"  # and how many changes in the journal brought them
 ENCODER = Path("vectors") / "encoder"  # below the run directory
 LIVING = ("recommender.json", "catalog-*", "journal.jsonl")  # of a recommender: what changes of its catalog write
 logger = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ def sasrec_stage(
         on_every_process=True,
         is_shared=name == "collaborative",
         living=() if name == "collaborative" else LIVING,
-        losses=changes_in,
+        losses=lambda target: changes_in(target, own=title_changes(stages, name)),
         products=products_for(recipe, untrained),
     )
     if name != "collaborative":  # only its vectors are read, and other runs may share it
@@ -110,6 +111,7 @@ def bring_titles(stages: Stages, name: str, recommender: BaseRecommender, catalo
     PartialState().wait_for_everyone()  # nobody may find the new note before all have read the old one
     if is_known:
         return
+    brought = title_changes(stages, name)
     if recommender.catalog.titles is not None or catalog.titles is not None:
         change = recommender.update_items(list(catalog.item_ids), titles=titles)
         if change.item_ids and PartialState().is_main_process:
@@ -117,19 +119,30 @@ def bring_titles(stages: Stages, name: str, recommender: BaseRecommender, catalo
             stages.reopen()
             recommender.versions = _with_titles(recommender, catalog.item_ids, titles)
             recommender.save_catalog(directory)
+            brought += 1
     if PartialState().is_main_process:
-        stages.note(name, **{TITLES: digest})
+        stages.note(name, **{TITLES: digest, TITLE_CHANGES: str(brought)})
     PartialState().wait_for_everyone()
 
 
-def changes_in(directory: Path) -> str:
-    """Say how often the catalog of a recommender was changed by its users; nothing of what can't be read."""
+def title_changes(stages: Stages, name: str) -> int:
+    """Return how many changes in the journal of a stage's recommender brought titles of the data."""
+    noted = stages.noted(name, TITLE_CHANGES) or ""
+    return int(noted) if noted.isdecimal() else 0
+
+
+def changes_in(directory: Path, *, own: int) -> str:
+    """Say how often the catalog of a recommender was changed by its users; nothing of what can't be read.
+
+    Args:
+        own: changes in its journal that the run made itself.
+    """
     try:
         manifest = read_manifest(directory)
         journal = read_journal(directory, manifest["journal"], digest=manifest["journal_digest"])
     except (OSError, ValueError):
         return ""
-    count = sum(change.action in ("add", "remove") for change in journal)
+    count = sum(change.action != "rollback" for change in journal) - own
     return f"{count} changes of its catalog ({JOURNAL})" if count else ""
 
 
