@@ -28,6 +28,7 @@ from cost_hf.recommender.repository import (
 )
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.digests import assignment_digest
+from cost_hf.semantic_ids.sizes import MAX_HISTORY, MAX_RANKED
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ FIELDS = {
     "prompt": dict,
 }
 BASE_FIELDS = {"name": str, "revision": str | None, "digest": str, "added_tokens": int}
-MOST = {"max_history": 1_000_000, "num_beams": 100_000}  # far beyond any use, and memory for them can be had
 
 
 def write_bundle(directory: str | Path, recommender: "Recommender") -> None:
@@ -103,6 +103,7 @@ def _read_parts(source: Path, manifest: dict[str, Any], generator: PreTrainedMod
     check_kind(source, manifest, "generator")
     _check_entries(source, manifest)
     parts = read_catalog_parts(source, manifest, Catalog.load)
+    _check_bounds(source, manifest, num_items=len(parts["catalog"]))
     vocabulary = SidVocabulary.load(source)
     check_parts(source, [("the vocabulary", vocabulary.digest, manifest["vocabulary_digest"])])
     tokenizer = None
@@ -146,6 +147,16 @@ def _read_parts(source: Path, manifest: dict[str, Any], generator: PreTrainedMod
     }
 
 
+def _check_bounds(source: Path, manifest: dict[str, Any], *, num_items: int) -> None:
+    """Raise ValueError for a size that no recommender of this catalog takes, before anything of that size is made."""
+    for name, most in {"max_history": MAX_HISTORY, "num_beams": max(MAX_RANKED, num_items)}.items():
+        if not 1 <= manifest[name] <= most:
+            raise DamagedFileError(
+                f"{source / MANIFEST} has {name}={manifest[name]!r}, expected 1 to {most}; save the recommender with "
+                "another"
+            )
+
+
 def _check_entries(source: Path, manifest: dict[str, Any]) -> None:
     """Raise ValueError for an entry of a generator's manifest that no recommender has."""
     path = source / MANIFEST
@@ -153,11 +164,6 @@ def _check_entries(source: Path, manifest: dict[str, Any]) -> None:
     check_fields(manifest["prompt"], {"before": list[int], "after": list[int]}, source=f"{path}, prompt")
     if min((0, *manifest["prompt"]["before"], *manifest["prompt"]["after"])) < 0:
         raise DamagedFileError(f"{path} has prompt={manifest['prompt']!r:.80}, expected token ids; copy it again")
-    for name in ("max_history", "num_beams"):
-        if not 1 <= manifest[name] <= MOST[name]:
-            raise DamagedFileError(
-                f"{path} has {name}={manifest[name]!r}, expected 1 to {MOST[name]}; save the recommender with another"
-            )
     if "base" in manifest:
         check_fields(manifest, {"base": dict}, source=path)
         check_fields(manifest["base"], BASE_FIELDS, source=f"{path}, base")

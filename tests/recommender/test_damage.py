@@ -233,7 +233,7 @@ def test_a_version_that_is_not_what_its_name_says_is_never_returned_to(copy):
     ("entries", "message"),
     [
         ({"num_beams": "50"}, "num_beams='50', expected int"),
-        ({"num_beams": 10**9}, "num_beams=1000000000, expected 1 to 100000"),
+        ({"num_beams": 10**9}, "num_beams=1000000000, expected 1 to 10000;"),
         ({"max_history": 0}, "max_history=0, expected 1 to"),
         ({"max_history": True}, "max_history=True, expected int"),
         ({"journal": -1}, "journal=-1, expected 0 or more"),
