@@ -2,7 +2,7 @@
 
 import sys
 
-from cost_hf.recipe_commands import train_main
+from cost_hf.experiments.commands import train_main
 
 if __name__ == "__main__":
     sys.exit(train_main(sys.argv[1:]))

@@ -18,11 +18,11 @@ import pandas as pd
 
 import cost_hf
 from benchmarks.timing import machine
-from cost_hf.evaluation.baselines import Popularity, TextLast
 from cost_hf.evaluation.statistics import bootstrap_interval
 from cost_hf.files import read_json, write_json
-from cost_hf.recommender.collation import pad_rows
-from cost_hf.recommender.rankers import ScoringRanker
+from cost_hf.generators.collation import pad_rows
+from cost_hf.methods.counting import Popularity, TextLast
+from cost_hf.recommenders.rankers import ScoringRanker
 
 RESULTS = Path(__file__).parent / "results" / "cold_items.json"
 SHARES = (0.0, 0.1, 0.2)

@@ -18,7 +18,7 @@ from timing import interleaved, matmul_gflops, new_parser, save, zipf_codes
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 from cost_hf import CatalogMask, SidLogitsProcessor, SidTrie, SidVocabulary, beam_search, prefix_allowed_tokens_fn
-from cost_hf.recommender.backbones import CAUSAL_SIZES, SEQ2SEQ_SIZES
+from cost_hf.generators.backbones import CAUSAL_SIZES, SEQ2SEQ_SIZES
 from cost_hf.search.captured_search import CapturedSearch
 
 LEVELS, CODES, HISTORY = 4, 256, 20

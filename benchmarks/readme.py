@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.row_init import table
+from benchmarks.embedding_init import table
 from cost_hf.files import read_json
 from cost_hf.hub.cards import markdown_table, verdict
 from cost_hf.reporting import numbers
@@ -87,7 +87,7 @@ def cold_section() -> str:
 
 def row_init_section() -> str:
     """Return where a pretrained model starts, by how the rows of its SID tokens start."""
-    found = read_json(RESULTS / "row_init.json")
+    found = read_json(RESULTS / "embedding_init.json")
     about = (
         f"{found['backbone']}, {found['sid_tokens']:,} SID tokens, {found['targets']} targets; a uniform choice among "
         f"the codes costs {found['uniform']:.2f}:"
@@ -116,7 +116,7 @@ def language_model_section() -> str:
 
 SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"results": results_section, "cold": cold_section},
-    "benchmarks/README.md": {"row_init": row_init_section, "language_model": language_model_section},
+    "benchmarks/README.md": {"embedding_init": row_init_section, "language_model": language_model_section},
 }
 
 if __name__ == "__main__":

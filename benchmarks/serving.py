@@ -26,15 +26,15 @@ from timing import clock, new_parser, save, zipf_codes
 from torch import Tensor, nn
 from transformers import LogitsProcessorList
 
+from cost_hf.generators.backbones import GeneratorOptions, build_backbone
+from cost_hf.generators.prompts import PromptBuilder
 from cost_hf.methods.sasrec import SasRecConfig, SasRecModel
-from cost_hf.methods.sasrec_recommender import SasRecRecommender
-from cost_hf.methods.sasrec_scorer import SasRecScorer
-from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
-from cost_hf.recommender.beam_ranker import BeamRanker
-from cost_hf.recommender.door import BaseRecommender
-from cost_hf.recommender.prompts import PromptBuilder
-from cost_hf.recommender.rankers import ScoringRanker
-from cost_hf.recommender.recommender import Recommender
+from cost_hf.methods.sasrec.recommender import SasRecRecommender
+from cost_hf.methods.sasrec.scorer import SasRecScorer
+from cost_hf.recommenders.base import Recommender
+from cost_hf.recommenders.beam_ranker import BeamRanker
+from cost_hf.recommenders.generative import GenerativeRecommender
+from cost_hf.recommenders.rankers import ScoringRanker
 from cost_hf.search.catalog_scores import score_catalog
 from cost_hf.search.logits_processor import SidLogitsProcessor, prefix_allowed_tokens_fn
 from cost_hf.semantic_ids.catalog import Catalog
@@ -93,7 +93,7 @@ def trained_variants(run: Path) -> tuple[list[Variant], dict[str, Any]]:
     if missing:
         raise SystemExit(f"{run} has no {', '.join(missing)}; train with --evaluation.baselines as above (see --help)")
     dense = {name: SasRecRecommender.read(run / "baselines" / name) for name in ("sasrec_ce", "sasrec_text")}
-    generative = Recommender.read(run / "recommender")
+    generative = GenerativeRecommender.read(run / "recommender")
     variants = []
     for name, system in {**dense, "recommender": generative}.items():
         facts = {"items": len(system.catalog), "system": f"{name}, trained", "memory MB": _held(system)}
@@ -106,7 +106,7 @@ def trained_variants(run: Path) -> tuple[list[Variant], dict[str, Any]]:
     return variants, {"recipe": results["recipe"]["name"], "seed": results["seed"], "run device": results["device"]}
 
 
-def generative_paths(system: Recommender, facts: dict[str, Any]) -> list[Variant]:
+def generative_paths(system: GenerativeRecommender, facts: dict[str, Any]) -> list[Variant]:
     """Return the searches below the door, and the exact probabilities of all items that they are held against."""
     generator, prompts, trie = system.generator, system.prompts, system.trie
 
@@ -130,7 +130,7 @@ def generative_paths(system: Recommender, facts: dict[str, Any]) -> list[Variant
     return variants
 
 
-def door(system: BaseRecommender) -> Callable[[Tensor], Any]:
+def door(system: Recommender) -> Callable[[Tensor], Any]:
     ids = system.catalog.item_ids
 
     def answer(histories: Tensor) -> Any:
@@ -238,8 +238,8 @@ def generative_variants(num_items: int, *, beams: int) -> list[Variant]:
     return variants
 
 
-def _held(system: BaseRecommender) -> float:
-    if isinstance(system, Recommender):
+def _held(system: Recommender) -> float:
+    if isinstance(system, GenerativeRecommender):
         return (_bytes(system.generator) + system.trie.nbytes + system.prompts.item_tokens.nbytes) / MB
     return _dense_bytes(system.scorer) / MB
 

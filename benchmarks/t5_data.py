@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 from accelerate import PartialState
-
 from cost_hf.building import build_catalog, codes_stage, vector_stage
+
 from cost_hf.data.prepare import prepare_data
 from cost_hf.data.splits import Targets
-from cost_hf.recipe import Recipe
+from cost_hf.experiments.recipe import Recipe
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.stages import Stages
 
@@ -23,7 +23,7 @@ class Study:
         codes = self.arrays["codes"]
         sizes = tuple(self.arrays["level_sizes"].tolist())
         ids = [str(row) for row in range(len(codes))]
-        self.catalog = Catalog.from_codes(ids, codes, level_sizes=sizes, collisions="none", lineage="study")
+        self.catalog = Catalog.from_codes(ids, codes, level_sizes=sizes, collisions="none", quantizer_digest="study")
         self.train = self._sequences("train")
         self.popularity = np.bincount(np.concatenate(self.train), minlength=len(codes))
 

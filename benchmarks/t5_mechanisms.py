@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from transformers import PreTrainedModel
 
-from cost_hf.recommender.collation import PrefixDataset, pad_rows
-from cost_hf.recommender.generator_training import GeneratorTrainer
-from cost_hf.recommender.prompts import IGNORED_LABEL, Example, PromptBuilder
-from cost_hf.recommender.samplers import LengthGroupedSampler
+from cost_hf.generators.collation import PrefixDataset, pad_rows
+from cost_hf.generators.generator_training import GeneratorTrainer
+from cost_hf.generators.prompts import IGNORED_LABEL, Example, PromptBuilder
+from cost_hf.generators.samplers import LengthGroupedSampler
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from timing import clock
 from transformers import TrainerCallback
 
 from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
-from cost_hf.recommender.backbones import Backbone, GeneratorOptions, build_backbone
-from cost_hf.recommender.beam_ranker import BeamRanker
-from cost_hf.recommender.collation import PrefixDataset
-from cost_hf.recommender.dropout import add_residual_dropout
-from cost_hf.recommender.generator_training import training_examples
-from cost_hf.recommender.prompts import PromptBuilder
-from cost_hf.recommender.training_options import TrainingOptions
+from cost_hf.generators.backbones import Backbone, GeneratorOptions, build_backbone
+from cost_hf.generators.collation import PrefixDataset
+from cost_hf.generators.dropout import add_residual_dropout
+from cost_hf.generators.generator_training import training_examples
+from cost_hf.generators.prompts import PromptBuilder
+from cost_hf.generators.training_options import TrainingOptions
+from cost_hf.recommenders.beam_ranker import BeamRanker
 from cost_hf.semantic_ids.trie import SidTrie
 
 BEAMS, VALIDATION_BEAMS, WARMUP = 50, 10, 100

@@ -5,9 +5,9 @@ from typing import Any
 
 from t5_mechanisms import AdafactorTrainer, AgePrompts, OnePrefixTrainer
 
-from cost_hf.recommender.backbones import GeneratorOptions
-from cost_hf.recommender.generator_training import GeneratorTrainer
-from cost_hf.recommender.prompts import PromptBuilder
+from cost_hf.generators.backbones import GeneratorOptions
+from cost_hf.generators.generator_training import GeneratorTrainer
+from cost_hf.generators.prompts import PromptBuilder
 
 
 @dataclass(frozen=True)

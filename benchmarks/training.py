@@ -24,7 +24,7 @@ from timing import interleaved, new_parser, save
 from training_loops import bare_seconds, trainer_seconds
 from training_parts import Histories, Setup, TrainingRun
 
-from cost_hf.recommender.collation import CausalCollator
+from cost_hf.generators.collation import CausalCollator
 
 PAIRS = (("0.6 M, 2+2 layers", "small"), ("0.6 M, 4+4 layers", "small"), ("letter", "medium"))  # T5, causal
 

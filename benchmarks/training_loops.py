@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader
 from training_parts import Setup, bare_step
 from transformers import TrainerCallback
 
-from cost_hf.recommender.generator_training import GeneratorTrainer
-from cost_hf.recommender.training_options import TrainingOptions
+from cost_hf.generators.generator_training import GeneratorTrainer
+from cost_hf.generators.training_options import TrainingOptions
 
 
 def trainer_seconds(setup: Setup, device: str) -> float:

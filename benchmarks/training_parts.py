@@ -13,13 +13,13 @@ from torch import Tensor
 from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 
 from cost_hf.data import DataOptions, read_tables, split_interactions
-from cost_hf.recommender.backbones import GeneratorOptions, build_backbone
-from cost_hf.recommender.collation import CausalCollator, PrefixDataset, Seq2SeqCollator, SequenceDataset
-from cost_hf.recommender.dropout import add_residual_dropout, use_byte_dropout
-from cost_hf.recommender.packing import pack
-from cost_hf.recommender.prompts import PromptBuilder
-from cost_hf.recommender.samplers import LengthGroupedSampler, ShuffledSampler
-from cost_hf.recommender.tasks import NextItemTask
+from cost_hf.generators.backbones import GeneratorOptions, build_backbone
+from cost_hf.generators.collation import CausalCollator, PrefixDataset, Seq2SeqCollator, SequenceDataset
+from cost_hf.generators.dropout import add_residual_dropout, use_byte_dropout
+from cost_hf.generators.packing import pack
+from cost_hf.generators.prompts import PromptBuilder
+from cost_hf.generators.samplers import LengthGroupedSampler, ShuffledSampler
+from cost_hf.generators.tasks import NextItemTask
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from cost_hf.registration import register_with_transformers
 
 if TYPE_CHECKING:
-    from cost_hf.methods import Recommender
-    from cost_hf.pipeline import Run, train
-    from cost_hf.products import fast_products
-    from cost_hf.quantizer import CostConfig, CostModel, CostOutput
+    from cost_hf.experiments.pipeline import Run, train
+    from cost_hf.recommenders.base import Recommender
+    from cost_hf.quantizers.cost import CostConfig, CostModel, CostOutput
     from cost_hf.search.beam_search import beam_search
     from cost_hf.search.captured_search import CapturedSearch
     from cost_hf.search.catalog_scores import score_catalog
@@ -28,18 +27,17 @@ __version__ = "0.1.0"
 register_with_transformers()
 
 _HOMES = {
-    "CostConfig": "cost_hf.quantizer",
-    "CostModel": "cost_hf.quantizer",
-    "CostOutput": "cost_hf.quantizer",
-    "Run": "cost_hf.pipeline",
-    "train": "cost_hf.pipeline",
-    "fast_products": "cost_hf.products",
+    "CostConfig": "cost_hf.quantizers.cost",
+    "CostModel": "cost_hf.quantizers.cost",
+    "CostOutput": "cost_hf.quantizers.cost",
+    "Run": "cost_hf.experiments.pipeline",
+    "train": "cost_hf.experiments.pipeline",
     "beam_search": "cost_hf.search.beam_search",
     "CapturedSearch": "cost_hf.search.captured_search",
     "score_catalog": "cost_hf.search.catalog_scores",
     "SidLogitsProcessor": "cost_hf.search.logits_processor",
     "prefix_allowed_tokens_fn": "cost_hf.search.logits_processor",
-    "Recommender": "cost_hf.methods",
+    "Recommender": "cost_hf.recommenders.base",
     "Catalog": "cost_hf.semantic_ids.catalog",
     "CatalogMask": "cost_hf.semantic_ids.catalog_mask",
     "SidTrie": "cost_hf.semantic_ids.trie",
@@ -59,7 +57,6 @@ __all__ = [
     "SidTrie",
     "SidVocabulary",
     "beam_search",
-    "fast_products",
     "prefix_allowed_tokens_fn",
     "score_catalog",
     "train",

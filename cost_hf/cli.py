@@ -5,13 +5,19 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from cost_hf.command_line import CommandParser, report_errors
-from cost_hf.recipe import nearest
+from cost_hf.experiments.recipe import nearest
 
 # by name, so that a command imports only what it needs: all of it together takes seconds
 COMMANDS = {
-    "train": ("cost_hf.recipe_commands:train_main", "run a recipe from data to results"),
-    "check": ("cost_hf.recipe_commands:check_main", "read your data before any training; what to expect and to fix"),
-    "compare": ("cost_hf.recipe_commands:compare_main", "systems and baselines on your data, with a recommendation"),
+    "train": ("cost_hf.experiments.commands:train_main", "run a recipe from data to results"),
+    "check": (
+        "cost_hf.experiments.commands:check_main",
+        "read your data before training: what to expect and to fix",
+    ),
+    "compare": (
+        "cost_hf.experiments.commands:compare_main",
+        "methods and baselines on your data, with advice",
+    ),
     "upload": ("cost_hf.hub.commands:upload_main", "publish a finished run on the Hugging Face Hub"),
     "update-catalog": ("cost_hf.hub.commands:update_catalog_main", "add, change or remove items, or roll back"),
     "export": ("cost_hf.hub.commands:export_main", "write a catalog for another program"),

@@ -12,7 +12,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 LIBRARY = "transformers"
-HOMES = ("cost_hf.quantizer", "cost_hf.recommender.pipeline")  # each registers what it holds when it is imported
+HOMES = ("cost_hf.quantizers.cost", "cost_hf.recommenders.pipeline")  # each registers what it holds when it is imported
 
 
 def register_with_transformers() -> None:

@@ -42,7 +42,6 @@ from cost_hf.files import (
     remove_scratch,
     write_json,
 )
-from cost_hf.products import EXACT, Products
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -67,7 +66,7 @@ class StageRecord:
 
 
 class Stages:
-    """The stages of one run directory: what each cost (`records`), depends on (`digests`) and computes by (`products`).
+    """The stages of one run directory: what each cost (`records`) and depends on (`digests`).
 
     Args:
         output_dir: the run directory.
@@ -80,7 +79,6 @@ class Stages:
         self.records: dict[str, StageRecord] = {}
         self.digests: dict[str, str] = {}
         self.overwrite = False
-        self.products: dict[str, Products] = {}
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -143,7 +141,6 @@ class Stages:
         is_shared: bool = False,
         living: Sequence[str] = (),
         losses: Callable[[Path], str] | None = None,
-        products: Products = EXACT,
     ) -> Result:
         """Bring the stage's folder up to date and return what `load` reads from it.
 
@@ -158,13 +155,8 @@ class Stages:
             living: glob patterns of files that may change after the stage and are checked by whoever loads them.
             losses: says what of the users' own work in the folder can't be made again, empty for nothing; such a
                 folder is only emptied where the run may overwrite.
-            products: matrix products that `compute` runs with. Faster ones in use are an input like others; refused
-                ones change nothing.
         """
         state = PartialState()
-        self.products[name] = products
-        if products.used != "exact":
-            digest = content_digest(digest, products.used)
         target = self.output_dir / folder
         store = self.shared / name / digest[:16] if is_shared and self.shared is not None else None
         if store is not None:
@@ -176,12 +168,12 @@ class Stages:
                 if state.is_main_process:
                     self._prepare(name, digest, folder, losses)
                 state.wait_for_everyone()  # nor work in a folder that is still to be emptied
-                self._compute(name, digest, folder, compute, living, products)
+                self._compute(name, digest, folder, compute, living)
         else:
             with state.main_process_first():
                 if not self._is_done(name, digest, target):
                     self._prepare(name, digest, folder, losses)
-                    self._compute(name, digest, folder, compute, living, products)
+                    self._compute(name, digest, folder, compute, living)
         state.wait_for_everyone()
         record = self._record(name)
         if store is not None and state.is_main_process and not store.is_dir():
@@ -254,14 +246,13 @@ class Stages:
         folder: str,
         compute: Callable[[Path], object],
         living: Sequence[str],
-        products: Products,
     ) -> None:
         if PartialState().is_main_process:
             logger.info("stage %s", name)
         reset_peak_memory()
         start = time.perf_counter()
         target = self.output_dir / folder
-        with products.applied(), readable_os_errors(target):
+        with readable_os_errors(target):
             compute(target)
         if PartialState().is_main_process:
             record = {

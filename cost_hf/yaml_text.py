@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-MOST_CHARACTERS = 1_000_000
-MOST_LEVELS = 50
+MAX_CHARACTERS = 1_000_000
+MAX_LEVELS = 50
 
 
 def read_yaml(text: str) -> Any:
@@ -22,12 +22,12 @@ def read_yaml(text: str) -> Any:
         ValueError: for what is no YAML, an alias, a key given twice, a number to the base 8 or 60, or more characters
             or levels than anybody writes.
     """
-    if len(text) > MOST_CHARACTERS:
-        raise ValueError(f"expected at most {MOST_CHARACTERS} characters of YAML, got {len(text)}; shorten it")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"expected at most {MAX_CHARACTERS} characters of YAML, got {len(text)}; shorten it")
     try:
         return yaml.load(text, Loader=_PlainLoader)
     except RecursionError as error:
-        raise ValueError(f"expected YAML of at most {MOST_LEVELS} levels, got more; flatten it") from error
+        raise ValueError(f"expected YAML of at most {MAX_LEVELS} levels, got more; flatten it") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         raise ValueError(" ".join(str(error).split())) from error  # it draws the place over several lines
 
@@ -41,8 +41,8 @@ class _PlainLoader(yaml.SafeLoader):
             line = event.start_mark.line + 1
             raise yaml.YAMLError(f"line {line} refers to another value by an alias; write the value out")
         self.levels += 1
-        if self.levels > MOST_LEVELS:
-            raise yaml.YAMLError(f"values lie in each other more than {MOST_LEVELS} deep; flatten them")
+        if self.levels > MAX_LEVELS:
+            raise yaml.YAMLError(f"values lie in each other more than {MAX_LEVELS} deep; flatten them")
         node = super().compose_node(parent, index)
         self.levels -= 1
         return node

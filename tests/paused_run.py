@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers.trainer_callback import DefaultFlowCallback
 
-from cost_hf.recipe_commands import train_main
+from cost_hf.experiments.commands import train_main
 
 logger = logging.getLogger("cost_hf.steps")
 

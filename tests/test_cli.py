@@ -9,8 +9,8 @@ import cost_hf
 from cost_hf.cli import COMMANDS, main
 from cost_hf.command_line import report_errors
 from cost_hf.data.synthetic import make_news
-from cost_hf.recipe import Recipe
-from cost_hf.recipe_commands import train_main
+from cost_hf.experiments.commands import train_main
+from cost_hf.experiments.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 

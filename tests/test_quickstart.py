@@ -3,7 +3,7 @@
 import pytest
 
 import cost_hf
-from cost_hf.summary import run_summary
+from cost_hf.experiments.summary import run_summary
 
 pytestmark = pytest.mark.trains
 FEW = {"codes.epochs": 5, "training.epochs": 2, "training.validate_every": 1, "evaluation.num_beams": 10}

@@ -23,8 +23,8 @@ def run(program: str) -> str:
         "import cost_hf; from transformers import AutoModel",
         "import transformers; import cost_hf",
         "import cost_hf; from importlib.util import find_spec; find_spec('transformers'); import transformers",
-        "import cost_hf.recommender.pipeline",
-        "from cost_hf.quantizer import CostModel",
+        "import cost_hf.recommenders.pipeline",
+        "from cost_hf.quantizers.cost import CostModel",
     ],
 )
 def test_models_and_pipelines_are_registered(program):
@@ -34,7 +34,7 @@ def test_models_and_pipelines_are_registered(program):
 def test_the_arguments_of_a_command_need_neither_torch_nor_pandas():
     program = """
 import sys
-import cost_hf.recipe_commands, cost_hf.hub.commands, cost_hf.hub.space.command
+import cost_hf.experiments.commands, cost_hf.hub.commands, cost_hf.hub.space.command
 from cost_hf.cli import main
 assert main(["train", "--training.epoch", "3"]) == 2
 assert main(["train", "--recipe", "cost_quikstart"]) == 2

@@ -8,19 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from cost_hf.building import vector_stage
 from safetensors.numpy import load_file, save_file
 
 import cost_hf
-from cost_hf.building import vector_stage
-from cost_hf.comparison.runner import outside_parts
 from cost_hf.data.encoders import SentenceEncoder, model_identity
 from cost_hf.data.errors import DataError
 from cost_hf.data.prepare import prepare_data
+from cost_hf.experiments.compare.runner import outside_parts
+from cost_hf.experiments.recipe import Recipe
 from cost_hf.files import DamagedFileError, file_digest, read_json, write_json
 from cost_hf.hub.export import export_run
 from cost_hf.hub.space.app import _results_of, launch_demo
 from cost_hf.hub.upload import upload
-from cost_hf.recipe import Recipe
 from cost_hf.stages import Stages, UnfinishedRunError
 from tests.runs import TINY, stages_of
 
@@ -104,10 +104,10 @@ def test_a_run_begun_again_and_stopped_is_refused_everywhere(finished, monkeypat
     ("point", "changed"),
     [
         ("cost_hf.stages.Stages.write", {"data.licence": "MIT"}),
-        ("cost_hf.recipe.Recipe.save", {"data.licence": "MIT"}),
+        ("cost_hf.experiments.recipe.Recipe.save", {"data.licence": "MIT"}),
         ("cost_hf.stages.Stages.finish", {"data.licence": None}),
-        ("cost_hf.pipeline.judge", {"evaluation.num_beams": 11}),
-        ("cost_hf.pipeline.judge", {"titles": "corrected"}),
+        ("cost_hf.experiments.pipeline.judge", {"evaluation.num_beams": 11}),
+        ("cost_hf.experiments.pipeline.judge", {"titles": "corrected"}),
     ],
 )
 def test_a_run_stopped_between_two_of_its_files_is_refused(finished, monkeypatch, point, changed):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
+from cost_hf.experiments.commands import train_main
 from cost_hf.files import file_digest, read_json
-from cost_hf.recipe_commands import train_main
 from tests.runs import (
     STAGES,
     command_line,

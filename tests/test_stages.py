@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from cost_hf.files import DamagedFileError, LockedError, content_digest
-from cost_hf.products import Products
 from cost_hf.stages import Stages, UnfinishedRunError, peak_memory_mb, require_finished, reset_peak_memory
 
 
@@ -166,59 +165,6 @@ def test_a_killed_shared_stage_is_offered_to_nobody(tmp_path):
 
     assert shared_run(work, tmp_path / "two") == "1"
     assert work.found == [[]]
-
-
-def run_with_products(directory: Path, products: Products) -> tuple[list[str], Stages]:
-    seen: list[str] = []
-    stages = Stages(directory)
-    stages.run(
-        "work",
-        digest="a",
-        folder="work",
-        compute=lambda folder: seen.append(torch.get_float32_matmul_precision()),
-        load=str,
-        products=products,
-    )
-    return seen, stages
-
-
-def test_a_stage_computes_with_its_products_and_depends_on_them(tmp_path):
-    seen, stages = run_with_products(tmp_path, Products("medium", "medium", 1e-7))
-
-    assert seen == ["medium"]
-    assert torch.get_float32_matmul_precision() == "highest"
-    assert stages.digests == {"work": content_digest("a", "medium")}
-    assert stages.products["work"].relative_error == 1e-7
-
-
-def test_refused_products_make_nothing_again(tmp_path):
-    assert run_with_products(tmp_path, Products())[0] == ["highest"]
-
-    seen, stages = run_with_products(tmp_path, Products("medium", "exact", 1e-2))
-
-    assert seen == []
-    assert stages.digests == {"work": "a"}
-    assert stages.products["work"].asked == "medium"
-
-
-@pytest.mark.parametrize("change", ["flip", "truncate", "delete", "link"])
-def test_a_stage_whose_files_changed_is_named_and_made_again(tmp_path, change, caplog):
-    work = Work()
-    work.run(tmp_path, "a")
-    file = tmp_path / "work" / "result"
-    if change == "flip":
-        file.write_bytes(bytes([file.read_bytes()[0] ^ 1]))
-    elif change == "truncate":
-        file.write_bytes(b"")
-    else:
-        file.unlink()
-        if change == "link":
-            (tmp_path / "elsewhere").write_text("1")
-            file.symlink_to(tmp_path / "elsewhere")
-
-    assert work.run(tmp_path, "a") == "2"
-    assert f"stage work is damaged and is made again: {file}" in caplog.text
-    assert work.found[-1] == []
 
 
 def test_files_that_may_change_after_a_stage_are_not_in_its_record(tmp_path):

@@ -67,7 +67,7 @@ def test_the_public_names_are_there():
 
 
 def test_an_unknown_name_says_what_there_is():
-    with pytest.raises(AttributeError, match=r"no attribute 'recommend'; it has .*Recommender"):
+    with pytest.raises(AttributeError, match=r"no attribute 'recommend'; it has .*GenerativeRecommender"):
         _ = cost_hf.recommend
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from cost_hf.terminal_text import terminal_line, terminal_text
-from cost_hf.yaml_text import MOST_CHARACTERS, read_yaml
+from cost_hf.yaml_text import MAX_CHARACTERS, read_yaml
 
 LAUGHS = "a: &a [x, x]\n" + "".join(
     f"{name}: &{name} [*{before}, *{before}]\n" for before, name in zip("abcd", "bcde", strict=True)
@@ -44,7 +44,7 @@ def test_plain_yaml_is_read_as_ever():
         ("a: 1\nb: 2\na: 3", "give 'a' twice"),
         ("[" * 100 + "]" * 100, "more than 50 deep"),
         ("[" * 100_000, "deep|more than|levels"),
-        ("x" * (MOST_CHARACTERS + 1), "expected at most 1000000 characters"),
+        ("x" * (MAX_CHARACTERS + 1), "expected at most 1000000 characters"),
         ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
         ("2024-13-45", "month must be in 1..12"),
         ("a: [1", "expected ',' or ']'"),

@@ -17,7 +17,7 @@ from cost_hf.data.schema import Notice
 
 LONG_HISTORY = 1_000  # clicks of one user; longer ones are mostly machines or shared accounts
 LONG_RATIO = 20  # and so many times what nine of ten users have
-LEAST_CAP = 100
+MIN_CAP = 100
 COMPACT_DATES = (19_700_101, 20_991_231)
 
 
@@ -102,7 +102,7 @@ def history_notices(lengths: np.ndarray) -> Iterator[Notice]:
     most, ninety = int(lengths.max()), float(np.quantile(lengths, 0.9))
     if most > LONG_HISTORY and most > LONG_RATIO * ninety:
         many = int((lengths > max(LONG_HISTORY, LONG_RATIO * ninety)).sum())
-        cap = max(LEAST_CAP, int(LONG_RATIO * ninety))
+        cap = max(MIN_CAP, int(LONG_RATIO * ninety))
         yield Notice(
             f"{many:,} of {len(lengths):,} users have very many clicks, up to {most:,} (nine of ten have at most "
             f"{ninety:.0f}): they slow everything down and are rarely people",

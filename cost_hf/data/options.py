@@ -12,8 +12,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "order": ("auto", "position", "timestamp"),
     "split": ("leave_one_out", "time", "source"),
 }
-MOST_SYNTHETIC = 10**7
-MOST_VECTORS = {"dim": 1 << 16, "batch_size": 1 << 20, "max_length": 1 << 20}
+MAX_SYNTHETIC = 10**7
+MAX_VECTORS = {"dim": 1 << 16, "batch_size": 1 << 20, "max_length": 1 << 20}
 ID_FORMS = ("strip", "nfc", "lower")
 LEAST = {
     "min_user_interactions": 0,
@@ -103,8 +103,8 @@ class DataOptions:
             if value is not None and value < least:
                 raise DataError(f"data.{name} is {value!r}, expected at least {least}; raise it")
         for name in ("synthetic_users", "synthetic_items"):
-            if (value := getattr(self, name)) > MOST_SYNTHETIC:
-                raise DataError(f"data.{name} is {value!r}, expected at most {MOST_SYNTHETIC}; lower it")
+            if (value := getattr(self, name)) > MAX_SYNTHETIC:
+                raise DataError(f"data.{name} is {value!r}, expected at most {MAX_SYNTHETIC}; lower it")
         unknown = [name for name in self.normalize_ids if name not in ID_FORMS]
         if unknown:
             raise DataError(f"data.normalize_ids has {unknown[0]!r}, expected some of {list(ID_FORMS)}; choose of them")
@@ -151,5 +151,5 @@ class VectorOptions:
         for name in ("dim", "batch_size", "max_length"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise DataError(f"vectors.{name} is {value!r}, expected at least 1; raise it")
-            if value is not None and value > MOST_VECTORS[name]:
-                raise DataError(f"vectors.{name} is {value!r}, expected at most {MOST_VECTORS[name]}; lower it")
+            if value is not None and value > MAX_VECTORS[name]:
+                raise DataError(f"vectors.{name} is {value!r}, expected at most {MAX_VECTORS[name]}; lower it")

@@ -26,7 +26,7 @@ from cost_hf.files import content_digest
 # Epoch seconds stay below this until the year 5138; epoch milliseconds have been above it since 1973.
 MAX_EPOCH_SECONDS = 10**11
 NANOSECONDS = 10**9
-MOST_FLOAT = 10**300
+MAX_FLOAT = 10**300
 PLAIN_FRACTION = re.compile(r"-?\d+\.\d+")
 
 
@@ -221,7 +221,7 @@ def _plain_number(value: Any) -> Any:
         value, (str, int, float, Decimal, np.integer, np.floating)
     ):
         return None
-    if isinstance(value, int) and abs(value) > MOST_FLOAT:
+    if isinstance(value, int) and abs(value) > MAX_FLOAT:
         return np.inf
     return value
 

@@ -56,7 +56,7 @@ SYLLABLES = (
 STORY_LENGTH = 12.5  # articles a story has on average: 48 stories for 600 articles
 ATTRACTION_EXPONENT = 0.8  # the top tenth of articles then takes 28 % of the clicks
 DRIFT = 0.15  # probability that interests move half of the way to a new draw before a step
-LEAST_CLICKS, MOST_CLICKS = 6, 14
+MIN_CLICKS, MAX_CLICKS = 6, 14
 USERS_AT_A_TIME = 1000
 FIRST_SECOND = 1_704_067_200  # 2024-01-01 UTC
 DAY = 86_400
@@ -187,11 +187,11 @@ def _simulate(generator: np.random.Generator, world: NewsWorld, num_users: int) 
 def _simulate_block(generator: np.random.Generator, world: NewsWorld, num_users: int) -> np.ndarray:
     prior = np.full(len(TOPICS), CONCENTRATION)
     mixes = generator.dirichlet(prior, size=num_users)
-    lengths = generator.integers(LEAST_CLICKS, MOST_CLICKS + 1, size=num_users)
+    lengths = generator.integers(MIN_CLICKS, MAX_CLICKS + 1, size=num_users)
     read = np.zeros((num_users, len(world.stories)), dtype=bool)
-    clicks = np.full((num_users, MOST_CLICKS), -1, dtype=np.int64)
+    clicks = np.full((num_users, MAX_CLICKS), -1, dtype=np.int64)
     last = np.full(num_users, -1)
-    for step in range(MOST_CLICKS):
+    for step in range(MAX_CLICKS):
         drifts = (generator.random((num_users, 1)) < DRIFT) & (step > 0)
         mixes = np.where(drifts, 0.5 * mixes + 0.5 * generator.dirichlet(prior, size=num_users), mixes)
         cumulative = world.next_click(last, read, mixes).cumsum(1)
@@ -199,7 +199,7 @@ def _simulate_block(generator: np.random.Generator, world: NewsWorld, num_users:
         last = (cumulative > draws).argmax(1)
         read[np.arange(num_users), last] = True
         clicks[:, step] = last
-    clicks[np.arange(MOST_CLICKS) >= lengths[:, None]] = -1
+    clicks[np.arange(MAX_CLICKS) >= lengths[:, None]] = -1
     return clicks
 
 

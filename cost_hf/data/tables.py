@@ -30,7 +30,7 @@ from cost_hf.data.sources import Source, load_catalog, load_frames
 from cost_hf.data.split_rules import source_parts
 from cost_hf.data.synthetic import make_news
 
-LEAST_MISMATCHED = 0.01  # of the unknown ids: fewer that fit in another form do so by chance
+MIN_MISMATCHED = 0.01  # of the unknown ids: fewer that fit in another form do so by chance
 
 
 def _read_synthetic(options: DataOptions) -> RawTables:
@@ -233,7 +233,7 @@ def _drop_unknown(
     differ = f"item_id was read as {id_types[0]} in items and as {id_types[1]} in interactions"
     reasons = [] if mismatch is None else [mismatch.text]
     reasons += [differ] if id_types[0] != id_types[1] else []
-    if mismatch is not None and mismatch.found >= LEAST_MISMATCHED * mismatch.tried:
+    if mismatch is not None and mismatch.found >= MIN_MISMATCHED * mismatch.tried:
         fields = {"data.normalize_ids": list(mismatch.forms)} if mismatch.forms else {}
         notices.append(Notice("; ".join(reasons), mismatch.remedy, fields))
     if mismatch is not None:

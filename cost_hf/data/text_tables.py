@@ -21,7 +21,7 @@ from cost_hf.data.schema import DataError
 from cost_hf.data.text_lines import decoded_lines, read_lines
 
 Quoting: TypeAlias = Literal[0, 3]  # csv.QUOTE_MINIMAL and csv.QUOTE_NONE
-MOST_NESTED = 32  # lists and objects within each other in one record
+MAX_NESTED = 32  # lists and objects within each other in one record
 WHOLE_FLOAT = re.compile(r"-?\d+\.0")
 EXPONENT = re.compile(r"-?\d(\.\d+)?[eE]\+\d+")  # how floats from 1e16 on are written
 SPREADSHEET = re.compile(r"-?\d\.\d+E\+\d+")  # how a spreadsheet writes whole numbers of twelve digits and more
@@ -94,8 +94,8 @@ def parse_record(path: Path, number: int, line: str) -> dict[str, Any]:
         raise _bad_record(path, number, line, f"{type(error).__name__}: {error}") from error
     if not isinstance(record, dict):
         raise _bad_record(path, number, line, f"this is a {type(record).__name__}")
-    if _is_deeper(record, MOST_NESTED):
-        raise _bad_record(path, number, line, f"it nests more than {MOST_NESTED} lists and objects")
+    if _is_deeper(record, MAX_NESTED):
+        raise _bad_record(path, number, line, f"it nests more than {MAX_NESTED} lists and objects")
     if "\\u" in line:
         check_whole_characters(record, f"{path.name}, line {number}")
     return record

@@ -16,7 +16,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from cost_hf.recommender.rankers import Ranker, takes_user_ids
+from cost_hf.recommenders.rankers import Ranker, takes_user_ids
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 
 if TYPE_CHECKING:

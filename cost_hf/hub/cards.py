@@ -32,7 +32,7 @@ DECIDES = "ndcg@10"
 NOT_RIVALS = ("oracle",)
 GRADIO = "6.31.0"
 HUB_LICENCE = re.compile(r"[a-z][a-z0-9.+-]{0,40}")
-LONGEST_LICENCE = 100
+MAX_LICENCE = 100
 
 
 def render_card(
@@ -261,7 +261,7 @@ def _licence(name: str | None) -> dict[str, Any]:
         return {"license": "other"}
     if HUB_LICENCE.fullmatch(name.lower()):
         return {"license": name.lower()}
-    return {"license": "other", "license_name": one_line(name)[:LONGEST_LICENCE]}
+    return {"license": "other", "license_name": one_line(name)[:MAX_LICENCE]}
 
 
 def _model_index(results: Mapping[str, Any], related: Mapping[str, str]) -> list[EvalResult]:

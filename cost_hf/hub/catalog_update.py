@@ -14,10 +14,9 @@ from cost_hf.data.schema import empty_texts
 from cost_hf.files import LOCK, atomic_path, locked
 from cost_hf.hub.publish import publish
 from cost_hf.hub.staging import Staged, check
-from cost_hf.methods import Recommender
-from cost_hf.recommender.changes import CatalogChange
-from cost_hf.recommender.door import BaseRecommender
-from cost_hf.recommender.repository import locate, read_whole
+from cost_hf.recommenders.base import Recommender
+from cost_hf.recommenders.catalog_changes import CatalogChange
+from cost_hf.recommenders.repository import locate, read_whole
 
 
 def update_catalog(
@@ -83,14 +82,14 @@ def _copy(directory: Path, target: Path) -> None:
     shutil.copytree(directory, target, ignore=shutil.ignore_patterns(LOCK))
 
 
-def _removed(recommender: BaseRecommender, item_ids: Sequence[str]) -> CatalogChange:
+def _removed(recommender: Recommender, item_ids: Sequence[str]) -> CatalogChange:
     try:
         return recommender.remove_items(item_ids)
     except KeyError as error:  # a wish of the user, like all other mistakes here
         raise ValueError(error.args[0]) from error
 
 
-def _take_items(recommender: BaseRecommender, items: pd.DataFrame, *, updates_known: bool) -> list[CatalogChange]:
+def _take_items(recommender: Recommender, items: pd.DataFrame, *, updates_known: bool) -> list[CatalogChange]:
     if recommender.encoder is None:
         raise ValueError(
             "this recommender came without its text encoder (codes from elsewhere, ids alone, or a Hub copy without a "

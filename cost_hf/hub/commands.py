@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cost_hf.command_line import CommandParser, check_target, report_errors, say, set_up_logging
+from cost_hf.experiments.recipe import nearest
 from cost_hf.hub.parts import FORMATS, PARTS, WEIGHTS
-from cost_hf.recipe import nearest
-from cost_hf.recommender.sources import check_source
+from cost_hf.recommenders.sources import check_source
 from cost_hf.terminal_text import terminal_line
 from cost_hf.yaml_text import read_yaml
 
 if TYPE_CHECKING:
-    from cost_hf.recommender.changes import CatalogChange
+    from cost_hf.recommenders.catalog_changes import CatalogChange
 
 
 def upload_main(argv: Sequence[str]) -> int:

@@ -15,8 +15,8 @@ from safetensors.numpy import save_file
 from cost_hf.files import LOCK, atomic_path, readable_os_errors, write_json
 from cost_hf.hub.parts import FORMATS, MERGED
 from cost_hf.hub.static_index import static_index
-from cost_hf.recommender.recommender import Recommender
-from cost_hf.recommender.repository import locate, read_catalog, read_manifest
+from cost_hf.recommenders.generative import GenerativeRecommender
+from cost_hf.recommenders.repository import locate, read_catalog, read_manifest
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import FILE_NAME as VOCABULARY
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
@@ -57,7 +57,7 @@ def _merged(directory: Path, folder: Path) -> list[Path]:
         is_free = not folder.exists() or all(path.name == LOCK for path in folder.iterdir())
     if not is_free:
         raise ValueError(f"{folder} holds files already; give a folder that is not there, or empty")
-    recommender = Recommender.read(directory)
+    recommender = GenerativeRecommender.read(directory)
     if recommender.base is None:
         raise ValueError(f"{directory} holds whole weights and no adapter; there is nothing to merge")
     recommender.merge().save_pretrained(folder)

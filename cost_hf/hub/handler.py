@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from cost_hf.methods import Recommender
+from cost_hf.recommenders.base import Recommender
 
 logger = logging.getLogger(__name__)
 MAX_BODY = 1_000_000  # bytes

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from cost_hf.files import read_json, write_json
-from cost_hf.quantizer import CostModel, SemanticIdPipeline
+from cost_hf.quantizers.cost import CostModel, SemanticIdPipeline
 
 
 def save_with_code(model: PreTrainedModel, directory: str | Path) -> None:

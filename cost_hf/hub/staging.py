@@ -17,16 +17,17 @@ from huggingface_hub import DatasetCard, ModelCard, SpaceCard
 
 import cost_hf
 from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.experiments.recipe import Recipe
 from cost_hf.files import LOCK, check_fields, read_json, read_object, write_json
 from cost_hf.hub.cards import eval_result_files, render_card
 from cost_hf.hub.licence import Licence
 from cost_hf.hub.parts import REPO_TYPES
 from cost_hf.hub.places import is_place, without_places
 from cost_hf.hub.remote_code import save_with_code
-from cost_hf.methods import Recommender
-from cost_hf.quantizer import CostModel
-from cost_hf.recipe import Recipe
-from cost_hf.recommender.repository import renew_files
+from cost_hf.quantizers.cost import CostModel
+from cost_hf.recommenders.base import Recommender
+from cost_hf.recommenders.generative import GenerativeRecommender
+from cost_hf.recommenders.repository import renew_files
 from cost_hf.stages import require_finished
 
 CARDS = {"model": ModelCard, "dataset": DatasetCard, "space": SpaceCard}
@@ -112,7 +113,7 @@ class Stage:
         self.recommender = Recommender.from_pretrained(self.run)
         _choose_weights(self.recommender, weights)
         self.recommender.encoder = _may_leave(self.recommender.encoder, self.licence)
-        if isinstance(self.recommender, Recommender) and self.recommender.quantizer is not None:
+        if isinstance(self.recommender, GenerativeRecommender) and self.recommender.quantizer is not None:
             self.recommender.quantizer.config.text_encoder = _settings(self.recommender.encoder)
 
     def part(self, name: str) -> Staged:
@@ -141,7 +142,7 @@ class Stage:
         return staged
 
     def _quantizer(self, folder: Path) -> None:
-        if not isinstance(self.recommender, Recommender) or self.recommender.quantizer is None:
+        if not isinstance(self.recommender, GenerativeRecommender) or self.recommender.quantizer is None:
             raise ValueError(f"{self.run} has no quantizer to publish; leave it out of --what")
         save_with_code(self.recommender.quantizer, folder)
 
@@ -166,7 +167,7 @@ class Stage:
         _add_package(folder)
 
     def _dataset(self, folder: Path) -> None:
-        if not isinstance(self.recommender, Recommender):
+        if not isinstance(self.recommender, GenerativeRecommender):
             raise ValueError(f"{self.run} has no semantic IDs to publish as a data set; leave it out of --what")
         catalog = self.recommender.catalog
         if not self.licence.allows_texts:
@@ -259,7 +260,7 @@ def _without_titles(system: Any) -> Any:
     """Return the recommender without titles; its journal and older catalogs, which had them, stay behind."""
     parts = {name: getattr(system, name) for name in ("popularity", "encoder")}
     catalog = replace(system.catalog, titles=None)
-    if not isinstance(system, Recommender):
+    if not isinstance(system, GenerativeRecommender):
         return type(system)(system.network, catalog, **parts)
     names = ("max_history", "num_beams", "normalization", "layout", "tokenizer", "base", "quantizer")
     options = {name: getattr(system, name) for name in names}

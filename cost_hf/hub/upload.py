@@ -12,7 +12,7 @@ from cost_hf.command_line import say as say_on_terminal
 from cost_hf.hub.parts import PARTS, REPO_TYPES, SUFFIXES
 from cost_hf.hub.publish import explained, plan, publish, told
 from cost_hf.hub.staging import Stage
-from cost_hf.methods import Recommender
+from cost_hf.recommenders.generative import GenerativeRecommender
 
 
 def upload(
@@ -98,6 +98,6 @@ def _is_there(hub: HfApi, part: str, repo_id: str) -> bool:
 def _possible(stage: Stage) -> Sequence[str]:
     """Return the parts that a run can give."""
     system = stage.recommender
-    if not isinstance(system, Recommender):
+    if not isinstance(system, GenerativeRecommender):
         return ("recommender", "space")
     return PARTS if system.quantizer is not None else [part for part in PARTS if part != "quantizer"]

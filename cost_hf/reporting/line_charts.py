@@ -13,7 +13,7 @@ from cost_hf.reporting.drawing import Scale, definitions, image, tag, tick_text
 
 WIDTH, HEIGHT = 320, 170
 LEFT, RIGHT, TOP, BOTTOM = 40, 26, 10, 24
-MOST_POINTS = 60
+MAX_POINTS = 60
 LABEL_HEIGHT = 11.0
 
 
@@ -68,7 +68,7 @@ def _end_labels(series: Sequence[Series], x: Scale, y: Scale) -> list[Markup]:
 
 
 def _path(series: Series, x: Scale, y: Scale) -> str:
-    step = max(1, -(-len(series.points) // MOST_POINTS))
+    step = max(1, -(-len(series.points) // MAX_POINTS))
     kept = [*series.points[:-1:step], *series.points[-1:]]  # the last point always stays
     return " ".join(f"{_x(epoch, x):.1f},{_y(value, y):.1f}" for epoch, value in kept)
 

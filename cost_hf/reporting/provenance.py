@@ -47,7 +47,6 @@ def making_section(standings: Standings) -> Section:
     protocol, data = (compare.get(key) or {} for key in ("protocol", "data"))
     facts = [*_judging(protocol), *_seeds(compare.get("seeds"))]
     facts += [(words.spaced(key), str(value)) for key, value in protocol.items() if _is_plain(key, value)]
-    facts.append(("matrix products", _products(protocol.get("products") or {})))
     facts.append(("counts", _named(data.get("counts"), numbers.amount)))
     facts.append(("shares", _named(data.get("shares"), numbers.percent)))
     facts += [(f"digest of the {part}", str(data.get(key) or "")[:DIGEST_SHOWN]) for part, key in DIGESTS]
@@ -84,17 +83,6 @@ def _seeds(seeds: Mapping[str, Any] | int | None) -> list[tuple[str, str]]:
     if seeds.get("generators_per_quantizer") is not None:
         facts.append(("generators per quantizer", str(seeds["generators_per_quantizer"])))
     return facts
-
-
-def _products(record: Mapping[str, Any]) -> str:
-    """Return what was asked for and, where that was not exact, what ran in each stage and the error behind it."""
-    if not record or record["asked"] == "exact":
-        return ""
-    stages = []
-    for name, used in record["used"].items():
-        error = record["relative_error"].get(name)
-        stages.append(f"{words.spaced(name)} {used}" + ("" if error is None else f" (relative error {error:.1e})"))
-    return f"{record['asked']} asked for, up to a relative error of {record['limit']:.0e}; {', '.join(stages)}"
 
 
 def _is_plain(key: str, value: object) -> bool:

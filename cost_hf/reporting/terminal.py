@@ -12,7 +12,7 @@ from cost_hf.reporting.standings import Standings
 
 WIDTH = 110
 GAP = "  "
-LONGEST_NAME = 24
+MAX_NAME = 24
 VERDICT_WIDTH = 14
 
 
@@ -40,7 +40,7 @@ def _table(table: Table) -> Iterator[str]:
     units = ["", *("" if place < 3 else column.note for place, column in enumerate(table.columns) if place)]
     units[-1] = "" if table.columns[-1].title == "verdict" else units[-1]
     widths = [max(map(len, column)) for column in zip(titles, units, *full.values(), strict=True)]
-    widths[0] = min(LONGEST_NAME, max(len(line.cells[0].text) for line in table.lines))
+    widths[0] = min(MAX_NAME, max(len(line.cells[0].text) for line in table.lines))
     is_text = [column.is_text for column in table.columns]
     yield _wrapped(f"{table.caption}; verdicts {table.columns[-1].note}" if "verdict" in titles else table.caption)
     yield _row(titles, widths, is_text)
@@ -86,7 +86,7 @@ def _claims(standings: Standings) -> Iterator[str]:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
 
 
 def _wrapped(text: str, *, first: str = "", rest: str = "") -> str:

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from cost_hf.search.beam_output import BeamOutput, expand_leaves
 from cost_hf.search.beam_steps import DecodingSteps, Prompt
-from cost_hf.search.engines import base_model, decoding_steps, obstacle
+from cost_hf.search.cached_decoders import base_model, decoding_steps, unsupported_reason
 from cost_hf.search.generate_search import generate_search
 from cost_hf.search.level_head import LevelHead
 from cost_hf.search.logits_processor import check_sizes
@@ -62,7 +62,7 @@ def beam_search(
 ) -> BeamOutput:
     """Return the `num_beams` most probable items of the catalog for every prompt.
 
-    T5, mT5, UMT5 and the decoder-only models of `engines.CAUSAL_TYPES` with full attention run on engines that compute
+    T5, mT5, UMT5 and the decoder-only models of `cached_decoders.CAUSAL_TYPES` with full attention run on engines that compute
     what beams share once per request; any other model runs through its own `generate()`, which is slower and searches
     with two beams at least, and a warning says so once.
 
@@ -96,7 +96,7 @@ def beam_search(
     num_beams = ranked_number(num_beams, "num_beams", trie.num_items)
     trie = trie.to(prompt.attention_mask.device)
     catalog_mask = CatalogMask.of(mask, trie.num_items, trie.item_ids)
-    reason = obstacle(generator)
+    reason = unsupported_reason(generator)
     if reason is None:
         found = _search(generator, prompt, trie, vocabulary, num_beams, catalog_mask, normalization, level_hook)
     else:
@@ -158,7 +158,7 @@ def check_parts(generator: Any, prompt: Prompt, trie: SidTrie, vocabulary: SidVo
             raise ValueError(f"{name} must be a {kind.__name__}, got {type(part).__name__}; see recommender.{name}")
     if not isinstance(generator, nn.Module) or not hasattr(generator, "config"):
         raise ValueError(
-            f"the generator must be a transformers model, got {type(generator).__name__}; of a Recommender that is "
+            f"the generator must be a transformers model, got {type(generator).__name__}; of a GenerativeRecommender that is "
             "recommender.generator"
         )
     check_sizes(trie, vocabulary)

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from cost_hf.search.beam_output import BeamOutput, expand_leaves
 from cost_hf.search.beam_search import beam_widths, descend, make_prompt
 from cost_hf.search.beam_steps import DecodingSteps
-from cost_hf.search.engines import base_model, decoding_steps, obstacle
+from cost_hf.search.cached_decoders import base_model, decoding_steps, unsupported_reason
 from cost_hf.search.level_head import LevelHead
 from cost_hf.search.logits_processor import check_sizes
 from cost_hf.semantic_ids.sizes import ranked_number
@@ -47,7 +47,7 @@ class CapturedSearch:
         num_beams: int = 20,
         normalization: str = "vocabulary",
     ):
-        reason = obstacle(generator)
+        reason = unsupported_reason(generator)
         if reason is not None or generator.device.type != "cuda":
             raise ValueError(
                 f"CapturedSearch needs a model with an engine on CUDA, got {type(generator).__name__} on "

@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 
 from cost_hf.search.beam_search import check_parts, make_prompt
 from cost_hf.search.beam_steps import DecodingSteps
-from cost_hf.search.engines import base_model, decoding_steps, obstacle
+from cost_hf.search.cached_decoders import base_model, decoding_steps, unsupported_reason
 from cost_hf.search.level_head import LevelHead
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
@@ -42,7 +42,7 @@ def score_catalog(
     """
     prompt = make_prompt(input_ids, attention_mask)
     check_parts(generator, prompt, trie, vocabulary)
-    reason = obstacle(generator)
+    reason = unsupported_reason(generator)
     if reason is not None:
         raise ValueError(f"score_catalog needs an engine, and there is none for this model: {reason}")
     trie = trie.to(input_ids.device)

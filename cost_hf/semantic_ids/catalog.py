@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 
 from cost_hf.semantic_ids.catalog_files import read_reference
-from cost_hf.semantic_ids.catalog_rows import check_codes, check_ids, check_policy, encode, give_sids
+from cost_hf.semantic_ids.catalog_rows import assign_semantic_ids, check_codes, check_ids, check_policy, encode
 from cost_hf.semantic_ids.catalog_table import CatalogTable
-from cost_hf.semantic_ids.digests import assignment_digest, lineage_digest
+from cost_hf.semantic_ids.digests import assignment_digest, codes_digest
 from cost_hf.semantic_ids.item_ids import code_table, item_id_list, title_list, vector_table
 from cost_hf.semantic_ids.options import CatalogOptions as CatalogOptions
 from cost_hf.semantic_ids.sizes import level_size_tuple
@@ -42,7 +42,7 @@ class Catalog(CatalogTable):
         level_sizes: Sequence[int],
         collisions: str = "append",
         append_size: int = DEFAULT_APPEND_SIZE,
-        lineage: str = "",
+        quantizer_digest: str = "",
         titles: Sequence[str | None] | None = None,
         text_digest: str | None = None,
     ) -> "Catalog":
@@ -53,7 +53,7 @@ class Catalog(CatalogTable):
             codes: whole numbers; floats are refused.
             level_sizes: codes per level of `codes`, without the appended one.
             collisions: `append` or `none`; `reassign` and `sinkhorn` need vectors where codes collide.
-            lineage: assignment digest of whatever made the codes; by default one derived from them.
+            quantizer_digest: assignment digest of whatever made the codes; by default one derived from them.
 
         Raises:
             ValueError: for repeated ids, codes outside their level, a group larger than `append_size`.
@@ -63,9 +63,9 @@ class Catalog(CatalogTable):
         sizes = level_size_tuple(level_sizes)
         check_ids(ids, rows=len(table), titles=names)
         check_codes(table, sizes)
-        lineage = lineage or lineage_digest(ids, table, sizes)
-        empty = cls._empty(sizes, collisions, append_size, lineage)
-        return empty._grown(ids, table, titles=names, text_digest=text_digest)
+        quantizer_digest = quantizer_digest or codes_digest(ids, table, sizes)
+        empty = cls._empty(sizes, collisions, append_size, quantizer_digest)
+        return empty._with_appended_items(ids, table, titles=names, text_digest=text_digest)
 
     @classmethod
     def from_embeddings(
@@ -96,7 +96,7 @@ class Catalog(CatalogTable):
         table = encode(model, vectors) if codes is None else code_table(codes)
         check_ids(ids, rows=len(table), titles=names)
         check_codes(table, sizes)
-        return empty._grown(ids, table, titles=names, text_digest=text_digest, x=vectors, model=model)
+        return empty._with_appended_items(ids, table, titles=names, text_digest=text_digest, x=vectors, model=model)
 
     @classmethod
     def from_reference(
@@ -146,7 +146,7 @@ class Catalog(CatalogTable):
         check_ids(ids, rows=len(table), titles=names)
         check_codes(table, self.level_sizes[: self.model_levels])
         fresh = self._fresh(ids)
-        return self.restored([item for item in ids if item in self])._grown(
+        return self.restored([item for item in ids if item in self])._with_appended_items(
             [ids[place] for place in fresh], table[fresh], titles=_take(names, fresh), text_digest=text_digest
         )
 
@@ -167,15 +167,15 @@ class Catalog(CatalogTable):
         ids, names = _named(item_ids, titles)
         table = _vectors(x, ids)
         digest = assignment_digest(model)
-        if digest != self.lineage:
+        if digest != self.quantizer_digest:
             raise ValueError(
-                f"the catalog's codes have assignment digest {self.lineage}, this assigner has {digest}; "
+                f"the catalog's codes have assignment digest {self.quantizer_digest}, this assigner has {digest}; "
                 "load the quantizer that the catalog was made with"
             )
         fresh = self._fresh(ids)
         vectors = table[torch.as_tensor(fresh, dtype=torch.long, device=table.device)]
         codes = encode(model, vectors) if fresh else np.empty((0, self.model_levels), dtype=np.int64)
-        return self.restored([item for item in ids if item in self])._grown(
+        return self.restored([item for item in ids if item in self])._with_appended_items(
             [ids[place] for place in fresh],
             codes,
             titles=_take(names, fresh),
@@ -200,17 +200,17 @@ class Catalog(CatalogTable):
         return replace(self, removed=removed)
 
     @classmethod
-    def _empty(cls, sizes: tuple[int, ...], policy: str, append_size: int, lineage: str) -> "Catalog":
+    def _empty(cls, sizes: tuple[int, ...], policy: str, append_size: int, quantizer_digest: str) -> "Catalog":
         check_policy(policy, append_size)
         levels = (*sizes, append_size) if policy == "append" else sizes
         codes = np.empty((0, len(levels)), dtype=np.int64)
-        return cls((), codes, levels, len(sizes), policy, np.empty(0, dtype=bool), lineage)
+        return cls((), codes, levels, len(sizes), policy, np.empty(0, dtype=bool), quantizer_digest)
 
     def _fresh(self, item_ids: Sequence[str]) -> list[int]:
         """Return the places of ids without a row, in item_id order."""
         return sorted((place for place, item in enumerate(item_ids) if item not in self), key=item_ids.__getitem__)
 
-    def _grown(
+    def _with_appended_items(
         self,
         item_ids: list[str],
         codes: np.ndarray,
@@ -223,7 +223,7 @@ class Catalog(CatalogTable):
         """Return the catalog with new rows at its end, in the order given."""
         if not item_ids:
             return self
-        sids, moved = give_sids(
+        sids, moved = assign_semantic_ids(
             self.codes,
             self.item_ids,
             codes,

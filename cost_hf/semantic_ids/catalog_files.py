@@ -34,7 +34,7 @@ HEADER = {
     "level_sizes": list[int],
     "model_levels": int,
     "policy": str,
-    "lineage": str,
+    "quantizer_digest": str,
     "text_digest": str | None,
     "moved": int,
     "ids_digest": str,

@@ -50,7 +50,7 @@ def check_codes(codes: np.ndarray, level_sizes: Sequence[int]) -> None:
         )
 
 
-def give_sids(
+def assign_semantic_ids(
     old_codes: np.ndarray,
     old_ids: Sequence[str],
     new_codes: np.ndarray,

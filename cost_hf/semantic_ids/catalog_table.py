@@ -28,7 +28,7 @@ class CatalogTable(ItemRows):
         model_levels: leading levels that an assigner gave; L, or L - 1 under `append`.
         policy: `append`, `reassign`, `sinkhorn` or `none`.
         removed: rows that may not be recommended, bool `[N]`, read-only.
-        lineage: assignment digest; kept through updates.
+        quantizer_digest: assignment digest; kept through updates.
         text_digest: digest of the texts that the codes were made of, if known.
         titles: a title per row, where the licence of the data allows keeping them.
         moved: items that did not get their own codes, by overflow or reassignment.
@@ -40,7 +40,7 @@ class CatalogTable(ItemRows):
     model_levels: int
     policy: str
     removed: np.ndarray
-    lineage: str
+    quantizer_digest: str
     text_digest: str | None = None
     titles: tuple[str | None, ...] | None = None
     moved: int = 0
@@ -97,7 +97,7 @@ class CatalogTable(ItemRows):
 
     def save(self, directory: str | Path, stem: str = "catalog") -> None:
         """Write `<stem>.safetensors` and `<stem>.parquet`; equal catalogs give equal bytes."""
-        fields = ("level_sizes", "model_levels", "policy", "lineage", "text_digest", "moved")
+        fields = ("level_sizes", "model_levels", "policy", "quantizer_digest", "text_digest", "moved")
         write_catalog(
             directory,
             stem,

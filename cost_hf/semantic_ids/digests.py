@@ -8,7 +8,7 @@ recommender refuse its parts, so each begins with its own name and version.
 |---|---|
 | vocabulary | `"cost_hf.vocabulary.1"`, namespace, level sizes, token texts |
 | assignment | `"cost_hf.assignment.1"`, level sizes, then the vectors of every level as float32 `[K, D]` |
-| lineage of foreign codes | `"cost_hf.lineage.1"`, level sizes, sorted item ids, their codes as int64 `[N, L]` |
+| quantizer_digest of foreign codes | `"cost_hf.lineage.1"`, level sizes, sorted item ids, their codes as int64 `[N, L]` |
 | catalog | `"cost_hf.catalog.1"`, sorted item ids, their codes as int64 `[N, L]`, their removed flags as uint8 `[N]` |
 """
 
@@ -39,8 +39,8 @@ def assignment_digest(model: Any) -> str:
     return content_digest("cost_hf.assignment.1", sizes, *(_as_float32(part) for part in vectors))
 
 
-def lineage_digest(item_ids: Sequence[str], codes: np.ndarray, level_sizes: Sequence[int]) -> str:
-    """Return a lineage id for codes `[N, L]` that came without an assigner; row order does not matter."""
+def codes_digest(item_ids: Sequence[str], codes: np.ndarray, level_sizes: Sequence[int]) -> str:
+    """Return a quantizer_digest id for codes `[N, L]` that came without an assigner; row order does not matter."""
     order = sorted(range(len(item_ids)), key=item_ids.__getitem__)
     ids = [item_ids[row] for row in order]
     return content_digest("cost_hf.lineage.1", [int(size) for size in level_sizes], ids, codes[order].astype(np.int64))

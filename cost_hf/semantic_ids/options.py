@@ -6,7 +6,7 @@ from cost_hf.semantic_ids.sizes import MAX_TOKENS, whole_number
 
 COLLISION_POLICIES = ("append", "reassign", "sinkhorn", "none")
 # how rows of SID tokens in a backbone may start; here, where torch is not needed to read them
-ROW_INITS = ("normal", "mean", "text", "codebook")
+EMBEDDING_INITS = ("normal", "mean", "text", "codebook")
 ANCHOR = " item"  # words that text and codebook start from
 
 

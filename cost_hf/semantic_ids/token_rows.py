@@ -14,7 +14,7 @@ import torch
 from tokenizers import AddedToken
 from torch import Tensor
 
-from cost_hf.semantic_ids.options import ROW_INITS
+from cost_hf.semantic_ids.options import EMBEDDING_INITS
 
 TEXT_NOISE = 0.1  # of the old rows' spread: enough to tell codes apart, too little to leave the anchor's place
 CODEBOOK_SPREAD = 0.2
@@ -31,7 +31,7 @@ class RowInit:
     that of a uniform choice among codes.
 
     Args:
-        kind: one of `ROW_INITS`.
+        kind: one of `EMBEDDING_INITS`.
         anchor: ids of the anchor's words under the old tokenizer; for `text` and `codebook`.
         code_vectors: of all codes, level after level, `[n, D]`, NaN for codes without one; for `codebook`.
     """
@@ -41,12 +41,14 @@ class RowInit:
     code_vectors: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in ROW_INITS:
-            raise ValueError(f"row_init must be one of {', '.join(ROW_INITS)}, got {self.kind!r}")
+        if self.kind not in EMBEDDING_INITS:
+            raise ValueError(f"embedding_init must be one of {', '.join(EMBEDDING_INITS)}, got {self.kind!r}")
         if self.kind in ("text", "codebook") and not self.anchor:
-            raise ValueError(f"row_init {self.kind!r} needs the anchor's token ids, got none; name a word")
+            raise ValueError(f"embedding_init {self.kind!r} needs the anchor's token ids, got none; name a word")
         if self.kind == "codebook" and self.code_vectors is None:
-            raise ValueError("row_init 'codebook' needs the code vectors of a quantizer; these codes have no model")
+            raise ValueError(
+                "embedding_init 'codebook' needs the code vectors of a quantizer; these codes have no model"
+            )
 
 
 def add_tokens(tokenizer: Any, tokens: Sequence[str]) -> tuple[int, int]:
@@ -71,7 +73,7 @@ def add_tokens(tokenizer: Any, tokens: Sequence[str]) -> tuple[int, int]:
 
 
 def extend_embedding(
-    model: Any, num_tokens: int, ids: Tensor, *, new_from: int, row_init: RowInit | None = None, seed: int = 0
+    model: Any, num_tokens: int, ids: Tensor, *, new_from: int, embedding_init: RowInit | None = None, seed: int = 0
 ) -> None:
     """Give `model` rows for `num_tokens` tokens and initialise the new ones among `ids`, in place.
 
@@ -80,7 +82,7 @@ def extend_embedding(
         num_tokens: length of the extended tokenizer.
         ids: token ids that are ours, `[n]`.
         new_from: ids from here on are new to the tokenizer; older ones keep their rows where they have any.
-        row_init: how new rows start; `normal` by default.
+        embedding_init: how new rows start; `normal` by default.
         seed: of the rows; input and output matrix get different ones.
     """
     before = model.get_input_embeddings().weight.shape[0]
@@ -99,7 +101,7 @@ def extend_embedding(
     for matrix in matrices:
         if before < first:  # of tokens that the tokenizer had and the model did not: resizing drew them by chance
             matrix.data[before:first] = matrix[:before].float().mean(0).to(matrix.dtype)
-        _write_rows(matrix, ids, ids - first, row_init or RowInit(), num_old=num_old, generator=generator)
+        _write_rows(matrix, ids, ids - first, embedding_init or RowInit(), num_old=num_old, generator=generator)
 
 
 def _has_own_head(model: Any) -> bool:

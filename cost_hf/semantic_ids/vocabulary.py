@@ -191,7 +191,7 @@ class SidVocabulary:
         tokenizer: Any,
         model: Any,
         *,
-        row_init: str = "normal",
+        embedding_init: str = "normal",
         anchor: str = ANCHOR,
         code_vectors: Tensor | None = None,
         seed: int = 0,
@@ -203,7 +203,7 @@ class SidVocabulary:
         Args:
             tokenizer: a transformers tokenizer.
             model: a transformers model with input embeddings, or None to extend the tokenizer alone.
-            row_init: how new rows start, as `RowInit` says: `normal`, `mean`, `text` or `codebook`.
+            embedding_init: how new rows start, as `RowInit` says: `normal`, `mean`, `text` or `codebook`.
             anchor: words whose mean row `text` and `codebook` start from.
             code_vectors: of all codes, level after level, `[n, D]`, NaN where a code has none; for `codebook`.
             seed: of the new rows.
@@ -216,7 +216,7 @@ class SidVocabulary:
                 f"expected a tokenizer with an eos token, got {tokenizer!r}; set tokenizer.eos_token first"
             )
         words = tuple(tokenizer(anchor, add_special_tokens=False)["input_ids"])
-        start = RowInit(row_init, words if row_init in ("text", "codebook") else (), code_vectors)
+        start = RowInit(embedding_init, words if embedding_init in ("text", "codebook") else (), code_vectors)
         first_id, new_from = add_tokens(tokenizer, self.tokens)
         pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         unk_id = pad_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
@@ -225,7 +225,7 @@ class SidVocabulary:
         )
         if model is not None:
             rows = torch.arange(extended.first_id, extended.size)
-            extend_embedding(model, len(tokenizer), rows, new_from=new_from, row_init=start, seed=seed)
+            extend_embedding(model, len(tokenizer), rows, new_from=new_from, embedding_init=start, seed=seed)
         return extended
 
     def save(self, directory: str | Path) -> None:

@@ -8,14 +8,14 @@ import pytest
 
 from cost_hf.data import DataOptions, Split, Targets, read_tables, split_interactions
 from cost_hf.data import splits as module
-from cost_hf.evaluation.baselines import ItemKnn, build_baseline
 from cost_hf.evaluation.ranking import evaluate_ranker
 from cost_hf.evaluation.sid_quality import history_target_overlap
 from cost_hf.evaluation.slices import slice_labels
-from cost_hf.recommender.rankers import ScoringRanker
+from cost_hf.methods.counting import ItemKnn, build_baseline
+from cost_hf.recommenders.rankers import ScoringRanker
 
 HEAVY, USERS, NUM_ITEMS = 20_000, 4_000, 8_000
-MOST_BYTES = 400 * 2**20  # [users, longest history] takes 640 MB, the pairs of one user's items 512 MB
+MAX_BYTES = 400 * 2**20  # [users, longest history] takes 640 MB, the pairs of one user's items 512 MB
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_memory_of_split_baselines_and_evaluation_is_linear(tables, tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
-    assert peak < MOST_BYTES
+    assert peak < MAX_BYTES
 
 
 def long_split(num_clicks=300):
@@ -102,7 +102,7 @@ def test_pairs_counted_for_a_request_equal_those_counted_before(monkeypatch):
     train = [random.integers(0, 30, size) for size in (3, 5, 60, 2, 90, 4)]
     histories = np.array([[1, 2, 3], [4, 4, -1], [-1, -1, -1]])
     before = ItemKnn(train, 30).scores(histories)
-    monkeypatch.setattr("cost_hf.evaluation.baselines.MOST_PAIRS", 100)
+    monkeypatch.setattr("cost_hf.methods.counting.MAX_PAIRS", 100)
     knn = ItemKnn(train, 30)
 
     assert knn.heavy.shape[0] == 2

@@ -6,7 +6,7 @@ import pytest
 
 from cost_hf.data import render_texts
 from cost_hf.data.prepare import prepare_data
-from cost_hf.recipe import Recipe
+from cost_hf.experiments.recipe import Recipe
 
 
 def prepare(name, directory):

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from cost_hf.data.splits import Targets
-from cost_hf.recommender.rankers import Ranking
+from cost_hf.recommenders.rankers import Ranking
 
 
 class Cases(Targets):

@@ -1,7 +1,7 @@
 import pytest
 
-from cost_hf.evaluation.baselines import COUNTING, MIXED, TEXTUAL
 from cost_hf.evaluation.options import BASELINES, TRAINED_BASELINES, EvaluationOptions
+from cost_hf.methods.counting import COUNTING, MIXED, TEXTUAL
 
 
 def test_all_untrained_baselines_are_rows_by_default():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from cost_hf.evaluation.ranking import RankedLists, coverage, evaluate_ranker, is_first_of_kind, per_user_metrics
-from cost_hf.recommender.rankers import Ranking
+from cost_hf.recommenders.rankers import Ranking
 from tests.evaluation.stand_ins import Cases, FixedOrder
 
 REPOSITORY = Path(__file__).parents[2]

@@ -5,8 +5,8 @@ import pytest
 
 from cost_hf.cli import main
 from cost_hf.files import read_json
-from cost_hf.methods import Recommender
-from tests.recommender.toys import TOY_IDS, toy_recommender, toy_text_recommender
+from cost_hf.recommenders.base import Recommender
+from tests.recommenders.toys import TOY_IDS, toy_recommender, toy_text_recommender
 
 
 @pytest.fixture

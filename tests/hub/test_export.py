@@ -13,7 +13,7 @@ from cost_hf.files import DamagedFileError, read_json, write_json
 from cost_hf.hub.export import WRITERS, export_run
 from cost_hf.hub.parts import FORMATS, MERGED
 from cost_hf.semantic_ids.catalog import Catalog
-from tests.recommender.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender, toy_text_recommender
+from tests.recommenders.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender, toy_text_recommender
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,11 @@ def test_static_arrays_continue_every_prefix_as_the_catalog_does(system, tmp_pat
 @pytest.mark.parametrize("to", [name for name in WRITERS if name != "parquet"])
 def test_items_that_share_a_sid_are_refused_where_the_format_wants_one(to, tmp_path):
     catalog = Catalog.from_codes(
-        TOY_IDS, toy_catalog(TOY_ITEMS, (4, 5, 3)).codes[:, :3], level_sizes=(4, 5, 3), collisions="none", lineage="toy"
+        TOY_IDS,
+        toy_catalog(TOY_ITEMS, (4, 5, 3)).codes[:, :3],
+        level_sizes=(4, 5, 3),
+        collisions="none",
+        quantizer_digest="toy",
     )
     toy_recommender(catalog).save_pretrained(tmp_path / "run")
 

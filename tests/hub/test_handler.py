@@ -23,7 +23,7 @@ from cost_hf.hub.handler import (
     decode,
 )
 from tests.near_ties import assert_same_list
-from tests.recommender.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender
+from tests.recommenders.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender
 
 
 @pytest.fixture(scope="module")

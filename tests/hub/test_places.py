@@ -12,7 +12,7 @@ from cost_hf.files import read_json
 from cost_hf.hub.cards import render_card
 from cost_hf.hub.places import without_places
 from cost_hf.hub.staging import Stage
-from cost_hf.recommender.recommender import Recommender
+from cost_hf.recommenders.base import Recommender
 from tests.runs import TINY
 
 pytestmark = pytest.mark.trains

@@ -14,7 +14,8 @@ from cost_hf.files import read_json, write_json
 from cost_hf.hub.commands import upload_main
 from cost_hf.hub.publish import PublishError
 from cost_hf.hub.upload import upload
-from cost_hf.methods import Recommender
+from cost_hf.recommenders.base import Recommender
+from cost_hf.recommenders.generative import GenerativeRecommender
 from tests.hub.loopback_hub import TOKEN, LoopbackHub
 from tests.hub.publishing import MODELS, publish, record_again, without_licence
 
@@ -202,8 +203,8 @@ def test_a_file_that_does_not_belong_there_stops_everything(hub, finished_run, m
         (Path(directory) / name).parent.mkdir(exist_ok=True)
         (Path(directory) / name).write_bytes(b"x")
 
-    original = Recommender.save_pretrained
-    monkeypatch.setattr(Recommender, "save_pretrained", careless)
+    original = GenerativeRecommender.save_pretrained
+    monkeypatch.setattr(GenerativeRecommender, "save_pretrained", careless)
 
     with pytest.raises(ValueError, match=f"files do not belong into a recommender repository, first '{name}'"):
         publish(hub.endpoint, finished_run)

@@ -11,12 +11,12 @@ from huggingface_hub import ModelCard
 
 import cost_hf
 from cost_hf.files import read_json
+from cost_hf.generators.task_options import NEXT_ITEM, TEXT_TASKS
 from cost_hf.hub.export import export_run
-from cost_hf.methods import Recommender
-from cost_hf.recommender.task_options import NEXT_ITEM, TEXT_TASKS
+from cost_hf.recommenders.base import Recommender
+from tests.generators.backbone_toys import causal_backbone
 from tests.hub.publishing import publish
 from tests.near_ties import assert_same_list
-from tests.recommender.backbone_toys import causal_backbone
 from tests.runs import ROOT, TINY, child_environment, command_line
 
 pytestmark = pytest.mark.trains

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import cost_hf
-from cost_hf.methods import Recommender, SasRecRecommender
+from cost_hf.methods.sasrec.recommender import SasRecRecommender
+from cost_hf.recommenders.base import Recommender
 from tests.hub.loopback_hub import LoopbackHub
 from tests.hub.publishing import publish, without_licence
 from tests.near_ties import assert_same_list

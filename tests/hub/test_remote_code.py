@@ -9,9 +9,9 @@ from transformers.dynamic_module_utils import get_relative_imports
 
 from cost_hf.files import read_json
 from cost_hf.hub.remote_code import save_with_code
-from cost_hf.quantizer import CostModel
-from tests.methods.sasrec_toys import tiny_model as tiny_sasrec
-from tests.quantizer.toys import item_vectors, tiny_model
+from cost_hf.quantizers.cost import CostModel
+from tests.methods.sasrec.sasrec_toys import tiny_model as tiny_sasrec
+from tests.quantizers.cost.toys import item_vectors, tiny_model
 
 ENCODE = """
 import importlib.util, json, sys, torch

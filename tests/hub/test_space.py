@@ -15,8 +15,8 @@ from cost_hf.hub.space.health import health_page
 from cost_hf.hub.space.visit import Visit
 from cost_hf.semantic_ids.catalog import Catalog
 from tests.hub.test_publish import ROOT
-from tests.methods.test_sasrec_recommender import toy as dense_toy
-from tests.recommender.toys import TOY_IDS, TOY_TEXTS, toy_recommender, toy_text_recommender
+from tests.methods.sasrec.test_sasrec_recommender import toy as dense_toy
+from tests.recommenders.toys import TOY_IDS, TOY_TEXTS, toy_recommender, toy_text_recommender
 
 RESULTS = read_json(ROOT / "benchmarks" / "results" / "cost_quickstart" / "results.json")
 EVIL = "<script>alert(\"1\")</script> & 'x'"
@@ -49,7 +49,7 @@ def test_branches_count_the_items_below_and_every_item_lies_under_its_prefix(toy
 
 def test_why_names_the_latest_history_item_that_shares_most():
     codes = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]])
-    catalog = Catalog.from_codes(list("abcd"), codes, level_sizes=(2, 2, 2), collisions="none", lineage="toy")
+    catalog = Catalog.from_codes(list("abcd"), codes, level_sizes=(2, 2, 2), collisions="none", quantizer_digest="toy")
     view = CatalogView(catalog)
 
     assert view.closest(0, [2, 1]) == (1, 2)
@@ -91,7 +91,7 @@ def test_a_text_that_says_nothing_or_too_much_is_refused(toy, text, message):
 
 
 def test_the_number_of_added_items_is_bounded(toy, monkeypatch):
-    monkeypatch.setattr(visit, "MOST_ADDED", 1)
+    monkeypatch.setattr(visit, "MAX_ADDED", 1)
     toy.add("football in oslo today")
 
     with pytest.raises(ValueError, match="holds 1 added items already"):
@@ -173,7 +173,7 @@ def test_the_tree_shows_every_code_that_follows():
     size = 300
     codes = np.array([[code, 0] for code in range(size)])
     ids = [str(code) for code in range(size)]
-    catalog = Catalog.from_codes(ids, codes, level_sizes=(size, 2), collisions="none", lineage="toy")
+    catalog = Catalog.from_codes(ids, codes, level_sizes=(size, 2), collisions="none", quantizer_digest="toy")
 
     page = markup.branches(CatalogView(catalog), ())
 
@@ -201,7 +201,7 @@ def test_a_history_and_a_list_are_bounded(toy, monkeypatch):
 
     toy.recommend(["item001"] * 100_000 + [7, None], 10**9)
 
-    assert len(asked["held"]) <= visit.MOST_HISTORY and asked["top_k"] == visit.MOST_SHOWN
+    assert len(asked["held"]) <= visit.MAX_HISTORY and asked["top_k"] == visit.MAX_SHOWN
     assert set(asked["held"]) == {"item001"}
 
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from cost_hf.hub.space import app
-from tests.recommender.toys import toy_text_recommender
+from tests.recommenders.toys import toy_text_recommender
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cost_hf.reporting import numbers
 from cost_hf.reporting.drawing import mark, nice_scale, tag, tick_text
-from cost_hf.reporting.line_charts import MOST_POINTS, Series, line_chart
+from cost_hf.reporting.line_charts import MAX_POINTS, Series, line_chart
 from cost_hf.reporting.row_drawings import axis, interval_drawing
 
 VALUES = st.lists(
@@ -100,7 +100,7 @@ def test_long_curves_are_thinned_but_keep_their_end():
     drawing = line_chart([Series(points)], x=x, y=y, label="x", family="dense")
     drawn = re.search(r'points="([^"]+)"', drawing).group(1).split()
 
-    assert len(drawn) <= MOST_POINTS + 1
+    assert len(drawn) <= MAX_POINTS + 1
     assert float(drawn[-1].split(",")[0]) == pytest.approx(40 + x.share(999) * (320 - 40 - 26), abs=0.1)
 
 

@@ -7,12 +7,12 @@ from transformers import (
     OPTConfig,
 )
 
-from cost_hf.recommender.prompts import PromptBuilder
+from cost_hf.generators.prompts import PromptBuilder
 from cost_hf.search.beam_search import beam_search
 from cost_hf.search.logits_processor import SidLogitsProcessor
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
-from tests.recommender.toys import (
+from tests.recommenders.toys import (
     toy_catalog,
     toy_causal,
     toy_gpt2,

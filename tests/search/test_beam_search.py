@@ -7,14 +7,14 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from cost_hf.recommender.backbones import SEQ2SEQ_SIZES
-from cost_hf.recommender.beam_ranker import BeamRanker
-from cost_hf.recommender.prompts import PromptBuilder
+from cost_hf.generators.backbones import SEQ2SEQ_SIZES
+from cost_hf.generators.prompts import PromptBuilder
+from cost_hf.recommenders.beam_ranker import BeamRanker
 from cost_hf.search.beam_search import beam_search
 from cost_hf.search.logits_processor import SidLogitsProcessor, prefix_allowed_tokens_fn
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
-from tests.recommender.toys import (
+from tests.recommenders.toys import (
     toy_catalog,
     toy_causal,
     toy_histories,
@@ -82,7 +82,7 @@ def test_any_search_equals_generate(seed, items, beams, batch, level_sizes, mode
         generator, *prompts.inputs(histories), trie=trie, vocabulary=vocabulary, num_beams=beams, mask=mask
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cost_hf.search.beam_search.obstacle", lambda model: "a test")
+        patch.setattr("cost_hf.search.beam_search.unsupported_reason", lambda model: "a test")
         expected = BeamRanker(generator, prompts, trie, num_beams=beams).rank(histories, top_k=beams, mask=mask)
 
     torch.testing.assert_close(found.scores, expected.scores, rtol=1e-4, atol=1e-4)

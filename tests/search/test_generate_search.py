@@ -3,7 +3,7 @@ import logging
 import pytest
 import torch
 
-from cost_hf.recommender.beam_ranker import BeamRanker
+from cost_hf.recommenders.beam_ranker import BeamRanker
 from cost_hf.search import beam_search as search_module
 from cost_hf.search.beam_search import beam_search
 from tests.near_ties import assert_same_rows
@@ -56,7 +56,7 @@ def test_the_fallback_takes_one_beam_and_embedded_prompts():
 
 def test_generate_under_a_mask_with_few_items_is_cleaned_of_dead_beams(monkeypatch):
     catalog, _, generator, prompts, histories, trie = parts("t5")
-    monkeypatch.setattr("cost_hf.search.beam_search.obstacle", lambda model: "a test")
+    monkeypatch.setattr("cost_hf.search.beam_search.unsupported_reason", lambda model: "a test")
     mask = torch.zeros(len(catalog), dtype=torch.bool)
     mask[[3, 11]] = True
 

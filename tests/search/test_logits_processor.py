@@ -12,7 +12,7 @@ from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 from tests.near_ties import assert_same_beams
-from tests.recommender.toys import toy_catalog, toy_causal, toy_t5
+from tests.recommenders.toys import toy_catalog, toy_causal, toy_t5
 
 MODELS = {"llama": toy_causal, "t5": toy_t5}
 

@@ -36,7 +36,7 @@ def test_encoder_outputs_take_the_place_of_prompts_and_come_back(has_engine, mon
     input_ids, attention_mask = prompts.inputs(histories)
     options = {"trie": trie, "vocabulary": vocabulary, "num_beams": 6, "output_encoder_states": True}
     if not has_engine:
-        monkeypatch.setattr("cost_hf.search.beam_search.obstacle", lambda model: "a test")
+        monkeypatch.setattr("cost_hf.search.beam_search.unsupported_reason", lambda model: "a test")
 
     first = beam_search(generator, input_ids, attention_mask, **options)
     again = beam_search(generator, None, attention_mask, encoder_outputs=(first.encoder_states,), **options)

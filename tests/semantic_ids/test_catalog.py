@@ -56,7 +56,7 @@ def test_each_policy_gives_its_levels(collisions):
     distinct = len({tuple(row) for row in catalog.codes.tolist()})
     assert catalog.level_sizes == ((3, 5, 7) if collisions == "append" else (3, 5))
     assert (distinct == 12) == (collisions in ("append", "reassign"))
-    assert catalog.lineage == assignment_digest(model)
+    assert catalog.quantizer_digest == assignment_digest(model)
 
 
 def test_reassigning_codes_without_vectors_is_an_error():

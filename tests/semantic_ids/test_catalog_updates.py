@@ -42,7 +42,7 @@ def test_adding_items_changes_no_existing_sid_and_no_row(first, second):
     assert after.item_ids[: len(before)] == before.item_ids
     assert (after.codes[: len(before)] == before.codes).all()
     assert after.level_sizes == before.level_sizes
-    assert after.lineage == before.lineage
+    assert after.quantizer_digest == before.quantizer_digest
 
 
 @given(ITEMS, ITEMS)
@@ -69,7 +69,7 @@ def test_row_order_does_not_matter_to_the_sids_of_a_new_catalog(items, order):
 
     assert sids(rebuilt) == sids(build(items))
     assert rebuilt.digest == build(items).digest
-    assert rebuilt.lineage == build(items).lineage
+    assert rebuilt.quantizer_digest == build(items).quantizer_digest
 
 
 @given(ITEMS, ITEMS)
@@ -183,7 +183,7 @@ def test_a_loaded_catalog_is_the_saved_one_byte_for_byte(tmp_path_factory, table
     loaded.save(folder, stem="two")
 
     assert equal(loaded, catalog)
-    for name in ("level_sizes", "model_levels", "policy", "lineage", "text_digest", "moved"):
+    for name in ("level_sizes", "model_levels", "policy", "quantizer_digest", "text_digest", "moved"):
         assert getattr(loaded, name) == getattr(catalog, name)
     for kind in ("safetensors", "parquet"):
         assert (folder / f"one.{kind}").read_bytes() == (folder / f"two.{kind}").read_bytes()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cost_hf.semantic_ids.digests import assignment_digest, catalog_digest, lineage_digest, vocabulary_digest
+from cost_hf.semantic_ids.digests import assignment_digest, catalog_digest, codes_digest, vocabulary_digest
 from tests.semantic_ids.sid_fakes import FakeAssigner
 
 CODES = np.array([[0, 1], [1, 0]])
@@ -19,8 +19,8 @@ def test_every_part_changes_a_catalog_digest():
         catalog_digest(["a", "c"], CODES, NONE_REMOVED),
         catalog_digest(["a", "b"], CODES[::-1], NONE_REMOVED),
         catalog_digest(["a", "b"], CODES, np.array([True, False])),
-        lineage_digest(["a", "b"], CODES, [2, 2]),
-        lineage_digest(["a", "b"], CODES, [2, 3]),
+        codes_digest(["a", "b"], CODES, [2, 2]),
+        codes_digest(["a", "b"], CODES, [2, 3]),
     }
 
     assert len(digests) == 6
@@ -43,5 +43,5 @@ def test_an_assigner_without_code_vectors_is_known_by_its_weights():
 
 def test_digests_do_not_change_from_release_to_release():
     assert catalog_digest(["a", "b"], CODES, NONE_REMOVED)[:16] == "d32fa8f399ad35ff"
-    assert lineage_digest(["a", "b"], CODES, [2, 2])[:16] == "d25ac0076ccfed26"
+    assert codes_digest(["a", "b"], CODES, [2, 2])[:16] == "d25ac0076ccfed26"
     assert vocabulary_digest("s", [2], ["<s_a_0>", "<s_a_1>"])[:16] == "c38761cbfd742693"

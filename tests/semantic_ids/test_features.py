@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.recommender.toys import toy_catalog
+from tests.recommenders.toys import toy_catalog
 
 
 def test_items_share_a_category_exactly_where_they_share_the_prefix():

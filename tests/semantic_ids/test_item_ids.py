@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cost_hf.evaluation.statistics import numbered
-from cost_hf.recommender.rankers import ScoringRanker, popularity_order
+from cost_hf.recommenders.rankers import ScoringRanker, popularity_order
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.item_ids import (
     code_table,

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cost_hf.quantizer import CostConfig
-from cost_hf.quantizer_training.rkmeans import fit_rkmeans
+from cost_hf.quantizers.cost import CostConfig
+from cost_hf.quantizers.rkmeans import fit_rkmeans
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.collisions import group_sizes
 from cost_hf.semantic_ids.sinkhorn import ROUNDS, spread_last_level

@@ -96,15 +96,15 @@ def test_spare_rows_are_written_and_never_cut():
     assert changed == list(range(extended.first_id, extended.size))
 
 
-@pytest.mark.parametrize("row_init", ["normal", "text"])
-def test_tokens_that_had_no_row_get_the_same_one_in_every_process(row_init):
+@pytest.mark.parametrize("embedding_init", ["normal", "text"])
+def test_tokens_that_had_no_row_get_the_same_one_in_every_process(embedding_init):
     """An adapter brings the SID rows alone, so what lies between must not be left to chance."""
     matrices = []
     for seed in (0, 1):
         tokenizer, model = tiny_tokenizer(), tiny_t5(rows=12)  # fewer rows than the tokenizer has tokens
         old = model.shared.weight.detach().clone()
         torch.manual_seed(seed)
-        extended = VOCABULARY.extend(tokenizer, model, row_init=row_init)
+        extended = VOCABULARY.extend(tokenizer, model, embedding_init=embedding_init)
         matrices.append(model.shared.weight.detach()[12 : extended.first_id])
 
     assert len(matrices[0]) == len(tiny_tokenizer()) - 12
@@ -201,8 +201,8 @@ def test_a_smaller_vocabulary_than_the_tokenizer_has_is_refused_where_the_ids_do
 
 
 def test_an_unknown_row_init_is_named():
-    with pytest.raises(ValueError, match="row_init must be one of normal, mean, text, codebook, got 'zeros'"):
-        VOCABULARY.extend(tiny_tokenizer(), tiny_t5(), row_init="zeros")
+    with pytest.raises(ValueError, match="embedding_init must be one of normal, mean, text, codebook, got 'zeros'"):
+        VOCABULARY.extend(tiny_tokenizer(), tiny_t5(), embedding_init="zeros")
 
 
 @pytest.fixture(scope="module")

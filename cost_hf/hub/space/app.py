@@ -15,9 +15,8 @@ from cost_hf.hub.space import markup
 from cost_hf.hub.space.health import health_page
 from cost_hf.hub.space.tabs import PRIVATE, new_item_tab, recommend_tab, tree_tab
 from cost_hf.hub.space.visit import Visit
-from cost_hf.methods import Recommender
-from cost_hf.recommender.door import BaseRecommender
-from cost_hf.recommender.repository import locate
+from cost_hf.recommenders.base import Recommender
+from cost_hf.recommenders.repository import locate
 from cost_hf.stages import UnfinishedRunError, require_finished
 
 logger = logging.getLogger(__name__)
@@ -25,7 +24,7 @@ STYLE = Path(__file__).parent / "style.css"
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Helvetica", "Arial", "sans-serif"]  # of the system: no request
 
 
-def build_demo(recommender: BaseRecommender, results: Mapping[str, Any] | None = None) -> gr.Blocks:
+def build_demo(recommender: Recommender, results: Mapping[str, Any] | None = None) -> gr.Blocks:
     """Return the app of a loaded recommender, with the pages that mean something for it; nothing is fetched."""
     visit = Visit(recommender, results)
     visit.recommend(visit.example())  # the first visitor does not wait for what the first call sets up

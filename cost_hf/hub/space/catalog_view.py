@@ -8,7 +8,7 @@ import numpy as np
 
 Prefix = tuple[int, ...]
 FOUND = 20  # search results
-MOST_QUERY = 200  # characters of a search that are read
+MAX_QUERY = 200  # characters of a search that are read
 SHOWN = 40  # items under a prefix
 
 
@@ -21,7 +21,7 @@ class Branch:
 
 
 class CatalogView:
-    """One edition of a catalog, for looking at.
+    """One snapshot of a catalog, for looking at.
 
     Args:
         catalog: a `Catalog`, or an `ItemList`, which has no semantic IDs.
@@ -43,7 +43,7 @@ class CatalogView:
 
     def search(self, text: str, limit: int = FOUND) -> list[int]:
         """Return rows of items, not removed, whose title or id holds all words of `text`; few letters find starts."""
-        words = list(dict.fromkeys(text[:MOST_QUERY].lower().split()))
+        words = list(dict.fromkeys(text[:MAX_QUERY].lower().split()))
         found: list[int] = []
         for row, name in enumerate(self._names if words else ()):
             if not self.catalog.removed[row] and all(word in name for word in words):

@@ -9,7 +9,7 @@ from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.hub.cards import card_facts, score_rows
 from cost_hf.hub.space.catalog_view import CatalogView
 from cost_hf.hub.space.markup import notice
-from cost_hf.quantizer_training.health import code_health
+from cost_hf.quantizers.codebook_utilization import code_health
 from cost_hf.reporting import numbers, words
 from cost_hf.semantic_ids.level_names import level_name
 

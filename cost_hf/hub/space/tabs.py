@@ -6,8 +6,8 @@ from typing import Any
 import gradio as gr
 
 from cost_hf.hub.space import markup
-from cost_hf.hub.space.catalog_view import MOST_QUERY
-from cost_hf.hub.space.visit import MOST_CHARACTERS, MOST_HISTORY, Visit
+from cost_hf.hub.space.catalog_view import MAX_QUERY
+from cost_hf.hub.space.visit import MAX_CHARACTERS, MAX_HISTORY, Visit
 from cost_hf.semantic_ids.level_names import level_name
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -31,7 +31,7 @@ def recommend_tab(visit: Visit) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             query = gr.Textbox(
-                label="Search the catalog", placeholder="a word of a title, or an id", max_length=MOST_QUERY
+                label="Search the catalog", placeholder="a word of a title, or an id", max_length=MAX_QUERY
             )
             found = gr.Radio([], label="Type to search", elem_classes="found")
             history = gr.Dropdown([], value=[], multiselect=True, label="History, oldest first", interactive=True)
@@ -47,7 +47,7 @@ def recommend_tab(visit: Visit) -> None:
 
     def known(ids: list[str] | None) -> list[str]:
         """Return what the present catalog holds of a history, the latest items of a long one."""
-        return [item for item in (ids or [])[-MOST_HISTORY:] if isinstance(item, str) and item in visit.view.catalog]
+        return [item for item in (ids or [])[-MAX_HISTORY:] if isinstance(item, str) and item in visit.view.catalog]
 
     def chosen(ids: list[str]) -> Any:
         rows = visit.view.catalog.rows_of(ids).tolist()
@@ -96,9 +96,7 @@ def tree_tab(visit: Visit, tab: gr.Tab) -> None:
             with gr.Row():
                 up = gr.Button("Up", min_width=80)
                 root = gr.Button("To the root", min_width=110)
-            query = gr.Textbox(
-                label="Or find an item", placeholder="a word of a title, or an id", max_length=MOST_QUERY
-            )
+            query = gr.Textbox(label="Or find an item", placeholder="a word of a title, or an id", max_length=MAX_QUERY)
             found = gr.Radio([], label="Type to search", elem_classes="found")
         with gr.Column(scale=3, min_width=300):
             shown = gr.HTML(markup.branches(visit.view, ()))
@@ -145,7 +143,7 @@ def new_item_tab(visit: Visit, head: gr.HTML) -> None:
             text = gr.Textbox(
                 label="Text of a new item",
                 lines=4,
-                max_length=MOST_CHARACTERS,
+                max_length=MAX_CHARACTERS,
                 placeholder="what its title and description would say",
             )
             with gr.Row():

@@ -6,13 +6,13 @@ from typing import Any
 
 from cost_hf.files import content_digest
 from cost_hf.hub.space.catalog_view import CatalogView, Prefix
-from cost_hf.recommender.door import BaseRecommender
+from cost_hf.recommenders.base import Recommender
 
-MOST_ADDED = 200
-MOST_CHARACTERS = 2_000
+MAX_ADDED = 200
+MAX_CHARACTERS = 2_000
 COLD_SHARE = 0.2  # of the list that shows an added item
-MOST_SHOWN = 50
-MOST_HISTORY = 1_000  # items of a history that are read, the latest
+MAX_SHOWN = 50
+MAX_HISTORY = 1_000  # items of a history that are read, the latest
 FIRST = 10  # places of the list that shows an added item
 
 
@@ -24,7 +24,7 @@ class Visit:
         results: content of results.json, None where there is none.
     """
 
-    def __init__(self, recommender: BaseRecommender, results: Mapping[str, Any] | None = None):
+    def __init__(self, recommender: Recommender, results: Mapping[str, Any] | None = None):
         self.recommender, self.results = recommender, results
         self.added: list[str] = []
         self._adding = threading.Lock()
@@ -42,8 +42,8 @@ class Visit:
         self, history: Sequence[str], top_k: int = 10, exclude_seen: bool = True, cold_share: float = 0.0
     ) -> list[tuple[int, float, bool]]:
         """Return (catalog row, score, added in this demo) for a history of item ids, best first."""
-        held = [item for item in history[-MOST_HISTORY:] if isinstance(item, str)]
-        length = max(1, min(int(top_k), MOST_SHOWN))
+        held = [item for item in history[-MAX_HISTORY:] if isinstance(item, str)]
+        length = max(1, min(int(top_k), MAX_SHOWN))
         answers = self.recommender.recommend(
             held, length, bool(exclude_seen), on_unknown="drop", on_empty="popularity", cold_share=cold_share
         )
@@ -61,10 +61,10 @@ class Visit:
 
     def example(self) -> list[str]:
         """Return a history to begin with: the most clicked item and those whose IDs are nearest to it."""
-        edition, view = self.recommender.edition, self.view
-        row = int(edition.popularity_order[0])
+        snapshot, view = self.recommender.snapshot, self.view
+        row = int(snapshot.popularity_order[0])
         near = [other for other, _ in view.neighbours(view.sid(row), without=row, limit=2)] if view.has_sids else []
-        rows = [*reversed(near), row] if near else edition.popularity_order[:3].tolist()
+        rows = [*reversed(near), row] if near else snapshot.popularity_order[:3].tolist()
         return [view.catalog.item_ids[other] for other in rows]
 
     def encode(self, text: str) -> Prefix:
@@ -90,8 +90,8 @@ class Visit:
         with self._adding:
             item = f"demo-{content_digest(text.strip())[:12]}"
             if item not in self.recommender.catalog:
-                if len(self.added) >= MOST_ADDED:
-                    raise ValueError(f"this demo holds {MOST_ADDED} added items already; it takes more after a restart")
+                if len(self.added) >= MAX_ADDED:
+                    raise ValueError(f"this demo holds {MAX_ADDED} added items already; it takes more after a restart")
                 self.recommender.add_items([item], [text], titles=[text.strip()[:200]])
                 self.added.append(item)
         return self.recommender.catalog.row_of(item)
@@ -104,12 +104,12 @@ class Visit:
         """
         view = self.view
         near = [other for other, _ in view.neighbours(view.sid(row), without=row, limit=3)] if view.has_sids else []
-        rows = near or [int(self.recommender.edition.popularity_order[0])]
+        rows = near or [int(self.recommender.snapshot.popularity_order[0])]
         history = [view.catalog.item_ids[other] for other in reversed(rows)]
         first = self.recommend(history, FIRST, cold_share=COLD_SHARE)
         place = _place(row, first)
         if place is None:
-            place = _place(row, self.recommend(history, MOST_SHOWN, cold_share=COLD_SHARE))
+            place = _place(row, self.recommend(history, MAX_SHOWN, cold_share=COLD_SHARE))
         return history, first, place
 
 
@@ -117,8 +117,8 @@ def _check(text: str) -> None:
     """Raise ValueError for a text that says nothing, or too much."""
     if not isinstance(text, str) or not text.strip():
         raise ValueError("write a few words about the item first")
-    if len(text) > MOST_CHARACTERS:
-        raise ValueError(f"the demo reads at most {MOST_CHARACTERS} characters, got {len(text)}; shorten the text")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"the demo reads at most {MAX_CHARACTERS} characters, got {len(text)}; shorten the text")
 
 
 def _place(row: int, answers: Sequence[tuple[int, float, bool]]) -> int | None:

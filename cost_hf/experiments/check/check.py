@@ -1,0 +1,188 @@
+"""`cost-hf check`: read a data set before any training and say what is there, what it costs and what to mend."""
+
+import dataclasses
+import math
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cost_hf.data.options import DataOptions
+from cost_hf.data.schema import DataError
+from cost_hf.experiments.check.advice import code_problems, data_problems, power_problems, split_problems
+from cost_hf.experiments.check.code_sizes import (
+    MAX_COLLIDED,
+    MAX_COLLIDED_STAND_IN,
+    CodeSize,
+    advised_size,
+    measure_code_sizes,
+)
+from cost_hf.experiments.check.estimates import Estimate, estimate
+from cost_hf.experiments.check.facts import ClickFacts, click_facts, try_split
+from cost_hf.experiments.check.guess import ColumnGuess
+from cost_hf.experiments.check.power import Power, measure_power
+from cost_hf.experiments.check.problems import Problem, by_severity
+from cost_hf.experiments.check.reading import Reading, read_leniently
+from cost_hf.experiments.check.report import check_text, command_line
+from cost_hf.experiments.check.texts import TextFacts, letter_grams, text_facts
+from cost_hf.experiments.check.vectors import CheckVectors, check_vectors
+from cost_hf.experiments.recipe import Recipe
+
+DEFAULT_RECIPE = "cost_default"
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Everything that a check found.
+
+    Attributes:
+        source: what was checked.
+        recipe: name of the recipe that costs and advice are about.
+        options: the data section with what was found.
+        guess: columns under other names.
+        clicks, texts: facts.
+        vector_origin: what the code sizes were measured on.
+        code_sizes: smallest first; `advised` is the one to take.
+        power: what the test part can show; None without a split.
+        estimate: costs, or why they were not measured.
+        problems: errors first.
+        flags: dotted fields that a run on this data needs, as text.
+        commands: what to run next.
+    """
+
+    source: str
+    recipe: str
+    options: DataOptions
+    guess: ColumnGuess
+    clicks: ClickFacts
+    texts: TextFacts
+    vector_origin: str
+    code_sizes: tuple[CodeSize, ...]
+    advised: CodeSize
+    power: Power | None
+    estimate: Estimate | str
+    problems: tuple[Problem, ...]
+    flags: dict[str, str]
+    commands: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        found = dataclasses.asdict(self)
+        if self.power is not None:
+            relative = self.power.relative if self.power.level > 0 else None
+            found["power"] |= {"detectable": self.power.detectable, "relative": relative}
+        return found
+
+    def text(self) -> str:
+        """Return the report for a terminal."""
+        return check_text(self)
+
+
+def check_data(
+    path: str | Path, *, recipe: str | None = None, overrides: Mapping[str, Any] | None = None
+) -> CheckResult:
+    """Check a data set: a directory of tables, raw files of a known form, or a Hub id.
+
+    Args:
+        path: where the data are.
+        recipe: shipped recipe or YAML file to be run on them; by default the one for tables of any kind.
+        overrides: dotted fields, as for `train`.
+
+    Raises:
+        DataError: where the tables can't be read at all.
+        RecipeError: for an unknown recipe, field or value.
+    """
+    given = dict(overrides or {}) | {"data.path": str(path)}
+    name = recipe or DEFAULT_RECIPE
+    resolved = Recipe.load(name, given)
+    if resolved.data.reader == "synthetic":
+        resolved.data.reader = "tables"
+    reading = read_leniently(resolved.data, resolved.vectors.template)
+    resolved.data, resolved.vectors.template = reading.options, reading.template
+    keeps_sizes = recipe is not None or "codes.level_sizes" in given
+    return _measure(reading, resolved, given, name=name, keeps_sizes=keeps_sizes)
+
+
+def _measure(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: str, keeps_sizes: bool) -> CheckResult:
+    """Measure everything; without `keeps_sizes` the recipe gets the advised level sizes."""
+    tables, options = reading.tables, reading.options
+    clicks = click_facts(tables, options)
+    grams = letter_grams(reading.texts)
+    texts = text_facts(reading.texts, grams, template=reading.template, columns=reading.columns)
+    vectors = check_vectors(reading.texts, grams, recipe.vectors)
+    sizes = measure_code_sizes(vectors.vectors, reading.texts, also=recipe.codes.level_sizes)
+    bounds: dict[str, Any] = {
+        "most_collided": MAX_COLLIDED_STAND_IN if vectors.origin == "stand_in" else MAX_COLLIDED,
+        "capacity": recipe.catalog.append_size if recipe.catalog.collisions == "append" else tables.num_items,
+    }
+    advised = advised_size(sizes, **bounds)
+    if not keeps_sizes:
+        recipe.codes.level_sizes = list(advised.level_sizes)
+    problems = [*reading.problems, *split_problems(clicks, options.split), *data_problems(clicks, texts)]
+    if recipe.method != "sasrec":  # it has no codes
+        problems += code_problems(sizes, tuple(recipe.codes.level_sizes), advised, **bounds)
+    power, costs, more = _measure_split(reading, recipe, clicks, vectors)
+    flags = _flags(reading, recipe, given, name=name)
+    return CheckResult(
+        source=given["data.path"],
+        recipe=name,
+        options=options,
+        guess=reading.guess,
+        clicks=clicks,
+        texts=texts,
+        vector_origin=vectors.origin,
+        code_sizes=tuple(sizes),
+        advised=advised,
+        power=power,
+        estimate=costs,
+        problems=tuple(by_severity([*problems, *more])),
+        flags=flags,
+        commands=_commands(name, flags),
+    )
+
+
+def _measure_split(
+    reading: Reading, recipe: Recipe, clicks: ClickFacts, vectors: CheckVectors
+) -> tuple[Power | None, Estimate | str, list[Problem]]:
+    """Return what the chosen split can show and what training on it costs; nothing where it is not possible."""
+    tables, options = reading.tables, reading.options
+    split = try_split(tables, options, options.split)
+    if isinstance(split, DataError):
+        return None, "there is no split to train on", []
+    power = measure_power(tables, split, vectors.vectors)
+    return power, estimate(recipe, tables, split, vectors), power_problems(clicks, power)
+
+
+def _flags(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: str) -> dict[str, str]:
+    """Return the fields in which a run on this data must differ from the recipe, as the command line takes them."""
+    shipped, options = Recipe.load(name), reading.options
+    found = {
+        "data.reader": (options.reader, shipped.data.reader),
+        "data.items": (options.items, shipped.data.items),
+        "data.interactions": (options.interactions, shipped.data.interactions),
+        "data.columns": (options.columns, shipped.data.columns),
+        "vectors.template": (reading.template, shipped.vectors.template),
+        "codes.level_sizes": (recipe.codes.level_sizes, shipped.codes.level_sizes),
+    }
+    values = given | {dotted: value for dotted, (value, usual) in found.items() if value != usual} | reading.needed
+    return {dotted: as_flag(value) for dotted, value in values.items()}
+
+
+def as_flag(value: Any) -> str:
+    """Return a value as the command line takes it: text as it stands, everything else as YAML on one line."""
+    if isinstance(value, str):
+        return value
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=math.inf)
+    return text.removesuffix("...\n").strip()  # a document of one bare value ends with three points
+
+
+def _commands(name: str, flags: dict[str, str]) -> tuple[str, ...]:
+    sources = [flags["data.path"], *([] if name == DEFAULT_RECIPE else [name])]
+    rest = {dotted: value for dotted, value in flags.items() if dotted != "data.path"}
+    return (
+        command_line(f"cost-hf compare {shlex.join(sources)}", rest | {"budget": "60min"}),
+        command_line(f"accelerate launch train.py --recipe {shlex.quote(name)}", flags),
+    )

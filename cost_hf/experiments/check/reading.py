@@ -1,0 +1,125 @@
+"""Lenient reading: everything that a training run would stop at becomes a problem with its remedy, where it can.
+
+What can't be passed over (a missing column, an id twice in the catalog, unreadable times) stays a `DataError` of the
+reader, which names the row and the remedy already.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from cost_hf.data.item_texts import render_texts
+from cost_hf.data.options import DataOptions
+from cost_hf.data.schema import DataError, Tables
+from cost_hf.data.sources import load_frames
+from cost_hf.data.tables import read_tables
+from cost_hf.experiments.check.guess import ColumnGuess, guess_columns
+from cost_hf.experiments.check.layouts import locate
+from cost_hf.experiments.check.problems import Problem, percent
+from cost_hf.experiments.check.texts import TextColumn, guess_template, text_columns
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """Tables that could be read, and what had to be found or passed over for it.
+
+    Attributes:
+        options: the data section with everything that was found filled in.
+        template: text template, the given one or a guess.
+        texts: one rendered text an item.
+        columns: the text columns of the catalog.
+        problems: what a run would stop at or leave out.
+        needed: fields without which a run would stop or take the data as they should not be, by dotted name.
+    """
+
+    tables: Tables
+    options: DataOptions
+    guess: ColumnGuess
+    template: str
+    texts: list[str]
+    columns: list[TextColumn]
+    problems: list[Problem]
+    needed: dict[str, Any]
+
+
+def read_leniently(options: DataOptions, template: str | None) -> Reading:
+    """Read the tables that the options name, dropping what would stop a run and noting it.
+
+    Raises:
+        DataError: where nothing can be read, or no column holds words.
+    """
+    options = locate(options)
+    lenient = dataclasses.replace(options, on_unknown_item="drop", on_empty_text="drop", strict=False)
+    guess = ColumnGuess()
+    if options.reader == "tables":
+        guess = guess_columns(*load_frames(options, items=None, interactions=None))
+        columns = options.columns | guess.columns
+        options, lenient = (dataclasses.replace(each, columns=columns) for each in (options, lenient))
+    tables = read_tables(lenient)
+    notices = list(tables.notices)
+    mending = {name: value for notice in notices for name, value in notice.fields.items()}
+    if mending:  # what is said of the data, and of what a run would drop, is of the mended ones
+        if "data.normalize_ids" in mending:
+            mending["data.normalize_ids"] = list(
+                dict.fromkeys([*options.normalize_ids, *mending["data.normalize_ids"]])
+            )
+        changes = {name.removeprefix("data."): value for name, value in mending.items()}
+        options, lenient = (dataclasses.replace(each, **changes) for each in (options, lenient))
+        tables = read_tables(lenient)
+        notices += [notice for notice in tables.notices if notice not in notices]
+    counts = dict(tables.counts)
+    problems = [Problem("warning", doubt, "name the right one with --data.columns") for doubt in guess.doubts]
+    problems += [Problem("warning", notice.message, notice.remedy) for notice in notices]
+    chosen, fault = _template(tables, template)
+    if fault is not None:
+        problems.append(fault)
+    empty = sum(not text.strip() for text in render_texts(tables.items, chosen))
+    if empty:
+        # what was found by the fractions of a second is found once: the tables keep whole seconds
+        again = dataclasses.replace(
+            lenient, reader="tables", columns={}, on_duplicate_click="keep", normalize_ids=[], clean_html=False
+        )
+        found = {name: counts[name] for name in ("tied_timestamps", "duplicate_clicks")}  # positions hide them
+        tables = read_tables(again, items=tables.items, interactions=tables.interactions, template=chosen)
+        tables = dataclasses.replace(tables, counts=tables.counts | found)
+    empty += counts["dropped_empty_text_items"]
+    dropped = {"on_unknown_item": counts["dropped_unknown_item_interactions"], "on_empty_text": empty}
+    left = {"on_unknown_item": len(tables.interactions), "on_empty_text": tables.num_items}
+    problems += [
+        _dropped(name, count, count / (count + left[name]), getattr(options, name))
+        for name, count in dropped.items()
+        if count
+    ]
+    needed = mending | {f"data.{name}": "drop" for name, count in dropped.items() if count}
+    texts = render_texts(tables.items, chosen)
+    return Reading(tables, options, guess, chosen, texts, text_columns(tables.items), problems, needed)
+
+
+def _template(tables: Tables, given: str | None) -> tuple[str, Problem | None]:
+    """Return the given template where it fits the catalog, else a guess and the reason."""
+    guessed = guess_template(tables.items)
+    if not guessed and given is None:
+        raise DataError(
+            f"items has no column of words beside item_id, only {list(map(str, tables.items.columns))}; semantic IDs "
+            "are made from text: add a title or a description, or name columns to use with vectors.template"
+        )
+    if given is None:
+        return guessed, None
+    try:
+        render_texts(tables.items.head(1), given)
+    except DataError as error:
+        if not guessed:
+            raise
+        return guessed, Problem("error", str(error), f"--vectors.template '{guessed}'")
+    return given, None
+
+
+def _dropped(name: str, count: int, share: float, choice: str) -> Problem:
+    """Say what a run would stop at, or will leave out where the options allow it."""
+    what = {
+        "on_unknown_item": "of the clicks are on items that the catalog does not have",
+        "on_empty_text": "of the items have no text",
+    }[name]
+    if choice == "error":
+        return Problem("error", f"{count:,} ({percent(share)}) {what}", f"--data.{name} drop, or complete the catalog")
+    return Problem("note", f"{count:,} ({percent(share)}) {what}; they are left out (data.{name}: drop)")

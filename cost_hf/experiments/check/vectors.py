@@ -1,0 +1,93 @@
+"""Item vectors for a check: the encoder's where they are cached already, a stand-in otherwise.
+
+A check must not spend the minutes that encoding takes. Groups of letters, projected by a truncated SVD, stand in: they
+show which texts are alike. Words do it far worse on short titles, and an encoder still tells more texts apart.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from huggingface_hub import try_to_load_from_cache
+from scipy import sparse
+
+from cost_hf.data.encoders import LsaEncoder, SentenceEncoder
+from cost_hf.data.item_encoder import sentence_encoder
+from cost_hf.data.options import VectorOptions
+from cost_hf.data.text_vectors import cached_vectors
+from cost_hf.experiments.check.benchmark import fastest
+
+STAND_IN_DIM = 128
+TIMED_TEXTS = 32
+ASSUMED_WIDTH, ASSUMED_WORDS_PER_SECOND, ASSUMED_MOST_WORDS = 384, 3_000.0, 75  # MiniLM, one CPU thread
+
+
+@dataclass(frozen=True, eq=False)
+class CheckVectors:
+    """Vectors and what making the real ones will cost.
+
+    Attributes:
+        vectors: `[N, E]` float32.
+        origin: `lsa`, `encoder` (its cached vectors) or `stand_in`.
+        width: of the vectors of a real run.
+        encode_seconds: expected for the whole catalog, CPU seconds of one thread.
+        basis: how the seconds were found: `measured`, `cached` or `assumed`.
+    """
+
+    vectors: np.ndarray
+    origin: str
+    width: int
+    encode_seconds: float
+    basis: str
+
+
+def check_vectors(
+    texts: Sequence[str], grams: sparse.csr_matrix, options: VectorOptions, *, seed: int = 0
+) -> CheckVectors:
+    """Return vectors of N item texts at little cost, and the cost of the real ones.
+
+    Args:
+        texts: one text an item.
+        grams: their `letter_grams`.
+        options: the vectors section.
+        seed: of both projections and of the timed sample.
+    """
+    if options.model == "lsa":
+        vectors = LsaEncoder.fit(texts, dim=options.dim, seed=seed).encode(texts)
+        return CheckVectors(vectors, "lsa", vectors.shape[1], 0.0, "measured")
+    encoder = sentence_encoder(options) if is_at_hand(options.model) else None
+    cached = None if encoder is None else cached_vectors(texts, encoder)
+    if cached is not None:
+        return CheckVectors(cached, "encoder", cached.shape[1], 0.0, "cached")
+    vectors = _stand_in(grams, seed=seed)
+    if encoder is None:
+        words = sum(min(len(text.split()), ASSUMED_MOST_WORDS) for text in texts)
+        return CheckVectors(vectors, "stand_in", ASSUMED_WIDTH, words / ASSUMED_WORDS_PER_SECOND, "assumed")
+    width, seconds = _time_encoder(encoder, texts, seed=seed)
+    return CheckVectors(vectors, "stand_in", width, seconds, "measured")
+
+
+def is_at_hand(model: str) -> bool:
+    """Say whether a text encoder is a directory or lies in the Hub cache, so that loading it needs no network."""
+    if Path(model).is_dir():
+        return True
+    repository = model if "/" in model else f"sentence-transformers/{model}"
+    return isinstance(try_to_load_from_cache(repository, "config.json"), str)
+
+
+def _stand_in(grams: sparse.csr_matrix, *, seed: int) -> np.ndarray:
+    """Return unit vectors `[N, E]` float32 of the leading components; E is cut where texts or letters are fewer."""
+    from sklearn.decomposition import TruncatedSVD  # a second to import: only where needed
+
+    width = min(STAND_IN_DIM, *grams.shape)
+    projected = TruncatedSVD(width, random_state=seed).fit_transform(grams)
+    lengths = np.linalg.norm(projected, axis=1, keepdims=True)
+    return np.ascontiguousarray(projected / np.where(lengths > 0, lengths, 1), dtype=np.float32)
+
+
+def _time_encoder(encoder: SentenceEncoder, texts: Sequence[str], *, seed: int) -> tuple[int, float]:
+    """Return the width of the vectors and the CPU seconds that all texts will take, from a few of them."""
+    rows = np.random.default_rng(seed).permutation(len(texts))[:TIMED_TEXTS]
+    sample = [texts[row] for row in rows]
+    return encoder.encode(sample[:1]).shape[1], fastest(lambda: encoder.encode(sample)) / len(sample) * len(texts)

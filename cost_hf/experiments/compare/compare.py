@@ -1,0 +1,178 @@
+"""The comparison from sources to report: plan, run what is missing, measure, decide, write.
+
+<output_dir>/runs/<system>-<seeds>/   ordinary run directories
+<output_dir>/shared/                  vectors and quantizers that several runs use
+<output_dir>/baselines/               lists of the baselines
+<output_dir>/compare.json, report.md, report.html
+"""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cost_hf.building import vector_stage
+from cost_hf.data.prepare import PreparedData, prepare_data
+from cost_hf.experiments.compare.claims import PRIMARY
+from cost_hf.experiments.compare.rows import Row, baseline_rows, ensemble_row, trained_rows
+from cost_hf.experiments.compare.runner import DONE, Job, plan_jobs, run_jobs
+from cost_hf.experiments.compare.summary import summarize
+from cost_hf.experiments.compare.systems import DENSE, GENERATIVE, plan_systems
+from cost_hf.experiments.evaluation_stage import LISTS, VALIDATION, rank_rows, untrained_rankers, validation_cases
+from cost_hf.experiments.recipe import Recipe
+from cost_hf.experiments.request_times import request_times
+from cost_hf.files import DamagedFileError, content_digest, read_json, read_object, write_json
+from cost_hf.reporting import REPORT_FILES, write_compare_report
+from cost_hf.stages import Stages, is_finished, require_finished
+
+logger = logging.getLogger(__name__)
+REPORT = "compare.json"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison, finished or not: the content of compare.json and where it lies."""
+
+    report: dict[str, Any]
+    output_dir: Path
+
+
+def compare(
+    base: Recipe,
+    systems: Sequence[str],
+    *,
+    others: Sequence[Recipe] = (),
+    reference: str | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    generators_per_quantizer: int = 1,
+    budget_seconds: float | None = None,
+    seen: str = "seen_allowed",
+    output_dir: str | Path | None = None,
+    overwrite: bool = False,
+) -> Comparison:
+    """Compare systems and baselines on one split; a repeated call goes on where the last one stopped.
+
+    Args:
+        base: gives data, vectors and evaluation to all rows, and the rest to the named systems.
+        systems: names of `systems.system_names`.
+        others: recipes that are rows of their own.
+        reference: published identifiers for a calibration row.
+        seeds: of the quantizers.
+        generators_per_quantizer: generator seeds nested in each quantizer seed.
+        budget_seconds: wall time after which a run that is going on is stopped and none is begun; what comes before and
+            behind the runs (vectors, baselines, the summary) is not cut. None has no limit.
+        seen: setting of `exclude_seen` that the primary metric is read under.
+        output_dir: `runs/compare-<recipe>` by default.
+        overwrite: allow an `output_dir` that was made from other data.
+
+    Raises:
+        ValueError: for an `output_dir` that was made from other data, without `overwrite`.
+        LockedError: where another comparison is writing to `output_dir`.
+    """
+    start = time.monotonic()
+    deadline = None if budget_seconds is None else start + budget_seconds
+    base.validate()
+    _check(base, seeds, generators_per_quantizer)
+    directory = Path(output_dir) if output_dir is not None else Path("runs") / f"compare-{base.name}"
+    plan = plan_systems(base, systems, others=others, reference=reference)
+    data = prepare_data(base.data, template=base.vectors.template)
+    jobs = plan_jobs(
+        plan,
+        seeds=seeds,
+        generators_per_quantizer=generators_per_quantizer,
+        data_digest=content_digest(data.tables.digest, data.split.digest),
+        directory=directory,
+    )
+    settings = {"seeds": list(seeds), "generators_per_quantizer": generators_per_quantizer, "seen": seen}
+    digest = content_digest([job.digest for job in jobs], base.to_dict(), settings)
+    stages = Stages(directory, shared=directory / "shared")
+    with stages.exclusive():
+        stages.claim(data.tables.source_digest, overwrite=overwrite)
+        known = _finished(directory, digest, jobs)
+        if known is not None:
+            return Comparison(known, directory)
+        rows = _baselines(stages, base, data)
+        run_jobs(jobs, shared=directory / "shared", deadline=deadline)
+        rows += trained_rows(jobs)
+        ensemble = _ensemble(rows, base, data, seen)
+        report = summarize(
+            rows if ensemble is None else [*rows, ensemble], base, data, settings=settings, is_complete=_all_done(jobs)
+        )
+        report |= {"digest": digest, "seconds": round(sum(job.record["seconds"] for job in jobs), 1)}
+        write_json(directory / REPORT, report)
+        examples = next((row.examples for row in rows if row.examples), [])
+        write_compare_report(report | {"examples": examples}, directory)  # titles stay out of compare.json
+        stages.finish([REPORT, *REPORT_FILES])
+    return Comparison(report, directory)
+
+
+def _check(base: Recipe, seeds: Sequence[int], generators_per_quantizer: int) -> None:
+    """Raise ValueError, before any work, where the primary metric or the spread over seeds would mean nothing."""
+    cutoff, options = int(PRIMARY.partition("@")[2]), base.evaluation
+    if cutoff not in options.cutoffs or options.num_beams < cutoff:
+        raise ValueError(
+            f"{PRIMARY} decides a comparison: evaluation.cutoffs must hold {cutoff} and evaluation.num_beams be at "
+            f"least {cutoff}, got {options.cutoffs!r} and {options.num_beams!r}; add or raise them"
+        )
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"seeds must be different whole numbers from 0 on, got {list(seeds)!r}; the same seed twice is one run"
+        )
+    if generators_per_quantizer < 1:
+        raise ValueError(f"generators_per_quantizer must be at least 1, got {generators_per_quantizer!r}; raise it")
+
+
+def _finished(directory: Path, digest: str, jobs: Sequence[Job]) -> dict[str, Any] | None:
+    """Return the report of an earlier call where nothing is left to do or to write and nothing changed."""
+    if not _all_done(jobs) or not is_finished(directory):
+        return None
+    try:
+        require_finished(directory, checked=None)
+    except DamagedFileError as error:
+        logger.warning("the report is made again: %s", error)
+        return None
+    report = read_object(directory / REPORT)
+    return report if report.get("digest") == digest and report["complete"] else None
+
+
+def _all_done(jobs: Sequence[Job]) -> bool:
+    return all(job.record["status"] == DONE for job in jobs)
+
+
+def _baselines(stages: Stages, base: Recipe, data: PreparedData) -> list[Row]:
+    """Rank the baselines that need no gradient, once for all."""
+    vectors = vector_stage(stages, base, data)
+    digest = content_digest(vectors.digest, data.split.digest, dataclasses.asdict(base.evaluation), base.data.seed)
+
+    def compute(folder: Path) -> None:
+        rankers = untrained_rankers(data, vectors, base.evaluation)
+        test = data.split.test.sample(base.evaluation.max_users, seed=base.data.seed)
+        common: Mapping[str, Any] = {"sid_keys": None, "num_items": data.tables.num_items, "digest": digest}
+        rank_rows(folder / LISTS, rankers, test, base.evaluation, **common)
+        rank_rows(folder / VALIDATION, rankers, validation_cases(base, data), base.evaluation, **common)
+        write_json(folder / "requests.json", {name: request_times(ranker, test) for name, ranker in rankers.items()})
+
+    def load(folder: Path) -> list[Row]:
+        requests = read_json(folder / "requests.json")
+        return baseline_rows(folder, list(requests), requests)
+
+    return stages.run("baselines", digest=digest, folder="baselines", compute=compute, load=load)
+
+
+def _ensemble(rows: Sequence[Row], base: Recipe, data: PreparedData, seen: str) -> Row | None:
+    """Return the ensemble of the first generative system, the SASRec that is best on validation, and the text."""
+    generative = [row for row in rows if row.family == GENERATIVE and row.runs]
+    dense = [row for row in rows if row.family == DENSE and row.runs]
+    text = [row for row in rows if row.name == "text_last"]
+    if not generative or not dense:
+        return None
+    best = max(dense, key=lambda row: row.validation_score(PRIMARY, seen) or 0.0)
+    return ensemble_row(
+        [generative[0], best, *text],
+        test=data.split.test.sample(base.evaluation.max_users, seed=base.data.seed),
+        validation=validation_cases(base, data),
+        primary=seen,
+    )

@@ -1,0 +1,49 @@
+"""What `cost-hf compare` is given: at most one data source, and recipes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cost_hf.data.prepare import prepare_data
+from cost_hf.experiments.check.layouts import locate
+from cost_hf.experiments.recipe import Recipe, RecipeError, nearest, shipped_recipes
+
+DEFAULT_RECIPE = "cost_default"
+LARGE_CATALOG = 5_000  # items from which 64 codes a level leave many items without an ID of their own
+
+
+def resolve_sources(sources: Sequence[str], overrides: Mapping[str, Any]) -> tuple[Recipe, list[Recipe]]:
+    """Return the base recipe, with the data that is named, and the recipes that are further rows.
+
+    Data without a recipe takes `cost_default`, with 256 codes a level from 5,000 items on. The first of several recipes
+    is a row like the others; alone it is what the named systems are made from.
+
+    Raises:
+        RecipeError: for two data sources, or a source that is neither.
+    """
+    recipes = [source for source in sources if _is_recipe(source)]
+    data = [source for source in sources if source not in recipes]
+    if len(data) > 1:
+        raise RecipeError(
+            f"a comparison has one data source, got {data!r}; name one of them, the others are no recipes"
+        )
+    for source in data:
+        if not Path(source).exists() and "/" not in source:
+            raise RecipeError(
+                f"{source!r} is neither a recipe nor a directory{nearest(source, shipped_recipes())}; name a shipped "
+                "recipe, a .yaml file, a directory of data or a Hub data set (owner/name)"
+            )
+    own = dict(overrides) | ({"data.path": data[0]} if data else {})
+    if recipes:
+        rows = recipes if len(recipes) > 1 else []
+        return Recipe.load(recipes[0], own), [Recipe.load(name, overrides) for name in rows]
+    base = Recipe.load(DEFAULT_RECIPE, own)
+    base.name, base.data = Path(data[0]).absolute().name, locate(base.data)
+    if "codes.level_sizes" not in own:
+        num_items = prepare_data(base.data, template=base.vectors.template).tables.num_items
+        base.set("codes.level_sizes", [256, 256, 256] if num_items >= LARGE_CATALOG else [64, 64, 64])
+    return base, []
+
+
+def _is_recipe(source: str) -> bool:
+    return source.endswith((".yaml", ".yml")) or source in shipped_recipes()

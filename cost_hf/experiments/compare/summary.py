@@ -1,0 +1,194 @@
+"""compare.json out of measured rows: intervals over users and seeds, claims with verdicts, and a recommendation.
+
+The claims are fixed before anything is run: the first generative system against every other row, under one primary
+metric. Decisions (which family to use) compare family winners that validation chose. Both kinds share one correction
+for multiplicity.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cost_hf.data.prepare import PreparedData
+from cost_hf.data.splits import Targets
+from cost_hf.evaluation.ranking import RankedLists, per_user_metrics
+from cost_hf.evaluation.results import NULL
+from cost_hf.evaluation.slices import slice_labels, slice_metrics
+from cost_hf.evaluation.statistics import SystemValues, interval_of, nested_means
+from cost_hf.evaluation.verdicts import ALPHA, EQUIVALENCE_MARGIN, POWER
+from cost_hf.experiments import SEEN
+from cost_hf.experiments.compare.claims import PRIMARY, claims_of, detectable, winners_of
+from cost_hf.experiments.compare.recommendation import recommend
+from cost_hf.experiments.compare.rows import ORACLE, Row
+from cost_hf.experiments.compare.systems import CALIBRATION
+from cost_hf.experiments.protocol import LEAKAGE, device_name, versions
+from cost_hf.experiments.recipe import Recipe
+
+FORMAT = 1
+KINDS = ("recall", "ndcg")
+SLICE_DRAWS = 500
+Key = tuple[str, str, str]  # row, unit, seen
+
+
+def summarize(
+    rows: Sequence[Row], base: Recipe, data: PreparedData, *, settings: Mapping[str, Any], is_complete: bool
+) -> dict[str, Any]:
+    """Return the content of compare.json but for digest and seconds.
+
+    Args:
+        rows: measured, in the order of the table; unfinished ones have fewer runs or none.
+        base: recipe that gave data and evaluation.
+        data: what all were judged on.
+        settings: `seeds`, `generators_per_quantizer` and the deciding `seen`.
+        is_complete: all runs are done.
+    """
+    targets = data.split.test.sample(base.evaluation.max_users, seed=base.data.seed)
+    seen = settings["seen"]
+    cutoffs, longest = base.evaluation.cutoffs, base.evaluation.num_beams
+    judged_cutoffs = [cutoff for cutoff in cutoffs if cutoff <= longest]
+    metrics = _metric_names(judged_cutoffs)
+    unjudged = _metric_names([cutoff for cutoff in cutoffs if cutoff > longest])
+    values = {key: system for row in rows for key, system in _systems(row, judged_cutoffs, metrics).items()}
+    draws, seed = base.evaluation.bootstrap_draws, base.data.seed
+    means = nested_means(values, clusters=targets.user_ids, draws=draws, seed=seed)
+    primary = metrics.index(PRIMARY)
+    judged = [row for row in rows if row.runs and row.family not in (CALIBRATION, ORACLE)]
+    drawn = {row.name: means[row.name, "item", seen][:, primary] for row in judged}
+    own = {row.name: float(values[row.name, "item", seen].per_case()[:, primary].mean()) for row in judged}
+    claims = claims_of(judged, drawn, own, seen=seen)
+    best = max((own[name] for name in winners_of(judged, seen).values()), default=0.0)
+    report: dict[str, Any] = {
+        "format": FORMAT,
+        "name": base.name,
+        "complete": is_complete,
+        "data": _data(base, data),
+        "protocol": _protocol(base, targets, seen),
+        "seeds": {
+            "quantizer": settings["seeds"],
+            "generators_per_quantizer": settings["generators_per_quantizer"],
+        },
+        "rows": {row.name: _entry(row, values, means, metrics, unjudged, targets, data, seen) for row in rows},
+        "claims": [claim.to_dict() for claim in claims],
+        "detectable_difference": detectable(claims, best),
+        "codes": {row.name: row.results["semantic_ids"] for row in rows if "semantic_ids" in row.results},
+        "curves": {row.name: row.results["curves"] for row in rows if row.results.get("curves")},
+        "recipes": {row.name: row.description for row in rows},
+        "versions": versions(),
+        "device": device_name(),
+    }
+    return report | {"recommendation": recommend(report)}
+
+
+def _metric_names(cutoffs: Sequence[int]) -> list[str]:
+    return [f"{kind}@{cutoff}" for kind in KINDS for cutoff in cutoffs]
+
+
+def _systems(row: Row, cutoffs: Sequence[int], metrics: Sequence[str]) -> dict[Key, SystemValues]:
+    """Return the metrics of a row's runs, `[S, M, metrics]`, by unit and setting; none without a finished run."""
+    if not row.runs:
+        return {}
+    quantizers = [run.quantizer for run in row.runs]
+    systems = {}
+    for seen in SEEN:
+        tables = {"item": [_table(run.test[seen].item_rank, cutoffs, metrics) for run in row.runs]}
+        if all(run.test[seen].sid_rank is not None for run in row.runs):
+            tables["sid"] = [_table(run.test[seen].sid_rank, cutoffs, metrics) for run in row.runs]
+        for unit, parts in tables.items():
+            systems[row.name, unit, seen] = SystemValues(np.stack(parts), quantizers, row.seeds_of or row.name)
+    return systems
+
+
+def _table(ranks: np.ndarray | None, cutoffs: Sequence[int], metrics: Sequence[str]) -> np.ndarray:
+    by_name = per_user_metrics(np.asarray(ranks), cutoffs)
+    return np.stack([by_name[metric] for metric in metrics], axis=1)  # [M, metrics]
+
+
+def _entry(
+    row: Row,
+    values: Mapping[Key, SystemValues],
+    means: Mapping[Key, np.ndarray],
+    metrics: Sequence[str],
+    unjudged: Sequence[str],
+    targets: Targets,
+    data: PreparedData,
+    seen: str,
+) -> dict[str, Any]:
+    # lists end at the beams: what lies beyond is null, as in results.json
+    beyond: dict[str, Any] = {metric: NULL | {"per_seed": []} for metric in unjudged}
+    entry: dict[str, Any] = {
+        "family": row.family,
+        "status": row.status,
+        "message": row.message,
+        "description": row.description,
+        "seeds": [run.label for run in row.runs if run.label],
+        "validation": {PRIMARY: row.validation_score(PRIMARY, seen)},
+        "cost": dict(row.cost),
+        "metrics": {},
+    }
+    for seen_name in SEEN:
+        for unit, place in (("item", "metrics"), ("sid", "sid")):
+            key = (row.name, unit, seen_name)
+            if key in values:
+                entry.setdefault(place, {})[seen_name] = _cells(values[key], means[key], metrics) | beyond
+    if "weights" in row.results:
+        entry["weights"] = row.results["weights"]
+    if row.runs:
+        entry["covers"] = values[row.name, "item", seen].covers
+        entry["slices"] = _slices(row, targets, data, seen)
+    return entry
+
+
+def _cells(system: SystemValues, means: np.ndarray, metrics: Sequence[str]) -> dict[str, Any]:
+    per_run = system.values.mean(axis=1)  # [S, metrics]
+    cells = {}
+    for column, metric in enumerate(metrics):
+        interval = interval_of(float(system.per_case()[:, column].mean()), means[:, column])
+        cells[metric] = dataclasses.asdict(interval) | {"per_seed": per_run[:, column].tolist()}
+    return cells
+
+
+def _slices(row: Row, targets: Targets, data: PreparedData, seen: str) -> dict[str, Any]:
+    """Return the slices of a row over the cases of all its runs; users are drawn with all of theirs."""
+    labels = slice_labels(targets, data.split.train, num_items=data.tables.num_items, cold_items=data.split.cold_items)
+    times = len(row.runs)
+    lists = RankedLists(
+        item_rank=np.concatenate([run.test[seen].item_rank for run in row.runs]),
+        sid_rank=None,
+        items=np.concatenate([run.test[seen].items for run in row.runs]),
+    )
+    tiled = {name: np.tile(column, times) for name, column in labels.items()}
+    users = np.tile(targets.user_ids, times)
+    found = slice_metrics({(row.name, seen): lists}, tiled, user_ids=users, draws=SLICE_DRAWS)[row.name][seen]
+    for cells in found.values():
+        for cell in cells.values():
+            cell["cases"] //= times
+    return found
+
+
+def _data(base: Recipe, data: PreparedData) -> dict[str, Any]:
+    return {
+        "counts": data.tables.counts | data.split.counts,
+        "digest": data.tables.digest,
+        "split": base.data.split,
+        "split_digest": data.split.digest,
+        "shares": data.split.shares(),
+        "note": LEAKAGE[base.data.split],
+        "is_toy": base.data.reader == "synthetic",
+    }
+
+
+def _protocol(base: Recipe, targets: Targets, seen: str) -> dict[str, Any]:
+    return {
+        "primary": {"metric": PRIMARY, "unit": "item", "seen": seen},
+        "cases": len(targets),
+        "users": len(set(targets.user_ids)),
+        "num_beams": base.evaluation.num_beams,
+        "normalization": base.evaluation.normalization,
+        "cutoffs": base.evaluation.cutoffs,
+        "bootstrap_draws": base.evaluation.bootstrap_draws,
+        "alpha": ALPHA,
+        "power": POWER,
+        "equivalence_margin": EQUIVALENCE_MARGIN,
+    }

@@ -1,0 +1,158 @@
+"""A recipe from data to results: read → vectors → codes → catalog → generator → evaluation.
+
+The method of a recipe lists its stages; each is one function (`building`), and each result lies on disk.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from cost_hf.building import TRAINING_LOG, build_catalog, codes_stage, generator_stage, sasrec_stage, vector_stage
+from cost_hf.data.prepare import PreparedData, prepare_data
+from cost_hf.data.text_vectors import TextVectors
+from cost_hf.evaluation.options import TRAINED_BASELINES
+from cost_hf.evaluation.results import MAIN_ROW
+from cost_hf.experiments import REPORT, Candidates, judge
+from cost_hf.experiments.curves import epoch_curve
+from cost_hf.experiments.recipe import Recipe
+from cost_hf.files import read_json
+from cost_hf.methods.sasrec.options import VARIANTS
+from cost_hf.recommenders.base import Recommender
+from cost_hf.semantic_ids.sizes import whole_number
+from cost_hf.stages import Stages
+
+RECIPE = "recipe.yaml"
+MAX_SEED = 2**32 - 1  # of numpy's generators
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        recommender: loaded from the run directory, ready to recommend.
+        results: content of `evaluation/results.json`.
+        output_dir: the run directory.
+        examples: a few test users: id, and history as item ids.
+    """
+
+    recommender: Recommender
+    results: dict[str, Any]
+    output_dir: Path
+    examples: list[tuple[str, list[str]]]
+
+    def __repr__(self) -> str:
+        """Say in one line what was trained, where it lies, and how well it ranks."""
+        recipe = self.results["recipe"]
+        cell = self.results["rows"][MAIN_ROW]["item"]["seen_allowed"].get("ndcg@10") or {}
+        value = cell.get("value")
+        metric = "" if value is None else f", NDCG@10 {value:.4f}"
+        return f"Run({recipe['name']}, seed {self.results['seed']}, {self.recommender!r}{metric}, {self.output_dir})"
+
+    @property
+    def is_main_process(self) -> bool:
+        """True in the process that should print."""
+        return PartialState().is_main_process
+
+
+def train(
+    *,
+    items: Any = None,
+    interactions: Any = None,
+    recipe: str = "cost_quickstart",
+    overrides: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    output_dir: str | Path | None = None,
+    shared_dir: str | Path | None = None,
+    overwrite: bool = False,
+) -> Run:
+    """Train and evaluate a recommender; a killed or repeated call continues where the last one stopped.
+
+    `recipe.yaml` and `report.html` describe the results beside them: they are written when the run is finished.
+
+    Args:
+        items: catalog (`item_id` and text columns): DataFrame, `datasets.Dataset` or path; None reads `data.path`.
+        interactions: clicks (`user_id`, `item_id`, `timestamp` or `position`), in the same forms.
+        recipe: name of a shipped recipe or a YAML file.
+        overrides: dotted fields, as on the command line, such as `{"training.epochs": 20}`.
+        seed: of codes, generator and bootstrap; the split does not depend on it.
+        output_dir: run directory; `runs/<recipe>-<seed>` by default.
+        shared_dir: where several runs keep vectors and quantizers for each other; None shares nothing.
+        overwrite: allow an `output_dir` that was made from other data, and training again where the catalog of its
+            recommender was changed since, whose changes are lost then.
+
+    Raises:
+        ValueError: for an `output_dir` that was made from other data, or changes that would be lost, without
+            `overwrite`.
+        LockedError: where another run is writing to `output_dir`.
+        RecipeError: for an unknown recipe, field or value.
+        DataError: for data that can't be used as it is; the message says what to change.
+    """
+    # the first call decides for the process: without `cpu` accelerate gives every process of a CPU run world size 1
+    state = PartialState(cpu=not torch.cuda.is_available())
+    seed = whole_number(seed, "seed", least=0, most=MAX_SEED)
+    resolved = Recipe.load(recipe, overrides)
+    if (items is None) != (interactions is None):
+        missing = "items" if items is None else "interactions"
+        raise ValueError(f"items and interactions go together, {missing} is missing")
+    if items is not None:
+        resolved.data.reader = "tables"
+        if "data.licence" not in (overrides or {}):
+            resolved.data.licence = None  # the recipe's licence is not that of the caller's data
+    resolved.validate()
+    directory = Path(output_dir) if output_dir is not None else Path("runs") / f"{resolved.name}-{seed}"
+    stages = Stages(directory, shared=shared_dir)
+    data = prepare_data(resolved.data, items=items, interactions=interactions, template=resolved.vectors.template)
+    with stages.exclusive():
+        stages.claim(data.tables.source_digest, overwrite=overwrite)
+        vectors = vector_stage(stages, resolved, data)
+        candidates = build_candidates(stages, resolved, data, vectors, seed=seed)
+        results = judge(stages, resolved, data, vectors, candidates, seed=seed)
+        if state.is_main_process:
+            stages.write(RECIPE, resolved.save)
+            stages.finish([RECIPE, REPORT])
+    first = zip(data.split.test.user_ids[:3], data.split.test.histories[:3], strict=True)
+    item_ids = candidates.recommender.catalog.item_ids
+    examples = [(str(user), [item_ids[row] for row in history]) for user, history in first]
+    return Run(candidates.recommender, results, directory, examples)
+
+
+def build_candidates(
+    stages: Stages, recipe: Recipe, data: PreparedData, vectors: TextVectors, *, seed: int
+) -> Candidates:
+    """Train the system of the recipe and its trained baselines."""
+    codes = None
+    recommender: Recommender
+    if recipe.method == "sasrec":
+        folder = "recommender"
+        recommender = sasrec_stage(
+            stages, recipe, data, vectors, recipe.sasrec, name="sasrec", folder=folder, seed=seed
+        )
+    else:
+        codes = None if recipe.catalog.reference else codes_stage(stages, recipe, data, vectors, seed=seed)
+        catalog = build_catalog(recipe, data, vectors, codes)
+        quantizer = None if codes is None else codes.model
+        recommender = generator_stage(stages, recipe, data, catalog, quantizer, seed=seed)
+    rivals = {
+        name: sasrec_stage(
+            stages,
+            recipe,
+            data,
+            vectors,
+            replace(recipe.sasrec, **VARIANTS[name]),
+            name=name,
+            folder=f"baselines/{name}",
+            seed=seed,
+        )
+        for name in recipe.evaluation.baselines
+        if name in TRAINED_BASELINES
+    }
+    logs = {recommender.source: "recommender"} | {name: f"baselines/{name}" for name in rivals}
+    curves = {row: epoch_curve(read_json(stages.output_dir / folder / TRAINING_LOG)) for row, folder in logs.items()}
+    if codes is not None and len(codes.history) > 1:
+        curves["quantizer"] = codes.history
+    return Candidates(recommender, rivals, curves, codes)

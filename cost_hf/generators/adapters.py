@@ -1,0 +1,142 @@
+"""LoRA on a pretrained generator, with the rows of the SID tokens trained beside it.
+
+Only the adapter and those rows are saved, never the embedding matrix, in checkpoints too (peft would add it whenever a
+vocabulary has grown: peft issue 2898). LoRA: arXiv 2106.09685.
+"""
+
+import difflib
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from cost_hf.files import DamagedFileError, first_line, readable_load_errors
+from cost_hf.generators.adapter_options import AdapterOptions
+from cost_hf.generators.pretrained import BaseModel, load_model, weights_digest
+from cost_hf.semantic_ids.vocabulary import SidVocabulary
+
+ALL_LINEAR = "all-linear"
+
+
+def add_adapter(model: PreTrainedModel, options: AdapterOptions, vocabulary: SidVocabulary, *, rank: int) -> PeftModel:
+    """Put LoRA into a model, in place, and let it train with the rows of the vocabulary; all else is frozen.
+
+    Args:
+        model: has those rows already.
+        options: section `adapter`.
+        vocabulary: whose rows train.
+        rank: `options.r`, where it is given.
+
+    Raises:
+        ValueError: for target modules that the model does not have, or can't adapt; the message names those it has.
+    """
+    named = options.target_modules
+    targets = [named] if isinstance(named, str) and named != ALL_LINEAR else named
+    _check_targets(model, targets)
+    rows = list(range(vocabulary.first_id, vocabulary.size))
+    config = LoraConfig(
+        task_type=TaskType.SEQ_2_SEQ_LM if model.config.is_encoder_decoder else TaskType.CAUSAL_LM,
+        r=rank,
+        lora_alpha=2 * rank if options.alpha is None else options.alpha,
+        lora_dropout=options.dropout,
+        target_modules=targets,
+        fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),
+        trainable_token_indices=dict.fromkeys(_embedding_names(model), rows),
+    )
+    try:
+        adapted = get_peft_model(model, config)
+    except ValueError as error:
+        raise ValueError(
+            f"peft can't adapt {type(model).__name__} at target_modules={targets!r} ({error}); name some of "
+            f"{', '.join(_layer_names(model)) or 'its layers: it has no linear one'}"
+        ) from error
+    return saving_adapter_alone(adapted)
+
+
+def load_adapted(directory: Path, base: BaseModel, vocabulary: SidVocabulary, tokenizer: Any) -> PeftModel:
+    """Load a base model, give it the vocabulary's rows, which the adapter brings, and put the adapter in.
+
+    Raises:
+        OSError: where the base can't be loaded.
+        ValueError: where it has other weights, or the vocabulary is another; digests are named.
+    """
+    try:
+        model = load_model(base.name, revision=base.revision)
+    except OSError as error:
+        raise OSError(
+            f"{directory} is an adapter of {base.name!r}, which can't be loaded ({first_line(error)}); put "
+            "the model back, or save the recommender whole by GenerativeRecommender.merge() where it is"
+        ) from error
+    found = weights_digest(model)
+    if found != base.digest:
+        raise ValueError(
+            f"the adapter in {directory} was trained on {base.name!r} with digest {base.digest}, and that model now "
+            f"has {found}; give the revision that it was trained on"
+        )
+    if len(vocabulary.tokens) != base.added_tokens:
+        raise ValueError(
+            f"the adapter in {directory} was trained with {base.added_tokens} added tokens, and its vocabulary "
+            f"{vocabulary.digest} has {len(vocabulary.tokens)}; the files do not belong together: copy the whole "
+            "directory of one run"
+        )
+    vocabulary.extend(tokenizer, model)
+    try:
+        with readable_load_errors("the adapter", directory), warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Found missing adapter keys")  # peft makes up what is missing
+            return saving_adapter_alone(PeftModel.from_pretrained(model, str(directory)))
+    except UserWarning as warning:
+        raise DamagedFileError(
+            f"the adapter in {directory} has not the weights that its configuration asks for ({str(warning)[:200]}); "
+            "copy the directory again"
+        ) from warning
+
+
+def saving_adapter_alone(model: PeftModel) -> PeftModel:
+    """Let every save of a model leave out the embedding matrix: Trainer's checkpoints, and those of users."""
+    model.save_pretrained = partial(model.save_pretrained, save_embedding_layers=False)
+    return model
+
+
+def _check_targets(model: PreTrainedModel, targets: list[str] | str | None) -> None:
+    """Raise ValueError for names of which no layer has one."""
+    names = _layer_names(model)
+    if not names:
+        raise ValueError(
+            f"{type(model).__name__} has no linear layer that LoRA could adapt; leave the section adapter out, or take "
+            "another backbone"
+        )
+    modules = [name for name, _ in model.named_modules()]
+    for name in targets if isinstance(targets, list) else ():
+        if not any(module == name or module.endswith(f".{name}") for module in modules):
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(
+                f"adapter.target_modules names {name!r}, which {type(model).__name__} does not have{hint}; its layers "
+                f"are {', '.join(names)}"
+            )
+
+
+def _layer_names(model: PreTrainedModel) -> list[str]:
+    """Return the last names of linear layers, the head left out, in order."""
+    head = model.get_output_embeddings()
+    layers = (
+        name.rpartition(".")[2]
+        for name, part in model.named_modules()
+        if isinstance(part, (nn.Linear, Conv1D)) and part is not head
+    )
+    return list(dict.fromkeys(layers))
+
+
+def _embedding_names(model: Any) -> list[str]:
+    """Return the names of the matrices that hold token rows: one where the head is tied to the embedding, else two."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    matrices = [embedding]
+    if head is not None and head.weight is not embedding.weight:
+        matrices.append(head)
+    names = {id(part): name for name, part in reversed(list(model.named_modules()))}
+    return [names[id(matrix)] for matrix in matrices]

@@ -1,0 +1,198 @@
+"""The generators: causal or T5 from scratch, or a pretrained model of either kind whose vocabulary is extended.
+
+From-scratch models know SID tokens only. A saved generator is a stock `transformers` model: it loads with its Auto
+class alone.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from cost_hf.generators.adapter_options import AdapterOptions
+from cost_hf.generators.adapters import add_adapter
+from cost_hf.generators.context import context_of, fitting_items
+from cost_hf.generators.generator_options import CAUSAL_SIZES, SEQ2SEQ_SIZES, GeneratorOptions
+from cost_hf.generators.pretrained import (
+    BaseModel,
+    code_vectors,
+    commit_of,
+    layouts_of,
+    load_model,
+    load_tokenizer,
+    weights_digest,
+)
+from cost_hf.generators.prompts import PromptBuilder, PromptLayout
+from cost_hf.generators.task_options import TaskOptions
+from cost_hf.generators.templates import PromptEncoder
+from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.vocabulary import SidVocabulary
+
+logger = logging.getLogger(__name__)
+CAUSAL_INIT_STD = 0.04  # at width 128; with a tied head this learns at lr 2e-3 from the first steps
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A generator ready for training.
+
+    Attributes:
+        model: with an adapter where the recipe asks for one.
+        vocabulary: the tokens it speaks.
+        layouts: prompts of histories, the one that recommends first.
+        max_history: items of a history that fit.
+        tokenizer: of a pretrained model.
+        base: the pretrained model that the adapter belongs to; None where all weights are trained.
+    """
+
+    model: PreTrainedModel
+    vocabulary: SidVocabulary
+    layouts: tuple[PromptLayout, ...]
+    max_history: int
+    tokenizer: PreTrainedTokenizerBase | None = None
+    base: BaseModel | None = None
+
+    @property
+    def is_causal(self) -> bool:
+        """Tell whether the model is decoder-only."""
+        return not self.model.config.is_encoder_decoder
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Tell whether the model knows words."""
+        return self.tokenizer is not None
+
+    def prompts(self, catalog: Catalog) -> list[PromptBuilder]:
+        """Return the prompts of a catalog, the one that recommends first."""
+        return [
+            PromptBuilder.for_catalog(
+                catalog, self.vocabulary, is_causal=self.is_causal, max_history=self.max_history, layout=layout
+            )
+            for layout in self.layouts
+        ]
+
+    @property
+    def context(self) -> int | None:
+        """Positions that the model has; None for one without a limit."""
+        return context_of(self.model)
+
+    def prompt_encoder(self) -> PromptEncoder:
+        """Return the token ids of templates under this backbone's tokenizer."""
+        return PromptEncoder(self.tokenizer, self.vocabulary, is_causal=self.is_causal)
+
+
+def build_backbone(
+    options: GeneratorOptions,
+    catalog: Catalog,
+    *,
+    seed: int,
+    adapter: AdapterOptions | None = None,
+    tasks: TaskOptions | None = None,
+    level_vectors: Sequence[Tensor] = (),
+) -> Backbone:
+    """Build or load the generator of a recipe; new weights depend on `seed` alone.
+
+    Args:
+        options: section `generator`.
+        catalog: its level sizes are those of the vocabulary.
+        seed: of weights and rows that are not pretrained.
+        adapter: section `adapter`; LoRA where it has a rank.
+        tasks: section `tasks`, which says where prompt templates come from.
+        level_vectors: code vectors of the quantizer's levels, for rows that start from them.
+
+    Raises:
+        ValueError: for options that name no generator, or that the backbone can't have.
+        OSError: where a backbone can't be loaded.
+    """
+    options.validate()
+    vocabulary = SidVocabulary.for_catalog(catalog, num_user_tokens=options.num_user_tokens)
+    is_causal = options.kind == "causal"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if options.backbone is not None:
+            adapter, tasks = adapter or AdapterOptions(), tasks or TaskOptions()
+            return _load(options, vocabulary, adapter, tasks, level_vectors, seed=seed)
+        model = _new_causal(options, vocabulary) if is_causal else _new_seq2seq(options, vocabulary)
+        layout = PromptLayout.bare(vocabulary, is_causal=is_causal)
+        return Backbone(model, vocabulary, (layout,), options.max_history)
+
+
+def _new_causal(options: GeneratorOptions, vocabulary: SidVocabulary) -> LlamaForCausalLM:
+    positions = len(vocabulary.level_sizes) * (options.max_history + 1) + 2
+    shape = CAUSAL_SIZES[options.size]
+    # a product over d inputs grows with sqrt(d): wider models start with logits and gates as large as those of 128
+    shrink = min(1.0, (128 / shape["hidden_size"]) ** 0.5)
+    config = LlamaConfig(
+        vocab_size=vocabulary.size,
+        max_position_embeddings=positions,
+        tie_word_embeddings=True,
+        initializer_range=CAUSAL_INIT_STD * shrink,
+        bos_token_id=vocabulary.begin_id,
+        eos_token_id=vocabulary.end_id,
+        pad_token_id=vocabulary.pad_id,
+        **shape,
+    )
+    return LlamaForCausalLM(config)
+
+
+def _new_seq2seq(options: GeneratorOptions, vocabulary: SidVocabulary) -> T5ForConditionalGeneration:
+    config = T5Config(
+        vocab_size=vocabulary.size,
+        dropout_rate=options.scratch_dropout,
+        feed_forward_proj="relu",
+        decoder_start_token_id=vocabulary.pad_id,
+        pad_token_id=vocabulary.pad_id,
+        eos_token_id=vocabulary.eos_id,
+        **SEQ2SEQ_SIZES[options.size],
+    )
+    return T5ForConditionalGeneration(config)
+
+
+def _load(
+    options: GeneratorOptions,
+    vocabulary: SidVocabulary,
+    adapter: AdapterOptions,
+    tasks: TaskOptions,
+    level_vectors: Sequence[Tensor],
+    *,
+    seed: int,
+) -> Backbone:
+    """Load a pretrained model and give it the vocabulary, and LoRA where it is asked for."""
+    name, is_causal = str(options.backbone), options.kind == "causal"
+    model = load_model(name, is_causal=is_causal, revision=options.revision, dropout=options.dropout)
+    tokenizer = load_tokenizer(name, revision=options.revision)
+    digest = None if adapter.r is None else weights_digest(model)
+    extended = vocabulary.extend(
+        tokenizer,
+        model,
+        embedding_init=options.embedding_init or ("text" if is_causal else "normal"),
+        anchor=options.embedding_init_text,
+        code_vectors=code_vectors(level_vectors, vocabulary.level_sizes),
+        seed=seed,
+    )
+    logger.info("%s: %d SID tokens added, vocabulary now %d", name, len(extended.tokens), len(tokenizer))
+    prompt_encoder = PromptEncoder(tokenizer, extended, is_causal=is_causal)
+    layouts = layouts_of(options.prompt, prompt_encoder, templates=tasks.templates, paraphrases=tasks.paraphrases)
+    max_history = fitting_items(
+        options.max_history,
+        words=max(layout.constant_tokens for layout in layouts),
+        item=len(extended.level_sizes),
+        answer=len(extended.level_sizes),
+        context=context_of(model),
+        overflow=options.overflow,
+    )
+    if digest is None or adapter.r is None:
+        return Backbone(model, extended, tuple(layouts), max_history, tokenizer)
+    base = BaseModel(name, commit_of(name, options.revision), digest, len(extended.tokens))
+    adapted = add_adapter(model, adapter, extended, rank=adapter.r)
+    return Backbone(adapted, extended, tuple(layouts), max_history, tokenizer, base)

@@ -1,0 +1,196 @@
+"""Training rows and batches of both generators.
+
+Where the answer continues the list of items, a causal generator learns every next item of a user in one pass, the first
+one included. Otherwise every prefix of a sequence is an example. Data sets take any number: example i of epoch e is
+number e · count + i, and most give the same example in every epoch.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from cost_hf.generators.packing import pack
+from cost_hf.generators.prompts import IGNORED_LABEL, Example
+
+
+class SequenceDataset(Dataset):
+    """Users' training sequences as rows of at most `max_items` items, with the first item that is a label.
+
+    A longer sequence becomes overlapping windows, cut from its end: every item is a label once, and behind the first
+    window with at least half a window of history before it.
+    """
+
+    def __init__(self, sequences: Sequence[np.ndarray], user_ids: Sequence[str], *, max_items: int):
+        self.examples: list[tuple[str, np.ndarray, int]] = [
+            (user, np.asarray(sequence[start:end]), first - start)
+            for user, sequence in zip(user_ids, sequences, strict=True)
+            for start, end, first in _windows(len(sequence), max_items)
+        ]
+        self.lengths = np.array([len(rows) for _, rows, _ in self.examples])
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> tuple[str, np.ndarray, int]:
+        return self.examples[index % len(self)]
+
+
+class PrefixDataset(Dataset):
+    """Every prefix of every training sequence with the item that follows it (seq2seq generator).
+
+    Args:
+        sequences: item rows of every user, oldest first.
+        user_ids: their owners.
+        max_history: most recent items kept of a prefix.
+        with_first_items: take the empty prefix as well, whose target is the user's first item.
+    """
+
+    def __init__(
+        self,
+        sequences: Sequence[np.ndarray],
+        user_ids: Sequence[str],
+        *,
+        max_history: int,
+        with_first_items: bool = False,
+    ):
+        self.sequences, self.user_ids, self.max_history = list(sequences), list(user_ids), max_history
+        first = 0 if with_first_items else 1
+        owners = [np.full(max(len(rows) - first, 0), number) for number, rows in enumerate(self.sequences)]
+        ends = [np.arange(first, len(rows)) for rows in self.sequences]
+        self.owners = np.concatenate(owners) if owners else np.empty(0, np.int64)
+        self.ends = np.concatenate(ends) if ends else np.empty(0, np.int64)
+        self.lengths = np.minimum(self.ends, max_history)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: int) -> tuple[str, np.ndarray, int]:
+        index %= len(self)
+        owner, end = int(self.owners[index]), int(self.ends[index])
+        rows = self.sequences[owner]
+        return self.user_ids[owner], rows[max(end - self.max_history, 0) : end], int(rows[end])
+
+
+class CausalCollator:
+    """Makes rows of a decoder-only model of examples: what is read, then what is learned.
+
+    Args:
+        pad_id: fills rows up; every mask says where it is padding.
+        packs: put several examples into a row, each blind to the others, and compute what they share once a row. False
+            for models that take no mask of the shape `[R, 1, S, S]`.
+    """
+
+    def __init__(self, pad_id: int, *, packs: bool = True):
+        self.pad_id, self.packs = pad_id, packs
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Return `input_ids`, `position_ids` and `labels`, each `[R, S]`, and `attention_mask`.
+
+        The mask is `[R, 1, S, S]`, additive, for packed rows, and `[R, S]` for padded ones.
+        """
+        if not self.packs:
+            return self._padded(examples)
+        groups: dict[bytes, list[Example]] = {}
+        for example in examples:
+            groups.setdefault(example.shared.tobytes(), []).append(example)
+        return joined_rows([self._packed(group) for group in groups.values()], pad_id=self.pad_id)
+
+    def _packed(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Pack examples whose shared tokens are the same."""
+        shared = examples[0].shared
+        own = [np.concatenate([example.source, example.target]) for example in examples]
+        packing = pack(np.array([len(tokens) for tokens in own]), shared=len(shared))
+        tokens = np.concatenate(own)
+        is_label = packing.positions >= np.array([len(example.source) for example in examples])[packing.owners]
+        head = torch.from_numpy(shared).expand(packing.num_rows, -1)
+        places = torch.arange(len(shared)).expand(packing.num_rows, -1)
+        labels = packing.grid(np.where(is_label, tokens, IGNORED_LABEL), fill=IGNORED_LABEL)
+        return {
+            "input_ids": torch.cat([head, packing.grid(tokens, fill=self.pad_id)], 1),
+            "position_ids": torch.cat([places, packing.grid(len(shared) + packing.positions, fill=0)], 1),
+            "attention_mask": packing.attention_mask(shared=len(shared)),
+            "labels": torch.cat([torch.full_like(head, IGNORED_LABEL), labels], 1),
+        }
+
+    def _padded(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        rows = [np.concatenate(example) for example in examples]
+        width = max(map(len, rows))
+        shape = (len(rows), width)
+        batch = {
+            "input_ids": torch.full(shape, self.pad_id),
+            "position_ids": torch.zeros(shape, dtype=torch.long),
+            "attention_mask": torch.zeros(shape, dtype=torch.long),
+            "labels": torch.full(shape, IGNORED_LABEL),
+        }
+        for line, (row, example) in enumerate(zip(rows, examples, strict=True)):
+            tokens = torch.from_numpy(row)
+            batch["input_ids"][line, : len(row)] = tokens
+            batch["position_ids"][line, : len(row)] = torch.arange(len(row))
+            batch["attention_mask"][line, : len(row)] = 1
+            batch["labels"][line, len(row) - len(example.target) : len(row)] = tokens[len(row) - len(example.target) :]
+        return batch
+
+
+class Seq2SeqCollator:
+    """Makes sources, padded on the left, and labels of an encoder-decoder model of examples."""
+
+    def __init__(self, pad_id: int):
+        self.pad_id = pad_id
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Return `input_ids` and `attention_mask` `[B, S]` and `labels` `[B, T]`."""
+        sources = [np.concatenate([example.shared, example.source]) for example in examples]
+        targets = [torch.from_numpy(example.target) for example in examples]
+        labels = nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=IGNORED_LABEL)
+        return {**left_padded(sources, pad_id=self.pad_id), "labels": labels}
+
+
+def left_padded(rows: Sequence[Sequence[int] | np.ndarray], *, pad_id: int) -> dict[str, Tensor]:
+    """Return token ids of several lengths as `input_ids` and `attention_mask` `[B, S]`, padded on the left."""
+    width = max(map(len, rows))
+    input_ids = np.full((len(rows), width), pad_id, dtype=np.int64)
+    attention_mask = np.zeros_like(input_ids)
+    for line, row in enumerate(rows):
+        input_ids[line, width - len(row) :] = row
+        attention_mask[line, width - len(row) :] = 1
+    return {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(attention_mask)}
+
+
+def joined_rows(batches: Sequence[dict[str, Tensor]], *, pad_id: int) -> dict[str, Tensor]:
+    """Put packed batches below each other, narrower ones filled up on the right with padding that sees itself."""
+    if len(batches) == 1:
+        return batches[0]
+    width = max(batch["input_ids"].shape[1] for batch in batches)
+    fills = {"input_ids": pad_id, "position_ids": 0, "labels": IGNORED_LABEL}
+    rows: dict[str, list[Tensor]] = {name: [] for name in batches[0]}
+    for batch in batches:
+        missing = width - batch["input_ids"].shape[1]
+        for name, fill in fills.items():
+            rows[name].append(functional.pad(batch[name], (0, missing), value=fill))
+        mask = functional.pad(batch["attention_mask"], (0, missing, 0, missing), value=torch.finfo(torch.float32).min)
+        for place in range(width - missing, width):
+            mask[..., place, place] = 0.0  # a row of the softmax without any place would be NaN
+        rows["attention_mask"].append(mask)
+    return {name: torch.cat(parts) for name, parts in rows.items()}
+
+
+def pad_rows(histories: Sequence[np.ndarray]) -> Tensor:
+    """Stack ragged catalog rows into `[B, T]`, padded with -1 on the right."""
+    width = max((len(rows) for rows in histories), default=0)
+    padded = np.full((len(histories), width), -1, dtype=np.int64)
+    for line, rows in zip(padded, histories, strict=True):
+        line[: len(rows)] = rows
+    return torch.from_numpy(padded)
+
+
+def _windows(length: int, size: int) -> list[tuple[int, int, int]]:
+    """Cut a sequence into windows (start, end, first label), oldest first; steps of half a window from the end."""
+    step, windows, end = max(size // 2, 1), [], length
+    while end > size:
+        windows.append((end - size, end, end - step))
+        end -= step
+    return [(0, end, 0)][: min(end, 1)] + windows[::-1]

@@ -1,0 +1,208 @@
+"""Fine-tuning a generator: all positions of a user at once, or every prefix, and tasks in words beside them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from cost_hf.generators.backbones import Backbone, GeneratorOptions
+from cost_hf.generators.collation import CausalCollator, PrefixDataset, Seq2SeqCollator, SequenceDataset
+from cost_hf.generators.dropout import add_residual_dropout, use_byte_dropout
+from cost_hf.generators.item_words import ItemWords
+from cost_hf.generators.prompts import PromptBuilder
+from cost_hf.generators.ranking_trainer import (
+    RankingTrainer,
+    Validate,
+    checkpoints_of,
+    remove_checkpoints,
+)
+from cost_hf.generators.task_options import NEXT_ITEM, TaskOptions
+from cost_hf.generators.tasks import NextItemTask, TaskMixture, build_tasks
+from cost_hf.generators.training_options import TrainingOptions
+from cost_hf.search.cached_decoders import unsupported_reason
+
+__all__ = [
+    "GeneratorTrainer",
+    "TrainedGenerator",
+    "Validate",
+    "divide_logits",
+    "remove_checkpoints",
+    "train_generator",
+    "training_examples",
+]
+
+
+class GeneratorTrainer(RankingTrainer):
+    """Ranking trainer whose shared embedding, or whose SID rows beside an adapter, may learn faster."""
+
+    def __init__(self, model: PreTrainedModel, options: TrainingOptions, **kwargs: Any) -> None:
+        super().__init__(model, options, **kwargs)
+        self._embedding_multiplier = options.embedding_learning_rate_multiplier
+        if model.config.is_encoder_decoder:
+            # T5 takes `num_items_in_batch` and ignores it: its loss is a mean that accumulation still has to divide
+            self.model_accepts_loss_kwargs = False
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Give the shared embedding its own learning rate and no decay where the multiplier asks for it."""
+        target = self.model if model is None else model
+        if self.optimizer is None and self._embedding_multiplier != 1.0:
+            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, target)
+            self.optimizer = optimizer_class(self._parameter_groups(target), **settings)
+        return super().create_optimizer(model)
+
+    def _parameter_groups(self, model: Any) -> list[dict[str, Any]]:
+        shared = self.accelerator.unwrap_model(model).get_input_embeddings().weight
+        decayed = set(self.get_decay_parameter_names(model))
+        named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+        fast = [weight for name, weight in named if weight is shared or "trainable_tokens_delta" in name]
+        rest = [(name, weight) for name, weight in named if not any(weight is other for other in fast)]
+        return [
+            {"params": [w for n, w in rest if n in decayed], "weight_decay": self.args.weight_decay},
+            {"params": [w for n, w in rest if n not in decayed], "weight_decay": 0.0},
+            {"params": fast, "weight_decay": 0.0, "lr": self.args.learning_rate * self._embedding_multiplier},
+        ]
+
+
+@dataclass(frozen=True)
+class TrainedGenerator:
+    """The best checkpoint's model and the log of the run (one dict a logging event)."""
+
+    model: PreTrainedModel
+    history: list[dict[str, float]]
+
+
+def train_generator(
+    backbone: Backbone,
+    prompts: Sequence[PromptBuilder],
+    sequences: list[Any],
+    user_ids: list[str],
+    *,
+    generator: GeneratorOptions,
+    training: TrainingOptions,
+    validate: Validate,
+    output_dir: str | Path,
+    seed: int,
+    tasks: TaskOptions | None = None,
+    words: ItemWords | None = None,
+) -> TrainedGenerator:
+    """Train on users' sequences, keep the checkpoint with the best validation NDCG@10, continue a killed run.
+
+    Args:
+        backbone: model and vocabulary, trained in place.
+        prompts: layouts of the catalog's items, the one that recommends first; they decide between all-position and
+            every-prefix training.
+        sequences: item rows of every training user, oldest first.
+        validate: ranks the validation sample with a model and returns metrics, `ndcg@10` among them.
+        output_dir: holds `checkpoints/` while the run is going on.
+        tasks: what is learned beside next items; nothing by default.
+        words: titles and texts of the catalog, for tasks that need them.
+    """
+    training.validate()
+    dataset, collator = training_examples(
+        backbone,
+        prompts,
+        sequences,
+        user_ids,
+        training=training,
+        tasks=tasks,
+        words=words,
+        overflow=generator.overflow,
+        seed=seed,
+    )
+    if len(dataset) == 0:
+        raise ValueError(
+            f"the training part holds no example ({len(sequences)} users); lower data.min_user_interactions or give "
+            "longer histories"
+        )
+    is_packed = isinstance(collator, CausalCollator) and collator.packs
+    trainer = GeneratorTrainer(
+        backbone.model,
+        training,
+        dataset=dataset,
+        collator=collator,
+        groups_by_length=not is_packed,  # packed rows are full in any order
+        directory=checkpoints_of(output_dir),
+        seed=seed,
+        validate=validate,
+    )
+    handles = training_dropout(backbone, generator)
+    if training.temperature != 1.0:
+        handles.append(divide_logits(backbone.model, training.temperature))
+    try:
+        model = trainer.fit()
+    finally:  # the caller's model is a stock one after an error as well
+        for handle in handles:
+            handle.remove()
+        backbone.model.config.use_cache = True  # Trainer turns it off, and generation would stay slow after loading
+    return TrainedGenerator(model, trainer.state.log_history)
+
+
+def training_examples(
+    backbone: Backbone,
+    prompts: Sequence[PromptBuilder],
+    sequences: list[Any],
+    user_ids: list[str],
+    *,
+    training: TrainingOptions,
+    tasks: TaskOptions | None = None,
+    words: ItemWords | None = None,
+    overflow: str = "error",
+    seed: int = 0,
+) -> tuple[TaskMixture, CausalCollator | Seq2SeqCollator]:
+    """Return the data set of a generator's training and the collator of its batches.
+
+    Arguments are those of `train_generator`; `overflow` is that of the section `generator`.
+    """
+    tasks = tasks or TaskOptions()
+    first, pad_id = prompts[0], backbone.vocabulary.pad_id
+    prefixes = PrefixDataset(sequences, user_ids, max_history=first.max_history, with_first_items=training.first_items)
+    rows: SequenceDataset | PrefixDataset = prefixes
+    if first.learns_all_positions:
+        # a full prompt and its answer: the answer's positions must be trained as well
+        rows = SequenceDataset(sequences, user_ids, max_items=first.max_history + 1)
+    next_item = NextItemTask(rows, prompts, seed=seed)
+    if tasks.with_words:
+        if not backbone.is_pretrained or words is None:
+            raise ValueError(
+                f"tasks {', '.join(tasks.with_words)} need a backbone that knows words, and the items' words; set "
+                "generator.backbone, or leave them out of tasks.weights"
+            )
+        mixture = build_tasks(
+            tasks,
+            next_item,
+            prefixes,
+            words,
+            backbone.prompt_encoder(),
+            context=backbone.context,
+            overflow=overflow,
+            seed=seed,
+        )
+    else:
+        mixture = TaskMixture({NEXT_ITEM: next_item}, tasks.weights, seed=seed)
+    if not first.is_causal:
+        return mixture, Seq2SeqCollator(pad_id)
+    return mixture, CausalCollator(pad_id, packs=unsupported_reason(backbone.model) is None)
+
+
+def training_dropout(backbone: Backbone, generator: GeneratorOptions) -> list[Any]:
+    """Put dropout into a model for the time of training; return the handles that take it out."""
+    if backbone.is_causal:  # a pretrained one keeps its own, and its adapter has some
+        return [] if backbone.is_pretrained else add_residual_dropout(backbone.model, generator.scratch_dropout)
+    return [*use_byte_dropout(backbone.model)]
+
+
+def divide_logits(model: PreTrainedModel, temperature: float) -> Any:
+    """Divide the logits by `temperature` in training, and so in the model's own loss; return the hook's handle.
+
+    Searches see the plain logits: the temperature says how hard the loss pushes competing items down, not how they
+    are ranked.
+    """
+
+    def hook(module: nn.Module, _args: Any, logits: Tensor) -> Tensor:
+        return logits / temperature if module.training else logits
+
+    return model.get_output_embeddings().register_forward_hook(hook)

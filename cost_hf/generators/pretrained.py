@@ -1,0 +1,145 @@
+"""A pretrained backbone: which one it is, its new vocabulary, and the prompts that it reads."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils.hub import cached_file, extract_commit_hash
+
+from cost_hf.files import readable_load_errors
+from cost_hf.generators.prompts import PromptLayout
+from cost_hf.generators.templates import PromptEncoder, load_templates
+
+logger = logging.getLogger(__name__)
+SAMPLED = 65536  # values of a tensor that its digest sees
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The pretrained model that an adapter belongs to.
+
+    Attributes:
+        name: Hub id or directory.
+        revision: commit on the Hub; None for a directory.
+        digest: `weights_digest` before any token was added.
+        added_tokens: tokens that the vocabulary added to it.
+    """
+
+    name: str
+    revision: str | None
+    digest: str
+    added_tokens: int
+
+
+def weights_digest(model: PreTrainedModel) -> str:
+    """Return a digest of a model's weights: names, shapes and up to 65,536 evenly spread values of every tensor.
+
+    Values are rounded to bfloat16 first, so a model has the same digest in fp32 and in bf16, and one of seven billion
+    weights is read in seconds. A change of single values between the sampled ones is not seen.
+    """
+    state = hashlib.sha256()
+    for name, weight in sorted(model.named_parameters()):
+        values = weight.detach().flatten()
+        step = -(-values.numel() // SAMPLED) or 1
+        sampled = values[::step].to("cpu", torch.bfloat16).contiguous().view(torch.int16)
+        state.update(f"{name}:{tuple(weight.shape)}:".encode())
+        state.update(sampled.numpy().astype("<i2").tobytes())
+    return state.hexdigest()
+
+
+def commit_of(name: str, revision: str | None) -> str | None:
+    """Return the commit that a Hub id stands for now; None for a directory."""
+    if Path(name).is_dir():
+        return None
+    return extract_commit_hash(cached_file(name, "config.json", revision=revision), None)
+
+
+def auto_class(config: Any) -> Any:
+    """Return the Auto class that loads a generator of this configuration."""
+    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+
+
+def load_model(
+    name: str | Path, *, revision: str | None = None, is_causal: bool | None = None, dropout: float | None = None
+) -> PreTrainedModel:
+    """Load a pretrained generator in fp32.
+
+    Args:
+        name: Hub id or directory.
+        revision: branch, tag or commit of a Hub id.
+        is_causal: the kind that it must be; None takes either.
+        dropout: of a seq2seq model, in place of its own.
+
+    Raises:
+        ValueError: for a model of the other kind.
+    """
+    with readable_load_errors("the pretrained model", name):
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    if is_causal is not None and bool(config.is_encoder_decoder) == is_causal:
+        found, wanted = ("seq2seq", "causal") if is_causal else ("causal", "seq2seq")
+        raise ValueError(
+            f"generator.backbone={str(name)!r} is a {config.model_type} ({found} model), generator.kind={wanted!r} was "
+            f"given; set generator.kind to {found}"
+        )
+    key = "dropout_rate" if hasattr(config, "dropout_rate") else "dropout"  # T5's name, and that of the others
+    own = {} if dropout is None else {key: dropout}
+    with readable_load_errors("the pretrained model", name):
+        return auto_class(config).from_pretrained(
+            name, revision=revision, dtype=torch.float32, trust_remote_code=False, **own
+        )
+
+
+def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """Load a tokenizer that has an end token; where it has none for padding, padding takes the end token.
+
+    What is padding is always said by a mask, never by the id.
+    """
+    with readable_load_errors("the tokenizer", name):
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            f"the tokenizer of {name!r} has no end token (eos), got {tokenizer.special_tokens_map!r}; set eos_token in "
+            "its tokenizer_config.json"
+        )
+    if tokenizer.pad_token_id is None:
+        logger.info("the tokenizer of %s has no padding token; its end token pads, under a mask", name)
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    return tokenizer
+
+
+def code_vectors(level_vectors: Sequence[Tensor], level_sizes: Sequence[int]) -> Tensor | None:
+    """Return vectors of all codes level after level, `[n, D]`; None without a quantizer.
+
+    Args:
+        level_vectors: of the quantizer's levels, `[K, D]` each.
+        level_sizes: of the catalog; an appended level has no vectors and gets NaN.
+    """
+    if not level_vectors:
+        return None
+    parts = [vectors.detach().float().cpu() for vectors in level_vectors]
+    missing = sum(level_sizes) - sum(map(len, parts))
+    return torch.cat([*parts, torch.full((missing, parts[0].shape[1]), torch.nan)])
+
+
+def layouts_of(
+    prompt: str, prompt_encoder: PromptEncoder, *, templates: str | Path | None, paraphrases: bool
+) -> list[PromptLayout]:
+    """Return the layouts of a prompt: one bare, or one a template; the first one recommends."""
+    if prompt == "bare":
+        return [prompt_encoder.bare_layout()]
+    found = load_templates(prompt, templates)
+    return [prompt_encoder.layout(template) for template in (found if paraphrases else found[:1])]

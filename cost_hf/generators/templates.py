@@ -1,0 +1,167 @@
+"""Prompts in words: template files, and how a tokenizer turns them into token ids.
+
+A template is a question and an answer with named fields. Fields of semantic IDs stand free of spaces: byte-level BPE
+would give a space before a SID a token of its own, and sentencepiece drops it, so texts with one come out differently.
+"""
+
+import re
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cost_hf.generators.prompts import PromptLayout
+from cost_hf.semantic_ids.vocabulary import SidVocabulary
+from cost_hf.yaml_text import read_yaml
+
+SID_FIELDS = ("history", "item")
+FIELDS = (*SID_FIELDS, "text", "title", "titles")
+# task -> fields of the question, fields of the answer
+TASK_FIELDS: dict[str, tuple[set[str], set[str]]] = {
+    "continuation": (set(), {"history"}),
+    "instruction": ({"history"}, {"item"}),
+    "text_to_item": ({"text"}, {"item"}),
+    "item_to_title": ({"item"}, {"title"}),
+    "titles_to_item": ({"titles"}, {"item"}),
+    "history_to_title": ({"history"}, {"title"}),
+}
+
+
+@dataclass(frozen=True)
+class Template:
+    """A question and its answer, with fields in braces."""
+
+    user: str
+    assistant: str
+
+
+def load_templates(task: str, directory: str | Path | None = None) -> list[Template]:
+    """Read the paraphrases of a task, `<task>.yaml`, from a directory or from the package.
+
+    Raises:
+        ValueError: for a file that is not a list of templates with the fields of the task, free of spaces around SIDs.
+    """
+    if directory is not None and not Path(directory).is_dir():
+        raise ValueError(f"tasks.templates {str(directory)!r} is no directory; check the path")
+    shipped = resources.files("cost_hf.generators") / "templates" / f"{task}.yaml"
+    own = None if directory is None else Path(directory) / f"{task}.yaml"
+    source = own if own is not None and own.is_file() else shipped
+    try:
+        entries = read_yaml(source.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{source} is no YAML: {error}") from error
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f"{source} must hold a list of templates with user and assistant, got {entries!r}")
+    return [_checked(entry, task, str(source)) for entry in entries]
+
+
+def _checked(entry: Any, task: str, source: str) -> Template:
+    if not isinstance(entry, Mapping) or set(entry) != {"user", "assistant"}:
+        raise ValueError(f"a template in {source} must have the keys user and assistant, got {entry!r}")
+    for part, wanted in zip(("user", "assistant"), TASK_FIELDS[task], strict=True):
+        text = str(entry[part])
+        fields = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+        if set(fields) != wanted or len(fields) != len(wanted):
+            raise ValueError(
+                f"{part} of a template in {source} must have the fields {sorted(wanted)} once each, got {fields} in "
+                f"{text!r}; correct it"
+            )
+        if part == "assistant" and wanted <= set(SID_FIELDS) and text != f"{{{fields[0]}}}":
+            raise ValueError(
+                f"assistant of a template in {source} must be {{{fields[0]}}} and nothing else, got {text!r}: a search "
+                "knows semantic IDs alone; put words into user"
+            )
+        for name in SID_FIELDS:
+            if re.search(rf"[ \t]\{{{name}\}}|\{{{name}\}}[ \t]", text):
+                raise ValueError(
+                    f"{text!r} in {source} has a space beside {{{name}}}; semantic IDs stand free of spaces, since "
+                    "tokenizers give such spaces tokens of their own, or drop them: take it out"
+                )
+    return Template(str(entry["user"]), str(entry["assistant"]))
+
+
+class PromptEncoder:
+    """Token ids of templates under one tokenizer: its chat template where it has one, question and answer else.
+
+    Args:
+        tokenizer: extended by `vocabulary`.
+        vocabulary: token texts of SIDs.
+        is_causal: the answer goes on from the prompt, with `<|sid_begin|>` before a SID; or it is a decoder's.
+    """
+
+    def __init__(self, tokenizer: Any, vocabulary: SidVocabulary, *, is_causal: bool):
+        self.tokenizer, self.vocabulary, self.is_causal = tokenizer, vocabulary, is_causal
+        added = tokenizer.get_added_vocab()  # some tokenizers have runs of spaces there, and all the unknown token
+        self._added = {added[token] for token in added if token.strip()} - {tokenizer.unk_token_id}
+
+    def sids(self, token_ids: np.ndarray) -> str:
+        """Return the text of item tokens, free of spaces."""
+        first, tokens = self.vocabulary.first_id, self.vocabulary.tokens
+        return "".join(tokens[token - first] for token in np.ravel(token_ids))
+
+    def plain(self, text: str, *, max_tokens: int) -> str:
+        """Return a text of data without anything that the tokenizer would read as a token of its own, cut in length."""
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        kept = [token for token in ids if token not in self._added][:max_tokens]
+        if kept == ids:
+            return text
+        # what is left may spell another such token, and a cut inside a word may be spelled by more tokens than before
+        return self.plain(self.tokenizer.decode(kept).strip("\ufffd "), max_tokens=max_tokens)
+
+    def encode(self, template: Template, fields: Mapping[str, str]) -> tuple[list[int], list[int]]:
+        """Return the ids of the question and of the answer.
+
+        An answer in words ends with the tokenizer's end token; a SID has no end token, for its length is fixed.
+        """
+        question, answer = template.user.format(**fields), template.assistant.format(**fields)
+        has_sid = any(f"{{{name}}}" in template.assistant for name in SID_FIELDS)
+        prompt = self._prompt(question)
+        if self.is_causal and has_sid:
+            prompt += [self.vocabulary.begin_id]
+        ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
+        return prompt, ids if has_sid else [*ids, self.vocabulary.eos_id]
+
+    def constant_tokens(self, template: Template) -> int:
+        """Return how many tokens a question has without its fields."""
+        prompt, _ = self.encode(template, dict.fromkeys(FIELDS, ""))
+        return len(prompt)
+
+    def layout(self, template: Template) -> PromptLayout:
+        """Return the token ids around a history of SIDs, which do not depend on it.
+
+        Raises:
+            ValueError: where the tokenizer does not write an item as exactly L tokens.
+        """
+        item = self.vocabulary.level_offsets.tolist()
+        probe = {name: self.sids(np.array([item, item])) for name in SID_FIELDS}
+        prompt, answer = self.encode(template, probe)
+        tokens = prompt if "{history}" in template.user else [*prompt, *answer]
+        levels = len(item)
+        starts = [place for place in range(len(tokens)) if tokens[place : place + 2 * levels] == item * 2]
+        if len(starts) != 1:
+            raise ValueError(
+                f"{type(self.tokenizer).__name__} must write an item as exactly {levels} tokens in a row, got the ids "
+                f"{tokens} for {template}; extend the tokenizer by SidVocabulary.extend, without strip or normalisation"
+            )
+        return PromptLayout(tuple(tokens[: starts[0]]), tuple(tokens[starts[0] + 2 * levels :]))
+
+    def bare_layout(self) -> PromptLayout:
+        """Return the layout without words; a begin token that the tokenizer gives every text stays."""
+        bare = PromptLayout.bare(self.vocabulary, is_causal=self.is_causal)
+        bos = self.tokenizer.bos_token_id
+        begins = self.is_causal and bos is not None and self.tokenizer("")["input_ids"][:1] == [bos]
+        return PromptLayout((bos, *bare.before), bare.after) if begins else bare
+
+    def _prompt(self, question: str) -> list[int]:
+        if not self.is_causal:
+            return self.tokenizer(question)["input_ids"]
+        if not getattr(self.tokenizer, "chat_template", None):
+            ids = self.tokenizer(f"{question}\n")["input_ids"]
+            return ids[:-1] if ids[-1:] == [self.tokenizer.eos_token_id] else ids
+        messages = [{"role": "user", "content": question}]
+        text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -1,0 +1,231 @@
+"""The seam of a published system: what its recipe says, what it trains, what it answers with.
+
+A method is a class here below, registered by `@register`. Everything else in the package (recipes, runs, comparisons,
+checks, publishing) works on this interface and knows no method by name. The module of a method can be imported without
+torch; what its functions need they import themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from cost_hf.plugins import load_plugins
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cost_hf.data.options import VectorOptions
+    from cost_hf.data.prepare import PreparedData
+    from cost_hf.data.schema import Tables
+    from cost_hf.data.splits import Split, Targets
+    from cost_hf.data.text_vectors import TextVectors
+    from cost_hf.evaluation.options import EvaluationOptions
+    from cost_hf.recommenders.base import Recommender
+    from cost_hf.stages import Stages
+
+PACKAGE = "cost_hf.methods"
+FAMILIES = ("counting", "dense", "generative", "hybrid")  # cheapest first
+OptionsT = TypeVar("OptionsT", bound="MethodOptions")
+
+
+@dataclass
+class MethodOptions:
+    """What the recipe of a method holds beside data, vectors and evaluation: every field is a section."""
+
+    def validate(self) -> None:
+        """Raise ValueError for values that no run can have; a method adds what concerns several sections."""
+        for section in dataclasses.fields(self):
+            getattr(self, section.name).validate()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A method with some of its fields set, known by a name of its own in baselines and comparisons.
+
+    Attributes:
+        name: of the row.
+        method: name of the method.
+        overrides: dotted recipe fields.
+        description: one line.
+        is_compared: whether `cost-hf compare` makes this row where none is named.
+    """
+
+    name: str
+    method: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    description: str = ""
+    is_compared: bool = False
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What a method is fitted to, and where it writes.
+
+    Attributes:
+        stages: of the run directory.
+        data: tables and split; nothing of the evaluation parts may be fitted to.
+        text_vectors: returns the item text vectors; they are encoded at the first call.
+        vector_options: recipe section `vectors`.
+        evaluation: recipe section `evaluation`.
+        data_seed: seed of the split and of samples of cases.
+        row: name of the baseline row that is trained; None for the system of the run.
+    """
+
+    stages: Stages
+    data: PreparedData
+    text_vectors: Callable[[], TextVectors]
+    vector_options: VectorOptions
+    evaluation: EvaluationOptions
+    data_seed: int
+    row: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """Folder of the recommender below the run directory."""
+        return "recommender" if self.row is None else f"baselines/{self.row}"
+
+    def stage_of(self, name: str) -> str:
+        """Return the name of a stage of this row, in results.json and in the records of the run."""
+        return name if self.row is None else f"{self.row}-{name}"
+
+    def folder_of(self, part: str) -> str:
+        """Return the folder of another part of this row, such as its quantizer, below the run directory."""
+        return part if self.row is None else f"baselines/{self.row}-{part}"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted method.
+
+    Attributes:
+        recommender: with the catalog that it was fitted on.
+        curves: training logs by what was trained: `training` for the recommender itself; one dict a logging event.
+        parts: whatever the method's own diagnostics need.
+    """
+
+    recommender: Recommender
+    curves: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
+    parts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What an estimate of costs is made from.
+
+    Attributes:
+        tables, split: of the data that are checked.
+        item_dim: width of the item text vectors.
+        evaluation: recipe section `evaluation`.
+        cases: test cases that will be ranked.
+    """
+
+    tables: Tables
+    split: Split
+    item_dim: int
+    evaluation: EvaluationOptions
+    cases: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What fitting and evaluating a method will cost on this machine.
+
+    Attributes:
+        seconds: CPU seconds of one thread by stage, `evaluation` among them.
+        memory_mb: of weights, gradients and optimizer.
+        assumptions: what the figures rest on.
+    """
+
+    seconds: Mapping[str, float]
+    memory_mb: float
+    assumptions: Sequence[str] = ()
+
+
+class Method(ABC, Generic[OptionsT]):
+    """A published system with the options of one recipe.
+
+    Attributes:
+        name: in recipes, `--method` and results.json.
+        family: one of `FAMILIES`.
+        summary: one line for `--help` and tables.
+        options_class: dataclass of the method's recipe sections.
+        needs_text_vectors: whether `fit` reads the item text vectors.
+    """
+
+    name: ClassVar[str]
+    family: ClassVar[str]
+    summary: ClassVar[str]
+    options_class: ClassVar[type[MethodOptions]] = MethodOptions
+    needs_text_vectors: ClassVar[bool] = False
+
+    def __init__(self, options: OptionsT):
+        self.options = options
+
+    @abstractmethod
+    def fit(self, workspace: Workspace, *, seed: int) -> Fitted:
+        """Fit to the training part and return a recommender, read back from disk where it is the system of the run.
+
+        Every costly step is a stage (`workspace.stages.run`), so a killed call resumes and a repeated one is free.
+        """
+
+    def estimate(self, facts: DataFacts) -> Estimate | str:
+        """Return what a run will cost, from short measurements, or why that can't be said."""
+        return f"method {self.name} has no estimate of its costs"
+
+    def describe(self, fitted: Fitted, workspace: Workspace, targets: Targets, *, seed: int) -> dict[str, Any]:
+        """Return sections of results.json that this method adds, such as `semantic_ids`."""
+        return {}
+
+    def protocol(self, fitted: Fitted, workspace: Workspace, targets: Targets) -> dict[str, Any]:
+        """Return how lists are made, for section `protocol` of results.json; shares of cases stand under `shares`."""
+        return {"score": "over the whole catalog"}
+
+    def examples(self, fitted: Fitted, workspace: Workspace) -> list[dict[str, Any]]:
+        """Return a few items to look at in the report."""
+        return []
+
+    def input_parts(self) -> list[Any]:
+        """Return what names of models and files in the options stand for now: their content, for digests."""
+        return []
+
+    def check_paths(self) -> None:
+        """Raise FileNotFoundError for a path in the options that a later stage would miss."""
+
+    @classmethod
+    def variants(cls) -> Iterable[Variant]:
+        """Return the names under which this method stands in comparisons; its own by default."""
+        return [Variant(cls.name, cls.name, description=cls.summary)]
+
+
+_METHODS: dict[str, type[Method[Any]]] = {}
+
+
+def register(method: type[Method[Any]]) -> type[Method[Any]]:
+    """Make a method known by its name; a class decorator.
+
+    Raises:
+        ValueError: for a name that another method has, or a family that does not exist.
+    """
+    known = _METHODS.setdefault(method.name, method)
+    if (known.__module__, known.__qualname__) != (method.__module__, method.__qualname__):
+        raise ValueError(f"method {method.name!r} is {known.__qualname__} already; give {method.__qualname__} a name")
+    if method.family not in FAMILIES:
+        raise ValueError(f"{method.__qualname__}.family must be one of {', '.join(FAMILIES)}, got {method.family!r}")
+    _METHODS[method.name] = method
+    return method
+
+
+def methods() -> dict[str, type[Method[Any]]]:
+    """Return all methods by name, those of other packages included."""
+    load_plugins(PACKAGE)
+    return dict(sorted(_METHODS.items()))
+
+
+def variants() -> dict[str, Variant]:
+    """Return every name that a row of a comparison or a baseline can have, with what it stands for."""
+    return {variant.name: variant for method in methods().values() for variant in method.variants()}

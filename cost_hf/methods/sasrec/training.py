@@ -1,0 +1,182 @@
+"""Training SASRec with `Trainer`, selected on the ranking of validation users, continued bit for bit after a kill.
+
+Every item of a user is a label once, all positions in one pass. Item vectors are the same for every batch and stay on
+the device; negatives of the binary loss are drawn there too, from the random state that checkpoints restore.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cost_hf.generators.collation import SequenceDataset, pad_rows
+from cost_hf.generators.prompts import IGNORED_LABEL
+from cost_hf.generators.ranking_trainer import RankingTrainer, Validate, checkpoints_of
+from cost_hf.methods.sasrec import SasRecConfig, SasRecModel
+from cost_hf.methods.sasrec.options import SasRecOptions
+
+
+@dataclass(frozen=True)
+class TrainedSasRec:
+    """The chosen weights, in eval mode, and the log of the run (one dict a logging event)."""
+
+    model: SasRecModel
+    history: list[dict[str, float]]
+
+
+def train_sasrec(
+    sequences: Sequence[np.ndarray],
+    *,
+    num_items: int,
+    item_vectors: np.ndarray | None,
+    options: SasRecOptions,
+    validate: Validate | None,
+    output_dir: str | Path,
+    seed: int,
+) -> TrainedSasRec:
+    """Train on users' sequences, keep the checkpoint with the best validation NDCG@10, continue a killed run.
+
+    Args:
+        sequences: catalog rows of every training user, oldest first; users with one item teach nothing.
+        num_items: N, size of the catalog.
+        item_vectors: frozen item vectors `[N, E]`; used with inputs text or both alone.
+        options: sizes and training.
+        validate: ranks the validation sample with a model and returns metrics, `ndcg@10` among them; None trains the
+            given epochs and keeps the last weights.
+        output_dir: holds `checkpoints/` while the run is going on.
+        seed: of weights, order of users, dropout and negatives.
+    """
+    options.validate()
+    vectors = _item_vectors(item_vectors, options, num_items)
+    long_enough = [np.asarray(rows) for rows in sequences if len(rows) > 1]
+    if not long_enough:
+        raise ValueError(
+            f"the training part holds no user with two items ({len(sequences)} users); lower "
+            "data.min_user_interactions or give longer histories"
+        )
+    text_dim = None if vectors is None else vectors.shape[1]
+    users = {str(number): rows for number, rows in enumerate(long_enough)}
+    trainer = SasRecTrainer(
+        build_sasrec(options, num_items=num_items, text_dim=text_dim, seed=seed),
+        options,
+        dataset=SequenceDataset(list(users.values()), list(users), max_items=options.max_history + 1),
+        collator=HistoryCollator(users if options.loss == "binary" else None),
+        directory=checkpoints_of(output_dir),
+        seed=seed,
+        validate=validate,
+        item_vectors=vectors,
+        num_negatives=options.num_negatives,
+    )
+    trained = trainer.fit()
+    if hasattr(trained.config, "use_cache"):
+        del trained.config.use_cache  # Trainer leaves this generation setting in any model's configuration
+    return TrainedSasRec(trained, trainer.state.log_history)
+
+
+def build_sasrec(options: SasRecOptions, *, num_items: int, text_dim: int | None, seed: int) -> SasRecModel:
+    """Return an untrained model whose weights depend on `seed` alone."""
+    config = SasRecConfig(
+        num_items=num_items,
+        inputs=options.inputs,
+        text_dim=text_dim,
+        text_hidden_size=options.text_hidden_size,
+        hidden_size=options.hidden_size,
+        num_layers=options.num_layers,
+        num_heads=options.num_heads,
+        intermediate_size=options.intermediate_size,
+        dropout=options.dropout,
+        max_history=options.max_history,
+        similarity=options.similarity,
+        temperature=options.temperature,
+        loss=options.loss,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SasRecModel(config)
+
+
+class HistoryCollator:
+    """Histories and the item behind every position, right-padded.
+
+    Args:
+        known: all items of every user, by the user's id; given where negatives are to be drawn.
+    """
+
+    def __init__(self, known: dict[str, np.ndarray] | None = None):
+        self.known = known
+
+    def __call__(self, examples: Sequence[tuple[str, np.ndarray, int]]) -> dict[str, Tensor]:
+        """Return `histories` and `labels` `[B, T]`, and `known` `[B, S]`, padded with -1, where negatives are drawn."""
+        rows = pad_rows([rows for _, rows, _ in examples])
+        following = rows[:, 1:]
+        first = torch.tensor([first for _, _, first in examples])[:, None]
+        is_label = (following >= 0) & (torch.arange(1, rows.shape[1]) >= first)
+        batch = {"histories": rows[:, :-1], "labels": following.masked_fill(~is_label, IGNORED_LABEL)}
+        if self.known is not None:
+            batch["known"] = pad_rows([self.known[user] for user, _, _ in examples])
+        return batch
+
+
+class SasRecTrainer(RankingTrainer):
+    """Ranking trainer that adds what batches do not hold: item vectors and sampled negatives.
+
+    Args:
+        item_vectors: frozen item vectors `[N, E]`, for models with text inputs.
+        num_negatives: K, sampled items per position, where batches hold `known` items.
+    """
+
+    def __init__(self, *args: Any, item_vectors: Tensor | None, num_negatives: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._item_vectors = None if item_vectors is None else item_vectors.to(self.args.device)
+        self._num_negatives = num_negatives
+
+    def compute_loss(self, model: Any, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
+        """Return the loss of a batch."""
+        known = inputs.pop("known", None)
+        if known is not None:
+            num_items = self.accelerator.unwrap_model(model).config.num_items
+            length = inputs["labels"].shape[1]
+            drawn = draw_negatives(known, length * self._num_negatives, num_items=num_items)
+            inputs["negatives"] = drawn.view(len(known), length, self._num_negatives)
+        return super().compute_loss(model, inputs | {"item_vectors": self._item_vectors}, *args, **kwargs)
+
+
+def draw_negatives(known: Tensor, count: int, *, num_items: int) -> Tensor:
+    """Draw items uniformly from those that a user does not have.
+
+    A number below the count of unknown items becomes an item by stepping over the known ones, so nothing is drawn
+    twice or rejected.
+
+    Args:
+        known: catalog rows of every user, `[B, S]`, -1 pads; repeats are fine.
+        count: draws per user.
+        num_items: N.
+
+    Returns:
+        Catalog rows, int64 `[B, count]`; any item where a user has the whole catalog.
+    """
+    ordered = known.sort(dim=1).values
+    is_new = (ordered >= 0) & (ordered != ordered.roll(1, dims=1))
+    is_new[:, 0] = ordered[:, 0] >= 0
+    # every item once, in order, then numbers that no draw reaches
+    distinct = torch.where(is_new, ordered, num_items + known.shape[1]).sort(dim=1).values
+    left = (num_items - is_new.sum(1, keepdim=True)).clamp_min(1)
+    numbers = (torch.rand(len(known), count, dtype=torch.float64, device=known.device) * left).long()
+    unknown_before = distinct - torch.arange(distinct.shape[1], device=known.device)  # ascending
+    skipped = torch.searchsorted(unknown_before.contiguous(), numbers, right=True)
+    return (numbers + skipped).clamp_max(num_items - 1)
+
+
+def _item_vectors(item_vectors: np.ndarray | None, options: SasRecOptions, num_items: int) -> Tensor | None:
+    if options.inputs == "ids":
+        return None
+    if item_vectors is None or len(item_vectors) != num_items:
+        raise ValueError(
+            f"sasrec.inputs={options.inputs!r} needs one item vector for each of {num_items!r} items, got "
+            f"{None if item_vectors is None else len(item_vectors)!r}; give those of the vectors section"
+        )
+    return torch.from_numpy(np.ascontiguousarray(item_vectors, dtype=np.float32))

@@ -1,0 +1,40 @@
+"""Discovery of methods and quantizers: those of this package, and those that other packages register.
+
+A plugin is a module that registers classes when it is imported. The modules of a package of ours are found by their
+place; another distribution names its module by an entry point of the group with the package's name, for example
+
+    [project.entry-points."cost_hf.methods"]
+    my_method = "my_package.my_method"
+"""
+
+import logging
+import pkgutil
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+
+logger = logging.getLogger(__name__)
+
+
+@cache
+def load_plugins(package: str) -> None:
+    """Import all modules of `package`, then those that entry points of the group `package` name.
+
+    A plugin of another distribution that can't be imported is reported and left out, so that it breaks no other method.
+
+    Args:
+        package: dotted name of a package of plugins, such as `cost_hf.methods`.
+    """
+    home = import_module(package)
+    for module in pkgutil.iter_modules(home.__path__):
+        import_module(f"{package}.{module.name}")
+    for entry in sorted(entry_points(group=package), key=lambda entry: entry.name):
+        _load(entry)
+
+
+def _load(entry: EntryPoint) -> None:
+    try:
+        entry.load()
+    except Exception as error:  # whatever a foreign module raises
+        distribution = "an unknown distribution" if entry.dist is None else entry.dist.name
+        logger.warning("plugin %s of %s (%s) can't be loaded: %s", entry.name, distribution, entry.value, error)

@@ -1,0 +1,241 @@
+"""A catalog that lives: items come, go and are rolled back under weights that stay as they are.
+
+Writers take turns; readers never wait, because a change is one assignment of a new `CatalogSnapshot`.
+"""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.recommenders.catalog_changes import KEPT_VERSIONS, CatalogChange, Version
+from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
+from cost_hf.recommenders.rankers import training_clicks
+from cost_hf.semantic_ids.item_ids import code_table, item_id_list, ordered_list, text_list, title_list, vector_table
+from cost_hf.semantic_ids.item_rows import ItemRows
+
+
+class CatalogUpdates:
+    """The present snapshot of a catalog, and its changes; subclasses say how a new item enters it.
+
+    Args:
+        catalog: the items.
+        popularity: training clicks of catalog rows, `[M]`; rows beyond M came after training and have none.
+        encoder: gives new texts their vectors; None where the vectors must come from outside.
+        journal: changes so far.
+        versions: older catalogs, oldest first, that `rollback` may return to.
+    """
+
+    def __init__(
+        self,
+        catalog: ItemRows,
+        *,
+        popularity: np.ndarray,
+        encoder: ItemEncoder | None = None,
+        journal: Sequence[CatalogChange] = (),
+        versions: Sequence[Version] = (),
+    ):
+        self.encoder, self.journal, self.versions = encoder, tuple(journal), tuple(versions)
+        self._clicks = training_clicks(popularity)
+        self._writing = threading.RLock()
+        self.snapshot = self._snapshot_of(catalog)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy takes along: one state of catalog, journal and versions, and no lock."""
+        with self._writing:
+            return {name: value for name, value in self.__dict__.items() if name != "_writing"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over what `__getstate__` returned."""
+        self.__dict__.update(state)
+        self._writing = threading.RLock()
+
+    @property
+    def catalog(self) -> Any:
+        """The items of the present snapshot."""
+        return self.snapshot.catalog
+
+    @property
+    def popularity(self) -> np.ndarray:
+        """Training clicks of every catalog row, `[N]`."""
+        return self.snapshot.popularity
+
+    def add_items(
+        self,
+        item_ids: Sequence[str],
+        texts: Sequence[str] | None = None,
+        *,
+        vectors: np.ndarray | None = None,
+        codes: np.ndarray | None = None,
+        titles: Sequence[str | None] | None = None,
+    ) -> CatalogChange:
+        """Add items, which can be recommended from the next request on; nothing that exists changes.
+
+        An item that is there keeps its SID and its title, whatever its text says; a removed one returns with its own.
+        All arguments may be lists, arrays or columns of tables; they belong together by position, whatever the index.
+
+        Args:
+            item_ids: ids of the items, n of them, all different; whole numbers stand for their digits.
+            texts: their texts, which the encoder of the catalog turns into vectors; or one of the next two.
+            vectors: item vectors `[n, E]` of that encoder.
+            codes: model-level codes `[n, L_model]`, for codes from elsewhere.
+            titles: what to show; the texts by default, where the catalog holds titles.
+
+        Raises:
+            ValueError: where an id is none or stands twice, a text is empty, a vector not finite, a part missing that
+                the way in needs, or the catalog full. Nothing has changed then.
+        """
+        self._require_encoder(by_codes=codes is not None)
+        given = [name for name, part in (("texts", texts), ("vectors", vectors), ("codes", codes)) if part is not None]
+        if len(given) != 1:
+            raise ValueError(f"expected one of texts, vectors and codes, got {given!r}; pass one of them")
+        ids = item_id_list(item_ids, is_unique=True, is_stored=True)
+        titles = None if titles is None else title_list(titles, ids)
+        if texts is not None:
+            texts = text_list(texts, ids)
+            titles = texts if titles is None else titles
+        if vectors is not None:
+            vectors = vector_table(vectors, ids)
+        if codes is not None:
+            codes = code_table(codes)
+            if len(codes) != len(ids):
+                raise ValueError(f"expected one row of codes per item, got {len(codes)} for {len(ids)} items")
+        with self._writing:
+            before = self.catalog
+            after = before.restored([item for item in ids if item in before])
+            fresh = [place for place, item in enumerate(ids) if item not in before]
+            if fresh:  # only they are encoded: adding a whole catalog again costs nothing
+                if texts is not None:
+                    vectors = self._vectors_of([texts[place] for place in fresh])
+                elif vectors is not None:
+                    vectors = vectors[fresh]
+                after = self._with_appended_items(
+                    after,
+                    [ids[place] for place in fresh],
+                    vectors=vectors,
+                    codes=None if codes is None else codes[fresh],
+                    titles=None if titles is None or before.titles is None else [titles[place] for place in fresh],
+                )
+            new = [item for item in ids if item not in before or before.removed[before.row_of(item)]]
+            return self._change("add", new, after)
+
+    def remove_items(self, item_ids: Sequence[str]) -> CatalogChange:
+        """Stop recommending items; they stay known in histories and keep their SIDs.
+
+        Args:
+            item_ids: a list, set, array or column of ids; whole numbers stand for their digits.
+
+        Raises:
+            KeyError: for an item that the catalog does not hold.
+            ValueError: for one string in place of a list, or what is no id.
+        """
+        ids = list(dict.fromkeys(item_id_list(item_ids, is_ordered=False)))
+        with self._writing:
+            before = self.catalog
+            removed = [ids[place] for place in np.flatnonzero(~before.removed[before.rows_of(ids)])]
+            return self._change("remove", removed, before.without_items(removed))
+
+    def update_items(
+        self,
+        item_ids: Sequence[str],
+        texts: Sequence[str] | None = None,
+        *,
+        titles: Sequence[str | None] | None = None,
+    ) -> CatalogChange:
+        """Give items other texts and titles. Their SIDs stay: `would_differ` says how many would now get other ones.
+
+        Args:
+            item_ids: ids of the items, n of them.
+            texts: their texts; None changes titles alone.
+            titles: what to show; the texts by default, where the catalog holds titles.
+
+        Raises:
+            KeyError: for an item that the catalog does not hold.
+            ValueError: for an empty text, neither texts nor titles, or an id that is none or stands twice.
+        """
+        ids = item_id_list(item_ids, is_unique=True)
+        if texts is None and titles is None:
+            raise ValueError("expected texts or titles of the items, got neither; pass one of them")
+        texts = None if texts is None else text_list(texts, ids)
+        titles = None if titles is None else title_list(titles, ids)
+        with self._writing:
+            before = self.catalog
+            before.rows_of(ids)
+            after, would_differ = self._with_updated_texts(before, ids, texts) if texts else (before, 0)
+            names = titles if titles is not None else texts if before.titles is not None else None
+            if names is not None:
+                after = after.with_titles(ids, names)
+            return self._change("update", ids, after, would_differ=would_differ)
+
+    def rollback(self) -> CatalogChange:
+        """Return to the catalog before the last change.
+
+        Raises:
+            ValueError: where there is none.
+        """
+        with self._writing:
+            if not self.versions:
+                raise ValueError(
+                    f"there is no older catalog to go back to ({len(self.journal)} changes in the journal, at most "
+                    f"{KEPT_VERSIONS} versions are kept)"
+                )
+            *older, last = self.versions
+            before, after = self.catalog, last.load()
+            changes = [change for change in self.journal if change.action != "rollback"]
+            undone = [change.item_ids for change in changes if change.after == before.version]
+            change = CatalogChange.between("rollback", undone[-1] if undone else (), before, after)
+            self._take(after, change, older)
+            return change
+
+    def _change(self, action: str, item_ids: Sequence[str], after: ItemRows, *, would_differ: int = 0) -> CatalogChange:
+        """Put `after` in place and write the journal, unless it is what stands there."""
+        before = self.catalog
+        if after.version == before.version:
+            return CatalogChange.between(action, (), before, before, would_differ=would_differ)
+        change = CatalogChange.between(action, item_ids, before, after, would_differ=would_differ)
+        versions = (*self.versions, Version.held(before))
+        self._take(after, change, versions[-KEPT_VERSIONS:])
+        return change
+
+    def _take(self, catalog: ItemRows, change: CatalogChange, versions: Sequence[Version]) -> None:
+        snapshot = self._snapshot_of(catalog)  # all that can fail comes before the one assignment
+        self.snapshot = snapshot
+        self.journal, self.versions = (*self.journal, change), tuple(versions)
+
+    def _require_encoder(self, *, by_codes: bool) -> None:
+        """Raise ValueError where new items can't enter by codes, or by anything else."""
+
+    def _snapshot_of(self, catalog: Any) -> CatalogSnapshot:
+        """Return what requests read of a catalog."""
+        return CatalogSnapshot(catalog, self._clicks)
+
+    def _with_appended_items(
+        self,
+        catalog: Any,
+        item_ids: list[str],
+        *,
+        vectors: np.ndarray | None,
+        codes: np.ndarray | None,
+        titles: Sequence[str | None] | None,
+    ) -> Any:
+        """Return the catalog with more items, none of which it holds."""
+        raise NotImplementedError
+
+    def _with_updated_texts(self, catalog: Any, item_ids: list[str], texts: Sequence[str]) -> tuple[Any, int]:
+        """Return the catalog with other texts behind its items, and how many of their codes would differ."""
+        raise NotImplementedError
+
+    def _vectors_of(self, texts: Sequence[str]) -> np.ndarray:
+        """Return vectors of texts `[n, E]`."""
+        texts = ordered_list(texts, name="texts", what="texts")
+        wrong = [text for text in texts if not isinstance(text, str)]
+        if wrong or not texts:
+            raise ValueError(f"expected texts, got {f'{wrong[0]!r:.80} among them' if wrong else 'none'}")
+        if self.encoder is None:
+            raise ValueError(
+                "this recommender came without its text encoder (a Hub copy without a licence of the data, or codes "
+                "that were not made of texts); pass vectors or codes, or load the run directory"
+            )
+        return self.encoder.encode(texts)

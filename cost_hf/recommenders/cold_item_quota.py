@@ -1,0 +1,60 @@
+"""Places in a list for items that training never saw: what the model has learned works against them.
+
+TIGER (arXiv 2305.05065) lets at most a share epsilon of a list be unseen items and leaves their order and the merging
+open. Here a share of the first r places, at any r, is kept for the best of them by the model's own scores; unseen items
+that the model ranks high by itself count towards it.
+"""
+
+import math
+from collections import deque
+
+import torch
+
+from cost_hf.recommenders.rankers import Ranking
+
+
+def num_cold_items(share: float, length: int) -> int:
+    """Return how many of the first `length` places a share keeps."""
+    return math.floor(share * length + 1e-9)
+
+
+def with_cold_item_quota(ranking: Ranking, cold: Ranking, share: float) -> Ranking:
+    """Return the ranking in which the first r places hold `num_cold_items(share, r)` cold items, as far as there are any.
+
+    Args:
+        ranking: of all items, `[B, R]`.
+        cold: of the cold items alone, `[B, C]`.
+        share: of cold items.
+    """
+    items, scores = ranking.items.clone(), ranking.scores.clone()
+    for line in range(len(items)):
+        pairs = _merged(_pairs(ranking, line), _pairs(cold, line), share, items.shape[1])
+        items[line, : len(pairs)] = torch.tensor([item for item, _ in pairs], dtype=items.dtype)
+        scores[line, : len(pairs)] = torch.tensor([score for _, score in pairs], dtype=scores.dtype)
+    return Ranking(items, scores)
+
+
+def _pairs(ranking: Ranking, line: int) -> list[tuple[int, float]]:
+    pairs = zip(ranking.items[line].tolist(), ranking.scores[line].tolist(), strict=True)
+    return [(item, score) for item, score in pairs if item >= 0]
+
+
+def _merged(
+    best: list[tuple[int, float]], cold: list[tuple[int, float]], share: float, length: int
+) -> list[tuple[int, float]]:
+    cold_items = {item for item, _ in cold}
+    merged: dict[int, float] = {}
+    queues = deque(best), deque(cold)
+    held = 0
+    while len(merged) < length:
+        for queue in queues:
+            while queue and queue[0][0] in merged:
+                queue.popleft()
+        is_kept = num_cold_items(share, len(merged) + 1) > held
+        first, second = reversed(queues) if is_kept else queues
+        if not (first or second):
+            break
+        item, score = (first or second).popleft()
+        merged[item] = score
+        held += item in cold_items
+    return list(merged.items())

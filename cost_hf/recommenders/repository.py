@@ -1,0 +1,450 @@
+"""Where a recommender lies: finding its directory, its manifest, and changing its catalog there in one step.
+
+The manifest names every file of the recommender with its sha256 and carries a digest of itself; all of them are checked
+whenever it is loaded, which takes a few seconds per GB. The journal is only ever appended to, so the manifest counts
+its lines and holds the digest of these. Loading needs no lock and writes nothing; where files change underneath,
+because another process has saved meanwhile, it begins again.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
+from safetensors.numpy import save_file
+
+from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.files import (
+    PLAIN_NAME,
+    DamagedFileError,
+    atomic_path,
+    check_fields,
+    check_file_digests,
+    content_digest,
+    file_digest,
+    file_digests,
+    first_line,
+    locked,
+    read_object,
+    read_tensors,
+    readable_os_errors,
+    write_json,
+)
+from cost_hf.recommenders.catalog_changes import JOURNAL, Version, read_journal, write_journal
+from cost_hf.recommenders.sources import check_source
+from cost_hf.replacing import REPLACED, replacing, settle
+from cost_hf.stages import is_run, require_finished, require_own
+
+if TYPE_CHECKING:
+    from cost_hf.recommenders.base import Recommender
+
+FORMAT = 5  # 5: the manifest holds a digest of every file, and of itself
+MANIFEST, POPULARITY, ENCODER = "recommender.json", "popularity.safetensors", "encoder"
+FIELDS = {
+    "format": int,
+    "kind": str,
+    "catalog": str,
+    "catalog_digest": str,
+    "catalog_history": list[str],
+    "journal": int,
+    "journal_digest": str,
+    "popularity_rows": int,
+    "encoder_digest": str | None,
+    "files": dict[str, str],
+    "manifest_digest": str,
+}
+STEM = re.compile(r"catalog-[0-9a-f]{16}")
+DIGEST = re.compile(r"[0-9a-f]{64}")
+HUB_ERRORS = (HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled, OSError)
+# what a directory may hold of an older recommender, besides the files that its manifest names
+PART = re.compile(
+    r"recommender\.json|journal\.jsonl|popularity\.safetensors|catalog-[0-9a-f]{16}\.(safetensors|parquet)"
+    r"|vocabulary\.json|config\.json|generation_config\.json|model(-\d+-of-\d+)?\.safetensors"
+    r"|model\.safetensors\.index\.json|adapter_config\.json|adapter_model\.safetensors|tokenizer\.json"
+    r"|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|chat_template\.jinja|spiece\.model"
+)
+FOLDERS = {
+    "quantizer": re.compile(r"config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"),
+    ENCODER: re.compile(r"encoder\.json|vocabulary\.json|lsa\.safetensors|model/.*"),
+    "custom_generate": re.compile(r"generate\.py|__pycache__/.*"),
+}
+ATTEMPTS = 10  # to read a directory that others change
+Result = TypeVar("Result")
+
+
+def locate(name_or_path: str | Path, *, revision: str | None = None, token: str | bool | None = None) -> Path:
+    """Return the recommender directory of a run, of such a directory itself, or of a Hub id (downloaded or cached).
+
+    Raises:
+        OSError: where nothing is found, or it can't be opened.
+        UnfinishedRunError: for the directory of a run that is not finished.
+    """
+    name = str(name_or_path)
+    path = Path(os.path.expanduser(name))  # noqa: PTH111  where there is no such user it stays as it is
+    with readable_os_errors():
+        for candidate in (path, path / "recommender"):
+            if (candidate / MANIFEST).is_file() or (candidate / REPLACED).is_dir():
+                if candidate != path and is_run(path):
+                    require_finished(path)
+                    _require_own(path, candidate)
+                return candidate
+        if is_run(path):
+            require_finished(path)
+        if path.exists():
+            raise OSError(f"{path} holds no {MANIFEST}; give a finished run directory or its recommender/ folder")
+    check_source(name)
+    try:
+        found = Path(snapshot_download(name, revision=revision, token=token))
+    except HUB_ERRORS as error:
+        raise FileNotFoundError(
+            f"{name}: no such directory; taken for a Hub id it can't be downloaded either, and is not in the cache "
+            f"({type(error).__name__}: {first_line(error)}); check the path, or the id and the network"
+        ) from error
+    if not (found / MANIFEST).is_file():
+        raise OSError(f"the Hub repository {name!r} holds no {MANIFEST}; give that of a recommender")
+    return found
+
+
+def _require_own(run: Path, directory: Path) -> None:
+    """Raise `DamagedFileError` where the recommender in a run directory is not the one that the run wrote."""
+    # a save after changes of the catalog writes the clicks of new items, too
+    require_own(run, directory.name, read_manifest(directory)["files"], living=[POPULARITY])
+
+
+def read_manifest(directory: str | Path) -> dict[str, Any]:
+    """Read and check the manifest of a recommender directory; a save that was killed half-way is undone first.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        ValueError: for another format, or for a manifest that was edited or damaged; its first wrong field is named.
+    """
+    path = Path(directory) / MANIFEST
+    for attempt in (1, 2):
+        settle(directory, MANIFEST)
+        try:
+            content = read_object(path)
+            break
+        except FileNotFoundError:
+            if attempt == 2:  # the first time a save may have begun in between
+                raise FileNotFoundError(
+                    f"{directory} holds no {MANIFEST}; give a finished run directory or its recommender/ folder"
+                ) from None
+    if content.get("format") != FORMAT:
+        raise ValueError(
+            f"{path}: the directory has recommender format {content.get('format')!r}, this version reads {FORMAT}; "
+            "use the cost_hf release that wrote it, or train again"
+        )
+    check_fields(content, FIELDS, source=path)
+    try:
+        digest = _manifest_digest(content)
+    except ValueError as error:  # half a character, which JSON can spell and UTF-8 can't
+        raise DamagedFileError(f"{path} holds text that is none ({error}); copy it again") from error
+    if content["manifest_digest"] != digest:
+        raise DamagedFileError(
+            f"{path} has the digest {digest}, expected {content['manifest_digest']}; it was edited or damaged: copy it "
+            "again, or change the recommender in Python and save it"
+        )
+    for stem in (content["catalog"], *content["catalog_history"]):
+        if not STEM.fullmatch(stem):
+            raise DamagedFileError(f"{path} names the catalog {stem!r:.80}, expected catalog- and 16 hex digits")
+    for name, digest in content["files"].items():
+        if not _is_inside(name) or not DIGEST.fullmatch(digest):
+            raise DamagedFileError(
+                f"{path} names the file {name!r:.80} with digest {digest!r:.80}, expected a path inside the directory "
+                "and a sha256"
+            )
+    for stem in (content["catalog"], *content["catalog_history"]):
+        for name in _files_of(stem):
+            if name not in content["files"]:
+                raise DamagedFileError(f"{path} has no digest of {name}, which it names; copy the directory again")
+    for name in ("journal", "popularity_rows"):
+        if content[name] < 0:
+            raise DamagedFileError(f"{path} has {name}={content[name]!r}, expected 0 or more; copy it again")
+    return content
+
+
+def _is_inside(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return bool(parts) and name.isprintable() and "\\" not in name and not {"..", "/"} & set(parts) and name[0] != "/"
+
+
+def _manifest_digest(content: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in content.items() if name != "manifest_digest"}
+    return content_digest("cost_hf.manifest.1", rest)
+
+
+def _write_manifest(directory: Path, content: Mapping[str, Any]) -> None:
+    write_json(directory / MANIFEST, {**content, "manifest_digest": _manifest_digest(content)}, durable=True)
+
+
+def update_manifest(directory: str | Path, **entries: Any) -> None:
+    """Change entries of a written manifest, such as `num_beams`, and nothing else."""
+    target = Path(directory)
+    with locked(target):
+        _write_manifest(target, read_manifest(target) | entries)
+
+
+def renew_files(directory: str | Path) -> None:
+    """Take all files of a recommender directory that holds nothing else into its manifest, as they are now."""
+    update_manifest(directory, files=_part_digests(Path(directory)))
+
+
+def _part_digests(directory: Path) -> dict[str, str]:
+    return file_digests(directory, excluded=(MANIFEST, JOURNAL))
+
+
+def read_whole(directory: Path, read: Callable[[dict[str, Any]], Result]) -> Result:
+    """Check all files of a recommender directory and return what `read` makes of it, given its manifest.
+
+    Where another process saves into it meanwhile, it is read again.
+
+    Raises:
+        OSError: where a file can't be read.
+        ValueError: for a damaged file, or whatever else `read` finds; the file is named.
+    """
+    for _ in range(ATTEMPTS):
+        manifest = read_manifest(directory)
+        try:
+            _check_strays(directory, manifest["files"])
+            check_file_digests(directory, manifest["files"], follows_links=True)
+            result = read(manifest)
+        except (OSError, ValueError):
+            if read_manifest(directory) == manifest:
+                raise
+            continue
+        # catalogs have names of their own, so a new one does no harm to what was read of an old one
+        if _without_catalogs(read_manifest(directory)["files"]) == _without_catalogs(manifest["files"]):
+            return result
+    raise OSError(f"{directory} was changed {ATTEMPTS} times while it was read; try again")
+
+
+def _without_catalogs(files: Mapping[str, str]) -> dict[str, str]:
+    return {name: digest for name, digest in files.items() if not STEM.fullmatch(Path(name).stem)}
+
+
+def _check_strays(directory: Path, files: Mapping[str, str]) -> None:
+    """Raise `DamagedFileError` for a file that loading would take for a part and that the manifest does not name."""
+    unnamed = [path.name for path in directory.iterdir() if PART.fullmatch(path.name)]
+    # a journal and catalogs may be there that a killed write left, and nobody reads them
+    strays = {name for name in unnamed if name not in (MANIFEST, JOURNAL) and not STEM.fullmatch(Path(name).stem)}
+    for folder, pattern in FOLDERS.items():
+        inside = (directory / folder).iterdir() if (directory / folder).is_dir() else ()
+        strays |= {f"{folder}/{path.name}" for path in inside if pattern.fullmatch(path.name)}
+    for name in sorted(strays - set(files)):
+        raise DamagedFileError(
+            f"{directory / name} is no part of the recommender: {MANIFEST} does not name it; move it away, or copy the "
+            "directory again"
+        )
+
+
+def check_parts(directory: Path, parts: Sequence[tuple[str, str | None, str | None]]) -> None:
+    """Raise ValueError for the first (name, digest found, digest wanted) that differ."""
+    for part, found, wanted in parts:
+        if found != wanted:
+            raise ValueError(
+                f"{part} in {directory} has digest {found}, {MANIFEST} asks for {wanted}; "
+                "the files do not belong together: copy the whole directory of one run"
+            )
+
+
+def check_kind(directory: Path, manifest: Mapping[str, Any], kind: str) -> None:
+    """Raise ValueError for a recommender of another kind."""
+    if manifest["kind"] != kind:
+        raise ValueError(
+            f"{directory} holds a recommender of kind {manifest['kind']!r}, expected {kind!r}; load it by "
+            "Recommender.from_pretrained"
+        )
+
+
+def save_whole(directory: str | Path, recommender: "Recommender", write: Callable[[Path], dict[str, Any]]) -> None:
+    """Write a recommender in place of one that is there: all of it, or nothing where anything fails.
+
+    Args:
+        write: writes the parts that not every kind has into an empty folder; returns their manifest entries.
+    """
+    with replacing(directory, MANIFEST, old=_parts_in) as staged:
+        own = write(staged)
+        entries = _write_catalog_parts(staged, recommender) | own
+        _write_manifest(staged, entries | {"files": _part_digests(staged)})
+
+
+def _parts_in(directory: Path) -> set[str]:
+    """Return the names of files and folders that belong to the recommender in a directory."""
+    named: set[str] = set()
+    if (directory / MANIFEST).is_file():
+        try:
+            files = read_object(directory / MANIFEST).get("files")
+        except (OSError, ValueError):
+            files = None  # a damaged one: its parts are known by their names
+        named = (
+            {PurePosixPath(name).parts[0] for name in files if _is_inside(name)} if isinstance(files, dict) else set()
+        )
+    found = {path.name for path in directory.iterdir() if PLAIN_NAME.fullmatch(path.name)}
+    parts = {name for name in found if name in named or (PART.fullmatch(name) and not (directory / name).is_dir())}
+    for name in found & set(FOLDERS):
+        paths = [path for path in (directory / name).rglob("*") if path.is_file()]
+        if all(FOLDERS[name].fullmatch(path.relative_to(directory / name).as_posix()) for path in paths):
+            parts.add(name)
+    return parts
+
+
+def _catalog_entries(recommender: "Recommender") -> dict[str, Any]:
+    return {
+        "catalog": recommender.catalog.stem,
+        "catalog_digest": recommender.catalog.digest,
+        "catalog_history": [version.stem for version in recommender.versions],
+        "journal": len(recommender.journal),
+    }
+
+
+def _write_catalog_parts(directory: Path, recommender: "Recommender") -> dict[str, Any]:
+    """Write what every kind has beside its network: catalogs, journal, popularity, encoder; return manifest entries."""
+    for version in recommender.versions:
+        version.load().save(directory, stem=version.stem)
+    recommender.catalog.save(directory, stem=recommender.catalog.stem)
+    with atomic_path(directory / POPULARITY) as temporary:
+        save_file({"popularity": recommender.popularity}, temporary)
+    if recommender.encoder is not None:
+        recommender.encoder.save(directory / ENCODER)
+    return {
+        "format": FORMAT,
+        "kind": recommender.kind,
+        "encoder_digest": None if recommender.encoder is None else recommender.encoder.digest,
+        "popularity_rows": len(recommender.popularity),
+        "journal_digest": write_journal(directory, recommender.journal),
+        **_catalog_entries(recommender),
+        **recommender.identity,
+    }
+
+
+def read_catalog_parts(directory: Path, manifest: dict[str, Any], load: Callable[..., Any]) -> dict[str, Any]:
+    """Read what every kind of recommender has beside its network, as arguments of a recommender.
+
+    Args:
+        load: reads a catalog of this kind: `load(directory, stem=...)`.
+
+    Raises:
+        ValueError: for a catalog or text encoder that is not the manifest's; both digests are named.
+    """
+    catalog = load_version(load, directory, manifest["catalog"])
+    encoder = ItemEncoder.load(directory / ENCODER) if (directory / ENCODER).is_dir() else None
+    found = None if encoder is None else encoder.digest
+    parts = [("the catalog", catalog.digest, manifest["catalog_digest"])]
+    check_parts(directory, [*parts, ("the text encoder", found, manifest["encoder_digest"])])
+    clicks = _read_popularity(directory / POPULARITY, rows=manifest["popularity_rows"])
+    return {
+        "catalog": catalog,
+        "popularity": np.pad(clicks, (0, max(0, len(catalog) - len(clicks))))[: len(catalog)],
+        "encoder": encoder,
+        "journal": read_journal(directory, manifest["journal"], digest=manifest["journal_digest"]),
+        "versions": [
+            Version(stem, partial(load_version, load, directory, stem)) for stem in manifest["catalog_history"]
+        ],
+    }
+
+
+def read_catalog(directory: Path, load: Callable[..., Any], *, besides: Sequence[str] = ()) -> Any:
+    """Read the present catalog of a recommender alone, for what needs no weights.
+
+    Args:
+        load: reads a catalog of this kind: `load(directory, stem=...)`.
+        besides: other files that are read, to be checked too.
+
+    Raises:
+        ValueError: for a damaged file, or a catalog that is not the manifest's.
+    """
+    manifest = read_manifest(directory)
+    names = [*_files_of(manifest["catalog"]), *besides]
+    check_file_digests(directory, {name: manifest["files"].get(name, "") for name in names}, follows_links=True)
+    return load_version(load, directory, manifest["catalog"])
+
+
+def load_version(load: Callable[..., Any], directory: Path, stem: str) -> Any:
+    """Read one version of a catalog; raise `DamagedFileError` where it is not the one that its name says."""
+    catalog = load(directory, stem=stem)
+    if catalog.stem != stem:
+        raise DamagedFileError(
+            f"{directory / stem}.safetensors and .parquet hold {catalog.stem}; the files were changed or renamed: copy "
+            "the directory again"
+        )
+    return catalog
+
+
+def _read_popularity(path: Path, *, rows: int) -> np.ndarray:
+    clicks = read_tensors(path).get("popularity")
+    if clicks is None or clicks.shape != (rows,) or not np.issubdtype(clicks.dtype, np.integer):
+        found = "none" if clicks is None else f"{clicks.dtype} {clicks.shape}"
+        raise DamagedFileError(f"{path} holds clicks {found}, expected integers [{rows}]; copy the directory again")
+    if clicks.min(initial=0) < 0:
+        raise DamagedFileError(f"{path} holds {int(clicks.min())} clicks of an item, expected 0 or more; copy it again")
+    return clicks
+
+
+def _files_of(stem: str) -> tuple[str, str]:
+    return f"{stem}.parquet", f"{stem}.safetensors"
+
+
+def save_versions(directory: str | Path, recommender: "Recommender") -> None:
+    """Bring catalog and journal of a written recommender up to date; weights are not touched.
+
+    Raises:
+        ValueError: where the directory is of another recommender, or was changed since this one was read from it.
+        LockedError: where another process writes to it for long.
+    """
+    target = Path(directory)
+    with locked(target):
+        manifest = read_manifest(target)
+        read_journal(
+            target, manifest["journal"], digest=manifest["journal_digest"]
+        )  # a damaged one is not gone on with
+        _check_follows(target, manifest, recommender)
+        entries = _catalog_entries(recommender)
+        if manifest | entries == manifest:
+            return
+        held = {stem for stem in (manifest["catalog"], *manifest["catalog_history"])}
+        versions = [*recommender.versions, Version(recommender.catalog.stem, lambda: recommender.catalog)]
+        wanted = {version.stem for version in versions}
+        files = {name: digest for name, digest in manifest["files"].items() if not _is_of_any(name, held - wanted)}
+        written: list[Path] = []
+        try:
+            for version in versions:
+                if version.stem not in held:
+                    written += [target / name for name in _files_of(version.stem)]
+                    version.load().save(target, stem=version.stem)
+                    files |= {name: file_digest(target / name) for name in _files_of(version.stem)}
+            journal_digest = write_journal(target, recommender.journal, kept=manifest["journal"])
+            _write_manifest(target, manifest | entries | {"files": files, "journal_digest": journal_digest})
+        except BaseException:
+            for path in written:
+                path.unlink(missing_ok=True)
+            raise
+        for stem in held - wanted:  # what others have put there is not ours to delete
+            for name in _files_of(stem):
+                (target / name).unlink(missing_ok=True)
+
+
+def _is_of_any(name: str, stems: set[str]) -> bool:
+    return any(name in _files_of(stem) for stem in stems)
+
+
+def _check_follows(target: Path, manifest: dict[str, Any], recommender: "Recommender") -> None:
+    """Raise ValueError where a recommender's catalog does not come from the one that is written."""
+    check_kind(target, manifest, recommender.kind)
+    mine = recommender.identity
+    check_parts(
+        target, [(f"the {name} of this recommender", digest, manifest.get(name)) for name, digest in mine.items()]
+    )
+    known = [recommender.catalog.version, *(change.before for change in recommender.journal[:1])][-1]
+    seen = manifest["journal"]
+    if 0 < seen <= len(recommender.journal):
+        known = recommender.journal[seen - 1].after
+    if seen > len(recommender.journal) or manifest["catalog"] != f"catalog-{known[:16]}":
+        raise ValueError(
+            f"the catalog in {target} is {manifest['catalog']} after {seen} changes, which this recommender does not "
+            "know: something else has changed it; load it again and repeat the change"
+        )

@@ -1,0 +1,79 @@
+"""Which statements a comparison makes."""
+
+import numpy as np
+import pytest
+
+from cost_hf.experiments.compare.claims import claims_of, detectable, winners_of
+from cost_hf.experiments.compare.rows import ENSEMBLE, SIMPLE
+from cost_hf.experiments.compare.systems import DENSE, GENERATIVE
+from tests.experiments.compare.made_up import row, targets
+
+SEEN = "seen_allowed"
+
+
+@pytest.fixture
+def rows():
+    cases = targets()
+    return [
+        row("popularity", SIMPLE, cases, [0.1]),
+        row("text_last", SIMPLE, cases, [0.3]),
+        row("sasrec_ce", DENSE, cases, [0.4, 0.5]),
+        row("cost", GENERATIVE, cases, [0.5, 0.5]),
+        row("rqvae", GENERATIVE, cases, [0.9, 0.9]),
+        row("ensemble", ENSEMBLE, cases, [0.8, 0.8]),
+    ]
+
+
+def claims(rows):
+    generator = np.random.default_rng(0)
+    values = {row.name: row.validation_score("ndcg@10", SEEN) for row in rows}
+    means = {name: value + 0.01 * generator.standard_normal(200) for name, value in values.items()}
+    return claims_of(rows, means, values, seen=SEEN)
+
+
+def test_the_first_generative_row_is_set_against_every_other(rows):
+    pairs = {(claim.a, claim.b) for claim in claims(rows) if claim.purpose == "claim"}
+
+    assert pairs == {("cost", row.name) for row in rows if row.name != "cost"}
+
+
+def test_decisions_are_between_the_winners_of_validation(rows):
+    winners = winners_of(rows, SEEN)
+    decisions = {(claim.a, claim.b) for claim in claims(rows) if claim.purpose == "decision"}
+
+    assert winners == {"simple": "text_last", "dense": "sasrec_ce", "generative": "rqvae", "ensemble": "ensemble"}
+    assert decisions == {
+        ("sasrec_ce", "text_last"),
+        ("rqvae", "text_last"),
+        ("rqvae", "sasrec_ce"),
+        ("ensemble", "text_last"),
+        ("ensemble", "sasrec_ce"),
+        ("ensemble", "rqvae"),
+    }
+
+
+def test_no_pair_is_tested_twice(rows):
+    pairs = [frozenset((claim.a, claim.b)) for claim in claims(rows[:-2])]
+
+    assert len(pairs) == len(set(pairs))
+
+
+def test_all_claims_share_one_correction(rows):
+    found = claims(rows)
+
+    assert min(claim.p_holm for claim in found) == pytest.approx(min(claim.p for claim in found) * len(found))
+
+
+def test_without_a_generative_row_families_are_still_compared(rows):
+    found = claims(rows[:3])
+
+    assert [(claim.a, claim.b, claim.purpose) for claim in found] == [("sasrec_ce", "text_last", "decision")]
+
+
+def test_the_detectable_difference_is_that_of_the_median_claim(rows):
+    found = claims(rows)
+    told = detectable(found, 0.5)
+
+    assert told["relative"] == pytest.approx(told["absolute"] / 0.5)
+    assert told["alpha"] == pytest.approx(0.05 / len(found))
+    assert detectable([], 0.5) is None

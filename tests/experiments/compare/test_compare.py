@@ -1,0 +1,151 @@
+"""`cost-hf compare` from the command line to the report, on the toy catalog."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from cost_hf.cli import main
+from cost_hf.experiments.compare import runner
+from tests.runs import TINY
+
+pytestmark = pytest.mark.trains
+SASREC = {"sasrec.epochs": 2, "sasrec.batch_size": 16, "sasrec.hidden_size": 16, "sasrec.validation_users": 33}
+FEW = {"training.epochs": 1, "codes.epochs": 2}
+
+
+def arguments(directory: Path, *options: str) -> list[str]:
+    fields = TINY | SASREC | FEW
+    pairs = [part for name, value in fields.items() for part in (f"--{name}", json.dumps(value))]
+    own = ["--systems", "sasrec_ce,cost", "--seeds", "0", "--output_dir", str(directory)]
+    return ["compare", "cost_quickstart", *own, *pairs, *options]
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("compare")
+    assert main(arguments(directory)) == 0
+    return directory
+
+
+def test_every_row_stands_in_both_tables_with_an_interval(compared):
+    report = json.loads((compared / "compare.json").read_text())
+
+    assert report["complete"]
+    assert set(report["rows"]) == {"popularity", "markov", "oracle", "sasrec_ce", "cost", "ensemble"}
+    for row in report["rows"].values():
+        for seen in ("seen_allowed", "seen_excluded"):
+            cell = row["metrics"][seen]["ndcg@10"]
+            assert cell["low"] <= cell["value"] <= cell["high"]
+    assert "sid" in report["rows"]["cost"]
+    assert "sid" not in report["rows"]["sasrec_ce"]
+    assert report["data"]["is_toy"]
+
+
+def test_few_users_are_too_little_data_for_any_advice(compared):
+    report = json.loads((compared / "compare.json").read_text())
+
+    assert report["recommendation"]["choice"] == "too_little_data"
+
+
+def test_no_claim_is_made_of_the_oracle(compared):
+    report = json.loads((compared / "compare.json").read_text())
+
+    assert not [claim for claim in report["claims"] if "oracle" in (claim["a"], claim["b"])]
+
+
+@pytest.fixture
+def copy(compared, tmp_path) -> Path:
+    """A copy of the finished comparison that a test may change."""
+    return Path(shutil.copytree(compared, tmp_path / "copy"))
+
+
+@pytest.fixture
+def started(monkeypatch) -> list[str]:
+    """Names of the runs that a comparison starts; none of them does anything, and all fail."""
+    names: list[str] = []
+
+    def command(job, shared):
+        names.append(job.directory.name)
+        return [sys.executable, "-c", "raise SystemExit(1)"]
+
+    monkeypatch.setattr(runner, "worker_command", command)
+    return names
+
+
+def test_a_second_call_runs_nothing_and_says_the_same(copy, started, capsys):
+    before = (copy / "compare.json").read_bytes()
+
+    assert main(arguments(copy)) == 0
+    assert started == []
+    assert (copy / "compare.json").read_bytes() == before
+    assert "too little data" in capsys.readouterr().out.lower()
+
+
+def test_a_report_that_was_deleted_is_written_again(copy, started):
+    (copy / "report.html").unlink()
+
+    assert main(arguments(copy)) == 0
+    assert started == []
+    assert (copy / "report.html").is_file()
+
+
+def test_metrics_beyond_the_beams_are_null(tmp_path):
+    assert main(arguments(tmp_path, "--evaluation.cutoffs", "[5, 10, 20]", "--budget", "0s")) == 0
+
+    row = json.loads((tmp_path / "compare.json").read_text())["rows"]["markov"]["metrics"]["seen_allowed"]
+    assert row["recall@20"] == {"value": None, "low": None, "high": None, "per_seed": []}
+    assert row["recall@10"]["low"] <= row["recall@10"]["value"] <= row["recall@10"]["high"]
+
+
+def test_titles_stand_in_the_page_but_not_in_the_numbers(compared):
+    examples = json.loads(next((compared / "runs").glob("cost-*/evaluation/examples.json")).read_text())
+    title = examples[0]["item"]
+
+    assert title in (compared / "report.html").read_text(encoding="utf-8")
+    assert title not in (compared / "compare.json").read_text(encoding="utf-8")
+
+
+def test_a_new_system_leaves_finished_runs_alone(copy, started):
+    before = json.loads((copy / "compare.json").read_text())["rows"]
+    options = arguments(copy)
+    options[options.index("sasrec_ce,cost")] = "sasrec_ce,cost,random"
+
+    assert main(options) == 0
+    assert started == ["random-0.0"]
+    rows = json.loads((copy / "compare.json").read_text())["rows"]
+    assert rows["random"]["status"] == "failed"
+    for name in ("sasrec_ce", "cost"):
+        assert rows[name]["status"] == "done"
+        assert rows[name]["metrics"] == before[name]["metrics"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--budget", "60"], "argument --budget: expected a time such as 90s, 60min or 2h, got '60'"),
+        (["--seeds", "one"], "argument --seeds: expected whole numbers separated by commas, such as 0,1,2, got 'one'"),
+        (["--seeds", "0,0"], "argument --seeds: expected different seeds, got '0,0'"),
+        (["--seeds", "-1"], "argument --seeds: expected whole numbers separated by commas, such as 0,1,2, got '-1'"),
+        (
+            ["--generators_per_quantizer", "0"],
+            "--generators_per_quantizer: expected a whole number of at least 1, got '0'",
+        ),
+        (["--evaluation.cutoffs", "[5]"], "evaluation.cutoffs must hold 10 and evaluation.num_beams be at least 10"),
+        (["--evaluation.num_beams", "9"], "got [5, 10, 20, 40] and 9"),
+        (["--system", "cost"], "unknown argument '--system'; did you mean 'systems'"),
+    ],
+)
+def test_a_wrong_option_is_an_error_that_helps(tmp_path, capsys, options, message):
+    assert main(["compare", "cost_quickstart", "--output_dir", str(tmp_path), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_two_data_sources_are_refused(tmp_path, capsys):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+
+    assert main(["compare", str(tmp_path / "one"), str(tmp_path / "two")]) == 2
+    assert "a comparison has one data source" in capsys.readouterr().err

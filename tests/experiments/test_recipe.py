@@ -1,0 +1,230 @@
+import pytest
+import yaml
+
+from cost_hf.experiments.recipe import Recipe, RecipeError, nearest, recipe_fields, shipped_recipes
+
+SHIPPED = [
+    "cost_beauty",
+    "cost_default",
+    "cost_games",
+    "cost_industrial",
+    "cost_mind",
+    "cost_office",
+    "cost_quickstart",
+    "cost_yelp",
+    "letter_beauty",
+    "sasrec_beauty",
+    "tiger_beauty",
+]
+
+
+def test_the_promised_recipes_are_shipped_with_a_description():
+    recipes = shipped_recipes()
+
+    assert set(SHIPPED) <= set(recipes)
+    assert all(recipes.values())
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_shipped_recipe_loads_checks_and_survives_a_round_trip(name, tmp_path):
+    recipe = Recipe.load(name)
+    recipe.validate()
+    recipe.save(tmp_path / "copy.yaml")
+
+    assert Recipe.load(str(tmp_path / "copy.yaml")).to_dict() == recipe.to_dict()
+
+
+def test_overrides_win_over_the_file():
+    recipe = Recipe.load("cost_quickstart", {"training.epochs": 3, "codes.level_sizes": [8, 8]})
+
+    assert (recipe.training.epochs, recipe.codes.level_sizes) == (3, [8, 8])
+
+
+def test_every_field_has_a_line_of_help():
+    missing = [dotted for dotted, _, entry in recipe_fields() if not entry.metadata.get("help")]
+
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value", "message"),
+    [
+        ("training.epoch", 3, "unknown field 'training.epoch'; did you mean 'training.epochs'"),
+        ("generator.epochs", 3, "did you mean '(training|codes|sasrec).epochs'"),
+        ("training.epochs", "many", r"training.epochs must be int, got 'many' \(str\)"),
+        ("training.epochs", True, "training.epochs must be int, got True"),
+        ("codes.level_sizes", [8, "x"], "codes.level_sizes must be int, got 'x'"),
+        ("data.path", 3, "data.path must be str or null, got 3"),
+    ],
+)
+def test_a_wrong_field_or_value_is_an_error_that_helps(dotted, value, message):
+    with pytest.raises(RecipeError, match=message):
+        Recipe.load("cost_quickstart", {dotted: value})
+
+
+def test_numbers_convert_as_yaml_writes_them():
+    recipe = Recipe.load("cost_quickstart", {"training.learning_rate": "1e-3", "codes.temperature": 1})
+
+    assert recipe.training.learning_rate == 1e-3
+    assert isinstance(recipe.codes.temperature, float)
+
+
+def test_a_field_without_a_section_is_read_from_file_and_override(tmp_path):
+    (tmp_path / "own.yaml").write_text("products: medium\n")
+
+    assert Recipe.load(str(tmp_path / "own.yaml")).products == "medium"
+    assert Recipe.load("cost_default").products == "exact"
+    assert Recipe.load("cost_default", {"products": "medium"}).used()["products"] == "medium"
+
+
+def test_products_that_a_run_cannot_have_are_an_error_that_names_what_trains_in_bf16():
+    with pytest.raises(RecipeError, match=r"products must be one of exact, medium, got 'bf16'; training.precision"):
+        Recipe.load("cost_default", {"products": "bf16"}).validate()
+
+
+def test_an_unknown_recipe_names_the_nearest_and_all_of_them():
+    with pytest.raises(
+        RecipeError, match=r"unknown recipe 'cost_industry'; did you mean 'cost_industrial'.*tiger_beauty"
+    ):
+        Recipe.load("cost_industry")
+
+
+def test_latents_must_fit_the_sasrec_that_codes_are_aligned_with():
+    recipe = Recipe.load("cost_quickstart", {"codes.kind": "letter", "codes.latent_dim": 33})
+
+    with pytest.raises(RecipeError, match=r"codes.latent_dim must be a multiple of sasrec.num_heads=2, .*, got 33"):
+        recipe.validate()
+
+
+def test_a_missing_recipe_file_is_an_error():
+    with pytest.raises(RecipeError, match=r"no recipe file 'mine.yaml'"):
+        Recipe.load("mine.yaml")
+
+
+def test_a_section_that_holds_no_fields_is_an_error(tmp_path):
+    (tmp_path / "odd.yaml").write_text(yaml.safe_dump({"training": 5}))
+
+    with pytest.raises(RecipeError, match=r"section 'training' of .* must hold fields, got 5"):
+        Recipe.load(str(tmp_path / "odd.yaml"))
+
+
+def test_first_items_are_for_seq2seq_alone():
+    Recipe.load("cost_quickstart", {"training.first_items": True, "generator.kind": "seq2seq"}).validate()
+
+    with pytest.raises(RecipeError, match=r"first_items is for .* seq2seq"):
+        Recipe.load("cost_quickstart", {"training.first_items": True}).validate()
+
+
+def test_titles_are_not_learned_where_they_could_not_be_judged(monkeypatch):
+    overrides = {"tasks.weights": {"next_item": 1.0, "item_to_title": 1.0}}
+    recipe = Recipe.load("cost_llm", overrides)
+    recipe.validate()
+
+    monkeypatch.setattr("cost_hf.experiments.recipe.find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match=r"item_to_title, which are judged by ROUGE .* pip install cost-hf\[titles\]"):
+        recipe.validate()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"adapter.r": 8}, "adapter.r=8 needs a generator.backbone"),
+        ({"tasks.weights": {"next_item": 1.0, "text_to_item": 1.0}}, "text_to_item, which need a generator.backbone"),
+    ],
+)
+def test_what_needs_a_pretrained_generator_is_refused_without_one(overrides, message):
+    with pytest.raises(RecipeError, match=message):
+        Recipe.load("cost_quickstart", overrides).validate()
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value"),
+    [
+        ("generator.max_history", 0),
+        ("generator.max_history", 10**9),
+        ("generator.num_user_tokens", 10**9),
+        ("evaluation.num_beams", 10**9),
+        ("evaluation.bootstrap_draws", 10**9),
+        ("sasrec.num_layers", 100_000),
+        ("sasrec.max_history", 0),
+        ("sasrec.hidden_size", 2**40),
+        ("codes.level_sizes", [10**12]),
+        ("codes.level_sizes", [4] * 1000),
+        ("codes.hidden_sizes", [64] * 100_000),
+        ("codes.hidden_sizes", [0]),
+        ("codes.latent_dim", 10**9),
+        ("codes.temperature", float("nan")),
+        ("training.learning_rate", "inf"),
+        ("catalog.append_size", 10**12),
+        ("data.synthetic_items", 10**12),
+        ("vectors.dim", 10**9),
+        ("training.batch_size", 10**9),
+        ("training.validation_beams", 10**9),
+        ("evaluation.cutoffs", [10**9]),
+    ],
+)
+def test_sizes_that_no_machine_holds_are_refused_before_any_work(dotted, value):
+    with pytest.raises(ValueError, match=rf"{dotted}.*(at most|at least|finite|1 to 64)"):
+        Recipe.load("cost_quickstart", {dotted: value}).validate()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[1, 2]", r"is no recipe: expected sections with fields, got \[1, 2\] \(list\)"),
+        ("just words", r"expected sections with fields, got 'just words' \(str\)"),
+        ("1: {}", "expected sections with fields"),
+        ("training: &x {epochs: 3}\nsasrec: *x", "line 2 refers to another value by an alias"),
+        ("training: {epochs: 3}\ntraining: {epochs: 4}", "give 'training' twice"),
+        ("description: [a, b]", r"description of .* must be str, got \['a', 'b'\]"),
+        ("name: 2024-01-01", "name of .* must be str, got datetime.date"),
+        ("method: {a: b}", "method of .* must be str"),
+        ("training: {epochs: 2024-01-01}", "training.epochs must be int, got datetime.date"),
+        ("training: {epochs: 99999999999999999999}", "training.epochs must be int, got a number beyond 64 bits"),
+        ("training: {learning_rate: .inf}", "training.learning_rate must be a finite number, got inf"),
+        ("training: {learning_rate: 1e999}", "training.learning_rate must be a finite number"),
+        ("data: {licence: [MIT]}", r"data.licence must be str or null, got \['MIT'\]"),
+        ("data: {path: " + "9" * 300 + "}", "data.path must be str or null, got a number beyond 64 bits"),
+        ("training: {1: 2}", "unknown field 'training.1'"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_told_in_one_short_line(content, message, tmp_path):
+    (tmp_path / "own.yaml").write_text(content)
+
+    with pytest.raises(RecipeError, match=message) as told:
+        Recipe.load(str(tmp_path / "own.yaml"))
+    assert len(str(told.value)) < 600
+
+
+def test_bytes_that_are_no_text_and_files_without_end_are_no_recipe(tmp_path):
+    (tmp_path / "latin.yaml").write_bytes("name: Bl\xe5b\xe4r".encode("latin-1"))
+    (tmp_path / "long.yaml").write_bytes(b"# " + b"x" * 2_000_000)
+    (tmp_path / "folder.yaml").mkdir()
+
+    for name, message in (("latin", "no UTF-8 text"), ("long", "at most 1000000"), ("folder", "is a directory")):
+        with pytest.raises(RecipeError, match=message):
+            Recipe.load(str(tmp_path / f"{name}.yaml"))
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "a/b", "..", "", "a\\b", "a\nb", "\x1b[2J", "x" * 200])
+def test_a_name_that_would_lead_out_of_its_directory_is_refused(name):
+    with pytest.raises(RecipeError, match="name must be 1 to 100 characters"):
+        Recipe(name=name).validate()
+
+
+@pytest.mark.parametrize(
+    ("name", "best"),
+    [
+        ("epochs", "training.epochs"),
+        ("lerning_rate", "training.learning_rate"),
+        ("num-beams", "evaluation.num_beams"),
+        ("sasrec.epoch", "sasrec.epochs"),
+        ("trainning.epochs", "training.epochs"),
+        ("output-dir", "output_dir"),
+        ("num_layers", "sasrec.num_layers"),
+    ],
+)
+def test_the_nearest_name_is_the_one_that_was_meant(name, best):
+    known = [*(dotted for dotted, _, _ in recipe_fields()), "recipe", "seed", "output_dir"]
+
+    assert nearest(name, known).startswith(f"; did you mean '{best}'")

@@ -1,0 +1,167 @@
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassClassValidationError
+from torch.nn import functional
+
+from cost_hf.methods.sasrec import SasRecConfig, SasRecModel
+from tests.methods.sasrec.sasrec_toys import ITEMS, item_vectors, tiny_model
+
+HISTORIES = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, -1, -1], [8, -1, -1, -1, -1]])
+LABELS = torch.tensor([[1, 4, 1, 5, 7], [2, 6, 0, -100, -100], [-100] * 5])
+
+
+def vectors_for(inputs):
+    return None if inputs == "ids" else item_vectors()
+
+
+@pytest.mark.parametrize("inputs", ["ids", "text", "both"])
+def test_later_items_and_pads_change_no_earlier_state(inputs):
+    model, vectors = tiny_model(inputs=inputs), vectors_for(inputs)
+    whole = model(HISTORIES, item_vectors=vectors).hidden_states
+
+    for row, length in enumerate((5, 3, 1)):
+        for end in range(1, length + 1):
+            alone = model(HISTORIES[row : row + 1, :end], item_vectors=vectors).hidden_states
+            torch.testing.assert_close(alone[0], whole[row, :end])
+
+
+def test_the_order_of_a_history_matters():
+    model = tiny_model()
+    table = model.item_table()
+
+    forwards, backwards = model.scores(torch.tensor([[1, 2, 3], [2, 1, 3]]), table)
+
+    assert not torch.allclose(forwards, backwards)
+
+
+@pytest.mark.parametrize(("similarity", "temperature"), [("cosine", 0.07), ("dot", 0.07)])
+def test_cross_entropy_is_the_softmax_over_the_whole_catalog(similarity, temperature):
+    model = tiny_model(similarity=similarity, temperature=temperature)
+
+    output = model(HISTORIES, labels=LABELS)
+
+    users, items = output.hidden_states, model.item_table()
+    if similarity == "cosine":
+        users, items = functional.normalize(users, dim=-1) / temperature, functional.normalize(items, dim=-1)
+    expected = functional.cross_entropy((users @ items.T).flatten(0, 1), LABELS.flatten(), ignore_index=-100)
+    torch.testing.assert_close(output.loss, expected)
+
+
+def test_the_binary_loss_looks_at_the_label_and_the_sampled_items_only():
+    model = tiny_model(loss="binary", similarity="dot")
+    negatives = torch.randint(ITEMS, (3, 5, 4), generator=torch.Generator().manual_seed(0))
+
+    output = model(HISTORIES, labels=LABELS, negatives=negatives)
+
+    scores = output.hidden_states @ model.item_table().T  # [B, T, N]
+    chosen = functional.logsigmoid(scores.gather(2, LABELS.clamp_min(0)[..., None])[..., 0])
+    others = functional.logsigmoid(-scores.gather(2, negatives)).mean(2)
+    torch.testing.assert_close(output.loss, -(chosen + others)[LABELS >= 0].mean())
+
+
+def test_the_binary_loss_without_negatives_is_an_error():
+    with pytest.raises(ValueError, match="needs negatives"):
+        tiny_model(loss="binary")(HISTORIES, labels=LABELS)
+
+
+def test_forward_changes_nothing_and_gives_no_loss_without_labels():
+    model = tiny_model().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    output = model(HISTORIES)
+
+    assert output.loss is None
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_dropout_acts_in_training_only():
+    model = tiny_model(dropout=0.5)
+
+    first, second = model(HISTORIES).hidden_states, model(HISTORIES).hidden_states
+    model.train()
+    dropped = model(HISTORIES).hidden_states
+
+    assert torch.equal(first, second)
+    assert not torch.allclose(first, dropped)
+
+
+@pytest.mark.parametrize("inputs", ["ids", "text", "both"])
+def test_every_weight_learns(inputs):
+    model = tiny_model(inputs=inputs).train()
+
+    model(HISTORIES, labels=LABELS, item_vectors=vectors_for(inputs)).loss.backward()
+
+    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in model.parameters())
+
+
+def test_a_text_model_scores_a_catalog_that_it_was_not_trained_on():
+    model = tiny_model(inputs="text")
+    grown = item_vectors(ITEMS + 5)
+
+    before = model.scores(HISTORIES, model.item_table(grown[:ITEMS]))
+    after = model.scores(HISTORIES, model.item_table(grown))
+
+    torch.testing.assert_close(after[:, :ITEMS], before)
+    assert after.shape == (3, ITEMS + 5)
+
+
+def test_text_models_hold_no_weight_per_item():
+    sizes = [tiny_model(inputs="text", num_items=items).num_parameters() for items in (10, 1000)]
+
+    assert sizes[0] == sizes[1]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "vectors", "message"),
+    [
+        ("ids", item_vectors(), "takes no item_vectors"),
+        ("text", None, r"expected item_vectors \[N, 12\], one per catalog row, got None"),
+        ("text", item_vectors(width=5), r"got \(30, 5\)"),
+        ("both", item_vectors(items=4), r"expected item_vectors \[30, 12\].*got \(4, 12\)"),
+    ],
+)
+def test_item_vectors_of_another_kind_are_refused(inputs, vectors, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_model(inputs=inputs).item_table(vectors)
+
+
+def test_forward_refuses_histories_that_are_too_long():
+    with pytest.raises(ValueError, match="at most max_history=6 items, got 7"):
+        tiny_model()(torch.zeros(1, 7, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"inputs": "images"}, "inputs must be one of ids, text, both, got 'images'"),
+        ({"similarity": "l2"}, "similarity must be one of"),
+        ({"loss": "hinge"}, "loss must be one of"),
+        ({"hidden_size": 10, "num_heads": 3}, "multiple of num_heads=3, got 10"),
+        ({"num_items": 0}, "num_items must be at least 1, got 0"),
+        ({"max_history": 0}, "max_history must be at least 1, got 0"),
+        ({"max_history": 10**9}, "max_history must be at most 100000"),
+        ({"num_layers": 100_000}, "num_layers must be at most 256, got 100000"),
+        ({"num_items": 10**9, "hidden_size": 512}, "make more than 10000000000 weights"),
+        ({"temperature": float("nan")}, "temperature must be above 0, got nan"),
+        ({"inputs": "text"}, "text_dim must be the width"),
+        ({"text_dim": 8}, "got 8 with inputs='ids'"),
+        ({"dropout": 1.0}, "dropout is a share"),
+        ({"temperature": 0.0}, "temperature must be above 0"),
+    ],
+)
+def test_configurations_that_define_no_model_are_refused(fields, message):
+    with pytest.raises(StrictDataclassClassValidationError, match=message):
+        SasRecConfig(**fields)
+
+
+def test_the_same_seed_gives_the_same_fresh_weights():
+    first, second = tiny_model(seed=3).state_dict(), tiny_model(seed=3).state_dict()
+
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_the_model_builds_on_the_meta_device():
+    with torch.device("meta"):
+        model = SasRecModel(SasRecConfig(inputs="both", text_dim=4))
+
+    assert {value.device.type for value in model.state_dict().values()} == {"meta"}

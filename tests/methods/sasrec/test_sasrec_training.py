@@ -1,0 +1,249 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cost_hf.generators.collation import SequenceDataset
+from cost_hf.methods.sasrec import SasRecModel, configuration_sasrec
+from cost_hf.methods.sasrec import options as sasrec_options
+from cost_hf.methods.sasrec.options import VARIANTS, SasRecOptions
+from cost_hf.methods.sasrec.scorer import SasRecScorer
+from cost_hf.methods.sasrec.training import (
+    HistoryCollator,
+    build_sasrec,
+    draw_negatives,
+    train_sasrec,
+)
+from tests.methods.sasrec.sasrec_toys import ITEMS, item_vectors, walks
+
+pytestmark = pytest.mark.trains
+TINY = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "text_hidden_size": 16,
+    "max_history": 6,
+    "dropout": 0.1,
+    "epochs": 3,
+    "batch_size": 16,
+    "warmup_steps": 2,
+    "validate_every": 1,
+}
+UNSET = object()
+
+
+class Killed(BaseException):
+    """Stands for a signal."""
+
+
+def fit(directory, *, stop_after=None, validate=UNSET, sequences=None, **options):
+    calls = []
+
+    def rising(model):
+        calls.append(model.training)
+        if stop_after is not None and len(calls) > stop_after:
+            raise Killed
+        return {"ndcg@10": float(len(calls))}
+
+    trained = train_sasrec(
+        walks() if sequences is None else sequences,
+        num_items=ITEMS,
+        item_vectors=item_vectors().numpy(),
+        options=SasRecOptions(**(TINY | options)),
+        validate=rising if validate is UNSET else validate,
+        output_dir=directory,
+        seed=0,
+    )
+    return trained, calls
+
+
+def assert_equal_weights(left: SasRecModel, right: SasRecModel) -> None:
+    other = right.state_dict()
+    for name, value in left.state_dict().items():
+        assert torch.equal(value, other[name]), name
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_learns_the_next_item_of_a_walk(tmp_path, variant):
+    options = VARIANTS[variant] | {"epochs": 20, "learning_rate": 1e-2, "weight_decay": 0.0, "validate_every": 10}
+
+    trained, calls = fit(tmp_path, **options)
+
+    losses = [entry["loss"] for entry in trained.history if "loss" in entry]
+    assert losses[-1] < losses[0]
+    vectors = item_vectors().numpy() if trained.model.config.has_text else None
+    starts = np.arange(ITEMS)
+    scores = SasRecScorer(trained.model, vectors).scores((starts[:, None] + np.arange(3)) % ITEMS)
+    following = scores[starts, (starts + 3) % ITEMS]
+    mean_rank = (scores > following[:, None]).sum(1).mean() + 1
+    assert mean_rank < ITEMS / 4  # chance gives half of the items, what is learned 1 to 2
+    assert calls == [False, False]
+    assert not trained.model.training and trained.model.config.inputs == VARIANTS[variant]["inputs"]
+
+
+def test_two_runs_of_one_seed_are_bit_equal(tmp_path):
+    assert_equal_weights(fit(tmp_path / "a")[0].model, fit(tmp_path / "b")[0].model)
+
+
+@pytest.mark.parametrize(
+    "variant", ["sasrec_bce", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sasrec_ce", "sasrec_text"))]
+)
+def test_two_threads_add_gradients_in_one_order(tmp_path, two_threads, variant):
+    # wide enough that torch shares the rows of a batch out among threads
+    options = VARIANTS[variant] | {"epochs": 3, "batch_size": 64, "num_negatives": 64, "hidden_size": 32}
+
+    first, second = (fit(tmp_path / name, validate=None, **options)[0].model for name in ("a", "b"))
+
+    assert_equal_weights(first, second)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_run_killed_in_its_second_epoch_continues_bit_for_bit(tmp_path, variant):
+    straight, _ = fit(tmp_path / "straight", **VARIANTS[variant])
+    with pytest.raises(Killed):
+        fit(tmp_path / "killed", stop_after=1, **VARIANTS[variant])
+
+    resumed, calls = fit(tmp_path / "killed", **VARIANTS[variant])
+
+    assert len(calls) == 2  # epoch 1 was not repeated
+    assert_equal_weights(straight.model, resumed.model)
+
+
+def test_the_checkpoint_with_the_best_ranking_comes_back(tmp_path):
+    seen = []
+
+    def validate(model):
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        return {"ndcg@10": [0.1, 0.9, 0.2][len(seen) - 1]}
+
+    trained, _ = fit(tmp_path, validate=validate)
+
+    assert all(torch.equal(value, seen[1][name]) for name, value in trained.model.state_dict().items())
+
+
+def test_without_validation_the_last_weights_are_kept(tmp_path):
+    judged, _ = fit(tmp_path / "judged")  # its last validation is its best
+    blind, _ = fit(tmp_path / "blind", validate=None)
+
+    assert_equal_weights(judged.model, blind.model)
+    assert not any("eval_ndcg@10" in entry for entry in blind.history)
+
+
+def test_training_stops_when_the_ranking_stops_improving(tmp_path):
+    scores = iter([0.5, 0.4, 0.3, 0.2, 0.1])
+
+    trained, _ = fit(tmp_path, epochs=5, patience=2, validate=lambda model: {"ndcg@10": next(scores)})
+
+    assert sum("eval_ndcg@10" in entry for entry in trained.history) == 3
+
+
+def test_the_saved_configuration_holds_nothing_of_the_trainer(tmp_path):
+    trained, _ = fit(tmp_path / "run", epochs=1)
+
+    trained.model.save_pretrained(tmp_path / "model")
+
+    assert "use_cache" not in (tmp_path / "model" / "config.json").read_text()
+
+
+def test_weights_depend_on_the_seed_alone_and_leave_the_global_random_state():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = build_sasrec(SasRecOptions(), num_items=9, text_dim=None, seed=1)
+
+    assert torch.equal(torch.rand(3), expected)
+    assert_equal_weights(first, build_sasrec(SasRecOptions(), num_items=9, text_dim=None, seed=1))
+
+
+@given(st.lists(st.integers(2, 15), min_size=1, max_size=6), st.integers(1, 5))
+def test_every_item_but_a_users_first_is_a_label_once(lengths, max_history):
+    sequences = [np.arange(length) + 100 * user for user, length in enumerate(lengths)]
+    dataset = SequenceDataset(sequences, [str(user) for user in range(len(lengths))], max_items=max_history + 1)
+
+    batch = HistoryCollator()([dataset[index] for index in range(len(dataset))])
+
+    labels = batch["labels"][batch["labels"] >= 0]
+    assert sorted(labels.tolist()) == sorted(int(item) for rows in sequences for item in rows[1:])
+    assert batch["histories"].shape[1] <= max_history
+    at_label = batch["labels"] >= 0
+    assert torch.equal(batch["histories"][at_label] + 1, batch["labels"][at_label])  # the item right before it
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=12), min_size=1, max_size=4))
+def test_negatives_are_any_item_but_those_of_the_user(owned):
+    known = torch.full((len(owned), 12), -1)
+    for line, rows in zip(known, owned, strict=True):
+        line[: len(rows)] = torch.tensor(rows)
+
+    drawn = draw_negatives(known, 400, num_items=11)
+
+    for line, rows in zip(drawn.tolist(), owned, strict=True):
+        assert set(line) == set(range(11)) - set(rows)
+
+
+def test_negatives_are_uniform():
+    torch.manual_seed(0)
+
+    drawn = draw_negatives(torch.tensor([[0, 4, 4, -1]]), 60_000, num_items=8)
+
+    counts = torch.bincount(drawn[0], minlength=8)
+    assert counts[[0, 4]].tolist() == [0, 0]
+    assert ((counts[[1, 2, 3, 5, 6, 7]] - 10_000).abs() < 500).all()
+
+
+def test_all_items_of_a_user_are_known_to_every_window_of_theirs():
+    users = {"a": np.arange(9), "b": np.array([20, 21])}
+    dataset = SequenceDataset(list(users.values()), list(users), max_items=4)
+
+    batch = HistoryCollator(users)([dataset[index] for index in range(len(dataset))])
+
+    assert len(dataset) > 2
+    assert batch["known"][:-1].tolist() == [list(range(9))] * (len(dataset) - 1)
+    assert batch["known"][-1, :2].tolist() == [20, 21]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"inputs": "images"}, "sasrec.inputs must be one of ids, text, both, got 'images'"),
+        ({"loss": "hinge"}, "sasrec.loss must be one of"),
+        ({"similarity": "l2"}, "sasrec.similarity must be one of"),
+        ({"epochs": 0}, "sasrec.epochs must be at least 1, got 0"),
+        ({"num_negatives": 0}, "sasrec.num_negatives must be at least 1, got 0"),
+        ({"hidden_size": 10, "num_heads": 4}, "multiple of sasrec.num_heads=4, got 10"),
+        ({"dropout": 1.0}, "sasrec.dropout is a share"),
+        ({"temperature": -1.0}, "sasrec.temperature must be above 0, got -1.0"),
+        ({"scheduler": "steps"}, "sasrec.scheduler must be one of"),
+    ],
+)
+def test_options_that_no_run_can_have_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        SasRecOptions(**options).validate()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_are_options_that_a_run_can_have(variant):
+    SasRecOptions(**VARIANTS[variant]).validate()
+
+
+def test_text_inputs_without_item_vectors_are_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"sasrec.inputs='text' needs one item vector for each of 30 items, got None"):
+        train_sasrec(
+            walks(),
+            num_items=ITEMS,
+            item_vectors=None,
+            options=SasRecOptions(inputs="text"),
+            validate=None,
+            output_dir=tmp_path,
+            seed=0,
+        )
+
+
+def test_training_users_without_two_items_are_an_error(tmp_path):
+    with pytest.raises(ValueError, match="the training part holds no user with two items"):
+        fit(tmp_path, sequences=[np.array([1]), np.array([2])])
+
+
+@pytest.mark.parametrize("name", ["INPUTS", "LOSSES", "SIMILARITIES"])
+def test_the_choices_of_the_options_are_those_of_the_model(name):
+    assert getattr(sasrec_options, name) == getattr(configuration_sasrec, name)
