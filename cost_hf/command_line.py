@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NoReturn
 
-from cost_hf.quantizers.errors import CodebookCollapse
+from cost_hf.quantizers.base import CodebookCollapse
 from cost_hf.terminal_text import terminal_text
 from cost_hf.version import __version__
 
