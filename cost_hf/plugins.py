@@ -14,6 +14,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
 logger = logging.getLogger(__name__)
+_RECOMMENDERS: dict[str, str] = {}  # kind -> module that defines it
 
 
 @cache
@@ -30,6 +31,22 @@ def load_plugins(package: str) -> None:
         import_module(f"{package}.{module.name}")
     for entry in sorted(entry_points(group=package), key=lambda entry: entry.name):
         _load(entry)
+
+
+def declare_recommender(kind: str, module: str) -> None:
+    """Name the module that defines a kind of recommender, so that a plugin needs not import it to be found.
+
+    Args:
+        kind: as in the manifest of such a recommender.
+        module: dotted name.
+    """
+    _RECOMMENDERS[kind] = module
+
+
+def import_recommender(kind: str) -> None:
+    """Import the module of a declared kind of recommender; nothing happens for one that no plugin has declared."""
+    if kind in _RECOMMENDERS:
+        import_module(_RECOMMENDERS[kind])
 
 
 def _load(entry: EntryPoint) -> None:

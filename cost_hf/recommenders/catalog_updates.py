@@ -3,9 +3,10 @@
 Writers take turns; readers never wait, because a change is one assignment of a new `CatalogSnapshot`.
 """
 
+import copy
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -62,6 +63,19 @@ class CatalogUpdates:
         """Training clicks of every catalog row, `[N]`."""
         return self.snapshot.popularity
 
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether a new item needs a vector, of which its text is one source; where not, its text is only its title."""
+        return True
+
+    def with_catalog(self, catalog: Any) -> Self:
+        """Return a copy of the same weights with another state of the catalog, without journal and older catalogs."""
+        other = copy.copy(self)
+        other.journal = ()
+        other.versions = ()
+        other.snapshot = other._snapshot_of(catalog)
+        return other
+
     def add_items(
         self,
         item_ids: Sequence[str],
@@ -107,7 +121,7 @@ class CatalogUpdates:
             after = before.restored([item for item in ids if item in before])
             fresh = [place for place, item in enumerate(ids) if item not in before]
             if fresh:  # only they are encoded: adding a whole catalog again costs nothing
-                if texts is not None:
+                if texts is not None and self.needs_vectors:
                     vectors = self._vectors_of([texts[place] for place in fresh])
                 elif vectors is not None:
                     vectors = vectors[fresh]

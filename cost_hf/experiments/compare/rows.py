@@ -9,12 +9,12 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from cost_hf.data.splits import Targets
+from cost_hf.evaluation.rank_fusion import choose_weights, fuse_lists
 from cost_hf.evaluation.ranking import RankedLists, per_user_metrics, ranked_lists
 from cost_hf.experiments import MAIN_ROW, SEEN
 from cost_hf.experiments.compare.runner import DONE, FAILED, NOT_STARTED, UNFINISHED, Job
 from cost_hf.experiments.evaluation_stage import EXAMPLES, FOLDER, LISTS, VALIDATION
 from cost_hf.files import read_json
-from cost_hf.methods.fusion import choose_weights, fuse_lists
 
 SIMPLE, ENSEMBLE, ORACLE = "simple", "ensemble", "oracle"
 MINUTE = 60.0
