@@ -1,5 +1,6 @@
 """The user's door: item ids in, recommended items out, whatever ranks behind it."""
 
+import copy
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from pathlib import Path
@@ -13,7 +14,7 @@ from transformers import PreTrainedModel
 
 from cost_hf.files import DamagedFileError
 from cost_hf.generators.collation import pad_rows
-from cost_hf.plugins import import_recommender, load_plugins
+from cost_hf.plugins import declare_recommender, declared_recommenders, import_recommender, load_plugins
 from cost_hf.recommenders.answers import Recommendation, answer_of, popular
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.catalog_updates import CatalogUpdates
@@ -28,6 +29,7 @@ from cost_hf.semantic_ids.trie_mask import check_batch
 
 BATCH = 64
 METHODS = "cost_hf.methods"  # package and group of plugins that bring kinds of recommenders
+declare_recommender("generator", "cost_hf.recommenders.generative")
 
 
 class Recommender(CatalogUpdates):
@@ -68,13 +70,14 @@ class Recommender(CatalogUpdates):
         # absolute: text encoder and older versions load when they are needed, wherever the process works by then
         directory = locate(name_or_path, revision=revision, token=token).absolute()
         kind = read_manifest(directory)["kind"]
-        if kind not in cls.kinds:  # a kind of its own comes with the method that has it
-            load_plugins(METHODS)
+        if kind not in cls.kinds and not import_recommender(kind):
+            load_plugins(METHODS)  # kinds of a method's own are declared by the method
             import_recommender(kind)
         if kind not in cls.kinds:
+            known = sorted({*cls.kinds, *declared_recommenders()})
             raise ValueError(
-                f"{directory} holds a recommender of kind {kind!r}, this version knows {', '.join(sorted(cls.kinds))}; "
-                "use the cost_hf release that wrote it"
+                f"{directory} holds a recommender of kind {kind!r}, this version knows {', '.join(known)}; install the "
+                "package of its method, or use the cost_hf release that wrote it"
             )
         try:
             recommender = cls.kinds[kind].read(directory)
@@ -91,8 +94,19 @@ class Recommender(CatalogUpdates):
         """Move the model to a device, in place; answers are the same but for rounding."""
         raise NotImplementedError
 
+    def with_catalog(self, catalog: Any) -> Self:
+        """Return a recommender of the same weights over another state of the catalog.
+
+        The model is shared; journal and older catalogs stay with the present recommender.
+        """
+        twin = copy.copy(self)
+        twin.journal = ()
+        twin.versions = ()
+        twin.snapshot = twin._snapshot_of(catalog)
+        return twin
+
     def __repr__(self) -> str:
-        """Say in one line what recommends what."""
+        """Return in one line what recommends what."""
         levels = getattr(self.catalog, "level_sizes", None)
         sids = "" if levels is None else f", levels {'x'.join(map(str, levels))}"
         place = "" if self.network is None else f" on {self.network.device}"

@@ -3,10 +3,9 @@
 Writers take turns; readers never wait, because a change is one assignment of a new `CatalogSnapshot`.
 """
 
-import copy
 import threading
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -67,14 +66,6 @@ class CatalogUpdates:
     def needs_vectors(self) -> bool:
         """Whether a new item needs a vector, of which its text is one source; where not, its text is only its title."""
         return True
-
-    def with_catalog(self, catalog: Any) -> Self:
-        """Return a copy of the same weights with another state of the catalog, without journal and older catalogs."""
-        other = copy.copy(self)
-        other.journal = ()
-        other.versions = ()
-        other.snapshot = other._snapshot_of(catalog)
-        return other
 
     def add_items(
         self,

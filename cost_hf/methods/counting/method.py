@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from cost_hf.methods.base import DataFacts, Estimate, Fitted, Method, MethodOptions, Workspace, register
 
 # CPU seconds of one thread, measured on a laptop CPU of 2023 and rounded up
@@ -9,7 +12,7 @@ SECONDS_PER_CLICK = 1e-6
 SECONDS_PER_PAIR = 1e-7  # of items of one user, counted
 SECONDS_PER_SCORE = 2e-8  # of one item for one history, sorted into a list
 SECONDS_PER_PRODUCT = 1e-9  # of two numbers
-SEEN_SETTINGS = 2  # every test case is ranked with seen items allowed, and again without them
+SEEN_SETTINGS = 2  # every test case is ranked with seen items allowed and again without them
 BYTES_PER_PAIR = 12  # a float64 and an int32 index
 MAX_PAIRS = 2**24  # those of `counting`, whose import takes seconds; a test compares them
 MARKOV_GAP = 3
@@ -19,6 +22,7 @@ class CountingMethod(Method[MethodOptions]):
     """A method that counts in the training part, or compares texts; it has no options, and no seed changes it."""
 
     family = "counting"
+    recommenders: ClassVar[Mapping[str, str]] = {"counting": "cost_hf.methods.counting.recommender"}
 
     def fit(self, workspace: Workspace, *, seed: int) -> Fitted:
         """Count; a baseline row stays in memory, the system of the run is written and read back."""
