@@ -28,9 +28,7 @@ class EvaluationOptions:
     batch_size: int = field(default=64, metadata={"help": "users ranked at once"})
     baselines: list[str] = field(
         default_factory=lambda: ["popularity", "item_knn", "text_last", "text_mean", "markov", "markov_text"],
-        metadata={
-            "help": "rows to compare with: names of methods, of their variants or of recipes"
-        },
+        metadata={"help": "rows to compare with: names of methods, of their variants or of recipes"},
     )
     bootstrap_draws: int = field(default=2000, metadata={"help": "bootstrap draws of users for 95 % intervals"})
     max_users: int | None = field(default=None, metadata={"help": "seeded sample of test cases; null judges all"})

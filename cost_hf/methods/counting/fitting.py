@@ -37,7 +37,9 @@ def fit_recommender(name: str, workspace: Workspace, *, needs_text_vectors: bool
     recommender = recommender_stage(
         workspace,
         STAGE,
-        digest=content_digest(name, list(catalog.item_ids), data.split.digest, "" if vectors is None else vectors.digest),
+        digest=content_digest(
+            name, list(catalog.item_ids), data.split.digest, "" if vectors is None else vectors.digest
+        ),
         train=write,
         load=CountingRecommender.read,
         catalog=catalog,

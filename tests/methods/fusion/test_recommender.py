@@ -175,6 +175,17 @@ def test_changes_of_the_catalog_reach_all_members(tmp_path):
     assert Recommender.from_pretrained(tmp_path).recommend(["item003"], top_k=20) == before
 
 
+def test_other_titles_leave_the_members_as_they_are():
+    system = toy_fusion()
+    before = dict(system.catalog.members)
+
+    system.update_items(["item004"], titles=["another title"])
+
+    assert system.catalog.titles[4] == "another title"
+    assert dict(system.catalog.members) == before and system.rollback().action == "rollback"
+    assert system.catalog.titles[4] == TOY_TEXTS[4]
+
+
 def test_a_removed_item_returns_in_all_members():
     system = toy_fusion()
     before = system.recommend(["item003"], top_k=20)
