@@ -58,7 +58,10 @@ def test_a_kind_has_no_field_of_another_one(kind, foreign):
         (CostOptions(reduction="max"), r"codes.reduction must be one of sum, mean"),
         (CostOptions(residual_update="x"), r"codes.residual_update must be one of detached"),
         (CostOptions(initialization="kmeans"), r"codes.initialization must be one of full, first_batch, none, got"),
-        (CostOptions(initialization="first_batch", batch_size=32), r"batch of at least 64 items, one per code, got .*=32"),
+        (
+            CostOptions(initialization="first_batch", batch_size=32),
+            r"batch of at least 64 items, one per code, got .*=32",
+        ),
         (CostOptions(epochs=0), r"codes.epochs must be at least 1, got 0"),
         (CostOptions(batch_size=1), r"codes.batch_size must be at least 2, got 1"),
         (CostOptions(temperature=0.0), r"codes.temperature must be above 0, got 0.0"),

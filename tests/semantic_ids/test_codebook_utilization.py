@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cost_hf.semantic_ids.codebook_utilization import codebook_utilization
+from cost_hf.semantic_ids.codebook_utilization import codebook_utilization, level_utilization
 
 
 def test_use_perplexity_and_groups_are_counted():
@@ -23,3 +23,10 @@ def test_a_giant_center_with_outliers_shows_in_perplexity_not_in_use():
 
     assert found["use_1"] == 1
     assert found["perplexity_1"] < 1.2
+
+
+def test_perplexity_tells_a_giant_code_from_an_even_level():
+    giant = level_utilization(np.array([0] * 93 + list(range(1, 8))), 8)
+
+    assert level_utilization(np.arange(8), 8) == (1.0, pytest.approx(8))
+    assert giant[0] == 1.0 and giant[1] < 1.6
