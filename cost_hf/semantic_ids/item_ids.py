@@ -208,9 +208,8 @@ def check_codes(codes: np.ndarray, level_sizes: Sequence[int], *, min_items: int
     if len(codes) < min_items:
         raise ValueError(f"codes must hold at least {min_items} item, got shape {codes.shape}")
     sizes = np.asarray(level_sizes)
-    if not len(codes) or (
-        codes.min() >= 0 and (codes.max(axis=0) < sizes).all()
-    ):  # no table of N flags for valid codes
+    # minima and maxima first: valid codes, which may be many, need no table of flags
+    if not len(codes) or (codes.min() >= 0 and (codes.max(axis=0) < sizes).all()):
         return
     row, level = np.argwhere((codes < 0) | (codes >= sizes))[0].tolist()
     raise ValueError(

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cost_hf.semantic_ids.collisions import append_suffixes, group_sizes, prefix_keys, settle
+from cost_hf.semantic_ids.collisions import append_suffixes, group_sizes, prefix_keys, resolve_collisions
 from tests.semantic_ids.sid_fakes import FakeQuantizer, code_tables, names
 
 NO_ROWS = np.empty(0, dtype=np.int64)
@@ -61,7 +61,7 @@ def test_keys_of_more_than_63_bits_stay_distinct():
 def settled(x, model, capacity, ids=None, codes=None, is_new=None):
     codes = model.encode(x).numpy() if codes is None else codes
     is_new = np.ones(len(codes), dtype=bool) if is_new is None else is_new
-    return settle(codes, is_new, x, model, capacity=capacity, item_ids=ids or names(len(codes)))
+    return resolve_collisions(codes, is_new, x, model, capacity=capacity, item_ids=ids or names(len(codes)))
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 5])
