@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from cost_hf.files import DamagedFileError
+from cost_hf.files import DamagedFileError, read_json, write_json
 from cost_hf.quantizers.base import MEMBERS, CodesOptions, load_quantizer
 from cost_hf.quantizers.cost import CostModel
 from cost_hf.quantizers.residual import CostOptions
@@ -103,6 +103,21 @@ def test_a_model_that_is_no_quantizer_is_refused_before_it_is_built(tmp_path, mo
     monkeypatch.setattr(GPT2LMHeadModel, "__init__", None)
 
     with pytest.raises(DamagedFileError, match=r"type 'gpt2', which is no quantizer \(it has no encode, level_sizes"):
+        load_quantizer(tmp_path)
+
+
+def test_code_in_the_directory_of_a_quantizer_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda prompt="": pytest.fail(f"a library asks {prompt!r}"))
+    tiny_model().save_pretrained(tmp_path)
+    (tmp_path / "evil.py").write_text("raise SystemExit('the code ran')")
+    evil = {"auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}}
+    config = read_json(tmp_path / "config.json")
+    write_json(tmp_path / "config.json", config | evil)
+
+    assert type(load_quantizer(tmp_path)) is CostModel
+
+    write_json(tmp_path / "config.json", config | evil | {"model_type": "evil"})
+    with pytest.raises(DamagedFileError, match="the quantizer in"):
         load_quantizer(tmp_path)
 
 
