@@ -35,7 +35,7 @@ from cost_hf.semantic_ids.vocabulary import SidVocabulary
 if TYPE_CHECKING:
     from cost_hf.recommenders.generative import GenerativeRecommender
 
-METHODS = "cost_hf.methods"  # package and group of plugins that register model classes
+
 PROTOCOL = ("max_history", "num_beams", "normalization")
 CUSTOM_GENERATE, QUANTIZER = "custom_generate", "quantizer"
 FIELDS = {
