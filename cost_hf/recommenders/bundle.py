@@ -18,7 +18,8 @@ from cost_hf.generators.adapters import load_adapted
 from cost_hf.generators.pretrained import BaseModel, auto_class
 from cost_hf.generators.prompts import PromptLayout
 from cost_hf.plugins import load_plugins
-from cost_hf.quantizers.cost import CostModel
+from cost_hf.quantizers.base import load_quantizer
+from cost_hf.recommenders.base import METHODS
 from cost_hf.recommenders.repository import (
     MANIFEST,
     check_kind,
@@ -34,7 +35,6 @@ from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 if TYPE_CHECKING:
     from cost_hf.recommenders.generative import GenerativeRecommender
-
 
 PROTOCOL = ("max_history", "num_beams", "normalization")
 CUSTOM_GENERATE, QUANTIZER = "custom_generate", "quantizer"
@@ -117,7 +117,7 @@ def _read_parts(source: Path, manifest: dict[str, Any], generator: PreTrainedMod
         generator = _read_generator(source) if base is None else load_adapted(source, base, vocabulary, tokenizer)
     quantizer = None
     if (source / QUANTIZER).is_dir():
-        quantizer = load_all_weights("the quantizer", source / QUANTIZER, CostModel.from_pretrained)
+        quantizer = load_quantizer(source / QUANTIZER)
     # whole weights say in their config what they learned; an adapter's files are those that the manifest names
     learned = getattr(generator.config, "semantic_ids", {}) if base is None else manifest
     assigned: list[tuple[str, str | None]] = [
