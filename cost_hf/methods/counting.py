@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import sparse
 
-from cost_hf.evaluation.options import BASELINES
 from cost_hf.evaluation.similarity import unit_vectors
 from cost_hf.methods.fusion import ReciprocalRankScorer
 from cost_hf.recommenders.rankers import Scorer
@@ -126,6 +125,7 @@ COUNTING: dict[str, Callable[[Sequence[np.ndarray], int], Scorer]] = {
 }
 TEXTUAL: dict[str, Callable[[np.ndarray], Scorer]] = {"text_last": TextLast, "text_mean": TextMean}
 MIXED: dict[str, Callable[[Sequence[np.ndarray], int, np.ndarray], Scorer]] = {"markov_text": markov_text}
+BASELINES = (*COUNTING, *TEXTUAL, *MIXED)
 
 
 def build_baseline(

@@ -105,7 +105,7 @@ def test_large_catalogs_are_sampled_by_seed():
     assert sampled == sid_health(codes, [4, 4], vectors=vectors, max_queries=20, seed=1)
 
 
-def test_a_catalog_smaller_than_the_lists_is_judged_with_shorter_ones():
+def test_a_catalog_smaller_than_the_lists_is_evaluated_with_shorter_ones():
     health = sid_health(CODES, [2, 4], vectors=np.eye(4))
 
     assert health["knn"] == 3
@@ -113,12 +113,12 @@ def test_a_catalog_smaller_than_the_lists_is_judged_with_shorter_ones():
 
 
 def test_a_code_outside_its_level_is_an_error():
-    with pytest.raises(ValueError, match=r"codes of level 1 must lie in 0 … 0, got 0 … 1"):
+    with pytest.raises(ValueError, match=r"codes of level 1 must lie in 0 … 0, got 1 in row 2"):
         sid_health(CODES, [2, 1])
 
 
 def test_an_appended_level_is_an_error():
-    with pytest.raises(ValueError, match=r"got shape \(4, 2\) and level_sizes=\[2\]; leave out an appended level"):
+    with pytest.raises(ValueError, match=r"codes must be integers \[N, 1\] for level_sizes=\(2,\), got int64 \(4, 2\)"):
         sid_health(CODES, [2])
 
 
