@@ -119,7 +119,7 @@ def test_removed_items_are_never_listed_and_targets_among_them_are_misses():
 
 
 def test_empty_histories_are_answered_by_popularity_where_asked(recommender):
-    with pytest.raises(ValueError, match="history 1 has no item that the catalog holds; .*on_empty='popularity'"):
+    with pytest.raises(ValueError, match=r"history 1 has no item that the catalog holds; .*on_empty='popularity'"):
         evaluate(recommender, [[TOY_IDS[0]], []], TOY_IDS[:2])
 
     found = evaluate(recommender, [[], []], [TOY_IDS[19], TOY_IDS[17]], cutoffs=[1, 2], on_empty="popularity")

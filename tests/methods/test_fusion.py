@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cost_hf.evaluation.ranking import target_ranks, per_user_metrics
+from cost_hf.evaluation.ranking import per_user_metrics, target_ranks
 from cost_hf.methods.fusion import FusionRanker, ReciprocalRankScorer, choose_weights, fuse_lists, reciprocal_ranks
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from tests.evaluation.stand_ins import FixedOrder

@@ -5,7 +5,7 @@ import evaluate
 import numpy as np
 import pytest
 
-from cost_hf.evaluation.ranking import target_ranks, per_user_metrics
+from cost_hf.evaluation.ranking import per_user_metrics, target_ranks
 
 METRICS = Path(__file__).parents[2] / "cost_hf" / "metrics"
 NAMES = {"recall_at_k": "recall", "ndcg_at_k": "ndcg"}
