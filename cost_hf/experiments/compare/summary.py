@@ -23,10 +23,10 @@ from cost_hf.evaluation.statistics import (
     interval_of,
     nested_means,
 )
-from cost_hf.experiments import SEEN
 from cost_hf.experiments.compare.claims import PRIMARY, claims_of, detectable, winners_of
 from cost_hf.experiments.compare.recommendation import recommend
 from cost_hf.experiments.compare.rows import Row
+from cost_hf.experiments.evaluation_stage import SEEN
 from cost_hf.experiments.protocol import LEAKAGE, device_name, versions
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.methods.base import FAMILIES
