@@ -40,6 +40,8 @@ class EvaluationOptions:
         for name in ("max_users", "validation_users"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"evaluation.{name} must be at least 1, or null for all cases, got {value!r}")
+        if self.baselines is not None and len(set(self.baselines)) < len(self.baselines):
+            raise ValueError(f"evaluation.baselines must hold every name once, got {self.baselines!r}")
         if not self.cutoffs or min(self.cutoffs) < 1 or max(self.cutoffs) > MAX_RANKED:
             raise ValueError(
                 f"evaluation.cutoffs must be list lengths of at least 1 and at most {MAX_RANKED}, got "
