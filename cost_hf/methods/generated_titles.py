@@ -12,7 +12,7 @@ from cost_hf.experiments.recipe import Recipe
 from cost_hf.generators.item_words import ItemWords, WordFields
 from cost_hf.generators.templates import load_templates
 from cost_hf.recommenders.generative import GenerativeRecommender
-from cost_hf.recommenders.titles import prompt_encoder_of, titles_said
+from cost_hf.recommenders.titles import generate_titles, prompt_encoder_of
 
 SAMPLE = 128
 
@@ -40,7 +40,7 @@ def title_scores(
             continue  # no target of the sample has a title
         template = load_templates(name, recipe.tasks.templates)[0]
         most = recipe.tasks.max_title_tokens + 1
-        said = titles_said(recommender, prompt_encoder, template, fields, max_tokens=most)
+        said = generate_titles(recommender, prompt_encoder, template, fields, max_tokens=most)
         values = title_match(said, [entry["title"] for entry in fields])
         table = np.stack(list(values.values()), axis=1)
         draws = bootstrap_means(table, clusters=users, draws=recipe.evaluation.bootstrap_draws, seed=seed)
