@@ -146,8 +146,12 @@ class Recommender(CatalogUpdates):
             ValueError: for a recommender of another kind, a damaged file, or parts that do not belong together.
         """
         source = locate(directory, revision=revision).absolute()
-        check_kind(source, read_manifest(source), cls.kind)
-        recommender: Self = read_whole(source, lambda manifest: cls._read_parts(source, manifest, **options))
+
+        def read_parts(manifest: dict[str, Any]) -> Any:
+            check_kind(source, manifest, cls.kind)
+            return cls._read_parts(source, manifest, **options)
+
+        recommender: Self = read_whole(source, read_parts)
         recommender.directory = source
         return recommender
 
