@@ -16,6 +16,7 @@ from cost_hf.files import DamagedFileError
 from cost_hf.generators.collation import pad_rows
 from cost_hf.generators.pretrained import BaseModel
 from cost_hf.plugins import load_plugins
+from cost_hf.quantizers.base import Quantizer
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.catalog_updates import CatalogUpdates
 from cost_hf.recommenders.cold_item_quota import num_cold_items, with_cold_item_quota
@@ -77,7 +78,7 @@ class Recommender(CatalogUpdates):
     has_own_code: ClassVar[bool] = False
     kinds: ClassVar[dict[str, type["Recommender"]]] = {}
     needs_user_ids: bool = False
-    quantizer: PreTrainedModel | None = None
+    quantizer: Quantizer | None = None
     base: BaseModel | None = None
     directory: Path | None = None
     hub_commits: Mapping[tuple[str, str], str] = {}

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from cost_hf.data.item_encoder import ItemEncoder
 from cost_hf.files import DamagedFileError, check_fields, load_all_weights, readable_load_errors
@@ -22,6 +22,7 @@ from cost_hf.generators.adapters import load_adapted
 from cost_hf.generators.backbones import Backbone
 from cost_hf.generators.pretrained import BaseModel, auto_class
 from cost_hf.generators.prompts import PromptBuilder, PromptLayout
+from cost_hf.quantizers.base import Quantizer, load_quantizer
 from cost_hf.recommenders.base import Recommender, checked_device
 from cost_hf.recommenders.beam_ranker import BeamRanker
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
@@ -95,7 +96,7 @@ class GenerativeRecommender(Recommender):
         popularity: np.ndarray,
         num_beams: int = 50,
         normalization: str = "vocabulary",
-        quantizer: PreTrainedModel | None = None,
+        quantizer: Quantizer | None = None,
         encoder: ItemEncoder | None = None,
         journal: Sequence[CatalogChange] = (),
         versions: Sequence[Version] = (),
@@ -239,9 +240,7 @@ class GenerativeRecommender(Recommender):
         backbone = _read_backbone(source, manifest, generator)
         quantizer = None
         if (source / QUANTIZER).is_dir():
-            quantizer = load_all_weights(
-                "the quantizer", source / QUANTIZER, AutoModel.from_pretrained, trust_remote_code=False
-            )
+            quantizer = load_quantizer(source / QUANTIZER)
         # whole weights hold in their config what they were trained on; an adapter's files are those of the manifest
         trained_on = manifest if backbone.base is not None else getattr(backbone.model.config, "semantic_ids", {})
         assigned: list[tuple[str, str | None]] = [
@@ -257,7 +256,7 @@ class GenerativeRecommender(Recommender):
         return {"backbone": backbone, "quantizer": quantizer, **parts, **search}
 
     @property
-    def _required_quantizer(self) -> PreTrainedModel:
+    def _required_quantizer(self) -> Quantizer:
         if self.quantizer is None:
             raise ValueError(
                 "this recommender has no quantizer: its codes came from elsewhere; pass the codes of new items"

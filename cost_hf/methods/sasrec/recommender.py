@@ -14,7 +14,7 @@ import torch
 
 from cost_hf.data.item_encoder import ItemEncoder
 from cost_hf.files import check_fields, content_digest, load_all_weights
-from cost_hf.methods.sasrec import SasRecModel
+from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
 from cost_hf.methods.sasrec.scorer import SasRecScorer
 from cost_hf.recommenders.base import Recommender, checked_device
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
