@@ -1,7 +1,7 @@
-"""A trained SASRec as a recommender: the same door as the generative one, without semantic IDs.
+"""SASRec as a recommender that is saved, served and published like the generative one; its items have no semantic IDs.
 
-Its weights with ids know their items by row, so a digest of these rows ties them to the catalog. A model of text alone
-takes new items as the generative one does.
+Weights with an id embedding know their items by row, so a digest of these rows ties them to the catalog. A model of
+text alone takes new items.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,7 @@ from cost_hf.recommenders.base import Recommender, checked_device
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.rankers import ScoringRanker
-from cost_hf.recommenders.repository import (
-    MANIFEST,
-    check_kind,
-    check_parts,
-    locate,
-    read_catalog_parts,
-    read_whole,
-    save_whole,
-)
+from cost_hf.recommenders.repository import MANIFEST, WEIGHT_FILES, check_parts, read_catalog_parts
 from cost_hf.semantic_ids.item_list import ItemList
 
 
@@ -58,6 +50,8 @@ class SasRecRecommender(Recommender):
 
     kind = "sasrec"
     source = "sasrec"
+    published_files = WEIGHT_FILES
+    has_own_code = True
     snapshot: SasRecSnapshot
 
     def __init__(
@@ -90,7 +84,7 @@ class SasRecRecommender(Recommender):
         super().__init__(catalog, popularity=popularity, encoder=encoder, journal=journal, versions=versions)
 
     def to(self, device: torch.device | str) -> Self:
-        """Move the model to a device, in place; answers are the same but for rounding."""
+        """Move the model to a device, in place; answers are the same up to rounding."""
         with self._writing:
             self.model.to(checked_device(device))
             self.snapshot = self._snapshot_of(self.catalog)
@@ -100,6 +94,11 @@ class SasRecRecommender(Recommender):
     def network(self) -> SasRecModel:
         """The SASRec model."""
         return self.model
+
+    @property
+    def auto_class(self) -> str:
+        """Name of the Auto class that loads the model, with its published sources."""
+        return "AutoModel"
 
     @property
     def scorer(self) -> SasRecScorer:
@@ -115,29 +114,12 @@ class SasRecRecommender(Recommender):
         """Return the ranking of the whole catalog; any length is possible."""
         return snapshot.ranker if isinstance(snapshot, SasRecSnapshot) else self.snapshot.ranker
 
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write model, items, popularity and encoder in place of a recommender that is there: all of it, or nothing."""
-        with self._writing:
-            save_whole(directory, self, self._write_model)
-
-    def _write_model(self, folder: Path) -> dict[str, Any]:
+    def _write_own_parts(self, folder: Path) -> dict[str, Any]:
         self.model.save_pretrained(folder)
         return {}
 
     @classmethod
-    def read(cls, directory: str | Path) -> "SasRecRecommender":
-        """Load a SASRec recommender; `from_pretrained` loads any kind.
-
-        Raises:
-            OSError: where the directory holds no recommender, or a file can't be read.
-            ValueError: for a damaged file, or items or an encoder that are not those of the model.
-        """
-        source = locate(directory)
-        return read_whole(source, lambda manifest: cls._read_parts(source, manifest))
-
-    @classmethod
     def _read_parts(cls, source: Path, manifest: dict[str, Any]) -> "SasRecRecommender":
-        check_kind(source, manifest, cls.kind)
         check_fields(manifest, {"weights_items_digest": str}, source=source / MANIFEST)
         parts = read_catalog_parts(source, manifest, ItemList.load)
         model = load_all_weights("the model", source, SasRecModel.from_pretrained)
