@@ -1,4 +1,4 @@
-"""A page for every method: its README, its names and recipes, so that a new method has a page without a list of pages."""
+"""A page for every method: its README, names and recipes, so that a new method has one without a list of pages."""
 
 import importlib
 import inspect
