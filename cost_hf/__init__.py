@@ -12,8 +12,8 @@ from cost_hf.registration import register_with_transformers
 
 if TYPE_CHECKING:
     from cost_hf.experiments.pipeline import Run, train
-    from cost_hf.recommenders.base import Recommender
     from cost_hf.quantizers.cost import CostConfig, CostModel, CostOutput
+    from cost_hf.recommenders.base import Recommender
     from cost_hf.search.beam_search import beam_search
     from cost_hf.search.captured_search import CapturedSearch
     from cost_hf.search.catalog_scores import score_catalog

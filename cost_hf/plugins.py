@@ -1,7 +1,7 @@
 """Discovery of methods and quantizers: those of this package, and those that other packages register.
 
-A plugin is a module that registers classes when it is imported. The modules of a package of ours are found by their
-place; another distribution names its module by an entry point of the group with the package's name, for example
+A plugin registers classes when it is imported. Ours are the packages inside a package of plugins (one folder a method);
+another distribution names its module by an entry point of the group with the package's name, for example
 
     [project.entry-points."cost_hf.methods"]
     my_method = "my_package.my_method"
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 @cache
 def load_plugins(package: str) -> None:
-    """Import all modules of `package`, then those that entry points of the group `package` name.
+    """Import all packages inside `package`, then what entry points of the group `package` name.
 
     A plugin of another distribution that can't be imported is reported and left out, so that it breaks no other method.
 
@@ -27,7 +27,8 @@ def load_plugins(package: str) -> None:
     """
     home = import_module(package)
     for module in pkgutil.iter_modules(home.__path__):
-        import_module(f"{package}.{module.name}")
+        if module.ispkg:
+            import_module(f"{package}.{module.name}")
     for entry in sorted(entry_points(group=package), key=lambda entry: entry.name):
         _load(entry)
 

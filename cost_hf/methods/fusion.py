@@ -7,7 +7,7 @@ best single rank, then in the order of the lists, then by catalog row.
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 
 import numpy as np
@@ -229,3 +229,19 @@ def _check_weights(weights: Sequence[float] | np.ndarray, count: int) -> None:
         raise ValueError(
             f"weights must be one number per list, {count!r}, at least 0 and not all 0, got {given.tolist()!r}"
         )
+
+
+def ensemble_members(candidates: Mapping[str, tuple[str, float]]) -> list[str] | None:
+    """Return the rows that an ensemble of a comparison is made of; None where there is nothing to combine.
+
+    These are the first generative row, the dense row that is best on validation, and the texts of the last item.
+
+    Args:
+        candidates: family and validation score by row, in the order of the table.
+    """
+    generative = [name for name, (family, _) in candidates.items() if family == "generative"]
+    dense = [name for name, (family, _) in candidates.items() if family == "dense"]
+    if not generative or not dense:
+        return None
+    best = max(dense, key=lambda name: candidates[name][1])
+    return [generative[0], best, *(name for name in candidates if name == "text_last")]

@@ -1,5 +1,6 @@
 """The user's door: item ids in, recommended items out, whatever ranks behind it."""
 
+import copy
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from pathlib import Path
@@ -12,8 +13,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from cost_hf.files import DamagedFileError
-from cost_hf.plugins import load_plugins
 from cost_hf.generators.collation import pad_rows
+from cost_hf.plugins import load_plugins
 from cost_hf.recommenders.answers import Recommendation, answer_of, popular
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.catalog_updates import CatalogUpdates
@@ -90,8 +91,19 @@ class Recommender(CatalogUpdates):
         """Move the model to a device, in place; answers are the same but for rounding."""
         raise NotImplementedError
 
+    def with_catalog(self, catalog: Any) -> Self:
+        """Return a recommender of the same weights over another state of the catalog.
+
+        The model is shared; journal and older catalogs stay with the present recommender.
+        """
+        twin = copy.copy(self)
+        twin.journal = ()
+        twin.versions = ()
+        twin.snapshot = twin._snapshot_of(catalog)
+        return twin
+
     def __repr__(self) -> str:
-        """Say in one line what recommends what."""
+        """Return in one line what recommends what."""
         levels = getattr(self.catalog, "level_sizes", None)
         sids = "" if levels is None else f", levels {'x'.join(map(str, levels))}"
         return (

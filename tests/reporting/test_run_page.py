@@ -93,7 +93,7 @@ def test_names_and_titles_are_escaped(results):
     assert "Toy data" not in "".join(page.text)
 
 
-"The page of one run: the same parts, without verdicts that a single seed cannot carry."""
+"The page of one run: the same parts, without verdicts that a single seed cannot carry."
 
 import pytest
 

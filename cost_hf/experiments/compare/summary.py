@@ -18,11 +18,11 @@ from cost_hf.evaluation.results import NULL
 from cost_hf.evaluation.slices import slice_labels, slice_metrics
 from cost_hf.evaluation.statistics import SystemValues, interval_of, nested_means
 from cost_hf.evaluation.verdicts import ALPHA, EQUIVALENCE_MARGIN, POWER
-from cost_hf.experiments import SEEN
 from cost_hf.experiments.compare.claims import PRIMARY, claims_of, detectable, winners_of
 from cost_hf.experiments.compare.recommendation import recommend
 from cost_hf.experiments.compare.rows import ORACLE, Row
 from cost_hf.experiments.compare.systems import CALIBRATION
+from cost_hf.experiments.evaluation_stage import SEEN
 from cost_hf.experiments.protocol import LEAKAGE, device_name, versions
 from cost_hf.experiments.recipe import Recipe
 

@@ -14,7 +14,7 @@ import torch
 
 from cost_hf.data.item_encoder import ItemEncoder
 from cost_hf.files import check_fields, content_digest, load_all_weights
-from cost_hf.methods.sasrec import SasRecModel
+from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
 from cost_hf.methods.sasrec.scorer import SasRecScorer
 from cost_hf.recommenders.base import Recommender, checked_device
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
@@ -154,7 +154,7 @@ class SasRecRecommender(Recommender):
             reason = "has no codes" if by_codes else "knows its items by the rows of its weights"
             raise ValueError(
                 f"this SASRec (inputs={self.model.config.inputs!r}) {reason}, so it takes no new items in this way; "
-                "train with --sasrec.inputs text, and pass texts or vectors"
+                "train with --model.inputs text, and pass texts or vectors"
             )
 
     def _with_appended_items(

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from cost_hf.methods.sasrec import SasRecModel
+from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
 
 
 class SasRecScorer:

@@ -1,16 +1,16 @@
-"""Tasks in words, judged: the titles that a generator gives items, and those of next items."""
+"""Text tasks, evaluated: the titles that a generator gives items, and those of next items."""
 
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from cost_hf.data.prepare import PreparedData
 from cost_hf.data.splits import Targets
 from cost_hf.evaluation.statistics import bootstrap_means, interval_of
-from cost_hf.experiments.recipe import Recipe
 from cost_hf.generators.item_words import ItemWords, WordFields
+from cost_hf.generators.task_options import TaskOptions
 from cost_hf.generators.templates import load_templates
+from cost_hf.methods.base import Workspace
 from cost_hf.recommenders.generative import GenerativeRecommender
 from cost_hf.recommenders.titles import prompt_encoder_of, titles_said
 
@@ -18,32 +18,32 @@ SAMPLE = 128
 
 
 def title_scores(
-    recipe: Recipe, data: PreparedData, targets: Targets, recommender: GenerativeRecommender, *, seed: int
+    options: TaskOptions, workspace: Workspace, targets: Targets, recommender: GenerativeRecommender, *, seed: int
 ) -> dict[str, Any]:
     """Return section `titles` of results.json: exact match and ROUGE with intervals of every title task of a recipe.
 
     `item_to_title` asks for items whose titles were learned, `history_to_title` for the next items of test users; both
     take a seeded sample. References are cut as in training.
     """
-    if not recipe.tasks.titles:
+    if not options.titles:
         return {}
     # of the extra `titles`: only runs that learn titles need it
     from cost_hf.metrics.title_match.title_match import title_match
 
     prompt_encoder = prompt_encoder_of(recommender)
-    words = ItemWords.of(data, recipe.vectors.template)
-    asked = WordFields(recipe.tasks, words, prompt_encoder, recommender.prompts.item_tokens.numpy())
+    words = ItemWords.of(workspace.data, workspace.vector_options.template)
+    asked = WordFields(options, words, prompt_encoder, recommender.prompts.item_tokens.numpy())
     scores = {}
-    for name in recipe.tasks.titles:
-        fields, users = _questions(name, asked, targets, recommender.max_history, seed=recipe.data.seed)
+    for name in options.titles:
+        fields, users = _questions(name, asked, targets, recommender.max_history, seed=workspace.data_seed)
         if not fields:
             continue  # no target of the sample has a title
-        template = load_templates(name, recipe.tasks.templates)[0]
-        most = recipe.tasks.max_title_tokens + 1
-        said = titles_said(recommender, prompt_encoder, template, fields, max_tokens=most)
-        values = title_match(said, [entry["title"] for entry in fields])
+        template = load_templates(name, options.templates)[0]
+        most = options.max_title_tokens + 1
+        generated = titles_said(recommender, prompt_encoder, template, fields, max_tokens=most)
+        values = title_match(generated, [entry["title"] for entry in fields])
         table = np.stack(list(values.values()), axis=1)
-        draws = bootstrap_means(table, clusters=users, draws=recipe.evaluation.bootstrap_draws, seed=seed)
+        draws = bootstrap_means(table, clusters=users, draws=workspace.evaluation.bootstrap_draws, seed=seed)
         cells = {
             metric: asdict(interval_of(float(column.mean()), drawn))
             for (metric, column), drawn in zip(values.items(), draws.T, strict=True)

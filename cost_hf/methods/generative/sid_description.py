@@ -5,20 +5,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from cost_hf.data.prepare import PreparedData
 from cost_hf.data.text_vectors import TextVectors
 from cost_hf.evaluation.semantic_ids import sid_health, top_neighbours
 from cost_hf.evaluation.sid_quality import sid_quality
+from cost_hf.methods.base import Workspace
 from cost_hf.quantizers.fit import CodesResult
 from cost_hf.semantic_ids.catalog import Catalog
 
 EXAMPLES, NEIGHBOURS = 8, 4
 
 
-def describe_identifiers(
-    catalog: Catalog, codes: CodesResult | None, vectors: TextVectors, data: PreparedData
-) -> dict[str, Any]:
+def describe_semantic_ids(catalog: Catalog, codes: CodesResult | None, workspace: Workspace) -> dict[str, Any]:
     """Return section `semantic_ids` of results.json."""
+    data = workspace.data
+    vectors = workspace.text_vectors()
     own, sizes = catalog.codes[:, : catalog.model_levels], catalog.level_sizes[: catalog.model_levels]
     reconstruction = None
     if codes is not None and codes.model is not None:
