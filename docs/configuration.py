@@ -8,6 +8,7 @@ from typing import Any
 
 from cost_hf.data.options import DataOptions, VectorOptions
 from cost_hf.evaluation.options import EvaluationOptions
+from cost_hf.experiments.recipe import type_name
 from cost_hf.methods.base import methods
 from cost_hf.options import KindOptions
 
@@ -40,7 +41,7 @@ def field_table(options: type, prefix: str) -> str:
     hints = typing.get_type_hints(options)
     lines = ["| field | type | default | |", "|---|---|---|---|"]
     for entry in dataclasses.fields(options):
-        cells = [f"`{prefix}.{entry.name}`", f"`{_type_name(hints[entry.name])}`", f"`{_default(entry)}`"]
+        cells = [f"`{prefix}.{entry.name}`", f"`{type_name(hints[entry.name])}`", f"`{_default(entry)}`"]
         lines.append("| " + " | ".join([*cells, _escaped(entry.metadata.get("help", ""))]) + " |")
     return "\n".join(lines)
 
@@ -85,10 +86,6 @@ def _kinds_page(section: str, family: type[KindOptions]) -> str:
 
 def _first_line(options: type) -> str:
     return (options.__doc__ or "").strip().split("\n\n")[0].replace("\n    ", " ")
-
-
-def _type_name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
 
 
 def _default(entry: dataclasses.Field) -> str:

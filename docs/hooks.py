@@ -15,8 +15,16 @@ ROOT = Path(__file__).parent.parent
 COPIED = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
-    "benchmarks/README.md": "benchmarks/README.md",
+    "benchmarks/README.md": "benchmarks/benchmarks.md",
     "model_cards/overview.svg": "overview.svg",
+}
+# links that hold in the repository, and what they are on the site
+LINKS = {
+    "../../benchmarks/README.md": "benchmarks/benchmarks.md",
+    "../../benchmarks/": "benchmarks/",
+    "../../model_cards/": "",
+    "../docs/pages/": "../",
+    "docs/pages/": "",
 }
 API_PAGES = ("api.md", "extension_api.md")
 
@@ -26,8 +34,6 @@ def generated_pages() -> dict[str, str]:
     results = [path for path in sorted((ROOT / "benchmarks" / "results").rglob("*")) if path.is_file()]
     copied = COPIED | {str(path.relative_to(ROOT)): str(path.relative_to(ROOT)) for path in results}
     pages = {target: (ROOT / source).read_text(encoding="utf-8") for source, target in copied.items()}
-    # links of these files hold in the repository; on the site the pages stand at its top
-    pages = {path: re.sub(r"\]\((\.\./)?docs/pages/", r"](\1", text) for path, text in pages.items()}
     return pages | method_pages() | configuration_pages()
 
 
@@ -51,6 +57,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     if missing:
         raise PluginError(f"the API reference lacks {', '.join(missing)}; add `::: cost_hf.NAME` to pages/api.md")
     return files
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Turn links that hold in the repository into those of the site."""
+    for link, target in LINKS.items():
+        markdown = markdown.replace(f"]({link}", f"]({target}")
+    return markdown
 
 
 def _with_sections(nav: list, sections: dict[str, list[str]]) -> list:

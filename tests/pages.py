@@ -35,6 +35,7 @@ ELSEWHERE = {
 STAND_INS = {"DIR": "data", "ID_OR_DIR": "lsa", "BACKBONE": "backbone"}
 TRAINING = {
     "codes.epochs": "2",
+    "codes.level_sizes": "[8, 8, 8]",
     "training.epochs": "1",
     "training.validation_users": "16",
     "evaluation.num_beams": "10",
@@ -43,7 +44,7 @@ TRAINING = {
     "evaluation.max_users": "32",
     "vectors.template": "{title}",
 }
-COMPARING = {"budget": "20s", "codes.epochs": "2", "training.epochs": "1"}  # how a comparison begins is enough here
+COMPARING = {"budget": "20s", "codes.level_sizes": "[8, 8, 8]", "codes.epochs": "2", "training.epochs": "1"}  # how a comparison begins is enough here
 PROGRAMS = {"train.py": "train", "upload.py": "upload"}
 
 
@@ -77,8 +78,10 @@ def reason_not_to_run(command: str) -> str | None:
 
 def write_toy_tables(directory: Path) -> None:
     """Write a catalog and a click log, which the pages call `data`."""
-    words = [f"{theme} in {city}" for theme in ("elections", "football", "theatre") for city in "abcdefghijklmnopqrst"]
-    items = pd.DataFrame({"item_id": [f"n{number}" for number in range(60)], "title": words})
+    cities = ["lisbon", "oslo", "quito", "dakar", "lima", "kyoto", "cairo", "delhi", "perth", "turin"]
+    themes = ["elections", "football", "theatre", "weather", "markets", "music"]
+    titles = [f"{theme} in {city}" for theme in themes for city in cities]
+    items = pd.DataFrame({"item_id": [f"n{number}" for number in range(60)], "title": titles})
     rows = [(f"u{user}", f"n{(user + 12 * step) % 60}", step) for user in range(80) for step in range(5)]
     directory.mkdir(exist_ok=True)
     items.to_parquet(directory / "items.parquet")
