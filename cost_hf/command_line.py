@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NoReturn
 
-from cost_hf import __version__
-from cost_hf.quantizers.errors import CodebookCollapse
+from cost_hf.quantizers.base import CodebookCollapse
 from cost_hf.terminal_text import terminal_text
+from cost_hf.version import __version__
 
 # of a user: data, recipe, path, item or network; anything else is a bug and shows its trace
 USER_ERRORS = (CodebookCollapse, FloatingPointError, ValueError, OSError)

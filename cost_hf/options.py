@@ -58,19 +58,6 @@ class KindOptions:
         """Import the modules that register kinds; a family overrides it where they are not imported anyway."""
 
     @classmethod
-    def of_kind(cls, kind: str | None = None, **values: Any) -> Any:
-        """Return the options of a kind, by default of `default_kind`.
-
-        Raises:
-            ValueError: for an unknown kind.
-        """
-        cls.load_kinds()
-        name = cls.default_kind if kind is None else kind
-        if name not in cls.kinds:
-            raise ValueError(f"kind must be one of {', '.join(cls.kinds)}, got {name!r:.80}")
-        return cls.kinds[name](**values)
-
-    @classmethod
     def carried_over(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Return the fields of another kind's section that this kind has too and that mean the same in it."""
         names = {entry.name for entry in dataclasses.fields(cls) if not entry.metadata.get("is_own")}  # type: ignore[arg-type]

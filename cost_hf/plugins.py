@@ -17,17 +17,18 @@ logger = logging.getLogger(__name__)
 
 
 @cache
-def load_plugins(package: str) -> None:
+def load_plugins(package: str, skipped: tuple[str, ...] = ()) -> None:
     """Import all packages inside `package`, then what entry points of the group `package` name.
 
     A plugin of another distribution that can't be imported is reported and left out, so that it breaks no other method.
 
     Args:
         package: dotted name of a package of plugins, such as `cost_hf.methods`.
+        skipped: names of its modules that register nothing and are costly to import.
     """
     home = import_module(package)
     for module in pkgutil.iter_modules(home.__path__):
-        if module.ispkg:
+        if module.ispkg and module.name not in skipped:
             import_module(f"{package}.{module.name}")
     for entry in sorted(entry_points(group=package), key=lambda entry: entry.name):
         _load(entry)

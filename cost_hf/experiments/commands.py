@@ -95,10 +95,10 @@ def check_main(argv: Sequence[str]) -> int:
 
 
 def _check(known: argparse.Namespace, overrides: dict[str, Any], errors: list[str]) -> None:
-    from cost_hf.experiments.check import check_data
+    from cost_hf.experiments.check.check import check
     from cost_hf.files import write_json
 
-    result = check_data(known.data, recipe=known.recipe, overrides=overrides)
+    result = check(known.data, recipe=known.recipe, overrides=overrides)
     print_text(result.text())
     if known.json is not None:
         write_json(known.json, result.to_dict())
@@ -149,14 +149,12 @@ def compare_main(argv: Sequence[str]) -> int:
 
 def _compare(known: argparse.Namespace, overrides: dict[str, Any]) -> None:
     from cost_hf.experiments.compare.compare import compare
-    from cost_hf.experiments.compare.sources import resolve_sources
     from cost_hf.reporting import compare_text
 
-    base, others = resolve_sources(known.sources, overrides)
     comparison = compare(
-        base,
+        known.sources,
         known.systems,
-        others=others,
+        overrides=overrides,
         reference=known.reference,
         seeds=known.seeds,
         generators_per_quantizer=known.generators_per_quantizer,

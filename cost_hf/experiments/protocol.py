@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-import cost_hf
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.splits import Targets
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.methods.base import Workspace
+from cost_hf.version import __version__
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "numpy")
 LEAKAGE = {
@@ -64,7 +64,7 @@ def identity(recipe: Recipe, data: PreparedData, seed: int) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the versions that decide numbers."""
-    own = {"python": platform.python_version(), "cost_hf": cost_hf.__version__}
+    own = {"python": platform.python_version(), "cost_hf": __version__}
     return own | {name: version(name) for name in PACKAGES}
 
 

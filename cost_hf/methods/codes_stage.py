@@ -47,7 +47,7 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
     data = workspace.data
     vectors = workspace.text_vectors()
     # codes without a model come from ids and columns that need not stand in the texts
-    origin = data.tables.digest if options.needs_items else ""
+    origin = data.tables.digest if options.needs_items or options.needs_item_ids else ""
     fit_rows = _fit_rows(data)
     collaborative = None
     if options.needs_collaborative_vectors:
@@ -58,8 +58,7 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
         digest=content_digest(
             vectors.digest,
             origin,
-            options.kind,
-            dataclasses.asdict(options),
+            options.content(),
             seed,
             *_parts(fit_rows),
             *_parts(collaborative),

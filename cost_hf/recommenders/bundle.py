@@ -17,7 +17,7 @@ from cost_hf.files import DamagedFileError, check_fields, load_all_weights, read
 from cost_hf.generators.adapters import load_adapted
 from cost_hf.generators.pretrained import BaseModel, auto_class
 from cost_hf.generators.prompts import PromptLayout
-from cost_hf.quantizers.cost import CostModel
+from cost_hf.quantizers.base import load_quantizer
 from cost_hf.recommenders.repository import (
     MANIFEST,
     check_kind,
@@ -115,7 +115,7 @@ def _read_parts(source: Path, manifest: dict[str, Any], generator: PreTrainedMod
         generator = _read_generator(source) if base is None else load_adapted(source, base, vocabulary, tokenizer)
     quantizer = None
     if (source / QUANTIZER).is_dir():
-        quantizer = load_all_weights("the quantizer", source / QUANTIZER, CostModel.from_pretrained)
+        quantizer = load_quantizer(source / QUANTIZER)
     # whole weights say in their config what they learned; an adapter's files are those that the manifest names
     learned = getattr(generator.config, "semantic_ids", {}) if base is None else manifest
     assigned: list[tuple[str, str | None]] = [

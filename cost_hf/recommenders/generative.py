@@ -12,7 +12,7 @@ from cost_hf.data.item_encoder import ItemEncoder
 from cost_hf.generators.backbones import Backbone
 from cost_hf.generators.pretrained import BaseModel
 from cost_hf.generators.prompts import PromptBuilder, PromptLayout
-from cost_hf.quantizers.cost import CostModel
+from cost_hf.quantizers.base import Quantizer
 from cost_hf.recommenders.base import Recommender, checked_device
 from cost_hf.recommenders.beam_ranker import BeamRanker
 from cost_hf.recommenders.bundle import read_bundle, write_bundle
@@ -71,7 +71,7 @@ class GenerativeRecommender(Recommender):
         layout: PromptLayout | None = None,
         tokenizer: Any = None,
         base: BaseModel | None = None,
-        quantizer: CostModel | None = None,
+        quantizer: Quantizer | None = None,
         encoder: ItemEncoder | None = None,
         journal: Sequence[CatalogChange] = (),
         versions: Sequence[Version] = (),
@@ -186,7 +186,7 @@ class GenerativeRecommender(Recommender):
         return cls(**read_bundle(locate(directory, revision=revision), generator=generator))
 
     @property
-    def _assigner(self) -> CostModel:
+    def _assigner(self) -> Quantizer:
         if self.quantizer is None:
             raise ValueError(
                 "this recommender has no quantizer: its codes came from elsewhere; pass the codes of new items"

@@ -20,7 +20,7 @@ def read(compare):
 
 
 @pytest.fixture(scope="module")
-def compare():
+def compare_recipes():
     return made_up_compare()
 
 

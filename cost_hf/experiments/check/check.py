@@ -82,9 +82,7 @@ class CheckResult:
         return check_text(self)
 
 
-def check_data(
-    path: str | Path, *, recipe: str | None = None, overrides: Mapping[str, Any] | None = None
-) -> CheckResult:
+def check(path: str | Path, *, recipe: str | None = None, overrides: Mapping[str, Any] | None = None) -> CheckResult:
     """Check a data set: a directory of tables, raw files of a known form, or a Hub id.
 
     Args:

@@ -18,6 +18,7 @@ from cost_hf.data.prepare import PreparedData, prepare_data
 from cost_hf.experiments.compare.claims import PRIMARY
 from cost_hf.experiments.compare.rows import Row, baseline_rows, ensemble_row, trained_rows
 from cost_hf.experiments.compare.runner import DONE, Job, plan_jobs, run_jobs
+from cost_hf.experiments.compare.sources import resolve_sources
 from cost_hf.experiments.compare.summary import summarize
 from cost_hf.experiments.compare.systems import plan_systems, untrained_rows
 from cost_hf.experiments.evaluation_stage import (
@@ -50,6 +51,30 @@ class Comparison:
 
 
 def compare(
+    sources: str | Path | Sequence[str | Path],
+    systems: Sequence[str] | None = None,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Comparison:
+    """Compare methods and baselines on one split; a repeated call resumes where the last one stopped.
+
+    Args:
+        sources: data (a directory or Hub data set), recipes, or both. Data alone takes the recipe `cost_default`.
+        systems: rows: names of methods and variants on the first recipe, or recipes; None takes those that the methods
+            propose.
+        overrides: dotted recipe fields, such as `{"training.epochs": 20}`.
+        options: further arguments of `compare_recipes`, such as `seeds` and `budget_seconds`.
+
+    Raises:
+        RecipeError: for two data sources, a source that is neither data nor a recipe, or an unknown row.
+    """
+    names = [sources] if isinstance(sources, str | Path) else list(sources)
+    base, others = resolve_sources([str(name) for name in names], dict(overrides or {}))
+    return compare_recipes(base, systems, others=others, **options)
+
+
+def compare_recipes(
     base: Recipe,
     systems: Sequence[str] | None = None,
     *,
@@ -62,7 +87,7 @@ def compare(
     output_dir: str | Path | None = None,
     overwrite: bool = False,
 ) -> Comparison:
-    """Compare systems and baselines on one split; a repeated call resumes where the last one stopped.
+    """Compare the rows of resolved recipes, as `compare` does.
 
     Args:
         base: gives data, vectors and evaluation to all rows, and the rest to the named systems.

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from cost_hf.generators.backbones import Backbone
     from cost_hf.generators.prompts import PromptBuilder
     from cost_hf.methods.generative.method import GenerativeMethod, GenerativeOptions
+    from cost_hf.quantizers.base import CodesOptions
 
+NON_GRADIENT_SECONDS = 10.0  # of CPU: residual k-means, categories or random codes
 TIMED_BATCHES = 3
 TIMED_USERS = 16
 
@@ -33,7 +35,7 @@ def estimate(method: GenerativeMethod[Any], facts: DataFacts) -> Estimate | str:
     num_items = facts.tables.num_items
     if options.catalog.collisions == "append" and capacity * options.catalog.append_size < num_items:
         return f"codes of {list(options.codes.level_sizes)} have no room for {num_items:,} items"
-    codes = options.codes.estimate_seconds(num_items=num_items, item_dim=facts.item_dim)
+    codes = _codes_seconds(options.codes, facts)
     assumptions = [f"all {options.training.epochs} epochs (training may stop early)"]
     if options.codes.needs_collaborative_vectors:
         source = collaborative_method(options.codes.collaborative_method).estimate(facts)
@@ -53,6 +55,15 @@ def estimate(method: GenerativeMethod[Any], facts: DataFacts) -> Estimate | str:
     return Estimate(
         {"codes": codes, "generator": training, "evaluation": evaluation}, weights_mb(backbone.model), assumptions
     )
+
+
+def _codes_seconds(options: CodesOptions, facts: DataFacts) -> float:
+    """Return the CPU seconds of fitting the quantizer."""
+    timed = options.timed_step(num_items=facts.tables.num_items, item_dim=facts.item_dim)
+    if timed is None:
+        return NON_GRADIENT_SECONDS
+    step, steps = timed
+    return steps * fastest(step)
 
 
 def _untrained_backbone(method: GenerativeMethod[Any], catalog: Catalog) -> Backbone:

@@ -90,7 +90,7 @@ class SearchOptions:
 class GenerativeOptions(MethodOptions):
     """Sections of a generator of semantic IDs."""
 
-    codes: CodesOptions = field(default_factory=lambda: CodesOptions.of_kind())
+    codes: CodesOptions = field(default_factory=CodesOptions.of)
     catalog: CatalogOptions = field(default_factory=CatalogOptions)
     generator: GeneratorOptions = field(default_factory=GeneratorOptions)
     adapter: AdapterOptions = field(default_factory=AdapterOptions)
@@ -296,7 +296,7 @@ class SemanticIdGenerator(GenerativeMethod[GenerativeOptions]):
         CodesOptions.load_kinds()
         for kind, options in CodesOptions.kinds.items():
             changes: dict[str, Any] = {"catalog.reference": None, "codes.kind": kind}
-            if not options.has_model:
+            if not options.follows_reassignment:
                 changes["catalog.collisions"] = "append"  # other policies move items by their vectors
             text = f"generator of semantic IDs of kind {kind}"
             yield Variant(kind, cls.name, changes, text, is_compared=kind in COMPARED)

@@ -21,9 +21,10 @@ def describe_semantic_ids(catalog: Catalog, codes: CodesResult | None, workspace
     vectors = workspace.text_vectors()
     own, sizes = catalog.codes[:, : catalog.model_levels], catalog.level_sizes[: catalog.model_levels]
     reconstruction = None
-    if codes is not None and codes.model is not None:
+    decode = None if codes is None else getattr(codes.model, "decode", None)  # not every quantizer has a decoder
+    if decode is not None:
         with torch.inference_mode():
-            reconstruction = codes.model.decode(torch.from_numpy(np.array(own))).float().numpy()
+            reconstruction = decode(torch.from_numpy(np.array(own))).float().numpy()
     health = sid_health(own, sizes, vectors=vectors.vectors, reconstruction=reconstruction)
     column = data.tables.items.get("categories")
     categories = None if column is None else column.fillna("").astype(str).tolist()

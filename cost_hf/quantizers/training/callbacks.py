@@ -1,32 +1,38 @@
-"""What happens to codebooks around the gradient steps of `Trainer`: a start, revival of unused codes, a health report.
+"""What happens to codebooks around the gradient steps of `Trainer`: initialisation, dead-code reset, utilization log.
 
 Each callback is a function of (items, weights, seed, epoch) and keeps nothing of its own between epochs, so that a run
-continued from a checkpoint behind an epoch ends bit for bit like an undisturbed one. In distributed runs every process
-computes the same, and what is written into codebooks comes from process 0. Of a large table, revival and health look at
-a sample of at most `MAX_SAMPLE` items.
+resumed from the checkpoint of an epoch ends bit for bit like an undisturbed one. In distributed runs every process
+computes the same, and what is written into codebooks comes from process 0. Of a large table, dead-code reset and
+utilization are measured on a sample of at most `MAX_SAMPLE` items.
+
+The first parts of `seeded_generator` name random streams. They decide what is drawn, so they keep their old names.
 """
 
 import logging
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import broadcast
 from torch import Tensor
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from cost_hf.quantizers.codebook_utilization import COLLAPSE_PATIENCE, check_collapse, code_health, health_records
 from cost_hf.quantizers.cost import CostModel
-from cost_hf.quantizers.kmeans import residual_kmeans, seeded_generator
-from cost_hf.quantizers.options import CodesOptions
-from cost_hf.quantizers.trainer import CodesTrainer
+from cost_hf.quantizers.residual import TrainedOptions
+from cost_hf.quantizers.training.kmeans import residual_kmeans, seeded_generator
+from cost_hf.semantic_ids.codebook_utilization import codebook_utilization
+
+if TYPE_CHECKING:
+    from cost_hf.quantizers.training.trainer import QuantizerTrainer
 
 logger = logging.getLogger(__name__)
-MAX_SAMPLE = 2**16  # items that revival and health look at after each epoch
+COLLAPSE_PATIENCE = 5  # epochs: a poor start recovers by dead-code reset, a collapse does not
+MAX_SAMPLE = 2**16  # items that dead-code reset and utilization are measured on after each epoch
 ITEMS_PER_BATCH = 8192
 
 
 class ItemTable:
-    """Item vectors `[N, E]` and what the model makes of a fixed seeded sample of them after each epoch."""
+    """Item vectors `[N, E]` and the latents of a fixed seeded sample of them after each epoch."""
 
     def __init__(self, vectors: Tensor, *, seed: int) -> None:
         self.vectors = vectors
@@ -40,7 +46,8 @@ class ItemTable:
     def latents(self, model: CostModel, *, step: int) -> Tensor:
         """Return the latents of the sample, computed once a step."""
         if step != self._step or self._latents is None:
-            self._step, self._latents = step, latents_of(model, self.sample)
+            self._step = step
+            self._latents = latents_of(model, self.sample)
         return self._latents
 
 
@@ -54,11 +61,13 @@ class InitializationCallback(TrainerCallback):
     """Start the codebooks from residual k-means++ over the untrained encoder's latents.
 
     The papers take the first batch; with few items per code a center is then hardly more than one item, so the
-    default is the whole table. `none` leaves random codes, which collapse unless revival is on.
+    default is the whole table. `none` leaves random codes, which collapse unless dead-code reset is on.
     """
 
-    def __init__(self, table: ItemTable, options: CodesOptions, *, seed: int) -> None:
-        self._table, self._options, self._seed = table, options, seed
+    def __init__(self, table: ItemTable, options: TrainedOptions, *, seed: int) -> None:
+        self._table = table
+        self._options = options
+        self._seed = seed
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -66,38 +75,41 @@ class InitializationCallback(TrainerCallback):
         """Write the codebooks, unless a checkpoint brought trained ones."""
         if state.global_step > 0 or self._options.initialization == "none":
             return
-        model, vectors = kwargs["model"], self._table.vectors
+        model = kwargs["model"]
+        vectors = self._table.vectors
         if self._options.initialization == "first_batch":
             order = torch.randperm(len(vectors), generator=seeded_generator("first batch", self._seed))
             vectors = vectors[order[: self._options.batch_size]]
         set_codebooks(model, latents_of(model, vectors), seed=self._seed)
 
 
-class RevivalCallback(TrainerCallback):
-    """After each early epoch, move every code that no item has to what the levels before it left over of some item."""
+class DeadCodeResetCallback(TrainerCallback):
+    """After each early epoch, move every code that no item has to the residual of a random item at its level."""
 
-    def __init__(self, table: ItemTable, options: CodesOptions, *, seed: int) -> None:
-        self._table, self._options, self._seed = table, options, seed
+    def __init__(self, table: ItemTable, options: TrainedOptions, *, seed: int) -> None:
+        self._table = table
+        self._options = options
+        self._seed = seed
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Revive the unused codes of every codebook and forget their optimizer moments."""
+        """Reset the dead codes of every codebook and their optimizer moments."""
         epoch = round(state.epoch or 0)
-        if not self._options.revival or epoch > self._options.revival_share * args.num_train_epochs:
+        if not self._options.reset_dead_codes or epoch > self._options.dead_code_reset_share * args.num_train_epochs:
             return
         model: CostModel = kwargs["model"]
         latents = self._table.latents(model, step=state.global_step)
         levels = range(len(model.level_sizes))
         for shared in [list(levels)] if model.config.share_codebooks else [[level] for level in levels]:
-            unused = self._revive(model, shared, latents, epoch)
-            _forget_moments(kwargs["optimizer"], model.level_vectors(shared[0]), unused)
-            logger.debug("epoch %d, level %d: %d unused codes revived", epoch, shared[0] + 1, len(unused))
+            unused = self._reset(model, shared, latents, epoch)
+            _reset_moments(kwargs["optimizer"], model.level_vectors(shared[0]), unused)
+            logger.debug("epoch %d, level %d: %d dead codes reset", epoch, shared[0] + 1, len(unused))
 
     @torch.no_grad()
-    def _revive(self, model: CostModel, levels: list[int], latents: Tensor, epoch: int) -> Tensor:
+    def _reset(self, model: CostModel, levels: list[int], latents: Tensor, epoch: int) -> Tensor:
         """Replace the codes that none of `levels`, which have one codebook, uses; return which, `[n]`."""
-        codes, residuals, _ = model.quantizer(latents)  # anew: the level before may just have changed
+        codes, residuals, _ = model.quantizer(latents)  # again: the level before may just have changed
         counts = torch.bincount(codes[:, levels].flatten(), minlength=model.level_sizes[levels[0]])
         candidates = residuals[:, levels].flatten(0, 1)
         unused = torch.nonzero(counts == 0).squeeze(1)[: len(candidates)]
@@ -109,17 +121,19 @@ class RevivalCallback(TrainerCallback):
         return unused
 
 
-class HealthCallback(TrainerCallback):
-    """Log the state of the codes after each epoch and stop a collapsed run.
+class UtilizationCallback(TrainerCallback):
+    """Log the codebook utilization after each epoch and stop a collapsed run.
 
     Args:
         table: the items.
         options: threshold, and what the advice depends on.
-        trainer: its `log` reaches trackers and, with checkpoints, a continued run.
+        trainer: its `log` reaches trackers and, with checkpoints, a resumed run.
     """
 
-    def __init__(self, table: ItemTable, options: CodesOptions, *, trainer: CodesTrainer) -> None:
-        self._table, self._options, self._trainer = table, options, trainer
+    def __init__(self, table: ItemTable, options: TrainedOptions, *, trainer: "QuantizerTrainer") -> None:
+        self._table = table
+        self._options = options
+        self._trainer = trainer
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -128,17 +142,18 @@ class HealthCallback(TrainerCallback):
         model: CostModel = kwargs["model"]
         with torch.no_grad():
             codes = model.quantizer(self._table.latents(model, step=state.global_step)).codes
-        self._trainer.log(code_health(codes.cpu().numpy(), model.level_sizes) | self._trainer.take_mean_terms())
-        recent = health_records(state.log_history)[-COLLAPSE_PATIENCE:]
+        utilization = codebook_utilization(codes.cpu().numpy(), model.level_sizes)
+        self._trainer.log(utilization | self._trainer.take_mean_terms())
+        recent = utilization_records(state.log_history)[-COLLAPSE_PATIENCE:]
         if state.global_step >= state.max_steps:
             recent = recent[-1:]  # no epoch is left to recover in
         elif len(recent) < COLLAPSE_PATIENCE:
             return
-        check_collapse(recent, model.level_sizes, num_items=len(codes), options=self._options)
+        self._options.check_collapse(recent, num_items=len(codes))
 
 
 class CheckpointCallback(TrainerCallback):
-    """Ask for a checkpoint behind the other callbacks of every n-th epoch; stock saving by steps would precede them."""
+    """Ask for a checkpoint after the other callbacks of every n-th epoch; stock saving by steps would precede them."""
 
     def __init__(self, every: int) -> None:
         self._every = every
@@ -151,8 +166,8 @@ class CheckpointCallback(TrainerCallback):
         return control
 
 
-class CodesProgress(ProgressCallback):
-    """The stock progress bar with the health of the codes beside it instead of a printed line an epoch."""
+class QuantizerProgress(ProgressCallback):
+    """The stock progress bar with the codebook utilization beside it instead of a printed line an epoch."""
 
     def on_log(
         self,
@@ -169,6 +184,11 @@ class CodesProgress(ProgressCallback):
         self.training_bar.set_postfix_str(f"perplexity {'/'.join(levels)}, unique {logs['unique_share']:.2f}")
 
 
+def utilization_records(log_history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the records of `codebook_utilization` in a Trainer log, oldest first."""
+    return [dict(record) for record in log_history if "perplexity_1" in record]
+
+
 def set_codebooks(model: CostModel, latents: Tensor, *, seed: int) -> None:
     """Set every codebook by residual k-means over latents `[N, D]`."""
     shared = model.config.share_codebooks
@@ -179,13 +199,13 @@ def set_codebooks(model: CostModel, latents: Tensor, *, seed: int) -> None:
 
 
 def _copy_from_first_process(model: CostModel, level: int) -> None:
-    """Make a codebook the same on unlike machines too; DDP only keeps equal what began equal."""
+    """Make a codebook equal on different machines; DDP keeps only those parameters equal that began equal."""
     codebook = model.level_vectors(level).detach()
     model.quantizer.replace_codes(level, torch.arange(len(codebook)), broadcast(codebook.clone()))
 
 
-def _forget_moments(optimizer: torch.optim.Optimizer, codebook: Tensor, rows: Tensor) -> None:
-    """Zero AdamW's moments of replaced code vectors: they describe codes that are gone."""
+def _reset_moments(optimizer: torch.optim.Optimizer, codebook: Tensor, rows: Tensor) -> None:
+    """Set AdamW's moments of replaced code vectors to zero: they describe the codes before."""
     state = optimizer.state.get(codebook, {})
     for name in ("exp_avg", "exp_avg_sq"):
         if name in state:

@@ -12,10 +12,11 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from cost_hf.quantizers.kmeans import kmeans_pp
+from cost_hf.quantizers.training.kmeans import kmeans_pp
 
-# of the mean cluster size; 256 codes in 10 clusters: 10 to 60 codes, as in published code
-MIN_SHARE, MAX_SHARE = 0.4, 2.34
+# shares of the mean cluster size; 256 codes in 10 clusters: 10 to 60 codes, as in published code
+MIN_SHARE = 0.4
+MAX_SHARE = 2.34
 
 
 def size_bounds(num_codes: int, num_clusters: int) -> tuple[int, int]:
@@ -48,10 +49,8 @@ def constrained_kmeans(
     centers = kmeans_pp(rows, num_clusters, seed=seed)
     clusters = None
     for _ in range(iterations):
-        previous, clusters = (
-            clusters,
-            assign_within(torch.cdist(rows, centers).square().numpy(), least=least, most=most),
-        )
+        previous = clusters
+        clusters = assign_within(torch.cdist(rows, centers).square().numpy(), least=least, most=most)
         if previous is not None and np.array_equal(previous, clusters):
             break
         members = torch.nn.functional.one_hot(torch.from_numpy(clusters), num_clusters).to(rows.dtype)  # [K, C]
@@ -65,6 +64,6 @@ def assign_within(distances: np.ndarray, *, least: int, most: int) -> np.ndarray
     sizes = np.bincount(nearest, minlength=distances.shape[1])
     if least <= sizes.min() and sizes.max() <= most:
         return nearest
-    places = np.repeat(distances[:, :, None], most, axis=2)  # [K, C, most]
-    places[:, :, :least] -= len(distances) * (distances.max() - distances.min()) + 1
-    return linear_sum_assignment(places.reshape(len(distances), -1))[1] // most
+    slots = np.repeat(distances[:, :, None], most, axis=2)  # [K, C, most]
+    slots[:, :, :least] -= len(distances) * (distances.max() - distances.min()) + 1
+    return linear_sum_assignment(slots.reshape(len(distances), -1))[1] // most

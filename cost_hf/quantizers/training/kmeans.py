@@ -55,7 +55,7 @@ def kmeans_pp(x: Tensor, num_codes: int, *, seed: int, iterations: int = 25) -> 
 def residual_kmeans(
     x: Tensor, level_sizes: Sequence[int], *, seed: int, iterations: int = 25, share_codebooks: bool = False
 ) -> list[Tensor]:
-    """Return one codebook `[K, D]` per level, each fitted to what the levels before it left over of `[N, D]`.
+    """Return one codebook `[K, D]` per level, each fitted to the residuals `[N, D]` of the levels before it.
 
     With `share_codebooks` all levels get one codebook, fitted to the inputs of all levels together.
     """

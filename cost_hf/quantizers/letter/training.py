@@ -1,18 +1,19 @@
-"""The two terms of LETTER (arXiv 2405.07314) that know more than item vectors; training alone needs them.
+"""The two loss terms of LETTER (arXiv 2405.07314) that need more than item vectors; training alone has them.
 
 With the quantized sum z_q of an item (passed straight through), its collaborative vector h and code vectors e:
 
 * collaborative `CE(z_q · H^T, own row)` over the batch: raw dot products, no temperature, no projection, so that h has
   the width of the latents;
 * diversity, per level: `CE(e_c · E^T without c, c')`, c' drawn from the other codes of c's cluster; it moves codebooks
-  only. Clusters are those of size-constrained k-means over the level's code vectors, made anew each epoch.
+  only. Clusters are those of size-constrained k-means over the level's code vectors, computed at every epoch.
 
-Differences from published code: bounds of cluster sizes grow with the codebook, instead of standing at 10 and 60; items
-without collaborative vector do not enter the first term; candidates of all processes count. `fit_codes` gives the
-vectors h a mean length of 1, codebooks start from plain k-means++, and `codes.kind: letter` keeps this package's sums
-over dimensions and levels (`codes.reduction: mean` and weights of one's own give the published means).
+Differences from published code: bounds of cluster sizes grow with the codebook, instead of being 10 and 60; items
+without collaborative vector do not enter the first term; candidates of all processes count. `fit_codes` scales the
+vectors h to a mean length of 1, codebooks start from plain k-means++, and sums over dimensions and levels are this
+package's (`codes.reduction: mean` and the published weights give the published means).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -22,10 +23,45 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from cost_hf.quantizers.constrained_kmeans import constrained_kmeans, size_bounds
-from cost_hf.quantizers.cost import CostModel
+from cost_hf.quantizers.cost import CostModel, CostOutput
 from cost_hf.quantizers.cost.objectives_cost import gather_rows
-from cost_hf.quantizers.kmeans import seeded_generator
+from cost_hf.quantizers.letter.constrained_kmeans import constrained_kmeans, size_bounds
+from cost_hf.quantizers.letter.options import LetterOptions
+from cost_hf.quantizers.training.kmeans import seeded_generator
+from cost_hf.quantizers.training.trainer import ExtraTerm, QuantizerTrainer
+
+
+class LetterTrainer(QuantizerTrainer):
+    """Trains a `CostModel` with the collaborative and the diversity term, those whose weights are above 0.
+
+    Args:
+        options: weights and number of clusters.
+        seed: of clusters and drawn codes.
+        arguments: of `Trainer`; with the collaborative term, batches hold `collaborative` `[B, D]`.
+    """
+
+    def __init__(self, *, options: LetterOptions, seed: int, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._options = options
+        self._diversity = DiversityTerm(options.diversity_clusters, seed=seed)
+        if options.diversity_weight:
+            self.add_callback(self._diversity)
+
+    def extra_terms(self, output: CostOutput, inputs: Mapping[str, Tensor]) -> dict[str, ExtraTerm]:
+        """Return the collaborative and the diversity term."""
+        model: CostModel = self.accelerator.unwrap_model(self.model)
+        codes: Any = output.codes
+        latents: Any = output.latents
+        terms = {}
+        if self._options.collaborative_weight:
+            quantized = model.quantizer.lookup(codes)
+            passed = latents + (quantized - latents).detach()
+            loss = collaborative_loss(passed, inputs["collaborative"])
+            terms["collaborative"] = ExtraTerm(self._options.collaborative_weight, loss)
+        if self._options.diversity_weight:
+            loss = self._diversity.loss(model, codes)
+            terms["diversity"] = ExtraTerm(self._options.diversity_weight, loss)
+        return terms
 
 
 def collaborative_loss(quantized: Tensor, collaborative: Tensor) -> Tensor:
@@ -42,7 +78,7 @@ def collaborative_loss(quantized: Tensor, collaborative: Tensor) -> Tensor:
     is_known = candidates.any(1)
     own = first + torch.arange(len(quantized), device=quantized.device)
     is_own = own[:, None] == torch.arange(len(candidates), device=quantized.device)  # [B, B * processes]
-    # the own logit of an item without h stays, so that the loss that is dropped below is finite
+    # the own logit of an item without h stays, so that the loss that is left out below is finite
     logits = (quantized @ candidates.T).masked_fill(~is_known & ~is_own, float("-inf"))
     losses = functional.cross_entropy(logits, own, reduction="none") * is_known[own]
     return losses.sum() * (len(candidates) / len(quantized)) / is_known.sum().clamp_min(1)
@@ -74,26 +110,27 @@ class CodeClusters:
 
     def __init__(self, clusters: Tensor) -> None:
         sizes = torch.bincount(clusters)
-        self._codes = clusters.argsort(stable=True)  # the codes of a cluster stand together
+        self._codes = clusters.argsort(stable=True)  # ordered by cluster
         self._others = (sizes - 1)[clusters]  # [K]
         self._first = (sizes.cumsum(0) - sizes)[clusters]  # [K]
-        self._place = self._codes.argsort() - self._first  # [K]
+        self._position = self._codes.argsort() - self._first  # [K], within the cluster
 
     def draw_others(self, codes: Tensor, generator: torch.Generator) -> Tensor:
         """Return, for each code `[B]`, one of the other codes of its cluster, all equally likely, `[B]`."""
         shares = torch.rand(len(codes), dtype=torch.float64, generator=generator).to(codes.device)
         drawn = (shares * self._others[codes]).long()
-        return self._codes[self._first[codes] + drawn + (drawn >= self._place[codes])]
+        return self._codes[self._first[codes] + drawn + (drawn >= self._position[codes])]
 
 
 class DiversityTerm(TrainerCallback):
-    """The diversity term: clusters anew at the start of each epoch, as a function of (weights, seed, epoch).
+    """The diversity term: clusters are computed at the start of each epoch, as a function of (weights, seed, epoch).
 
     Every process draws its own codes; clusters come from process 0.
     """
 
     def __init__(self, num_clusters: int, *, seed: int) -> None:
-        self._num_clusters, self._seed = num_clusters, seed
+        self._num_clusters = num_clusters
+        self._seed = seed
         self._clusters: list[CodeClusters] = []
         self._generator = torch.Generator()
 
@@ -101,7 +138,8 @@ class DiversityTerm(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Cluster the codes of every level."""
-        model, epoch = kwargs["model"], round(state.epoch or 0)
+        model = kwargs["model"]
+        epoch = round(state.epoch or 0)
         self._generator = seeded_generator("diversity", self._seed, epoch, PartialState().process_index)
         self._clusters = [
             self._cluster(model.level_vectors(level), seed=self._seed + level)
