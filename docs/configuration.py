@@ -4,7 +4,6 @@ import dataclasses
 import json
 import typing
 from collections.abc import Iterable
-from typing import Any
 
 from cost_hf.data.options import DataOptions, VectorOptions
 from cost_hf.evaluation.options import EvaluationOptions

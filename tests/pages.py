@@ -12,14 +12,17 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from cost_hf.cli import main
+from cost_hf.experiments.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
@@ -44,7 +47,8 @@ TRAINING = {
     "evaluation.max_users": "32",
     "vectors.template": "{title}",
 }
-COMPARING = {"budget": "20s", "codes.level_sizes": "[8, 8, 8]", "codes.epochs": "2", "training.epochs": "1"}  # how a comparison begins is enough here
+# how a comparison begins is enough here
+COMPARING = {"budget": "20s", "codes.level_sizes": "[8, 8, 8]", "codes.epochs": "2", "training.epochs": "1"}
 PROGRAMS = {"train.py": "train", "upload.py": "upload"}
 
 
@@ -110,6 +114,8 @@ def _run_block(block: Block, namespace: dict[str, Any]) -> None:
         path = Path(block.title)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text, encoding="utf-8")
+        if block.title == "pyproject.toml":
+            _register(tomllib.loads(block.text)["project"])
     elif block.language == "python":
         exec(compile(block.text, f"block at line {block.line}", "exec"), namespace)
     elif block.language == "bash":
@@ -120,6 +126,17 @@ def _run_block(block: Block, namespace: dict[str, Any]) -> None:
         raise AssertionError(
             f"a block of {block.language!r} is neither code nor a file; give it a title, or no language"
         )
+
+
+def _register(project: dict[str, Any]) -> None:
+    """Write what an installer writes of the entry points of a package, in a directory that is on the path."""
+    folder = Path(f"{project['name']}-{project['version']}.dist-info")
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    lines = []
+    for group, entries in project["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
+    (folder / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
 
 def _run_command(command: str) -> None:
@@ -136,11 +153,15 @@ def _run_command(command: str) -> None:
 
 
 def _small_budget(arguments: list[str]) -> Iterator[str]:
-    """Yield options that keep a command short; those that the page gives stay."""
-    options: Mapping[str, str] = {"train": TRAINING, "compare": COMPARING}.get(arguments[1], {})
+    """Yield options that keep a command short; those that the page gives, and that its method lacks, are left out."""
+    given = {name.removeprefix("--"): value for name, value in pairwise(arguments) if name.startswith("--")}
+    if arguments[1] == "train":
+        recipe = Recipe.load(given["recipe"], {name: given[name] for name in ("method", "codes.kind") if name in given})
+        options = {name: value for name, value in TRAINING.items() if name not in given and recipe.has_field(name)}
+    else:
+        options = COMPARING if arguments[1] == "compare" else {}
     for name, value in options.items():
-        if f"--{name}" not in arguments or name == "budget":
-            yield from (f"--{name}", value)
+        yield from (f"--{name}", value)
 
 
 if __name__ == "__main__":
