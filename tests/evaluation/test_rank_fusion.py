@@ -2,14 +2,11 @@ import itertools
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cost_hf.evaluation.rank_fusion import ReciprocalRankScorer, choose_weights, fuse_lists, reciprocal_ranks
 from cost_hf.evaluation.ranking import first_places, per_user_metrics
-from cost_hf.methods.fusion import FusionRanker, ReciprocalRankScorer, choose_weights, fuse_lists, reciprocal_ranks
-from cost_hf.semantic_ids.catalog_mask import CatalogMask
-from tests.evaluation.stand_ins import FixedOrder
 
 
 def plain_fusion(lists, weights, *, top_k, offset=10):
@@ -80,8 +77,8 @@ def test_weights_that_do_not_fit_are_an_error(weights):
         fuse_lists([np.array([[1]]), np.array([[2]])], weights, top_k=1)
 
 
-def test_lists_about_other_cases_are_an_error():
-    with pytest.raises(ValueError, match=r"about the same cases, got \[1, 2\]"):
+def test_lists_of_other_cases_are_an_error():
+    with pytest.raises(ValueError, match=r"of the same cases, got \[1, 2\]"):
         fuse_lists([np.array([[1]]), np.array([[2], [3]])], [1, 1], top_k=1)
 
 
@@ -117,62 +114,6 @@ def test_equal_lists_share_the_weight():
 def test_a_step_that_misses_one_is_an_error():
     with pytest.raises(ValueError, match=r"step must divide 1, got 0\.3"):
         choose_weights([np.array([[0]])], np.array([0]), step=0.3)
-
-
-class TakesUsers(FixedOrder):
-    def rank(self, histories, *, top_k, mask=None, user_ids=None):
-        self.users = user_ids
-        return super().rank(histories, top_k=top_k, mask=mask)
-
-
-class NeverAsked:
-    def rank(self, histories, *, top_k, mask=None):
-        raise AssertionError("a part of weight 0 was asked")
-
-
-def test_a_fusion_ranker_fuses_what_its_parts_rank():
-    parts = [FixedOrder([1, 2, 3]), FixedOrder([4, 3, 5])]
-
-    ranking = FusionRanker(parts, [0.5, 0.5]).rank(torch.zeros((2, 1), dtype=torch.int64), top_k=3)
-
-    assert ranking.items.tolist() == [[3, 1, 4]] * 2
-    assert ranking.scores[0].tolist() == pytest.approx([0.5 / 13 + 0.5 / 12, 0.5 / 11, 0.5 / 11])
-
-
-def test_a_fusion_ranker_hands_the_mask_to_its_parts():
-    mask = CatalogMask(4, torch.tensor([True, True, True, False]))
-
-    ranking = FusionRanker([FixedOrder([3, 1, 2]), FixedOrder([3, 2])], [0.5, 0.5]).rank(
-        torch.zeros((1, 1), dtype=torch.int64), top_k=3, mask=mask
-    )
-
-    assert ranking.items.tolist() == [[2, 1, -1]]
-    assert ranking.scores[0, 2] == -torch.inf
-
-
-def test_a_fusion_ranker_gives_users_to_parts_that_take_them():
-    part = TakesUsers([1, 2])
-
-    FusionRanker([part, FixedOrder([2])], [0.5, 0.5]).rank(
-        torch.zeros((1, 1), dtype=torch.int64), top_k=1, user_ids=["ann"]
-    )
-
-    assert part.users == ["ann"]
-
-
-def test_parts_without_weight_are_never_asked():
-    ranker = FusionRanker([NeverAsked(), FixedOrder([2, 1])], [0, 1])
-
-    assert ranker.rank(torch.zeros((1, 1), dtype=torch.int64), top_k=2).items.tolist() == [[2, 1]]
-
-
-def test_parts_are_asked_beyond_the_wanted_length():
-    # 3 is in third place of both lists, and first of all
-    parts = [FixedOrder([1, 2, 3]), FixedOrder([4, 5, 3])]
-    histories = torch.zeros((1, 1), dtype=torch.int64)
-
-    assert FusionRanker(parts, [0.5, 0.5]).rank(histories, top_k=1).items.tolist() == [[3]]
-    assert FusionRanker(parts, [0.5, 0.5], depth=1).rank(histories, top_k=1).items.tolist() == [[1]]
 
 
 def test_equal_scores_share_the_mean_of_their_ranks():

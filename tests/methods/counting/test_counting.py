@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
-from cost_hf.methods.counting import (
+from cost_hf.methods.counting.counting import (
     BASELINES,
     ItemKnn,
     Markov,
@@ -33,7 +33,7 @@ BEAUTY = {
 
 
 def test_popularity_counts_training_clicks():
-    scores = Popularity(TRAIN, 5).scores(pad([[0], [3, 1]]))
+    scores = Popularity.fit(TRAIN, 5).scores(pad([[0], [3, 1]]))
 
     assert scores.tolist() == [[4, 3, 1, 1, 0]] * 2
 
@@ -45,28 +45,28 @@ def test_history_weights_start_at_the_last_item_and_add_up():
 
 
 def test_item_knn_is_the_cosine_of_user_sets():
-    scores = ItemKnn(TRAIN, 5).scores(pad([[2], [3, 0]]))
+    scores = ItemKnn.fit(TRAIN, 5).scores(pad([[2], [3, 0]]))
 
     # users of 0: three, of 1: three, of 2: one, of 3: one; clicks of 0: four
     assert scores[0] == pytest.approx(np.array([1 / 3**0.5 + 4e-6, 1 / 3**0.5 + 3e-6, 1e-6, 1e-6, 0]))
     assert scores[1, 1] == pytest.approx(2 / 3 + 0.7 / 3**0.5 + 3e-6)
 
 
-def test_markov_counts_followers_up_to_three_steps_behind():
-    scores = Markov([np.array([0, 1, 2, 3, 4])], 5).scores(pad([[0]]))
+def test_markov_counts_followers_up_to_three_steps_later():
+    scores = Markov.fit([np.array([0, 1, 2, 3, 4])], 5).scores(pad([[0]]))
 
     assert scores[0] == pytest.approx(np.array([0, 1, 1 / 2, 1 / 3, 0]) + 1e-6)
 
 
 def test_markov_halves_older_items_and_divides_by_popularity():
-    scores = Markov(TRAIN, 5).scores(pad([[0, 1]]))
+    scores = Markov.fit(TRAIN, 5).scores(pad([[0, 1]]))
 
     # 1 -> 2 once among 3 x 1 clicks, 0 -> 2 at distance 2 among 4 x 1
     assert scores[0, 2] == pytest.approx(1 / 3**0.5 + 0.5 * 0.5 / 2 + 1e-6)
 
 
 def test_markov_makes_no_pair_across_users():
-    scores = Markov([np.array([0, 1]), np.array([2, 3])], 4).scores(pad([[1]]))
+    scores = Markov.fit([np.array([0, 1]), np.array([2, 3])], 4).scores(pad([[1]]))
 
     assert scores[0, 2] < 1e-3
 
@@ -140,7 +140,7 @@ def test_markov_text_adds_the_reciprocal_ranks_of_both():
 
 def test_training_rows_outside_the_catalog_are_an_error():
     with pytest.raises(ValueError, match=r"catalog rows 0 … 1, got 0 … 3"):
-        Popularity(TRAIN, 2)
+        Popularity.fit(TRAIN, 2)
 
 
 def test_vectors_with_nan_are_an_error():
