@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModel
 from transformers.dynamic_module_utils import get_imports, get_relative_imports
 
 import cost_hf.methods.sasrec
-from cost_hf.methods.sasrec import SasRecModel
+from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
 from tests.methods.sasrec.sasrec_toys import item_vectors, tiny_model
 
 CLOSURE = sorted(Path(cost_hf.methods.sasrec.__file__).parent.glob("*_sasrec.py"))
