@@ -11,6 +11,7 @@ from cost_hf.recommenders.repository import update_manifest
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from tests.evaluation.stand_ins import FixedOrder, pad
 from tests.methods.counting.counting_toys import toy_counting
+from tests.methods.fusion.fusion_toys import toy_fusion
 from tests.recommenders.toys import TOY_ITEMS, TOY_TEXTS, toy_recommender, toy_text_recommender
 
 
@@ -71,16 +72,6 @@ def test_members_list_more_than_the_wanted_length():
 
 
 HISTORIES = torch.from_numpy(pad([[3], [4, 17, 9], [0, 1, 2, 3, 4]]))
-
-
-def toy_fusion(*, titles: bool = True, **others) -> FusionRecommender:
-    members = {
-        "sids": toy_text_recommender(titles=titles),
-        "markov": toy_counting("markov", titles=titles),
-        "texts": toy_counting("text_last", titles=titles),
-        **others,
-    }
-    return FusionRecommender.combine(members, [0.5, 0.2, 0.3, *([0.1] * len(others))])
 
 
 def ids(answers) -> list[str]:
