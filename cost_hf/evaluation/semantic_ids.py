@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from cost_hf.evaluation.similarity import unit_vectors
+from cost_hf.semantic_ids.codebook_utilization import level_utilization
+from cost_hf.semantic_ids.item_ids import check_codes
 
 CHUNK_ENTRIES = 2**22  # similarities held at once: 32 MiB
 
@@ -44,7 +46,7 @@ def sid_health(
         with the same prefix, per length), with x_hat `knn_overlap_reconstruction`.
     """
     codes = np.asarray(codes, dtype=np.int64)
-    check_codes(codes, level_sizes)
+    check_codes(codes, level_sizes, min_items=1)
     for name, table in (("vectors", vectors), ("reconstruction", reconstruction)):
         if table is not None and len(table) != len(codes):
             raise ValueError(f"{name} must have one row per item, {len(codes)!r}, got {len(table)!r}; use one catalog")
@@ -52,7 +54,7 @@ def sid_health(
     sizes = np.stack([np.bincount(column)[column] for column in prefixes.T], axis=1)  # [N, L] own group
     full = sizes[:, -1]
     health: dict[str, Any] = {
-        "levels": [level_use(column, size) for column, size in zip(codes.T, level_sizes, strict=True)],
+        "levels": [_level(column, size) for column, size in zip(codes.T, level_sizes, strict=True)],
         "unique_share": float((prefixes[:, -1].max() + 1) / len(codes)),
         "collided_share": float((full > 1).mean()),
         "largest_group": int(full.max()),
@@ -65,27 +67,9 @@ def sid_health(
     return health
 
 
-def check_codes(codes: np.ndarray, level_sizes: Sequence[int]) -> None:
-    """Raise ValueError unless `codes` are `[N, L]` with N of at least 1 and every code within its level."""
-    if codes.ndim != 2 or not len(codes) or codes.shape[1] != len(level_sizes):
-        raise ValueError(
-            f"codes must be [items, levels] with one column per level size, got shape {codes.shape!r} and level_sizes="
-            f"{list(level_sizes)!r}; leave out an appended level on both sides"
-        )
-    if (codes < 0).any() or (codes >= np.asarray(level_sizes)).any():
-        level = int(np.flatnonzero(((codes < 0) | (codes >= np.asarray(level_sizes))).any(axis=0))[0])
-        raise ValueError(
-            f"codes of level {level} must lie in 0 … {int(level_sizes[level]) - 1}, got {int(codes[:, level].min())} … "
-            f"{int(codes[:, level].max())}; pass the level sizes of the model that made them"
-        )
-
-
-def level_use(codes: np.ndarray, num_codes: int) -> dict[str, float | int]:
-    """Return `num_codes`, `use` (share of codes that occur) and `perplexity` (exp of the entropy) of one level."""
-    shares = np.bincount(codes, minlength=num_codes) / len(codes)
-    used = shares[shares > 0]
-    entropy = -(used * np.log(used)).sum()
-    return {"num_codes": int(num_codes), "use": float(len(used) / num_codes), "perplexity": float(np.exp(entropy))}
+def _level(codes: np.ndarray, num_codes: int) -> dict[str, float | int]:
+    use, perplexity = level_utilization(codes, num_codes)
+    return {"num_codes": int(num_codes), "use": use, "perplexity": perplexity}
 
 
 def prefix_groups(codes: np.ndarray) -> np.ndarray:

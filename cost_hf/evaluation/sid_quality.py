@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from cost_hf.data.splits import Targets
-from cost_hf.evaluation.semantic_ids import check_codes, prefix_groups
+from cost_hf.evaluation.semantic_ids import prefix_groups
 from cost_hf.evaluation.sequences import click_counts, consecutive_pairs
+from cost_hf.semantic_ids.item_ids import check_codes
 
 
 def sid_quality(
@@ -41,7 +42,7 @@ def sid_quality(
         of these names say.
     """
     codes = np.asarray(codes, dtype=np.int64)
-    check_codes(codes, level_sizes)
+    check_codes(codes, level_sizes, min_items=1)
     if categories is not None and len(categories) != len(codes):
         raise ValueError(f"categories must have one entry per item, {len(codes)!r}, got {len(categories)!r}")
     groups = prefix_groups(codes)  # [N, L]

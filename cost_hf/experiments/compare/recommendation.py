@@ -10,7 +10,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cost_hf.evaluation import advice
+from cost_hf.experiments.compare import advice
 from cost_hf.experiments.compare.evidence import Evidence, read_evidence
 
 CHOICES = {"simple": "simple", "dense": "dense", "generative": "generative", "ensemble": "both"}

@@ -76,7 +76,7 @@ def _digest(options: SasRecOptions, workspace: Workspace, seed: int) -> str:
         data.split.digest,
         workspace.data_seed,
         vectors,
-        dataclasses.asdict(options),
+        {"model": dataclasses.asdict(options.model), "training": options.training.content()},
         seed,
     )
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from cost_hf.quantizers.kmeans import kmeans_pp, nearest_centers, residual_kmeans, seeded_generator
+from cost_hf.quantizers.training.kmeans import kmeans_pp, nearest_centers, residual_kmeans, seeded_generator
 from tests.quantizers.cost.toys import item_vectors
 
 
@@ -59,7 +59,7 @@ def test_chunks_do_not_change_the_result(monkeypatch):
     x = item_vectors(200)
     whole = kmeans_pp(x, 8, seed=1)
 
-    monkeypatch.setattr("cost_hf.quantizers.kmeans.CHUNK_ENTRIES", 100)
+    monkeypatch.setattr("cost_hf.quantizers.training.kmeans.CHUNK_ENTRIES", 100)
 
     torch.testing.assert_close(kmeans_pp(x, 8, seed=1), whole)
 

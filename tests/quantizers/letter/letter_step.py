@@ -7,9 +7,9 @@ from accelerate import PartialState
 from safetensors.torch import save_file
 from transformers import HfArgumentParser, TrainingArguments
 
-from cost_hf.quantizers.letter import DiversityTerm
-from cost_hf.quantizers.residual_training import as_dataset
-from cost_hf.quantizers.trainer import CodesTrainer
+from cost_hf.quantizers.letter import LetterOptions
+from cost_hf.quantizers.letter.training import LetterTrainer
+from cost_hf.quantizers.training.trainer import as_dataset
 from tests.quantizers.cost.toys import item_vectors, tiny_model
 
 GLOBAL_BATCH = 32
@@ -20,13 +20,13 @@ def main() -> None:
     arguments.per_device_train_batch_size = GLOBAL_BATCH // arguments.world_size
     collaborative = item_vectors(2 * GLOBAL_BATCH, 6, seed=5)
     collaborative[::3] = 0  # as good as never equally many on both sides
-    trainer = CodesTrainer(
-        # what other codes diversity draws depends on the process
-        weights={"collaborative_weight": 0.5, "diversity_weight": 0.0},
-        diversity=DiversityTerm(2, seed=0),
+    trainer = LetterTrainer(
+        # which other codes diversity draws depends on the process
+        options=LetterOptions(collaborative_weight=0.5, diversity_weight=0.0),
+        seed=0,
         model=tiny_model(reconstruction_weight=1.0, contrastive_weight=0.0, sinkhorn_epsilon=0.01),
         args=arguments,
-        train_dataset=as_dataset(item_vectors(2 * GLOBAL_BATCH), collaborative),
+        train_dataset=as_dataset({"item_embeddings": item_vectors(2 * GLOBAL_BATCH), "collaborative": collaborative}),
     )
     trainer.train()
     if arguments.process_index == 0:

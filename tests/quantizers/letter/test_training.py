@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from cost_hf.quantizers.kmeans import seeded_generator
-from cost_hf.quantizers.letter import CodeClusters, DiversityTerm, collaborative_loss, diversity_loss
+from cost_hf.quantizers.letter.training import CodeClusters, DiversityTerm, collaborative_loss, diversity_loss
+from cost_hf.quantizers.training.kmeans import seeded_generator
 from tests.quantizers.cost.toys import item_vectors, tiny_model
 
 CLUSTERS = torch.tensor([2, 0, 0, 1, 2, 1, 2, 0, 2])

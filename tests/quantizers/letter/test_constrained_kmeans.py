@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cost_hf.quantizers.constrained_kmeans import assign_within, constrained_kmeans, size_bounds
+from cost_hf.quantizers.letter.constrained_kmeans import assign_within, constrained_kmeans, size_bounds
 from tests.quantizers.cost.toys import item_vectors
 
 

@@ -3,17 +3,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cost_hf.quantizers.callbacks import (
+from cost_hf.quantizers.residual import CostOptions
+from cost_hf.quantizers.training.callbacks import (
     MAX_SAMPLE,
     CheckpointCallback,
+    DeadCodeResetCallback,
     InitializationCallback,
     ItemTable,
-    RevivalCallback,
     latents_of,
     set_codebooks,
 )
-from cost_hf.quantizers.fit import CodesOptions
-from cost_hf.quantizers.kmeans import residual_kmeans
+from cost_hf.quantizers.training.kmeans import residual_kmeans
 from tests.quantizers.cost.toys import item_vectors, tiny_model
 
 ITEMS = item_vectors(200)
@@ -39,8 +39,8 @@ def with_dead_codes(**changes):
     return model, optimizer
 
 
-def revive(model, optimizer, *, options=None, seed=0, epoch=1):
-    callback = RevivalCallback(ItemTable(ITEMS, seed=seed), options or CodesOptions(), seed=seed)
+def reset_dead_codes(model, optimizer, *, options=None, seed=0, epoch=1):
+    callback = DeadCodeResetCallback(ItemTable(ITEMS, seed=seed), options or CostOptions(), seed=seed)
     callback.on_epoch_end(*training_state(epoch=epoch), model=model, optimizer=optimizer)
 
 
@@ -49,22 +49,22 @@ def unused_codes(model, level):
     return torch.nonzero(counts == 0).flatten().tolist()
 
 
-def test_revival_brings_unused_codes_back_to_life():
+def test_a_dead_code_is_used_after_its_reset():
     model, optimizer = with_dead_codes()
     assert set(unused_codes(model, 1)) >= {1, 3}
 
-    revive(model, optimizer)
+    reset_dead_codes(model, optimizer)
 
     assert not {1, 3} & set(unused_codes(model, 1))
 
 
-def test_revival_moves_a_code_to_the_residual_of_an_item_and_no_used_code():
+def test_the_reset_moves_a_code_to_the_residual_of_an_item_and_no_used_code():
     model, optimizer = with_dead_codes()
     unused = unused_codes(model, 1)
     residuals = model.quantizer(latents_of(model, ITEMS)).residuals[:, 1]
     before = model.level_vectors(1).detach().clone()
 
-    revive(model, optimizer)
+    reset_dead_codes(model, optimizer)
 
     after = model.level_vectors(1).detach()
     used = [code for code in range(7) if code not in unused]
@@ -72,25 +72,25 @@ def test_revival_moves_a_code_to_the_residual_of_an_item_and_no_used_code():
     assert (after[unused][:, None] == residuals).all(2).any(1).all()
 
 
-def test_revival_is_a_function_of_seed_and_epoch():
-    def revived(seed, epoch):
+def test_the_reset_is_a_function_of_seed_and_epoch():
+    def reset(seed, epoch):
         model, optimizer = with_dead_codes()
-        revive(model, optimizer, seed=seed, epoch=epoch)
+        reset_dead_codes(model, optimizer, seed=seed, epoch=epoch)
         return model.level_vectors(1).detach()
 
-    assert torch.equal(revived(0, 1), revived(0, 1))
-    assert not torch.equal(revived(0, 1), revived(0, 2))
-    assert not torch.equal(revived(0, 1), revived(1, 1))
+    assert torch.equal(reset(0, 1), reset(0, 1))
+    assert not torch.equal(reset(0, 1), reset(0, 2))
+    assert not torch.equal(reset(0, 1), reset(1, 1))
 
 
-def test_revival_forgets_the_moments_of_revived_codes_only():
+def test_the_reset_clears_the_moments_of_these_codes_only():
     model, optimizer = with_dead_codes()
     state = optimizer.state[model.level_vectors(1)]
     for name in ("exp_avg", "exp_avg_sq"):
         state[name].fill_(1.0)
     unused = unused_codes(model, 1)
 
-    revive(model, optimizer)
+    reset_dead_codes(model, optimizer)
 
     for name in ("exp_avg", "exp_avg_sq"):
         assert torch.nonzero(state[name].sum(1) == 0).flatten().tolist() == unused
@@ -98,14 +98,14 @@ def test_revival_forgets_the_moments_of_revived_codes_only():
 
 @pytest.mark.parametrize(
     ("options", "epoch"),
-    [(CodesOptions(revival=False), 1), (CodesOptions(), 8), (CodesOptions(revival_share=0.0), 1)],
+    [(CostOptions(reset_dead_codes=False), 1), (CostOptions(), 8), (CostOptions(dead_code_reset_share=0.0), 1)],
     ids=["switched off", "after its share of the epochs", "share 0"],
 )
-def test_revival_leaves_codes_alone(options, epoch):
+def test_no_code_is_reset(options, epoch):
     model, optimizer = with_dead_codes()
     before = model.level_vectors(1).detach().clone()
 
-    revive(model, optimizer, options=options, epoch=epoch)
+    reset_dead_codes(model, optimizer, options=options, epoch=epoch)
 
     assert torch.equal(model.level_vectors(1), before)
 
@@ -117,7 +117,7 @@ def test_a_shared_code_is_unused_only_where_no_level_has_it():
     codes = model.encode(ITEMS)
     used = sorted(set(codes.flatten().tolist()))
 
-    revive(model, torch.optim.AdamW(model.parameters()))
+    reset_dead_codes(model, torch.optim.AdamW(model.parameters()))
 
     assert 2 not in used
     assert torch.equal(model.level_vectors(0)[used], before[used])
@@ -128,11 +128,11 @@ def test_a_shared_code_is_unused_only_where_no_level_has_it():
 def test_codebooks_start_from_residual_kmeans_of_the_latents(monkeypatch, kind, rows):
     seen = []
     monkeypatch.setattr(
-        "cost_hf.quantizers.callbacks.residual_kmeans",
+        "cost_hf.quantizers.training.callbacks.residual_kmeans",
         lambda latents, *args, **kwargs: seen.append(latents) or residual_kmeans(latents, *args, **kwargs),
     )
     model = tiny_model()
-    options = CodesOptions(initialization=kind, batch_size=64)
+    options = CostOptions(initialization=kind, batch_size=64)
 
     InitializationCallback(ItemTable(ITEMS, seed=0), options, seed=0).on_train_begin(
         *training_state(epoch=0), model=model
@@ -142,12 +142,12 @@ def test_codebooks_start_from_residual_kmeans_of_the_latents(monkeypatch, kind, 
     assert torch.equal(model.level_vectors(0), residual_kmeans(seen[0], model.level_sizes, seed=0)[0])
 
 
-@pytest.mark.parametrize(("kind", "step"), [("none", 0), ("full", 5)], ids=["none", "continued run"])
+@pytest.mark.parametrize(("kind", "step"), [("none", 0), ("full", 5)], ids=["none", "resumed run"])
 def test_initialization_leaves_codebooks_alone(kind, step):
     model = tiny_model()
     before = [codebook.detach().clone() for codebook in model.quantizer.codebooks]
 
-    InitializationCallback(ItemTable(ITEMS, seed=0), CodesOptions(initialization=kind), seed=0).on_train_begin(
+    InitializationCallback(ItemTable(ITEMS, seed=0), CostOptions(initialization=kind), seed=0).on_train_begin(
         *training_state(epoch=step), model=model
     )
 

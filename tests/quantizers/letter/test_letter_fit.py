@@ -4,20 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from cost_hf.quantizers.fit import CodesOptions, CodesResult, fit_codes
+from cost_hf.quantizers.fit import CodesResult, fit_codes
 from tests.quantizers.cost.toys import item_vectors
-from tests.quantizers.fit_toy import toy_collaborative
+from tests.quantizers.fit_toy import small_options, toy_collaborative
 
 pytestmark = pytest.mark.trains
 ITEMS = item_vectors(101, clusters=30)
 IDS = [f"item-{number}" for number in range(101)]
 COLLABORATIVE = toy_collaborative(101)
-SMALL = {"level_sizes": [8, 8], "latent_dim": 8, "hidden_sizes": [16], "epochs": 6, "batch_size": 32, "save_epochs": 2}
 SEEN = np.arange(101) % 4 > 0
 
 
 def fit(directory, *, kind="letter", vectors=ITEMS, collaborative=COLLABORATIVE, fit_rows=None, **changes):
-    options = CodesOptions(**(SMALL | {"kind": kind} | changes))
+    options = small_options(kind, **changes)
     return fit_codes(
         vectors, options, output_dir=directory, seed=0, item_ids=IDS, collaborative=collaborative, fit_rows=fit_rows
     )
@@ -57,8 +56,8 @@ def test_the_weight_decides_how_well_codes_find_the_collaborative_vectors(tmp_pa
     collaborative = np.eye(8, dtype=np.float32)[groups]
 
     def loss(weight):
-        weights = {"reconstruction_weight": 1.0, "collaborative_weight": weight}
-        options = {"kind": None, "epochs": 30, "learning_rate": 1e-2} | weights
+        weights = {"collaborative_weight": weight, "diversity_weight": 0.0, "sinkhorn_epsilon": 0.0}
+        options = {"epochs": 30, "learning_rate": 1e-2} | weights
         result = fit(tmp_path / str(weight), collaborative=collaborative, **options)
         return result.history[-1]["collaborative_loss"]
 
@@ -69,8 +68,7 @@ def test_the_weight_decides_how_well_codes_find_the_collaborative_vectors(tmp_pa
     ("collaborative", "changes", "message"),
     [
         (None, {}, r"codes.kind='letter' aligns codes .* got collaborative=None; pass an array \[101, 8\]"),
-        (None, {"kind": None, "reconstruction_weight": 1.0, "collaborative_weight": 0.1}, "got collaborative=None"),
-        (COLLABORATIVE[:, :6], {}, r"\[101 items, codes.latent_dim=8\].* got shape \(101, 6\);.*codes.latent_dim to 6"),
+        (COLLABORATIVE[:, :6], {}, r"\[101 items, 8 dimensions\].* got shape \(101, 6\);.*codes.latent_dim to 6"),
         (COLLABORATIVE[:50], {}, r"got shape \(50, 8\)"),
         (COLLABORATIVE * np.nan, {}, "101 of 101 collaborative vectors hold NaN or infinity"),
         (COLLABORATIVE * 0, {}, "no item that fitting may see has a collaborative vector"),
@@ -95,6 +93,12 @@ def test_other_collaborative_vectors_or_rows_give_another_digest(tmp_path, lette
     assert len(digests) == 3
 
 
+def test_without_the_weight_of_the_term_no_collaborative_vectors_are_needed(tmp_path):
+    result = fit(tmp_path, collaborative=None, collaborative_weight=0.0)
+
+    assert "collaborative_loss" not in result.history[0] and "diversity_loss" in result.history[0]
+
+
 def test_collaborative_vectors_that_no_term_uses_change_nothing(tmp_path):
     without, given = fit(tmp_path / "without", kind="rqvae", collaborative=None), fit(tmp_path / "given", kind="rqvae")
 
@@ -106,7 +110,7 @@ def test_collaborative_vectors_that_no_term_uses_change_nothing(tmp_path):
 def test_items_outside_the_fit_rows_leave_no_trace_in_the_model_and_get_codes(tmp_path, kind):
     others, strange = ITEMS.clone(), COLLABORATIVE.copy()
     others[~SEEN], strange[~SEEN] = -ITEMS[~SEEN], 5.0
-    changes = {"input_norm": "standardize", "pca_dim": 6}
+    changes = {"input_norm": "standardize"} | ({"pca_dim": 6} if kind == "rkmeans" else {})
 
     first = fit(tmp_path / "first", kind=kind, fit_rows=SEEN, **changes)
     second = fit(tmp_path / "second", kind=kind, fit_rows=SEEN, vectors=others, collaborative=strange, **changes)
@@ -120,9 +124,8 @@ def test_items_outside_the_fit_rows_leave_no_trace_in_the_model_and_get_codes(tm
 
 def test_fitting_to_some_items_is_fitting_to_a_table_of_them(tmp_path):
     part = fit(tmp_path / "part", kind="cost", fit_rows=SEEN)
-    options = CodesOptions(**(SMALL | {"kind": "cost"}))
 
-    alone = fit_codes(ITEMS[SEEN], options, output_dir=tmp_path / "alone", seed=0)
+    alone = fit_codes(ITEMS[SEEN], small_options(), output_dir=tmp_path / "alone", seed=0)
 
     assert_same_weights(part, alone)
 

@@ -13,7 +13,7 @@ from cost_hf.quantizers.fit import CodesResult
 from tests.quantizers.fit_toy import NUM_ITEMS
 
 pytestmark = pytest.mark.trains
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 FIT_TOY = ["-m", "tests.quantizers.fit_toy"]
 
@@ -75,7 +75,7 @@ def test_a_letter_step_of_two_processes_equals_that_of_one_with_the_same_batch(t
         options = ["--use_cpu=True", "--max_steps=1", "--optim=sgd", "--learning_rate=1.0", "--max_grad_norm=0"]
         options += ["--seed=5", "--data_seed=5", "--lr_scheduler_type=constant", "--save_strategy=no"]
         options += ["--report_to=none", "--disable_tqdm=True", "--remove_unused_columns=False"]
-        run(*launch, "-m", "tests.quantizers.letter_step", f"--output_dir={folder}", *options)
+        run(*launch, "-m", "tests.quantizers.letter.letter_step", f"--output_dir={folder}", *options)
         return load_file(folder / "step.safetensors")
 
     single, double = weights(1), weights(2)
