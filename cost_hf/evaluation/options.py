@@ -11,9 +11,9 @@ MAX_DRAWS = 10**6
 
 @dataclass
 class EvaluationOptions:
-    """How a run is judged: beams, cutoffs, baselines, intervals."""
+    """How a run is evaluated: beams, cutoffs, baselines, intervals."""
 
-    num_beams: int = field(default=50, metadata={"help": "beams, and so the longest list that is judged"})
+    num_beams: int = field(default=50, metadata={"help": "beams, and so the longest list that is evaluated"})
     normalization: str = field(
         default="vocabulary",
         metadata={
@@ -31,7 +31,7 @@ class EvaluationOptions:
         metadata={"help": "rows to compare with: names of methods, of their variants or of recipes"},
     )
     bootstrap_draws: int = field(default=2000, metadata={"help": "bootstrap draws of users for 95 % intervals"})
-    max_users: int | None = field(default=None, metadata={"help": "seeded sample of test cases; null judges all"})
+    max_users: int | None = field(default=None, metadata={"help": "seeded sample of test cases; null takes all"})
     validation_users: int | None = field(
         default=1024, metadata={"help": "seeded sample of validation cases that systems are chosen and weighted on"}
     )

@@ -9,7 +9,7 @@ def test_a_baseline_that_is_named_twice_is_an_error():
 
 
 @pytest.mark.parametrize("field", ["num_beams", "batch_size", "bootstrap_draws"])
-def test_nothing_can_be_judged_with_zero_of_something(field):
+def test_counts_are_at_least_one(field):
     with pytest.raises(ValueError, match="must be at least 1, got"):
         EvaluationOptions(**{field: 0}).validate()
 
