@@ -41,6 +41,10 @@ class ItemRows:
             names[row] = title
         return replace(self, titles=tuple(names))  # type: ignore[type-var]
 
+    def without_titles(self) -> Self:
+        """Return the same rows without titles."""
+        return replace(self, titles=None)  # type: ignore[type-var]
+
     def row_of(self, item_id: str) -> int:
         """Return the row of an item, removed or not; raise KeyError for an unknown id."""
         return int(self.rows_of([item_id])[0])

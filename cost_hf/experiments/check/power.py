@@ -12,7 +12,7 @@ import numpy as np
 from cost_hf.data.schema import Tables
 from cost_hf.data.splits import Split
 from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
-from cost_hf.evaluation.verdicts import detectable_difference
+from cost_hf.evaluation.statistics import detectable_difference
 from cost_hf.methods.counting.counting import contrasting_scorers
 from cost_hf.recommenders.rankers import ScoringRanker
 

@@ -222,7 +222,7 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
         from cost_hf.methods.generative.training import recommender_parts
 
         parts = recommender_parts(self, workspace, codes)
-        return self.recommender_class().of(backbone, catalog, **parts)
+        return self.recommender_class()(backbone, catalog, **parts)
 
     def estimate(self, facts: DataFacts) -> Estimate | str:
         """Measure training steps of quantizer and generator, and searches, on this machine."""
