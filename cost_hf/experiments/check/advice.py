@@ -39,7 +39,7 @@ def split_problems(clicks: ClickFacts, split: str) -> list[Problem]:
                 "warning",
                 f"{chosen.unseen:.0%} of the test targets were never clicked in training: models on ids alone can't "
                 "hit them",
-                "keep a text-based row (text_last, sasrec_text) in the comparison",
+                "keep a row that reads texts in the comparison",
             )
         )
     if chosen.repeated > 0.01:

@@ -7,7 +7,7 @@ import pytest
 import cost_hf
 from cost_hf.files import read_json
 from cost_hf.methods.base import Estimate, Fitted, Method, methods
-from cost_hf.methods.fusion import ReciprocalRankFusion, ensemble_members
+from cost_hf.methods.fusion import ReciprocalRankFusion
 from cost_hf.methods.fusion.members import member_methods
 from cost_hf.methods.fusion.options import FusionOptions, FusionSection
 from cost_hf.methods.fusion.recommender import FusionRecommender
@@ -69,8 +69,8 @@ def test_members_and_fields_that_do_not_exist_are_an_error(fields, message):
 def test_an_ensemble_has_the_best_dense_row_the_first_generator_and_the_texts():
     rows = {"text_last": ("counting", 0.3), "a": ("dense", 0.1), "b": ("dense", 0.2), "c": ("generative", 0.1)}
 
-    assert ensemble_members(rows) == ["c", "b", "text_last"]
-    assert ensemble_members({"text_last": ("counting", 0.3), "a": ("dense", 0.1)}) is None
+    assert ReciprocalRankFusion.fused_rows(rows) == ["c", "b", "text_last"]
+    assert ReciprocalRankFusion.fused_rows({"text_last": ("counting", 0.3), "a": ("dense", 0.1)}) is None
 
 
 class Costly(Method):
