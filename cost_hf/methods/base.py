@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from cost_hf.plugins import load_plugins
+from cost_hf.plugins import declare_recommender, load_plugins
 
 if TYPE_CHECKING:
     import numpy as np
@@ -157,6 +157,7 @@ class Method(ABC, Generic[OptionsT]):
         needs_text_vectors: whether `fit` reads the item text vectors.
         gives_item_vectors: whether `item_vectors` can be called.
         auto_models: module that registers models of its own with the Auto classes of transformers.
+        recommenders: module that defines each kind of recommender of its own, by the kind in its manifest.
     """
 
     name: ClassVar[str]
@@ -166,6 +167,7 @@ class Method(ABC, Generic[OptionsT]):
     needs_text_vectors: ClassVar[bool] = False
     gives_item_vectors: ClassVar[bool] = False
     auto_models: ClassVar[str | None] = None
+    recommenders: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, options: OptionsT):
         self.options = options
@@ -231,6 +233,8 @@ def register(method: type[Method[Any]]) -> type[Method[Any]]:
     if method.family not in FAMILIES:
         raise ValueError(f"{method.__qualname__}.family must be one of {', '.join(FAMILIES)}, got {method.family!r}")
     _METHODS[method.name] = method
+    for kind, module in method.recommenders.items():
+        declare_recommender(kind, module)
     return method
 
 

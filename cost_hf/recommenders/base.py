@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from cost_hf.files import DamagedFileError
 from cost_hf.generators.collation import pad_rows
-from cost_hf.plugins import load_plugins
+from cost_hf.plugins import declare_recommender, declared_recommenders, import_recommender, load_plugins
 from cost_hf.recommenders.answers import Recommendation, answer_of, popular
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.catalog_updates import CatalogUpdates
@@ -29,6 +29,7 @@ from cost_hf.semantic_ids.trie_mask import check_batch
 
 BATCH = 64
 METHODS = "cost_hf.methods"  # package and group of plugins that bring kinds of recommenders
+declare_recommender("generator", "cost_hf.recommenders.generative")
 
 
 class Recommender(CatalogUpdates):
@@ -69,12 +70,14 @@ class Recommender(CatalogUpdates):
         # absolute: text encoder and older versions load when they are needed, wherever the process works by then
         directory = locate(name_or_path, revision=revision, token=token).absolute()
         kind = read_manifest(directory)["kind"]
-        if kind not in cls.kinds:  # a kind of its own comes with the method that has it
-            load_plugins(METHODS)
+        if kind not in cls.kinds and not import_recommender(kind):
+            load_plugins(METHODS)  # kinds of a method's own are declared by the method
+            import_recommender(kind)
         if kind not in cls.kinds:
+            known = sorted({*cls.kinds, *declared_recommenders()})
             raise ValueError(
-                f"{directory} holds a recommender of kind {kind!r}, this version knows {', '.join(sorted(cls.kinds))}; "
-                "use the cost_hf release that wrote it"
+                f"{directory} holds a recommender of kind {kind!r}, this version knows {', '.join(known)}; install the "
+                "package of its method, or use the cost_hf release that wrote it"
             )
         try:
             recommender = cls.kinds[kind].read(directory)
@@ -106,9 +109,10 @@ class Recommender(CatalogUpdates):
         """Return in one line what recommends what."""
         levels = getattr(self.catalog, "level_sizes", None)
         sids = "" if levels is None else f", levels {'x'.join(map(str, levels))}"
+        place = "" if self.network is None else f" on {self.network.device}"
         return (
-            f"{type(self).__name__}({self.kind}, {describe_items(self.catalog)}{sids}, {self.num_parameters:,} weights "
-            f"on {self.network.device}, catalog {describe_digest(self.catalog)})"
+            f"{type(self).__name__}({self.kind}, {describe_items(self.catalog)}{sids}, {self.num_parameters:,} weights"
+            f"{place}, catalog {describe_digest(self.catalog)})"
         )
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -146,14 +150,14 @@ class Recommender(CatalogUpdates):
         return None
 
     @property
-    def network(self) -> PreTrainedModel:
-        """The trained model behind the lists."""
+    def network(self) -> PreTrainedModel | None:
+        """The trained model; None where nothing, or more than one model, was trained."""
         raise NotImplementedError
 
     @property
     def num_parameters(self) -> int:
         """Number of trained weights."""
-        return self.network.num_parameters()
+        return 0 if self.network is None else self.network.num_parameters()
 
     def ranker_for(self, top_k: int, snapshot: CatalogSnapshot | None = None) -> Ranker:
         """Return a ranker of the present (or the given) snapshot whose lists can be `top_k` long."""

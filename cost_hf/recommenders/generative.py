@@ -166,7 +166,7 @@ class GenerativeRecommender(Recommender):
             ValueError: where the text encoder or the quantizer is missing.
         """
         vectors = torch.from_numpy(self._vectors_of(texts))
-        return self._assigner.encode(vectors).cpu().numpy()
+        return self._required_quantizer.encode(vectors).cpu().numpy()
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the whole recommender into `directory`, in place of one that is there: all of it, or nothing."""
@@ -186,7 +186,7 @@ class GenerativeRecommender(Recommender):
         return cls(**read_bundle(locate(directory, revision=revision), generator=generator))
 
     @property
-    def _assigner(self) -> Quantizer:
+    def _required_quantizer(self) -> Quantizer:
         if self.quantizer is None:
             raise ValueError(
                 "this recommender has no quantizer: its codes came from elsewhere; pass the codes of new items"
@@ -195,7 +195,7 @@ class GenerativeRecommender(Recommender):
 
     def _require_encoder(self, *, by_codes: bool) -> None:
         if not by_codes:
-            _ = self._assigner
+            _ = self._required_quantizer
 
     def _snapshot_of(self, catalog: Any) -> SidSnapshot:
         prompts = PromptBuilder.for_catalog(
@@ -219,7 +219,7 @@ class GenerativeRecommender(Recommender):
         if codes is not None:
             return catalog.with_items(item_ids, codes=codes, titles=titles)
         table = torch.from_numpy(np.asarray(vectors, dtype=np.float32))
-        return catalog.with_embeddings(item_ids, table, self._assigner, titles=titles)
+        return catalog.with_embeddings(item_ids, table, self._required_quantizer, titles=titles)
 
     def _with_updated_texts(self, catalog: Catalog, item_ids: list[str], texts: Sequence[str]) -> tuple[Catalog, int]:
         if self.quantizer is None or self.encoder is None:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 FORMAT = 5  # 5: the manifest holds a digest of every file, and of itself
 MANIFEST, POPULARITY, ENCODER = "recommender.json", "popularity.safetensors", "encoder"
+MEMBERS = "members"  # folder of the recommenders that one is made of
 FIELDS = {
     "format": int,
     "kind": str,
@@ -72,6 +73,7 @@ FOLDERS = {
     "quantizer": re.compile(r"config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"),
     ENCODER: re.compile(r"encoder\.json|vocabulary\.json|lsa\.safetensors|model/.*"),
     "custom_generate": re.compile(r"generate\.py|__pycache__/.*"),
+    MEMBERS: re.compile(r"[\w.-]+/.+"),
 }
 ATTEMPTS = 10  # to read a directory that others change
 Result = TypeVar("Result")
@@ -195,7 +197,8 @@ def renew_files(directory: str | Path) -> None:
 
 
 def _part_digests(directory: Path) -> dict[str, str]:
-    return file_digests(directory, excluded=(MANIFEST, JOURNAL))
+    """Return the digests of all files but the manifest and the journal; those of recommenders inside are parts too."""
+    return {name: digest for name, digest in file_digests(directory).items() if name not in (MANIFEST, JOURNAL)}
 
 
 def read_whole(directory: Path, read: Callable[[dict[str, Any]], Result]) -> Result:

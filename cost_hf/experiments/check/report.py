@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cost_hf.experiments.check.advice import sizes_text
 from cost_hf.experiments.check.estimates import RunCosts, duration, memory
 from cost_hf.experiments.check.facts import ClickFacts, SplitFacts
-from cost_hf.experiments.check.power import PAIR, Power
+from cost_hf.experiments.check.power import Power
 from cost_hf.experiments.check.problems import percent
 from cost_hf.experiments.check.texts import TextFacts
 
@@ -127,7 +127,7 @@ def _power(power: Power | None) -> list[str]:
     share = f", {power.relative:.0%} of a simple baseline's {power.level:.3f}" if power.level else ""
     return [
         f"{power.users:,} test users show NDCG@10 differences from about {power.detectable:.4f} (80% power){share} "
-        f"(2.8 × {power.spread:.2f} / √{power.users:,}; {power.spread:.2f}: spread of {' minus '.join(PAIR)})",
+        f"(2.8 × {power.spread:.2f} / √{power.users:,}; {power.spread:.2f}: spread of {' minus '.join(power.pair)})",
     ]
 
 

@@ -164,7 +164,10 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
         from cost_hf.generators.backbones import build_backbone
 
         model = None if codes is None else codes.model
-        levels = [] if model is None else [model.level_vectors(level) for level in range(catalog.model_levels)]
+        levels = []
+        if model is not None:
+            found = [model.level_vectors(level) for level in range(catalog.model_levels)]
+            levels = [vectors for vectors in found if vectors is not None]
         return build_backbone(
             self.options.generator,
             catalog,
@@ -241,14 +244,15 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
         """Return constraint and scores of the search, and how often it would leave the catalog without the trie."""
         from cost_hf.methods.generative.training import shares_of_invalid
 
+        recommender: Any = fitted.recommender
         normalization = self.options.search.normalization
         codes = {"vocabulary": "the full vocabulary", "level": "the codes of each level"}[normalization]
         return {
             "constraint": "trie",
             "normalization": normalization,
             "score": f"sum of natural-log probabilities over {codes}",
-            "max_history": fitted.recommender.max_history,
-            "shares": shares_of_invalid(self.options.search, fitted.recommender, workspace, targets),
+            "max_history": recommender.max_history,
+            "shares": shares_of_invalid(self.options.search, recommender, workspace, targets),
         }
 
     def examples(self, fitted: Fitted, workspace: Workspace) -> list[dict[str, Any]]:

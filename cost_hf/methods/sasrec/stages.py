@@ -20,11 +20,11 @@ from cost_hf.methods.sasrec.training import train_sasrec
 from cost_hf.methods.training_stages import (
     ENCODER,
     TRAINING_LOG,
+    as_fitted,
     item_list,
     recommender_stage,
     training_clicks,
     validation_metrics,
-    warn_of_changes,
 )
 from cost_hf.recommenders.rankers import ScoringRanker
 
@@ -43,10 +43,7 @@ def sasrec_stage(options: SasRecOptions, workspace: Workspace, *, seed: int) -> 
         load=SasRecRecommender.read,
         catalog=catalog,
     )
-    if _without_titles(recommender.catalog).digest != _without_titles(catalog).digest:
-        warn_of_changes(recommender)
-        recommender = recommender.with_catalog(catalog)
-    return recommender
+    return as_fitted(recommender, catalog)
 
 
 def collaborative_vectors(options: SasRecOptions, workspace: Workspace, *, seed: int) -> np.ndarray:
@@ -112,7 +109,3 @@ def _train(folder: Path, options: SasRecOptions, workspace: Workspace, table: np
     SasRecRecommender(trained.model, catalog, popularity=popularity, encoder=encoder).save_pretrained(folder)
     write_json(folder / TRAINING_LOG, trained.history)
     remove_checkpoints(folder)
-
-
-def _without_titles(catalog: Any) -> Any:
-    return dataclasses.replace(catalog, titles=None)
