@@ -21,7 +21,8 @@ import numpy as np
 from cost_hf.data.splits import Targets
 from cost_hf.evaluation.sequences import click_counts, consecutive_pairs
 from cost_hf.evaluation.similarity import unit_vectors
-from cost_hf.semantic_ids.catalog_rows import check_codes
+from cost_hf.semantic_ids.codebook_utilization import level_utilization
+from cost_hf.semantic_ids.item_ids import check_codes
 
 CHUNK_ENTRIES = 2**22  # similarities held at once: 32 MiB
 
@@ -60,7 +61,8 @@ def sid_health(
     >>> found["unique_share"], found["collided_share"], found["levels"][0]["perplexity"]
     (0.75, 0.5, 2.0)
     """
-    codes = _checked_codes(codes, level_sizes)
+    codes = np.asarray(codes, dtype=np.int64)
+    check_codes(codes, level_sizes, min_items=1)
     for name, table in (("vectors", vectors), ("reconstruction", reconstruction)):
         if table is not None and len(table) != len(codes):
             raise ValueError(f"{name} must have one row per item, {len(codes)!r}, got {len(table)!r}; use one catalog")
@@ -68,7 +70,7 @@ def sid_health(
     sizes = np.stack([np.bincount(column)[column] for column in prefixes.T], axis=1)  # [N, L] own group
     full = sizes[:, -1]
     health: dict[str, Any] = {
-        "levels": [level_use(column, size) for column, size in zip(codes.T, level_sizes, strict=True)],
+        "levels": [_level(column, size) for column, size in zip(codes.T, level_sizes, strict=True)],
         "unique_share": float((prefixes[:, -1].max() + 1) / len(codes)),
         "collided_share": float((full > 1).mean()),
         "largest_group": int(full.max()),
@@ -81,12 +83,9 @@ def sid_health(
     return health
 
 
-def level_use(codes: np.ndarray, num_codes: int) -> dict[str, float | int]:
-    """Return `num_codes`, `use` (share of codes that occur) and `perplexity` (exp of the entropy) of one level."""
-    shares = np.bincount(codes, minlength=num_codes) / len(codes)
-    used = shares[shares > 0]
-    entropy = -(used * np.log(used)).sum()
-    return {"num_codes": int(num_codes), "use": float(len(used) / num_codes), "perplexity": float(np.exp(entropy))}
+def _level(codes: np.ndarray, num_codes: int) -> dict[str, float | int]:
+    use, perplexity = level_utilization(codes, num_codes)
+    return {"num_codes": int(num_codes), "use": use, "perplexity": perplexity}
 
 
 def prefix_groups(codes: np.ndarray) -> np.ndarray:
@@ -150,7 +149,8 @@ def sid_quality(
     Raises:
         ValueError: for codes outside their levels, or categories of another number of items.
     """
-    codes = _checked_codes(codes, level_sizes)
+    codes = np.asarray(codes, dtype=np.int64)
+    check_codes(codes, level_sizes, min_items=1)
     if categories is not None and len(categories) != len(codes):
         raise ValueError(f"categories must have one entry per item, {len(codes)!r}, got {len(categories)!r}")
     groups = prefix_groups(codes)  # [N, L]
@@ -357,12 +357,3 @@ def _entropy(labels: np.ndarray) -> float:
 
 def _share(values: np.ndarray) -> float:
     return float(values.mean())
-
-
-def _checked_codes(codes: np.ndarray, level_sizes: Sequence[int]) -> np.ndarray:
-    """Return codes `[N, L]` as int64; raise ValueError for none, or codes outside their levels."""
-    table = np.asarray(codes)
-    check_codes(table, level_sizes)
-    if not len(table):
-        raise ValueError(f"expected the codes of at least one item, got shape {table.shape!r}")
-    return table.astype(np.int64)

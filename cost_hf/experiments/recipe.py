@@ -31,6 +31,7 @@ COMMON = ("data", "vectors", "evaluation")  # sections that recipes of all metho
 TEXTS = ("name", "description", "method")  # fields without a section
 MAX_NAME = 100
 MAX_BYTES = 1_000_000  # of a recipe file
+MAX_MEMBERS = 1_000  # of a list or mapping
 MAX_INT = 2**63 - 1  # what arrays and seeds can hold
 
 
@@ -338,7 +339,7 @@ def _plain(options: Any) -> dict[str, Any]:
 
 
 def _flat(content: Mapping[str, Any], source: str) -> dict[str, Any]:
-    values = {}
+    values: dict[str, Any] = {}
     for section, entries in content.items():
         if not isinstance(entries, dict):
             raise RecipeError(f"section {section!r} of {source} must hold fields, got {entries!r:.80}")
@@ -396,6 +397,8 @@ def _typed(value: Any, hint: Any, dotted: str) -> Any:
     """Return `value` as the type of a field; ints pass as floats, and texts as the numbers that they write."""
     is_optional = type(None) in typing.get_args(hint)
     converted = None
+    if isinstance(value, list | tuple | dict) and len(value) > MAX_MEMBERS:
+        raise RecipeError(f"{dotted} must hold at most {MAX_MEMBERS} entries, got {len(value)}")
     if value is not None:
         try:
             converted = _value_parser(hint).parse_object({"value": value}).value

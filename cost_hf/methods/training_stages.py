@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from accelerate import PartialState
@@ -148,6 +149,22 @@ def changes_in(directory: Path, *, own: int) -> str:
         return ""
     count = sum(change.action != "rollback" for change in journal) - own
     return f"{count} changes of its catalog ({JOURNAL})" if count else ""
+
+
+def as_fitted(recommender: RecommenderT, catalog: ItemRows) -> RecommenderT:
+    """Return a recommender with the catalog it was fitted on; users may have changed the one on disk since.
+
+    Args:
+        catalog: of the data; titles make no difference.
+    """
+    if _without_titles(recommender.catalog).digest == _without_titles(catalog).digest:
+        return recommender
+    warn_of_changes(recommender)
+    return recommender.with_catalog(catalog)
+
+
+def _without_titles(catalog: Any) -> Any:
+    return replace(catalog, titles=None)
 
 
 def warn_of_changes(recommender: Recommender) -> None:

@@ -159,7 +159,7 @@ def _measure_split(
 def _flags(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: str) -> dict[str, str]:
     """Return the fields in which a run on this data must differ from the recipe, as the command line takes them."""
     shipped, options = Recipe.load(name), reading.options
-    found = {
+    found: dict[str, tuple[Any, Any]] = {
         "data.reader": (options.reader, shipped.data.reader),
         "data.items": (options.items, shipped.data.items),
         "data.interactions": (options.interactions, shipped.data.interactions),

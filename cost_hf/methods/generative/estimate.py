@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from cost_hf.generators.generator_training import training_dropout, training_examples
-from cost_hf.generators.samplers import LengthGroupedSampler, ShuffledSampler
+from cost_hf.generators.ranking_trainer import LengthGroupedSampler, ShuffledSampler
 from cost_hf.methods.base import DataFacts, Estimate, collaborative_method
 from cost_hf.methods.benchmarking import SEEN_SETTINGS, fastest, training_step, weights_mb
 from cost_hf.semantic_ids.catalog import Catalog

@@ -14,10 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from cost_hf.generators.adapter_options import AdapterOptions
-from cost_hf.generators.generator_options import GeneratorOptions
-from cost_hf.generators.task_options import TaskOptions
-from cost_hf.generators.training_options import TrainingOptions
+from cost_hf.generators.options import AdapterOptions, GeneratorOptions, TaskOptions, TrainingOptions
 from cost_hf.methods.base import (
     DataFacts,
     Estimate,
@@ -103,9 +100,9 @@ class GenerativeOptions(MethodOptions):
         super().validate()
         if self.generator.backbone is None:
             self._check_scratch()
-        if self.tasks.titles and find_spec("rouge_score") is None:
+        if self.tasks.title_tasks and find_spec("rouge_score") is None:
             raise ValueError(
-                f"tasks.weights names {', '.join(self.tasks.titles)}, which are evaluated by ROUGE in the end, and "
+                f"tasks.weights names {', '.join(self.tasks.title_tasks)}, which are evaluated by ROUGE, and "
                 "rouge-score is not installed; pip install cost-hf[titles], or leave them out"
             )
         if self.training.first_items and self.generator.kind == "causal":
@@ -123,9 +120,9 @@ class GenerativeOptions(MethodOptions):
                 f"adapter.r={self.adapter.r!r} needs a generator.backbone: LoRA keeps a model's weights, and those "
                 "of one from scratch are random; name a backbone, or set adapter.r to null"
             )
-        if self.tasks.with_words:
+        if self.tasks.text_tasks:
             raise ValueError(
-                f"tasks.weights names {', '.join(self.tasks.with_words)}, which need a generator.backbone that knows "
+                f"tasks.weights names {', '.join(self.tasks.text_tasks)}, which need a generator.backbone that knows "
                 "words; name one, or leave them out"
             )
 
@@ -167,7 +164,10 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
         from cost_hf.generators.backbones import build_backbone
 
         model = None if codes is None else codes.model
-        levels = [] if model is None else [model.level_vectors(level) for level in range(catalog.model_levels)]
+        levels = []
+        if model is not None:
+            found = [model.level_vectors(level) for level in range(catalog.model_levels)]
+            levels = [vectors for vectors in found if vectors is not None]
         return build_backbone(
             self.options.generator,
             catalog,
@@ -183,7 +183,7 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
 
         options = self.options
         generator = dataclasses.asdict(options.generator)
-        return [generator, dataclasses.asdict(options.training), *pretraining_parts(options, workspace)]
+        return [generator, options.training.content(), *pretraining_parts(options, workspace)]
 
     def train(
         self,
@@ -222,7 +222,7 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
         from cost_hf.methods.generative.training import recommender_parts
 
         parts = recommender_parts(self, workspace, codes)
-        return self.recommender_class().of(backbone, catalog, **parts)
+        return self.recommender_class()(backbone, catalog, **parts)
 
     def estimate(self, facts: DataFacts) -> Estimate | str:
         """Measure training steps of quantizer and generator, and searches, on this machine."""
@@ -244,14 +244,15 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
         """Return constraint and scores of the search, and how often it would leave the catalog without the trie."""
         from cost_hf.methods.generative.training import shares_of_invalid
 
+        recommender: Any = fitted.recommender
         normalization = self.options.search.normalization
         codes = {"vocabulary": "the full vocabulary", "level": "the codes of each level"}[normalization]
         return {
             "constraint": "trie",
             "normalization": normalization,
             "score": f"sum of natural-log probabilities over {codes}",
-            "max_history": fitted.recommender.max_history,
-            "shares": shares_of_invalid(self.options.search, fitted.recommender, workspace, targets),
+            "max_history": recommender.max_history,
+            "shares": shares_of_invalid(self.options.search, recommender, workspace, targets),
         }
 
     def examples(self, fitted: Fitted, workspace: Workspace) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from cost_hf.data.encoders import model_identity
 from cost_hf.data.item_encoder import ItemEncoder
 from cost_hf.files import content_digest, file_digest, file_digests, read_json, write_json
 from cost_hf.generators.generator_training import train_generator
-from cost_hf.generators.item_words import ItemWords
+from cost_hf.generators.item_texts import ItemTexts
 from cost_hf.generators.ranking_trainer import remove_checkpoints
 from cost_hf.generators.templates import load_templates
 from cost_hf.methods.training_stages import (
@@ -139,7 +139,7 @@ def train(
         output_dir=folder,
         seed=seed,
         tasks=options.tasks,
-        words=_words(options, workspace),
+        item_texts=_item_texts(options, workspace),
     )
     return trained.history
 
@@ -162,10 +162,10 @@ def pretraining_parts(options: GenerativeOptions, workspace: Workspace) -> list[
     if options.generator.backbone is None:
         return []
     weights = model_identity(options.generator.backbone, options.generator.revision)
-    tasks = [*options.tasks.with_words, *({options.generator.prompt} - {"bare"})]
+    tasks = [*options.tasks.text_tasks, *({options.generator.prompt} - {"bare"})]
     templates = [dataclasses.asdict(entry) for name in tasks for entry in load_templates(name, options.tasks.templates)]
-    words = _words(options, workspace)
-    texts = [] if words is None else [list(words.titles), list(words.texts)]
+    item_texts = _item_texts(options, workspace)
+    texts = [] if item_texts is None else [list(item_texts.titles), list(item_texts.texts)]
     return [weights, dataclasses.asdict(options.adapter), dataclasses.asdict(options.tasks), templates, *texts]
 
 
@@ -198,7 +198,7 @@ def shares_of_invalid(
     return invalid_shares(recommender, histories, user_ids=users)
 
 
-def _words(options: GenerativeOptions, workspace: Workspace) -> ItemWords | None:
-    if not options.tasks.with_words:
+def _item_texts(options: GenerativeOptions, workspace: Workspace) -> ItemTexts | None:
+    if not options.tasks.text_tasks:
         return None
-    return ItemWords.of(workspace.data, workspace.vector_options.template)
+    return ItemTexts.of(workspace.data, workspace.vector_options.template)
