@@ -11,18 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    T5Config,
-    T5ForConditionalGeneration,
 )
 
 from cost_hf.generators.adapter_options import AdapterOptions
 from cost_hf.generators.adapters import add_adapter
 from cost_hf.generators.context import context_of, fitting_items
 from cost_hf.generators.generator_options import CAUSAL_SIZES, SEQ2SEQ_SIZES, GeneratorOptions
+from cost_hf.generators.model_classes import STOCK, ModelClasses
 from cost_hf.generators.pretrained import (
     BaseModel,
     code_vectors,
@@ -99,6 +96,7 @@ def build_backbone(
     adapter: AdapterOptions | None = None,
     tasks: TaskOptions | None = None,
     level_vectors: Sequence[Tensor] = (),
+    model_classes: ModelClasses | None = None,
 ) -> Backbone:
     """Build or load the generator of a recipe; new weights depend on `seed` alone.
 
@@ -109,9 +107,11 @@ def build_backbone(
         adapter: section `adapter`; LoRA where it has a rank.
         tasks: section `tasks`, which says where prompt templates come from.
         level_vectors: code vectors of the quantizer's levels, for rows that start from them.
+        model_classes: of a method with a model of its own; those of transformers by default.
 
     Raises:
-        ValueError: for options that name no generator, or that the backbone can't have.
+        ValueError: for options that name no generator, or that the backbone can't have, and for an adapter on a model
+            class of a method.
         OSError: where a backbone can't be loaded.
     """
     options.validate()
@@ -121,18 +121,20 @@ def build_backbone(
         torch.manual_seed(seed)
         if options.backbone is not None:
             adapter, tasks = adapter or AdapterOptions(), tasks or TaskOptions()
-            return _load(options, vocabulary, adapter, tasks, level_vectors, seed=seed)
-        model = _new_causal(options, vocabulary) if is_causal else _new_seq2seq(options, vocabulary)
+            return _load(options, vocabulary, adapter, tasks, level_vectors, model_classes, seed=seed)
+        build = _new_causal if is_causal else _new_seq2seq
+        model = build(options, vocabulary, model_classes or STOCK)
         layout = PromptLayout.bare(vocabulary, is_causal=is_causal)
         return Backbone(model, vocabulary, (layout,), options.max_history)
 
 
-def _new_causal(options: GeneratorOptions, vocabulary: SidVocabulary) -> LlamaForCausalLM:
+def _new_causal(options: GeneratorOptions, vocabulary: SidVocabulary, classes: ModelClasses) -> PreTrainedModel:
     positions = len(vocabulary.level_sizes) * (options.max_history + 1) + 2
     shape = CAUSAL_SIZES[options.size]
     # a product over d inputs grows with sqrt(d): wider models start with logits and gates as large as those of 128
     shrink = min(1.0, (128 / shape["hidden_size"]) ** 0.5)
-    config = LlamaConfig(
+    return classes.build(
+        "llama",
         vocab_size=vocabulary.size,
         max_position_embeddings=positions,
         tie_word_embeddings=True,
@@ -142,11 +144,11 @@ def _new_causal(options: GeneratorOptions, vocabulary: SidVocabulary) -> LlamaFo
         pad_token_id=vocabulary.pad_id,
         **shape,
     )
-    return LlamaForCausalLM(config)
 
 
-def _new_seq2seq(options: GeneratorOptions, vocabulary: SidVocabulary) -> T5ForConditionalGeneration:
-    config = T5Config(
+def _new_seq2seq(options: GeneratorOptions, vocabulary: SidVocabulary, classes: ModelClasses) -> PreTrainedModel:
+    return classes.build(
+        "t5",
         vocab_size=vocabulary.size,
         dropout_rate=options.scratch_dropout,
         feed_forward_proj="relu",
@@ -155,7 +157,6 @@ def _new_seq2seq(options: GeneratorOptions, vocabulary: SidVocabulary) -> T5ForC
         eos_token_id=vocabulary.eos_id,
         **SEQ2SEQ_SIZES[options.size],
     )
-    return T5ForConditionalGeneration(config)
 
 
 def _load(
@@ -164,12 +165,20 @@ def _load(
     adapter: AdapterOptions,
     tasks: TaskOptions,
     level_vectors: Sequence[Tensor],
+    model_classes: ModelClasses | None,
     *,
     seed: int,
 ) -> Backbone:
     """Load a pretrained model and give it the vocabulary, and LoRA where it is asked for."""
     name, is_causal = str(options.backbone), options.kind == "causal"
-    model = load_model(name, is_causal=is_causal, revision=options.revision, dropout=options.dropout)
+    if model_classes is not None and adapter.r is not None:
+        raise ValueError(
+            f"adapter.r={adapter.r!r} trains LoRA on models of transformers alone, and this method has model classes "
+            "of its own; set adapter.r to null"
+        )
+    model = load_model(
+        name, is_causal=is_causal, revision=options.revision, dropout=options.dropout, model_classes=model_classes
+    )
     tokenizer = load_tokenizer(name, revision=options.revision)
     digest = None if adapter.r is None else weights_digest(model)
     extended = vocabulary.extend(

@@ -1,6 +1,6 @@
 """Fine-tuning a generator: all positions of a user at once, or every prefix, and tasks in words beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ __all__ = [
     "TrainedGenerator",
     "Validate",
     "divide_logits",
+    "fit_generator",
     "remove_checkpoints",
     "train_generator",
     "training_examples",
@@ -96,8 +97,12 @@ def train_generator(
         prompts: layouts of the catalog's items, the one that recommends first; they decide between all-position and
             every-prefix training.
         sequences: item rows of every training user, oldest first.
+        user_ids: their users.
+        generator: section `generator`.
+        training: section `training`.
         validate: ranks the validation sample with a model and returns metrics, `ndcg@10` among them.
-        output_dir: holds `checkpoints/` while the run is going on.
+        output_dir: holds `checkpoints/` until `remove_checkpoints`.
+        seed: of the order of examples and of dropout.
         tasks: what is learned beside next items; nothing by default.
         words: titles and texts of the catalog, for tasks that need them.
     """
@@ -118,13 +123,50 @@ def train_generator(
             f"the training part holds no example ({len(sequences)} users); lower data.min_user_interactions or give "
             "longer histories"
         )
-    is_packed = isinstance(collator, CausalCollator) and collator.packs
+    return fit_generator(
+        backbone,
+        dataset,
+        collator,
+        generator=generator,
+        training=training,
+        validate=validate,
+        output_dir=output_dir,
+        seed=seed,
+    )
+
+
+def fit_generator(
+    backbone: Backbone,
+    dataset: Any,
+    collator: Callable[..., dict[str, Tensor]],
+    *,
+    generator: GeneratorOptions,
+    training: TrainingOptions,
+    validate: Validate,
+    output_dir: str | Path,
+    seed: int,
+) -> TrainedGenerator:
+    """Train on examples made elsewhere; `train_generator` makes those of next items and text tasks.
+
+    The loss is the one that the model's `forward` returns for a batch. A model class whose loss is a mean that does
+    not use `num_items_in_batch` sets `accepts_loss_kwargs = False`, as for any `Trainer`, so that gradient accumulation
+    divides it.
+
+    Args:
+        backbone: model and vocabulary, trained in place.
+        dataset: has `len`, an example for every number (example i of epoch e has the number e * count + i) and
+            `lengths` `[examples]`.
+        collator: makes batches of examples, with everything that `forward` takes; where its attribute `packs` is true,
+            batches are not grouped by length.
+        generator, training, validate, output_dir, seed: as for `train_generator`.
+    """
+    training.validate()
     trainer = GeneratorTrainer(
         backbone.model,
         training,
         dataset=dataset,
         collator=collator,
-        groups_by_length=not is_packed,  # packed rows are full in any order
+        groups_by_length=not getattr(collator, "packs", False),  # packed rows are full in any order
         directory=checkpoints_of(output_dir),
         seed=seed,
         validate=validate,

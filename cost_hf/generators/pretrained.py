@@ -20,6 +20,7 @@ from transformers import (
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from cost_hf.files import readable_load_errors
+from cost_hf.generators.model_classes import ModelClasses
 from cost_hf.generators.prompts import PromptLayout
 from cost_hf.generators.templates import PromptEncoder, load_templates
 
@@ -73,7 +74,12 @@ def auto_class(config: Any) -> Any:
 
 
 def load_model(
-    name: str | Path, *, revision: str | None = None, is_causal: bool | None = None, dropout: float | None = None
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    is_causal: bool | None = None,
+    dropout: float | None = None,
+    model_classes: ModelClasses | None = None,
 ) -> PreTrainedModel:
     """Load a pretrained generator in fp32.
 
@@ -82,9 +88,10 @@ def load_model(
         revision: branch, tag or commit of a Hub id.
         is_causal: the kind that it must be; None takes either.
         dropout: of a seq2seq model, in place of its own.
+        model_classes: of a method; weights that the pretrained model does not have are initialised by its class.
 
     Raises:
-        ValueError: for a model of the other kind.
+        ValueError: for a model of the other kind, or of a type for which the method has no class.
     """
     with readable_load_errors("the pretrained model", name):
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
@@ -96,6 +103,12 @@ def load_model(
         )
     key = "dropout_rate" if hasattr(config, "dropout_rate") else "dropout"  # T5's name, and that of the others
     own = {} if dropout is None else {key: dropout}
+    if model_classes is not None:
+        kind, extended = model_classes.of_type(config.model_type), model_classes.extended(config)
+        for field, value in own.items():
+            setattr(extended, field, value)
+        with readable_load_errors("the pretrained model", name):
+            return kind.from_pretrained(name, config=extended, revision=revision, dtype=torch.float32)
     with readable_load_errors("the pretrained model", name):
         return auto_class(config).from_pretrained(
             name, revision=revision, dtype=torch.float32, trust_remote_code=False, **own

@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from cost_hf.files import DamagedFileError, check_fields, load_all_weights, readable_load_errors
 from cost_hf.generators.adapters import load_adapted
 from cost_hf.generators.pretrained import BaseModel, auto_class
 from cost_hf.generators.prompts import PromptLayout
+from cost_hf.plugins import load_plugins
 from cost_hf.quantizers.cost import CostModel
 from cost_hf.recommenders.repository import (
     MANIFEST,
@@ -34,6 +35,7 @@ from cost_hf.semantic_ids.vocabulary import SidVocabulary
 if TYPE_CHECKING:
     from cost_hf.recommenders.generative import GenerativeRecommender
 
+METHODS = "cost_hf.methods"  # package and group of plugins that register model classes
 PROTOCOL = ("max_history", "num_beams", "normalization")
 CUSTOM_GENERATE, QUANTIZER = "custom_generate", "quantizer"
 FIELDS = {
@@ -172,6 +174,10 @@ def _check_entries(source: Path, manifest: dict[str, Any]) -> None:
 
 
 def _read_generator(folder: Path) -> PreTrainedModel:
+    """Load a generator by the Auto class of its configuration; a method registers its own model classes there."""
     with readable_load_errors("the generator", folder):
+        model_type = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
+        if model_type not in CONFIG_MAPPING:
+            load_plugins(METHODS)
         auto = auto_class(AutoConfig.from_pretrained(folder, trust_remote_code=False))
     return load_all_weights("the generator", folder, auto.from_pretrained, trust_remote_code=False)

@@ -1,4 +1,4 @@
-"""What a search returns, and the way from finished codes to items."""
+"""What a search returns, and the expansion of finished codes to items."""
 
 from dataclasses import dataclass
 
@@ -17,18 +17,19 @@ class BeamOutput:
         items: catalog rows, `[B, R]`, -1 where a request has fewer legal items than beams.
         scores: sums of natural-log probabilities, `[B, R]`, -inf where there is no item.
         codes: the items' codes, `[B, R, L]`, -1 where there is no item.
-        encoder_states: last hidden states of the encoder, `[B, S, d]`, where they were asked for.
+        prompt_states: last hidden states at all positions of the prompts, `[B, S, d]`, where they were asked for; of
+            the encoder, or of a decoder-only model, whose last position predicts the first code.
     """
 
     items: Tensor
     scores: Tensor
     codes: Tensor
-    encoder_states: Tensor | None = None
+    prompt_states: Tensor | None = None
 
     def __repr__(self) -> str:
-        """Say in one line what was found."""
-        requests, places = self.items.shape
-        return f"BeamOutput({requests} requests, {places} places, on {self.items.device})"
+        """Summarise the shapes in one line."""
+        requests, beams = self.items.shape
+        return f"BeamOutput({requests} requests, {beams} items each, on {self.items.device})"
 
 
 def expand_leaves(

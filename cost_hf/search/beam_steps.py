@@ -1,7 +1,7 @@
 """What a search asks of a model: hidden states of the next token for all beams of all requests.
 
 `generate()` copies the prompt's keys and values for every beam. Here the beams of a request are tokens of one row: a
-float mask lets each see the prompt and its own ancestors, so nothing is copied per beam. The engines (`t5_steps`,
+float mask lets each see the prompt and its own ancestors, so nothing is copied per beam. The steps (`t5_steps`,
 `causal_steps`) call the model's own modules, so adapters and quantised layers count.
 """
 
@@ -45,8 +45,8 @@ class DecodingSteps(Protocol):
         """B, requests."""
 
     @property
-    def encoder_states(self) -> Tensor | None:
-        """Last hidden states of the encoder, `[B, S, d]`; None without an encoder."""
+    def prompt_states(self) -> Tensor | None:
+        """Last hidden states at all positions of the prompts, `[B, S, d]`; None before `start` and after `resumed`."""
 
     def prompt_tensors(self) -> list[Tensor]:
         """Return all that the prompts left behind, `[B, …]` each."""

@@ -1,15 +1,26 @@
 """Beam search on CUDA whose level steps are recorded once per shape and replayed as one graph.
 
 A search of short answers launches hundreds of small kernels, and the host takes longer to launch them than the device
-to run them. The prompts still run as usual; everything behind them is one replay.
+to run them. The prompts still run as usual; everything after them is one replay.
 """
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from cost_hf.search.beam_output import BeamOutput, expand_leaves
-from cost_hf.search.beam_search import beam_widths, descend, make_prompt
+from cost_hf.search.beam_search import (
+    beam_widths,
+    descend,
+    embedded_prompt,
+    make_prompt,
+    own_level_inputs,
+    reranked,
+)
 from cost_hf.search.beam_steps import DecodingSteps
 from cost_hf.search.cached_decoders import base_model, decoding_steps, unsupported_reason
 from cost_hf.search.level_head import LevelHead
@@ -35,7 +46,7 @@ class CapturedSearch:
         normalization: as for `beam_search`.
 
     Raises:
-        ValueError: for a model without an engine, or on another device.
+        ValueError: for a model without cached decoding, with `level_inputs` of its own, or on another device.
     """
 
     def __init__(
@@ -48,9 +59,11 @@ class CapturedSearch:
         normalization: str = "vocabulary",
     ):
         reason = unsupported_reason(generator)
+        if reason is None and own_level_inputs(generator) is not None:
+            reason = "its level_inputs may depend on more than a recorded graph can see"
         if reason is not None or generator.device.type != "cuda":
             raise ValueError(
-                f"CapturedSearch needs a model with an engine on CUDA, got {type(generator).__name__} on "
+                f"CapturedSearch needs a model with cached decoding on CUDA, got {type(generator).__name__} on "
                 f"{generator.device}{'' if reason is None else f' ({reason})'}; use beam_search"
             )
         check_sizes(trie, vocabulary)
@@ -60,20 +73,30 @@ class CapturedSearch:
         self._recordings: dict[tuple[torch.Size, ...], _Recording] = {}
 
     @torch.inference_mode()
-    def __call__(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> BeamOutput:
-        """Return what `beam_search` returns for prompts `[B, S]`."""
-        prompt = make_prompt(input_ids, attention_mask)
+    def __call__(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        model_kwargs: Mapping[str, Any] | None = None,
+        output_prompt_states: bool = False,
+    ) -> BeamOutput:
+        """Return what `beam_search` returns for prompts `[B, S]`, with the same arguments."""
+        prompt = make_prompt(input_ids, attention_mask, model_kwargs=model_kwargs)
+        prompt = embedded_prompt(self.model, prompt)
         steps = decoding_steps(self.model, prompt, beam_widths(self.trie, self.num_beams))
         tensors = steps.prompt_tensors()
         shapes = tuple(part.shape for part in tensors)
         if shapes not in self._recordings:
             self._recordings[shapes] = _Recording(self, steps, tensors)
-        return self._recordings[shapes].replay(tensors)
+        found = replace(self._recordings[shapes].replay(tensors), prompt_states=steps.prompt_states)
+        found = reranked(self.model, found, prompt, mask=None)
+        return found if output_prompt_states else replace(found, prompt_states=None)
 
     def search(self, steps: DecodingSteps) -> BeamOutput:
         """Search from prompts that ran already."""
         nodes, scores, codes = descend(
-            steps, self.head, self.trie, self.vocabulary, self.num_beams, mask=None, level_hook=None
+            steps, self.head, self.trie, self.vocabulary, self.num_beams, mask=None, level_inputs=None
         )
         return expand_leaves(self.trie, nodes, scores, codes, num_beams=self.num_beams, mask=None)
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from cost_hf.search.beam_steps import Ancestry, Prompt, float_mask
+from cost_hf.search.protocol import last_states
 
 
 class CausalSteps:
@@ -17,14 +18,13 @@ class CausalSteps:
         prompt: padded on either side; the answer goes on from the last token of each row.
     """
 
-    encoder_states: Tensor | None = None
-
     def __init__(self, model: PreTrainedModel, prompt: Prompt):
         self.model, self.decoder, self.prompt = model, model.get_decoder(), prompt
         self.cache = DynamicCache(config=model.config)
         self.lengths = prompt.attention_mask.sum(1)
         self.ancestry, self.depth = Ancestry(), 0
         self.first: Tensor | None = None
+        self.prompt_states: Tensor | None = None
 
     @property
     def batch(self) -> int:
@@ -59,8 +59,7 @@ class CausalSteps:
                 use_cache=True,
                 **self.prompt.model_kwargs,
             ).last_hidden_state
-            last = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(1)
-            self.first = hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[-1]))
+            self.prompt_states, self.first = hidden, last_states(hidden, mask)[:, None]
         elif self.depth:
             self.cache.crop(self.prompt.attention_mask.shape[1] - self.cache.get_seq_length())
             self.ancestry, self.depth = Ancestry(), 0

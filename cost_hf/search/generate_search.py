@@ -1,4 +1,4 @@
-"""Constrained search by `generate()`, for models that the engines of `beam_search` do not run."""
+"""Constrained search by `generate()`, for models that have no cached decoding."""
 
 import torch
 from transformers import LogitsProcessorList, PreTrainedModel
@@ -48,8 +48,14 @@ def generate_search(
     vocabulary: SidVocabulary,
     num_beams: int,
     mask: CatalogMask | None,
+    wants_states: bool = False,
 ) -> BeamOutput:
-    """Return what `beam_search` returns, with the same arguments; a search of one beam is made with two."""
+    """Return what `beam_search` returns, with the same arguments; a search of one beam is made with two.
+
+    Args:
+        generator, prompt, trie, vocabulary, num_beams, mask: as for `beam_search`.
+        wants_states: return the prompts' last hidden states, for which a decoder-only model runs once more.
+    """
     levels, batch = len(vocabulary.level_sizes), len(prompt.attention_mask)
     width = max(num_beams, 2)  # one beam is greedy decoding to `generate`, which then returns no scores
     states = prompt.encoder_states
@@ -57,7 +63,10 @@ def generate_search(
     if generator.config.is_encoder_decoder and states is None:
         encoder = generator.get_encoder()
         states = encoder(attention_mask=prompt.attention_mask, **inputs, **prompt.model_kwargs).last_hidden_state
-    if states is not None:
+    if not generator.config.is_encoder_decoder and wants_states:
+        decoder = generator.get_decoder()
+        states = decoder(attention_mask=prompt.attention_mask, **inputs, **prompt.model_kwargs).last_hidden_state
+    elif states is not None:
         inputs = {"encoder_outputs": BaseModelOutput(last_hidden_state=states)}
     output = generator.generate(
         **{name: part for name, part in inputs.items() if part is not None},

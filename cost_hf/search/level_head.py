@@ -3,7 +3,7 @@
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, T5ForConditionalGeneration, UMT5ForConditionalGeneration
 
 from cost_hf.search.normalizations import check_normalization
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
@@ -34,7 +34,7 @@ class LevelHead:
                 f"the model gives logits for {rows} tokens, the codes need {vocabulary.begin_id}; resize the model by "
                 "SidVocabulary.extend, or load the vocabulary it was trained with"
             )
-        self.scale = model.config.d_model**-0.5 if _scales_outputs(model.config) else None
+        self.scale = model.config.d_model**-0.5 if _scales_outputs(model) else None
         starts = vocabulary.level_offsets.tolist()
         self.blocks = [slice(first, first + size) for first, size in zip(starts, vocabulary.level_sizes, strict=True)]
         self.over_level = normalization == "level"
@@ -57,8 +57,8 @@ def _is_plain(head: nn.Module) -> bool:
     return type(head) is nn.Linear and not head._forward_hooks and not head._forward_pre_hooks
 
 
-def _scales_outputs(config: Any) -> bool:
-    """Tell whether the model shrinks the decoder's states before its head: T5 has a flag, UMT5 a rule, mT5 neither."""
-    if config.model_type == "umt5":
-        return bool(config.tie_word_embeddings)
-    return config.model_type == "t5" and bool(config.scale_decoder_outputs)
+def _scales_outputs(model: PreTrainedModel) -> bool:
+    """Tell whether a model shrinks the decoder's states before its head: T5 has a flag, UMT5 a rule, mT5 neither."""
+    if isinstance(model, UMT5ForConditionalGeneration):
+        return bool(model.config.tie_word_embeddings)
+    return isinstance(model, T5ForConditionalGeneration) and bool(model.config.scale_decoder_outputs)

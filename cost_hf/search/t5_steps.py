@@ -41,7 +41,7 @@ class T5Steps:
         return len(self.states)
 
     @property
-    def encoder_states(self) -> Tensor | None:
+    def prompt_states(self) -> Tensor | None:
         """Last hidden states of the encoder, `[B, S, d]`."""
         return self.states
 
