@@ -193,11 +193,13 @@ def training_examples(
     tasks: TaskOptions | None = None,
     words: ItemWords | None = None,
     overflow: str = "error",
+    names_items: bool = False,
     seed: int = 0,
 ) -> tuple[TaskMixture, CausalCollator | Seq2SeqCollator]:
     """Return the data set of a generator's training and the collator of its batches.
 
-    Arguments are those of `train_generator`; `overflow` is that of the section `generator`.
+    Arguments are those of `train_generator`; `overflow` is that of the section `generator`. With `names_items` batches
+    hold the catalog rows of their tokens and labels too, for models that read more of an item than its tokens.
     """
     tasks = tasks or TaskOptions()
     first, pad_id = prompts[0], backbone.vocabulary.pad_id
@@ -226,8 +228,9 @@ def training_examples(
     else:
         mixture = TaskMixture({NEXT_ITEM: next_item}, tasks.weights, seed=seed)
     if not first.is_causal:
-        return mixture, Seq2SeqCollator(pad_id)
-    return mixture, CausalCollator(pad_id, packs=unsupported_reason(backbone.model) is None)
+        return mixture, Seq2SeqCollator(pad_id, names_items=names_items)
+    packs = unsupported_reason(backbone.model) is None
+    return mixture, CausalCollator(pad_id, packs=packs, names_items=names_items)
 
 
 def training_dropout(backbone: Backbone, generator: GeneratorOptions) -> list[Any]:

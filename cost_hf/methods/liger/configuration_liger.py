@@ -99,21 +99,16 @@ class LigerConfig(T5Config, LigerFields):
 
     Args:
         max_items: items of the longest history, each with a position of its own; used with text input.
-        initializer_std: standard deviation of all fresh weights of T5, as in the published code (0.02); None keeps
-            those of T5.
     """
 
     model_type = "liger"
 
     max_items: int = 20
-    initializer_std: float | int | None = None
 
     def validate_history(self) -> None:
-        """Check the number of positions and the spread of fresh weights."""
+        """Check the number of positions."""
         if not 1 <= self.max_items <= MAX_ITEMS:
             raise ValueError(f"max_items must be 1 to {MAX_ITEMS}, got {self.max_items!r}")
-        if self.initializer_std is not None and not (self.initializer_std > 0 and math.isfinite(self.initializer_std)):
-            raise ValueError(f"initializer_std must be above 0 and finite, or None, got {self.initializer_std!r}")
 
 
 @strict

@@ -16,7 +16,6 @@ from torch.nn import functional
 from transformers import LlamaForCausalLM, T5ForConditionalGeneration
 from transformers import initialization as init
 from transformers.modeling_outputs import CausalLMOutputWithPast, Seq2SeqLMOutput
-from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 from .configuration_liger import LigerCausalConfig, LigerConfig
 
@@ -60,7 +59,7 @@ class ItemTextEncoder(nn.Module):
         sizes = [config.text_dim, *config.text_hidden_sizes]
         self.input_dropout = nn.Dropout(config.text_dropout)
         self.layers = nn.ModuleList(TextLayer(inner, outer, config.text_dropout) for inner, outer in pairwise(sizes))
-        self.output = nn.Linear(sizes[-1], width)
+        self.output = TextLinear(sizes[-1], width)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Return what the model knows of texts, `[..., D]`."""
@@ -70,14 +69,18 @@ class ItemTextEncoder(nn.Module):
         return self.output(hidden)
 
 
+class TextLinear(nn.Linear):
+    """A linear map with fresh weights of its own kind: those of the base class suit its own layers alone."""
+
+
 class TextLayer(nn.Module):
     """A layer of `ItemTextEncoder`."""
 
     def __init__(self, inner: int, outer: int, dropout: float) -> None:
         super().__init__()
-        self.linear, self.norm = nn.Linear(inner, outer), nn.LayerNorm(outer, eps=1e-8)
+        self.linear, self.norm = TextLinear(inner, outer), nn.LayerNorm(outer, eps=1e-8)
         self.dropout = nn.Dropout(dropout)
-        self.shortcut = nn.Linear(inner, outer, bias=False)
+        self.shortcut = TextLinear(inner, outer, bias=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map `[..., E]` to `[..., F]`."""
@@ -85,12 +88,8 @@ class TextLayer(nn.Module):
 
 
 class LigerMixin:
-    """What both models add to their base class: text vectors of items, and the dense head.
+    """What both models add to their base class: text vectors of items, and the dense head."""
 
-    A model whose class has `reads_item_rows` is given the catalog rows of tokens beside the tokens.
-    """
-
-    reads_item_rows = True
     config: Any
 
     def _add_text(self, width: int) -> None:
@@ -162,18 +161,26 @@ class LigerMixin:
         items = functional.normalize(items.float(), dim=-1)
         return functional.normalize(users.float(), dim=-1) @ items.mT / self.config.logits_temperature
 
-    def embed_prompt(self, input_ids: Tensor, item_rows: Tensor, item_table: Tensor | None = None) -> Tensor:
+    def embed_prompt(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        item_rows: Tensor | None = None,
+        item_table: Tensor | None = None,
+    ) -> Tensor:
         """Return what the model reads of prompts, `[B, S, D]`: tokens and, with text input, the texts of their items.
 
-        The tokens of an answer are read without texts, so a search goes on from here as it does for the base class.
+        The tokens of an answer are read without texts, so decoding goes on from here as it does for the base class.
 
         Args:
             input_ids: `[B, S]`.
-            item_rows: catalog row of every token, `[B, S]`, -1 where there is none.
+            attention_mask: 1 at tokens, 0 at padding, `[B, S]`; not needed.
+            item_rows: catalog row of every token, `[B, S]`, -1 where there is none; needed with text input.
             item_table: of the catalog, `[N, D]`; by default what is needed of the one of `set_catalog`.
         """
         if not self.config.use_text_input:
-            return self._embedded(input_ids, item_rows, None)
+            return self.get_input_embeddings()(input_ids)  # type: ignore[attr-defined]
+        input_ids, item_rows = _with_items(input_ids, item_rows)
         if item_table is None:
             return self._embedded(input_ids, item_rows, self._batch_table(item_rows).of(item_rows.clamp_min(0)))
         return self._embedded(input_ids, item_rows, functional.embedding(item_rows.clamp_min(0), item_table))
@@ -233,14 +240,14 @@ class LigerMixin:
         present = [weight * loss for weight, loss in terms if loss is not None and weight > 0]
         return sum(present[1:], start=present[0]) if present else None
 
-    def _init_text(self, module: nn.Module) -> None:
-        """Give the text network the fresh weights that torch gives a linear map."""
-        if isinstance(module, ItemTextEncoder):
-            for part in module.modules():
-                if isinstance(part, nn.Linear):
-                    init.kaiming_uniform_(part.weight, a=5**0.5)
-                    if part.bias is not None:
-                        init.zeros_(part.bias)
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if not isinstance(module, TextLinear):
+            super()._init_weights(module)  # type: ignore[misc]
+            return
+        init.kaiming_uniform_(module.weight, a=5**0.5)  # as torch does it
+        if module.bias is not None:
+            init.zeros_(module.bias)
 
 
 @dataclass(frozen=True)
@@ -273,7 +280,9 @@ class LigerForConditionalGeneration(LigerMixin, T5ForConditionalGeneration):
         config: sizes and objective.
     """
 
+    config_class = LigerConfig
     config: LigerConfig
+    decodes_like_base = True
 
     def __init__(self, config: LigerConfig) -> None:
         super().__init__(config)
@@ -284,25 +293,6 @@ class LigerForConditionalGeneration(LigerMixin, T5ForConditionalGeneration):
             self.text_input_norm = nn.LayerNorm(config.d_model, eps=1e-8)
             self.text_input_dropout = nn.Dropout(config.input_dropout)
         self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        std = self.config.initializer_std
-        if std is None:
-            super()._init_weights(module)
-        elif isinstance(module, nn.Linear | nn.Embedding):
-            init.normal_(module.weight, mean=0.0, std=std)
-            if getattr(module, "bias", None) is not None:
-                init.zeros_(module.bias)
-        elif isinstance(module, T5LayerNorm | nn.LayerNorm):
-            init.ones_(module.weight)
-            if getattr(module, "bias", None) is not None:
-                init.zeros_(module.bias)
-        self._init_text(module)
-        if isinstance(module, LigerForConditionalGeneration) and hasattr(module, "item_positions"):
-            # of the published code: torch's own, whatever the spread of the other weights
-            init.normal_(module.item_positions.weight)
-            init.normal_(module.code_positions.weight)
 
     def _embedded(self, input_ids: Tensor, item_rows: Tensor, texts: Tensor | None) -> Tensor:
         tokens = self.shared(input_ids)
@@ -380,7 +370,9 @@ class LigerForCausalLM(LigerMixin, LlamaForCausalLM):
         config: sizes and objective.
     """
 
+    config_class = LigerCausalConfig
     config: LigerCausalConfig
+    decodes_like_base = True
 
     def __init__(self, config: LigerCausalConfig) -> None:
         super().__init__(config)
@@ -388,11 +380,6 @@ class LigerForCausalLM(LigerMixin, LlamaForCausalLM):
         if config.use_text_input:
             self.text_input_dropout = nn.Dropout(config.input_dropout)
         self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        self._init_text(module)
 
     def _embedded(self, input_ids: Tensor, item_rows: Tensor, texts: Tensor | None) -> Tensor:
         tokens = self.model.embed_tokens(input_ids)
