@@ -1,6 +1,6 @@
 """cost_hf: generative recommendation with semantic IDs on the Hugging Face stack.
 
-Importing the package registers the quantizer with `AutoConfig` and `AutoModel`, and two pipelines, `semantic-id` and
+Importing the package registers its models with the Auto classes of transformers, and two pipelines, `semantic-id` and
 `generative-recommendation`: at once where transformers is there, else as soon as it is imported. Heavy parts load on
 first use.
 """
@@ -9,11 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cost_hf.registration import register_with_transformers
+from cost_hf.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from cost_hf.evaluation.evaluate import evaluate
+    from cost_hf.experiments.check.check import check
+    from cost_hf.experiments.compare.compare import compare
     from cost_hf.experiments.pipeline import Run, train
-    from cost_hf.recommenders.base import Recommender
+    from cost_hf.methods.base import Method, MethodOptions
     from cost_hf.quantizers.cost import CostConfig, CostModel, CostOutput
+    from cost_hf.recommenders.base import Recommender
+    from cost_hf.recommenders.generative import GenerativeRecommender
     from cost_hf.search.beam_search import beam_search
     from cost_hf.search.captured_search import CapturedSearch
     from cost_hf.search.catalog_scores import score_catalog
@@ -23,25 +29,30 @@ if TYPE_CHECKING:
     from cost_hf.semantic_ids.trie import SidTrie
     from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
-__version__ = "0.1.0"
 register_with_transformers()
 
 _HOMES = {
+    "train": "cost_hf.experiments.pipeline",
+    "compare": "cost_hf.experiments.compare.compare",
+    "check": "cost_hf.experiments.check.check",
+    "evaluate": "cost_hf.evaluation.evaluate",
+    "Run": "cost_hf.experiments.pipeline",
+    "Recommender": "cost_hf.recommenders.base",
+    "GenerativeRecommender": "cost_hf.recommenders.generative",
+    "Catalog": "cost_hf.semantic_ids.catalog",
+    "CatalogMask": "cost_hf.semantic_ids.catalog_mask",
+    "SidVocabulary": "cost_hf.semantic_ids.vocabulary",
+    "SidTrie": "cost_hf.semantic_ids.trie",
+    "SidLogitsProcessor": "cost_hf.search.logits_processor",
+    "prefix_allowed_tokens_fn": "cost_hf.search.logits_processor",
+    "beam_search": "cost_hf.search.beam_search",
+    "score_catalog": "cost_hf.search.catalog_scores",
+    "CapturedSearch": "cost_hf.search.captured_search",
     "CostConfig": "cost_hf.quantizers.cost",
     "CostModel": "cost_hf.quantizers.cost",
     "CostOutput": "cost_hf.quantizers.cost",
-    "Run": "cost_hf.experiments.pipeline",
-    "train": "cost_hf.experiments.pipeline",
-    "beam_search": "cost_hf.search.beam_search",
-    "CapturedSearch": "cost_hf.search.captured_search",
-    "score_catalog": "cost_hf.search.catalog_scores",
-    "SidLogitsProcessor": "cost_hf.search.logits_processor",
-    "prefix_allowed_tokens_fn": "cost_hf.search.logits_processor",
-    "Recommender": "cost_hf.recommenders.base",
-    "Catalog": "cost_hf.semantic_ids.catalog",
-    "CatalogMask": "cost_hf.semantic_ids.catalog_mask",
-    "SidTrie": "cost_hf.semantic_ids.trie",
-    "SidVocabulary": "cost_hf.semantic_ids.vocabulary",
+    "Method": "cost_hf.methods.base",
+    "MethodOptions": "cost_hf.methods.base",
 }
 
 __all__ = [
@@ -51,12 +62,18 @@ __all__ = [
     "CostConfig",
     "CostModel",
     "CostOutput",
+    "GenerativeRecommender",
+    "Method",
+    "MethodOptions",
     "Recommender",
     "Run",
     "SidLogitsProcessor",
     "SidTrie",
     "SidVocabulary",
     "beam_search",
+    "check",
+    "compare",
+    "evaluate",
     "prefix_allowed_tokens_fn",
     "score_catalog",
     "train",

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NoReturn
 
-from cost_hf import __version__
-from cost_hf.quantizers.errors import CodebookCollapse
+from cost_hf.quantizers.base import CodebookCollapse
 from cost_hf.terminal_text import terminal_text
+from cost_hf.version import __version__
 
 # of a user: data, recipe, path, item or network; anything else is a bug and shows its trace
 USER_ERRORS = (CodebookCollapse, FloatingPointError, ValueError, OSError)
@@ -26,15 +26,20 @@ class ArgumentsError(ValueError):
 class CommandParser(argparse.ArgumentParser):
     """Parses the arguments of one command, in full names alone; `--version` is there for every command."""
 
-    def __init__(self, program: str, description: str, *, epilog: str | None = None):
+    def __init__(self, program: str, description: str, *, epilog: str | Callable[[], str] | None = None):
         super().__init__(
             prog=program,
             description=description,
-            epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        self._epilog = epilog
         self.add_argument("--version", action="version", version=f"cost-hf {__version__}")
+
+    def format_help(self) -> str:
+        """Return the help; an epilog that is a function is called now, since it may take time to write."""
+        self.epilog = self._epilog() if callable(self._epilog) else self._epilog
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         """Raise `ArgumentsError`; `report_errors` makes one line of it."""
@@ -78,7 +83,7 @@ def check_target(path: str | None, *, is_directory: bool) -> None:
         raise PermissionError(f"{str(place)!r} can't be written to; give another path or change its permissions")
 
 
-def say(text: object) -> None:
+def print_text(text: object) -> None:
     """Print text that may hold words of a catalog or a file."""
     print(terminal_text(text))
 

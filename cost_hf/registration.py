@@ -50,3 +50,8 @@ class _AfterImport(MetaPathFinder):
 def _register() -> None:
     for name in HOMES:
         import_module(name)
+    from cost_hf.methods.base import methods
+
+    for method in methods().values():
+        if method.auto_models is not None:
+            import_module(method.auto_models)

@@ -31,7 +31,6 @@ from cost_hf.files import (
     atomic_path,
     check_fields,
     check_file_digests,
-    content_digest,
     file_digest,
     file_digests,
     is_inside,

@@ -1,5 +1,1 @@
-"""The evaluation stage of a run: all rankers on the same cases, and everything that is said about them."""
-
-from cost_hf.experiments.evaluation_stage import MAIN_ROW, REPORT, SEEN, Candidates, judge
-
-__all__ = ["MAIN_ROW", "REPORT", "SEEN", "Candidates", "judge"]
+"""What runs recipes: runs, comparisons and checks of data."""

@@ -7,24 +7,39 @@ import argparse
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from cost_hf.command_line import CommandParser, check_target, report_errors, say, set_up_logging
-from cost_hf.experiments.compare.systems import DEFAULT_SYSTEMS, system_names
-from cost_hf.experiments.recipe import Recipe, RecipeError, nearest, recipe_fields, shipped_recipes
+from jsonargparse import ArgumentError, ArgumentParser
+
+from cost_hf.command_line import CommandParser, check_target, print_text, report_errors, set_up_logging
+from cost_hf.experiments.recipe import COMMON, Recipe, RecipeError, nearest, row_recipe, shipped_recipes, type_name
+from cost_hf.methods.base import methods
 from cost_hf.yaml_text import read_yaml
 
 BUDGET_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 MAX_SEED = 2**32 - 1  # of numpy's generators
 DEFAULT_RECIPE = "cost_quickstart"
+OWN_DATA = "cost_default"  # recipe for tables of any kind
 OVERWRITE_HELP = "use the directory although it was made from other data, or changes of its catalog would be lost"
+COMMON_FIELDS = (
+    "method",
+    "data.path",
+    "data.columns",
+    "vectors.model",
+    "vectors.template",
+    "codes.kind",
+    "codes.level_sizes",
+    "training.epochs",
+    "training.report_to",
+    "evaluation.baselines",
+)
 
 
 def train_main(argv: Sequence[str]) -> int:
     """Run one recipe; the entry point of `train.py`."""
-    parser = _parser("train.py", "Train and judge a recommender from a recipe.", argv, recipe=DEFAULT_RECIPE)
+    parser = _parser("cost-hf train", "Train and evaluate a recommender from a recipe.", argv)
     parser.add_argument(
         "--recipe", default=DEFAULT_RECIPE, help=f"name of a shipped recipe, or a .yaml file [{DEFAULT_RECIPE}]"
     )
@@ -35,7 +50,7 @@ def train_main(argv: Sequence[str]) -> int:
     def command(known: argparse.Namespace, overrides: dict[str, Any]) -> Callable[[], None]:
         recipe = Recipe.load(known.recipe, overrides)
         recipe.validate()
-        _check_paths(recipe)
+        check_paths(recipe)
         check_target(known.output_dir, is_directory=True)
         return lambda: _train(known, overrides)
 
@@ -56,22 +71,22 @@ def _train(known: argparse.Namespace, overrides: dict[str, Any]) -> None:
         overwrite=known.overwrite,
     )
     if run.is_main_process:
-        say(run_summary(run))
+        print_text(run_summary(run))
     PartialState().destroy_process_group()  # a process that exits with its group may abort, its work all done
 
 
 def check_main(argv: Sequence[str]) -> int:
-    """Say what data holds, what training will cost and what to fix; the status is 1 where there are errors."""
+    """Report what the data hold, what training will cost and what to fix; the status is 1 where there are errors."""
     parser = _parser("cost-hf check", "Read data before any training: what is there, what it costs, what to fix.", argv)
     parser.add_argument("data", help="directory of the data, or a Hub data set")
     parser.add_argument(
-        "--recipe", default=None, help="recipe whose cost is estimated and whose settings are used [cost_default]"
+        "--recipe", default=None, help=f"recipe whose cost is estimated and whose settings are used [{OWN_DATA}]"
     )
     parser.add_argument("--json", default=None, help="write the findings to this file, too")
     errors: list[str] = []
 
     def command(known: argparse.Namespace, overrides: dict[str, Any]) -> Callable[[], None]:
-        Recipe.load(known.recipe or "cost_default", overrides)
+        Recipe.load(known.recipe or OWN_DATA, overrides)
         _check_source(known.data)
         check_target(known.json, is_directory=False)
         return lambda: _check(known, overrides, errors)
@@ -80,32 +95,33 @@ def check_main(argv: Sequence[str]) -> int:
 
 
 def _check(known: argparse.Namespace, overrides: dict[str, Any], errors: list[str]) -> None:
-    from cost_hf.experiments.check import check_data
+    from cost_hf.experiments.check.check import check
     from cost_hf.files import write_json
 
-    result = check_data(known.data, recipe=known.recipe, overrides=overrides)
-    say(result.text())
+    result = check(known.data, recipe=known.recipe, overrides=overrides)
+    print_text(result.text())
     if known.json is not None:
         write_json(known.json, result.to_dict())
     errors.extend(problem.message for problem in result.problems if problem.severity == "error")
 
 
 def compare_main(argv: Sequence[str]) -> int:
-    """Compare systems on one split and end with a recommendation."""
-    parser = _parser("cost-hf compare", "Compare systems and baselines on one split and evaluator.", argv)
+    """Compare methods on one split and end with advice on what to use."""
+    parser = _parser("cost-hf compare", "Compare methods and baselines on one split and evaluator.", argv)
     parser.add_argument("sources", nargs="+", help="data (a directory or Hub data set) and/or recipes to compare")
     parser.add_argument(
         "--systems",
-        default=",".join(DEFAULT_SYSTEMS),
-        help="rows made from the first recipe, separated by commas (several recipes are rows themselves, too): "
-        f"{', '.join(system_names())} [{','.join(DEFAULT_SYSTEMS)}]",
+        type=_names,
+        default=None,
+        help="rows, separated by commas: names of methods and variants on the first recipe, or recipes (several "
+        "recipes are rows themselves, too); by default those that the methods propose",
     )
     parser.add_argument("--seeds", type=_seeds, default="0,1,2", help="quantizer seeds, separated by commas [0,1,2]")
     parser.add_argument(
         "--generators_per_quantizer", type=_count, default=1, help="generator seeds for each quantizer [1]"
     )
     parser.add_argument(
-        "--budget", type=_time, default=None, help="wall time such as 90s, 60min or 2h; the same command goes on"
+        "--budget", type=_time, default=None, help="wall time such as 90s, 60min or 2h; the same command resumes"
     )
     parser.add_argument(
         "--seen", default="allowed", choices=["allowed", "excluded"], help="setting that decides [allowed]"
@@ -115,14 +131,9 @@ def compare_main(argv: Sequence[str]) -> int:
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
 
     def command(known: argparse.Namespace, overrides: dict[str, Any]) -> Callable[[], None]:
-        systems = [name for name in known.systems.split(",") if name]
-        unknown = [name for name in systems if name not in system_names()]
-        if unknown:
-            names = system_names()
-            raise RecipeError(
-                f"unknown system {unknown[0]!r}{nearest(unknown[0], names)}; systems are {', '.join(names)}"
-            )
-        Recipe.load("cost_default", overrides)
+        base = Recipe.load(OWN_DATA, common_overrides(overrides))
+        for name in known.systems or ():
+            row_recipe(name, base)
         check_target(known.output_dir, is_directory=True)
         if known.reference is not None and not Path(known.reference).is_file():
             raise FileNotFoundError(f"--reference {known.reference!r} is no file; check the path")
@@ -131,21 +142,19 @@ def compare_main(argv: Sequence[str]) -> int:
                 Recipe.load(source, overrides)
             else:
                 _check_source(source)
-        return lambda: _compare(known, systems, overrides)
+        return lambda: _compare(known, overrides)
 
     return _run(parser, argv, command)
 
 
-def _compare(known: argparse.Namespace, systems: list[str], overrides: dict[str, Any]) -> None:
+def _compare(known: argparse.Namespace, overrides: dict[str, Any]) -> None:
     from cost_hf.experiments.compare.compare import compare
-    from cost_hf.experiments.compare.sources import resolve_sources
     from cost_hf.reporting import compare_text
 
-    base, others = resolve_sources(known.sources, overrides)
     comparison = compare(
-        base,
-        systems,
-        others=others,
+        known.sources,
+        known.systems,
+        overrides=overrides,
         reference=known.reference,
         seeds=known.seeds,
         generators_per_quantizer=known.generators_per_quantizer,
@@ -154,16 +163,16 @@ def _compare(known: argparse.Namespace, systems: list[str], overrides: dict[str,
         output_dir=known.output_dir,
         overwrite=known.overwrite,
     )
-    say(compare_text(comparison.report))
-    say(f"\nreport: {comparison.output_dir / 'report.html'}")
+    print_text(compare_text(comparison.report))
+    print_text(f"\nreport: {comparison.output_dir / 'report.html'}")
 
 
 def _run(
-    parser: argparse.ArgumentParser,
+    parser: CommandParser,
     argv: Sequence[str],
     prepare: Callable[[argparse.Namespace, dict[str, Any]], Callable[[], None]],
 ) -> int:
-    """Parse and check everything, then run; an error that the user can mend becomes one line.
+    """Parse and check everything, then run; an error that the user can fix becomes one line.
 
     Args:
         prepare: checks the arguments, quickly, and returns what to run.
@@ -173,7 +182,8 @@ def _run(
     def check() -> None:
         known, rest = parser.parse_known_args(list(argv))
         options = [action.dest for action in parser._actions]
-        actions.append(prepare(known, read_overrides(rest, program=parser.prog, options=options)))
+        recipe = _named_recipe(argv)
+        actions.append(prepare(known, read_overrides(rest, recipe, program=parser.prog, options=options)))
 
     status = report_errors(check)
     if status:
@@ -182,42 +192,134 @@ def _run(
     return report_errors(actions[0])
 
 
-def _parser(program: str, description: str, argv: Sequence[str], *, recipe: str | None = None) -> CommandParser:
-    """Return a parser whose help lists recipes and fields, with the values of the recipe that `argv` names."""
-    chosen, values = _shown_recipe(argv, recipe)
-    recipes = "\n".join(f"  {name:<20} {text}" for name, text in shipped_recipes().items())
-    fields = "\n".join(_field_lines(values))
-    where = "defaults" if chosen is None else f"values of {chosen}"
-    return CommandParser(
-        program,
-        description,
-        epilog=f"recipes:\n{recipes}\n\nfields of a recipe, with {where} in brackets (values are YAML; "
-        f"`--recipe NAME --help` shows those of a recipe):\n{fields}",
+def _parser(program: str, description: str, argv: Sequence[str]) -> CommandParser:
+    """Return a parser whose help lists the recipes, or the fields of the recipe that `argv` names."""
+    named = next(_values_of("--recipe", argv), None)
+    if named is not None and {"-h", "--help"} & set(argv):
+        return CommandParser(program, description, epilog=lambda: recipe_help(_named_recipe(argv)))
+    return CommandParser(program, description, epilog=lambda: short_help(program))
+
+
+def short_help(program: str) -> str:
+    """Return the recipes, the methods and the fields that are changed most."""
+    recipes = [f"  {name:<18} {text.partition(';')[0]}" for name, text in shipped_recipes().items()]
+    fields = ", ".join(f"--{name}" for name in COMMON_FIELDS)
+    return "\n".join(
+        [
+            "recipes:",
+            *recipes,
+            "",
+            f"methods (--method NAME on any recipe): {', '.join(methods())}",
+            f"fields, among others: {fields}",
+            f"all fields of a recipe, with their values: {program} --recipe NAME --help",
+        ]
     )
 
 
-def _shown_recipe(argv: Sequence[str], default: str | None) -> tuple[str | None, Recipe]:
-    name = next(_values_of("--recipe", argv), default)
-    try:
-        return name, Recipe() if name is None else Recipe.load(name)
-    except (RecipeError, OSError):  # told when the command runs
-        return None, Recipe()
+def recipe_help(recipe: Recipe) -> str:
+    """Return every field of a recipe with its help and value, section by section."""
+    lines = [f"recipe {recipe.name}: {recipe.description}", "", "fields and their values (values are YAML):"]
+    section = ""
+    for entry in recipe.fields():
+        if (own := entry.dotted.partition(".")[0]) != section:
+            section = own
+            lines.append("")
+        lines.append(f"  --{entry.dotted:<46} {entry.help} [{_shown(entry.value)}]")
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str) and value.isprintable():
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _named_recipe(argv: Sequence[str]) -> Recipe:
+    """Return the recipe that the arguments name, with their method and kinds: what decides which fields exist."""
+    name = next(_values_of("--recipe", argv), None)
+    if name is None:
+        name = next((text for text in argv if text in shipped_recipes() or text.endswith((".yaml", ".yml"))), None)
+    chosen = {}
+    for option in argv:
+        dotted = option.removeprefix("--").partition("=")[0]
+        if option.startswith("--") and (dotted == "method" or dotted.endswith(".kind")):
+            chosen[dotted] = next(_values_of(f"--{dotted}", argv), "")
+    # the kind of a section exists with its method alone; a wrong one is reported when the recipe is loaded
+    return Recipe.load(DEFAULT_RECIPE if name is None else name, chosen)
 
 
 def _values_of(option: str, argv: Sequence[str]) -> Iterator[str]:
     """Yield the values that an option is given."""
-    for place, text in enumerate(argv):
+    for position, text in enumerate(argv):
         if text.startswith(f"{option}="):
             yield text.partition("=")[2]
-        elif text == option and place + 1 < len(argv):
-            yield argv[place + 1]
+        elif text == option and position + 1 < len(argv):
+            yield argv[position + 1]
 
 
-def _field_lines(values: Recipe) -> Iterator[str]:
-    for dotted, section, entry in recipe_fields():
-        value = getattr(getattr(values, section) if section else values, entry.name)
-        shown = value if isinstance(value, str) and value.isprintable() else json.dumps(value, ensure_ascii=False)
-        yield f"  --{dotted:<46} {entry.metadata.get('help', '')} [{shown}]"
+def read_overrides(
+    tokens: Sequence[str], recipe: Recipe, *, program: str, options: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Read `--section.field value` and `--section.field=value` pairs; values are YAML.
+
+    Args:
+        recipe: whose fields there are.
+        program: named in errors.
+        options: other options of the command, for the nearest name.
+
+    Raises:
+        RecipeError: for anything else; the nearest name is shown.
+    """
+    hints = {entry.dotted: entry.hint for entry in recipe.fields()}
+    parser = ArgumentParser(prog=program, exit_on_error=False, default_env=False, allow_abbrev=False, add_help=False)
+    for dotted, hint in hints.items():
+        parser.add_argument(f"--{dotted}", type=hint)
+    try:
+        given = vars(parser.parse_args(list(tokens), defaults=False).as_flat())
+    except ArgumentError as error:
+        _refuse(str(error), tokens, recipe, hints, program=program, options=options)
+    for dotted in given:
+        text = next(_values_of(f"--{dotted}", tokens), "")
+        if text.lstrip().startswith("{") and hints[dotted] is not str:
+            _check_yaml(dotted, text)  # a key that stands twice
+    return given
+
+
+def _check_yaml(dotted: str, text: str) -> None:
+    try:
+        read_yaml(text)
+    except ValueError as error:
+        raise RecipeError(f"--{dotted} {text!r:.80} can't be read ({error}); give every key once") from error
+
+
+def _refuse(
+    message: str,
+    tokens: Sequence[str],
+    recipe: Recipe,
+    hints: Mapping[str, Any],
+    *,
+    program: str,
+    options: Sequence[str],
+) -> NoReturn:
+    """Raise RecipeError for what the parser of the fields could not read."""
+    if found := re.match(r'Parser key "([^"]+)"', message):
+        dotted = found.group(1)
+        text = next(_values_of(f"--{dotted}", tokens), "")
+        raise RecipeError(f"{dotted} must be {type_name(hints[dotted])}, got {text!r:.80}")
+    if found := re.match(r"argument (--\S+?),?( --\S+)?: expected", message):
+        raise RecipeError(f"{found.group(1)} needs a value")
+    unknown = message.partition("unrecognized arguments: ")[2]
+    token = next((token for token in tokens if unknown.startswith(token)), unknown)
+    if not token.startswith("-"):
+        hint = "; a recipe is named by --recipe" if "recipe" in options else ""
+        raise RecipeError(
+            f"unknown argument {token!r:.80}, expected --field value (`{program} --help` lists recipes){hint}"
+        )
+    name = token.removeprefix("--").partition("=")[0]
+    raise RecipeError(
+        f"unknown argument {token!r:.80} for a recipe of method {recipe.method}{nearest(name, [*hints, *options])} "
+        f"(`{program} --recipe NAME --help` lists the fields of a recipe)"
+    )
 
 
 def _seed(text: str) -> int:
@@ -239,6 +341,10 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def _count(text: str) -> int:
     if not re.fullmatch(r"\d{1,6}", text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r:.40}")
@@ -255,17 +361,17 @@ def _time(text: str) -> float:
     return seconds
 
 
-def _check_paths(recipe: Recipe) -> None:
+def check_paths(recipe: Recipe) -> None:
     """Raise FileNotFoundError for a path of the recipe that a later stage would miss, after hours of work."""
-    reference, templates = recipe.catalog.reference, recipe.tasks.templates
-    if reference is not None and not Path(reference).is_file():
-        raise FileNotFoundError(f"catalog.reference {reference!r} is no file; check the path")
-    if templates is not None and not Path(templates).is_dir():
-        raise FileNotFoundError(f"tasks.templates {templates!r} is no directory; check the path")
-    for field, name in (("vectors.model", recipe.vectors.model), ("generator.backbone", recipe.generator.backbone)):
-        is_path = name is not None and (Path(name).is_absolute() or name.startswith((".", "~")))
-        if name is not None and is_path and not Path(name).is_dir():
-            raise FileNotFoundError(f"{field} {name!r} is no directory; check the path, or give a Hub id")
+    recipe.system.check_paths()
+    name = recipe.vectors.model
+    if (Path(name).is_absolute() or name.startswith((".", "~"))) and not Path(name).is_dir():
+        raise FileNotFoundError(f"vectors.model {name!r} is no directory; check the path, or give a Hub id")
+
+
+def common_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the overrides of sections that recipes of all methods have."""
+    return {dotted: value for dotted, value in overrides.items() if dotted.partition(".")[0] in COMMON}
 
 
 def _check_source(source: str) -> None:
@@ -276,48 +382,3 @@ def _check_source(source: str) -> None:
             f"{source!r} is neither a directory here nor a Hub data set (owner/name)"
             f"{nearest(source, shipped_recipes())}; check the path"
         )
-
-
-def read_overrides(
-    tokens: Sequence[str], *, program: str, options: Sequence[str] = ("recipe", "seed", "output_dir")
-) -> dict[str, Any]:
-    """Read `--section.field value` and `--section.field=value` pairs; values are YAML.
-
-    Raises:
-        RecipeError: for anything else; the nearest name is shown.
-    """
-    fields = [dotted for dotted, _, _ in recipe_fields()]
-    texts = {dotted for dotted, _, entry in recipe_fields() if "str" in str(entry.type).partition("[")[0]}
-    known = [*fields, *options]
-    values: dict[str, Any] = {}
-    queue = list(tokens)
-    while queue:
-        token = queue.pop(0)
-        name, has_value, text = token.removeprefix("--").partition("=")
-        if not token.startswith("-"):
-            recipe = "; a recipe is named by --recipe" if "recipe" in options else ""
-            raise RecipeError(
-                f"unknown argument {token!r:.80}, expected --field value (`{program} --help` lists all fields){recipe}"
-            )
-        if not token.startswith("--") or name not in fields:
-            raise RecipeError(
-                f"unknown argument {token!r:.80}{nearest(name, known)} (`{program} --help` lists all fields)"
-            )
-        if not has_value:
-            if not queue or (queue[0].partition("=")[0].removeprefix("--") in known and queue[0].startswith("--")):
-                raise RecipeError(f"--{name} needs a value")
-            text = queue.pop(0)
-        values[name] = _value(text, accepts_text=name in texts)
-    return values
-
-
-def _value(text: str, *, accepts_text: bool) -> Any:
-    """Read a value as YAML; a field of text takes it as it stands (templates are braces, which YAML reads as a map)."""
-    if accepts_text:
-        return None if text in ("null", "~") else text
-    try:
-        return read_yaml(text)
-    except ValueError as error:
-        raise RecipeError(
-            f"{text!r:.80} is no YAML value ({error}); quote it, or write it as a list or number"
-        ) from error

@@ -1,6 +1,6 @@
-"""Every ranker of a run on the same cases, judged on items, with paired intervals.
+"""The evaluation stage: all rankers of a run on the same cases, hits on items, with paired intervals.
 
-Lists of each (row, `exclude_seen`) pair are written as soon as they are known, so a killed evaluation goes on with the
+Lists of each (row, `exclude_seen`) pair are written as soon as they are known, so a killed evaluation resumes with the
 next pair. `results.json` is the one source of every number that is shown anywhere.
 """
 
@@ -13,17 +13,16 @@ from typing import Any
 import numpy as np
 from accelerate import PartialState
 from safetensors.numpy import save_file
-from torch import nn
 
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.splits import Targets
-from cost_hf.data.text_vectors import TextVectors
-from cost_hf.evaluation.options import TRAINED_BASELINES, EvaluationOptions
+from cost_hf.evaluation.options import EvaluationOptions
 from cost_hf.evaluation.ranking import RankedLists, evaluate_ranker
 from cost_hf.evaluation.results import MAIN_ROW, build_results, write_ranks
 from cost_hf.evaluation.slices import slice_labels, slice_metrics
-from cost_hf.experiments.protocol import identity, products_record, protocol
-from cost_hf.experiments.recipe import Recipe
+from cost_hf.experiments.curves import epoch_curve
+from cost_hf.experiments.protocol import identity, protocol
+from cost_hf.experiments.recipe import Recipe, row_recipe
 from cost_hf.experiments.request_times import request_times
 from cost_hf.files import (
     DamagedFileError,
@@ -34,56 +33,38 @@ from cost_hf.files import (
     read_tensors,
     write_json,
 )
-from cost_hf.methods.counting import build_baseline
-from cost_hf.methods.generated_titles import title_scores
-from cost_hf.methods.sid_description import describe_identifiers, neighbour_examples
-from cost_hf.products import measure_products
-from cost_hf.quantizers.fit import CodesResult
-from cost_hf.recommenders.base import Recommender
-from cost_hf.recommenders.generative import GenerativeRecommender
+from cost_hf.methods.base import Fitted, Method, Workspace
 from cost_hf.recommenders.rankers import Ranker, ScoringRanker
 from cost_hf.reporting import write_run_report
-from cost_hf.stages import Stages
 
 logger = logging.getLogger(__name__)
 SEEN = {"seen_allowed": False, "seen_excluded": True}
 FOLDER, LISTS, VALIDATION, EXAMPLES = "evaluation", "lists", "validation", "examples.json"
 REPORT = "report.html"
+ORACLE = "oracle"  # row, and family, of the rule that made a toy data set
 
 
-@dataclasses.dataclass(frozen=True)
-class Candidates:
-    """What a run trained.
-
-    Attributes:
-        recommender: the system of the run, the row `recommender`.
-        rivals: trained baselines by row name.
-        curves: training logs by stage.
-        codes: the fitted quantizer, where there is one.
-    """
-
-    recommender: Recommender
-    rivals: Mapping[str, Recommender]
-    curves: Mapping[str, list[dict[str, Any]]]
-    codes: CodesResult | None = None
-
-
-def judge(
-    stages: Stages, recipe: Recipe, data: PreparedData, vectors: TextVectors, candidates: Candidates, *, seed: int
+def evaluation_stage(
+    recipe: Recipe, workspace: Workspace, fitted: Mapping[str, Fitted], *, seed: int
 ) -> dict[str, Any]:
-    """Rank, score and compare; return the content of `evaluation/results.json` and write the report beside it."""
+    """Rank, measure and compare; return the content of `evaluation/results.json` and write the report beside it.
+
+    Args:
+        recipe: of the run.
+        workspace: of its system.
+        fitted: the system as row `recommender`, and the baselines, by row name.
+        seed: of the bootstrap.
+    """
+    stages = workspace.stages
+    data = workspace.data
     made_from = sorted(stages.digests.items())
-    digest = content_digest(
-        made_from, data.tables.digest, data.split.digest, dataclasses.asdict(recipe.evaluation), seed
-    )
+    options = dataclasses.asdict(recipe.evaluation)
+    digest = content_digest(made_from, recipe.inputs(), data.tables.digest, data.split.digest, options, seed)
 
     def compute(folder: Path) -> None:
-        rankers = {MAIN_ROW: candidates.recommender.ranker_for(recipe.evaluation.num_beams)}
-        for name, rival in candidates.rivals.items():
-            rankers[name] = rival.ranker_for(recipe.evaluation.num_beams)
-        rankers |= untrained_rankers(data, vectors, recipe.evaluation)
+        rankers = rankers_of(fitted, data, recipe.evaluation)
         common: dict[str, Any] = {
-            "sid_keys": candidates.recommender.sid_keys,
+            "sid_keys": fitted[MAIN_ROW].recommender.sid_keys,
             "num_items": data.tables.num_items,
             "digest": digest,
         }
@@ -93,7 +74,7 @@ def judge(
         own = {MAIN_ROW: rankers[MAIN_ROW]}
         rank_rows(folder / VALIDATION, own, validation, recipe.evaluation, **common)
         if PartialState().is_main_process:
-            _write_results(folder, recipe, data, vectors, candidates, rankers, ranked, seed)
+            _write_results(folder, recipe, workspace, fitted, rankers, ranked, seed)
 
     results = stages.run(
         "evaluation",
@@ -102,14 +83,9 @@ def judge(
         compute=compute,
         load=lambda folder: read_json(folder / "results.json"),
         on_every_process=True,
-        # one arithmetic for all rows: that of the trained systems at hand
-        products=measure_products(
-            nn.ModuleList(system.network for system in _trained(candidates).values()), recipe.products
-        ),
     )
-    results["protocol"]["products"] = products_record(recipe, stages)  # what was asked for may have changed
     results["recipe"] = recipe.to_dict()  # fields that no stage depends on may have changed
-    # what the evaluation itself cost is known only behind it
+    # what the evaluation itself cost is known only after it
     results["stages"] = {name: dataclasses.asdict(record) for name, record in stages.records.items()}
     if PartialState().is_main_process:
         folder = stages.output_dir / FOLDER
@@ -124,16 +100,18 @@ def judge(
 def _write_results(
     folder: Path,
     recipe: Recipe,
-    data: PreparedData,
-    vectors: TextVectors,
-    candidates: Candidates,
+    workspace: Workspace,
+    fitted: Mapping[str, Fitted],
     rankers: Mapping[str, Ranker],
     ranked: Mapping[tuple[str, str], RankedLists],
     seed: int,
 ) -> None:
+    data = workspace.data
     options = recipe.evaluation
     targets = data.split.test.sample(options.max_users, seed=recipe.data.seed)
     num_items = data.tables.num_items
+    system = recipe.system
+    main = fitted[MAIN_ROW]
     write_ranks(folder / "ranks.parquet", ranked, targets.user_ids)
     results = build_results(
         ranked,
@@ -147,41 +125,57 @@ def _write_results(
     results["slices"] = slice_metrics(
         ranked, labels, user_ids=targets.user_ids, draws=options.bootstrap_draws, seed=seed
     )
+    results["methods"] = _methods(recipe, rankers)
     results["requests"] = {name: request_times(ranker, targets) for name, ranker in rankers.items()}
-    results["parameters"] = {name: system.num_parameters for name, system in _trained(candidates).items()}
-    results["curves"] = dict(candidates.curves)
-    examples: list[dict[str, Any]] = []
-    if isinstance(candidates.recommender, GenerativeRecommender):
-        results["semantic_ids"] = describe_identifiers(candidates.recommender.catalog, candidates.codes, vectors, data)
-        titles = title_scores(recipe, data, targets, candidates.recommender, seed=seed)
-        results |= {"titles": titles} if titles else {}
-        examples = neighbour_examples(candidates.recommender.catalog, vectors, seed=recipe.data.seed)
-    results["protocol"] = protocol(recipe, data, targets, candidates.recommender)
+    results["parameters"] = {
+        name: row.recommender.num_parameters for name, row in fitted.items() if row.recommender.num_parameters
+    }
+    results["curves"] = _curves(fitted)
+    results |= system.describe(main, workspace, targets, seed=seed)
+    results["protocol"] = protocol(recipe, workspace, system.protocol(main, workspace, targets), targets)
     results |= identity(recipe, data, seed)
-    write_json(folder / EXAMPLES, examples)
+    write_json(folder / EXAMPLES, system.examples(main, workspace))
     write_json(folder / "results.json", results)
 
 
-def _trained(candidates: Candidates) -> dict[str, Recommender]:
-    return {MAIN_ROW: candidates.recommender, **candidates.rivals}
+def _methods(recipe: Recipe, rankers: Mapping[str, Ranker]) -> dict[str, dict[str, str]]:
+    """Return name, family and summary of the method of every row."""
+    systems = {Path(name).stem: row_recipe(name, recipe) for name in recipe.baselines} | {MAIN_ROW: recipe}
+    described = {name: describe_method(systems[name].system) for name in rankers if name in systems}
+    if ORACLE in rankers:
+        described[ORACLE] = {"method": ORACLE, "family": ORACLE, "summary": "the rule that made the toy data"}
+    return described
 
 
-def untrained_rankers(data: PreparedData, vectors: TextVectors, options: EvaluationOptions) -> dict[str, Ranker]:
-    """Return the baselines that need no gradient, and the toy set's oracle, by row name."""
-    popularity = data.split.popularity(data.tables.num_items)
-    item_ids = data.tables.items["item_id"].tolist()
-    scorers = {
-        name: build_baseline(name, data.split.train, data.tables.num_items, vectors=vectors.vectors)
-        for name in options.baselines
-        if name not in TRAINED_BASELINES
-    }
+def describe_method(method: Method[Any]) -> dict[str, str]:
+    """Return what tables and cards call a method."""
+    return {"method": method.name, "family": method.family, "summary": method.summary}
+
+
+def _curves(fitted: Mapping[str, Fitted]) -> dict[str, list[dict[str, Any]]]:
+    """Return training logs by what they are of: `training` is the system, a row's name its training, the rest parts."""
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for row, own in fitted.items():
+        for part, log in own.curves.items():
+            if part == "training":
+                curves[own.recommender.source if row == MAIN_ROW else row] = epoch_curve(log)
+            elif row == MAIN_ROW:
+                curves[part] = list(log)
+    return curves
+
+
+def rankers_of(fitted: Mapping[str, Fitted], data: PreparedData, options: EvaluationOptions) -> dict[str, Ranker]:
+    """Return what ranks for each row, and the oracle of a toy data set."""
+    rankers: dict[str, Ranker] = {name: own.recommender.ranker_for(options.num_beams) for name, own in fitted.items()}
     if data.oracle is not None:
-        scorers["oracle"] = data.oracle
-    return {name: ScoringRanker(scorer, popularity=popularity, item_ids=item_ids) for name, scorer in scorers.items()}
+        popularity = data.split.popularity(data.tables.num_items)
+        item_ids = data.tables.items["item_id"].tolist()
+        rankers[ORACLE] = ScoringRanker(data.oracle, popularity=popularity, item_ids=item_ids)
+    return rankers
 
 
 def validation_cases(recipe: Recipe, data: PreparedData) -> Targets:
-    """Return the fixed seeded sample of validation cases on which systems are chosen and weighted."""
+    """Return the fixed seeded sample of validation cases on which methods are chosen and weighted."""
     return data.split.validation.sample(recipe.evaluation.validation_users, seed=recipe.data.seed)
 
 

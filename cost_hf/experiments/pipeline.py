@@ -1,31 +1,29 @@
-"""A recipe from data to results: read → vectors → codes → catalog → generator → evaluation.
+"""A recipe from data to results: read the data, fit the method and its baselines, evaluate.
 
-The method of a recipe lists its stages; each is one function (`building`), and each result lies on disk.
+Every costly step is a stage whose result is stored in the run directory.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
 
-from cost_hf.building import TRAINING_LOG, build_catalog, codes_stage, generator_stage, sasrec_stage, vector_stage
 from cost_hf.data.prepare import PreparedData, prepare_data
-from cost_hf.data.text_vectors import TextVectors
-from cost_hf.evaluation.options import TRAINED_BASELINES
 from cost_hf.evaluation.results import MAIN_ROW
-from cost_hf.experiments import REPORT, Candidates, judge
-from cost_hf.experiments.curves import epoch_curve
-from cost_hf.experiments.recipe import Recipe
-from cost_hf.files import read_json
-from cost_hf.methods.sasrec.options import VARIANTS
+from cost_hf.experiments.evaluation_stage import REPORT, evaluation_stage
+from cost_hf.experiments.recipe import Recipe, row_recipe
+from cost_hf.methods.base import Fitted, Workspace
+from cost_hf.methods.codes_stage import vector_stage
 from cost_hf.recommenders.base import Recommender
 from cost_hf.semantic_ids.sizes import whole_number
 from cost_hf.stages import Stages
 
 RECIPE = "recipe.yaml"
+QUICKSTART, OWN_DATA = "cost_quickstart", "cost_default"  # recipes where none is named
 MAX_SEED = 2**32 - 1  # of numpy's generators
 
 
@@ -63,7 +61,7 @@ def train(
     *,
     items: Any = None,
     interactions: Any = None,
-    recipe: str = "cost_quickstart",
+    recipe: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     seed: int = 0,
     output_dir: str | Path | None = None,
@@ -77,7 +75,8 @@ def train(
     Args:
         items: catalog (`item_id` and text columns): DataFrame, `datasets.Dataset` or path; None reads `data.path`.
         interactions: clicks (`user_id`, `item_id`, `timestamp` or `position`), in the same forms.
-        recipe: name of a shipped recipe or a YAML file.
+        recipe: name of a shipped recipe or a YAML file; by default `cost_default` for tables of your own, and
+            `cost_quickstart` without them.
         overrides: dotted fields, as on the command line, such as `{"training.epochs": 20}`.
         seed: of codes, generator and bootstrap; the split does not depend on it.
         output_dir: run directory; `runs/<recipe>-<seed>` by default.
@@ -95,6 +94,8 @@ def train(
     # the first call decides for the process: without `cpu` accelerate gives every process of a CPU run world size 1
     state = PartialState(cpu=not torch.cuda.is_available())
     seed = whole_number(seed, "seed", least=0, most=MAX_SEED)
+    if recipe is None:
+        recipe = QUICKSTART if items is None else OWN_DATA
     resolved = Recipe.load(recipe, overrides)
     if (items is None) != (interactions is None):
         missing = "items" if items is None else "interactions"
@@ -109,50 +110,39 @@ def train(
     data = prepare_data(resolved.data, items=items, interactions=interactions, template=resolved.vectors.template)
     with stages.exclusive():
         stages.claim(data.tables.source_digest, overwrite=overwrite)
-        vectors = vector_stage(stages, resolved, data)
-        candidates = build_candidates(stages, resolved, data, vectors, seed=seed)
-        results = judge(stages, resolved, data, vectors, candidates, seed=seed)
+        workspace = make_workspace(stages, resolved, data)
+        fitted = fit_rows(resolved, workspace, seed=seed)
+        results = evaluation_stage(resolved, workspace, fitted, seed=seed)
         if state.is_main_process:
             stages.write(RECIPE, resolved.save)
             stages.finish([RECIPE, REPORT])
+    recommender = fitted[MAIN_ROW].recommender
     first = zip(data.split.test.user_ids[:3], data.split.test.histories[:3], strict=True)
-    item_ids = candidates.recommender.catalog.item_ids
+    item_ids = recommender.catalog.item_ids
     examples = [(str(user), [item_ids[row] for row in history]) for user, history in first]
-    return Run(candidates.recommender, results, directory, examples)
+    return Run(recommender, results, directory, examples)
 
 
-def build_candidates(
-    stages: Stages, recipe: Recipe, data: PreparedData, vectors: TextVectors, *, seed: int
-) -> Candidates:
-    """Train the system of the recipe and its trained baselines."""
-    codes = None
-    recommender: Recommender
-    if recipe.method == "sasrec":
-        folder = "recommender"
-        recommender = sasrec_stage(
-            stages, recipe, data, vectors, recipe.sasrec, name="sasrec", folder=folder, seed=seed
-        )
-    else:
-        codes = None if recipe.catalog.reference else codes_stage(stages, recipe, data, vectors, seed=seed)
-        catalog = build_catalog(recipe, data, vectors, codes)
-        quantizer = None if codes is None else codes.model
-        recommender = generator_stage(stages, recipe, data, catalog, quantizer, seed=seed)
-    rivals = {
-        name: sasrec_stage(
-            stages,
-            recipe,
-            data,
-            vectors,
-            replace(recipe.sasrec, **VARIANTS[name]),
-            name=name,
-            folder=f"baselines/{name}",
-            seed=seed,
-        )
-        for name in recipe.evaluation.baselines
-        if name in TRAINED_BASELINES
-    }
-    logs = {recommender.source: "recommender"} | {name: f"baselines/{name}" for name in rivals}
-    curves = {row: epoch_curve(read_json(stages.output_dir / folder / TRAINING_LOG)) for row, folder in logs.items()}
-    if codes is not None and len(codes.history) > 1:
-        curves["quantizer"] = codes.history
-    return Candidates(recommender, rivals, curves, codes)
+def make_workspace(stages: Stages, recipe: Recipe, data: PreparedData) -> Workspace:
+    """Return what the methods of a run are fitted to; the text vectors are encoded where one asks for them."""
+    return Workspace(
+        stages=stages,
+        data=data,
+        text_vectors=cache(lambda: vector_stage(stages, recipe.vectors, data)),
+        vector_options=recipe.vectors,
+        evaluation=recipe.evaluation,
+        data_seed=recipe.data.seed,
+    )
+
+
+def fit_rows(recipe: Recipe, workspace: Workspace, *, seed: int) -> dict[str, Fitted]:
+    """Fit the system of a recipe, the row `recommender`, and its baselines, by row name."""
+    fitted = {MAIN_ROW: recipe.system.fit(workspace, seed=seed)}
+    for name in recipe.baselines:
+        fitted[row_name(name)] = row_recipe(name, recipe).system.fit(replace(workspace, row=row_name(name)), seed=seed)
+    return fitted
+
+
+def row_name(baseline: str) -> str:
+    """Return the name of a baseline's row: that of its method, variant or recipe."""
+    return Path(baseline).stem

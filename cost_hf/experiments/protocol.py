@@ -1,21 +1,17 @@
 """How a run was judged and what it was: all that a reader needs to set its numbers beside others."""
 
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import torch
 
-import cost_hf
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.splits import Targets
 from cost_hf.experiments.recipe import Recipe
-from cost_hf.products import LIMIT
-from cost_hf.recommenders.base import Recommender
-from cost_hf.recommenders.generative import GenerativeRecommender
-from cost_hf.recommenders.validity import invalid_shares
-from cost_hf.stages import Stages
+from cost_hf.methods.base import Workspace
+from cost_hf.version import __version__
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "numpy")
 LEAKAGE = {
@@ -29,29 +25,20 @@ LEAKAGE = {
 }
 
 
-def protocol(recipe: Recipe, data: PreparedData, targets: Targets, recommender: Recommender) -> dict[str, Any]:
-    """Return section `protocol` of results.json."""
-    shares = data.split.shares()
-    is_generative = isinstance(recommender, GenerativeRecommender)
-    if isinstance(recommender, GenerativeRecommender):
-        order = np.random.default_rng(recipe.data.seed).permutation(len(targets))
-        sample = np.sort(order[: recipe.evaluation.invalid_users])
-        histories = torch.from_numpy(targets.histories_matrix(sample))
-        users = [str(targets.user_ids[case]) for case in sample]
-        shares |= invalid_shares(recommender, histories, user_ids=users)
-    codes = {"vocabulary": "the full vocabulary", "level": "the codes of each level"}[recipe.evaluation.normalization]
-    generative = {
-        "constraint": "trie",
-        "normalization": recipe.evaluation.normalization,
-        "score": f"sum of natural-log probabilities over {codes}",
-    }
+def protocol(recipe: Recipe, workspace: Workspace, own: Mapping[str, Any], targets: Targets) -> dict[str, Any]:
+    """Return section `protocol` of results.json.
+
+    Args:
+        own: what the method says of its lists; its shares are put beside those of the split.
+    """
+    data = workspace.data
     parts = "the source's part, then " if recipe.data.split == "source" else ""
+    lists = {name: value for name, value in own.items() if name != "shares"}
     return {
         "split": recipe.data.split,
         "exclude_seen": "both settings; see the row names",
         "num_beams": recipe.evaluation.num_beams,
-        **(generative if is_generative else {"score": "over the whole catalog"}),
-        "max_history": getattr(recommender, "max_history", recipe.sasrec.max_history),
+        **lists,
         "unit_of_a_hit": "item; the sid rows count any item with the target's model-level codes",
         "ties": f"in time: {parts}blake2b(user_id, item_id, {recipe.data.seed}); "
         "in scores: training popularity, then item_id",
@@ -59,17 +46,7 @@ def protocol(recipe: Recipe, data: PreparedData, targets: Targets, recommender: 
         "users": len(set(targets.user_ids)),
         "note": LEAKAGE[recipe.data.split],
         "counts": data.tables.counts | data.split.counts,
-        "shares": shares,
-    }
-
-
-def products_record(recipe: Recipe, stages: Stages) -> dict[str, Any]:
-    """Return which matrix products were asked for, and per stage which ran and the error of what was asked for."""
-    return {
-        "asked": recipe.products,
-        "limit": LIMIT,
-        "used": {name: products.used for name, products in stages.products.items()},
-        "relative_error": {name: products.relative_error for name, products in stages.products.items()},
+        "shares": data.split.shares() | own.get("shares", {}),
     }
 
 
@@ -87,7 +64,7 @@ def identity(recipe: Recipe, data: PreparedData, seed: int) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the versions that decide numbers."""
-    own = {"python": platform.python_version(), "cost_hf": cost_hf.__version__}
+    own = {"python": platform.python_version(), "cost_hf": __version__}
     return own | {name: version(name) for name in PACKAGES}
 
 

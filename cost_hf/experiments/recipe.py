@@ -1,10 +1,10 @@
 """Recipes: one YAML file is one reproducible row of a results table.
 
-A recipe is a method and typed sections, each owned by the room that uses it; a method reads the sections of its stages
-only. Command line, Python and YAML share the same dotted names, and an unknown name is an error that shows the nearest
-one.
+A recipe names a method and has the sections `data`, `vectors` and `evaluation`, and those of its method, no others.
+Command line, Python and YAML share the same dotted names, and an unknown name is an error that shows the nearest one.
 """
 
+import copy
 import dataclasses
 import difflib
 import math
@@ -12,29 +12,26 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import ArgumentError, ArgumentParser
 
 from cost_hf.data.options import DataOptions, VectorOptions
 from cost_hf.evaluation.options import EvaluationOptions
 from cost_hf.files import atomic_path
-from cost_hf.generators.adapter_options import AdapterOptions
-from cost_hf.generators.generator_options import GeneratorOptions
-from cost_hf.generators.task_options import TaskOptions
-from cost_hf.generators.training_options import TrainingOptions
-from cost_hf.methods.sasrec.options import VARIANTS, SasRecOptions
-from cost_hf.quantizers.options import CodesOptions
-from cost_hf.semantic_ids.options import CatalogOptions
+from cost_hf.methods.base import DEFAULT_METHOD, FAMILIES, Method, Variant, methods, variants
+from cost_hf.options import KindOptions
 from cost_hf.yaml_text import read_yaml
 
-METHODS = ("generative", "sasrec")
-PRODUCTS = ("exact", "medium")
+COMMON = ("data", "vectors", "evaluation")  # sections that recipes of all methods have
+TEXTS = ("name", "description", "method")  # fields without a section
 MAX_NAME = 100
 MAX_BYTES = 1_000_000  # of a recipe file
+MAX_MEMBERS = 1_000  # of a list or mapping
 MAX_INT = 2**63 - 1  # what arrays and seeds can hold
 
 
@@ -42,62 +39,101 @@ class RecipeError(ValueError):
     """A recipe, field or value that does not exist or does not fit."""
 
 
+@dataclass(frozen=True)
+class RecipeField:
+    """One field of a recipe.
+
+    Attributes:
+        dotted: its name with its section.
+        hint: type annotation.
+        help: one line.
+        value: in this recipe.
+    """
+
+    dotted: str
+    hint: Any
+    help: str
+    value: Any
+
+
 @dataclass
 class Recipe:
-    """Everything that defines a run but its seed; `description` is shown by `--help`."""
+    """Everything that defines a run but its seed.
+
+    Attributes:
+        name: of the run directory and of the row.
+        description: one line, shown by `--help`.
+        method: name of the method.
+        data, vectors, evaluation: sections that all methods share.
+        options: sections of the method.
+    """
 
     name: str = "custom"
     description: str = ""
-    method: str = field(
-        default="generative", metadata={"help": "generative (codes, catalog, generator) or sasrec (section sasrec)"}
-    )
-    products: str = field(
-        default="exact",
-        metadata={
-            "help": "matrix products of training and evaluation: exact (torch's setting as it stands), or medium "
-            "(torch's faster fp32 precision) where a stage's model measures them to be right within 1e-4; else exact"
-        },
-    )
+    method: str = DEFAULT_METHOD
     data: DataOptions = field(default_factory=DataOptions)
     vectors: VectorOptions = field(default_factory=VectorOptions)
-    codes: CodesOptions = field(default_factory=CodesOptions)
-    catalog: CatalogOptions = field(default_factory=CatalogOptions)
-    generator: GeneratorOptions = field(default_factory=GeneratorOptions)
-    adapter: AdapterOptions = field(default_factory=AdapterOptions)
-    tasks: TaskOptions = field(default_factory=TaskOptions)
-    training: TrainingOptions = field(default_factory=TrainingOptions)
-    sasrec: SasRecOptions = field(default_factory=SasRecOptions)
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    options: Any = None
+
+    def __post_init__(self) -> None:
+        if self.options is None:
+            self.options = _method_class(self.method).options_class()
 
     @classmethod
     def load(cls, name_or_path: str, overrides: Mapping[str, Any] | None = None) -> "Recipe":
         """Read a shipped recipe by name, or a YAML file, and apply dotted `overrides`.
 
+        An override of `method`, or of the `kind` of a section, takes that method or kind with its own defaults.
+        Sections that both methods have, and fields that both kinds have and mean alike, keep the values of the file.
+
         Raises:
-            RecipeError: for an unknown recipe, section, field, or a value of the wrong type.
+            RecipeError: for an unknown recipe, method, section, field, or a value of the wrong type.
         """
-        recipe = cls(name=Path(name_or_path).stem)
         content = _recipe_content(name_or_path)
-        for name in ("description", "name", "method", "products"):
-            value = content.pop(name, getattr(recipe, name))
-            setattr(recipe, name, _convert(value, str, f"{name} of {name_or_path}"))
-        for section, values in content.items():
-            if not isinstance(values, dict):
-                raise RecipeError(f"section {section!r} of {name_or_path} must hold fields, got {values!r:.80}")
-            for key, value in values.items():
-                recipe.set(f"{section}.{key}", value)
-        for dotted, value in (overrides or {}).items():
-            recipe.set(dotted, value)
+        texts = {name: content.pop(name, None) for name in TEXTS}
+        for name, value in texts.items():
+            if value is not None and not isinstance(value, str):
+                raise RecipeError(f"{name} of {name_or_path} must be str, got {_brief(value)} ({type(value).__name__})")
+        given = {name: value for name, value in texts.items() if value is not None}
+        recipe = cls(**{"name": Path(name_or_path).stem} | given)
+        recipe._update(_flat(content, name_or_path))
+        recipe._update(overrides or {})
         return recipe
 
+    def _update(self, values: Mapping[str, Any]) -> None:
+        """Set several fields; what decides which fields exist comes first."""
+        first = [name for name in values if name == "method"]
+        kinds = [name for name in values if name.endswith(".kind")]
+        for dotted in dict.fromkeys([*first, *kinds, *values]):
+            self.set(dotted, values[dotted])
+
     def set(self, dotted: str, value: Any) -> None:
-        """Set one field by its dotted name, converting `value` to the field's type."""
-        known = {name: (section, entry) for name, section, entry in recipe_fields()}
-        if dotted not in known:
-            raise RecipeError(f"unknown field {dotted!r}{nearest(dotted, known)} (`train.py --help` lists all fields)")
-        section, entry = known[dotted]
-        options = getattr(self, section) if section else self
-        setattr(options, entry.name, _convert(value, typing.get_type_hints(type(options))[entry.name], dotted))
+        """Set one field by its dotted name, converting `value` to the field's type.
+
+        Raises:
+            RecipeError: for a field that this recipe's method and kinds do not have, or a value of the wrong type.
+        """
+        if dotted in TEXTS:
+            text = _typed(value, str, dotted)
+            if dotted == "method" and text != self.method:
+                self._swap_method(text)
+            setattr(self, dotted, text)
+            return
+        section, _, name = dotted.partition(".")
+        options = self._section(section)
+        if name == "kind" and isinstance(options, KindOptions):
+            self._swap_kind(section, options, value)
+            return
+        hints = typing.get_type_hints(type(options)) if options is not None else {}
+        names = {} if options is None else {entry.name for entry in dataclasses.fields(options)}
+        if name not in names:
+            known = [entry.dotted for entry in self.fields()]
+            raise RecipeError(
+                f"unknown field {dotted!r} of {self._owner(section, options)}{nearest(dotted, known)} "
+                "(`train.py --recipe NAME --help` lists the fields of a recipe)"
+            )
+        setattr(options, name, _typed(value, hints[name], dotted))
 
     def validate(self) -> None:
         """Raise for values that no run can have, before any work is done."""
@@ -107,62 +143,66 @@ class Recipe:
                 f"name must be 1 to {MAX_NAME} characters without slashes and control characters, since it names "
                 f"directories, got {self.name!r:.120}"
             )
-        if self.method not in METHODS:
-            raise RecipeError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
-        if self.products not in PRODUCTS:
-            raise RecipeError(
-                f"products must be one of {', '.join(PRODUCTS)}, got {self.products!r}; training.precision and "
-                "sasrec.precision train in bf16"
-            )
-        for section in dataclasses.fields(self):
-            validate = getattr(getattr(self, section.name), "validate", None)
-            if validate is not None:
-                validate()
-        if self.generator.backbone is None:
-            self._check_scratch()
-        if self.tasks.titles and find_spec("rouge_score") is None:
-            raise RecipeError(
-                f"tasks.weights names {', '.join(self.tasks.titles)}, which are judged by ROUGE in the end, and "
-                "rouge-score is not installed; pip install cost-hf[titles], or leave them out"
-            )
-        if self.training.first_items and self.generator.kind == "causal":
-            raise RecipeError(
-                "training.first_items is for generator.kind seq2seq; the causal generator learns first items anyway, "
-                "so leave it out"
-            )
-        if self.method == "generative" and self.catalog.reference is None and self.codes.needs_collaborative:
-            width, heads = self.codes.latent_dim, self.sasrec.num_heads
-            if width % heads:
-                raise RecipeError(
-                    f"codes.latent_dim must be a multiple of sasrec.num_heads={heads!r}, since the SASRec that codes "
-                    f"are aligned with is as wide, got {width!r}; change one of them"
-                )
+        for section in COMMON:
+            getattr(self, section).validate()
+        self.options.validate()
+        for name in self.baselines:
+            row_recipe(name, self)
 
-    def _check_scratch(self) -> None:
-        """Raise for what needs a pretrained generator."""
-        if self.adapter.r is not None:
-            raise RecipeError(
-                f"adapter.r={self.adapter.r!r} needs a generator.backbone: LoRA keeps a model's weights, and those "
-                "of one from scratch are random; name a backbone, or set adapter.r to null"
-            )
-        if self.tasks.with_words:
-            raise RecipeError(
-                f"tasks.weights names {', '.join(self.tasks.with_words)}, which need a generator.backbone that knows "
-                "words; name one, or leave them out"
-            )
+    @property
+    def system(self) -> Method[Any]:
+        """The method with the options of this recipe."""
+        return _method_class(self.method)(self.options)
+
+    @property
+    def baselines(self) -> list[str]:
+        """Names of the baseline rows; by default those of all counting methods."""
+        if self.evaluation.baselines is not None:
+            return list(self.evaluation.baselines)
+        return [name for name, method in methods().items() if method.family == FAMILIES[0]]
+
+    @property
+    def level_sizes(self) -> list[int] | None:
+        """Codes per level of the semantic IDs; None for a method without them."""
+        codes = self._section("codes")
+        return None if codes is None else list(codes.level_sizes)
+
+    @property
+    def append_size(self) -> int | None:
+        """Codes of the level that is appended where codes collide; None where no level is appended."""
+        catalog = self._section("catalog")
+        return catalog.append_size if catalog is not None and catalog.collisions == "append" else None
+
+    def fields(self) -> Iterator[RecipeField]:
+        """Yield every field, section by section."""
+        yield RecipeField("method", str, f"published system: {', '.join(methods())}", self.method)
+        for section, options in self.sections().items():
+            hints = typing.get_type_hints(type(options))
+            if isinstance(options, KindOptions):
+                yield RecipeField(f"{section}.kind", str, f"one of {', '.join(_kinds(options))}", options.kind)
+            for entry in dataclasses.fields(options):
+                help_text = entry.metadata.get("help", "")
+                yield RecipeField(f"{section}.{entry.name}", hints[entry.name], help_text, getattr(options, entry.name))
+
+    def has_field(self, dotted: str) -> bool:
+        """Tell whether this recipe's method and kinds have a field."""
+        return any(entry.dotted == dotted for entry in self.fields())
+
+    def sections(self) -> dict[str, Any]:
+        """Return all sections by name, in the order of files and help."""
+        own = {entry.name: getattr(self.options, entry.name) for entry in dataclasses.fields(self.options)}
+        return {"data": self.data, "vectors": self.vectors, **own, "evaluation": self.evaluation}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the resolved recipe as plain values."""
-        return dataclasses.asdict(self)
+        """Return the resolved recipe as plain values, as its file holds them."""
+        texts = {"name": self.name, "description": self.description, "method": self.method}
+        sections = {name: _plain(options) for name, options in self.sections().items()}
+        sections["evaluation"]["baselines"] = self.baselines
+        return texts | sections
 
-    def used(self) -> dict[str, Any]:
-        """Return what a run depends on, as plain values: the sections that the method's stages read."""
-        sections = {"data", "vectors", "evaluation"}
-        if self.method == "generative":
-            sections |= {"codes", "catalog", "generator", "adapter", "tasks", "training"}
-        if self.method == "sasrec" or self.codes.needs_collaborative or set(self.evaluation.baselines) & set(VARIANTS):
-            sections.add("sasrec")
-        return {name: values for name, values in self.to_dict().items() if name in {"method", "products", *sections}}
+    def inputs(self) -> dict[str, Any]:
+        """Return what results depend on, as plain values: all but what the recipe is called."""
+        return {name: value for name, value in self.to_dict().items() if name not in ("name", "description")}
 
     def save(self, path: str | Path) -> None:
         """Write the resolved recipe as YAML."""
@@ -170,17 +210,70 @@ class Recipe:
         with atomic_path(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
+    def _section(self, name: str) -> Any:
+        return self.sections().get(name)
 
-def recipe_fields() -> Iterator[tuple[str, str, dataclasses.Field]]:
-    """Yield (dotted name, section, dataclass field) for every field of every section; some have no section."""
-    defaults = Recipe()
-    for section in dataclasses.fields(Recipe):
-        if section.metadata:  # a field by itself: only these have a line of help
-            yield section.name, "", section
-        options = getattr(defaults, section.name)
-        if dataclasses.is_dataclass(options):
-            for entry in dataclasses.fields(options):
-                yield f"{section.name}.{entry.name}", section.name, entry
+    def _owner(self, section: str, options: Any) -> str:
+        if isinstance(options, KindOptions):
+            return f"{section}.kind {options.kind}"
+        return f"method {self.method}"
+
+    def _swap_method(self, name: str) -> None:
+        """Take the options of another method; sections of the same class are those that the methods share."""
+        options = _method_class(name).options_class()
+        for entry in dataclasses.fields(options):
+            present = getattr(self.options, entry.name, None)
+            if _family(present) is _family(getattr(options, entry.name)):
+                setattr(options, entry.name, present)
+        self.options = options
+
+    def _swap_kind(self, section: str, options: KindOptions, value: Any) -> None:
+        kinds = _kinds(options)
+        kind = _typed(value, str, f"{section}.kind")
+        if kind not in kinds:
+            raise RecipeError(
+                f"{section}.kind must be one of {', '.join(kinds)}, got {kind!r:.80}{nearest(kind, kinds)}"
+            )
+        if kind != options.kind:
+            kept = kinds[kind].carried_over(dataclasses.asdict(options))  # type: ignore[call-overload]
+            setattr(self.options, section, kinds[kind](**kept))
+
+
+def row_recipe(name: str, base: Recipe) -> Recipe:
+    """Return the recipe of a row: a method or variant by name, a shipped recipe, or a recipe file.
+
+    Data, text vectors and evaluation are those of `base`, so that all rows are evaluated alike.
+
+    Raises:
+        RecipeError: for a name that stands for nothing.
+    """
+    known = variants()
+    if name in known:
+        return variant_recipe(known[name], base)
+    if name in shipped_recipes() or name.endswith((".yaml", ".yml")):
+        return on_common_ground(Recipe.load(name), base)
+    names = [*known, *shipped_recipes()]
+    raise RecipeError(
+        f"{name!r} is neither a method nor a recipe{nearest(name, names)}; methods and variants are "
+        f"{', '.join(known)}; a recipe is one of {', '.join(shipped_recipes())}, or a file that ends in .yaml"
+    )
+
+
+def variant_recipe(variant: Variant, base: Recipe) -> Recipe:
+    """Return `base` with the method and the fields of a variant."""
+    recipe = on_common_ground(base, base)
+    recipe._update({"method": variant.method, **variant.overrides})
+    recipe.name = variant.name
+    recipe.description = variant.description
+    return recipe
+
+
+def on_common_ground(recipe: Recipe, base: Recipe) -> Recipe:
+    """Return a copy on the base's data and vectors, evaluated by the base's rules and without baselines of its own."""
+    shared = {section: copy.deepcopy(getattr(base, section)) for section in COMMON}
+    own = dataclasses.replace(recipe, options=copy.deepcopy(recipe.options), **shared)
+    own.evaluation.baselines = []
+    return own
 
 
 def shipped_recipes() -> dict[str, str]:
@@ -194,7 +287,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean …?` for the closest known name, or an empty string.
 
     A right field counts most. Where several sections have it and none was named, `training` comes first, and the
-    others are named behind it.
+    others are named after it.
     """
     candidates = list(known)
     asked = name.replace("-", "_")
@@ -212,6 +305,46 @@ def nearest(name: str, known: Iterable[str]) -> str:
     others = [] if section else [entry for entry in same_field if entry != best]
     also = f" (or {', '.join(others)})" if others else ""
     return f"; did you mean {best!r}{also}?"
+
+
+def type_name(hint: Any) -> str:
+    """Return a type annotation as messages and help show it."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(type_name(member) for member in typing.get_args(hint))
+    if hint is type(None):
+        return "null"
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+
+
+def _method_class(name: str) -> type[Method[Any]]:
+    known = methods()
+    if name not in known:
+        raise RecipeError(f"method must be one of {', '.join(known)}, got {name!r:.80}{nearest(name, known)}")
+    return known[name]
+
+
+def _kinds(options: KindOptions) -> dict[str, type[Any]]:
+    options.load_kinds()
+    return options.kinds
+
+
+def _family(options: Any) -> Any:
+    """Return what makes two sections the same: their class, or the registry of their kinds."""
+    return id(options.kinds) if isinstance(options, KindOptions) else type(options)
+
+
+def _plain(options: Any) -> dict[str, Any]:
+    values = dataclasses.asdict(options)
+    return {"kind": options.kind, **values} if isinstance(options, KindOptions) else values
+
+
+def _flat(content: Mapping[str, Any], source: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for section, entries in content.items():
+        if not isinstance(entries, dict):
+            raise RecipeError(f"section {section!r} of {source} must hold fields, got {entries!r:.80}")
+        values |= {f"{section}.{name}": value for name, value in entries.items()}
+    return values
 
 
 def _recipe_content(name_or_path: str) -> dict[str, Any]:
@@ -253,20 +386,51 @@ def _recipe_text(name_or_path: str) -> str:
     return resources.files("cost_hf.recipes").joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
 
 
-def _convert(value: Any, expected: Any, dotted: str) -> Any:
-    """Check `value` against a field's annotation; ints pass as floats, lists and dicts are checked member by member."""
-    options = (
-        typing.get_args(expected) if typing.get_origin(expected) in (typing.Union, types.UnionType) else (expected,)
+@cache
+def _value_parser(hint: Any) -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=hint)
+    return parser
+
+
+def _typed(value: Any, hint: Any, dotted: str) -> Any:
+    """Return `value` as the type of a field; ints pass as floats, and texts as the numbers that they write."""
+    is_optional = type(None) in typing.get_args(hint)
+    converted = None
+    if isinstance(value, list | tuple | dict) and len(value) > MAX_MEMBERS:
+        raise RecipeError(f"{dotted} must hold at most {MAX_MEMBERS} entries, got {len(value)}")
+    if value is not None:
+        try:
+            converted = _value_parser(hint).parse_object({"value": value}).value
+        except ArgumentError:
+            converted = None
+    if (converted is None and not (value is None and is_optional)) or not _fits(converted):
+        _refuse(value, converted, hint, dotted)
+    return converted
+
+
+def _refuse(value: Any, converted: Any, hint: Any, dotted: str) -> typing.NoReturn:
+    if any(isinstance(number, float) and not math.isfinite(number) for number in _numbers(converted)):
+        raise RecipeError(f"{dotted} must be a finite number, got {_brief(value)}")
+    raise RecipeError(f"{dotted} must be {type_name(hint)}, got {_brief(value)} ({type(value).__name__})")
+
+
+def _fits(value: Any) -> bool:
+    """Tell whether all numbers in a value are finite and fit into 64 bits."""
+    return all(
+        abs(number) <= MAX_INT if isinstance(number, int) else math.isfinite(number) for number in _numbers(value)
     )
-    is_endless = isinstance(value, int) and abs(value) > MAX_INT
-    for option in () if is_endless else options:
-        converted = _match(value, option, dotted)
-        if converted is not _MISMATCH:
-            return converted
-    wanted = " or ".join(
-        "null" if option is type(None) else getattr(option, "__name__", str(option)) for option in options
-    )
-    raise RecipeError(f"{dotted} must be {wanted}, got {_brief(value)} ({type(value).__name__})")
+
+
+def _numbers(value: Any) -> Iterator[int | float]:
+    if isinstance(value, dict):
+        for member in value.values():
+            yield from _numbers(member)
+    elif isinstance(value, list | tuple):
+        for member in value:
+            yield from _numbers(member)
+    elif isinstance(value, int | float):
+        yield value
 
 
 def _brief(value: Any) -> str:
@@ -274,28 +438,3 @@ def _brief(value: Any) -> str:
     if isinstance(value, int) and abs(value) > MAX_INT:
         return "a number beyond 64 bits"
     return f"{value!r:.80}"
-
-
-_MISMATCH = object()
-
-
-def _match(value: Any, expected: Any, dotted: str) -> Any:
-    origin, members = typing.get_origin(expected) or expected, typing.get_args(expected)
-    if origin is list and isinstance(value, (list, tuple)):
-        return [_convert(member, members[0], dotted) for member in value]
-    if origin is dict and isinstance(value, dict):
-        return {str(key): _convert(member, members[1], dotted) for key, member in value.items()}
-    if origin is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if origin is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
-        try:
-            value = float(value)
-        except ValueError:
-            return _MISMATCH
-    if origin is float and isinstance(value, float) and not math.isfinite(value):
-        raise RecipeError(f"{dotted} must be a finite number, got {value!r}")
-    if origin is type(None):
-        return None if value is None else _MISMATCH
-    if isinstance(origin, type) and isinstance(value, origin) and not (origin is int and isinstance(value, bool)):
-        return value
-    return _MISMATCH

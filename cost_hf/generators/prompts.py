@@ -3,7 +3,7 @@
 An item is exactly L tokens, so every layout is index arithmetic on one `[N, L]` table between two constant runs of
 tokens. A bare causal row is `[user] <|sid_begin|> item item …` and the answer follows it; a bare seq2seq source is
 `[user] item item … </s>` and the answer is the decoder's output. Prompts in words (`templates`) have more tokens before
-and after the items. Labels are the L tokens of an item without an end token: the depth is fixed (DESIGN: decision 7).
+and after the items. Labels are the L tokens of an item without an end token: the depth is fixed.
 """
 
 from collections.abc import Sequence

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cost_hf.command_line import CommandParser, check_target, report_errors, say, set_up_logging
+from cost_hf.command_line import CommandParser, check_target, print_text, report_errors, set_up_logging
 from cost_hf.experiments.recipe import nearest
 from cost_hf.hub.parts import FORMATS, PARTS, WEIGHTS
 from cost_hf.recommenders.sources import check_source
@@ -94,8 +94,8 @@ def update_catalog_main(argv: Sequence[str]) -> int:
             changes = push_update(known.source, **asked)
         else:
             directory, changes = update_catalog(known.source, output_dir=known.output_dir, **asked)
-            say(f"catalog: {directory}")
-        say("\n".join(map(_told, changes)) or "nothing to do: the catalog holds all of it already")
+            print_text(f"catalog: {directory}")
+        print_text("\n".join(map(_told, changes)) or "nothing to do: the catalog holds all of it already")
 
     return report_errors(command)
 
@@ -114,7 +114,7 @@ def export_main(argv: Sequence[str]) -> int:
         from cost_hf.hub.export import export_run
 
         for path in export_run(known.source, to=known.to, output=known.output):
-            say(path)
+            print_text(path)
 
     return report_errors(command)
 

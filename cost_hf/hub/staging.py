@@ -24,7 +24,7 @@ from cost_hf.hub.licence import Licence
 from cost_hf.hub.parts import REPO_TYPES
 from cost_hf.hub.places import is_place, without_places
 from cost_hf.hub.remote_code import save_with_code
-from cost_hf.quantizers.cost import CostModel
+from cost_hf.quantizers.base import load_quantizer
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.generative import GenerativeRecommender
 from cost_hf.recommenders.repository import renew_files
@@ -202,7 +202,7 @@ def check(staged: Staged) -> None:
         )
     CARDS[staged.repo_type].load(staged.folder / "README.md", ignore_metadata_errors=False)
     if staged.part == "quantizer":
-        CostModel.from_pretrained(staged.folder)
+        load_quantizer(staged.folder)
     if staged.part == "recommender":
         encoder = Recommender.from_pretrained(staged.folder).encoder
         if encoder is not None and encoder.bundled:

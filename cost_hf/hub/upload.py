@@ -8,7 +8,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 from huggingface_hub.utils import validate_repo_id
 
-from cost_hf.command_line import say as say_on_terminal
+from cost_hf.command_line import print_text
 from cost_hf.hub.parts import PARTS, REPO_TYPES, SUFFIXES
 from cost_hf.hub.publish import explained, plan, publish, told
 from cost_hf.hub.staging import Stage
@@ -26,7 +26,7 @@ def upload(
     create_pr: bool = False,
     dry_run: bool = False,
     api: HfApi | None = None,
-    say: Callable[[str], None] = say_on_terminal,
+    say: Callable[[str], None] = print_text,
 ) -> list[str]:
     """Publish the parts of a finished run; return the ids of their repositories.
 

@@ -11,10 +11,9 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from cost_hf.plugins import load_plugins
+from cost_hf.plugins import declare_recommender, load_plugins
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from cost_hf.stages import Stages
 
 PACKAGE = "cost_hf.methods"
+DEFAULT_METHOD = "sid_generator"  # of a recipe that names none
 FAMILIES = ("counting", "dense", "generative", "hybrid")  # cheapest first
 OptionsT = TypeVar("OptionsT", bound="MethodOptions")
 
@@ -155,6 +155,9 @@ class Method(ABC, Generic[OptionsT]):
         summary: one line for `--help` and tables.
         options_class: dataclass of the method's recipe sections.
         needs_text_vectors: whether `fit` reads the item text vectors.
+        gives_item_vectors: whether `item_vectors` can be called.
+        auto_models: module that registers models of its own with the Auto classes of transformers.
+        recommenders: module that defines each kind of recommender of its own, by the kind in its manifest.
     """
 
     name: ClassVar[str]
@@ -162,6 +165,9 @@ class Method(ABC, Generic[OptionsT]):
     summary: ClassVar[str]
     options_class: ClassVar[type[MethodOptions]] = MethodOptions
     needs_text_vectors: ClassVar[bool] = False
+    gives_item_vectors: ClassVar[bool] = False
+    auto_models: ClassVar[str | None] = None
+    recommenders: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, options: OptionsT):
         self.options = options
@@ -188,6 +194,16 @@ class Method(ABC, Generic[OptionsT]):
     def examples(self, fitted: Fitted, workspace: Workspace) -> list[dict[str, Any]]:
         """Return a few items to look at in the report."""
         return []
+
+    def item_vectors(self, workspace: Workspace, width: int, *, seed: int) -> np.ndarray:
+        """Return item vectors `[N, width]` learned from the training clicks, for codes that are aligned with them.
+
+        A row of zeros is an item without a training click.
+        """
+        raise NotImplementedError(f"method {self.name} gives no item vectors")
+
+    def check_item_width(self, width: int) -> None:
+        """Raise ValueError for a width that `item_vectors` can't have."""
 
     def input_parts(self) -> list[Any]:
         """Return what names of models and files in the options stand for now: their content, for digests."""
@@ -217,6 +233,8 @@ def register(method: type[Method[Any]]) -> type[Method[Any]]:
     if method.family not in FAMILIES:
         raise ValueError(f"{method.__qualname__}.family must be one of {', '.join(FAMILIES)}, got {method.family!r}")
     _METHODS[method.name] = method
+    for kind, module in method.recommenders.items():
+        declare_recommender(kind, module)
     return method
 
 
@@ -224,6 +242,22 @@ def methods() -> dict[str, type[Method[Any]]]:
     """Return all methods by name, those of other packages included."""
     load_plugins(PACKAGE)
     return dict(sorted(_METHODS.items()))
+
+
+def collaborative_method(name: str | None = None) -> Method[Any]:
+    """Return the method, with its default options, whose item vectors codes are aligned with.
+
+    Args:
+        name: of the method; None takes the one that gives item vectors, the first by name of several.
+
+    Raises:
+        ValueError: for a method that gives none, or does not exist.
+    """
+    known = {own: method for own, method in methods().items() if method.gives_item_vectors}
+    chosen = next(iter(known), None) if name is None else name
+    if chosen not in known:
+        raise ValueError(f"codes.collaborative_method must be one of {', '.join(known) or 'none'}, got {name!r}")
+    return known[chosen](known[chosen].options_class())
 
 
 def variants() -> dict[str, Variant]:

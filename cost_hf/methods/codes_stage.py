@@ -12,27 +12,25 @@ from cost_hf.data.item_texts import item_titles, render_texts
 from cost_hf.data.options import VectorOptions
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.text_vectors import TextVectors, encode_items
-from cost_hf.experiments.recipe import Recipe
 from cost_hf.files import content_digest
-from cost_hf.methods.training_stages import ENCODER, products_for, sasrec_stage
-from cost_hf.products import EXACT, Products
-from cost_hf.quantizers.cost import CostModel
-from cost_hf.quantizers.fit import CodesResult, fit_codes, quantizer_config
+from cost_hf.methods.base import Workspace, collaborative_method
+from cost_hf.methods.training_stages import ENCODER
+from cost_hf.quantizers.base import CodesOptions
+from cost_hf.quantizers.fit import CodesResult, fit_codes
 from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.options import CatalogOptions
 from cost_hf.stages import Stages
 
 
-def vector_stage(stages: Stages, recipe: Recipe, data: PreparedData) -> TextVectors:
+def vector_stage(stages: Stages, options: VectorOptions, data: PreparedData) -> TextVectors:
     """Encode the item texts."""
-    texts = render_texts(data.tables.items, recipe.vectors.template)
+    texts = render_texts(data.tables.items, options.template)
     fit_rows = _fit_rows(data)
     return stages.run(
         "vectors",
-        digest=content_digest(
-            texts, dataclasses.asdict(recipe.vectors), *encoder_parts(recipe.vectors), *_parts(fit_rows)
-        ),
+        digest=content_digest(texts, dataclasses.asdict(options), *encoder_parts(options), *_parts(fit_rows)),
         folder="vectors",
-        compute=lambda folder: encode_items(data.tables.items, recipe.vectors, output_dir=folder, fit_rows=fit_rows),
+        compute=lambda folder: encode_items(data.tables.items, options, output_dir=folder, fit_rows=fit_rows),
         load=TextVectors.load,
         is_shared=True,
     )
@@ -43,62 +41,50 @@ def encoder_parts(options: VectorOptions) -> list[list[str]]:
     return [] if options.model == "lsa" else [encoder_identity(options.model, options.revision)]
 
 
-def collaborative_vectors(stages: Stages, recipe: Recipe, data: PreparedData, *, seed: int) -> np.ndarray:
-    """Return item vectors of a SASRec trained on the training part, `[N, D]`; zero for items without a click there."""
-    options = dataclasses.replace(
-        recipe.sasrec, inputs="ids", loss="cross_entropy", hidden_size=recipe.codes.latent_dim
-    )
-    trained = sasrec_stage(stages, recipe, data, None, options, name="collaborative", folder="collaborative", seed=seed)
-    with torch.inference_mode():
-        table = trained.model.item_table().float().cpu().numpy()
-    table[data.split.popularity(data.tables.num_items) == 0] = 0.0
-    return table
-
-
-def codes_stage(stages: Stages, recipe: Recipe, data: PreparedData, vectors: TextVectors, *, seed: int) -> CodesResult:
+def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> CodesResult:
     """Fit the quantizer and encode the items."""
-    seed = seed if recipe.codes.seed is None else recipe.codes.seed
+    seed = seed if options.seed is None else options.seed
+    data = workspace.data
+    vectors = workspace.text_vectors()
     # codes without a model come from ids and columns that need not stand in the texts
-    origin = data.tables.digest if recipe.codes.kind in ("random", "category") else ""
+    origin = data.tables.digest if options.needs_items or options.needs_item_ids else ""
     fit_rows = _fit_rows(data)
     collaborative = None
-    if recipe.codes.needs_collaborative:
-        collaborative = collaborative_vectors(stages, recipe, data, seed=seed)
-    return stages.run(
-        "quantizer",
+    if options.needs_collaborative_vectors:
+        source = collaborative_method(options.collaborative_method)
+        collaborative = source.item_vectors(workspace, options.collaborative_dim, seed=seed)
+    return workspace.stages.run(
+        workspace.stage_of("quantizer"),
         digest=content_digest(
-            vectors.digest, origin, dataclasses.asdict(recipe.codes), seed, *_parts(fit_rows), *_parts(collaborative)
+            vectors.digest,
+            origin,
+            options.content(),
+            seed,
+            *_parts(fit_rows),
+            *_parts(collaborative),
         ),
-        folder="quantizer",
+        folder=workspace.folder_of("quantizer"),
         compute=lambda folder: fit_codes(
             vectors.vectors,
-            recipe.codes,
+            options,
             output_dir=folder,
             seed=seed,
             items=data.tables.items,
             collaborative=collaborative,
             fit_rows=fit_rows,
-            text_encoder=ItemEncoder.load(stages.output_dir / ENCODER).settings,
+            text_encoder=ItemEncoder.load(workspace.stages.output_dir / ENCODER).settings,
         ),
         load=CodesResult.load,
         on_every_process=True,
         is_shared=True,
-        products=_codes_products(recipe, vectors, seed=seed),
     )
 
 
-def _codes_products(recipe: Recipe, vectors: TextVectors, *, seed: int) -> Products:
-    if recipe.codes.kind in ("random", "category"):  # nothing is multiplied
-        return EXACT
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return products_for(recipe, lambda: CostModel(quantizer_config(recipe.codes, vectors.vectors.shape[1])))
-
-
-def build_catalog(recipe: Recipe, data: PreparedData, vectors: TextVectors, codes: CodesResult | None) -> Catalog:
-    """Give every item its semantic ID."""
-    options = recipe.catalog
-    ids, titles = data.tables.items["item_id"].tolist(), item_titles(data.tables.items)
+def build_catalog(workspace: Workspace, options: CatalogOptions, codes: CodesResult | None) -> Catalog:
+    """Assign a semantic ID to every item."""
+    items = workspace.data.tables.items
+    ids = items["item_id"].tolist()
+    titles = item_titles(items)
     if options.reference is not None:
         return Catalog.from_reference(
             options.reference,
@@ -119,6 +105,7 @@ def build_catalog(recipe: Recipe, data: PreparedData, vectors: TextVectors, code
             quantizer_digest=codes.quantizer_digest,
             titles=titles,
         )
+    vectors = workspace.text_vectors()
     return Catalog.from_embeddings(
         ids,
         torch.from_numpy(vectors.vectors),

@@ -1,33 +1,21 @@
-"""Training of SASRec in its three roles, and what training and validation of all systems share."""
+"""What methods share: the stage that trains a recommender, validation by ranking, and titles that change without it."""
 
-import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from accelerate import PartialState
-from accelerate.utils import set_seed
-from torch import nn
 
-from cost_hf.data.item_encoder import ItemEncoder
 from cost_hf.data.item_texts import item_titles
-from cost_hf.data.prepare import PreparedData
-from cost_hf.data.text_vectors import TextVectors
 from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
-from cost_hf.experiments.recipe import Recipe
-from cost_hf.files import content_digest, write_json
-from cost_hf.generators.ranking_trainer import remove_checkpoints
-from cost_hf.methods.sasrec.options import SasRecOptions
-from cost_hf.methods.sasrec.recommender import SasRecRecommender
-from cost_hf.methods.sasrec.scorer import SasRecScorer
-from cost_hf.methods.sasrec.training import build_sasrec, train_sasrec
-from cost_hf.products import EXACT, Products, measure_products
+from cost_hf.files import content_digest
+from cost_hf.methods.base import Workspace
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.catalog_changes import JOURNAL, Version, read_journal
-from cost_hf.recommenders.rankers import Ranker, ScoringRanker
+from cost_hf.recommenders.rankers import Ranker
 from cost_hf.recommenders.repository import read_manifest
 from cost_hf.semantic_ids.item_list import ItemList
 from cost_hf.semantic_ids.item_rows import ItemRows
@@ -37,64 +25,81 @@ TRAINING_LOG = "training_log.json"
 TITLES = "titles_digest"  # in the record of a stage: of the titles that its recommender got from the data
 TITLE_CHANGES = "title_changes"  # and how many changes in the journal brought them
 ENCODER = Path("vectors") / "encoder"  # below the run directory
-LIVING = ("recommender.json", "catalog-*", "journal.jsonl")  # of a recommender: what changes of its catalog write
+# files of a recommender that catalog updates write, so that they may change after the stage
+UPDATED_FILES = ("recommender.json", "catalog-*", "journal.jsonl")
 logger = logging.getLogger(__name__)
+RecommenderT = TypeVar("RecommenderT", bound=Recommender)
 
 
-def products_for(recipe: Recipe, build: Callable[[], nn.Module]) -> Products:
-    """Try the recipe's matrix products on the untrained model of a stage, on the device that will train it."""
-    if recipe.products == "exact":  # no model is built for nothing
-        return EXACT
-    return measure_products(build(), recipe.products, device=PartialState().device)
-
-
-def sasrec_stage(
-    stages: Stages,
-    recipe: Recipe,
-    data: PreparedData,
-    vectors: TextVectors | None,
-    options: SasRecOptions,
-    *,
+def recommender_stage(
+    workspace: Workspace,
     name: str,
-    folder: str,
-    seed: int,
-) -> SasRecRecommender:
-    """Train a SASRec; the system of a `sasrec` recipe, a baseline row, or the source of collaborative vectors."""
-    used = None if options.inputs == "ids" else vectors
-    table = None if used is None else used.vectors
-    text_dim = None if table is None else table.shape[1]
-    encoder = stages.output_dir / ENCODER
+    *,
+    digest: str,
+    train: Callable[[Path], object],
+    load: Callable[[Path], RecommenderT],
+    catalog: ItemRows,
+) -> RecommenderT:
+    """Train a recommender in a stage of its own and return it as it is stored, with the titles of the data.
 
-    def untrained() -> nn.Module:
-        return build_sasrec(options, num_items=data.tables.num_items, text_dim=text_dim, seed=seed)
-
+    Args:
+        workspace: its row gives the folder.
+        name: of the stage.
+        digest: of everything that the weights depend on.
+        train: writes the recommender into a folder, on every process of a distributed run.
+        load: reads it.
+        catalog: as it would be built from the data now, for its titles.
+    """
+    stages = workspace.stages
     recommender = stages.run(
         name,
-        digest=content_digest(
-            data.tables.items["item_id"].tolist(),
-            data.split.digest,
-            recipe.data.seed,
-            "" if used is None else used.digest,
-            dataclasses.asdict(options),
-            seed,
-        ),
-        folder=folder,
-        compute=lambda target: _train_sasrec(target, recipe, data, table, options, encoder, seed=seed),
-        load=lambda target: SasRecRecommender.read(target).to(PartialState().device),
+        digest=digest,
+        folder=workspace.folder,
+        compute=train,
+        load=lambda folder: load(folder).to(PartialState().device),
         on_every_process=True,
-        is_shared=name == "collaborative",
-        living=() if name == "collaborative" else LIVING,
-        losses=lambda target: changes_in(target, own=title_changes(stages, name)),
-        products=products_for(recipe, untrained),
+        living=UPDATED_FILES,
+        losses=lambda folder: changes_in(folder, own=title_changes(stages, name)),
     )
-    if name != "collaborative":  # only its vectors are read, and other runs may share it
-        catalog = _item_list(data, table)
-        bring_titles(stages, name, recommender, catalog, stages.output_dir / folder)
-        recommender = _as_trained(recommender, catalog)
+    update_titles(stages, name, recommender, catalog, stages.output_dir / workspace.folder)
     return recommender
 
 
-def bring_titles(stages: Stages, name: str, recommender: Recommender, catalog: ItemRows, directory: Path) -> None:
+def validation_metrics(ranker: Ranker, workspace: Workspace, *, users: int, top_k: int) -> dict[str, float]:
+    """Rank a fixed seeded sample of validation users and return their mean Recall@10, NDCG@10 and MRR@10.
+
+    Seen items are allowed.
+    """
+    split = workspace.data.split
+    ranked = evaluate_ranker(
+        ranker,
+        split.validation.sample(users, seed=workspace.data_seed),
+        sid_keys=None,
+        num_items=workspace.data.tables.num_items,
+        exclude_seen=False,
+        top_k=top_k,
+        batch_size=workspace.evaluation.batch_size,
+        progress=False,
+    )
+    metrics = per_user_metrics(ranked.item_rank, cutoffs=[10])
+    return {name: float(values.mean()) for name, values in metrics.items()}
+
+
+def training_clicks(workspace: Workspace) -> np.ndarray:
+    """Return the training clicks of every item, `[N]`."""
+    return workspace.data.split.popularity(workspace.data.tables.num_items)
+
+
+def item_list(workspace: Workspace, vectors: np.ndarray | None = None) -> ItemList:
+    """Return the items of the data, with their vectors `[N, E]` where the model reads them."""
+    items = workspace.data.tables.items
+    item_ids = items["item_id"].tolist()
+    titles = item_titles(items)
+    removed = np.zeros(len(item_ids), dtype=bool)
+    return ItemList(tuple(item_ids), removed, None if titles is None else tuple(titles), vectors)
+
+
+def update_titles(stages: Stages, name: str, recommender: Recommender, catalog: ItemRows, directory: Path) -> None:
     """Replace the titles of a trained recommender where the data has other ones now, in memory and on disk.
 
     Titles decide no weights, so nothing is trained again; the change stands in the journal. What a user has changed in
@@ -132,7 +137,7 @@ def title_changes(stages: Stages, name: str) -> int:
 
 
 def changes_in(directory: Path, *, own: int) -> str:
-    """Say how often the catalog of a recommender was changed by its users; nothing of what can't be read.
+    """Describe how often users changed the catalog of a recommender; empty where it can't be read.
 
     Args:
         own: changes in its journal that the run made itself.
@@ -146,6 +151,31 @@ def changes_in(directory: Path, *, own: int) -> str:
     return f"{count} changes of its catalog ({JOURNAL})" if count else ""
 
 
+def as_fitted(recommender: RecommenderT, catalog: ItemRows) -> RecommenderT:
+    """Return a recommender with the catalog it was fitted on; users may have changed the one on disk since.
+
+    Args:
+        catalog: of the data; titles make no difference.
+    """
+    if _without_titles(recommender.catalog).digest == _without_titles(catalog).digest:
+        return recommender
+    warn_of_changes(recommender)
+    return recommender.with_catalog(catalog)
+
+
+def _without_titles(catalog: Any) -> Any:
+    return replace(catalog, titles=None)
+
+
+def warn_of_changes(recommender: Recommender) -> None:
+    """Warn that results are of the catalog of the training where it was changed since."""
+    logger.warning(
+        "the catalog in the run directory has changed since training (%d changes); results are those of the catalog "
+        "that was trained on, Recommender.from_pretrained reads the present one",
+        len(recommender.journal),
+    )
+
+
 def _with_titles(
     recommender: Recommender, item_ids: Sequence[str], titles: Sequence[str | None]
 ) -> tuple[Version, ...]:
@@ -154,85 +184,3 @@ def _with_titles(
     versions = {catalog.stem: Version.held(catalog) for catalog in older}
     versions.pop(recommender.catalog.stem, None)
     return tuple(versions.values())
-
-
-def _as_trained(recommender: SasRecRecommender, catalog: ItemList) -> SasRecRecommender:
-    """Return the recommender with the catalog it was trained on; the one on disk may have lived on since."""
-    if replace(recommender.catalog, titles=None).digest == replace(catalog, titles=None).digest:
-        return recommender
-    warn_of_changes(recommender)
-    clicks = recommender.popularity[: len(catalog)]
-    return SasRecRecommender(recommender.model, catalog, popularity=clicks, encoder=recommender.encoder)
-
-
-def warn_of_changes(recommender: Recommender) -> None:
-    """Say that results are of the catalog of the training where it was changed since."""
-    logger.warning(
-        "the catalog in the run directory has changed since training (%d changes); results are those of the catalog "
-        "that was trained on, Recommender.from_pretrained reads the present one",
-        len(recommender.journal),
-    )
-
-
-def _item_list(data: PreparedData, table: np.ndarray | None) -> ItemList:
-    """Return the items of the data, with their vectors where the model reads them."""
-    item_ids, titles = data.tables.items["item_id"].tolist(), item_titles(data.tables.items)
-    removed = np.zeros(len(item_ids), dtype=bool)
-    return ItemList(tuple(item_ids), removed, None if titles is None else tuple(titles), table)
-
-
-def _train_sasrec(
-    folder: Path,
-    recipe: Recipe,
-    data: PreparedData,
-    table: np.ndarray | None,
-    options: SasRecOptions,
-    encoder: Path,
-    *,
-    seed: int,
-) -> None:
-    set_seed(seed)
-    catalog = _item_list(data, table)
-    popularity = data.split.popularity(len(catalog))
-
-    def validate(model: Any) -> dict[str, float]:
-        ranker = ScoringRanker(SasRecScorer(model, table), popularity=popularity, item_ids=catalog.item_ids)
-        return validation_metrics(ranker, recipe, data, users=options.validation_users, top_k=10)
-
-    trained = train_sasrec(
-        data.split.train,
-        num_items=len(catalog),
-        item_vectors=table,
-        options=options,
-        validate=validate,
-        output_dir=folder,
-        seed=seed,
-    )
-    if not PartialState().is_main_process:
-        return
-    SasRecRecommender(
-        trained.model,
-        catalog,
-        popularity=popularity,
-        encoder=None if options.inputs == "ids" else ItemEncoder.load(encoder),
-    ).save_pretrained(folder)
-    write_json(folder / TRAINING_LOG, trained.history)
-    remove_checkpoints(folder)
-
-
-def validation_metrics(
-    ranker: Ranker, recipe: Recipe, data: PreparedData, *, users: int, top_k: int
-) -> dict[str, float]:
-    """Rank a fixed seeded sample of validation users; seen items are allowed."""
-    ranked = evaluate_ranker(
-        ranker,
-        data.split.validation.sample(users, seed=recipe.data.seed),
-        sid_keys=None,
-        num_items=data.tables.num_items,
-        exclude_seen=False,
-        top_k=top_k,
-        batch_size=recipe.evaluation.batch_size,
-        progress=False,
-    )
-    metrics = per_user_metrics(ranked.item_rank, cutoffs=[10])
-    return {name: float(values.mean()) for name, values in metrics.items()}

@@ -1,84 +1,113 @@
-"""Item vectors in, codes out: one function for every kind of assigner.
+"""Item vectors in, codes out: one function for every kind of codes.
 
-A finished result is found again by the digest of what went in, so the call can be repeated at no cost.
+A finished result is found again by the digest of its inputs, so the call can be repeated at no cost. On disk,
+`codes.json` is written last and names the other files, so its presence means that all of them are there.
 """
 
-import logging
+from __future__ import annotations
+
+import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import torch
-from accelerate import PartialState
-from torch import Tensor
+from safetensors.numpy import save_file
 
-from cost_hf.files import read_json
-from cost_hf.quantizers.codebook_utilization import CodebookCollapse, check_collapse, code_health
-from cost_hf.quantizers.cost import CostConfig
-from cost_hf.quantizers.fixed_codes import category_codes, random_codes
-from cost_hf.quantizers.inputs import FitInputs
-from cost_hf.quantizers.options import CodesOptions
-from cost_hf.quantizers.residual_training import train_quantizer
-from cost_hf.quantizers.result import RECORD, CodesResult
-from cost_hf.quantizers.rkmeans import fit_rkmeans
-from cost_hf.semantic_ids.digests import assignment_digest, codes_digest
+from cost_hf.files import (
+    DamagedFileError,
+    check_fields,
+    check_file_digests,
+    content_digest,
+    file_digests,
+    plain_name,
+    read_json,
+    read_object,
+    read_tensors,
+    write_json,
+)
+from cost_hf.quantizers.base import CodesOptions, Quantizer, load_quantizer
+from cost_hf.replacing import replacing, settle
 
-__all__ = ["CodebookCollapse", "CodesOptions", "CodesResult", "fit_codes"]
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
 
-logger = logging.getLogger(__name__)
 CHECKPOINTS = "checkpoints"
+RECORD = "codes.json"
+CODES = "codes.safetensors"
+FIELDS = {
+    "files": dict[str, str],
+    "has_model": bool,
+    "history": list,
+    "inputs_digest": str,
+    "level_sizes": list[int],
+    "quantizer_digest": str,
+}
+PART = re.compile(r"codes\.json|codes\.safetensors|config\.json|model(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
 
 
 def fit_codes(
-    vectors: np.ndarray | Tensor,
+    vectors: np.ndarray | Tensor | None,
     options: CodesOptions,
     *,
     output_dir: str | Path,
     seed: int,
     items: pd.DataFrame | None = None,
     item_ids: Sequence[str] | None = None,
-    collaborative: np.ndarray | None = None,
+    collaborative: np.ndarray | Tensor | None = None,
     fit_rows: np.ndarray | None = None,
     text_encoder: dict[str, Any] | None = None,
 ) -> CodesResult:
-    """Fit an assigner to item vectors and encode the items; a killed or repeated call continues where it stopped.
+    """Fit codes of any kind to item vectors and encode the items; a killed or repeated call resumes where it stopped.
 
     Args:
-        vectors: item text vectors, `[N, E]`.
+        vectors: item text vectors, `[N, E]`; None is enough where `options.uses_vectors` is false.
         options: kind, sizes and training.
         output_dir: receives the quantizer, the codes and, while training, `checkpoints/`.
-        seed: of weights, k-means, order of items, revival and random codes.
-        items: catalog table; needed for category codes, gives the ids otherwise.
+        seed: of everything random: weights, k-means, order of items, dead-code reset, random codes.
+        items: items table; needed where `options.needs_items`, gives the ids otherwise.
         item_ids: ids of the items, in row order; by default `items["item_id"]`.
-        collaborative: collaborative vectors `[N, D]` from clicks that training may see, D being `codes.latent_dim`;
-            needed where `options.needs_collaborative`. A row of zeros is an item that has none; the scale of the whole
+        collaborative: collaborative vectors `[N, options.collaborative_dim]` from clicks that training may see; needed
+            where `options.needs_collaborative_vectors`. A row of zeros is an item that has none; the scale of the whole
             does not matter.
         fit_rows: items that initialisation, statistics and training may see, bool `[N]`; all by default. All items are
             encoded.
         text_encoder: what the vectors came from (`CostConfig.text_encoder`); it is written into the configuration.
 
+    Returns:
+        codes `[N, L]`, the quantizer and the training log.
+
     Raises:
-        ValueError: for options or vectors that do not fit, saying what to change.
+        ValueError: for options or vectors that do not fit, with what to change.
         CodebookCollapse: where training ends in one code for most items.
+
+    >>> import tempfile
+    >>> from cost_hf.quantizers.base import CodesOptions
+    >>> vectors = np.random.default_rng(0).normal(size=(100, 16))
+    >>> options = CodesOptions.of("rkmeans", level_sizes=[8, 8], pca_dim=4)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = fit_codes(vectors, options, output_dir=folder, seed=0)
+    >>> result.codes.shape
+    (100, 2)
     """
+    import torch
+    from accelerate import PartialState
+
     options.validate()
     inputs = FitInputs.checked(
         vectors, options, items=items, item_ids=item_ids, collaborative=collaborative, fit_rows=fit_rows
     )
-    folder, state = Path(output_dir), PartialState(cpu=not torch.cuda.is_available())
+    folder = Path(output_dir)
+    state = PartialState(cpu=not torch.cuda.is_available())
     digest = inputs.digest(options, seed)
     is_finished = (folder / RECORD).is_file() and read_json(folder / RECORD)["inputs_digest"] == digest
     state.wait_for_everyone()  # no process may write before all have looked
     if is_finished:
         return CodesResult.load(folder)
-    if options.kind in ("random", "category"):
-        result = _fixed_result(inputs, options, seed)
-    else:
-        result = _model_result(inputs, options, folder=folder / CHECKPOINTS, digest=digest, seed=seed)
+    result = options.fit(inputs, folder=folder / CHECKPOINTS, digest=digest, seed=seed)
     if result.model is not None:
         result.model.config.text_encoder = text_encoder
     result = replace(result, inputs_digest=digest)
@@ -89,51 +118,264 @@ def fit_codes(
     return result
 
 
-def quantizer_config(options: CodesOptions, item_dim: int) -> CostConfig:
-    """Return the configuration of the quantizer that is fitted to vectors `[N, item_dim]`."""
-    hidden: list[int] | None = options.hidden_sizes
-    latent = options.latent_dim
-    if options.kind == "rkmeans":
-        hidden, latent = (None, item_dim) if options.pca_dim is None else ([], min(options.pca_dim, item_dim))
-        if options.pca_dim is not None and latent < options.pca_dim:
-            logger.warning("codes.pca_dim=%d is lowered to the %d dimensions of the vectors", options.pca_dim, latent)
-    return CostConfig(
-        item_dim=item_dim,
-        hidden_sizes=hidden,
-        latent_dim=latent,
-        level_sizes=options.level_sizes,
-        share_codebooks=options.share_codebooks,
-        input_norm=options.input_norm,
-        temperature=options.temperature,
-        reduction=options.reduction,
-        residual_update=options.residual_update,
-        sinkhorn_epsilon=options.balance,
-        **options.weights,
-    )
+@dataclass(frozen=True)
+class CodesResult:
+    """Codes of all items and the quantizer that assigned them.
 
+    Attributes:
+        codes: `[N, L]` int64, in the order of the items.
+        level_sizes: codes per level, L numbers.
+        model: the quantizer, None for codes without one.
+        history: one dict per epoch (`codebook_utilization` and mean loss terms); one in all for codes without training.
+        quantizer_digest: assignment digest of the model, or `codes_digest` of codes without one.
+        inputs_digest: digest of vectors, options and seed.
+    """
 
-def _model_result(inputs: FitInputs, options: CodesOptions, *, folder: Path, digest: str, seed: int) -> CodesResult:
-    config = quantizer_config(options, inputs.vectors.shape[1])
-    seen = inputs.for_fitting(inputs.vectors)
-    if options.is_trained:
-        model, history = train_quantizer(
-            seen, config, options, folder=folder, digest=digest, seed=seed, collaborative=inputs.fit_collaborative
+    codes: np.ndarray
+    level_sizes: tuple[int, ...]
+    model: Quantizer | None
+    history: list[dict[str, Any]] = field(default_factory=list)
+    quantizer_digest: str = ""
+    inputs_digest: str = ""
+
+    @classmethod
+    def of_model(cls, model: Quantizer, inputs: FitInputs, history: list[dict[str, Any]] | None = None) -> CodesResult:
+        """Return the result of a fitted model: the codes that it gives to all items.
+
+        Args:
+            model: in eval mode.
+            inputs: those that it was fitted to.
+            history: training log; by default the utilization of the codes of the items that fitting could see.
+        """
+        from cost_hf.semantic_ids.codebook_utilization import codebook_utilization
+        from cost_hf.semantic_ids.digests import assignment_digest
+
+        codes = model.encode(inputs.vectors).cpu().numpy()
+        sizes = tuple(model.level_sizes)
+        if history is None:
+            history = [codebook_utilization(inputs.for_fitting(codes), sizes)]
+        return cls(codes, sizes, model, history, assignment_digest(model))
+
+    @classmethod
+    def of_codes(cls, codes: np.ndarray, level_sizes: Sequence[int], inputs: FitInputs) -> CodesResult:
+        """Return the result of codes `[N, L]` without a model."""
+        from cost_hf.semantic_ids.codebook_utilization import codebook_utilization
+        from cost_hf.semantic_ids.digests import codes_digest
+
+        sizes = tuple(level_sizes)
+        digest = codes_digest(inputs.item_ids, codes, sizes)
+        return cls(codes, sizes, None, [codebook_utilization(codes, sizes)], digest)
+
+    def __repr__(self) -> str:
+        levels = "x".join(map(str, self.level_sizes))
+        return f"CodesResult({len(self.codes)} items, levels {levels}, quantizer_digest {self.quantizer_digest[:12]})"
+
+    def save(self, directory: str | Path) -> None:
+        """Write `codes.safetensors`, `codes.json` and, with a model, its `config.json` and `model.safetensors`."""
+        with replacing(directory, RECORD, old=_parts_in) as folder:
+            if self.model is not None:
+                self.model.save_pretrained(folder)
+            save_file({"codes": np.ascontiguousarray(self.codes)}, folder / CODES)
+            write_json(
+                folder / RECORD,
+                {
+                    "files": file_digests(folder),
+                    "has_model": self.model is not None,
+                    "history": self.history,
+                    "inputs_digest": self.inputs_digest,
+                    "level_sizes": list(self.level_sizes),
+                    "quantizer_digest": self.quantizer_digest,
+                },
+            )
+
+    @classmethod
+    def load(cls, directory: str | Path) -> CodesResult:
+        """Read the files that `save` wrote.
+
+        Raises:
+            FileNotFoundError: where the directory holds no finished result.
+            DamagedFileError: where a file is not the one that was written.
+        """
+        folder = Path(directory)
+        settle(folder, RECORD)
+        if not (folder / RECORD).is_file():
+            raise FileNotFoundError(f"no finished codes in {str(folder)!r} ({RECORD} is missing); run fit_codes first")
+        record = read_object(folder / RECORD)
+        check_fields(record, FIELDS, source=folder / RECORD)
+        parts = {plain_name(name, source=folder / RECORD): digest for name, digest in record["files"].items()}
+        check_file_digests(folder, parts)
+        codes = read_tensors(folder / CODES).get("codes")
+        if codes is None or codes.ndim != 2 or codes.shape[1] != len(record["level_sizes"]):
+            raise DamagedFileError(f"{folder / CODES} holds no codes [N, {len(record['level_sizes'])}]; copy it again")
+        return cls(
+            codes=codes,
+            level_sizes=tuple(record["level_sizes"]),
+            model=load_quantizer(folder) if record["has_model"] else None,
+            history=record["history"],
+            quantizer_digest=record["quantizer_digest"],
+            inputs_digest=record["inputs_digest"],
         )
-    else:
-        model = fit_rkmeans(seen, config, seed=seed)
-        history = [code_health(model.encode(seen).cpu().numpy(), model.level_sizes)]
-        check_collapse(history, model.level_sizes, num_items=len(seen), options=options)
-    codes = model.encode(inputs.vectors).cpu().numpy()
-    return CodesResult(codes, model.level_sizes, model, history, assignment_digest(model))
 
 
-def _fixed_result(inputs: FitInputs, options: CodesOptions, seed: int) -> CodesResult:
-    sizes = tuple(options.level_sizes)
-    if options.kind == "random":
-        codes = random_codes(inputs.item_ids, sizes, seed=seed)
-    else:
-        if inputs.items is None:
-            raise ValueError("codes.kind='category' needs the items table, got items=None; pass items=")
-        codes = category_codes(inputs.items, options.category_column, sizes)
-    quantizer_digest = codes_digest(inputs.item_ids, codes, sizes)
-    return CodesResult(codes, sizes, None, [code_health(codes, sizes)], quantizer_digest)
+@dataclass(frozen=True, eq=False)
+class FitInputs:
+    """What codes are fitted to, checked; `checked` builds them.
+
+    Attributes:
+        vectors: item text vectors, fp32 `[N, E]`; `[N, 0]` where the kind uses none.
+        item_ids: `[N]`, or empty where the kind needs none.
+        items: items table; one of the ids alone where none was given.
+        collaborative: collaborative vectors, fp32 `[N, D]`; None where the kind needs none.
+        fit_rows: items that fitting may see, bool `[N]`; None for all.
+    """
+
+    vectors: Tensor
+    item_ids: list[str]
+    items: pd.DataFrame
+    collaborative: Tensor | None
+    fit_rows: Tensor | None
+
+    def __post_init__(self) -> None:
+        if self.collaborative is not None and not self.for_fitting(self.collaborative).any():
+            raise ValueError(
+                "no item that fitting may see has a collaborative vector, all rows are zeros; train the model that "
+                "gives them on clicks of these items"
+            )
+
+    @classmethod
+    def checked(
+        cls,
+        vectors: np.ndarray | Tensor | None,
+        options: CodesOptions,
+        *,
+        items: pd.DataFrame | None = None,
+        item_ids: Sequence[str] | None = None,
+        collaborative: np.ndarray | Tensor | None = None,
+        fit_rows: np.ndarray | None = None,
+    ) -> FitInputs:
+        """Check the arguments of `fit_codes`; raise ValueError with what to change."""
+        import pandas as pd
+
+        if item_ids is None and items is not None and "item_id" in items:
+            item_ids = items["item_id"].tolist()
+        names = [str(item_id) for item_id in item_ids or []]
+        table = _vector_table(vectors, options, num_items=len(names))
+        _check_ids(names, len(table), options)
+        if options.needs_items and (items is None or len(items) != len(table)):
+            found = "items=None" if items is None else f"a table of {len(items)} rows for {len(table)} items"
+            raise ValueError(f"codes.kind={options.kind!r} needs the items table, got {found}; pass items=")
+        return cls(
+            table,
+            names,
+            pd.DataFrame({"item_id": names}) if items is None else items,
+            _collaborative_table(collaborative, len(table), options),
+            _checked_rows(fit_rows, len(table)),
+        )
+
+    def for_fitting(self, rows: Any) -> Any:
+        """Return the rows, of a table `[N, …]`, that fitting may see."""
+        return rows if self.fit_rows is None else rows[self.fit_rows]
+
+    @property
+    def fit_collaborative(self) -> Tensor | None:
+        """Collaborative vectors that fitting may see, scaled together to a mean length of 1; None where not needed.
+
+        Dot products with them have no temperature, so their scale is one. A table trained for cosines has none of its
+        own, and published ones differ: without a common scale a weight would mean something else for each table.
+        """
+        if self.collaborative is None:
+            return None
+        rows = self.for_fitting(self.collaborative)
+        lengths = rows.norm(dim=1)
+        return rows / lengths[lengths > 0].mean()
+
+    def digest(self, options: CodesOptions, seed: int) -> str:
+        """Return the digest of everything that the codes depend on."""
+        parts: list[Any] = [self.vectors.numpy(), options.content(), seed]
+        if options.needs_item_ids:
+            parts.append(self.item_ids)
+        known = [column for column in options.item_columns if column in self.items]
+        parts += [self.items[column].fillna("").astype(str).tolist() for column in known]
+        for name, rows in (("collaborative", self.collaborative), ("fit_rows", self.fit_rows)):
+            if rows is not None:
+                parts += [name, rows.numpy()]
+        return content_digest("cost_hf.codes.2", *parts)
+
+
+def _vector_table(vectors: np.ndarray | Tensor | None, options: CodesOptions, *, num_items: int) -> Tensor:
+    import torch
+
+    if vectors is not None:
+        table = _as_table(vectors, "item vectors", "encode these texts again")
+        return table if options.uses_vectors else table[:, :0]
+    if options.uses_vectors:
+        raise ValueError(f"codes.kind={options.kind!r} is fitted to item vectors, got vectors=None; pass [N, E]")
+    return torch.empty(num_items, 0)
+
+
+def _as_table(vectors: np.ndarray | Tensor, what: str, remedy: str) -> Tensor:
+    """Return vectors as fp32 `[N, width]` on the CPU."""
+    import torch
+
+    table = torch.as_tensor(np.array(vectors, dtype=np.float32) if isinstance(vectors, np.ndarray) else vectors)
+    table = table.detach().to("cpu", torch.float32).contiguous()
+    if table.ndim != 2 or not len(table):
+        raise ValueError(
+            f"{what.removeprefix('item ')} must be [items, dimensions] with at least one item, got shape "
+            f"{tuple(table.shape)!r}"
+        )
+    broken = torch.nonzero(~table.isfinite().all(1)).squeeze(1)
+    if len(broken):
+        raise ValueError(
+            f"{len(broken)} of {len(table)} {what} hold NaN or infinity, first in row {int(broken[0])!r}; {remedy}"
+        )
+    return table
+
+
+def _check_ids(names: list[str], num_items: int, options: CodesOptions) -> None:
+    if names and len(names) != num_items:
+        raise ValueError(f"{num_items} item vectors need as many item ids, got {len(names)}")
+    if not names and options.needs_item_ids:
+        raise ValueError(f"codes.kind={options.kind!r} needs item ids, got none; pass item_ids= or items=")
+
+
+def _collaborative_table(
+    collaborative: np.ndarray | Tensor | None, num_items: int, options: CodesOptions
+) -> Tensor | None:
+    """Return the collaborative vectors where the kind needs them; others change nothing and are left out."""
+    if not options.needs_collaborative_vectors:
+        return None
+    width = options.collaborative_dim
+    if collaborative is None:
+        raise ValueError(
+            f"codes.kind={options.kind!r} aligns codes with collaborative item vectors, got collaborative=None; pass "
+            f"an array [{num_items}, {width}], or take a kind that needs none (rqvae)"
+        )
+    table = _as_table(collaborative, "collaborative vectors", "train the model that gives them again")
+    if table.shape != (num_items, width):
+        raise ValueError(
+            f"collaborative vectors must be [{num_items} items, {width} dimensions], the width that codes.kind="
+            f"{options.kind!r} aligns with, got shape {tuple(table.shape)!r}; train them in that width, or set "
+            f"codes.latent_dim to {table.shape[1]}"
+        )
+    return table
+
+
+def _checked_rows(fit_rows: np.ndarray | None, num_items: int) -> Tensor | None:
+    import torch
+
+    if fit_rows is None:
+        return None
+    rows = np.asarray(fit_rows)
+    if rows.dtype != np.bool_ or rows.shape != (num_items,):
+        raise ValueError(
+            f"fit_rows must be one bool per item, [{num_items}], got {rows.dtype} of shape {rows.shape!r}; a list of "
+            "row numbers has to be turned into a mask"
+        )
+    if not rows.any():
+        raise ValueError("fit_rows leaves no item to fit codes to; let it be true for the items of the training part")
+    return None if rows.all() else torch.from_numpy(rows.copy())
+
+
+def _parts_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if PART.fullmatch(path.name)}

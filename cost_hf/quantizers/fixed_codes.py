@@ -1,10 +1,63 @@
 """Codes that need no item vectors: random ones, the floor of any comparison, and those of a category tree."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import pandas as pd
+
+from cost_hf.quantizers.base import CodesOptions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cost_hf.quantizers.fit import CodesResult, FitInputs
+
+
+@dataclass
+class FixedOptions(CodesOptions):
+    """What codes without a model have in common."""
+
+    uses_vectors: ClassVar[bool] = False
+    needs_item_ids: ClassVar[bool] = True
+    follows_reassignment: ClassVar[bool] = False
+
+
+@CodesOptions.register("random")
+@dataclass
+class RandomOptions(FixedOptions):
+    """Uniform codes drawn from item id and seed."""
+
+    def fit(self, inputs: FitInputs, *, folder: Path, digest: str, seed: int) -> CodesResult:
+        """Draw the codes."""
+        from cost_hf.quantizers.fit import CodesResult
+
+        codes = random_codes(inputs.item_ids, self.level_sizes, seed=seed)
+        return CodesResult.of_codes(codes, self.level_sizes, inputs)
+
+
+@CodesOptions.register("category")
+@dataclass
+class CategoryOptions(FixedOptions):
+    """One level for each depth of the category tree."""
+
+    category_column: str = field(default="categories", metadata={"help": "comma-separated column from broad to narrow"})
+
+    @property
+    def item_columns(self) -> list[str]:
+        """Return the category column."""
+        return [self.category_column]
+
+    def fit(self, inputs: FitInputs, *, folder: Path, digest: str, seed: int) -> CodesResult:
+        """Number the categories."""
+        from cost_hf.quantizers.fit import CodesResult
+
+        codes = category_codes(inputs.items, self.category_column, self.level_sizes)
+        return CodesResult.of_codes(codes, self.level_sizes, inputs)
 
 
 def random_codes(item_ids: Sequence[str], level_sizes: Sequence[int], *, seed: int) -> np.ndarray:
@@ -18,7 +71,7 @@ def random_codes(item_ids: Sequence[str], level_sizes: Sequence[int], *, seed: i
 def category_codes(items: pd.DataFrame, column: str, level_sizes: Sequence[int]) -> np.ndarray:
     """Return codes `[N, L]` int64 of categories listed from broad to narrow, separated by commas.
 
-    The code of level m is the place of the m-th name among the names below the same parent, in sorted order. Items
+    The code of level m is the position of the m-th name among the names below the same parent, in sorted order. Items
     with fewer names get the empty name there, which sorts first; names beyond the last level are left out.
 
     Raises:
@@ -31,7 +84,8 @@ def category_codes(items: pd.DataFrame, column: str, level_sizes: Sequence[int])
         )
     names = items[column].fillna("").astype(str).str.split(",", expand=True).fillna("")
     names = names.apply(lambda part: part.str.strip()).reindex(columns=range(len(level_sizes)), fill_value="")
-    codes, parent = np.empty((len(items), len(level_sizes)), dtype=np.int64), np.zeros(len(items), dtype=np.int64)
+    codes = np.empty((len(items), len(level_sizes)), dtype=np.int64)
+    parent = np.zeros(len(items), dtype=np.int64)
     for level, size in enumerate(level_sizes):
         # objects, since an array of strings would give each the width of the longest
         _, name = np.unique(names[level].to_numpy(dtype=object), return_inverse=True)

@@ -1,7 +1,7 @@
 """The living list of items and their semantic IDs: the one place where an item, a catalog row and a SID meet.
 
 A catalog never changes; `with_items` and `without_items` return the next one. Weights know no items, so a catalog may
-change daily: an existing SID never does, a removed row keeps its place, and the appended level has its size from the
+change daily: an existing SID never does, a removed row stays, and the appended level has its size from the
 start, so the vocabulary of a generator outlives every update.
 """
 
@@ -15,10 +15,17 @@ import pandas as pd
 import torch
 
 from cost_hf.semantic_ids.catalog_files import read_reference
-from cost_hf.semantic_ids.catalog_rows import assign_semantic_ids, check_codes, check_ids, check_policy, encode
+from cost_hf.semantic_ids.catalog_rows import assign_semantic_ids, check_ids, check_policy, encode
 from cost_hf.semantic_ids.catalog_table import CatalogTable
 from cost_hf.semantic_ids.digests import assignment_digest, codes_digest
-from cost_hf.semantic_ids.item_ids import code_table, item_id_list, title_list, vector_table, vectors_of_width
+from cost_hf.semantic_ids.item_ids import (
+    check_codes,
+    code_table,
+    item_id_list,
+    title_list,
+    vector_table,
+    vectors_of_width,
+)
 from cost_hf.semantic_ids.options import CatalogOptions as CatalogOptions
 from cost_hf.semantic_ids.sizes import level_size_tuple
 
@@ -80,11 +87,11 @@ class Catalog(CatalogTable):
         titles: Sequence[str | None] | None = None,
         text_digest: str | None = None,
     ) -> "Catalog":
-        """Build a catalog of item vectors `[N, E]` coded by an assigner.
+        """Build a catalog of item vectors `[N, E]` coded by a quantizer.
 
         Args:
-            model: assigner with `encode`, `level_sizes`, `level_distances`, `level_vectors`.
-            codes: the assigner's codes of `x` where they are stored; another machine may round a tie differently.
+            model: a `Quantizer`, or any object with `encode`, `level_sizes`, `level_distances`, `level_vectors`.
+            codes: the quantizer's codes of `x` where they are stored; another machine may round a tie differently.
             collisions: `append` one level; `reassign` all but the nearest item of a group to free codes; `sinkhorn`
                 spreads them over the free codes of the last level and keeps what collides then; `none` keeps all.
             append_size: codes of the appended level. Items beyond it move to the nearest codes with room (`moved`).
@@ -176,14 +183,14 @@ class Catalog(CatalogTable):
         A catalog that holds vectors takes these in as well.
 
         Raises:
-            ValueError: where `model` is not the assigner that made the catalog's codes, or the catalog is full.
+            ValueError: where `model` is not the quantizer of the catalog's codes, or the catalog is full.
         """
         ids, names = _named(item_ids, titles)
         table = _vectors(x, ids)
         digest = assignment_digest(model)
         if digest != self.quantizer_digest:
             raise ValueError(
-                f"the catalog's codes have assignment digest {self.quantizer_digest}, this assigner has {digest}; "
+                f"the catalog's codes have assignment digest {self.quantizer_digest}, this quantizer has {digest}; "
                 "load the quantizer that the catalog was made with"
             )
         fresh = self._fresh(ids)

@@ -1,4 +1,4 @@
-"""The table behind a catalog: rows of item ids and codes, looked up, counted, digested, saved and loaded."""
+"""The table of a catalog: rows of item ids and codes, looked up, counted, digested, saved and loaded."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,11 +9,11 @@ import numpy as np
 
 from cost_hf.files import DamagedFileError, content_digest
 from cost_hf.semantic_ids.catalog_files import read_catalog, write_catalog, write_items_table
-from cost_hf.semantic_ids.catalog_rows import check_codes, check_ids, check_levels, collision_report
+from cost_hf.semantic_ids.catalog_rows import check_ids, check_levels, collision_report
 from cost_hf.semantic_ids.collisions import prefix_keys
 from cost_hf.semantic_ids.digests import catalog_digest
 from cost_hf.semantic_ids.features import PrefixFeatures, prefix_features
-from cost_hf.semantic_ids.item_ids import vector_table
+from cost_hf.semantic_ids.item_ids import check_codes, vector_table
 from cost_hf.semantic_ids.item_rows import ItemRows, describe_digest, describe_items
 from cost_hf.semantic_ids.sizes import level_size_tuple
 
@@ -26,7 +26,7 @@ class CatalogTable(ItemRows):
         item_ids: id of every row.
         codes: SIDs, int64 `[N, L]`, read-only; L counts the appended level.
         level_sizes: codes per level, the appended level included.
-        model_levels: leading levels that an assigner gave; L, or L - 1 under `append`.
+        model_levels: leading levels from the quantizer; L, or L - 1 under `append`.
         policy: `append`, `reassign`, `sinkhorn` or `none`.
         removed: rows that may not be recommended, bool `[N]`, read-only.
         quantizer_digest: assignment digest; kept through updates.
@@ -67,7 +67,6 @@ class CatalogTable(ItemRows):
             object.__setattr__(self, "vectors", vectors)
 
     def __repr__(self) -> str:
-        """Say in one line what the catalog holds."""
         levels = "x".join(map(str, self.level_sizes))
         vectors = "" if self.vectors is None else f"vectors of width {self.vectors.shape[1]}, "
         return (

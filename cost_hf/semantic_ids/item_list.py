@@ -39,7 +39,6 @@ class ItemList(ItemRows):
             raise ValueError(f"expected one vector per item, got {len(self.vectors)} for {len(self.item_ids)} items")
 
     def __repr__(self) -> str:
-        """Say in one line what the list holds."""
         vectors = "" if self.vectors is None else f", vectors of width {self.vectors.shape[1]}"
         return f"ItemList({describe_items(self)}{vectors}, {describe_digest(self)})"
 

@@ -41,6 +41,10 @@ class ItemRows:
             names[row] = title
         return replace(self, titles=tuple(names))  # type: ignore[type-var]
 
+    def without_titles(self) -> Self:
+        """Return the same rows without titles."""
+        return replace(self, titles=None)  # type: ignore[type-var]
+
     def row_of(self, item_id: str) -> int:
         """Return the row of an item, removed or not; raise KeyError for an unknown id."""
         return int(self.rows_of([item_id])[0])
@@ -53,7 +57,7 @@ class ItemRows:
 
         Raises:
             KeyError: naming the unknown ids.
-            ValueError: for one string in place of a list, or what is no id.
+            ValueError: for one string instead of a list, or what is no id.
         """
         ids = item_id_list(item_ids)
         try:

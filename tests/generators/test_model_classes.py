@@ -16,11 +16,10 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from cost_hf.generators.adapter_options import AdapterOptions
 from cost_hf.generators.backbones import GeneratorOptions, build_backbone
 from cost_hf.generators.generator_training import fit_generator, train_generator, training_examples
 from cost_hf.generators.model_classes import ModelClasses
-from cost_hf.generators.training_options import TrainingOptions
+from cost_hf.generators.options import AdapterOptions, TrainingOptions
 from cost_hf.recommenders.base import Recommender
 from cost_hf.search.cached_decoders import unsupported_reason
 from tests.generators.backbone_toys import causal_backbone, seq2seq_backbone

@@ -8,11 +8,11 @@ import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 
+from cost_hf.generators import dropout, ranking_trainer
 from cost_hf.generators.backbones import GeneratorOptions, build_backbone
 from cost_hf.generators.generator_training import GeneratorTrainer, train_generator
-from cost_hf.generators.samplers import LengthGroupedSampler, ShuffledSampler
-from cost_hf.generators.training_options import TrainingOptions
-from cost_hf.generators import dropout, ranking_trainer
+from cost_hf.generators.options import TrainingOptions
+from cost_hf.generators.ranking_trainer import LengthGroupedSampler, ShuffledSampler
 from tests.recommenders.toys import toy_catalog
 from tests.runs import ROOT
 

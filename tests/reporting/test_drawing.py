@@ -8,9 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cost_hf.reporting import numbers
-from cost_hf.reporting.drawing import mark, nice_scale, tag, tick_text
-from cost_hf.reporting.line_charts import MAX_POINTS, Series, line_chart
-from cost_hf.reporting.row_drawings import axis, interval_drawing
+from cost_hf.reporting.drawing import (
+    MAX_POINTS,
+    Series,
+    axis,
+    interval_drawing,
+    line_chart,
+    mark,
+    nice_scale,
+    tag,
+    tick_text,
+)
 
 VALUES = st.lists(
     st.floats(-1e6, 1e6, allow_subnormal=False).map(lambda value: round(value, 6)), min_size=1, max_size=8
@@ -90,7 +98,7 @@ def test_attributes_are_escaped():
 
 
 def test_an_unknown_family_gets_a_plain_mark():
-    assert 'href="#mark-simple"' in mark("something new")
+    assert 'href="#mark-counting"' in mark("something new")
 
 
 def test_long_curves_are_thinned_but_keep_their_end():
@@ -127,6 +135,9 @@ def test_labels_at_line_ends_do_not_overlap():
         (numbers.interval(None), "–"),
         (numbers.percent(0.1234), "12.3\u00a0%"),
         (numbers.percent(-0.05, signed=True), "−5.0\u00a0%"),
+        (numbers.percent(0.0004), "< 0.1\u00a0%"),
+        (numbers.percent(0.004, digits=0), "< 1\u00a0%"),
+        (numbers.percent(0.0), "0.0\u00a0%"),
         (numbers.probability(0.0004), "< .001"),
         (numbers.probability(0.0312), ".031"),
         (numbers.probability(1.0), "1.000"),

@@ -1,4 +1,4 @@
-"""`cost-hf check`: read a data set before any training and say what is there, what it costs and what to mend."""
+"""`cost-hf check`: read a data set before any training and report what is there, what it costs and what to fix."""
 
 import dataclasses
 import math
@@ -20,7 +20,7 @@ from cost_hf.experiments.check.code_sizes import (
     advised_size,
     measure_code_sizes,
 )
-from cost_hf.experiments.check.estimates import Estimate, estimate
+from cost_hf.experiments.check.estimates import RunCosts, estimate
 from cost_hf.experiments.check.facts import ClickFacts, click_facts, try_split
 from cost_hf.experiments.check.guess import ColumnGuess
 from cost_hf.experiments.check.power import Power, measure_power
@@ -32,6 +32,7 @@ from cost_hf.experiments.check.vectors import CheckVectors, check_vectors
 from cost_hf.experiments.recipe import Recipe
 
 DEFAULT_RECIPE = "cost_default"
+LEVEL_SIZES = "codes.level_sizes"  # field of recipes that have semantic IDs
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class CheckResult:
     code_sizes: tuple[CodeSize, ...]
     advised: CodeSize
     power: Power | None
-    estimate: Estimate | str
+    estimate: RunCosts | str
     problems: tuple[Problem, ...]
     flags: dict[str, str]
     commands: tuple[str, ...]
@@ -81,9 +82,7 @@ class CheckResult:
         return check_text(self)
 
 
-def check_data(
-    path: str | Path, *, recipe: str | None = None, overrides: Mapping[str, Any] | None = None
-) -> CheckResult:
+def check(path: str | Path, *, recipe: str | None = None, overrides: Mapping[str, Any] | None = None) -> CheckResult:
     """Check a data set: a directory of tables, raw files of a known form, or a Hub id.
 
     Args:
@@ -102,7 +101,7 @@ def check_data(
         resolved.data.reader = "tables"
     reading = read_leniently(resolved.data, resolved.vectors.template)
     resolved.data, resolved.vectors.template = reading.options, reading.template
-    keeps_sizes = recipe is not None or "codes.level_sizes" in given
+    keeps_sizes = recipe is not None or LEVEL_SIZES in given
     return _measure(reading, resolved, given, name=name, keeps_sizes=keeps_sizes)
 
 
@@ -113,17 +112,18 @@ def _measure(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: s
     grams = letter_grams(reading.texts)
     texts = text_facts(reading.texts, grams, template=reading.template, columns=reading.columns)
     vectors = check_vectors(reading.texts, grams, recipe.vectors)
-    sizes = measure_code_sizes(vectors.vectors, reading.texts, also=recipe.codes.level_sizes)
+    present = recipe.level_sizes
+    sizes = measure_code_sizes(vectors.vectors, reading.texts, also=present or [])
     bounds: dict[str, Any] = {
         "most_collided": MAX_COLLIDED_STAND_IN if vectors.origin == "stand_in" else MAX_COLLIDED,
-        "capacity": recipe.catalog.append_size if recipe.catalog.collisions == "append" else tables.num_items,
+        "capacity": tables.num_items if recipe.append_size is None else recipe.append_size,
     }
     advised = advised_size(sizes, **bounds)
-    if not keeps_sizes:
-        recipe.codes.level_sizes = list(advised.level_sizes)
+    if present is not None and not keeps_sizes:
+        recipe.set(LEVEL_SIZES, list(advised.level_sizes))
     problems = [*reading.problems, *split_problems(clicks, options.split), *data_problems(clicks, texts)]
-    if recipe.method != "sasrec":  # it has no codes
-        problems += code_problems(sizes, tuple(recipe.codes.level_sizes), advised, **bounds)
+    if recipe.level_sizes is not None:
+        problems += code_problems(sizes, tuple(recipe.level_sizes), advised, **bounds)
     power, costs, more = _measure_split(reading, recipe, clicks, vectors)
     flags = _flags(reading, recipe, given, name=name)
     return CheckResult(
@@ -146,7 +146,7 @@ def _measure(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: s
 
 def _measure_split(
     reading: Reading, recipe: Recipe, clicks: ClickFacts, vectors: CheckVectors
-) -> tuple[Power | None, Estimate | str, list[Problem]]:
+) -> tuple[Power | None, RunCosts | str, list[Problem]]:
     """Return what the chosen split can show and what training on it costs; nothing where it is not possible."""
     tables, options = reading.tables, reading.options
     split = try_split(tables, options, options.split)
@@ -159,14 +159,15 @@ def _measure_split(
 def _flags(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: str) -> dict[str, str]:
     """Return the fields in which a run on this data must differ from the recipe, as the command line takes them."""
     shipped, options = Recipe.load(name), reading.options
-    found = {
+    found: dict[str, tuple[Any, Any]] = {
         "data.reader": (options.reader, shipped.data.reader),
         "data.items": (options.items, shipped.data.items),
         "data.interactions": (options.interactions, shipped.data.interactions),
         "data.columns": (options.columns, shipped.data.columns),
         "vectors.template": (reading.template, shipped.vectors.template),
-        "codes.level_sizes": (recipe.codes.level_sizes, shipped.codes.level_sizes),
     }
+    if recipe.level_sizes is not None:
+        found[LEVEL_SIZES] = (recipe.level_sizes, shipped.level_sizes)
     values = given | {dotted: value for dotted, (value, usual) in found.items() if value != usual} | reading.needed
     return {dotted: as_flag(value) for dotted, value in values.items()}
 

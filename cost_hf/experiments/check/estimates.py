@@ -1,4 +1,4 @@
-"""What a recipe will cost on this machine: short measurements, scaled by its epochs and by the size of the data.
+"""What a recipe will cost on this machine: its method's short measurements, scaled to an idle machine.
 
 All figures are shown as ranges: training may stop early, and a few timed steps are not the whole of it.
 """
@@ -6,40 +6,33 @@ All figures are shown as ranges: training may stop early, and a few timed steps 
 import math
 import resource
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
 from cost_hf.data.schema import Tables
 from cost_hf.data.splits import Split
-from cost_hf.experiments.check.benchmark import time_generator, time_quantizer, time_sasrec, wall_seconds
 from cost_hf.experiments.check.vectors import CheckVectors
 from cost_hf.experiments.recipe import Recipe
+from cost_hf.methods.base import DataFacts
 
 RANGE = (0.7, 1.6)  # the bounds of every figure, as shares of the estimate
-UNTRAINED_SECONDS = 10.0  # of CPU: residual k-means, categories or random codes
-SEEN_SETTINGS = 2  # every test case is ranked with seen items allowed and again without them
-BYTES_PER_WEIGHT = 16  # weight, gradient and two moments of AdamW, fp32
+THREAD_GAIN = 0.7  # n threads do n ** 0.7 times the work of one, as small models do
 
 
 @dataclass(frozen=True)
-class Estimate:
+class RunCosts:
     """Expected seconds of one run on this machine's CPU while it does nothing else, and memory.
 
     Attributes:
-        vectors, codes, training, judging: seconds of the stages; codes and training (of a generator) are None for a
-            recipe of SASRec.
-        sasrec: seconds of a SASRec on the same data, for `cost-hf compare`, or as the system of the recipe.
+        seconds: by stage: `vectors`, those of the method, `evaluation`.
         memory_mb: of the process, at its largest.
         threads: that torch will use.
         assumptions: what the figures rest on.
     """
 
-    vectors: float
-    codes: float | None
-    training: float | None
-    judging: float
-    sasrec: float
+    seconds: Mapping[str, float]
     memory_mb: float
     threads: int
     assumptions: tuple[str, ...]
@@ -47,67 +40,28 @@ class Estimate:
     @property
     def run(self) -> float:
         """Seconds of all stages of one run."""
-        system = self.sasrec if self.codes is None or self.training is None else self.codes + self.training
-        return self.vectors + system + self.judging
+        return sum(self.seconds.values())
 
 
-def estimate(recipe: Recipe, tables: Tables, split: Split, vectors: CheckVectors) -> Estimate | str:
-    """Measure and scale; where the recipe's generator can't be built here, return why."""
-    if recipe.method == "sasrec":
-        return _dense_estimate(recipe, tables, split, vectors)
-    if recipe.generator.backbone is not None:
-        return f"the pretrained backbone {recipe.generator.backbone!r} is not loaded for a check"
-    room = math.prod(recipe.codes.level_sizes)
-    if recipe.catalog.collisions == "append" and room * recipe.catalog.append_size < tables.num_items:
-        return f"codes of {list(recipe.codes.level_sizes)} have no room for {tables.num_items:,} items"
-    ids = tables.items["item_id"].tolist()
-    speed = time_generator(recipe, ids, split)
-    training, evaluation = recipe.training, recipe.evaluation
-    validations = math.ceil(training.epochs / training.validate_every)
-    validated = min(training.validation_users, len(split.validation)) * speed.user_seconds[training.validation_beams]
-    codes = UNTRAINED_SECONDS
-    if recipe.codes.is_trained:
-        codes = recipe.codes.epochs * time_quantizer(recipe, num_items=tables.num_items, item_dim=vectors.width)
-    sasrec, threads = _sasrec_seconds(recipe, tables, split), torch.get_num_threads()
-    if recipe.codes.needs_collaborative:
-        codes += sasrec  # the one that codes are aligned with
-    judging = SEEN_SETTINGS * _cases(recipe, split) * speed.user_seconds[evaluation.num_beams]
-    return Estimate(
-        vectors=wall_seconds(vectors.encode_seconds, threads),
-        codes=wall_seconds(codes, threads),
-        training=wall_seconds(training.epochs * speed.epoch_seconds + validations * validated, threads),
-        judging=wall_seconds(judging, threads),
-        sasrec=wall_seconds(sasrec, threads),
-        memory_mb=peak_mb() + speed.parameters * BYTES_PER_WEIGHT / 2**20,
+def estimate(recipe: Recipe, tables: Tables, split: Split, vectors: CheckVectors) -> RunCosts | str:
+    """Measure and scale; where the recipe's method can't be measured here, return why."""
+    cases = min(recipe.evaluation.max_users or len(split.test), len(split.test))
+    found = recipe.system.estimate(DataFacts(tables, split, vectors.width, recipe.evaluation, cases))
+    if isinstance(found, str):
+        return found
+    threads = torch.get_num_threads()
+    seconds = {"vectors": vectors.encode_seconds, **found.seconds}
+    return RunCosts(
+        {stage: wall_seconds(cpu_seconds, threads) for stage, cpu_seconds in seconds.items()},
+        memory_mb=peak_mb() + found.memory_mb,
         threads=threads,
-        assumptions=_assumptions(recipe, vectors),
+        assumptions=(*found.assumptions, *_assumptions(recipe, vectors)),
     )
 
 
-def _dense_estimate(recipe: Recipe, tables: Tables, split: Split, vectors: CheckVectors) -> Estimate:
-    """Return the costs of a recipe whose system is SASRec: no codes, no generator."""
-    width, threads = recipe.sasrec.hidden_size, torch.get_num_threads()
-    judging = SEEN_SETTINGS * time_sasrec(tables.num_items, _cases(recipe, split), width=width)
-    return Estimate(
-        vectors=wall_seconds(vectors.encode_seconds, threads),
-        codes=None,
-        training=None,
-        judging=wall_seconds(judging, threads),
-        sasrec=wall_seconds(_sasrec_seconds(recipe, tables, split), threads),
-        memory_mb=peak_mb() + tables.num_items * width * BYTES_PER_WEIGHT / 2**20,
-        threads=threads,
-        assumptions=_assumptions(recipe, vectors),
-    )
-
-
-def _cases(recipe: Recipe, split: Split) -> int:
-    return min(recipe.evaluation.max_users or len(split.test), len(split.test))
-
-
-def _sasrec_seconds(recipe: Recipe, tables: Tables, split: Split) -> float:
-    """Return the CPU seconds of training the recipe's SASRec."""
-    clicks = sum(map(len, split.train))
-    return recipe.sasrec.epochs * time_sasrec(tables.num_items, clicks, width=recipe.sasrec.hidden_size)
+def wall_seconds(cpu_seconds: float, threads: int) -> float:
+    """Return the time that work of so many CPU seconds takes on an idle machine."""
+    return cpu_seconds / threads**THREAD_GAIN
 
 
 def duration(seconds: float) -> str:
@@ -139,9 +93,7 @@ def _span(low: float, high: float, unit: str) -> str:
 
 
 def _assumptions(recipe: Recipe, vectors: CheckVectors) -> tuple[str, ...]:
-    found = [f"{recipe.sasrec.epochs} epochs of SASRec"]
-    if recipe.method != "sasrec":
-        found.insert(0, f"all {recipe.training.epochs} epochs (training may stop early)")
+    found = []
     if vectors.basis == "assumed":
         found.append(f"an encoder like MiniLM ({recipe.vectors.model} is not on this machine)")
     if vectors.basis == "cached":

@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cost_hf.experiments.check.advice import sizes_text
-from cost_hf.experiments.check.estimates import Estimate, duration, memory
+from cost_hf.experiments.check.estimates import RunCosts, duration, memory
 from cost_hf.experiments.check.facts import ClickFacts, SplitFacts
-from cost_hf.experiments.check.power import PAIR, Power
+from cost_hf.experiments.check.power import Power
 from cost_hf.experiments.check.problems import percent
 from cost_hf.experiments.check.texts import TextFacts
 
 if TYPE_CHECKING:
     from cost_hf.experiments.check.check import CheckResult
 
+STAGES = {"vectors": "item texts"}  # names of stages that a reader would not know
 WIDTH = 110
 LABEL = 12
 INDENT, BREAK = "  ", " \\"
@@ -126,7 +127,7 @@ def _power(power: Power | None) -> list[str]:
     share = f", {power.relative:.0%} of a simple baseline's {power.level:.3f}" if power.level else ""
     return [
         f"{power.users:,} test users show NDCG@10 differences from about {power.detectable:.4f} (80% power){share} "
-        f"(2.8 × {power.spread:.2f} / √{power.users:,}; {power.spread:.2f}: spread of {' minus '.join(PAIR)})",
+        f"(2.8 × {power.spread:.2f} / √{power.users:,}; {power.spread:.2f}: spread of {' minus '.join(power.pair)})",
     ]
 
 
@@ -148,23 +149,15 @@ def _code_sizes(result: "CheckResult") -> list[str]:
     return [*lines, f"by residual k-means on {origin}; most places stay empty: texts crowd in few"]
 
 
-def _costs(estimate: Estimate | str, recipe: str) -> list[str]:
-    if isinstance(estimate, str):
-        return [f"not measured: {estimate}"]
-    is_dense = estimate.training is None
-    stages = {
-        "item texts": estimate.vectors,
-        "codes": estimate.codes,
-        "generator": estimate.training,
-        "SASRec": estimate.sasrec if is_dense else None,
-        "judging": estimate.judging,
-    }
-    parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in stages.items() if seconds is not None)
+def _costs(costs: RunCosts | str, recipe: str) -> list[str]:
+    if isinstance(costs, str):
+        return [f"not measured: {costs}"]
+    parts = ", ".join(f"{STAGES.get(name, name)} {duration(seconds)}" for name, seconds in costs.seconds.items())
     return [
-        f"{recipe}, one seed: {duration(estimate.run)} on this CPU while it is idle (threads: {estimate.threads}), "
-        f"{memory(estimate.memory_mb)} of memory",
-        parts if is_dense else f"{parts}; SASRec beside it {duration(estimate.sasrec)}",
-        f"assumes {', '.join(estimate.assumptions)}",
+        f"{recipe}, one seed: {duration(costs.run)} on this CPU while it is idle (threads: {costs.threads}), "
+        f"{memory(costs.memory_mb)} of memory",
+        parts,
+        f"assumes {', '.join(costs.assumptions)}",
     ]
 
 

@@ -16,7 +16,7 @@ from cost_hf.data.encoders import LsaEncoder, SentenceEncoder
 from cost_hf.data.item_encoder import sentence_encoder
 from cost_hf.data.options import VectorOptions
 from cost_hf.data.text_vectors import cached_vectors
-from cost_hf.experiments.check.benchmark import fastest
+from cost_hf.methods.benchmarking import fastest
 
 STAND_IN_DIM = 128
 TIMED_TEXTS = 32

@@ -14,17 +14,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cost_hf.building import vector_stage
 from cost_hf.data.prepare import PreparedData, prepare_data
 from cost_hf.experiments.compare.claims import PRIMARY
 from cost_hf.experiments.compare.rows import Row, baseline_rows, ensemble_row, trained_rows
 from cost_hf.experiments.compare.runner import DONE, Job, plan_jobs, run_jobs
+from cost_hf.experiments.compare.sources import resolve_sources
 from cost_hf.experiments.compare.summary import summarize
-from cost_hf.experiments.compare.systems import DENSE, GENERATIVE, plan_systems
-from cost_hf.experiments.evaluation_stage import LISTS, VALIDATION, rank_rows, untrained_rankers, validation_cases
+from cost_hf.experiments.compare.systems import plan_systems, untrained_rows
+from cost_hf.experiments.evaluation_stage import (
+    LISTS,
+    VALIDATION,
+    describe_method,
+    rank_rows,
+    rankers_of,
+    validation_cases,
+)
+from cost_hf.experiments.pipeline import make_workspace
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.experiments.request_times import request_times
 from cost_hf.files import DamagedFileError, content_digest, read_json, read_object, write_json
+from cost_hf.methods.base import FAMILIES
+from cost_hf.methods.fusion import ensemble_members
 from cost_hf.reporting import REPORT_FILES, write_compare_report
 from cost_hf.stages import Stages, is_finished, require_finished
 
@@ -41,8 +51,32 @@ class Comparison:
 
 
 def compare(
+    sources: str | Path | Sequence[str | Path],
+    systems: Sequence[str] | None = None,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Comparison:
+    """Compare methods and baselines on one split; a repeated call resumes where the last one stopped.
+
+    Args:
+        sources: data (a directory or Hub data set), recipes, or both. Data alone takes the recipe `cost_default`.
+        systems: rows: names of methods and variants on the first recipe, or recipes; None takes those that the methods
+            propose.
+        overrides: dotted recipe fields, such as `{"training.epochs": 20}`.
+        options: further arguments of `compare_recipes`, such as `seeds` and `budget_seconds`.
+
+    Raises:
+        RecipeError: for two data sources, a source that is neither data nor a recipe, or an unknown row.
+    """
+    names = [sources] if isinstance(sources, str | Path) else list(sources)
+    base, others = resolve_sources([str(name) for name in names], dict(overrides or {}))
+    return compare_recipes(base, systems, others=others, **options)
+
+
+def compare_recipes(
     base: Recipe,
-    systems: Sequence[str],
+    systems: Sequence[str] | None = None,
     *,
     others: Sequence[Recipe] = (),
     reference: str | None = None,
@@ -53,11 +87,11 @@ def compare(
     output_dir: str | Path | None = None,
     overwrite: bool = False,
 ) -> Comparison:
-    """Compare systems and baselines on one split; a repeated call goes on where the last one stopped.
+    """Compare the rows of resolved recipes, as `compare` does.
 
     Args:
         base: gives data, vectors and evaluation to all rows, and the rest to the named systems.
-        systems: names of `systems.system_names`.
+        systems: names of methods, variants or recipes; None takes those that the methods propose.
         others: recipes that are rows of their own.
         reference: published identifiers for a calibration row.
         seeds: of the quantizers.
@@ -143,12 +177,20 @@ def _all_done(jobs: Sequence[Job]) -> bool:
 
 
 def _baselines(stages: Stages, base: Recipe, data: PreparedData) -> list[Row]:
-    """Rank the baselines that need no gradient, once for all."""
-    vectors = vector_stage(stages, base, data)
-    digest = content_digest(vectors.digest, data.split.digest, dataclasses.asdict(base.evaluation), base.data.seed)
+    """Rank the baselines that train nothing, once for all."""
+    workspace = make_workspace(stages, base, data)
+    rows = untrained_rows(base)
+    described = {name: describe_method(recipe.system) for name, recipe in rows.items()}
+    vectors = workspace.text_vectors().digest
+    options = dataclasses.asdict(base.evaluation)
+    inputs = [recipe.inputs() for recipe in rows.values()]
+    digest = content_digest(vectors, data.split.digest, options, base.data.seed, inputs)
 
     def compute(folder: Path) -> None:
-        rankers = untrained_rankers(data, vectors, base.evaluation)
+        fitted = {
+            name: recipe.system.fit(dataclasses.replace(workspace, row=name), seed=0) for name, recipe in rows.items()
+        }
+        rankers = rankers_of(fitted, data, base.evaluation)
         test = data.split.test.sample(base.evaluation.max_users, seed=base.data.seed)
         common: Mapping[str, Any] = {"sid_keys": None, "num_items": data.tables.num_items, "digest": digest}
         rank_rows(folder / LISTS, rankers, test, base.evaluation, **common)
@@ -156,22 +198,23 @@ def _baselines(stages: Stages, base: Recipe, data: PreparedData) -> list[Row]:
         write_json(folder / "requests.json", {name: request_times(ranker, test) for name, ranker in rankers.items()})
 
     def load(folder: Path) -> list[Row]:
-        requests = read_json(folder / "requests.json")
-        return baseline_rows(folder, list(requests), requests)
+        return baseline_rows(folder, read_json(folder / "requests.json"), described)
 
     return stages.run("baselines", digest=digest, folder="baselines", compute=compute, load=load)
 
 
 def _ensemble(rows: Sequence[Row], base: Recipe, data: PreparedData, seen: str) -> Row | None:
-    """Return the ensemble of the first generative system, the SASRec that is best on validation, and the text."""
-    generative = [row for row in rows if row.family == GENERATIVE and row.runs]
-    dense = [row for row in rows if row.family == DENSE and row.runs]
-    text = [row for row in rows if row.name == "text_last"]
-    if not generative or not dense:
+    """Return the reciprocal-rank ensemble of the first generative row, the dense row best on validation, and texts."""
+    candidates = {
+        row.name: (row.family, row.validation_score(PRIMARY, seen) or 0.0)
+        for row in rows
+        if row.runs and row.family in FAMILIES
+    }
+    members = ensemble_members(candidates)
+    if members is None:
         return None
-    best = max(dense, key=lambda row: row.validation_score(PRIMARY, seen) or 0.0)
     return ensemble_row(
-        [generative[0], best, *text],
+        [next(row for row in rows if row.name == name) for name in members],
         test=data.split.test.sample(base.evaluation.max_users, seed=base.data.seed),
         validation=validation_cases(base, data),
         primary=seen,

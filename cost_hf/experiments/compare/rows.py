@@ -9,14 +9,14 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from cost_hf.data.splits import Targets
+from cost_hf.evaluation.rank_fusion import choose_weights, fuse_lists
 from cost_hf.evaluation.ranking import RankedLists, per_user_metrics, ranked_lists
-from cost_hf.experiments import MAIN_ROW, SEEN
+from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.experiments.compare.runner import DONE, FAILED, NOT_STARTED, UNFINISHED, Job
-from cost_hf.experiments.evaluation_stage import EXAMPLES, FOLDER, LISTS, VALIDATION
+from cost_hf.experiments.compare.systems import ENSEMBLE, HYBRID
+from cost_hf.experiments.evaluation_stage import EXAMPLES, FOLDER, LISTS, ORACLE, SEEN, VALIDATION
 from cost_hf.files import read_json
-from cost_hf.methods.fusion import choose_weights, fuse_lists
 
-SIMPLE, ENSEMBLE, ORACLE = "simple", "ensemble", "oracle"
 MINUTE = 60.0
 NOT_TRAINING = ("evaluation", "vectors")  # shared by all systems, so no cost of one
 
@@ -87,17 +87,26 @@ def trained_rows(jobs: Sequence[Job]) -> list[Row]:
     return rows
 
 
-def baseline_rows(folder: Path, names: Sequence[str], requests: Mapping[str, Mapping[str, float]]) -> list[Row]:
-    """Return the rows of the baselines that need no gradient."""
+def baseline_rows(
+    folder: Path, requests: Mapping[str, Mapping[str, float]], described: Mapping[str, Mapping[str, str]]
+) -> list[Row]:
+    """Return the rows of the baselines that train nothing, and of the oracle of a toy data set.
+
+    Args:
+        folder: with their lists.
+        requests: milliseconds of a request by row.
+        described: family and summary of the methods by row.
+    """
+    oracle = {"family": ORACLE, "summary": "the rule that made the toy data"}
     return [
         Row(
             name,
-            ORACLE if name == ORACLE else SIMPLE,
-            "the rule that made the toy data" if name == ORACLE else "nothing trained",
+            described.get(name, oracle)["family"],
+            described.get(name, oracle)["summary"],
             [SeedRun("", 0, read_lists(folder / LISTS, name), read_lists(folder / VALIDATION, name))],
             cost={"training_minutes": 0.0, "request_ms": requests[name]["batch_1_ms"], "peak_mb": None},
         )
-        for name in names
+        for name in requests
     ]
 
 
@@ -123,8 +132,8 @@ def ensemble_row(parts: Sequence[Row], *, test: Targets, validation: Targets, pr
     mean = np.mean(weights, axis=0)
     shares = ", ".join(f"{part.name} {weight:.2f}" for part, weight in zip(parts, mean, strict=True))
     return Row(
-        "ensemble",
         ENSEMBLE,
+        HYBRID,
         f"reciprocal-rank sum, mean weights chosen on validation: {shares}",
         runs,
         cost=_summed([part.cost for part, weight in zip(parts, mean, strict=True) if weight > 0]),
@@ -167,7 +176,7 @@ def _cost(results: Sequence[Mapping[str, Any]]) -> dict[str, float | int | None]
         "training_minutes": round(float(np.mean(seconds)) / MINUTE, 2),
         "request_ms": round(float(np.median([result["requests"][MAIN_ROW]["batch_1_ms"] for result in results])), 2),
         "peak_mb": max(stage["peak_mb"] for result in results for stage in result["stages"].values()),
-        "parameters": results[0]["parameters"][MAIN_ROW],
+        "parameters": results[0]["parameters"].get(MAIN_ROW, 0),
     }
 
 

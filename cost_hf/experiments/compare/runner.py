@@ -18,25 +18,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cost_hf.building import encoder_parts
-from cost_hf.data.encoders import model_identity
-from cost_hf.experiments.compare.systems import DENSE, System
+from cost_hf.experiments.compare.systems import System
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.files import (
     DamagedFileError,
     check_fields,
     content_digest,
     file_digest,
-    file_digests,
     read_object,
     write_json,
 )
+from cost_hf.methods.codes_stage import encoder_parts
 from cost_hf.stages import FINISHED, STATE, is_finished, require_finished
 
 logger = logging.getLogger(__name__)
 RECORD, RECIPE, LOG, RESULTS = "job.json", "job.yaml", "log.txt", "evaluation/results.json"
 DONE, FAILED, UNFINISHED, NOT_STARTED = "done", "failed", "unfinished", "not_started"
 FIELDS = {"status": str, "message": str, "seconds": int | float, "digest": str, "run": str}
+QUANTIZER_SEED = "codes.seed"  # field of recipes that have a quantizer
 GRACE = 20.0  # seconds that a stopped process has to end
 
 
@@ -86,18 +85,20 @@ def plan_jobs(
 ) -> list[Job]:
     """Return all runs, the first seeds of all systems before the second ones.
 
-    Seeds are nested: each quantizer seed q has generators q * G … q * G + G - 1. A dense system has no quantizer, so
-    all its seeds stand on their own.
+    Seeds are nested: each quantizer seed q has generators q * G … q * G + G - 1. A system without a quantizer
+    has seeds that stand on their own.
     """
     jobs = []
     for quantizer_seed in seeds:
         for number in range(generators_per_quantizer):
             generator_seed = quantizer_seed * generators_per_quantizer + number
             for system in systems:
-                own = generator_seed if system.family == DENSE else quantizer_seed
                 recipe = copy.deepcopy(system.recipe)
-                recipe.codes.seed = own
-                digest = content_digest(recipe.used(), generator_seed, data_digest, *outside_parts(recipe))
+                has_quantizer = recipe.has_field(QUANTIZER_SEED)
+                own = quantizer_seed if has_quantizer else generator_seed
+                if has_quantizer:
+                    recipe.set(QUANTIZER_SEED, own)
+                digest = content_digest(recipe.inputs(), generator_seed, data_digest, *outside_parts(recipe))
                 target = directory / "runs" / f"{system.name}-{own}.{generator_seed}"
                 jobs.append(Job(system, recipe, own, generator_seed, target, digest))
     return jobs
@@ -105,15 +106,7 @@ def plan_jobs(
 
 def outside_parts(recipe: Recipe) -> list[Any]:
     """Return what a recipe's names of models and files stand for now: content, which a name does not tell."""
-    parts: list[Any] = [*encoder_parts(recipe.vectors)]
-    if recipe.method == "generative" and recipe.generator.backbone is not None:
-        parts.append(model_identity(recipe.generator.backbone, recipe.generator.revision))
-    for name in (recipe.catalog.reference, recipe.tasks.templates):
-        if name is not None and Path(name).is_file():
-            parts.append(file_digest(name))
-        elif name is not None and Path(name).is_dir():
-            parts.append(file_digests(name))
-    return parts
+    return [*encoder_parts(recipe.vectors), *recipe.system.input_parts()]
 
 
 def run_jobs(jobs: Sequence[Job], *, shared: Path, deadline: float | None) -> None:

@@ -38,7 +38,8 @@ def resolve_sources(sources: Sequence[str], overrides: Mapping[str, Any]) -> tup
         rows = recipes if len(recipes) > 1 else []
         return Recipe.load(recipes[0], own), [Recipe.load(name, overrides) for name in rows]
     base = Recipe.load(DEFAULT_RECIPE, own)
-    base.name, base.data = Path(data[0]).absolute().name, locate(base.data)
+    base.name = Path(data[0]).absolute().name
+    base.data = locate(base.data)
     if "codes.level_sizes" not in own:
         num_items = prepare_data(base.data, template=base.vectors.template).tables.num_items
         base.set("codes.level_sizes", [256, 256, 256] if num_items >= LARGE_CATALOG else [64, 64, 64])

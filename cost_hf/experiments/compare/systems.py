@@ -1,41 +1,20 @@
 """What is compared: named systems, each a recipe on the same data, vectors and evaluation, for several seeds."""
 
-import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
-from cost_hf.evaluation.options import BASELINES
-from cost_hf.experiments.recipe import Recipe, RecipeError, nearest
-from cost_hf.methods.sasrec.options import VARIANTS
-from cost_hf.quantizers.options import EXTRA_FIELDS, PRESETS, UNTRAINED, WEIGHT_FIELDS
+from cost_hf.experiments.evaluation_stage import ORACLE
+from cost_hf.experiments.pipeline import row_name
+from cost_hf.experiments.recipe import Recipe, RecipeError, on_common_ground, row_recipe
+from cost_hf.methods.base import FAMILIES, methods, variants
 
 logger = logging.getLogger(__name__)
-DENSE, GENERATIVE, CALIBRATION = "dense", "generative", "calibration"
+COUNTING, DENSE, GENERATIVE, HYBRID = FAMILIES
+CALIBRATION = "calibration"  # family of published identifiers: shown apart, never ranked
 PUBLISHED = "published_ids"
-# LETTER's T5 (arXiv 2405.07314) with every prefix as an example; the shared embedding learns faster, because T5 starts
-# it with a standard deviation of 1, which AdamW hardly moves at the rate of the other weights
-T5 = {
-    "generator.kind": "seq2seq",
-    "generator.size": "letter",
-    "generator.dropout": 0.1,
-    "training.learning_rate": 1.0e-3,
-    "training.embedding_learning_rate_multiplier": 15.0,
-    # from scratch, whatever the base has
-    "generator.backbone": None,
-    "generator.prompt": "bare",
-    "generator.embedding_init": None,
-    "adapter.r": None,
-    "adapter.alpha": None,
-    "adapter.dropout": 0.0,
-    "adapter.target_modules": None,
-    "tasks.weights": {"next_item": 1.0},
-}
-RESERVED = (*BASELINES, "ensemble", "oracle")  # names of rows that are no systems
-WEIGHTS = {f"codes.{name}": None for name in (*WEIGHT_FIELDS, *EXTRA_FIELDS)}  # a kind brings its own
-WITHOUT_VECTORS, MOVING = ("random", "category"), ("reassign", "sinkhorn")  # kinds, and policies they can't follow
-DEFAULT_SYSTEMS = ("sasrec_ce", "sasrec_text", "cost", "random")
+ENSEMBLE = "ensemble"
 
 
 @dataclass(frozen=True)
@@ -44,7 +23,7 @@ class System:
 
     Attributes:
         name: of the row.
-        family: `dense`, `generative`, or `calibration` (published identifiers: shown apart, never ranked).
+        family: of its method, or `calibration`.
         recipe: resolved, with the data and evaluation sections of the comparison.
         description: what sets it apart.
     """
@@ -55,20 +34,30 @@ class System:
     description: str
 
 
-def system_names() -> list[str]:
-    """Return the names that `--systems` knows."""
-    kinds = [*PRESETS, *UNTRAINED]
-    return [*VARIANTS, *kinds, *(f"t5_{kind}" for kind in kinds)]
+def default_systems() -> list[str]:
+    """Return the rows of a comparison that names none: those that the methods propose, cheapest family first."""
+    known = methods()
+    proposed = [variant for variant in variants().values() if variant.is_compared]
+    return [
+        variant.name for variant in sorted(proposed, key=lambda variant: FAMILIES.index(known[variant.method].family))
+    ]
+
+
+def untrained_rows(base: Recipe) -> dict[str, Recipe]:
+    """Return the baselines of a recipe that count and train nothing, by row name: they are ranked once for all."""
+    recipes = {row_name(name): row_recipe(name, base) for name in base.baselines}
+    return {name: recipe for name, recipe in recipes.items() if recipe.system.family == COUNTING}
 
 
 def plan_systems(
-    base: Recipe, names: Sequence[str], *, others: Sequence[Recipe] = (), reference: str | None = None
+    base: Recipe, names: Sequence[str] | None, *, others: Sequence[Recipe] = (), reference: str | None = None
 ) -> list[System]:
     """Return the systems of a comparison, in the order of the rows.
 
     Args:
-        base: gives data, vectors and evaluation to all, and everything else to the named systems.
-        names: of `system_names`.
+        base: gives data, vectors and evaluation to all, and everything else to the variants of its method.
+        names: methods, variants or recipes; None takes `default_systems`. Baselines of the base that are trained are
+            rows too.
         others: recipes that are rows by their own names with sections of their own; data and evaluation are the base's.
             One that a named system is the same as makes no second row.
         reference: parquet file of published identifiers for a calibration row.
@@ -76,64 +65,33 @@ def plan_systems(
     Raises:
         RecipeError: for an unknown name, one name twice, or that of a row that is no system.
     """
-    systems = [_named(base, name) for name in names]
+    chosen = default_systems() if names is None else list(names)
+    counted = untrained_rows(base)
+    chosen += [name for name in base.baselines if row_name(name) not in counted and name not in chosen]
+    systems = [_system(row_name(name), row_recipe(name, base)) for name in chosen]
     for recipe in others:
-        family, own = DENSE if recipe.method == "sasrec" else GENERATIVE, _on_common_ground(recipe, base)
-        same = next((system.name for system in systems if _is_same(own, system.recipe)), None)
+        own = on_common_ground(recipe, base)
+        same = next((system.name for system in systems if own.inputs() == system.recipe.inputs()), None)
         if same is None:
-            systems.append(System(recipe.name, family, own, recipe.description))
+            systems.append(_system(recipe.name, own))
         else:
             logger.info("recipe %s stands in the table as %s", recipe.name, same)
     if reference is not None:
-        recipe = _changed(base, {"method": "generative", "catalog.reference": reference})
+        recipe = on_common_ground(base, base)
+        recipe.set("catalog.reference", reference)
         note = "published identifiers under the same generator; they may have seen test data"
         systems.append(System(PUBLISHED, CALIBRATION, recipe, note))
     found = [system.name for system in systems]
     if not found or len(set(found)) < len(found):
         raise RecipeError(f"a comparison needs one or more systems with names of their own, got {found!r}")
-    taken = [name for name in found if name in RESERVED]
+    taken = [name for name in found if name in {*counted, ENSEMBLE, ORACLE}]
     if taken:
-        raise RecipeError(f"{taken!r} are names of rows that every comparison has; rename the recipe")
+        raise RecipeError(f"{taken!r} are names of rows that this comparison has; rename the recipe, or leave them out")
     for system in systems:
         system.recipe.validate()
     return systems
 
 
-def _named(base: Recipe, name: str) -> System:
-    if name in VARIANTS:
-        changes = {"method": "sasrec"} | {f"sasrec.{field}": value for field, value in VARIANTS[name].items()}
-        text = ", ".join(f"{field} {value}" for field, value in VARIANTS[name].items())
-        return System(name, DENSE, _changed(base, changes), f"SASRec: {text}")
-    kind = name.removeprefix("t5_")
-    if kind not in (*PRESETS, *UNTRAINED):
-        known = system_names()
-        raise RecipeError(f"unknown system {name!r}{nearest(name, known)}; systems are {', '.join(known)}")
-    changes = {"method": "generative", "codes.kind": kind, "catalog.reference": None} | WEIGHTS
-    if kind in WITHOUT_VECTORS and base.catalog.collisions in MOVING:
-        changes["catalog.collisions"] = "append"
-    if name != kind:
-        return System(name, GENERATIVE, _changed(base, changes | T5), f"T5 of LETTER's size on codes of kind {kind}")
-    generator = f"{base.generator.kind} generator, size {base.generator.size}"
-    return System(name, GENERATIVE, _changed(base, changes), f"{generator}, codes of kind {kind}")
-
-
-def _is_same(one: Recipe, other: Recipe) -> bool:
-    """Return whether two recipes on common ground differ in nothing but what they are called."""
-    called = {"name": "", "description": ""}
-    return one.to_dict() | called == other.to_dict() | called
-
-
-def _changed(base: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    recipe = _on_common_ground(base, base)
-    for dotted, value in changes.items():
-        recipe.set(dotted, value)
-    return recipe
-
-
-def _on_common_ground(recipe: Recipe, base: Recipe) -> Recipe:
-    """Return a copy judged on the base's data by the base's rules; baselines are ranked once, outside the runs."""
-    own = copy.deepcopy(recipe)
-    own.data, own.vectors = copy.deepcopy(base.data), copy.deepcopy(base.vectors)
-    own.evaluation = copy.deepcopy(base.evaluation)
-    own.evaluation.baselines = []
-    return own
+def _system(name: str, recipe: Recipe) -> System:
+    method = recipe.system
+    return System(Path(name).stem, method.family, recipe, recipe.description or method.summary)

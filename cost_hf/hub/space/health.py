@@ -9,8 +9,8 @@ from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.hub.cards import card_facts, score_rows
 from cost_hf.hub.space.catalog_view import CatalogView
 from cost_hf.hub.space.markup import notice
-from cost_hf.quantizers.codebook_utilization import code_health
 from cost_hf.reporting import numbers, words
+from cost_hf.semantic_ids.codebook_utilization import codebook_utilization
 from cost_hf.semantic_ids.level_names import level_name
 
 
@@ -32,7 +32,7 @@ def _codes(view: CatalogView) -> str:
     catalog = view.catalog
     live = catalog.codes[~catalog.removed, : catalog.model_levels]
     sizes = catalog.level_sizes[: catalog.model_levels]
-    health = code_health(live, sizes)
+    health = codebook_utilization(live, sizes)
     lines = "".join(
         f"<tr><th scope='row'>level {level_name(level)}</th>"
         f"<td>{numbers.percent(health[f'use_{level + 1}'])} of {size}</td>"

@@ -1,14 +1,5 @@
-"""SASRec as a Hub closure: flat files that need torch, transformers and huggingface_hub only.
+"""SASRec (arXiv 1808.09781): self-attention over item ids, frozen text vectors or both, ranking the whole catalog."""
 
-Importing this package registers it, so that `AutoModel.from_pretrained` finds the class without remote code.
-"""
+from cost_hf.methods.sasrec.method import SasRec
 
-from transformers import AutoConfig, AutoModel
-
-from .configuration_sasrec import SasRecConfig
-from .modeling_sasrec import SasRecModel, SasRecOutput
-
-AutoConfig.register(SasRecConfig.model_type, SasRecConfig, exist_ok=True)
-AutoModel.register(SasRecConfig, SasRecModel, exist_ok=True)
-
-__all__ = ["SasRecConfig", "SasRecModel", "SasRecOutput"]
+__all__ = ["SasRec"]

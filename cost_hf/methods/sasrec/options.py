@@ -1,10 +1,10 @@
-"""Recipe section `sasrec`, readable without torch."""
+"""Recipe sections of SASRec, readable without torch."""
 
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, ClassVar
 
-from cost_hf.generators.training_options import RankingTrainingOptions
+from cost_hf.generators.options import RankingTrainingOptions
+from cost_hf.methods.base import MethodOptions
 from cost_hf.semantic_ids.sizes import whole_number
 
 # those of `configuration_sasrec`, whose import takes seconds; a test compares them
@@ -18,10 +18,8 @@ MAX_NEGATIVES = 1 << 20  # per position
 
 
 @dataclass
-class SasRecOptions(RankingTrainingOptions):
-    """Recipe section `sasrec`."""
-
-    section: ClassVar[str] = "sasrec"
+class SasRecModelOptions:
+    """Recipe section `model`."""
 
     inputs: str = field(default="ids", metadata={"help": "what an item is: ids, text (frozen item vectors) or both"})
     loss: str = field(default="cross_entropy", metadata={"help": "cross_entropy over the catalog, or binary (sampled)"})
@@ -34,45 +32,42 @@ class SasRecOptions(RankingTrainingOptions):
     num_layers: int = field(default=2, metadata={"help": "self-attention layers"})
     num_heads: int = field(default=2, metadata={"help": "attention heads"})
     intermediate_size: int = field(default=256, metadata={"help": "width of feed-forward layers"})
-    text_hidden_size: int = field(default=512, metadata={"help": "width of the network behind item vectors"})
+    text_hidden_size: int = field(default=512, metadata={"help": "width of the network over item vectors"})
     dropout: float = field(default=0.5, metadata={"help": "dropout in training"})
     max_history: int = field(default=50, metadata={"help": "most recent items that are read"})
+
+    def validate(self) -> None:
+        """Raise ValueError for values no run can have."""
+        for name, allowed in {"inputs": INPUTS, "loss": LOSSES, "similarity": SIMILARITIES}.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        bounds = dict.fromkeys(("hidden_size", "num_heads", "intermediate_size", "text_hidden_size"), MAX_WIDTH)
+        bounds |= {"num_layers": MAX_LAYERS, "max_history": MAX_HISTORY, "num_negatives": MAX_NEGATIVES}
+        for name, most in bounds.items():
+            whole_number(getattr(self, name), f"model.{name}", most=most)
+        if self.hidden_size % self.num_heads:
+            raise ValueError(
+                f"model.hidden_size must be a multiple of model.num_heads={self.num_heads!r}, got {self.hidden_size!r}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"model.dropout is a share in [0, 1), got {self.dropout!r}")
+        if not (self.temperature > 0 and isfinite(self.temperature)):
+            raise ValueError(f"model.temperature must be above 0, got {self.temperature!r}; take a finite number")
+
+
+@dataclass
+class SasRecTrainingOptions(RankingTrainingOptions):
+    """Recipe section `training`."""
+
     epochs: int = field(default=40, metadata={"help": "passes over the training set"})
     batch_size: int = field(default=128, metadata={"help": "users per device and step"})
     validate_every: int = field(default=2, metadata={"help": "epochs between validations and checkpoints"})
     validation_users: int = field(default=4096, metadata={"help": "size of the fixed seeded validation sample"})
 
-    def validate(self) -> None:
-        """Raise ValueError for values no run can have."""
-        super().validate()
-        for name, allowed in {"inputs": INPUTS, "loss": LOSSES, "similarity": SIMILARITIES}.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"sasrec.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        bounds = dict.fromkeys(("hidden_size", "num_heads", "intermediate_size", "text_hidden_size"), MAX_WIDTH)
-        bounds |= {"num_layers": MAX_LAYERS, "max_history": MAX_HISTORY, "num_negatives": MAX_NEGATIVES}
-        for name, most in bounds.items():
-            whole_number(getattr(self, name), f"sasrec.{name}", most=most)
-        if self.hidden_size % self.num_heads:
-            raise ValueError(
-                f"sasrec.hidden_size must be a multiple of sasrec.num_heads={self.num_heads!r}, got "
-                f"{self.hidden_size!r}"
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"sasrec.dropout is a share in [0, 1), got {self.dropout!r}")
-        if not (self.temperature > 0 and isfinite(self.temperature)):
-            raise ValueError(f"sasrec.temperature must be above 0, got {self.temperature!r}; take a finite number")
 
+@dataclass
+class SasRecOptions(MethodOptions):
+    """Sections of a SASRec recipe."""
 
-# what turns a recipe's section into the row of a baseline: its objective, and what was tuned together with it
-VARIANTS: dict[str, dict[str, Any]] = {
-    "sasrec_ce": {"inputs": "ids", "loss": "cross_entropy", "similarity": "cosine"},
-    "sasrec_bce": {"inputs": "ids", "loss": "binary", "similarity": "dot"},
-    "sasrec_text": {
-        "inputs": "text",
-        "loss": "cross_entropy",
-        "similarity": "cosine",
-        "hidden_size": 128,
-        "dropout": 0.2,
-        "learning_rate": 1e-3,
-    },
-}
+    model: SasRecModelOptions = field(default_factory=SasRecModelOptions)
+    training: SasRecTrainingOptions = field(default_factory=SasRecTrainingOptions)

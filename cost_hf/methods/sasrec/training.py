@@ -16,8 +16,9 @@ from torch import Tensor
 from cost_hf.generators.collation import SequenceDataset, pad_rows
 from cost_hf.generators.prompts import IGNORED_LABEL
 from cost_hf.generators.ranking_trainer import RankingTrainer, Validate, checkpoints_of
-from cost_hf.methods.sasrec import SasRecConfig, SasRecModel
-from cost_hf.methods.sasrec.options import SasRecOptions
+from cost_hf.methods.sasrec.configuration_sasrec import SasRecConfig
+from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
+from cost_hf.methods.sasrec.options import SasRecModelOptions, SasRecOptions
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def train_sasrec(
         seed: of weights, order of users, dropout and negatives.
     """
     options.validate()
-    vectors = _item_vectors(item_vectors, options, num_items)
+    model = options.model
+    vectors = _item_vectors(item_vectors, model, num_items)
     long_enough = [np.asarray(rows) for rows in sequences if len(rows) > 1]
     if not long_enough:
         raise ValueError(
@@ -61,15 +63,15 @@ def train_sasrec(
     text_dim = None if vectors is None else vectors.shape[1]
     users = {str(number): rows for number, rows in enumerate(long_enough)}
     trainer = SasRecTrainer(
-        build_sasrec(options, num_items=num_items, text_dim=text_dim, seed=seed),
-        options,
-        dataset=SequenceDataset(list(users.values()), list(users), max_items=options.max_history + 1),
-        collator=HistoryCollator(users if options.loss == "binary" else None),
+        build_sasrec(model, num_items=num_items, text_dim=text_dim, seed=seed),
+        options.training,
+        dataset=SequenceDataset(list(users.values()), list(users), max_items=model.max_history + 1),
+        collator=HistoryCollator(users if model.loss == "binary" else None),
         directory=checkpoints_of(output_dir),
         seed=seed,
         validate=validate,
         item_vectors=vectors,
-        num_negatives=options.num_negatives,
+        num_negatives=model.num_negatives,
     )
     trained = trainer.fit()
     if hasattr(trained.config, "use_cache"):
@@ -77,7 +79,7 @@ def train_sasrec(
     return TrainedSasRec(trained, trainer.state.log_history)
 
 
-def build_sasrec(options: SasRecOptions, *, num_items: int, text_dim: int | None, seed: int) -> SasRecModel:
+def build_sasrec(options: SasRecModelOptions, *, num_items: int, text_dim: int | None, seed: int) -> SasRecModel:
     """Return an untrained model whose weights depend on `seed` alone."""
     config = SasRecConfig(
         num_items=num_items,
@@ -171,12 +173,12 @@ def draw_negatives(known: Tensor, count: int, *, num_items: int) -> Tensor:
     return (numbers + skipped).clamp_max(num_items - 1)
 
 
-def _item_vectors(item_vectors: np.ndarray | None, options: SasRecOptions, num_items: int) -> Tensor | None:
+def _item_vectors(item_vectors: np.ndarray | None, options: SasRecModelOptions, num_items: int) -> Tensor | None:
     if options.inputs == "ids":
         return None
     if item_vectors is None or len(item_vectors) != num_items:
         raise ValueError(
-            f"sasrec.inputs={options.inputs!r} needs one item vector for each of {num_items!r} items, got "
+            f"model.inputs={options.inputs!r} needs one item vector for each of {num_items!r} items, got "
             f"{None if item_vectors is None else len(item_vectors)!r}; give those of the vectors section"
         )
     return torch.from_numpy(np.ascontiguousarray(item_vectors, dtype=np.float32))

@@ -47,7 +47,7 @@ class CostConfig(PreTrainedConfig):
         level_sizes: number of codes K of each level; they may differ.
         share_codebooks: one codebook for all levels, which then have one size.
         input_norm: what happens to an item vector first: `none`, `l2` (unit length) or `standardize` (per dimension,
-            with statistics kept in the model).
+            with statistics stored in the model).
         temperature: of the contrastive softmax over cosines.
         contrastive_weight: alpha of CoST, on the in-batch contrastive term.
         reconstruction_weight: of the squared error between the normalised item vector and its reconstruction.
@@ -186,7 +186,7 @@ class CostConfig(PreTrainedConfig):
 
 
 def _check_count(name: str, value: int, least: int, most: int) -> None:
-    """Raise ValueError unless a field lies within its bounds."""
+    """Raise ValueError unless a field is within its bounds."""
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value!r}")
     if value > most:

@@ -1,7 +1,7 @@
 """`CostModel`: item vector → encoder → residual quantizer → decoder, as a Transformers model.
 
 `forward` is pure: it writes no buffer and initialises nothing, because Transformers builds models on the meta device
-and loads weights behind `__init__`. State changes are named methods (`fit_statistics`, `quantizer.replace_codes`) that
+and loads weights after `__init__`. State changes are named methods (`fit_statistics`, `quantizer.replace_codes`) that
 training code calls. Equations: arXiv 2404.14774; `x_hat = D(z + sg(z_hat - z))` passes gradients straight through.
 """
 
@@ -138,7 +138,7 @@ class CostModel(CostPreTrainedModel):
     def decode(self, codes: Tensor) -> Tensor:
         """Return the reconstructions x_hat of codes, or of their prefixes, `[N, l]` with `1 <= l <= L`, `[N, E]`.
 
-        They lie in the space of the normalised item vectors; a contrastive model fixes their direction, not length.
+        They are in the space of the normalised item vectors; a contrastive model fixes directions, not lengths.
         """
         self._check_codes(codes, least=1)
         parts = [self.decoder(self.quantizer.lookup(part)).float() for part in self._batches(codes)]

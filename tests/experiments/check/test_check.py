@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from cost_hf.data import DataError, DataOptions, make_news, read_tables, render_texts
-from cost_hf.experiments.check import benchmark, check_data
+from cost_hf.experiments.check.check import check
 from cost_hf.experiments.check.guess import ColumnGuess
 from cost_hf.experiments.commands import read_overrides
 from cost_hf.experiments.recipe import Recipe
@@ -47,7 +47,7 @@ def messy(news, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(messy):
-    return check_data(messy, overrides=TINY)
+    return check(messy, overrides=TINY)
 
 
 def test_foreign_files_and_columns_are_found(result):
@@ -137,7 +137,7 @@ def test_what_a_run_would_log_is_a_problem_with_its_flag(news, tmp_path):
     )
     clicks.to_parquet(tmp_path / "interactions.parquet")
 
-    found = check_data(tmp_path, overrides=TINY | {"data.on_duplicate_click": "keep"})
+    found = check(tmp_path, overrides=TINY | {"data.on_duplicate_click": "keep"})
 
     said = {problem.remedy.split(",")[0].split(" orders")[0]: problem.message for problem in found.problems}
     assert "like 1984 in row 3" in said["store them as text if they should read otherwise"]
@@ -155,7 +155,7 @@ def test_what_mends_ids_and_texts_is_in_the_commands_and_nothing_is_dropped(news
     items.to_parquet(tmp_path / "items.parquet")
     clicks.to_parquet(tmp_path / "interactions.parquet")
 
-    found = check_data(tmp_path, overrides=TINY)
+    found = check(tmp_path, overrides=TINY)
 
     assert found.flags["data.normalize_ids"] == "[strip]"
     assert found.flags["data.clean_html"] == "true"
@@ -185,7 +185,7 @@ def save(news, directory, **changes):
 def test_a_recipe_keeps_its_sizes_and_is_told_better_ones(news, tmp_path):
     save(news, tmp_path)
 
-    found = check_data(
+    found = check(
         tmp_path, recipe="cost_quickstart", overrides={"codes.level_sizes": [2, 2, 2], "catalog.append_size": 100}
     )
 
@@ -197,7 +197,7 @@ def test_a_recipe_keeps_its_sizes_and_is_told_better_ones(news, tmp_path):
 def test_a_template_that_does_not_fit_is_an_error_with_a_guess(news, tmp_path):
     save(news, tmp_path)
 
-    found = check_data(tmp_path, overrides=TINY | {"vectors.template": "{nonsense}"})
+    found = check(tmp_path, overrides=TINY | {"vectors.template": "{nonsense}"})
 
     first = found.problems[0]
     assert (first.severity, first.remedy) == ("error", f"--vectors.template '{found.texts.template}'")
@@ -208,7 +208,7 @@ def test_a_template_that_does_not_fit_is_an_error_with_a_guess(news, tmp_path):
 def test_an_impossible_split_is_an_error_and_nothing_is_timed(news, tmp_path):
     save(news, tmp_path, timestamp=None, position=news.interactions.groupby("user_id").cumcount())
 
-    found = check_data(tmp_path, overrides={"data.split": "time"})
+    found = check(tmp_path, overrides={"data.split": "time"})
 
     assert found.problems[0].severity == "error"
     assert found.power is None
@@ -221,7 +221,7 @@ def test_a_catalog_without_words_is_refused_at_the_door(news, tmp_path):
     news.interactions.to_parquet(tmp_path / "interactions.parquet")
 
     with pytest.raises(DataError, match=r"items has no text column"):
-        check_data(tmp_path)
+        check(tmp_path)
 
 
 def test_a_catalog_of_codes_alone_is_refused_at_the_door(news, tmp_path):
@@ -229,17 +229,17 @@ def test_a_catalog_of_codes_alone_is_refused_at_the_door(news, tmp_path):
     news.interactions.to_parquet(tmp_path / "interactions.parquet")
 
     with pytest.raises(DataError, match="no column of words beside item_id"):
-        check_data(tmp_path)
+        check(tmp_path)
 
 
 def test_a_path_that_is_nothing_is_refused_at_the_door():
     with pytest.raises(DataError, match="neither a directory nor a Hub id"):
-        check_data("no such place")
+        check("no such place")
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
 def test_both_generators_can_be_timed(news, tmp_path, kind):
-    found = check_data(save(news, tmp_path), overrides={"generator.kind": kind, "generator.size": "tiny"})
+    found = check(save(news, tmp_path), overrides={"generator.kind": kind, "generator.size": "tiny"})
 
     assert found.estimate.training > 0
     assert found.estimate.run == pytest.approx(
@@ -251,7 +251,7 @@ def test_a_recipe_of_sasrec_costs_neither_codes_nor_a_generator(news, tmp_path, 
     monkeypatch.setattr(benchmark, "fastest", lambda work: 1e-6)  # the same on a slow machine
     save(news, tmp_path)
     overrides = {"vectors.model": "lsa", "vectors.template": "{title}", "codes.level_sizes": [4, 4]}
-    result = check_data(tmp_path, recipe="sasrec_beauty", overrides=overrides)
+    result = check(tmp_path, recipe="sasrec_beauty", overrides=overrides)
 
     costs = result.estimate
     assert (costs.codes, costs.training) == (None, None)
@@ -263,7 +263,7 @@ def test_a_recipe_of_sasrec_costs_neither_codes_nor_a_generator(news, tmp_path, 
 def test_a_pretrained_backbone_is_not_loaded(news, tmp_path):
     overrides = {"generator.kind": "seq2seq", "generator.backbone": "nobody/nothing"}
 
-    found = check_data(save(news, tmp_path), overrides=overrides)
+    found = check(save(news, tmp_path), overrides=overrides)
 
     assert "nobody/nothing" in found.estimate
     assert "not measured" in found.text()
@@ -279,7 +279,7 @@ def test_a_pretrained_backbone_is_not_loaded(news, tmp_path):
     ],
 )
 def test_real_sets_are_described_as_their_readme_does(shared_data, name, users, items, clicks, template):
-    found = check_data(shared_data / name, overrides=TINY)
+    found = check(shared_data / name, overrides=TINY)
 
     assert (found.clicks.users, found.clicks.items, found.clicks.interactions) == (users, items, clicks)
     assert found.texts.template == template
@@ -288,7 +288,7 @@ def test_real_sets_are_described_as_their_readme_does(shared_data, name, users, 
 
 
 def test_raw_mind_is_recognised(shared_data):
-    found = check_data(shared_data / "mind_subset" / "raw", overrides=TINY)
+    found = check(shared_data / "mind_subset" / "raw", overrides=TINY)
 
     assert found.options.reader == "mind"
     assert found.flags["data.on_unknown_item"] == "drop"

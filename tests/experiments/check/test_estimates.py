@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cost_hf.experiments.check import benchmark
-from cost_hf.experiments.check.benchmark import fastest, one_thread, wall_seconds
-from cost_hf.experiments.check.estimates import duration, memory
+from cost_hf.experiments.check.estimates import duration, memory, wall_seconds
+from cost_hf.methods import benchmarking
+from cost_hf.methods.benchmarking import fastest, one_thread
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_more_threads_take_less_time_but_not_in_proportion():
 
 
 def test_work_is_timed_in_one_thread_and_torch_gets_its_threads_back(monkeypatch):
-    monkeypatch.setattr(benchmark, "BUDGET_SECONDS", 0.0)
+    monkeypatch.setattr(benchmarking, "BUDGET_SECONDS", 0.0)
     before, seen = torch.get_num_threads(), []
 
     fastest(lambda: seen.append(torch.get_num_threads()))

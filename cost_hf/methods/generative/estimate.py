@@ -1,0 +1,133 @@
+"""What quantizer, generator and search of a recipe will cost on this machine."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from cost_hf.generators.generator_training import training_dropout, training_examples
+from cost_hf.generators.ranking_trainer import LengthGroupedSampler, ShuffledSampler
+from cost_hf.methods.base import DataFacts, Estimate, collaborative_method
+from cost_hf.methods.benchmarking import SEEN_SETTINGS, fastest, training_step, weights_mb
+from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.trie import SidTrie
+
+if TYPE_CHECKING:
+    from cost_hf.generators.backbones import Backbone
+    from cost_hf.generators.prompts import PromptBuilder
+    from cost_hf.methods.generative.method import GenerativeMethod, GenerativeOptions
+    from cost_hf.quantizers.base import CodesOptions
+
+NON_GRADIENT_SECONDS = 10.0  # of CPU: residual k-means, categories or random codes
+TIMED_BATCHES = 3
+TIMED_USERS = 16
+
+
+def estimate(method: GenerativeMethod[Any], facts: DataFacts) -> Estimate | str:
+    """Return the costs of a recipe from timed steps of its untrained parts, or why they can't be measured."""
+    options: GenerativeOptions = method.options
+    if options.generator.backbone is not None:
+        return f"the pretrained backbone {options.generator.backbone!r} is not loaded for a check"
+    capacity = math.prod(options.codes.level_sizes)
+    num_items = facts.tables.num_items
+    if options.catalog.collisions == "append" and capacity * options.catalog.append_size < num_items:
+        return f"codes of {list(options.codes.level_sizes)} have no room for {num_items:,} items"
+    codes = _codes_seconds(options.codes, facts)
+    assumptions = [f"all {options.training.epochs} epochs (training may stop early)"]
+    if options.codes.needs_collaborative_vectors:
+        source = collaborative_method(options.codes.collaborative_method).estimate(facts)
+        if isinstance(source, str):
+            return source
+        codes += sum(seconds for stage, seconds in source.seconds.items() if stage != "evaluation")
+        assumptions += source.assumptions
+    catalog = _stand_in_catalog(options, facts.tables.items["item_id"].tolist())
+    backbone = _untrained_backbone(method, catalog)
+    prompts = backbone.prompts(catalog)[0]
+    training = options.training.epochs * _epoch_seconds(options, backbone, prompts, facts)
+    seconds_of = _user_seconds(options, backbone, prompts, catalog, facts)
+    validations = math.ceil(options.training.epochs / options.training.validate_every)
+    validated = min(options.training.validation_users, len(facts.split.validation))
+    training += validations * validated * seconds_of[options.training.validation_beams]
+    evaluation = SEEN_SETTINGS * facts.cases * seconds_of[facts.evaluation.num_beams]
+    return Estimate(
+        {"codes": codes, "generator": training, "evaluation": evaluation}, weights_mb(backbone.model), assumptions
+    )
+
+
+def _codes_seconds(options: CodesOptions, facts: DataFacts) -> float:
+    """Return the CPU seconds of fitting the quantizer."""
+    timed = options.timed_step(num_items=facts.tables.num_items, item_dim=facts.item_dim)
+    if timed is None:
+        return NON_GRADIENT_SECONDS
+    step, steps = timed
+    return steps * fastest(step)
+
+
+def _untrained_backbone(method: GenerativeMethod[Any], catalog: Catalog) -> Backbone:
+    from cost_hf.generators.backbones import build_backbone
+
+    return build_backbone(method.options.generator, catalog, seed=0)
+
+
+def _user_seconds(
+    options: GenerativeOptions, backbone: Backbone, prompts: PromptBuilder, catalog: Catalog, facts: DataFacts
+) -> dict[int, float]:
+    """Return the CPU seconds of ranking one user, by number of beams."""
+    from cost_hf.recommenders.beam_ranker import BeamRanker
+
+    trie = SidTrie.from_catalog(catalog)
+    cases = facts.split.validation.sample(TIMED_USERS, seed=0)
+    histories = torch.from_numpy(cases.histories_matrix(np.arange(len(cases))))
+    seconds = {}
+    for beams in {options.training.validation_beams, facts.evaluation.num_beams}:
+        ranker = BeamRanker(backbone.model.eval(), prompts, trie, num_beams=beams)
+
+        def rank(ranker: BeamRanker = ranker, beams: int = beams) -> None:
+            ranker.rank(histories, top_k=beams, user_ids=list(cases.user_ids))
+
+        seconds[beams] = fastest(rank) / len(cases)
+    return seconds
+
+
+def _epoch_seconds(options: GenerativeOptions, backbone: Backbone, prompts: PromptBuilder, facts: DataFacts) -> float:
+    """Time a few batches of an epoch and scale by its tokens, to which the work is proportional; padding counts.
+
+    An empty history still has a token that marks its begin or end and, read by another part, those of its target.
+    """
+    split = facts.split
+    dataset, collator = training_examples(
+        backbone, [prompts], split.train, list(split.train_user_ids), training=options.training
+    )
+    size, lengths = options.training.batch_size, dataset.lengths
+    tokens = lengths.astype(float) + (0 if prompts.is_causal else prompts.item_tokens.shape[1])
+    sampler: ShuffledSampler = LengthGroupedSampler(lengths, batch_size=size, seed=0)
+    training_dropout(backbone, options.generator)
+    if prompts.is_causal:  # packed: hardly any padding, in any order
+        sampler = ShuffledSampler(len(dataset), seed=0)
+    order = np.fromiter(sampler, dtype=np.int64)
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    filled = np.array([tokens[batch].sum() for batch in batches])
+    padded = np.array([len(batch) * tokens[batch].max() for batch in batches])
+    work = filled if prompts.is_causal else padded
+    chosen = np.random.default_rng(0).permutation(len(batches))[:TIMED_BATCHES]
+    # `fastest` warms up on the first batch; its memory is then the optimizer's
+    seconds = sum(
+        fastest(training_step(backbone.model, collator([dataset[int(row)] for row in batches[number]])))
+        for number in chosen
+    )
+    return float(seconds / work[chosen].sum() * work.sum())
+
+
+def _stand_in_catalog(options: GenerativeOptions, item_ids: list[str]) -> Catalog:
+    """Return a catalog with the recipe's sizes whose items are spread evenly over the codes."""
+    sizes = options.codes.level_sizes
+    capacity = int(np.prod(sizes, dtype=object))
+    numbers = [row * capacity // len(item_ids) for row in range(len(item_ids))]
+    codes = np.stack(np.unravel_index(np.array(numbers, dtype=np.int64), sizes), axis=1)
+    policy = "append" if options.catalog.collisions == "append" else "none"
+    return Catalog.from_codes(
+        item_ids, codes, level_sizes=sizes, collisions=policy, append_size=options.catalog.append_size
+    )

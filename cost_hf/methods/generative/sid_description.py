@@ -1,0 +1,62 @@
+"""What the semantic IDs of a run are like: health, quality without a generator, and a few neighbours to look at."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from cost_hf.data.text_vectors import TextVectors
+from cost_hf.evaluation.semantic_ids import sid_health, sid_quality, top_neighbours
+from cost_hf.methods.base import Workspace
+from cost_hf.quantizers.fit import CodesResult
+from cost_hf.semantic_ids.catalog import Catalog
+
+EXAMPLES, NEIGHBOURS = 8, 4
+
+
+def describe_semantic_ids(catalog: Catalog, codes: CodesResult | None, workspace: Workspace) -> dict[str, Any]:
+    """Return section `semantic_ids` of results.json."""
+    data = workspace.data
+    vectors = workspace.text_vectors()
+    own, sizes = catalog.codes[:, : catalog.model_levels], catalog.level_sizes[: catalog.model_levels]
+    reconstruction = None
+    decode = None if codes is None else getattr(codes.model, "decode", None)  # not every quantizer has a decoder
+    if decode is not None:
+        with torch.inference_mode():
+            reconstruction = decode(torch.from_numpy(np.array(own))).float().numpy()
+    health = sid_health(own, sizes, vectors=vectors.vectors, reconstruction=reconstruction)
+    column = data.tables.items.get("categories")
+    categories = None if column is None else column.fillna("").astype(str).tolist()
+    quality = sid_quality(
+        own, level_sizes=sizes, categories=categories, train=data.split.train, targets=data.split.validation
+    )
+    return health | {"catalog": catalog.report, "quality": quality}
+
+
+def neighbour_examples(catalog: Catalog, vectors: TextVectors, *, seed: int) -> list[dict[str, Any]]:
+    """Return a few seeded items with their nearest texts and the items that share most of their SID, as titles."""
+    rows = np.sort(np.random.default_rng(seed).permutation(len(catalog))[:EXAMPLES])
+    nearest = top_neighbours(vectors.vectors, rows, width=min(NEIGHBOURS, len(catalog) - 1))
+    names = catalog.item_ids if catalog.titles is None else _names(catalog)
+    return [
+        {
+            "item": names[row],
+            "sid": "-".join(map(str, catalog.codes[row])),
+            "nearest_text": [names[other] for other in others],
+            "same_prefix": [names[other] for other in _closest_sids(catalog, row)],
+        }
+        for row, others in zip(rows.tolist(), nearest.tolist(), strict=True)
+    ]
+
+
+def _names(catalog: Catalog) -> list[str]:
+    titles = catalog.titles or ()
+    return [title or item for item, title in zip(catalog.item_ids, titles, strict=True)]
+
+
+def _closest_sids(catalog: Catalog, row: int) -> list[int]:
+    """Return the items with the longest common SID prefix of at least one code, in row order among equals."""
+    common = (catalog.codes == catalog.codes[row]).cumprod(axis=1).sum(axis=1)
+    common[row] = 0
+    order = np.argsort(-common, kind="stable")[:NEIGHBOURS]
+    return [int(other) for other in order if common[other]]

@@ -1,0 +1,111 @@
+"""Stages that train SASRec: as a recommender, and for its item vectors alone."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import set_seed
+
+from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.files import content_digest, read_json, write_json
+from cost_hf.generators.ranking_trainer import remove_checkpoints
+from cost_hf.methods.base import Workspace
+from cost_hf.methods.sasrec.options import SasRecOptions
+from cost_hf.methods.sasrec.recommender import SasRecRecommender
+from cost_hf.methods.sasrec.training import train_sasrec
+from cost_hf.methods.training_stages import (
+    ENCODER,
+    TRAINING_LOG,
+    as_fitted,
+    item_list,
+    recommender_stage,
+    training_clicks,
+    validation_metrics,
+)
+from cost_hf.recommenders.dense import DenseScorer
+from cost_hf.recommenders.rankers import ScoringRanker
+
+STAGE = "sasrec"
+
+
+def sasrec_stage(options: SasRecOptions, workspace: Workspace, *, seed: int) -> SasRecRecommender:
+    """Train a SASRec as the row of the workspace."""
+    table = _item_vectors(options, workspace)
+    catalog = item_list(workspace, table)
+    recommender = recommender_stage(
+        workspace,
+        STAGE if workspace.row is None else workspace.row,
+        digest=_digest(options, workspace, seed),
+        train=lambda folder: _train(folder, options, workspace, table, seed=seed),
+        load=SasRecRecommender.read,
+        catalog=catalog,
+    )
+    return as_fitted(recommender, catalog)
+
+
+def collaborative_vectors(options: SasRecOptions, workspace: Workspace, *, seed: int) -> np.ndarray:
+    """Return the item table of a SASRec of ids `[N, D]`, from a stage that runs may share; zero for unclicked items."""
+    trained = workspace.stages.run(
+        workspace.stage_of("collaborative"),
+        digest=_digest(options, workspace, seed),
+        folder=workspace.folder_of("collaborative"),
+        compute=lambda folder: _train(folder, options, workspace, None, seed=seed),
+        load=lambda folder: SasRecRecommender.read(folder).to(PartialState().device),
+        on_every_process=True,
+        is_shared=True,
+    )
+    with torch.inference_mode():
+        table = trained.model.item_table().float().cpu().numpy()
+    table[training_clicks(workspace) == 0] = 0.0
+    return table
+
+
+def training_log(workspace: Workspace) -> list[dict[str, float]]:
+    """Return the log of the training of this row."""
+    return read_json(workspace.stages.output_dir / workspace.folder / TRAINING_LOG)
+
+
+def _digest(options: SasRecOptions, workspace: Workspace, seed: int) -> str:
+    data = workspace.data
+    vectors = "" if options.model.inputs == "ids" else workspace.text_vectors().digest
+    return content_digest(
+        data.tables.items["item_id"].tolist(),
+        data.split.digest,
+        workspace.data_seed,
+        vectors,
+        {"model": dataclasses.asdict(options.model), "training": options.training.content()},
+        seed,
+    )
+
+
+def _item_vectors(options: SasRecOptions, workspace: Workspace) -> np.ndarray | None:
+    return None if options.model.inputs == "ids" else workspace.text_vectors().vectors
+
+
+def _train(folder: Path, options: SasRecOptions, workspace: Workspace, table: np.ndarray | None, *, seed: int) -> None:
+    set_seed(seed)
+    catalog = item_list(workspace, table)
+    popularity = training_clicks(workspace)
+
+    def validate(model: Any) -> dict[str, float]:
+        ranker = ScoringRanker(DenseScorer(model, table), popularity=popularity, item_ids=catalog.item_ids)
+        return validation_metrics(ranker, workspace, users=options.training.validation_users, top_k=10)
+
+    trained = train_sasrec(
+        workspace.data.split.train,
+        num_items=len(catalog),
+        item_vectors=table,
+        options=options,
+        validate=validate,
+        output_dir=folder,
+        seed=seed,
+    )
+    if not PartialState().is_main_process:
+        return
+    encoder = None if options.model.inputs == "ids" else ItemEncoder.load(workspace.stages.output_dir / ENCODER)
+    SasRecRecommender(trained.model, catalog, popularity=popularity, encoder=encoder).save_pretrained(folder)
+    write_json(folder / TRAINING_LOG, trained.history)
+    remove_checkpoints(folder)

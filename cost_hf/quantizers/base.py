@@ -1,0 +1,274 @@
+"""The seam of a quantizer: its recipe section, how it is fitted, and what the fitted model can do.
+
+A kind of codes is a dataclass below `CodesOptions` in a module of this package, or in one that another distribution
+names by an entry point of the group `cost_hf.quantizers`:
+
+    @CodesOptions.register("my_kind")
+    @dataclass
+    class MyOptions(CodesOptions):
+        my_field: int = field(default=3, metadata={"help": "one line for --help"})
+
+        def fit(self, inputs, *, folder, digest, seed):
+            model = ...  # a Quantizer, registered with AutoConfig and AutoModel
+            return CodesResult.of_model(model, inputs)
+
+Recipes then take `codes.kind: my_kind` and the fields of that class. Options are read before a command knows whether it
+needs torch, so a module that registers a kind imports torch inside its functions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from cost_hf.options import KindOptions
+from cost_hf.plugins import load_plugins
+from cost_hf.semantic_ids.sizes import level_size_tuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cost_hf.quantizers.fit import CodesResult, FitInputs
+
+PACKAGE = "cost_hf.quantizers"
+OWN_MODULES = ("residual", "rkmeans", "fixed_codes")  # kinds of one file each
+MAX_CODES = 1 << 22  # of one level
+MEMBERS = ("encode", "level_sizes", "level_vectors", "level_distances", "save_pretrained")  # of a Quantizer
+
+
+class CodebookCollapse(RuntimeError):
+    """Most items got the same codes; the message names the settings to change."""
+
+
+class Quantizer(Protocol):
+    """A fitted model that assigns codes to item vectors: a `PreTrainedModel` whose class `AutoModel` knows.
+
+    It knows no items: catalogs change, weights do not. `CostModel` is one.
+
+    Attributes:
+        config: its configuration; `text_encoder` is set on it, where known, by whoever fits or publishes the model.
+    """
+
+    config: Any
+
+    @property
+    def level_sizes(self) -> tuple[int, ...]:
+        """Number of codes K of each level, L numbers."""
+        ...
+
+    def encode(self, item_embeddings: Tensor) -> Tensor:
+        """Return the codes of item vectors `[N, E]`, int64 `[N, L]`, on the device of the vectors."""
+        ...
+
+    def level_vectors(self, level: int) -> Tensor | None:
+        """Return the code vectors of a level, `[K, D]`; None where codes have none."""
+        ...
+
+    def level_distances(self, item_embeddings: Tensor, prefix: Tensor) -> Tensor:
+        """Return the distances of item vectors to the codes that may follow a prefix; they need not be metric.
+
+        Args:
+            item_embeddings: item vectors, `[N, E]`.
+            prefix: codes of the first l levels, `[N, l]` with `0 <= l < L`.
+
+        Returns:
+            `[N, K]` fp32, K being the size of level l.
+        """
+        ...
+
+    def save_pretrained(self, save_directory: str | Path) -> Any:
+        """Write `config.json` and the weights as safetensors."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the weights."""
+        ...
+
+    def eval(self) -> Any:
+        """Switch to inference mode and return the model."""
+        ...
+
+
+@dataclass
+class CodesOptions(KindOptions, ABC):
+    """Recipe section `codes`: the kind of semantic IDs, and the fields of that kind.
+
+    Attributes:
+        uses_vectors: whether codes depend on the item vectors.
+        needs_item_ids: whether codes depend on the item ids.
+        is_trained: whether fitting is a `Trainer` run.
+        follows_reassignment: whether fitting returns a model, by whose distances the collision policies `reassign` and
+            `sinkhorn` move items.
+    """
+
+    default_kind: ClassVar[str] = "cost"
+    uses_vectors: ClassVar[bool] = True
+    needs_item_ids: ClassVar[bool] = False
+    is_trained: ClassVar[bool] = False
+    follows_reassignment: ClassVar[bool] = True
+
+    level_sizes: list[int] = field(default_factory=lambda: [64, 64, 64], metadata={"help": "codes per level"})
+    seed: int | None = field(default=None, metadata={"help": "of the codes; null takes the run's"})
+
+    @classmethod
+    def load_kinds(cls) -> None:
+        """Import the modules that register kinds: those of this package and of the entry points."""
+        for name in OWN_MODULES:
+            import_module(f"{PACKAGE}.{name}")
+        load_plugins(PACKAGE, skipped=("cost", "training"))  # they register no kind, and need torch
+
+    @classmethod
+    def of(cls, kind: str | None = None, **values: Any) -> CodesOptions:
+        """Return the options of a kind; the other fields have their defaults.
+
+        Args:
+            kind: one of the registered kinds, `cost` by default.
+            values: fields of that kind.
+
+        Raises:
+            ValueError: for an unknown kind, or a field that the kind does not have.
+
+        >>> CodesOptions.of("rkmeans", level_sizes=[16, 16], pca_dim=8).kind
+        'rkmeans'
+        """
+        CodesOptions.load_kinds()
+        wanted = CodesOptions.default_kind if kind is None else kind
+        if wanted not in CodesOptions.kinds:
+            known = sorted(CodesOptions.kinds)
+            raise ValueError(f"codes.kind must be one of {', '.join(known)}, got {wanted!r}{_nearest(wanted, known)}")
+        options = CodesOptions.kinds[wanted]
+        names = [entry.name for entry in fields(options)]
+        for name in values:
+            if name not in names:
+                raise ValueError(
+                    f"codes of kind {wanted!r} have no field {name!r}{_nearest(name, names)}; they have "
+                    f"{', '.join(names)}"
+                )
+        made: CodesOptions = options(**values)
+        return made
+
+    @abstractmethod
+    def fit(self, inputs: FitInputs, *, folder: Path, digest: str, seed: int) -> CodesResult:
+        """Fit to the items that fitting may see and return the codes of all items.
+
+        Args:
+            inputs: checked vectors, ids and tables.
+            folder: for checkpoints; it is deleted once the result is saved.
+            digest: of everything that the codes depend on; checkpoints of another digest must not be resumed.
+            seed: of everything random.
+
+        Raises:
+            CodebookCollapse: where most items get the same codes.
+        """
+
+    @property
+    def needs_collaborative_vectors(self) -> bool:
+        """Whether fitting needs a collaborative vector of every item, such as the item embeddings of a SASRec."""
+        return False
+
+    @property
+    def collaborative_dim(self) -> int:
+        """Width that collaborative vectors must have; 0 where none are needed."""
+        return 0
+
+    @property
+    def collaborative_method(self) -> str | None:
+        """Name of the method that gives the collaborative vectors; None takes the one that is registered for them."""
+        return None
+
+    @property
+    def item_columns(self) -> list[str]:
+        """Columns of the items table that codes depend on."""
+        return []
+
+    @property
+    def needs_items(self) -> bool:
+        """Whether fitting reads the items table."""
+        return bool(self.item_columns)
+
+    def content(self) -> dict[str, Any]:
+        """Return the kind and all fields that codes depend on, for digests; trackers, for example, are left out."""
+        unused = {entry.name for entry in fields(self) if entry.metadata.get("changes_nothing")}
+        values = {name: value for name, value in asdict(self).items() if name not in unused}
+        return {"kind": self.kind} | values
+
+    def build_model(self, item_dim: int) -> Quantizer | None:
+        """Return the model for item vectors `[N, item_dim]`, not fitted yet; None where codes have no model."""
+        return None
+
+    def timed_step(self, *, num_items: int, item_dim: int) -> tuple[Callable[[], object], float] | None:
+        """Return one step of fitting, to be timed, and the number of such steps that fitting makes.
+
+        Args:
+            num_items: N.
+            item_dim: E.
+
+        Returns:
+            None where fitting takes seconds whatever the data, such as k-means.
+        """
+        return None
+
+    def validate(self) -> None:
+        """Raise ValueError for values that no run can have."""
+        if min(self.level_sizes, default=0) < 2:
+            raise ValueError(
+                f"codes.level_sizes needs one or more levels of at least 2 codes, got {self.level_sizes!r}"
+            )
+        level_size_tuple(self.level_sizes, "codes.level_sizes", most=MAX_CODES)
+
+
+def load_quantizer(folder: str | Path) -> Quantizer:
+    """Load the quantizer of any kind from a directory, in eval mode.
+
+    The class is the one that `AutoModel` has for the configuration, that of another distribution too; code in the
+    directory is never run.
+
+    Raises:
+        OSError: where a file can't be read.
+        DamagedFileError: for damaged files, weights of another model, or a model that is no quantizer.
+    """
+    from transformers import MODEL_MAPPING, AutoConfig, AutoModel
+
+    from cost_hf.files import DamagedFileError, load_all_weights, readable_load_errors
+
+    CodesOptions.load_kinds()
+    with readable_load_errors("the quantizer", folder):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        # before anything of the size that the configuration asks for is built
+        model_class = MODEL_MAPPING[type(config)]
+        missing = [name for name in MEMBERS if not hasattr(model_class, name)]
+    if missing:
+        raise DamagedFileError(
+            f"{folder} holds a model of type {config.model_type!r:.80}, which is no quantizer (it has no "
+            f"{', '.join(missing)}); give the directory or Hub id of a quantizer"
+        )
+    model: Quantizer = load_all_weights("the quantizer", folder, AutoModel.from_pretrained, trust_remote_code=False)
+    return model
+
+
+def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Raise ValueError unless field `codes.<name>` is one of the allowed words."""
+    if value not in allowed:
+        raise ValueError(f"codes.{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def check_minimum(name: str, value: float | None, least: float) -> None:
+    """Raise ValueError where field `codes.<name>` is set below its minimum."""
+    if value is not None and value < least:
+        raise ValueError(f"codes.{name} must be at least {least}, got {value!r}")
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise ValueError unless field `codes.<name>` is in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"codes.{name} is a share between 0 and 1, got {value!r}")
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    found = get_close_matches(name, known, n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""

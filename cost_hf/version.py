@@ -1,0 +1,3 @@
+"""The version of the package, readable from every room."""
+
+__version__ = "0.1.0"
