@@ -1,8 +1,9 @@
-"""Recipe section `dense` of LIGER, readable without torch."""
+"""Recipe sections of LIGER, readable without torch."""
 
 from dataclasses import dataclass, field
 from math import isfinite
 
+from cost_hf.methods.generative import GenerativeOptions
 from cost_hf.semantic_ids.sizes import MAX_RANKED, whole_number
 
 CANDIDATES = ("beams", "catalog")
@@ -38,10 +39,10 @@ class DenseOptions:
     )
     candidates: str = field(
         default="beams",
-        metadata={"help": "what is ranked by cosine: beams and all items without a training click, or the catalog"},
-    )
-    num_candidates: int = field(
-        default=20, metadata={"help": "beams among the candidates (K of the paper); longer lists take as many as asked"}
+        metadata={
+            "help": "what is ranked by cosine: beams (as many as evaluation.num_beams, K of the paper) and all items "
+            "without a training click, or the whole catalog"
+        },
     )
     constrained: bool = field(
         default=True,
@@ -82,7 +83,6 @@ class DenseOptions:
             whole_number(self.negatives, "dense.negatives", most=MAX_NEGATIVES)
         if self.candidates not in CANDIDATES:
             raise ValueError(f"dense.candidates must be one of {', '.join(CANDIDATES)}, got {self.candidates!r}")
-        whole_number(self.num_candidates, "dense.num_candidates", most=MAX_RANKED)
         whole_number(self.top_k, "dense.top_k", least=0, most=MAX_RANKED)
         if self.initializer_std is not None and not 0 < self.initializer_std < 1:
             raise ValueError(f"dense.initializer_std must be between 0 and 1, or null, got {self.initializer_std!r}")
@@ -101,4 +101,29 @@ class DenseOptions:
             raise ValueError(
                 "dense.candidates='beams' needs the loss of the tokens, which dense.sid_weight=0 leaves out; set "
                 "candidates to catalog"
+            )
+
+
+@dataclass
+class LigerOptions(GenerativeOptions):
+    """Sections of a generator of semantic IDs, and `dense`."""
+
+    dense: DenseOptions = field(default_factory=DenseOptions)
+
+    def validate(self) -> None:
+        """Raise ValueError for values that no run can have."""
+        super().validate()
+        if self.generator.backbone is not None:
+            raise ValueError(
+                f"liger trains its generator from scratch, got generator.backbone={self.generator.backbone!r}; set it "
+                "to null"
+            )
+        if self.dense.initializer_std is not None and self.generator.kind == "causal":
+            raise ValueError(
+                "dense.initializer_std is for generator.kind seq2seq, whose published code sets it; the causal "
+                "generator has an own; set it to null"
+            )
+        if not self.dense.constrained and self.search.normalization != "vocabulary":
+            raise ValueError(
+                "search.normalization=level needs dense.constrained=true: free beams have the scores of generate()"
             )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -16,11 +17,12 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from cost_hf.generators.prompts import PromptBuilder
 from cost_hf.methods.liger.modeling_liger import ROWS_AT_ONCE
-from cost_hf.recommenders.rankers import Ranking
+from cost_hf.recommenders.rankers import Ranking, popularity_order
 from cost_hf.search.beam_output import BeamOutput, expand_leaves
 from cost_hf.search.beam_search import beam_search
 from cost_hf.search.generate_search import DEAD_BEAM_SCORE, NEUTRAL
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
+from cost_hf.semantic_ids.item_rows import ItemRows
 from cost_hf.semantic_ids.sizes import ranked_number
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
@@ -31,16 +33,14 @@ class LigerSearch:
     """How candidates are found.
 
     Attributes:
-        num_beams: beams of the search.
-        num_candidates: best beams that become candidates (K).
+        num_beams: beams of the search, which become candidates (K).
         is_constrained: whether beams are items of the catalog only. Published figures come from free beams.
         ranks_catalog: take the whole catalog as candidates instead, by cosine alone (dense retrieval).
         dense_top_k: items nearest by cosine that become candidates as well.
         normalization: of the beams' scores, as for `beam_search`.
     """
 
-    num_beams: int = 50
-    num_candidates: int = 20
+    num_beams: int = 20
     is_constrained: bool = True
     ranks_catalog: bool = False
     dense_top_k: int = 0
@@ -74,19 +74,6 @@ class ItemTable:
         self.targets: Tensor = functional.normalize(self.rows.float(), dim=-1)  # [N, D]
 
 
-@dataclass
-class BeamCounts:
-    """How many beams of free searches were looked at, and how many of them were no item of the catalog."""
-
-    searched: int = 0
-    invalid: int = 0
-
-    def add(self, searched: int, invalid: int) -> None:
-        """Count the beams of one batch."""
-        self.searched += searched
-        self.invalid += invalid
-
-
 @dataclass(frozen=True, eq=False)
 class DenseIndex:
     """What the dense side knows of a catalog of N rows.
@@ -102,6 +89,16 @@ class DenseIndex:
     present: Tensor
     unclicked: Tensor
     tie_rank: Tensor
+
+    @classmethod
+    def of(
+        cls, catalog: ItemRows, popularity: np.ndarray, table: ItemTable | None, device: torch.device
+    ) -> "DenseIndex":
+        """Return what is known of a catalog with its training clicks `[N]`, on a device."""
+        present = torch.from_numpy(~catalog.removed)
+        unclicked = present & torch.from_numpy(np.asarray(popularity) == 0)
+        tie_rank = torch.from_numpy(popularity_order(popularity, catalog.item_ids)).argsort()
+        return cls(table, present.to(device), unclicked.to(device), tie_rank.to(device))
 
     @cached_property
     def unclicked_rows(self) -> Tensor:
@@ -120,7 +117,9 @@ class LigerRanker:
         trie: the legal SIDs.
         index: of the same catalog.
         search: how candidates are found.
-        counts: of free beams, added to by every call.
+
+    Attributes:
+        num_invalid_beams: free beams so far that were no item of the catalog, and were dropped.
     """
 
     def __init__(
@@ -130,11 +129,10 @@ class LigerRanker:
         trie: SidTrie,
         index: DenseIndex,
         search: LigerSearch,
-        counts: BeamCounts | None = None,
     ):
         self.generator, self.prompts, self.search = generator, prompts, search
         self.trie, self.index = trie.to(generator.device), index
-        self.counts = BeamCounts() if counts is None else counts
+        self.num_invalid_beams = 0
 
     def rank(
         self,
@@ -204,7 +202,7 @@ class LigerRanker:
             num_beams=self.search.num_beams,
             mask=mask,
         )
-        self.counts.add(len(input_ids) * self.search.num_beams, invalid)
+        self.num_invalid_beams += invalid
         return found
 
     def _best(self, users: Tensor, beams: Tensor | None, allowed: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
@@ -221,7 +219,7 @@ class LigerRanker:
         if beams is None:
             every = torch.arange(len(table.targets), device=users.device).expand(len(users), -1)
             return self._ordered(every, _hidden(users @ table.targets.T, allowed), top_k)
-        rows = beams[:, : max(self.search.num_candidates, top_k)]
+        rows = beams
         if self.search.dense_top_k:
             cosines = _hidden(users @ table.targets.T, allowed)
             nearest = cosines.topk(min(self.search.dense_top_k, cosines.shape[1]), dim=1)

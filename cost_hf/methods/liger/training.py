@@ -1,5 +1,7 @@
-"""The model of a LIGER recipe, from scratch."""
+"""The model of a LIGER recipe, from scratch, and how it is ranked with while it is trained."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,15 +10,23 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from cost_hf.generators.backbones import Backbone, build_backbone
-from cost_hf.generators.generator_options import GeneratorOptions
 from cost_hf.generators.model_classes import ModelClasses
-from cost_hf.methods.liger.models import LigerForCausalLM, LigerForConditionalGeneration
+from cost_hf.generators.options import GeneratorOptions
+from cost_hf.generators.prompts import PromptBuilder
+from cost_hf.methods.liger.modeling_liger import LigerForCausalLM, LigerForConditionalGeneration
 from cost_hf.methods.liger.options import DenseOptions
+from cost_hf.methods.liger.ranker import DenseIndex, ItemTable, LigerRanker, LigerSearch
 from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.trie import SidTrie
 
 
 def build_liger(
-    generator: GeneratorOptions, dense: DenseOptions, catalog: Catalog, *, popularity: np.ndarray, seed: int
+    generator: GeneratorOptions,
+    dense: DenseOptions,
+    catalog: Catalog,
+    *,
+    popularity: np.ndarray | Sequence[int],
+    seed: int,
 ) -> Backbone:
     """Return an untrained LIGER; its weights depend on `seed` alone.
 
@@ -83,3 +93,41 @@ def draw_weights(model: PreTrainedModel, *, std: float, seed: int) -> None:
         if isinstance(part, nn.Linear | nn.Embedding) and id(part.weight) not in known:
             known.add(id(part.weight))
             part.weight.copy_(torch.randn(part.weight.shape, generator=draws) * std)
+
+
+def ranker_of(
+    model: PreTrainedModel,
+    prompts: PromptBuilder,
+    trie: SidTrie,
+    catalog: Catalog,
+    popularity: np.ndarray,
+    search: LigerSearch,
+    *,
+    only_clicked: bool = False,
+) -> LigerRanker:
+    """Return the ranker of a model in training.
+
+    Args:
+        model: in eval mode.
+        prompts, trie: of the catalog.
+        catalog: with item vectors where the model reads texts.
+        popularity: training clicks, `[N]`.
+        search: how candidates are found.
+        only_clicked: rank items with a training click alone: the metric is then of such targets (in-set), whatever
+            others there are.
+    """
+    device = model.device
+    table = None
+    if model.config.reads_text:
+        table = ItemTable(model, torch.tensor(catalog.vectors, device=device))
+    index = DenseIndex.of(catalog, popularity, table, device)
+    if only_clicked:
+        is_clicked = torch.from_numpy(np.asarray(popularity) > 0).to(device)
+        index = replace(index, present=index.present & is_clicked, unclicked=torch.zeros_like(is_clicked))
+    return LigerRanker(model, prompts, trie, index, search)
+
+
+def with_noise(catalog: Catalog, width: int) -> Catalog:
+    """Return a catalog with item vectors of seeded noise, for estimates of costs."""
+    noise = np.random.default_rng(0).normal(size=(len(catalog), width)).astype(np.float32)
+    return catalog.with_vectors(list(catalog.item_ids), noise)

@@ -1,4 +1,4 @@
-"""The models of LIGER, known to the Auto classes of transformers."""
+"""Registers the models of LIGER, so that the Auto classes find them without remote code."""
 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
@@ -9,5 +9,3 @@ AutoConfig.register(LigerConfig.model_type, LigerConfig, exist_ok=True)
 AutoModelForSeq2SeqLM.register(LigerConfig, LigerForConditionalGeneration, exist_ok=True)
 AutoConfig.register(LigerCausalConfig.model_type, LigerCausalConfig, exist_ok=True)
 AutoModelForCausalLM.register(LigerCausalConfig, LigerForCausalLM, exist_ok=True)
-
-__all__ = ["LigerCausalConfig", "LigerConfig", "LigerForCausalLM", "LigerForConditionalGeneration"]
