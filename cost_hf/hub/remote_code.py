@@ -15,13 +15,14 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from cost_hf.files import read_json, write_json
 
 
-def save_with_code(model: PreTrainedModel, directory: str | Path) -> None:
+def save_with_code(model: PreTrainedModel, directory: str | Path, *, auto_class: str = "AutoModel") -> None:
     """Write a model, its source files and the entries by which `trust_remote_code=True` finds them.
 
     Args:
         model: of a class in a folder of files `*_<model_type>.py` that import nothing but each other, torch,
             transformers and huggingface_hub. Pipelines that are registered from this folder are published too.
         directory: gets `config.json`, `model.safetensors` and the sources.
+        auto_class: name of the Auto class that loads the model.
     """
     target = Path(directory)
     model.save_pretrained(target)
@@ -29,7 +30,7 @@ def save_with_code(model: PreTrainedModel, directory: str | Path) -> None:
     for path in sorted(source.glob(f"*_{model.config.model_type}.py")):
         shutil.copyfile(path, target / path.name)
     entries: dict[str, Any] = {
-        "auto_map": {"AutoConfig": _reference(type(model.config)), "AutoModel": _reference(type(model))}
+        "auto_map": {"AutoConfig": _reference(type(model.config)), auto_class: _reference(type(model))}
     }
     pipelines = _pipelines_of(type(model))
     if pipelines:
