@@ -1,4 +1,4 @@
-"""Many sequences as flat arrays: what slices and code measures count in, without a loop over users."""
+"""Sequences as flat arrays, to count clicks and transitions without a loop over users."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def joined(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return all catalog rows in order and the number of the sequence that each stands in, int64 `[S]` each."""
+    """Return all catalog rows in order and the number of the sequence that each belongs to, int64 `[S]` each."""
     lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
     rows = np.concatenate([np.empty(0, dtype=np.int64), *sequences]).astype(np.int64)
     return rows, np.repeat(np.arange(len(sequences)), lengths)

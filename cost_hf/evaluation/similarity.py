@@ -1,8 +1,8 @@
 """Cosine similarities that do not depend on threads, batch size or machine.
 
 Unit vectors are rounded to multiples of 2**-22. Products of two such numbers, and sums of them up to 2**9 in size, are
-then exact in float64, so the order in which a matrix product adds them can't change the result, and items with equal
-texts tie exactly instead of by the last bit.
+then exact in float64: the order of summation in a matrix product does not change the result, and items with equal texts
+tie exactly.
 """
 
 import numpy as np

@@ -9,7 +9,7 @@ import pytest
 from cost_hf.data import DataOptions, Split, Targets, read_tables, split_interactions
 from cost_hf.data import splits as module
 from cost_hf.evaluation.ranking import evaluate_ranker
-from cost_hf.evaluation.sid_quality import history_target_overlap
+from cost_hf.evaluation.semantic_ids import history_target_overlap
 from cost_hf.evaluation.slices import slice_labels
 from cost_hf.methods.counting.counting import ItemKnn, build_baseline
 from cost_hf.recommenders.rankers import ScoringRanker

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cost_hf.evaluation.rank_fusion import ReciprocalRankScorer, choose_weights, fuse_lists, reciprocal_ranks
-from cost_hf.evaluation.ranking import first_places, per_user_metrics
+from cost_hf.evaluation.ranking import per_user_metrics, target_ranks
 
 
 def plain_fusion(lists, weights, *, top_k, offset=10):
@@ -88,7 +88,7 @@ def test_chosen_weights_are_the_best_of_the_grid(lists):
     grid = [np.array(line) / 5 for line in itertools.product(range(6), repeat=len(lists)) if sum(line) == 5]
 
     def gain(weights):
-        ranks = first_places(fuse_lists(lists, weights, top_k=50), targets)
+        ranks = target_ranks(fuse_lists(lists, weights, top_k=50), targets)
         return round(per_user_metrics(ranks, [10])["ndcg@10"].mean(), 12)
 
     chosen = choose_weights(lists, targets, step=0.2)

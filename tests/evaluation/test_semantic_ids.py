@@ -96,7 +96,7 @@ def test_large_catalogs_are_sampled_by_seed():
     assert sampled == sid_health(codes, [4, 4], vectors=vectors, max_queries=20, seed=1)
 
 
-def test_a_catalog_smaller_than_the_lists_is_judged_with_shorter_ones():
+def test_a_catalog_smaller_than_the_lists_is_evaluated_with_shorter_ones():
     health = sid_health(CODES, [2, 4], vectors=np.eye(4))
 
     assert health["knn"] == 3

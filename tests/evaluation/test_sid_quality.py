@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cost_hf.evaluation.semantic_ids import prefix_groups
-from cost_hf.evaluation.sid_quality import (
+from cost_hf.evaluation.semantic_ids import (
     category_purity,
     co_click_affinity,
     history_target_overlap,
     level_entropies,
+    prefix_groups,
     sid_quality,
 )
 from tests.evaluation.stand_ins import Cases, leave_one_out

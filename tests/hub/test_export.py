@@ -10,8 +10,8 @@ from safetensors.numpy import load_file
 
 from cost_hf.cli import main
 from cost_hf.files import DamagedFileError, read_json, write_json
+from cost_hf.hub import FORMATS, MERGED
 from cost_hf.hub.export import WRITERS, export_run
-from cost_hf.hub.parts import FORMATS, MERGED
 from cost_hf.semantic_ids.catalog import Catalog
 from tests.recommenders.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender, toy_text_recommender
 

@@ -7,7 +7,7 @@ vectors; counting ones append them without counts, so they stand after all items
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -64,6 +64,7 @@ class CountingRecommender(Recommender):
 
     kind = "counting"
     source = "counting"
+    published_files: ClassVar[str] = r"model\.safetensors"
     snapshot: CountingSnapshot
 
     def __init__(

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -103,6 +103,7 @@ class FusionRecommender(Recommender):
 
     kind = "fusion"
     source = "fusion"
+    published_files: ClassVar[str] = r"members/[\w.-]+/[\w./-]+\.(safetensors|json|parquet|jinja|model|py)"
     snapshot: FusionSnapshot
 
     def __init__(

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from cost_hf.data.text_vectors import TextVectors
-from cost_hf.evaluation.semantic_ids import sid_health, top_neighbours
-from cost_hf.evaluation.sid_quality import sid_quality
+from cost_hf.evaluation.semantic_ids import sid_health, sid_quality, top_neighbours
 from cost_hf.methods.base import Workspace
 from cost_hf.quantizers.fit import CodesResult
 from cost_hf.semantic_ids.catalog import Catalog

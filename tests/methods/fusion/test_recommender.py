@@ -1,5 +1,8 @@
 """Fused recommenders: the ranker, catalog changes that reach all members, files."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,9 @@ from cost_hf.recommenders.repository import update_manifest
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from tests.evaluation.stand_ins import FixedOrder, pad
 from tests.methods.counting.counting_toys import toy_counting
+from tests.methods.fusion.fusion_toys import toy_fusion
 from tests.recommenders.toys import TOY_ITEMS, TOY_TEXTS, toy_recommender, toy_text_recommender
+from tests.runs import child_environment
 
 
 class TakesUsers(FixedOrder):
@@ -73,16 +78,6 @@ def test_members_list_more_than_the_wanted_length():
 HISTORIES = torch.from_numpy(pad([[3], [4, 17, 9], [0, 1, 2, 3, 4]]))
 
 
-def toy_fusion(*, titles: bool = True, **others) -> FusionRecommender:
-    members = {
-        "sids": toy_text_recommender(titles=titles),
-        "markov": toy_counting("markov", titles=titles),
-        "texts": toy_counting("text_last", titles=titles),
-        **others,
-    }
-    return FusionRecommender.combine(members, [0.5, 0.2, 0.3, *([0.1] * len(others))])
-
-
 def ids(answers) -> list[str]:
     return [answer.item_id for answer in answers]
 
@@ -138,6 +133,21 @@ def test_it_returns_whole_from_disk(tmp_path):
     assert loaded.weights == (0.5, 0.2, 0.3)
     assert loaded.num_parameters == toy_text_recommender().num_parameters
     assert loaded.network is None and "FusionRecommender(fusion, 20 items, 1 of them removed" in repr(loaded)
+
+
+def test_a_new_process_finds_every_kind_of_member(tmp_path):
+    system = toy_fusion()
+    system.save_pretrained(tmp_path)
+    program = (
+        "import sys; from cost_hf import Recommender; loaded = Recommender.from_pretrained(sys.argv[1]); "
+        "print([answer.item_id for answer in loaded.recommend(['item003'], top_k=3)])"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], env=child_environment(), capture_output=True, text=True
+    )
+
+    assert done.stdout.strip() == str(ids(system.recommend(["item003"], top_k=3))), done.stderr
 
 
 def test_every_member_is_a_recommender_of_its_own(tmp_path):

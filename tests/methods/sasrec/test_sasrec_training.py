@@ -8,13 +8,13 @@ from cost_hf.generators.collation import SequenceDataset
 from cost_hf.methods.sasrec import SasRecModel, configuration_sasrec
 from cost_hf.methods.sasrec import options as sasrec_options
 from cost_hf.methods.sasrec.options import VARIANTS, SasRecOptions
-from cost_hf.methods.sasrec.scorer import SasRecScorer
 from cost_hf.methods.sasrec.training import (
     HistoryCollator,
     build_sasrec,
     draw_negatives,
     train_sasrec,
 )
+from cost_hf.recommenders.dense import DenseScorer
 from tests.methods.sasrec.sasrec_toys import ITEMS, item_vectors, walks
 
 pytestmark = pytest.mark.trains
@@ -73,7 +73,7 @@ def test_every_variant_learns_the_next_item_of_a_walk(tmp_path, variant):
     assert losses[-1] < losses[0]
     vectors = item_vectors().numpy() if trained.model.config.has_text else None
     starts = np.arange(ITEMS)
-    scores = SasRecScorer(trained.model, vectors).scores((starts[:, None] + np.arange(3)) % ITEMS)
+    scores = DenseScorer(trained.model, vectors).scores((starts[:, None] + np.arange(3)) % ITEMS)
     following = scores[starts, (starts + 3) % ITEMS]
     mean_rank = (scores > following[:, None]).sum(1).mean() + 1
     assert mean_rank < ITEMS / 4  # chance gives half of the items, what is learned 1 to 2

@@ -15,7 +15,7 @@ from cost_hf.recommenders.generative import GenerativeRecommender
 from cost_hf.recommenders.repository import renew_files, update_manifest
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
-from tests.recommenders.toys import TOY_CLICKS, TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender
+from tests.recommenders.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender
 from tests.runs import child_environment
 
 
@@ -24,7 +24,7 @@ def test_a_saved_recommender_answers_the_same_in_a_fresh_process(tmp_path):
     system.save_pretrained(tmp_path / "recommender")
     histories = [["item001"], ["item002", "item003"], []]
     code = (
-        "import json, sys; from cost_hf import GenerativeRecommender; system = Recommender.from_pretrained(sys.argv[1]);"
+        "import json, sys; from cost_hf import Recommender; system = Recommender.from_pretrained(sys.argv[1]);"
         "print(json.dumps(system.recommend(json.loads(sys.argv[2]), top_k=5, on_empty='popularity')))"
     )
     command = [sys.executable, "-c", code, str(tmp_path), json.dumps(histories)]
@@ -96,9 +96,7 @@ def test_a_vocabulary_of_another_run_is_refused_with_both_digests(tmp_path):
 def test_a_new_catalog_of_the_same_assignment_loads_under_the_same_weights(tmp_path):
     system = toy_recommender()
     grown = system.catalog.with_items(["new"], codes=np.array([[1, 2, 2]]))
-    GenerativeRecommender(
-        system.generator, grown, system.vocabulary, popularity=np.append(TOY_CLICKS, 0), max_history=6, num_beams=8
-    ).save_pretrained(tmp_path)
+    system.with_catalog(grown).save_pretrained(tmp_path)
 
     answers = Recommender.from_pretrained(tmp_path).recommend(["item001"], top_k=TOY_ITEMS)
 

@@ -25,6 +25,8 @@ from tests.methods.sasrec.sasrec_toys import tiny_model
 from tests.recommenders.toys import (
     TOY_ITEMS,
     TOY_TEXTS,
+    recommender_of,
+    toy_backbone,
     toy_catalog,
     toy_causal,
     toy_recommender,
@@ -317,9 +319,7 @@ def test_user_ids_are_taken_as_item_ids_are(users):
 
 def with_users(catalog: Catalog, **options) -> Generative:
     vocabulary = SidVocabulary.for_catalog(catalog, **options)
-    return Generative(
-        toy_causal(vocabulary), catalog, vocabulary, popularity=np.ones(len(catalog)), max_history=6, num_beams=8
-    )
+    return recommender_of(toy_backbone(toy_causal(vocabulary), vocabulary), catalog)
 
 
 @pytest.mark.parametrize(

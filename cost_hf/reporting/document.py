@@ -1,7 +1,7 @@
-"""What a report holds, before anyone decides how it looks: sections of tables, figures and examples.
+"""The content of a report, independent of its format: sections of tables, figures and examples.
 
-The web page and the markdown text are two printers of one `Page`, so they cannot show different numbers. Texts are
-plain; only drawings are markup. A part that has nothing to say is empty, and the printers leave it out.
+The web page and the markdown text are made from one `Page`, so they show the same numbers. Texts are plain; only
+drawings are markup. Empty parts are left out.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ NO_DRAWING = Markup("")
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: a text, small print below it, a drawing beside it, a tint from 0 to 1 behind it."""
+    """One cell: a text, small print below it, a drawing beside it, and the strength of its tint from 0 to 1."""
 
     text: str
     note: str = ""
@@ -35,7 +35,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a table; the first cell names it."""
+    """One row of a table; the first cell is its name."""
 
     cells: tuple[Cell, ...]
     family: str = ""
@@ -44,7 +44,7 @@ class Line:
 
 @dataclass(frozen=True)
 class LineGroup:
-    """Rows of a table under a heading of their own, where `title` is not empty."""
+    """Rows of a table, under a heading where `title` is not empty."""
 
     lines: tuple[Line, ...]
     title: str = ""
@@ -87,7 +87,7 @@ class ChartRow:
 
 @dataclass(frozen=True)
 class Example:
-    """An item with its semantic ID and two lists of titles: nearest by text, and nearest by shared codes."""
+    """An item with its semantic ID and lists of titles: nearest by text, and nearest by shared codes."""
 
     item: str
     sid: str
@@ -99,10 +99,10 @@ class Section:
     """A heading with a lead and its content.
 
     Attributes:
-        callout: a sentence that must be read before the tables.
-        key: how to read the drawings and tints; printers without them leave it out.
-        families: marks that a legend explains.
-        side_by_side: small tables stand in a grid.
+        callout: a sentence to be read before the tables.
+        key: how to read the drawings and tints; left out in formats without them.
+        families: marks of the legend.
+        side_by_side: arrange small tables in a grid.
     """
 
     anchor: str
@@ -120,13 +120,13 @@ class Section:
 
     @property
     def is_empty(self) -> bool:
-        """True where there is nothing but a heading."""
+        """Whether there is nothing but a heading."""
         return not (self.tables or self.charts or self.examples or self.facts)
 
 
 @dataclass(frozen=True)
 class Page:
-    """A whole report: what it is about, the headline, what to know before reading, and the sections."""
+    """A whole report: subject, headline, warnings, figures, protocol and sections."""
 
     title: str
     kicker: str

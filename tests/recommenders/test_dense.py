@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from cost_hf.methods.sasrec.scorer import SasRecScorer
+from cost_hf.recommenders.dense import DenseScorer
 from cost_hf.recommenders.rankers import ScoringRanker
 from tests.methods.sasrec.sasrec_toys import ITEMS, item_vectors, tiny_model
 
@@ -11,7 +11,7 @@ from tests.methods.sasrec.sasrec_toys import ITEMS, item_vectors, tiny_model
 def test_scores_are_those_of_one_history_at_a_time(inputs):
     model = tiny_model(inputs=inputs)
     vectors = None if inputs == "ids" else item_vectors()
-    scorer = SasRecScorer(model, None if vectors is None else vectors.numpy())
+    scorer = DenseScorer(model, None if vectors is None else vectors.numpy())
     histories = np.array([[3, 1, 4, 1], [9, 2, -1, -1], [8, -1, -1, -1]])
 
     scores = scorer.scores(histories)
@@ -25,7 +25,7 @@ def test_scores_are_those_of_one_history_at_a_time(inputs):
 
 
 def test_only_the_latest_items_of_a_long_history_count():
-    scorer = SasRecScorer(tiny_model(max_history=3))
+    scorer = DenseScorer(tiny_model(max_history=3))
     long, short = np.array([[7, 8, 9, 1, 2], [4, 5, -1, -1, -1]]), np.array([[9, 1, 2], [4, 5, -1]])
 
     np.testing.assert_allclose(scorer.scores(long), scorer.scores(short), rtol=1e-5, atol=1e-5)
@@ -35,7 +35,7 @@ def test_only_the_latest_items_of_a_long_history_count():
 def test_an_empty_history_is_ranked_by_popularity(width):
     popularity = np.arange(ITEMS)[::-1]
     ranker = ScoringRanker(
-        SasRecScorer(tiny_model()), popularity=popularity, item_ids=[str(row) for row in range(ITEMS)]
+        DenseScorer(tiny_model()), popularity=popularity, item_ids=[str(row) for row in range(ITEMS)]
     )
 
     ranking = ranker.rank(torch.full((2, width), -1), top_k=4)
@@ -44,7 +44,7 @@ def test_an_empty_history_is_ranked_by_popularity(width):
 
 
 def test_pads_to_the_right_change_no_score():
-    scorer = SasRecScorer(tiny_model())
+    scorer = DenseScorer(tiny_model())
     histories = np.array([[3, 1], [4, -1]])
 
     padded = scorer.scores(np.pad(histories, ((0, 0), (0, 2)), constant_values=-1))
