@@ -23,7 +23,7 @@ from cost_hf.files import LOCK, check_fields, read_object, write_json
 from cost_hf.hub import MERGED, REPO_TYPES
 from cost_hf.hub.cards import Contents, eval_result_files, render_card
 from cost_hf.hub.redaction import Licence, is_local_path, without_local_paths
-from cost_hf.hub.remote_code import save_with_code
+from cost_hf.hub.remote_code import published_sources, save_with_code
 from cost_hf.quantizers.base import load_quantizer
 from cost_hf.recommenders.base import Recommender, class_of
 from cost_hf.recommenders.repository import (
@@ -99,9 +99,8 @@ class StagedRepository:
                 inside = path.parent.relative_to(self.folder).as_posix()
                 kind = class_of(path.parent).published_files or "(?!)"
                 own.append(kind if inside == "." else rf"{re.escape(inside)}/({CATALOG_FILES}|{kind})")
-        config = self.folder / "config.json"
-        if self.part in ("quantizer", "recommender") and config.is_file():
-            own.append(rf"\w+_{re.escape(str(read_object(config).get('model_type')))}\.py")
+        if self.repo_type == "model" and (self.folder / "config.json").is_file():
+            own += [re.escape(name) for name in sorted(published_sources(self.folder))]
         return "|".join(own)
 
 
