@@ -38,7 +38,7 @@ class SasRec(Method[SasRecOptions]):
     family = "dense"
     summary = "SASRec"
     options_class: ClassVar[type[MethodOptions]] = SasRecOptions
-    auto_models = "cost_hf.methods.sasrec.auto_models"
+    auto_models = "cost_hf.methods.sasrec.auto_sasrec"
     recommenders: ClassVar[Mapping[str, str]] = {"sasrec": "cost_hf.methods.sasrec.recommender"}
     gives_item_vectors = True
 
