@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,16 @@ def tiny_fields(**chosen: Any) -> dict[str, Any]:
     return {name: value for name, value in TINY.items() if recipe.has_field(name)} | own
 
 
-def command_line(directory: Path, *, seed: int = 0, **overrides: Any) -> list[str]:
-    """Return the arguments of train.py for a tiny run; `training__epochs=2` stands for `--training.epochs 2`."""
-    fields = TINY | {name.replace("__", "."): value for name, value in overrides.items()}
-    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
+def command_line(
+    directory: Path, *, seed: int = 0, fields: Mapping[str, Any] | None = None, **overrides: Any
+) -> list[str]:
+    """Return the arguments of train.py for a run with `fields`, those of `TINY` by default.
+
+    `training__epochs=2` stands for `--training.epochs 2`.
+    """
+    values = dict(TINY if fields is None else fields)
+    values |= {name.replace("__", "."): value for name, value in overrides.items()}
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
     pairs = [part for name, text in texts.items() for part in (f"--{name}", text)]
     return ["--recipe", "cost_quickstart", "--seed", str(seed), "--output_dir", str(directory), *pairs]
 
@@ -113,4 +120,4 @@ def records_of(directory: Path) -> dict[str, str]:
 def stages_of(log: str | list[str]) -> list[str]:
     """Return the stages that a log tells of, in order."""
     lines = log.splitlines() if isinstance(log, str) else log
-    return [match.group(1) for line in lines if (match := re.search(r"\bstage (\w+)$", line))]
+    return [match.group(1) for line in lines if (match := re.search(r"\bstage ([\w-]+)$", line))]
