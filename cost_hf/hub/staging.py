@@ -367,7 +367,7 @@ def _add_package(folder: Path, others: Sequence[str]) -> None:
         raise ValueError(
             "cost_hf runs here without being installed, so its requirements are not known; pip install it to publish"
         ) from error
-    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "*.md", "py.typed")
     shutil.copytree(Path(__file__).parents[1], folder / "cost_hf", ignore=ignored)
     lines = [*(line for line in needs if "extra ==" not in line), *others]
     (folder / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
