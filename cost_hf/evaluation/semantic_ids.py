@@ -89,7 +89,11 @@ def _level(codes: np.ndarray, num_codes: int) -> dict[str, float | int]:
 
 
 def prefix_groups(codes: np.ndarray) -> np.ndarray:
-    """Return a dense group number per item and prefix length 1 … L, int64 `[N, L]`; equal for equal prefixes."""
+    """Return a dense group number per item and prefix length 1 … L, int64 `[N, L]`; equal for equal prefixes.
+
+    >>> prefix_groups(np.array([[5, 1], [5, 2], [8, 1]])).tolist()
+    [[0, 0], [0, 1], [1, 2]]
+    """
     groups = np.zeros(len(codes), dtype=np.int64)
     columns = []
     for column in codes.T:
@@ -171,6 +175,9 @@ def level_entropies(codes: np.ndarray, level_sizes: Sequence[int]) -> dict[str, 
     Conditional entropy is the uncertainty of a generator without information on the user at that level. A value far
     below `entropy` means that the level is mostly determined by its prefix. A collapsed level has low entropy as well:
     it is easy to predict because it carries no information.
+
+    >>> level_entropies(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), [2, 2])["conditional_entropy"]
+    [1.0, 1.0]
     """
     num_items = len(codes)
     joint = [0.0, *(_entropy(column) for column in prefix_groups(codes).T)]  # bits of prefixes of length 0 … L
