@@ -2,8 +2,9 @@
 
     python -m tests.pages PAGE DIRECTORY
 
-Python blocks of a page share one namespace. A block with `title="NAME"` is a file: it is written, not run. Commands of
-this package run in the same process, with a small budget (`TRAINING`, `COMPARING`); any other one runs by itself.
+Python blocks of a page share one namespace. A block with `title="NAME"` is a file: it is written, not run. YAML without
+a title is a recipe, which is read and checked. Commands of this package run in the same process, with a small budget
+(`TRAINING`, `COMPARING`); any other one runs by itself.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ from cost_hf.experiments.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
-FILES = ("yaml", "toml", "csv")  # languages of blocks that are files
+FILES = ("toml", "csv")  # languages of blocks that are files
 # commands that run elsewhere, or can't run in a test, and why
 ELSEWHERE = {
     "make quickstart": "tests/test_quickstart.py trains the same recipe",
@@ -37,6 +39,8 @@ ELSEWHERE = {
 # what a page leaves to its reader, and what stands in for it
 STAND_INS = {"DIR": "data", "ID_OR_DIR": "lsa", "BACKBONE": "backbone"}
 TRAINING = {
+    "data.synthetic_users": "80",
+    "data.synthetic_items": "96",
     "codes.epochs": "2",
     "codes.level_sizes": "[8, 8, 8]",
     "training.epochs": "1",
@@ -48,7 +52,7 @@ TRAINING = {
     "vectors.template": "{title}",
 }
 # how a comparison begins is enough here
-COMPARING = {"budget": "20s", "codes.level_sizes": "[8, 8, 8]", "codes.epochs": "2", "training.epochs": "1"}
+COMPARING = {"budget": "8s", "codes.level_sizes": "[8, 8, 8]", "codes.epochs": "2", "training.epochs": "1"}
 PROGRAMS = {"train.py": "train", "upload.py": "upload"}
 
 
@@ -116,6 +120,8 @@ def _run_block(block: Block, namespace: dict[str, Any]) -> None:
         path.write_text(block.text, encoding="utf-8")
         if block.title == "pyproject.toml":
             _register(tomllib.loads(block.text)["project"])
+    elif block.language == "yaml":  # a recipe, or a part of one
+        _check_recipe(block.text)
     elif block.language == "python":
         exec(compile(block.text, f"block at line {block.line}", "exec"), namespace)
     elif block.language == "bash":
@@ -126,6 +132,13 @@ def _run_block(block: Block, namespace: dict[str, Any]) -> None:
         raise AssertionError(
             f"a block of {block.language!r} is neither code nor a file; give it a title, or no language"
         )
+
+
+def _check_recipe(text: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recipe.yaml"
+        path.write_text(text, encoding="utf-8")
+        Recipe.load(str(path)).validate()
 
 
 def _register(project: dict[str, Any]) -> None:

@@ -21,9 +21,10 @@ FIRST = PAGES / "getting_started.md"
 PUBLISHING = PAGES / "publishing.md"
 ADDING = PAGES / "adding_a_method.md"  # registers a method, which other tests of this process must not see
 CHILDREN = (PUBLISHING, ADDING)
-ALL = [README, *sorted(PAGES.glob("*.md"))]
+METHODS = sorted((ROOT / "cost_hf" / "methods").glob("*/README.md"))
+ALL = [README, *sorted(PAGES.glob("*.md")), *METHODS]
 OTHERS = [page for page in ALL if page not in (README, FIRST, *CHILDREN) and blocks_of(page)]
-LANGUAGES = {"python", "bash", *FILES}
+LANGUAGES = {"python", "bash", "yaml", *FILES}
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +74,7 @@ def test_the_first_page_trains_a_run(docs_run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", OTHERS, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", OTHERS, ids=lambda page: f"{page.parent.name}/{page.stem}")
 def test_every_page_runs(place, page):
     names = run_page(page, place)
 

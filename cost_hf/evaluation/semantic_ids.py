@@ -289,7 +289,7 @@ def _neighbourhoods(
     width: int,
 ) -> dict[str, Any]:
     true = top_neighbours(vectors, queries, width=width)  # [Q, width]
-    lookup = {int(query): place for place, query in enumerate(queries)}
+    lookup = {int(query): number for number, query in enumerate(queries)}
 
     def overlap_with(score: Callable[[np.ndarray], np.ndarray]) -> float:
         def overlap(rows: np.ndarray) -> np.ndarray:
@@ -325,7 +325,8 @@ def _by_chunks(function: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, w
 
 def _overlap(groups: np.ndarray, clicks: np.ndarray, targets: Targets) -> dict[str, np.ndarray]:
     """Return the measures of `history_target_overlap` for each case that counts, `[L, cases]` each."""
-    num_items, num_cases = groups.shape[0], len(targets)
+    num_items = len(groups)
+    num_cases = len(targets)
     rows, cases = targets.joined()
     last = np.full(num_cases, -1)
     last[cases] = rows  # of equal indices the last one stays
@@ -337,9 +338,10 @@ def _overlap(groups: np.ndarray, clicks: np.ndarray, targets: Targets) -> dict[s
     for group in groups.T:
         mass = np.bincount(group, weights=clicks)  # clicks on the items of a group
         own, reached = np.divmod(np.unique(cases * len(mass) + group[rows]), len(mass))
-        is_shared, is_beside_last = group[rows] == group[targets.items[cases]], group[rows] == group[last[cases]]
+        is_shared = group[rows] == group[targets.items[cases]]
+        is_shared_with_last = group[rows] == group[last[cases]]
         drawn = np.bincount(own, weights=mass[reached], minlength=num_cases) - seen
-        drawn_last = mass[group[last]] - np.bincount(cases, clicks[rows] * is_beside_last, minlength=num_cases)
+        drawn_last = mass[group[last]] - np.bincount(cases, clicks[rows] * is_shared_with_last, minlength=num_cases)
         shares["observed"].append(np.bincount(cases, is_shared, minlength=num_cases)[is_counted_case] > 0)
         shares["chance"].append(drawn[is_counted_case] / outside)
         shares["last_observed"].append((group[last] == group[targets.items])[is_counted_case])

@@ -1,4 +1,4 @@
-"""Publishing, exports and serving of finished runs. The names of parts and formats stand here, readable without torch."""
+"""Publishing, exports and serving of finished runs; the names of parts and formats, readable without torch."""
 
 PARTS = ("quantizer", "dataset", "recommender", "space")  # in the order in which they are published
 SUFFIXES = {"quantizer": "", "recommender": "-recommender", "dataset": "-items", "space": "-demo"}

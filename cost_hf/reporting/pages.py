@@ -30,7 +30,7 @@ RULER = "The bar above the axis is the smallest difference that is detected reli
 SPLITS = {"leave_one_out": "leave one out", "source": "as marked by the source", "time": "by time"}
 DIGEST_SHOWN = 16
 DIGESTS = (("data", "digest"), ("split", "split_digest"))
-SHOWN_ELSEWHERE = (  # entries of the protocol that have a place of their own on the page
+SHOWN_ELSEWHERE = (  # entries of the protocol that are shown elsewhere on the page
     "alpha",
     "bootstrap_draws",
     "cases",

@@ -33,6 +33,11 @@ class ItemRows:
         """Write the files of this version."""
         raise NotImplementedError
 
+    @classmethod
+    def load(cls, directory: str | Path, stem: str) -> Self:
+        """Read what `save` wrote; raise OSError or ValueError for missing or damaged files."""
+        raise NotImplementedError
+
     def with_titles(self, item_ids: Sequence[str], titles: Sequence[str | None]) -> Self:
         """Return the same rows with other titles of some items."""
         ids = item_id_list(item_ids, is_unique=True)

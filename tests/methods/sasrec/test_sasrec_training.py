@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cost_hf.generators.collation import SequenceDataset
-from cost_hf.methods.sasrec import SasRecModel, configuration_sasrec
+from cost_hf.methods.sasrec import configuration_sasrec
 from cost_hf.methods.sasrec import options as sasrec_options
+from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
 from cost_hf.methods.sasrec.options import VARIANTS, SasRecOptions
 from cost_hf.methods.sasrec.training import (
     HistoryCollator,

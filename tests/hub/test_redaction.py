@@ -1,4 +1,4 @@
-"""Paths of the machine that a run was made on stay there, and what lay at them travels along."""
+"""Local paths are not published; the models at them are, where the recommender needs them."""
 
 import shutil
 from pathlib import Path
@@ -9,10 +9,10 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 import cost_hf
 from cost_hf.files import read_json
-from cost_hf.hub.cards import render_card
-from cost_hf.hub.places import without_places
-from cost_hf.hub.staging import Stage
+from cost_hf.hub.redaction import without_local_paths
+from cost_hf.hub.staging import RunPublication
 from cost_hf.recommenders.base import Recommender
+from tests.hub.made_up import made_up_card
 from tests.runs import TINY
 
 pytestmark = pytest.mark.trains
@@ -46,11 +46,11 @@ def local_run(local_encoder, tmp_path_factory) -> Path:
 
 
 def test_no_path_leaves_and_the_encoder_works_where_its_directory_is_not(local_encoder, local_run, tmp_path):
-    stage = Stage(local_run, tmp_path, IDS)
-    expected = stage.recommender.encode(["a story"])
+    publication = RunPublication(local_run, tmp_path, IDS)
+    expected = publication.recommender.encode(["a story"])
 
     for part in IDS:
-        stage.part(part)
+        publication.stage(part)
     shutil.move(local_encoder, local_encoder.with_name("gone"))
     try:
         copy = Recommender.from_pretrained(tmp_path / "recommender")
@@ -68,8 +68,8 @@ def test_no_path_leaves_and_the_encoder_works_where_its_directory_is_not(local_e
 def test_an_encoder_whose_directory_is_gone_is_not_published(local_encoder, local_run, tmp_path):
     shutil.move(local_encoder, local_encoder.with_name("gone"))
     try:
-        with pytest.raises(ValueError, match=r"the text encoder .*letters' is not there any more; put it back"):
-            Stage(local_run, tmp_path, IDS)
+        with pytest.raises(ValueError, match=r"the text encoder .*letters' does not exist any more; put it back"):
+            RunPublication(local_run, tmp_path, IDS)
     finally:
         shutil.move(local_encoder.with_name("gone"), local_encoder)
 
@@ -82,10 +82,8 @@ def test_a_local_backbone_or_reference_is_shown_by_its_name(finished_run):
     recipe["catalog"]["reference"] = "/home/somebody/ids.parquet"
     recipe["vectors"]["model"] = "org/encoder"
 
-    found = without_places(results)["recipe"]
-    card = render_card(
-        "recommender", results=results, repo_id=IDS["recommender"], related=IDS, has_texts=True, has_encoder=True
-    )
+    found = without_local_paths(results)["recipe"]
+    card = made_up_card("recommender", results)
 
     assert found["data"]["path"] is None and found["vectors"]["model"] == "org/encoder"
     assert found["generator"]["backbone"] == "my-t5" and found["catalog"]["reference"] == "ids.parquet"
