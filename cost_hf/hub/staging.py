@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import DatasetCard, ModelCard, SpaceCard
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import LOCK, check_fields, read_object, write_json
 from cost_hf.hub import MERGED, REPO_TYPES
 from cost_hf.hub.cards import Contents, eval_result_files, render_card
