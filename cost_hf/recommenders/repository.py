@@ -17,7 +17,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
 from safetensors.numpy import save_file
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import (
     PLAIN_NAME,
     DamagedFileError,
