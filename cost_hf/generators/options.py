@@ -1,8 +1,8 @@
 """Recipe sections `generator`, `adapter`, `tasks` and `training`, readable without torch.
 
-Sizes of generators from scratch: `letter` is the generator of LETTER's released code (d_model 128), `deep` the same with
-six layers (the T5 of arXiv 2411.18814), `tiger` the one whose parameter count matches TIGER's text (d_model 384; arXiv
-2305.05065 section 4 gives both 128 and 13 M, which do not fit together).
+Sizes of generators from scratch: `letter` is the generator of LETTER's released code (d_model 128), `deep` the same
+with six layers (the T5 of arXiv 2411.18814), `tiger` the one whose parameter count matches TIGER's text (d_model 384;
+arXiv 2305.05065 section 4 gives both 128 and 13 M, which do not fit together).
 """
 
 from dataclasses import asdict, dataclass, field, fields
