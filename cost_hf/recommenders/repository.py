@@ -130,7 +130,7 @@ def hub_commit(name: str | Path, directory: Path) -> str | None:
 def _require_own(run: Path, directory: Path) -> None:
     """Raise `DamagedFileError` where the recommender in a run directory is not the one that the run wrote."""
     # a save after changes of the catalog writes the clicks of new items, too
-    require_own(run, directory.name, read_manifest(directory)["files"], living=[POPULARITY])
+    require_own(run, directory.name, read_manifest(directory)["files"], mutable=[POPULARITY])
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def check_vectors(
 
 
 def is_at_hand(model: str) -> bool:
-    """Say whether a text encoder is a directory or lies in the Hub cache, so that loading it needs no network."""
+    """Return whether a text encoder is a directory or lies in the Hub cache, so that loading it needs no network."""
     if Path(model).is_dir():
         return True
     repository = model if "/" in model else f"sentence-transformers/{model}"
