@@ -30,7 +30,7 @@ sys.modules["cost_hf"] = None  # any import of it fails
 from transformers import {auto}
 model = {auto}.from_pretrained(sys.argv[1], trust_remote_code=True).eval()
 batch = torch.load(sys.argv[2], weights_only=True)
-model.set_catalog(batch.pop("item_vectors"))
+model.attach_catalog(batch.pop("item_vectors"))
 print(json.dumps([type(model).__name__, model(**batch).loss.item()]))
 """
 
@@ -57,7 +57,7 @@ def test_the_model_loads_without_this_package(body, tmp_path):
 
     assert done.returncode == 0, done.stderr
     name, loss = json.loads(done.stdout)
-    backbone.model.set_catalog(torch.tensor(catalog.vectors))  # all of them, as there
+    backbone.model.attach_catalog(torch.tensor(catalog.vectors))  # all of them, as there
     assert name == type(backbone.model).__name__
     assert loss == pytest.approx(backbone.model(**batch).loss.item(), rel=1e-4)
 
