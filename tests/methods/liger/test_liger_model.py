@@ -306,9 +306,11 @@ def test_items_of_the_catalog_are_no_weights(body, catalog, tmp_path):
 
     assert type(loaded) is type(backbone.model)
     assert "item_vectors" not in loaded.state_dict() and loaded.item_vectors is None
-    with pytest.raises(ValueError, match="has no text vectors; call set_catalog"):
+    with pytest.raises(ValueError, match="has no text vectors; call attach_catalog"):
         loaded(**batch)
-    loaded.set_catalog(backbone.model.item_vectors, torch.tensor([row not in UNCLICKED for row in range(len(catalog))]))
+    loaded.attach_catalog(
+        backbone.model.item_vectors, torch.tensor([row not in UNCLICKED for row in range(len(catalog))])
+    )
     assert torch.equal(loaded(**batch).loss, backbone.model(**batch).loss)
 
 
@@ -316,9 +318,9 @@ def test_vectors_of_another_width_or_without_any_click_are_refused(body, catalog
     model = toy_liger(body, catalog).model
 
     with pytest.raises(ValueError, match=rf"expected text vectors \[N, {WIDTH}\].*got \(24, 3\)"):
-        model.set_catalog(torch.zeros(24, 3))
+        model.attach_catalog(torch.zeros(24, 3))
     with pytest.raises(ValueError, match="is_trained names no item"):
-        model.set_catalog(torch.zeros(24, WIDTH), torch.zeros(24, dtype=torch.bool))
+        model.attach_catalog(torch.zeros(24, WIDTH), torch.zeros(24, dtype=torch.bool))
 
 
 @pytest.mark.parametrize(
