@@ -21,7 +21,7 @@ from benchmarks.timing import machine
 from cost_hf.evaluation.statistics import bootstrap_interval
 from cost_hf.files import read_json, write_json
 from cost_hf.generators.collation import pad_rows
-from cost_hf.methods.counting import Popularity, TextLast
+from cost_hf.methods.counting.counting import Popularity, TextLast
 from cost_hf.recommenders.rankers import ScoringRanker
 
 RESULTS = Path(__file__).parent / "results" / "cold_items.json"
@@ -86,7 +86,7 @@ def measure(items: pd.DataFrame, clicks: pd.DataFrame, known: argparse.Namespace
     }
     vectors = sasrec.catalog.vectors
     train = [ours.catalog.rows_of(list(sequence)) for sequence in kept_clicks.groupby("user_id")["item_id"].agg(list)]
-    for name, scorer in (("text_last", TextLast(vectors)), ("popularity", Popularity(train, len(ours.catalog)))):
+    for name, scorer in (("text_last", TextLast(vectors)), ("popularity", Popularity.fit(train, len(ours.catalog)))):
         ranker = ScoringRanker(scorer, popularity=ours.popularity, item_ids=ours.catalog.item_ids)
         ranks[name] = ranked(ranker, ours.catalog, histories, targets)
     return {

@@ -12,12 +12,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cost_hf.evaluation.results import format_table
+from cost_hf.hub.places import shown, without_places
+
 from cost_hf.experiments.curves import epoch_curve
 from cost_hf.files import read_json, write_json
-from cost_hf.hub.places import shown, without_places
 from cost_hf.recommenders.repository import read_manifest
-from cost_hf.reporting import write_compare_report
+from cost_hf.reporting import results_table, write_compare_report
 from cost_hf.stages import require_finished
 
 SEEN = {"seen_allowed": "Seen items allowed", "seen_excluded": "Seen items excluded"}
@@ -41,7 +41,7 @@ def main(source: str, target: str) -> None:
         return
     results = without_places(read_json(run / "evaluation" / "results.json"))
     write_json(folder / "results.json", results)
-    tables = [f"{title}\n\n```\n{format_table(results, seen=seen)}\n```\n" for seen, title in SEEN.items()]
+    tables = [f"{title}\n\n```\n{results_table(results, seen=seen)}\n```\n" for seen, title in SEEN.items()]
     seconds = ", ".join(f"{name} {cost['seconds']:.0f} s" for name, cost in results["stages"].items())
     (folder / "tables.md").write_text("\n".join([*tables, f"{seconds}; {results['device']}\n"]), encoding="utf-8")
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from cost_hf.generators.collation import PrefixDataset, pad_rows
 from cost_hf.generators.generator_training import GeneratorTrainer
 from cost_hf.generators.prompts import IGNORED_LABEL, Example, PromptBuilder
-from cost_hf.generators.samplers import LengthGroupedSampler
+from cost_hf.generators.ranking_trainer import LengthGroupedSampler
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from cost_hf.generators.backbones import Backbone, GeneratorOptions, build_backb
 from cost_hf.generators.collation import PrefixDataset
 from cost_hf.generators.dropout import add_residual_dropout
 from cost_hf.generators.generator_training import training_examples
+from cost_hf.generators.options import TrainingOptions
 from cost_hf.generators.prompts import PromptBuilder
-from cost_hf.generators.training_options import TrainingOptions
 from cost_hf.recommenders.beam_ranker import BeamRanker
 from cost_hf.semantic_ids.trie import SidTrie
 

@@ -11,7 +11,7 @@ from training_parts import Setup, bare_step
 from transformers import TrainerCallback
 
 from cost_hf.generators.generator_training import GeneratorTrainer
-from cost_hf.generators.training_options import TrainingOptions
+from cost_hf.generators.options import TrainingOptions
 
 
 def trainer_seconds(setup: Setup, device: str) -> float:

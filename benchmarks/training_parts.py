@@ -18,7 +18,7 @@ from cost_hf.generators.collation import CausalCollator, PrefixDataset, Seq2SeqC
 from cost_hf.generators.dropout import add_residual_dropout, use_byte_dropout
 from cost_hf.generators.packing import pack
 from cost_hf.generators.prompts import PromptBuilder
-from cost_hf.generators.samplers import LengthGroupedSampler, ShuffledSampler
+from cost_hf.generators.ranking_trainer import LengthGroupedSampler, ShuffledSampler
 from cost_hf.generators.tasks import NextItemTask
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import SidVocabulary

@@ -14,6 +14,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
 logger = logging.getLogger(__name__)
+_RECOMMENDERS: dict[str, str] = {}  # kind -> module that defines it
 
 
 @cache
@@ -32,6 +33,29 @@ def load_plugins(package: str, skipped: tuple[str, ...] = ()) -> None:
             import_module(f"{package}.{module.name}")
     for entry in sorted(entry_points(group=package), key=lambda entry: entry.name):
         _load(entry)
+
+
+def declare_recommender(kind: str, module: str) -> None:
+    """Name the module that defines a kind of recommender, so that a plugin needs not import it to be found.
+
+    Args:
+        kind: as in the manifest of such a recommender.
+        module: dotted name.
+    """
+    _RECOMMENDERS[kind] = module
+
+
+def declared_recommenders() -> list[str]:
+    """Return the kinds of recommenders that were declared."""
+    return sorted(_RECOMMENDERS)
+
+
+def import_recommender(kind: str) -> bool:
+    """Import the module of a kind of recommender; return False where the kind was not declared."""
+    if kind not in _RECOMMENDERS:
+        return False
+    import_module(_RECOMMENDERS[kind])
+    return True
 
 
 def _load(entry: EntryPoint) -> None:

@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from cost_hf.files import DamagedFileError, LockedError, content_digest
+from cost_hf.files import DamagedFileError, LockedError
 from cost_hf.stages import Stages, UnfinishedRunError, peak_memory_mb, require_finished, reset_peak_memory
 
 

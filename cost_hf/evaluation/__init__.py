@@ -1,1 +1,1 @@
-"""Judging: ranks of real items, baselines on the same cases, intervals over users, health of the semantic IDs."""
+"""Evaluation of rankers on items: ranks, metrics, bootstrap intervals, significance tests, quality of semantic IDs."""

@@ -1,9 +1,9 @@
 """Full-catalog ranking: the rank of every target, and the metrics that follow from it.
 
-A hit is an item. The SID-level rank (a hit is any item with the target's codes, in the list without repeated SIDs)
-stands beside it because published figures use it; it rewards colliding codes and never compares methods. One rank per
-case is all that is kept: with one target per case each metric is a function of it. Whole batches are dealt to
-processes, so every batch is the same one, and so is every rank, however many processes there are.
+A hit is an item. The SID-level rank (a hit is any item with the target's codes, in the list without repeated SIDs) is
+given as well, because published figures use it; it rewards colliding codes, so it is not used to compare methods. With
+one target per case every metric is a function of its rank. Whole batches are distributed over processes, so ranks do
+not depend on the number of processes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,15 +27,15 @@ BATCH_ROWS = 2**21  # of histories and padding in a batch: 16 MiB
 
 @dataclass(frozen=True, eq=False)
 class RankedLists:
-    """What a ranker did with M cases.
+    """The ranked lists of M cases, and where their targets are in them.
 
     Attributes:
         item_rank: 1-based rank of the target, float64 `[M]`, nan where it is not in the list.
         sid_rank: 1-based rank of the target's SID among the distinct SIDs of the list, float64 `[M]`, nan likewise. R
-            items may hold fewer than R distinct SIDs; the rest of the list is then empty. None for rankers of a run
+            items may have fewer than R distinct SIDs; the rest of the list is then empty. None for rankers of a run
             without semantic IDs.
-        items: the lists, catalog rows, int32 `[M, R]`, -1 where fewer items are legal. R is the longest list that the
-            ranker can make (beams); metrics at higher cutoffs do not exist.
+        items: the lists, catalog rows, int32 `[M, R]`, -1 where fewer items may be listed. R is the longest list that
+            the ranker can make (beams); metrics at higher cutoffs are not defined.
     """
 
     item_rank: np.ndarray
@@ -43,7 +43,7 @@ class RankedLists:
     items: np.ndarray
 
     def __repr__(self) -> str:
-        """Say in one line what was ranked."""
+        """Return number of cases and length of the lists."""
         return f"RankedLists({len(self)} cases, lists of {self.list_length})"
 
     def __len__(self) -> int:
@@ -51,17 +51,17 @@ class RankedLists:
 
     @property
     def list_length(self) -> int:
-        """R, the highest cutoff that can be judged."""
+        """R, the highest cutoff of a metric."""
         return self.items.shape[1]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the fields by name, ready for safetensors; `from_arrays` is the way back."""
+        """Return the fields by name, ready for safetensors; `from_arrays` is the inverse."""
         fields = {"item_rank": self.item_rank, "sid_rank": self.sid_rank, "items": self.items}
         return {name: values for name, values in fields.items() if values is not None}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "RankedLists":
-        """Return the lists whose `arrays` these are."""
+        """Return the lists of which `arrays` are the fields."""
         return cls(item_rank=arrays["item_rank"], sid_rank=arrays.get("sid_rank"), items=arrays["items"])
 
 
@@ -74,22 +74,26 @@ def evaluate_ranker(
     exclude_seen: bool,
     top_k: int = 50,
     batch_size: int = 256,
+    mask: CatalogMask | None = None,
     description: str = "ranking",
     progress: bool = True,
 ) -> RankedLists:
-    """Rank the whole catalog for every case; in a distributed run all processes call this and get the same answer.
+    """Rank the whole catalog for every case.
+
+    In a distributed run every process calls this, ranks a part of the batches, and gets the lists of all.
 
     Args:
-        ranker: what is judged.
+        ranker: the ranker to evaluate.
         targets: M cases with one target each.
-        sid_keys: group of every catalog row, `[N]`: equal numbers for items whose model-level codes are equal; None
+        sid_keys: group of every catalog row, int `[N]`: equal numbers for items whose model-level codes are equal; None
             where there are no semantic IDs.
-        num_items: N, the width of the mask.
+        num_items: N, number of catalog rows.
         exclude_seen: forbid the items of a history inside the ranker; a repeated target is then a miss.
-        top_k: longest list asked for.
+        top_k: length of the lists.
         batch_size: cases ranked at once; it bounds memory.
+        mask: items that may be listed, the same for all cases; None for all.
         description: label of the progress bar.
-        progress: show one (in the main process).
+        progress: show a progress bar (in the main process).
 
     Raises:
         ValueError: for no cases, or `sid_keys` of another catalog.
@@ -101,21 +105,22 @@ def evaluate_ranker(
     own = range(state.process_index, len(batches), state.num_processes)
     is_hidden = not (progress and state.is_main_process)
     parts = [
-        (batches[number], _rank_batch(ranker, targets, batches[number], num_items, exclude_seen, top_k))
-        for number in tqdm(own, desc=description, disable=is_hidden)
+        (batches[number], _rank_batch(ranker, targets, batches[number], num_items, exclude_seen, top_k, mask))
+        for number in tqdm(own, desc=description, disable=is_hidden, leave=None)  # below another bar it is cleared
     ]
     parts = gather_object(parts)
-    cases, items = np.concatenate([part[0] for part in parts]), _stack_lists([part[1] for part in parts])
+    cases = np.concatenate([part[0] for part in parts])
+    items = _stack_lists([part[1] for part in parts])
     return ranked_lists(items[np.argsort(cases)], targets.items, sid_keys=sid_keys)
 
 
 def ranked_lists(items: np.ndarray, targets: np.ndarray, *, sid_keys: np.ndarray | None) -> RankedLists:
-    """Return lists of catalog rows `[M, R]` with the places of their targets `[M]`."""
+    """Return lists of catalog rows `[M, R]` with the ranks of their targets `[M]`."""
     if sid_keys is None:
-        return RankedLists(item_rank=first_places(items, targets), sid_rank=None, items=items)
+        return RankedLists(item_rank=target_ranks(items, targets), sid_rank=None, items=items)
     listed_keys = np.where(items >= 0, sid_keys[items], -1)
-    sid_rank = first_places(listed_keys, sid_keys[targets], is_counted=is_first_of_kind(listed_keys))
-    return RankedLists(item_rank=first_places(items, targets), sid_rank=sid_rank, items=items)
+    sid_rank = target_ranks(listed_keys, sid_keys[targets], is_counted=is_first_occurrence(listed_keys))
+    return RankedLists(item_rank=target_ranks(items, targets), sid_rank=sid_rank, items=items)
 
 
 def per_user_metrics(ranks: np.ndarray, cutoffs: Sequence[int]) -> dict[str, np.ndarray]:
@@ -125,7 +130,13 @@ def per_user_metrics(ranks: np.ndarray, cutoffs: Sequence[int]) -> dict[str, np.
 
     Args:
         ranks: 1-based, `[M]`, nan for a target that is not in the list.
-        cutoffs: list lengths k; keys are `recall@k`, `ndcg@k`, `mrr@k`.
+        cutoffs: list lengths k.
+
+    Returns:
+        `recall@k`, `ndcg@k` and `mrr@k` for every cutoff k.
+
+    >>> per_user_metrics(np.array([1, 3, np.nan]), [2, 5])["ndcg@5"].tolist()
+    [1.0, 0.5, 0.0]
     """
     ranks = np.asarray(ranks, dtype=np.float64)
     metrics = {}
@@ -139,29 +150,36 @@ def per_user_metrics(ranks: np.ndarray, cutoffs: Sequence[int]) -> dict[str, np.
 
 
 def coverage(items: np.ndarray, cutoff: int, *, num_items: int) -> float:
-    """Return the share of the catalog that stands in at least one of the lists `[M, R]` cut at `cutoff`."""
+    """Return the share of the catalog's N items that is in at least one of the lists `[M, R]` cut at `cutoff`.
+
+    >>> coverage(np.array([[0, 1], [0, 2]]), 1, num_items=4)
+    0.25
+    """
     listed = np.unique(items[:, :cutoff])
     return float((listed >= 0).sum() / num_items)
 
 
-def first_places(lists: np.ndarray, wanted: np.ndarray, *, is_counted: np.ndarray | None = None) -> np.ndarray:
-    """Return the 1-based place of `wanted[m]` in `lists[m]`, float64 `[M]`, nan where it is missing.
+def target_ranks(lists: np.ndarray, wanted: np.ndarray, *, is_counted: np.ndarray | None = None) -> np.ndarray:
+    """Return the 1-based rank of `wanted[m]` in `lists[m]`, float64 `[M]`, nan where it is missing.
 
     Args:
         lists: `[M, R]`.
         wanted: `[M]`.
-        is_counted: entries that take a place, bool `[M, R]`; all by default.
+        is_counted: entries that count, bool `[M, R]`; all by default.
+
+    >>> target_ranks(np.array([[7, 4, 9], [7, 4, 9]]), np.array([9, 5])).tolist()
+    [3.0, nan]
     """
     is_wanted = lists == wanted[:, None]
     columns = is_wanted.argmax(1) if lists.shape[1] else np.zeros(len(lists), dtype=np.int64)
-    places = columns + 1
+    ranks = columns + 1
     if is_counted is not None and lists.shape[1]:
-        places = np.take_along_axis(is_counted.cumsum(1), columns[:, None], axis=1)[:, 0]
-    return np.where(is_wanted.any(1), places, np.nan).astype(np.float64)
+        ranks = np.take_along_axis(is_counted.cumsum(1), columns[:, None], axis=1)[:, 0]
+    return np.where(is_wanted.any(1), ranks, np.nan).astype(np.float64)
 
 
-def is_first_of_kind(lists: np.ndarray) -> np.ndarray:
-    """Return True where a value of `lists` `[M, R]` stands for the first time in its row; -1 never counts."""
+def is_first_occurrence(lists: np.ndarray) -> np.ndarray:
+    """Return True where a value of `lists` `[M, R]` occurs for the first time in its row; False for -1."""
     order = np.argsort(lists, axis=1, kind="stable")
     ordered = np.take_along_axis(lists, order, axis=1)
     is_new = np.ones(lists.shape, dtype=bool)
@@ -182,9 +200,10 @@ def _check_cases(targets: "Targets", sid_keys: np.ndarray | None, num_items: int
 
 
 def _batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Return the cases of every batch: neighbours in length, so little is padding, and fewer where they are long."""
+    """Return the cases of every batch: of similar length, to avoid padding, and fewer where histories are long."""
     order = np.argsort(lengths, kind="stable")
-    batches, start = [], 0
+    batches = []
+    start = 0
     while start < len(order):
         end = min(start + batch_size, len(order))
         while end > start + 1 and (end - start) * lengths[order[end - 1]] > BATCH_ROWS:
@@ -195,11 +214,18 @@ def _batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
 
 
 def _rank_batch(
-    ranker: Ranker, targets: "Targets", cases: np.ndarray, num_items: int, exclude_seen: bool, top_k: int
+    ranker: Ranker,
+    targets: "Targets",
+    cases: np.ndarray,
+    num_items: int,
+    exclude_seen: bool,
+    top_k: int,
+    mask: CatalogMask | None,
 ) -> np.ndarray:
     """Return the lists of some cases, catalog rows, int32 `[B, R]`."""
     histories = torch.from_numpy(targets.histories_matrix(cases))  # [B, T]
-    mask = CatalogMask(num_items, denied=histories) if exclude_seen else None
+    if exclude_seen:
+        mask = CatalogMask(num_items, denied=histories) if mask is None else mask.without(histories)
     extra: dict[str, list[str]] = {}
     if takes_user_ids(ranker):
         extra["user_ids"] = [targets.user_ids[case] for case in cases]
@@ -208,6 +234,6 @@ def _rank_batch(
 
 
 def _stack_lists(parts: list[np.ndarray]) -> np.ndarray:
-    """Stack `[B, R]` blocks; blocks of a narrower R (a ranker that ran out of items) are filled with -1."""
+    """Stack `[B, R]` blocks; those of a smaller R (a ranker that ran out of items) are padded with -1."""
     width = max(part.shape[1] for part in parts)
     return np.concatenate([np.pad(part, ((0, 0), (0, width - part.shape[1])), constant_values=-1) for part in parts])

@@ -1,4 +1,4 @@
-"""Many sequences as flat arrays: what slices and code measures count in, without a loop over users."""
+"""Sequences as flat arrays, to count clicks and transitions without a loop over users."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,18 @@ import numpy as np
 
 
 def joined(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return all catalog rows in order and the number of the sequence that each stands in, int64 `[S]` each."""
+    """Return all catalog rows in order and the number of the sequence that each belongs to, int64 `[S]` each."""
     lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
     rows = np.concatenate([np.empty(0, dtype=np.int64), *sequences]).astype(np.int64)
     return rows, np.repeat(np.arange(len(sequences)), lengths)
 
 
 def consecutive_pairs(sequences: Sequence[np.ndarray]) -> np.ndarray:
-    """Return every (item, next item) of a sequence, int64 `[P, 2]`; pairs of equal items are kept."""
+    """Return every (item, next item) of a sequence, int64 `[P, 2]`; pairs of equal items are kept.
+
+    >>> consecutive_pairs([np.array([4, 7, 7]), np.array([1])]).tolist()
+    [[4, 7], [7, 7]]
+    """
     rows, owners = joined(sequences)
     is_pair = owners[:-1] == owners[1:]
     return np.stack([rows[:-1][is_pair], rows[1:][is_pair]], axis=1)
@@ -24,6 +28,9 @@ def click_counts(sequences: Sequence[np.ndarray], *, num_items: int) -> np.ndarr
 
     Raises:
         ValueError: for rows outside the catalog.
+
+    >>> click_counts([np.array([0, 2]), np.array([2])], num_items=4).tolist()
+    [1, 0, 2, 0]
     """
     rows, _ = joined(sequences)
     if len(rows) and (rows.min() < 0 or rows.max() >= num_items):

@@ -1,8 +1,8 @@
-"""Slices: the same lists judged on parts of the cases, to see where a row wins and where it has nothing to offer.
+"""Slices: metrics of the same lists on parts of the cases.
 
-An average hides that one method wins by repeating what training showed and another by items that training never
-showed. Every slice divides the cases by what training knew of them. Small slices have wide intervals, and one without
-any hit has the interval 0 … 0: read `cases` first. All cells share one set of draws over users.
+An average does not show whether a method is good at transitions that occur in training or at items that do not. Every
+slice divides the cases by what the training part contains of them. Small slices have wide intervals, and a slice
+without any hit has the interval 0 … 0, so `cases` has to be read first. All cells share one set of draws over users.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,10 +19,10 @@ from cost_hf.evaluation.statistics import bootstrap_means, interval_of, numbered
 
 CUTOFF = 10
 METRICS = (f"recall@{CUTOFF}", f"ndcg@{CUTOFF}")
-RARE_CLICKS = 5  # a target with at most as many training clicks is rare
-SHORT_HISTORY = 5  # the median history of 5-core data has about as many clicks
+RARE_CLICKS = 5  # training clicks of a rare target, at most
+SHORT_HISTORY = 5  # about the median length in 5-core data
 HEAD_SHARE = 0.2  # of the items; Pareto's rule, as in MELT (arXiv 2304.08382)
-COLUMNS_AT_ONCE = 256  # of one bootstrap table: bounds memory, changes no number
+COLUMNS_AT_ONCE = 256  # of one bootstrap table: bounds memory, does not change results
 
 
 def slice_labels(
@@ -31,21 +31,22 @@ def slice_labels(
     """Label every case in every slice.
 
     * `target_in_training`: training clicks of the target, `0`, `1-5` or `6+`.
-    * `transition`: `seen` where the target stands directly behind the last item of the history somewhere in training,
+    * `transition`: `seen` where the target directly follows the last item of the history somewhere in training,
       `unseen` otherwise and for an empty history.
-    * `target`: `repeated` where it stands in the history, else `new`. With seen items excluded the repeated are misses.
+    * `target`: `repeated` where it is in the history, else `new`. Repeated targets are misses where seen items are
+      excluded.
     * `history`: `short` up to five items, else `long`.
-    * `popularity`: `head` for the most clicked fifth of the items that training knows, else `tail`. Items that tie with
-      the first one outside are tail, so the head is never more than a fifth.
+    * `popularity`: `head` for the most clicked fifth of the items with training clicks, else `tail`. Items that tie
+      with the first one outside are in the tail, so the head is never more than a fifth.
     * `cold_start`, with cold items only: `cold` for one of them, `in_set` for other targets with training clicks (the
-      two sets of LIGER, arXiv 2411.18814). Targets that nobody clicked in training although the protocol did not hide
-      them have no label (""): fitting may have seen their text.
+      two sets of arXiv 2411.18814). Targets without training clicks that the protocol did not hide have no label (""),
+      since fitting may have used their text.
 
     Args:
         targets: M cases.
         train: catalog rows of every training user, oldest first.
         num_items: N.
-        cold_items: rows that the cold-start protocol hides, `Split.cold_items`.
+        cold_items: catalog rows hidden by the cold-start protocol, `Split.cold_items`.
 
     Returns:
         Labels by slice, text `[M]`.
@@ -76,19 +77,19 @@ def slice_metrics(
 ) -> dict[str, Any]:
     """Return `slices` of results: `<row>.<seen>.<slice>.<label> = {cases, recall@10: {value, low, high}, ndcg@10}`.
 
-    Values are on items. An interval is of the mean over the cases of the slice, users drawn whole as everywhere; draws
-    without any case of the slice are left out. Labels without cases do not stand in the result; a row whose lists are
+    Values are on items. An interval is that of the mean over the cases of the slice, with users drawn whole; draws
+    without any case of the slice are left out. Labels without cases are not in the result; a row whose lists are
     shorter than ten has null values.
 
     Args:
         ranked: lists of every (row name, `seen_allowed` or `seen_excluded`), all on the same M cases.
         labels: by slice, `[M]`; cases with "" are in no part of that slice.
-        user_ids: whose case it is, `[M]`.
-        draws: bootstrap samples.
-        seed: of the draws; with equal seeds they are those of the other intervals of results.json.
+        user_ids: user of every case, `[M]`.
+        draws: number of bootstrap samples.
+        seed: of the bootstrap; with the same seed the draws are those of the other intervals of results.json.
 
     Raises:
-        ValueError: where rows or labels are about another number of cases.
+        ValueError: where rows or labels have another number of cases.
     """
     _check_cases(ranked, labels, len(user_ids))
     parts = [(name, str(label)) for name, column in labels.items() for label in np.unique(column) if label != ""]
@@ -99,25 +100,25 @@ def slice_metrics(
     for keys, table in _tables(ranked, members):
         means = bootstrap_means(table, clusters=users, draws=draws, seed=seed).reshape(draws, len(keys), -1)
         sums = table.sum(axis=0).reshape(len(keys), -1)
-        for place, (row, seen) in enumerate(keys):
-            cells = _cells(sums[place], means[:, place], members.sum(axis=0), shares)
-            _place(slices.setdefault(row, {}).setdefault(seen, {}), parts, cells)
+        for number, (row, seen) in enumerate(keys):
+            cells = _cells(sums[number], means[:, number], members.sum(axis=0), shares)
+            _insert(slices.setdefault(row, {}).setdefault(seen, {}), parts, cells)
     for (row, seen), lists in ranked.items():
         if lists.list_length < CUTOFF:
             cells = [{"cases": int(size)} | {metric: dict(NULL) for metric in METRICS} for size in members.sum(axis=0)]
-            _place(slices.setdefault(row, {}).setdefault(seen, {}), parts, cells)
+            _insert(slices.setdefault(row, {}).setdefault(seen, {}), parts, cells)
     return slices
 
 
 def _is_seen_transition(targets: Targets, train: Sequence[np.ndarray], num_items: int) -> np.ndarray:
-    """Return whether training has (last item of the history, target) as direct neighbours in this order, bool `[M]`."""
+    """Return whether (last item of the history, target) are consecutive somewhere in training, bool `[M]`."""
     known = consecutive_pairs(train) @ np.array([num_items, 1])
     last = np.array([history[-1] if len(history) else -1 for history in targets.histories], dtype=np.int64)
     return (last >= 0) & np.isin(last * num_items + targets.items, known)
 
 
 def _head_bound(clicks: np.ndarray) -> int:
-    """Return the clicks that an item must exceed to be in the head: those of the first item outside."""
+    """Return the number of clicks that an item of the head exceeds: that of the first item outside."""
     known = np.sort(clicks[clicks > 0])[::-1]
     return int(known[int(HEAD_SHARE * len(known))]) if len(known) else 0
 
@@ -158,7 +159,7 @@ def _cells(sums: np.ndarray, means: np.ndarray, cases: np.ndarray, shares: np.nd
     return cells
 
 
-def _place(tree: dict[str, Any], parts: Sequence[tuple[str, str]], cells: Sequence[dict[str, Any]]) -> None:
+def _insert(tree: dict[str, Any], parts: Sequence[tuple[str, str]], cells: Sequence[dict[str, Any]]) -> None:
     for (name, label), cell in zip(parts, cells, strict=True):
         tree.setdefault(name, {})[label] = cell
 

@@ -1,32 +1,43 @@
-"""Bootstrap intervals over users and seeds: how far a number would move with other users, and trained once more.
+"""Bootstrap intervals over users and seeds, and paired significance tests between systems.
 
-Whole users are drawn, not cases, because the cases of one user are not independent. One set of draws serves all columns
-of a table, so differences of columns are paired for free. The draws of a run are a few matrix products with counts.
-`bootstrap_means` covers the sampling of users alone; `nested_means` adds the spread between training runs.
+**Intervals.** Whole users are drawn, not cases, because the cases of one user are not independent. One set of draws
+serves all columns of a table, so differences of columns are paired. `bootstrap_means` covers the sampling of users
+alone; `nested_means` adds the variance between training runs.
 
 The two parts of a nested draw are drawn independently and added. Resampling runs and users in one product would count
 the noise of single (run, user) cells three times (Owen 2007, "The pigeonhole bootstrap"); the sum counts it twice,
-which errs on the careful side and makes up for the few seeds there are. Quantizers are resampled with all their
-generators: the spread of quantizer means already holds that of the generators, so a second draw within them would count
-it twice (Davison and Hinkley 1997, section 3.8). A mean of Q resampled numbers has (Q - 1) / Q of the variance that it
-should have, so deviations are stretched by sqrt(Q / (Q - 1)) (Rao and Wu 1988, "Resampling inference with complex
-survey data").
+which is conservative and compensates for the small number of seeds. Quantizers are resampled with all their generators:
+the variance of quantizer means already includes that of the generators, so a second draw within them would count it
+twice (Davison and Hinkley 1997, section 3.8). A mean of Q resampled numbers has (Q - 1) / Q of the variance that it
+should have, so deviations are scaled by sqrt(Q / (Q - 1)) (Rao and Wu 1988, "Resampling inference with complex survey
+data").
+
+**Tests.** The verdict on a claim is `better` or `worse` where the difference is significant after Holm's correction
+over all claims of a comparison, else `equivalent` where two one-sided tests place it within the margin (Schuirmann
+1987: the 90 % interval is inside), else `inconclusive`. An inconclusive claim is no evidence of equality;
+`detectable_difference` gives the size of a difference that would have been found.
 """
 
+import logging
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Any, TypeVar
 
 import numpy as np
 
+logger = logging.getLogger(__name__)
 CHUNK_ENTRIES = 2**21  # counts held at once: 16 MiB
 CONFIDENCE = 0.95
+ALPHA = 0.05
+EQUIVALENCE_MARGIN = 0.05  # relative to the value of b
+POWER = 0.8
 Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with the bounds of its interval, 95 % unless said otherwise."""
+    """A value with the bounds of its interval, 95 % by default."""
 
     value: float
     low: float
@@ -41,8 +52,8 @@ class SystemValues:
         values: float `[S, M]`, or `[S, M, C]` for C metrics at once. A system without training has S = 1.
         quantizer_of: which quantizer each run used, S numbers: generators that share a quantizer share a number. Runs
             of a system without a quantizer have a number each.
-        seeds_of: system whose draws of runs this one shares, because its runs are made of that one's (an ensemble and
-            its part); None draws for itself.
+        seeds_of: system whose draws of runs this one shares, because its runs are combined from that one's (an
+            ensemble and its part); None draws its own.
     """
 
     values: np.ndarray
@@ -58,7 +69,7 @@ class SystemValues:
 
     @property
     def covers(self) -> str:
-        """What an interval of this system covers, in words."""
+        """Sources of variance that an interval of this system covers."""
         if len(self.values) == 1:
             return "users"
         return "users and seeds" if len(set(self.quantizer_of)) > 1 else "users and generator seeds of one quantizer"
@@ -83,19 +94,19 @@ def nested_means(
     """Return the mean of every system in every draw of users and seeds, float64 `[draws]` or `[draws, C]`.
 
     Users are drawn once for all systems, so the difference of two results is paired by user. The seeds of a system are
-    drawn for it alone, by its name, whatever other systems there are. With one quantizer its generators are resampled
-    instead; with one run there is no spread to draw from (`SystemValues.covers` says which).
-    With two or three runs their spread is itself hardly known: where it outweighs that of the users, 95 % intervals
-    may cover only 75 - 90 %; where it does not, they cover 92 - 98 %.
+    drawn by its name, independently of the other systems. With one quantizer its generators are resampled instead; with
+    one run there is no variance between runs to draw from (`SystemValues.covers` names the case).
+    The variance of two or three runs is itself poorly estimated: where it dominates that of the users, the coverage of
+    95 % intervals may be only 75 - 90 %; elsewhere it is 92 - 98 %.
 
     Args:
         systems: by name (text, or a tuple of texts), all on the same M cases.
-        clusters: label of every case, `[M]` (user ids); cases are their own clusters without it.
-        draws: bootstrap samples.
-        seed: of the draws; the users drawn are those of `bootstrap_means` with this seed.
+        clusters: user of every case, `[M]`; without it every case is a cluster of its own.
+        draws: number of bootstrap samples.
+        seed: of the bootstrap; the users drawn are those of `bootstrap_means` with this seed.
 
     Raises:
-        ValueError: for no systems, different numbers of cases, or what `bootstrap_means` refuses.
+        ValueError: for no systems, different numbers of cases, or inputs that `bootstrap_means` refuses.
     """
     cases = {name: system.values.shape[1] for name, system in systems.items()}
     if len(set(cases.values())) != 1:
@@ -118,9 +129,12 @@ def bootstrap_interval(
 
     Args:
         values: one number per case.
-        clusters: whose case it is, `[M]` (user ids); cases are their own clusters without it.
-        draws: bootstrap samples.
-        seed: of the draws.
+        clusters: user of every case, `[M]`; without it every case is a cluster of its own.
+        draws: number of bootstrap samples.
+        seed: of the bootstrap.
+
+    >>> bootstrap_interval(np.array([1.0, 1.0, 1.0]))
+    Interval(value=1.0, low=1.0, high=1.0)
     """
     column = np.asarray(values, dtype=np.float64)[:, None]
     means = bootstrap_means(column, clusters=clusters, draws=draws, seed=seed)
@@ -138,8 +152,9 @@ def bootstrap_means(
     Args:
         values: M cases by C columns, `[M, C]`, finite.
         clusters: label of every case, `[M]`; the result does not depend on the order of cases within or between
-        clusters. draws: bootstrap samples. seed: of the draws; equal seeds and clusters give equal samples, whatever
-        the columns.
+            clusters.
+        draws: number of bootstrap samples.
+        seed: of the bootstrap; equal seeds and clusters give equal samples for any columns.
 
     Raises:
         ValueError: for no cases, values that are not finite, or labels of another length.
@@ -147,7 +162,8 @@ def bootstrap_means(
     values = np.asarray(values, dtype=np.float64)
     _check(values, clusters, draws)
     if clusters is None:
-        sums, sizes = values, np.ones(len(values))
+        sums = values
+        sizes = np.ones(len(values))
     else:
         groups = numbered(clusters)
         sizes = np.bincount(groups).astype(np.float64)
@@ -165,8 +181,223 @@ def interval_of(value: float, means: np.ndarray, *, confidence: float = CONFIDEN
     return Interval(value, float(low), float(high))
 
 
+def numbered(labels: Sequence | np.ndarray) -> np.ndarray:
+    """Return the number of each label among the distinct ones in ascending order, `[M]` int64.
+
+    Texts stay objects: an array of strings would give each the width of the longest.
+    """
+    table = labels if isinstance(labels, np.ndarray) else np.array(list(labels), dtype=object)
+    return np.unique(table, return_inverse=True)[1]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A tested difference between two systems, a minus b, on one metric.
+
+    Attributes:
+        a, b: names of the systems.
+        metric: such as `ndcg@10`.
+        seen: `seen_allowed` or `seen_excluded`.
+        purpose: `claim` (reported) or `decision` (used by the recommendation).
+        difference: mean of a - b with its 95 % interval.
+        relative: the difference as a share of b's value; None where that is 0.
+        standard_error: of the difference.
+        draws: number of bootstrap samples; p is at least 2 / (draws + 1).
+        p: two-sided, uncorrected.
+        p_holm: corrected for all claims that are tested together.
+        is_within_margin: the two one-sided tests place the difference within the equivalence margin.
+        verdict: on a: `better`, `worse`, `equivalent` or `inconclusive`.
+    """
+
+    a: str
+    b: str
+    metric: str
+    seen: str
+    purpose: str
+    difference: Interval
+    relative: float | None
+    standard_error: float
+    draws: int
+    p: float
+    p_holm: float
+    is_within_margin: bool
+    verdict: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry of compare.json."""
+        names = ("a", "b", "metric", "seen", "relative", "p", "p_holm", "verdict", "purpose")
+        difference = {"value": self.difference.value, "low": self.difference.low, "high": self.difference.high}
+        return {name: getattr(self, name) for name in names} | {"difference": difference}
+
+
+@dataclass(frozen=True)
+class DetectableDifference:
+    """The smallest true difference that a test detects with the given power.
+
+    Attributes:
+        absolute: in units of the metric.
+        relative: as a share of the reference value; None where that is 0.
+        power: probability of detecting it.
+        alpha: level of a single test after the correction, in the worst case.
+    """
+
+    absolute: float
+    relative: float | None
+    power: float
+    alpha: float
+
+
+def compare_systems(
+    a: str,
+    b: str,
+    means_a: np.ndarray,
+    means_b: np.ndarray,
+    value_a: float,
+    value_b: float,
+    *,
+    metric: str,
+    seen: str,
+    purpose: str = "claim",
+    alpha: float = ALPHA,
+    margin: float = EQUIVALENCE_MARGIN,
+) -> Claim:
+    """Test the difference of two systems by their paired draws, without correction; see `apply_holm`.
+
+    Args:
+        a: name of the first system.
+        b: name of the second system.
+        means_a: mean of a in every draw, `[draws]`.
+        means_b: mean of b in the same draws, `[draws]`.
+        value_a: mean of a over all cases.
+        value_b: mean of b over all cases.
+        metric: name of the metric.
+        seen: `seen_allowed` or `seen_excluded`.
+        purpose: `claim` or `decision`.
+        alpha: level of the test.
+        margin: largest relative difference from b that counts as equivalent.
+
+    Raises:
+        ValueError: where the draws are not paired.
+    """
+    if means_a.shape != means_b.shape or means_a.ndim != 1:
+        raise ValueError(
+            f"claim {a!r} - {b!r} needs the same draws on both sides, got shapes {means_a.shape!r} and "
+            f"{means_b.shape!r}; take both from one call of nested_means"
+        )
+    draws = means_a - means_b
+    value = value_a - value_b
+    narrow = interval_of(value, draws, confidence=1.0 - 2.0 * alpha)
+    bound = margin * abs(value_b)
+    p = two_sided_p(draws)
+    is_within_margin = bool(-bound < narrow.low and narrow.high < bound)
+    return Claim(
+        a,
+        b,
+        metric,
+        seen,
+        purpose,
+        difference=interval_of(value, draws),
+        relative=value / value_b if value_b else None,
+        standard_error=float(draws.std()),
+        draws=len(draws),
+        p=p,
+        p_holm=p,
+        is_within_margin=is_within_margin,
+        verdict=_verdict(value, p, is_within_margin, alpha),
+    )
+
+
+def two_sided_p(differences: np.ndarray) -> float:
+    """Return the two-sided bootstrap p value: twice the smaller share of draws beyond 0, at most 1.
+
+    The observed sample counts as one more draw (Davison & Hinkley 1997, eq. 4.11), so p is never 0: with 2,000 draws it
+    is at least .001, which can be significant after Holm's correction over up to 50 claims.
+
+    Args:
+        differences: of the paired draws, `[draws]`.
+
+    >>> two_sided_p(np.array([-1.0] * 4 + [1.0] * 95))
+    0.1
+    """
+    tail = min(int((differences <= 0.0).sum()), int((differences >= 0.0).sum()))
+    return min(1.0, 2.0 * (tail + 1) / (len(differences) + 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p values with Holm's step-down correction, in the given order.
+
+    The i-th smallest of m is multiplied by m - i + 1 and is never below a smaller one's (Holm 1979), which bounds the
+    family-wise error rate under any dependence between the tests.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    raw = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(raw, kind="stable")
+    factors = np.arange(len(raw), 0, -1)
+    adjusted = np.empty_like(raw)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(raw[order] * factors))
+    return adjusted.tolist()
+
+
+def apply_holm(claims: Sequence[Claim], *, alpha: float = ALPHA) -> list[Claim]:
+    """Return the claims with `p_holm` and `verdict` corrected for all of them."""
+    needed = round(2 * len(claims) / alpha)  # so that the smallest p, 2 / (draws + 1), can be significant
+    if any(claim.draws < needed for claim in claims):
+        fewest = min(claim.draws for claim in claims)
+        logger.warning(
+            "%d bootstrap draws are too few for any of %d claims to be significant; set evaluation.bootstrap_draws to "
+            "at least %d",
+            fewest,
+            len(claims),
+            needed,
+        )
+    adjusted = holm([claim.p for claim in claims])
+    return [
+        replace(claim, p_holm=p, verdict=_verdict(claim.difference.value, p, claim.is_within_margin, alpha))
+        for claim, p in zip(claims, adjusted, strict=True)
+    ]
+
+
+def detectable_difference(
+    standard_error: float,
+    value: float,
+    *,
+    num_claims: int,
+    alpha: float = ALPHA,
+    power: float = POWER,
+) -> DetectableDifference:
+    """Return the true difference that a two-sided test detects with the given power.
+
+    `(z(1 - alpha / 2m) + z(power)) * standard_error`: the level is that of Holm's correction for the first of m claims,
+    its worst case.
+
+    Args:
+        standard_error: of a difference between two systems.
+        value: reference of the relative difference.
+        num_claims: m, number of claims tested together.
+        alpha: family-wise level.
+        power: wanted probability of detecting the difference.
+
+    Raises:
+        ValueError: for no claims or a negative standard error.
+
+    >>> round(detectable_difference(0.002, 0.08, num_claims=1).relative, 3)
+    0.07
+    """
+    if num_claims < 1 or standard_error < 0.0:
+        raise ValueError(
+            f"expected at least one claim and a standard error of at least 0, got num_claims={num_claims!r} and "
+            f"standard_error={standard_error!r}"
+        )
+    level = alpha / num_claims
+    normal = NormalDist()
+    absolute = (normal.inv_cdf(1.0 - level / 2.0) + normal.inv_cdf(power)) * standard_error
+    return DetectableDifference(absolute, absolute / abs(value) if value else None, power, level)
+
+
 def _seed_deviations(system: SystemValues, draws: int, generator: np.random.Generator) -> np.ndarray:
-    """Return how far resampled runs move the mean of a system, float64 `[draws, C]`; 0 where there is one run."""
+    """Return the deviation of resampled runs from the mean of a system, float64 `[draws, C]`; 0 for a single run."""
     has_one_quantizer = len(set(system.quantizer_of)) == 1
     units = system.values if has_one_quantizer else system.by_quantizer()  # [Q, M, ...]
     means = np.stack([_on_grid(_as_table(unit)).sum(axis=0) / len(unit) for unit in units])  # [Q, C]
@@ -194,25 +425,16 @@ def _draw_counts(size: int, draws: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def _on_grid(values: np.ndarray) -> np.ndarray:
-    """Round to a power-of-two grid so fine that nothing is lost and so coarse that weighted sums are exact in float64.
+    """Round to a power-of-two grid on which weighted sums are exact in float64.
 
-    Exact sums do not depend on the order of addition, so an interval is the same for one thread and for many.
+    Exact sums do not depend on the order of addition, so an interval is the same for any number of threads.
     """
     largest = float(np.abs(values).max(initial=0.0))
     if largest == 0.0:
         return values
-    # a sample's sum is at most M * largest in size: leave it 52 bits
+    # the sum of a sample is at most M * largest in size: 52 bits for it
     exponent = int(np.frexp(largest * len(values))[1]) - 52
     return np.ldexp(np.round(np.ldexp(values, -exponent)), exponent)
-
-
-def numbered(labels: Sequence | np.ndarray) -> np.ndarray:
-    """Return the number of each label among the distinct ones in ascending order, `[M]` int64.
-
-    Texts stay objects: an array of strings would give each the width of the longest.
-    """
-    table = labels if isinstance(labels, np.ndarray) else np.array(list(labels), dtype=object)
-    return np.unique(table, return_inverse=True)[1]
 
 
 def _check(values: np.ndarray, clusters: Sequence | np.ndarray | None, draws: int) -> None:
@@ -224,3 +446,9 @@ def _check(values: np.ndarray, clusters: Sequence | np.ndarray | None, draws: in
         raise ValueError(f"expected one cluster label per case, {len(values)!r}, got {len(clusters)!r}; pass user ids")
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws!r}")
+
+
+def _verdict(value: float, p: float, is_within_margin: bool, alpha: float) -> str:
+    if p < alpha:
+        return "better" if value > 0.0 else "worse"
+    return "equivalent" if is_within_margin else "inconclusive"

@@ -140,7 +140,7 @@ def _write_results(
 
 def _methods(recipe: Recipe, rankers: Mapping[str, Ranker]) -> dict[str, dict[str, str]]:
     """Return name, family and summary of the method of every row."""
-    systems = {Path(name).stem: row_recipe(name, recipe) for name in recipe.evaluation.baselines} | {MAIN_ROW: recipe}
+    systems = {Path(name).stem: row_recipe(name, recipe) for name in recipe.baselines} | {MAIN_ROW: recipe}
     described = {name: describe_method(systems[name].system) for name in rankers if name in systems}
     if ORACLE in rankers:
         described[ORACLE] = {"method": ORACLE, "family": ORACLE, "summary": "the rule that made the toy data"}

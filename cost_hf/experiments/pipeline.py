@@ -138,7 +138,7 @@ def make_workspace(stages: Stages, recipe: Recipe, data: PreparedData) -> Worksp
 def fit_rows(recipe: Recipe, workspace: Workspace, *, seed: int) -> dict[str, Fitted]:
     """Fit the system of a recipe, the row `recommender`, and its baselines, by row name."""
     fitted = {MAIN_ROW: recipe.system.fit(workspace, seed=seed)}
-    for name in recipe.evaluation.baselines:
+    for name in recipe.baselines:
         fitted[row_name(name)] = row_recipe(name, recipe).system.fit(replace(workspace, row=row_name(name)), seed=seed)
     return fitted
 

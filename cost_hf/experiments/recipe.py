@@ -23,7 +23,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from cost_hf.data.options import DataOptions, VectorOptions
 from cost_hf.evaluation.options import EvaluationOptions
 from cost_hf.files import atomic_path
-from cost_hf.methods.base import DEFAULT_METHOD, Method, Variant, methods, variants
+from cost_hf.methods.base import DEFAULT_METHOD, FAMILIES, Method, Variant, methods, variants
 from cost_hf.options import KindOptions
 from cost_hf.yaml_text import read_yaml
 
@@ -31,6 +31,7 @@ COMMON = ("data", "vectors", "evaluation")  # sections that recipes of all metho
 TEXTS = ("name", "description", "method")  # fields without a section
 MAX_NAME = 100
 MAX_BYTES = 1_000_000  # of a recipe file
+MAX_MEMBERS = 1_000  # of a list or mapping
 MAX_INT = 2**63 - 1  # what arrays and seeds can hold
 
 
@@ -145,13 +146,20 @@ class Recipe:
         for section in COMMON:
             getattr(self, section).validate()
         self.options.validate()
-        for name in self.evaluation.baselines:
+        for name in self.baselines:
             row_recipe(name, self)
 
     @property
     def system(self) -> Method[Any]:
         """The method with the options of this recipe."""
         return _method_class(self.method)(self.options)
+
+    @property
+    def baselines(self) -> list[str]:
+        """Names of the baseline rows; by default those of all counting methods."""
+        if self.evaluation.baselines is not None:
+            return list(self.evaluation.baselines)
+        return [name for name, method in methods().items() if method.family == FAMILIES[0]]
 
     @property
     def level_sizes(self) -> list[int] | None:
@@ -188,7 +196,9 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Return the resolved recipe as plain values, as its file holds them."""
         texts = {"name": self.name, "description": self.description, "method": self.method}
-        return texts | {name: _plain(options) for name, options in self.sections().items()}
+        sections = {name: _plain(options) for name, options in self.sections().items()}
+        sections["evaluation"]["baselines"] = self.baselines
+        return texts | sections
 
     def inputs(self) -> dict[str, Any]:
         """Return what results depend on, as plain values: all but what the recipe is called."""
@@ -329,7 +339,7 @@ def _plain(options: Any) -> dict[str, Any]:
 
 
 def _flat(content: Mapping[str, Any], source: str) -> dict[str, Any]:
-    values = {}
+    values: dict[str, Any] = {}
     for section, entries in content.items():
         if not isinstance(entries, dict):
             raise RecipeError(f"section {section!r} of {source} must hold fields, got {entries!r:.80}")
@@ -387,6 +397,8 @@ def _typed(value: Any, hint: Any, dotted: str) -> Any:
     """Return `value` as the type of a field; ints pass as floats, and texts as the numbers that they write."""
     is_optional = type(None) in typing.get_args(hint)
     converted = None
+    if isinstance(value, list | tuple | dict) and len(value) > MAX_MEMBERS:
+        raise RecipeError(f"{dotted} must hold at most {MAX_MEMBERS} entries, got {len(value)}")
     if value is not None:
         try:
             converted = _value_parser(hint).parse_object({"value": value}).value

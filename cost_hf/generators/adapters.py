@@ -1,7 +1,7 @@
-"""LoRA on a pretrained generator, with the rows of the SID tokens trained beside it.
+"""LoRA (arXiv 2106.09685) on a pretrained generator, with the embeddings of the SID tokens trained beside it.
 
-Only the adapter and those rows are saved, never the embedding matrix, in checkpoints too (peft would add it whenever a
-vocabulary has grown: peft issue 2898). LoRA: arXiv 2106.09685.
+Only the adapter and those embeddings are saved, in checkpoints too, and never the embedding matrix (peft would add it
+whenever a vocabulary has grown: peft issue 2898).
 """
 
 import difflib
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from cost_hf.files import DamagedFileError, first_line, readable_load_errors
-from cost_hf.generators.adapter_options import AdapterOptions
+from cost_hf.generators.options import AdapterOptions
 from cost_hf.generators.pretrained import BaseModel, load_model, weights_digest
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
@@ -24,16 +24,16 @@ ALL_LINEAR = "all-linear"
 
 
 def add_adapter(model: PreTrainedModel, options: AdapterOptions, vocabulary: SidVocabulary, *, rank: int) -> PeftModel:
-    """Put LoRA into a model, in place, and let it train with the rows of the vocabulary; all else is frozen.
+    """Add LoRA to a model, in place; it trains with the embeddings of the vocabulary, all other weights are frozen.
 
     Args:
-        model: has those rows already.
+        model: with embeddings for the vocabulary.
         options: section `adapter`.
-        vocabulary: whose rows train.
+        vocabulary: tokens whose embeddings are trained.
         rank: `options.r`, where it is given.
 
     Raises:
-        ValueError: for target modules that the model does not have, or can't adapt; the message names those it has.
+        ValueError: for target modules that the model does not have or peft can't adapt; the message names valid ones.
     """
     named = options.target_modules
     targets = [named] if isinstance(named, str) and named != ALL_LINEAR else named
@@ -52,31 +52,31 @@ def add_adapter(model: PreTrainedModel, options: AdapterOptions, vocabulary: Sid
         adapted = get_peft_model(model, config)
     except ValueError as error:
         raise ValueError(
-            f"peft can't adapt {type(model).__name__} at target_modules={targets!r} ({error}); name some of "
-            f"{', '.join(_layer_names(model)) or 'its layers: it has no linear one'}"
+            f"peft can't adapt {type(model).__name__} at target_modules={targets!r} ({error}); choose from "
+            f"{', '.join(_layer_names(model)) or 'its linear layers, of which it has none'}"
         ) from error
-    return saving_adapter_alone(adapted)
+    return saving_adapter_only(adapted)
 
 
 def load_adapted(directory: Path, base: BaseModel, vocabulary: SidVocabulary, tokenizer: Any) -> PeftModel:
-    """Load a base model, give it the vocabulary's rows, which the adapter brings, and put the adapter in.
+    """Load a base model, extend its vocabulary, and load the adapter, which has the new tokens' embeddings.
 
     Raises:
-        OSError: where the base can't be loaded.
-        ValueError: where it has other weights, or the vocabulary is another; digests are named.
+        OSError: where the base model can't be loaded.
+        ValueError: where its weights or the vocabulary are not those of the training; digests are named.
     """
     try:
         model = load_model(base.name, revision=base.revision)
     except OSError as error:
         raise OSError(
-            f"{directory} is an adapter of {base.name!r}, which can't be loaded ({first_line(error)}); put "
-            "the model back, or save the recommender whole by GenerativeRecommender.merge() where it is"
+            f"{directory} is an adapter of {base.name!r}, which can't be loaded ({first_line(error)}); restore "
+            "that model, or save the recommender with whole weights by GenerativeRecommender.merge() where it loads"
         ) from error
     found = weights_digest(model)
     if found != base.digest:
         raise ValueError(
             f"the adapter in {directory} was trained on {base.name!r} with digest {base.digest}, and that model now "
-            f"has {found}; give the revision that it was trained on"
+            f"has {found}; restore the revision that it was trained on"
         )
     if len(vocabulary.tokens) != base.added_tokens:
         raise ValueError(
@@ -87,27 +87,27 @@ def load_adapted(directory: Path, base: BaseModel, vocabulary: SidVocabulary, to
     vocabulary.extend(tokenizer, model)
     try:
         with readable_load_errors("the adapter", directory), warnings.catch_warnings():
-            warnings.filterwarnings("error", message="Found missing adapter keys")  # peft makes up what is missing
-            return saving_adapter_alone(PeftModel.from_pretrained(model, str(directory)))
+            warnings.filterwarnings("error", message="Found missing adapter keys")  # peft would initialise them anew
+            return saving_adapter_only(PeftModel.from_pretrained(model, str(directory)))
     except UserWarning as warning:
         raise DamagedFileError(
-            f"the adapter in {directory} has not the weights that its configuration asks for ({str(warning)[:200]}); "
+            f"the adapter in {directory} lacks weights that its configuration defines ({str(warning)[:200]}); "
             "copy the directory again"
         ) from warning
 
 
-def saving_adapter_alone(model: PeftModel) -> PeftModel:
-    """Let every save of a model leave out the embedding matrix: Trainer's checkpoints, and those of users."""
+def saving_adapter_only(model: PeftModel) -> PeftModel:
+    """Make every save of a model leave out the embedding matrix, those of Trainer and of users alike."""
     model.save_pretrained = partial(model.save_pretrained, save_embedding_layers=False)
     return model
 
 
 def _check_targets(model: PreTrainedModel, targets: list[str] | str | None) -> None:
-    """Raise ValueError for names of which no layer has one."""
+    """Raise ValueError for a name that no layer has."""
     names = _layer_names(model)
     if not names:
         raise ValueError(
-            f"{type(model).__name__} has no linear layer that LoRA could adapt; leave the section adapter out, or take "
+            f"{type(model).__name__} has no linear layer for LoRA to adapt; leave the section adapter out, or choose "
             "another backbone"
         )
     modules = [name for name, _ in model.named_modules()]
@@ -122,7 +122,7 @@ def _check_targets(model: PreTrainedModel, targets: list[str] | str | None) -> N
 
 
 def _layer_names(model: PreTrainedModel) -> list[str]:
-    """Return the last names of linear layers, the head left out, in order."""
+    """Return the names of linear layers without their path, in order, except the head."""
     head = model.get_output_embeddings()
     layers = (
         name.rpartition(".")[2]
@@ -133,7 +133,7 @@ def _layer_names(model: PreTrainedModel) -> list[str]:
 
 
 def _embedding_names(model: Any) -> list[str]:
-    """Return the names of the matrices that hold token rows: one where the head is tied to the embedding, else two."""
+    """Return the names of the modules with token embeddings: one where the head is tied to the embedding, else two."""
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     matrices = [embedding]
     if head is not None and head.weight is not embedding.weight:

@@ -1,7 +1,7 @@
 """The generators: causal or T5 from scratch, or a pretrained model of either kind whose vocabulary is extended.
 
-From-scratch models know SID tokens only. A saved generator is a stock `transformers` model: it loads with its Auto
-class alone.
+The vocabulary of a model from scratch has SID tokens only. A saved generator is a stock `transformers` model, or of a
+class that a method registers: its Auto class loads it.
 """
 
 import logging
@@ -11,30 +11,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    T5Config,
-    T5ForConditionalGeneration,
 )
 
-from cost_hf.generators.adapter_options import AdapterOptions
 from cost_hf.generators.adapters import add_adapter
-from cost_hf.generators.context import context_of, fitting_items
-from cost_hf.generators.generator_options import CAUSAL_SIZES, SEQ2SEQ_SIZES, GeneratorOptions
+from cost_hf.generators.model_classes import STOCK, ModelClasses
+from cost_hf.generators.options import CAUSAL_SIZES, SEQ2SEQ_SIZES, AdapterOptions, GeneratorOptions, TaskOptions
 from cost_hf.generators.pretrained import (
     BaseModel,
     code_vectors,
     commit_of,
+    context_of,
     layouts_of,
     load_model,
     load_tokenizer,
     weights_digest,
 )
 from cost_hf.generators.prompts import PromptBuilder, PromptLayout
-from cost_hf.generators.task_options import TaskOptions
-from cost_hf.generators.templates import PromptEncoder
+from cost_hf.generators.templates import PromptEncoder, fitting_items
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
@@ -47,9 +42,9 @@ class Backbone:
     """A generator ready for training.
 
     Attributes:
-        model: with an adapter where the recipe asks for one.
-        vocabulary: the tokens it speaks.
-        layouts: prompts of histories, the one that recommends first.
+        model: with an adapter where the recipe has one.
+        vocabulary: token ids of SIDs.
+        layouts: of history prompts; the first one is used for recommendations.
         max_history: items of a history that fit.
         tokenizer: of a pretrained model.
         base: the pretrained model that the adapter belongs to; None where all weights are trained.
@@ -69,11 +64,11 @@ class Backbone:
 
     @property
     def is_pretrained(self) -> bool:
-        """Tell whether the model knows words."""
+        """Tell whether the model was pretrained on text."""
         return self.tokenizer is not None
 
     def prompts(self, catalog: Catalog) -> list[PromptBuilder]:
-        """Return the prompts of a catalog, the one that recommends first."""
+        """Return the prompt builders of a catalog; the first one is used for recommendations."""
         return [
             PromptBuilder.for_catalog(
                 catalog, self.vocabulary, is_causal=self.is_causal, max_history=self.max_history, layout=layout
@@ -83,11 +78,11 @@ class Backbone:
 
     @property
     def context(self) -> int | None:
-        """Positions that the model has; None for one without a limit."""
+        """Number of positions of the model; None for one without a limit."""
         return context_of(self.model)
 
     def prompt_encoder(self) -> PromptEncoder:
-        """Return the token ids of templates under this backbone's tokenizer."""
+        """Return the encoder of templates under this backbone's tokenizer."""
         return PromptEncoder(self.tokenizer, self.vocabulary, is_causal=self.is_causal)
 
 
@@ -99,19 +94,22 @@ def build_backbone(
     adapter: AdapterOptions | None = None,
     tasks: TaskOptions | None = None,
     level_vectors: Sequence[Tensor] = (),
+    model_classes: ModelClasses | None = None,
 ) -> Backbone:
     """Build or load the generator of a recipe; new weights depend on `seed` alone.
 
     Args:
         options: section `generator`.
         catalog: its level sizes are those of the vocabulary.
-        seed: of weights and rows that are not pretrained.
+        seed: of all weights that are not pretrained.
         adapter: section `adapter`; LoRA where it has a rank.
-        tasks: section `tasks`, which says where prompt templates come from.
-        level_vectors: code vectors of the quantizer's levels, for rows that start from them.
+        tasks: section `tasks`, for the directory of prompt templates.
+        level_vectors: code vectors of the quantizer's levels, `[K, D]` each, for SID embeddings that start from them.
+        model_classes: of a method with a model of its own; those of transformers by default.
 
     Raises:
-        ValueError: for options that name no generator, or that the backbone can't have.
+        ValueError: for options that name no generator or do not apply to the backbone, and for an adapter on a model
+            class of a method.
         OSError: where a backbone can't be loaded.
     """
     options.validate()
@@ -121,18 +119,20 @@ def build_backbone(
         torch.manual_seed(seed)
         if options.backbone is not None:
             adapter, tasks = adapter or AdapterOptions(), tasks or TaskOptions()
-            return _load(options, vocabulary, adapter, tasks, level_vectors, seed=seed)
-        model = _new_causal(options, vocabulary) if is_causal else _new_seq2seq(options, vocabulary)
+            return _load(options, vocabulary, adapter, tasks, level_vectors, model_classes, seed=seed)
+        build = _new_causal if is_causal else _new_seq2seq
+        model = build(options, vocabulary, model_classes or STOCK)
         layout = PromptLayout.bare(vocabulary, is_causal=is_causal)
         return Backbone(model, vocabulary, (layout,), options.max_history)
 
 
-def _new_causal(options: GeneratorOptions, vocabulary: SidVocabulary) -> LlamaForCausalLM:
+def _new_causal(options: GeneratorOptions, vocabulary: SidVocabulary, classes: ModelClasses) -> PreTrainedModel:
     positions = len(vocabulary.level_sizes) * (options.max_history + 1) + 2
     shape = CAUSAL_SIZES[options.size]
     # a product over d inputs grows with sqrt(d): wider models start with logits and gates as large as those of 128
     shrink = min(1.0, (128 / shape["hidden_size"]) ** 0.5)
-    config = LlamaConfig(
+    return classes.build(
+        "llama",
         vocab_size=vocabulary.size,
         max_position_embeddings=positions,
         tie_word_embeddings=True,
@@ -142,11 +142,11 @@ def _new_causal(options: GeneratorOptions, vocabulary: SidVocabulary) -> LlamaFo
         pad_token_id=vocabulary.pad_id,
         **shape,
     )
-    return LlamaForCausalLM(config)
 
 
-def _new_seq2seq(options: GeneratorOptions, vocabulary: SidVocabulary) -> T5ForConditionalGeneration:
-    config = T5Config(
+def _new_seq2seq(options: GeneratorOptions, vocabulary: SidVocabulary, classes: ModelClasses) -> PreTrainedModel:
+    return classes.build(
+        "t5",
         vocab_size=vocabulary.size,
         dropout_rate=options.scratch_dropout,
         feed_forward_proj="relu",
@@ -155,7 +155,6 @@ def _new_seq2seq(options: GeneratorOptions, vocabulary: SidVocabulary) -> T5ForC
         eos_token_id=vocabulary.eos_id,
         **SEQ2SEQ_SIZES[options.size],
     )
-    return T5ForConditionalGeneration(config)
 
 
 def _load(
@@ -164,12 +163,20 @@ def _load(
     adapter: AdapterOptions,
     tasks: TaskOptions,
     level_vectors: Sequence[Tensor],
+    model_classes: ModelClasses | None,
     *,
     seed: int,
 ) -> Backbone:
-    """Load a pretrained model and give it the vocabulary, and LoRA where it is asked for."""
+    """Load a pretrained model, extend its vocabulary, and add LoRA where the recipe has it."""
     name, is_causal = str(options.backbone), options.kind == "causal"
-    model = load_model(name, is_causal=is_causal, revision=options.revision, dropout=options.dropout)
+    if model_classes is not None and adapter.r is not None:
+        raise ValueError(
+            f"adapter.r={adapter.r!r} trains LoRA on models of transformers alone, and this method has model classes "
+            "of its own; set adapter.r to null"
+        )
+    model = load_model(
+        name, is_causal=is_causal, revision=options.revision, dropout=options.dropout, model_classes=model_classes
+    )
     tokenizer = load_tokenizer(name, revision=options.revision)
     digest = None if adapter.r is None else weights_digest(model)
     extended = vocabulary.extend(
@@ -185,7 +192,7 @@ def _load(
     layouts = layouts_of(options.prompt, prompt_encoder, templates=tasks.templates, paraphrases=tasks.paraphrases)
     max_history = fitting_items(
         options.max_history,
-        words=max(layout.constant_tokens for layout in layouts),
+        text=max(layout.constant_tokens for layout in layouts),
         item=len(extended.level_sizes),
         answer=len(extended.level_sizes),
         context=context_of(model),

@@ -1,6 +1,6 @@
-"""Fine-tuning a generator: all positions of a user at once, or every prefix, and tasks in words beside them."""
+"""Training of a generator: all positions of a user at once, or every prefix, and text tasks beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 from cost_hf.generators.backbones import Backbone, GeneratorOptions
 from cost_hf.generators.collation import CausalCollator, PrefixDataset, Seq2SeqCollator, SequenceDataset
 from cost_hf.generators.dropout import add_residual_dropout, use_byte_dropout
-from cost_hf.generators.item_words import ItemWords
+from cost_hf.generators.item_texts import ItemTexts
+from cost_hf.generators.options import NEXT_ITEM, TaskOptions, TrainingOptions
 from cost_hf.generators.prompts import PromptBuilder
 from cost_hf.generators.ranking_trainer import (
     RankingTrainer,
@@ -20,9 +21,7 @@ from cost_hf.generators.ranking_trainer import (
     checkpoints_of,
     remove_checkpoints,
 )
-from cost_hf.generators.task_options import NEXT_ITEM, TaskOptions
 from cost_hf.generators.tasks import NextItemTask, TaskMixture, build_tasks
-from cost_hf.generators.training_options import TrainingOptions
 from cost_hf.search.cached_decoders import unsupported_reason
 
 __all__ = [
@@ -30,6 +29,7 @@ __all__ = [
     "TrainedGenerator",
     "Validate",
     "divide_logits",
+    "fit_generator",
     "remove_checkpoints",
     "train_generator",
     "training_examples",
@@ -37,7 +37,7 @@ __all__ = [
 
 
 class GeneratorTrainer(RankingTrainer):
-    """Ranking trainer whose shared embedding, or whose SID rows beside an adapter, may learn faster."""
+    """Ranking trainer with a higher learning rate for the shared embedding, or for SID embeddings beside an adapter."""
 
     def __init__(self, model: PreTrainedModel, options: TrainingOptions, **kwargs: Any) -> None:
         super().__init__(model, options, **kwargs)
@@ -87,19 +87,26 @@ def train_generator(
     output_dir: str | Path,
     seed: int,
     tasks: TaskOptions | None = None,
-    words: ItemWords | None = None,
+    item_texts: ItemTexts | None = None,
+    names_items: bool = False,
 ) -> TrainedGenerator:
     """Train on users' sequences, keep the checkpoint with the best validation NDCG@10, continue a killed run.
 
     Args:
         backbone: model and vocabulary, trained in place.
-        prompts: layouts of the catalog's items, the one that recommends first; they decide between all-position and
-            every-prefix training.
+        prompts: prompt builders of the catalog, the one for recommendations first, whose layout decides between
+            all-position and every-prefix training.
         sequences: item rows of every training user, oldest first.
+        user_ids: their users.
+        generator: section `generator`.
+        training: section `training`.
         validate: ranks the validation sample with a model and returns metrics, `ndcg@10` among them.
-        output_dir: holds `checkpoints/` while the run is going on.
+        output_dir: holds `checkpoints/` until `remove_checkpoints`.
+        seed: of the order of examples and of dropout.
         tasks: what is learned beside next items; nothing by default.
-        words: titles and texts of the catalog, for tasks that need them.
+        item_texts: titles and texts of the catalog, for text tasks.
+        names_items: give batches the catalog rows of their tokens and labels too, for models that read more of an item
+            than its tokens.
     """
     training.validate()
     dataset, collator = training_examples(
@@ -109,8 +116,9 @@ def train_generator(
         user_ids,
         training=training,
         tasks=tasks,
-        words=words,
+        item_texts=item_texts,
         overflow=generator.overflow,
+        names_items=names_items,
         seed=seed,
     )
     if len(dataset) == 0:
@@ -118,13 +126,50 @@ def train_generator(
             f"the training part holds no example ({len(sequences)} users); lower data.min_user_interactions or give "
             "longer histories"
         )
-    is_packed = isinstance(collator, CausalCollator) and collator.packs
+    return fit_generator(
+        backbone,
+        dataset,
+        collator,
+        generator=generator,
+        training=training,
+        validate=validate,
+        output_dir=output_dir,
+        seed=seed,
+    )
+
+
+def fit_generator(
+    backbone: Backbone,
+    dataset: Any,
+    collator: Callable[..., dict[str, Tensor]],
+    *,
+    generator: GeneratorOptions,
+    training: TrainingOptions,
+    validate: Validate,
+    output_dir: str | Path,
+    seed: int,
+) -> TrainedGenerator:
+    """Train on examples made elsewhere; `train_generator` makes those of next items and text tasks.
+
+    The loss is the one that the model's `forward` returns for a batch. A model class whose loss is a mean that does
+    not use `num_items_in_batch` sets `accepts_loss_kwargs = False`, as for any `Trainer`, so that gradient accumulation
+    divides it.
+
+    Args:
+        backbone: model and vocabulary, trained in place.
+        dataset: has `len`, an example for every number (example i of epoch e has the number e * count + i) and
+            `lengths` `[examples]`.
+        collator: makes batches of examples, with everything that `forward` takes; where its attribute `packs` is true,
+            batches are not grouped by length.
+        generator, training, validate, output_dir, seed: as for `train_generator`.
+    """
+    training.validate()
     trainer = GeneratorTrainer(
         backbone.model,
         training,
         dataset=dataset,
         collator=collator,
-        groups_by_length=not is_packed,  # packed rows are full in any order
+        groups_by_length=not getattr(collator, "packs", False),  # packed rows are full in any order
         directory=checkpoints_of(output_dir),
         seed=seed,
         validate=validate,
@@ -134,7 +179,7 @@ def train_generator(
         handles.append(divide_logits(backbone.model, training.temperature))
     try:
         model = trainer.fit()
-    finally:  # the caller's model is a stock one after an error as well
+    finally:  # the caller's model has no hooks after an error either
         for handle in handles:
             handle.remove()
         backbone.model.config.use_cache = True  # Trainer turns it off, and generation would stay slow after loading
@@ -149,8 +194,9 @@ def training_examples(
     *,
     training: TrainingOptions,
     tasks: TaskOptions | None = None,
-    words: ItemWords | None = None,
+    item_texts: ItemTexts | None = None,
     overflow: str = "error",
+    names_items: bool = False,
     seed: int = 0,
 ) -> tuple[TaskMixture, CausalCollator | Seq2SeqCollator]:
     """Return the data set of a generator's training and the collator of its batches.
@@ -165,17 +211,17 @@ def training_examples(
         # a full prompt and its answer: the answer's positions must be trained as well
         rows = SequenceDataset(sequences, user_ids, max_items=first.max_history + 1)
     next_item = NextItemTask(rows, prompts, seed=seed)
-    if tasks.with_words:
-        if not backbone.is_pretrained or words is None:
+    if tasks.text_tasks:
+        if not backbone.is_pretrained or item_texts is None:
             raise ValueError(
-                f"tasks {', '.join(tasks.with_words)} need a backbone that knows words, and the items' words; set "
+                f"tasks {', '.join(tasks.text_tasks)} need a backbone pretrained on text, and the items' texts; set "
                 "generator.backbone, or leave them out of tasks.weights"
             )
         mixture = build_tasks(
             tasks,
             next_item,
             prefixes,
-            words,
+            item_texts,
             backbone.prompt_encoder(),
             context=backbone.context,
             overflow=overflow,
@@ -184,13 +230,14 @@ def training_examples(
     else:
         mixture = TaskMixture({NEXT_ITEM: next_item}, tasks.weights, seed=seed)
     if not first.is_causal:
-        return mixture, Seq2SeqCollator(pad_id)
-    return mixture, CausalCollator(pad_id, packs=unsupported_reason(backbone.model) is None)
+        return mixture, Seq2SeqCollator(pad_id, names_items=names_items)
+    packs = unsupported_reason(backbone.model) is None
+    return mixture, CausalCollator(pad_id, packs=packs, names_items=names_items)
 
 
 def training_dropout(backbone: Backbone, generator: GeneratorOptions) -> list[Any]:
-    """Put dropout into a model for the time of training; return the handles that take it out."""
-    if backbone.is_causal:  # a pretrained one keeps its own, and its adapter has some
+    """Add dropout to a model for the time of training; return the handles that remove it."""
+    if backbone.is_causal:  # a pretrained one has its own, and so has its adapter
         return [] if backbone.is_pretrained else add_residual_dropout(backbone.model, generator.scratch_dropout)
     return [*use_byte_dropout(backbone.model)]
 
@@ -198,7 +245,7 @@ def training_dropout(backbone: Backbone, generator: GeneratorOptions) -> list[An
 def divide_logits(model: PreTrainedModel, temperature: float) -> Any:
     """Divide the logits by `temperature` in training, and so in the model's own loss; return the hook's handle.
 
-    Searches see the plain logits: the temperature says how hard the loss pushes competing items down, not how they
+    Searches use the plain logits: the temperature sets how strongly the loss penalises competing items, not how items
     are ranked.
     """
 

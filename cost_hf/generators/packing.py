@@ -1,9 +1,9 @@
-"""Several sequences in one row of a batch, each blind to the others.
+"""Sequence packing: several sequences in one row of a batch, without attention between them.
 
-Users padded to the longest of a batch are mostly padding where histories are short. Packed, a row holds users one
-behind the other: position ids start anew at each of them and attention is block-diagonal. The step stays the same:
-same users, same labels, same loss. The mask is explicit: `transformers` would read the blocks off the position ids, but
-only where no cache is built, and a mask that is silently absent is a leak.
+Batches of short histories padded to their longest are mostly padding. Packed, a row holds several users in sequence:
+position ids restart at each of them and attention is block-diagonal. The training step is the same: same users, same
+labels, same loss. The mask is explicit: `transformers` would derive the blocks from the position ids, but only where no
+cache is built, and without a mask users would see each other.
 """
 
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from torch import Tensor
 from torch.nn import functional
 
 SLACK = 7  # tokens that a row may be longer than the longest sequence
-MOST = 4  # longest sequences that a row may hold where its begin is shared
+MAX_TIMES = 4  # width of a row in longest sequences, at most, where all of them continue a shared prefix
 
 
 @dataclass(frozen=True)
 class Packing:
-    """Where every token of a batch of B sequences stands in `num_rows` rows of `width` columns.
+    """Positions of the tokens of B sequences in `num_rows` rows of `width` columns.
 
     Attributes:
         num_rows: R.
         width: S, tokens of the fullest row.
-        owners: sequence of every token, `[T]`, sequences one behind the other.
-        positions: place of every token in its own sequence, `[T]`.
-        cells: place of every token in the flattened `[R, S]` grid, `[T]`.
+        owners: sequence of every token, `[T]`, in the order of the sequences.
+        positions: position of every token in its own sequence, `[T]`.
+        cells: index of every token in the flattened `[R, S]` grid, `[T]`.
     """
 
     num_rows: int
@@ -37,18 +37,18 @@ class Packing:
     cells: np.ndarray
 
     def grid(self, values: np.ndarray, *, fill: int) -> Tensor:
-        """Return values of the tokens `[T]` as an int64 grid `[R, S]` with `fill` behind a row's last sequence."""
+        """Return values of the tokens `[T]` as an int64 grid `[R, S]` with `fill` after a row's last sequence."""
         flat = np.full(self.num_rows * self.width, fill, dtype=np.int64)
         flat[self.cells] = values
         return torch.from_numpy(flat.reshape(self.num_rows, self.width))
 
     def attention_mask(self, *, shared: int = 0) -> Tensor:
-        """Return the additive float mask `[R, 1, P + S, P + S]`: tokens see their own sequence up to themselves.
+        """Return the additive float mask `[R, 1, P + S, P + S]`: a token attends to its own sequence up to itself.
 
-        Padding sees padding, since a row of the softmax without any place would be NaN.
+        Padding attends to padding, since a softmax over nothing would be NaN.
 
         Args:
-            shared: P, leading columns of every row that all of its sequences go on from; they see themselves alone.
+            shared: P, leading columns of every row that all of its sequences continue; they attend to themselves only.
         """
         segments = functional.pad(self.grid(self.owners, fill=-1), (shared, 0), value=-2)
         # in place: many users in long rows make a mask of gigabytes, which must not be held twice
@@ -62,21 +62,23 @@ class Packing:
 def pack(lengths: np.ndarray, *, shared: int = 0) -> Packing:
     """Pack sequences first-fit-decreasing into rows hardly longer than the longest of them.
 
-    Attention grows with the square of the width, so no row is made longer for the sake of fullness but by `SLACK`
-    tokens at most: where lengths come in steps of an item, a few tokens more often let one more user in. Of these
-    widths the one with the fewest cells wins. Tokens that every row has to begin with count as cells, and are a reason
-    for longer rows: then up to `MOST` times the longest sequence is tried.
+    Attention grows with the square of the width, so rows are at most `SLACK` tokens longer than the longest sequence:
+    lengths come in steps of an item, and a few tokens often make room for one more user. Of these widths the one with
+    the fewest cells wins. Tokens of a shared prefix count as cells of every row, which favours longer rows: then up to
+    `MAX_TIMES` times the longest sequence is tried.
 
     Args:
         lengths: tokens of every sequence, at least 1, `[B]`.
-        shared: tokens at the begin of every row from which its sequences go on.
+        shared: tokens of the prefix of every row that its sequences continue.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
     if len(lengths) == 0 or lengths.min() < 1:
-        raise ValueError(f"every sequence to pack needs a token, got lengths {lengths.tolist()}; drop empty ones")
+        raise ValueError(f"every sequence must have a token, got lengths {lengths.tolist()}; drop empty ones")
     order = np.argsort(-lengths, kind="stable")
     longest = int(lengths.max())
-    widths = [times * longest + extra for times in range(1, MOST + 1 if shared else 2) for extra in range(SLACK + 1)]
+    widths = [
+        times * longest + extra for times in range(1, MAX_TIMES + 1 if shared else 2) for extra in range(SLACK + 1)
+    ]
     layouts = [_first_fit(lengths[order].tolist(), width) for width in widths]
     rows, starts, used = min(layouts, key=lambda layout: len(layout[2]) * (shared + max(layout[2])))
     owners = np.repeat(np.arange(len(lengths)), lengths)
@@ -89,7 +91,7 @@ def pack(lengths: np.ndarray, *, shared: int = 0) -> Packing:
 def _first_fit(lengths: list[int], capacity: int) -> tuple[list[int], list[int], list[int]]:
     """Put each sequence in the first row with room; return rows and first columns `[B]` and used columns `[R]`.
 
-    Sequences of one length, which stand together, fill row after row, so the work grows with lengths, not sequences.
+    Neighbours of one length fill row after row, so the work grows with the number of lengths, not of sequences.
     """
     rows: list[int] = []
     starts: list[int] = []

@@ -1,4 +1,4 @@
-"""A pretrained backbone: which one it is, its new vocabulary, and the prompts that it reads."""
+"""Pretrained backbones: loading, the digest of their weights, and their prompt layouts."""
 
 import hashlib
 import logging
@@ -20,11 +20,12 @@ from transformers import (
 from transformers.utils.hub import cached_file, extract_commit_hash
 
 from cost_hf.files import readable_load_errors
+from cost_hf.generators.model_classes import ModelClasses
 from cost_hf.generators.prompts import PromptLayout
 from cost_hf.generators.templates import PromptEncoder, load_templates
 
 logger = logging.getLogger(__name__)
-SAMPLED = 65536  # values of a tensor that its digest sees
+SAMPLED = 65536  # values of a tensor that its digest reads
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class BaseModel:
 def weights_digest(model: PreTrainedModel) -> str:
     """Return a digest of a model's weights: names, shapes and up to 65,536 evenly spread values of every tensor.
 
-    Values are rounded to bfloat16 first, so a model has the same digest in fp32 and in bf16, and one of seven billion
-    weights is read in seconds. A change of single values between the sampled ones is not seen.
+    Values are rounded to bfloat16 first, so a model has the same digest in fp32 and in bf16. Sampling reads a model of
+    seven billion weights in seconds; a change of single values between the sampled ones goes undetected.
     """
     state = hashlib.sha256()
     for name, weight in sorted(model.named_parameters()):
@@ -61,7 +62,7 @@ def weights_digest(model: PreTrainedModel) -> str:
 
 
 def commit_of(name: str, revision: str | None) -> str | None:
-    """Return the commit that a Hub id stands for now; None for a directory."""
+    """Return the commit that a Hub id refers to now; None for a directory."""
     if Path(name).is_dir():
         return None
     return extract_commit_hash(cached_file(name, "config.json", revision=revision), None)
@@ -73,18 +74,24 @@ def auto_class(config: Any) -> Any:
 
 
 def load_model(
-    name: str | Path, *, revision: str | None = None, is_causal: bool | None = None, dropout: float | None = None
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    is_causal: bool | None = None,
+    dropout: float | None = None,
+    model_classes: ModelClasses | None = None,
 ) -> PreTrainedModel:
     """Load a pretrained generator in fp32.
 
     Args:
         name: Hub id or directory.
         revision: branch, tag or commit of a Hub id.
-        is_causal: the kind that it must be; None takes either.
+        is_causal: the required kind; None for either.
         dropout: of a seq2seq model, in place of its own.
+        model_classes: of a method; weights that the pretrained model does not have are initialised by its class.
 
     Raises:
-        ValueError: for a model of the other kind.
+        ValueError: for a model of the other kind, or of a type for which the method has no class.
     """
     with readable_load_errors("the pretrained model", name):
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
@@ -96,6 +103,12 @@ def load_model(
         )
     key = "dropout_rate" if hasattr(config, "dropout_rate") else "dropout"  # T5's name, and that of the others
     own = {} if dropout is None else {key: dropout}
+    if model_classes is not None:
+        kind, extended = model_classes.of_type(config.model_type), model_classes.extended(config)
+        for field, value in own.items():
+            setattr(extended, field, value)
+        with readable_load_errors("the pretrained model", name):
+            return kind.from_pretrained(name, config=extended, revision=revision, dtype=torch.float32)
     with readable_load_errors("the pretrained model", name):
         return auto_class(config).from_pretrained(
             name, revision=revision, dtype=torch.float32, trust_remote_code=False, **own
@@ -103,9 +116,9 @@ def load_model(
 
 
 def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """Load a tokenizer that has an end token; where it has none for padding, padding takes the end token.
+    """Load a tokenizer with an end token; where it has no padding token, the end token pads.
 
-    What is padding is always said by a mask, never by the id.
+    Padding is always marked by a mask, never by the id.
     """
     with readable_load_errors("the tokenizer", name):
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
@@ -115,14 +128,20 @@ def load_tokenizer(name: str, *, revision: str | None = None) -> PreTrainedToken
             "its tokenizer_config.json"
         )
     if tokenizer.pad_token_id is None:
-        logger.info("the tokenizer of %s has no padding token; its end token pads, under a mask", name)
+        logger.info("the tokenizer of %s has no padding token; its end token pads instead, under a mask", name)
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
     return tokenizer
 
 
+def context_of(model: PreTrainedModel) -> int | None:
+    """Return the number of positions of a decoder-only model; None for one without a limit."""
+    config = model.config
+    return None if config.is_encoder_decoder else getattr(config, "max_position_embeddings", None)
+
+
 def code_vectors(level_vectors: Sequence[Tensor], level_sizes: Sequence[int]) -> Tensor | None:
-    """Return vectors of all codes level after level, `[n, D]`; None without a quantizer.
+    """Return the code vectors of all levels in one table, `[n, D]`; None without a quantizer.
 
     Args:
         level_vectors: of the quantizer's levels, `[K, D]` each.
@@ -138,7 +157,7 @@ def code_vectors(level_vectors: Sequence[Tensor], level_sizes: Sequence[int]) ->
 def layouts_of(
     prompt: str, prompt_encoder: PromptEncoder, *, templates: str | Path | None, paraphrases: bool
 ) -> list[PromptLayout]:
-    """Return the layouts of a prompt: one bare, or one a template; the first one recommends."""
+    """Return the layouts of a prompt: the bare one, or one per template; the first is used for recommendations."""
     if prompt == "bare":
         return [prompt_encoder.bare_layout()]
     found = load_templates(prompt, templates)

@@ -1,26 +1,37 @@
-"""Training by `Trainer`, judged by what users see: NDCG@10 of items on validation users.
+"""Training by `Trainer` with the checkpoint chosen by ranking: NDCG@10 of items on validation users.
 
-The loss and the quality of a ranking part ways (specs: LETTER selects on loss), so early stopping and the choice of the
-checkpoint use the ranking metric. Generators and dense models train by the same rules. The order of examples is a
-function of (seed, epoch), so a killed run continues bit for bit; it groups examples by length where batches are padded.
+The lowest loss is often not the best ranking, so early stopping and the choice of the checkpoint use the ranking
+metric. Generators and dense models train by the same rules. The order of examples is a function of (seed, epoch), so
+a killed run resumes bit for bit; it groups examples by length where batches are padded.
 """
 
+import logging
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from torch.utils.data import Dataset, Sampler
-from transformers import PreTrainedModel, Trainer, TrainerControl, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    PreTrainedModel,
+    Trainer,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.integrations import TensorBoardCallback
+from transformers.utils import logging as transformers_logging
 
 from cost_hf.checkpoints import CheckpointDigests, drop_incomplete_checkpoints, last_complete_checkpoint
-from cost_hf.generators.early_stopping import ResumableEarlyStopping
-from cost_hf.generators.samplers import LengthGroupedSampler, ShuffledSampler, UnrolledSampler
-from cost_hf.generators.training_options import RankingTrainingOptions
+from cost_hf.generators.options import RankingTrainingOptions
+from cost_hf.trackers import require_trackers
 
 SELECTION_METRIC = "ndcg@10"
 Validate = Callable[[Any], dict[str, float]]
@@ -39,6 +50,9 @@ class RankingTrainer(Trainer):
         seed: of the order of rows and of dropout.
         validate: ranks validation users with a model and returns metrics, `ndcg@10` among them; None trains the given
             epochs and keeps the last weights.
+
+    Raises:
+        ValueError: for weights that are sharded over processes, or a tracker that is not installed.
     """
 
     optimizer: Any
@@ -56,6 +70,7 @@ class RankingTrainer(Trainer):
         seed: int,
         validate: Validate | None,
     ) -> None:
+        require_trackers(options.report_to, f"{options.section}.report_to")
         has_patience = validate is not None and options.patience is not None
         super().__init__(
             model=model,
@@ -66,19 +81,24 @@ class RankingTrainer(Trainer):
             callbacks=[CheckpointDigests(), *([ResumableEarlyStopping(options.patience)] if has_patience else [])],
         )
         refuse_sharded_weights(self.accelerator.state)
-        self._validate, self._lengths = validate, dataset.lengths if groups_by_length else None
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+                callback.logging_dir = str(directory.parent / "tensorboard")  # checkpoints are deleted in the end
+        self._validate = validate
+        self._lengths = dataset.lengths if groups_by_length else None
 
     def fit(self) -> PreTrainedModel:
-        """Train from the last whole checkpoint, if any, and return the chosen weights in eval mode."""
+        """Train from the last complete checkpoint, if any, and return the chosen weights in eval mode."""
         directory = self.args.output_dir
         with PartialState().main_process_first():
             if PartialState().is_main_process:
                 drop_incomplete_checkpoints(directory)
         if PartialState().process_index > 0:
-            # each process drops other activations; the first keeps the draws of a run of one process, and a checkpoint
+            # processes drop different activations; the first one those of a run of one process, and a checkpoint
             # restores the state of each
             torch.manual_seed(self.args.seed + PartialState().process_index)
-        self.train(resume_from_checkpoint=last_complete_checkpoint(directory))
+        with _one_progress_bar(), _without_mtime_warning():
+            self.train(resume_from_checkpoint=last_complete_checkpoint(directory))
         return self.accelerator.unwrap_model(self.model).eval()
 
     def evaluate(self, *_args: Any, metric_key_prefix: str = "eval", **_kwargs: Any) -> dict[str, float]:
@@ -97,8 +117,8 @@ class RankingTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, or raise FloatingPointError where the loss or the gradient norm is no finite number.
 
-        Steps in between are not looked at, since that would make a GPU wait: one broken step breaks all later ones, so
-        the mean loss of the interval tells of it, before a checkpoint is written.
+        Single steps are not checked, since a GPU would have to wait: one broken step breaks all later ones, so it shows
+        in the mean loss of the interval, before a checkpoint is written.
         """
         for name in ("loss", "grad_norm"):
             if not math.isfinite(logs.get(name, 0.0)):
@@ -123,31 +143,31 @@ class RankingTrainer(Trainer):
 
 
 def checkpoints_of(output_dir: str | Path) -> Path:
-    """Return the folder that holds the checkpoints while a run is going on."""
+    """Return the folder of the checkpoints of a run that is not finished."""
     return Path(output_dir) / "checkpoints"
 
 
 def remove_checkpoints(output_dir: str | Path) -> None:
     """Delete the checkpoints of a finished run."""
     folder = checkpoints_of(output_dir)
-    if folder.is_dir():  # renamed first: a kill in the middle must not leave half a checkpoint to go on from
+    if folder.is_dir():  # renamed first: a kill in the middle must not leave half a checkpoint to resume from
         shutil.rmtree(folder.rename(folder.with_name(".checkpoints-finished")))
 
 
 def refuse_sharded_weights(state: Any) -> None:
-    """Raise ValueError for FSDP and DeepSpeed ZeRO-3: the search that validates reads whole weights, layer by layer."""
+    """Raise ValueError for FSDP and DeepSpeed ZeRO-3: validation searches with whole weights, layer by layer."""
     plugin = getattr(state, "deepspeed_plugin", None)
     is_zero3 = plugin is not None and plugin.zero_stage == 3
     if is_zero3 or getattr(state, "fsdp_plugin", None) is not None:
         raise ValueError(
-            f"training spreads the weights over processes by {'DeepSpeed ZeRO-3' if is_zero3 else 'FSDP'}, and the "
-            "validation by ranking needs whole ones; launch with several GPUs or DeepSpeed ZeRO-2 "
+            f"training shards the weights over processes by {'DeepSpeed ZeRO-3' if is_zero3 else 'FSDP'}, and "
+            "validation by ranking needs whole weights; launch with several GPUs or DeepSpeed ZeRO-2 "
             "(cost_hf/recipes/accelerate/), with LoRA, bf16 and training.gradient_checkpointing where memory is short"
         )
 
 
 def _checkpointing(options: RankingTrainingOptions) -> dict[str, Any]:
-    """Return the arguments that compute activations anew; transformers 5.23 calls them by another name than 5.17."""
+    """Return the arguments of gradient checkpointing, which transformers 5.23 names differently from 5.17."""
     if not options.gradient_checkpointing:
         return {}
     names = {entry.name for entry in fields(TrainingArguments)}
@@ -181,7 +201,7 @@ def _training_arguments(
         eval_strategy="steps" if validates else "no",
         save_strategy="steps",
         logging_strategy="steps",
-        logging_nan_inf_filter=False,  # it looks at every step's loss, for which a GPU waits, and hides a broken run
+        logging_nan_inf_filter=False,  # it reads every step's loss, for which a GPU waits, and hides a broken run
         eval_steps=interval,
         save_steps=interval,
         logging_steps=interval,
@@ -192,7 +212,134 @@ def _training_arguments(
         restore_callback_states_from_checkpoint=True,
         remove_unused_columns=False,
         dataloader_drop_last=False,
-        report_to=[],
+        report_to=options.report_to,
+        run_name="/".join(directory.absolute().parts[-3:-1]),  # such as cost_quickstart-0/recommender
+        project="cost_hf",
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs are for accelerate launch, never for DataParallel
     return arguments
+
+
+@contextmanager
+def _one_progress_bar() -> Iterator[None]:
+    """Hide the bars of reading and writing weights, which would overwrite the one of the training."""
+    was_enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def _without_mtime_warning() -> Iterator[None]:
+    """Drop a warning of checkpoint rotation: where epochs take less than a second, it sorts by step instead of time."""
+
+    def is_of_use(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("mtime may not be reliable")
+
+    source = logging.getLogger("transformers.trainer_utils")
+    source.addFilter(is_of_use)
+    try:
+        yield
+    finally:
+        source.removeFilter(is_of_use)
+
+
+class ResumableEarlyStopping(EarlyStoppingCallback):
+    """Early stopping that ends a run at the same checkpoint whether or not it was killed.
+
+    `Trainer` clears its stop flag when it begins to train: a run killed between its last validation and its end would
+    train further when resumed, and might find a better checkpoint than the undisturbed run ever had.
+    """
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Stop a run whose patience was used up in the checkpoint (after one step, which is discarded)."""
+        super().on_train_begin(args, state, control, **kwargs)
+        control.should_training_stop |= self._is_over
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Neither evaluate nor save that one step."""
+        if self._is_over:
+            control.should_evaluate = control.should_save = False
+
+    @property
+    def _is_over(self) -> bool:
+        return self.early_stopping_patience_counter >= self.early_stopping_patience
+
+
+class ShuffledSampler(Sampler[int]):
+    """Random order of `count` examples; a function of (seed, epoch) alone.
+
+    The stock sampler draws from the global generator, so a resumed run would get other batches.
+    """
+
+    def __init__(self, count: int, *, seed: int):
+        self.count = count
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration gives."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(np.random.default_rng([self.seed, self.epoch]).permutation(self.count).tolist())
+
+
+class LengthGroupedSampler(ShuffledSampler):
+    """Random order in which neighbours have similar lengths; for batches that are padded.
+
+    A permutation is cut into windows of `window` batches, each of them sorted by length; whole batches then follow in
+    random order.
+    """
+
+    def __init__(self, lengths: np.ndarray, *, batch_size: int, seed: int, window: int = 32):
+        super().__init__(len(lengths), seed=seed)
+        self.lengths = np.asarray(lengths)
+        self.batch_size = batch_size
+        self.window = window
+
+    def __iter__(self) -> Iterator[int]:
+        generator = np.random.default_rng([self.seed, self.epoch])
+        order = generator.permutation(len(self.lengths))
+        span = self.batch_size * self.window
+        order = np.concatenate(
+            [part[np.argsort(self.lengths[part], kind="stable")] for part in _cut(order, span)] or [order]
+        )
+        batches = _cut(order, self.batch_size)
+        full = [batch for batch in batches if len(batch) == self.batch_size]
+        mixed = [full[index] for index in generator.permutation(len(full))]
+        # the short batch stays last: in the middle it would shift the borders of all batches after it
+        return iter(np.concatenate(mixed + batches[len(full) :]).tolist() if batches else [])
+
+
+class UnrolledSampler(Sampler[int]):
+    """Numbers examples consecutively over all epochs, for data sets whose examples change from epoch to epoch.
+
+    Example i of epoch e has the number e · count + i, so a data set has no state and a resumed run sees the same ones.
+    """
+
+    def __init__(self, sampler: ShuffledSampler):
+        self.sampler = sampler
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration gives."""
+        self.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[int]:
+        first = self.sampler.epoch * len(self)
+        return (first + index for index in self.sampler)
+
+
+def _cut(order: np.ndarray, size: int) -> list[np.ndarray]:
+    return [order[start : start + size] for start in range(0, len(order), size)]

@@ -1,8 +1,8 @@
-"""The mixture of tasks that a pretrained generator learns: next items, and what ties SIDs to words.
+"""The mixture of tasks that a pretrained generator learns: next items, and texts and titles beside them.
 
 After LC-Rec (arXiv 2311.09049), STORE (2409.07276v1: token to token, token to text, text to token) and TTDSR
-(2409.09253). A task is a data set that has an `Example` for every number: example i of epoch e is number e · count + i,
-and which paraphrase it has, and which item where a task's weight is no whole number, follow from number and seed alone.
+(2409.09253). A task is a data set with an `Example` for every number: example i of epoch e has the number
+e · count + i. Its paraphrase, and its item where a task's weight is not whole, depend on number and seed alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,10 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from cost_hf.generators.collation import PrefixDataset, SequenceDataset
-from cost_hf.generators.context import fitting_items
-from cost_hf.generators.item_words import ItemWords, Questions, WordFields
+from cost_hf.generators.item_texts import ItemTexts, TaskExamples, TemplateFields
+from cost_hf.generators.options import NEXT_ITEM, TaskOptions
 from cost_hf.generators.prompts import Example, PromptBuilder
-from cost_hf.generators.task_options import NEXT_ITEM, TaskOptions
-from cost_hf.generators.templates import PromptEncoder, Template, load_templates
+from cost_hf.generators.templates import PromptEncoder, Template, fitting_items, load_templates
 
 
 class Task(Protocol):
@@ -52,50 +51,54 @@ class NextItemTask(Dataset):
         return prompts.sequence(user, rows, last) if prompts.learns_all_positions else prompts.pair(user, rows, last)
 
 
-class WordTask(Dataset):
-    """Questions or answers in words.
+class TextTask(Dataset):
+    """Examples whose prompt or answer has text.
 
     Args:
-        questions: what is asked.
+        examples: of the task.
         templates: paraphrases.
         prompt_encoder: their token ids.
-        most: items of a history that fit.
+        max_items: items of a history that fit.
         seed: of the draw among paraphrases.
     """
 
     def __init__(
         self,
-        questions: Questions,
+        examples: TaskExamples,
         templates: Sequence[Template],
         prompt_encoder: PromptEncoder,
         *,
-        most: int,
+        max_items: int,
         seed: int,
     ):
-        self.questions, self.templates, self.prompt_encoder = questions, list(templates), prompt_encoder
-        self.most, self.seed = most, seed
-        items = [min(len(subject[0]), most) if questions.items else 0 for subject in questions.subjects]
-        self.lengths = questions.words + questions.answer + questions.item_tokens * np.array(items, dtype=np.int64)
+        self.examples = examples
+        self.templates = list(templates)
+        self.prompt_encoder = prompt_encoder
+        self.max_items = max_items
+        self.seed = seed
+        items = [min(len(subject[0]), max_items) if examples.items else 0 for subject in examples.subjects]
+        constant = examples.text_tokens + examples.answer_tokens
+        self.lengths = constant + examples.item_tokens * np.array(items, dtype=np.int64)
 
     def __len__(self) -> int:
-        return len(self.questions.subjects)
+        return len(self.examples.subjects)
 
     def __getitem__(self, number: int) -> Example:
         template = self.templates[_draw(self.seed, number, len(self.templates))]
-        fields = self.questions.fields(self.questions.subjects[number % len(self)], self.most)
+        fields = self.examples.fields(self.examples.subjects[number % len(self)], self.max_items)
         prompt, answer = self.prompt_encoder.encode(template, fields)
         return Example(np.empty(0, np.int64), np.array(prompt, np.int64), np.array(answer, np.int64))
 
 
 class TaskMixture(Dataset):
-    """Several tasks as one data set; each gives its weight times its examples an epoch.
+    """Several tasks as one data set; each contributes its weight times its number of examples to an epoch.
 
-    With a weight that is no whole number, epochs follow each other through a fixed order of the task's examples, so
-    that all get their turn before one comes again.
+    With a weight that is not a whole number, successive epochs continue through a fixed order of the task's examples,
+    so that every example is used once before any is used again.
 
     Args:
-        tasks: name → examples.
-        weights: name → passes per epoch; at least one example of a task with a weight.
+        tasks: examples by name.
+        weights: passes per epoch by name; a task with a weight contributes at least one example.
         seed: of the orders.
     """
 
@@ -135,7 +138,7 @@ def build_tasks(
     options: TaskOptions,
     next_item: NextItemTask,
     prefixes: PrefixDataset,
-    words: ItemWords,
+    item_texts: ItemTexts,
     prompt_encoder: PromptEncoder,
     *,
     context: int | None = None,
@@ -148,33 +151,33 @@ def build_tasks(
         options: weights and limits.
         next_item: the task that recommends.
         prefixes: histories of training users with the item that follows.
-        words: titles and texts of the catalog.
+        item_texts: titles and texts of the catalog.
         prompt_encoder: token ids of templates.
         context: positions of the model; None has no limit.
-        overflow: of questions longer than that: `error`, or `drop_oldest` items.
+        overflow: of prompts longer than that: `error`, or `drop_oldest` items.
         seed: of all draws.
 
     Raises:
-        ValueError: for tasks of titles on a catalog without titles, and questions that the context can't hold.
+        ValueError: for tasks with titles on a catalog without titles, and prompts that the context can't hold.
     """
     tasks: dict[str, Task] = {NEXT_ITEM: next_item}
-    said = WordFields(options, words, prompt_encoder, next_item.prompts[0].item_tokens.numpy())
-    for name in options.with_words:
+    fields = TemplateFields(options, item_texts, prompt_encoder, next_item.prompts[0].item_tokens.numpy())
+    for name in options.text_tasks:
         templates = load_templates(name, options.templates)
         templates = templates if options.paraphrases else templates[:1]
-        questions = said.questions(name, prefixes)
-        if not questions.subjects:
-            raise ValueError(f"the task {name} needs items with words, and there are none; set its weight to 0")
-        most = fitting_items(
-            questions.items,
-            words=questions.words + max(map(prompt_encoder.constant_tokens, templates)),
-            item=questions.item_tokens,
-            answer=questions.answer,
+        examples = fields.examples(name, prefixes)
+        if not examples.subjects:
+            raise ValueError(f"the task {name} needs items with texts, and there are none; set its weight to 0")
+        max_items = fitting_items(
+            examples.items,
+            text=examples.text_tokens + max(map(prompt_encoder.constant_tokens, templates)),
+            item=examples.item_tokens,
+            answer=examples.answer_tokens,
             context=context,
             overflow=overflow,
-            what=f"question of the task {name}",
+            what=f"prompt of the task {name}",
         )
-        tasks[name] = WordTask(questions, templates, prompt_encoder, most=most, seed=seed)
+        tasks[name] = TextTask(examples, templates, prompt_encoder, max_items=max_items, seed=seed)
     return TaskMixture(tasks, options.weights, seed=seed)
 
 

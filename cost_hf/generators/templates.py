@@ -1,9 +1,10 @@
-"""Prompts in words: template files, and how a tokenizer turns them into token ids.
+"""Text prompts: template files, and how a tokenizer turns them into token ids.
 
-A template is a question and an answer with named fields. Fields of semantic IDs stand free of spaces: byte-level BPE
-would give a space before a SID a token of its own, and sentencepiece drops it, so texts with one come out differently.
+A template is a prompt and an answer with named fields. Fields of semantic IDs have no spaces beside them: byte-level
+BPE would give a space before a SID a token of its own, and sentencepiece drops it.
 """
 
+import logging
 import re
 import string
 from collections.abc import Mapping
@@ -18,9 +19,10 @@ from cost_hf.generators.prompts import PromptLayout
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 from cost_hf.yaml_text import read_yaml
 
+logger = logging.getLogger(__name__)
 SID_FIELDS = ("history", "item")
 FIELDS = (*SID_FIELDS, "text", "title", "titles")
-# task -> fields of the question, fields of the answer
+# task -> fields of the prompt, fields of the answer
 TASK_FIELDS: dict[str, tuple[set[str], set[str]]] = {
     "continuation": (set(), {"history"}),
     "instruction": ({"history"}, {"item"}),
@@ -33,7 +35,7 @@ TASK_FIELDS: dict[str, tuple[set[str], set[str]]] = {
 
 @dataclass(frozen=True)
 class Template:
-    """A question and its answer, with fields in braces."""
+    """The text of a prompt (`user`) and of its answer (`assistant`), with fields in braces."""
 
     user: str
     assistant: str
@@ -43,17 +45,17 @@ def load_templates(task: str, directory: str | Path | None = None) -> list[Templ
     """Read the paraphrases of a task, `<task>.yaml`, from a directory or from the package.
 
     Raises:
-        ValueError: for a file that is not a list of templates with the fields of the task, free of spaces around SIDs.
+        ValueError: for a file that is not a list of templates with the fields of the task, without spaces around SIDs.
     """
     if directory is not None and not Path(directory).is_dir():
-        raise ValueError(f"tasks.templates {str(directory)!r} is no directory; check the path")
+        raise ValueError(f"tasks.templates {str(directory)!r} is not a directory; check the path")
     shipped = resources.files("cost_hf.generators") / "templates" / f"{task}.yaml"
     own = None if directory is None else Path(directory) / f"{task}.yaml"
     source = own if own is not None and own.is_file() else shipped
     try:
         entries = read_yaml(source.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{source} is no YAML: {error}") from error
+        raise ValueError(f"{source} is not YAML: {error}") from error
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{source} must hold a list of templates with user and assistant, got {entries!r}")
     return [_checked(entry, task, str(source)) for entry in entries]
@@ -73,60 +75,99 @@ def _checked(entry: Any, task: str, source: str) -> Template:
         if part == "assistant" and wanted <= set(SID_FIELDS) and text != f"{{{fields[0]}}}":
             raise ValueError(
                 f"assistant of a template in {source} must be {{{fields[0]}}} and nothing else, got {text!r}: a search "
-                "knows semantic IDs alone; put words into user"
+                "generates semantic IDs only; move other text to user"
             )
         for name in SID_FIELDS:
             if re.search(rf"[ \t]\{{{name}\}}|\{{{name}\}}[ \t]", text):
                 raise ValueError(
-                    f"{text!r} in {source} has a space beside {{{name}}}; semantic IDs stand free of spaces, since "
-                    "tokenizers give such spaces tokens of their own, or drop them: take it out"
+                    f"{text!r} in {source} has a space beside {{{name}}}; tokenizers give such a space a token of its "
+                    "own, or drop it; remove the space"
                 )
     return Template(str(entry["user"]), str(entry["assistant"]))
 
 
+def fitting_items(
+    wanted: int, *, text: int, item: int, answer: int, context: int | None, overflow: str, what: str = "prompt"
+) -> int:
+    """Return how many items of a history fit into a model's context beside the text and the answer.
+
+    Args:
+        wanted: items, at most; 0 for a prompt without a history.
+        text: tokens that every such prompt has besides its items.
+        item: tokens that each item adds.
+        answer: tokens of the answer.
+        context: positions of the model; None for no limit.
+        overflow: `error`, or `drop_oldest` to keep the most recent items that fit.
+        what: kind of prompt, for messages.
+
+    Raises:
+        ValueError: where they do not fit, with the numbers.
+    """
+    needed = text + item * wanted + answer
+    if context is None or needed <= context:
+        return wanted
+    fits = (context - text - answer) // item if item else 0
+    if fits < 1 or overflow == "error":
+        remedy = (
+            f"allow {fits} items (generator.max_history, tasks.max_titles), or set generator.overflow to drop_oldest"
+            if fits >= 1
+            else "shorten the text (generator.prompt, tasks.templates, max_title_tokens, max_text_tokens), or choose a "
+            "backbone with a longer context"
+        )
+        raise ValueError(
+            f"a {what} of {wanted} items takes {needed} tokens ({text} of text, {item} per item, {answer} for the "
+            f"answer), the backbone has a context of {context}; {remedy}"
+        )
+    logger.warning("a %s keeps its %d most recent items, not %d: the context is %d", what, fits, wanted, context)
+    return fits
+
+
 class PromptEncoder:
-    """Token ids of templates under one tokenizer: its chat template where it has one, question and answer else.
+    """Token ids of templates under one tokenizer, by its chat template where it has one.
 
     Args:
         tokenizer: extended by `vocabulary`.
         vocabulary: token texts of SIDs.
-        is_causal: the answer goes on from the prompt, with `<|sid_begin|>` before a SID; or it is a decoder's.
+        is_causal: whether the answer continues the prompt, with `<|sid_begin|>` before a SID; else it is the decoder's.
     """
 
     def __init__(self, tokenizer: Any, vocabulary: SidVocabulary, *, is_causal: bool):
-        self.tokenizer, self.vocabulary, self.is_causal = tokenizer, vocabulary, is_causal
+        self.tokenizer = tokenizer
+        self.vocabulary = vocabulary
+        self.is_causal = is_causal
         added = tokenizer.get_added_vocab()  # some tokenizers have runs of spaces there, and all the unknown token
         self._added = {added[token] for token in added if token.strip()} - {tokenizer.unk_token_id}
 
     def sids(self, token_ids: np.ndarray) -> str:
-        """Return the text of item tokens, free of spaces."""
-        first, tokens = self.vocabulary.first_id, self.vocabulary.tokens
+        """Return the text of item tokens, without spaces."""
+        first = self.vocabulary.first_id
+        tokens = self.vocabulary.tokens
         return "".join(tokens[token - first] for token in np.ravel(token_ids))
 
     def plain(self, text: str, *, max_tokens: int) -> str:
-        """Return a text of data without anything that the tokenizer would read as a token of its own, cut in length."""
+        """Return a text of the data without special or added tokens of the tokenizer, truncated to `max_tokens`."""
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         kept = [token for token in ids if token not in self._added][:max_tokens]
         if kept == ids:
             return text
-        # what is left may spell another such token, and a cut inside a word may be spelled by more tokens than before
+        # the rest may spell another such token, and a cut inside a word may take more tokens than before
         return self.plain(self.tokenizer.decode(kept).strip("\ufffd "), max_tokens=max_tokens)
 
     def encode(self, template: Template, fields: Mapping[str, str]) -> tuple[list[int], list[int]]:
-        """Return the ids of the question and of the answer.
+        """Return the token ids of the prompt and of the answer.
 
-        An answer in words ends with the tokenizer's end token; a SID has no end token, for its length is fixed.
+        A text answer ends with the tokenizer's end token; a SID has no end token, since its length is fixed.
         """
-        question, answer = template.user.format(**fields), template.assistant.format(**fields)
+        answer = template.assistant.format(**fields)
         has_sid = any(f"{{{name}}}" in template.assistant for name in SID_FIELDS)
-        prompt = self._prompt(question)
+        prompt = self._prompt(template.user.format(**fields))
         if self.is_causal and has_sid:
             prompt += [self.vocabulary.begin_id]
         ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
         return prompt, ids if has_sid else [*ids, self.vocabulary.eos_id]
 
     def constant_tokens(self, template: Template) -> int:
-        """Return how many tokens a question has without its fields."""
+        """Return how many tokens a prompt has without its fields."""
         prompt, _ = self.encode(template, dict.fromkeys(FIELDS, ""))
         return len(prompt)
 
@@ -141,27 +182,27 @@ class PromptEncoder:
         prompt, answer = self.encode(template, probe)
         tokens = prompt if "{history}" in template.user else [*prompt, *answer]
         levels = len(item)
-        starts = [place for place in range(len(tokens)) if tokens[place : place + 2 * levels] == item * 2]
+        starts = [start for start in range(len(tokens)) if tokens[start : start + 2 * levels] == item * 2]
         if len(starts) != 1:
             raise ValueError(
                 f"{type(self.tokenizer).__name__} must write an item as exactly {levels} tokens in a row, got the ids "
-                f"{tokens} for {template}; extend the tokenizer by SidVocabulary.extend, without strip or normalisation"
+                f"{tokens} for {template}; extend the tokenizer by SidVocabulary.extend, without strip or normalization"
             )
         return PromptLayout(tuple(tokens[: starts[0]]), tuple(tokens[starts[0] + 2 * levels :]))
 
     def bare_layout(self) -> PromptLayout:
-        """Return the layout without words; a begin token that the tokenizer gives every text stays."""
+        """Return the layout without text; a begin token that the tokenizer gives every text is kept."""
         bare = PromptLayout.bare(self.vocabulary, is_causal=self.is_causal)
         bos = self.tokenizer.bos_token_id
         begins = self.is_causal and bos is not None and self.tokenizer("")["input_ids"][:1] == [bos]
         return PromptLayout((bos, *bare.before), bare.after) if begins else bare
 
-    def _prompt(self, question: str) -> list[int]:
+    def _prompt(self, text: str) -> list[int]:
         if not self.is_causal:
-            return self.tokenizer(question)["input_ids"]
+            return self.tokenizer(text)["input_ids"]
         if not getattr(self.tokenizer, "chat_template", None):
-            ids = self.tokenizer(f"{question}\n")["input_ids"]
+            ids = self.tokenizer(f"{text}\n")["input_ids"]
             return ids[:-1] if ids[-1:] == [self.tokenizer.eos_token_id] else ids
-        messages = [{"role": "user", "content": question}]
-        text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        messages = [{"role": "user", "content": text}]
+        chat = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return self.tokenizer(chat, add_special_tokens=False)["input_ids"]

@@ -17,8 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import DatasetCard, ModelCard, SpaceCard
 
-import cost_hf
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import LOCK, check_fields, read_object, write_json
 from cost_hf.hub import MERGED, REPO_TYPES
 from cost_hf.hub.cards import Contents, eval_result_files, render_card
@@ -368,8 +367,8 @@ def _add_package(folder: Path, others: Sequence[str]) -> None:
         raise ValueError(
             "cost_hf runs here without being installed, so its requirements are not known; pip install it to publish"
         ) from error
-    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
-    shutil.copytree(Path(cost_hf.__file__).parent, folder / "cost_hf", ignore=ignored)
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "*.md", "py.typed")
+    shutil.copytree(Path(__file__).parents[1], folder / "cost_hf", ignore=ignored)
     lines = [*(line for line in needs if "extra ==" not in line), *others]
     (folder / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

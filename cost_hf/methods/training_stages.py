@@ -150,6 +150,18 @@ def changes_in(directory: Path, *, own: int) -> str:
     return f"{count} changes of its catalog ({JOURNAL})" if count else ""
 
 
+def as_fitted(recommender: RecommenderT, catalog: ItemRows) -> RecommenderT:
+    """Return a recommender with the catalog it was fitted on; users may have changed the one on disk since.
+
+    Args:
+        catalog: of the data; titles make no difference.
+    """
+    if recommender.catalog.without_titles().digest == catalog.without_titles().digest:
+        return recommender
+    warn_of_changes(recommender)
+    return recommender.with_catalog(catalog)
+
+
 def warn_of_changes(recommender: Recommender) -> None:
     """Warn that results are of the catalog of the training where it was changed since."""
     logger.warning(

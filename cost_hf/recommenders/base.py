@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from cost_hf.files import DamagedFileError
 from cost_hf.generators.collation import pad_rows
 from cost_hf.generators.pretrained import BaseModel
-from cost_hf.plugins import load_plugins
+from cost_hf.plugins import declare_recommender, declared_recommenders, import_recommender, load_plugins
 from cost_hf.quantizers.base import Quantizer
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.catalog_updates import CatalogUpdates
@@ -40,6 +40,7 @@ from cost_hf.semantic_ids.trie_mask import check_batch
 
 BATCH = 64  # histories that are ranked at once
 METHODS = "cost_hf.methods"  # package and entry point group of the plugins that define kinds of recommenders
+declare_recommender("generator", "cost_hf.recommenders.generative")
 
 
 class Recommendation(NamedTuple):
@@ -270,9 +271,10 @@ class Recommender(CatalogUpdates):
         """Return kind, catalog and size in one line."""
         levels = getattr(self.catalog, "level_sizes", None)
         sids = "" if levels is None else f", levels {'x'.join(map(str, levels))}"
+        place = "" if self.network is None else f" on {self.network.device}"
         return (
-            f"{type(self).__name__}({self.kind}, {describe_items(self.catalog)}{sids}, {self.num_parameters:,} weights "
-            f"on {self.network.device}, catalog {describe_digest(self.catalog)})"
+            f"{type(self).__name__}({self.kind}, {describe_items(self.catalog)}{sids}, {self.num_parameters:,} weights"
+            f"{place}, catalog {describe_digest(self.catalog)})"
         )
 
     @property
@@ -294,7 +296,8 @@ class Recommender(CatalogUpdates):
     def new_item_inputs(self) -> tuple[str, ...]:
         """What `add_items` takes for a new item: any of `texts`, `vectors`, `codes`; empty where it takes none."""
         inputs = tuple(name for name, by_codes in (("vectors", False), ("codes", True)) if self._takes_new(by_codes))
-        return ("texts", *inputs) if self.encoder is not None and "vectors" in inputs else inputs
+        has_vectors_of_texts = self.encoder is not None or not self.needs_vectors
+        return ("texts", *inputs) if has_vectors_of_texts and "vectors" in inputs else inputs
 
     @property
     def carries_text_vectors(self) -> bool:
@@ -307,14 +310,14 @@ class Recommender(CatalogUpdates):
         return None
 
     @property
-    def network(self) -> PreTrainedModel:
-        """The trained model."""
+    def network(self) -> PreTrainedModel | None:
+        """The trained model; None where nothing, or more than one model, was trained."""
         raise NotImplementedError
 
     @property
     def num_parameters(self) -> int:
         """Number of trained weights."""
-        return self.network.num_parameters()
+        return 0 if self.network is None else self.network.num_parameters()
 
     def ranker_for(self, top_k: int, snapshot: CatalogSnapshot | None = None) -> Ranker:
         """Return a ranker of the present (or the given) snapshot whose lists can be `top_k` long."""
@@ -483,12 +486,14 @@ def class_of(directory: str | Path) -> type[Recommender]:
         ValueError: for a kind that no installed package defines, or a damaged manifest.
     """
     kind = read_manifest(directory)["kind"]
+    if kind not in Recommender.kinds and not import_recommender(kind):
+        load_plugins(METHODS)  # a method declares the kinds of recommenders of its own
+        import_recommender(kind)
     if kind not in Recommender.kinds:
-        load_plugins(METHODS)
-    if kind not in Recommender.kinds:
+        known = sorted({*Recommender.kinds, *declared_recommenders()})
         raise ValueError(
-            f"{directory} holds a recommender of kind {kind!r}, this version knows "
-            f"{', '.join(sorted(Recommender.kinds))}; use the release of cost_hf, or install the package, that wrote it"
+            f"{directory} holds a recommender of kind {kind!r}, this version knows {', '.join(known)}; use the release "
+            "of cost_hf, or install the package, that wrote it"
         )
     return Recommender.kinds[kind]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.recommenders.catalog_changes import KEPT_VERSIONS, CatalogChange, Version
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.rankers import training_clicks
@@ -63,6 +63,11 @@ class CatalogUpdates:
     def popularity(self) -> np.ndarray:
         """Training clicks of every catalog row, `[N]`."""
         return self.snapshot.popularity
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether a new item needs a vector, of which its text is one source; where not, its text is only its title."""
+        return True
 
     def add_items(
         self,
@@ -118,7 +123,7 @@ class CatalogUpdates:
             after = before.restored([item for item in ids if item in before])
             fresh = [place for place, item in enumerate(ids) if item not in before]
             if fresh:  # only they are encoded: adding a whole catalog again costs nothing
-                if texts is not None:
+                if texts is not None and self.needs_vectors:
                     vectors = self._vectors_of([texts[place] for place in fresh])
                 elif vectors is not None:
                     vectors = vectors[fresh]

@@ -14,9 +14,10 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import DamagedFileError, check_fields, load_all_weights, readable_load_errors
 from cost_hf.generators.adapters import load_adapted
 from cost_hf.generators.backbones import Backbone
@@ -180,6 +181,17 @@ class GenerativeRecommender(Recommender):
             normalization=self.normalization,
         )
 
+    def prompt_inputs(self, histories: Tensor, *, user_ids: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Return histories `[B, T]` (catalog rows, -1 pads on the right) as arguments of the generator's `generate()`.
+
+        Args:
+            histories: as for a ranker.
+            user_ids: one per history, for generators trained with user tokens.
+        """
+        input_ids, attention_mask = self.prompts.inputs(histories, user_ids=user_ids)
+        device = self.generator.device
+        return {"input_ids": input_ids.to(device), "attention_mask": attention_mask.to(device)}
+
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return the model-level codes of texts, int64 `[n, L_model]`; collisions are resolved by the catalog.
 
@@ -268,14 +280,16 @@ class GenerativeRecommender(Recommender):
             _ = self._required_quantizer
 
     def _snapshot_of(self, catalog: Any) -> SidSnapshot:
-        prompts = PromptBuilder.for_catalog(
+        return SidSnapshot(catalog, self._clicks, self._prompts_for(catalog))
+
+    def _prompts_for(self, catalog: Catalog) -> PromptBuilder:
+        return PromptBuilder.for_catalog(
             catalog,
             self.vocabulary,
             is_causal=not self.generator.config.is_encoder_decoder,
             max_history=self.max_history,
             layout=self.layout,
         )
-        return SidSnapshot(catalog, self._clicks, prompts)
 
     def _with_appended_items(
         self,
@@ -321,6 +335,7 @@ def _read_backbone(source: Path, manifest: dict[str, Any], generator: PreTrained
 
 
 def _read_generator(folder: Path) -> PreTrainedModel:
+    """Load a generator by the Auto class of its configuration, where a method registers model classes of its own."""
     with readable_load_errors("the generator", folder):
         auto = auto_class(AutoConfig.from_pretrained(folder, trust_remote_code=False))
     return load_all_weights("the generator", folder, auto.from_pretrained, trust_remote_code=False)

@@ -17,7 +17,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
 from safetensors.numpy import save_file
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import (
     PLAIN_NAME,
     DamagedFileError,
@@ -47,6 +47,7 @@ MANIFEST = "recommender.json"
 POPULARITY = "popularity.safetensors"
 ENCODER = "encoder"  # folders
 QUANTIZER = "quantizer"
+MEMBERS = "members"  # the recommenders that one is made of
 FIELDS = {
     "format": int,
     "kind": str,
@@ -75,6 +76,7 @@ FOLDERS = {
     QUANTIZER: re.compile(WEIGHT_FILES),
     ENCODER: re.compile(r"encoder\.json|vocabulary\.json|lsa\.safetensors|model/.*"),
     "custom_generate": re.compile(r"generate\.py|__pycache__/.*"),
+    MEMBERS: re.compile(r"[\w.-]+/.+"),
 }
 ATTEMPTS = 10  # to read a directory that others change
 Result = TypeVar("Result")
@@ -210,7 +212,8 @@ def renew_files(directory: str | Path) -> None:
 
 
 def _part_digests(directory: Path) -> dict[str, str]:
-    return file_digests(directory, excluded=(MANIFEST, JOURNAL))
+    """Return the digests of all files but the manifest and the journal; those of recommenders inside are parts too."""
+    return {name: digest for name, digest in file_digests(directory).items() if name not in (MANIFEST, JOURNAL)}
 
 
 def read_whole(directory: Path, read: Callable[[dict[str, Any]], Result]) -> Result:

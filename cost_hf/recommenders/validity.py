@@ -52,13 +52,9 @@ def _beams(
 ) -> Tensor:
     """Return the codes of the live beams, `[beams, L]`; a token of another level gives a code outside its level."""
     generator, vocabulary = recommender.generator, recommender.vocabulary
-    input_ids, attention_mask = (
-        part.to(generator.device) for part in recommender.prompts.inputs(histories, user_ids=users or None)
-    )
     levels = len(vocabulary.level_sizes)
     output = generator.generate(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
+        **recommender.prompt_inputs(histories, user_ids=users or None),
         num_beams=num_beams,
         num_return_sequences=num_beams,
         max_new_tokens=levels,

@@ -1,6 +1,7 @@
-"""Reports: compare.json or the results of one run as a web page, as markdown and as text for the terminal.
+"""Reports for people: formats of numbers, tables, figures, web pages, markdown and text for the terminal.
 
-Every number comes from the given dict; nothing is computed here but places on an axis and ratios of shown values.
+Every number comes from results.json, compare.json or the findings of a check; nothing is computed here but positions on
+an axis and ratios of shown values.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from cost_hf.files import atomic_path
-from cost_hf.reporting.comparison import comparison_page
 from cost_hf.reporting.html import to_html
 from cost_hf.reporting.markdown import to_markdown
-from cost_hf.reporting.single_run import run_page
-from cost_hf.reporting.terminal import compare_text
+from cost_hf.reporting.pages import comparison_page, run_page
+from cost_hf.reporting.terminal import compare_text, results_table, run_text
 
-__all__ = ["REPORT_FILES", "compare_text", "write_compare_report", "write_run_report"]
+__all__ = ["REPORT_FILES", "compare_text", "results_table", "run_text", "write_compare_report", "write_run_report"]
 REPORT_FILES = ("report.html", "report.md")
 
 

@@ -1,44 +1,52 @@
-"""What the semantic IDs are like: use of the codes per level, what collisions hide, and quality without a generator."""
+"""The sections on semantic IDs: codebook utilization, SID-level against item-level hits, quality of the codes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cost_hf.reporting import numbers, words
-from cost_hf.reporting.drawing import nice_scale
-from cost_hf.reporting.page import Cell, Column, Line, LineGroup, Section, Table
-from cost_hf.reporting.row_drawings import axis, bar, dumbbell
+from cost_hf.reporting.document import Cell, Column, Line, LineGroup, Section, Table
+from cost_hf.reporting.drawing import axis, bar, dumbbell, nice_scale
 from cost_hf.reporting.standings import Standings
 
-USE_LEAD = (
-    "A level is alive where its perplexity (the number of codes in even use) is near its number of codes; use alone "
-    "does not show a giant code beside a few outliers. “Adds” is the entropy that a level has left once the levels "
-    "before it are known."
+UTILIZATION_LEAD = (
+    "A level is well used where its perplexity (the effective number of codes) is near its number of codes; the share "
+    "of codes in use alone does not reveal one giant cluster with a few outliers. “Adds” is the conditional entropy of "
+    "a level given the levels before it."
 )
 INFLATION_LEAD = (
-    "A hit on the semantic ID counts every item that shares it. The gap to the hit on the item is credit for items "
-    "that nobody clicked; only the item figure can be compared with systems without semantic IDs."
+    "A hit on the semantic ID counts every item that shares it. The difference to hits on items is credit for items "
+    "that were not clicked; only the item figure is comparable with systems without semantic IDs."
 )
 QUALITY_LEAD = (
-    "Measured without any generator, one figure per prefix length, chance in brackets. All of them grow with the size "
-    "of the groups that share a prefix, so read them beside that size."
+    "Measured without a generator, one figure per prefix length, the chance value in brackets. All of them increase "
+    "with the size of the groups that share a prefix."
+)
+
+QUALITY = (
+    ("group_sizes", "group size", "mean items"),
+    ("knn_same_prefix", "nearest items with the same prefix", "share"),
+    ("category_purity", "same category", "share"),
+    ("history_target_overlap", "target shares a prefix with the history", "share"),
+    ("co_click_affinity", "co-click lift", "1 is chance"),
 )
 
 
 def code_sections(standings: Standings) -> list[Section]:
-    """Return the sections on code use, on SID-level against item-level hits, and on quality."""
+    """Return the sections on codebook utilization, on SID-level against item-level hits, and on quality."""
     codes = standings.compare.get("codes") or {}
     names = [name for name in standings.in_order if codes.get(name)]
     names += [name for name in codes if name not in names and codes[name]]
-    use = [_use_table(name, codes[name], standings.family(name)) for name in names if codes[name].get("levels")]
+    measured = [name for name in names if codes[name].get("levels")]
+    utilization = [_utilization_table(name, codes[name], standings.family(name)) for name in measured]
     quality = _quality_table(standings, {name: codes[name] for name in names})
     return [
-        Section("codes", "How the codes are used", (USE_LEAD,), tables=tuple(use), side_by_side=True),
+        Section("codes", "Codebook utilization", (UTILIZATION_LEAD,), tables=tuple(utilization), side_by_side=True),
         Section("inflation", "Hits on semantic IDs against hits on items", (INFLATION_LEAD,), _inflation(standings)),
-        Section("quality", "What the semantic IDs know", (QUALITY_LEAD,), tables=(quality,) if quality else ()),
+        Section("quality", "Quality of the semantic IDs", (QUALITY_LEAD,), tables=(quality,) if quality else ()),
     ]
 
 
-def _use_table(name: str, health: Mapping[str, Any], family: str) -> Table:
+def _utilization_table(name: str, facts: Mapping[str, Any], family: str) -> Table:
     columns = (
         Column("level", is_text=True),
         Column("used"),
@@ -46,14 +54,15 @@ def _use_table(name: str, health: Mapping[str, Any], family: str) -> Table:
         Column("entropy", "bits"),
         Column("adds", "bits"),
     )
-    return Table(name, columns, (LineGroup(_levels(name, health, family)),), note=_collisions(health), family=family)
+    return Table(name, columns, (LineGroup(_levels(name, facts, family)),), note=_collisions(facts), family=family)
 
 
-def _levels(name: str, health: Mapping[str, Any], family: str) -> tuple[Line, ...]:
-    quality = health.get("quality") or {}
+def _levels(name: str, facts: Mapping[str, Any], family: str) -> tuple[Line, ...]:
+    quality = facts.get("quality") or {}
     lines = []
-    for number, level in enumerate(health.get("levels") or []):
-        size, perplexity = level["num_codes"], level["perplexity"]
+    for number, level in enumerate(facts.get("levels") or []):
+        size = level["num_codes"]
+        perplexity = level["perplexity"]
         label = f"{name}, level {number + 1}: perplexity {perplexity:.1f} of {size}"
         drawing = bar(perplexity / size, label=label, family=family)
         bits = [_item(quality.get(key), number) for key in ("entropy", "conditional_entropy")]
@@ -68,14 +77,14 @@ def _levels(name: str, health: Mapping[str, Any], family: str) -> tuple[Line, ..
     return tuple(lines)
 
 
-def _collisions(health: Mapping[str, Any]) -> str:
-    facts = (
+def _collisions(facts: Mapping[str, Any]) -> str:
+    parts = (
         ("unique_share", "{} unique semantic IDs", numbers.percent),
         ("collided_share", "{} of the items share theirs", numbers.percent),
         ("largest_group", "largest group {}", numbers.amount),
     )
-    texts = [text.format(write(health[key])) for key, text, write in facts if health.get(key) is not None]
-    moved = (health.get("catalog") or {}).get("moved")
+    texts = [text.format(write(facts[key])) for key, text, write in parts if facts.get(key) is not None]
+    moved = (facts.get("catalog") or {}).get("moved")
     return ", ".join([*texts, *([f"{numbers.amount(moved)} items moved by the collision policy"] if moved else [])])
 
 
@@ -120,17 +129,8 @@ def _inflation_table(standings: Standings, seen: str) -> Table | None:
     return Table(caption, columns, (LineGroup(tuple(lines)),), cards=True)
 
 
-QUALITY = (
-    ("group_sizes", "group size", "mean items"),
-    ("knn_same_prefix", "near items in the group", "share"),
-    ("category_purity", "same category", "share"),
-    ("history_target_overlap", "target shares a prefix with the history", "share"),
-    ("co_click_affinity", "co-click lift", "1 is chance"),
-)
-
-
 def _quality_table(standings: Standings, codes: Mapping[str, Mapping[str, Any]]) -> Table | None:
-    found = {name: {**health, **(health.get("quality") or {})} for name, health in codes.items()}
+    found = {name: {**own, **(own.get("quality") or {})} for name, own in codes.items()}
     measured = [entry for entry in QUALITY if any(facts.get(entry[0]) for facts in found.values())]
     if not measured:
         return None
@@ -151,9 +151,10 @@ def _quality_table(standings: Standings, codes: Mapping[str, Mapping[str, Any]])
 
 
 def _prefix_cell(values: Any, chance: Sequence[float | None] | None) -> Cell:
-    """Return the figures per prefix length, with chance below where it is known."""
+    """Return the figures per prefix length, with the chance values below where they are known."""
     if isinstance(values, Mapping):
-        values, chance = values.get("observed"), values.get("chance")
+        chance = values.get("chance")
+        values = values.get("observed")
     return Cell(_by_prefix(values), f"({_by_prefix(chance)})" if chance else "")
 
 
@@ -163,5 +164,5 @@ def _by_prefix(values: Sequence[float | None] | None) -> str:
     return " · ".join(numbers.ratio(value) for value in values)
 
 
-def _item(values: Sequence[float] | None, place: int) -> float | None:
-    return values[place] if values and place < len(values) else None
+def _item(values: Sequence[float] | None, index: int) -> float | None:
+    return values[index] if values and index < len(values) else None

@@ -1,4 +1,4 @@
-"""Training as it went: validation scores and loss of the generators, loss and perplexity of the quantizers."""
+"""Training curves: validation score and loss of the systems, loss and perplexity of their quantizers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -6,16 +6,15 @@ from typing import Any
 from markupsafe import Markup
 
 from cost_hf.reporting import words
-from cost_hf.reporting.drawing import Scale, nice_scale
-from cost_hf.reporting.line_charts import Series, backdrop_of, line_chart
-from cost_hf.reporting.page import NO_DRAWING, Chart, ChartRow, Section
+from cost_hf.reporting.document import NO_DRAWING, Chart, ChartRow, Section
+from cost_hf.reporting.drawing import Scale, Series, backdrop_of, line_chart, nice_scale
 from cost_hf.reporting.standings import Standings
 
 BACKDROP = "all-validation"
 QUANTIZER = "quantizer"
-LEAD = "The validation score chooses the epoch that is kept."
+LEAD = "The epoch with the best validation score is kept."
 OTHERS = "Grey lines are the other systems on the same axes."
-LEVELS = "Perplexity has one line per level; a line that falls to the floor is a collapse."
+LEVELS = "Perplexity has one line per level; a drop to near 1 is a codebook collapse."
 Records = Sequence[Mapping[str, Any]]
 
 
@@ -43,7 +42,7 @@ def curve_section(standings: Standings) -> Section:
 
 
 class _Backdrop:
-    """The validation lines of all systems on common axes, drawn once."""
+    """The validation curves of all systems on common axes, drawn once."""
 
     def __init__(self, scores: Mapping[str, Series | None], metric: str):
         self.scores = {name: series for name, series in scores.items() if series is not None}
@@ -80,7 +79,7 @@ def _charts(name: str, curves: Mapping[str, Records], backdrop: _Backdrop, famil
 
 
 def _training(curves: Mapping[str, Records]) -> Records | None:
-    """Return the log of the system that ranks, under whatever name its stage has."""
+    """Return the log of the system itself: the one that is not the quantizer's."""
     return next((log for part, log in curves.items() if part != QUANTIZER), None)
 
 
@@ -96,7 +95,7 @@ def _axes(series: Iterable[Series], *, floor: float | None = None) -> tuple[Scal
 
 
 def _series(records: Records | None, key: str, label: str = "") -> Series | None:
-    """Return the line of one logged value; a single point makes no line."""
+    """Return the line of one logged value; None for fewer than two points."""
     points = [
         (float(record["epoch"]), float(record[key]))
         for record in records or []

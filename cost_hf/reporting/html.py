@@ -1,11 +1,11 @@
-"""The web page: one file that loads nothing, works without scripts, and escapes every text that comes from data."""
+"""Reports as HTML: one self-contained file without scripts in which every text from data is escaped."""
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cost_hf.reporting import numbers
+from cost_hf.reporting.document import Page
 from cost_hf.reporting.drawing import chip, mark_definitions
-from cost_hf.reporting.page import Page
 
 
 def to_html(page: Page) -> str:
@@ -22,15 +22,15 @@ def to_html(page: Page) -> str:
 
 
 def breakable(text: str) -> Markup:
-    """Return a text that may break behind the underscores of a name."""
+    """Return a text that may break after the underscores of a name."""
     return escape(text).replace("_", Markup("_<wbr>"))
 
 
 def names(text: str) -> Markup:
-    """Return a sentence whose row names, set between backticks as in markdown, stand in code type."""
+    """Return a sentence whose row names, between backticks as in markdown, are set as code."""
     parts = [breakable(part) for part in text.split("`")]
     if len(parts) % 2 == 0:  # a lone backtick is part of the text
         return breakable(text)
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
+        Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in enumerate(parts)
     )

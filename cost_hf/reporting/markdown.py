@@ -1,10 +1,10 @@
-"""The report as GitHub-flavored markdown: the same sections and tables without the drawings."""
+"""Reports as GitHub-flavored markdown: the same sections and tables without the drawings."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cost_hf.reporting.page import Cell, Example, Line, Page, Section, Table
+from cost_hf.reporting.document import Cell, Example, Line, Page, Section, Table
 
 SPECIAL = re.compile(r"([\\`*\[\]<>|#])")
 
@@ -32,17 +32,17 @@ def sentence(text: str) -> str:
     parts = text.split("`")
     if len(parts) % 2 == 0:  # a lone backtick is part of the text
         return escape(text)
-    return "".join(f"`{part}`" if place % 2 else escape_inline(part) for place, part in enumerate(parts))
+    return "".join(f"`{part}`" if number % 2 else escape_inline(part) for number, part in enumerate(parts))
 
 
 def escape_inline(text: str) -> str:
-    """Return a piece of a line in which nothing is markup; white space at its ends stays."""
+    """Return a part of a line in which nothing is markup; white space at its ends is kept."""
     return SPECIAL.sub(r"\\\1", re.sub(r"\s+", " ", text))
 
 
 def _section(section: Section) -> Iterator[str]:
     has_text = section.tables or section.examples or section.facts
-    if not has_text:  # charts alone stay on the web page
+    if not has_text:  # a section of charts
         return
     yield f"## {escape(section.title)}"
     yield from (escape(text) for text in section.lead)
@@ -72,7 +72,7 @@ def _table(table: Table) -> str:
 
 
 def _titled(line: Line) -> tuple[Cell, ...]:
-    """Return the cells with the small print of the row's name in brackets."""
+    """Return the cells with the note of the row's name in brackets."""
     name, *rest = line.cells
     return (replace(name, note=f"({name.note})") if name.note else name, *rest)
 

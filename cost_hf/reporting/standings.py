@@ -1,7 +1,7 @@
-"""Who stands where: the order of the rows, which of them are ranked at all, and the row that the others face.
+"""The order of the rows of a report, which of them are ranked, and the row that the others are compared with.
 
-Only finished systems are ranked. Rows that failed or still wait follow with their message; calibration and oracle rows
-stand apart, because a place among the competitors would be a claim that they cannot make.
+Only finished systems are ranked. Rows that failed or are not started follow with their message. Calibration and oracle
+rows are shown apart: they use information that a system in use does not have.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,11 @@ SHOWN_METRICS = ("ndcg@10", "recall@10")
 
 @dataclass(frozen=True)
 class Standings:
-    """The rows of a comparison in reading order."""
+    """The rows of a comparison in the order of the report.
+
+    Attributes:
+        compare: content of compare.json, or a results.json in this shape.
+    """
 
     compare: Mapping[str, Any]
 
@@ -28,7 +32,7 @@ class Standings:
 
     @cached_property
     def primary(self) -> Mapping[str, str]:
-        """The `metric` and `seen` setting that was fixed as primary."""
+        """The primary `metric` and `seen` setting, fixed before the runs."""
         return DEFAULT_PRIMARY | ((self.compare.get("protocol") or {}).get("primary") or {})
 
     @cached_property
@@ -38,9 +42,9 @@ class Standings:
 
     @cached_property
     def main(self) -> str | None:
-        """The row that the others are compared with: the generative one, or without one any, that has most claims.
+        """The row that the others are compared with: the one with most claims, of the generative ones if there are any.
 
-        Among equals it is the best on validation.
+        Ties are resolved by the validation score.
         """
         claims = self.compare.get("claims") or []
         candidates = [name for name, row in self.rows.items() if row.get("family") == "generative"]
@@ -54,21 +58,21 @@ class Standings:
 
     @cached_property
     def ranked(self) -> list[str]:
-        """Finished competitors, best first by the primary metric."""
+        """Finished systems, best first by the primary metric."""
         return self.best_first(
             name for name, row in self.rows.items() if _is_done(row) and row.get("family") not in REFERENCE_NOTES
         )
 
     @cached_property
     def waiting(self) -> list[str]:
-        """Competitors that failed, are unfinished or were not started."""
+        """Systems that failed, are unfinished or were not started."""
         return self.best_first(
             name for name, row in self.rows.items() if not _is_done(row) and row.get("family") not in REFERENCE_NOTES
         )
 
     @cached_property
     def reference(self) -> list[str]:
-        """Rows for orientation, which are never ranked."""
+        """Rows for reference, which are not ranked."""
         return self.best_first(name for name, row in self.rows.items() if row.get("family") in REFERENCE_NOTES)
 
     @property
@@ -86,21 +90,21 @@ class Standings:
         return cell if cell and cell.get("value") is not None else None
 
     def against_main(self, name: str, *, seen: str) -> Mapping[str, Any] | None:
-        """Return the claim `name` minus the main row on the primary metric, turned round where it is the other way."""
+        """Return the claim on `name` minus the main row on the primary metric, or None without one."""
         for claim in self.compare.get("claims") or []:
             is_wanted = claim["metric"] == self.primary["metric"] and claim["seen"] == seen and name != self.main
             if is_wanted and {claim["a"], claim["b"]} == {name, self.main}:
-                return claim if claim["a"] == name else _turned(claim)
+                return claim if claim["a"] == name else _negated(claim)
         return None
 
     def best_first(self, names: Iterable[str], *, seen: str | None = None) -> list[str]:
         """Return names sorted by the primary metric, in the primary setting of seen items or in another."""
 
-        def place(name: str) -> tuple[float, str]:
+        def key(name: str) -> tuple[float, str]:
             cell = self.cell(name, self.primary["metric"], seen=seen or self.primary["seen"])
             return -(cell["value"] if cell else float("-inf")), name
 
-        return sorted(names, key=place)
+        return sorted(names, key=key)
 
 
 def known_seen(standings: Standings) -> Sequence[str]:
@@ -114,17 +118,17 @@ def _is_done(row: Mapping[str, Any]) -> bool:
     return row.get("status", "done") == "done"
 
 
-def _turned(claim: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the claim about b minus a; the relative difference has no meaning any more and is left out."""
+def _negated(claim: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the claim about b minus a; the relative difference refers to b and is left out."""
     difference = claim["difference"]
     bounds = {"low": difference.get("high"), "high": difference.get("low")}
     negated = {key: None if value is None else -value for key, value in bounds.items()}
-    word = claim.get("verdict") or ""
+    verdict = claim.get("verdict") or ""
     return {
         **claim,
         "a": claim["b"],
         "b": claim["a"],
         "difference": {"value": -difference["value"], **negated},
         "relative": None,
-        "verdict": OPPOSITE.get(word, word),
+        "verdict": OPPOSITE.get(verdict, verdict),
     }

@@ -1,23 +1,101 @@
-"""The report on the terminal: the smallest visible difference, the table, the verdicts, and last the advice."""
+"""Text for the terminal: the summary of a run and the report of a comparison, at most 110 columns wide."""
 
+import math
 import textwrap
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.reporting import numbers, words
-from cost_hf.reporting.comparison import comparison_page
-from cost_hf.reporting.page import Line, Table
-from cost_hf.reporting.score_tables import score_table
-from cost_hf.reporting.standings import Standings
+from cost_hf.reporting.document import Line, Table
+from cost_hf.reporting.pages import TOY, comparison_page
+from cost_hf.reporting.standings import DEFAULT_PRIMARY, Standings
+from cost_hf.reporting.tables import score_table
+from cost_hf.terminal_text import terminal_line
 
 WIDTH = 110
 GAP = "  "
 MAX_NAME = 24
-VERDICT_WIDTH = 14
+VERDICT_WIDTH = 16
+NULL = {"value": None}
+
+
+class ExampleAnswer(NamedTuple):
+    """Recommendations for one user as titles: the end of the history, oldest first, and the list, best first."""
+
+    history: Sequence[str]
+    recommended: Sequence[str]
+
+
+def run_text(results: Mapping[str, Any], *, answers: Sequence[ExampleAnswer] = (), directory: str | Path) -> str:
+    """Return the summary of a finished run.
+
+    Args:
+        results: content of results.json.
+        answers: a few example users.
+        directory: of the run.
+    """
+    protocol = results["protocol"]
+    stages = results["stages"].items()
+    costs = ", ".join(f"{name} {numbers.duration(cost['seconds'])}" for name, cost in stages)
+    peak = max(cost["peak_mb"] for _, cost in stages)
+    beams = f"{protocol['num_beams']} beams, " if "constraint" in protocol else ""
+    parts = [
+        _wrapped(
+            f"{results['recipe']['name']}, seed {results['seed']}, {protocol['cases']} test cases, {beams}hits on "
+            "items, seen items allowed, 95 % intervals over users"
+        ),
+        results_table(results),
+        _wrapped(protocol["note"]),
+        *_cold_start(results),
+        *(_example(number, answer) for number, answer in enumerate(answers, start=1)),
+        _wrapped(f"{costs}; peak memory {numbers.memory(peak)}"),
+        f"run directory: {directory} (with report.html)",
+    ]
+    if results["recipe"]["data"]["reader"] == "synthetic":
+        parts.append(TOY)
+    return "\n\n".join(["", *parts])
+
+
+def results_table(
+    results: Mapping[str, Any],
+    *,
+    rows: Sequence[str] | None = None,
+    metrics: Sequence[str] = ("recall@10", "ndcg@10"),
+    unit: str = "item",
+    seen: str = "seen_allowed",
+    main: str = MAIN_ROW,
+) -> str:
+    """Return a plain-text table of results.json, one line per row.
+
+    Args:
+        results: content of results.json.
+        rows: row names, in order; by default all, best first by the first metric.
+        metrics: one column each; the last column is the paired difference in the first metric, main minus row.
+        unit: `item` or `sid`.
+        seen: `seen_allowed` or `seen_excluded`.
+        main: the row that the others are subtracted from.
+
+    Raises:
+        ValueError: for a row, unit or setting that the results do not have.
+    """
+    table = results["rows"]
+    cells = {name: _lookup(table, (name, unit, seen)) for name in (rows if rows is not None else table)}
+    if rows is None:
+        cells = dict(sorted(cells.items(), key=lambda entry: -_sortable(entry[1], metrics[0])))
+    lines = [["row", *(f"{metric} [95 %]" for metric in metrics), f"{main} - row, {metrics[0]}"]]
+    for name, found in cells.items():
+        difference = results.get("differences", {}).get(f"{main}-{name}", {}).get(unit, {}).get(seen, {})
+        change = numbers.interval(difference[metrics[0]], signed=True) if metrics[0] in difference else ""
+        lines.append([name, *(numbers.interval(found.get(metric)) for metric in metrics), change])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = [GAP.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    return "\n".join(line.rstrip() for line in padded)
 
 
 def compare_text(compare: Mapping[str, Any]) -> str:
-    """Return the words of a comparison for a terminal, at most 110 columns wide."""
+    """Return the report of a comparison: detectable difference, scores, claims, and the recommendation last."""
     standings = Standings(compare)
     page = comparison_page(compare)
     parts = [_wrapped(text) for text in (*page.warnings, *page.protocol)]
@@ -33,11 +111,11 @@ def compare_text(compare: Mapping[str, Any]) -> str:
 
 
 def _table(table: Table) -> Iterator[str]:
-    """Yield the main table: the interval beside the primary metric only, messages wrapped behind their row."""
+    """Yield the main table: intervals of the primary metric only, messages wrapped after their row."""
     width = len(table.columns)
     full = {id(line): _texts(line) for line in table.lines if len(line.cells) == width}
     titles = [column.title for column in table.columns]
-    units = ["", *("" if place < 3 else column.note for place, column in enumerate(table.columns) if place)]
+    units = ["", *("" if number < 3 else column.note for number, column in enumerate(table.columns) if number)]
     units[-1] = "" if table.columns[-1].title == "verdict" else units[-1]
     widths = [max(map(len, column)) for column in zip(titles, units, *full.values(), strict=True)]
     widths[0] = min(MAX_NAME, max(len(line.cells[0].text) for line in table.lines))
@@ -70,7 +148,7 @@ def _message(line: Line, width: int) -> str:
 
 
 def _claims(standings: Standings) -> Iterator[str]:
-    """Yield a line per claim, the verdict first; the settings of seen items under titles of their own."""
+    """Yield a line per claim, the verdict first, with a title for every setting of seen items."""
     claims = standings.compare["claims"]
     for seen in dict.fromkeys([standings.primary["seen"], *(claim["seen"] for claim in claims)]):
         found = [claim for claim in claims if claim["seen"] == seen]
@@ -78,7 +156,7 @@ def _claims(standings: Standings) -> Iterator[str]:
             yield f"Claims, {words.SEEN.get(seen, words.spaced(seen)).lower()}"
         for claim in found:
             text = (
-                f"{claim['a']} against {claim['b']}: {words.metric_name(claim['metric'])} "
+                f"{claim['a']} vs {claim['b']}: {words.metric_name(claim['metric'])} "
                 f"{numbers.interval(claim['difference'], signed=True)}, p {numbers.probability(claim.get('p_holm'))}"
             )
             start = f"{words.verdict(claim.get('verdict')):{VERDICT_WIDTH}}"
@@ -91,3 +169,38 @@ def _short(name: str) -> str:
 
 def _wrapped(text: str, *, first: str = "", rest: str = "") -> str:
     return textwrap.fill(" ".join(text.split()), WIDTH, initial_indent=first, subsequent_indent=rest)
+
+
+def _cold_start(results: Mapping[str, Any]) -> list[str]:
+    """Return the scores of the system on cold-start items, where the protocol has some."""
+    metric = DEFAULT_PRIMARY["metric"]
+    cells = results["slices"][MAIN_ROW]["seen_allowed"].get("cold_start", {})
+    shown = [
+        f"{label.replace('_', '-')}: {words.plural(cell['cases'], 'case')}, {words.metric_name(metric)} "
+        f"{numbers.interval(cell[metric])}"
+        for label, cell in cells.items()
+    ]
+    hidden = results["protocol"]["counts"].get("cold_items")
+    return [_wrapped(f"cold start, {hidden} items hidden from training; {'; '.join(shown)}")] if shown else []
+
+
+def _example(number: int, answer: ExampleAnswer) -> str:
+    titles = {f"user {number} read": answer.history, "   recommended": answer.recommended}
+    lines = []
+    for label, names in titles.items():
+        lines += [f"{'' if line else label:<17}{terminal_line(name)}" for line, name in enumerate(names)]
+    return "\n".join(lines)
+
+
+def _lookup(table: Mapping[str, Any], path: tuple[str, str, str]) -> Mapping[str, Any]:
+    found: Any = table
+    for part in path:
+        if part not in found:
+            raise ValueError(f"results have no {part!r} among {', '.join(map(repr, found))}; choose one of these")
+        found = found[part]
+    return found
+
+
+def _sortable(cells: Mapping[str, Any], metric: str) -> float:
+    value = cells.get(metric, NULL)["value"]
+    return -math.inf if value is None else value

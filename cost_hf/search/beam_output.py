@@ -1,4 +1,4 @@
-"""What a search returns, and the way from finished codes to items."""
+"""What a search returns, and the expansion of finished codes to items."""
 
 from dataclasses import dataclass
 
@@ -17,31 +17,33 @@ class BeamOutput:
         items: catalog rows, `[B, R]`, -1 where a request has fewer legal items than beams.
         scores: sums of natural-log probabilities, `[B, R]`, -inf where there is no item.
         codes: the items' codes, `[B, R, L]`, -1 where there is no item.
-        encoder_states: last hidden states of the encoder, `[B, S, d]`, where they were asked for.
+        prompt_states: last hidden states at all positions of the prompts, `[B, S, d]`, where they were asked for; of
+            the encoder, or of a decoder-only model, whose last position predicts the first code.
     """
 
     items: Tensor
     scores: Tensor
     codes: Tensor
-    encoder_states: Tensor | None = None
+    prompt_states: Tensor | None = None
 
     def __repr__(self) -> str:
-        """Say in one line what was found."""
-        requests, places = self.items.shape
-        return f"BeamOutput({requests} requests, {places} places, on {self.items.device})"
+        """Summarise the shapes in one line."""
+        requests, beams = self.items.shape
+        return f"BeamOutput({requests} requests, {beams} items each, on {self.items.device})"
 
 
 def expand_leaves(
     trie: SidTrie, nodes: Tensor, scores: Tensor, codes: Tensor, *, num_beams: int, mask: TrieMask | None
 ) -> BeamOutput:
-    """Expand leaves `[B, R]` to items in beam order; items of one leaf share its score and stand in the trie's order.
+    """Expand leaves `[B, R]` to items in beam order; items of one leaf share its score and follow the trie's order.
 
-    Beams with score -inf are dead: whatever their node, no item comes of them.
+    Beams with score -inf are dead and give no item, whatever their node.
     """
     batch, beams = nodes.shape
     # without a mask, no more than `num_beams` items of one leaf can be listed
     rows, present = trie.leaf_rows(nodes.flatten(), limit=num_beams if mask is None else None)  # [B·R, m]
-    rows, present = rows.view(batch, beams, -1), present.view(batch, beams, -1) & scores.isfinite()[..., None]
+    rows = rows.view(batch, beams, -1)
+    present = present.view(batch, beams, -1) & scores.isfinite()[..., None]
     if mask is not None:
         present = present & mask.keeps_items(rows)
     members = rows.shape[-1]
@@ -57,7 +59,7 @@ def expand_leaves(
 
 
 def _pad(values: Tensor, width: int, fill: float) -> Tensor:
-    """Fill `[B, r, …]` up to `[B, width, …]`."""
+    """Pad `[B, r, …]` to `[B, width, …]`."""
     missing = width - values.shape[1]
     if missing <= 0:
         return values

@@ -1,12 +1,12 @@
-"""Exact constrained beam search of fixed depth: a user's history in, items that exist out.
+"""Exact constrained beam search of fixed depth: prompts in, catalog items out.
 
 The search walks `SidTrie`: the candidates of a beam are the children of its node, never the whole vocabulary. Scores
-are sums of natural-log probabilities, the same as `generate(..., length_penalty=0)` gives under `SidLogitsProcessor`,
-and the beams are the same except where neighbouring scores differ by rounding.
+are sums of natural-log probabilities. Scores and beams are those of `generate(..., length_penalty=0)` under
+`SidLogitsProcessor`, except where neighbouring scores differ by rounding.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cost_hf.search.beam_output import BeamOutput, expand_leaves
-from cost_hf.search.beam_steps import DecodingSteps, Prompt
+from cost_hf.search.beam_steps import DecodingSteps, LevelHead, Prompt
 from cost_hf.search.cached_decoders import base_model, decoding_steps, unsupported_reason
 from cost_hf.search.generate_search import generate_search
-from cost_hf.search.level_head import LevelHead
 from cost_hf.search.logits_processor import check_sizes
 from cost_hf.search.normalizations import check_normalization
+from cost_hf.search.protocol import AddsLevelInputs, EmbedsPrompts, LevelInputs, ReranksBeams
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.sizes import ranked_number
 from cost_hf.semantic_ids.trie import SidTrie
@@ -30,7 +30,7 @@ from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 logger = logging.getLogger(__name__)
 
-# what the search hands to the model itself
+# arguments of the model that the search sets
 OWN_ARGUMENTS = {
     "input_ids",
     "inputs_embeds",
@@ -40,8 +40,6 @@ OWN_ARGUMENTS = {
     "use_cache",
     "labels",
 }
-
-LevelHook = Callable[[int, Tensor], Tensor | None]
 
 
 def beam_search(
@@ -57,38 +55,57 @@ def beam_search(
     inputs_embeds: Tensor | None = None,
     encoder_outputs: Any = None,
     model_kwargs: Mapping[str, Any] | None = None,
-    level_hook: LevelHook | None = None,
-    output_encoder_states: bool = False,
+    level_inputs: LevelInputs | None = None,
+    output_prompt_states: bool = False,
 ) -> BeamOutput:
     """Return the `num_beams` most probable items of the catalog for every prompt.
 
-    T5, mT5, UMT5 and the decoder-only models of `cached_decoders.CAUSAL_TYPES` with full attention run on engines that compute
-    what beams share once per request; any other model runs through its own `generate()`, which is slower and searches
-    with two beams at least, and a warning says so once.
+    T5, mT5, UMT5, the decoder-only models of `cached_decoders.CAUSAL_TYPES` with full attention, and subclasses that
+    decode like them (`cost_hf.search.protocol`) run on cached decoders, which compute what beams share once per
+    request. Any other model runs through its own `generate()`, which is slower and searches with at least two beams; a
+    warning says so once.
 
     Args:
-        generator: in eval mode; adapters in it count.
-        input_ids: prompts `[B, S]`, padded on the left (the engines also take padding on the right).
+        generator: in eval mode; adapters in it count. What it defines of `cost_hf.search.protocol` is used.
+        input_ids: prompts `[B, S]`, padded on the left (cached decoders also take padding on the right).
         attention_mask: 1 at tokens, 0 at padding, `[B, S]`; all ones by default.
         trie: the legal SIDs.
         vocabulary: their token ids.
-        num_beams: beams, and so items returned; as many as the catalog has items at most make sense, and more are
-            refused above 10,000.
-        mask: allowed items, bool `[N]` or `[B, N]`, True = allowed, or a `CatalogMask`; one line is for all requests.
+        num_beams: beams, and so items returned; useful up to the number of items in the catalog, and refused above
+            10,000 where the catalog is smaller.
+        mask: allowed items, bool `[N]` or `[B, N]`, True = allowed, or a `CatalogMask`; one row is for all requests.
             A mask of item ids must be of the catalog of `trie`, in this or an earlier state.
         normalization: `vocabulary` for the scores of `generate()`; `level` for probabilities among a level's codes,
-            which are cheaper where the vocabulary is large, and others.
+            which are cheaper where the vocabulary is large, and give other scores.
         inputs_embeds: embedded prompts `[B, S, d]` instead of `input_ids`.
         encoder_outputs: of an encoder-decoder model, instead of prompts; its first entry is `[B, S, d]`.
-        model_kwargs: further arguments of the encoder, or of every pass of a decoder-only model.
-        level_hook: called before the decoder step of every level with the level and the codes chosen so far
-            `[B, R, level]`; what it returns, `[B, R, d]` or None, is added to the embeddings that enter the decoder. A
-            decoder-only model has no such step at level 0, where the prompt ends.
-        output_encoder_states: return the encoder's last hidden states as well.
+        model_kwargs: further arguments of the model's `embed_prompt` where it has one, else of the encoder, or of
+            every pass of a decoder-only model.
+        level_inputs: a function in place of the model's method of that name, see `protocol.AddsLevelInputs`.
+        output_prompt_states: return the last hidden states of the prompts as well: of the encoder, or of the
+            decoder-only model at all positions of the prompt (`protocol.last_states` takes the last ones).
 
     Raises:
         ValueError: for fewer than one beam or too many, no prompt, a mask of another catalog, or an option that
-            `generate()` has no equal for.
+            `generate()` has no equivalent for.
+
+    Example (weights are random: which item comes first means nothing):
+
+    >>> import torch
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> from cost_hf import Catalog, SidTrie, SidVocabulary, beam_search
+    >>> codes = [[0, 1], [1, 0], [1, 1]]
+    >>> catalog = Catalog.from_codes(["lamp", "desk", "chair"], codes, level_sizes=(2, 2), collisions="none")
+    >>> vocabulary, trie = SidVocabulary.for_catalog(catalog), SidTrie.from_catalog(catalog)
+    >>> config = LlamaConfig(vocab_size=vocabulary.size, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    >>> generator = LlamaForCausalLM(config).eval()
+    >>> history = vocabulary.encode(torch.tensor([[0, 1]]))  # the lamp, as tokens
+    >>> prompt = torch.cat([torch.tensor([[vocabulary.begin_id]]), history], dim=1)
+    >>> found = beam_search(generator, prompt, trie=trie, vocabulary=vocabulary, num_beams=3)
+    >>> found
+    BeamOutput(1 requests, 3 items each, on cpu)
+    >>> sorted(catalog.item_ids[row] for row in found.items[0].tolist())
+    ['chair', 'desk', 'lamp']
     """
     check_normalization(normalization)
     prompt = make_prompt(input_ids, attention_mask, inputs_embeds, encoder_outputs, model_kwargs)
@@ -96,21 +113,28 @@ def beam_search(
     num_beams = ranked_number(num_beams, "num_beams", trie.num_items)
     trie = trie.to(prompt.attention_mask.device)
     catalog_mask = CatalogMask.of(mask, trie.num_items, trie.item_ids)
+    level_inputs = level_inputs or own_level_inputs(generator)
     reason = unsupported_reason(generator)
-    if reason is None:
-        found = _search(generator, prompt, trie, vocabulary, num_beams, catalog_mask, normalization, level_hook)
-    else:
-        _say_once(type(generator).__name__, reason)
-        if level_hook is not None or normalization != "vocabulary":
+    if reason is not None:
+        _warn_once(type(base_model(generator)).__name__, reason)
+        if level_inputs is not None or normalization != "vocabulary":
             raise ValueError(
-                f"level_hook and normalization='level' need an engine, and there is none for this model: {reason}; "
-                "leave them out, or use a model that has one"
+                f"level_inputs and normalization='level' need cached decoding, which this model does not have: {reason}"
             )
-        found = generate_search(
-            generator, prompt, trie=trie, vocabulary=vocabulary, num_beams=num_beams, mask=catalog_mask
-        )
-    states = found.encoder_states.clone() if output_encoder_states and found.encoder_states is not None else None
-    # copies made outside of inference mode may be changed, and taken into a loss
+    found = _search(
+        generator,
+        prompt,
+        trie,
+        vocabulary,
+        num_beams,
+        catalog_mask,
+        normalization,
+        level_inputs,
+        is_cached=reason is None,
+        wants_states=output_prompt_states,
+    )
+    states = found.prompt_states.clone() if output_prompt_states and found.prompt_states is not None else None
+    # copies made outside of inference mode may be changed, and used in a loss
     return BeamOutput(found.items.clone(), found.scores.clone(), found.codes.clone(), states)
 
 
@@ -121,17 +145,18 @@ def make_prompt(
     encoder_outputs: Any = None,
     model_kwargs: Mapping[str, Any] | None = None,
 ) -> Prompt:
-    """Return the prompt of a search; raise ValueError unless exactly one form of it is given, in matching shapes."""
+    """Return the prompts of a search; raise ValueError unless exactly one form is given, in matching shapes."""
     states = None if encoder_outputs is None else encoder_outputs[0]
     given = [part for part in (input_ids, inputs_embeds, states) if part is not None]
     if len(given) != 1:
         raise ValueError(
             f"give exactly one of input_ids, inputs_embeds and encoder_outputs, got {len(given)} of them; "
-            "encoder_outputs need attention_mask alone beside them"
+            "encoder_outputs go with attention_mask only"
         )
     if not isinstance(given[0], Tensor):
-        raise ValueError(f"prompts must be torch tensors, got {type(given[0]).__name__}; convert by torch.tensor")
-    dimensions, shape = 2 if input_ids is not None else 3, tuple(given[0].shape)
+        raise ValueError(f"prompts must be torch tensors, got {type(given[0]).__name__}; convert them by torch.tensor")
+    dimensions = 2 if input_ids is not None else 3
+    shape = tuple(given[0].shape)
     if len(shape) != dimensions or 0 in shape:
         raise ValueError(
             "expected input_ids [B, S], inputs_embeds [B, S, d] or encoder_outputs whose first entry is [B, S, d], "
@@ -145,25 +170,25 @@ def make_prompt(
     own = sorted(OWN_ARGUMENTS & kwargs.keys())
     if own or (kwargs and states is not None):
         raise ValueError(
-            f"model_kwargs must not hold {', '.join(own) or 'anything beside encoder_outputs'}, which the search sets "
-            "itself; leave that out"
+            f"model_kwargs must not hold {', '.join(own) or 'anything beside encoder_outputs'}, which the search sets; "
+            "leave it out"
         )
     return Prompt(attention_mask, input_ids, inputs_embeds, states, kwargs)
 
 
 def check_parts(generator: Any, prompt: Prompt, trie: SidTrie, vocabulary: SidVocabulary) -> None:
-    """Raise ValueError where the parts of a search do not fit, or the generator is being trained."""
+    """Raise ValueError where the parts of a search do not fit, or the generator is in training mode."""
     for name, part, kind in (("trie", trie, SidTrie), ("vocabulary", vocabulary, SidVocabulary)):
         if not isinstance(part, kind):
-            raise ValueError(f"{name} must be a {kind.__name__}, got {type(part).__name__}; see recommender.{name}")
+            raise ValueError(f"{name} must be a {kind.__name__}, got {type(part).__name__}; pass recommender.{name}")
     if not isinstance(generator, nn.Module) or not hasattr(generator, "config"):
         raise ValueError(
-            f"the generator must be a transformers model, got {type(generator).__name__}; of a GenerativeRecommender that is "
-            "recommender.generator"
+            f"the generator must be a transformers model, got {type(generator).__name__}; pass the generator of a "
+            "GenerativeRecommender (recommender.generator)"
         )
     check_sizes(trie, vocabulary)
     if generator.training:
-        raise ValueError("the generator is in training mode, where dropout makes every search another; call .eval()")
+        raise ValueError("the generator is in training mode, where dropout changes every search; call .eval()")
     config: Any = generator.config
     if prompt.encoder_states is not None and not config.is_encoder_decoder:
         raise ValueError(
@@ -173,11 +198,45 @@ def check_parts(generator: Any, prompt: Prompt, trie: SidTrie, vocabulary: SidVo
 
 
 def beam_widths(trie: SidTrie, num_beams: int) -> list[int]:
-    """Return the most beams that enter each level: one at the root, and never more than there are nodes."""
+    """Return the largest number of beams that enter each level: one at the root, never more than there are nodes."""
     widths = [1]
     for level in range(len(trie.level_sizes) - 1):
         widths.append(min(num_beams, widths[-1] * trie.max_children[level], trie.num_nodes[level]))
     return widths
+
+
+def embedded_prompt(generator: PreTrainedModel, prompt: Prompt) -> Prompt:
+    """Return the prompt as the model's own `embed_prompt` embeds it; the same one where there is nothing to embed."""
+    model = base_model(generator)
+    if prompt.input_ids is None or not isinstance(model, EmbedsPrompts):
+        return prompt
+    embeds = model.embed_prompt(prompt.input_ids, prompt.attention_mask, **prompt.model_kwargs)
+    if embeds.shape[:2] != prompt.attention_mask.shape:
+        raise ValueError(
+            f"{type(model).__name__}.embed_prompt must return [B, S, d] for prompts {tuple(prompt.input_ids.shape)}, "
+            f"got {tuple(embeds.shape)}"
+        )
+    return Prompt(prompt.attention_mask, inputs_embeds=embeds)
+
+
+def own_level_inputs(generator: PreTrainedModel) -> LevelInputs | None:
+    """Return the method `level_inputs` of a model; None where it has none."""
+    model = base_model(generator)
+    return model.level_inputs if isinstance(model, AddsLevelInputs) else None
+
+
+def reranked(generator: PreTrainedModel, found: BeamOutput, prompt: Prompt, mask: CatalogMask | None) -> BeamOutput:
+    """Return the beams as the model's own `rerank_beams` orders them; the same ones where it has none."""
+    model = base_model(generator)
+    if not isinstance(model, ReranksBeams):
+        return found
+    output = model.rerank_beams(found, attention_mask=prompt.attention_mask, mask=mask)
+    if not isinstance(output, BeamOutput) or len(output.items) != len(found.items):
+        raise ValueError(
+            f"{type(model).__name__}.rerank_beams must return a BeamOutput of {len(found.items)} requests, got "
+            f"{output!r}"
+        )
+    return replace(output, prompt_states=found.prompt_states)
 
 
 @torch.inference_mode()
@@ -189,17 +248,33 @@ def _search(
     num_beams: int,
     mask: CatalogMask | None,
     normalization: str,
-    level_hook: LevelHook | None,
+    level_inputs: LevelInputs | None,
+    *,
+    is_cached: bool,
+    wants_states: bool,
 ) -> BeamOutput:
-    """Search by the engine of the model."""
-    model, trie_mask = base_model(generator), None if mask is None else mask.on(trie)
+    """Search by the cached decoder of the model, or by `generate()`."""
+    prompt = embedded_prompt(generator, prompt)
+    if not is_cached:
+        found = generate_search(
+            generator,
+            prompt,
+            trie=trie,
+            vocabulary=vocabulary,
+            num_beams=num_beams,
+            mask=mask,
+            wants_states=wants_states or isinstance(base_model(generator), ReranksBeams),
+        )
+        return reranked(generator, found, prompt, mask)
+    model = base_model(generator)
+    trie_mask = None if mask is None else mask.on(trie)
     head = LevelHead(model, vocabulary, normalization=normalization)
     steps = decoding_steps(model, prompt, beam_widths(trie, num_beams))
-    nodes, scores, codes = descend(steps, head, trie, vocabulary, num_beams, trie_mask, level_hook)
+    nodes, scores, codes = descend(steps, head, trie, vocabulary, num_beams, trie_mask, level_inputs)
     if bool(scores.isnan().any()):
-        raise ValueError(f"{type(model).__name__} gives log-probabilities that are no numbers; its weights are broken")
+        raise ValueError(f"{type(model).__name__} returns log-probabilities that are NaN; its weights are broken")
     found = expand_leaves(trie, nodes, scores, codes, num_beams=num_beams, mask=trie_mask)
-    return replace(found, encoder_states=steps.encoder_states)
+    return reranked(generator, replace(found, prompt_states=steps.prompt_states), prompt, mask)
 
 
 def descend(
@@ -209,14 +284,14 @@ def descend(
     vocabulary: SidVocabulary,
     num_beams: int,
     mask: TrieMask | None,
-    level_hook: LevelHook | None,
+    level_inputs: LevelInputs | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the leaves `[B, R]`, their scores `[B, R]` and codes `[B, R, L]`, best first."""
     batch, device = steps.batch, trie.device
     nodes = torch.zeros(batch, 1, dtype=torch.long, device=device)
     scores = torch.zeros(batch, 1, device=device)
     codes = torch.empty(batch, 1, 0, dtype=torch.long, device=device)
-    hidden = steps.start(None if level_hook is None else level_hook(0, codes))
+    hidden = steps.start(None if level_inputs is None else level_inputs(0, codes))
     offsets = vocabulary.level_offsets.tolist()
     for level in range(len(offsets)):
         step_codes, children, legal = (part.unflatten(0, nodes.shape) for part in trie.children(level, nodes.flatten()))
@@ -231,11 +306,11 @@ def descend(
         nodes = children.flatten(1).gather(1, best)
         codes = torch.cat([codes.gather(1, parents[..., None].expand(-1, -1, level)), chosen[..., None]], dim=-1)
         if level + 1 < len(offsets):
-            added = None if level_hook is None else level_hook(level + 1, codes)
+            added = None if level_inputs is None else level_inputs(level + 1, codes)
             hidden = steps.advance(chosen + offsets[level], parents, added)
     return nodes, scores, codes
 
 
 @lru_cache
-def _say_once(name: str, reason: str) -> None:
+def _warn_once(name: str, reason: str) -> None:
     logger.warning("%s searches by generate(), which is several times slower: %s", name, reason)

@@ -1,18 +1,19 @@
-"""Which models the search runs exactly, and with which decoding steps."""
+"""Which models have cached decoding, and by which decoding steps."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
     DynamicCache,
+    GenerationMixin,
     MT5ForConditionalGeneration,
     PreTrainedModel,
     T5ForConditionalGeneration,
     UMT5ForConditionalGeneration,
 )
 from transformers.cache_utils import DynamicLayer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from cost_hf.search.beam_steps import DecodingSteps, Prompt
 from cost_hf.search.causal_steps import CausalSteps
@@ -21,6 +22,15 @@ from cost_hf.search.t5_steps import T5Steps
 T5_FAMILY = (T5ForConditionalGeneration, MT5ForConditionalGeneration, UMT5ForConditionalGeneration)
 # positions follow position_ids alone and logits are the head of the last hidden states: each has a test
 CAUSAL_TYPES = ("gpt2", "gpt_neox", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
+CAUSAL_CLASSES = {
+    (f"transformers.models.{name}.modeling_{name}", MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[name]) for name in CAUSAL_TYPES
+}
+# methods that decoding depends on; a class that overrides one may decode otherwise
+DECODING_METHODS = frozenset(
+    {"forward", "__call__", "_call_impl", "_wrapped_call_impl"}
+    | {"get_encoder", "get_decoder", "get_input_embeddings", "get_output_embeddings"}
+    | {name for name, part in vars(GenerationMixin).items() if callable(part) and not name.startswith("__")}
+)
 
 
 def base_model(model: Any) -> PreTrainedModel:
@@ -28,21 +38,46 @@ def base_model(model: Any) -> PreTrainedModel:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
+def decoder_class(model: PreTrainedModel) -> type | None:
+    """Return the class of transformers that a model is or extends and whose decoding is known; None without one."""
+    for kind in type(model).__mro__:
+        if kind in T5_FAMILY or (kind.__module__, kind.__name__) in CAUSAL_CLASSES:
+            return kind
+    return None
+
+
 def unsupported_reason(model: Any) -> str | None:
-    """Say why `beam_search` can't run a model by its own engines; None where it can."""
+    """Return why `beam_search` can't run a model by its cached decoders; None where it can."""
     active = getattr(model, "active_peft_config", None)
     if active is not None and (active.is_prompt_learning or getattr(active, "alora_invocation_tokens", None)):
-        return "prompt-learning and invocation adapters make the prompt another one"
+        return "prompt-learning and invocation adapters change the prompt"
     inner = base_model(model)
     if inner._forward_hooks or inner._forward_pre_hooks:
-        return f"{type(inner).__name__} has hooks on its forward pass, which the engine does not call"
-    return _t5_unsupported_reason(inner) if inner.config.is_encoder_decoder else _causal_unsupported_reason(inner)
+        return f"{type(inner).__name__} has hooks on its forward pass, which cached decoding does not call"
+    base = decoder_class(inner)
+    if base is None:
+        known = ", ".join(("t5", "mt5", "umt5", *CAUSAL_TYPES))
+        return f"{type(inner).__name__} is no model of {known} and extends none"
+    changed = _overridden(type(inner), base)
+    if changed is not None:
+        return changed
+    return _t5_unsupported_reason(inner, base) if base in T5_FAMILY else _causal_unsupported_reason(inner, base)
 
 
-def _t5_unsupported_reason(model: PreTrainedModel) -> str | None:
-    if type(model) not in T5_FAMILY:
-        return f"{type(model).__name__} is not T5, mT5 or UMT5 with the forward pass of transformers"
-    # the engine calls what lies inside these parts; a part of another make would be passed over
+def _overridden(kind: type, base: type) -> str | None:
+    """Return which class between a model and its base overrides decoding without a declaration; None for no class."""
+    for own in kind.__mro__[: kind.__mro__.index(base)]:
+        changed = sorted(DECODING_METHODS & vars(own).keys())
+        if changed and not vars(own).get("decodes_like_base", False):
+            return (
+                f"{own.__name__} overrides {', '.join(changed)} of {base.__name__}; if decoding is that of its base "
+                "class all the same, set decodes_like_base = True in it (cost_hf.search.protocol)"
+            )
+    return None
+
+
+def _t5_unsupported_reason(model: PreTrainedModel, base: type) -> str | None:
+    # cached decoding calls what is inside these parts; a replaced part would be passed over
     decoder = model.get_decoder()
     layers = [layer for block in decoder.block for layer in block.layer]
     attentions = [
@@ -52,19 +87,19 @@ def _t5_unsupported_reason(model: PreTrainedModel) -> str | None:
         if hasattr(layer, name)
     ]
     for part in (decoder, *decoder.block, *layers, *attentions):
-        if type(part).__module__ != type(model).__module__ or part._forward_hooks or part._forward_pre_hooks:
-            return f"{type(part).__name__} in the decoder is not that of transformers, or has hooks"
+        if type(part).__module__ != base.__module__ or part._forward_hooks or part._forward_pre_hooks:
+            return f"{type(part).__name__} in the decoder is not that of {base.__name__}, or has hooks"
     return "float16 T5 needs clamping" if model.dtype == torch.float16 else None
 
 
-def _causal_unsupported_reason(model: PreTrainedModel) -> str | None:
-    config, name = model.config, type(model).__name__
-    if config.model_type not in CAUSAL_TYPES:
-        return f"the engine knows {', '.join(CAUSAL_TYPES)}, not {config.model_type}"
-    if type(model) is not MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]:
-        return f"{name} may have a forward pass of its own"
+def _causal_unsupported_reason(model: PreTrainedModel, base: type) -> str | None:
+    config, name, decoder = model.config, type(model).__name__, model.get_decoder()
+    # what keeps keys and values knows its layer; attention of another make may not read the mask
+    for part in (decoder, *(part for part in decoder.modules() if "layer_idx" in vars(part))):
+        if type(part).__module__ != base.__module__:
+            return f"{type(part).__name__} in the decoder is not that of {base.__name__}"
     if (getattr(config, "rope_parameters", None) or {}).get("rope_type") == "longrope":
-        return f"{name} turns its positions anew when the prompt grows (longrope)"
+        return f"{name} recomputes its positions when the prompt grows (longrope)"
     if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=config).layers):
         return f"{name} has layers that do not attend to the whole past"
     if config._attn_implementation not in ("sdpa", "eager"):
@@ -73,7 +108,7 @@ def _causal_unsupported_reason(model: PreTrainedModel) -> str | None:
 
 
 def decoding_steps(model: PreTrainedModel, prompt: Prompt, widths: Sequence[int]) -> DecodingSteps:
-    """Return the engine of a model without `unsupported_reason`.
+    """Return the decoding steps of a model without `unsupported_reason`.
 
     Args:
         model: a base model in eval mode.

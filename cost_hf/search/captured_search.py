@@ -1,31 +1,41 @@
 """Beam search on CUDA whose level steps are recorded once per shape and replayed as one graph.
 
 A search of short answers launches hundreds of small kernels, and the host takes longer to launch them than the device
-to run them. The prompts still run as usual; everything behind them is one replay.
+to run them. Prompts run as usual; everything after them is one replay.
 """
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from cost_hf.search.beam_output import BeamOutput, expand_leaves
-from cost_hf.search.beam_search import beam_widths, descend, make_prompt
-from cost_hf.search.beam_steps import DecodingSteps
+from cost_hf.search.beam_search import (
+    beam_widths,
+    descend,
+    embedded_prompt,
+    make_prompt,
+    own_level_inputs,
+    reranked,
+)
+from cost_hf.search.beam_steps import DecodingSteps, LevelHead
 from cost_hf.search.cached_decoders import base_model, decoding_steps, unsupported_reason
-from cost_hf.search.level_head import LevelHead
 from cost_hf.search.logits_processor import check_sizes
 from cost_hf.semantic_ids.sizes import ranked_number
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
-WARM_UPS = 3  # libraries choose kernels and allocate on their first calls, which a recording must not see
+WARM_UPS = 3  # libraries choose kernels and allocate in their first calls, which must not be recorded
 
 
 class CapturedSearch:
     """`beam_search` without masks for a serving loop on CUDA: same answers, one graph for each shape of the prompts.
 
-    Pad prompts to a few lengths and batch sizes: every new shape costs a recording and its memory. The weights may
-    change in place between calls, the trie may not.
+    Pad prompts to a few lengths and batch sizes: every new shape costs a recording and its memory. Weights may change
+    in place between calls, the trie may not.
 
     Args:
         generator: in eval mode, on CUDA.
@@ -35,7 +45,7 @@ class CapturedSearch:
         normalization: as for `beam_search`.
 
     Raises:
-        ValueError: for a model without an engine, or on another device.
+        ValueError: for a model without cached decoding, with `level_inputs` of its own, or on another device.
     """
 
     def __init__(
@@ -48,38 +58,52 @@ class CapturedSearch:
         normalization: str = "vocabulary",
     ):
         reason = unsupported_reason(generator)
+        if reason is None and own_level_inputs(generator) is not None:
+            reason = "its level_inputs may depend on more than a recorded graph can see"
         if reason is not None or generator.device.type != "cuda":
             raise ValueError(
-                f"CapturedSearch needs a model with an engine on CUDA, got {type(generator).__name__} on "
+                f"CapturedSearch needs a model with cached decoding on CUDA, got {type(generator).__name__} on "
                 f"{generator.device}{'' if reason is None else f' ({reason})'}; use beam_search"
             )
         check_sizes(trie, vocabulary)
-        self.model, self.num_beams = base_model(generator), ranked_number(num_beams, "num_beams", trie.num_items)
-        self.trie, self.vocabulary = trie.to(generator.device), vocabulary
+        self.model = base_model(generator)
+        self.num_beams = ranked_number(num_beams, "num_beams", trie.num_items)
+        self.trie = trie.to(generator.device)
+        self.vocabulary = vocabulary
         self.head = LevelHead(self.model, vocabulary, normalization=normalization)
         self._recordings: dict[tuple[torch.Size, ...], _Recording] = {}
 
     @torch.inference_mode()
-    def __call__(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> BeamOutput:
-        """Return what `beam_search` returns for prompts `[B, S]`."""
-        prompt = make_prompt(input_ids, attention_mask)
+    def __call__(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        model_kwargs: Mapping[str, Any] | None = None,
+        output_prompt_states: bool = False,
+    ) -> BeamOutput:
+        """Return what `beam_search` returns for prompts `[B, S]`, with the same arguments."""
+        prompt = make_prompt(input_ids, attention_mask, model_kwargs=model_kwargs)
+        prompt = embedded_prompt(self.model, prompt)
         steps = decoding_steps(self.model, prompt, beam_widths(self.trie, self.num_beams))
         tensors = steps.prompt_tensors()
         shapes = tuple(part.shape for part in tensors)
         if shapes not in self._recordings:
             self._recordings[shapes] = _Recording(self, steps, tensors)
-        return self._recordings[shapes].replay(tensors)
+        found = replace(self._recordings[shapes].replay(tensors), prompt_states=steps.prompt_states)
+        found = reranked(self.model, found, prompt, mask=None)
+        return found if output_prompt_states else replace(found, prompt_states=None)
 
     def search(self, steps: DecodingSteps) -> BeamOutput:
-        """Search from prompts that ran already."""
+        """Search from encoded prompts."""
         nodes, scores, codes = descend(
-            steps, self.head, self.trie, self.vocabulary, self.num_beams, mask=None, level_hook=None
+            steps, self.head, self.trie, self.vocabulary, self.num_beams, mask=None, level_inputs=None
         )
         return expand_leaves(self.trie, nodes, scores, codes, num_beams=self.num_beams, mask=None)
 
 
 class _Recording:
-    """One shape: the buffers that the graph reads, the graph, and the tensors it writes."""
+    """The graph of one shape, the buffers that it reads and the tensors that it writes."""
 
     def __init__(self, owner: CapturedSearch, steps: DecodingSteps, tensors: list[Tensor]):
         self.inputs = [part.clone() for part in tensors]

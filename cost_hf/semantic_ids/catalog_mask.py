@@ -157,7 +157,7 @@ class CatalogMask:
 
         Raises:
             KeyError: for an item that the catalog does not hold.
-            ValueError: for one string, or a table of bools, in place of a list of ids.
+            ValueError: for one string, or a table of bools, instead of a list of ids.
         """
         if not isinstance(catalog, ItemRows):
             raise ValueError(f"catalog must be a Catalog, got {type(catalog).__name__}; see recommender.catalog")

@@ -1,4 +1,4 @@
-"""How rows of a catalog come by their SIDs: checks, then the collision policy, as functions on arrays."""
+"""Assignment of SIDs to catalog rows: checks, then the collision policy, as functions on arrays."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cost_hf.semantic_ids.collisions import append_suffixes, group_sizes, prefix_keys, settle
+from cost_hf.semantic_ids.collisions import append_suffixes, group_sizes, prefix_keys, resolve_collisions
 from cost_hf.semantic_ids.item_ids import item_id_list
 from cost_hf.semantic_ids.options import COLLISION_POLICIES, CatalogOptions
 from cost_hf.semantic_ids.sinkhorn import spread_last_level
@@ -29,24 +29,8 @@ def check_levels(level_sizes: Sequence[int], *, model_levels: int, policy: str) 
     wanted = len(level_sizes) - (policy == "append")
     if model_levels != wanted or wanted < 1:
         raise ValueError(
-            f"a catalog of {len(level_sizes)} levels under {policy!r} has {wanted} that an assigner gave (1 or more), "
+            f"a catalog of {len(level_sizes)} levels under {policy!r} has {wanted} from the quantizer (1 or more), "
             f"got model_levels={model_levels!r}"
-        )
-
-
-def check_codes(codes: np.ndarray, level_sizes: Sequence[int]) -> None:
-    """Raise ValueError where `codes` is not `[N, L]` with every code inside its level."""
-    if codes.ndim != 2 or codes.shape[1] != len(level_sizes) or not np.issubdtype(codes.dtype, np.integer):
-        raise ValueError(
-            f"codes must be integers [N, {len(level_sizes)}] for level_sizes={tuple(level_sizes)}, "
-            f"got {codes.dtype} {codes.shape}"
-        )
-    wrong = (codes < 0) | (codes >= np.array(level_sizes))
-    if wrong.any():
-        row, level = np.argwhere(wrong)[0].tolist()
-        raise ValueError(
-            f"codes of level {level} must lie in 0 … {level_sizes[level] - 1}, got {int(codes[row, level])!r} "
-            f"in row {row}; pass the level_sizes that the codes were made with"
         )
 
 
@@ -67,7 +51,7 @@ def assign_semantic_ids(
     Args:
         old_codes: SIDs in use or kept for removed rows, `[N, L]`; they do not change.
         new_codes: model-level codes of the new rows, `[n, L_model]`.
-        x, model: vectors `[n, E]` and assigner, by which rows move to other codes; None where codes are all there is.
+        x, model: vectors `[n, E]` and quantizer, by whose distances rows move to other codes; None without vectors.
 
     Raises:
         ValueError: for a policy that cannot be followed without vectors, or a catalog that is full.
@@ -82,7 +66,7 @@ def assign_semantic_ids(
         codes, moved = spread_last_level(codes, is_new, x, model, item_ids=[*old_ids, *new_ids])
     elif x is not None:
         capacity = level_sizes[-1] if policy == "append" else 1
-        codes, moved = settle(codes, is_new, x, model, capacity=capacity, item_ids=[*old_ids, *new_ids])
+        codes, moved = resolve_collisions(codes, is_new, x, model, capacity=capacity, item_ids=[*old_ids, *new_ids])
     elif policy != "append":
         _refuse_collisions(codes, is_new, sizes, policy)
     if policy != "append":

@@ -1,8 +1,8 @@
 """Items that got the same codes: one more level, or the next-nearest free code; no Python loop over items.
 
-Both rules are the same whatever the order of the rows, because ties fall by item id, and neither touches a row that is
-settled already. The suffix rule is TIGER's (arXiv 2305.05065, section 3.1); moving to a free code follows the idea of
-LC-Rec and LETTER, but in rounds over all items at once and until nothing collides.
+Both rules are the same whatever the order of the rows, because ties are broken by item id, and neither changes a row
+that has its codes already. The suffix rule is TIGER's (arXiv 2305.05065, section 3.1); moving to a free code follows
+the idea of LC-Rec and LETTER, but in rounds over all items at once and until nothing collides.
 """
 
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ def group_sizes(codes: np.ndarray, level_sizes: Sequence[int]) -> np.ndarray:
     return counts[inverse]
 
 
-def settle(
+def resolve_collisions(
     codes: np.ndarray,
     is_new: np.ndarray,
     x: torch.Tensor,
@@ -81,7 +81,7 @@ def settle(
         codes: model-level codes of all items, `[N, L]`; rows that are not new never change.
         is_new: rows that may move, bool `[N]`.
         x: vectors of the new items in row order, `[is_new.sum(), E]`.
-        model: assigner with `level_sizes` and `level_distances(x, prefix) -> [n, K]`.
+        model: quantizer with `level_sizes` and `level_distances(x, prefix) -> [n, K]`.
         capacity: items that may share codes: 1 to `reassign`, the appended level's size to `append`.
         item_ids: ids of all items, `[N]`.
 
@@ -110,7 +110,7 @@ def settle(
             return codes, int((codes != wanted).any(1).sum())
     raise ValueError(
         f"the catalog is full: {len(waiting)} of {len(codes)} items found no free code among {sizes} with {capacity} "
-        "items each; build it anew with larger level_sizes"
+        "items each; build it again with larger level_sizes"
         + (" or collisions='append'" if capacity == 1 else " or a larger append_size")
     )
 

@@ -1,4 +1,4 @@
-"""The three digests that say which parts belong together (sha256, hex).
+"""The three digests by which parts that belong together are recognised (sha256, hex).
 
 A generator is tied to *vocabulary* and *assignment* and to nothing else: any catalog with the same two loads, so a
 catalog can change daily under unchanged weights. The layouts below are a file format; a change makes every published
@@ -8,8 +8,9 @@ recommender refuse its parts, so each begins with its own name and version.
 |---|---|
 | vocabulary | `"cost_hf.vocabulary.1"`, namespace, level sizes, token texts |
 | assignment | `"cost_hf.assignment.1"`, level sizes, then the vectors of every level as float32 `[K, D]` |
-| quantizer_digest of foreign codes | `"cost_hf.lineage.1"`, level sizes, sorted item ids, their codes as int64 `[N, L]` |
+| codes without a quantizer | `"cost_hf.lineage.1"`, level sizes, sorted item ids, their codes as int64 `[N, L]` |
 | catalog | `"cost_hf.catalog.1"`, sorted item ids, their codes as int64 `[N, L]`, their removed flags as uint8 `[N]` |
+| catalog with vectors | the same, then the vectors in that order as float32 `[N, E]` |
 """
 
 from collections.abc import Sequence
@@ -27,10 +28,10 @@ def vocabulary_digest(namespace: str, level_sizes: Sequence[int], tokens: Sequen
 
 
 def assignment_digest(model: Any) -> str:
-    """Return the digest of an assigner's codebooks, or of all its weights where it has no code vectors.
+    """Return the digest of a quantizer's code vectors, or of all its weights where it has none.
 
     Args:
-        model: an assigner with `level_sizes` and `level_vectors(level) -> [K, D]` or None.
+        model: a quantizer with `level_sizes` and `level_vectors(level) -> [K, D]` or None.
     """
     sizes = [int(size) for size in model.level_sizes]
     vectors = [model.level_vectors(level) for level in range(len(sizes))]
@@ -40,17 +41,22 @@ def assignment_digest(model: Any) -> str:
 
 
 def codes_digest(item_ids: Sequence[str], codes: np.ndarray, level_sizes: Sequence[int]) -> str:
-    """Return a quantizer_digest id for codes `[N, L]` that came without an assigner; row order does not matter."""
+    """Return the assignment digest of codes `[N, L]` that have no quantizer; row order does not matter."""
     order = sorted(range(len(item_ids)), key=item_ids.__getitem__)
     ids = [item_ids[row] for row in order]
     return content_digest("cost_hf.lineage.1", [int(size) for size in level_sizes], ids, codes[order].astype(np.int64))
 
 
-def catalog_digest(item_ids: Sequence[str], codes: np.ndarray, removed: np.ndarray) -> str:
-    """Return the digest of every item's codes `[N, L]` and removed flag `[N]`; row order does not matter."""
+def catalog_digest(
+    item_ids: Sequence[str], codes: np.ndarray, removed: np.ndarray, vectors: np.ndarray | None = None
+) -> str:
+    """Return the digest of every item's codes `[N, L]`, removed flag `[N]` and vector `[N, E]`, in any row order."""
     order = sorted(range(len(item_ids)), key=item_ids.__getitem__)
     ids = [item_ids[row] for row in order]
-    return content_digest("cost_hf.catalog.1", ids, codes[order].astype(np.int64), removed[order].astype(np.uint8))
+    parts = [codes[order].astype(np.int64), removed[order].astype(np.uint8)]
+    if vectors is not None:
+        parts.append(vectors[order].astype(np.float32))
+    return content_digest("cost_hf.catalog.1", ids, *parts)
 
 
 def _as_float32(part: Any) -> np.ndarray:

@@ -24,7 +24,6 @@ class PrefixFeatures:
     sizes: tuple[int, ...]
 
     def __repr__(self) -> str:
-        """Say in one line how many categories there are."""
         return f"PrefixFeatures({len(self.ids)} items, {self.sizes} categories)"
 
 

@@ -192,6 +192,32 @@ def code_table(codes: Any, *, name: str = "codes") -> np.ndarray:
     return table if table.size else table.astype(np.int64)
 
 
+def check_codes(codes: np.ndarray, level_sizes: Sequence[int], *, min_items: int = 0) -> None:
+    """Raise ValueError unless codes are integers `[N, L]`, N at least `min_items`, and every code is in its level.
+
+    Args:
+        codes: model-level codes, or all levels of a catalog.
+        level_sizes: number of codes of the same levels, L numbers.
+        min_items: 1 where an empty table is an error.
+    """
+    if codes.ndim != 2 or codes.shape[1] != len(level_sizes) or not np.issubdtype(codes.dtype, np.integer):
+        raise ValueError(
+            f"codes must be integers [N, {len(level_sizes)}] for level_sizes={tuple(level_sizes)}, got {codes.dtype} "
+            f"{codes.shape}; give both with the appended level, or both without it"
+        )
+    if len(codes) < min_items:
+        raise ValueError(f"codes must hold at least {min_items} item, got shape {codes.shape}")
+    sizes = np.asarray(level_sizes)
+    # minima and maxima first: valid codes, which may be many, need no table of flags
+    if not len(codes) or (codes.min() >= 0 and (codes.max(axis=0) < sizes).all()):
+        return
+    row, level = np.argwhere((codes < 0) | (codes >= sizes))[0].tolist()
+    raise ValueError(
+        f"codes of level {level} must lie in 0 … {int(sizes[level]) - 1}, got {int(codes[row, level])!r} in row {row}; "
+        "pass the level_sizes that the codes were made with"
+    )
+
+
 def vector_table(vectors: Any, item_ids: Sequence[str], *, name: str = "vectors") -> np.ndarray:
     """Return item vectors as a float array `[n, E]` by position, from arrays, tensors, DataFrames or lists of vectors.
 
@@ -208,6 +234,22 @@ def vector_table(vectors: Any, item_ids: Sequence[str], *, name: str = "vectors"
     if wrong.any():
         raise ValueError(f"the vector of item {item_ids[int(wrong.argmax())]!r} is not finite; encode it again")
     return table
+
+
+def vectors_of_width(vectors: Any, item_ids: Sequence[str], *, width: int) -> np.ndarray:
+    """Return item vectors as float32 `[n, width]`, as a catalog that holds vectors takes them.
+
+    Raises:
+        ValueError: where there are none, or they have another width.
+    """
+    table = None if vectors is None else vector_table(vectors, item_ids)
+    if table is None or table.shape[1] != width:
+        shape = "none" if table is None else tuple(table.shape)
+        raise ValueError(
+            f"expected vectors [{len(item_ids)}, {width}], as wide as those of the other items, got {shape}; take "
+            "them from the encoder of this catalog"
+        )
+    return table.astype(np.float32)
 
 
 def _as_array(values: Any, name: str) -> np.ndarray:

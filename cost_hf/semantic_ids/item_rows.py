@@ -62,7 +62,7 @@ class ItemRows:
 
         Raises:
             KeyError: naming the unknown ids.
-            ValueError: for one string in place of a list, or what is no id.
+            ValueError: for one string instead of a list, or what is no id.
         """
         ids = item_id_list(item_ids)
         try:

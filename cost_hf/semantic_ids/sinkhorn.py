@@ -38,7 +38,7 @@ def spread_last_level(
         codes: model-level codes of all items, `[N, L]`; rows that are not new never change.
         is_new: rows that may move, bool `[N]`.
         x: vectors of the new items in row order, `[is_new.sum(), E]`.
-        model: assigner with `level_sizes` and `level_distances(x, prefix) -> [n, K]`.
+        model: quantizer with `level_sizes` and `level_distances(x, prefix) -> [n, K]`.
         item_ids: ids of all items, `[N]`.
     """
     sizes = [int(size) for size in model.level_sizes]

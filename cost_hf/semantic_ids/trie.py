@@ -1,4 +1,4 @@
-"""The legal semantic IDs as sorted arrays: what the decoder may say next, and which item a finished answer is.
+"""The legal semantic IDs as sorted arrays: what the decoder may generate next, and which item a complete SID is.
 
 Nodes of one depth stand in SID order, so the children of a node, its leaves and its items are ranges, and every
 question is a gather. There are no Python objects per item: an index over 1e6 items takes one sort and under ten bytes
@@ -17,9 +17,9 @@ from torch import Tensor
 
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.child_ranges import ChildRanges
-from cost_hf.semantic_ids.item_ids import code_table, item_id_list
+from cost_hf.semantic_ids.item_ids import check_codes, code_table, item_id_list
 from cost_hf.semantic_ids.sizes import level_size_tuple
-from cost_hf.semantic_ids.trie_build import build_levels, check_codes, sort_rows, subset
+from cost_hf.semantic_ids.trie_build import build_levels, sort_rows, subset
 
 TABLE_SIZE = 1 << 18  # entries of a table over the nodes and codes of a level
 SEARCHED = 1 << 24  # codes compared at once when prefixes are looked up; bounds memory
@@ -88,7 +88,6 @@ class SidTrie:
         self._origin: ref[SidTrie] | None = None
 
     def __repr__(self) -> str:
-        """Say in one line what the trie holds."""
         levels = "x".join(map(str, self.level_sizes))
         return f"SidTrie({len(self.leaf_items)} of {self.num_items} items, levels {levels}, on {self.device})"
 

@@ -10,17 +10,6 @@ from cost_hf.semantic_ids.item_ids import id_ranks
 KEY_BITS = 63
 
 
-def check_codes(codes: np.ndarray, level_sizes: tuple[int, ...]) -> None:
-    """Raise ValueError unless `codes` are `[N, L]` and lie within their levels."""
-    if codes.ndim != 2 or codes.shape[1] != len(level_sizes):
-        raise ValueError(f"expected codes [N, {len(level_sizes)}] for level_sizes={level_sizes}, got {codes.shape}")
-    if len(codes) and (codes.min() < 0 or (codes.max(0) >= np.array(level_sizes)).any()):
-        raise ValueError(
-            f"codes must lie in 0 … size - 1 of their level, got {codes.min(0).tolist()} … {codes.max(0).tolist()} for "
-            f"level_sizes={level_sizes}; pass the sizes that the codes were made with"
-        )
-
-
 def subset(values: np.ndarray | Tensor | None, rows: np.ndarray | None) -> np.ndarray | None:
     """Return `values` `[N]` at `rows`; all of them, or none, where there are none of either."""
     if values is None:

@@ -9,9 +9,9 @@ import pytest
 from cost_hf.data import DataOptions, Split, Targets, read_tables, split_interactions
 from cost_hf.data import splits as module
 from cost_hf.evaluation.ranking import evaluate_ranker
-from cost_hf.evaluation.sid_quality import history_target_overlap
+from cost_hf.evaluation.semantic_ids import history_target_overlap
 from cost_hf.evaluation.slices import slice_labels
-from cost_hf.methods.counting import ItemKnn, build_baseline
+from cost_hf.methods.counting.counting import ItemKnn, build_baseline
 from cost_hf.recommenders.rankers import ScoringRanker
 
 HEAVY, USERS, NUM_ITEMS = 20_000, 4_000, 8_000
@@ -101,9 +101,9 @@ def test_pairs_counted_for_a_request_equal_those_counted_before(monkeypatch):
     random = np.random.default_rng(2)
     train = [random.integers(0, 30, size) for size in (3, 5, 60, 2, 90, 4)]
     histories = np.array([[1, 2, 3], [4, 4, -1], [-1, -1, -1]])
-    before = ItemKnn(train, 30).scores(histories)
-    monkeypatch.setattr("cost_hf.methods.counting.MAX_PAIRS", 100)
-    knn = ItemKnn(train, 30)
+    before = ItemKnn.fit(train, 30).scores(histories)
+    monkeypatch.setattr("cost_hf.methods.counting.counting.MAX_PAIRS", 100)
+    knn = ItemKnn.fit(train, 30)
 
     assert knn.heavy.shape[0] == 2
     assert np.allclose(knn.scores(histories), before, rtol=1e-12, atol=1e-14)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from cost_hf.evaluation.ranking import RankedLists, coverage, evaluate_ranker, is_first_of_kind, per_user_metrics
+from cost_hf.evaluation.ranking import RankedLists, coverage, evaluate_ranker, is_first_occurrence, per_user_metrics
 from cost_hf.recommenders.rankers import Ranking
 from tests.evaluation.stand_ins import Cases, FixedOrder
 
@@ -96,8 +96,8 @@ def test_sid_ranks_equal_a_plain_count(seed):
     assert (None if np.isnan(lists.sid_rank[0]) else lists.sid_rank[0]) == expected
 
 
-def test_first_of_kind_ignores_missing_entries():
-    flags = is_first_of_kind(np.array([[3, 3, 1, -1, -1], [-1, 2, 0, 2, 0]]))
+def test_first_occurrences_ignore_missing_entries():
+    flags = is_first_occurrence(np.array([[3, 3, 1, -1, -1], [-1, 2, 0, 2, 0]]))
 
     assert flags.tolist() == [[True, False, True, False, False], [False, True, True, False, False]]
 

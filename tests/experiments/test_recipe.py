@@ -1,7 +1,10 @@
 import pytest
 import yaml
 
-from cost_hf.experiments.recipe import Recipe, RecipeError, nearest, recipe_fields, shipped_recipes
+from cost_hf.experiments.recipe import Recipe, RecipeError, nearest, row_recipe, shipped_recipes
+from cost_hf.methods.base import methods
+from cost_hf.methods.sasrec.options import SasRecOptions
+from cost_hf.quantizers.base import CodesOptions
 
 SHIPPED = [
     "cost_beauty",
@@ -37,23 +40,25 @@ def test_every_shipped_recipe_loads_checks_and_survives_a_round_trip(name, tmp_p
 def test_overrides_win_over_the_file():
     recipe = Recipe.load("cost_quickstart", {"training.epochs": 3, "codes.level_sizes": [8, 8]})
 
-    assert (recipe.training.epochs, recipe.codes.level_sizes) == (3, [8, 8])
+    assert (recipe.options.training.epochs, recipe.options.codes.level_sizes) == (3, [8, 8])
 
 
 def test_every_field_has_a_line_of_help():
-    missing = [dotted for dotted, _, entry in recipe_fields() if not entry.metadata.get("help")]
+    recipes = [Recipe.load(name) for name in shipped_recipes()]
+    recipes += [Recipe.load("cost_default", {"codes.kind": kind}) for kind in CodesOptions.kinds]
+    recipes += [Recipe.load("cost_default", {"method": name}) for name in methods()]
 
-    assert missing == []
+    assert [entry.dotted for recipe in recipes for entry in recipe.fields() if not entry.help] == []
 
 
 @pytest.mark.parametrize(
     ("dotted", "value", "message"),
     [
-        ("training.epoch", 3, "unknown field 'training.epoch'; did you mean 'training.epochs'"),
-        ("generator.epochs", 3, "did you mean '(training|codes|sasrec).epochs'"),
+        ("training.epoch", 3, "unknown field 'training.epoch' of method sid_generator; did you mean 'training.epochs'"),
+        ("generator.epochs", 3, "did you mean '(training|codes).epochs'"),
         ("training.epochs", "many", r"training.epochs must be int, got 'many' \(str\)"),
         ("training.epochs", True, "training.epochs must be int, got True"),
-        ("codes.level_sizes", [8, "x"], "codes.level_sizes must be int, got 'x'"),
+        ("codes.level_sizes", [8, "x"], r"codes.level_sizes must be list\[int\], got \[8, 'x'\]"),
         ("data.path", 3, "data.path must be str or null, got 3"),
     ],
 )
@@ -65,21 +70,61 @@ def test_a_wrong_field_or_value_is_an_error_that_helps(dotted, value, message):
 def test_numbers_convert_as_yaml_writes_them():
     recipe = Recipe.load("cost_quickstart", {"training.learning_rate": "1e-3", "codes.temperature": 1})
 
-    assert recipe.training.learning_rate == 1e-3
-    assert isinstance(recipe.codes.temperature, float)
+    assert recipe.options.training.learning_rate == 1e-3
+    assert isinstance(recipe.options.codes.temperature, float)
 
 
-def test_a_field_without_a_section_is_read_from_file_and_override(tmp_path):
-    (tmp_path / "own.yaml").write_text("products: medium\n")
+def test_a_method_is_swapped_with_its_own_defaults_and_what_both_have_is_kept():
+    recipe = Recipe.load("cost_quickstart", {"method": "sasrec", "data.seed": 5})
 
-    assert Recipe.load(str(tmp_path / "own.yaml")).products == "medium"
-    assert Recipe.load("cost_default").products == "exact"
-    assert Recipe.load("cost_default", {"products": "medium"}).used()["products"] == "medium"
+    assert recipe.data.seed == 5 and recipe.vectors.model == "lsa"
+    assert recipe.options == SasRecOptions()
+    assert set(recipe.sections()) == {"data", "vectors", "model", "training", "evaluation"}
 
 
-def test_products_that_a_run_cannot_have_are_an_error_that_names_what_trains_in_bf16():
-    with pytest.raises(RecipeError, match=r"products must be one of exact, medium, got 'bf16'; training.precision"):
-        Recipe.load("cost_default", {"products": "bf16"}).validate()
+def test_a_kind_is_swapped_with_its_own_weights_and_keeps_the_sizes():
+    recipe = Recipe.load("cost_quickstart", {"codes.kind": "rqvae"})
+
+    assert recipe.options.codes.kind == "rqvae" and recipe.options.codes.level_sizes == [32, 32, 32]
+    assert recipe.options.codes.reconstruction_weight == CodesOptions.of("rqvae").reconstruction_weight
+    assert not hasattr(Recipe.load("cost_quickstart", {"codes.kind": "random"}).options.codes, "epochs")
+
+
+def test_the_order_of_overrides_does_not_matter():
+    overrides = {"training.epochs": 3, "model.inputs": "text", "method": "sasrec"}
+
+    assert Recipe.load("cost_default", overrides).to_dict() == (
+        Recipe.load("cost_default", dict(reversed(overrides.items()))).to_dict()
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"method": "sasrek"}, "method must be one of .*sasrec.*got 'sasrek'; did you mean 'sasrec'"),
+        ({"codes.kind": "cots"}, "codes.kind must be one of .*got 'cots'; did you mean 'cost'"),
+        ({"method": "sasrec", "codes.kind": "cost"}, "unknown field 'codes.kind' of method sasrec"),
+        ({"method": "sasrec", "generator.size": "tiny"}, "unknown field 'generator.size' of method sasrec"),
+        ({"codes.kind": "random", "codes.latent_dim": 3}, "unknown field 'codes.latent_dim' of codes.kind random"),
+    ],
+)
+def test_fields_are_those_of_the_method_and_kind(overrides, message):
+    with pytest.raises(RecipeError, match=message):
+        Recipe.load("cost_quickstart", overrides)
+
+
+def test_a_row_is_a_variant_or_a_recipe_on_common_ground(tmp_path):
+    base = Recipe.load("cost_quickstart", {"data.seed": 9})
+    row = row_recipe("sasrec_text", base)
+    assert (row.method, row.options.model.inputs, row.data.seed, row.evaluation.baselines) == ("sasrec", "text", 9, [])
+
+    other = Recipe.load("sasrec_beauty", {"model.hidden_size": 32})
+    other.save(tmp_path / "mine.yaml")
+    row = row_recipe(str(tmp_path / "mine.yaml"), base)
+    assert (row.options.model.hidden_size, row.data.seed, row.vectors.model) == (32, 9, "lsa")
+
+    with pytest.raises(RecipeError, match="'sasrec_txt' is neither a method nor a recipe; did you mean 'sasrec_text'"):
+        row_recipe("sasrec_txt", base)
 
 
 def test_an_unknown_recipe_names_the_nearest_and_all_of_them():
@@ -89,10 +134,10 @@ def test_an_unknown_recipe_names_the_nearest_and_all_of_them():
         Recipe.load("cost_industry")
 
 
-def test_latents_must_fit_the_sasrec_that_codes_are_aligned_with():
+def test_latents_must_fit_the_model_that_codes_are_aligned_with():
     recipe = Recipe.load("cost_quickstart", {"codes.kind": "letter", "codes.latent_dim": 33})
 
-    with pytest.raises(RecipeError, match=r"codes.latent_dim must be a multiple of sasrec.num_heads=2, .*, got 33"):
+    with pytest.raises(ValueError, match=r"codes.latent_dim must be a multiple of 2, .*, got 33"):
         recipe.validate()
 
 
@@ -111,7 +156,7 @@ def test_a_section_that_holds_no_fields_is_an_error(tmp_path):
 def test_first_items_are_for_seq2seq_alone():
     Recipe.load("cost_quickstart", {"training.first_items": True, "generator.kind": "seq2seq"}).validate()
 
-    with pytest.raises(RecipeError, match=r"first_items is for .* seq2seq"):
+    with pytest.raises(ValueError, match=r"first_items is for .* seq2seq"):
         Recipe.load("cost_quickstart", {"training.first_items": True}).validate()
 
 
@@ -120,8 +165,10 @@ def test_titles_are_not_learned_where_they_could_not_be_judged(monkeypatch):
     recipe = Recipe.load("cost_llm", overrides)
     recipe.validate()
 
-    monkeypatch.setattr("cost_hf.experiments.recipe.find_spec", lambda name: None)
-    with pytest.raises(RecipeError, match=r"item_to_title, which are judged by ROUGE .* pip install cost-hf\[titles\]"):
+    monkeypatch.setattr("cost_hf.methods.generative.method.find_spec", lambda name: None)
+    with pytest.raises(
+        ValueError, match=r"item_to_title, which are evaluated by ROUGE .* pip install cost-hf\[titles\]"
+    ):
         recipe.validate()
 
 
@@ -133,7 +180,7 @@ def test_titles_are_not_learned_where_they_could_not_be_judged(monkeypatch):
     ],
 )
 def test_what_needs_a_pretrained_generator_is_refused_without_one(overrides, message):
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises(ValueError, match=message):
         Recipe.load("cost_quickstart", overrides).validate()
 
 
@@ -145,9 +192,9 @@ def test_what_needs_a_pretrained_generator_is_refused_without_one(overrides, mes
         ("generator.num_user_tokens", 10**9),
         ("evaluation.num_beams", 10**9),
         ("evaluation.bootstrap_draws", 10**9),
-        ("sasrec.num_layers", 100_000),
-        ("sasrec.max_history", 0),
-        ("sasrec.hidden_size", 2**40),
+        ("model.num_layers", 100_000),
+        ("model.max_history", 0),
+        ("model.hidden_size", 2**40),
         ("codes.level_sizes", [10**12]),
         ("codes.level_sizes", [4] * 1000),
         ("codes.hidden_sizes", [64] * 100_000),
@@ -164,8 +211,9 @@ def test_what_needs_a_pretrained_generator_is_refused_without_one(overrides, mes
     ],
 )
 def test_sizes_that_no_machine_holds_are_refused_before_any_work(dotted, value):
-    with pytest.raises(ValueError, match=rf"{dotted}.*(at most|at least|finite|1 to 64)"):
-        Recipe.load("cost_quickstart", {dotted: value}).validate()
+    with pytest.raises(ValueError, match=rf"{dotted}.*(at most|at least|finite|1 to 64|must be float)"):
+        method = {"method": "sasrec"} if dotted.startswith("model.") else {}
+        Recipe.load("cost_quickstart", method | {dotted: value}).validate()
 
 
 @pytest.mark.parametrize(
@@ -174,7 +222,7 @@ def test_sizes_that_no_machine_holds_are_refused_before_any_work(dotted, value):
         ("[1, 2]", r"is no recipe: expected sections with fields, got \[1, 2\] \(list\)"),
         ("just words", r"expected sections with fields, got 'just words' \(str\)"),
         ("1: {}", "expected sections with fields"),
-        ("training: &x {epochs: 3}\nsasrec: *x", "line 2 refers to another value by an alias"),
+        ("training: &x {epochs: 3}\nsearch: *x", "line 2 refers to another value by an alias"),
         ("training: {epochs: 3}\ntraining: {epochs: 4}", "give 'training' twice"),
         ("description: [a, b]", r"description of .* must be str, got \['a', 'b'\]"),
         ("name: 2024-01-01", "name of .* must be str, got datetime.date"),
@@ -218,13 +266,13 @@ def test_a_name_that_would_lead_out_of_its_directory_is_refused(name):
         ("epochs", "training.epochs"),
         ("lerning_rate", "training.learning_rate"),
         ("num-beams", "evaluation.num_beams"),
-        ("sasrec.epoch", "sasrec.epochs"),
+        ("codes.epoch", "codes.epochs"),
         ("trainning.epochs", "training.epochs"),
         ("output-dir", "output_dir"),
-        ("num_layers", "sasrec.num_layers"),
+        ("max_histroy", "generator.max_history"),
     ],
 )
 def test_the_nearest_name_is_the_one_that_was_meant(name, best):
-    known = [*(dotted for dotted, _, _ in recipe_fields()), "recipe", "seed", "output_dir"]
+    known = [*(entry.dotted for entry in Recipe().fields()), "recipe", "seed", "output_dir"]
 
     assert nearest(name, known).startswith(f"; did you mean '{best}'")

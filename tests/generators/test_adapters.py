@@ -14,12 +14,11 @@ from transformers import AutoModelForCausalLM
 
 from cost_hf.checkpoints import last_complete_checkpoint
 from cost_hf.files import read_json
-from cost_hf.generators.adapter_options import AdapterOptions
 from cost_hf.generators.adapters import add_adapter
 from cost_hf.generators.backbones import GeneratorOptions, build_backbone
 from cost_hf.generators.generator_training import train_generator
+from cost_hf.generators.options import AdapterOptions, TrainingOptions
 from cost_hf.generators.pretrained import load_model, weights_digest
-from cost_hf.generators.training_options import TrainingOptions
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.generative import GenerativeRecommender
 from cost_hf.recommenders.repository import renew_files, update_manifest
@@ -177,7 +176,7 @@ def test_a_fresh_process_gives_the_same_bits(tmp_path, llama):
     recommender = trained(tmp_path, llama)
     recommender.save_pretrained(tmp_path / "saved")
     program = (
-        "import sys; from cost_hf import GenerativeRecommender; r = Recommender.from_pretrained(sys.argv[1]); "
+        "import sys; from cost_hf import Recommender; r = Recommender.from_pretrained(sys.argv[1]); "
         "print([[(i.item_id, i.score.hex()) for i in a] for a in "
         "r.recommend([['item001', 'item002'], ['item030']], top_k=40)])"
     )
@@ -282,7 +281,7 @@ def test_a_damaged_adapter_is_named_and_what_it_lacks_is_not_made_up(tmp_path, l
     lost = next(name for name in tensors if "lora_A" in name)
     save_file({name: tensor for name, tensor in tensors.items() if name != lost}, path)
     renew_files(tmp_path / "saved")
-    with pytest.raises(ValueError, match=r"the adapter in .* has not the weights that its configuration asks for"):
+    with pytest.raises(ValueError, match=r"the adapter in .* lacks weights that its configuration defines"):
         Recommender.from_pretrained(tmp_path / "saved")
     path.write_bytes(b"text")
     renew_files(tmp_path / "saved")
@@ -306,7 +305,7 @@ def test_a_base_that_is_gone_is_named(tmp_path, llama):
     recommender.save_pretrained(tmp_path / "saved")
     (tmp_path / "base").rename(tmp_path / "elsewhere")
 
-    with pytest.raises(OSError, match=r"is an adapter of .*, which can't be loaded .* put the model back"):
+    with pytest.raises(OSError, match=r"is an adapter of .*, which can't be loaded .* restore that model"):
         Recommender.from_pretrained(tmp_path / "saved")
 
 
@@ -342,7 +341,7 @@ def test_a_model_without_linear_layers_is_refused(llama):
     backbone = build_backbone(llama, CATALOG, seed=0)
     backbone.model.model.layers = torch.nn.ModuleList()
 
-    with pytest.raises(ValueError, match="LlamaForCausalLM has no linear layer that LoRA could adapt"):
+    with pytest.raises(ValueError, match="LlamaForCausalLM has no linear layer for LoRA to adapt"):
         add_adapter(backbone.model, AdapterOptions(), backbone.vocabulary, rank=4)
 
 

@@ -8,8 +8,8 @@ from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
 
 from cost_hf.generators.backbones import CAUSAL_SIZES, SEQ2SEQ_SIZES, GeneratorOptions, build_backbone
 from cost_hf.generators.generator_training import train_generator
+from cost_hf.generators.options import TrainingOptions
 from cost_hf.generators.prompts import PromptBuilder
-from cost_hf.generators.training_options import TrainingOptions
 from cost_hf.recommenders.base import Recommender
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 from tests.recommenders.toys import recommender_of, toy_backbone, toy_catalog, toy_causal

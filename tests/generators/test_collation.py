@@ -6,7 +6,7 @@ from cost_hf.data import DataOptions, read_tables, split_interactions
 from cost_hf.generators.collation import PrefixDataset, SequenceDataset, pad_rows
 from cost_hf.generators.packing import pack
 from cost_hf.generators.prompts import IGNORED_LABEL, PromptBuilder
-from cost_hf.generators.samplers import LengthGroupedSampler, ShuffledSampler
+from cost_hf.generators.ranking_trainer import LengthGroupedSampler, ShuffledSampler
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 from tests.recommenders.toys import toy_batch, toy_catalog
 

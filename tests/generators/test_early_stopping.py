@@ -6,7 +6,7 @@ import torch
 
 from cost_hf.generators.backbones import GeneratorOptions, build_backbone
 from cost_hf.generators.generator_training import GeneratorTrainer, train_generator
-from cost_hf.generators.training_options import TrainingOptions
+from cost_hf.generators.options import TrainingOptions
 from tests.recommenders.toys import toy_catalog
 
 pytestmark = pytest.mark.trains

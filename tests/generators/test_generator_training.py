@@ -16,7 +16,7 @@ from cost_hf.generators.generator_training import (
     remove_checkpoints,
     train_generator,
 )
-from cost_hf.generators.training_options import TrainingOptions
+from cost_hf.generators.options import TrainingOptions
 from tests.recommenders.toys import toy_batch, toy_catalog
 
 pytestmark = pytest.mark.trains

@@ -59,7 +59,7 @@ def test_two_short_sequences_share_a_row():
 
 @pytest.mark.parametrize("lengths", [[], [3, 0]])
 def test_a_sequence_without_tokens_is_refused(lengths):
-    with pytest.raises(ValueError, match=r"every sequence to pack needs a token, got lengths \["):
+    with pytest.raises(ValueError, match=r"every sequence must have a token, got lengths \["):
         pack(np.array(lengths))
 
 

@@ -10,10 +10,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from cost_hf.generators.backbones import GeneratorOptions, build_backbone
 from cost_hf.generators.collation import CausalCollator
 from cost_hf.generators.generator_training import train_generator, training_examples
+from cost_hf.generators.options import TaskOptions, TrainingOptions
 from cost_hf.generators.pretrained import code_vectors
 from cost_hf.generators.prompts import Example
-from cost_hf.generators.task_options import TaskOptions
-from cost_hf.generators.training_options import TrainingOptions
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.beam_ranker import BeamRanker
 from cost_hf.semantic_ids.trie import SidTrie
@@ -161,7 +160,7 @@ def test_a_context_that_is_too_short_is_told_in_numbers_or_drops_the_oldest(tmp_
 def test_a_context_without_room_for_one_item_is_refused_in_any_case(tmp_path):
     directory = causal_backbone(tmp_path, max_position_embeddings=24)
 
-    with pytest.raises(ValueError, match="context of 24; take shorter words"):
+    with pytest.raises(ValueError, match="context of 24; shorten the text"):
         backbone_of(directory, prompt="continuation", overflow="drop_oldest")
 
 

@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from benchmarks.smollm2 import WHEEL, convert
-from cost_hf.generators.adapter_options import AdapterOptions
 from cost_hf.generators.backbones import GeneratorOptions, build_backbone
 from cost_hf.generators.generator_training import train_generator, training_examples
-from cost_hf.generators.training_options import TrainingOptions
+from cost_hf.generators.options import AdapterOptions, TrainingOptions
 from cost_hf.recommenders.base import Recommender
 from tests.recommenders.toys import recommender_of, toy_catalog
 

@@ -5,12 +5,11 @@ import torch
 from cost_hf.generators.backbones import GeneratorOptions, build_backbone
 from cost_hf.generators.collation import PrefixDataset
 from cost_hf.generators.generator_training import training_examples
-from cost_hf.generators.item_words import ItemWords
+from cost_hf.generators.item_texts import ItemTexts
+from cost_hf.generators.options import NEXT_ITEM, TEXT_TASKS, TaskOptions, TrainingOptions
 from cost_hf.generators.prompts import Example
-from cost_hf.generators.samplers import UnrolledSampler
-from cost_hf.generators.task_options import NEXT_ITEM, TEXT_TASKS, TaskOptions
+from cost_hf.generators.ranking_trainer import UnrolledSampler
 from cost_hf.generators.tasks import TaskMixture
-from cost_hf.generators.training_options import TrainingOptions
 from tests.generators.backbone_toys import causal_backbone, seq2seq_backbone
 from tests.recommenders.toys import toy_catalog
 
@@ -20,9 +19,9 @@ USERS = [f"u{number}" for number in range(12)]
 TITLES = [f"red lamp {row}" for row in range(40)]
 
 
-def words(**changes) -> ItemWords:
+def item_texts(**changes) -> ItemTexts:
     fields = {"titles": TITLES, "texts": [f"{title} for the desk" for title in TITLES], "is_known": np.ones(40, bool)}
-    return ItemWords(**fields | changes)
+    return ItemTexts(**fields | changes)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def directories(tmp_path_factory):
     return {"causal": causal_backbone(folder / "llama"), "seq2seq": seq2seq_backbone(folder / "t5")}
 
 
-def examples_of(directory, tasks: TaskOptions, *, said=None, prompt="instruction", kind="causal", **options):
+def examples_of(directory, tasks: TaskOptions, *, texts=None, prompt="instruction", kind="causal", **options):
     generator = GeneratorOptions(kind=kind, backbone=str(directory), prompt=prompt, **options)
     backbone = build_backbone(generator, CATALOG, seed=0, tasks=tasks)
     mixture, collator = training_examples(
@@ -41,7 +40,7 @@ def examples_of(directory, tasks: TaskOptions, *, said=None, prompt="instruction
         USERS,
         training=TrainingOptions(),
         tasks=tasks,
-        words=said or words(),
+        item_texts=texts or item_texts(),
         overflow=generator.overflow,
         seed=0,
     )
@@ -63,7 +62,7 @@ class Numbers:
 
 def epoch(mixture: TaskMixture, number: int) -> list[tuple[int, int, int]]:
     first = number * len(mixture)
-    return [tuple(int(part[0]) for part in mixture[first + index]) for index in range(len(mixture))]
+    return [tuple(int(part[0]) for part in mixture[first + index][:3]) for index in range(len(mixture))]
 
 
 def test_an_epoch_gives_every_task_its_weight_times_its_examples():
@@ -156,18 +155,18 @@ def test_examples_depend_on_their_number_alone(directories):
     numbers = np.random.default_rng(0).permutation(3 * len(first))
     for number in numbers.tolist():
         _ = second[int(numbers[0])]  # in another order
-        for left, right in zip(first[number], second[number], strict=True):
+        for left, right in zip(first[number][:3], second[number][:3], strict=True):
             assert left.tolist() == right.tolist()
 
 
 def test_items_that_are_held_back_are_spoken_of_nowhere(directories):
     is_known = np.arange(40) % 2 == 0
     tasks = TaskOptions(weights={NEXT_ITEM: 1.0, "text_to_item": 1.0, "item_to_title": 1.0})
-    backbone, mixture, _ = examples_of(directories["causal"], tasks, said=words(is_known=is_known))
+    backbone, mixture, _ = examples_of(directories["causal"], tasks, texts=item_texts(is_known=is_known))
     counts = dict(zip(mixture.names, mixture.counts, strict=True))
 
     assert counts["text_to_item"] == counts["item_to_title"] == 20
-    said = [backbone.tokenizer.decode(np.concatenate(mixture[number])) for number in range(len(mixture))]
+    said = [backbone.tokenizer.decode(mixture[number].tokens) for number in range(len(mixture))]
     hidden = [f"red lamp {row}" for row in range(1, 40, 2)]
     assert not any(f"{title}<" in text or f"{title} for" in text for text in said for title in hidden)
 
@@ -175,18 +174,18 @@ def test_items_that_are_held_back_are_spoken_of_nowhere(directories):
 def test_titles_that_do_not_exist_leave_their_examples_out(directories):
     titles = [None if row < 20 else title for row, title in enumerate(TITLES)]
     tasks = TaskOptions(weights={NEXT_ITEM: 1.0, "item_to_title": 1.0})
-    _, mixture, _ = examples_of(directories["causal"], tasks, said=words(titles=titles))
+    _, mixture, _ = examples_of(directories["causal"], tasks, texts=item_texts(titles=titles))
     assert mixture.counts[1] == 20
 
-    with pytest.raises(ValueError, match="the task item_to_title needs items with words, and there are none"):
-        examples_of(directories["causal"], tasks, said=words(titles=[None] * 40))
+    with pytest.raises(ValueError, match="the task item_to_title needs items with texts, and there are none"):
+        examples_of(directories["causal"], tasks, texts=item_texts(titles=[None] * 40))
 
 
 def test_a_question_that_is_too_long_is_refused_before_training(tmp_path):
     directory = causal_backbone(tmp_path, max_position_embeddings=90)
     tasks = TaskOptions(weights={NEXT_ITEM: 1.0, "titles_to_item": 1.0})
 
-    told = r"a question of the task titles_to_item of 3 items takes \d+ tokens .* context of 90; allow 1 items"
+    told = r"a prompt of the task titles_to_item of 3 items takes \d+ tokens .* context of 90; allow 1 items"
     with pytest.raises(ValueError, match=told):
         examples_of(directory, tasks, max_history=3)
 
@@ -198,19 +197,19 @@ def test_a_question_that_is_too_long_drops_its_oldest_items_where_asked(tmp_path
     titles = ["a long red lamp for the desk " * 3 + str(row) for row in range(40)]
 
     _, mixture, _ = examples_of(
-        directory, options, said=words(titles=titles), overflow="drop_oldest", max_history=20, prompt="bare"
+        directory, options, texts=item_texts(titles=titles), overflow="drop_oldest", max_history=20, prompt="bare"
     )
 
-    lengths = [sum(map(len, mixture[number])) for number in range(len(mixture))]
+    lengths = [len(mixture[number].tokens) for number in range(len(mixture))]
     assert max(lengths) <= 96
-    assert mixture.tasks[1].most < 20
+    assert mixture.tasks[1].max_items < 20
 
 
 def test_a_question_without_items_that_is_too_long_has_nothing_to_drop(tmp_path):
     directory = causal_backbone(tmp_path, max_position_embeddings=96)
     options = TaskOptions(weights={NEXT_ITEM: 1.0, "text_to_item": 1.0})
 
-    with pytest.raises(ValueError, match=r"of the task text_to_item of 0 items takes .* take shorter words"):
+    with pytest.raises(ValueError, match=r"of the task text_to_item of 0 items takes .* shorten the text"):
         examples_of(directory, options, overflow="drop_oldest", prompt="bare")
 
 
@@ -240,7 +239,7 @@ def test_packed_examples_have_the_loss_and_gradients_they_have_alone(directories
         return loss.detach(), {name: weight.grad.clone() for name, weight in model.named_parameters()}
 
     loss, gradients = sums([collator(examples)])
-    plain = [torch.from_numpy(np.concatenate(example))[None] for example in examples]
+    plain = [torch.from_numpy(example.tokens)[None] for example in examples]
     labels = [ids.clone() for ids in plain]
     for ids, example in zip(labels, examples, strict=True):
         ids[0, : len(example.shared) + len(example.source)] = -100

@@ -147,8 +147,8 @@ def test_own_templates_stand_in_place_of_the_packages(tmp_path):
 
 
 def test_a_directory_of_templates_that_is_not_there_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match=r"tasks.templates '.*nowhere' is no directory"):
+    with pytest.raises(ValueError, match=r"tasks.templates '.*nowhere' is not a directory"):
         load_templates("text_to_item", tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"text_to_item.yaml is no YAML: line 2 refers to another value by an alias"):
+    with pytest.raises(ValueError, match=r"text_to_item.yaml is not YAML: line 2 refers to another value by an alias"):
         (tmp_path / "text_to_item.yaml").write_text("- &a {user: x, assistant: y}\n- *a\n")
         load_templates("text_to_item", tmp_path)

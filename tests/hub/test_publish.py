@@ -84,9 +84,7 @@ def test_a_commit_of_somebody_else_in_between_is_not_overwritten(hub, finished_r
         ("/api/repos/create", "500", "may not be published"),
     ],
 )
-def test_a_failure_leaves_the_hub_as_it_was_and_names_the_remedy(
-    hub, finished_run, monkeypatch, part, failure, reason
-):
+def test_a_failure_leaves_the_hub_as_it_was_and_names_the_remedy(hub, finished_run, monkeypatch, part, failure, reason):
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
     hub.fails[part] = failure
 

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 
 import cost_hf
 from cost_hf.files import read_json
-from cost_hf.generators.task_options import NEXT_ITEM, TEXT_TASKS
+from cost_hf.generators.options import NEXT_ITEM, TEXT_TASKS
 from cost_hf.hub.export import export_run
 from cost_hf.recommenders.base import Recommender
 from tests.generators.backbone_toys import causal_backbone

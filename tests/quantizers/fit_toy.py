@@ -8,16 +8,20 @@ import numpy as np
 from accelerate import PartialState
 from safetensors.torch import save_file
 
-from cost_hf.quantizers.fit import CodesOptions, fit_codes
+from cost_hf.quantizers.base import CodesOptions
+from cost_hf.quantizers.fit import fit_codes
 from tests.quantizers.cost.toys import item_vectors
 
 NUM_ITEMS = 301  # odd, so that two processes can't share it evenly
 
 
-def toy_options(epochs: int, kind: str) -> CodesOptions:
-    return CodesOptions(
-        kind=kind, level_sizes=[8, 8], latent_dim=8, hidden_sizes=[16], epochs=epochs, batch_size=64, save_epochs=5
-    )
+SMALL = {"level_sizes": [8, 8], "latent_dim": 8, "hidden_sizes": [16], "epochs": 6, "batch_size": 32, "save_epochs": 2}
+
+
+def small_options(kind: str = "cost", **changes) -> CodesOptions:
+    """Options of a kind, small where it has sizes."""
+    CodesOptions.load_kinds()
+    return CodesOptions.of(kind, **(CodesOptions.kinds[kind].carried_over(SMALL) | changes))
 
 
 def toy_collaborative(num_items: int) -> np.ndarray:
@@ -30,7 +34,7 @@ def toy_collaborative(num_items: int) -> np.ndarray:
 def fit_toy(directory: str, epochs: int, kind: str) -> None:
     items = item_vectors(NUM_ITEMS, clusters=30)
     ids = list(map(str, range(NUM_ITEMS)))
-    options = toy_options(epochs, kind)
+    options = small_options(kind, epochs=epochs, batch_size=64, save_epochs=5)
     result = fit_codes(
         items, options, output_dir=directory, seed=0, item_ids=ids, collaborative=toy_collaborative(NUM_ITEMS)
     )

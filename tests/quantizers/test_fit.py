@@ -5,18 +5,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from transformers import TrainerCallback
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from cost_hf.quantizers import callbacks
+from cost_hf.quantizers.base import CodebookCollapse
 from cost_hf.quantizers.cost import CostModel
-from cost_hf.quantizers.fit import CodebookCollapse, CodesOptions, CodesResult, fit_codes
+from cost_hf.quantizers.fit import CodesResult, fit_codes
+from cost_hf.quantizers.residual import CostOptions
+from cost_hf.quantizers.training import callbacks
 from cost_hf.semantic_ids.digests import assignment_digest
 from tests.quantizers.cost.toys import item_vectors
-from tests.quantizers.fit_toy import toy_collaborative
+from tests.quantizers.fit_toy import small_options, toy_collaborative
 
 pytestmark = pytest.mark.trains
 ITEMS = item_vectors(101, clusters=30)  # odd, and not a multiple of the batch
 IDS = [f"item-{number}" for number in range(101)]
-SMALL = {"level_sizes": [8, 8], "latent_dim": 8, "hidden_sizes": [16], "epochs": 6, "batch_size": 32, "save_epochs": 2}
 
 
 class Killed(BaseException):
@@ -26,8 +29,8 @@ class Killed(BaseException):
 COLLABORATIVE = toy_collaborative(101)  # which only letter takes
 
 
-def fit(directory, *, seed=0, vectors=ITEMS, items=None, **changes):
-    options = CodesOptions(**(SMALL | changes))
+def fit(directory, *, kind="cost", seed=0, vectors=ITEMS, items=None, **changes):
+    options = small_options(kind, **changes)
     inputs = {"items": items, "item_ids": IDS, "collaborative": COLLABORATIVE}
     return fit_codes(vectors, options, output_dir=directory, seed=seed, **inputs)
 
@@ -89,7 +92,7 @@ def straight(tmp_path_factory):
 @pytest.mark.parametrize(
     ("kind", "epoch"),
     [("cost", 1), ("cost", 2), ("cost", 5), ("cost", 6), ("rqvae", 5), ("letter", 5)],
-    ids=["before a checkpoint", "at one", "behind one", "at the end", "rqvae", "letter"],
+    ids=["before a checkpoint", "at one", "after one", "at the end", "rqvae", "letter"],
 )
 def test_a_killed_run_ends_like_an_undisturbed_one(tmp_path, monkeypatch, straight, kind, epoch):
     with monkeypatch.context() as patched:
@@ -132,7 +135,7 @@ def test_checkpoints_of_other_options_are_not_continued(tmp_path, monkeypatch, s
 
 def test_a_finished_run_is_read_and_not_repeated(tmp_path, monkeypatch):
     first = fit(tmp_path)
-    monkeypatch.setattr("cost_hf.quantizers.fit.train_quantizer", None)
+    monkeypatch.setattr(CostOptions, "fit", None)
 
     again = fit(tmp_path)
 
@@ -166,8 +169,8 @@ def test_the_saved_configuration_holds_no_setting_of_the_trainer(tmp_path):
     assert "use_cache" not in json.loads((tmp_path / "config.json").read_text())
 
 
-def test_every_epoch_is_reported_with_health_and_loss_terms(tmp_path):
-    history = fit(tmp_path, kind="both").history
+def test_every_epoch_is_reported_with_utilization_and_loss_terms(tmp_path):
+    history = fit(tmp_path, kind="cost_rqvae").history
 
     assert [record["epoch"] for record in history] == [1, 2, 3, 4, 5, 6]
     expected = {"use_1", "use_2", "perplexity_1", "perplexity_2", "unique_share", "largest_group", "loss"}
@@ -183,7 +186,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_steps(tmp_path):
     assert record["loss"] == pytest.approx(parts, rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["cost", "rqvae", "both", "letter"])
+@pytest.mark.parametrize("kind", ["cost", "rqvae", "cost_rqvae", "letter"])
 def test_trained_codes_keep_neighbours_together_better_than_random_ones(tmp_path, kind):
     fitted, drawn = fit(tmp_path / "fitted", kind=kind), fit(tmp_path / "random", kind="random")
     nearest = (ITEMS @ ITEMS.T).fill_diagonal_(-1).argmax(1).numpy()
@@ -197,7 +200,7 @@ def test_trained_codes_keep_neighbours_together_better_than_random_ones(tmp_path
 def test_own_weights_train_and_are_saved(tmp_path):
     weights = {"contrastive_weight": 0.2, "reconstruction_weight": 0.5, "commitment_weight": 0.1}
 
-    config = fit(tmp_path, kind=None, **weights).model.config
+    config = fit(tmp_path, kind="cost_rqvae", **weights).model.config
 
     assert {name: getattr(config, name) for name in weights} == weights
     assert config.codebook_weight == 1.0
@@ -207,9 +210,7 @@ def test_own_weights_train_and_are_saved(tmp_path):
     "changes", [{"share_codebooks": True}, {"input_norm": "standardize"}, {"codebook_weight": 0.0}]
 )
 def test_variants_train(tmp_path, changes):
-    kind = {"kind": None, "contrastive_weight": 0.1} if "codebook_weight" in changes else {}
-
-    result = fit(tmp_path, **kind, **changes)
+    result = fit(tmp_path, **changes)
 
     assert result.history[-1]["loss"] < result.history[0]["loss"]
 
@@ -220,14 +221,14 @@ def test_a_collapse_stops_the_run_and_says_what_to_change(tmp_path):
     with pytest.raises(
         CodebookCollapse, match=r"collapsed: after epoch 5 the perplexities .*; set codes.initialization"
     ):
-        fit(tmp_path, kind="rqvae", vectors=same, initialization="none", revival=False, epochs=50)
+        fit(tmp_path, kind="rqvae", vectors=same, initialization="none", reset_dead_codes=False, epochs=50)
 
 
 def test_a_collapse_in_the_last_epoch_of_a_short_run_stops_it_too(tmp_path):
     same = item_vectors(1).repeat(101, 1) + 1e-4 * ITEMS
 
     with pytest.raises(CodebookCollapse, match="after epoch 2"):
-        fit(tmp_path, kind="rqvae", vectors=same, initialization="none", revival=False, epochs=2)
+        fit(tmp_path, kind="rqvae", vectors=same, initialization="none", reset_dead_codes=False, epochs=2)
 
 
 def test_residual_kmeans_is_a_cost_model(tmp_path):
@@ -280,6 +281,37 @@ def test_random_and_category_codes_come_without_a_model(tmp_path):
     assert np.array_equal(CodesResult.load(tmp_path / "category").codes, tree.codes)
 
 
+def test_codes_without_a_model_depend_on_no_vectors(tmp_path):
+    given = fit(tmp_path / "given", kind="random")
+
+    result = fit_codes(None, small_options("random"), output_dir=tmp_path / "none", seed=0, item_ids=IDS)
+
+    assert np.array_equal(result.codes, given.codes) and result.inputs_digest == given.inputs_digest
+
+
+def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.integrations.get_available_reporting_integrations", lambda: [])
+
+    with pytest.raises(ValueError, match=r"codes.report_to has 'wandb', and package wandb is not installed"):
+        fit(tmp_path, report_to=["wandb"])
+
+
+def test_trackers_receive_every_epoch_and_change_no_digest(tmp_path, monkeypatch):
+    logged = []
+
+    class Tracker(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            logged.append(logs)
+
+    monkeypatch.setattr("transformers.integrations.get_available_reporting_integrations", lambda: ["trackio"])
+    monkeypatch.setitem(INTEGRATION_TO_CALLBACK, "trackio", Tracker)
+
+    tracked = fit(tmp_path, report_to=["trackio"])
+
+    assert len([record for record in logged if "perplexity_1" in record]) == 6
+    assert tracked.inputs_digest == fit(tmp_path).inputs_digest
+
+
 @pytest.mark.parametrize(
     ("changes", "arguments", "message"),
     [
@@ -293,6 +325,8 @@ def test_random_and_category_codes_come_without_a_model(tmp_path):
         ({}, {"item_ids": IDS[:5]}, "101 item vectors need as many item ids, got 5"),
         ({"kind": "random"}, {"item_ids": None}, "codes.kind='random' needs item ids, got none"),
         ({"kind": "category"}, {}, "codes.kind='category' needs the items table"),
+        ({}, {"vectors": None}, "codes.kind='cost' is fitted to item vectors, got vectors=None"),
+        ({"report_to": ["tensorbord"]}, {}, r"codes.report_to takes .*tensorboard.*, got 'tensorbord'"),
         (
             {"level_sizes": [128, 8]},
             {},
@@ -310,14 +344,13 @@ def test_what_does_not_fit_is_an_error_that_says_what_to_change(tmp_path, change
     given = {"vectors": ITEMS, "item_ids": IDS} | arguments
 
     with pytest.raises(ValueError, match=message):
-        fit_codes(given.pop("vectors"), CodesOptions(**(SMALL | changes)), output_dir=tmp_path, seed=0, **given)
+        fit_codes(given.pop("vectors"), small_options(**changes), output_dir=tmp_path, seed=0, **given)
 
 
 def test_numpy_vectors_and_ids_from_the_items_table_are_taken(tmp_path):
     items = pd.DataFrame({"item_id": IDS})
-    options = CodesOptions(**SMALL)
 
-    first = fit_codes(ITEMS.numpy(), options, output_dir=tmp_path / "table", seed=0, items=items)
+    first = fit_codes(ITEMS.numpy(), small_options(), output_dir=tmp_path / "table", seed=0, items=items)
 
     assert np.array_equal(first.codes, fit(tmp_path / "ids").codes)
 

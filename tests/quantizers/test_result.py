@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from cost_hf.files import file_digest, read_json, write_json
 from cost_hf.quantizers.cost import CostConfig, CostModel
-from cost_hf.quantizers.result import CODES, RECORD, CodesResult
+from cost_hf.quantizers.fit import CODES, RECORD, CodesResult
 
 CODES_OF = np.array([[0, 1], [3, 2], [1, 1]])
 

@@ -33,7 +33,7 @@ from tests.recommenders.toys import (
     toy_t5,
     toy_text_recommender,
 )
-from tests.semantic_ids.sid_fakes import FakeAssigner, names
+from tests.semantic_ids.sid_fakes import FakeQuantizer, names
 
 NUMBERS = [str(100 + row) for row in range(TOY_ITEMS)]
 NEW = pd.DataFrame({"item_id": ["61", "62"], "title": ["football in oslo", "weather in lima"]})
@@ -341,7 +341,7 @@ def test_a_recommender_is_of_possible_sizes(options, message):
 @pytest.mark.parametrize("policy", ["append", "reassign", "sinkhorn"])
 @pytest.mark.parametrize("sizes", [(2, 2), (4,), (1, 1)])
 def test_a_full_catalog_says_so_and_stays_as_it_is(policy, sizes):
-    model = FakeAssigner(sizes)
+    model = FakeQuantizer(sizes)
     room = int(np.prod(sizes)) * (2 if policy == "append" else 1)
     x = torch.randn(room + 1, 3, generator=torch.Generator().manual_seed(0))
     catalog = Catalog.from_embeddings(names(room), x[:room], model, collisions=policy, append_size=2)

@@ -46,7 +46,7 @@ def test_loading_brings_the_protocol_back(tmp_path):
 
 
 def save_two(directory: Path) -> tuple[GenerativeRecommender, GenerativeRecommender]:
-    """Save recommenders of the same sizes whose codes come from different assigners."""
+    """Save recommenders of the same sizes whose codes come from different quantizers."""
     catalogs = [toy_catalog(TOY_ITEMS, (4, 5, 3)), toy_catalog(TOY_ITEMS, (4, 5, 3), seed=1)]
     catalogs[1] = Catalog.from_codes(TOY_IDS, catalogs[1].codes[:, :3], level_sizes=(4, 5, 3), quantizer_digest="other")
     systems = [toy_recommender(catalog) for catalog in catalogs]

@@ -6,8 +6,8 @@ import itertools
 import pytest
 
 from cost_hf.reporting import numbers, write_compare_report
-from cost_hf.reporting.comparison import comparison_page
 from cost_hf.reporting.html import names, to_html
+from cost_hf.reporting.pages import comparison_page
 from tests.reporting.made_up import SLICES, made_up_compare
 from tests.reporting.reading import PageReader
 
@@ -20,7 +20,7 @@ def read(compare):
 
 
 @pytest.fixture(scope="module")
-def compare_recipes():
+def compare():
     return made_up_compare()
 
 
@@ -70,14 +70,14 @@ def test_the_detectable_difference_stands_above_the_table(compare):
 def test_every_row_is_in_the_main_table_with_its_numbers(compare, page):
     for name, row in compare["rows"].items():
         cells = page.row(ALLOWED, name)
-        judged = row.get("metrics", {}).get("seen_allowed", {})
+        scored = row.get("metrics", {}).get("seen_allowed", {})
         for place, metric in ((1, "ndcg@10"), (2, "recall@10")):
-            if judged:
-                assert cells[place] == numbers.interval(judged[metric])
+            if scored:
+                assert cells[place] == numbers.interval(scored[metric])
 
 
 @pytest.mark.parametrize(
-    ("seen", "caption", "end"), [("seen_allowed", ALLOWED, "No"), ("seen_excluded", EXCLUDED, "For")]
+    ("seen", "caption", "end"), [("seen_allowed", ALLOWED, "Without"), ("seen_excluded", EXCLUDED, "For")]
 )
 def test_ranked_rows_are_sorted_by_the_primary_metric_of_their_table(compare, seen, caption, end):
     changed = copy.deepcopy(compare)
@@ -98,14 +98,14 @@ def test_rows_without_a_full_result_say_why_below_the_ranking(compare, page):
         text = " ".join(page.row(ALLOWED, name))
         assert compare["rows"][name]["message"] in text
         assert compare["rows"][name]["status"].replace("_", " ") in text
-        assert names.index("No") < names.index(name)
+        assert names.index("Without") < names.index(name)
 
 
 def test_published_identifiers_stand_apart_although_they_score_best(page):
     names = [row[0].split(" ")[0] for row in page.tables[ALLOWED]]
 
     assert names.index("published_codes") > names.index("For") > names.index("sasrec_bce")
-    assert "may have seen the test clicks" in page.tables[ALLOWED][names.index("For")][0]
+    assert "may have been fitted to the test clicks" in page.tables[ALLOWED][names.index("For")][0]
 
 
 def test_the_two_settings_of_seen_items_never_share_a_table(compare, page):
@@ -116,7 +116,7 @@ def test_the_two_settings_of_seen_items_never_share_a_table(compare, page):
                 assert numbers.interval(value) not in page.row(other, name)
 
 
-def test_a_verdict_against_the_main_row_is_turned_round(page):
+def test_a_verdict_on_the_main_row_is_negated(page):
     assert page.row(ALLOWED, "markov_text")[-1] == "▲ better +.0090 [+.0022, +.0161]"  # the claim: main is worse
     assert page.row(ALLOWED, "ensemble")[-1].startswith("▲ better")  # the claim already starts from the row
     assert page.row(ALLOWED, "cost_causal")[-1] == "main row"
@@ -134,19 +134,19 @@ def test_costs_stand_in_the_main_table(compare, page):
     ]
 
 
-def test_every_claim_is_told_with_its_p_values_and_verdict(compare, page):
+def test_every_claim_is_shown_with_its_p_values_and_verdict(compare, page):
     for seen, caption in (("seen_allowed", "Seen items allowed"), ("seen_excluded", "Seen items excluded")):
         rows = page.tables[f"{caption}: first row minus second row"][1:]
         claims = [claim for claim in compare["claims"] if claim["seen"] == seen]
         assert len(rows) == len(claims)
         for row, claim in zip(rows, claims, strict=True):
-            assert row[0].startswith(f"{claim['a']} against {claim['b']}")
+            assert row[0].startswith(f"{claim['a']} vs {claim['b']}")
             assert row[1] == numbers.interval(claim["difference"], signed=True)
             assert row[3:5] == [numbers.probability(claim["p"]), numbers.probability(claim["p_holm"])]
             assert claim["verdict"] in row[5]
 
 
-def test_what_the_intervals_cover_is_said(compare):
+def test_the_page_names_what_the_intervals_cover(compare):
     same = copy.deepcopy(compare)
     same["rows"]["published_codes"]["covers"] = "users and seeds"
 
@@ -165,15 +165,15 @@ def test_slices_show_values_and_case_counts(compare, page):
     assert numbers.interval(cell) in page.row("Popularity of the target", "markov")
 
 
-def test_code_use_and_inflation_are_those_of_the_dict(compare, page):
-    health = compare["codes"]["cost_causal"]
+def test_codebook_utilization_and_inflation_are_those_of_the_dict(compare, page):
+    facts = compare["codes"]["cost_causal"]
     caption = next(caption for caption in page.tables if caption.startswith("cost_causal"))
     item, sid = (
         compare["rows"]["cost_causal"][unit]["seen_allowed"]["recall@10"]["value"] for unit in ("metrics", "sid")
     )
 
-    assert numbers.percent(health["collided_share"]) in caption.replace(" %", "\u00a0%")
-    assert page.row(caption, "2")[2] == f"{health['levels'][1]['perplexity']:.1f} of 64"
+    assert numbers.percent(facts["collided_share"]) in caption.replace(" %", "\u00a0%")
+    assert page.row(caption, "2")[2] == f"{facts['levels'][1]['perplexity']:.1f} of 64"
     row = page.row("Recall@10, seen items allowed", "cost_causal")
     assert row[1:3] == [numbers.score(item), numbers.score(sid)]
     assert row[3] == numbers.percent(sid / item - 1, signed=True).replace("\u00a0", " ")
@@ -215,10 +215,10 @@ def test_a_missing_part_is_left_out_without_a_hole(compare, part):
 
 
 def test_nothing_but_rows_is_enough(compare):
-    page = read({"rows": {"markov": {"family": "simple", "metrics": compare["rows"]["markov"]["metrics"]}}})
+    page = read({"rows": {"markov": {"family": "counting", "metrics": compare["rows"]["markov"]["metrics"]}}})
 
-    assert [text for _, text in page.headings[1:]] == ["The comparison", "The same rows, seen items excluded"]
-    assert page.headings[0][1] == "There is no recommendation yet"
+    assert [text for _, text in page.headings[1:]] == ["Comparison", "The same rows, seen items excluded"]
+    assert page.headings[0][1] == "No recommendation yet"
 
 
 def test_an_empty_comparison_is_a_page():
@@ -231,7 +231,7 @@ def test_an_empty_comparison_is_a_page():
 def test_toy_data_is_called_toy(compare, is_toy, times):
     page = read(compare | {"data": compare["data"] | {"is_toy": is_toy}})
 
-    assert "".join(page.text).count("Toy data made by this package") == times
+    assert "".join(page.text).count("This is toy data made by this package") == times
 
 
 def test_an_unfinished_comparison_says_so(compare):

@@ -4,6 +4,7 @@ from transformers import (
     LlamaForCausalLM,
     T5ForConditionalGeneration,
 )
+from transformers.models.llama.modeling_llama import LlamaAttention
 from transformers.models.t5.modeling_t5 import T5LayerCrossAttention
 
 from cost_hf.search.beam_search import beam_search
@@ -38,7 +39,7 @@ def test_every_form_of_t5_equals_generate(form):
 
 
 @pytest.mark.parametrize("model_type", sorted(set(CAUSAL_TYPES) - {"gpt2", "llama", "qwen2"}))
-def test_every_decoder_with_an_engine_equals_generate(model_type):
+def test_every_known_decoder_equals_generate(model_type):
     options = {"sliding_window": None} if model_type == "mistral" else {}
     _, vocabulary, generator, prompts, histories, trie = parts(
         "llama", generator=lambda vocabulary: toy_decoder(model_type, vocabulary, **options)
@@ -86,7 +87,11 @@ class OwnCrossAttention(T5LayerCrossAttention):
     pass
 
 
-def test_models_that_an_engine_would_get_wrong_have_an_unsupported_reason():
+class OwnAttention(LlamaAttention):
+    pass
+
+
+def test_models_that_cached_decoding_would_get_wrong_have_an_unsupported_reason():
     vocabulary = SidVocabulary.for_catalog(toy_catalog())
     t5, llama = toy_t5(vocabulary), toy_causal(vocabulary)
     prompted = get_peft_model(toy_causal(vocabulary), PromptTuningConfig(TaskType.CAUSAL_LM, num_virtual_tokens=2))
@@ -94,15 +99,15 @@ def test_models_that_an_engine_would_get_wrong_have_an_unsupported_reason():
     longrope = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "rope_theta": 1e4}
     longrope["original_max_position_embeddings"] = 16
 
-    assert "forward pass of transformers" in unsupported_reason(OwnT5(t5.config))
-    assert "forward pass of its own" in unsupported_reason(OwnLlama(llama.config))
+    assert "OwnT5 overrides forward of T5ForConditionalGeneration" in unsupported_reason(OwnT5(t5.config))
+    assert "OwnLlama overrides forward of LlamaForCausalLM" in unsupported_reason(OwnLlama(llama.config))
     assert "float16" in unsupported_reason(toy_t5(vocabulary).half())
     assert "whole past" in unsupported_reason(toy_decoder("mistral", vocabulary, sliding_window=4))
     assert "longrope" in unsupported_reason(
         toy_decoder("phi3", vocabulary, rope_parameters=longrope, original_max_position_embeddings=16)
     )
-    assert "another one" in unsupported_reason(prompted) and "another one" in unsupported_reason(invoked)
-    assert "opt" in unsupported_reason(toy_opt(vocabulary))
+    assert "change the prompt" in unsupported_reason(prompted) and "change the prompt" in unsupported_reason(invoked)
+    assert "OPTForCausalLM is no model of t5" in unsupported_reason(toy_opt(vocabulary))
     llama.config._attn_implementation = "flash_attention_2"
     assert "takes no float mask" in unsupported_reason(llama)
 
@@ -110,10 +115,13 @@ def test_models_that_an_engine_would_get_wrong_have_an_unsupported_reason():
 def test_parts_of_another_make_and_hooks_have_an_unsupported_reason():
     vocabulary = SidVocabulary.for_catalog(toy_catalog())
     replaced, hooked, inside = toy_t5(vocabulary), toy_causal(vocabulary), toy_t5(vocabulary)
+    attention = toy_causal(vocabulary)
+    attention.model.layers[0].self_attn = OwnAttention(attention.config, layer_idx=0)
     replaced.decoder.block[0].layer[1] = OwnCrossAttention(replaced.decoder.config, layer_idx=0)
     hooked.register_forward_hook(lambda module, args, output: output)
     inside.decoder.block[1].layer[0].SelfAttention.register_forward_hook(lambda module, args, output: output)
 
     assert "OwnCrossAttention in the decoder" in unsupported_reason(replaced)
+    assert "OwnAttention in the decoder" in unsupported_reason(attention)
     assert "hooks on its forward pass" in unsupported_reason(hooked)
     assert "T5Attention in the decoder" in unsupported_reason(inside)

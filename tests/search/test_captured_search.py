@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from cost_hf.search.beam_search import beam_search, beam_widths, descend, make_prompt
+from cost_hf.search.beam_steps import LevelHead
 from cost_hf.search.cached_decoders import decoding_steps
 from cost_hf.search.captured_search import CapturedSearch
-from cost_hf.search.level_head import LevelHead
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from tests.near_ties import assert_same_rows
 from tests.search.searches import MODELS, parts
@@ -23,7 +23,7 @@ def test_steps_resumed_from_what_the_prompts_left_search_alike(model_name):
     buffers = [part.clone() for part in steps.prompt_tensors()]
 
     for _ in range(2):  # the buffers stay as they are
-        _, scores, codes = descend(steps.resumed(buffers), head, trie, vocabulary, 6, mask=None, level_hook=None)
+        _, scores, codes = descend(steps.resumed(buffers), head, trie, vocabulary, 6, mask=None, level_inputs=None)
         assert_same_rows((trie.prefix(codes), scores), (trie.prefix(expected.codes), expected.scores))
 
 

@@ -55,8 +55,8 @@ def test_removed_items_have_no_score():
     assert scores[:, [row for row in range(len(catalog)) if row != 3]].isfinite().all()
 
 
-def test_a_model_without_an_engine_is_refused():
+def test_a_model_without_cached_decoding_is_refused():
     _, vocabulary, generator, prompts, histories, trie = parts("t5", generator=toy_bart)
 
-    with pytest.raises(ValueError, match=r"score_catalog needs an engine.*Bart"):
+    with pytest.raises(ValueError, match=r"score_catalog needs cached decoding.*Bart"):
         score_catalog(generator, *prompts.inputs(histories), trie=trie, vocabulary=vocabulary)

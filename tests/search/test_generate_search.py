@@ -66,15 +66,18 @@ def test_generate_under_a_mask_with_few_items_is_cleaned_of_dead_beams(monkeypat
     assert (ranking.items[:, 2:] == -1).all()
 
 
-def test_a_model_without_an_engine_goes_through_generate_and_that_is_said_once(caplog):
+def test_a_model_without_cached_decoding_goes_through_generate_with_one_warning(caplog):
     _, vocabulary, generator, prompts, histories, trie = parts("t5", generator=toy_bart)
 
-    search_module._say_once.cache_clear()
+    search_module._warn_once.cache_clear()
 
     with caplog.at_level(logging.WARNING, logger="cost_hf"):
         for _ in range(2):
             assert_equals_generate(generator, vocabulary, trie, prompts.inputs(histories))
 
     assert len([record for record in caplog.records if "searches by generate()" in record.message]) == 1
-    with pytest.raises(ValueError, match=r"level_hook and normalization='level' need an engine.*is not T5"):
+    with pytest.raises(
+        ValueError,
+        match=r"normalization='level' need cached decoding.*BartForConditional\w+ is no model of t5",
+    ):
         beam_search(generator, *prompts.inputs(histories), trie=trie, vocabulary=vocabulary, normalization="level")

@@ -30,19 +30,19 @@ def test_embedded_prompts_give_the_same_answer(model_name):
     assert_same_rows((embedded.items, embedded.scores), (expected.items, expected.scores))
 
 
-@pytest.mark.parametrize("has_engine", [True, False])
-def test_encoder_outputs_take_the_place_of_prompts_and_come_back(has_engine, monkeypatch):
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_encoder_outputs_take_the_place_of_prompts_and_come_back(is_cached, monkeypatch):
     _, vocabulary, generator, prompts, histories, trie = parts("t5")
     input_ids, attention_mask = prompts.inputs(histories)
-    options = {"trie": trie, "vocabulary": vocabulary, "num_beams": 6, "output_encoder_states": True}
-    if not has_engine:
+    options = {"trie": trie, "vocabulary": vocabulary, "num_beams": 6, "output_prompt_states": True}
+    if not is_cached:
         monkeypatch.setattr("cost_hf.search.beam_search.unsupported_reason", lambda model: "a test")
 
     first = beam_search(generator, input_ids, attention_mask, **options)
-    again = beam_search(generator, None, attention_mask, encoder_outputs=(first.encoder_states,), **options)
+    again = beam_search(generator, None, attention_mask, encoder_outputs=(first.prompt_states,), **options)
 
     assert_same_rows((first.items, first.scores), (again.items, again.scores))
-    torch.testing.assert_close(first.encoder_states, generator.encoder(input_ids, attention_mask)[0])
+    torch.testing.assert_close(first.prompt_states, generator.encoder(input_ids, attention_mask)[0])
 
 
 def test_no_prompt_or_two_are_an_error():
@@ -55,7 +55,7 @@ def test_no_prompt_or_two_are_an_error():
         beam_search(generator, input_ids, encoder_outputs=(input_ids,), trie=trie, vocabulary=vocabulary)
 
 
-def test_a_level_hook_adds_to_what_enters_the_decoder():
+def test_a_level_inputs_adds_to_what_enters_the_decoder():
     catalog, vocabulary, generator, prompts, histories, trie = parts("t5", batch=1, items=12, collisions="none")
     input_ids, attention_mask = prompts.inputs(histories)
     added = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
@@ -66,7 +66,7 @@ def test_a_level_hook_adds_to_what_enters_the_decoder():
         return None if level == 1 else added[level] * (1 + codes.sum(-1, keepdim=True))
 
     found = beam_search(
-        generator, input_ids, attention_mask, trie=trie, vocabulary=vocabulary, num_beams=5, level_hook=hook
+        generator, input_ids, attention_mask, trie=trie, vocabulary=vocabulary, num_beams=5, level_inputs=hook
     )
     row = int(found.items[0, 0])
     tokens, codes = prompts.item_tokens[row], torch.tensor(catalog.codes[row])
@@ -82,7 +82,7 @@ def test_a_level_hook_adds_to_what_enters_the_decoder():
     torch.testing.assert_close(found.scores[0, 0], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_level_hook_of_a_decoder_only_model_begins_behind_the_prompt():
+def test_a_level_inputs_of_a_decoder_only_model_begins_behind_the_prompt():
     _, vocabulary, generator, prompts, histories, trie = parts("llama", batch=1, items=12, collisions="none")
     input_ids, attention_mask = prompts.inputs(histories)
     added = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
@@ -94,7 +94,7 @@ def test_a_level_hook_of_a_decoder_only_model_begins_behind_the_prompt():
         trie=trie,
         vocabulary=vocabulary,
         num_beams=5,
-        level_hook=lambda level, codes: added[level - 1].expand(*codes.shape[:2], -1) if level else None,
+        level_inputs=lambda level, codes: added[level - 1].expand(*codes.shape[:2], -1) if level else None,
     )
     row = int(found.items[0, 0])
     tokens = prompts.item_tokens[row]
@@ -162,12 +162,12 @@ def test_padding_on_the_right_changes_nothing(model_name):
 def test_results_may_be_changed_and_taken_into_a_loss():
     _, vocabulary, generator, prompts, histories, trie = parts("t5")
     found = beam_search(
-        generator, *prompts.inputs(histories), trie=trie, vocabulary=vocabulary, output_encoder_states=True
+        generator, *prompts.inputs(histories), trie=trie, vocabulary=vocabulary, output_prompt_states=True
     )
 
     found.scores.add_(1.0)
     weight = torch.ones(16, requires_grad=True)
-    (found.encoder_states @ weight).sum().backward()
+    (found.prompt_states @ weight).sum().backward()
 
     assert weight.grad is not None
 
@@ -239,5 +239,5 @@ def test_weights_that_are_no_numbers_are_an_error():
     _, vocabulary, generator, prompts, histories, trie = parts("llama")
     torch.nn.init.constant_(generator.model.norm.weight, torch.nan)
 
-    with pytest.raises(ValueError, match="no numbers; its weights are broken"):
+    with pytest.raises(ValueError, match="NaN; its weights are broken"):
         beam_search(generator, *prompts.inputs(histories), trie=trie, vocabulary=vocabulary)

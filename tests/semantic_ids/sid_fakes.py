@@ -1,12 +1,12 @@
-"""Small stand-ins for tests of semantic IDs: an assigner with random codebooks, and ten-line reference versions."""
+"""Small stand-ins for tests of semantic IDs: a quantizer with random codebooks, and ten-line reference versions."""
 
 import numpy as np
 import torch
 from hypothesis import strategies as st
 
 
-class FakeAssigner:
-    """Residual nearest-neighbour assigner over random codebooks, duck-typed like a quantizer."""
+class FakeQuantizer:
+    """Residual nearest-neighbour quantizer over random codebooks, duck-typed like a quantizer."""
 
     def __init__(self, level_sizes=(4, 4), *, dim=3, seed=0):
         generator = torch.Generator().manual_seed(seed)

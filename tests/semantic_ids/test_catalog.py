@@ -5,7 +5,7 @@ import torch
 
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.digests import assignment_digest
-from tests.semantic_ids.sid_fakes import FakeAssigner, names
+from tests.semantic_ids.sid_fakes import FakeQuantizer, names
 
 
 def two_groups(**options):
@@ -36,7 +36,7 @@ def test_a_group_larger_than_the_appended_level_is_an_error_where_there_are_no_v
 
 
 def test_overflow_with_vectors_moves_items_and_counts_them():
-    model = FakeAssigner((2, 3))
+    model = FakeQuantizer((2, 3))
     x = (model.books[0][1] + model.books[1][2]).expand(5, 3)
 
     catalog = Catalog.from_embeddings(names(5), x, model, append_size=3)
@@ -48,7 +48,7 @@ def test_overflow_with_vectors_moves_items_and_counts_them():
 
 @pytest.mark.parametrize("collisions", ["append", "reassign", "sinkhorn", "none"])
 def test_each_policy_gives_its_levels(collisions):
-    model = FakeAssigner((3, 5))
+    model = FakeQuantizer((3, 5))
     x = torch.randn(12, 3, generator=torch.Generator().manual_seed(0)) * 0.1
 
     catalog = Catalog.from_embeddings(names(12), x, model, collisions=collisions, append_size=7)
@@ -128,8 +128,8 @@ def test_the_report_counts_groups_of_items_that_are_not_removed():
     assert catalog.without_items(["item-3"]).report["colliding_groups"] == 1
 
 
-def test_another_assigner_is_refused_with_both_digests():
-    model, other = FakeAssigner(seed=0), FakeAssigner(seed=1)
+def test_another_quantizer_is_refused_with_both_digests():
+    model, other = FakeQuantizer(seed=0), FakeQuantizer(seed=1)
     catalog = Catalog.from_embeddings(["a"], torch.zeros(1, 3), model)
 
     with pytest.raises(ValueError, match=f"{assignment_digest(model)}.*{assignment_digest(other)}"):

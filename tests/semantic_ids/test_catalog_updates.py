@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cost_hf.semantic_ids.catalog import Catalog
-from tests.semantic_ids.sid_fakes import FakeAssigner, code_tables, names
+from tests.semantic_ids.sid_fakes import FakeQuantizer, code_tables, names
 
 SIZES = (2, 2)
 CODES = st.tuples(st.integers(0, 1), st.integers(0, 1))
@@ -142,7 +142,7 @@ def test_a_full_group_refuses_a_new_item_by_codes():
 @pytest.mark.parametrize("collisions", ["append", "reassign", "sinkhorn", "none"])
 @given(seed=st.integers(0, 1000), split=st.integers(1, 11), order=st.permutations(range(12)))
 def test_vectors_obey_the_same_rules(collisions, seed, split, order):
-    model = FakeAssigner((4, 4), seed=seed)
+    model = FakeQuantizer((4, 4), seed=seed)
     x = torch.randn(12, 3, generator=torch.Generator().manual_seed(seed)) * 0.2
     ids = names(12)
     before = Catalog.from_embeddings(ids[:split], x[:split], model, collisions=collisions, append_size=2)
@@ -158,7 +158,7 @@ def test_vectors_obey_the_same_rules(collisions, seed, split, order):
 
 
 def test_a_new_item_moves_where_an_old_one_holds_its_codes():
-    model = FakeAssigner((2, 4))
+    model = FakeQuantizer((2, 4))
     x = (model.books[0][1] + model.books[1][2]).expand(2, 3)
     before = Catalog.from_embeddings(["b"], x[:1], model, collisions="reassign")
 

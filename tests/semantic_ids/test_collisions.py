@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cost_hf.semantic_ids.collisions import append_suffixes, group_sizes, prefix_keys, settle
-from tests.semantic_ids.sid_fakes import FakeAssigner, code_tables, names
+from cost_hf.semantic_ids.collisions import append_suffixes, group_sizes, prefix_keys, resolve_collisions
+from tests.semantic_ids.sid_fakes import FakeQuantizer, code_tables, names
 
 NO_ROWS = np.empty(0, dtype=np.int64)
 
@@ -61,13 +61,13 @@ def test_keys_of_more_than_63_bits_stay_distinct():
 def settled(x, model, capacity, ids=None, codes=None, is_new=None):
     codes = model.encode(x).numpy() if codes is None else codes
     is_new = np.ones(len(codes), dtype=bool) if is_new is None else is_new
-    return settle(codes, is_new, x, model, capacity=capacity, item_ids=ids or names(len(codes)))
+    return resolve_collisions(codes, is_new, x, model, capacity=capacity, item_ids=ids or names(len(codes)))
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 5])
 @given(seed=st.integers(0, 10**6), count=st.integers(1, 16))
 def test_no_codes_are_held_by_more_items_than_the_capacity(capacity, seed, count):
-    model = FakeAssigner((4, 4), seed=seed)
+    model = FakeQuantizer((4, 4), seed=seed)
     x = torch.randn(count, 3, generator=torch.Generator().manual_seed(seed)) * 0.3
 
     codes, moved = settled(x, model, capacity)
@@ -78,7 +78,7 @@ def test_no_codes_are_held_by_more_items_than_the_capacity(capacity, seed, count
 
 
 def test_a_full_code_space_is_used_to_the_last_code():
-    model = FakeAssigner((3, 4))
+    model = FakeQuantizer((3, 4))
 
     codes, _ = settled(torch.randn(12, 3, generator=torch.Generator().manual_seed(1)), model, 1)
 
@@ -87,11 +87,11 @@ def test_a_full_code_space_is_used_to_the_last_code():
 
 def test_more_items_than_codes_is_an_error_that_says_what_to_change():
     with pytest.raises(ValueError, match=r"1 of 13 items found no free code among \[3, 4\].*larger level_sizes"):
-        settled(torch.randn(13, 3), FakeAssigner((3, 4)), 1)
+        settled(torch.randn(13, 3), FakeQuantizer((3, 4)), 1)
 
 
 def test_the_nearest_items_of_a_full_group_stay():
-    model = FakeAssigner((2, 4))
+    model = FakeQuantizer((2, 4))
     centre = model.books[0][1] + model.books[1][2]
     x = centre + torch.tensor([[0.03], [0.01], [0.04], [0.02]]) * torch.tensor([1.0, 0.0, 0.0])
 
@@ -103,7 +103,7 @@ def test_the_nearest_items_of_a_full_group_stay():
 
 
 def test_equally_near_items_stay_in_id_order():
-    model = FakeAssigner((2, 4))
+    model = FakeQuantizer((2, 4))
     x = (model.books[0][1] + model.books[1][2]).expand(3, 3)
 
     codes, _ = settled(x, model, 1, ids=["c", "a", "b"])
@@ -113,7 +113,7 @@ def test_equally_near_items_stay_in_id_order():
 
 
 def test_items_leave_their_first_code_only_when_it_is_full():
-    model = FakeAssigner((2, 3))
+    model = FakeQuantizer((2, 3))
     x = (model.books[0][0] + model.books[1][0]).expand(5, 3)
 
     codes, _ = settled(x, model, 1)
@@ -122,7 +122,7 @@ def test_items_leave_their_first_code_only_when_it_is_full():
 
 
 def test_old_rows_never_move_even_where_a_new_item_is_nearer():
-    model = FakeAssigner((2, 4))
+    model = FakeQuantizer((2, 4))
     x = (model.books[0][1] + model.books[1][2]).expand(1, 3)
     codes = np.array([[1, 2], [1, 2]])
 
@@ -135,7 +135,7 @@ def test_old_rows_never_move_even_where_a_new_item_is_nearer():
 
 @given(seed=st.integers(0, 10**6), order=st.permutations(range(12)))
 def test_row_order_does_not_change_who_gets_which_code(seed, order):
-    model = FakeAssigner((3, 5), seed=seed)
+    model = FakeQuantizer((3, 5), seed=seed)
     x = torch.randn(12, 3, generator=torch.Generator().manual_seed(seed)) * 0.2
     ids = names(12)
 
@@ -146,7 +146,7 @@ def test_row_order_does_not_change_who_gets_which_code(seed, order):
 
 
 def test_prefixes_in_several_chunks_give_the_same_codes(monkeypatch):
-    model = FakeAssigner((6, 4))
+    model = FakeQuantizer((6, 4))
     x = torch.randn(20, 3, generator=torch.Generator().manual_seed(3))
     whole, _ = settled(x, model, 1)
 
@@ -157,7 +157,7 @@ def test_prefixes_in_several_chunks_give_the_same_codes(monkeypatch):
 
 
 def test_distances_that_are_not_finite_are_an_error():
-    model = FakeAssigner((2, 2))
+    model = FakeQuantizer((2, 2))
 
     with pytest.raises(ValueError, match=r"level_distances returned values that are not finite at level 1.*NaN"):
         settled(torch.full((2, 3), torch.nan), model, 1, codes=np.zeros((2, 2), dtype=np.int64))

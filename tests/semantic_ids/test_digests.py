@@ -3,7 +3,7 @@
 import numpy as np
 
 from cost_hf.semantic_ids.digests import assignment_digest, catalog_digest, codes_digest, vocabulary_digest
-from tests.semantic_ids.sid_fakes import FakeAssigner
+from tests.semantic_ids.sid_fakes import FakeQuantizer
 
 CODES = np.array([[0, 1], [1, 0]])
 NONE_REMOVED = np.zeros(2, dtype=bool)
@@ -27,15 +27,15 @@ def test_every_part_changes_a_catalog_digest():
 
 
 def test_codebooks_make_the_assignment_digest():
-    assert assignment_digest(FakeAssigner(seed=0)) == assignment_digest(FakeAssigner(seed=0))
-    assert assignment_digest(FakeAssigner(seed=0)) != assignment_digest(FakeAssigner(seed=1))
+    assert assignment_digest(FakeQuantizer(seed=0)) == assignment_digest(FakeQuantizer(seed=0))
+    assert assignment_digest(FakeQuantizer(seed=0)) != assignment_digest(FakeQuantizer(seed=1))
 
 
-def test_an_assigner_without_code_vectors_is_known_by_its_weights():
-    model, other = FakeAssigner(seed=0), FakeAssigner(seed=1)
-    for assigner in (model, other):
-        assigner.level_vectors = lambda level: None
-        assigner.state_dict = lambda books=assigner.books: {"books": books[0]}
+def test_a_quantizer_without_code_vectors_is_known_by_its_weights():
+    model, other = FakeQuantizer(seed=0), FakeQuantizer(seed=1)
+    for quantizer in (model, other):
+        quantizer.level_vectors = lambda level: None
+        quantizer.state_dict = lambda books=quantizer.books: {"books": books[0]}
 
     assert assignment_digest(model) == assignment_digest(model)
     assert assignment_digest(model) != assignment_digest(other)

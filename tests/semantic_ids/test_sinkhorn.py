@@ -12,7 +12,7 @@ from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.collisions import group_sizes
 from cost_hf.semantic_ids.sinkhorn import ROUNDS, spread_last_level
 from cost_hf.semantic_ids.trie import SidTrie
-from tests.semantic_ids.sid_fakes import FakeAssigner, names
+from tests.semantic_ids.sid_fakes import FakeQuantizer, names
 
 
 def vectors(count, seed, scale=0.3):
@@ -27,7 +27,7 @@ def spread(x, model, *, ids=None, codes=None, is_new=None):
 
 @given(seed=st.integers(0, 10**6), count=st.integers(1, 30))
 def test_items_leave_their_code_for_a_free_one_under_the_same_prefix(seed, count):
-    model, x = FakeAssigner((2, 8), seed=seed), vectors(count, seed)
+    model, x = FakeQuantizer((2, 8), seed=seed), vectors(count, seed)
     wanted = model.encode(x).numpy()
 
     codes, moved = spread(x, model)
@@ -44,7 +44,7 @@ def test_items_leave_their_code_for_a_free_one_under_the_same_prefix(seed, count
 
 @given(seed=st.integers(0, 10**6), count=st.integers(2, 16))
 def test_the_nearest_item_of_every_group_keeps_its_codes(seed, count):
-    model, x = FakeAssigner((2, 16), seed=seed), vectors(count, seed)
+    model, x = FakeQuantizer((2, 16), seed=seed), vectors(count, seed)
     wanted = model.encode(x).numpy()
     distances = model.level_distances(x, torch.from_numpy(wanted[:, :1])).numpy()
     groups = defaultdict(list)
@@ -58,7 +58,7 @@ def test_the_nearest_item_of_every_group_keeps_its_codes(seed, count):
 
 
 def test_moved_items_go_to_near_codes():
-    model = FakeAssigner((2, 16))
+    model = FakeQuantizer((2, 16))
     x = (model.books[0][1] + model.books[1][2]) + vectors(4, 5, 0.001)
 
     codes, moved = spread(x, model)
@@ -69,7 +69,7 @@ def test_moved_items_go_to_near_codes():
 
 
 def test_a_crowded_prefix_is_used_to_the_last_code_and_the_rest_shares():
-    model = FakeAssigner((2, 4))
+    model = FakeQuantizer((2, 4))
     x = (model.books[0][1] + model.books[1][2]) + vectors(6, 5, 0.001)
 
     codes, moved = spread(x, model)
@@ -80,7 +80,7 @@ def test_a_crowded_prefix_is_used_to_the_last_code_and_the_rest_shares():
 
 @pytest.mark.filterwarnings("error")
 def test_far_items_and_more_items_than_codes_stay_finite():
-    model = FakeAssigner((2, 4))
+    model = FakeQuantizer((2, 4))
     x = torch.cat([(model.books[0][1] + model.books[1][2]) + vectors(6, 5, 0.001), 1e3 * torch.eye(3)])
     codes = np.tile([1, 2], (9, 1))
 
@@ -90,7 +90,7 @@ def test_far_items_and_more_items_than_codes_stay_finite():
 
 
 def test_items_with_one_vector_part_by_their_ids_until_the_rounds_are_over():
-    model = FakeAssigner((2, 64))
+    model = FakeQuantizer((2, 64))
     count = ROUNDS + 5
     x = (model.books[0][1] + model.books[1][2]).expand(count, 3)
     ids = [f"{number:02d}" for number in range(count)]
@@ -103,7 +103,7 @@ def test_items_with_one_vector_part_by_their_ids_until_the_rounds_are_over():
 
 
 def test_old_rows_never_move_even_where_a_new_item_is_nearer():
-    model = FakeAssigner((2, 4))
+    model = FakeQuantizer((2, 4))
     x = (model.books[0][1] + model.books[1][2]).expand(1, 3)
     codes = np.array([[1, 2], [1, 2], [1, 2]])
 
@@ -116,7 +116,7 @@ def test_old_rows_never_move_even_where_a_new_item_is_nearer():
 
 @given(seed=st.integers(0, 10**6), order=st.permutations(range(12)))
 def test_row_order_does_not_change_who_gets_which_code(seed, order):
-    model, x, ids = FakeAssigner((3, 6), seed=seed), vectors(12, seed, 0.2), names(12)
+    model, x, ids = FakeQuantizer((3, 6), seed=seed), vectors(12, seed, 0.2), names(12)
 
     straight, _ = spread(x, model, ids=ids)
     shuffled, _ = spread(x[list(order)], model, ids=[ids[place] for place in order])
@@ -125,7 +125,7 @@ def test_row_order_does_not_change_who_gets_which_code(seed, order):
 
 
 def test_prefixes_in_several_chunks_give_the_same_codes(monkeypatch):
-    model, x = FakeAssigner((6, 5)), vectors(30, 3)
+    model, x = FakeQuantizer((6, 5)), vectors(30, 3)
     whole, _ = spread(x, model)
 
     monkeypatch.setattr("cost_hf.semantic_ids.sinkhorn.CHUNK_DISTANCES", 5)
@@ -134,7 +134,7 @@ def test_prefixes_in_several_chunks_give_the_same_codes(monkeypatch):
 
 
 def test_one_level_is_enough():
-    model, x = FakeAssigner((8,)), vectors(8, 0, 0.01)
+    model, x = FakeQuantizer((8,)), vectors(8, 0, 0.01)
 
     codes, _ = spread(x, model)
 
@@ -142,7 +142,7 @@ def test_one_level_is_enough():
 
 
 def test_a_trie_lists_the_items_that_share_a_leaf_by_popularity():
-    model = FakeAssigner((2, 4))
+    model = FakeQuantizer((2, 4))
     x = (model.books[0][1] + model.books[1][2]) + vectors(6, 5, 0.001)
     catalog = Catalog.from_embeddings(names(6), x, model, collisions="sinkhorn")
     shared = np.flatnonzero(group_sizes(catalog.codes, catalog.level_sizes) > 1)

@@ -12,12 +12,11 @@ import numpy as np
 from cost_hf.data.schema import Tables
 from cost_hf.data.splits import Split
 from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
-from cost_hf.evaluation.verdicts import detectable_difference
-from cost_hf.methods.counting import build_baseline
+from cost_hf.evaluation.statistics import detectable_difference
+from cost_hf.methods.base import methods
 from cost_hf.recommenders.rankers import ScoringRanker
 
 CASES = 1_000
-PAIR = ("item_knn", "text_last")
 
 
 @dataclass(frozen=True)
@@ -28,11 +27,13 @@ class Power:
         users: test users.
         spread: standard deviation, over users, of the paired difference in NDCG@10 between two cheap baselines.
         level: NDCG@10 of the better of the two, on validation.
+        pair: names of the two.
     """
 
     users: int
     spread: float
     level: float
+    pair: tuple[str, ...] = ()
 
     @property
     def detectable(self) -> float:
@@ -51,8 +52,9 @@ def measure_power(tables: Tables, split: Split, vectors: np.ndarray) -> Power:
     popularity = split.popularity(tables.num_items)
     ids = tables.items["item_id"].tolist()
     columns = []
-    for name in PAIR:
-        scorer = build_baseline(name, split.train, tables.num_items, vectors=vectors)
+    found = {name: method.cheap_scorer(split.train, tables.num_items, vectors) for name, method in methods().items()}
+    scorers = {name: scorer for name, scorer in found.items() if scorer is not None}
+    for scorer in list(scorers.values())[:2]:
         ranked = evaluate_ranker(
             ScoringRanker(scorer, popularity=popularity, item_ids=ids),
             cases,
@@ -67,4 +69,5 @@ def measure_power(tables: Tables, split: Split, vectors: np.ndarray) -> Power:
         users=len(set(split.test.user_ids)),
         spread=float(np.std(columns[0] - columns[1])),
         level=float(max(column.mean() for column in columns)),
+        pair=tuple(scorers)[:2],
     )

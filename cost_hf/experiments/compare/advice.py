@@ -1,22 +1,27 @@
-"""The paragraphs of a recommendation: validation, test, cost, and what would change the advice."""
+"""The paragraphs of a recommendation: validation, test, cost, and what could change it."""
 
 from collections.abc import Mapping, Sequence
 
-from cost_hf.evaluation.results import format_interval
-from cost_hf.experiments.compare.evidence import Evidence
+from cost_hf.experiments.compare.evidence import Evidence, enumerated, quoted
+from cost_hf.reporting import numbers, words
 
-WORTH_SEEING = 0.05  # relative difference that the wanted number of users is given for
-COSTS = (("training_minutes", 1, "training minutes"), ("request_ms", 1, "ms a request"), ("peak_mb", 0, "MB at peak"))
+WORTH_DETECTING = 0.05  # relative difference for which the necessary number of users is given
+VERDICTS = {
+    "better": "significantly better",
+    "worse": "significantly worse",
+    "equivalent": "equivalent",
+    "inconclusive": "not significantly different",
+}
 
 
 def paragraphs(evidence: Evidence, chosen: str | None) -> list[str]:
-    """Return what speaks for the chosen row, or what is known where none is chosen; empty paragraphs are left out."""
+    """Return the evidence for the chosen row, or what is known where none is chosen; empty paragraphs are left out."""
     texts = [
         _toy_note(evidence),
         _validation(evidence),
         _test(evidence, chosen),
         _cost(evidence, chosen),
-        _what_would_change(evidence),
+        _what_could_change(evidence),
     ]
     return [text for text in texts if text]
 
@@ -27,103 +32,121 @@ def _toy_note(evidence: Evidence) -> str:
 
 
 def _validation(evidence: Evidence) -> str:
-    """Say who was picked on validation, and whether something untrained leads on the test part."""
+    """Return which rows are best on validation, and which counting methods outperform all trained ones on test."""
     winners = evidence.winners.values()
     if not winners:
         return ""
     best = max(winners, key=lambda name: evidence.validation[name])
-    listed = ", ".join(evidence.called(name, evidence.validation[name]) for name in winners)
-    sentences = [f"Validation ({evidence.metric.upper()}): `{best}` is first. Best of each kind: {listed}."]
+    listed = ", ".join(evidence.label(name, evidence.validation[name]) for name in winners)
+    metric = words.metric_name(evidence.metric)
+    sentences = [f"Validation ({metric}): `{best}` is best. Best of each family: {listed}."]
     trained = [name for name, row in evidence.rows.items() if row["family"] in ("dense", "generative")]
     if trained:
         leader = max(trained, key=lambda name: evidence.values[name])
         ahead = [
-            evidence.called(name, evidence.values[name])
+            evidence.label(name, evidence.values[name])
             for name, row in evidence.rows.items()
-            if row["family"] == "simple" and evidence.values[name] > evidence.values[leader]
+            if row["family"] == "counting" and evidence.values[name] > evidence.values[leader]
         ]
         if ahead:
-            against = f"the best trained one, {evidence.called(leader, evidence.values[leader])}"
-            sentences.append(f"On the test part {_joined(ahead)} {_are(ahead)} ahead of {against}.")
+            against = evidence.label(leader, evidence.values[leader])
+            verb = "is" if len(ahead) == 1 else "are"
+            sentences.append(
+                f"On the test part {enumerated(ahead)} {verb} ahead of the best trained system, {against}."
+            )
     return " ".join(sentences)
 
 
 def _test(evidence: Evidence, chosen: str | None) -> str:
-    """Say what the test part decides about the chosen row, or about all winners where none is chosen."""
+    """Return the test results of the chosen row, or of all winners where none is chosen."""
     winners = list(evidence.winners.values())
     if chosen is None:
-        pairs = [(a, b) for place, b in enumerate(winners) for a in winners[place + 1 :]]
+        pairs = [(a, b) for number, b in enumerate(winners) for a in winners[number + 1 :]]
     else:
         pairs = [(chosen, other) for other in winners if other != chosen]
         cheaper = [other for other in winners[: winners.index(chosen)] if not evidence.beats(chosen, other)]
-        pairs += [(rival, other) for other in cheaper for rival in winners if evidence.beats(rival, other)]
+        pairs += [(better, other) for other in cheaper for better in winners if evidence.beats(better, other)]
     pairs = [pair for pair in pairs if pair in evidence.outcomes]
     sentences = [_outcome(evidence, a, b) for a, b in pairs]
     detectable = evidence.report["detectable_difference"]
-    if detectable and any(evidence.outcomes[pair].verdict == "undecided" for pair in pairs):
-        sentences.append(f"Undecided is not equal: {detectable['text'][0].lower()}{detectable['text'][1:]}")
+    if detectable and any(evidence.outcomes[pair].verdict == "inconclusive" for pair in pairs):
+        text = detectable["text"]
+        sentences.append(f"Not significantly different does not mean equal: {text[:1].lower()}{text[1:]}")
     return " ".join(["Test part:", *sentences]) if sentences else ""
 
 
 def _outcome(evidence: Evidence, a: str, b: str) -> str:
-    outcome, base = evidence.outcomes[a, b], evidence.values[b]
-    change = format_interval(outcome.difference, signed=True)
-    relative = f" ({100 * outcome.difference['value'] / base:+.1f} %)" if base else ""
-    return f"`{a}` against `{b}`: {change}{relative}, p = {outcome.p_holm:.3f} after correction, {outcome.verdict}."
+    outcome = evidence.outcomes[a, b]
+    base = evidence.values[b]
+    change = numbers.interval(outcome.difference, signed=True)
+    relative = f" ({numbers.percent(outcome.difference['value'] / base, signed=True)})" if base else ""
+    verdict = VERDICTS.get(outcome.verdict, outcome.verdict)
+    return f"`{a}` vs `{b}`: {change}{relative}, corrected p {numbers.probability(outcome.p_holm)}, {verdict}."
 
 
 def _cost(evidence: Evidence, chosen: str | None) -> str:
-    """Say what the chosen row and the generative one cost; dense and generative where none is chosen."""
+    """Return the costs of the chosen row and of the best generative one; dense and generative where none is chosen."""
     wanted = (chosen or evidence.winners.get("dense"), evidence.winners.get("generative"))
     listed = []
     for name in dict.fromkeys(name for name in wanted if name is not None):
         cost = evidence.rows[name]["cost"]
-        known = [f"{cost[key]:.{digits}f} {unit}" for key, digits, unit in COSTS if cost.get(key) is not None]
+        formats = {
+            "training_minutes": lambda value: f"{numbers.amount(value)} min of training",
+            "request_ms": lambda value: f"{numbers.amount(value)} ms per request",
+            "peak_mb": lambda value: f"{numbers.memory(value)} peak memory",
+        }
+        known = [write(cost[key]) for key, write in formats.items() if cost.get(key) is not None]
         listed.append(f"`{name}` {', '.join(known) or 'not measured'}")
     return f"Cost: {'; '.join(listed)}." if listed else ""
 
 
-def _what_would_change(evidence: Evidence) -> str:
+def _what_could_change(evidence: Evidence) -> str:
     sentences = []
     unseen = evidence.report["data"].get("shares", {}).get("unseen_target")
     if unseen:
         sentences.append(
-            f"{100 * unseen:.1f} % of the test targets were never clicked in training: only systems that read "
-            "texts find those, so more new items speak for text."
+            f"{numbers.percent(unseen)} of the test targets have no training clicks: only systems that read item texts "
+            "can recommend them, so a larger share of new items favours these."
         )
     limit = evidence.detectable
-    if limit is not None and limit > WORTH_SEEING:
-        users = evidence.users * (limit / WORTH_SEEING) ** 2
-        sentences.append(f"To see a difference of {100 * WORTH_SEEING:.0f} % takes about {_rounded(users)} test users.")
+    if limit is not None and limit > WORTH_DETECTING:
+        users = evidence.users * (limit / WORTH_DETECTING) ** 2
+        difference = numbers.percent(WORTH_DETECTING, digits=0)
+        sentences.append(f"About {_rounded(users)} test users are needed to detect a difference of {difference}.")
     sentences += _gaps(evidence)
-    return f"What would change this: {' '.join(sentences)}" if sentences else ""
+    return f"What could change this: {' '.join(sentences)}" if sentences else ""
 
 
 def _gaps(evidence: Evidence) -> list[str]:
-    """Return what has not been measured: further seeds, rows that are not finished, kinds without a row."""
+    """Return what was not measured: further seeds, unfinished rows, families without a row."""
     sentences = []
-    trained = [name for name, row in evidence.rows.items() if row["family"] != "simple"]
-    once = [f"`{name}`" for name in trained if len(evidence.rows[name]["seeds"]) == 1]
+    trained = [name for name, row in evidence.rows.items() if row["family"] != "counting"]
+    once = [name for name in trained if len(evidence.rows[name]["seeds"]) == 1]
     if once:
-        sentences.append(f"{_joined(once)} {_are(once)} trained once: intervals and verdicts leave out the seed.")
-    rising = [f"`{name}`" for name in trained if _is_rising(evidence.report.get("curves", {}).get(name, {}))]
+        verb = "was" if len(once) == 1 else "were"
+        sentences.append(
+            f"{enumerated(quoted(once))} {verb} trained once: intervals and tests do not include the variance between "
+            "seeds."
+        )
+    rising = [name for name in trained if _is_rising(evidence.report.get("curves", {}).get(name, {}))]
     if rising:
         verb = "was" if len(rising) == 1 else "were"
         sentences.append(
-            f"{_joined(rising)} {verb} still improving on validation when the epochs ended: more of them may change "
-            "the order."
+            f"{enumerated(quoted(rising))} {verb} still improving on validation at the last epoch: longer training may "
+            "change the order."
         )
-    pending = [f"`{name}`" for name, row in evidence.report["rows"].items() if row["status"] != "done"]
+    pending = [name for name, row in evidence.report["rows"].items() if row["status"] != "done"]
     if pending:
-        sentences.append(f"{_joined(pending)} {_are(pending)} not finished, which can change the advice.")
-    missing = [kind for kind in ("dense", "generative") if kind not in evidence.winners]
+        verb = "is" if len(pending) == 1 else "are"
+        sentences.append(f"{enumerated(quoted(pending))} {verb} not finished.")
+    missing = [family for family in ("dense", "generative") if family not in evidence.winners]
     if missing:
         sentences.append(f"No {' and no '.join(missing)} system has a finished run.")
     return sentences
 
 
 def _is_rising(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> bool:
-    """Say whether the last validation of a training was its best: it might have gone on."""
+    """Return whether the last validation score of a training is its best."""
     return any(
         len(scores) > 1 and scores[-1] > max(scores[:-1])
         for part, curve in curves.items()
@@ -131,14 +154,6 @@ def _is_rising(curves: Mapping[str, Sequence[Mapping[str, float]]]) -> bool:
     )
 
 
-def _joined(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _are(names: list[str]) -> str:
-    return "is" if len(names) == 1 else "are"
-
-
 def _rounded(number: float) -> str:
-    """Return a number of users with two digits that count: `41,000`."""
+    """Return a number of users with two significant digits: `41,000`."""
     return f"{int(float(f'{number:.1e}')):,}"

@@ -1,4 +1,4 @@
-"""Which statements a comparison makes, and what it could have seen at all."""
+"""The claims of a comparison and the smallest difference that it could have detected."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,41 +6,46 @@ from typing import Any
 
 import numpy as np
 
-from cost_hf.evaluation.verdicts import Claim, compare_systems, detectable_difference, settle
-from cost_hf.experiments.compare.evidence import FAMILIES, family_winners
+from cost_hf.evaluation.statistics import Claim, apply_holm, compare_systems, detectable_difference
+from cost_hf.experiments.compare.evidence import family_winners
 from cost_hf.experiments.compare.rows import Row
-from cost_hf.experiments.compare.systems import GENERATIVE
+from cost_hf.methods.base import FAMILIES
+from cost_hf.reporting import words
 
 PRIMARY = "ndcg@10"
-CLAIM, DECISION = "claim", "decision"
+CLAIM = "claim"
+DECISION = "decision"
 
 
 def claims_of(
     rows: Sequence[Row], means: Mapping[str, np.ndarray], values: Mapping[str, float], *, seen: str
 ) -> list[Claim]:
-    """Return all claims of a comparison with verdicts under one correction.
+    """Return all claims of a comparison, corrected together.
+
+    The first generative row is compared with every other row, and the best rows of all families on validation with
+    each other.
 
     Args:
-        rows: with at least one finished run; the first generative one is what the claims are about.
-        means: draws of the primary metric by row, `[draws]`.
+        rows: with at least one finished run.
+        means: bootstrap draws of the primary metric by row, `[draws]`.
         values: its mean by row.
-        seen: setting of `exclude_seen`.
+        seen: `seen_allowed` or `seen_excluded`.
     """
     pairs: dict[tuple[str, str], str] = {}
-    main = next((row.name for row in rows if row.family == GENERATIVE), None)
+    main = next((row.name for row in rows if row.family == "generative"), None)
     if main is not None:
         pairs = {(main, row.name): CLAIM for row in rows if row.name != main}
     winners = winners_of(rows, seen)
-    for place, dearer in enumerate(FAMILIES):
-        for cheaper in FAMILIES[:place]:
-            pair = (winners.get(dearer), winners.get(cheaper))
+    for number, family in enumerate(FAMILIES):
+        for cheaper in FAMILIES[:number]:
+            pair = (winners.get(family), winners.get(cheaper))
             if pair[0] is not None and pair[1] is not None and pair not in pairs and pair[::-1] not in pairs:
                 pairs[pair[0], pair[1]] = DECISION
     claims = [
         compare_systems(a, b, means[a], means[b], values[a], values[b], metric=PRIMARY, seen=seen, purpose=purpose)
         for (a, b), purpose in pairs.items()
     ]
-    return settle(claims)
+    return apply_holm(claims)
 
 
 def winners_of(rows: Sequence[Row], seen: str) -> dict[str, str]:
@@ -51,8 +56,15 @@ def winners_of(rows: Sequence[Row], seen: str) -> dict[str, str]:
 
 
 def detectable(claims: Sequence[Claim], value: float) -> dict[str, Any] | None:
-    """Return the difference that the median claim could have found; the share refers to `value`, the best system's."""
+    """Return the difference that the median claim could have detected, and `text`; None without claims.
+
+    Args:
+        claims: of the comparison.
+        value: of the best system, to which the relative difference refers.
+    """
     if not claims:
         return None
     error = float(np.median([claim.standard_error for claim in claims]))
-    return dataclasses.asdict(detectable_difference(error, value, num_claims=len(claims), metric=PRIMARY))
+    found = dataclasses.asdict(detectable_difference(error, value, num_claims=len(claims)))
+    text = words.detectable_difference(found, value=value, num_claims=len(claims), metric=PRIMARY)
+    return found | {"text": text}

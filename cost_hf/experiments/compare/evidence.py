@@ -1,26 +1,15 @@
-"""What of a comparison decides: one row of every family, picked on validation, and what the test part says of them.
+"""The evidence of a comparison: the best row of every family on validation, and the tests between them.
 
-Families have an order of cost: untrained baselines, SASRec, generative, the ensemble of them. Calibration and oracle
-rows take no part.
+Families are ordered by cost. Calibration and oracle rows are left out.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cost_hf.evaluation.results import format_interval
-
-FAMILIES = ("simple", "dense", "generative", "ensemble")  # cheapest first
-FLIPPED = {"better": "worse", "worse": "better"}
-POINT: dict[str, float | None] = {"value": None, "low": None, "high": None}
-UNTRAINED = {
-    "popularity": "popularity",
-    "item_knn": "co-occurrence counts",
-    "markov": "Markov counts",
-    "text_last": "text neighbour of the last item",
-    "text_mean": "text neighbour of the whole history",
-    "markov_text": "sum of Markov counts and text neighbour",
-}
+from cost_hf.methods.base import FAMILIES
+from cost_hf.reporting import numbers
+from cost_hf.reporting.words import OPPOSITE
 
 
 class Outcome(NamedTuple):
@@ -33,16 +22,16 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """The part of compare.json that decides.
+    """The part of compare.json that a recommendation is made from.
 
     Attributes:
-        report: all of it.
+        report: content of compare.json.
         metric: the primary one.
-        rows: judged rows of the four families by name.
+        rows: rows with results, of all families, by name.
         values: their primary metric on the test part.
         validation: their primary metric on the validation part.
         winners: best row on validation by family, cheapest family first.
-        outcomes: claims on the primary metric by (row, other row), both ways round.
+        outcomes: claims on the primary metric by (row, other row), in both directions.
     """
 
     report: Mapping[str, Any]
@@ -54,10 +43,10 @@ class Evidence:
     outcomes: Mapping[tuple[str, str], Outcome]
 
     @property
-    def is_settled(self) -> bool:
-        """Whether any two winners have a verdict between them."""
+    def is_conclusive(self) -> bool:
+        """Whether the test between any two winners has a result."""
         names = set(self.winners.values())
-        return any(one.verdict != "undecided" and names.issuperset(pair) for pair, one in self.outcomes.items())
+        return any(one.verdict != "inconclusive" and names.issuperset(pair) for pair, one in self.outcomes.items())
 
     @property
     def users(self) -> int:
@@ -66,27 +55,30 @@ class Evidence:
 
     @property
     def detectable(self) -> float | None:
-        """Smallest relative difference that would have been found; None where it is not known."""
+        """Smallest relative difference that would have been detected; None where it is not known."""
         return (self.report["detectable_difference"] or {}).get("relative")
 
     def beats(self, name: str, other: str) -> bool:
-        """Return whether `name` is shown to be better than `other`."""
+        """Return whether `name` is significantly better than `other`."""
         return (name, other) in self.outcomes and self.outcomes[name, other].verdict == "better"
 
-    def called(self, name: str, value: float | None = None) -> str:
-        """Return what a row is called in a sentence, with a figure where one is given."""
-        family, figure = self.rows[name]["family"], "" if value is None else format_interval(POINT | {"value": value})
-        if family in ("simple", "dense"):
-            kind = "SASRec" if family == "dense" else f"the untrained {UNTRAINED.get(name, 'baseline')}"
-            return f"{kind} (`{name}`{figure and ', '}{figure})"
-        kind = "the generative system" if family == "generative" else "the"
-        return f"{kind} `{name}`{figure and f' ({figure})'}"
+    def parts(self, name: str) -> list[str]:
+        """Return the rows that a fused row combines, those without weight left out; none for other rows."""
+        return [part for part, weight in (self.rows[name].get("weights") or {}).items() if weight > 0]
+
+    def label(self, name: str, value: float | None = None) -> str:
+        """Return what a row is, with its name and a figure where one is given: `most clicked items (popularity)`."""
+        parts = self.parts(name)
+        summary = f"fusion of {enumerated(quoted(parts))}" if parts else self.rows[name].get("summary") or ""
+        known = ", ".join([f"`{name}`", *([] if value is None else [numbers.score(value)])])
+        return f"{summary} ({known})" if summary else known
 
 
 def read_evidence(report: Mapping[str, Any]) -> Evidence:
     """Read compare.json; rows without a finished run are left out."""
     primary = report["protocol"]["primary"]
-    metric, seen = primary["metric"], primary["seen"]
+    metric = primary["metric"]
+    seen = primary["seen"]
     rows = {
         name: row
         for name, row in report["rows"].items()
@@ -107,18 +99,28 @@ def read_evidence(report: Mapping[str, Any]) -> Evidence:
 
 
 def family_winners(families: Mapping[str, str], validation: Mapping[str, float]) -> dict[str, str]:
-    """Return the row of every family that is best on validation, cheapest family first; the first row of equals.
+    """Return the row of every family that is best on validation, cheapest family first; the first one of equals.
 
     Args:
-        families: by row name; others than `FAMILIES` take no part.
-        validation: the primary metric on validation by row name; rows without it take no part.
+        families: by row name; rows of others than `FAMILIES` are left out.
+        validation: the primary metric on validation by row name; rows without it are left out.
     """
     winners = {}
     for family in FAMILIES:
-        own = [name for name, kind in families.items() if kind == family and name in validation]
+        own = [name for name, found in families.items() if found == family and name in validation]
         if own:
             winners[family] = max(own, key=lambda name: validation[name])
     return winners
+
+
+def quoted(names: list[str]) -> list[str]:
+    """Return row names between backticks."""
+    return [f"`{name}`" for name in names]
+
+
+def enumerated(texts: list[str]) -> str:
+    """Return `a`, `a and b` or `a, b and c`."""
+    return " and ".join([*([", ".join(texts[:-1])] if texts[:-1] else []), *texts[-1:]])
 
 
 def _outcomes(report: Mapping[str, Any], metric: str, seen: str) -> dict[tuple[str, str], Outcome]:
@@ -127,7 +129,10 @@ def _outcomes(report: Mapping[str, Any], metric: str, seen: str) -> dict[tuple[s
         if (claim["metric"], claim["seen"]) != (metric, seen):
             continue
         value, low, high = (claim["difference"][part] for part in ("value", "low", "high"))
-        a, b, p, verdict = claim["a"], claim["b"], claim["p_holm"], claim["verdict"]
-        outcomes[a, b] = Outcome({"value": value, "low": low, "high": high}, p, verdict)
-        outcomes[b, a] = Outcome({"value": -value, "low": -high, "high": -low}, p, FLIPPED.get(verdict, verdict))
+        a = claim["a"]
+        b = claim["b"]
+        verdict = claim["verdict"]
+        outcomes[a, b] = Outcome({"value": value, "low": low, "high": high}, claim["p_holm"], verdict)
+        negated = {"value": -value, "low": -high, "high": -low}
+        outcomes[b, a] = Outcome(negated, claim["p_holm"], OPPOSITE.get(verdict, verdict))
     return outcomes

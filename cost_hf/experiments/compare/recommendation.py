@@ -1,80 +1,73 @@
-"""From a finished comparison to advice: which system to use, on what evidence, at what cost.
+"""From a finished comparison to a recommendation: which system to use, on what evidence, at what cost.
 
-1. Validation picks one row of every family; the test part decides between these rows only.
-2. The advice is the cheapest picked row that no other picked row is shown to beat. An undecided comparison so favours
-   the cheaper side, and the advice says how large a difference could have stayed unseen.
-3. With fewer than 300 users, with a detectable difference above 25 % while no comparison is settled, or with rows of
-   one family only, nothing is recommended.
+1. Validation selects the best row of every family; the test part decides between these rows only.
+2. Recommended is the cheapest selected row that no other selected row significantly outperforms. An inconclusive
+   test therefore favours the cheaper side, and the text gives the size of a difference that could have been missed.
+3. Nothing is recommended with fewer than 300 users, with a detectable difference above 25 % while no test is
+   conclusive, or with rows of one family only.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from cost_hf.evaluation import advice
-from cost_hf.experiments.compare.evidence import Evidence, read_evidence
+from cost_hf.experiments.compare.advice import paragraphs
+from cost_hf.experiments.compare.evidence import Evidence, enumerated, quoted, read_evidence
+from cost_hf.reporting import numbers
 
-CHOICES = {"simple": "simple", "dense": "dense", "generative": "generative", "ensemble": "both"}
 TOO_LITTLE = "too_little_data"
 MIN_USERS = 300
 MAX_DETECTABLE = 0.25
 
 
 def recommend(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `choice` (`simple`, `dense`, `generative`, `both`, `too_little_data`), `headline` and `paragraphs`.
+    """Return `choice` (a family, or `too_little_data`), `headline` and `paragraphs`.
 
     Args:
-        report: compare.json, of which `rows`, `claims`, `detectable_difference`, `data` and `protocol` are read. Claims
-            on the primary metric between any two picked rows count, whatever their purpose.
+        report: compare.json, of which `rows`, `claims`, `detectable_difference`, `data` and `protocol` are read. All
+            claims on the primary metric between selected rows count, whatever their purpose.
     """
     evidence = read_evidence(report)
     unsupported_reason = _unsupported_reason(evidence)
     if unsupported_reason is not None:
-        return {"choice": TOO_LITTLE, "headline": unsupported_reason, "paragraphs": advice.paragraphs(evidence, None)}
+        return {"choice": TOO_LITTLE, "headline": unsupported_reason, "paragraphs": paragraphs(evidence, None)}
     family = _cheapest_unbeaten(evidence)
     return {
-        "choice": CHOICES[family],
+        "choice": family,
         "headline": _headline(evidence, family),
-        "paragraphs": advice.paragraphs(evidence, evidence.winners[family]),
+        "paragraphs": paragraphs(evidence, evidence.winners[family]),
     }
 
 
 def _unsupported_reason(evidence: Evidence) -> str | None:
     """Return why nothing can be recommended; None where something can."""
     if len(evidence.winners) < 2:
-        return "Nothing to choose between yet: fewer than two kinds of systems have a finished run."
+        return "No recommendation yet: fewer than two families of systems have a finished run."
+    users = numbers.amount(evidence.users)
     if evidence.users < MIN_USERS:
-        return f"Too little data to choose a system: {evidence.users} test users, at least {MIN_USERS} are needed."
+        return f"Too little data for a recommendation: {users} test users, at least {MIN_USERS} are needed."
     limit = evidence.detectable
-    if not evidence.is_settled and (limit is None or limit > MAX_DETECTABLE):
-        shown = "no difference at all" if limit is None else f"only differences above {100 * limit:.0f} %"
-        return f"Too little data to choose a system: {evidence.users} test users show {shown}, and none was found."
+    if not evidence.is_conclusive and (limit is None or limit > MAX_DETECTABLE):
+        shown = "no difference" if limit is None else f"only differences above {numbers.percent(limit, digits=0)}"
+        return f"Too little data for a recommendation: {users} test users show {shown}, and no test is conclusive."
     return None
 
 
 def _cheapest_unbeaten(evidence: Evidence) -> str:
-    # a better row has the higher value, so the highest one is unbeaten and there is always an answer
-    rivals = evidence.winners.values()
+    # a better row has the higher value, so the one with the highest is unbeaten and there is always an answer
+    names = evidence.winners.values()
     return next(
-        family for family, own in evidence.winners.items() if not any(evidence.beats(rival, own) for rival in rivals)
+        family for family, own in evidence.winners.items() if not any(evidence.beats(name, own) for name in names)
     )
 
 
 def _headline(evidence: Evidence, family: str) -> str:
     name = evidence.winners[family]
-    if family == "simple":
-        return f"Use {evidence.called(name)}: no trained system is shown to be better."
-    if family == "ensemble":
-        parts = [other for other in evidence.winners.values() if other != name]
-        is_best = all(evidence.beats(name, part) for part in parts)
-        reason = "better than the best of each kind" if is_best else "the only one that no other is shown to beat"
-        return f"Use {_together(evidence, name)} together (`{name}`): {reason}."
-    return f"Use {evidence.called(name)}: the cheapest system that no other is shown to beat."
-
-
-def _together(evidence: Evidence, ensemble: str) -> str:
-    """Return what an ensemble is made of; validation may have left parts without a weight."""
-    used = [name for name, weight in evidence.rows[ensemble].get("weights", {}).items() if weight > 0]
-    families = {evidence.rows[name]["family"] for name in used if name in evidence.rows}
-    if not used or families.issuperset(("dense", "generative")):
-        return "both, SASRec and generative,"
-    return " and ".join(f"`{name}`" for name in used)
+    if family == "counting":
+        return f"Use {evidence.label(name)}: no trained system is significantly better."
+    parts = evidence.parts(name)
+    if parts:
+        others = [other for other in evidence.winners.values() if other != name]
+        is_best = all(evidence.beats(name, other) for other in others)
+        reason = "significantly better than the best of each family" if is_best else "no other is significantly better"
+        return f"Use {enumerated(quoted(parts))} together (`{name}`): {reason}."
+    return f"Use {evidence.label(name)}: the cheapest system that no other significantly outperforms."

@@ -9,13 +9,13 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from cost_hf.data.splits import Targets
+from cost_hf.evaluation.rank_fusion import choose_weights, fuse_lists
 from cost_hf.evaluation.ranking import RankedLists, per_user_metrics, ranked_lists
 from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.experiments.compare.runner import DONE, FAILED, NOT_STARTED, UNFINISHED, Job
 from cost_hf.experiments.compare.systems import ENSEMBLE, HYBRID
 from cost_hf.experiments.evaluation_stage import EXAMPLES, FOLDER, LISTS, ORACLE, SEEN, VALIDATION
 from cost_hf.files import read_json
-from cost_hf.methods.fusion import choose_weights, fuse_lists
 
 MINUTE = 60.0
 NOT_TRAINING = ("evaluation", "vectors")  # shared by all systems, so no cost of one

@@ -1,8 +1,7 @@
-"""compare.json out of measured rows: intervals over users and seeds, claims with verdicts, and a recommendation.
+"""compare.json from evaluated rows: intervals over users and seeds, claims with verdicts, and a recommendation.
 
-The claims are fixed before anything is run: the first generative system against every other row, under one primary
-metric. Decisions (which family to use) compare family winners that validation chose. Both kinds share one correction
-for multiplicity.
+The claims are fixed before the runs: the first generative system against every other row, under one primary metric.
+Decisions (which family to use) compare the best rows of all families on validation. Both kinds are corrected together.
 """
 
 import dataclasses
@@ -14,17 +13,23 @@ import numpy as np
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.splits import Targets
 from cost_hf.evaluation.ranking import RankedLists, per_user_metrics
-from cost_hf.evaluation.results import NULL
+from cost_hf.evaluation.results import MAIN_ROW, NULL
 from cost_hf.evaluation.slices import slice_labels, slice_metrics
-from cost_hf.evaluation.statistics import SystemValues, interval_of, nested_means
-from cost_hf.evaluation.verdicts import ALPHA, EQUIVALENCE_MARGIN, POWER
+from cost_hf.evaluation.statistics import (
+    ALPHA,
+    EQUIVALENCE_MARGIN,
+    POWER,
+    SystemValues,
+    interval_of,
+    nested_means,
+)
 from cost_hf.experiments.compare.claims import PRIMARY, claims_of, detectable, winners_of
 from cost_hf.experiments.compare.recommendation import recommend
-from cost_hf.experiments.compare.rows import ORACLE, Row
-from cost_hf.experiments.compare.systems import CALIBRATION
+from cost_hf.experiments.compare.rows import Row
 from cost_hf.experiments.evaluation_stage import SEEN
 from cost_hf.experiments.protocol import LEAKAGE, device_name, versions
 from cost_hf.experiments.recipe import Recipe
+from cost_hf.methods.base import FAMILIES
 
 FORMAT = 1
 KINDS = ("recall", "ndcg")
@@ -35,30 +40,30 @@ Key = tuple[str, str, str]  # row, unit, seen
 def summarize(
     rows: Sequence[Row], base: Recipe, data: PreparedData, *, settings: Mapping[str, Any], is_complete: bool
 ) -> dict[str, Any]:
-    """Return the content of compare.json but for digest and seconds.
+    """Return the content of compare.json without digest and seconds.
 
     Args:
-        rows: measured, in the order of the table; unfinished ones have fewer runs or none.
-        base: recipe that gave data and evaluation.
-        data: what all were judged on.
-        settings: `seeds`, `generators_per_quantizer` and the deciding `seen`.
-        is_complete: all runs are done.
+        rows: evaluated, in the order of the table; unfinished ones have fewer runs or none.
+        base: recipe with the data and evaluation of all rows.
+        data: that all rows were evaluated on.
+        settings: `seeds`, `generators_per_quantizer` and the primary `seen` setting.
+        is_complete: whether all runs are done.
     """
     targets = data.split.test.sample(base.evaluation.max_users, seed=base.data.seed)
     seen = settings["seen"]
-    cutoffs, longest = base.evaluation.cutoffs, base.evaluation.num_beams
-    judged_cutoffs = [cutoff for cutoff in cutoffs if cutoff <= longest]
-    metrics = _metric_names(judged_cutoffs)
-    unjudged = _metric_names([cutoff for cutoff in cutoffs if cutoff > longest])
-    values = {key: system for row in rows for key, system in _systems(row, judged_cutoffs, metrics).items()}
-    draws, seed = base.evaluation.bootstrap_draws, base.data.seed
-    means = nested_means(values, clusters=targets.user_ids, draws=draws, seed=seed)
+    length = base.evaluation.num_beams
+    cutoffs = [cutoff for cutoff in base.evaluation.cutoffs if cutoff <= length]
+    metrics = _metric_names(cutoffs)
+    undefined = _metric_names([cutoff for cutoff in base.evaluation.cutoffs if cutoff > length])
+    values = {key: system for row in rows for key, system in _systems(row, cutoffs, metrics).items()}
+    draws = base.evaluation.bootstrap_draws
+    means = nested_means(values, clusters=targets.user_ids, draws=draws, seed=base.data.seed)
     primary = metrics.index(PRIMARY)
-    judged = [row for row in rows if row.runs and row.family not in (CALIBRATION, ORACLE)]
-    drawn = {row.name: means[row.name, "item", seen][:, primary] for row in judged}
-    own = {row.name: float(values[row.name, "item", seen].per_case()[:, primary].mean()) for row in judged}
-    claims = claims_of(judged, drawn, own, seen=seen)
-    best = max((own[name] for name in winners_of(judged, seen).values()), default=0.0)
+    tested = [row for row in rows if row.runs and row.family in FAMILIES]
+    drawn = {row.name: means[row.name, "item", seen][:, primary] for row in tested}
+    own = {row.name: float(values[row.name, "item", seen].per_case()[:, primary].mean()) for row in tested}
+    claims = claims_of(tested, drawn, own, seen=seen)
+    best = max((own[name] for name in winners_of(tested, seen).values()), default=0.0)
     report: dict[str, Any] = {
         "format": FORMAT,
         "name": base.name,
@@ -69,7 +74,7 @@ def summarize(
             "quantizer": settings["seeds"],
             "generators_per_quantizer": settings["generators_per_quantizer"],
         },
-        "rows": {row.name: _entry(row, values, means, metrics, unjudged, targets, data, seen) for row in rows},
+        "rows": {row.name: _entry(row, values, means, metrics, undefined, targets, data, seen) for row in rows},
         "claims": [claim.to_dict() for claim in claims],
         "detectable_difference": detectable(claims, best),
         "codes": {row.name: row.results["semantic_ids"] for row in rows if "semantic_ids" in row.results},
@@ -86,7 +91,7 @@ def _metric_names(cutoffs: Sequence[int]) -> list[str]:
 
 
 def _systems(row: Row, cutoffs: Sequence[int], metrics: Sequence[str]) -> dict[Key, SystemValues]:
-    """Return the metrics of a row's runs, `[S, M, metrics]`, by unit and setting; none without a finished run."""
+    """Return the metrics of a row's runs, `[S, M, metrics]`, by unit and seen setting; none without a finished run."""
     if not row.runs:
         return {}
     quantizers = [run.quantizer for run in row.runs]
@@ -110,15 +115,19 @@ def _entry(
     values: Mapping[Key, SystemValues],
     means: Mapping[Key, np.ndarray],
     metrics: Sequence[str],
-    unjudged: Sequence[str],
+    undefined: Sequence[str],
     targets: Targets,
     data: PreparedData,
     seen: str,
 ) -> dict[str, Any]:
-    # lists end at the beams: what lies beyond is null, as in results.json
-    beyond: dict[str, Any] = {metric: NULL | {"per_seed": []} for metric in unjudged}
+    # metrics above the length of the lists are null, as in results.json
+    nulls: dict[str, Any] = {metric: NULL | {"per_seed": []} for metric in undefined}
+    # what the system of the row's runs is; a row without runs of its own is described by itself
+    about = row.results.get("methods", {}).get(MAIN_ROW) or {"method": row.name, "summary": row.description}
     entry: dict[str, Any] = {
+        "method": about["method"],
         "family": row.family,
+        "summary": about["summary"],
         "status": row.status,
         "message": row.message,
         "description": row.description,
@@ -128,10 +137,10 @@ def _entry(
         "metrics": {},
     }
     for seen_name in SEEN:
-        for unit, place in (("item", "metrics"), ("sid", "sid")):
+        for unit, section in (("item", "metrics"), ("sid", "sid")):
             key = (row.name, unit, seen_name)
             if key in values:
-                entry.setdefault(place, {})[seen_name] = _cells(values[key], means[key], metrics) | beyond
+                entry.setdefault(section, {})[seen_name] = _cells(values[key], means[key], metrics) | nulls
     if "weights" in row.results:
         entry["weights"] = row.results["weights"]
     if row.runs:
@@ -150,7 +159,7 @@ def _cells(system: SystemValues, means: np.ndarray, metrics: Sequence[str]) -> d
 
 
 def _slices(row: Row, targets: Targets, data: PreparedData, seen: str) -> dict[str, Any]:
-    """Return the slices of a row over the cases of all its runs; users are drawn with all of theirs."""
+    """Return the slices of a row over the cases of all its runs; the bootstrap draws users with all their cases."""
     labels = slice_labels(targets, data.split.train, num_items=data.tables.num_items, cold_items=data.split.cold_items)
     times = len(row.runs)
     lists = RankedLists(
@@ -185,7 +194,6 @@ def _protocol(base: Recipe, targets: Targets, seen: str) -> dict[str, Any]:
         "cases": len(targets),
         "users": len(set(targets.user_ids)),
         "num_beams": base.evaluation.num_beams,
-        "normalization": base.evaluation.normalization,
         "cutoffs": base.evaluation.cutoffs,
         "bootstrap_draws": base.evaluation.bootstrap_draws,
         "alpha": ALPHA,

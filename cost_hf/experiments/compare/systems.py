@@ -45,7 +45,7 @@ def default_systems() -> list[str]:
 
 def untrained_rows(base: Recipe) -> dict[str, Recipe]:
     """Return the baselines of a recipe that count and train nothing, by row name: they are ranked once for all."""
-    recipes = {row_name(name): row_recipe(name, base) for name in base.evaluation.baselines}
+    recipes = {row_name(name): row_recipe(name, base) for name in base.baselines}
     return {name: recipe for name, recipe in recipes.items() if recipe.system.family == COUNTING}
 
 
@@ -67,7 +67,7 @@ def plan_systems(
     """
     chosen = default_systems() if names is None else list(names)
     counted = untrained_rows(base)
-    chosen += [name for name in base.evaluation.baselines if row_name(name) not in counted and name not in chosen]
+    chosen += [name for name in base.baselines if row_name(name) not in counted and name not in chosen]
     systems = [_system(row_name(name), row_recipe(name, base)) for name in chosen]
     for recipe in others:
         own = on_common_ground(recipe, base)

@@ -7,8 +7,8 @@ import numpy as np
 
 from cost_hf.data.splits import Targets
 from cost_hf.evaluation.statistics import bootstrap_means, interval_of
-from cost_hf.generators.item_words import ItemWords, WordFields
-from cost_hf.generators.task_options import TaskOptions
+from cost_hf.generators.item_texts import ItemTexts, TemplateFields
+from cost_hf.generators.options import TaskOptions
 from cost_hf.generators.templates import load_templates
 from cost_hf.methods.base import Workspace
 from cost_hf.recommenders.generative import GenerativeRecommender
@@ -25,16 +25,16 @@ def title_scores(
     `item_to_title` asks for items whose titles were learned, `history_to_title` for the next items of test users; both
     take a seeded sample. References are cut as in training.
     """
-    if not options.titles:
+    if not options.title_tasks:
         return {}
     # of the extra `titles`: only runs that learn titles need it
     from cost_hf.metrics.title_match.title_match import title_match
 
     prompt_encoder = prompt_encoder_of(recommender)
-    words = ItemWords.of(workspace.data, workspace.vector_options.template)
-    asked = WordFields(options, words, prompt_encoder, recommender.prompts.item_tokens.numpy())
+    item_texts = ItemTexts.of(workspace.data, workspace.vector_options.template)
+    asked = TemplateFields(options, item_texts, prompt_encoder, recommender.prompts.item_tokens.numpy())
     scores = {}
-    for name in options.titles:
+    for name in options.title_tasks:
         fields, users = _questions(name, asked, targets, recommender.max_history, seed=workspace.data_seed)
         if not fields:
             continue  # no target of the sample has a title
@@ -53,12 +53,12 @@ def title_scores(
 
 
 def _questions(
-    name: str, asked: WordFields, targets: Targets, max_history: int, *, seed: int
+    name: str, asked: TemplateFields, targets: Targets, max_history: int, *, seed: int
 ) -> tuple[list[dict[str, str]], np.ndarray]:
     """Return the fields of a sample's questions, the right title among them, and whose questions they are."""
     draw = np.random.default_rng(seed)
     if name == "item_to_title":
-        known = np.flatnonzero(asked.words.is_known & asked.has_title)
+        known = np.flatnonzero(asked.item_texts.is_known & asked.has_title)
         rows = np.sort(draw.permutation(known)[:SAMPLE])
         return [{"item": asked.item(row), "title": asked.title(row)} for row in rows.tolist()], rows
     titled = np.flatnonzero(asked.has_title[targets.items])

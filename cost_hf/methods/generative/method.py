@@ -14,10 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from cost_hf.generators.adapter_options import AdapterOptions
-from cost_hf.generators.generator_options import GeneratorOptions
-from cost_hf.generators.task_options import TaskOptions
-from cost_hf.generators.training_options import TrainingOptions
+from cost_hf.generators.options import AdapterOptions, GeneratorOptions, TaskOptions, TrainingOptions
 from cost_hf.methods.base import (
     DataFacts,
     Estimate,
@@ -34,6 +31,8 @@ from cost_hf.search.normalizations import check_normalization
 from cost_hf.semantic_ids.options import CatalogOptions
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cost_hf.data.splits import Targets
     from cost_hf.generators.backbones import Backbone
     from cost_hf.generators.prompts import PromptBuilder
@@ -103,9 +102,9 @@ class GenerativeOptions(MethodOptions):
         super().validate()
         if self.generator.backbone is None:
             self._check_scratch()
-        if self.tasks.titles and find_spec("rouge_score") is None:
+        if self.tasks.title_tasks and find_spec("rouge_score") is None:
             raise ValueError(
-                f"tasks.weights names {', '.join(self.tasks.titles)}, which are evaluated by ROUGE in the end, and "
+                f"tasks.weights names {', '.join(self.tasks.title_tasks)}, which are evaluated by ROUGE, and "
                 "rouge-score is not installed; pip install cost-hf[titles], or leave them out"
             )
         if self.training.first_items and self.generator.kind == "causal":
@@ -123,9 +122,9 @@ class GenerativeOptions(MethodOptions):
                 f"adapter.r={self.adapter.r!r} needs a generator.backbone: LoRA keeps a model's weights, and those "
                 "of one from scratch are random; name a backbone, or set adapter.r to null"
             )
-        if self.tasks.with_words:
+        if self.tasks.text_tasks:
             raise ValueError(
-                f"tasks.weights names {', '.join(self.tasks.with_words)}, which need a generator.backbone that knows "
+                f"tasks.weights names {', '.join(self.tasks.text_tasks)}, which need a generator.backbone that knows "
                 "words; name one, or leave them out"
             )
 
@@ -134,8 +133,14 @@ OptionsT = TypeVar("OptionsT", bound=GenerativeOptions)
 
 
 class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
-    """Steps of a generator of semantic IDs; a method overrides those in which it differs."""
+    """Steps of a generator of semantic IDs; a method overrides those in which it differs.
 
+    Attributes:
+        names_items: whether batches hold the catalog rows of their tokens and labels, for models that read more of an
+            item than its tokens.
+    """
+
+    names_items: ClassVar[bool] = False
     needs_text_vectors: ClassVar[bool] = True
     options_class: ClassVar[type[MethodOptions]] = GenerativeOptions
 
@@ -167,7 +172,10 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
         from cost_hf.generators.backbones import build_backbone
 
         model = None if codes is None else codes.model
-        levels = [] if model is None else [model.level_vectors(level) for level in range(catalog.model_levels)]
+        levels = []
+        if model is not None:
+            found = [model.level_vectors(level) for level in range(catalog.model_levels)]
+            levels = [vectors for vectors in found if vectors is not None]
         return build_backbone(
             self.options.generator,
             catalog,
@@ -183,7 +191,7 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
 
         options = self.options
         generator = dataclasses.asdict(options.generator)
-        return [generator, dataclasses.asdict(options.training), *pretraining_parts(options, workspace)]
+        return [generator, options.training.content(), *pretraining_parts(options, workspace)]
 
     def train(
         self,
@@ -202,12 +210,44 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
         return train(self, workspace, backbone, prompts, catalog, trie, folder=folder, seed=seed)
 
     def ranker(
-        self, workspace: Workspace, model: Any, prompts: PromptBuilder, trie: SidTrie, catalog: Catalog, *, beams: int
+        self, model: Any, prompts: PromptBuilder, trie: SidTrie, catalog: Catalog, popularity: np.ndarray, *, beams: int
     ) -> Ranker:
-        """Return what ranks validation users with a model in training."""
+        """Return what ranks validation users with a model in training.
+
+        Args:
+            model: in eval mode.
+            prompts, trie: of the catalog.
+            catalog: the items.
+            popularity: their training clicks, `[N]`.
+            beams: of the search.
+        """
         from cost_hf.recommenders.beam_ranker import BeamRanker
 
         return BeamRanker(model, prompts, trie, num_beams=beams)
+
+    def untrained(self, catalog: Catalog, item_dim: int) -> tuple[Backbone, Catalog]:
+        """Return a generator with fresh weights for an estimate of costs, and the catalog as it needs it.
+
+        Args:
+            catalog: with the sizes of the recipe.
+            item_dim: width of the item text vectors.
+        """
+        from cost_hf.generators.backbones import build_backbone
+
+        return build_backbone(self.options.generator, catalog, seed=0), catalog
+
+    def evaluation_ranker(
+        self, model: Any, prompts: PromptBuilder, trie: SidTrie, catalog: Catalog, popularity: np.ndarray, *, beams: int
+    ) -> Ranker:
+        """Return a ranker that costs what the recommender's does; arguments are those of `ranker`."""
+        return self.ranker(model, prompts, trie, catalog, popularity, beams=beams)
+
+    def search_settings(self, workspace: Workspace) -> dict[str, Any]:
+        """Return the arguments of the recommender that set its search, which may change without another training.
+
+        Each is an attribute of the recommender and an entry of its manifest.
+        """
+        return {"num_beams": workspace.evaluation.num_beams, "normalization": self.options.search.normalization}
 
     def recommender_class(self) -> type[GenerativeRecommender]:
         """Return the class that loads what `make_recommender` wrote."""
@@ -244,14 +284,15 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
         """Return constraint and scores of the search, and how often it would leave the catalog without the trie."""
         from cost_hf.methods.generative.training import shares_of_invalid
 
+        recommender: Any = fitted.recommender
         normalization = self.options.search.normalization
         codes = {"vocabulary": "the full vocabulary", "level": "the codes of each level"}[normalization]
         return {
             "constraint": "trie",
             "normalization": normalization,
             "score": f"sum of natural-log probabilities over {codes}",
-            "max_history": fitted.recommender.max_history,
-            "shares": shares_of_invalid(self.options.search, fitted.recommender, workspace, targets),
+            "max_history": recommender.max_history,
+            "shares": shares_of_invalid(self.options.search, recommender, workspace, targets),
         }
 
     def examples(self, fitted: Fitted, workspace: Workspace) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cost_hf.methods.base import DataFacts, Estimate, Fitted, Method, MethodOptions, Variant, Workspace, register
@@ -39,6 +39,7 @@ class SasRec(Method[SasRecOptions]):
     summary = "SASRec"
     options_class: ClassVar[type[MethodOptions]] = SasRecOptions
     auto_models = "cost_hf.methods.sasrec.auto_sasrec"
+    recommenders: ClassVar[Mapping[str, str]] = {"sasrec": "cost_hf.methods.sasrec.recommender"}
     gives_item_vectors = True
 
     def fit(self, workspace: Workspace, *, seed: int) -> Fitted:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from math import isfinite
 
-from cost_hf.generators.training_options import RankingTrainingOptions
+from cost_hf.generators.options import RankingTrainingOptions
 from cost_hf.methods.base import MethodOptions
 from cost_hf.semantic_ids.sizes import whole_number
 

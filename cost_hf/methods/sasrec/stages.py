@@ -9,23 +9,23 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import content_digest, read_json, write_json
 from cost_hf.generators.ranking_trainer import remove_checkpoints
 from cost_hf.methods.base import Workspace
 from cost_hf.methods.sasrec.options import SasRecOptions
 from cost_hf.methods.sasrec.recommender import SasRecRecommender
-from cost_hf.methods.sasrec.scorer import SasRecScorer
 from cost_hf.methods.sasrec.training import train_sasrec
 from cost_hf.methods.training_stages import (
     ENCODER,
     TRAINING_LOG,
+    as_fitted,
     item_list,
     recommender_stage,
     training_clicks,
     validation_metrics,
-    warn_of_changes,
 )
+from cost_hf.recommenders.dense import DenseScorer
 from cost_hf.recommenders.rankers import ScoringRanker
 
 STAGE = "sasrec"
@@ -43,10 +43,7 @@ def sasrec_stage(options: SasRecOptions, workspace: Workspace, *, seed: int) -> 
         load=SasRecRecommender.read,
         catalog=catalog,
     )
-    if _without_titles(recommender.catalog).digest != _without_titles(catalog).digest:
-        warn_of_changes(recommender)
-        recommender = recommender.with_catalog(catalog)
-    return recommender
+    return as_fitted(recommender, catalog)
 
 
 def collaborative_vectors(options: SasRecOptions, workspace: Workspace, *, seed: int) -> np.ndarray:
@@ -79,7 +76,7 @@ def _digest(options: SasRecOptions, workspace: Workspace, seed: int) -> str:
         data.split.digest,
         workspace.data_seed,
         vectors,
-        dataclasses.asdict(options),
+        {"model": dataclasses.asdict(options.model), "training": options.training.content()},
         seed,
     )
 
@@ -94,7 +91,7 @@ def _train(folder: Path, options: SasRecOptions, workspace: Workspace, table: np
     popularity = training_clicks(workspace)
 
     def validate(model: Any) -> dict[str, float]:
-        ranker = ScoringRanker(SasRecScorer(model, table), popularity=popularity, item_ids=catalog.item_ids)
+        ranker = ScoringRanker(DenseScorer(model, table), popularity=popularity, item_ids=catalog.item_ids)
         return validation_metrics(ranker, workspace, users=options.training.validation_users, top_k=10)
 
     trained = train_sasrec(
@@ -112,7 +109,3 @@ def _train(folder: Path, options: SasRecOptions, workspace: Workspace, table: np
     SasRecRecommender(trained.model, catalog, popularity=popularity, encoder=encoder).save_pretrained(folder)
     write_json(folder / TRAINING_LOG, trained.history)
     remove_checkpoints(folder)
-
-
-def _without_titles(catalog: Any) -> Any:
-    return dataclasses.replace(catalog, titles=None)

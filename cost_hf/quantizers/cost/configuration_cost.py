@@ -1,4 +1,4 @@
-"""Sizes and loss weights of the residual quantizer: all that defines a `CostModel` besides its weights.
+"""Sizes and loss weights of the residual quantizer: everything that defines a `CostModel` besides its weights.
 
 One configuration covers the family. With contrastive weight 0 and reconstruction weight 1 it is the RQ-VAE of TIGER
 (arXiv 2305.05065); without layers and decoder losses it is residual k-means. Defaults are those of CoST
@@ -47,7 +47,7 @@ class CostConfig(PreTrainedConfig):
         level_sizes: number of codes K of each level; they may differ.
         share_codebooks: one codebook for all levels, which then have one size.
         input_norm: what happens to an item vector first: `none`, `l2` (unit length) or `standardize` (per dimension,
-            with statistics kept in the model).
+            with statistics stored in the model).
         temperature: of the contrastive softmax over cosines.
         contrastive_weight: alpha of CoST, on the in-batch contrastive term.
         reconstruction_weight: of the squared error between the normalised item vector and its reconstruction.
@@ -61,6 +61,14 @@ class CostConfig(PreTrainedConfig):
             encoding always takes the nearest code.
         text_encoder: what gave the item vectors: `model` (an id or directory, or `lsa`, which transformers can't load),
             `revision`, `pooling` (`mean` or `cls`), `normalize`, `max_length`, `prompt`. None where unknown.
+
+    Raises:
+        ValueError: for sizes, weights or words that no model can have.
+
+    >>> from cost_hf import CostConfig
+    >>> config = CostConfig(level_sizes=(256, 256, 256), contrastive_weight=0.0, reconstruction_weight=1.0)  # RQ-VAE
+    >>> config.num_levels
+    3
     """
 
     model_type = "cost"
@@ -186,7 +194,7 @@ class CostConfig(PreTrainedConfig):
 
 
 def _check_count(name: str, value: int, least: int, most: int) -> None:
-    """Raise ValueError unless a field lies within its bounds."""
+    """Raise ValueError unless a field is within its bounds."""
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value!r}")
     if value > most:

@@ -1,7 +1,7 @@
 """`CostModel`: item vector → encoder → residual quantizer → decoder, as a Transformers model.
 
 `forward` is pure: it writes no buffer and initialises nothing, because Transformers builds models on the meta device
-and loads weights behind `__init__`. State changes are named methods (`fit_statistics`, `quantizer.replace_codes`) that
+and loads weights after `__init__`. State changes are named methods (`fit_statistics`, `quantizer.replace_codes`) that
 training code calls. Equations: arXiv 2404.14774; `x_hat = D(z + sg(z_hat - z))` passes gradients straight through.
 """
 
@@ -129,7 +129,23 @@ class CostModel(CostPreTrainedModel):
 
     @torch.no_grad()
     def encode(self, item_embeddings: Tensor) -> Tensor:
-        """Return the nearest codes of item vectors `[N, E]`, int64 `[N, L]`, where the vectors are; N may be large."""
+        """Return the codes of item vectors: at every level, the nearest code to the residual (arXiv 2404.14774).
+
+        Args:
+            item_embeddings: item vectors, `[N, E]`; N may be large, batches are made here.
+
+        Returns:
+            int64 `[N, L]`, on the device of the vectors.
+
+        Raises:
+            ValueError: for vectors of another width.
+
+        >>> import torch
+        >>> from cost_hf import CostConfig, CostModel
+        >>> model = CostModel(CostConfig(item_dim=16, hidden_sizes=(32,), latent_dim=8, level_sizes=(4, 4, 4)))
+        >>> model.encode(torch.randn(10, 16)).shape
+        torch.Size([10, 3])
+        """
         parts = [self.quantizer(self.embed(part)).codes for part in self._batches(item_embeddings)]
         codes = torch.cat(parts) if parts else torch.empty(0, len(self.level_sizes), dtype=torch.int64)
         return codes.to(item_embeddings.device)
@@ -138,7 +154,7 @@ class CostModel(CostPreTrainedModel):
     def decode(self, codes: Tensor) -> Tensor:
         """Return the reconstructions x_hat of codes, or of their prefixes, `[N, l]` with `1 <= l <= L`, `[N, E]`.
 
-        They lie in the space of the normalised item vectors; a contrastive model fixes their direction, not length.
+        They are in the space of the normalised item vectors; a contrastive model fixes directions, not lengths.
         """
         self._check_codes(codes, least=1)
         parts = [self.decoder(self.quantizer.lookup(part)).float() for part in self._batches(codes)]

@@ -6,7 +6,7 @@ With normalised item vector x, reconstruction x_hat, residuals r_{m-1} and chose
   the item vector, the candidates are reconstructions, one direction only;
 * reconstruction `|x - x_hat|^2`; codebook `sum_m |sg(r_{m-1}) - e_m|^2`; commitment `sum_m |r_{m-1} - sg(e_m)|^2`.
 
-Beyond the paper: items with the same text are not each other's negatives, because no code could tell them apart, and
+Beyond the paper: items with the same text are not each other's negatives, because no code could separate them, and
 in distributed training the candidates of all processes count, so that the loss does not depend on their number.
 """
 
@@ -38,7 +38,8 @@ def contrastive_loss(
     """
     anchors = functional.normalize(items.detach().float(), dim=-1)
     candidates = functional.normalize(reconstructions.float(), dim=-1)
-    others, first = anchors, 0
+    others = anchors
+    first = 0
     if gathers_candidates:
         others, first = gather_rows(anchors)
         candidates, _ = gather_rows(candidates)
@@ -81,7 +82,7 @@ def _num_processes() -> int:
 
 
 class _GatherRows(torch.autograd.Function):
-    """Concatenate the rows of all processes; the gradient of a row is the sum of what all processes say about it."""
+    """Concatenate the rows of all processes; the gradient of a row is the sum of its gradients in all processes."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """`pipeline("semantic-id")`: item vectors, or texts, to the codes of a `CostModel`.
 
-Codes are those of the model alone. Items may share them; the token that tells such items apart is given by the catalog
-of a recommender, not by the model.
+Codes are those of the model alone. Items may share them; the token that separates such items is given by the catalog of
+a recommender, not by the model.
 """
 
 import string

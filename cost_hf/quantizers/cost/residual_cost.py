@@ -1,8 +1,8 @@
-"""Residual quantization: each level codes what the levels before it left over.
+"""Residual quantization: each level encodes the residual of the levels before it.
 
 `r_0 = z`, `c_m = argmin_k |r_{m-1} - e_m^k|`, `r_m = r_{m-1} - e_m^{c_m}` (arXiv 2404.14774, section on RQ; also
-arXiv 2203.01941). Initialisation and revival of codes are not here: `forward` changes nothing, and `replace_codes` is
-the one door through which training code writes.
+arXiv 2203.01941). Initialisation and dead-code reset are not here: `forward` changes nothing, and training code
+writes code vectors by `replace_codes` alone.
 """
 
 from typing import NamedTuple
@@ -55,7 +55,10 @@ class ResidualQuantizer(nn.Module):
 
     def forward(self, latents: Tensor, *, sinkhorn_epsilon: float = 0.0) -> QuantizedLatents:
         """Quantize latents `[B, D]`; an epsilon above 0 balances the last level over the batch of all processes."""
-        residual, codes, residuals, vectors = latents, [], [], []
+        residual = latents
+        codes = []
+        residuals = []
+        vectors = []
         for level in range(len(self.level_sizes)):
             distances = squared_distances(residual.detach(), self.codebook(level).detach())
             if sinkhorn_epsilon and level == len(self.level_sizes) - 1:

@@ -18,7 +18,7 @@ ITERATIONS = 50
 def balanced_codes(distances: Tensor, *, epsilon: float, gathers_rows: bool = False) -> Tensor:
     """Return the code of each row of distances `[B, K]` under balance, int64 `[B]`; no gradient.
 
-    With fewer rows than codes the balance sends rows to codes that tell them apart, however far: give larger batches.
+    With fewer rows than codes the balance sends rows to codes that separate them, however far: give larger batches.
 
     Args:
         distances: to every code.
@@ -26,7 +26,8 @@ def balanced_codes(distances: Tensor, *, epsilon: float, gathers_rows: bool = Fa
         gathers_rows: balance the rows of all processes of a distributed run, which must call at the same time with the
             same number of rows; each gets the codes of its own.
     """
-    first, rows = 0, distances
+    first = 0
+    rows = distances
     if gathers_rows:
         rows, first = gather_rows(distances)
     rows = rows.to(torch.float64)

@@ -7,21 +7,22 @@ from hypothesis import strategies as st
 from cost_hf.experiments.compare.recommendation import recommend
 
 ROWS = {  # family, NDCG@10 on validation, on test
-    "popularity": ("simple", 0.020, 0.020),
-    "markov_text": ("simple", 0.050, 0.050),
+    "popularity": ("counting", 0.020, 0.020),
+    "markov_text": ("counting", 0.050, 0.050),
     "sasrec_ce": ("dense", 0.055, 0.054),
     "sasrec_text": ("dense", 0.062, 0.060),
     "cost": ("generative", 0.064, 0.061),
     "rkmeans": ("generative", 0.060, 0.066),
-    "ensemble": ("ensemble", 0.070, 0.069),
+    "ensemble": ("hybrid", 0.070, 0.069),
     "oracle": ("oracle", 0.9, 0.9),
     "published_ids": ("calibration", 0.8, 0.8),
 }
+SUMMARIES = {"markov_text": "Markov counts and text neighbours", "text_last": "text neighbours of the last item"}
 DEAREST_FIRST = ("ensemble", "cost", "sasrec_text", "markov_text")  # the winners on validation
-UNDECIDED = dict.fromkeys(itertools.combinations(DEAREST_FIRST, 2), "undecided")
+INCONCLUSIVE = dict.fromkeys(itertools.combinations(DEAREST_FIRST, 2), "inconclusive")
 
 
-def report_of(verdicts=UNDECIDED, *, rows=ROWS, users=5000, relative=0.08, seeds=3, **changes):
+def report_of(verdicts=INCONCLUSIVE, *, rows=ROWS, users=5000, relative=0.08, seeds=3, **changes):
     """Return the part of compare.json that is read; `verdicts` are about (a, b)."""
     content = {
         "protocol": {"primary": {"metric": "ndcg@10", "unit": "item", "seen": "seen_allowed"}, "users": users},
@@ -31,19 +32,20 @@ def report_of(verdicts=UNDECIDED, *, rows=ROWS, users=5000, relative=0.08, seeds
             "relative": relative,
             "power": 0.8,
             "alpha": 0.01,
-            "text": "With 5 claims tested together, a true difference of 0.0050 would be found.",
+            "text": "With 5 claims tested, a true difference of .0050 is detected.",
         },
-        "rows": {name: row_of(*row, seeds=seeds) for name, row in rows.items()},
+        "rows": {name: row_of(name, *row, seeds=seeds) for name, row in rows.items()},
         "claims": [claim_of(a, b, verdict, rows) for (a, b), verdict in verdicts.items()],
     }
     return content | changes
 
 
-def row_of(family, validation, test, *, seeds):
+def row_of(name, family, validation, test, *, seeds):
     return {
         "family": family,
+        "summary": SUMMARIES.get(name, f"{family} system"),
         "status": "done",
-        "seeds": [] if family == "simple" else [f"{seed}.{seed}" for seed in range(seeds)],
+        "seeds": [] if family == "counting" else [f"{seed}.{seed}" for seed in range(seeds)],
         "validation": {"ndcg@10": validation},
         "metrics": {"seen_allowed": {"ndcg@10": {"value": test, "low": test - 0.004, "high": test + 0.004}}},
         "cost": {"training_minutes": 3.26, "request_ms": 1.41, "peak_mb": 312.0, "parameters": 10},
@@ -58,8 +60,8 @@ def claim_of(a, b, verdict, rows):
 
 
 def beaten(*pairs):
-    """Return undecided claims but for the (better, worse) pairs."""
-    verdicts = dict(UNDECIDED)
+    """Return inconclusive claims, except for the (better, worse) pairs."""
+    verdicts = dict(INCONCLUSIVE)
     for a, b in pairs:
         if (a, b) in verdicts:
             verdicts[a, b] = "better"
@@ -73,13 +75,12 @@ def words(report):
     return " ".join([advice["headline"], *advice["paragraphs"]])
 
 
-def test_an_untrained_baseline_that_nothing_beats_is_enough():
+def test_a_counting_method_that_nothing_beats_is_enough():
     advice = recommend(report_of())
 
-    assert advice["choice"] == "simple"
+    assert advice["choice"] == "counting"
     assert advice["headline"] == (
-        "Use the untrained sum of Markov counts and text neighbour (`markov_text`): no trained system is shown to be "
-        "better."
+        "Use Markov counts and text neighbours (`markov_text`): no trained system is significantly better."
     )
 
 
@@ -87,7 +88,9 @@ def test_a_dense_model_is_enough_where_only_the_baseline_is_beaten():
     advice = recommend(report_of(beaten(("sasrec_text", "markov_text"))))
 
     assert advice["choice"] == "dense"
-    assert advice["headline"].startswith("Use SASRec (`sasrec_text`): the cheapest system that no other is shown to")
+    assert advice["headline"] == (
+        "Use dense system (`sasrec_text`): the cheapest system that no other significantly outperforms."
+    )
 
 
 def test_a_generative_system_must_beat_what_is_cheaper():
@@ -96,49 +99,48 @@ def test_a_generative_system_must_beat_what_is_cheaper():
     assert recommend(report_of(verdicts))["choice"] == "generative"
 
 
-def test_the_ensemble_must_beat_its_parts():
-    verdicts = beaten(*(("ensemble", part) for part in DEAREST_FIRST[1:]))
-
-    advice = recommend(report_of(verdicts))
-
-    assert advice["choice"] == "both"
-    assert advice["headline"].endswith("together (`ensemble`): better than the best of each kind.")
-
-
-@pytest.mark.parametrize(
-    ("weights", "named"),
-    [
-        ({"cost": 0.2, "sasrec_text": 0.8}, "both, SASRec and generative,"),
-        ({"cost": 0.0, "sasrec_text": 0.6, "markov_text": 0.4}, "`sasrec_text` and `markov_text`"),
-    ],
-)
-def test_a_part_without_weight_is_no_part_of_the_advice(weights, named):
+def test_a_fusion_must_beat_its_parts_and_is_recommended_as_these():
     report = report_of(beaten(*(("ensemble", part) for part in DEAREST_FIRST[1:])))
-    report["rows"]["ensemble"]["weights"] = weights
+    report["rows"]["ensemble"]["weights"] = {"cost": 0.2, "sasrec_text": 0.5, "markov_text": 0.3, "text_last": 0.0}
 
-    assert recommend(report)["headline"].startswith(f"Use {named} together (`ensemble`)")
+    advice = recommend(report)
+
+    assert advice["choice"] == "hybrid"
+    assert advice["headline"] == (
+        "Use `cost`, `sasrec_text` and `markov_text` together (`ensemble`): significantly better than the best of each "
+        "family."
+    )
+    assert "fusion of `cost`, `sasrec_text` and `markov_text` (`ensemble`, .0700)" in words(report)
+
+
+def test_a_hybrid_system_of_one_piece_is_recommended_by_its_summary():
+    report = report_of(beaten(*(("ensemble", part) for part in DEAREST_FIRST[1:])))
+
+    assert recommend(report)["headline"].startswith("Use hybrid system (`ensemble`): the cheapest system")
 
 
 def test_claims_count_both_ways_round():
-    verdicts = {pair[::-1]: verdict for pair, verdict in UNDECIDED.items()} | {("markov_text", "sasrec_text"): "worse"}
+    verdicts = {pair[::-1]: verdict for pair, verdict in INCONCLUSIVE.items()} | {
+        ("markov_text", "sasrec_text"): "worse"
+    }
 
     assert recommend(report_of(verdicts))["choice"] == "dense"
 
 
 def test_a_dearer_system_that_is_worse_changes_nothing():
-    assert recommend(report_of(beaten(("markov_text", "cost"))))["choice"] == "simple"
+    assert recommend(report_of(beaten(("markov_text", "cost"))))["choice"] == "counting"
 
 
 @given(st.data())
-def test_nothing_that_is_recommended_is_shown_to_be_worse(data):
+def test_nothing_that_is_recommended_is_significantly_worse(data):
     values = [data.draw(st.integers(0, 5)) for _ in DEAREST_FIRST]
     verdicts = {
-        (DEAREST_FIRST[a], DEAREST_FIRST[b]): data.draw(st.sampled_from(["undecided", "equivalent", "better"]))
+        (DEAREST_FIRST[a], DEAREST_FIRST[b]): data.draw(st.sampled_from(["inconclusive", "equivalent", "better"]))
         if values[a] > values[b]
-        else "undecided"
+        else "inconclusive"
         for a, b in itertools.combinations(range(4), 2)
     }
-    by_choice = dict(zip(("both", "generative", "dense", "simple"), DEAREST_FIRST, strict=True))
+    by_choice = dict(zip(("hybrid", "generative", "dense", "counting"), DEAREST_FIRST, strict=True))
 
     chosen = by_choice[recommend(report_of(verdicts))["choice"]]
 
@@ -150,7 +152,7 @@ def test_nothing_that_is_recommended_is_shown_to_be_worse(data):
 def test_rows_are_picked_on_validation_not_on_test():
     text = words(report_of())
 
-    assert "the generative system `cost`" in text
+    assert "generative system (`cost`, .0640)" in text
     assert "rkmeans" not in text
 
 
@@ -165,14 +167,14 @@ def test_few_users_decide_nothing():
     advice = recommend(report_of(beaten(("cost", "sasrec_text")), users=299))
 
     assert advice["choice"] == "too_little_data"
-    assert advice["headline"] == "Too little data to choose a system: 299 test users, at least 300 are needed."
+    assert advice["headline"] == "Too little data for a recommendation: 299 test users, at least 300 are needed."
 
 
 def test_a_coarse_test_that_found_nothing_decides_nothing():
     advice = recommend(report_of(relative=0.26))
 
     assert advice["choice"] == "too_little_data"
-    assert "5000 test users show only differences above 26 %, and none was found" in advice["headline"]
+    assert "5,000 test users show only differences above 26\u00a0%, and no test is conclusive" in advice["headline"]
 
 
 def test_a_coarse_test_that_found_something_decides():
@@ -180,28 +182,27 @@ def test_a_coarse_test_that_found_something_decides():
 
 
 def test_one_kind_of_systems_leaves_nothing_to_choose():
-    only = {name: row for name, row in ROWS.items() if row[0] == "simple"}
+    only = {name: row for name, row in ROWS.items() if row[0] == "counting"}
 
     advice = recommend(report_of({}, rows=only, detectable_difference=None))
 
     assert advice["choice"] == "too_little_data"
-    assert advice["headline"].startswith("Nothing to choose between yet")
+    assert advice["headline"].startswith("No recommendation yet")
     assert "No dense and no generative system has a finished run." in advice["paragraphs"][-1]
 
 
-def test_untrained_systems_ahead_of_all_trained_ones_are_named():
-    rows = ROWS | {"markov_text": ("simple", 0.05, 0.09), "text_last": ("simple", 0.04, 0.08)}
+def test_counting_methods_ahead_of_all_trained_systems_are_named():
+    rows = ROWS | {"markov_text": ("counting", 0.05, 0.09), "text_last": ("counting", 0.04, 0.08)}
 
     text = words(report_of(rows=rows))
 
     assert (
-        "On the test part the untrained sum of Markov counts and text neighbour (`markov_text`, .0900) and the "
-        "untrained text neighbour of the last item (`text_last`, .0800) are ahead of the best trained one, the "
-        "generative system `rkmeans` (.0660)."
+        "On the test part Markov counts and text neighbours (`markov_text`, .0900) and text neighbours of the last "
+        "item (`text_last`, .0800) are ahead of the best trained system, generative system (`rkmeans`, .0660)."
     ) in text
 
 
-def test_an_untrained_system_behind_is_not_called_ahead():
+def test_a_counting_method_with_a_lower_score_is_not_called_ahead():
     assert "ahead" not in words(report_of())
 
 
@@ -211,11 +212,11 @@ def test_the_test_paragraph_gives_interval_and_verdict_of_the_choice():
     text = words(report_of(verdicts))
 
     assert (
-        "Test part: `sasrec_text` against `markov_text`: +.0100 [+.0070, +.0130] (+20.0 %), p = 0.024 after "
-        "correction, better. `sasrec_text` against `cost`: -.0010 [-.0040, +.0020] (-1.6 %), p = 0.024 after "
-        "correction, undecided."
+        "Test part: `sasrec_text` vs `markov_text`: +.0100 [+.0070, +.0130] (+20.0\u00a0%), corrected p .024, "
+        "significantly better. `sasrec_text` vs `cost`: −.0010 [−.0040, +.0020] (−1.6\u00a0%), corrected p .024, not "
+        "significantly different."
     ) in text
-    assert "Undecided is not equal: with 5 claims tested together" in text
+    assert "Not significantly different does not mean equal: with 5 claims tested" in text
 
 
 def test_what_beats_a_cheaper_row_is_named_where_the_choice_does_not():
@@ -224,13 +225,13 @@ def test_what_beats_a_cheaper_row_is_named_where_the_choice_does_not():
     advice = recommend(report_of(verdicts))
 
     assert advice["choice"] == "dense"
-    assert "`ensemble` against `markov_text`: +.0190" in " ".join(advice["paragraphs"])
+    assert "`ensemble` vs `markov_text`: +.0190" in " ".join(advice["paragraphs"])
 
 
 def test_costs_of_the_choice_and_of_the_generative_system_are_there():
     text = words(report_of(beaten(("sasrec_text", "markov_text"))))
 
-    cost = "3.3 training minutes, 1.4 ms a request, 312 MB at peak"
+    cost = "3.26 min of training, 1.41 ms per request, 312 MiB peak memory"
     assert f"Cost: `sasrec_text` {cost}; `cost` {cost}." in text
 
 
@@ -241,15 +242,15 @@ def test_unknown_costs_are_left_out():
 
     text = words(report)
 
-    assert "Cost: `markov_text` 0.0 training minutes; `cost` not measured." in text
+    assert "Cost: `markov_text` 0 min of training; `cost` not measured." in text
 
 
-def test_the_last_paragraph_says_what_would_change_the_advice():
+def test_the_last_paragraph_says_what_could_change_the_recommendation():
     text = recommend(report_of(relative=0.10, seeds=1))["paragraphs"][-1]
 
-    assert "6.0 % of the test targets were never clicked in training" in text
-    assert "To see a difference of 5 % takes about 20,000 test users." in text
-    assert "`sasrec_ce`, `sasrec_text`, `cost`, `rkmeans` and `ensemble` are trained once" in text
+    assert "6.0\u00a0% of the test targets have no training clicks" in text
+    assert "About 20,000 test users are needed to detect a difference of 5\u00a0%." in text
+    assert "`sasrec_ce`, `sasrec_text`, `cost`, `rkmeans` and `ensemble` were trained once" in text
 
 
 def test_rows_that_are_not_finished_are_named():
@@ -263,7 +264,7 @@ def test_rows_that_are_not_finished_are_named():
         "cost": {},
     }
 
-    assert "`t5_cost` is not finished, which can change the advice." in words(report)
+    assert "`t5_cost` is not finished." in words(report)
 
 
 def test_toy_data_are_called_toy_data():
@@ -278,13 +279,13 @@ def test_claims_about_other_metrics_do_not_decide(metric):
     for claim in report["claims"]:
         claim["metric"] = metric
 
-    assert recommend(report)["choice"] == "simple"
+    assert recommend(report)["choice"] == "counting"
 
 
-@pytest.mark.parametrize(("scores", "is_told"), [([0.1, 0.2, 0.3], True), ([0.1, 0.3, 0.2], False), ([0.3], False)])
-def test_a_system_whose_last_validation_was_its_best_may_have_gone_on(scores, is_told):
+@pytest.mark.parametrize(("scores", "is_named"), [([0.1, 0.2, 0.3], True), ([0.1, 0.3, 0.2], False), ([0.3], False)])
+def test_a_system_whose_last_validation_was_its_best_may_have_gone_on(scores, is_named):
     report = report_of()
     report["curves"] = {"cost": {"generator": [{"epoch": n, "ndcg@10": score} for n, score in enumerate(scores)]}}
     text = " ".join(recommend(report)["paragraphs"])
 
-    assert ("`cost` was still improving on validation" in text) == is_told
+    assert ("`cost` was still improving on validation" in text) == is_named

@@ -8,7 +8,7 @@ from accelerate import PartialState
 from safetensors.torch import save_file
 from transformers import HfArgumentParser, Trainer, TrainingArguments
 
-from cost_hf.quantizers.residual_training import as_dataset
+from cost_hf.quantizers.training.trainer import as_dataset
 from tests.quantizers.cost.toys import item_vectors, tiny_model
 
 GLOBAL_BATCH = 32
@@ -20,7 +20,7 @@ def main() -> None:
     items = item_vectors(2 * GLOBAL_BATCH)
     items[1::9] = items[0]  # duplicates, which must be masked across processes too
     model = tiny_model(input_norm="l2")
-    trainer = Trainer(model=model, args=arguments, train_dataset=as_dataset(items))
+    trainer = Trainer(model=model, args=arguments, train_dataset=as_dataset({"item_embeddings": items}))
     losses: list[torch.Tensor] = []
     model.register_forward_hook(lambda _module, _inputs, output: losses.append(output.contrastive_loss.detach()))
     trainer.train()

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from tests.quantizers.cost.toys import tiny_model
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def one_step(directory: Path, processes: int) -> dict[str, torch.Tensor]:
