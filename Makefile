@@ -11,7 +11,7 @@ PUBLISHED := tests/test_notebooks.py tests/hub/test_publish_loading.py tests/hub
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: quickstart test test-plain-kernels test-sse4 test-two-threads test-everywhere test-trains test-slow
-.PHONY: test-published test-floors notebooks lint clean
+.PHONY: test-published test-docs test-floors notebooks docs lint clean
 
 quickstart: $(VENV)/.runtime
 	$(VENV)/bin/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
@@ -45,6 +45,10 @@ test-trains: $(VENV)/.dev
 test-published: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile -m slow $(PUBLISHED)
 
+# Every code block of README and docs, page by page.
+test-docs: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 -m slow tests/test_docs.py
+
 # Longer training and several processes.
 test-slow: $(VENV)/.dev
 	$(VENV)/bin/python -m pytest -m slow
@@ -53,10 +57,16 @@ test-slow: $(VENV)/.dev
 notebooks: $(VENV)/.dev
 	$(VENV)/bin/python notebooks/execute.py
 
+# The pages of docs/, strictly and without a network. To read them: python -m http.server --directory build/docs
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet -f docs/mkdocs.yml
+	$(VENV)/bin/python docs/check_site.py build/docs
+
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python .ci/lint_models.py
 
 $(VENV)/bin/python:
@@ -70,6 +80,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt requirements-offline.txt | $(VENV)/
 	$(PIP) install --quiet -c constraints.txt -e ".[dev]"
 	$(PIP) install --quiet --no-deps -r requirements-offline.txt
 	touch $@ $(VENV)/.runtime
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) install --quiet -c constraints.txt -e ".[docs]"
+	touch $@
 
 # The unit tests on the lowest versions that pyproject.toml allows; torch stays at the pinned CPU build.
 test-floors:

@@ -28,11 +28,12 @@ from transformers import LogitsProcessorList
 
 from cost_hf.generators.backbones import GeneratorOptions, build_backbone
 from cost_hf.generators.prompts import PromptBuilder
-from cost_hf.methods.sasrec import SasRecConfig, SasRecModel
+from cost_hf.methods.sasrec.configuration_sasrec import SasRecConfig
+from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
 from cost_hf.methods.sasrec.recommender import SasRecRecommender
-from cost_hf.methods.sasrec.scorer import SasRecScorer
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.beam_ranker import BeamRanker
+from cost_hf.recommenders.dense import DenseScorer
 from cost_hf.recommenders.generative import GenerativeRecommender
 from cost_hf.recommenders.rankers import ScoringRanker
 from cost_hf.search.catalog_scores import score_catalog
@@ -140,7 +141,7 @@ def door(system: Recommender) -> Callable[[Tensor], Any]:
     return answer
 
 
-def product(scorer: SasRecScorer) -> Callable[[Tensor], Any]:
+def product(scorer: DenseScorer) -> Callable[[Tensor], Any]:
     """Return exact top-k with nothing around it."""
     return lambda histories: (scorer.model.users(histories, scorer.table) @ scorer.targets.T).topk(TOP_K)
 
@@ -180,7 +181,7 @@ def dense_variants(num_items: int, faiss: Any) -> list[Variant]:
     vectors = centers[torch.randint(1000, (num_items,))] + 0.7 * torch.randn(num_items, WIDTH)
     vectors = nn.functional.normalize(vectors, dim=-1)
     model.items.ids.weight.data.copy_(vectors)
-    scorer = SasRecScorer(model)
+    scorer = DenseScorer(model)
     ids = [str(row) for row in range(num_items)]
     ranker = ScoringRanker(scorer, popularity=np.zeros(num_items), item_ids=ids)
     facts = {"items": num_items, "system": "SASRec, made up", "memory MB": _dense_bytes(scorer) / MB}
@@ -215,7 +216,7 @@ def _faiss() -> Any:
     return faiss
 
 
-def lookup(index: Any, scorer: SasRecScorer) -> Callable[[Tensor], Any]:
+def lookup(index: Any, scorer: DenseScorer) -> Callable[[Tensor], Any]:
     return lambda histories: index.search(scorer.model.users(histories, scorer.table).numpy(), TOP_K)
 
 
@@ -244,7 +245,7 @@ def _held(system: Recommender) -> float:
     return _dense_bytes(system.scorer) / MB
 
 
-def _dense_bytes(scorer: SasRecScorer) -> int:
+def _dense_bytes(scorer: DenseScorer) -> int:
     """Return bytes of the weights, of a table that is no weight, and of the items at unit length."""
     table = 0 if scorer.model.config.text_dim is None else scorer.table.nbytes
     return _bytes(scorer.model) + table + scorer.targets.nbytes

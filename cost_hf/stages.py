@@ -16,6 +16,7 @@ for as shared is looked up there by its digest before it is computed, and put th
 import logging
 import resource
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -464,10 +465,11 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory_mb() -> float:
-    """Return the highest resident memory since the last reset, in MiB."""
+    """Return the highest resident memory since the last reset, or since the start of the process, in MiB."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
-        peak = next(line for line in lines if line.startswith("VmHWM"))
-        return int(peak.split()[1]) / 1024
+        line = next(line for line in lines if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 2**10
     except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from cost_hf.experiments.recipe import Recipe
+
 ROOT = Path(__file__).parent.parent
 # sizes are odd on purpose: nothing divides evenly among batches or processes
 TINY: dict[str, Any] = {
@@ -37,6 +39,16 @@ TINY: dict[str, Any] = {
     "evaluation.batch_size": 16,
 }
 STAGES = ("vectors", "quantizer", "generator", "evaluation")
+
+
+def tiny_fields(**chosen: Any) -> dict[str, Any]:
+    """Return the fields of a tiny run of any method and kind: those chosen, and those of `TINY` that there are.
+
+    `codes__kind="random"` stands for `codes.kind`.
+    """
+    own = {name.replace("__", "."): value for name, value in chosen.items()}
+    recipe = Recipe.load("cost_quickstart", own)
+    return {name: value for name, value in TINY.items() if recipe.has_field(name)} | own
 
 
 def command_line(directory: Path, *, seed: int = 0, **overrides: Any) -> list[str]:

@@ -34,7 +34,7 @@ def test_models_and_pipelines_are_registered(program):
 def test_the_arguments_of_a_command_need_neither_torch_nor_pandas():
     program = """
 import sys
-import cost_hf.experiments.commands, cost_hf.hub.commands, cost_hf.hub.space.command
+import cost_hf.experiments.commands, cost_hf.hub.commands
 from cost_hf.cli import main
 assert main(["train", "--training.epoch", "3"]) == 2
 assert main(["train", "--recipe", "cost_quikstart"]) == 2

@@ -100,8 +100,8 @@ def slice_metrics(
     for keys, table in _tables(ranked, members):
         means = bootstrap_means(table, clusters=users, draws=draws, seed=seed).reshape(draws, len(keys), -1)
         sums = table.sum(axis=0).reshape(len(keys), -1)
-        for place, (row, seen) in enumerate(keys):
-            cells = _cells(sums[place], means[:, place], members.sum(axis=0), shares)
+        for number, (row, seen) in enumerate(keys):
+            cells = _cells(sums[number], means[:, number], members.sum(axis=0), shares)
             _insert(slices.setdefault(row, {}).setdefault(seen, {}), parts, cells)
     for (row, seen), lists in ranked.items():
         if lists.list_length < CUTOFF:

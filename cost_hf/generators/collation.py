@@ -16,6 +16,8 @@ from torch.utils.data import Dataset
 from cost_hf.generators.packing import pack
 from cost_hf.generators.prompts import IGNORED_LABEL, Example
 
+NO_ITEM = -1  # catalog row of tokens that belong to no item
+
 
 class SequenceDataset(Dataset):
     """Users' training sequences as rows of at most `max_items` items, with the first item that is a label.
@@ -82,15 +84,19 @@ class CausalCollator:
         pad_id: fills rows up; every mask says where it is padding.
         packs: put several examples into a row, each blind to the others, and compute what they share once a row. False
             for models that take no mask of the shape `[R, 1, S, S]`.
+        names_items: give batches the catalog rows of their tokens as well, for models that read more of an item than
+            its tokens.
     """
 
-    def __init__(self, pad_id: int, *, packs: bool = True):
-        self.pad_id, self.packs = pad_id, packs
+    def __init__(self, pad_id: int, *, packs: bool = True, names_items: bool = False):
+        self.pad_id, self.packs, self.names_items = pad_id, packs, names_items
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Return `input_ids`, `position_ids` and `labels`, each `[R, S]`, and `attention_mask`.
 
-        The mask is `[R, 1, S, S]`, additive, for packed rows, and `[R, S]` for padded ones.
+        The mask is `[R, 1, S, S]`, additive, for packed rows, and `[R, S]` for padded ones. Where items are named,
+        `item_rows` and `item_labels` stand beside `input_ids` and `labels`, `[R, S]`: the catalog row of the item that
+        a token or a label belongs to, -1 and -100 where there is none.
         """
         if not self.packs:
             return self._padded(examples)
@@ -107,17 +113,24 @@ class CausalCollator:
         tokens = np.concatenate(own)
         is_label = packing.positions >= np.array([len(example.source) for example in examples])[packing.owners]
         head = torch.from_numpy(shared).expand(packing.num_rows, -1)
+        ignored = torch.full_like(head, IGNORED_LABEL)
         places = torch.arange(len(shared)).expand(packing.num_rows, -1)
         labels = packing.grid(np.where(is_label, tokens, IGNORED_LABEL), fill=IGNORED_LABEL)
-        return {
+        batch = {
             "input_ids": torch.cat([head, packing.grid(tokens, fill=self.pad_id)], 1),
             "position_ids": torch.cat([places, packing.grid(len(shared) + packing.positions, fill=0)], 1),
             "attention_mask": packing.attention_mask(shared=len(shared)),
-            "labels": torch.cat([torch.full_like(head, IGNORED_LABEL), labels], 1),
+            "labels": torch.cat([ignored, labels], 1),
         }
+        if self.names_items:
+            rows = np.concatenate([_item_rows(example) for example in examples])
+            item_labels = np.where(is_label & (rows >= 0), rows, IGNORED_LABEL)
+            batch["item_rows"] = torch.cat([torch.full_like(head, NO_ITEM), packing.grid(rows, fill=NO_ITEM)], 1)
+            batch["item_labels"] = torch.cat([ignored, packing.grid(item_labels, fill=IGNORED_LABEL)], 1)
+        return batch
 
     def _padded(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        rows = [np.concatenate(example) for example in examples]
+        rows = [example.tokens for example in examples]
         width = max(map(len, rows))
         shape = (len(rows), width)
         batch = {
@@ -126,27 +139,64 @@ class CausalCollator:
             "attention_mask": torch.zeros(shape, dtype=torch.long),
             "labels": torch.full(shape, IGNORED_LABEL),
         }
+        if self.names_items:
+            batch["item_rows"] = torch.full(shape, NO_ITEM)
+            batch["item_labels"] = torch.full(shape, IGNORED_LABEL)
         for line, (row, example) in enumerate(zip(rows, examples, strict=True)):
             tokens = torch.from_numpy(row)
             batch["input_ids"][line, : len(row)] = tokens
             batch["position_ids"][line, : len(row)] = torch.arange(len(row))
             batch["attention_mask"][line, : len(row)] = 1
-            batch["labels"][line, len(row) - len(example.target) : len(row)] = tokens[len(row) - len(example.target) :]
+            learned = slice(len(row) - len(example.target), len(row))
+            batch["labels"][line, learned] = tokens[learned]
+            if self.names_items:
+                own = torch.from_numpy(_item_rows(example))
+                batch["item_rows"][line, len(example.shared) : len(row)] = own
+                labels = own[len(example.source) :]
+                batch["item_labels"][line, learned] = labels.masked_fill(labels < 0, IGNORED_LABEL)
         return batch
 
 
 class Seq2SeqCollator:
-    """Makes sources, padded on the left, and labels of an encoder-decoder model of examples."""
+    """Makes sources, padded on the left, and labels of an encoder-decoder model of examples.
 
-    def __init__(self, pad_id: int):
-        self.pad_id = pad_id
+    Args:
+        pad_id: fills sources up.
+        names_items: give batches the catalog rows of their tokens as well.
+    """
+
+    def __init__(self, pad_id: int, *, names_items: bool = False):
+        self.pad_id, self.names_items = pad_id, names_items
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
-        """Return `input_ids` and `attention_mask` `[B, S]` and `labels` `[B, T]`."""
+        """Return `input_ids` and `attention_mask` `[B, S]` and `labels` `[B, T]`.
+
+        Where items are named, `item_rows` `[B, S]` and `item_labels` `[B, T]` stand beside `input_ids` and `labels`, as
+        `CausalCollator` has them.
+        """
         sources = [np.concatenate([example.shared, example.source]) for example in examples]
         targets = [torch.from_numpy(example.target) for example in examples]
-        labels = nn.utils.rnn.pad_sequence(targets, batch_first=True, padding_value=IGNORED_LABEL)
-        return {**left_padded(sources, pad_id=self.pad_id), "labels": labels}
+        batch = {**left_padded(sources, pad_id=self.pad_id), "labels": _right_padded_labels(targets)}
+        if self.names_items:
+            rows = [torch.from_numpy(_item_rows(example)) for example in examples]
+            cuts = [len(example.source) for example in examples]
+            batch["item_rows"] = torch.full_like(batch["input_ids"], NO_ITEM)
+            for line, (row, cut) in enumerate(zip(rows, cuts, strict=True)):
+                batch["item_rows"][line, batch["item_rows"].shape[1] - cut :] = row[:cut]
+            labels = _right_padded_labels([row[cut:] for row, cut in zip(rows, cuts, strict=True)])
+            batch["item_labels"] = labels.masked_fill(labels < 0, IGNORED_LABEL)
+        return batch
+
+
+def _right_padded_labels(rows: Sequence[Tensor]) -> Tensor:
+    return nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=IGNORED_LABEL)
+
+
+def _item_rows(example: Example) -> np.ndarray:
+    """Return the catalog rows of an example's own tokens `[S + T]`, all -1 for a question in words."""
+    if example.item_rows is None:
+        return np.full(len(example.source) + len(example.target), NO_ITEM)
+    return example.item_rows
 
 
 def left_padded(rows: Sequence[Sequence[int] | np.ndarray], *, pad_id: int) -> dict[str, Tensor]:
@@ -166,6 +216,8 @@ def joined_rows(batches: Sequence[dict[str, Tensor]], *, pad_id: int) -> dict[st
         return batches[0]
     width = max(batch["input_ids"].shape[1] for batch in batches)
     fills = {"input_ids": pad_id, "position_ids": 0, "labels": IGNORED_LABEL}
+    if "item_rows" in batches[0]:
+        fills |= {"item_rows": NO_ITEM, "item_labels": IGNORED_LABEL}
     rows: dict[str, list[Tensor]] = {name: [] for name in batches[0]}
     for batch in batches:
         missing = width - batch["input_ids"].shape[1]

@@ -88,6 +88,7 @@ def train_generator(
     seed: int,
     tasks: TaskOptions | None = None,
     item_texts: ItemTexts | None = None,
+    names_items: bool = False,
 ) -> TrainedGenerator:
     """Train on users' sequences, keep the checkpoint with the best validation NDCG@10, continue a killed run.
 
@@ -104,6 +105,8 @@ def train_generator(
         seed: of the order of examples and of dropout.
         tasks: what is learned beside next items; nothing by default.
         item_texts: titles and texts of the catalog, for text tasks.
+        names_items: give batches the catalog rows of their tokens and labels too, for models that read more of an item
+            than its tokens.
     """
     training.validate()
     dataset, collator = training_examples(
@@ -115,6 +118,7 @@ def train_generator(
         tasks=tasks,
         item_texts=item_texts,
         overflow=generator.overflow,
+        names_items=names_items,
         seed=seed,
     )
     if len(dataset) == 0:
@@ -192,6 +196,7 @@ def training_examples(
     tasks: TaskOptions | None = None,
     item_texts: ItemTexts | None = None,
     overflow: str = "error",
+    names_items: bool = False,
     seed: int = 0,
 ) -> tuple[TaskMixture, CausalCollator | Seq2SeqCollator]:
     """Return the data set of a generator's training and the collator of its batches.
@@ -225,8 +230,9 @@ def training_examples(
     else:
         mixture = TaskMixture({NEXT_ITEM: next_item}, tasks.weights, seed=seed)
     if not first.is_causal:
-        return mixture, Seq2SeqCollator(pad_id)
-    return mixture, CausalCollator(pad_id, packs=unsupported_reason(backbone.model) is None)
+        return mixture, Seq2SeqCollator(pad_id, names_items=names_items)
+    packs = unsupported_reason(backbone.model) is None
+    return mixture, CausalCollator(pad_id, packs=packs, names_items=names_items)
 
 
 def training_dropout(backbone: Backbone, generator: GeneratorOptions) -> list[Any]:

@@ -28,11 +28,19 @@ class Example(NamedTuple):
         shared: leading tokens that all examples of one prompt text have in common, `[P]`.
         source: tokens that follow them, `[S]`.
         target: tokens to learn, `[T]`.
+        item_rows: catalog row of the item that each token of source and target belongs to, `[S + T]`, -1 for tokens of
+            no item; None where no item is meant, in questions in words.
     """
 
     shared: np.ndarray
     source: np.ndarray
     target: np.ndarray
+    item_rows: np.ndarray | None = None
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """All tokens in order, `[P + S + T]`."""
+        return np.concatenate([self.shared, self.source, self.target])
 
 
 @dataclass(frozen=True)
@@ -116,15 +124,28 @@ class PromptBuilder:
             histories: catalog rows, oldest first, `[B, T]`, padded with -1 on the right.
             user_ids: raw user ids, used when the vocabulary has hashed user tokens.
         """
+        input_ids, attention_mask, _ = self.inputs_with_items(histories, user_ids=user_ids)
+        return input_ids, attention_mask
+
+    def inputs_with_items(
+        self, histories: Tensor, *, user_ids: Sequence[str] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return `inputs` and, beside them, the catalog row of every token's item, `[B, S]`, -1 where there is none."""
         rows = self._recent(histories.cpu())
         tokens = self.item_tokens[rows.clamp_min(0)].masked_fill((rows < 0)[..., None], self.vocabulary.pad_id)
-        present = (rows >= 0).repeat_interleave(self.item_tokens.shape[1], dim=1)
+        token_rows = rows.repeat_interleave(self.item_tokens.shape[1], dim=1)
         shared, first = self._before
         users = self._user_tokens([] if user_ids is None else list(user_ids), len(rows))
         head = torch.cat([_repeated(shared, len(rows)), users, _repeated(first, len(rows))], 1)
         tail = _repeated(self.layout.after, len(rows))
-        is_token = [torch.ones_like(head, dtype=torch.bool), present, torch.ones_like(tail, dtype=torch.bool)]
-        return _pack_left(torch.cat([head, tokens.flatten(1), tail], 1), torch.cat(is_token, 1), self.vocabulary.pad_id)
+        is_token = [torch.ones_like(head, dtype=torch.bool), token_rows >= 0, torch.ones_like(tail, dtype=torch.bool)]
+        item_rows = [torch.full_like(head, -1), token_rows, torch.full_like(tail, -1)]
+        return _pack_left(
+            torch.cat([head, tokens.flatten(1), tail], 1),
+            torch.cat(is_token, 1),
+            torch.cat(item_rows, 1),
+            pad_id=self.vocabulary.pad_id,
+        )
 
     def labels(self, targets: Tensor) -> Tensor:
         """Return the L tokens of each target row, `[B, L]`."""
@@ -139,7 +160,8 @@ class PromptBuilder:
         items = self.item_tokens.numpy()[rows]
         head = [*self._user_tokens([user_id], 1)[0].tolist(), *first]
         source = np.concatenate([np.array(head, dtype=np.int64), items[:first_label].ravel()])
-        return Example(np.array(shared, dtype=np.int64), source, items[first_label:].ravel())
+        item_rows = np.concatenate([np.full(len(head), -1), np.repeat(rows, items.shape[1])])
+        return Example(np.array(shared, dtype=np.int64), source, items[first_label:].ravel(), item_rows)
 
     def pair(self, user_id: str, history: np.ndarray, target: int) -> Example:
         """Return the example that learns one item behind a history of at most `max_history` rows."""
@@ -147,7 +169,9 @@ class PromptBuilder:
         head = [*self._user_tokens([user_id], 1)[0].tolist(), *first]
         table = self.item_tokens.numpy()
         source = [np.array(head, dtype=np.int64), table[history].ravel(), np.array(self.layout.after, dtype=np.int64)]
-        return Example(np.array(shared, dtype=np.int64), np.concatenate(source), table[target])
+        rows = [np.full(len(head), -1), np.repeat(history, table.shape[1]), np.full(len(self.layout.after), -1)]
+        item_rows = np.concatenate([*rows, np.full(table.shape[1], target)])
+        return Example(np.array(shared, dtype=np.int64), np.concatenate(source), table[target], item_rows)
 
     @property
     def _before(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -179,10 +203,9 @@ def _repeated(tokens: Sequence[int], count: int) -> Tensor:
     return torch.tensor(tokens, dtype=torch.long).expand(count, -1)
 
 
-def _pack_left(tokens: Tensor, present: Tensor, pad_id: int) -> tuple[Tensor, Tensor]:
+def _pack_left(tokens: Tensor, present: Tensor, item_rows: Tensor, *, pad_id: int) -> tuple[Tensor, Tensor, Tensor]:
     """Move the present tokens of every row to its right end, in order, and cut columns that hold padding only."""
     order = present.to(torch.int8).argsort(dim=1, stable=True)  # absent tokens first
-    tokens, present = tokens.gather(1, order), present.gather(1, order)
     first = tokens.shape[1] - int(present.sum(1).max()) if len(tokens) else 0
-    tokens, present = tokens[:, first:], present[:, first:]
-    return tokens.masked_fill(~present, pad_id), present.long()
+    tokens, present, item_rows = (part.gather(1, order)[:, first:] for part in (tokens, present, item_rows))
+    return tokens.masked_fill(~present, pad_id), present.long(), item_rows.masked_fill(~present, -1)

@@ -1,11 +1,13 @@
-"""Model cards from `results.json`: nothing is said of a system's quality that no results file holds.
+"""Model cards from `results.json`: no card states a quality that no results file holds.
 
-The templates lie in `model_cards/`. They write words; every figure comes through this module and the one formatter of
-the reports. Without results there is no card.
+The templates in `model_cards/` hold the sentences, one template per part of a run; every figure comes from the results,
+written by the one formatter of the reports. A method is described by its own summary, its family and the sections that
+its recipe has, so the templates know no method.
 """
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,54 +23,113 @@ from huggingface_hub import (
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cost_hf.evaluation.results import MAIN_ROW
-from cost_hf.hub.places import is_place, shown
+from cost_hf.hub import PARTS
+from cost_hf.hub.redaction import is_local_path, public_name
+from cost_hf.recommenders.base import Recommender
 from cost_hf.reporting import numbers, words
 from cost_hf.reporting.markdown import escape
 
 TEMPLATES = Path(__file__).parents[1] / "model_cards"
-KINDS = ("quantizer", "recommender", "sasrec", "dataset", "space")
 METRICS = ("recall@10", "ndcg@10")
-DECIDES = "ndcg@10"
-NOT_RIVALS = ("oracle",)
+VERDICT_METRIC = "ndcg@10"
+REFERENCE_FAMILIES = ("oracle", "calibration")  # rows that are no systems
 GRADIO = "6.31.0"
 HUB_LICENCE = re.compile(r"[a-z][a-z0-9.+-]{0,40}")
-MAX_LICENCE = 100
+MAX_LICENCE = 100  # characters
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the published copy of a recommender holds.
+
+    Attributes:
+        kind: of the recommender.
+        num_items: items that can be recommended.
+        num_parameters: trained weights.
+        model_type: architecture of its network, such as `llama`; None without a network.
+        licence: of the data; None where it is not known.
+        has_quantizer, has_encoder: whether these are in the copy.
+        new_item_inputs: what `add_items` takes for new items.
+        auto_class: transformers class that loads the weights without this package; None for none.
+        generates_items: whether that class has a `generate()` that is constrained to the catalog.
+        base_model: pretrained model that an adapter belongs to; None for whole weights.
+        packages: distributions besides cost_hf that define its classes.
+    """
+
+    kind: str
+    num_items: int
+    num_parameters: int
+    model_type: str | None = None
+    licence: str | None = None
+    has_quantizer: bool = False
+    has_encoder: bool = False
+    new_item_inputs: tuple[str, ...] = ()
+    auto_class: str | None = None
+    generates_items: bool = False
+    base_model: str | None = None
+    packages: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        recommender: Recommender,
+        *,
+        licence: str | None,
+        generates_items: bool = False,
+        packages: tuple[str, ...] = (),
+    ) -> "Contents":
+        """Return the contents of a recommender, which is the copy that is published."""
+        network = recommender.network
+        return cls(
+            kind=recommender.kind,
+            num_items=int((~recommender.catalog.removed).sum()),
+            num_parameters=recommender.num_parameters,
+            model_type=None if network is None else network.config.model_type,
+            licence=licence,
+            has_quantizer=recommender.quantizer is not None,
+            has_encoder=recommender.encoder is not None,
+            new_item_inputs=recommender.new_item_inputs,
+            auto_class=recommender.auto_class,
+            generates_items=generates_items,
+            base_model=None if recommender.base is None else public_name(recommender.base.name),
+            packages=packages,
+        )
 
 
 def render_card(
-    kind: str,
+    part: str,
     *,
-    results: Mapping[str, Any],
+    results: Mapping[str, Any] | None,
+    contents: Contents,
     repo_id: str,
     related: Mapping[str, str],
-    has_texts: bool,
-    has_encoder: bool,
-    is_adapter: bool = False,
 ) -> str:
     """Return the README of a repository: metadata and text.
 
     Args:
-        kind: `quantizer`, `recommender`, `sasrec`, `dataset` or `space`.
-        results: content of results.json.
+        part: of `PARTS`.
+        results: content of results.json; None for a recommender without results, whose card has no figures.
+        contents: of the published recommender.
         repo_id: of this repository.
-        related: repository ids by kind, of what is published beside it.
-        has_texts: whether titles and texts of items are published.
-        has_encoder: whether the text encoder travels along.
-        is_adapter: whether a LoRA adapter stands in place of whole weights.
+        related: repository ids by part, of what is published with it.
 
     Raises:
-        ValueError: where the results are missing or hold no judged system; then there is no card.
+        ValueError: where the results hold no evaluated system, or are missing for another part than the recommender.
     """
-    _check(results)
-    facts = card_facts(results) | {"repo_id": repo_id, "related": dict(related), "kind": kind}
-    facts |= {"has_texts": has_texts, "has_encoder": has_encoder, "is_adapter": is_adapter}
-    template = {"sasrec": "recommender"}.get(kind, kind)
+    if part not in PARTS:
+        raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
+    if results is not None or part != "recommender":
+        _check(results or {})
+    facts: dict[str, Any] = {"has_results": results is not None, "codes": None, "backbone": None, "encoder": None}
+    if results is not None:
+        facts |= card_facts(results)
+    facts |= {"repo_id": repo_id, "related": dict(related), "contents": contents, "licence": contents.licence}
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"code": code, "plain": escape}
-    text = environment.get_template(f"{template}.md.jinja").render(facts)
-    metadata = _metadata(kind, results, repo_id, related, is_adapter=is_adapter)
+    environment.filters |= {"code": code, "plain": _plain, "amount": numbers.amount}
+    text = environment.get_template(f"{part}.md.jinja").render(facts)
+    metadata = _metadata(part, results, contents, repo_id, related)
     return f"---\n{metadata.to_yaml()}\n---\n\n{text.strip()}\n"
 
 
@@ -79,19 +140,18 @@ def code(value: object) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text without line breaks and other characters that are not to be seen."""
+    """Return a text without line breaks and characters that can't be printed."""
     return "".join(character if character.isprintable() else " " for character in text).strip()
 
 
 def eval_result_files(results: Mapping[str, Any], *, dataset_id: str | None) -> dict[str, str]:
-    """Return `.eval_results/` as path to YAML, one file a setting; none without a data set on the Hub to name."""
+    """Return `.eval_results/` as path to YAML, one file per setting; none without a data set on the Hub to name."""
     _check(results)
     if dataset_id is None:
         return {}
     files = {}
-    for seen in ("seen_allowed", "seen_excluded"):
+    for seen in words.SEEN:
         cells = results["rows"][MAIN_ROW]["item"][seen]
-        judged = {metric: cell for metric, cell in cells.items() if cell["value"] is not None}
         entries = [
             EvalResultEntry(
                 dataset_id=dataset_id,
@@ -100,23 +160,26 @@ def eval_result_files(results: Mapping[str, Any], *, dataset_id: str | None) -> 
                 notes=f"{words.SEEN[seen].lower()}; {results['protocol']['split']}, hits on items"
                 + (f"; 95 % interval {cell['low']:.4f} to {cell['high']:.4f}" if cell["low"] is not None else ""),
             )
-            for metric, cell in judged.items()
+            for metric, cell in cells.items()
+            if cell["value"] is not None
         ]
         files[f".eval_results/{seen}.yaml"] = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False)
     return files
 
 
 def card_facts(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what templates may say of a run; all figures are written already."""
-    recipe, protocol = results["recipe"], results["protocol"]
-    encoder, backbone = recipe["vectors"]["model"], recipe["generator"]["backbone"]
-    codes = results.get("semantic_ids") or {}
+    """Return what the templates use of a run; all figures are formatted."""
+    recipe = results["recipe"]
+    protocol = results["protocol"]
+    method = results["methods"][MAIN_ROW]
     shares = protocol.get("shares") or {}
+    backbone = _field(recipe, "generator", "backbone")
     return {
         "name": recipe["name"],
-        "method": recipe["method"],
+        "method": method["method"],
+        "family": method["family"],
+        "summary": method["summary"],
         "is_toy": recipe["data"]["reader"] == "synthetic",
-        "licence": recipe["data"]["licence"],
         "seed": results["seed"],
         "split": protocol["split"].replace("_", "-"),
         "note": protocol["note"],
@@ -124,17 +187,15 @@ def card_facts(results: Mapping[str, Any]) -> dict[str, Any]:
         "constraint": protocol.get("constraint"),
         "num_beams": protocol.get("num_beams"),
         "max_history": protocol.get("max_history"),
-        "unit_of_a_hit": protocol["unit_of_a_hit"],
         "cases": numbers.amount(protocol["cases"]),
         "counts": {name: numbers.amount(protocol["counts"][name]) for name in words.COUNTS},
         "shares": {label: numbers.percent(shares[name]) for name, label in words.SHARES.items() if name in shares},
-        "codes": _codes(codes),
-        "encoder": shown(encoder),
-        "code_kind": recipe["codes"]["kind"],
-        "level_sizes": recipe["codes"]["level_sizes"],
-        "backbone": backbone and shown(backbone),
-        "generator": _generator(recipe),
-        "tables": {words.SEEN[seen]: markdown_table(results, seen=seen) for seen in words.SEEN},
+        "codes": _codes(results.get("semantic_ids")),
+        "code_kind": _field(recipe, "codes", "kind"),
+        "encoder": public_name(recipe["vectors"]["model"]),
+        "backbone": None if backbone is None else public_name(backbone),
+        "adapter_rank": _field(recipe, "adapter", "r"),
+        "tables": {title: markdown_table(results, seen=seen) for seen, title in words.SEEN.items()},
         "verdict": verdict(results),
         "data_digest": results["data_digest"],
         "split_digest": results["split_digest"],
@@ -142,7 +203,6 @@ def card_facts(results: Mapping[str, Any]) -> dict[str, Any]:
             name: f"{numbers.duration(cost['seconds'])}, {numbers.memory(cost['peak_mb'])}"
             for name, cost in results["stages"].items()
         },
-        "parameters": numbers.amount(results["parameters"][MAIN_ROW]),
         "device": results["device"],
         "versions": results["versions"],
     }
@@ -169,22 +229,26 @@ def score_rows(results: Mapping[str, Any], *, seen: str) -> list[list[str]]:
 
 
 def verdict(results: Mapping[str, Any], *, seen: str = "seen_allowed") -> str:
-    """Say in one sentence how the trained system stands to the best of its baselines."""
-    rows = {name: row["item"][seen][DECIDES] for name, row in results["rows"].items()}
-    rivals = {name: cell for name, cell in rows.items() if name not in (MAIN_ROW, *NOT_RIVALS) and cell["value"]}
-    metric = words.metric_name(DECIDES)
+    """Return in one sentence how the trained system compares with the best of its baselines."""
+    rows = {name: row["item"][seen][VERDICT_METRIC] for name, row in results["rows"].items()}
+    baselines = {
+        name: cell
+        for name, cell in rows.items()
+        if name != MAIN_ROW and results["methods"][name]["family"] not in REFERENCE_FAMILIES and cell["value"]
+    }
+    metric = words.metric_name(VERDICT_METRIC)
     own = numbers.interval(rows[MAIN_ROW])
-    if not rivals:
-        return f"{metric} {own}; no baseline was judged beside it, so this says nothing about whether to use it."
-    best = max(rivals, key=lambda name: rivals[name]["value"])
-    difference = results["differences"][f"{MAIN_ROW}-{best}"]["item"][seen][DECIDES]
-    shown = numbers.interval(difference, signed=True)
-    beside = f"{metric} {own}; the best baseline judged beside it, `{best}`, has {numbers.interval(rivals[best])}."
+    if not baselines:
+        return f"{metric} {own}; no baseline was evaluated with it, so it is not known whether a simpler one is better."
+    best = max(baselines, key=lambda name: baselines[name]["value"])
+    difference = results["differences"][f"{MAIN_ROW}-{best}"]["item"][seen][VERDICT_METRIC]
+    signed = numbers.interval(difference, signed=True)
+    compared = f"{metric} {own}; the best baseline, `{best}`, has {numbers.interval(baselines[best])}."
     if difference["high"] < 0:
-        return f"{beside} **`{best}` is better than this system on these data** (difference {shown})."
+        return f"{compared} **`{best}` is better than this system on these data** (difference {signed})."
     if difference["low"] > 0:
-        return f"{beside} This system is better than it on these data (difference {shown})."
-    return f"{beside} No difference could be shown ({shown})."
+        return f"{compared} This system is better than it on these data (difference {signed})."
+    return f"{compared} They are not significantly different ({signed})."
 
 
 def _check(results: Mapping[str, Any]) -> None:
@@ -192,40 +256,44 @@ def _check(results: Mapping[str, Any]) -> None:
     values = [cell.get("value") for setting in cells.values() for cell in setting.values()]
     if not any(value is not None and value == value for value in values):
         raise ValueError(
-            f"no results, no card: expected results.json with a judged row {MAIN_ROW!r}, got rows "
+            f"no results, no card: expected results.json with an evaluated row {MAIN_ROW!r}, got rows "
             f"{list(results.get('rows') or {})!r}; run the evaluation first"
         )
 
 
-def _generator(recipe: Mapping[str, Any]) -> str:
-    generator, rank = recipe["generator"], recipe.get("adapter", {}).get("r")  # older results have no such section
-    if generator["backbone"] is None:
-        return f"{generator['kind']}, size {generator['size']}"
-    return f"{shown(generator['backbone'])}, {'all weights trained' if rank is None else f'LoRA of rank {rank}'}"
+def _field(recipe: Mapping[str, Any], section: str, name: str) -> Any:
+    """Return a field of a section that not every method has; None without it."""
+    return (recipe.get(section) or {}).get(name)
 
 
-def _codes(codes: Mapping[str, Any]) -> dict[str, Any] | None:
+def _plain(text: str) -> str:
+    """Return a text of a recipe or method as Markdown without markup."""
+    return escape(one_line(text))
+
+
+def _codes(codes: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if not codes:
         return None
     levels = [
-        f"{numbers.percent(level['use'])} of {level['num_codes']} codes in use, perplexity "
-        f"{numbers.amount(level['perplexity'])}"
+        f"{numbers.percent(level['use'])} of {level['num_codes']} codes in use, "
+        f"perplexity {numbers.amount(level['perplexity'])}"
         for level in codes["levels"]
     ]
     return {
         "levels": levels,
+        "level_sizes": [level["num_codes"] for level in codes["levels"]],
         "collided": numbers.percent(codes["collided_share"]),
         "largest_group": codes["largest_group"],
     }
 
 
 def _metadata(
-    kind: str, results: Mapping[str, Any], repo_id: str, related: Mapping[str, str], *, is_adapter: bool
+    part: str, results: Mapping[str, Any] | None, contents: Contents, repo_id: str, related: Mapping[str, str]
 ) -> Any:
-    recipe = results["recipe"]
-    licence = _licence(recipe["data"]["licence"])
-    tags = ["recommendation", "generative-recommendation", "semantic-ids", "cost_hf"]
-    if kind == "space":
+    has_codes = part in ("quantizer", "dataset") or bool(results and results.get("semantic_ids"))
+    tags = ["recommendation", "cost_hf", *(["generative-recommendation", "semantic-ids"] if has_codes else [])]
+    licence = _licence(contents.licence)
+    if part == "space":
         return SpaceCardData(
             title=repo_id.partition("/")[2],
             sdk="gradio",
@@ -233,30 +301,34 @@ def _metadata(
             app_file="app.py",
             models=[related["recommender"]],
             **licence,
-            short_description="Recommendation with semantic IDs: see what and why",
+            short_description="Recommendations for a click history, and why",
             tags=tags,
         )
-    if kind == "dataset":
+    if part == "dataset":
         return DatasetCardData(
             **licence,
             tags=tags,
             configs=[{"config_name": "items", "data_files": "items.parquet", "default": True}],
         )
-    base = recipe["generator"]["backbone"] if kind == "recommender" else None
+    is_recommender = part == "recommender"
+    base = contents.base_model
+    if results is not None and base is None:
+        base = _field(results["recipe"], "generator", "backbone")
+    is_on_hub = is_recommender and base is not None and not is_local_path(base)
     return ModelCardData(
         **licence,
-        library_name="transformers",
-        tags=tags if kind != "quantizer" else [*tags, "quantizer"],
+        library_name="cost_hf" if is_recommender and contents.model_type is None else "transformers",
+        tags=tags if is_recommender else [*tags, "quantizer"],
         datasets=[related["dataset"]] if "dataset" in related else None,
-        base_model=base if base and not is_place(base) else None,
-        base_model_relation="adapter" if is_adapter else None,
+        base_model=base if is_on_hub else None,
+        base_model_relation="adapter" if is_on_hub and contents.base_model is not None else None,
         model_name=repo_id.partition("/")[2],
-        eval_results=_model_index(results, related) if kind != "quantizer" else None,
+        eval_results=_model_index(results, related) if is_recommender and results is not None else None,
     )
 
 
 def _licence(name: str | None) -> dict[str, Any]:
-    """Return the entries of a licence: the Hub knows short names, any other stands as `other` with its name."""
+    """Return the entries of a licence: the Hub knows short names, any other is `other` with its name."""
     if name is None:
         return {"license": "other"}
     if HUB_LICENCE.fullmatch(name.lower()):

@@ -1,4 +1,4 @@
-"""Bringing the catalog of a run or a Hub repository up to date: new, changed and removed items, or one step back."""
+"""Updates of the catalog of a run or a Hub repository: new, changed and removed items, or a rollback."""
 
 import shutil
 import tempfile
@@ -13,7 +13,7 @@ from cost_hf.data.item_texts import item_titles
 from cost_hf.data.schema import empty_texts
 from cost_hf.files import LOCK, atomic_path, locked
 from cost_hf.hub.publish import publish
-from cost_hf.hub.staging import Staged, check
+from cost_hf.hub.staging import StagedRepository, check
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.catalog_changes import CatalogChange
 from cost_hf.recommenders.repository import locate, read_whole
@@ -28,22 +28,22 @@ def update_catalog(
     rolls_back: bool = False,
     output_dir: str | Path | None = None,
 ) -> tuple[Path, list[CatalogChange]]:
-    """Change the catalog of a written recommender: all that is asked for, or nothing.
+    """Change the catalog of a saved recommender: all requested changes are made, or none.
 
     Args:
         source: a run directory, a recommender directory, or a Hub id.
-        items: `item_id` and the text columns that the catalog was made of; ids that it holds keep their SIDs.
+        items: `item_id` and the text columns that the catalog was made from; known ids keep their SIDs.
         remove: ids to recommend no longer.
-        updates_known: give items that the catalog holds the texts and titles of `items`.
-        rolls_back: return to the catalog before the last change; nothing else may be asked for then.
-        output_dir: write a changed copy there; needed for a Hub id, whose cache is not ours to change.
+        updates_known: change texts and titles of items that the catalog holds.
+        rolls_back: return to the catalog before the last change; no other change may be requested with it.
+        output_dir: write a changed copy there; required for a Hub id, whose cached files stay as they are.
 
     Returns:
-        The directory that holds the changed catalog, and one change for every step that had something to do.
+        The directory of the changed catalog, and the changes that were made.
 
     Raises:
         DataError: for items without id or text, or without a column of the template.
-        ValueError: where nothing is asked for, or a step is not possible; nothing has been written then.
+        ValueError: where no change is requested, or one is not possible; nothing has been written then.
     """
     if rolls_back == (items is not None or bool(remove)):
         raise ValueError("expected items, ids to remove, or a rollback alone; give one of them")
@@ -51,7 +51,7 @@ def update_catalog(
     if output_dir is None and not Path(source).is_dir():
         raise ValueError(f"{str(source)!r} is a Hub repository; give --output_dir for a changed copy, or --push")
     if output_dir is not None and Path(output_dir).exists():
-        raise FileExistsError(f"{output_dir} is there already; give a new directory for the changed copy")
+        raise FileExistsError(f"{output_dir} exists already; give a new directory for the changed copy")
 
     def change(folder: Path) -> list[CatalogChange]:
         recommender = Recommender.from_pretrained(folder)
@@ -64,7 +64,7 @@ def update_catalog(
         return [change for change in changes if change.item_ids]
 
     if output_dir is None:
-        with locked(directory):  # from the reading on, so that of two commands the second adds to the first
+        with locked(directory):  # before reading, so that of two commands the second sees the changes of the first
             return directory, change(directory)
     with atomic_path(output_dir) as copy:
         read_whole(directory, lambda manifest: _copy(directory, copy))
@@ -72,7 +72,7 @@ def update_catalog(
 
 
 def _copy(directory: Path, target: Path) -> None:
-    """Copy a recommender directory; raise OSError for a link out of it, but for those of the Hub's cache."""
+    """Copy a recommender directory; raise OSError for a link out of it, except into the store of the Hub's cache."""
     shutil.rmtree(target, ignore_errors=True)
     store = directory.resolve().parent.parent / "blobs"
     for path in directory.rglob("*"):
@@ -85,15 +85,15 @@ def _copy(directory: Path, target: Path) -> None:
 def _removed(recommender: Recommender, item_ids: Sequence[str]) -> CatalogChange:
     try:
         return recommender.remove_items(item_ids)
-    except KeyError as error:  # a wish of the user, like all other mistakes here
+    except KeyError as error:  # an argument of the user
         raise ValueError(error.args[0]) from error
 
 
 def _take_items(recommender: Recommender, items: pd.DataFrame, *, updates_known: bool) -> list[CatalogChange]:
     if recommender.encoder is None:
         raise ValueError(
-            "this recommender came without its text encoder (codes from elsewhere, ids alone, or a Hub copy without a "
-            "licence of the data); load the run directory, or use add_items with vectors or codes in Python"
+            "this recommender has no text encoder (codes from elsewhere, ids alone, or a Hub copy without a licence of "
+            "the data); load the run directory, or use add_items with vectors or codes in Python"
         )
     texts = recommender.encoder.render(items)
     empty_texts(items, texts, drops=False)
@@ -113,21 +113,25 @@ def _take_items(recommender: Recommender, items: pd.DataFrame, *, updates_known:
 
 
 def push_update(
-    repo_id: str, *, api: HfApi | None = None, say: Callable[[str], None] = print, **asked: Any
+    repo_id: str, *, api: HfApi | None = None, report: Callable[[str], None] = print, **requested: Any
 ) -> list[CatalogChange]:
-    """Change the catalog of a recommender on the Hub by one commit that follows the one it was read from.
+    """Change the catalog of a recommender on the Hub by one commit whose parent is the commit that was read.
 
-    Arguments are those of `update_catalog`; the address of the commit is said.
+    Args:
+        repo_id: `org/name`.
+        api: with endpoint and token; by default those of the environment.
+        report: takes the address of the commit.
+        requested: changes, as for `update_catalog`.
 
     Raises:
-        PublishError: where somebody else was faster, or the Hub refuses; nothing has changed there then.
+        PublishError: where somebody else has committed meanwhile, or the Hub refuses; nothing has changed there then.
     """
     hub = api or HfApi()
     source = Path(snapshot_download(repo_id, endpoint=hub.endpoint, token=hub.token))
     with tempfile.TemporaryDirectory() as scratch:
-        folder, changes = update_catalog(source, output_dir=Path(scratch) / "recommender", **asked)
+        folder, changes = update_catalog(source, output_dir=Path(scratch) / "recommender", **requested)
         if changes:
-            staged = Staged("recommender", repo_id, folder)
+            staged = StagedRepository("recommender", repo_id, folder)
             check(staged)
-            say(f"{repo_id}: {publish(staged, hub, follows=source.name)}")
+            report(f"{repo_id}: {publish(staged, hub, follows=source.name, keeps_others=True).address}")
     return changes

@@ -1,16 +1,17 @@
-"""Commands around a finished run: `cost-hf upload | update-catalog | export`.
+"""Commands for finished runs: `cost-hf upload | update-catalog | export | demo`.
 
-Arguments are checked before anything that takes seconds to import.
+Arguments are checked before torch and gradio are imported, which takes seconds.
 """
 
 import argparse
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cost_hf.command_line import CommandParser, check_target, print_text, report_errors, set_up_logging
 from cost_hf.experiments.recipe import nearest
-from cost_hf.hub.parts import FORMATS, PARTS, WEIGHTS
+from cost_hf.hub import FORMATS, PARTS, WEIGHTS
 from cost_hf.recommenders.sources import check_source
 from cost_hf.terminal_text import terminal_line
 from cost_hf.yaml_text import read_yaml
@@ -58,17 +59,17 @@ def upload_main(argv: Sequence[str]) -> int:
 
 
 def update_catalog_main(argv: Sequence[str]) -> int:
-    """Add, change or remove items of a written recommender, or roll its catalog back."""
+    """Add, change or remove items of a saved recommender, or roll its catalog back."""
     parser = CommandParser(
         "cost-hf update-catalog",
-        "Add, change or remove items; semantic IDs that exist never change, weights stay as they are.",
+        "Add, change or remove items; existing semantic IDs and weights stay as they are.",
     )
-    parser.add_argument("source", type=source_argument, help="run directory, recommender directory, or Hub id")
+    parser.add_argument("source", type=_source, help="run directory, recommender directory, or Hub id")
     parser.add_argument(
         "items", nargs="?", type=_file, default=None, help="items to add: a parquet, csv, tsv or jsonl file"
     )
     parser.add_argument("--remove", default=None, help="items to remove: a file as for items, or ids and commas")
-    parser.add_argument("--update", action="store_true", help="items that are there get the new texts and titles")
+    parser.add_argument("--update", action="store_true", help="change texts and titles of items that the catalog holds")
     parser.add_argument("--rollback", action="store_true", help="return to the catalog before the last change")
     parser.add_argument(
         "--columns", type=_columns, default={}, help="our column -> name in the file, as YAML: {item_id: asin}"
@@ -84,18 +85,18 @@ def update_catalog_main(argv: Sequence[str]) -> int:
         from cost_hf.hub.catalog_update import push_update, update_catalog
 
         columns = known.columns
-        asked: dict[str, Any] = {
+        requested: dict[str, Any] = {
             "items": None if known.items is None else read_items(known.items, columns=columns),
             "remove": _ids(known.remove, columns),
             "updates_known": known.update,
             "rolls_back": known.rollback,
         }
         if known.push:
-            changes = push_update(known.source, **asked)
+            changes = push_update(known.source, **requested)
         else:
-            directory, changes = update_catalog(known.source, output_dir=known.output_dir, **asked)
+            directory, changes = update_catalog(known.source, output_dir=known.output_dir, **requested)
             print_text(f"catalog: {directory}")
-        print_text("\n".join(map(_told, changes)) or "nothing to do: the catalog holds all of it already")
+        print_text("\n".join(map(_format_change, changes)) or "nothing to do: the catalog has these items already")
 
     return report_errors(command)
 
@@ -103,7 +104,7 @@ def update_catalog_main(argv: Sequence[str]) -> int:
 def export_main(argv: Sequence[str]) -> int:
     """Write the catalog of a run, or its merged weights, for another program."""
     parser = CommandParser("cost-hf export", "Write a catalog for another program.")
-    parser.add_argument("source", type=source_argument, help="run directory, recommender directory, or Hub id")
+    parser.add_argument("source", type=_source, help="run directory, recommender directory, or Hub id")
     parser.add_argument("--to", required=True, type=_format, help=f"format: {', '.join(FORMATS)}")
     parser.add_argument("--output", default="exported", help="folder that receives the files [exported]")
 
@@ -119,8 +120,33 @@ def export_main(argv: Sequence[str]) -> int:
     return report_errors(command)
 
 
-def source_argument(text: str) -> str:
-    """Check a run or recommender directory, or a Hub id, as argparse wants its types: a path has to be there."""
+def demo_main(argv: Sequence[str]) -> int:
+    """Serve the demo of a run."""
+    parser = CommandParser("cost-hf demo", "See in a browser what is recommended, and why.")
+    parser.add_argument("source", type=_source, help="run directory, recommender directory, or Hub id")
+    parser.add_argument("--host", default="127.0.0.1", help="address of the server [127.0.0.1]")
+    parser.add_argument("--port", type=_port, default=None, help="port [any free one]")
+
+    def command() -> None:
+        known = parser.parse_args(argv)
+        if find_spec("gradio") is None:
+            raise ValueError('the demo needs gradio; pip install "cost-hf[demo]"')
+        set_up_logging()
+        from cost_hf.hub.space.app import launch_demo  # gradio is an extra
+
+        launch_demo(known.source, host=known.host, port=known.port)
+
+    return report_errors(command)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or len(text) > 5 or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, got {text!r:.40}")
+    return int(text)
+
+
+def _source(text: str) -> str:
+    """Return a run or recommender directory, or a Hub id, for argparse: a path has to exist."""
     try:
         check_source(text)
     except FileNotFoundError as error:
@@ -130,14 +156,14 @@ def source_argument(text: str) -> str:
 
 def _directory(text: str) -> str:
     if not Path(text).is_dir():
-        state = "is a file, expected a run directory" if Path(text).is_file() else "is not there"
+        state = "is a file, expected a run directory" if Path(text).is_file() else "does not exist"
         raise argparse.ArgumentTypeError(f"{text!r} {state}; check the path")
     return text
 
 
 def _file(text: str) -> str:
     if not Path(text).is_file():
-        state = "is a directory, expected a file" if Path(text).is_dir() else "is not there"
+        state = "is a directory, expected a file" if Path(text).is_dir() else "does not exist"
         raise argparse.ArgumentTypeError(f"{text!r} {state}; check the path")
     return text
 
@@ -171,7 +197,7 @@ def _columns(text: str) -> dict[str, str]:
 
 
 def _ids(text: str | None, columns: dict[str, str]) -> list[str]:
-    """Return the ids of `--remove`: a file of items where there is one of that name, else ids and commas."""
+    """Return the ids of `--remove`: those in a file of that name, else the text split at commas."""
     if text is None:
         return []
     from cost_hf.data.tables import read_items
@@ -181,8 +207,8 @@ def _ids(text: str | None, columns: dict[str, str]) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
-def _told(change: "CatalogChange") -> str:
+def _format_change(change: "CatalogChange") -> str:
     ids = ", ".join(map(terminal_line, change.item_ids[:3])) + (" …" if len(change.item_ids) > 3 else "")
-    differ = f"; {change.would_differ} would now be coded otherwise, their SIDs stay" if change.would_differ else ""
+    differ = f"; {change.would_differ} would have other codes now, their SIDs stay" if change.would_differ else ""
     items = "1 item" if len(change.item_ids) == 1 else f"{len(change.item_ids)} items"
     return f"{change.action}: {items} ({ids}), {change.before[:12]} -> {change.after[:12]}{differ}"

@@ -1,7 +1,7 @@
-"""Catalogs for other programs: a plain table, and the files of three servers of semantic IDs; and merged weights.
+"""Exports for other programs: the catalog as a plain table or as the file of a server of semantic IDs; merged weights.
 
-Catalogs hold the items that are not removed and leave the model where it is: the servers load it themselves. `merged`
-is the whole recommender with LoRA added to the weights of its base, which any server of transformers models loads.
+Catalogs are exported without removed items and without the model, which the servers load themselves. `merged` is the
+whole recommender with LoRA added to the weights of its base, which any server of transformers models loads.
 """
 
 import json
@@ -13,10 +13,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from cost_hf.files import LOCK, atomic_path, readable_os_errors, write_json
-from cost_hf.hub.parts import FORMATS, MERGED
-from cost_hf.hub.static_index import static_index
-from cost_hf.recommenders.generative import GenerativeRecommender
-from cost_hf.recommenders.repository import locate, read_catalog, read_manifest
+from cost_hf.hub import FORMATS, MERGED
+from cost_hf.recommenders.base import Recommender, class_of
+from cost_hf.recommenders.repository import locate, read_catalog
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import FILE_NAME as VOCABULARY
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
@@ -30,20 +29,18 @@ def export_run(source: str | Path, *, to: str, output: str | Path) -> list[Path]
         output: folder that receives the files.
 
     Raises:
-        ValueError: for a format that does not exist, a recommender without semantic IDs, or items that share one where
-            the format wants one item per SID.
+        ValueError: for an unknown format, a recommender without semantic IDs, or items that share one where the format
+            needs one item per SID.
     """
     if to not in FORMATS:
         raise ValueError(f"--to takes one of {', '.join(FORMATS)}, got {to!r}; choose one of them")
     directory = locate(source)
-    manifest = read_manifest(directory)
-    if manifest["kind"] != "generator":
-        raise ValueError(
-            f"{source} holds a recommender of kind {manifest['kind']!r}, which has no semantic IDs to export"
-        )
     if to == MERGED:
         return _merged(directory, Path(output))
-    catalog = read_catalog(directory, Catalog.load, besides=[VOCABULARY])
+    kind = class_of(directory)
+    if not kind.has_semantic_ids():
+        raise ValueError(f"{source} holds a recommender of kind {kind.kind!r}, which has no semantic IDs to export")
+    catalog = read_catalog(directory, kind.catalog_class.load, besides=[VOCABULARY])
     vocabulary = SidVocabulary.load(directory)
     folder = Path(output)
     with readable_os_errors(folder):
@@ -52,12 +49,12 @@ def export_run(source: str | Path, *, to: str, output: str | Path) -> list[Path]
 
 
 def _merged(directory: Path, folder: Path) -> list[Path]:
-    """The recommender with whole weights."""
+    """Write the recommender with whole weights."""
     with readable_os_errors(folder):
         is_free = not folder.exists() or all(path.name == LOCK for path in folder.iterdir())
     if not is_free:
-        raise ValueError(f"{folder} holds files already; give a folder that is not there, or empty")
-    recommender = GenerativeRecommender.read(directory)
+        raise ValueError(f"{folder} holds files already; give a new or empty folder")
+    recommender = Recommender.from_pretrained(directory)
     if recommender.base is None:
         raise ValueError(f"{directory} holds whole weights and no adapter; there is nothing to merge")
     recommender.merge().save_pretrained(folder)
@@ -72,7 +69,7 @@ def _parquet(catalog: Catalog, vocabulary: SidVocabulary, folder: Path) -> list[
 
 
 def _flashrec(catalog: Catalog, vocabulary: SidVocabulary, folder: Path) -> list[Path]:
-    """FlashRec's `--sid-vocab-file`: an object from `"a,b,c"` (codes) to items; the layout it reads off the tokens."""
+    """FlashRec's `--sid-vocab-file`: an object from `"a,b,c"` (codes) to items; it takes the layout from the tokens."""
     path = folder / "sid_vocab.json"
     items = {",".join(map(str, codes)): [{"pid": item}] for item, codes in _unique(catalog, "flashrec")}
     write_json(path, items)
@@ -96,7 +93,7 @@ def _nvidia_jsonl(catalog: Catalog, vocabulary: SidVocabulary, folder: Path) -> 
 
 
 def _static(catalog: Catalog, vocabulary: SidVocabulary, folder: Path) -> list[Path]:
-    """The arrays of STATIC (`static_index`), the sorted SIDs behind them, and the item of each."""
+    """The arrays of STATIC (`static_index`), the sorted SIDs that they index, and the item of each."""
     pairs = list(_unique(catalog, "static"))
     sids = np.array([codes for _, codes in pairs])
     order = np.lexsort(sids.T[::-1])
@@ -105,7 +102,7 @@ def _static(catalog: Catalog, vocabulary: SidVocabulary, folder: Path) -> list[P
     tensors = {name: array.view(np.uint8) if array.dtype == bool else array for name, array in arrays.items()}
     paths = [folder / "static.safetensors", folder / "static.json"]
     items = [pairs[row][0] for row in order]
-    # both are whole before either takes its place: arrays of one catalog and items of another would name wrong items
+    # both are complete before either is replaced: arrays of one catalog with items of another would name wrong items
     with atomic_path(paths[1]) as listed, atomic_path(paths[0]) as temporary:
         save_file({**tensors, "sids": sids[order]}, temporary)
         write_json(listed, {"vocab_size": size, "level_sizes": list(vocabulary.level_sizes), "item_ids": items})
@@ -119,10 +116,65 @@ def _unique(catalog: Catalog, name: str) -> list[tuple[str, list[int]]]:
     shared = len(codes) - len(np.unique(codes, axis=0))
     if shared or not len(codes):
         raise ValueError(
-            f"{name} wants one item per semantic ID, got {len(codes)} items of which {shared} share one with another; "
+            f"{name} needs one item per semantic ID, got {len(codes)} items of which {shared} share one with another; "
             "train with --catalog.collisions append"
         )
     return list(zip([catalog.item_ids[row] for row in rows], codes.tolist(), strict=True))
+
+
+def static_index(sids: np.ndarray, *, vocab_size: int, dense_levels: int = 2) -> dict[str, np.ndarray]:
+    """Return the index of STATIC (arXiv 2602.22647): dense tables for the first levels, one sparse matrix below.
+
+    States number the prefixes: 0 is a complete SID, `t + 1` the prefix of the one code t, and longer prefixes follow in
+    lexicographic order, level by level. Codes of all levels share one range of numbers, as that engine expects.
+
+    Args:
+        sids: distinct SIDs `[N, L]`, codes below `vocab_size`.
+        vocab_size: V, codes of the largest level.
+        dense_levels: d, leading levels with a dense table; below L.
+
+    Returns:
+        `packed_csr` `[E + V, 2]` (code, next state) with V rows of padding, `indptr` `[S + 2]` (first edge of every
+        state), `layer_max_branches` `[L]`, `start_mask` `[V]`, and `dense_mask`, `dense_states` `[V] * d`.
+
+    Raises:
+        ValueError: where SIDs repeat, or there are no more levels than dense ones.
+    """
+    levels = sids.shape[1]
+    if dense_levels >= levels:
+        raise ValueError(f"the index needs more levels than the {dense_levels} dense ones, got {levels}; lower them")
+    order = np.lexsort(sids.T[::-1])
+    table = sids[order].astype(np.int64)
+    begins = np.ones(table.shape, dtype=bool)  # a new prefix of length l + 1 begins here
+    begins[1:] = np.logical_or.accumulate(table[1:] != table[:-1], axis=1)
+    if not begins[:, -1].all():
+        raise ValueError("SIDs must be distinct, got items that share one; build the catalog with collisions='append'")
+    states = np.zeros_like(table)
+    count = vocab_size + 1
+    states[:, 0] = table[:, 0] + 1
+    for level in range(1, levels - 1):
+        states[:, level] = count + np.cumsum(begins[:, level]) - 1
+        count += int(begins[:, level].sum())
+    edges = [
+        np.stack([states[new, level - 1], table[new, level], states[new, level]], axis=1)
+        for level, new in ((level, begins[:, level]) for level in range(1, levels))
+    ]
+    parents, codes, children = np.concatenate(edges).T
+    fan_out = np.bincount(parents, minlength=count)
+    padding = np.stack([np.full(vocab_size, vocab_size), np.zeros(vocab_size, dtype=np.int64)], axis=1)
+    by_level = [np.bincount(edge[:, 0]).max() for edge in edges]
+    dense = tuple(table[:, level] for level in range(dense_levels))
+    dense_mask = np.zeros([vocab_size] * dense_levels, dtype=bool)
+    dense_states = np.zeros([vocab_size] * dense_levels, dtype=np.int32)
+    dense_mask[dense], dense_states[dense] = True, states[:, dense_levels - 1]
+    return {
+        "packed_csr": np.concatenate([np.stack([codes, children], axis=1), padding]).astype(np.int32),
+        "indptr": np.concatenate([[0], np.cumsum(fan_out), [len(codes) + vocab_size]]).astype(np.int32),
+        "layer_max_branches": np.array([int(begins[:, 0].sum()), *by_level], dtype=np.int32),
+        "start_mask": np.isin(np.arange(vocab_size), table[:, 0]),
+        "dense_mask": dense_mask,
+        "dense_states": dense_states,
+    }
 
 
 WRITERS: dict[str, Callable[[Catalog, SidVocabulary, Path], list[Path]]] = {

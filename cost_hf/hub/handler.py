@@ -1,8 +1,8 @@
-"""Requests over HTTP, as Inference Endpoints hand them on: JSON in, JSON out, and an error that names the field.
+"""Requests of Inference Endpoints: JSON in, JSON out, and errors that name the field.
 
     {"inputs": ["item-1", "item-7"], "parameters": {"top_k": 5}}  ->  {"recommendations": [[{"item_id", "score", …}]]}
 
-Nothing that a client sends raises: what is wrong comes back as `{"error": {"field", "message"}}`.
+No request raises: errors are returned as `{"error": {"field", "message"}}`.
 """
 
 import difflib
@@ -19,7 +19,7 @@ MAX_BODY = 1_000_000  # bytes
 MAX_BATCH = 64  # histories
 MAX_HISTORY = 1_000  # items
 MAX_TOP_K = 200
-MAX_BEAMS = 6_400  # of one request: histories times beams, twice where places are kept for cold items
+MAX_BEAMS = 6_400  # of one request: histories times beams, twice with a quota of cold items
 MAX_IDS = 100_000  # of allowed and denied
 MAX_ID_LENGTH = 512  # characters
 CHOICES = {"on_unknown": ("error", "drop"), "on_empty": ("error", "popularity")}
@@ -28,14 +28,14 @@ DEFAULTS: dict[str, Any] = {
     "exclude_seen": True,
     "allowed": None,
     "denied": None,
-    "on_unknown": "drop",  # a shop's log knows items that the catalog does not
+    "on_unknown": "drop",  # click logs hold items that the catalog does not
     "on_empty": "popularity",
     "cold_share": 0.0,
 }
 
 
 class BadRequest(ValueError):
-    """What a client sent can't be answered; `field` names the part of the request."""
+    """A request can't be answered; `field` names the part of it."""
 
     def __init__(self, field: str, message: str):
         super().__init__(message)
@@ -58,8 +58,7 @@ class EndpointHandler:
         Args:
             data: `inputs`: a history (item ids, oldest first) or a list of histories; `parameters`: any of `top_k`,
                 `exclude_seen`, `allowed`, `denied`, `on_unknown`, `on_empty`, `cold_share`, as for `recommend`. Items
-                that the catalog does not hold are dropped, and empty histories answered by popularity, unless told
-                otherwise.
+                that the catalog does not hold are dropped, and empty histories answered by popularity, by default.
 
         Returns:
             `recommendations`, one list per history, best first; or `error` with `field` and `message`.
@@ -69,7 +68,7 @@ class EndpointHandler:
             return {"recommendations": self._answers(histories, options)}
         except BadRequest as error:
             return {"error": {"field": error.field, "message": str(error)}}
-        except Exception:  # whatever it is, the client gets no trace of the server
+        except Exception:  # the client gets no traceback of the server
             logger.exception("a request failed")
             return {"error": {"field": "", "message": "the request could not be answered; the server has logged why"}}
 
@@ -94,7 +93,7 @@ class EndpointHandler:
         return [[_answer(entry) for entry in answers] for answers in lists]
 
     def _check_work(self, histories: int, options: dict[str, Any]) -> None:
-        """Raise `BadRequest` for more than one request may compute; beams are what time and memory go by."""
+        """Raise `BadRequest` for more work than one request may cause; time and memory grow with beams."""
         beams = max(options["top_k"], getattr(self.recommender, "num_beams", 1)) * (2 if options["cold_share"] else 1)
         if histories > 1 and histories * beams > MAX_BEAMS:
             raise BadRequest(
@@ -105,10 +104,10 @@ class EndpointHandler:
 
 
 def decode(body: bytes) -> Any:
-    """Return the content of a request's body, for servers that hand on bytes.
+    """Return the content of a request's body, for servers that pass on bytes.
 
     Raises:
-        BadRequest: for too many bytes, or what is no JSON; NaN and Infinity are none.
+        BadRequest: for too many bytes, or invalid JSON, NaN and Infinity among it.
     """
     if len(body) > MAX_BODY:
         raise BadRequest("body", f"expected at most {MAX_BODY} bytes, got {len(body)}; send fewer histories")
@@ -197,7 +196,7 @@ def _shown(items: list[str]) -> str:
 
 
 def _kind(value: Any) -> str:
-    """Return what a value is, for an error: short, however deep, long or large it is."""
+    """Return a short description of a value for an error, however deep, long or large it is."""
     if value is None:
         return "null"
     if isinstance(value, Mapping):

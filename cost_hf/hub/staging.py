@@ -1,13 +1,15 @@
-"""Folders as they will stand on the Hub: staged from a run, then read back and checked before anything leaves.
+"""Repositories as folders: staged from a run or a recommender, then read back and checked before anything is published.
 
-A folder may hold only files that its kind has: a checkpoint, a pickle or a table of users can't go out by accident.
+A folder may hold only the files of its kind: no checkpoint, pickle or table of users is published by accident.
 """
 
+import logging
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, requires
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +17,41 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import DatasetCard, ModelCard, SpaceCard
 
-import cost_hf
-from cost_hf.data.item_encoder import ItemEncoder
-from cost_hf.experiments.recipe import Recipe
-from cost_hf.files import LOCK, check_fields, read_json, read_object, write_json
-from cost_hf.hub.cards import eval_result_files, render_card
-from cost_hf.hub.licence import Licence
-from cost_hf.hub.parts import REPO_TYPES
-from cost_hf.hub.places import is_place, without_places
-from cost_hf.hub.remote_code import save_with_code
+from cost_hf.data.encoders import ItemEncoder
+from cost_hf.files import LOCK, check_fields, read_object, write_json
+from cost_hf.hub import MERGED, REPO_TYPES
+from cost_hf.hub.cards import Contents, eval_result_files, render_card
+from cost_hf.hub.redaction import Licence, is_local_path, without_local_paths
+from cost_hf.hub.remote_code import published_sources, save_with_code
 from cost_hf.quantizers.base import load_quantizer
-from cost_hf.recommenders.base import Recommender
-from cost_hf.recommenders.generative import GenerativeRecommender
-from cost_hf.recommenders.repository import renew_files
+from cost_hf.recommenders.base import Recommender, class_of
+from cost_hf.recommenders.repository import (
+    CATALOG_FILES,
+    ENCODER,
+    FIELDS,
+    MANIFEST,
+    QUANTIZER,
+    WEIGHT_FILES,
+    read_manifest,
+    renew_files,
+)
 from cost_hf.stages import require_finished
+from cost_hf.yaml_text import read_yaml
 
+logger = logging.getLogger(__name__)
 CARDS = {"model": ModelCard, "dataset": DatasetCard, "space": SpaceCard}
-ADAPTER = r"adapter_config\.json|adapter_model\.safetensors"
-NETWORK = r"config\.json|generation_config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
-TOKENIZER = r"tokenizer\.json|tokenizer_config\.json|chat_template\.jinja|spiece\.model"
-ENCODER = r"encoder/(encoder\.json|vocabulary\.json|lsa\.safetensors|model/[\w./-]+\.(json|safetensors|txt|model))"
+ENCODER_FILES = r"(encoder\.json|vocabulary\.json|lsa\.safetensors|model/[\w./-]+\.(json|safetensors|txt|model))"
 PACKAGE = r"cost_hf/[\w./-]+\.(py|jinja|yaml|css|js|svg)"
-ALLOWED = {
-    "quantizer": rf"README\.md|{NETWORK}|\w+_cost\.py",
+FILES = {  # of every repository of a part, as regular expressions
+    "quantizer": rf"README\.md|generation_config\.json|{WEIGHT_FILES}",
     "recommender": (
-        rf"README\.md|\.eval_results/\w+\.yaml|{NETWORK}|{ADAPTER}|{TOKENIZER}|{ENCODER}|quantizer/({NETWORK})|\w+_sasrec\.py"
-        r"|custom_generate/generate\.py|recommender\.json|vocabulary\.json|catalog-[0-9a-f]{16}\.(safetensors|parquet)"
-        r"|popularity\.safetensors|journal\.jsonl|results\.json|handler\.py|requirements\.txt"
-        rf"|{PACKAGE}"
+        rf"README\.md|\.eval_results/\w+\.yaml|results\.json|handler\.py|requirements\.txt|{PACKAGE}"
+        rf"|{CATALOG_FILES}|{ENCODER}/{ENCODER_FILES}"
     ),
     "dataset": r"README\.md|items\.parquet",
     "space": rf"README\.md|app\.py|requirements\.txt|demo\.json|{PACKAGE}",
 }
-HANDLER = '''"""Answers the requests of an Inference Endpoint by the package that lies beside this file."""
+HANDLER = '''"""Answers the requests of an Inference Endpoint by the copy of the package in this repository."""
 
 import sys
 from pathlib import Path
@@ -61,13 +65,13 @@ __all__ = ["EndpointHandler"]
 
 
 @dataclass(frozen=True)
-class Staged:
+class StagedRepository:
     """A folder that is ready to be published.
 
     Attributes:
         part: `quantizer`, `recommender`, `dataset` or `space`.
-        repo_id: where it goes.
-        folder: the files.
+        repo_id: of the repository on the Hub.
+        folder: its files.
     """
 
     part: str
@@ -76,7 +80,7 @@ class Staged:
 
     @property
     def repo_type(self) -> str:
-        """Kind of repository on the Hub."""
+        """Type of the repository on the Hub."""
         return REPO_TYPES[self.part]
 
     @property
@@ -85,116 +89,258 @@ class Staged:
         paths = (path for path in self.folder.rglob("*") if path.is_file() and path.name != LOCK)
         return sorted(path.relative_to(self.folder).as_posix() for path in paths)
 
+    @property
+    def allowed(self) -> str:
+        """Regular expression of the files that this repository may hold."""
+        own = [FILES[self.part]]
+        if self.part == "recommender":
+            for path in sorted(self.folder.rglob(MANIFEST)):  # its own, and those of recommenders inside
+                inside = path.parent.relative_to(self.folder).as_posix()
+                kind = class_of(path.parent).published_files or "(?!)"
+                own.append(kind if inside == "." else rf"{re.escape(inside)}/({CATALOG_FILES}|{kind})")
+        if self.repo_type == "model" and (self.folder / "config.json").is_file():
+            own += [re.escape(name) for name in sorted(published_sources(self.folder))]
+        return "|".join(own)
 
-class Stage:
-    """Stages the parts of one finished run.
+
+class RunPublication:
+    """Stages the repositories of one finished run.
 
     Args:
         run: the run directory.
-        target: an empty folder; every part gets one below it.
+        target: an empty folder; every repository gets one below it.
         repo_ids: repository id of every part that is published.
         weights: one of `WEIGHTS`, for a LoRA run; by default the adapter where its base model is on the Hub.
+
+    Attributes:
+        parts: that the run can be published as.
 
     Raises:
         OSError: where there is no such directory.
         UnfinishedRunError: where the run is not finished; `DamagedFileError` where a file of it was changed since.
-        ValueError: for an adapter whose base model is a directory of this machine, or `weights` of a run without one.
+        ValueError: for an adapter whose base model is a local directory, or `weights` of a run without adapter.
     """
 
     def __init__(self, run: str | Path, target: Path, repo_ids: Mapping[str, str], *, weights: str | None = None):
-        self.run, self.target, self.repo_ids = Path(run), target, dict(repo_ids)
+        self.run = Path(run)
+        self.target = target
+        self.repo_ids = dict(repo_ids)
         if not self.run.is_dir():
             raise FileNotFoundError(f"{run} is no directory; give the directory of a finished run")
         require_finished(self.run, checked=None)
-        self.recipe = Recipe.load(str(self.run / "recipe.yaml")).to_dict()
-        self.results = read_json(self.run / "evaluation" / "results.json")
-        self.licence = Licence.of(self.recipe)
+        self.results = read_results(self.run / "recommender")
+        # the licence may be added to the recipe when everything is computed
+        self.licence = licence_of_run(self.run)
         self.results["recipe"]["data"]["licence"] = self.licence.name
-        self.recommender = Recommender.from_pretrained(self.run)
-        _choose_weights(self.recommender, weights)
-        self.recommender.encoder = _may_leave(self.recommender.encoder, self.licence)
-        if isinstance(self.recommender, GenerativeRecommender) and self.recommender.quantizer is not None:
-            self.recommender.quantizer.config.text_encoder = _settings(self.recommender.encoder)
+        loaded = Recommender.from_pretrained(self.run)
+        _choose_weights(loaded, weights)
+        self.recommender = publishable(loaded, self.licence)
+        has = {"quantizer": loaded.quantizer is not None, "dataset": loaded.has_semantic_ids()}
+        self.parts = tuple(part for part in REPO_TYPES if has.get(part, True))
 
-    def part(self, name: str) -> Staged:
-        """Stage one part and check it."""
-        folder = self.target / name
+    def stage(self, part: str) -> StagedRepository:
+        """Stage the repository of one part and check it."""
+        folder = self.target / part
         folder.mkdir(parents=True)
-        {
-            "quantizer": self._quantizer,
-            "recommender": self._recommender,
-            "dataset": self._dataset,
-            "space": self._space,
-        }[name](folder)
-        kind = "sasrec" if name == "recommender" and self.recommender.kind == "sasrec" else name
-        card = render_card(
-            kind,
-            results=self.results,
-            repo_id=self.repo_ids[name],
-            related=self.repo_ids,
-            has_texts=self.licence.allows_texts,
-            has_encoder=self.recommender.encoder is not None,
-            is_adapter=getattr(self.recommender, "base", None) is not None,
-        )
-        (folder / "README.md").write_text(card, encoding="utf-8")
-        staged = Staged(name, self.repo_ids[name], folder)
+        write = {
+            "quantizer": self._write_quantizer,
+            "recommender": self._write_recommender,
+            "dataset": self._write_dataset,
+            "space": self._write_space,
+        }[part]
+        write(folder)
+        if part != "recommender":
+            write_card(
+                part,
+                folder,
+                results=self.results,
+                contents=contents_of(self.recommender, self.licence),
+                repo_id=self.repo_ids[part],
+                related=self.repo_ids,
+            )
+        staged = StagedRepository(part, self.repo_ids[part], folder)
         check(staged)
         return staged
 
-    def _quantizer(self, folder: Path) -> None:
-        if not isinstance(self.recommender, GenerativeRecommender) or self.recommender.quantizer is None:
+    def _write_quantizer(self, folder: Path) -> None:
+        quantizer: Any = self.recommender.quantizer
+        if quantizer is None:
             raise ValueError(f"{self.run} has no quantizer to publish; leave it out of --what")
-        save_with_code(self.recommender.quantizer, folder)
+        save_with_code(quantizer, folder)
+        _set_text_encoder(folder / "config.json", self.recommender.encoder)
 
-    def _recommender(self, folder: Path) -> None:
-        if getattr(self.recommender.catalog, "vectors", None) is not None and not self.licence.allows_texts:
-            raise ValueError(
-                "a SASRec on texts carries the text vectors of its items, and data.licence is not set, so it may not "
-                "leave; the same run with --data.licence NAME computes nothing anew"
-            )
-        system = self.recommender if self.licence.allows_texts else _without_titles(self.recommender)
-        system.save_pretrained(folder)
-        if system.kind == "sasrec":
-            save_with_code(system.network, folder)
-        if system.encoder is not None:
-            system.encoder.save(folder / "encoder", bundle_weights=True)
-        renew_files(folder)
-        write_json(folder / "results.json", without_places(self.results))
-        for path, text in eval_result_files(self.results, dataset_id=self.repo_ids.get("dataset")).items():
-            (folder / path).parent.mkdir(exist_ok=True)
-            (folder / path).write_text(text, encoding="utf-8")
-        (folder / "handler.py").write_text(HANDLER, encoding="utf-8")
-        _add_package(folder)
+    def _write_recommender(self, folder: Path) -> None:
+        write_recommender(self.recommender, folder, self.licence)
+        describe_recommender(
+            self.recommender,
+            folder,
+            self.licence,
+            results=self.results,
+            repo_id=self.repo_ids["recommender"],
+            related=self.repo_ids,
+        )
 
-    def _dataset(self, folder: Path) -> None:
-        if not isinstance(self.recommender, GenerativeRecommender):
+    def _write_dataset(self, folder: Path) -> None:
+        if "dataset" not in self.parts:
             raise ValueError(f"{self.run} has no semantic IDs to publish as a data set; leave it out of --what")
         catalog = self.recommender.catalog
-        if not self.licence.allows_texts:
-            replace(catalog, titles=None).to_parquet(folder / "items.parquet")
-            return
         catalog.to_parquet(folder / "items.parquet")
+        if not self.licence.allows_texts:
+            return
         table = pq.read_table(folder / "items.parquet")
         header = read_object(self.run / "vectors" / "vectors.json")
         check_fields(header, {"texts": list[str]}, source=self.run / "vectors" / "vectors.json")
-        held = dict(zip(catalog.item_ids, header["texts"], strict=False))  # items of later have none
-        column = pa.array([held.get(item) for item in table["item_id"].to_pylist()], pa.string())
+        texts = dict(zip(catalog.item_ids, header["texts"], strict=False))  # items added later have none
+        column = pa.array([texts.get(item) for item in table["item_id"].to_pylist()], pa.string())
         pq.write_table(table.append_column("text", column), folder / "items.parquet")
 
-    def _space(self, folder: Path) -> None:
+    def _write_space(self, folder: Path) -> None:
         if "recommender" not in self.repo_ids:
-            raise ValueError("the demo needs the recommender beside it; add recommender to --what")
-        _add_package(folder)
+            raise ValueError("the demo needs its recommender on the Hub; add recommender to --what")
+        _add_package(folder, _packages_of(self.recommender))
         shutil.copyfile(folder / "cost_hf" / "hub" / "space" / "space_app.py", folder / "app.py")
         write_json(folder / "demo.json", {"recommender": self.repo_ids["recommender"]})
 
 
-def check(staged: Staged) -> None:
+def publishable(recommender: Recommender, licence: Licence) -> Recommender:
+    """Return a copy with the parts that may be published; the model is shared.
+
+    Without a licence of the data that is one without titles and without an lsa encoder, which holds words of the texts.
+
+    Raises:
+        ValueError: for a text encoder whose directory does not exist any more.
+    """
+    copied = copy(recommender) if licence.allows_texts else recommender.without_titles()
+    encoder = recommender.encoder
+    if encoder is not None and encoder.options.model == "lsa":
+        copied.encoder = encoder if licence.allows_texts else None
+    elif encoder is not None:
+        directory = Path(encoder.options.model)
+        if directory.is_absolute() and not directory.is_dir() and not encoder.bundled:
+            raise ValueError(f"the text encoder {str(directory)!r} does not exist any more; put it back to publish")
+    return copied
+
+
+def write_recommender(recommender: Recommender, folder: Path, licence: Licence) -> None:
+    """Write a `publishable` recommender with all that it needs elsewhere: sources of its model, encoder, this package.
+
+    Raises:
+        ValueError: for vectors of texts without a licence of the data.
+    """
+    if recommender.carries_text_vectors and not licence.allows_texts:
+        raise ValueError(
+            "this recommender holds vectors of item texts, and data.licence is not set, so it may not be published; "
+            "the same run with --data.licence NAME computes nothing anew"
+        )
+    recommender.save_pretrained(folder)
+    if recommender.has_own_code and recommender.network is not None:
+        save_with_code(recommender.network, folder, auto_class=recommender.auto_class or "AutoModel")
+    if recommender.encoder is not None:
+        recommender.encoder.save(folder / ENCODER, bundle_weights=True)
+    if recommender.quantizer is not None:
+        _set_text_encoder(folder / QUANTIZER / "config.json", recommender.encoder)
+    renew_files(folder)
+    (folder / "handler.py").write_text(HANDLER, encoding="utf-8")
+    _add_package(folder, _packages_of(recommender))
+
+
+def describe_recommender(
+    recommender: Recommender,
+    folder: Path,
+    licence: Licence,
+    *,
+    results: Mapping[str, Any] | None,
+    repo_id: str,
+    related: Mapping[str, str],
+) -> None:
+    """Write card and results into the folder of `write_recommender`.
+
+    Args:
+        results: content of results.json; None where none describe these weights.
+        repo_id: of the repository.
+        related: repository ids by part.
+    """
+    if results is not None:
+        write_json(folder / "results.json", without_local_paths(results))
+        for path, text in eval_result_files(results, dataset_id=related.get("dataset")).items():
+            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8")
+    generates_items = (folder / "custom_generate" / "generate.py").is_file()
+    write_card(
+        "recommender",
+        folder,
+        results=results,
+        contents=contents_of(recommender, licence, generates_items=generates_items),
+        repo_id=repo_id,
+        related=related,
+    )
+
+
+def contents_of(recommender: Recommender, licence: Licence, *, generates_items: bool = False) -> Contents:
+    """Return what the card of a `publishable` recommender describes."""
+    packages = tuple(_packages_of(recommender))
+    return Contents.of(recommender, licence=licence.name, generates_items=generates_items, packages=packages)
+
+
+def write_card(part: str, folder: Path, **facts: Any) -> None:
+    """Write `README.md`; arguments are those of `render_card`."""
+    (folder / "README.md").write_text(render_card(part, **facts), encoding="utf-8")
+
+
+def read_results(directory: Path) -> dict[str, Any]:
+    """Return the results of a recommender: published with it, or those of the finished run that it belongs to.
+
+    Args:
+        directory: of the recommender.
+
+    Raises:
+        FileNotFoundError: where there are none.
+        UnfinishedRunError: where the run is not finished; `DamagedFileError` where its results were changed since.
+    """
+    if (directory / "results.json").is_file():
+        return read_object(directory / "results.json")
+    run = directory.parent
+    path = run / "evaluation" / "results.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{directory} came without results.json, and {run} holds no results of a run")
+    require_finished(run, checked=["evaluation"])
+    return read_object(path)
+
+
+def licence_of_run(run: Path) -> Licence:
+    """Return the licence of the data that the recipe of a finished run states."""
+    recipe: Any = read_yaml((run / "recipe.yaml").read_text(encoding="utf-8"))
+    return Licence.of(recipe)
+
+
+def describes(results_of: Path, folder: Path) -> bool:
+    """Tell whether a saved recommender has the weights and settings of another, so that its results hold for both.
+
+    Catalogs may differ: results are those of the catalog of the training.
+
+    Args:
+        results_of: directory of the recommender that was evaluated.
+        folder: directory of the other one.
+    """
+
+    def identity(directory: Path) -> dict[str, Any]:
+        manifest = read_manifest(directory)
+        pattern = class_of(directory).published_files
+        own = {name: digest for name, digest in manifest["files"].items() if re.fullmatch(pattern, name)}
+        weights = {name: digest for name, digest in own.items() if name.endswith(".safetensors")}
+        entries = {name: value for name, value in manifest.items() if name not in FIELDS}
+        return {"kind": manifest["kind"], "weights": weights, **entries}
+
+    return identity(results_of) == identity(folder)
+
+
+def check(staged: StagedRepository) -> None:
     """Raise ValueError where a staged folder is not what its kind of repository may hold."""
     links = [path for path in staged.folder.rglob("*") if path.is_symlink()]
     if links:
         raise ValueError(f"{links[0]} is a symbolic link, and only files are published; put the file itself there")
-    stray = [path for path in staged.files if not re.fullmatch(ALLOWED[staged.part], path)]
+    allowed = re.compile(staged.allowed)
+    stray = [path for path in staged.files if not allowed.fullmatch(path)]
     if stray:
         raise ValueError(
             f"{len(stray)} files do not belong into a {staged.part} repository, first {stray[0]!r}; take them out of "
@@ -209,59 +355,59 @@ def check(staged: Staged) -> None:
             encoder.encoder  # noqa: B018  reading it loads the weights and compares their digest
 
 
-def _add_package(folder: Path) -> None:
-    """Add the sources of this package and what they need: no index has this version, so the copy runs on its own."""
+def _add_package(folder: Path, others: Sequence[str]) -> None:
+    """Add the sources of this package and its requirements: no index has this version, so the copy runs on its own.
+
+    Args:
+        others: distributions that are needed besides.
+    """
     try:
         needs = requires("cost-hf") or []
     except PackageNotFoundError as error:
         raise ValueError(
-            "cost_hf runs here without being installed, so nobody knows what it needs; pip install it to publish"
+            "cost_hf runs here without being installed, so its requirements are not known; pip install it to publish"
         ) from error
-    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
-    shutil.copytree(Path(cost_hf.__file__).parent, folder / "cost_hf", ignore=ignored)
-    lines = [line for line in needs if "extra ==" not in line]
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "*.md", "py.typed")
+    shutil.copytree(Path(__file__).parents[1], folder / "cost_hf", ignore=ignored)
+    lines = [*(line for line in needs if "extra ==" not in line), *others]
     (folder / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _choose_weights(system: Any, weights: str | None) -> None:
+def _packages_of(recommender: Recommender) -> list[str]:
+    """Return the distributions besides cost_hf that define the classes of a recommender and its models."""
+    parts = [recommender, recommender.network, recommender.quantizer]
+    modules = {type(part).__module__.partition(".")[0] for part in parts if part is not None}
+    distributions = packages_distributions()
+    known = {"cost_hf", "peft", "transformers", "transformers_modules"}
+    return sorted({name for module in modules - known for name in distributions.get(module, [module])})
+
+
+def _choose_weights(recommender: Recommender, weights: str | None) -> None:
     """Merge an adapter where that is asked for, or where nobody else could load its base."""
-    base = getattr(system, "base", None)
+    base = recommender.base
     if base is None:
         if weights is not None:
             raise ValueError(f"--weights {weights} is for LoRA runs, and this one has no adapter; leave it out")
         return
-    if weights == "adapter" and is_place(base.name):
+    if weights == "adapter":
+        require_hub_base(recommender, remedy="use --weights merged, or train on the model's Hub id")
+    if weights == MERGED or (weights is None and is_local_path(base.name)):
+        recommender.merge()
+
+
+def require_hub_base(recommender: Recommender, *, remedy: str) -> None:
+    """Raise ValueError for an adapter whose base model is a local directory."""
+    base = recommender.base
+    if base is not None and is_local_path(base.name):
         raise ValueError(
             f"the adapter belongs to {Path(base.name).name!r}, a directory of this machine, so nobody could load it; "
-            "use --weights merged, or train on the model's Hub id"
+            f"{remedy}"
         )
-    if weights == "merged" or (weights is None and is_place(base.name)):
-        system.merge()
 
 
-def _may_leave(encoder: ItemEncoder | None, licence: Licence) -> ItemEncoder | None:
-    """Return the text encoder, where it may leave: an lsa is made of the words of the texts."""
-    if encoder is None or encoder.options.model == "lsa":
-        return encoder if licence.allows_texts else None
-    directory = Path(encoder.options.model)
-    if directory.is_absolute() and not directory.is_dir() and not encoder.bundled:
-        raise ValueError(f"the text encoder {str(directory)!r} is not there any more; put it back to publish the run")
-    return encoder
-
-
-def _settings(encoder: ItemEncoder | None) -> dict[str, Any] | None:
-    """Return what plain transformers needs to encode texts; a directory of this machine means nothing elsewhere."""
-    settings = None if encoder is None else encoder.settings
-    is_local = encoder is not None and (encoder.bundled or is_place(encoder.options.model))
-    return None if is_local else settings
-
-
-def _without_titles(system: Any) -> Any:
-    """Return the recommender without titles; its journal and older catalogs, which had them, stay behind."""
-    parts = {name: getattr(system, name) for name in ("popularity", "encoder")}
-    catalog = replace(system.catalog, titles=None)
-    if not isinstance(system, GenerativeRecommender):
-        return type(system)(system.network, catalog, **parts)
-    names = ("max_history", "num_beams", "normalization", "layout", "tokenizer", "base", "quantizer")
-    options = {name: getattr(system, name) for name in names}
-    return type(system)(system.generator, catalog, system.vocabulary, **parts, **options)
+def _set_text_encoder(path: Path, encoder: ItemEncoder | None) -> None:
+    """Write into a quantizer's configuration what plain transformers needs to encode texts; no local directory."""
+    is_local = encoder is None or encoder.bundled or is_local_path(encoder.options.model)
+    settings = None if encoder is None or is_local else encoder.settings
+    config = {name: value for name, value in read_object(path).items() if name != "text_encoder"}
+    write_json(path, config if settings is None else config | {"text_encoder": settings})

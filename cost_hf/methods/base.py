@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cost_hf.data.text_vectors import TextVectors
     from cost_hf.evaluation.options import EvaluationOptions
     from cost_hf.recommenders.base import Recommender
+    from cost_hf.recommenders.rankers import Scorer
     from cost_hf.stages import Stages
 
 PACKAGE = "cost_hf.methods"
@@ -156,7 +157,8 @@ class Method(ABC, Generic[OptionsT]):
         options_class: dataclass of the method's recipe sections.
         needs_text_vectors: whether `fit` reads the item text vectors.
         gives_item_vectors: whether `item_vectors` can be called.
-        auto_models: module that registers models of its own with the Auto classes of transformers.
+        auto_models: module that registers models of its own with the Auto classes of transformers. It is imported with
+            transformers, so it may import modeling files and nothing else of this package.
         recommenders: module that defines each kind of recommender of its own, by the kind in its manifest.
     """
 
@@ -204,6 +206,28 @@ class Method(ABC, Generic[OptionsT]):
 
     def check_item_width(self, width: int) -> None:
         """Raise ValueError for a width that `item_vectors` can't have."""
+
+    @classmethod
+    def cheap_scorer(cls, train: Sequence[np.ndarray], num_items: int, vectors: np.ndarray) -> Scorer | None:
+        """Return a scorer that costs next to nothing, for `cost-hf check` to measure what a test part can show.
+
+        Two methods whose errors have little in common are enough; all others return None.
+
+        Args:
+            train: catalog rows of every training user, oldest first.
+            num_items: N, size of the catalog.
+            vectors: item text vectors `[N, E]`.
+        """
+        return None
+
+    @classmethod
+    def fused_rows(cls, candidates: Mapping[str, tuple[str, float]]) -> list[str] | None:
+        """Return the rows of a comparison whose lists this method would fuse; None for a method that fuses none.
+
+        Args:
+            candidates: family and validation score by row, in the order of the table.
+        """
+        return None
 
     def input_parts(self) -> list[Any]:
         """Return what names of models and files in the options stand for now: their content, for digests."""

@@ -2,9 +2,8 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from accelerate import PartialState
@@ -157,14 +156,10 @@ def as_fitted(recommender: RecommenderT, catalog: ItemRows) -> RecommenderT:
     Args:
         catalog: of the data; titles make no difference.
     """
-    if _without_titles(recommender.catalog).digest == _without_titles(catalog).digest:
+    if recommender.catalog.without_titles().digest == catalog.without_titles().digest:
         return recommender
     warn_of_changes(recommender)
     return recommender.with_catalog(catalog)
-
-
-def _without_titles(catalog: Any) -> Any:
-    return replace(catalog, titles=None)
 
 
 def warn_of_changes(recommender: Recommender) -> None:

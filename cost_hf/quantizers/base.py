@@ -168,7 +168,7 @@ class CodesOptions(KindOptions, ABC):
 
     @property
     def needs_collaborative_vectors(self) -> bool:
-        """Whether fitting needs a collaborative vector of every item, such as the item embeddings of a SASRec."""
+        """Whether fitting needs a collaborative vector of every item, learned from clicks by another model."""
         return False
 
     @property

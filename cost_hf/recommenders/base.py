@@ -1,10 +1,10 @@
-"""The user's door: item ids in, recommended items out, whatever ranks behind it."""
+"""The base class of all recommenders: item ids in, ranked items out, whatever model ranks them."""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -14,36 +14,81 @@ from transformers import PreTrainedModel
 
 from cost_hf.files import DamagedFileError
 from cost_hf.generators.collation import pad_rows
+from cost_hf.generators.pretrained import BaseModel
 from cost_hf.plugins import declare_recommender, declared_recommenders, import_recommender, load_plugins
-from cost_hf.recommenders.answers import Recommendation, answer_of, popular
+from cost_hf.quantizers.base import Quantizer
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.catalog_updates import CatalogUpdates
 from cost_hf.recommenders.cold_item_quota import num_cold_items, with_cold_item_quota
 from cost_hf.recommenders.rankers import Ranker
-from cost_hf.recommenders.repository import locate, read_manifest, save_versions
+from cost_hf.recommenders.repository import (
+    check_kind,
+    hub_commit,
+    locate,
+    read_manifest,
+    read_whole,
+    save_versions,
+    save_whole,
+)
+from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.item_ids import item_id_list, item_id_text, ordered_list
-from cost_hf.semantic_ids.item_rows import describe_digest, describe_items
+from cost_hf.semantic_ids.item_list import ItemList
+from cost_hf.semantic_ids.item_rows import ItemRows, describe_digest, describe_items
 from cost_hf.semantic_ids.sizes import whole_number
 from cost_hf.semantic_ids.trie_mask import check_batch
 
-BATCH = 64
-METHODS = "cost_hf.methods"  # package and group of plugins that bring kinds of recommenders
+BATCH = 64  # histories that are ranked at once
+METHODS = "cost_hf.methods"  # package and entry point group of the plugins that define kinds of recommenders
 declare_recommender("generator", "cost_hf.recommenders.generative")
 
 
+class Recommendation(NamedTuple):
+    """One recommended item: its id, its score and what is known about it (`title`, `source`)."""
+
+    item_id: str
+    score: float
+    fields: dict[str, Any]
+
+
 class Recommender(CatalogUpdates):
-    """Histories of item ids to lists of item ids; subclasses rank. Arguments are those of `CatalogUpdates`."""
+    """Recommends items for histories of item ids. Arguments are those of `CatalogUpdates`; subclasses rank.
+
+    A kind of recommender is a subclass with a name of its own, `kind`, which its saved directory carries; it defines
+    `ranker_for`, `identity`, `_write_own_parts`, `_read_parts` and how new items enter its catalog (`CatalogUpdates`).
+
+    Attributes:
+        kind: name of the class in saved directories.
+        source: what `fields["source"]` of its recommendations says.
+        catalog_class: class of its catalogs, `Catalog` where items have semantic IDs.
+        needs_user_ids: whether `recommend` needs the ids of the users.
+        published_files: regular expression of the files that this kind saves beside those that every kind has
+            (catalog, popularity, journal, text encoder); no other file is published.
+        has_own_code: whether the class of `network` is defined in the folder of its method, so that its sources are
+            published with its weights (`AutoModel.from_pretrained(..., trust_remote_code=True)`).
+        quantizer: model that gives item vectors their codes; None for kinds and copies without one.
+        base: pretrained model that an adapter belongs to; None for whole weights.
+        directory: where it was loaded from; None for one that was made in memory.
+        hub_commits: last commit that it knows of each (Hub id, revision): that it was loaded from or pushed.
+    """
 
     kind: ClassVar[str]
-    source = "model"
-    needs_user_ids = False
+    source: ClassVar[str] = "model"
+    catalog_class: ClassVar[type[ItemRows]] = ItemList
+    published_files: ClassVar[str] = ""
+    has_own_code: ClassVar[bool] = False
     kinds: ClassVar[dict[str, type["Recommender"]]] = {}
+    needs_user_ids: bool = False
+    quantizer: Quantizer | None = None
+    base: BaseModel | None = None
+    directory: Path | None = None
+    hub_commits: Mapping[tuple[str, str], str] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Make a kind known to `from_pretrained`."""
+        """Register the kind for `from_pretrained`."""
         super().__init_subclass__(**options)
-        cls.kinds[cls.kind] = cls
+        if "kind" in cls.__dict__:
+            cls.kinds[cls.kind] = cls
 
     @classmethod
     def from_pretrained(
@@ -57,56 +102,173 @@ class Recommender(CatalogUpdates):
         """Load a recommender of any kind from a run directory, a recommender directory or a Hub id.
 
         Args:
+            name_or_path: of the run, directory or Hub repository.
             revision: branch, tag or commit of a Hub repository.
             token: for a private repository; by default the one that `hf auth login` stored.
             device: where the model computes, as for `to`; the CPU by default.
 
         Raises:
-            ValueError: where a part does not belong to the others, both digests are named; or for a device that is not
-                there.
+            ValueError: where the parts do not belong together (both digests are named), or for a device that this
+                machine does not have.
             OSError: where nothing is found.
+
+        Example:
+            >>> import tempfile
+            >>> from cost_hf import Recommender
+            >>> from cost_hf.recommenders.example import example_recommender
+            >>> with tempfile.TemporaryDirectory() as directory:
+            ...     example_recommender().save_pretrained(directory)
+            ...     recommender = Recommender.from_pretrained(directory)
+            >>> recommender.kind, len(recommender.catalog)
+            ('generator', 6)
         """
-        place = None if device is None else checked_device(device)
-        # absolute: text encoder and older versions load when they are needed, wherever the process works by then
+        chosen = None if device is None else checked_device(device)
+        # absolute: text encoder and older catalogs load on first use, whatever the working directory is by then
         directory = locate(name_or_path, revision=revision, token=token).absolute()
-        kind = read_manifest(directory)["kind"]
-        if kind not in cls.kinds and not import_recommender(kind):
-            load_plugins(METHODS)  # kinds of a method's own are declared by the method
-            import_recommender(kind)
-        if kind not in cls.kinds:
-            known = sorted({*cls.kinds, *declared_recommenders()})
-            raise ValueError(
-                f"{directory} holds a recommender of kind {kind!r}, this version knows {', '.join(known)}; install the "
-                "package of its method, or use the cost_hf release that wrote it"
-            )
         try:
-            recommender = cls.kinds[kind].read(directory)
+            recommender = class_of(directory).read(directory)
         except StrictDataclassError as error:  # a configuration whose sizes no model can have
             raise DamagedFileError(f"{directory} holds a config.json that defines no model: {error}") from error
-        return recommender if place is None else recommender.to(place)
+        commit = hub_commit(name_or_path, directory)
+        if commit is not None:
+            recommender.hub_commits = {(str(name_or_path), revision or "main"): commit}
+        return recommender if chosen is None else recommender.to(chosen)
 
     @classmethod
-    def read(cls, directory: str | Path) -> Self:
-        """Load a recommender of this kind from its own directory."""
-        raise NotImplementedError
+    def read(cls, directory: str | Path, *, revision: str | None = None, **options: Any) -> Self:
+        """Load a recommender of this kind; `from_pretrained` loads any kind.
+
+        Args:
+            directory: as for `from_pretrained`.
+            revision: of a Hub id.
+            options: of a kind's own, such as `generator`: its model, where that is loaded already.
+
+        Raises:
+            OSError: where the directory holds no recommender, or a file can't be read.
+            ValueError: for a recommender of another kind, a damaged file, or parts that do not belong together.
+        """
+        source = locate(directory, revision=revision).absolute()
+
+        def read_parts(manifest: dict[str, Any]) -> Any:
+            check_kind(source, manifest, cls.kind)
+            return cls._read_parts(source, manifest, **options)
+
+        recommender: Self = read_whole(source, read_parts)
+        recommender.directory = source
+        return recommender
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write the whole recommender into `directory`, in place of one that is there; other files stay.
+
+        Where anything fails, a full disk or a killed process, the old files are as they were.
+
+        Raises:
+            ValueError: for parts that do not belong together.
+            OSError: where the directory can't be written to, or another process keeps it locked.
+        """
+        with self._writing:
+            self._check_parts()
+            save_whole(directory, self, self._write_own_parts)
+
+    def save_catalog(self, directory: str | Path) -> None:
+        """Write the changes of `add_items` and its like into the directory that this recommender was loaded from.
+
+        Catalog and journal are written first; all changes take effect by the rename of the manifest. Of several
+        processes one writes at a time.
+
+        Raises:
+            ValueError: where the directory holds the weights of another recommender, or another process has changed its
+                catalog since this one was loaded: load it again and repeat the change.
+            OSError: where the directory can't be written to, or another process keeps it locked.
+        """
+        with self._writing:  # a change of another thread comes before the save or after it
+            save_versions(directory, self)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        commit_message: str | None = None,
+        create_pr: bool = False,
+        licence: str | None = None,
+    ) -> str | None:
+        """Publish this recommender, as it is in memory, by one commit to a model repository on the Hub.
+
+        Titles, texts and what is made of their words are published only where the licence of the data is known: that
+        of the run or repository that the recommender was loaded from, or `licence`. The card shows the evaluation
+        results found there, unless the weights have changed since; a recommender without results gets a card without
+        figures. Files in the repository that belong to no recommender stay.
+
+        Args:
+            repo_id: `org/name`; made where it does not exist.
+            private: make a new repository private; True refuses an existing public one.
+            revision: branch that receives the commit, made where it does not exist; `main` by default.
+            token: with write access; by default the one that `hf auth login` stored.
+            commit_message: first line of the commit.
+            create_pr: open a pull request in place of a commit.
+            licence: of the data, for a recommender that comes from no run.
+
+        Returns:
+            Address of the commit or pull request; None where the repository holds all of it already.
+
+        Raises:
+            PublishError: where the Hub refuses or can't be reached, or where somebody else has committed to `repo_id`
+                since this recommender was loaded from it: nothing has changed there, load it again and repeat.
+            ValueError: for what may not be published (text vectors without a licence, an adapter of a model in a local
+                directory), a file that this kind does not have, or a public repository with `private`.
+        """
+        # the one import upwards: publishing needs cards and reports, which stand above; see the contract of the linter
+        from cost_hf.hub.upload import push_recommender
+
+        return push_recommender(
+            self,
+            repo_id,
+            private=private,
+            revision=revision,
+            token=token,
+            commit_message=commit_message,
+            create_pr=create_pr,
+            licence=licence,
+        )
+
+    def with_catalog(self, catalog: ItemRows) -> Self:
+        """Return a recommender of the same weights over another catalog, with no journal and no older catalogs.
+
+        Args:
+            catalog: begins with the items of training, as the present one does.
+
+        Raises:
+            ValueError: for a catalog that these weights were not trained for.
+        """
+        other = copy.copy(self)
+        other.journal = ()
+        other.versions = ()
+        other._clicks = self._clicks[: len(catalog)]
+        other.snapshot = other._snapshot_of(catalog)
+        if other.identity != self.identity:
+            raise ValueError(
+                f"the catalog does not belong to these weights: they have {self.identity}, with this catalog "
+                f"{other.identity}; take a catalog of the same training"
+            )
+        return other
+
+    def without_titles(self) -> Self:
+        """Return a copy without titles, journal and older catalogs (which hold titles)."""
+        return self.with_catalog(self.catalog.without_titles())
+
+    def merge(self) -> Self:
+        """Add an adapter to the weights of its base, in place; kinds without adapters stay as they are."""
+        return self
 
     def to(self, device: torch.device | str) -> Self:
-        """Move the model to a device, in place; answers are the same but for rounding."""
+        """Move the model to a device, in place; answers are the same up to rounding."""
         raise NotImplementedError
 
-    def with_catalog(self, catalog: Any) -> Self:
-        """Return a recommender of the same weights over another state of the catalog.
-
-        The model is shared; journal and older catalogs stay with the present recommender.
-        """
-        twin = copy.copy(self)
-        twin.journal = ()
-        twin.versions = ()
-        twin.snapshot = twin._snapshot_of(catalog)
-        return twin
-
     def __repr__(self) -> str:
-        """Return in one line what recommends what."""
+        """Return kind, catalog and size in one line."""
         levels = getattr(self.catalog, "level_sizes", None)
         sids = "" if levels is None else f", levels {'x'.join(map(str, levels))}"
         place = "" if self.network is None else f" on {self.network.device}"
@@ -114,30 +276,6 @@ class Recommender(CatalogUpdates):
             f"{type(self).__name__}({self.kind}, {describe_items(self.catalog)}{sids}, {self.num_parameters:,} weights"
             f"{place}, catalog {describe_digest(self.catalog)})"
         )
-
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write the whole recommender into `directory`, in place of one that is there; other files stay.
-
-        Where anything fails, a full disk or a killed process, what was there is there as it was.
-
-        Raises:
-            OSError: where the directory can't be written to, or another process writes to it for long.
-        """
-        raise NotImplementedError
-
-    def save_catalog(self, directory: str | Path) -> None:
-        """Write what `add_items` and its like have changed into the directory that this recommender came from.
-
-        Catalog and journal are written first; the rename of the manifest is the one step at which they take effect. Of
-        several processes one writes at a time.
-
-        Raises:
-            ValueError: where the directory holds the weights of another recommender, or another process has changed its
-                catalog since this one was loaded: load it again and repeat the change.
-            OSError: where the directory can't be written to, or another process writes to it for long.
-        """
-        with self._writing:  # a change of another thread comes before the save or after it
-            save_versions(directory, self)
 
     @property
     def identity(self) -> dict[str, str]:
@@ -147,6 +285,28 @@ class Recommender(CatalogUpdates):
     @property
     def sid_keys(self) -> np.ndarray | None:
         """Number of each row's group of equal model-level codes, `[N]`; None without semantic IDs."""
+        return None
+
+    @classmethod
+    def has_semantic_ids(cls) -> bool:
+        """Tell whether items of this kind have semantic IDs."""
+        return issubclass(cls.catalog_class, Catalog)
+
+    @property
+    def new_item_inputs(self) -> tuple[str, ...]:
+        """What `add_items` takes for a new item: any of `texts`, `vectors`, `codes`; empty where it takes none."""
+        inputs = tuple(name for name, by_codes in (("vectors", False), ("codes", True)) if self._takes_new(by_codes))
+        has_vectors_of_texts = self.encoder is not None or not self.needs_vectors
+        return ("texts", *inputs) if has_vectors_of_texts and "vectors" in inputs else inputs
+
+    @property
+    def carries_text_vectors(self) -> bool:
+        """Whether saved files hold vectors of item texts, which are published only under a licence of the data."""
+        return getattr(self.catalog, "vectors", None) is not None
+
+    @property
+    def auto_class(self) -> str | None:
+        """Name of the transformers Auto class that loads the saved weights without this package; None for none."""
         return None
 
     @property
@@ -183,14 +343,13 @@ class Recommender(CatalogUpdates):
                 or generators; whole numbers stand for their digits.
             top_k: items wanted, a whole number; fewer come back only where fewer are legal.
             exclude_seen: leave out the items of the history.
-            allowed: only these items may be recommended; item ids, or a mask that serves many calls, as `mask` makes
-                it, or a bool `[N]` or `[B, N]` over the rows of the present catalog (lines are taken in the order of
-                the histories).
+            allowed: only these items may be recommended: item ids, a mask that serves many calls (see `mask`), or a
+                bool `[N]` or `[B, N]` over the rows of the present catalog (one line per history, in their order).
             denied: these items may not be recommended.
             on_unknown: `error`, or `drop` history items that the catalog does not hold.
             on_empty: `error`, or `popularity` to answer an empty history with the most clicked items.
             user_ids: one per history (or the one user's id), needed by generators trained with user tokens.
-            cold_share: keep at least this share of the first places, at any length, for items without a click in
+            cold_share: share of the first places, at any length, that is reserved for items without a click in
                 training, such as added ones, where there are any (after the epsilon of TIGER, arXiv 2305.05065).
 
         Returns:
@@ -202,6 +361,18 @@ class Recommender(CatalogUpdates):
             KeyError: for an item that the catalog does not hold.
             ValueError: for an empty history, what is no list of ids (None, a set, a float among them), a mask of
                 another catalog or number of requests, or an option that does not exist.
+
+        Example:
+            >>> from cost_hf.recommenders.example import example_recommender
+            >>> recommender = example_recommender()
+            >>> answers = recommender.recommend(["kettle", "teapot"], top_k=3)
+            >>> len(answers), {answer.item_id for answer in answers} & {"kettle", "teapot"}
+            (3, set())
+            >>> [answer.item_id for answer in recommender.recommend(["kettle"], allowed=["teacup"])]
+            ['teacup']
+            >>> batch = recommender.recommend([["kettle"], []], top_k=1, on_empty="popularity")
+            >>> batch[1][0].fields
+            {'title': 'kettle for tea', 'source': 'popularity'}
         """
         _check_choice("on_unknown", on_unknown, ("error", "drop"))
         _check_choice("on_empty", on_empty, ("error", "popularity"))
@@ -226,7 +397,7 @@ class Recommender(CatalogUpdates):
                 f"history {empty[0]} is empty; give at least one item the catalog holds, or pass on_empty='popularity'"
             )
         for number in empty:
-            answers[number] = popular(snapshot, top_k, None if base is None else base.take([number]))
+            answers[number] = _popular(snapshot, top_k, None if base is None else base.take([number]))
         for start in range(0, len(filled), BATCH):
             part = filled[start : start + BATCH]
             own = None if users is None else [users[number] for number in part]
@@ -251,6 +422,28 @@ class Recommender(CatalogUpdates):
         """
         return self.snapshot.mask(allowed=allowed, denied=denied)
 
+    def _takes_new(self, by_codes: bool) -> bool:
+        try:
+            self._require_encoder(by_codes=by_codes)
+        except ValueError:
+            return False
+        return True
+
+    def _check_parts(self) -> None:
+        """Raise ValueError where parts do not belong together, before anything is written."""
+
+    def _write_own_parts(self, folder: Path) -> dict[str, Any]:
+        """Write what not every kind has into an empty folder; return its entries of the manifest."""
+        raise NotImplementedError
+
+    @classmethod
+    def _read_parts(cls, *arguments: Any, **options: Any) -> Self:
+        """Return the recommender of a directory of this kind, given the path, its manifest and the options of `read`.
+
+        The files were compared with their digests in the manifest.
+        """
+        raise NotImplementedError
+
     def _rank(
         self,
         snapshot: CatalogSnapshot,
@@ -268,7 +461,7 @@ class Recommender(CatalogUpdates):
             cold = ranker.rank(rows, top_k=places, mask=snapshot.cold_mask(mask), **extra)
             ranking = with_cold_item_quota(ranking, cold, cold_share)
         return [
-            [answer_of(snapshot, row, score, self.source) for row, score in zip(items, scores, strict=True) if row >= 0]
+            [_answer(snapshot, row, score, self.source) for row, score in zip(items, scores, strict=True) if row >= 0]
             for items, scores in zip(ranking.items.tolist(), ranking.scores.tolist(), strict=True)
         ]
 
@@ -284,6 +477,44 @@ class Recommender(CatalogUpdates):
                 f"{histories}; pass user_ids="
             )
         return users
+
+
+def class_of(directory: str | Path) -> type[Recommender]:
+    """Return the class of the recommender in a directory; methods are imported where its kind is not known yet.
+
+    Raises:
+        ValueError: for a kind that no installed package defines, or a damaged manifest.
+    """
+    kind = read_manifest(directory)["kind"]
+    if kind not in Recommender.kinds and not import_recommender(kind):
+        load_plugins(METHODS)  # a method declares the kinds of recommenders of its own
+        import_recommender(kind)
+    if kind not in Recommender.kinds:
+        known = sorted({*Recommender.kinds, *declared_recommenders()})
+        raise ValueError(
+            f"{directory} holds a recommender of kind {kind!r}, this version knows {', '.join(known)}; use the release "
+            "of cost_hf, or install the package, that wrote it"
+        )
+    return Recommender.kinds[kind]
+
+
+def _popular(snapshot: CatalogSnapshot, top_k: int, mask: CatalogMask | None) -> list[Recommendation]:
+    """Return the most clicked items, with the logarithms of their smoothed shares of training clicks."""
+    order = snapshot.popularity_order
+    clicks = snapshot.popularity
+    best = (order if mask is None else order[mask.dense(1)[0].cpu().numpy()[order]])[:top_k]
+    shares = np.log((clicks[best] + 1) / (clicks.sum() + len(clicks)))
+    return [
+        _answer(snapshot, row, share, "popularity") for row, share in zip(best.tolist(), shares.tolist(), strict=True)
+    ]
+
+
+def _answer(snapshot: CatalogSnapshot, row: int, score: float, source: str) -> Recommendation:
+    """Return a catalog row as an answer."""
+    titles = snapshot.catalog.titles
+    title = None if titles is None else titles[row]
+    fields = {"source": source} if title is None else {"title": title, "source": source}
+    return Recommendation(snapshot.catalog.item_ids[row], score, fields)
 
 
 def _rows(snapshot: CatalogSnapshot, history: Sequence[str], on_unknown: str) -> np.ndarray:
@@ -324,14 +555,14 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 
 def checked_device(device: torch.device | str) -> torch.device:
-    """Return a device that is there; raise ValueError for another."""
+    """Return a device that this machine has; raise ValueError for another."""
     try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-        if place.type == "meta":
+        found = torch.device(device)
+        torch.empty(0, device=found)
+        if found.type == "meta":
             raise RuntimeError("a model there has no weights")
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         raise ValueError(
             f"device must be one that torch has here, such as 'cpu' or 'cuda', got {device!r:.80} ({error})"
         ) from error
-    return place
+    return found

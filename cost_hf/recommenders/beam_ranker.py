@@ -1,4 +1,4 @@
-"""A generator as a ranker: histories in, the beams' items out."""
+"""A generator as a ranker: constrained beam search over the catalog."""
 
 from collections.abc import Sequence
 
@@ -17,8 +17,8 @@ class BeamRanker:
     """Ranks catalog items by constrained beam search; a `Ranker`.
 
     Args:
-        generator: the model; it is used as it is, on its own device, in eval mode.
-        prompts: layout of histories for this generator and catalog.
+        generator: the model, on its own device, in eval mode.
+        prompts: histories as tokens, for this generator and catalog.
         trie: the legal SIDs.
         num_beams: beams, and so the longest list.
         normalization: of the scores, as for `beam_search`.
@@ -33,7 +33,10 @@ class BeamRanker:
         num_beams: int,
         normalization: str = "vocabulary",
     ):
-        self.generator, self.prompts, self.num_beams, self.normalization = generator, prompts, num_beams, normalization
+        self.generator = generator
+        self.prompts = prompts
+        self.num_beams = num_beams
+        self.normalization = normalization
         self.trie = trie.to(generator.device)
 
     def rank(

@@ -1,4 +1,4 @@
-"""The journal of a living catalog: what was changed, when, and the digests before and after."""
+"""The journal of a catalog's updates: what changed, when, and the digests before and after."""
 
 import hashlib
 import json
@@ -26,11 +26,11 @@ class CatalogChange:
 
     Attributes:
         action: `add`, `remove`, `update` or `rollback`.
-        item_ids: the items that are different now; none where the catalog held all of it already.
+        item_ids: the items that are different now; none where the update changed nothing.
         before: version digest before the change: ids, SIDs, removed flags and titles.
-        after: version digest behind it.
-        time: of the change, ISO 8601 in UTC.
-        would_differ: of an `update`, items whose new text would be coded otherwise; their SIDs stay all the same.
+        after: version digest after the change.
+        time: of the change, ISO 8601, UTC.
+        would_differ: of an `update`, items whose new texts have other codes; their SIDs stay.
     """
 
     action: str
@@ -41,7 +41,7 @@ class CatalogChange:
     would_differ: int = 0
 
     def __repr__(self) -> str:
-        """Say in one line what was changed."""
+        """Return the change in one line."""
         ids = ", ".join(map(repr, self.item_ids[:SHOWN_IDS])) + (", …" if len(self.item_ids) > SHOWN_IDS else "")
         differ = f", would_differ={self.would_differ}" if self.would_differ else ""
         return (
@@ -53,14 +53,14 @@ class CatalogChange:
     def between(
         cls, action: str, item_ids: Iterable[str], before: ItemRows, after: ItemRows, *, would_differ: int = 0
     ) -> "CatalogChange":
-        """Describe a step from one catalog to the next."""
+        """Return the change from one catalog to the next."""
         moment = datetime.now(UTC).isoformat(timespec="seconds")
         return cls(action, tuple(item_ids), before.version, after.version, moment, would_differ)
 
 
 @dataclass(frozen=True)
 class Version:
-    """An older catalog to go back to; it is read from disk only where it is asked for."""
+    """An older catalog that `rollback` may return to; read from disk on demand."""
 
     stem: str
     load: Callable[[], ItemRows]
@@ -80,11 +80,11 @@ def _itself(catalog: ItemRows) -> ItemRows:  # a function with a name, so that v
 
 
 def write_journal(directory: str | Path, journal: Sequence[CatalogChange], *, kept: int = 0) -> str:
-    """Write one JSON line per change, no file where nothing has changed; return the sha256 of the lines.
+    """Write one JSON line per change (no file without changes) and return the sha256 of the lines.
 
     Args:
-        kept: leading lines of the journal that is there; they stay byte by byte, so that its record still fits them
-            where this write is killed before the manifest tells of it.
+        kept: leading lines of the existing journal that stay byte for byte, so that their digest in the manifest still
+            holds if this write is killed before the manifest is replaced.
     """
     lines = _first_lines(Path(directory) / JOURNAL, kept) if kept else b""
     for change in journal[kept:]:
@@ -96,7 +96,7 @@ def write_journal(directory: str | Path, journal: Sequence[CatalogChange], *, ke
 
 
 def read_journal(directory: str | Path, length: int, *, digest: str) -> tuple[CatalogChange, ...]:
-    """Read the first `length` changes; later lines belong to a write that was killed before it took effect.
+    """Read the first `length` changes; later lines are left by a write that was killed before it took effect.
 
     Args:
         digest: sha256 of these lines.

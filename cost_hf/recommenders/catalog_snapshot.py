@@ -1,7 +1,7 @@
-"""One state of a recommender's catalog: what a request reads, fixed from its first to its last line.
+"""An immutable state of a recommender's catalog: what one request reads.
 
-An update makes the next snapshot beside the present one and then replaces it by one assignment, so requests in other
-threads see the catalog before the update or after it, never a mixture.
+An update builds the next snapshot and replaces the present one by one assignment, so requests in other threads see the
+catalog before the update or after it, never a mixture.
 """
 
 from collections.abc import Sequence
@@ -19,41 +19,41 @@ from cost_hf.semantic_ids.item_rows import ItemRows
 
 
 class CatalogSnapshot:
-    """A catalog with the training clicks of its rows; never changed.
+    """A catalog with the training clicks of its rows; immutable.
 
     Args:
         catalog: the items.
-        clicks: training clicks of the rows that were there at training, `[M]`, M at most N; later rows have none.
+        clicks: training clicks of the rows that existed at training, `[M]`, M at most N; later rows have none.
     """
 
     def __init__(self, catalog: ItemRows, clicks: np.ndarray):
         self.catalog = catalog
         self.popularity = np.zeros(len(catalog), dtype=np.int64)
         self.popularity[: len(clicks)] = clicks[: len(catalog)]
-        # callers' masks as they are for this catalog; None for those that are so already
+        # callers' masks fitted to this catalog; None for those that fit as they are
         self._fitted: WeakKeyDictionary[CatalogMask, CatalogMask | None] = WeakKeyDictionary()
 
     def __repr__(self) -> str:
-        """Say what it is an snapshot of."""
+        """Name the catalog."""
         return f"{type(self).__name__}({self.catalog!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy takes along: nothing that is kept for the objects of this process."""
+        """Return the state of a copy, without the cache of this process's masks."""
         return {name: value for name, value in self.__dict__.items() if name != "_fitted"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over what `__getstate__` returned."""
+        """Restore what `__getstate__` returned."""
         self.__dict__.update(state)
         self._fitted = WeakKeyDictionary()
 
     def mask(self, *, allowed: Sequence[str] | None = None, denied: Sequence[str] | None = None) -> CatalogMask:
-        """Return the mask of these items; what is removed is never allowed."""
+        """Return the mask of these items; removed ones are never allowed."""
         return CatalogMask.from_item_ids(self.catalog, allowed=allowed, denied=denied)
 
     def base_mask(
         self, allowed: Sequence[str] | CatalogMask | Tensor | None, denied: Sequence[str] | None
     ) -> CatalogMask | None:
-        """Return the mask of a request's own wishes, without removed items; None where all are allowed.
+        """Return the mask of what a request allows and denies, without removed items; None where all are allowed.
 
         Raises:
             KeyError, ValueError: as `CatalogMask.from_item_ids` and, for masks, `CatalogMask.for_catalog`.
@@ -67,15 +67,15 @@ class CatalogSnapshot:
         return mask if denied is None else mask.within(self.mask(denied=denied).dense(1)[0])
 
     def _for_this(self, mask: CatalogMask) -> CatalogMask:
-        """Return a caller's mask for this state of the catalog, made once for each mask."""
+        """Return a caller's mask fitted to this state of the catalog, computed once for each mask."""
         if mask in self._fitted:
             return self._fitted[mask] or mask
         fitted = mask.for_catalog(self.catalog)
-        self._fitted[mask] = None if fitted is mask else fitted  # a value that is its key would live for ever
+        self._fitted[mask] = None if fitted is mask else fitted  # a value that is its own key would never be freed
         return fitted
 
     def cold_mask(self, mask: CatalogMask | None) -> CatalogMask:
-        """Return `mask` cut down to the items without a click in training."""
+        """Return `mask` restricted to items without a click in training."""
         return self._cold if mask is None else mask.within(self._cold_rows)
 
     @cached_property
@@ -98,5 +98,5 @@ class CatalogSnapshot:
 
     @cached_property
     def _present(self) -> CatalogMask | None:
-        """What is not removed from the catalog; None where that is all."""
+        """Mask of the items that are not removed; None where none is removed."""
         return self.mask() if self.catalog.removed.any() else None

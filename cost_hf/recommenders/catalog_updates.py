@@ -1,6 +1,6 @@
-"""A catalog that lives: items come, go and are rolled back under weights that stay as they are.
+"""Updates of a recommender's catalog: items are added, removed, changed and rolled back; weights stay as they are.
 
-Writers take turns; readers never wait, because a change is one assignment of a new `CatalogSnapshot`.
+Writers hold a lock; readers need none, because a change is one assignment of a new `CatalogSnapshot`.
 """
 
 import threading
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.recommenders.catalog_changes import KEPT_VERSIONS, CatalogChange, Version
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.rankers import training_clicks
@@ -18,12 +18,12 @@ from cost_hf.semantic_ids.item_rows import ItemRows
 
 
 class CatalogUpdates:
-    """The present snapshot of a catalog, and its changes; subclasses say how a new item enters it.
+    """The present snapshot of a catalog and its updates; subclasses define how a new item enters it.
 
     Args:
         catalog: the items.
         popularity: training clicks of catalog rows, `[M]`; rows beyond M came after training and have none.
-        encoder: gives new texts their vectors; None where the vectors must come from outside.
+        encoder: gives new texts their vectors; None where vectors must be passed.
         journal: changes so far.
         versions: older catalogs, oldest first, that `rollback` may return to.
     """
@@ -37,18 +37,20 @@ class CatalogUpdates:
         journal: Sequence[CatalogChange] = (),
         versions: Sequence[Version] = (),
     ):
-        self.encoder, self.journal, self.versions = encoder, tuple(journal), tuple(versions)
+        self.encoder = encoder
+        self.journal = tuple(journal)
+        self.versions = tuple(versions)
         self._clicks = training_clicks(popularity)
         self._writing = threading.RLock()
         self.snapshot = self._snapshot_of(catalog)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy takes along: one state of catalog, journal and versions, and no lock."""
+        """Return the state of a copy: one state of catalog, journal and versions, and no lock."""
         with self._writing:
             return {name: value for name, value in self.__dict__.items() if name != "_writing"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over what `__getstate__` returned."""
+        """Restore what `__getstate__` returned, with a lock of its own."""
         self.__dict__.update(state)
         self._writing = threading.RLock()
 
@@ -76,21 +78,30 @@ class CatalogUpdates:
         codes: np.ndarray | None = None,
         titles: Sequence[str | None] | None = None,
     ) -> CatalogChange:
-        """Add items, which can be recommended from the next request on; nothing that exists changes.
+        """Add items, which can be recommended from the next request on; existing items stay as they are.
 
-        An item that is there keeps its SID and its title, whatever its text says; a removed one returns with its own.
-        All arguments may be lists, arrays or columns of tables; they belong together by position, whatever the index.
+        An item that the catalog holds keeps its SID and its title, whatever its text; a removed one returns with its
+        own. Arguments may be lists, arrays or columns of tables; they belong together by position.
 
         Args:
             item_ids: ids of the items, n of them, all different; whole numbers stand for their digits.
-            texts: their texts, which the encoder of the catalog turns into vectors; or one of the next two.
+            texts: their texts, which the encoder of the catalog turns into vectors; or pass one of the next two.
             vectors: item vectors `[n, E]` of that encoder.
             codes: model-level codes `[n, L_model]`, for codes from elsewhere.
             titles: what to show; the texts by default, where the catalog holds titles.
 
         Raises:
-            ValueError: where an id is none or stands twice, a text is empty, a vector not finite, a part missing that
-                the way in needs, or the catalog full. Nothing has changed then.
+            ValueError: for an invalid or repeated id, an empty text, a vector that is not finite, an input that this
+                recommender does not take, or a full catalog. Nothing has changed then.
+
+        Example:
+            >>> from cost_hf.recommenders.example import example_recommender
+            >>> recommender = example_recommender()
+            >>> change = recommender.add_items(["mug"], ["mug for tea"])
+            >>> change.action, change.item_ids
+            ('add', ('mug',))
+            >>> [answer.item_id for answer in recommender.recommend(["kettle"], allowed=["mug"])]
+            ['mug']
         """
         self._require_encoder(by_codes=codes is not None)
         given = [name for name, part in (("texts", texts), ("vectors", vectors), ("codes", codes)) if part is not None]
@@ -127,14 +138,14 @@ class CatalogUpdates:
             return self._change("add", new, after)
 
     def remove_items(self, item_ids: Sequence[str]) -> CatalogChange:
-        """Stop recommending items; they stay known in histories and keep their SIDs.
+        """Stop recommending items; they stay valid in histories and keep their SIDs.
 
         Args:
             item_ids: a list, set, array or column of ids; whole numbers stand for their digits.
 
         Raises:
             KeyError: for an item that the catalog does not hold.
-            ValueError: for one string in place of a list, or what is no id.
+            ValueError: for one string in place of a list, or an invalid id.
         """
         ids = list(dict.fromkeys(item_id_list(item_ids, is_ordered=False)))
         with self._writing:
@@ -149,16 +160,16 @@ class CatalogUpdates:
         *,
         titles: Sequence[str | None] | None = None,
     ) -> CatalogChange:
-        """Give items other texts and titles. Their SIDs stay: `would_differ` says how many would now get other ones.
+        """Change texts and titles of items; SIDs stay (`would_differ` counts items whose new texts have other codes).
 
         Args:
             item_ids: ids of the items, n of them.
-            texts: their texts; None changes titles alone.
+            texts: their new texts; None changes titles alone.
             titles: what to show; the texts by default, where the catalog holds titles.
 
         Raises:
             KeyError: for an item that the catalog does not hold.
-            ValueError: for an empty text, neither texts nor titles, or an id that is none or stands twice.
+            ValueError: for an empty text, neither texts nor titles, or an invalid or repeated id.
         """
         ids = item_id_list(item_ids, is_unique=True)
         if texts is None and titles is None:
@@ -183,8 +194,8 @@ class CatalogUpdates:
         with self._writing:
             if not self.versions:
                 raise ValueError(
-                    f"there is no older catalog to go back to ({len(self.journal)} changes in the journal, at most "
-                    f"{KEPT_VERSIONS} versions are kept)"
+                    f"there is no older catalog to return to ({len(self.journal)} changes in the journal; the last "
+                    f"{KEPT_VERSIONS} catalogs are kept)"
                 )
             *older, last = self.versions
             before, after = self.catalog, last.load()
@@ -195,7 +206,7 @@ class CatalogUpdates:
             return change
 
     def _change(self, action: str, item_ids: Sequence[str], after: ItemRows, *, would_differ: int = 0) -> CatalogChange:
-        """Put `after` in place and write the journal, unless it is what stands there."""
+        """Make `after` the present catalog and record the change, unless they are the same."""
         before = self.catalog
         if after.version == before.version:
             return CatalogChange.between(action, (), before, before, would_differ=would_differ)
@@ -205,15 +216,15 @@ class CatalogUpdates:
         return change
 
     def _take(self, catalog: ItemRows, change: CatalogChange, versions: Sequence[Version]) -> None:
-        snapshot = self._snapshot_of(catalog)  # all that can fail comes before the one assignment
+        snapshot = self._snapshot_of(catalog)  # whatever can fail comes before the one assignment
         self.snapshot = snapshot
         self.journal, self.versions = (*self.journal, change), tuple(versions)
 
     def _require_encoder(self, *, by_codes: bool) -> None:
-        """Raise ValueError where new items can't enter by codes, or by anything else."""
+        """Raise ValueError where new items can't be added by codes, or (without `by_codes`) by texts and vectors."""
 
     def _snapshot_of(self, catalog: Any) -> CatalogSnapshot:
-        """Return what requests read of a catalog."""
+        """Return the snapshot of a catalog that requests read."""
         return CatalogSnapshot(catalog, self._clicks)
 
     def _with_appended_items(
@@ -229,7 +240,7 @@ class CatalogUpdates:
         raise NotImplementedError
 
     def _with_updated_texts(self, catalog: Any, item_ids: list[str], texts: Sequence[str]) -> tuple[Any, int]:
-        """Return the catalog with other texts behind its items, and how many of their codes would differ."""
+        """Return the catalog with the new texts of items, and how many of their codes would differ."""
         raise NotImplementedError
 
     def _vectors_of(self, texts: Sequence[str]) -> np.ndarray:
@@ -240,7 +251,7 @@ class CatalogUpdates:
             raise ValueError(f"expected texts, got {f'{wrong[0]!r:.80} among them' if wrong else 'none'}")
         if self.encoder is None:
             raise ValueError(
-                "this recommender came without its text encoder (a Hub copy without a licence of the data, or codes "
-                "that were not made of texts); pass vectors or codes, or load the run directory"
+                "this recommender has no text encoder (a Hub copy without a licence of the data, or codes that were "
+                "not made from texts); pass vectors or codes, or load the run directory"
             )
         return self.encoder.encode(texts)

@@ -1,8 +1,8 @@
-"""Places in a list for items that training never saw: what the model has learned works against them.
+"""A quota of cold items in a list: a trained model ranks items low that it has never seen.
 
-TIGER (arXiv 2305.05065) lets at most a share epsilon of a list be unseen items and leaves their order and the merging
-open. Here a share of the first r places, at any r, is kept for the best of them by the model's own scores; unseen items
-that the model ranks high by itself count towards it.
+TIGER (arXiv 2305.05065) lets at most a share epsilon of a list be unseen items and leaves open how they are ordered and
+merged. Here a share of the first r places, for every r, is reserved for cold items, best first by the model's scores;
+cold items that the model ranks high anyway count towards it.
 """
 
 import math
@@ -14,12 +14,12 @@ from cost_hf.recommenders.rankers import Ranking
 
 
 def num_cold_items(share: float, length: int) -> int:
-    """Return how many of the first `length` places a share keeps."""
+    """Return how many of the first `length` places a share reserves."""
     return math.floor(share * length + 1e-9)
 
 
 def with_cold_item_quota(ranking: Ranking, cold: Ranking, share: float) -> Ranking:
-    """Return the ranking in which the first r places hold `num_cold_items(share, r)` cold items, as far as there are any.
+    """Return the ranking whose first r places hold `num_cold_items(share, r)` cold items, as far as there are any.
 
     Args:
         ranking: of all items, `[B, R]`.
@@ -50,8 +50,8 @@ def _merged(
         for queue in queues:
             while queue and queue[0][0] in merged:
                 queue.popleft()
-        is_kept = num_cold_items(share, len(merged) + 1) > held
-        first, second = reversed(queues) if is_kept else queues
+        is_reserved = num_cold_items(share, len(merged) + 1) > held
+        first, second = reversed(queues) if is_reserved else queues
         if not (first or second):
             break
         item, score = (first or second).popleft()

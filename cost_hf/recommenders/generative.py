@@ -1,33 +1,63 @@
-"""The generative recommender: generator, catalog, vocabulary, quantizer and text encoder, back from one load."""
+"""Recommendation by a generator of semantic IDs: generator, catalog, vocabulary, quantizer and text encoder together.
 
+A saved directory is a stock transformers model, which its Auto class loads, with `custom_generate/` (constrained
+generation without this package), `vocabulary.json`, `quantizer/`, `recommender.json` and what every kind has. With LoRA
+a peft adapter takes the place of the model, and the manifest names the base model and its digest. Digests say which
+parts belong together.
+"""
+
+import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from torch import Tensor
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
+from cost_hf.files import DamagedFileError, check_fields, load_all_weights, readable_load_errors
+from cost_hf.generators.adapters import load_adapted
 from cost_hf.generators.backbones import Backbone
-from cost_hf.generators.pretrained import BaseModel
+from cost_hf.generators.pretrained import BaseModel, auto_class
 from cost_hf.generators.prompts import PromptBuilder, PromptLayout
-from cost_hf.quantizers.base import Quantizer
+from cost_hf.quantizers.base import Quantizer, load_quantizer
 from cost_hf.recommenders.base import Recommender, checked_device
 from cost_hf.recommenders.beam_ranker import BeamRanker
-from cost_hf.recommenders.bundle import read_bundle, write_bundle
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
-from cost_hf.recommenders.repository import locate
+from cost_hf.recommenders.repository import (
+    GENERATOR_FILES,
+    MANIFEST,
+    QUANTIZER,
+    WEIGHT_FILES,
+    check_parts,
+    read_catalog_parts,
+)
 from cost_hf.search.normalizations import check_normalization
 from cost_hf.semantic_ids.catalog import Catalog
-from cost_hf.semantic_ids.sizes import MAX_HISTORY, ranked_number, whole_number
+from cost_hf.semantic_ids.digests import assignment_digest
+from cost_hf.semantic_ids.sizes import MAX_HISTORY, MAX_RANKED, ranked_number, whole_number
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
+CUSTOM_GENERATE = "custom_generate"
+PROTOCOL = ("max_history", "num_beams", "normalization")  # how histories are read and searched, in the manifest
+FIELDS = {
+    "vocabulary_digest": str,
+    "assignment_digest": str,
+    "max_history": int,
+    "num_beams": int,
+    "normalization": str,
+    "prompt": dict,
+}
+BASE_FIELDS = {"name": str, "revision": str | None, "digest": str, "added_tokens": int}
+
 
 class SidSnapshot(CatalogSnapshot):
-    """A catalog of semantic IDs with the index and the token table that a search reads."""
+    """A catalog of semantic IDs with the trie and the prompts that a search reads."""
 
     def __init__(self, catalog: Catalog, clicks: np.ndarray, prompts: PromptBuilder):
         super().__init__(catalog, clicks)
@@ -39,43 +69,40 @@ class GenerativeRecommender(Recommender):
     """Recommends catalog items by constrained generation of semantic IDs.
 
     Args:
-        generator: causal or seq2seq model trained on the catalog's SIDs.
+        backbone: generator trained on the catalog's SIDs, with its vocabulary, prompts and tokenizer; the first layout
+            is the prompt that recommends.
         catalog: the items.
-        vocabulary: token ids of the SIDs.
         popularity: training clicks of every catalog row, `[N]`; answers empty histories and orders items of one SID.
-        max_history: most recent items in the prompt.
         num_beams: beams of the search, raised to `top_k` where that is larger.
         normalization: of its scores, as for `beam_search`.
-        layout: tokens around a history; the bare one by default.
-        tokenizer: of a pretrained backbone; saved beside the generator.
-        base: the pretrained model that an adapter in `generator` belongs to.
         quantizer: gives vectors their codes; None for codes that came without a model.
         encoder: gives texts their vectors.
         journal, versions: of `CatalogUpdates`.
+
+    Raises:
+        ValueError: for parts of different catalogs, or sizes that no search has.
     """
 
     kind = "generator"
     source = "generator"
+    catalog_class = Catalog
+    published_files = rf"{GENERATOR_FILES}|{QUANTIZER}/({WEIGHT_FILES})|{CUSTOM_GENERATE}/generate\.py"
     snapshot: SidSnapshot
 
     def __init__(
         self,
-        generator: PreTrainedModel,
+        backbone: Backbone,
         catalog: Catalog,
-        vocabulary: SidVocabulary,
         *,
         popularity: np.ndarray,
-        max_history: int,
         num_beams: int = 50,
         normalization: str = "vocabulary",
-        layout: PromptLayout | None = None,
-        tokenizer: Any = None,
-        base: BaseModel | None = None,
         quantizer: Quantizer | None = None,
         encoder: ItemEncoder | None = None,
         journal: Sequence[CatalogChange] = (),
         versions: Sequence[Version] = (),
     ):
+        vocabulary = backbone.vocabulary
         if len(popularity) != len(catalog) or vocabulary.level_sizes != catalog.level_sizes:
             raise ValueError(
                 f"popularity and vocabulary must fit the catalog of {len(catalog)} items and levels "
@@ -83,44 +110,34 @@ class GenerativeRecommender(Recommender):
                 "take all of them from one run"
             )
         check_normalization(normalization)
-        whole_number(max_history, "max_history", most=MAX_HISTORY)
+        whole_number(backbone.max_history, "max_history", most=MAX_HISTORY)
         ranked_number(num_beams, "num_beams", len(catalog))
-        self.generator, self.vocabulary, self.tokenizer = generator.eval(), vocabulary, tokenizer
-        is_causal = not generator.config.is_encoder_decoder
-        self.layout = PromptLayout.bare(vocabulary, is_causal=is_causal) if layout is None else layout
-        self.base = base
-        self.max_history, self.num_beams, self.normalization = max_history, num_beams, normalization
+        self.generator = backbone.model.eval()
+        self.vocabulary = vocabulary
+        self.layout = backbone.layouts[0]
+        self.max_history = backbone.max_history
+        self.tokenizer = backbone.tokenizer
+        self.base = backbone.base
+        self.num_beams = num_beams
+        self.normalization = normalization
         self.quantizer = None if quantizer is None else quantizer.eval()
         self.needs_user_ids = vocabulary.num_user_tokens > 0
         super().__init__(catalog, popularity=popularity, encoder=encoder, journal=journal, versions=versions)
 
-    @classmethod
-    def of(cls, backbone: Backbone, catalog: Catalog, **parts: Any) -> "GenerativeRecommender":
-        """Return the recommender of a trained backbone; `parts` are the other arguments."""
-        return cls(
-            backbone.model,
-            catalog,
-            backbone.vocabulary,
-            max_history=backbone.max_history,
-            layout=backbone.layouts[0],
-            tokenizer=backbone.tokenizer,
-            base=backbone.base,
-            **parts,
-        )
-
     def to(self, device: torch.device | str) -> Self:
-        """Move the generator to a device, in place; answers are the same but for rounding."""
+        """Move the generator to a device, in place; answers are the same up to rounding."""
         self.generator.to(checked_device(device))
         return self
 
-    def merge(self) -> "GenerativeRecommender":
+    def merge(self) -> Self:
         """Add an adapter to the weights of its base, in place; without one nothing changes.
 
         The recommender then needs no base model and saves whole weights, which their Auto class loads. Scores change
         by rounding alone.
         """
         if self.base is not None:
-            self.generator, self.base = self.generator.merge_and_unload().eval(), None
+            self.generator = self.generator.merge_and_unload().eval()
+            self.base = None
         return self
 
     @property
@@ -144,6 +161,11 @@ class GenerativeRecommender(Recommender):
         return self.generator
 
     @property
+    def auto_class(self) -> str | None:
+        """Name of the Auto class of whole weights; None for an adapter, which needs its base."""
+        return None if self.base is not None else auto_class(self.generator.config).__name__
+
+    @property
     def identity(self) -> dict[str, str]:
         """The digests that tie catalog, quantizer and generator together."""
         return {"vocabulary_digest": self.vocabulary.digest, "assignment_digest": self.catalog.quantizer_digest}
@@ -159,8 +181,19 @@ class GenerativeRecommender(Recommender):
             normalization=self.normalization,
         )
 
+    def prompt_inputs(self, histories: Tensor, *, user_ids: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Return histories `[B, T]` (catalog rows, -1 pads on the right) as arguments of the generator's `generate()`.
+
+        Args:
+            histories: as for a ranker.
+            user_ids: one per history, for generators trained with user tokens.
+        """
+        input_ids, attention_mask = self.prompts.inputs(histories, user_ids=user_ids)
+        device = self.generator.device
+        return {"input_ids": input_ids.to(device), "attention_mask": attention_mask.to(device)}
+
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the model-level codes of texts, int64 `[n, L_model]`; the catalog settles what collides.
+        """Return the model-level codes of texts, int64 `[n, L_model]`; collisions are resolved by the catalog.
 
         Raises:
             ValueError: where the text encoder or the quantizer is missing.
@@ -168,22 +201,71 @@ class GenerativeRecommender(Recommender):
         vectors = torch.from_numpy(self._vectors_of(texts))
         return self._required_quantizer.encode(vectors).cpu().numpy()
 
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write the whole recommender into `directory`, in place of one that is there: all of it, or nothing."""
-        with self._writing:
-            write_bundle(directory, self)
+    def _check_parts(self) -> None:
+        digest = None if self.quantizer is None else assignment_digest(self.quantizer)
+        if digest not in (None, self.catalog.quantizer_digest):
+            raise ValueError(
+                f"the quantizer has assignment digest {digest}, the catalog's codes {self.catalog.quantizer_digest}; "
+                "save the quantizer that they were made with"
+            )
+
+    def _write_own_parts(self, folder: Path) -> dict[str, Any]:
+        if self.quantizer is not None:
+            self.quantizer.save_pretrained(folder / QUANTIZER)
+        self.generator.config.semantic_ids = self.identity
+        self.generator.save_pretrained(folder)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
+        if self.base is None:  # transformers runs it with models that it loads from here, not with adapters
+            (folder / CUSTOM_GENERATE).mkdir()
+            script = Path(CUSTOM_GENERATE) / "generate.py"
+            shutil.copyfile(Path(__file__).parent / script, folder / script)
+        self.vocabulary.save(folder)
+        entries: dict[str, Any] = {name: getattr(self, name) for name in PROTOCOL}
+        entries["prompt"] = asdict(self.layout)
+        if self.base is not None:
+            (folder / "README.md").unlink(missing_ok=True)  # peft's card describes the adapter alone
+            entries["base"] = asdict(self.base)
+        return entries
 
     @classmethod
-    def read(
-        cls, directory: str | Path, *, revision: str | None = None, generator: PreTrainedModel | None = None
+    def _read_parts(
+        cls, source: Path, manifest: dict[str, Any], *, generator: PreTrainedModel | None = None
     ) -> "GenerativeRecommender":
-        """Load a generative recommender; `from_pretrained` loads any kind.
+        """Read all parts of a directory.
 
         Args:
-            revision: of a Hub id.
             generator: its model, where that is loaded already.
+
+        Raises:
+            ValueError: for a damaged file, or a part that does not belong to the others; both digests are named.
         """
-        return cls(**read_bundle(locate(directory, revision=revision), generator=generator))
+        return cls(**cls._read_arguments(source, manifest, generator))
+
+    @classmethod
+    def _read_arguments(
+        cls, source: Path, manifest: dict[str, Any], generator: PreTrainedModel | None
+    ) -> dict[str, Any]:
+        _check_entries(source, manifest)
+        parts = read_catalog_parts(source, manifest, cls.catalog_class.load)
+        _check_bounds(source, manifest, num_items=len(parts["catalog"]))
+        backbone = _read_backbone(source, manifest, generator)
+        quantizer = None
+        if (source / QUANTIZER).is_dir():
+            quantizer = load_quantizer(source / QUANTIZER)
+        # whole weights hold in their config what they were trained on; an adapter's files are those of the manifest
+        trained_on = manifest if backbone.base is not None else getattr(backbone.model.config, "semantic_ids", {})
+        assigned: list[tuple[str, str | None]] = [
+            ("the assignment of the catalog", parts["catalog"].quantizer_digest),
+            ("the assignment that the generator learned", trained_on.get("assignment_digest")),
+        ]
+        if quantizer is not None:
+            assigned.append(("the quantizer", assignment_digest(quantizer)))
+        check_parts(source, [(*part, manifest["assignment_digest"]) for part in assigned])
+        learned = ("the vocabulary that the generator learned", trained_on.get("vocabulary_digest"))
+        check_parts(source, [(*learned, manifest["vocabulary_digest"])])
+        search = {name: manifest[name] for name in ("num_beams", "normalization")}
+        return {"backbone": backbone, "quantizer": quantizer, **parts, **search}
 
     @property
     def _required_quantizer(self) -> Quantizer:
@@ -198,14 +280,16 @@ class GenerativeRecommender(Recommender):
             _ = self._required_quantizer
 
     def _snapshot_of(self, catalog: Any) -> SidSnapshot:
-        prompts = PromptBuilder.for_catalog(
+        return SidSnapshot(catalog, self._clicks, self._prompts_for(catalog))
+
+    def _prompts_for(self, catalog: Catalog) -> PromptBuilder:
+        return PromptBuilder.for_catalog(
             catalog,
             self.vocabulary,
             is_causal=not self.generator.config.is_encoder_decoder,
             max_history=self.max_history,
             layout=self.layout,
         )
-        return SidSnapshot(catalog, self._clicks, prompts)
 
     def _with_appended_items(
         self,
@@ -226,3 +310,56 @@ class GenerativeRecommender(Recommender):
             return catalog, 0
         held = catalog.codes[catalog.rows_of(item_ids)][:, : catalog.model_levels]
         return catalog, int((self.encode(texts) != held).any(1).sum())
+
+
+def _read_backbone(source: Path, manifest: dict[str, Any], generator: PreTrainedModel | None) -> Backbone:
+    """Read the generator (unless it is given) with its vocabulary, prompt and tokenizer."""
+    vocabulary = SidVocabulary.load(source)
+    check_parts(source, [("the vocabulary", vocabulary.digest, manifest["vocabulary_digest"])])
+    tokenizer = None
+    if (source / "tokenizer_config.json").is_file():
+        with readable_load_errors("the tokenizer", source):
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    base = BaseModel(**manifest["base"]) if "base" in manifest else None
+    if generator is None:
+        generator = _read_generator(source) if base is None else load_adapted(source, base, vocabulary, tokenizer)
+    layout = PromptLayout(*(tuple(manifest["prompt"][part]) for part in ("before", "after")))
+    rows = generator.get_input_embeddings().weight.shape[0]
+    highest = max(vocabulary.size - 1, *layout.before, *layout.after)
+    if highest >= rows:
+        raise DamagedFileError(
+            f"{source}: vocabulary and prompt go up to token {highest}, and the generator has {rows} rows of tokens; "
+            "the files do not belong together: copy the whole directory of one run"
+        )
+    return Backbone(generator, vocabulary, (layout,), manifest["max_history"], tokenizer, base)
+
+
+def _read_generator(folder: Path) -> PreTrainedModel:
+    """Load a generator by the Auto class of its configuration, where a method registers model classes of its own."""
+    with readable_load_errors("the generator", folder):
+        auto = auto_class(AutoConfig.from_pretrained(folder, trust_remote_code=False))
+    return load_all_weights("the generator", folder, auto.from_pretrained, trust_remote_code=False)
+
+
+def _check_bounds(source: Path, manifest: dict[str, Any], *, num_items: int) -> None:
+    """Raise ValueError for a size that no recommender of this catalog takes, before anything of that size is made."""
+    for name, most in {"max_history": MAX_HISTORY, "num_beams": max(MAX_RANKED, num_items)}.items():
+        if not 1 <= manifest[name] <= most:
+            raise DamagedFileError(
+                f"{source / MANIFEST} has {name}={manifest[name]!r}, expected 1 to {most}; save the recommender with "
+                "another"
+            )
+
+
+def _check_entries(source: Path, manifest: dict[str, Any]) -> None:
+    """Raise ValueError for an entry of a generator's manifest that no recommender has."""
+    path = source / MANIFEST
+    check_fields(manifest, FIELDS, source=path)
+    check_fields(manifest["prompt"], {"before": list[int], "after": list[int]}, source=f"{path}, prompt")
+    if min((0, *manifest["prompt"]["before"], *manifest["prompt"]["after"])) < 0:
+        raise DamagedFileError(f"{path} has prompt={manifest['prompt']!r:.80}, expected token ids; copy it again")
+    if "base" in manifest:
+        check_fields(manifest, {"base": dict}, source=path)
+        check_fields(manifest["base"], BASE_FIELDS, source=f"{path}, base")
+        if set(manifest["base"]) != set(BASE_FIELDS):
+            raise DamagedFileError(f"{path} has base={manifest['base']!r:.80}, expected {', '.join(BASE_FIELDS)} alone")

@@ -1,6 +1,6 @@
 """`pipeline("generative-recommendation")`: histories of item ids to ranked items.
 
-Its model is a recommender directory or Hub id. `GenerativeRecommender`, which does the work, loads with the first pipeline.
+Its model is a recommender directory or Hub id. `GenerativeRecommender` is imported with the first pipeline.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
-"""The seam between models and everyone who wants a list of items: histories in, catalog rows out.
+"""The interface between models and lists of items: histories in, ranked catalog rows out.
 
-Evaluator and recommender know only `Ranker`, so a generator, a dense model and a counting baseline are judged by the
-same code. `ScoringRanker` turns anything that scores the whole catalog into a ranker with one published tie rule.
+Evaluation and recommenders know only `Ranker`, so a generator, a dense model and a counting baseline are evaluated by
+the same code. `ScoringRanker` makes a ranker of anything that scores the whole catalog, with one published tie rule.
 """
 
 import inspect
@@ -23,7 +23,7 @@ class Ranking:
     """The best items of B histories, best first.
 
     Attributes:
-        items: catalog rows, int64 `[B, R]`, -1 behind the last one where fewer are legal.
+        items: catalog rows, int64 `[B, R]`, -1 after the last one where fewer are legal.
         scores: their scores, float `[B, R]`, comparable within a row; -inf where `items` is -1.
     """
 
@@ -31,15 +31,15 @@ class Ranking:
     scores: Tensor
 
     def __repr__(self) -> str:
-        """Say in one line what was ranked."""
+        """Return the shape in one line."""
         histories, places = self.items.shape
         return f"Ranking({histories} histories, {places} places)"
 
 
 class Ranker(Protocol):
-    """Whatever ranks the catalog for a batch of histories.
+    """Ranks the catalog for a batch of histories.
 
-    A ranker whose `rank` also has a keyword `user_ids` (a sequence of B raw ids) is given them by the evaluator; all
+    A ranker whose `rank` also has a keyword `user_ids` (a sequence of B raw ids) is passed them by the evaluation; all
     others see histories only.
     """
 
@@ -56,7 +56,7 @@ class Ranker(Protocol):
 
 
 def training_clicks(popularity: Any) -> np.ndarray:
-    """Return training clicks `[M]` as int64; raise ValueError for what counts nothing."""
+    """Return training clicks `[M]` as int64; raise ValueError for what are no counts."""
     counts = np.asarray(popularity)
     is_numeric = counts.ndim == 1 and counts.dtype.kind in "iuf"
     wrong = np.ones(1, dtype=bool)
@@ -70,17 +70,17 @@ def training_clicks(popularity: Any) -> np.ndarray:
 
 
 def popularity_order(popularity: np.ndarray, item_ids: Sequence[str]) -> np.ndarray:
-    """Return catalog rows, most clicked first, equals by ascending item id, int64 `[N]`; `popularity` are counts."""
+    """Return catalog rows, most clicked first, ties by ascending item id, int64 `[N]`; `popularity` are counts."""
     return np.lexsort((id_ranks(item_ids), -training_clicks(popularity)))
 
 
 def takes_user_ids(ranker: Ranker) -> bool:
-    """Tell whether a ranker asks for the raw ids of the users whose histories it is given."""
+    """Tell whether a ranker needs the raw ids of the users."""
     return "user_ids" in inspect.signature(ranker.rank).parameters
 
 
 class Scorer(Protocol):
-    """Whatever gives every catalog item a score for every history."""
+    """Scores every catalog item for every history."""
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """Return scores `[B, N]`, higher is better, for histories `[B, T]` (catalog rows, -1 pads on the right)."""
@@ -90,7 +90,7 @@ class Scorer(Protocol):
 class ScoringRanker:
     """Ranks the whole catalog by a scorer; a `Ranker`.
 
-    Equal scores stand in descending training popularity, then ascending item id, whatever the batch or machine.
+    Ties are ordered by descending training popularity, then ascending item id, on every machine and in every batch.
 
     Args:
         scorer: gives scores `[B, N]`.
@@ -129,7 +129,7 @@ class ScoringRanker:
         width = min(top_k, table.shape[1])
         best = table.topk(width, dim=1).values  # NaN sorts first
         if best.isnan().any():
-            raise ValueError(f"{type(self.scorer).__name__}.scores must be numbers or -inf, got NaN; mend the scorer")
+            raise ValueError(f"{type(self.scorer).__name__}.scores must be numbers or -inf, got NaN; fix the scorer")
         columns = _top_columns(table, best[:, -1:], width, self._tie_order, self._tie_rank)
         values = table.gather(1, columns)
         items = columns.masked_fill(values == -torch.inf, -1)

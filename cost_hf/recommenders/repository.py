@@ -1,9 +1,8 @@
-"""Where a recommender lies: finding its directory, its manifest, and changing its catalog there in one step.
+"""The directory of a recommender: finding it, its manifest, and changing its catalog there in one step.
 
 The manifest names every file of the recommender with its sha256 and carries a digest of itself; all of them are checked
-whenever it is loaded, which takes a few seconds per GB. The journal is only ever appended to, so the manifest counts
-its lines and holds the digest of these. Loading needs no lock and writes nothing; where files change underneath,
-because another process has saved meanwhile, it begins again.
+on every load, which takes a few seconds per GB. The journal is append-only, so the manifest counts its lines and holds
+their digest. Loading takes no lock and writes nothing; if another process saves meanwhile, the directory is read again.
 """
 
 import os
@@ -18,7 +17,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
 from safetensors.numpy import save_file
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import (
     PLAIN_NAME,
     DamagedFileError,
@@ -44,8 +43,11 @@ if TYPE_CHECKING:
     from cost_hf.recommenders.base import Recommender
 
 FORMAT = 5  # 5: the manifest holds a digest of every file, and of itself
-MANIFEST, POPULARITY, ENCODER = "recommender.json", "popularity.safetensors", "encoder"
-MEMBERS = "members"  # folder of the recommenders that one is made of
+MANIFEST = "recommender.json"
+POPULARITY = "popularity.safetensors"
+ENCODER = "encoder"  # folders
+QUANTIZER = "quantizer"
+MEMBERS = "members"  # the recommenders that one is made of
 FIELDS = {
     "format": int,
     "kind": str,
@@ -62,15 +64,16 @@ FIELDS = {
 STEM = re.compile(r"catalog-[0-9a-f]{16}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 HUB_ERRORS = (HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled, OSError)
-# what a directory may hold of an older recommender, besides the files that its manifest names
-PART = re.compile(
-    r"recommender\.json|journal\.jsonl|popularity\.safetensors|catalog-[0-9a-f]{16}\.(safetensors|parquet)"
-    r"|vocabulary\.json|config\.json|generation_config\.json|model(-\d+-of-\d+)?\.safetensors"
-    r"|model\.safetensors\.index\.json|adapter_config\.json|adapter_model\.safetensors|tokenizer\.json"
-    r"|tokenizer_config\.json|special_tokens_map\.json|added_tokens\.json|chat_template\.jinja|spiece\.model"
-)
+# names of saved files, as regular expressions
+CATALOG_FILES = r"recommender\.json|journal\.jsonl|popularity\.safetensors|catalog-[0-9a-f]{16}\.(safetensors|parquet)"
+WEIGHT_FILES = r"config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
+ADAPTER_FILES = r"adapter_config\.json|adapter_model\.safetensors"
+TOKENIZER_FILES = r"tokenizer\.json|tokenizer_config\.json|chat_template\.jinja|spiece\.model"
+GENERATOR_FILES = rf"generation_config\.json|vocabulary\.json|{WEIGHT_FILES}|{ADAPTER_FILES}|{TOKENIZER_FILES}"
+# what a directory may hold of an older recommender besides the files that its manifest names
+PART = re.compile(rf"{CATALOG_FILES}|{GENERATOR_FILES}|special_tokens_map\.json|added_tokens\.json")
 FOLDERS = {
-    "quantizer": re.compile(r"config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"),
+    QUANTIZER: re.compile(WEIGHT_FILES),
     ENCODER: re.compile(r"encoder\.json|vocabulary\.json|lsa\.safetensors|model/.*"),
     "custom_generate": re.compile(r"generate\.py|__pycache__/.*"),
     MEMBERS: re.compile(r"[\w.-]+/.+"),
@@ -87,7 +90,7 @@ def locate(name_or_path: str | Path, *, revision: str | None = None, token: str 
         UnfinishedRunError: for the directory of a run that is not finished.
     """
     name = str(name_or_path)
-    path = Path(os.path.expanduser(name))  # noqa: PTH111  where there is no such user it stays as it is
+    path = Path(os.path.expanduser(name))  # noqa: PTH111  an unknown user leaves the path as it is
     with readable_os_errors():
         for candidate in (path, path / "recommender"):
             if (candidate / MANIFEST).is_file() or (candidate / REPLACED).is_dir():
@@ -112,6 +115,18 @@ def locate(name_or_path: str | Path, *, revision: str | None = None, token: str 
     return found
 
 
+def hub_commit(name: str | Path, directory: Path) -> str | None:
+    """Return the commit that a directory found by `locate` was downloaded at; None for a local one.
+
+    Args:
+        name: as `locate` was given it.
+        directory: as `locate` returned it: a snapshot in the Hub's cache, `models--org--name/snapshots/<commit>`.
+    """
+    is_snapshot = directory.parent.name == "snapshots"
+    is_of_name = directory.parent.parent.name == f"models--{str(name).replace('/', '--')}"
+    return directory.name if is_snapshot and is_of_name else None
+
+
 def _require_own(run: Path, directory: Path) -> None:
     """Raise `DamagedFileError` where the recommender in a run directory is not the one that the run wrote."""
     # a save after changes of the catalog writes the clicks of new items, too
@@ -119,7 +134,7 @@ def _require_own(run: Path, directory: Path) -> None:
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any]:
-    """Read and check the manifest of a recommender directory; a save that was killed half-way is undone first.
+    """Read and check the manifest of a recommender directory; an interrupted save is undone first.
 
     Raises:
         FileNotFoundError: where there is none.
@@ -132,7 +147,7 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
             content = read_object(path)
             break
         except FileNotFoundError:
-            if attempt == 2:  # the first time a save may have begun in between
+            if attempt == 2:  # at the first attempt a save may have begun meanwhile
                 raise FileNotFoundError(
                     f"{directory} holds no {MANIFEST}; give a finished run directory or its recommender/ folder"
                 ) from None
@@ -192,7 +207,7 @@ def update_manifest(directory: str | Path, **entries: Any) -> None:
 
 
 def renew_files(directory: str | Path) -> None:
-    """Take all files of a recommender directory that holds nothing else into its manifest, as they are now."""
+    """Record all files of a recommender directory, which holds nothing else, in its manifest."""
     update_manifest(directory, files=_part_digests(Path(directory)))
 
 
@@ -202,9 +217,9 @@ def _part_digests(directory: Path) -> dict[str, str]:
 
 
 def read_whole(directory: Path, read: Callable[[dict[str, Any]], Result]) -> Result:
-    """Check all files of a recommender directory and return what `read` makes of it, given its manifest.
+    """Check all files of a recommender directory and return `read(manifest)`.
 
-    Where another process saves into it meanwhile, it is read again.
+    If another process saves into it meanwhile, it is read again.
 
     Raises:
         OSError: where a file can't be read.
@@ -220,7 +235,7 @@ def read_whole(directory: Path, read: Callable[[dict[str, Any]], Result]) -> Res
             if read_manifest(directory) == manifest:
                 raise
             continue
-        # catalogs have names of their own, so a new one does no harm to what was read of an old one
+        # catalogs are named by their content, so a new one does not affect what was read
         if _without_catalogs(read_manifest(directory)["files"]) == _without_catalogs(manifest["files"]):
             return result
     raise OSError(f"{directory} was changed {ATTEMPTS} times while it was read; try again")
@@ -231,9 +246,9 @@ def _without_catalogs(files: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_strays(directory: Path, files: Mapping[str, str]) -> None:
-    """Raise `DamagedFileError` for a file that loading would take for a part and that the manifest does not name."""
+    """Raise `DamagedFileError` for a file that would be loaded as a part and that the manifest does not name."""
     unnamed = [path.name for path in directory.iterdir() if PART.fullmatch(path.name)]
-    # a journal and catalogs may be there that a killed write left, and nobody reads them
+    # an interrupted write may leave a journal and catalogs, which are never read
     strays = {name for name in unnamed if name not in (MANIFEST, JOURNAL) and not STEM.fullmatch(Path(name).stem)}
     for folder, pattern in FOLDERS.items():
         inside = (directory / folder).iterdir() if (directory / folder).is_dir() else ()
@@ -306,7 +321,7 @@ def _catalog_entries(recommender: "Recommender") -> dict[str, Any]:
 
 
 def _write_catalog_parts(directory: Path, recommender: "Recommender") -> dict[str, Any]:
-    """Write what every kind has beside its network: catalogs, journal, popularity, encoder; return manifest entries."""
+    """Write what every kind has (catalogs, journal, popularity, encoder); return its manifest entries."""
     for version in recommender.versions:
         version.load().save(directory, stem=version.stem)
     recommender.catalog.save(directory, stem=recommender.catalog.stem)
@@ -326,7 +341,7 @@ def _write_catalog_parts(directory: Path, recommender: "Recommender") -> dict[st
 
 
 def read_catalog_parts(directory: Path, manifest: dict[str, Any], load: Callable[..., Any]) -> dict[str, Any]:
-    """Read what every kind of recommender has beside its network, as arguments of a recommender.
+    """Read what every kind has (catalog, popularity, encoder, journal, older catalogs), as arguments of a recommender.
 
     Args:
         load: reads a catalog of this kind: `load(directory, stem=...)`.
@@ -352,11 +367,11 @@ def read_catalog_parts(directory: Path, manifest: dict[str, Any], load: Callable
 
 
 def read_catalog(directory: Path, load: Callable[..., Any], *, besides: Sequence[str] = ()) -> Any:
-    """Read the present catalog of a recommender alone, for what needs no weights.
+    """Read the present catalog of a recommender without its weights.
 
     Args:
         load: reads a catalog of this kind: `load(directory, stem=...)`.
-        besides: other files that are read, to be checked too.
+        besides: other files that the caller reads; they are checked too.
 
     Raises:
         ValueError: for a damaged file, or a catalog that is not the manifest's.
@@ -368,7 +383,7 @@ def read_catalog(directory: Path, load: Callable[..., Any], *, besides: Sequence
 
 
 def load_version(load: Callable[..., Any], directory: Path, stem: str) -> Any:
-    """Read one version of a catalog; raise `DamagedFileError` where it is not the one that its name says."""
+    """Read one version of a catalog; raise `DamagedFileError` where its name has another digest."""
     catalog = load(directory, stem=stem)
     if catalog.stem != stem:
         raise DamagedFileError(
@@ -397,14 +412,13 @@ def save_versions(directory: str | Path, recommender: "Recommender") -> None:
 
     Raises:
         ValueError: where the directory is of another recommender, or was changed since this one was read from it.
-        LockedError: where another process writes to it for long.
+        LockedError: where another process keeps it locked.
     """
     target = Path(directory)
     with locked(target):
         manifest = read_manifest(target)
-        read_journal(
-            target, manifest["journal"], digest=manifest["journal_digest"]
-        )  # a damaged one is not gone on with
+        # a damaged journal is not continued
+        read_journal(target, manifest["journal"], digest=manifest["journal_digest"])
         _check_follows(target, manifest, recommender)
         entries = _catalog_entries(recommender)
         if manifest | entries == manifest:
@@ -426,7 +440,7 @@ def save_versions(directory: str | Path, recommender: "Recommender") -> None:
             for path in written:
                 path.unlink(missing_ok=True)
             raise
-        for stem in held - wanted:  # what others have put there is not ours to delete
+        for stem in held - wanted:  # files that the manifest did not name stay
             for name in _files_of(stem):
                 (target / name).unlink(missing_ok=True)
 

@@ -1,16 +1,16 @@
-"""Where a recommender may come from, told apart without a look at the network."""
+"""Tells paths of recommenders from Hub ids, without network access and without importing torch."""
 
 import re
 from pathlib import Path
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-RUNS = "runs"  # where runs lie by default
+RUNS = "runs"  # default folder of runs
 
 
 def check_source(source: str | Path) -> None:
-    """Raise FileNotFoundError for a source that is not there and can't be a Hub id, or looks like a path all the same.
+    """Raise FileNotFoundError for a path that does not exist, and for what is neither a path nor a Hub id.
 
-    `runs/mine` could be a Hub id by its form; where `runs` is a directory here, or the default one, a path was meant.
+    `runs/mine` has the form of a Hub id; where its parent is a directory here, or the default one, it is a path.
     """
     path = Path(source)
     if path.exists():

@@ -1,4 +1,4 @@
-"""What a generator says of items in words: titles, by greedy decoding without a constraint."""
+"""Titles of items as a pretrained generator writes them: greedy decoding without a constraint."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ BATCH = 32
 
 
 @torch.inference_mode()
-def titles_said(
+def generate_titles(
     recommender: GenerativeRecommender,
     prompt_encoder: PromptEncoder,
     template: Template,
@@ -22,13 +22,13 @@ def titles_said(
     *,
     max_tokens: int,
 ) -> list[str]:
-    """Return the texts that a generator answers, one a question; an answer ends with the tokenizer's end token.
+    """Return one generated text per question; it ends with the tokenizer's end token.
 
     Args:
         recommender: with a pretrained generator.
-        prompt_encoder: as `prompt_encoder_of` returns it.
-        template: its question is asked.
-        fields: of the template, one entry a question; the title is not read.
+        prompt_encoder: of `prompt_encoder_of`.
+        template: of the question.
+        fields: of the template, one mapping per question; the title is not read.
         max_tokens: of an answer.
     """
     generator, vocabulary = recommender.generator, recommender.vocabulary
@@ -47,8 +47,8 @@ def titles_said(
 
 
 def prompt_encoder_of(recommender: GenerativeRecommender) -> PromptEncoder:
-    """Return the token ids of templates under a recommender's tokenizer; raise ValueError where it has none."""
+    """Return the prompt encoder of a recommender's tokenizer; raise ValueError where it has none."""
     if recommender.tokenizer is None:
-        raise ValueError("a generator from scratch knows no words, and this recommender has no tokenizer; use SIDs")
+        raise ValueError("a generator trained from scratch generates no text, and this recommender has no tokenizer")
     is_causal = not recommender.generator.config.is_encoder_decoder
     return PromptEncoder(recommender.tokenizer, recommender.vocabulary, is_causal=is_causal)

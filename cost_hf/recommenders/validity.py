@@ -1,4 +1,4 @@
-"""How often a generator leaves the catalog: never under the trie, and without it as often as it has not learned."""
+"""The share of generated SIDs that name no item of the catalog, with the trie constraint and without it."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ BATCH = 32
 def invalid_shares(
     recommender: GenerativeRecommender, histories: Tensor, *, num_beams: int = 10, user_ids: Sequence[str] | None = None
 ) -> dict[str, float]:
-    """Return the share of `generate()`'s beams that name no item of the catalog.
+    """Return the share of the beams of `generate()` that name no item of the catalog.
 
     Args:
         recommender: the trained system.
@@ -25,7 +25,7 @@ def invalid_shares(
         user_ids: one per history, for generators trained with user tokens.
 
     Returns:
-        `invalid` under the trie and `invalid_unconstrained` with `generate()` left to itself.
+        `invalid` under the trie constraint and `invalid_unconstrained` without it.
     """
     catalog = recommender.catalog
     known = {tuple(codes) for codes in catalog.codes[~catalog.removed].tolist()}
@@ -50,15 +50,11 @@ def _beams(
     processors: LogitsProcessorList,
     users: list[str],
 ) -> Tensor:
-    """Return the codes that the live beams spell, `[beams, L]`; a token of another level is no code."""
+    """Return the codes of the live beams, `[beams, L]`; a token of another level gives a code outside its level."""
     generator, vocabulary = recommender.generator, recommender.vocabulary
-    input_ids, attention_mask = (
-        part.to(generator.device) for part in recommender.prompts.inputs(histories, user_ids=users or None)
-    )
     levels = len(vocabulary.level_sizes)
     output = generator.generate(
-        input_ids=input_ids,
-        attention_mask=attention_mask,
+        **recommender.prompt_inputs(histories, user_ids=users or None),
         num_beams=num_beams,
         num_return_sequences=num_beams,
         max_new_tokens=levels,

@@ -153,7 +153,8 @@ def _quality_table(standings: Standings, codes: Mapping[str, Mapping[str, Any]])
 def _prefix_cell(values: Any, chance: Sequence[float | None] | None) -> Cell:
     """Return the figures per prefix length, with the chance values below where they are known."""
     if isinstance(values, Mapping):
-        values, chance = values.get("observed"), values.get("chance")
+        chance = values.get("chance")
+        values = values.get("observed")
     return Cell(_by_prefix(values), f"({_by_prefix(chance)})" if chance else "")
 
 

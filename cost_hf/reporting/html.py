@@ -32,5 +32,5 @@ def names(text: str) -> Markup:
     if len(parts) % 2 == 0:  # a lone backtick is part of the text
         return breakable(text)
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
+        Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in enumerate(parts)
     )

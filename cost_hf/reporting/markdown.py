@@ -32,7 +32,7 @@ def sentence(text: str) -> str:
     parts = text.split("`")
     if len(parts) % 2 == 0:  # a lone backtick is part of the text
         return escape(text)
-    return "".join(f"`{part}`" if place % 2 else escape_inline(part) for place, part in enumerate(parts))
+    return "".join(f"`{part}`" if number % 2 else escape_inline(part) for number, part in enumerate(parts))
 
 
 def escape_inline(text: str) -> str:

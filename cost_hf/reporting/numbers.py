@@ -4,7 +4,7 @@ A missing value is a dash, which distinguishes "not measured" from zero.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 DASH = "–"
@@ -87,6 +87,13 @@ def memory(mebibytes: float | None) -> str:
     if mebibytes is None:
         return DASH
     return f"{mebibytes:.0f} MiB" if mebibytes < 1000 else f"{mebibytes / 1024:.1f} GiB"
+
+
+def level_sizes(sizes: Sequence[int]) -> str:
+    """Return codes per level as `3 × 256`, or `64, 32` where they differ."""
+    if len(set(sizes)) == 1:
+        return f"{len(sizes)} × {sizes[0]}"
+    return ", ".join(map(str, sizes))
 
 
 def estimated_duration(seconds: float) -> str:

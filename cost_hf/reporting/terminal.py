@@ -188,7 +188,7 @@ def _example(number: int, answer: ExampleAnswer) -> str:
     titles = {f"user {number} read": answer.history, "   recommended": answer.recommended}
     lines = []
     for label, names in titles.items():
-        lines += [f"{label if place == 0 else '':<17}{terminal_line(name)}" for place, name in enumerate(names)]
+        lines += [f"{'' if line else label:<17}{terminal_line(name)}" for line, name in enumerate(names)]
     return "\n".join(lines)
 
 

@@ -18,7 +18,14 @@ from cost_hf.semantic_ids.catalog_files import read_reference
 from cost_hf.semantic_ids.catalog_rows import assign_semantic_ids, check_ids, check_policy, encode
 from cost_hf.semantic_ids.catalog_table import CatalogTable
 from cost_hf.semantic_ids.digests import assignment_digest, codes_digest
-from cost_hf.semantic_ids.item_ids import check_codes, code_table, item_id_list, title_list, vector_table
+from cost_hf.semantic_ids.item_ids import (
+    check_codes,
+    code_table,
+    item_id_list,
+    title_list,
+    vector_table,
+    vectors_of_width,
+)
 from cost_hf.semantic_ids.options import CatalogOptions as CatalogOptions
 from cost_hf.semantic_ids.sizes import level_size_tuple
 
@@ -129,6 +136,7 @@ class Catalog(CatalogTable):
         codes: np.ndarray | torch.Tensor,
         titles: Sequence[str | None] | None = None,
         text_digest: str | None = None,
+        vectors: np.ndarray | torch.Tensor | None = None,
     ) -> "Catalog":
         """Return the catalog with more items, given their model-level codes `[n, L_model]`.
 
@@ -136,8 +144,12 @@ class Catalog(CatalogTable):
         each takes the lowest free suffix of its group. Ids that the catalog holds keep their SID and title whatever the
         arguments say; a removed one comes back with its own.
 
+        Args:
+            vectors: of the items, `[n, E]`, where the catalog holds vectors; not looked at elsewhere.
+
         Raises:
-            ValueError: as `from_codes`; where new items collide under `reassign` or `sinkhorn` (use `with_embeddings`).
+            ValueError: as `from_codes`; where new items collide under `reassign` or `sinkhorn` (use `with_embeddings`);
+                where the catalog holds vectors and those of the new items are missing.
         """
         ids, names = _named(item_ids, titles)
         table = code_table(codes)
@@ -146,8 +158,15 @@ class Catalog(CatalogTable):
         check_ids(ids, rows=len(table), titles=names)
         check_codes(table, self.level_sizes[: self.model_levels])
         fresh = self._fresh(ids)
+        own = None
+        if self.vectors is not None and fresh:
+            own = vectors_of_width(vectors, ids, width=self.vectors.shape[1])[fresh]
         return self.restored([item for item in ids if item in self])._with_appended_items(
-            [ids[place] for place in fresh], table[fresh], titles=_take(names, fresh), text_digest=text_digest
+            [ids[place] for place in fresh],
+            table[fresh],
+            titles=_take(names, fresh),
+            text_digest=text_digest,
+            vectors=own,
         )
 
     def with_embeddings(
@@ -160,6 +179,8 @@ class Catalog(CatalogTable):
         text_digest: str | None = None,
     ) -> "Catalog":
         """Return the catalog with more items, given their vectors `[n, E]`; as `with_items` otherwise.
+
+        A catalog that holds vectors takes these in as well.
 
         Raises:
             ValueError: where `model` is not the quantizer of the catalog's codes, or the catalog is full.
@@ -182,7 +203,37 @@ class Catalog(CatalogTable):
             text_digest=text_digest,
             x=vectors,
             model=model,
+            vectors=None if self.vectors is None else vectors.float().cpu().numpy(),
         )
+
+    def with_vectors(self, item_ids: Sequence[str], vectors: np.ndarray | torch.Tensor) -> "Catalog":
+        """Return the catalog with other vectors `[n, E]` of some items, or with vectors where it holds none.
+
+        Codes stay as they are.
+
+        Args:
+            item_ids: ids of the items, n of them; those of all rows where the catalog holds no vectors.
+            vectors: whole rows by position.
+
+        Raises:
+            KeyError: for an item that the catalog does not hold.
+            ValueError: for vectors that are not finite, of another width, or missing for some rows.
+        """
+        ids = item_id_list(item_ids, is_unique=True)
+        rows = self.rows_of(ids)
+        if self.vectors is None and len(ids) < len(self):
+            raise ValueError(
+                f"this catalog holds no vectors, so all {len(self)} items need one, got {len(ids)}; give them for all "
+                "rows"
+            )
+        if self.vectors is None:
+            given = np.asarray(vector_table(vectors, ids), dtype=np.float32)
+            table = np.empty_like(given)
+        else:
+            given = vectors_of_width(vectors, ids, width=self.vectors.shape[1])
+            table = self.vectors.copy()
+        table[rows] = given
+        return replace(self, vectors=table)
 
     def without_items(self, item_ids: Sequence[str]) -> "Catalog":
         """Return the catalog in which these items may not be recommended; their rows and suffixes stay theirs."""
@@ -219,6 +270,7 @@ class Catalog(CatalogTable):
         text_digest: str | None,
         x: torch.Tensor | None = None,
         model: Any = None,
+        vectors: np.ndarray | None = None,
     ) -> "Catalog":
         """Return the catalog with new rows at its end, in the order given."""
         if not item_ids:
@@ -243,6 +295,7 @@ class Catalog(CatalogTable):
             text_digest=text_digest,
             titles=(*(self.titles or [None] * len(self)), *(titles or [None] * len(sids))) if named else None,
             moved=self.moved + moved,
+            vectors=None if self.vectors is None or vectors is None else np.concatenate([self.vectors, vectors]),
         )
 
 

@@ -49,6 +49,7 @@ def write_catalog(
     titles: Sequence[str | None] | None,
     codes: np.ndarray,
     removed: np.ndarray,
+    vectors: np.ndarray | None,
     header: dict[str, Any],
 ) -> None:
     """Write both files, each atomically; the parquet first, so a reader that finds the tensors finds the ids."""
@@ -59,6 +60,8 @@ def write_catalog(
         pq.write_table(pa.table(columns), path)
     narrow = np.int16 if max(header["level_sizes"]) <= 1 << 15 else np.int32
     tensors = {"codes": np.ascontiguousarray(codes, dtype=narrow), "removed": removed.astype(np.uint8)}
+    if vectors is not None:
+        tensors["vectors"] = np.ascontiguousarray(vectors, dtype=np.float32)
     metadata = {**header, "format": FORMAT, "ids_digest": content_digest(list(item_ids))}
     with atomic_path(Path(directory) / f"{stem}.safetensors", durable=True) as path:
         save_file(tensors, path, metadata={"catalog": json.dumps(metadata, sort_keys=True)})
@@ -77,8 +80,10 @@ def read_catalog(directory: str | Path, stem: str) -> dict[str, Any]:
             raise FileNotFoundError(f"a catalog is {paths[0].name} and {paths[1].name}; {path} does not exist")
     header = _read_header(paths[0])
     tensors = read_tensors(paths[0])
-    if set(tensors) != {"codes", "removed"}:
-        raise DamagedFileError(f"{paths[0]} holds {sorted(tensors)}, expected codes and removed; copy it again")
+    if set(tensors) - {"vectors"} != {"codes", "removed"}:
+        raise DamagedFileError(
+            f"{paths[0]} holds {sorted(tensors)}, expected codes, removed and, in some catalogs, vectors; copy it again"
+        )
     item_ids, titles = read_item_columns(paths[1])
     found = content_digest(list(item_ids))
     if found != header.pop("ids_digest"):
@@ -87,7 +92,15 @@ def read_catalog(directory: str | Path, stem: str) -> dict[str, Any]:
         )
     header["level_sizes"] = tuple(header["level_sizes"])
     removed = removed_flags(tensors["removed"], rows=len(item_ids), source=paths[0])
-    return {**header, "item_ids": item_ids, "titles": titles, "codes": tensors["codes"], "removed": removed}
+    vectors = item_vectors(tensors.get("vectors"), rows=len(item_ids), source=paths[0])
+    return {
+        **header,
+        "item_ids": item_ids,
+        "titles": titles,
+        "codes": tensors["codes"],
+        "removed": removed,
+        "vectors": vectors,
+    }
 
 
 def _read_header(path: Path) -> dict[str, Any]:
@@ -143,6 +156,18 @@ def removed_flags(flags: np.ndarray, *, rows: int, source: str | Path) -> np.nda
             "again"
         )
     return flags.astype(bool)
+
+
+def item_vectors(vectors: np.ndarray | None, *, rows: int, source: str | Path) -> np.ndarray | None:
+    """Return item vectors as they were read; raise `DamagedFileError` unless they are finite float32 `[rows, E]`."""
+    if vectors is not None and (
+        vectors.ndim != 2 or len(vectors) != rows or vectors.dtype != np.float32 or not np.isfinite(vectors).all()
+    ):
+        raise DamagedFileError(
+            f"{source} holds vectors {vectors.dtype} {vectors.shape}, expected finite float32 [{rows}, E]; copy it "
+            "again"
+        )
+    return vectors
 
 
 def write_items_table(path: str | Path, catalog: Any) -> None:

@@ -13,7 +13,7 @@ from cost_hf.semantic_ids.catalog_rows import check_ids, check_levels, collision
 from cost_hf.semantic_ids.collisions import prefix_keys
 from cost_hf.semantic_ids.digests import catalog_digest
 from cost_hf.semantic_ids.features import PrefixFeatures, prefix_features
-from cost_hf.semantic_ids.item_ids import check_codes
+from cost_hf.semantic_ids.item_ids import check_codes, vector_table
 from cost_hf.semantic_ids.item_rows import ItemRows, describe_digest, describe_items
 from cost_hf.semantic_ids.sizes import level_size_tuple
 
@@ -33,6 +33,7 @@ class CatalogTable(ItemRows):
         text_digest: digest of the texts that the codes were made of, if known.
         titles: a title per row, where the licence of the data allows keeping them.
         moved: items that did not get their own codes, by overflow or reassignment.
+        vectors: item vectors, float32 `[N, E]`, read-only, for models that read them beside the codes.
     """
 
     item_ids: tuple[str, ...]
@@ -45,6 +46,7 @@ class CatalogTable(ItemRows):
     text_digest: str | None = None
     titles: tuple[str | None, ...] | None = None
     moved: int = 0
+    vectors: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         codes, removed = np.array(self.codes, dtype=np.int64), np.array(self.removed, dtype=bool)
@@ -57,25 +59,38 @@ class CatalogTable(ItemRows):
         check_codes(codes, self.level_sizes)
         if removed.shape != (len(codes),):
             raise ValueError(f"removed must be [{len(codes)}], one flag per item, got {removed.shape}")
+        if self.vectors is not None:
+            vectors = np.ascontiguousarray(vector_table(self.vectors, self.item_ids), dtype=np.float32)
+            # what nobody can change any more, that of an earlier state, is shared
+            vectors = vectors.copy() if vectors.flags.writeable else vectors
+            vectors.flags.writeable = False
+            object.__setattr__(self, "vectors", vectors)
 
     def __repr__(self) -> str:
         levels = "x".join(map(str, self.level_sizes))
+        vectors = "" if self.vectors is None else f"vectors of width {self.vectors.shape[1]}, "
         return (
-            f"{type(self).__name__}({describe_items(self)}, levels {levels}, collisions={self.policy!r}, "
+            f"{type(self).__name__}({describe_items(self)}, levels {levels}, collisions={self.policy!r}, {vectors}"
             f"{describe_digest(self)})"
         )
 
     @cached_property
     def digest(self) -> str:
-        """The catalog digest: ids, codes and removed flags, whatever the row order."""
-        return catalog_digest(self.item_ids, self.codes, self.removed)
+        """The catalog digest: ids, codes, removed flags and vectors, whatever the row order."""
+        return catalog_digest(self.item_ids, self.codes, self.removed, self.vectors)
 
     @cached_property
     def version(self) -> str:
-        """Digest of all that is shown of the catalog: ids, codes, removed flags and titles, row by row."""
+        """Digest of all that the catalog holds: ids, codes, removed flags, titles and vectors, row by row."""
         titles = None if self.titles is None else list(self.titles)
+        vectors = [] if self.vectors is None else [self.vectors]
         return content_digest(
-            "cost_hf.catalog_version.1", list(self.item_ids), self.codes, self.removed.astype(np.uint8), titles
+            "cost_hf.catalog_version.1",
+            list(self.item_ids),
+            self.codes,
+            self.removed.astype(np.uint8),
+            titles,
+            *vectors,
         )
 
     @cached_property
@@ -105,6 +120,7 @@ class CatalogTable(ItemRows):
             titles=self.titles,
             codes=self.codes,
             removed=self.removed,
+            vectors=self.vectors,
             header={name: getattr(self, name) for name in fields},
         )
 

@@ -10,6 +10,7 @@ recommender refuse its parts, so each begins with its own name and version.
 | assignment | `"cost_hf.assignment.1"`, level sizes, then the vectors of every level as float32 `[K, D]` |
 | codes without a quantizer | `"cost_hf.lineage.1"`, level sizes, sorted item ids, their codes as int64 `[N, L]` |
 | catalog | `"cost_hf.catalog.1"`, sorted item ids, their codes as int64 `[N, L]`, their removed flags as uint8 `[N]` |
+| catalog with vectors | the same, then the vectors in that order as float32 `[N, E]` |
 """
 
 from collections.abc import Sequence
@@ -46,11 +47,16 @@ def codes_digest(item_ids: Sequence[str], codes: np.ndarray, level_sizes: Sequen
     return content_digest("cost_hf.lineage.1", [int(size) for size in level_sizes], ids, codes[order].astype(np.int64))
 
 
-def catalog_digest(item_ids: Sequence[str], codes: np.ndarray, removed: np.ndarray) -> str:
-    """Return the digest of every item's codes `[N, L]` and removed flag `[N]`; row order does not matter."""
+def catalog_digest(
+    item_ids: Sequence[str], codes: np.ndarray, removed: np.ndarray, vectors: np.ndarray | None = None
+) -> str:
+    """Return the digest of every item's codes `[N, L]`, removed flag `[N]` and vector `[N, E]`, in any row order."""
     order = sorted(range(len(item_ids)), key=item_ids.__getitem__)
     ids = [item_ids[row] for row in order]
-    return content_digest("cost_hf.catalog.1", ids, codes[order].astype(np.int64), removed[order].astype(np.uint8))
+    parts = [codes[order].astype(np.int64), removed[order].astype(np.uint8)]
+    if vectors is not None:
+        parts.append(vectors[order].astype(np.float32))
+    return content_digest("cost_hf.catalog.1", ids, *parts)
 
 
 def _as_float32(part: Any) -> np.ndarray:

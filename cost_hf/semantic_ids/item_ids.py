@@ -236,6 +236,22 @@ def vector_table(vectors: Any, item_ids: Sequence[str], *, name: str = "vectors"
     return table
 
 
+def vectors_of_width(vectors: Any, item_ids: Sequence[str], *, width: int) -> np.ndarray:
+    """Return item vectors as float32 `[n, width]`, as a catalog that holds vectors takes them.
+
+    Raises:
+        ValueError: where there are none, or they have another width.
+    """
+    table = None if vectors is None else vector_table(vectors, item_ids)
+    if table is None or table.shape[1] != width:
+        shape = "none" if table is None else tuple(table.shape)
+        raise ValueError(
+            f"expected vectors [{len(item_ids)}, {width}], as wide as those of the other items, got {shape}; take "
+            "them from the encoder of this catalog"
+        )
+    return table.astype(np.float32)
+
+
 def _as_array(values: Any, name: str) -> np.ndarray:
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()

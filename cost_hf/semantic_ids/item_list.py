@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
 from cost_hf.files import DamagedFileError, atomic_path, content_digest, read_tensors
-from cost_hf.semantic_ids.catalog_files import read_item_columns, removed_flags
+from cost_hf.semantic_ids.catalog_files import item_vectors, read_item_columns, removed_flags
 from cost_hf.semantic_ids.catalog_rows import check_ids
-from cost_hf.semantic_ids.item_ids import item_id_list, title_list, vector_table
+from cost_hf.semantic_ids.item_ids import item_id_list, title_list, vectors_of_width
 from cost_hf.semantic_ids.item_rows import ItemRows, describe_digest, describe_items
 
 
@@ -80,7 +80,7 @@ class ItemList(ItemRows):
         names = [None if given is None else given[place] for place in order]
         table = self.vectors
         if table is not None:
-            table = np.concatenate([table, self._fitting(vectors, ids)[order]])
+            table = np.concatenate([table, vectors_of_width(vectors, ids, width=table.shape[1])[order]])
         return replace(
             self,
             item_ids=(*self.item_ids, *(ids[place] for place in order)),
@@ -108,20 +108,8 @@ class ItemList(ItemRows):
             return self
         ids = item_id_list(item_ids, is_unique=True)
         table = self.vectors.copy()
-        table[self.rows_of(ids)] = self._fitting(vectors, ids)
+        table[self.rows_of(ids)] = vectors_of_width(vectors, ids, width=table.shape[1])
         return replace(self, vectors=table)
-
-    def _fitting(self, vectors: np.ndarray | None, item_ids: Sequence[str]) -> np.ndarray:
-        """Return vectors `[n, E]` float32 of the width of those held; raise ValueError for others."""
-        width = 0 if self.vectors is None else self.vectors.shape[1]
-        table = None if vectors is None else vector_table(vectors, item_ids)
-        if table is None or table.shape[1] != width:
-            shape = "none" if table is None else tuple(table.shape)
-            raise ValueError(
-                f"expected vectors [{len(item_ids)}, {width}], as wide as those of the other items, got {shape}; take "
-                "them from the encoder of this catalog"
-            )
-        return table.astype(np.float32)
 
     def save(self, directory: str | Path, stem: str) -> None:
         """Write `<stem>.parquet` (ids, titles), then `<stem>.safetensors` (flags, vectors)."""
@@ -142,18 +130,8 @@ class ItemList(ItemRows):
         ids, titles = read_item_columns(Path(directory) / f"{stem}.parquet")
         source = Path(directory) / f"{stem}.safetensors"
         tensors = read_tensors(source)
-        vectors = tensors.get("vectors")
         if set(tensors) not in ({"removed"}, {"removed", "vectors"}):
             raise DamagedFileError(f"{source} holds {sorted(tensors)}, expected removed and vectors; copy it again")
-        if vectors is not None and (
-            vectors.ndim != 2
-            or len(vectors) != len(ids)
-            or vectors.dtype != np.float32
-            or not np.isfinite(vectors).all()
-        ):
-            raise DamagedFileError(
-                f"{source} holds vectors {vectors.dtype} {vectors.shape}, expected finite float32 [{len(ids)}, E]; "
-                "copy it again"
-            )
+        vectors = item_vectors(tensors.get("vectors"), rows=len(ids), source=source)
         check_ids(ids, rows=len(ids), titles=titles)
         return cls(ids, removed_flags(tensors["removed"], rows=len(ids), source=source), titles, vectors)

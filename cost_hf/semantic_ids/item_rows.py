@@ -33,6 +33,11 @@ class ItemRows:
         """Write the files of this version."""
         raise NotImplementedError
 
+    @classmethod
+    def load(cls, directory: str | Path, stem: str) -> Self:
+        """Read what `save` wrote; raise OSError or ValueError for missing or damaged files."""
+        raise NotImplementedError
+
     def with_titles(self, item_ids: Sequence[str], titles: Sequence[str | None]) -> Self:
         """Return the same rows with other titles of some items."""
         ids = item_id_list(item_ids, is_unique=True)
@@ -40,6 +45,10 @@ class ItemRows:
         for row, title in zip(self.rows_of(ids).tolist(), title_list(titles, ids), strict=True):
             names[row] = title
         return replace(self, titles=tuple(names))  # type: ignore[type-var]
+
+    def without_titles(self) -> Self:
+        """Return the same rows without titles."""
+        return replace(self, titles=None)  # type: ignore[type-var]
 
     def row_of(self, item_id: str) -> int:
         """Return the row of an item, removed or not; raise KeyError for an unknown id."""

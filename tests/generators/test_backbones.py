@@ -11,9 +11,8 @@ from cost_hf.generators.generator_training import train_generator
 from cost_hf.generators.options import TrainingOptions
 from cost_hf.generators.prompts import PromptBuilder
 from cost_hf.recommenders.base import Recommender
-from cost_hf.recommenders.generative import GenerativeRecommender
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
-from tests.recommenders.toys import recommender_of, toy_catalog, toy_causal
+from tests.recommenders.toys import recommender_of, toy_backbone, toy_catalog, toy_causal
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +106,7 @@ def test_a_pretrained_seq2seq_trains_saves_and_recommends_with_its_own_tokenizer
 def test_a_generator_with_user_tokens_asks_for_one_user_id_per_history():
     catalog = toy_catalog(20, (6, 6))
     vocabulary = SidVocabulary.for_catalog(catalog, num_user_tokens=4)
-    recommender = GenerativeRecommender(
-        toy_causal(vocabulary), catalog, vocabulary, popularity=np.ones(20), max_history=5
-    )
+    recommender = recommender_of(toy_backbone(toy_causal(vocabulary), vocabulary), catalog)
 
     assert len(recommender.recommend([["item001"], ["item002"]], top_k=3, user_ids=["anna", "bo"])) == 2
     for user_ids in (None, ["anna"], "anna"):

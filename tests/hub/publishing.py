@@ -20,13 +20,13 @@ MODELS = ("quantizer", "recommender", "dataset")
 def publish(
     endpoint: str, run: Path, *, what: Sequence[str] = MODELS, token: str | bool = TOKEN, **options: Any
 ) -> str:
-    """Publish as `org/toy…` and return what was said."""
-    said: list[str] = []
+    """Publish as `org/toy…` and return the report."""
+    lines: list[str] = []
     api = HfApi(endpoint=endpoint, token=token)
     # the client asks at every call whether it is offline; the loopback Hub is not
     with mock.patch("huggingface_hub.constants.HF_HUB_OFFLINE", False):
-        upload(run, namespace="org", name="toy", what=list(what), api=api, say=said.append, **options)
-    return "\n".join(said)
+        upload(run, namespace="org", name="toy", what=list(what), api=api, report=lines.append, **options)
+    return "\n".join(lines)
 
 
 def without_licence(run: Path, target: Path) -> Path:

@@ -1,49 +1,30 @@
-"""Cards: every figure is one of results.json, the best baseline is named, and without results there is no card."""
+"""Cards: every figure is one of results.json, the best baseline is named, any method has a right card."""
 
-import copy
 import re
-from pathlib import Path
 
 import pytest
 import yaml
 from huggingface_hub import DatasetCard, ModelCard, SpaceCard
 
 from cost_hf.evaluation.results import MAIN_ROW
-from cost_hf.files import read_json
-from cost_hf.hub.cards import KINDS, TEMPLATES, eval_result_files, render_card, verdict
+from cost_hf.hub import PARTS
+from cost_hf.hub.cards import TEMPLATES, eval_result_files, verdict
 from cost_hf.reporting import numbers
+from tests.hub.made_up import RUNS, made_up_card, made_up_results
 
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
-RUNS = {
-    name: read_json(RESULTS / name / "results.json") for name in ("cost_quickstart", "cost_industrial", "sasrec_beauty")
-}
-RELATED = {"quantizer": "org/x", "recommender": "org/x-recommender", "dataset": "org/x-items", "space": "org/x-demo"}
 LOADERS = {"dataset": DatasetCard, "space": SpaceCard}
-
-
-def card(kind: str, results: dict, *, has_texts: bool = True, has_encoder: bool = True) -> str:
-    name = RELATED.get(kind, RELATED["recommender"])
-    return render_card(
-        kind, results=results, repo_id=name, related=RELATED, has_texts=has_texts, has_encoder=has_encoder
-    )
-
-
-def kinds_of(run: str) -> list[str]:
-    return ["sasrec", "space"] if run.startswith("sasrec") else [kind for kind in KINDS if kind != "sasrec"]
-
-
-CARDS = [(run, kind) for run in RUNS for kind in kinds_of(run)]
+CARDS = [(run, part) for run in RUNS for part in PARTS if run == "generative" or part in ("recommender", "space")]
 
 
 def leaves(tree) -> set:
     if isinstance(tree, dict):
         return set().union(*(leaves(value) for value in tree.values()), set(map(str, tree)))
-    if isinstance(tree, list):
+    if isinstance(tree, list | tuple):
         return set().union(*map(leaves, tree)) if tree else set()
     return {tree}
 
 
-def said(results: dict) -> set[str]:
+def written(results: dict) -> set[str]:
     """Every way in which a value of the results may be written, as single numbers."""
     texts: set[str] = set()
     for value in leaves(results):
@@ -63,12 +44,14 @@ def figures(text: str) -> set[str]:
     return set(re.findall(r"(?<![\w.])\d*\.?\d[\d,]*(?![\w])", body))
 
 
-@pytest.mark.parametrize(("run", "kind"), CARDS)
-def test_every_figure_of_a_card_is_one_of_the_results(run, kind):
-    found = {figure.rstrip(",") for figure in figures(card(kind, RUNS[run]))}
+@pytest.mark.parametrize(("run", "part"), CARDS)
+def test_every_figure_of_a_card_is_one_of_the_results(run, part):
+    results = made_up_results(run)
 
-    assert found - said(RUNS[run]) == set()
-    assert kind == "space" or len(found) > 5
+    found = {figure.rstrip(",") for figure in figures(made_up_card(part, results, run=run))}
+
+    assert found - written(results) == set()
+    assert part == "space" or len(found) > 5
 
 
 def test_a_number_typed_into_a_template_would_be_found(monkeypatch, tmp_path):
@@ -76,82 +59,147 @@ def test_a_number_typed_into_a_template_would_be_found(monkeypatch, tmp_path):
         text = template.read_text(encoding="utf-8").replace("## Limits", "## Limits\n\nIt is 47.11 times better.")
         (tmp_path / template.name).write_text(text, encoding="utf-8")
     monkeypatch.setattr("cost_hf.hub.cards.TEMPLATES", tmp_path)
+    results = made_up_results()
 
-    assert "47.11" in figures(card("recommender", RUNS["cost_quickstart"])) - said(RUNS["cost_quickstart"])
+    assert "47.11" in figures(made_up_card("recommender", results)) - written(results)
 
 
-@pytest.mark.parametrize(("run", "kind"), CARDS)
-def test_the_metadata_is_read_by_the_hub_library_and_the_text_is_complete(run, kind):
-    text = card(kind, RUNS[run])
+@pytest.mark.parametrize(("run", "part"), CARDS)
+def test_the_metadata_is_read_by_the_hub_library_and_the_text_is_complete(run, part):
+    text = made_up_card(part, made_up_results(run), run=run)
 
-    loaded = LOADERS.get(kind, ModelCard)(text)
-    assert loaded.data.license == (RUNS[run]["recipe"]["data"]["licence"] or "other").lower()
+    loaded = LOADERS.get(part, ModelCard)(text, ignore_metadata_errors=False)
+    assert loaded.data.license == "apache-2.0"
     assert "{{" not in text and "{%" not in text and "None" not in loaded.text and "<built-in" not in text
-    assert text == card(kind, RUNS[run])
+    assert text == made_up_card(part, made_up_results(run), run=run)
+
+
+def test_a_card_describes_a_method_that_it_does_not_know():
+    text = made_up_card("recommender", made_up_results("dense"), run="dense")
+
+    loaded = ModelCard(text)
+    assert "A dense recommender, method `walker`: random walks, arXiv 9999.00001." in loaded.text
+    assert "semantic" not in text.lower() and "generat" not in text and "LoRA" not in text
+    assert "from transformers import AutoModel\n" in loaded.text and "`walk-lib`, which has to be installed" in text
+    assert "new ones need another training" in loaded.text
+    assert loaded.data.tags == ["recommendation", "cost_hf"] and loaded.data.library_name == "transformers"
+
+
+def test_a_card_of_counts_names_no_weights_and_no_architecture():
+    text = made_up_card("recommender", made_up_results("counting"), run="counting", new_item_inputs=("vectors",))
+
+    loaded = ModelCard(text)
+    assert "A counting recommender, method `sums`" in loaded.text
+    assert "trained weights" not in text and "transformers import" not in text
+    assert "add_items(ids, vectors=...)" in text and loaded.data.library_name == "cost_hf"
+    assert "lsa" not in loaded.text  # no vectors were used
+
+
+def test_a_card_of_a_generator_shows_codes_and_how_to_generate_without_the_package():
+    text = made_up_card("recommender", made_up_results())
+
+    loaded = ModelCard(text)
+    assert "Codes of kind `cost`, levels of 32, 32, 16 codes." in loaded.text
+    assert "model.generate(histories=" in loaded.text and "120,448 trained weights (llama)" in loaded.text
+    assert set(loaded.data.tags) >= {"semantic-ids", "generative-recommendation"}
+
+
+def test_a_card_of_an_adapter_names_its_base():
+    results = made_up_results()
+    results["recipe"]["generator"]["backbone"] = "org/base"
+    results["recipe"]["adapter"]["r"] = 8
+
+    loaded = ModelCard(made_up_card("recommender", results, base_model="org/base", generates_items=False))
+
+    assert loaded.data.base_model == "org/base" and loaded.data.to_dict()["base_model_relation"] == "adapter"
+    assert "org/base, LoRA of rank 8" in loaded.text and "its base model, `org/base`" in loaded.text
+
+
+def test_without_results_a_recommender_has_a_card_without_figures():
+    text = made_up_card("recommender", None)
+
+    loaded = ModelCard(text, ignore_metadata_errors=False)
+    assert "No evaluation results are published with this copy" in loaded.text
+    assert figures(text) == {"12,101", "120,448"}  # its size
+    assert loaded.data.eval_results is None and loaded.data.license == "other"
+    assert "None" not in loaded.text and "{{" not in loaded.text
+
+
+@pytest.mark.parametrize("part", ["quantizer", "dataset", "space"])
+def test_without_results_other_parts_have_no_card(part):
+    with pytest.raises(ValueError, match="no results, no card"):
+        made_up_card(part, None)
 
 
 def test_the_model_index_holds_the_values_of_both_settings():
-    loaded = ModelCard(card("recommender", RUNS["cost_industrial"]))
+    results = made_up_results()
 
-    rows = RUNS["cost_industrial"]["rows"][MAIN_ROW]["item"]
+    loaded = ModelCard(made_up_card("recommender", results))
+
+    rows = results["rows"][MAIN_ROW]["item"]
     values = [rows[seen][metric]["value"] for seen in rows for metric in ("recall@10", "ndcg@10")]
     assert [result.metric_value for result in loaded.data.eval_results] == values
 
 
-def test_evaluation_files_name_the_data_set_and_hold_every_judged_metric():
-    files = eval_result_files(RUNS["cost_quickstart"], dataset_id="org/x-items")
+def test_evaluation_files_name_the_data_set_and_hold_every_metric():
+    results = made_up_results()
+    cells = results["rows"][MAIN_ROW]["item"]["seen_allowed"]
+    cells["ndcg@5"] = {"value": None, "low": None, "high": None}
+
+    files = eval_result_files(results, dataset_id="org/x-items")
 
     assert set(files) == {".eval_results/seen_allowed.yaml", ".eval_results/seen_excluded.yaml"}
     entries = yaml.safe_load(files[".eval_results/seen_allowed.yaml"])
-    cells = RUNS["cost_quickstart"]["rows"][MAIN_ROW]["item"]["seen_allowed"]
     assert {entry["dataset"]["task_id"]: entry["value"] for entry in entries} == {
         metric: cell["value"] for metric, cell in cells.items() if cell["value"] is not None
     }
-    assert eval_result_files(RUNS["cost_quickstart"], dataset_id=None) == {}
-
-
-def changed(low: float, high: float) -> dict:
-    results = copy.deepcopy(RUNS["cost_industrial"])
-    cell = results["differences"][f"{MAIN_ROW}-markov_text"]["item"]["seen_allowed"]["ndcg@10"]
-    cell |= {"value": (low + high) / 2, "low": low, "high": high}
-    return results
+    assert eval_result_files(results, dataset_id=None) == {}
 
 
 @pytest.mark.parametrize(
     ("bounds", "sentence"),
     [
         ((-0.03, -0.01), "**`markov_text` is better than this system on these data**"),
-        ((-0.01, 0.01), "No difference could be shown"),
+        ((-0.01, 0.01), "They are not significantly different"),
         ((0.01, 0.03), "This system is better than it on these data"),
     ],
 )
 def test_the_best_baseline_is_named_and_the_interval_decides(bounds, sentence):
-    assert sentence in verdict(changed(*bounds))
+    low, high = bounds
+    results = made_up_results()
+    cell = results["differences"][f"{MAIN_ROW}-markov_text"]["item"]["seen_allowed"]["ndcg@10"]
+    cell |= {"value": (low + high) / 2, "low": low, "high": high}
+
+    assert sentence in verdict(results)
 
 
-def test_toy_data_are_called_so_and_an_oracle_is_no_rival():
-    text = card("recommender", RUNS["cost_quickstart"])
+def test_toy_data_are_called_so_and_an_oracle_is_no_baseline():
+    text = made_up_card("recommender", made_up_results(is_toy=True))
 
-    assert "**toy data**" in text and "`oracle`" not in verdict(RUNS["cost_quickstart"])
-    assert "toy data" not in card("recommender", RUNS["cost_industrial"])
-
-
-def test_what_does_not_travel_is_not_promised():
-    text = card("recommender", RUNS["cost_industrial"], has_texts=False, has_encoder=False)
-
-    assert "not in this copy" in text and "no text of an item" in text and "\nencoder and the digests" not in text
+    assert "**toy data**" in text and "`oracle`" not in verdict(made_up_results())
+    assert "toy data" not in made_up_card("recommender", made_up_results())
 
 
-def test_no_path_of_this_machine_stands_in_a_card():
-    results = copy.deepcopy(RUNS["cost_industrial"])
+def test_what_is_not_published_is_not_promised():
+    held = {"has_encoder": False, "new_item_inputs": ("vectors", "codes")}
+    text = made_up_card("recommender", made_up_results(licence=None), **held)
+
+    assert "not in this copy" in text and "no text of an item" in text and ", text encoder" not in text
+
+
+def test_no_local_path_is_in_a_card():
+    results = made_up_results()
     results["recipe"]["vectors"]["model"] = "/home/somebody/models/encoder"
+    results["recipe"]["generator"]["backbone"] = "/home/somebody/my-t5"
 
-    assert "somebody" not in card("recommender", results)
+    text = made_up_card("recommender", results)
+
+    assert "somebody" not in text and "`my-t5`" in text and "base_model" not in text
 
 
 @pytest.mark.parametrize("broken", ["rows", "main", "values"])
 def test_no_results_no_card(broken):
-    results = copy.deepcopy(RUNS["cost_quickstart"])
+    results = made_up_results()
     if broken == "rows":
         del results["rows"]
     elif broken == "main":
@@ -162,7 +210,7 @@ def test_no_results_no_card(broken):
                 cell["value"] = None
 
     with pytest.raises(ValueError, match="no results, no card"):
-        card("recommender", results)
+        made_up_card("recommender", results)
     with pytest.raises(ValueError, match="no results, no card"):
         eval_result_files(results, dataset_id="org/x")
 
@@ -170,21 +218,22 @@ def test_no_results_no_card(broken):
 EVIL = "MIT`\n---\n# Owned <script>alert(1)</script> {{ 7 * 7 }} \x1b[31m | [x](http://evil)"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_texts_of_a_recipe_are_one_piece_of_code_and_end_no_front_matter(kind):
-    results = copy.deepcopy(RUNS["sasrec_beauty" if kind == "sasrec" else "cost_quickstart"])
+@pytest.mark.parametrize(("run", "part"), CARDS)
+def test_texts_of_a_recipe_are_escaped_and_end_no_front_matter(run, part):
+    results = made_up_results(run)
     results["recipe"]["data"]["licence"] = EVIL
     results["recipe"]["vectors"]["model"] = EVIL
+    results["methods"][MAIN_ROW]["summary"] = EVIL
 
-    text = card(kind, results)
+    text = made_up_card(part, results, run=run)
 
-    found = LOADERS.get(kind, ModelCard)(text, ignore_metadata_errors=False)
+    found = LOADERS.get(part, ModelCard)(text, ignore_metadata_errors=False)
     assert found.data.license == "other" and "\n" not in found.data.license_name
     assert text.startswith("---\n") and text.count("\n---\n") == 1
     assert "\n# Owned" not in text and "\x1b" not in text and "49" not in found.data.license_name
-    outside_code = re.sub(r"`[^`\n]*`", "", found.text)
-    assert "<script>" not in outside_code and "evil" not in outside_code
+    markup = re.sub(r"`[^`\n]*`|\\.", "", found.text)  # without code and escaped characters
+    assert "<script>" not in markup and "](http://evil" not in markup
 
 
-def test_a_licence_that_the_hub_knows_by_name_stands_as_it_is():
-    assert ModelCard(card("recommender", RUNS["cost_quickstart"])).data.license == "apache-2.0"
+def test_a_licence_that_the_hub_knows_is_named_as_it_is():
+    assert ModelCard(made_up_card("recommender", made_up_results())).data.license == "apache-2.0"

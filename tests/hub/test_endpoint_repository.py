@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cost_hf.hub.staging import Stage
+from cost_hf.hub.staging import RunPublication
 
 IDS = {"recommender": "org/toy-recommender"}
 # as the server of an endpoint does: requirements.txt is installed, then handler.py is loaded from its path
@@ -23,11 +23,11 @@ print(json.dumps(module.EndpointHandler(sys.argv[1])(json.loads(sys.argv[2]))))
 
 @pytest.fixture(scope="module")
 def folder(finished_run, tmp_path_factory) -> Path:
-    return Stage(finished_run, tmp_path_factory.mktemp("staged"), IDS).part("recommender").folder
+    return RunPublication(finished_run, tmp_path_factory.mktemp("staged"), IDS).stage("recommender").folder
 
 
 def test_the_folder_alone_answers_requests(folder, finished_run, second_environment):
-    item = Stage(finished_run, folder, IDS).recommender.catalog.item_ids[0]
+    item = RunPublication(finished_run, folder, IDS).recommender.catalog.item_ids[0]
     request = {"inputs": [item], "parameters": {"top_k": 3}}
 
     answer = json.loads(second_environment.run(SERVE, folder, json.dumps(request)).splitlines()[-1])

@@ -10,8 +10,8 @@ from safetensors.numpy import load_file
 
 from cost_hf.cli import main
 from cost_hf.files import DamagedFileError, read_json, write_json
+from cost_hf.hub import FORMATS, MERGED
 from cost_hf.hub.export import WRITERS, export_run
-from cost_hf.hub.parts import FORMATS, MERGED
 from cost_hf.semantic_ids.catalog import Catalog
 from tests.recommenders.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender, toy_text_recommender
 
@@ -111,7 +111,7 @@ def test_items_that_share_a_sid_are_refused_where_the_format_wants_one(to, tmp_p
     )
     toy_recommender(catalog).save_pretrained(tmp_path / "run")
 
-    with pytest.raises(ValueError, match=r"wants one item per semantic ID.*collisions append"):
+    with pytest.raises(ValueError, match=r"needs one item per semantic ID.*collisions append"):
         export_run(tmp_path / "run", to=to, output=tmp_path)
 
 

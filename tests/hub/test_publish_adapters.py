@@ -70,7 +70,7 @@ def local_run(tmp_path_factory) -> Path:
     return cost_hf.train(overrides=fields, output_dir=folder / "run").output_dir
 
 
-def test_a_run_leaves_the_adapter_its_base_and_judged_titles(hub_run):
+def test_a_run_leaves_the_adapter_its_base_and_evaluated_titles(hub_run):
     manifest = read_json(hub_run / "recommender" / "recommender.json")
     results = read_json(hub_run / "evaluation" / "results.json")
 
@@ -93,15 +93,15 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from cost_hf import Recommender
-from cost_hf.hub.staging import Stage
+from cost_hf.hub.staging import RunPublication
 from cost_hf.hub.commands import upload_main as main
 command = [sys.argv[1], "--namespace", "org", "--name", "toy", "--what", "recommender", "--dry-run"]
 assert main(command) == 0
 print("PART")
 assert main([*command, "--weights", "merged"]) == 0
 print("PART")
-stage = Stage(sys.argv[1], Path(sys.argv[2]), {"recommender": "org/toy-recommender"})
-print(Recommender.from_pretrained(stage.part("recommender").folder).base.name)
+publication = RunPublication(sys.argv[1], Path(sys.argv[2]), {"recommender": "org/toy-recommender"})
+print(Recommender.from_pretrained(publication.stage("recommender").folder).base.name)
 """
 
 

@@ -18,14 +18,14 @@ def published(hub, finished_run, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     api = HfApi(endpoint=hub.endpoint, token=TOKEN)
-    upload(finished_run, namespace="org", name="toy", what=["recommender"], api=api, say=lambda line: None)
+    upload(finished_run, namespace="org", name="toy", what=["recommender"], api=api, report=lambda line: None)
     return hub.repositories[f"models/{NAME}"], api
 
 
 def test_the_change_is_one_commit_of_catalog_and_manifest(published):
     found, api = published
 
-    changes = push_update(NAME, api=api, say=lambda line: None, items=ITEMS)
+    changes = push_update(NAME, api=api, report=lambda line: None, items=ITEMS)
 
     assert [change.action for change in changes] == ["add"] and len(found.commits) == 3
     before, after = (files for _, files in found.commits[1:])
@@ -35,9 +35,9 @@ def test_the_change_is_one_commit_of_catalog_and_manifest(published):
 
 def test_nothing_to_do_is_no_commit(published):
     found, api = published
-    push_update(NAME, api=api, say=lambda line: None, items=ITEMS)
+    push_update(NAME, api=api, report=lambda line: None, items=ITEMS)
 
-    assert push_update(NAME, api=api, say=lambda line: None, items=ITEMS) == []
+    assert push_update(NAME, api=api, report=lambda line: None, items=ITEMS) == []
     assert len(found.commits) == 3
 
 
@@ -51,6 +51,6 @@ def test_a_catalog_that_somebody_changed_meanwhile_is_not_overwritten(published,
 
     monkeypatch.setattr(HfApi, "create_repo", late)
 
-    with pytest.raises(PublishError, match="somebody else has committed in the meantime"):
-        push_update(NAME, api=api, say=lambda line: None, items=ITEMS)
+    with pytest.raises(PublishError, match=r"committed meanwhile.*Load it again and repeat the change"):
+        push_update(NAME, api=api, report=lambda line: None, items=ITEMS)
     assert len(found.commits) == 3 and "notes.txt" in found.commits[-1][1]

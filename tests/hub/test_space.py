@@ -8,17 +8,16 @@ import numpy as np
 import pytest
 
 from cost_hf.evaluation.results import MAIN_ROW
-from cost_hf.files import read_json
 from cost_hf.hub.space import app, markup, visit
 from cost_hf.hub.space.catalog_view import CatalogView
-from cost_hf.hub.space.health import health_page
 from cost_hf.hub.space.visit import Visit
 from cost_hf.semantic_ids.catalog import Catalog
-from tests.hub.test_publish import ROOT
+from tests.hub.made_up import made_up_results
 from tests.methods.sasrec.test_sasrec_recommender import toy as dense_toy
 from tests.recommenders.toys import TOY_IDS, TOY_TEXTS, toy_recommender, toy_text_recommender
+from tests.runs import ROOT
 
-RESULTS = read_json(ROOT / "benchmarks" / "results" / "cost_quickstart" / "results.json")
+RESULTS = made_up_results(is_toy=True)
 EVIL = "<script>alert(\"1\")</script> & 'x'"
 
 
@@ -127,15 +126,15 @@ def test_the_ranking_marks_shared_codes_and_added_items(toy):
     assert page.count(" shared") == (toy.view.closest(row, [0]) or (0, 0))[1]
 
 
-def test_the_health_page_holds_the_figures_of_the_results(toy):
-    page = health_page(toy.view, RESULTS)
+def test_the_evaluation_page_holds_the_figures_of_the_results(toy):
+    page = markup.evaluation_page(toy.view, RESULTS)
 
     cell = RESULTS["rows"][MAIN_ROW]["item"]["seen_allowed"]["recall@10"]["value"]
     assert f"{cell:.4f}".lstrip("0") in page and "Toy data" in page and "codes in use" in page
 
 
-def test_without_results_nothing_is_said_of_quality(toy):
-    assert "came without results.json" in health_page(toy.view, None)
+def test_without_results_the_page_makes_no_claim_of_quality(toy):
+    assert "has no results.json" in markup.evaluation_page(toy.view, None)
 
 
 def test_the_example_is_made_of_items_of_the_catalog(toy):
@@ -159,14 +158,14 @@ def test_the_page_of_an_added_item_says_where_it_stands(toy):
     def page(place):
         return markup.added(toy.view, row, history=history, answers=answers, place=place)
 
-    assert f"stands at place {place}." in page(place)
-    assert "stands at place 23 for that reader: others go before it" in page(23)
+    assert f"is at place {place}." in page(place)
+    assert "is at place 23: others are ranked higher" in page(23)
     assert "not in the longest list" in page(None)
 
 
-def test_kept_places_are_named_where_scores_do_not_fall(toy):
-    assert "places are kept" in markup.ranking(toy.view, [(0, -2.0, False), (1, -1.0, False)], [])
-    assert "places are kept" not in markup.ranking(toy.view, [(0, -1.0, False), (1, -2.0, False)], [])
+def test_reserved_places_are_marked_where_scores_do_not_fall(toy):
+    assert "places are reserved" in markup.ranking(toy.view, [(0, -2.0, False), (1, -1.0, False)], [])
+    assert "places are reserved" not in markup.ranking(toy.view, [(0, -1.0, False), (1, -2.0, False)], [])
 
 
 def test_the_tree_shows_every_code_that_follows():
@@ -207,16 +206,16 @@ def test_a_history_and_a_list_are_bounded(toy, monkeypatch):
 
 def test_results_of_another_form_show_no_figures(toy):
     for results in ({"rows": []}, {"recipe": {"name": EVIL}}, {"rows": {"recommender": 3}}):
-        page = health_page(toy.view, results)
-        assert "form that this version does not read" in page and "<script" not in page
+        page = markup.evaluation_page(toy.view, results)
+        assert "does not support the format of results.json" in page and "<script" not in page
 
 
 def test_pages_that_mean_nothing_for_a_model_are_not_there():
     def tabs(system):
         return [block.label for block in app.build_demo(system).blocks.values() if isinstance(block, gr.Tab)]
 
-    assert tabs(toy_text_recommender()) == ["Recommend", "ID tree", "New item", "Health"]
-    assert tabs(toy_recommender()) == ["Recommend", "ID tree", "Health"]
+    assert tabs(toy_text_recommender()) == ["Recommend", "ID tree", "New item", "Evaluation"]
+    assert tabs(toy_recommender()) == ["Recommend", "ID tree", "Evaluation"]
     assert tabs(dense_toy("ids")) == ["Recommend"]
     assert tabs(dense_toy("text")) == ["Recommend", "New item"]
 

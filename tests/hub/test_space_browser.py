@@ -89,17 +89,17 @@ def test_a_new_text_gets_an_id_and_is_recommended_once_it_is_added(page):
     text = f"theatre in dakar, wide {page.viewport_size['width']}"
     page.get_by_label("Text of a new item").fill(text)
     page.get_by_role("button", name="Show its ID").click()
-    page.wait_for_selector("text=Items beside it")
+    page.wait_for_selector("text=Items next to it")
     page.get_by_role("button", name="Add it").click()
 
-    page.wait_for_selector("text=What someone who read")
+    page.wait_for_selector("text=Recommendations after")
     assert page.locator(f"ol.ranking li:has-text('{text}') .added").count() == 1
 
 
-def test_the_health_page_says_that_there_are_no_results(page):
-    page.get_by_role("tab", name="Health").click()
+def test_the_evaluation_page_says_that_there_are_no_results(page):
+    page.get_by_role("tab", name="Evaluation").click()
 
-    page.wait_for_selector("text=came without results.json")
+    page.wait_for_selector("text=has no results.json")
     assert page.locator("table.codes:visible tr").count() == 3
 
 

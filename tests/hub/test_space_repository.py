@@ -25,7 +25,7 @@ print([function.api_name for function in demo.fns.values() if function.api_visib
 def space(hub, finished_run, monkeypatch, tmp_path) -> Path:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     api = HfApi(endpoint=hub.endpoint, token=TOKEN)
-    upload(finished_run, namespace="org", name="toy", what=["recommender", "space"], api=api, say=lambda line: None)
+    upload(finished_run, namespace="org", name="toy", what=["recommender", "space"], api=api, report=lambda line: None)
     for path, content in hub.repositories["spaces/org/toy-demo"].commits[-1][1].items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(content)
@@ -49,5 +49,5 @@ def test_a_space_names_its_recommender_and_what_it_needs(space):
 
 
 def test_a_space_without_its_recommender_is_refused(finished_run):
-    with pytest.raises(ValueError, match="the demo needs the recommender beside it"):
+    with pytest.raises(ValueError, match="the demo needs its recommender on the Hub"):
         upload(finished_run, namespace="org", what=["space"], dry_run=True)

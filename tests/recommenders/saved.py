@@ -9,6 +9,8 @@ from cost_hf.files import read_json
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.generative import GenerativeRecommender
 from cost_hf.semantic_ids.catalog import Catalog
+from tests.methods.counting.counting_toys import toy_counting
+from tests.methods.fusion.fusion_toys import toy_fusion
 from tests.methods.sasrec.test_sasrec_recommender import toy as toy_sasrec
 from tests.recommenders.toys import TOY_IDS, toy_catalog, toy_recommender, toy_t5, toy_text_recommender
 
@@ -17,6 +19,8 @@ KINDS: dict[str, Callable[[], Recommender]] = {
     "seq2seq": lambda: toy_text_recommender(toy_t5, titles=False),
     "ids": lambda: toy_sasrec("ids"),
     "texts": lambda: toy_sasrec("text"),
+    "counting": lambda: toy_counting("markov_text"),
+    "fusion": lambda: toy_fusion(),
 }
 
 

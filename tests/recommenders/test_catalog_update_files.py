@@ -37,7 +37,7 @@ def test_changes_are_there_in_another_process_with_journal_and_a_way_back(direct
     system.add_items(["new"], ["football in oslo tonight"])
     system.save_catalog(directory)
     program = (
-        "import json, sys; from cost_hf import GenerativeRecommender; system = Recommender.from_pretrained(sys.argv[1]);"
+        "import json, sys; from cost_hf import Recommender; system = Recommender.from_pretrained(sys.argv[1]);"
         "answers = system.recommend(['new'], top_k=3); codes = system.encode(['football in oslo tonight']).tolist();"
         "journal = [change.action for change in system.journal]; back = system.rollback().after;"
         "print(json.dumps([answers, codes, journal, back]))"

@@ -124,7 +124,7 @@ def test_rollback_undoes_the_last_change_and_can_be_repeated():
     assert [change.after for change in undone] == versions[2::-1]
     assert system.catalog.version == versions[0] and "new" not in system.catalog
     assert len(system.popularity) == TOY_ITEMS
-    with pytest.raises(ValueError, match="there is no older catalog to go back to"):
+    with pytest.raises(ValueError, match="there is no older catalog to return to"):
         system.rollback()
     assert [change.action for change in system.journal] == ["add", "remove", "update", *["rollback"] * 3]
 
@@ -195,7 +195,7 @@ def test_without_the_text_encoder_vectors_are_a_way_in():
     system = toy_text_recommender()
     system.encoder = None
 
-    with pytest.raises(ValueError, match="came without its text encoder"):
+    with pytest.raises(ValueError, match="has no text encoder"):
         system.add_items(["new"], ["a text"])
     system.add_items(["new"], vectors=full.encoder.encode(["football in oslo"]))
 

@@ -8,12 +8,12 @@ import pytest
 
 from cost_hf.data import ItemEncoder, LsaEncoder, VectorOptions
 from cost_hf.data.encoders import SentenceEncoder, weight_files
-from cost_hf.data.schema import DataError
+from cost_hf.data.errors import DataError
 from cost_hf.files import read_json, write_json
 from cost_hf.generators.pretrained import load_model, load_tokenizer
 from cost_hf.hub.catalog_update import update_catalog
 from cost_hf.hub.export import export_run
-from cost_hf.hub.staging import Staged, check
+from cost_hf.hub.staging import StagedRepository, check
 from cost_hf.recommenders import repository
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.custom_generate.generate import Catalog as StandaloneCatalog
@@ -197,14 +197,14 @@ def test_links_are_neither_copied_nor_published(directory, tmp_path):
     with pytest.raises(OSError, match=r"README.md is a link out of the directory"):
         update_catalog(directory, remove=["item003"], output_dir=tmp_path / "copy")
     with pytest.raises(ValueError, match=r"README.md is a symbolic link, and only files are published"):
-        check(Staged("recommender", "org/name", directory))
+        check(StagedRepository("recommender", "org/name", directory))
     assert not (tmp_path / "copy").exists()
 
 
 def test_a_lock_is_not_published(directory):
     (directory / ".lock").touch()
 
-    assert ".lock" not in Staged("recommender", "org/name", directory).files
+    assert ".lock" not in StagedRepository("recommender", "org/name", directory).files
 
 
 @pytest.mark.parametrize(

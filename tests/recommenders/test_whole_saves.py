@@ -137,6 +137,8 @@ def test_a_full_disk_leaves_the_old_recommender_as_it_was(saved, tmp_path, monke
     shutil.copytree(saved, tmp_path / "it")
     before = files_of(saved)
     system = Recommender.from_pretrained(saved)
+    if owner is PreTrainedModel and system.num_parameters == 0:
+        pytest.skip("it has no weights")
     system.remove_items(["item005"])
 
     def full(*arguments, **options):

@@ -15,7 +15,7 @@ from transformers import (
 from cost_hf.data import ItemEncoder, LsaEncoder, VectorOptions
 from cost_hf.generators.backbones import Backbone
 from cost_hf.generators.collation import CausalCollator, Seq2SeqCollator
-from cost_hf.generators.prompts import PromptBuilder
+from cost_hf.generators.prompts import PromptBuilder, PromptLayout
 from cost_hf.quantizers.cost import CostConfig, CostModel
 from cost_hf.recommenders.generative import GenerativeRecommender
 from cost_hf.semantic_ids.catalog import Catalog
@@ -129,14 +129,21 @@ TOY_CLICKS = np.arange(TOY_ITEMS)  # the last item is the most popular
 
 def recommender_of(backbone: Backbone, catalog: Catalog, **parts) -> GenerativeRecommender:
     """The recommender of a trained backbone in which every item has one click."""
-    return GenerativeRecommender.of(backbone, catalog, popularity=np.ones(len(catalog)), **{"num_beams": 10} | parts)
+    return GenerativeRecommender(backbone, catalog, popularity=np.ones(len(catalog)), **{"num_beams": 10} | parts)
+
+
+def toy_backbone(generator, vocabulary: SidVocabulary, max_history: int = 6) -> Backbone:
+    """A generator that reads bare histories."""
+    layout = PromptLayout.bare(vocabulary, is_causal=not generator.config.is_encoder_decoder)
+    return Backbone(generator, vocabulary, (layout,), max_history)
 
 
 def toy_recommender(catalog: Catalog | None = None, build=toy_causal, **options) -> GenerativeRecommender:
     catalog = toy_catalog(TOY_ITEMS, (4, 5, 3)) if catalog is None else catalog
     vocabulary = SidVocabulary.for_catalog(catalog)
-    settings = {"popularity": TOY_CLICKS, "max_history": 6, "num_beams": 8} | options
-    return GenerativeRecommender(build(vocabulary), catalog, vocabulary, **settings)
+    settings = {"popularity": TOY_CLICKS, "num_beams": 8} | options
+    backbone = toy_backbone(build(vocabulary), vocabulary, settings.pop("max_history", 6))
+    return GenerativeRecommender(backbone, catalog, **settings)
 
 
 THEMES, PLACES = ("football", "theatre", "weather", "markets"), ("lisbon", "oslo", "quito", "dakar", "lima")

@@ -1,4 +1,4 @@
-"""Scales, numbers and drawings: values land where they belong, and are written as agreed."""
+"""Scales and drawings: values are drawn where they belong."""
 
 import itertools
 import re
@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cost_hf.reporting import numbers
 from cost_hf.reporting.drawing import (
     MAX_POINTS,
     Series,
@@ -120,41 +119,3 @@ def test_labels_at_line_ends_do_not_overlap():
 
     assert len(heights) == 4
     assert all(below - above >= 10.9 for above, below in itertools.pairwise(heights))
-
-
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [
-        (numbers.score(0.09412), ".0941"),
-        (numbers.score(1.0), "1.0000"),
-        (numbers.score(-0.0032, signed=True), "−.0032"),
-        (numbers.score(0.0032, signed=True), "+.0032"),
-        (numbers.score(None), "–"),
-        (numbers.interval({"value": 0.0941, "low": 0.0843, "high": 0.1041}), ".0941 [.0843, .1041]"),
-        (numbers.interval({"value": 0.0941, "low": None, "high": None}), ".0941"),
-        (numbers.interval(None), "–"),
-        (numbers.percent(0.1234), "12.3\u00a0%"),
-        (numbers.percent(-0.05, signed=True), "−5.0\u00a0%"),
-        (numbers.percent(0.0004), "< 0.1\u00a0%"),
-        (numbers.percent(0.004, digits=0), "< 1\u00a0%"),
-        (numbers.percent(0.0), "0.0\u00a0%"),
-        (numbers.probability(0.0004), "< .001"),
-        (numbers.probability(0.0312), ".031"),
-        (numbers.probability(1.0), "1.000"),
-        (numbers.amount(12101), "12,101"),
-        (numbers.amount(41.34), "41.3"),
-        (numbers.amount(3.416), "3.42"),
-        (numbers.amount(None), "–"),
-        (numbers.duration(8.42), "8.4 s"),
-        (numbers.duration(750), "12.5 min"),
-        (numbers.duration(11160), "3.1 h"),
-        (numbers.memory(840.2), "840 MiB"),
-        (numbers.memory(1945.6), "1.9 GiB"),
-        (numbers.ratio(0.004), ".004"),
-        (numbers.ratio(0.55), ".55"),
-        (numbers.ratio(0.0), ".00"),
-        (numbers.ratio(212.4), "212"),
-    ],
-)
-def test_numbers_are_written_as_agreed(written, expected):
-    assert written == expected

@@ -10,6 +10,7 @@ from cost_hf.experiments.check.facts import ClickFacts
 from cost_hf.experiments.check.power import Power
 from cost_hf.experiments.check.problems import Problem
 from cost_hf.experiments.check.texts import TextFacts
+from cost_hf.reporting.numbers import level_sizes, percent
 
 MIN_CLICKS_AN_ITEM = 10  # below, text neighbours have been ahead of every trained model
 MIN_TEST_USERS = 1_000
@@ -37,16 +38,16 @@ def split_problems(clicks: ClickFacts, split: str) -> list[Problem]:
         problems.append(
             Problem(
                 "warning",
-                f"{chosen.unseen:.0%} of the test targets were never clicked in training: models on ids alone can't "
-                "hit them",
-                "keep a text-based row (text_last, sasrec_text) in the comparison",
+                f"{_whole(chosen.unseen)} of the test targets were never clicked in training: models on ids alone "
+                "can't hit them",
+                "keep methods that read item texts in the comparison",
             )
         )
     if chosen.repeated > 0.01:
         problems.append(
             Problem(
                 "note",
-                f"{chosen.repeated:.1%} of the test targets were clicked before by the same user; with seen items "
+                f"{percent(chosen.repeated)} of the test targets were clicked before by the same user; with seen items "
                 "excluded they are misses",
             )
         )
@@ -65,7 +66,7 @@ def power_problems(clicks: ClickFacts, power: Power) -> list[Problem]:
                 "warning",
                 f"{per_item:.1f} clicks an item: a trained generator is unlikely to pay; with so few, the neighbours "
                 "of the last item's text are hard to beat",
-                "compare with text_last first; --data.min_item_interactions 5 if rare items do not matter",
+                "compare with nearest texts first; --data.min_item_interactions 5 if rare items do not matter",
             )
         )
     if power.users < MIN_TEST_USERS or power.relative > MAX_DETECTABLE:
@@ -97,8 +98,8 @@ def code_problems(
         return [
             Problem(
                 "warning",
-                f"codes of {sizes_text(chosen)} leave {own.collided:.0%} of the distinct texts in a shared code, up to "
-                f"{own.largest_group:,} items in one",
+                f"codes of {level_sizes(chosen)} leave {_whole(own.collided)} of the distinct texts in a shared code, "
+                f"up to {own.largest_group:,} items in one",
                 f'--codes.level_sizes "{list(advised.level_sizes)}"',
             )
         ]
@@ -106,8 +107,8 @@ def code_problems(
         return [
             Problem(
                 "warning",
-                f"no size up to {sizes_text(sizes[-1].level_sizes)} brings collisions below {most_collided:.0%}: many "
-                "texts are nearly the same",
+                f"no size up to {level_sizes(sizes[-1].level_sizes)} brings collisions below {_whole(most_collided)}: "
+                "many texts are nearly the same",
                 "richer texts in vectors.template, or a text encoder (--vectors.model "
                 "sentence-transformers/all-MiniLM-L6-v2)",
             )
@@ -115,19 +116,12 @@ def code_problems(
     return []
 
 
-def sizes_text(level_sizes: Sequence[int]) -> str:
-    """Return level sizes in short: `3 × 256`, or `64, 32` where they differ."""
-    if len(set(level_sizes)) == 1:
-        return f"{len(level_sizes)} × {level_sizes[0]}"
-    return ", ".join(map(str, level_sizes))
-
-
 def _leak(clicks: ClickFacts) -> Problem:
     names = [facts.name for facts in clicks.splits if facts.name != "leave_one_out"]
     other = f"--data.split {names[-1]}" if names else ""
     message = "leave-one-out: training may hold clicks later than a test click"
     if clicks.time.null_share == 0 and clicks.time.later_share is not None:
-        message += f" (on average {clicks.time.later_share:.0%} of all other clicks are later)"
+        message += f" (on average {_whole(clicks.time.later_share)} of all other clicks are later)"
     elif not names:
         message += "; without times it can't be avoided"
     return Problem("note", message, other)
@@ -136,7 +130,7 @@ def _leak(clicks: ClickFacts) -> Problem:
 def _relative(power: Power) -> str:
     if power.level == 0:
         return "and no simple baseline hits anything on validation"
-    return f"{power.relative:.0%} of what a simple baseline reaches"
+    return f"{_whole(power.relative)} of what a simple baseline reaches"
 
 
 def _sequence_problems(clicks: ClickFacts) -> list[Problem]:
@@ -153,14 +147,16 @@ def _sequence_problems(clicks: ClickFacts) -> list[Problem]:
     elif clicks.short_users > MAX_SHORT * clicks.users:
         share = clicks.short_users / clicks.users
         problems.append(
-            Problem("warning", f"{share:.0%} of the users have fewer than 3 clicks", "--data.min_user_interactions 3")
+            Problem(
+                "warning", f"{_whole(share)} of the users have fewer than 3 clicks", "--data.min_user_interactions 3"
+            )
         )
     if clicks.time.null_share == 0 and clicks.time.tied_share > MAX_TIED:
         problems.append(
             Problem(
                 "warning",
-                f"{clicks.time.tied_share:.0%} of the clicks have the time of another click of their user; their order "
-                "is arbitrary",
+                f"{_whole(clicks.time.tied_share)} of the clicks have the time of another click of their user; their "
+                "order is arbitrary",
                 "finer times, or a column position",
             )
         )
@@ -173,14 +169,19 @@ def _catalog_problems(clicks: ClickFacts, texts: TextFacts) -> list[Problem]:
         problems.append(
             Problem(
                 "warning",
-                f"{texts.shared:,} items ({texts.shared / clicks.items:.0%}) share their whole text with another; no "
-                "code can tell these apart",
+                f"{texts.shared:,} items ({_whole(texts.shared / clicks.items)}) share their whole text with another; "
+                "no code can tell these apart",
                 "add a column that does to vectors.template",
             )
         )
     if clicks.unclicked_items > MAX_UNCLICKED * clicks.items:
         share = clicks.unclicked_items / clicks.items
         problems.append(
-            Problem("note", f"{share:.0%} of the items were never clicked; only their text speaks for them")
+            Problem("note", f"{_whole(share)} of the items were never clicked; only their text speaks for them")
         )
     return problems
+
+
+def _whole(share: float) -> str:
+    """Return a share in whole percent."""
+    return percent(share, digits=0)

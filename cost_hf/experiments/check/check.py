@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
-from cost_hf.data.schema import DataError
 from cost_hf.experiments.check.advice import code_problems, data_problems, power_problems, split_problems
 from cost_hf.experiments.check.code_sizes import (
     MAX_COLLIDED,
@@ -26,10 +26,10 @@ from cost_hf.experiments.check.guess import ColumnGuess
 from cost_hf.experiments.check.power import Power, measure_power
 from cost_hf.experiments.check.problems import Problem, by_severity
 from cost_hf.experiments.check.reading import Reading, read_leniently
-from cost_hf.experiments.check.report import check_text, command_line
 from cost_hf.experiments.check.texts import TextFacts, letter_grams, text_facts
 from cost_hf.experiments.check.vectors import CheckVectors, check_vectors
 from cost_hf.experiments.recipe import Recipe
+from cost_hf.reporting.check import check_text, command_line
 
 DEFAULT_RECIPE = "cost_default"
 LEVEL_SIZES = "codes.level_sizes"  # field of recipes that have semantic IDs
@@ -79,7 +79,7 @@ class CheckResult:
 
     def text(self) -> str:
         """Return the report for a terminal."""
-        return check_text(self)
+        return check_text(self.to_dict())
 
 
 def check(path: str | Path, *, recipe: str | None = None, overrides: Mapping[str, Any] | None = None) -> CheckResult:

@@ -1,11 +1,8 @@
-"""What a recipe will cost on this machine: its method's short measurements, scaled to an idle machine.
+"""Estimated costs of a recipe on this machine: short measurements of its method, scaled to an idle machine.
 
-All figures are shown as ranges: training may stop early, and a few timed steps are not the whole of it.
+Reports show them as ranges, since training may stop early and only a few steps are timed.
 """
 
-import math
-import resource
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,8 +13,8 @@ from cost_hf.data.splits import Split
 from cost_hf.experiments.check.vectors import CheckVectors
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.methods.base import DataFacts
+from cost_hf.stages import peak_memory_mb
 
-RANGE = (0.7, 1.6)  # the bounds of every figure, as shares of the estimate
 THREAD_GAIN = 0.7  # n threads do n ** 0.7 times the work of one, as small models do
 
 
@@ -53,7 +50,7 @@ def estimate(recipe: Recipe, tables: Tables, split: Split, vectors: CheckVectors
     seconds = {"vectors": vectors.encode_seconds, **found.seconds}
     return RunCosts(
         {stage: wall_seconds(cpu_seconds, threads) for stage, cpu_seconds in seconds.items()},
-        memory_mb=peak_mb() + found.memory_mb,
+        memory_mb=peak_memory_mb() + found.memory_mb,
         threads=threads,
         assumptions=(*found.assumptions, *_assumptions(recipe, vectors)),
     )
@@ -62,34 +59,6 @@ def estimate(recipe: Recipe, tables: Tables, split: Split, vectors: CheckVectors
 def wall_seconds(cpu_seconds: float, threads: int) -> float:
     """Return the time that work of so many CPU seconds takes on an idle machine."""
     return cpu_seconds / threads**THREAD_GAIN
-
-
-def duration(seconds: float) -> str:
-    """Return an honest range in words: `under a minute`, `4–8 minutes`, `2–4 hours`."""
-    low, high = (seconds * share for share in RANGE)
-    if high <= 60:
-        return "under a minute"
-    if high <= 90 * 60:
-        return _span(low / 60, high / 60, "minutes")
-    return _span(low / 3600, high / 3600, "hours")
-
-
-def memory(megabytes: float) -> str:
-    """Return a range of gigabytes in words."""
-    low, high = (megabytes / 1024 * share for share in (1.0, 2.0))
-    return f"{low:.1f}–{high:.1f} GB" if high < 3 else f"{low:.0f}–{math.ceil(high)} GB"
-
-
-def peak_mb() -> float:
-    """Return the highest resident memory of this process so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
-
-
-def _span(low: float, high: float, unit: str) -> str:
-    step = 5 if high > 20 else 1
-    first, last = max(1, step * math.floor(low / step)), step * math.ceil(high / step)
-    return f"{first}–{last} {unit}"
 
 
 def _assumptions(recipe: Recipe, vectors: CheckVectors) -> tuple[str, ...]:

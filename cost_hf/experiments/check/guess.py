@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from cost_hf.data.schema import DataError
+from cost_hf.data.errors import DataError
 
 ALIASES = {
     "user_id": "userid user uid customerid customer reviewerid visitorid memberid accountid clientid profileid",

@@ -13,7 +13,7 @@ from cost_hf.data.schema import Tables
 from cost_hf.data.splits import Split
 from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
 from cost_hf.evaluation.statistics import detectable_difference
-from cost_hf.methods.counting.counting import contrasting_scorers
+from cost_hf.methods.base import methods
 from cost_hf.recommenders.rankers import ScoringRanker
 
 CASES = 1_000
@@ -52,8 +52,9 @@ def measure_power(tables: Tables, split: Split, vectors: np.ndarray) -> Power:
     popularity = split.popularity(tables.num_items)
     ids = tables.items["item_id"].tolist()
     columns = []
-    scorers = contrasting_scorers(split.train, tables.num_items, vectors)
-    for scorer in scorers.values():
+    found = {name: method.cheap_scorer(split.train, tables.num_items, vectors) for name, method in methods().items()}
+    scorers = {name: scorer for name, scorer in found.items() if scorer is not None}
+    for scorer in list(scorers.values())[:2]:
         ranked = evaluate_ranker(
             ScoringRanker(scorer, popularity=popularity, item_ids=ids),
             cases,
@@ -68,5 +69,5 @@ def measure_power(tables: Tables, split: Split, vectors: np.ndarray) -> Power:
         users=len(set(split.test.user_ids)),
         spread=float(np.std(columns[0] - columns[1])),
         level=float(max(column.mean() for column in columns)),
-        pair=tuple(scorers),
+        pair=tuple(scorers)[:2],
     )

@@ -1,4 +1,4 @@
-"""Problem: one thing that a data set should have otherwise, and the flag that mends it."""
+"""Problems of a data set, each with the flag that fixes it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,8 +24,3 @@ class Problem:
 def by_severity(problems: Iterable[Problem]) -> list[Problem]:
     """Return the problems with errors first, then warnings, then notes; the order within a kind stays."""
     return sorted(problems, key=lambda problem: SEVERITIES.index(problem.severity))
-
-
-def percent(share: float) -> str:
-    """Return a share in whole percent, `<1%` for what would round to nothing."""
-    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"

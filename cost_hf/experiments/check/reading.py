@@ -8,15 +8,17 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from cost_hf.data.errors import DataError
 from cost_hf.data.item_texts import render_texts
 from cost_hf.data.options import DataOptions
-from cost_hf.data.schema import DataError, Tables
+from cost_hf.data.schema import Tables
 from cost_hf.data.sources import load_frames
 from cost_hf.data.tables import read_tables
 from cost_hf.experiments.check.guess import ColumnGuess, guess_columns
 from cost_hf.experiments.check.layouts import locate
-from cost_hf.experiments.check.problems import Problem, percent
+from cost_hf.experiments.check.problems import Problem
 from cost_hf.experiments.check.texts import TextColumn, guess_template, text_columns
+from cost_hf.reporting import numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +122,7 @@ def _dropped(name: str, count: int, share: float, choice: str) -> Problem:
         "on_unknown_item": "of the clicks are on items that the catalog does not have",
         "on_empty_text": "of the items have no text",
     }[name]
+    found = f"{count:,} ({numbers.percent(share, digits=0)}) {what}"
     if choice == "error":
-        return Problem("error", f"{count:,} ({percent(share)}) {what}", f"--data.{name} drop, or complete the catalog")
-    return Problem("note", f"{count:,} ({percent(share)}) {what}; they are left out (data.{name}: drop)")
+        return Problem("error", found, f"--data.{name} drop, or complete the catalog")
+    return Problem("note", f"{found}; they are left out (data.{name}: drop)")

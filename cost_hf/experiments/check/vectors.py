@@ -12,8 +12,7 @@ import numpy as np
 from huggingface_hub import try_to_load_from_cache
 from scipy import sparse
 
-from cost_hf.data.encoders import LsaEncoder, SentenceEncoder
-from cost_hf.data.item_encoder import sentence_encoder
+from cost_hf.data.encoders import LsaEncoder, SentenceEncoder, sentence_encoder
 from cost_hf.data.options import VectorOptions
 from cost_hf.data.text_vectors import cached_vectors
 from cost_hf.methods.benchmarking import fastest

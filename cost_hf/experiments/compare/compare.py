@@ -33,8 +33,7 @@ from cost_hf.experiments.pipeline import make_workspace
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.experiments.request_times import request_times
 from cost_hf.files import DamagedFileError, content_digest, read_json, read_object, write_json
-from cost_hf.methods.base import FAMILIES
-from cost_hf.methods.fusion import ensemble_members
+from cost_hf.methods.base import FAMILIES, methods
 from cost_hf.reporting import REPORT_FILES, write_compare_report
 from cost_hf.stages import Stages, is_finished, require_finished
 
@@ -204,13 +203,14 @@ def _baselines(stages: Stages, base: Recipe, data: PreparedData) -> list[Row]:
 
 
 def _ensemble(rows: Sequence[Row], base: Recipe, data: PreparedData, seen: str) -> Row | None:
-    """Return the reciprocal-rank ensemble of the first generative row, the dense row best on validation, and texts."""
+    """Return the reciprocal-rank ensemble of the rows that a method would fuse; None where none would."""
     candidates = {
         row.name: (row.family, row.validation_score(PRIMARY, seen) or 0.0)
         for row in rows
         if row.runs and row.family in FAMILIES
     }
-    members = ensemble_members(candidates)
+    proposed = [method.fused_rows(candidates) for method in methods().values()]
+    members = next((rows for rows in proposed if rows is not None), None)
     if members is None:
         return None
     return ensemble_row(

@@ -1,1 +1,1 @@
-"""The demo: what is recommended and why, the tree of semantic IDs, new items, health. Runs here and as a Hub Space."""
+"""The demo: recommendations and why, the tree of semantic IDs, new items, evaluation. It runs here and as a Space."""

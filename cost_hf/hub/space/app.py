@@ -1,4 +1,4 @@
-"""The pages of the demo, in Gradio: four tabs over one `Visit`, and two functions with stable API names."""
+"""The demo in Gradio: up to four tabs over one `Visit`, and two functions with stable API names."""
 
 import errno
 import logging
@@ -9,27 +9,34 @@ from typing import Any
 
 import gradio as gr
 
-from cost_hf.files import DamagedFileError, read_object
+from cost_hf.files import DamagedFileError
 from cost_hf.hub.handler import parse
 from cost_hf.hub.space import markup
-from cost_hf.hub.space.health import health_page
 from cost_hf.hub.space.tabs import PRIVATE, new_item_tab, recommend_tab, tree_tab
 from cost_hf.hub.space.visit import Visit
+from cost_hf.hub.staging import read_results
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.repository import locate
-from cost_hf.stages import UnfinishedRunError, require_finished
+from cost_hf.stages import UnfinishedRunError
 
 logger = logging.getLogger(__name__)
 STYLE = Path(__file__).parent / "style.css"
-FONTS = ["system-ui", "-apple-system", "Segoe UI", "Helvetica", "Arial", "sans-serif"]  # of the system: no request
+FONTS = [
+    "system-ui",
+    "-apple-system",
+    "Segoe UI",
+    "Helvetica",
+    "Arial",
+    "sans-serif",
+]  # of the system, so that nothing is fetched
 
 
 def build_demo(recommender: Recommender, results: Mapping[str, Any] | None = None) -> gr.Blocks:
-    """Return the app of a loaded recommender, with the pages that mean something for it; nothing is fetched."""
+    """Return the app of a loaded recommender, with the tabs that apply to it; nothing is fetched from other hosts."""
     visit = Visit(recommender, results)
-    visit.recommend(visit.example())  # the first visitor does not wait for what the first call sets up
+    visit.recommend(visit.example())  # set up by the first call, before the first visitor
     with gr.Blocks(title="cost_hf: recommendation with semantic IDs", analytics_enabled=False) as demo:
-        # first, so that no event of a page takes their names
+        # first, so that no event of a tab takes their names
         gr.api(_api_recommend(visit), api_name="recommend")
         if visit.view.has_sids and visit.takes_texts:
             gr.api(_api_encode(visit), api_name="encode")
@@ -43,10 +50,10 @@ def build_demo(recommender: Recommender, results: Mapping[str, Any] | None = Non
             with gr.Tab("New item"):
                 new_item_tab(visit, head)
         if visit.view.has_sids or results:
-            with gr.Tab("Health") as tab:
-                page = gr.HTML(health_page(visit.view, results))
-                tab.select(lambda: health_page(visit.view, results), outputs=page, **PRIVATE)
-        demo.load(lambda: markup.header(visit.view), outputs=head, **PRIVATE)  # others may have added items
+            with gr.Tab("Evaluation") as tab:
+                page = gr.HTML(markup.evaluation_page(visit.view, results))
+                tab.select(lambda: markup.evaluation_page(visit.view, results), outputs=page, **PRIVATE)
+        demo.load(lambda: markup.header(visit.view), outputs=head, **PRIVATE)  # other visitors may have added items
     return demo
 
 
@@ -56,8 +63,10 @@ def launch_demo(
     """Serve the demo of a run, a recommender directory or a Hub id.
 
     Args:
+        source: of the recommender.
+        host: address of the server.
         port: any free one by default.
-        block: return only when the server ends.
+        block: return when the server ends.
 
     Raises:
         OSError: where nothing is found, or the port is not free.
@@ -81,36 +90,35 @@ def launch_demo(
 
 
 def _results_of(directory: Path, *, is_run: bool) -> dict[str, Any] | None:
-    """Return the results of a recommender: published beside it, or those of the finished run that it belongs to.
+    """Return the results of a recommender, None where there are none.
 
     Args:
-        is_run: the run was asked for, so that a damaged one is an error.
+        directory: of the recommender.
+        is_run: whether the run directory was given, so that a damaged one is an error.
     """
-    if (directory / "results.json").is_file():
-        return read_object(directory / "results.json")
-    run = directory.parent
-    if not (run / "evaluation" / "results.json").is_file():
-        return None
     try:
-        require_finished(run, checked=["evaluation"])
-        locate(run)
+        results = read_results(directory)
+        if not (directory / "results.json").is_file():
+            locate(directory.parent)  # the recommender is the one that the run wrote
+    except FileNotFoundError:
+        return None
     except (UnfinishedRunError, DamagedFileError) as error:
         if is_run:
             raise
         logger.warning("the demo shows no results: %s", error)
         return None
-    return read_object(run / "evaluation" / "results.json")
+    return results
 
 
 def _check_port(host: str, port: int) -> None:
-    """Raise OSError where the port can't be served at."""
+    """Raise OSError where the port is not free."""
     try:
         with socket.create_server((host, port)):
             pass
     except OSError as error:
         reasons = {
-            errno.EADDRINUSE: "another program serves there",
-            errno.EACCES: "this user may not serve there",
+            errno.EADDRINUSE: "another program uses it",
+            errno.EACCES: "this user may not use it",
             errno.EADDRNOTAVAIL: "this machine has no such address",
         }
         reason = reasons.get(error.errno or 0, str(error))

@@ -1,4 +1,4 @@
-"""A catalog as a visitor sees it: search, the tree of semantic IDs, neighbours, and what two IDs share."""
+"""A catalog for the demo: search, the tree of semantic IDs, neighbours, and shared prefixes."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,14 +14,14 @@ SHOWN = 40  # items under a prefix
 
 @dataclass(frozen=True)
 class Branch:
-    """A code that continues a prefix, and how many items lie below it."""
+    """A code that continues a prefix, and the number of items below it."""
 
     code: int
     items: int
 
 
 class CatalogView:
-    """One snapshot of a catalog, for looking at.
+    """One snapshot of a catalog, for display.
 
     Args:
         catalog: a `Catalog`, or an `ItemList`, which has no semantic IDs.
@@ -37,7 +37,7 @@ class CatalogView:
         return len(self.catalog) - int(self.catalog.removed.sum())
 
     def label(self, row: int) -> str:
-        """Return what to call an item: its title, or its id."""
+        """Return the title of an item, or its id where it has none."""
         title = None if self.catalog.titles is None else self.catalog.titles[row]
         return title or self.catalog.item_ids[row]
 

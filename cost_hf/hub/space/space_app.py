@@ -1,4 +1,4 @@
-"""The app of a Hub Space: `demo.json` names the recommender's repository."""
+"""The app of a Hub Space; `demo.json` names the repository of its recommender."""
 
 from cost_hf.files import read_object
 from cost_hf.hub.space.app import launch_demo

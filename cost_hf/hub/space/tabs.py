@@ -1,4 +1,4 @@
-"""The three pages of the demo that a visitor works with, each over one `Visit`."""
+"""The three interactive tabs of the demo, over one `Visit`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,8 +26,8 @@ def _search(visit: Visit, text: str) -> Any:
 
 
 def recommend_tab(visit: Visit) -> None:
-    """Build the page that puts a history together and shows what is recommended, and why."""
-    empty = markup.notice("Put a history together, or begin with the example.")
+    """Build the tab in which a history is put together; it shows recommendations and why."""
+    empty = markup.notice("Put a history together, or start with the example.")
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             query = gr.Textbox(
@@ -40,13 +40,13 @@ def recommend_tab(visit: Visit) -> None:
                 example = gr.Button("Example", min_width=100)
                 clear = gr.Button("Clear", min_width=80)
             top_k = gr.Slider(1, 50, value=10, step=1, label="How many")
-            unseen = gr.Checkbox(True, label="Leave out what is in the history")
+            unseen = gr.Checkbox(True, label="Leave out items of the history")
         with gr.Column(scale=3, min_width=300):
             shown = gr.HTML(empty)
             onward = gr.Radio([], label="Add one of these to the history", visible=False)
 
     def known(ids: list[str] | None) -> list[str]:
-        """Return what the present catalog holds of a history, the latest items of a long one."""
+        """Return the items of a history that the present catalog holds, the latest ones of a long history."""
         return [item for item in (ids or [])[-MAX_HISTORY:] if isinstance(item, str) and item in visit.view.catalog]
 
     def chosen(ids: list[str]) -> Any:
@@ -64,18 +64,18 @@ def recommend_tab(visit: Visit) -> None:
         onward = gr.update(choices=_named(visit, [row for row, _, _ in answers]), value=None, visible=True)
         return markup.ranking(visit.view, answers, rows), onward
 
-    def grown(item: str | None, ids: list[str] | None, count: float, leaves_out: bool) -> tuple[Any, ...]:
+    def add_to_history(item: str | None, ids: list[str] | None, count: float, leaves_out: bool) -> tuple[Any, ...]:
         held = known(list(dict.fromkeys([*(ids or []), *([item] if item else [])])))
         return chosen(held), None, *recommend(held, count, leaves_out)
 
     settings = [history, top_k, unseen]
     query.input(lambda text: _search(visit, text), query, found, trigger_mode="always_last", **PRIVATE)
     for control in (found, onward):
-        control.input(grown, [control, *settings], [history, found, shown, onward], **PRIVATE)
+        control.input(add_to_history, [control, *settings], [history, found, shown, onward], **PRIVATE)
     for event in (go.click, history.input, top_k.release, unseen.input):
         event(recommend, settings, [shown, onward], **PRIVATE)
     example.click(
-        lambda count, leaves_out: grown(None, visit.example(), count, leaves_out),
+        lambda count, leaves_out: add_to_history(None, visit.example(), count, leaves_out),
         [top_k, unseen],
         [history, found, shown, onward],
         **PRIVATE,
@@ -88,7 +88,7 @@ def recommend_tab(visit: Visit) -> None:
 
 
 def tree_tab(visit: Visit, tab: gr.Tab) -> None:
-    """Build the page that walks the tree of semantic IDs and shows neighbours; `tab` is what it stands in."""
+    """Build the contents of `tab`, in which the tree of semantic IDs is browsed and neighbours are shown."""
     prefix = gr.State(())
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
@@ -105,13 +105,13 @@ def tree_tab(visit: Visit, tab: gr.Tab) -> None:
         codes = tuple(walked)
         return codes, gr.update(choices=_steps(visit, codes), value=None), markup.branches(visit.view, codes)
 
-    def beside(item: str) -> str:
+    def neighbours_of(item: str) -> str:
         row = visit.view.catalog.row_of(item)
         near = visit.view.neighbours(visit.view.sid(row), without=row)
         own = markup.items(visit.view, [(row, 0)])
         return (
             own
-            + "<h4>Items that share the most of its ID</h4>"
+            + "<h4>Items that share the longest prefix of its ID</h4>"
             + (markup.items(visit.view, near) if near else markup.notice("No other item has its first code."))
         )
 
@@ -123,7 +123,7 @@ def tree_tab(visit: Visit, tab: gr.Tab) -> None:
     up.click(lambda codes: at(tuple(codes[:-1])), prefix, outputs, **PRIVATE)
     root.click(lambda: at(()), outputs=outputs, **PRIVATE)
     query.input(lambda text: _search(visit, text), query, found, trigger_mode="always_last", **PRIVATE)
-    found.input(beside, found, shown, **PRIVATE)
+    found.input(neighbours_of, found, shown, **PRIVATE)
 
 
 def _steps(visit: Visit, prefix: tuple[int, ...]) -> list[tuple[str, int]]:
@@ -132,10 +132,10 @@ def _steps(visit: Visit, prefix: tuple[int, ...]) -> list[tuple[str, int]]:
 
 
 def new_item_tab(visit: Visit, head: gr.HTML) -> None:
-    """Build the page that adds an item by its text, and shows the semantic ID of the text where the model has them.
+    """Build the tab in which an item is added by its text; with semantic IDs it also shows the ID of the text.
 
     Args:
-        head: the head of the page, which counts the items.
+        head: of the page, which counts the items.
     """
     has_sids = visit.view.has_sids
     with gr.Row():
@@ -144,36 +144,36 @@ def new_item_tab(visit: Visit, head: gr.HTML) -> None:
                 label="Text of a new item",
                 lines=4,
                 max_length=MAX_CHARACTERS,
-                placeholder="what its title and description would say",
+                placeholder="its title and description",
             )
             with gr.Row():
                 look = gr.Button("Show its ID", variant="primary", min_width=120, visible=has_sids)
                 add = gr.Button("Add it", variant="secondary" if has_sids else "primary", min_width=100)
             gr.HTML(
-                markup.notice("No weight changes. Added items are there for all visitors, until the demo restarts."),
+                markup.notice("Weights do not change. All visitors see added items, until the demo restarts."),
                 padding=False,
             )
         with gr.Column(scale=3, min_width=300):
-            intro = "Paste a text: its semantic ID shows, and the items beside it." if has_sids else "Paste a text."
+            intro = "Paste a text to see its semantic ID and the items next to it." if has_sids else "Paste a text."
             shown = gr.HTML(markup.notice(intro))
 
     def show(words: str) -> str:
         codes = visit.encode(words)
         near = visit.view.neighbours(codes)
-        beside = markup.items(visit.view, near) if near else markup.notice("No item has its first code.")
-        return f"<p class='crumbs'>{markup.chips(codes)}</p><h4>Items beside it</h4>{beside}"
+        neighbours = markup.items(visit.view, near) if near else markup.notice("No item has its first code.")
+        return f"<p class='crumbs'>{markup.chips(codes)}</p><h4>Items next to it</h4>{neighbours}"
 
-    def grow(words: str) -> str:
+    def add_item(words: str) -> str:
         row = visit.add(words)
         history, answers, place = visit.seen_recommended(row)
         return markup.added(visit.view, row, history=history, answers=answers, place=place)
 
     look.click(_answered(show), text, shown, **PRIVATE)
-    add.click(lambda words: (_answered(grow)(words), markup.header(visit.view)), text, [shown, head], **PRIVATE)
+    add.click(lambda words: (_answered(add_item)(words), markup.header(visit.view)), text, [shown, head], **PRIVATE)
 
 
 def _answered(action: Callable[[str], str]) -> Callable[[str], str]:
-    """Return the action with its errors as a line on the page."""
+    """Return the action with its errors shown on the page."""
 
     def run(text: str) -> str:
         try:

@@ -1,4 +1,4 @@
-"""What visitors do in the demo, without any page: recommend, look into the tree, read a text, add an item."""
+"""What visitors do in the demo, without Gradio: recommend, browse the tree, encode a text, add an item."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ FIRST = 10  # places of the list that shows an added item
 
 
 class Visit:
-    """One recommender and all of its visitors. Items that one of them adds are there for all, until the demo restarts.
+    """One recommender with all of its visitors: an item that one of them adds exists for all, until the demo restarts.
 
     Args:
         recommender: of any kind.
@@ -25,7 +25,8 @@ class Visit:
     """
 
     def __init__(self, recommender: Recommender, results: Mapping[str, Any] | None = None):
-        self.recommender, self.results = recommender, results
+        self.recommender = recommender
+        self.results = results
         self.added: list[str] = []
         self._adding = threading.Lock()
         self._view = CatalogView(recommender.catalog)
@@ -52,15 +53,11 @@ class Visit:
 
     @property
     def takes_texts(self) -> bool:
-        """True where a text is all that a new item needs: the encoder is here, and the model reads its vectors."""
-        if self.recommender.encoder is None:
-            return False
-        if self.view.has_sids:
-            return getattr(self.recommender, "quantizer", None) is not None
-        return not getattr(self.recommender.network.config, "has_ids", True)
+        """Whether a text is enough to add an item."""
+        return "texts" in self.recommender.new_item_inputs
 
     def example(self) -> list[str]:
-        """Return a history to begin with: the most clicked item and those whose IDs are nearest to it."""
+        """Return a history to start with: the most clicked item and those with the most similar IDs."""
         snapshot, view = self.recommender.snapshot, self.view
         row = int(snapshot.popularity_order[0])
         near = [other for other, _ in view.neighbours(view.sid(row), without=row, limit=2)] if view.has_sids else []
@@ -71,36 +68,36 @@ class Visit:
         """Return the codes of a text.
 
         Raises:
-            ValueError: for an empty or too long text, or a copy that can't read texts.
+            ValueError: for an empty or too long text, or a copy that can't encode texts.
         """
         _check(text)
         encode = getattr(self.recommender, "encode", None)
         if encode is None:
-            raise ValueError("this recommender scores items directly; it has no semantic IDs to give")
+            raise ValueError("this recommender has no semantic IDs")
         return tuple(encode([text])[0].tolist())
 
     def add(self, text: str) -> int:
         """Add an item with this text; return its row. The same text again is the same item.
 
         Raises:
-            ValueError: for an empty or too long text, a copy that can't read texts, or where the demo has taken as many
-                items as it takes.
+            ValueError: for an empty or too long text, a copy that can't encode texts, or where the demo holds as many
+                added items as it may.
         """
         _check(text)
         with self._adding:
             item = f"demo-{content_digest(text.strip())[:12]}"
             if item not in self.recommender.catalog:
                 if len(self.added) >= MAX_ADDED:
-                    raise ValueError(f"this demo holds {MAX_ADDED} added items already; it takes more after a restart")
+                    raise ValueError(f"this demo holds {MAX_ADDED} added items already; restart it to add more")
                 self.recommender.add_items([item], [text], titles=[text.strip()[:200]])
                 self.added.append(item)
         return self.recommender.catalog.row_of(item)
 
     def seen_recommended(self, row: int) -> tuple[list[str], list[tuple[int, float, bool]], int | None]:
-        """Return a history of the item's neighbours, the first places of the list for it, and the item's own place.
+        """Return a history of the item's neighbours, the first recommendations for it, and the place of the item.
 
-        A share of the places is kept for items without clicks. The place counts from 1, and is None beyond the longest
-        list of the demo.
+        A share of the places is reserved for items without clicks. The place counts from 1; it is None beyond the
+        longest list of the demo.
         """
         view = self.view
         near = [other for other, _ in view.neighbours(view.sid(row), without=row, limit=3)] if view.has_sids else []
@@ -114,11 +111,11 @@ class Visit:
 
 
 def _check(text: str) -> None:
-    """Raise ValueError for a text that says nothing, or too much."""
+    """Raise ValueError for an empty or too long text."""
     if not isinstance(text, str) or not text.strip():
         raise ValueError("write a few words about the item first")
     if len(text) > MAX_CHARACTERS:
-        raise ValueError(f"the demo reads at most {MAX_CHARACTERS} characters, got {len(text)}; shorten the text")
+        raise ValueError(f"the demo takes at most {MAX_CHARACTERS} characters, got {len(text)}; shorten the text")
 
 
 def _place(row: int, answers: Sequence[tuple[int, float, bool]]) -> int | None:

@@ -248,17 +248,6 @@ def build_baseline(
     return build_scorer(name, fit_tables(name, train, num_items), num_items, vectors=vectors)
 
 
-def contrasting_scorers(train: Sequence[np.ndarray], num_items: int, vectors: np.ndarray) -> dict[str, Scorer]:
-    """Return two cheap baselines by name whose errors have little in common, one of clicks and one of texts.
-
-    Args:
-        train: catalog rows of every training user, oldest first.
-        num_items: N, size of the catalog.
-        vectors: item text vectors `[N, E]`.
-    """
-    return {"item_knn": ItemKnn.fit(train, num_items), "text_last": TextLast(vectors)}
-
-
 def _counted_scorer(name: str, tables: Mapping[str, np.ndarray], num_items: int) -> Popularity | ItemKnn | Markov:
     names = {
         "popularity": (),

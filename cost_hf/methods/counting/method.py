@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from cost_hf.methods.base import DataFacts, Estimate, Fitted, Method, MethodOptions, Workspace, register
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cost_hf.recommenders.rankers import Scorer
 
 # CPU seconds of one thread, measured at 12,000 items and vectors of width 384, and rounded up
 SECONDS_PER_CLICK = 2e-7
@@ -63,6 +68,13 @@ class ItemKnn(CountingMethod):
     name = "item_knn"
     summary = "item-item cosine of user sets, recent items first"
 
+    @classmethod
+    def cheap_scorer(cls, train: Sequence[np.ndarray], num_items: int, vectors: np.ndarray) -> Scorer:
+        """Return the scorer of clicks."""
+        from cost_hf.methods.counting.counting import ItemKnn as ItemKnnScorer
+
+        return ItemKnnScorer.fit(train, num_items)
+
     def num_pairs(self, facts: DataFacts) -> int:
         """Return the pairs of items of one user, at most those that are held at once."""
         return min(sum(len(rows) ** 2 for rows in facts.split.train), MAX_PAIRS)
@@ -87,6 +99,13 @@ class TextLast(CountingMethod):
     name = "text_last"
     summary = "cosine of text vectors to the last item"
     needs_text_vectors = True
+
+    @classmethod
+    def cheap_scorer(cls, train: Sequence[np.ndarray], num_items: int, vectors: np.ndarray) -> Scorer:
+        """Return the scorer of texts."""
+        from cost_hf.methods.counting.counting import TextLast as TextLastScorer
+
+        return TextLastScorer(vectors)
 
 
 @register

@@ -1,6 +1,5 @@
 """Reciprocal-rank fusion of the lists of several methods."""
 
-from cost_hf.methods.fusion.members import ensemble_members
 from cost_hf.methods.fusion.method import ReciprocalRankFusion
 
-__all__ = ["ReciprocalRankFusion", "ensemble_members"]
+__all__ = ["ReciprocalRankFusion"]

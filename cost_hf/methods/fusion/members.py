@@ -50,22 +50,6 @@ def member_methods(names: Sequence[str], overrides: Mapping[str, Any]) -> dict[s
     return found
 
 
-def ensemble_members(candidates: Mapping[str, tuple[str, float]]) -> list[str] | None:
-    """Return the rows that an ensemble of a comparison is made of; None where there is nothing to combine.
-
-    These are the first generative row, the dense row that is best on validation, and the texts of the last item.
-
-    Args:
-        candidates: family and validation score by row, in the order of the table.
-    """
-    generative = [name for name, (family, _) in candidates.items() if family == "generative"]
-    dense = [name for name, (family, _) in candidates.items() if family == "dense"]
-    if not generative or not dense:
-        return None
-    best = max(dense, key=lambda name: candidates[name][1])
-    return [generative[0], best, *(name for name in candidates if name == TEXT_MEMBER)]
-
-
 def _set_field(options: MethodOptions, dotted: str, value: Any, *, member: str) -> None:
     """Set a field of a method's options by its dotted name; a `kind` brings the fields of that kind."""
     sections = {entry.name: getattr(options, entry.name) for entry in dataclasses.fields(options)}

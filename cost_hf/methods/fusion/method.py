@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cost_hf.methods.base import DataFacts, Estimate, Fitted, Method, MethodOptions, Workspace, register
-from cost_hf.methods.fusion.members import NAME, member_methods
+from cost_hf.methods.fusion.members import NAME, TEXT_MEMBER, member_methods
 from cost_hf.methods.fusion.options import FusionOptions
 
 if TYPE_CHECKING:
@@ -68,6 +68,16 @@ class ReciprocalRankFusion(Method[FusionOptions]):
             "score": f"sum of weight / ({OFFSET} + rank) over the members' lists of {DEPTH}",
             "members": list(self.options.fusion.members),
         }
+
+    @classmethod
+    def fused_rows(cls, candidates: Mapping[str, tuple[str, float]]) -> list[str] | None:
+        """Return the first generative row, the dense row that is best on validation, and the texts of the last item."""
+        generative = [name for name, (family, _) in candidates.items() if family == "generative"]
+        dense = [name for name, (family, _) in candidates.items() if family == "dense"]
+        if not generative or not dense:
+            return None
+        best = max(dense, key=lambda name: candidates[name][1])
+        return [generative[0], best, *(name for name in candidates if name == TEXT_MEMBER)]
 
     def input_parts(self) -> list[Any]:
         """Return those of the members."""

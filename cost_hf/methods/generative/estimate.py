@@ -44,14 +44,17 @@ def estimate(method: GenerativeMethod[Any], facts: DataFacts) -> Estimate | str:
         codes += sum(seconds for stage, seconds in source.seconds.items() if stage != "evaluation")
         assumptions += source.assumptions
     catalog = _stand_in_catalog(options, facts.tables.items["item_id"].tolist())
-    backbone = _untrained_backbone(method, catalog)
+    backbone, catalog = method.untrained(catalog, facts.item_dim)
     prompts = backbone.prompts(catalog)[0]
-    training = options.training.epochs * _epoch_seconds(options, backbone, prompts, facts)
-    seconds_of = _user_seconds(options, backbone, prompts, catalog, facts)
+    training = options.training.epochs * _epoch_seconds(method, backbone, prompts, facts)
     validations = math.ceil(options.training.epochs / options.training.validate_every)
     validated = min(options.training.validation_users, len(facts.split.validation))
-    training += validations * validated * seconds_of[options.training.validation_beams]
-    evaluation = SEEN_SETTINGS * facts.cases * seconds_of[facts.evaluation.num_beams]
+    parts = (backbone.model.eval(), prompts, SidTrie.from_catalog(catalog), catalog, facts.split.popularity(num_items))
+    beams = options.training.validation_beams
+    training += validations * validated * _user_seconds(method.ranker(*parts, beams=beams), facts, top_k=beams)
+    beams = facts.evaluation.num_beams
+    ranker = method.evaluation_ranker(*parts, beams=beams)
+    evaluation = SEEN_SETTINGS * facts.cases * _user_seconds(ranker, facts, top_k=beams)
     return Estimate(
         {"codes": codes, "generator": training, "evaluation": evaluation}, weights_mb(backbone.model), assumptions
     )
@@ -66,40 +69,30 @@ def _codes_seconds(options: CodesOptions, facts: DataFacts) -> float:
     return steps * fastest(step)
 
 
-def _untrained_backbone(method: GenerativeMethod[Any], catalog: Catalog) -> Backbone:
-    from cost_hf.generators.backbones import build_backbone
-
-    return build_backbone(method.options.generator, catalog, seed=0)
-
-
-def _user_seconds(
-    options: GenerativeOptions, backbone: Backbone, prompts: PromptBuilder, catalog: Catalog, facts: DataFacts
-) -> dict[int, float]:
-    """Return the CPU seconds of ranking one user, by number of beams."""
-    from cost_hf.recommenders.beam_ranker import BeamRanker
-
-    trie = SidTrie.from_catalog(catalog)
+def _user_seconds(ranker: Any, facts: DataFacts, *, top_k: int) -> float:
+    """Return the CPU seconds of ranking one user."""
     cases = facts.split.validation.sample(TIMED_USERS, seed=0)
     histories = torch.from_numpy(cases.histories_matrix(np.arange(len(cases))))
-    seconds = {}
-    for beams in {options.training.validation_beams, facts.evaluation.num_beams}:
-        ranker = BeamRanker(backbone.model.eval(), prompts, trie, num_beams=beams)
-
-        def rank(ranker: BeamRanker = ranker, beams: int = beams) -> None:
-            ranker.rank(histories, top_k=beams, user_ids=list(cases.user_ids))
-
-        seconds[beams] = fastest(rank) / len(cases)
-    return seconds
+    users = list(cases.user_ids)
+    return fastest(lambda: ranker.rank(histories, top_k=top_k, user_ids=users)) / len(cases)
 
 
-def _epoch_seconds(options: GenerativeOptions, backbone: Backbone, prompts: PromptBuilder, facts: DataFacts) -> float:
+def _epoch_seconds(
+    method: GenerativeMethod[Any], backbone: Backbone, prompts: PromptBuilder, facts: DataFacts
+) -> float:
     """Time a few batches of an epoch and scale by its tokens, to which the work is proportional; padding counts.
 
     An empty history still has a token that marks its begin or end and, read by another part, those of its target.
     """
+    options: GenerativeOptions = method.options
     split = facts.split
     dataset, collator = training_examples(
-        backbone, [prompts], split.train, list(split.train_user_ids), training=options.training
+        backbone,
+        [prompts],
+        split.train,
+        list(split.train_user_ids),
+        training=options.training,
+        names_items=method.names_items,
     )
     size, lengths = options.training.batch_size, dataset.lengths
     tokens = lengths.astype(float) + (0 if prompts.is_causal else prompts.item_tokens.shape[1])

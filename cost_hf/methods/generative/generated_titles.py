@@ -12,7 +12,7 @@ from cost_hf.generators.options import TaskOptions
 from cost_hf.generators.templates import load_templates
 from cost_hf.methods.base import Workspace
 from cost_hf.recommenders.generative import GenerativeRecommender
-from cost_hf.recommenders.titles import prompt_encoder_of, titles_said
+from cost_hf.recommenders.titles import generate_titles, prompt_encoder_of
 
 SAMPLE = 128
 
@@ -40,7 +40,7 @@ def title_scores(
             continue  # no target of the sample has a title
         template = load_templates(name, options.templates)[0]
         most = options.max_title_tokens + 1
-        generated = titles_said(recommender, prompt_encoder, template, fields, max_tokens=most)
+        generated = generate_titles(recommender, prompt_encoder, template, fields, max_tokens=most)
         values = title_match(generated, [entry["title"] for entry in fields])
         table = np.stack(list(values.values()), axis=1)
         draws = bootstrap_means(table, clusters=users, draws=workspace.evaluation.bootstrap_draws, seed=seed)

@@ -31,6 +31,8 @@ from cost_hf.search.normalizations import check_normalization
 from cost_hf.semantic_ids.options import CatalogOptions
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cost_hf.data.splits import Targets
     from cost_hf.generators.backbones import Backbone
     from cost_hf.generators.prompts import PromptBuilder
@@ -131,8 +133,14 @@ OptionsT = TypeVar("OptionsT", bound=GenerativeOptions)
 
 
 class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
-    """Steps of a generator of semantic IDs; a method overrides those in which it differs."""
+    """Steps of a generator of semantic IDs; a method overrides those in which it differs.
 
+    Attributes:
+        names_items: whether batches hold the catalog rows of their tokens and labels, for models that read more of an
+            item than its tokens.
+    """
+
+    names_items: ClassVar[bool] = False
     needs_text_vectors: ClassVar[bool] = True
     options_class: ClassVar[type[MethodOptions]] = GenerativeOptions
 
@@ -202,12 +210,44 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
         return train(self, workspace, backbone, prompts, catalog, trie, folder=folder, seed=seed)
 
     def ranker(
-        self, workspace: Workspace, model: Any, prompts: PromptBuilder, trie: SidTrie, catalog: Catalog, *, beams: int
+        self, model: Any, prompts: PromptBuilder, trie: SidTrie, catalog: Catalog, popularity: np.ndarray, *, beams: int
     ) -> Ranker:
-        """Return what ranks validation users with a model in training."""
+        """Return what ranks validation users with a model in training.
+
+        Args:
+            model: in eval mode.
+            prompts, trie: of the catalog.
+            catalog: the items.
+            popularity: their training clicks, `[N]`.
+            beams: of the search.
+        """
         from cost_hf.recommenders.beam_ranker import BeamRanker
 
         return BeamRanker(model, prompts, trie, num_beams=beams)
+
+    def untrained(self, catalog: Catalog, item_dim: int) -> tuple[Backbone, Catalog]:
+        """Return a generator with fresh weights for an estimate of costs, and the catalog as it needs it.
+
+        Args:
+            catalog: with the sizes of the recipe.
+            item_dim: width of the item text vectors.
+        """
+        from cost_hf.generators.backbones import build_backbone
+
+        return build_backbone(self.options.generator, catalog, seed=0), catalog
+
+    def evaluation_ranker(
+        self, model: Any, prompts: PromptBuilder, trie: SidTrie, catalog: Catalog, popularity: np.ndarray, *, beams: int
+    ) -> Ranker:
+        """Return a ranker that costs what the recommender's does; arguments are those of `ranker`."""
+        return self.ranker(model, prompts, trie, catalog, popularity, beams=beams)
+
+    def search_settings(self, workspace: Workspace) -> dict[str, Any]:
+        """Return the arguments of the recommender that set its search, which may change without another training.
+
+        Each is an attribute of the recommender and an entry of its manifest.
+        """
+        return {"num_beams": workspace.evaluation.num_beams, "normalization": self.options.search.normalization}
 
     def recommender_class(self) -> type[GenerativeRecommender]:
         """Return the class that loads what `make_recommender` wrote."""
@@ -222,7 +262,7 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
         from cost_hf.methods.generative.training import recommender_parts
 
         parts = recommender_parts(self, workspace, codes)
-        return self.recommender_class().of(backbone, catalog, **parts)
+        return self.recommender_class()(backbone, catalog, **parts)
 
     def estimate(self, facts: DataFacts) -> Estimate | str:
         """Measure training steps of quantizer and generator, and searches, on this machine."""

@@ -12,8 +12,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 
-from cost_hf.data.encoders import model_identity
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder, model_identity
 from cost_hf.files import content_digest, file_digest, file_digests, read_json, write_json
 from cost_hf.generators.generator_training import train_generator
 from cost_hf.generators.item_texts import ItemTexts
@@ -70,17 +69,16 @@ def generator_stage(
     if recommender.catalog.digest != catalog.digest:
         warn_of_changes(recommender)
         recommender = recommender.with_catalog(catalog)
-    _set_search(recommender, method.options.search, workspace)
+    _set_search(recommender, method.search_settings(workspace), workspace)
     return recommender
 
 
-def _set_search(recommender: GenerativeRecommender, options: SearchOptions, workspace: Workspace) -> None:
+def _set_search(recommender: GenerativeRecommender, settings: dict[str, Any], workspace: Workspace) -> None:
     """Write the settings of the search where they are others: they are no reason to train again."""
-    settings = {"num_beams": workspace.evaluation.num_beams, "normalization": options.normalization}
     if settings == {name: getattr(recommender, name) for name in settings}:
         return
-    recommender.num_beams = workspace.evaluation.num_beams
-    recommender.normalization = options.normalization
+    for name, value in settings.items():
+        setattr(recommender, name, value)
     if PartialState().is_main_process:
         workspace.stages.reopen()
         update_manifest(workspace.stages.output_dir / workspace.folder, **settings)
@@ -123,9 +121,10 @@ def train(
     options = method.options
     split = workspace.data.split
     beams = options.training.validation_beams
+    popularity = training_clicks(workspace)
 
     def validate(model: Any) -> dict[str, float]:
-        ranker = method.ranker(workspace, model, prompts[0], trie, catalog, beams=beams)
+        ranker = method.ranker(model, prompts[0], trie, catalog, popularity, beams=beams)
         return validation_metrics(ranker, workspace, users=options.training.validation_users, top_k=beams)
 
     trained = train_generator(
@@ -140,6 +139,7 @@ def train(
         seed=seed,
         tasks=options.tasks,
         item_texts=_item_texts(options, workspace),
+        names_items=method.names_items,
     )
     return trained.history
 
@@ -150,8 +150,7 @@ def recommender_parts(method: GenerativeMethod[Any], workspace: Workspace, codes
     encoder = workspace.stages.output_dir / ENCODER
     return {
         "popularity": training_clicks(workspace),
-        "num_beams": workspace.evaluation.num_beams,
-        "normalization": method.options.search.normalization,
+        **method.search_settings(workspace),
         "quantizer": quantizer,
         "encoder": None if quantizer is None else ItemEncoder.load(encoder),
     }

@@ -9,13 +9,12 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import content_digest, read_json, write_json
 from cost_hf.generators.ranking_trainer import remove_checkpoints
 from cost_hf.methods.base import Workspace
 from cost_hf.methods.sasrec.options import SasRecOptions
 from cost_hf.methods.sasrec.recommender import SasRecRecommender
-from cost_hf.methods.sasrec.scorer import SasRecScorer
 from cost_hf.methods.sasrec.training import train_sasrec
 from cost_hf.methods.training_stages import (
     ENCODER,
@@ -26,6 +25,7 @@ from cost_hf.methods.training_stages import (
     training_clicks,
     validation_metrics,
 )
+from cost_hf.recommenders.dense import DenseScorer
 from cost_hf.recommenders.rankers import ScoringRanker
 
 STAGE = "sasrec"
@@ -91,7 +91,7 @@ def _train(folder: Path, options: SasRecOptions, workspace: Workspace, table: np
     popularity = training_clicks(workspace)
 
     def validate(model: Any) -> dict[str, float]:
-        ranker = ScoringRanker(SasRecScorer(model, table), popularity=popularity, item_ids=catalog.item_ids)
+        ranker = ScoringRanker(DenseScorer(model, table), popularity=popularity, item_ids=catalog.item_ids)
         return validation_metrics(ranker, workspace, users=options.training.validation_users, top_k=10)
 
     trained = train_sasrec(

@@ -1,7 +1,8 @@
 """NDCG@k of ranked lists with one relevant item each: 1 / log2(1 + rank) within the first k entries, else 0.
 
-With one relevant item the ideal gain is 1, so no further normalisation is needed. This file is an `evaluate` module
-and stands alone: `evaluate.load("path/to/ndcg_at_k")` copies it without its package.
+With one relevant item the ideal DCG is 1, so NDCG equals DCG (Järvelin and Kekäläinen 2002, "Cumulated gain-based
+evaluation of IR techniques"). This `evaluate` module imports nothing of its package, because
+`evaluate.load("path/to/ndcg_at_k")` copies this file alone.
 """
 
 import math
@@ -15,9 +16,9 @@ import numpy as np
 DESCRIPTION = "NDCG@k of ranked lists with one relevant item each."
 INPUTS = """
 Args:
-    predictions: ranked lists of items (integers or strings), best first; they may differ in length.
+    predictions: ranked lists of items (integers or strings), best first, of any length.
     references: the relevant item of each list.
-    k: list length that counts, 10 by default.
+    k: number of entries that count, 10 by default.
 
 Returns:
     `{"ndcg@k": float}`, the mean over lists, 0 to 1.
@@ -26,7 +27,11 @@ CITATION = ""
 
 
 def ndcg_at_k(predictions: Sequence[Sequence[Any]], references: Sequence[Any], k: int) -> np.ndarray:
-    """Return 1 / log2(1 + rank) of the reference within the first `k` entries of its list, else 0.0, float64 `[M]`."""
+    """Return 1 / log2(1 + rank) of the reference within the first `k` entries of its list, else 0.0, float64 `[M]`.
+
+    >>> ndcg_at_k([["a", "b", "c"], ["a", "b", "c"]], ["c", "d"], k=3).tolist()
+    [0.5, 0.0]
+    """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k!r}")
     gains = []

@@ -1,7 +1,7 @@
-"""Recall@k of ranked lists with one relevant item each: the share of lists whose first k entries hold it.
+"""Recall@k of ranked lists with one relevant item each: the share of lists with the item in the first k entries.
 
-This file is an `evaluate` module and stands alone: `evaluate.load("path/to/recall_at_k")` copies it without its
-package.
+This `evaluate` module imports nothing of its package, because `evaluate.load("path/to/recall_at_k")` copies this file
+alone.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ import numpy as np
 DESCRIPTION = "Recall@k (hit rate) of ranked lists with one relevant item each."
 INPUTS = """
 Args:
-    predictions: ranked lists of items (integers or strings), best first; they may differ in length.
+    predictions: ranked lists of items (integers or strings), best first, of any length.
     references: the relevant item of each list.
-    k: list length that counts, 10 by default.
+    k: number of entries that count, 10 by default.
 
 Returns:
     `{"recall@k": float}`, the mean over lists, 0 to 1.
@@ -25,7 +25,11 @@ CITATION = ""
 
 
 def recall_at_k(predictions: Sequence[Sequence[Any]], references: Sequence[Any], k: int) -> np.ndarray:
-    """Return 1.0 for every list whose first `k` entries hold its reference, else 0.0, float64 `[M]`."""
+    """Return 1.0 for every list with its reference in the first `k` entries, else 0.0, float64 `[M]`.
+
+    >>> recall_at_k([["a", "b"], ["a", "b"]], ["b", "c"], k=2).tolist()
+    [1.0, 0.0]
+    """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k!r}")
     pairs = zip(predictions, references, strict=True)

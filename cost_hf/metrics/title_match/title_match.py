@@ -1,7 +1,8 @@
-"""Exact match and ROUGE of generated titles: what a generator's words are judged by.
+"""Exact match and ROUGE of generated titles.
 
-ROUGE (Lin 2004) is that of `rouge-score`, without stemming. This file is an `evaluate` module and stands alone:
-`evaluate.load("path/to/title_match")` copies it without its package.
+ROUGE (Lin 2004, "ROUGE: a package for automatic evaluation of summaries") is that of `rouge-score`, without stemming.
+This `evaluate` module imports nothing of its package, because `evaluate.load("path/to/title_match")` copies this file
+alone.
 """
 
 from collections.abc import Sequence
@@ -17,17 +18,21 @@ DESCRIPTION = "Exact match, ROUGE-1, ROUGE-2 and ROUGE-L (F measures) of short t
 INPUTS = """
 Args:
     predictions: generated texts.
-    references: the right text of each.
+    references: the reference text of each.
 
 Returns:
-    `{"exact_match", "rouge1", "rouge2", "rougeL"}`, means over texts, 0 to 1. Exact match ignores case and the width of
-    white space.
+    `{"exact_match", "rouge1", "rouge2", "rougeL"}`, means over texts, 0 to 1. Exact match ignores case and the amount
+    of white space.
 """
 CITATION = ""
 
 
 def title_match(predictions: Sequence[str], references: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return exact match and the ROUGE F measures of every pair, float64 `[M]` each."""
+    """Return exact match and the ROUGE F measures of every pair, float64 `[M]` each.
+
+    >>> {name: values.tolist() for name, values in title_match(["Red  kite"], ["red kite"]).items()}
+    {'exact_match': [1.0], 'rouge1': [1.0], 'rouge2': [1.0], 'rougeL': [1.0]}
+    """
     scorer = rouge_scorer.RougeScorer(KINDS)
     pairs = list(zip(predictions, references, strict=True))
     scores = [scorer.score(reference, prediction) for prediction, reference in pairs]

@@ -1,4 +1,4 @@
-"""Sizes and loss weights of the residual quantizer: all that defines a `CostModel` besides its weights.
+"""Sizes and loss weights of the residual quantizer: everything that defines a `CostModel` besides its weights.
 
 One configuration covers the family. With contrastive weight 0 and reconstruction weight 1 it is the RQ-VAE of TIGER
 (arXiv 2305.05065); without layers and decoder losses it is residual k-means. Defaults are those of CoST
@@ -61,6 +61,14 @@ class CostConfig(PreTrainedConfig):
             encoding always takes the nearest code.
         text_encoder: what gave the item vectors: `model` (an id or directory, or `lsa`, which transformers can't load),
             `revision`, `pooling` (`mean` or `cls`), `normalize`, `max_length`, `prompt`. None where unknown.
+
+    Raises:
+        ValueError: for sizes, weights or words that no model can have.
+
+    >>> from cost_hf import CostConfig
+    >>> config = CostConfig(level_sizes=(256, 256, 256), contrastive_weight=0.0, reconstruction_weight=1.0)  # RQ-VAE
+    >>> config.num_levels
+    3
     """
 
     model_type = "cost"

@@ -129,7 +129,23 @@ class CostModel(CostPreTrainedModel):
 
     @torch.no_grad()
     def encode(self, item_embeddings: Tensor) -> Tensor:
-        """Return the nearest codes of item vectors `[N, E]`, int64 `[N, L]`, where the vectors are; N may be large."""
+        """Return the codes of item vectors: at every level, the nearest code to the residual (arXiv 2404.14774).
+
+        Args:
+            item_embeddings: item vectors, `[N, E]`; N may be large, batches are made here.
+
+        Returns:
+            int64 `[N, L]`, on the device of the vectors.
+
+        Raises:
+            ValueError: for vectors of another width.
+
+        >>> import torch
+        >>> from cost_hf import CostConfig, CostModel
+        >>> model = CostModel(CostConfig(item_dim=16, hidden_sizes=(32,), latent_dim=8, level_sizes=(4, 4, 4)))
+        >>> model.encode(torch.randn(10, 16)).shape
+        torch.Size([10, 3])
+        """
         parts = [self.quantizer(self.embed(part)).codes for part in self._batches(item_embeddings)]
         codes = torch.cat(parts) if parts else torch.empty(0, len(self.level_sizes), dtype=torch.int64)
         return codes.to(item_embeddings.device)

@@ -38,7 +38,7 @@ def test_sound_data_have_no_problem_but_the_leak_that_another_split_mends():
     (leak,) = [*data_problems(SOUND, TEXTS), *split_problems(SOUND, "leave_one_out"), *power_problems(SOUND, POWER)]
 
     assert leak.severity == "note"
-    assert "training may hold clicks later than a test click (on average 40%" in leak.message
+    assert "training may hold clicks later than a test click (on average 40\u00a0%" in leak.message
     assert leak.remedy == "--data.split time"
 
 
@@ -46,9 +46,9 @@ def test_sound_data_have_no_problem_but_the_leak_that_another_split_mends():
     ("fields", "words", "remedy"),
     [
         ({"lengths": Lengths(1, 2.0, 2.1, 4.0, 9)}, "at most 2 clicks", "--data.min_user_interactions 3"),
-        ({"short_users": 600}, "12% of the users have fewer than 3", "--data.min_user_interactions 3"),
-        ({"time": TimeFacts("a", "b", 0.0, 0.3, 0.4)}, "30% of the clicks have the time of another", "position"),
-        ({"unclicked_items": 300}, "30% of the items were never clicked", ""),
+        ({"short_users": 600}, "12\u00a0% of the users have fewer than 3", "--data.min_user_interactions 3"),
+        ({"time": TimeFacts("a", "b", 0.0, 0.3, 0.4)}, "30\u00a0% of the clicks have the time of another", "position"),
+        ({"unclicked_items": 300}, "30\u00a0% of the items were never clicked", ""),
     ],
 )
 def test_each_oddity_of_the_log_is_named(fields, words, remedy):
@@ -61,7 +61,7 @@ def test_each_oddity_of_the_log_is_named(fields, words, remedy):
 def test_shared_texts_ask_for_another_column():
     (problem,) = data_problems(SOUND, dataclasses.replace(TEXTS, shared=50, largest_shared=9))
 
-    assert "50 items (5%) share their whole text" in problem.message
+    assert "50 items (5\u00a0%) share their whole text" in problem.message
     assert "vectors.template" in problem.remedy
 
 
@@ -79,8 +79,8 @@ def test_unseen_and_repeated_targets_of_the_chosen_split_are_named():
     messages = [problem.message for problem in split_problems(changed(splits=splits), "source")]
 
     assert len(messages) == 2
-    assert "20% of the test targets were never clicked" in messages[0]
-    assert "5.0% of the test targets were clicked before" in messages[1]
+    assert "20\u00a0% of the test targets were never clicked" in messages[0]
+    assert "5.0\u00a0% of the test targets were clicked before" in messages[1]
 
 
 def test_few_clicks_an_item_make_a_generator_unlikely_to_pay():
@@ -92,7 +92,7 @@ def test_few_clicks_an_item_make_a_generator_unlikely_to_pay():
 def test_few_test_users_are_told_what_they_can_not_show():
     (problem,) = power_problems(SOUND, Power(users=400, spread=0.2, level=0.08))
 
-    assert "below about 0.028 (35% of what a simple baseline reaches)" in problem.message
+    assert "below about 0.028 (35\u00a0% of what a simple baseline reaches)" in problem.message
 
 
 def test_the_detectable_difference_follows_its_formula():
@@ -103,7 +103,7 @@ def test_the_detectable_difference_follows_its_formula():
 def test_colliding_sizes_of_a_recipe_get_the_advised_ones_as_a_flag():
     (problem,) = code_problems(SIZES, (64,) * 3, SIZES[1], **BOUNDS)
 
-    assert "codes of 3 × 64 leave 40%" in problem.message
+    assert "codes of 3 × 64 leave 40\u00a0%" in problem.message
     assert problem.remedy == '--codes.level_sizes "[256, 256, 256]"'
     assert code_problems(SIZES, (256,) * 3, SIZES[1], **BOUNDS) == []
 
@@ -111,7 +111,7 @@ def test_colliding_sizes_of_a_recipe_get_the_advised_ones_as_a_flag():
 def test_texts_that_no_size_separates_are_the_problem_themselves():
     (problem,) = code_problems(SIZES, (256,) * 3, SIZES[1], most_collided=0.1, capacity=256)
 
-    assert "no size up to 3 × 256 brings collisions below 10%" in problem.message
+    assert "no size up to 3 × 256 brings collisions below 10\u00a0%" in problem.message
 
 
 def test_errors_stand_first_and_the_order_within_a_kind_stays():

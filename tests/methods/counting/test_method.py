@@ -1,5 +1,6 @@
 """Counting baselines as methods of a run: rows in memory, a system on disk, and what they cost."""
 
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -84,15 +85,16 @@ def test_a_row_is_the_same_as_the_system_and_writes_nothing(run):
     assert set(run.results["stages"]) == {"vectors", "counting", "evaluation"}
 
 
-def test_results_are_of_the_catalog_that_was_counted(run, caplog):
-    changed = cost_hf.Recommender.from_pretrained(run.output_dir)
+def test_results_are_of_the_catalog_that_was_counted(run, tmp_path, caplog):
+    directory = shutil.copytree(run.output_dir, tmp_path / "run")
+    changed = cost_hf.Recommender.from_pretrained(directory)
     changed.add_items(["new"], ["a headline"])
-    changed.save_catalog(run.output_dir / "recommender")
+    changed.save_catalog(directory / "recommender")
 
     again = cost_hf.train(
         overrides=TOY
         | {"method": "markov_text", "evaluation.baselines": ["markov_text"], "evaluation.bootstrap_draws": 60},
-        output_dir=run.output_dir,
+        output_dir=directory,
     )
 
     assert "results are those of the catalog that was trained on" in caplog.text

@@ -1,15 +1,17 @@
 """Rank fusion as a method of a run: its members, their options, the weights and the whole recommender."""
 
+import shutil
+
 import pytest
 
 import cost_hf
 from cost_hf.files import read_json
 from cost_hf.methods.base import Estimate, Fitted, Method, methods
-from cost_hf.methods.fusion import ReciprocalRankFusion, ensemble_members
+from cost_hf.methods.fusion import ReciprocalRankFusion
 from cost_hf.methods.fusion.members import member_methods
 from cost_hf.methods.fusion.options import FusionOptions, FusionSection
 from cost_hf.methods.fusion.recommender import FusionRecommender
-from tests.runs import TINY
+from tests.runs import TINY, stages_of
 
 TOY = {name: value for name, value in TINY.items() if name.partition(".")[0] in ("data", "evaluation")}
 MEMBERS = ["random", "sasrec_text", "text_last"]
@@ -67,8 +69,8 @@ def test_members_and_fields_that_do_not_exist_are_an_error(fields, message):
 def test_an_ensemble_has_the_best_dense_row_the_first_generator_and_the_texts():
     rows = {"text_last": ("counting", 0.3), "a": ("dense", 0.1), "b": ("dense", 0.2), "c": ("generative", 0.1)}
 
-    assert ensemble_members(rows) == ["c", "b", "text_last"]
-    assert ensemble_members({"text_last": ("counting", 0.3), "a": ("dense", 0.1)}) is None
+    assert ReciprocalRankFusion.fused_rows(rows) == ["c", "b", "text_last"]
+    assert ReciprocalRankFusion.fused_rows({"text_last": ("counting", 0.3), "a": ("dense", 0.1)}) is None
 
 
 class Costly(Method):
@@ -142,10 +144,11 @@ def test_a_new_item_reaches_all_members_of_a_run(run, tmp_path):
 
 
 @pytest.mark.trains
-def test_other_weights_are_chosen_without_training_the_members_again(run, caplog):
+def test_other_weights_are_chosen_without_training_the_members_again(run, tmp_path, caplog):
+    directory = shutil.copytree(run.output_dir, tmp_path / "run")
     caplog.set_level("INFO", logger="cost_hf")
 
-    cost_hf.train(overrides=FUSION | {"evaluation.validation_users": 20}, output_dir=run.output_dir)
+    cost_hf.train(overrides=FUSION | {"evaluation.validation_users": 20}, output_dir=directory)
 
-    assert [line for line in caplog.messages if line.startswith("stage ")][-2:] == ["stage fusion", "stage evaluation"]
+    assert stages_of(caplog.messages) == ["fusion", "evaluation"]
     assert not [line for line in caplog.messages if "reciprocal_rank-" in line]

@@ -1,17 +1,24 @@
 """Fused recommenders: the ranker, catalog changes that reach all members, files."""
 
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from cost_hf.evaluation.rank_fusion import fuse_lists
+from cost_hf.generators.pretrained import BaseModel
 from cost_hf.methods.fusion.recommender import FusionRanker, FusionRecommender
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.repository import update_manifest
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from tests.evaluation.stand_ins import FixedOrder, pad
 from tests.methods.counting.counting_toys import toy_counting
+from tests.methods.fusion.fusion_toys import toy_fusion
 from tests.recommenders.toys import TOY_ITEMS, TOY_TEXTS, toy_recommender, toy_text_recommender
+from tests.runs import child_environment
 
 
 class TakesUsers(FixedOrder):
@@ -73,16 +80,6 @@ def test_members_list_more_than_the_wanted_length():
 HISTORIES = torch.from_numpy(pad([[3], [4, 17, 9], [0, 1, 2, 3, 4]]))
 
 
-def toy_fusion(*, titles: bool = True, **others) -> FusionRecommender:
-    members = {
-        "sids": toy_text_recommender(titles=titles),
-        "markov": toy_counting("markov", titles=titles),
-        "texts": toy_counting("text_last", titles=titles),
-        **others,
-    }
-    return FusionRecommender.combine(members, [0.5, 0.2, 0.3, *([0.1] * len(others))])
-
-
 def ids(answers) -> list[str]:
     return [answer.item_id for answer in answers]
 
@@ -138,6 +135,21 @@ def test_it_returns_whole_from_disk(tmp_path):
     assert loaded.weights == (0.5, 0.2, 0.3)
     assert loaded.num_parameters == toy_text_recommender().num_parameters
     assert loaded.network is None and "FusionRecommender(fusion, 20 items, 1 of them removed" in repr(loaded)
+
+
+def test_a_new_process_finds_every_kind_of_member(tmp_path):
+    system = toy_fusion()
+    system.save_pretrained(tmp_path)
+    program = (
+        "import sys; from cost_hf import Recommender; loaded = Recommender.from_pretrained(sys.argv[1]); "
+        "print([answer.item_id for answer in loaded.recommend(['item003'], top_k=3)])"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], env=child_environment(), capture_output=True, text=True
+    )
+
+    assert done.stdout.strip() == str(ids(system.recommend(["item003"], top_k=3))), done.stderr
 
 
 def test_every_member_is_a_recommender_of_its_own(tmp_path):
@@ -215,7 +227,7 @@ def test_new_items_come_by_vectors_where_the_encoder_is_missing(tmp_path):
     system.save_pretrained(tmp_path)
     loaded = Recommender.from_pretrained(tmp_path)
 
-    with pytest.raises(ValueError, match="came without its text encoder"):
+    with pytest.raises(ValueError, match="has no text encoder"):
         loaded.add_items(["new"], ["football in oslo"])
     loaded.add_items(["new"], vectors=vectors)
 
@@ -265,3 +277,26 @@ def test_a_fusion_takes_the_place_of_another_recommender_and_leaves_nothing(tmp_
     assert not (tmp_path / "members").exists()
     toy_fusion().save_pretrained(tmp_path)
     assert type(Recommender.from_pretrained(tmp_path)) is FusionRecommender
+
+
+def test_what_is_published_and_what_a_new_item_may_bring(tmp_path):
+    system = toy_fusion()
+
+    assert system.carries_text_vectors and system.new_item_inputs == ("texts", "vectors")
+    copy = system.without_titles()
+    assert copy.catalog.titles is None and ids(copy.recommend(["item003"])) == ids(system.recommend(["item003"]))
+    system.save_pretrained(tmp_path)
+    paths = [path for path in (tmp_path / "members").rglob("*") if path.is_file() and path.name != ".lock"]
+    own = [path.relative_to(tmp_path).as_posix() for path in paths]
+    assert own and all(re.fullmatch(FusionRecommender.published_files, name) for name in own)
+
+
+def test_an_adapter_of_a_member_is_known_and_merged():
+    member = toy_text_recommender()
+    member.base = BaseModel("org/base", None, "digest", 0)
+    system = FusionRecommender.combine({"sids": member, "markov": toy_counting("markov")}, [0.5, 0.5])
+    merged = []
+    system.members["sids"].merge = lambda: merged.append("sids")
+
+    assert system.base == member.base
+    assert system.merge().base is None and merged == ["sids"]

@@ -1,4 +1,4 @@
-"""A SASRec behind the same door as the generative recommender: files, new items, what it cannot do."""
+"""SASRec as a recommender: files, new items, and what it can't do."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def ids(answers) -> list[str]:
 
 
 @pytest.mark.parametrize("inputs", ["ids", "text", "both"])
-def test_it_returns_whole_through_the_one_door(tmp_path, inputs):
+def test_a_saved_recommender_loads_through_the_base_class(tmp_path, inputs):
     system = toy(inputs)
     system.save_pretrained(tmp_path)
 
@@ -76,7 +76,7 @@ def test_another_text_is_another_vector():
 def test_items_that_are_rows_of_the_weights_can_go_but_not_come(inputs):
     system = toy(inputs)
 
-    with pytest.raises(ValueError, match=r"knows its items by the rows of its weights.*--sasrec.inputs text"):
+    with pytest.raises(ValueError, match=r"knows its items by the rows of its weights.*--model.inputs text"):
         system.add_items(["new"], ["a text"])
     with pytest.raises(ValueError, match="has no codes"):
         toy().add_items(["new"], codes=np.array([[1]]))
@@ -106,5 +106,5 @@ def test_a_kind_that_this_version_does_not_know_is_said(tmp_path):
     toy().save_pretrained(tmp_path)
     update_manifest(tmp_path, kind="tree")
 
-    with pytest.raises(ValueError, match="a recommender of kind 'tree', this version knows .*generator, sasrec"):
+    with pytest.raises(ValueError, match=r"a recommender of kind 'tree', this version knows .*generator, sasrec"):
         Recommender.from_pretrained(tmp_path)

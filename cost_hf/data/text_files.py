@@ -1,0 +1,341 @@
+"""Tables in text files: csv, tsv and jsonl, plain or gzip, read line by line.
+
+A csv is read twice: first row by row, because pandas' fast parser takes a row with one field too many for a row with an
+index and fills short rows up, then by that parser. Cells are read as text and become numbers only where the whole
+column is numeric and no digit is lost: "007" stays a string. Errors name file and line.
+"""
+
+import codecs
+import csv
+import gzip
+import json
+import re
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import pandas as pd
+
+from cost_hf.data.cells import EXACT_WHOLE
+from cost_hf.data.errors import DataError
+from cost_hf.files import readable_os_errors
+
+GZIP_START = b"\x1f\x8b"
+OTHER_STARTS = {b"PK\x03\x04": "a zip archive", b"BZh9": "bzip2 data", b"\xfd7zXZ": "xz data"}
+OTHER_STARTS |= {b"\x28\xb5\x2f\xfd": "zstandard data", b"\xd0\xcf\x11\xe0": "a spreadsheet"}
+UTF16_STARTS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def decoded_lines(path: Path, *, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
+    """Yield (number from 1, text with its end) of each line, one at a time.
+
+    Lines end at newlines only: texts may hold other characters that Python takes for line ends. A byte order mark of
+    UTF-8 is left out.
+
+    Raises:
+        DataError: for bytes that are no text of this encoding, and for a damaged gzip file.
+        OSError: where the file can't be read.
+    """
+    number = 0
+    try:
+        with readable_os_errors(), gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if number == 1:
+                    line = _without_mark(path, line)
+                if b"\0" in line:
+                    raise _undecodable(path, number, encoding, "a NUL byte, as in UTF-16 or a damaged file")
+                yield number, line.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise _undecodable(path, number, encoding, f"bytes that are none ({error})") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(
+            f"{path.name}, after line {number}: expected a whole gzip file, got a damaged one ({error}); "
+            "download the file again, or remove .gz from its name if it is not compressed"
+        ) from error
+
+
+def read_lines(path: Path, *, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
+    """Yield (number from 1, text without its end) of each line that is not blank; otherwise as `decoded_lines`."""
+    for number, line in decoded_lines(path, encoding=encoding):
+        text = line.rstrip("\r\n")
+        if text.strip():
+            yield number, text
+
+
+def _without_mark(path: Path, line: bytes) -> bytes:
+    """Check the start of a file and take the byte order mark of UTF-8 away."""
+    if line.startswith(GZIP_START):
+        raise DataError(
+            f"{path.name}, line 1: expected text, got gzip data; end the name in .gz, or unpack the file (once for "
+            "each .gz)"
+        )
+    for start, kind in OTHER_STARTS.items():
+        if line.startswith(start):
+            raise DataError(
+                f"{path.name}, line 1: expected text, got {kind}; unpack or export the table as text, or give the file "
+                "the ending of its kind"
+            )
+    if line.startswith(UTF16_STARTS):
+        raise _undecodable(path, 1, "utf-8", "UTF-16 (by its byte order mark)")
+    return line.removeprefix(codecs.BOM_UTF8)
+
+
+def _undecodable(path: Path, number: int, encoding: str, got: str) -> DataError:
+    remedies = {"utf-8": "save it as UTF-8, as with `iconv -f latin1 -t utf-8` (or -f utf-16), or download it again"}
+    return DataError(
+        f"{path.name}, line {number}: expected text in {encoding}, got {got}; "
+        f"{remedies.get(encoding, 'download the file again or convert it')}"
+    )
+
+
+Quoting: TypeAlias = Literal[0, 3]  # csv.QUOTE_MINIMAL and csv.QUOTE_NONE
+MAX_NESTED = 32  # lists and objects within each other in one record
+WHOLE_FLOAT = re.compile(r"-?\d+\.0")
+EXPONENT = re.compile(r"-?\d(\.\d+)?[eE]\+\d+")  # how floats from 1e16 on are written
+SPREADSHEET = re.compile(r"-?\d\.\d+E\+\d+")  # how a spreadsheet writes whole numbers of twelve digits and more
+WHOLE = re.compile(r"[+-]?\d+")
+SEPARATORS = {"a comma": ",", "a semicolon": ";", "a tab": "\t"}
+TRUTH = {"True": True, "False": False, "true": True, "false": False, "TRUE": True, "FALSE": False}
+
+
+def read_separated(
+    path: Path, *, separator: str, ids: Sequence[str], texts: Sequence[str] = (), times: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Read a csv or tsv file; its fields are quoted as in csv, and those of a tsv may be without quotes instead.
+
+    Args:
+        path: the file; one that ends in .gz is unpacked.
+        separator: between fields.
+        ids: columns that stay text whatever they hold.
+        texts: likewise, with every letter as it stands: a title "3.10" is none "3.1".
+        times: columns whose fractions stay text, since a float would round them.
+
+    Raises:
+        DataError: for an empty file, a repeated column name, a row with another number of fields than the header, or
+            quotes that do not close.
+    """
+    quoting, num_rows = _check_rows(path, separator)
+    try:
+        frame = pd.read_csv(
+            path,
+            sep=separator,
+            quoting=quoting,
+            compression="gzip" if path.suffix.lower() == ".gz" else None,
+            encoding="utf-8-sig",
+            dtype=str,
+            keep_default_na=False,
+            na_values=[""],
+            index_col=False,
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{path.name} can't be read as a table ({error}); write it anew, or as parquet") from error
+    if len(frame) != num_rows:
+        raise DataError(
+            f"{path.name}: expected {num_rows} rows below the header, got {len(frame)}; its quotes or line ends can be "
+            "read in two ways: write the file anew, or as parquet"
+        )
+    columns = {}
+    for name, cells in frame.items():
+        if name in ids:
+            columns[name] = _id_cells(path, cells)
+        elif name in texts or (name in times and cells.str.contains(".", regex=False).any()):
+            columns[name] = cells
+        else:
+            columns[name] = _typed(cells)
+    return pd.DataFrame(columns)
+
+
+def read_jsonl(path: Path) -> pd.DataFrame:
+    """Read a file with one JSON object a line; a file that ends in .gz is unpacked.
+
+    Raises:
+        DataError: for a line that is no JSON object, names a field twice, nests too deep or holds half a character.
+    """
+    return pd.DataFrame([parse_record(path, number, line) for number, line in read_lines(path)])
+
+
+def parse_record(path: Path, number: int, line: str) -> dict[str, Any]:
+    """Return the JSON object of a line; `DataError` naming file and line for anything else."""
+    try:
+        record = json.loads(line, object_pairs_hook=_unique_fields)
+    except (ValueError, RecursionError) as error:
+        raise _bad_record(path, number, line, f"{type(error).__name__}: {error}") from error
+    if not isinstance(record, dict):
+        raise _bad_record(path, number, line, f"this is a {type(record).__name__}")
+    if _is_deeper(record, MAX_NESTED):
+        raise _bad_record(path, number, line, f"it nests more than {MAX_NESTED} lists and objects")
+    if "\\u" in line:
+        check_whole_characters(record, f"{path.name}, line {number}")
+    return record
+
+
+def check_whole_characters(value: Any, place: str) -> None:
+    """Raise `DataError` where a text holds a lone surrogate: half a character, which no file can store."""
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        broken = error.object[max(0, error.start - 20) : error.end + 20]
+        raise DataError(
+            f"{place}: expected text, got half of a character (a lone surrogate) in {broken!a}; remove it, or write "
+            "the text anew with the whole character"
+        ) from error
+
+
+class _QuoteError(DataError):
+    """Quotes do not stand as in csv."""
+
+
+def _check_rows(path: Path, separator: str) -> tuple[Quoting, int]:
+    """Return how the file quotes and its number of rows; `DataError` for the first row without the header's fields."""
+    limit = csv.field_size_limit(sys.maxsize)  # the module's own bound is shorter than some descriptions
+    try:
+        return csv.QUOTE_MINIMAL, _count_rows(path, separator, csv.QUOTE_MINIMAL)
+    except _QuoteError:
+        if separator != "\t":
+            raise
+        # many tsv files know no quotes: a title may start with one
+        return csv.QUOTE_NONE, _count_rows(path, separator, csv.QUOTE_NONE)
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _count_rows(path: Path, separator: str, quoting: Quoting) -> int:
+    rows = csv.reader((line for _, line in decoded_lines(path)), delimiter=separator, quoting=quoting, strict=True)
+    header: list[str] | None = None
+    count, start = 0, 1
+    for row in _rows(path, rows):
+        line, start = start, rows.line_num + 1
+        if not row or (len(row) == 1 and not row[0].strip()):
+            continue
+        if header is None:
+            header = _checked_header(path, line, row)
+        elif len(row) != len(header):
+            if len(header) == 1:
+                _check_separator(path, separator, row)
+            raise DataError(
+                f"{path.name}, line {line}: expected {len(header)} fields as in the header ({', '.join(header)}), got "
+                f"{len(row)}: {row!r:.200}; correct the line, or quote fields that hold the separator"
+            )
+        else:
+            count += 1
+    if header is None:
+        raise DataError(f"{path.name} is empty, expected a header and rows; write the table again")
+    if len(header) == 1:
+        _check_separator(path, separator, header)
+    return count
+
+
+def _check_separator(path: Path, separator: str, header: list[str]) -> None:
+    """Raise `DataError` for the header of a table whose fields something else separates."""
+    names = {mark: name for name, mark in SEPARATORS.items()}
+    other = next((mark for mark in names if mark != separator and mark in header[0]), None)
+    if other is not None:
+        raise DataError(
+            f"{path.name}, line 1: expected fields separated by {names[separator]}, got {header[0]!r:.200}, which "
+            f"looks separated by {names[other]}; write the table with {names[separator]} (files with tabs "
+            "end in .tsv, those with commas in .csv)"
+        )
+
+
+def _rows(path: Path, rows: Any) -> Iterator[list[str]]:
+    start = 1
+    try:
+        for row in rows:
+            start = rows.line_num + 1
+            yield row
+    except csv.Error as error:
+        if "new-line character" in str(error):  # a carriage return without a newline
+            raise DataError(
+                f"{path.name}, line {start}: expected lines that end in a newline, got a carriage return alone; "
+                "convert the line ends, as with `tr '\\r' '\\n'`, or quote the field that holds it"
+            ) from error
+        raise _QuoteError(
+            f"{path.name}, line {start}: expected a row whose quotes close, got {error}; double the quotes within a "
+            "quoted field, or write the table as parquet"
+        ) from error
+
+
+def _checked_header(path: Path, line: int, names: list[str]) -> list[str]:
+    repeated = sorted({name for name in names if name and names.count(name) > 1})
+    if repeated:
+        raise DataError(
+            f"{path.name}, line {line}: expected each column name once, got {repeated} more often; rename the columns"
+        )
+    return names
+
+
+def _id_cells(path: Path, cells: pd.Series) -> pd.Series:
+    """Return ids as text; the `.0` of a column that was written from floats goes.
+
+    Floats give such texts to the ids of a whole column alike, whatever is missing there.
+    """
+    known = cells.dropna()
+    is_inexact = known.map(lambda text: SPREADSHEET.fullmatch(text) is not None).astype(bool)
+    is_float = not known.empty and all(map(_looks_like_float, known))
+    if is_float:
+        is_inexact |= known.map(lambda text: abs(float(text)) >= EXACT_WHOLE)
+    if is_inexact.any():
+        row, text = next(iter(known[is_inexact].items()))
+        raise DataError(
+            f"{path.name}, column {cells.name!r}, row {row}: expected an id, got {text!r}, a number that was "
+            f"rounded when it was written (floats tell whole numbers below 2^53 apart, spreadsheets show fewer "
+            f"digits; {int(is_inexact.sum())} like this); write ids as text or int64"
+        )
+    if not is_float:
+        return cells
+    return cells.map(lambda text: text if pd.isna(text) else str(int(float(text))))
+
+
+def _looks_like_float(text: str) -> bool:
+    return WHOLE_FLOAT.fullmatch(text) is not None or EXPONENT.fullmatch(text) is not None
+
+
+def _typed(cells: pd.Series) -> pd.Series:
+    """Return numbers or truth values where every cell is one, else the texts."""
+    known = cells.dropna()
+    if known.empty or known.str.match(r"[+-]?0\d").any():
+        return cells
+    if known.iloc[0] in TRUTH and known.isin(list(TRUTH)).all():
+        truth = cells.map(TRUTH)
+        return truth.astype(bool) if len(known) == len(cells) else truth.astype(object)
+    numbers = pd.to_numeric(known, errors="coerce")
+    if numbers.isna().any():
+        return cells
+    is_large = numbers.abs() >= EXACT_WHOLE
+    becomes_float = pd.api.types.is_float_dtype(numbers) or len(known) < len(cells)
+    if becomes_float and known[is_large].map(lambda text: WHOLE.fullmatch(text) is not None).any():
+        return cells  # as floats they would be rounded
+    return numbers.reindex(cells.index)
+
+
+def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"field {next(name for name in names if names.count(name) > 1)!r} twice")
+    return record
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    """Say whether lists and objects nest deeper than `most`, without going deeper than that."""
+    if not isinstance(value, (list, dict)):
+        return False
+    parts = value.values() if isinstance(value, dict) else value
+    return most == 0 or any(_is_deeper(part, most - 1) for part in parts)
+
+
+def _bad_record(path: Path, number: int, line: str, fault: str) -> DataError:
+    return DataError(
+        f"{path.name}, line {number}: expected a JSON object, got {line.strip()!r:.80} ({fault}); "
+        "write one object a line"
+    )
+
+
+READERS: dict[str, Callable[..., pd.DataFrame]] = {
+    ".csv": partial(read_separated, separator=","),
+    ".tsv": partial(read_separated, separator="\t"),
+    ".jsonl": lambda path, **columns: read_jsonl(path),
+}
