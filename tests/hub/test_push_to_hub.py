@@ -70,7 +70,10 @@ def test_the_same_recommender_is_published_once_and_a_change_by_one_commit(onlin
 
     system.add_items(["new"], ["football in oslo and lima"])
     assert system.push_to_hub(NAME, token=TOKEN, commit_message="One more item") is not None
-    assert len(commits) == 3 and online.repositories[f"models/{NAME}"].titles == ["cost_hf: recommender", "One more item"]
+    assert len(commits) == 3 and online.repositories[f"models/{NAME}"].titles == [
+        "cost_hf: recommender",
+        "One more item",
+    ]
     assert "new" in Recommender.from_pretrained(NAME, token=TOKEN).catalog
 
 
