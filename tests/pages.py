@@ -24,7 +24,7 @@ from typing import Any
 import pandas as pd
 
 from cost_hf.cli import main
-from cost_hf.experiments.recipe import Recipe
+from cost_hf.experiments.recipe import Recipe, shipped_recipes
 
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
@@ -167,14 +167,17 @@ def _run_command(command: str) -> None:
 
 def _small_budget(arguments: list[str]) -> Iterator[str]:
     """Yield options that keep a command short; those that the page gives, and that its method lacks, are left out."""
+    options = {"train": TRAINING, "compare": COMPARING}.get(arguments[1])
+    if options is None:
+        return
     given = {name.removeprefix("--"): value for name, value in pairwise(arguments) if name.startswith("--")}
-    if arguments[1] == "train":
-        recipe = Recipe.load(given["recipe"], {name: given[name] for name in ("method", "codes.kind") if name in given})
-        options = {name: value for name, value in TRAINING.items() if name not in given and recipe.has_field(name)}
-    else:
-        options = COMPARING if arguments[1] == "compare" else {}
+    named = [name for name in arguments[2:] if name.endswith(".yaml") or name in shipped_recipes()]
+    chosen = {name: given[name] for name in ("method", "codes.kind") if name in given}
+    recipe = Recipe.load(named[0] if named else "cost_default", chosen)
     for name, value in options.items():
-        yield from (f"--{name}", value)
+        is_missing = name not in given and recipe.has_field(name)
+        if is_missing or (name == "budget" and name in given):  # of an option that stands twice the last one counts
+            yield from (f"--{name}", value)
 
 
 if __name__ == "__main__":

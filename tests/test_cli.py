@@ -69,7 +69,10 @@ def test_help_of_a_kind_of_codes_lists_its_fields(capsys):
         (["--method", "sasrec", "--max_history", "9"], "of method sasrec; did you mean 'model.max_history'?"),
         (["--max_history", "9"], "of method sid_generator; did you mean 'generator.max_history'?"),
         (["--recipe", "sasrec_beauty", "--codes.kind", "cost"], "unknown field 'codes.kind' of method sasrec"),
-        (["--recipes", "x"], "unknown argument '--recipes' for a recipe of method sid_generator; did you mean 'recipe'?"),
+        (
+            ["--recipes", "x"],
+            "unknown argument '--recipes' for a recipe of method sid_generator; did you mean 'recipe'?",
+        ),
         (["quickstrat"], "(`cost-hf train --help` lists recipes); a recipe is named by --recipe"),
         (["--training.epochs"], "--training.epochs needs a value"),
         (["--training.epochs=many"], "training.epochs must be int, got 'many'"),
@@ -145,7 +148,10 @@ def test_without_a_command_all_of_them_are_listed(capsys):
         (["train", "--training.epochs", "2024-01-01"], "training.epochs must be int, got '2024-01-01'"),
         (["train", "--codes.level_sizes", "[&a 8, *a]"], "line 1 refers to another value by an alias"),
         (["train", "--data.columns", "{title: a, title: b}"], "give 'title' twice"),
-        (["train", "--evaluation.baselines", "[markof]"], "'markof' is neither a method nor a recipe; did you mean 'mark"),
+        (
+            ["train", "--evaluation.baselines", "[markof]"],
+            "'markof' is neither a method nor a recipe; did you mean 'mark",
+        ),
         (["train", "--recipe", "nope.yaml"], "no recipe file 'nope.yaml'"),
         (["train", "--output_dir", "file"], "'file' is a file, expected a directory"),
         (["train", "--output_dir", "file/below"], "'file' is a file, expected a directory"),

@@ -94,6 +94,10 @@ def test_publishing_runs_against_a_hub(place):
 def test_adding_a_method_runs(place):
     run_in_a_child(ADDING, place, {})
 
+    report = read_json(place / "runs" / "compare-puresvd_quickstart" / "compare.json")
+    assert report["rows"]["puresvd"]["metrics"]["seen_allowed"]["ndcg@10"]["value"] > 0
+    assert (place / "runs" / "hyperplanes" / "evaluation" / "results.json").is_file()
+
 
 def test_every_block_is_code_a_file_or_output():
     unknown = [

@@ -1,16 +1,28 @@
 """Amazon reader: the review dumps of 2014, 2018 (McAuley group) and 2023 (Hou et al.), each review an interaction.
 
-The layout is taken from the fields of the first record, not from file names. Reviews are JSON lines, or the csv of the
-2023 benchmark; the metadata of 2014 are Python literals, read as such and never evaluated. Files are read line by line
-and only the columns that are needed stay in memory.
+The layout is detected from the fields of the first record, not from file names. Reviews are JSON lines, or the csv of
+the 2023 benchmark; the metadata of 2014 are Python literals, parsed by `ast.literal_eval` and never evaluated. Files
+are read line by line and only the columns that are needed stay in memory. Fields of product metadata:
+
+| | 2014 | 2018 | 2023 |
+|---|---|---|---|
+| id | `asin` | `asin` | `parent_asin` |
+| brand | `brand` | `brand` | `store`, else `details["Brand"]` |
+| categories | `categories`, a list of paths | `category`, one path | `categories`, one path |
+| type | the department of `salesRank` | `main_cat` | `main_category` |
+| description | text | list of texts | list of texts |
+| features | none | `feature` | `features` |
+| price | number | text like `$7.86` | number, null or text |
 """
 
 import ast
 import csv
+import html
+import itertools
 import json
 import re
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +31,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from cost_hf.data.amazon_metadata import COLUMNS, metadata_row
+from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
-from cost_hf.data.raw_files import RawTables, data_directory, malformed, names_in
-from cost_hf.data.schema import MAX_EPOCH_SECONDS, DataError
-from cost_hf.data.sources import resolve_file
-from cost_hf.data.text_lines import read_lines
-from cost_hf.data.text_tables import check_whole_characters
+from cost_hf.data.schema import MAX_EPOCH_SECONDS
+from cost_hf.data.sources import RawTables, data_directory, malformed, names_in, resolve_file
+from cost_hf.data.text_files import check_whole_characters, read_lines
 
 FILE = re.compile(r".+\.(json|jsonl|csv)(\.gz)?")
 PARSE_ERRORS = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError)
@@ -181,3 +191,69 @@ def _review(record: dict[str, Any], fields: ReviewFields) -> tuple[str, str, int
         raise ValueError(f"{time} is no epoch time in milliseconds")
     rating = record.get(fields.rating)
     return user, item, time, float("nan" if rating in (None, "") else rating)
+
+
+COLUMNS = ("item_id", "title", "brand", "type", "categories", "description", "features", "price")
+SCRIPT = re.compile(r"<(script|style)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
+TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", re.DOTALL)
+PRICE = re.compile(r"(?:from )?\$?(\d[\d,]*(?:\.\d+)?)(?: - \$?[\d,.]+)?")
+
+
+def metadata_row(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the cells of `COLUMNS` for one product; what a layout lacks is None."""
+    details = record.get("details")
+    brand = record.get("brand") or record.get("store") or (details.get("Brand") if isinstance(details, dict) else None)
+    return (
+        record.get("parent_asin") or record.get("asin"),
+        _title(record.get("title")),
+        clean_text(brand),
+        clean_text(_type(record)),
+        _categories(record.get("categories") or record.get("category")),
+        clean_text(record.get("description")),
+        clean_text(record.get("features") or record.get("feature")),
+        _price(record.get("price")),
+    )
+
+
+def clean_text(value: Any) -> str | None:
+    """Return plain text of a text or a list of texts: no markup, entities undone, single spaces; None if none is left.
+
+    Markup goes before entities, so that `&lt;` written for a sign stays a sign.
+    """
+    if value is None:
+        return None
+    text = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    if "<" in text:
+        text = TAG.sub(" ", SCRIPT.sub(" ", text))
+    return " ".join(html.unescape(text).split()) or None
+
+
+def _title(value: Any) -> str | None:
+    # some pages of 2018 were taken apart wrongly: the title is a script that measures the page
+    return None if value is None or "getTime" in str(value) else clean_text(value)
+
+
+def _type(record: Mapping[str, Any]) -> Any:
+    ranks = record.get("salesRank")
+    if isinstance(ranks, dict) and ranks:
+        return next(iter(ranks))
+    return record.get("main_cat") or record.get("main_category")
+
+
+def _categories(value: Any) -> str | None:
+    """Return the first path from broad to narrow, with commas between its names and none within them."""
+    path: Iterable[Any] = value if isinstance(value, (list, tuple)) else filter(None, [value])
+    names = list(path)
+    if names and isinstance(names[0], (list, tuple)):
+        names = list(names[0])
+    # in 2018 bullet points of the page can follow the path, behind a cell of closing tags alone
+    cleaned = itertools.takewhile(bool, map(clean_text, names))
+    return ", ".join(" ".join(str(name).replace(",", " ").split()) for name in cleaned) or None
+
+
+def _price(value: Any) -> float | None:
+    """Return the (lower) price; texts that are none, like style sheets found in its place, count as absent."""
+    if isinstance(value, (int, float)):
+        return float(value)
+    found = PRICE.fullmatch(value.strip()) if isinstance(value, str) else None
+    return float(found[1].replace(",", "")) if found else None

@@ -1,4 +1,4 @@
-"""The error of the data room."""
+"""Errors of the data room."""
 
 
 class DataError(ValueError):

@@ -11,18 +11,11 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
+from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
-from cost_hf.data.ordering import time_order
-from cost_hf.data.raw_files import (
-    RawTables,
-    data_directory,
-    find_file,
-    malformed,
-    names_in,
-    refuse_file_options,
-)
-from cost_hf.data.schema import DataError
-from cost_hf.data.text_lines import read_lines
+from cost_hf.data.sources import RawTables, data_directory, find_file, malformed, names_in, refuse_file_options
+from cost_hf.data.splits import time_order
+from cost_hf.data.text_files import read_lines
 
 NEWS, BEHAVIORS = "news.tsv", "behaviors.tsv"
 NEWS_FORM = "8 columns (id, category, subcategory, title, abstract, url, title entities, abstract entities)"

@@ -9,17 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
-from cost_hf.data.raw_files import (
-    RawTables,
-    data_directory,
-    find_file,
-    malformed,
-    names_in,
-    refuse_file_options,
-)
-from cost_hf.data.schema import DataError
-from cost_hf.data.text_lines import read_lines
+from cost_hf.data.sources import RawTables, data_directory, find_file, malformed, names_in, refuse_file_options
+from cost_hf.data.text_files import read_lines
 
 GROUPLENS = ("u.data", "u.item", "u.genre")
 RECBOLE = ("ml-100k.inter", "ml-100k.item")

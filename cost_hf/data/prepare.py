@@ -3,12 +3,12 @@
 import logging
 from dataclasses import dataclass
 
-from cost_hf.data.news_world import NewsOracle
+from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
-from cost_hf.data.schema import DataError, Tables
+from cost_hf.data.schema import Tables
 from cost_hf.data.sources import Source
 from cost_hf.data.splits import Split, split_interactions
-from cost_hf.data.synthetic import make_news
+from cost_hf.data.synthetic import NewsOracle, make_news
 from cost_hf.data.tables import read_tables
 
 logger = logging.getLogger(__name__)

@@ -1,19 +1,21 @@
-"""Sources: whatever a user has (frames, data sets, files, a directory, a Hub id) turned into a DataFrame.
+"""Sources: DataFrames, data sets, files, directories, Hub ids and raw files of published data sets.
 
-Reading is kept apart from checking so that every source meets the same checks. Ids are read as text from the start:
-a csv that says "007" keeps its zeros, and texts like "NA" or "null" stay texts, because titles are called that.
+Reading is separate from checking, so that every source passes the same checks (`read_tables`). Ids are read as text:
+a csv that contains "007" keeps its zeros, and strings like "NA" or "null" stay strings, because titles are called that.
+A reader of a published data set (amazon, mind, movielens) turns raw files into two frames and counts.
 """
 
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from cost_hf.data import text_tables
+from cost_hf.data import text_files
+from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
-from cost_hf.data.schema import DataError
 from cost_hf.files import readable_os_errors
 
 Source: TypeAlias = Any
@@ -98,7 +100,7 @@ def _check_characters(values: pd.Series, table: str) -> None:
         if isinstance(value, str) and value.isascii():
             continue
         if isinstance(value, (str, list, tuple, dict)):
-            text_tables.check_whole_characters(value, f"{table}.{values.name}, row {row}")
+            text_files.check_whole_characters(value, f"{table}.{values.name}, row {row}")
 
 
 def _to_frame(source: Source, table: str) -> pd.DataFrame:
@@ -177,7 +179,7 @@ def _read_file(path: Path, columns: dict[str, str]) -> pd.DataFrame:
     if suffix == ".parquet":
         return _read_parquet(path)
     ids, texts, times = (_names(columns, *names) for names in (("item_id", "user_id"), ("title",), ("timestamp",)))
-    frame = text_tables.READERS[suffix.removesuffix(".gz")](path, ids=ids, texts=texts, times=times)
+    frame = text_files.READERS[suffix.removesuffix(".gz")](path, ids=ids, texts=texts, times=times)
     if frame.columns.empty:
         raise DataError(f"{path.name} is empty, expected rows; write the table again")
     return frame
@@ -239,3 +241,64 @@ def _rename(frame: pd.DataFrame, table: str, columns: dict[str, str]) -> pd.Data
                 f"remove one of them or map {name!r} to another name"
             )
     return frame.rename(columns=wanted)
+
+
+@dataclass(frozen=True, eq=False)
+class RawTables:
+    """Both tables as a reader made them, unchecked, and what it found and dropped, by name."""
+
+    items: pd.DataFrame
+    interactions: pd.DataFrame
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Say in one line how large the tables are."""
+        return f"RawTables({len(self.items)} items, {len(self.interactions)} clicks)"
+
+
+def data_directory(options: DataOptions, *, expected: str) -> Path:
+    """Return `data.path` as a directory; `expected` tells in errors what should lie there."""
+    if options.path is None:
+        raise DataError(
+            f"data.reader {options.reader} needs data.path, got none; set it to the directory with {expected}"
+        )
+    directory = Path(options.path)
+    if not directory.is_dir():
+        raise DataError(
+            f"data.path {options.path!r} is no directory; data.reader {options.reader} expects one with {expected}: "
+            "correct the path, or unpack the files there"
+        )
+    return directory
+
+
+def refuse_file_options(options: DataOptions) -> None:
+    """Raise `DataError` for a named file where a reader knows the names of its files."""
+    for name in ("items", "interactions"):
+        if (value := getattr(options, name)) is not None:
+            raise DataError(
+                f"data.reader {options.reader} finds its files in data.path by their published names, got "
+                f"data.{name}={value!r}; remove that option, or set data.reader: tables for files of your own"
+            )
+
+
+def find_file(directory: Path, name: str) -> Path | None:
+    """Return the file of that name, plain or with `.gz` appended; None where neither exists."""
+    found = [path for path in (directory / name, directory / f"{name}.gz") if path.is_file()]
+    if len(found) > 1:
+        raise DataError(
+            f"{str(directory)!r} holds {[path.name for path in found]}, expected one of them; move the other away"
+        )
+    return found[0] if found else None
+
+
+def names_in(directory: Path) -> list[str]:
+    """Return the first names in a directory, for messages."""
+    return sorted(path.name for path in directory.iterdir())[:10]
+
+
+def malformed(path: Path, number: int, expected: str, got: object) -> DataError:
+    """Return the error for a line that does not have the published form."""
+    return DataError(
+        f"{path.name}, line {number}: expected {expected}, got {got!r:.120}; "
+        "download the file again or correct the line"
+    )

@@ -1,15 +1,20 @@
 """Splits: which clicks train, which are predicted, and what is known at each prediction.
 
 An evaluation case is one target with all earlier clicks of its user as history, under every rule; a validation history
-never holds a test click, wherever the order of the source puts it. Popularity and all else that is learned comes from
-the training part alone (`Split.popularity`), so nothing of the test part reaches it.
+never contains a test click, whatever the order of the source. Popularity and everything else that is learned comes from
+the training part alone (`Split.popularity`), so no information of the test part reaches it.
 
 Cold start (`data.cold_share`) follows TIGER (arXiv 2305.05065, section 4.3), which removes every training click on 5 %
-of the test items: their clicks leave the training sequences and, because choices are fitted too, validation targets and
-histories. Histories of test cases stay whole, as the paper removes nothing else: a system in use meets items in a
-history that it was never trained on. Whatever is fitted to items must leave them out as well (`Split.fit_rows`).
+of the test items: their clicks are removed from the training sequences and, because choices are fitted too, from
+validation targets and histories. Histories of test cases stay whole, as the paper removes nothing else: a deployed
+system meets items in a history that it was never trained on. Whatever is fitted to items must leave them out as well
+(`Split.fit_rows`).
+
+Parts are numbers: 0 trains, 1 is a validation target, 2 a test target, -1 is in no part (it can still be in histories
+of later targets).
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +23,9 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 
+from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
-from cost_hf.data.schema import DataError, Tables
-from cost_hf.data.split_rules import choose_cold_items, part_numbers
+from cost_hf.data.schema import Tables, require_columns
 from cost_hf.files import JoinedRows, atomic_path, content_digest, read_json, write_json
 
 PARTS = ("train", "validation", "test")
@@ -309,3 +314,135 @@ def _build(
     if len(cold_items):  # a split without them keeps the digest that it had before there was a protocol
         parts.append(cold_items)
     return Split(train_user_ids, train, validation, test, counts, content_digest(*parts), cold_items)
+
+
+UNUSED = -1
+SOURCE_NAMES = {
+    **dict.fromkeys(("history", "train"), 0),
+    **dict.fromkeys(("valid", "validation", "val", "dev"), 1),
+    "test": 2,
+}
+
+
+def part_numbers(clicks: pd.DataFrame, options: DataOptions, counts: dict[str, int | float]) -> np.ndarray:
+    """Return the part of every click by `options.split`, int64 `[clicks]`; what was found on the way joins `counts`."""
+    if options.split == "leave_one_out":
+        return _by_position(clicks, counts)
+    if options.split == "source":
+        return _by_source(clicks, options.split_column, counts)
+    return _by_time(clicks, options, counts)
+
+
+def choose_cold_items(item_ids: Sequence[str], candidates: np.ndarray, *, share: float, seed: int) -> np.ndarray:
+    """Return the rows of a seeded share of the distinct candidates, at least one for a share above 0, int64, sorted.
+
+    Candidates are ordered by a hash of item id and seed, and the first ones are taken: neither row order nor number of
+    other items decides about one, and a larger share holds every smaller one.
+
+    Args:
+        item_ids: ids of the catalog, `[N]`.
+        candidates: catalog rows, repeats allowed.
+        share: of the distinct candidates, 0 … 1, rounded to whole items.
+        seed: part of the hash.
+    """
+    rows = np.unique(candidates)
+    size = max(1, round(share * len(rows))) if share > 0 else 0
+    ranks = [hashlib.blake2b(f"cold\0{item_ids[row]}\0{seed}".encode(), digest_size=8).digest() for row in rows]
+    chosen = sorted(range(len(rows)), key=ranks.__getitem__)[:size]
+    return np.sort(rows[chosen]).astype(np.int64)
+
+
+def _by_position(clicks: pd.DataFrame, counts: dict[str, int | float]) -> np.ndarray:
+    by_user = clicks.groupby("user_id", sort=False)["position"]
+    length = by_user.transform("size").to_numpy()
+    from_end = length - 1 - clicks["position"].to_numpy()
+    counts["short_users"] = int((by_user.size() < 3).sum())
+    return np.where(length < 3, 0, np.where(from_end == 0, 2, np.where(from_end == 1, 1, 0)))
+
+
+def source_parts(values: pd.Series) -> pd.Series:
+    """Return the part that each cell of a split column names, null where it names none."""
+    return values.astype(object).map(lambda value: SOURCE_NAMES.get(str(value).strip().lower()))
+
+
+def _by_source(clicks: pd.DataFrame, column: str, counts: dict[str, int | float]) -> np.ndarray:
+    require_columns(clicks, "interactions", [column])
+    parts = source_parts(clicks[column])
+    if parts.isna().any():
+        click = clicks.loc[parts.isna()].iloc[0]
+        raise DataError(
+            f"interactions.{column}: expected one of {sorted(SOURCE_NAMES)}, got {click[column]!r} at position "
+            f"{int(click['position'])} of user_id {click['user_id']!r} ({int(parts.isna().sum())} like this); "
+            "correct the values or choose another data.split"
+        )
+    numbers = parts.to_numpy(dtype=np.int64)
+    # what a user clicked behind a target of theirs must not train: it would tell the future
+    seen_target = pd.Series(numbers > 0).groupby(clicks["user_id"].to_numpy(), sort=False).cummax().to_numpy()
+    is_late = (numbers == 0) & seen_target
+    counts["dropped_history_behind_target"] = int(is_late.sum())
+    seen_test = pd.Series(numbers == 2).groupby(clicks["user_id"].to_numpy(), sort=False).cummax().to_numpy()
+    counts["validation_behind_test"] = int(((numbers == 1) & seen_test).sum())
+    return np.where(is_late, UNUSED, numbers)
+
+
+def _by_time(clicks: pd.DataFrame, options: DataOptions, counts: dict[str, int | float]) -> np.ndarray:
+    require_columns(clicks, "interactions", ["timestamp"])
+    missing = int(clicks["timestamp"].isna().sum())
+    if missing:
+        raise DataError(
+            f"interactions.timestamp: split 'time' expects a value in every row, got {missing} null of {len(clicks)}; "
+            "fill them, or set data.split: leave_one_out, which needs only the order"
+        )
+    times = clicks["timestamp"].to_numpy(dtype=np.int64)
+    backwards = (np.diff(times, prepend=times[:1]) < 0) & (clicks["position"].to_numpy() > 0)
+    if backwards.any():
+        click = clicks.loc[backwards].iloc[0]
+        raise DataError(
+            f"interactions.timestamp: split 'time' expects times that do not fall along position, got "
+            f"{int(click['timestamp'])} at position {int(click['position'])} of user_id {click['user_id']!r} after a "
+            f"later time ({int(backwards.sum())} like this); set data.order: timestamp"
+        )
+    cutoffs = options.time_cutoffs or _cutoffs(times, options.time_shares)
+    counts |= {"validation_from": int(cutoffs[0]), "test_from": int(cutoffs[1])}
+    return np.searchsorted(np.asarray(cutoffs), times, side="right")
+
+
+def _cutoffs(times: np.ndarray, shares: list[float]) -> list[int]:
+    """Return the times at which the first share, and the first two shares, of all clicks are over."""
+    ordered = np.sort(times)
+    bounds = np.minimum((np.cumsum(shares)[:2] * len(ordered)).astype(np.int64), len(ordered) - 1)
+    return ordered[bounds].tolist()
+
+
+def time_order(
+    clicks: pd.DataFrame, seed: int, *, fractions: np.ndarray | None = None, parts: np.ndarray | None = None
+) -> tuple[np.ndarray, int]:
+    """Return the indices that sort clicks by user and time, int64, and how many clicks share both with another item's.
+
+    Args:
+        clicks: `user_id`, `item_id` (text), `timestamp` (whole numbers, none null).
+        seed: decides ties: they follow the blake2b hash of user, item and seed.
+        fractions: time beyond `timestamp`, by which clicks of one `timestamp` are sorted first, int64 `[clicks]`.
+        parts: number of the part that each click belongs to, int64 `[clicks]`; clicks of one time are sorted by it
+            before the hash, so that no history holds a click of a later part.
+    """
+    size = len(clicks)
+    fractions = np.zeros(size, dtype=np.int64) if fractions is None else fractions
+    parts = np.zeros(size, dtype=np.int64) if parts is None else parts
+    moments = pd.DataFrame({"user_id": clicks["user_id"], "time": clicks["timestamp"], "fraction": fractions})
+    tied = moments.duplicated(keep=False).to_numpy()
+    ranks = np.zeros(size, dtype=np.uint64)
+    pairs = zip(clicks.loc[tied, "user_id"], clicks.loc[tied, "item_id"], strict=True)
+    ranks[tied] = [_tie_rank(user, item, seed) for user, item in pairs]
+    users = pd.factorize(clicks["user_id"], sort=True)[0]
+    times = clicks["timestamp"].to_numpy(dtype=np.int64)
+    together = moments.loc[tied]
+    is_repeat = together.assign(item_id=clicks.loc[tied, "item_id"]).duplicated()
+    num_tied = int(together.loc[~is_repeat].duplicated(keep=False).sum())
+    return np.lexsort((ranks, parts, fractions, times, users)), num_tied
+
+
+def _tie_rank(user_id: str, item_id: str, seed: int) -> int:
+    """Return a number that depends on nothing but the click and the seed."""
+    key = "\0".join((user_id, item_id, str(seed))).encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")

@@ -1,10 +1,16 @@
-"""Tables reader: the one door through which items and interactions come in.
+"""Tables reader: reads, checks, orders and filters items and interactions (`read_tables`).
 
-The order of the steps is fixed, because each changes what the next one sees: ids and times, forms of ids and texts,
+The order of the steps is fixed, because each changes the input of the next: ids and times, forms of ids and texts,
 repeated clicks, unknown items, items without text, order, k-core, history cap. Positions are renumbered last, so a
 dropped click leaves no gap.
+
+The source digest is computed before anything is dropped, sorted or cut, so that no option of the data section changes
+it. Equal content gives an equal digest in any file format and column order: whole numbers count as their digits, lists
+and objects as JSON, and a column without any value as absent. Rows of the click log may come in any order; the order
+of the catalog counts, since it numbers the items.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,22 +18,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cost_hf.data import notices as notice
 from cost_hf.data import schema
 from cost_hf.data.amazon import read_amazon
-from cost_hf.data.cells import map_texts
-from cost_hf.data.html_text import plain_text
-from cost_hf.data.id_forms import find_mismatch, normalized
-from cost_hf.data.item_texts import is_text_column, render_texts
+from cost_hf.data.cells import cell_text, find_mismatch, map_texts, normalized
+from cost_hf.data.errors import DataError
+from cost_hf.data.item_texts import is_text_column, plain_text, render_texts
 from cost_hf.data.mind import read_mind
 from cost_hf.data.movielens import read_movielens
 from cost_hf.data.options import DataOptions
-from cost_hf.data.ordering import time_order
-from cost_hf.data.raw_files import RawTables
-from cost_hf.data.schema import DataError, Notice, Tables
-from cost_hf.data.source_digest import source_digest
-from cost_hf.data.sources import Source, load_catalog, load_frames
-from cost_hf.data.split_rules import source_parts
+from cost_hf.data.schema import Notice, Tables, as_numbers
+from cost_hf.data.sources import RawTables, Source, load_catalog, load_frames
+from cost_hf.data.splits import source_parts, time_order
 from cost_hf.data.synthetic import make_news
 
 MIN_MISMATCHED = 0.01  # of the unknown ids: fewer that fit in another form do so by chance
@@ -87,7 +88,7 @@ def read_tables(
     order = _order_column(clicks, options.order)
     digest = source_digest(catalog, clicks if raw is None else _as_published(clicks), fractions)
     catalog, clicks = _normalize(catalog, clicks, options, counts)
-    notices = [*notice.id_notices(catalog, clicks), *notice.time_notices(clicks)]
+    notices = [*schema.id_notices(catalog, clicks), *schema.time_notices(clicks)]
     clicks = _drop_repeats(clicks, fractions, options, counts, notices)
     if order == "position":
         clicks = clicks.assign(position=schema.clean_positions(clicks))
@@ -192,7 +193,7 @@ def _drop_repeats(
         counts["dropped_duplicate_clicks"], repeats = repeats, 0
         clicks = clicks.loc[~is_repeat]
     counts["duplicate_clicks"] = repeats
-    notices += notice.repeat_notices(clicks, repeats)
+    notices += schema.repeat_notices(clicks, repeats)
     return clicks
 
 
@@ -269,7 +270,7 @@ def _sort(
         users = pd.factorize(clicks["user_id"], sort=True)[0]
         clicks = clicks.iloc[np.lexsort((clicks["position"].to_numpy(), users))]
         if options.order == "auto" and "timestamp" in clicks:
-            notices += notice.order_notices(*_backwards(clicks, fractions.loc[clicks.index]))
+            notices += schema.order_notices(*_backwards(clicks, fractions.loc[clicks.index]))
         return clicks
     missing = clicks["timestamp"].isna()
     if missing.any():
@@ -360,6 +361,70 @@ def _finish(
     counts["interactions"] = len(clicks)
     counts["duplicate_texts"] = len(texts) - len(set(texts))
     counts["repeated_pairs"] = int(clicks.duplicated(["user_id", "item_id"]).sum())
-    notices += notice.text_notices(catalog, texts)
-    notices += notice.history_notices(clicks.groupby("user_id", sort=False).size().to_numpy())
+    notices += schema.text_notices(catalog, texts)
+    notices += schema.history_notices(clicks.groupby("user_id", sort=False).size().to_numpy())
     return Tables(catalog, clicks, counts, source_digest=digest, notices=tuple(notices))
+
+
+NUMBERS = ("position", "timestamp")  # checked to be numbers, and often all different: too many to go through texts
+NOTHING = np.uint64(0x9E3779B97F4A7C15)  # stands for an empty cell
+FACTOR = np.uint64(0xBF58476D1CE4E5B9)
+
+
+def source_digest(items: pd.DataFrame, interactions: pd.DataFrame, fractions: pd.Series) -> str:
+    """Return the sha256 hex digest of a catalog and a click log.
+
+    Args:
+        items: catalog with our column names and checked ids.
+        interactions: click log, likewise, times in whole seconds.
+        fractions: nanoseconds beyond these, int64.
+    """
+    state = hashlib.sha256()
+    for table, frame, keeps_order in (("items", items, True), ("interactions", interactions, False)):
+        columns = _column_hashes(frame)
+        if table == "interactions" and fractions.any():
+            columns[""] = pd.util.hash_array(fractions.to_numpy())  # no column has this name
+        state.update(f"{table}:{len(frame)}:{len(columns)}:".encode())
+        rows = np.zeros(len(frame), dtype=np.uint64)
+        for name, hashes in columns.items():
+            state.update(f"{len(name)}:{name}:".encode("utf-8", "surrogatepass"))
+            rows = (rows ^ hashes) * FACTOR
+            rows ^= rows >> np.uint64(29)
+        state.update((rows if keeps_order else np.sort(rows)).astype("<u8").tobytes())
+    return state.hexdigest()
+
+
+def _column_hashes(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Return the 64-bit hashes of every cell, uint64 `[rows]`, by column name in order; empty columns are left out."""
+    hashes = {}
+    for name in sorted(frame.columns):
+        found = _number_hashes(frame[name]) if name in NUMBERS else None
+        if found is None:
+            found = _text_hashes(frame[name])
+        if (found != NOTHING).any():
+            hashes[name] = found
+    return hashes
+
+
+def _number_hashes(values: pd.Series) -> np.ndarray | None:
+    """Hash whole numbers by value, whatever their type; None where some are no whole numbers."""
+    is_missing = values.isna().to_numpy()
+    known = as_numbers(values[~is_missing])
+    if not pd.api.types.is_integer_dtype(known) and not (known % 1 == 0).all():
+        return None
+    hashes = np.full(len(values), NOTHING)
+    hashes[~is_missing] = pd.util.hash_array(known.to_numpy(dtype=np.int64))
+    return hashes
+
+
+def _text_hashes(values: pd.Series) -> np.ndarray:
+    """Hash cells by their texts; equal texts are hashed once."""
+    cells = values
+    if values.dtype == object:  # numbers of different types, lists and objects, which can't be compared or hashed
+        cells = pd.Series([cell_text(value) for value in values], dtype=object)
+    numbers, distinct = pd.factorize(cells)
+    texts = [cell_text(value) for value in distinct]
+    encoded = np.array([None if text is None else text.encode("utf-8", "surrogatepass") for text in texts] + [None])
+    known = pd.util.hash_array(encoded, categorize=False)
+    known[[number for number, text in enumerate(encoded) if text is None]] = NOTHING
+    return known[numbers]  # -1, a missing value, is the last

@@ -16,8 +16,7 @@ import pandas as pd
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from cost_hf.data.encoders import LsaEncoder, TextEncoder
-from cost_hf.data.item_encoder import ItemEncoder, sentence_encoder
+from cost_hf.data.encoders import ItemEncoder, LsaEncoder, TextEncoder, sentence_encoder
 from cost_hf.data.item_texts import render_texts
 from cost_hf.data.options import VectorOptions
 from cost_hf.files import (

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import DatasetCard, ModelCard, SpaceCard
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import LOCK, check_fields, read_object, write_json
 from cost_hf.hub import MERGED, REPO_TYPES
 from cost_hf.hub.cards import Contents, eval_result_files, render_card
@@ -41,7 +41,7 @@ from cost_hf.yaml_text import read_yaml
 logger = logging.getLogger(__name__)
 CARDS = {"model": ModelCard, "dataset": DatasetCard, "space": SpaceCard}
 ENCODER_FILES = r"(encoder\.json|vocabulary\.json|lsa\.safetensors|model/[\w./-]+\.(json|safetensors|txt|model))"
-PACKAGE = r"cost_hf/[\w./-]+\.(py|jinja|yaml|css|js|svg)"
+PACKAGE = r"cost_hf/(py\.typed|[\w./-]+\.(py|jinja|yaml|css|js|svg|md))"
 FILES = {  # of every repository of a part, as regular expressions
     "quantizer": rf"README\.md|generation_config\.json|{WEIGHT_FILES}",
     "recommender": (
@@ -367,7 +367,7 @@ def _add_package(folder: Path, others: Sequence[str]) -> None:
         raise ValueError(
             "cost_hf runs here without being installed, so its requirements are not known; pip install it to publish"
         ) from error
-    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+    ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "*.md", "py.typed")
     shutil.copytree(Path(__file__).parents[1], folder / "cost_hf", ignore=ignored)
     lines = [*(line for line in needs if "extra ==" not in line), *others]
     (folder / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

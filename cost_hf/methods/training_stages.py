@@ -57,8 +57,8 @@ def recommender_stage(
         compute=train,
         load=lambda folder: load(folder).to(PartialState().device),
         on_every_process=True,
-        living=UPDATED_FILES,
-        losses=lambda folder: changes_in(folder, own=title_changes(stages, name)),
+        mutable=UPDATED_FILES,
+        work_lost=lambda folder: changes_in(folder, own=title_changes(stages, name)),
     )
     update_titles(stages, name, recommender, catalog, stages.output_dir / workspace.folder)
     return recommender

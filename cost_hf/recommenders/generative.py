@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import DamagedFileError, check_fields, load_all_weights, readable_load_errors
 from cost_hf.generators.adapters import load_adapted
 from cost_hf.generators.backbones import Backbone

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cost_hf.data import DataOptions, read_tables, render_texts
-from cost_hf.data.html_text import count_markup, plain_text
-from cost_hf.data.item_texts import item_titles
+from cost_hf.data.item_texts import count_markup, item_titles, plain_text
 
 
 def items_of(**columns):

@@ -15,7 +15,7 @@ from cost_hf.data.text_vectors import TextVectors
 from cost_hf.experiments.commands import train_main
 from cost_hf.experiments.pipeline import make_workspace
 from cost_hf.experiments.recipe import Recipe
-from cost_hf.files import file_digest, read_json
+from cost_hf.files import file_digest
 from cost_hf.methods.codes_stage import codes_stage
 from cost_hf.stages import Stages
 from tests.runs import STAGES, TINY, command_line, stages_of

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import DamagedFileError, check_fields, content_digest, read_tensors
 from cost_hf.methods.counting.counting import BASELINES, COUNTED, TEXTUAL, build_scorer
 from cost_hf.recommenders.base import Recommender, checked_device

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.evaluation.rank_fusion import DEPTH, OFFSET, check_weights, fuse_with_scores
 from cost_hf.files import DamagedFileError, check_fields, content_digest, plain_name
 from cost_hf.methods.fusion.catalog import FusionCatalog
