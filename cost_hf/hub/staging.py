@@ -41,7 +41,7 @@ from cost_hf.yaml_text import read_yaml
 logger = logging.getLogger(__name__)
 CARDS = {"model": ModelCard, "dataset": DatasetCard, "space": SpaceCard}
 ENCODER_FILES = r"(encoder\.json|vocabulary\.json|lsa\.safetensors|model/[\w./-]+\.(json|safetensors|txt|model))"
-PACKAGE = r"cost_hf/(py\.typed|[\w./-]+\.(py|jinja|yaml|css|js|svg|md))"
+PACKAGE = r"cost_hf/[\w./-]+\.(py|jinja|yaml|css|js|svg)"
 FILES = {  # of every repository of a part, as regular expressions
     "quantizer": rf"README\.md|generation_config\.json|{WEIGHT_FILES}",
     "recommender": (

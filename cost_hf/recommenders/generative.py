@@ -81,6 +81,14 @@ class GenerativeRecommender(Recommender):
 
     Raises:
         ValueError: for parts of different catalogs, or sizes that no search has.
+
+    Example:
+        >>> from cost_hf.recommenders.example import example_recommender
+        >>> recommender = example_recommender()
+        >>> recommender.encode(["mug for tea"]).shape  # codes of 2 levels
+        (1, 2)
+        >>> recommender.catalog.level_sizes  # and the level that the catalog appends
+        (4, 4, 8)
     """
 
     kind = "generator"
