@@ -46,7 +46,7 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class ReviewFields:
-    """Names of a layout's fields, and how many units of its time make a second."""
+    """Field names of a layout, and the number of its time units per second."""
 
     user: str
     item: str
@@ -55,7 +55,7 @@ class ReviewFields:
     units_per_second: int
 
 
-# by the user's field, in which the layouts differ; 2014 and 2018 share all fields that are read
+# keyed by the user field, in which the layouts differ; 2014 and 2018 share all fields that are read
 REVIEW_FIELDS = {
     "reviewerID": ReviewFields("reviewerID", "asin", "unixReviewTime", "overall", 1),
     "user_id": ReviewFields("user_id", "parent_asin", "timestamp", "rating", 1000),
@@ -87,7 +87,7 @@ def _find(options: DataOptions, kind: str) -> Path:
 
 
 def _kind(path: Path) -> str | None:
-    """Return what the first record of a file is: reviews, metadata, or None for anything else."""
+    """Return the kind of a file by its first record: "reviews", "metadata", or None for anything else."""
     try:
         _, record = next(_records(path), (0, {}))
     except DataError:
@@ -104,14 +104,14 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         return
     parse: Callable[[str], Any] | None = None
     for number, line in read_lines(path):
-        # only literals start with a single quote; one file holds one kind
+        # only literals start with a single quote; a file has records of one kind
         parse = parse or (ast.literal_eval if line.startswith("{'") else json.loads)
         try:
             record = parse(line)
         except PARSE_ERRORS as error:
-            raise malformed(path, number, f"one object a line ({type(error).__name__})", line) from error
+            raise malformed(path, number, f"one object per line ({type(error).__name__})", line) from error
         if not isinstance(record, dict):
-            raise malformed(path, number, "one object a line", line)
+            raise malformed(path, number, "one object per line", line)
         if "\\u" in line:
             check_whole_characters(record, f"{path.name}, line {number}")
         yield number, record
@@ -152,7 +152,7 @@ def _read_reviews(path: Path) -> tuple[pd.DataFrame, dict[str, int]]:
     users: list[str] = []
     items: list[str] = []
     times, ratings = array("q"), array("f")
-    known: dict[str, str] = {}  # one text object for each id, however many reviews name it
+    known: dict[str, str] = {}  # one string object per id, shared by all its reviews
     fields: ReviewFields | None = None
     for number, record in tqdm(_records(path), desc=path.name, unit=" lines", disable=None):
         fields = fields or _fields(path, number, record)
@@ -186,9 +186,9 @@ def _review(record: dict[str, Any], fields: ReviewFields) -> tuple[str, str, int
     """Return user, item, time in the units of the layout and rating (NaN where a record has none)."""
     user, item, time = record[fields.user], record[fields.item], int(record[fields.time])
     if not (isinstance(user, str) and user and isinstance(item, str) and item):
-        raise ValueError("ids must be texts that are not empty")
+        raise ValueError("ids must be non-empty strings")
     if fields.units_per_second > 1 and time < MAX_EPOCH_SECONDS:
-        raise ValueError(f"{time} is no epoch time in milliseconds")
+        raise ValueError(f"{time} is not an epoch time in milliseconds")
     rating = record.get(fields.rating)
     return user, item, time, float("nan" if rating in (None, "") else rating)
 
@@ -200,7 +200,7 @@ PRICE = re.compile(r"(?:from )?\$?(\d[\d,]*(?:\.\d+)?)(?: - \$?[\d,.]+)?")
 
 
 def metadata_row(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the cells of `COLUMNS` for one product; what a layout lacks is None."""
+    """Return the cells of `COLUMNS` for one product, None for fields that the layout lacks."""
     details = record.get("details")
     brand = record.get("brand") or record.get("store") or (details.get("Brand") if isinstance(details, dict) else None)
     return (
@@ -216,9 +216,9 @@ def metadata_row(record: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def clean_text(value: Any) -> str | None:
-    """Return plain text of a text or a list of texts: no markup, entities undone, single spaces; None if none is left.
+    """Return plain text of a string or a list of strings: no markup, decoded entities, single spaces; None if empty.
 
-    Markup goes before entities, so that `&lt;` written for a sign stays a sign.
+    Markup is removed before entities are decoded, so that an escaped `&lt;` stays a character.
     """
     if value is None:
         return None
@@ -229,7 +229,7 @@ def clean_text(value: Any) -> str | None:
 
 
 def _title(value: Any) -> str | None:
-    # some pages of 2018 were taken apart wrongly: the title is a script that measures the page
+    # some pages of 2018 were parsed wrongly: the title is a script that measures the page
     return None if value is None or "getTime" in str(value) else clean_text(value)
 
 
@@ -246,13 +246,13 @@ def _categories(value: Any) -> str | None:
     names = list(path)
     if names and isinstance(names[0], (list, tuple)):
         names = list(names[0])
-    # in 2018 bullet points of the page can follow the path, behind a cell of closing tags alone
+    # in 2018 bullet points of the page can follow the path, after a cell with only closing tags
     cleaned = itertools.takewhile(bool, map(clean_text, names))
     return ", ".join(" ".join(str(name).replace(",", " ").split()) for name in cleaned) or None
 
 
 def _price(value: Any) -> float | None:
-    """Return the (lower) price; texts that are none, like style sheets found in its place, count as absent."""
+    """Return the (lower) price; other text in the field, like style sheets, counts as missing."""
     if isinstance(value, (int, float)):
         return float(value)
     found = PRICE.fullmatch(value.strip()) if isinstance(value, str) else None

@@ -2,4 +2,4 @@
 
 
 class DataError(ValueError):
-    """Input data break a rule; the message names table, column, row, value and remedy."""
+    """Input data fail a check; the message names table, column, row, value and remedy."""

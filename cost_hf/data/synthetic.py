@@ -19,20 +19,20 @@ from scipy import sparse
 from cost_hf.data.errors import DataError
 
 NEXT_EPISODE, JUMP, NEW_STORY = 0.60, 0.25, 0.15
-TO_SAME_TOPIC, TO_ANY_TOPIC = 0.40, 0.60  # which successor, whenever a reader goes to one
-EARLY_EPISODES = 4  # a successor is entered at one of these, as is a reader's first story
-CONCENTRATION = 0.25  # of the Dirichlet distribution of topic mixes: most readers like one or two topics
-MEMORY = 0.9  # weight of a click, for each later one, in the oracle's estimate of the mix
+TO_SAME_TOPIC, TO_ANY_TOPIC = 0.40, 0.60  # choice of the successor
+EARLY_EPISODES = 4  # a successor, like a reader's first story, starts at one of these
+CONCENTRATION = 0.25  # of the Dirichlet prior of topic mixes: most readers like one or two topics
+MEMORY = 0.9  # decay per later click in the oracle's estimate of the mix
 
 
 @dataclass(frozen=True, eq=False)
 class NewsWorld:
-    """All that is fixed about a toy catalog of N articles in S stories.
+    """The fixed properties of a toy catalog of N articles in S stories.
 
     Attributes:
         topics: topic of each story, int64 `[S]`.
         stories: story of each article, int64 `[N]`.
-        episodes: place of each article in its story, int64 `[N]`.
+        episodes: position of each article in its story, int64 `[N]`.
         successors: a story of the same topic, and one of any, int64 `[S, 2]`.
         weights: attraction of each article, float64 `[N]`.
     """
@@ -44,20 +44,21 @@ class NewsWorld:
     weights: np.ndarray
 
     def __repr__(self) -> str:
-        """Say in one line how large the toy catalog is."""
+        """Summarise the size of the catalog."""
         return f"NewsWorld({len(self.stories)} articles in {len(self.topics)} stories)"
 
     def next_click(self, last: np.ndarray, read: np.ndarray, mixes: np.ndarray) -> np.ndarray:
         """Return the probability of each article being clicked next, float64 `[B, N]`.
 
         With .60 it is the next episode (past the last one, the first of a successor), with .25 an early episode of a
-        successor, with .15 any episode of a story drawn by topic mix and attraction. What falls on an article already
-        read goes to the unread ones of its story by attraction (where none is left, to all unread ones).
+        successor, with .15 any episode of a story drawn by topic mix and attraction. The probability of articles
+        already read is redistributed to the unread ones of their story by attraction (to all unread ones if none is
+        left).
 
         Args:
-            last: article clicked last, `[B]`; -1 for a reader who begins.
+            last: article clicked last, int64 `[B]`; -1 for a new reader.
             read: articles clicked already, bool `[B, N]`.
-            mixes: topic mixes, `[B, topics]`.
+            mixes: topic mixes, float64 `[B, topics]`, rows summing to 1.
         """
         begins = (last < 0)[:, None]
         follow = self._follow[np.maximum(last, 0)].toarray()
@@ -100,7 +101,7 @@ class NewsWorld:
 
     @cached_property
     def _follow(self) -> sparse.csr_array:
-        """Probability of what follows an article by its story alone: next episode or jump, sparse `[N, N]`."""
+        """Transition probabilities by story alone, next episode or jump, sparse `[N, N]`."""
         articles = np.arange(len(self.stories))
         by_place = np.full((len(self.topics), self._lengths.max()), -1)
         by_place[self.stories, self.episodes] = articles
@@ -121,10 +122,10 @@ class NewsWorld:
 
 @dataclass(frozen=True, eq=False)
 class NewsOracle:
-    """Scores articles by the rule that made the clicks: the best any recommender can hope for on this toy data.
+    """Scores articles by the process that generated the clicks: an upper bound for any recommender on this toy data.
 
-    Stories, order and successors are known to it. A reader's topic mix is hidden and drifts; its place is taken by an
-    estimate from the history: the expected mix under the process's own prior, clicks counted with weight .9 ** age.
+    It knows stories, order and successors. A reader's topic mix is hidden and drifts; it is estimated from the history:
+    the expected mix under the prior of the process, with clicks weighted by .9 ** age.
     """
 
     world: NewsWorld
@@ -209,7 +210,7 @@ class SyntheticNews:
     Attributes:
         items: `item_id`, `topic`, `title`; N rows.
         interactions: `user_id`, `item_id`, `timestamp` (epoch seconds, rising for every user).
-        oracle: scorer by the known rule; its columns are the rows of `items`.
+        oracle: scores by the click process; its columns are the rows of `items`.
     """
 
     items: pd.DataFrame
@@ -217,21 +218,28 @@ class SyntheticNews:
     oracle: NewsOracle
 
     def __repr__(self) -> str:
-        """Say in one line how large the set is."""
+        """Summarise the size of the data set."""
         return f"SyntheticNews({len(self.items)} items, {len(self.interactions)} clicks)"
 
 
 def make_news(*, seed: int = 0, num_users: int = 1000, num_items: int = 600) -> SyntheticNews:
-    """Make a toy catalog of news and the clicks of its readers; the same arguments give the same tables.
+    """Generate a toy catalog of news and the clicks of its readers; equal arguments give equal tables.
 
     Args:
-        seed: which world; catalog and clicks both depend on it.
-        num_users: readers, each with 6 to 14 clicks on different articles.
-        num_items: articles N, at least 48.
+        seed: of catalog and clicks.
+        num_users: number of readers, each with 6 to 14 clicks on different articles.
+        num_items: number of articles N, at least 48.
+
+    Raises:
+        DataError: for fewer than 48 items or no user.
+
+    >>> news = make_news(num_users=20, num_items=48)
+    >>> news.items.columns.tolist(), len(news.items)
+    (['item_id', 'topic', 'title'], 48)
     """
     if num_items < 48 or num_users < 1:
         raise DataError(
-            f"synthetic news needs at least 48 items and 1 user, got num_items={num_items!r} and "
+            f"synthetic news need at least 48 items and 1 user, got num_items={num_items!r} and "
             f"num_users={num_users!r}; raise data.synthetic_items or data.synthetic_users"
         )
     generator = np.random.default_rng(seed)
@@ -251,12 +259,12 @@ def make_news(*, seed: int = 0, num_users: int = 1000, num_items: int = 600) -> 
 
 
 def _make_world(generator: np.random.Generator, num_items: int) -> NewsWorld:
-    """Deal articles to stories in turn, then shuffle them, so that catalog rows show neither story nor order."""
+    """Assign articles to stories in turn, then shuffle, so that catalog rows reveal neither story nor order."""
     num_stories = len(TOPICS) * max(1, round(num_items / STORY_LENGTH / len(TOPICS)))
     topics = np.arange(num_stories) % len(TOPICS)
     shuffled = generator.permutation(num_items)
     any_topic = _ring(generator, np.arange(num_stories), num_stories)
-    same_topic = any_topic  # stays so for a topic with one story
+    same_topic = any_topic  # kept for a topic with one story
     for topic in range(len(TOPICS)):
         members = np.flatnonzero(topics == topic)
         if len(members) > 1:
@@ -315,7 +323,7 @@ def _make_names(generator: np.random.Generator, count: int) -> list[str]:
 
 
 def _simulate(generator: np.random.Generator, world: NewsWorld, num_users: int) -> np.ndarray:
-    """Let readers click by the rule; catalog rows `[users, 14]`, -1 after a reader's last click."""
+    """Simulate the clicks of all readers; catalog rows `[users, 14]`, -1 after a reader's last click."""
     blocks = [
         _simulate_block(generator, world, min(USERS_AT_A_TIME, num_users - start))
         for start in range(0, num_users, USERS_AT_A_TIME)
@@ -346,7 +354,7 @@ def _make_times(generator: np.random.Generator, real: np.ndarray) -> np.ndarray:
     """Spread each reader's clicks over part of the 60 days, at rising seconds; int64 `[users, 14]`."""
     gaps = np.where(real, generator.lognormal(mean=0.0, sigma=1.0, size=real.shape), 0.0)
     spans = gaps.sum(1, keepdims=True)
-    spread = generator.uniform(5, 45, size=(len(real), 1))  # days a reader stays
+    spread = generator.uniform(5, 45, size=(len(real), 1))  # days that a reader is active
     begin = generator.uniform(0, PERIOD_DAYS - spread)
     days = begin + gaps.cumsum(1) / spans * spread
     # one second a step keeps times rising where a gap rounds to nothing

@@ -81,7 +81,7 @@ def test_odd_cells_are_noticed_by_column_row_and_value():
 
     (notice,) = read_tables(DataOptions(), items=items_of(title=titles), interactions=clicks).notices
 
-    assert "1 of 3 cells of items.title are no texts, like 1984 in row 1" in notice.message
+    assert "1 of 3 cells of items.title are not text, like 1984 in row 1" in notice.message
 
 
 @pytest.mark.parametrize(

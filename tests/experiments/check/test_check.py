@@ -145,7 +145,7 @@ def test_what_a_run_would_log_is_a_problem_with_its_flag(news, tmp_path):
     assert "like 1984 in row 3" in said["store them as text if they should read otherwise"]
     assert "1 of 400 item texts" in said["--data.clean_html true"]
     assert "position and timestamp disagree" in said["--data.order timestamp"]
-    assert "every click stands at least 2 times" in said["--data.on_duplicate_click drop"]
+    assert "every click is in the log at least 2 times" in said["--data.on_duplicate_click drop"]
     assert "{title}" in found.texts.template
     assert not any("order is arbitrary" in message for message in said.values())
 
