@@ -33,7 +33,7 @@ class FilePlan:
         path: in the repository.
         size: bytes; 0 for a file that is deleted.
         digest: sha256 of the content.
-        change: `new`, `changed`, `unchanged`, `deleted`, or `unknown` where the Hub was not asked.
+        change: `new`, `changed`, `unchanged`, `deleted`, or `unknown` without access to the Hub.
     """
 
     path: str
@@ -66,7 +66,7 @@ def plan(
 
     Args:
         staged: the folder.
-        api: asks the Hub what it holds; None asks nobody.
+        api: of the Hub; None for a plan without network access.
         revision: branch.
         keeps_others: whether files stay that a repository of this kind never holds, such as an image of the user's.
     """

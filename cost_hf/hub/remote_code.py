@@ -20,7 +20,7 @@ def save_with_code(model: PreTrainedModel, directory: str | Path, *, auto_class:
     """Write a model, its source files and the entries by which `trust_remote_code=True` finds them.
 
     Args:
-        model: of a class whose module imports files beside it (`from .layers import ...`), torch, transformers and
+        model: of a class whose module imports files of its folder (`from .layers import ...`), torch, transformers and
             huggingface_hub alone. Pipelines that are registered from the same folder are published with it.
         directory: gets `config.json`, `model.safetensors` and the sources.
         auto_class: name of the Auto class that loads the model.
@@ -41,7 +41,7 @@ def save_with_code(model: PreTrainedModel, directory: str | Path, *, auto_class:
 
 
 def source_files(entry: type) -> list[Path]:
-    """Return the file that defines a class, and all files beside it that it imports."""
+    """Return the file that defines a class, and all files of its folder that it imports."""
     own = Path(sys.modules[entry.__module__].__file__ or "")
     return sorted({own, *map(Path, get_relative_import_files(own))})
 
@@ -57,7 +57,7 @@ def published_sources(folder: Path) -> set[str]:
 
 
 def _pipelines_of(model: type) -> dict[str, type]:
-    """Return the registered pipelines by task whose class is defined beside a model's."""
+    """Return the registered pipelines by task whose class is defined in the folder of a model's."""
     registered = {task: entry["impl"] for task, entry in PIPELINE_REGISTRY.supported_tasks.items()}
     return {
         task: entry

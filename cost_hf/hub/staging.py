@@ -383,7 +383,7 @@ def _packages_of(recommender: Recommender) -> list[str]:
 
 
 def _choose_weights(recommender: Recommender, weights: str | None) -> None:
-    """Merge an adapter where that is asked for, or where nobody else could load its base."""
+    """Merge an adapter where `weights` requests it, or where its base is a local directory."""
     base = recommender.base
     if base is None:
         if weights is not None:

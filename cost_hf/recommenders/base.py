@@ -1,4 +1,4 @@
-"""The base class of all recommenders: item ids in, ranked items out, whatever model ranks them."""
+"""The base class of all recommenders: item ids in, ranked items out."""
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
@@ -59,10 +59,10 @@ class Recommender(CatalogUpdates):
 
     Attributes:
         kind: name of the class in saved directories.
-        source: what `fields["source"]` of its recommendations says.
+        source: value of `fields["source"]` in its recommendations.
         catalog_class: class of its catalogs, `Catalog` where items have semantic IDs.
         needs_user_ids: whether `recommend` needs the ids of the users.
-        published_files: regular expression of the files that this kind saves beside those that every kind has
+        published_files: regular expression of the files that this kind saves besides those that every kind has
             (catalog, popularity, journal, text encoder); no other file is published.
         has_own_code: whether the class of `network` is defined in the folder of its method, so that its sources are
             published with its weights (`AutoModel.from_pretrained(..., trust_remote_code=True)`).
@@ -220,7 +220,7 @@ class Recommender(CatalogUpdates):
             ValueError: for what may not be published (text vectors without a licence, an adapter of a model in a local
                 directory), a file that this kind does not have, or a public repository with `private`.
         """
-        # the one import upwards: publishing needs cards and reports, which stand above; see the contract of the linter
+        # the only upward import: publishing needs cards and reports, which are above; .importlinter allows it
         from cost_hf.hub.upload import push_recommender
 
         return push_recommender(
@@ -416,9 +416,9 @@ class Recommender(CatalogUpdates):
         Build it once and hand it to any number of `recommend(..., allowed=mask)`: ids are looked up and the mask is
         compiled for the model only once. Arguments and errors are those of `CatalogMask.from_item_ids`.
 
-        It stays right while the catalog changes: items added later are allowed where it only names `denied` ones, and
-        not where it names `allowed` ones; removed items are never recommended, whatever a mask says. After a rollback
-        and other additions its rows are other items: `recommend` then raises ValueError, and it must be built again.
+        It stays valid while the catalog changes: items added later are allowed where it only names `denied` ones, and
+        not where it names `allowed` ones; removed items are never recommended. After a rollback and other additions its
+        rows are other items: `recommend` then raises ValueError, and it must be built again.
         """
         return self.snapshot.mask(allowed=allowed, denied=denied)
 

@@ -40,8 +40,8 @@ def generate_titles(
             name: part.to(generator.device) for name, part in left_padded(prompts, pad_id=vocabulary.pad_id).items()
         }
         output = generator.generate(**batch, **NEUTRAL | ends, num_beams=1, max_new_tokens=max_tokens)
-        asked = batch["input_ids"].shape[1] if prompt_encoder.is_causal else 0
-        written = prompt_encoder.tokenizer.batch_decode(output[:, asked:], skip_special_tokens=True)
+        prompt_length = batch["input_ids"].shape[1] if prompt_encoder.is_causal else 0
+        written = prompt_encoder.tokenizer.batch_decode(output[:, prompt_length:], skip_special_tokens=True)
         answers += [text.strip() for text in written]
     return answers
 

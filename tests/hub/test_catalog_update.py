@@ -63,7 +63,7 @@ def test_remove_takes_ids_or_a_file_and_rollback_undoes_it(directory, new_items)
     assert actions == ["add", "remove", "remove", "rollback"]
 
 
-def test_update_gives_known_items_new_titles_and_says_whose_codes_would_differ(directory, tmp_path, capsys):
+def test_update_changes_titles_of_known_items_and_counts_codes_that_would_differ(directory, tmp_path, capsys):
     before = Recommender.from_pretrained(directory).catalog
     frame = pd.DataFrame({"item_id": ["item000"], "title": [before.titles[19]]})
     frame.to_parquet(tmp_path / "changed.parquet")

@@ -138,7 +138,7 @@ def test_a_full_disk_leaves_arrays_and_items_of_one_catalog(system, tmp_path, mo
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_the_command_says_what_it_wrote(system, tmp_path, capsys):
+def test_the_command_prints_the_files_that_it_wrote(system, tmp_path, capsys):
     _, folder = system
 
     assert main(["export", str(folder), "--to", "flashrec", "--output", str(tmp_path)]) == 0

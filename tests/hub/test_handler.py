@@ -173,7 +173,7 @@ REQUESTS = JSON | st.fixed_dictionaries(
 
 @given(REQUESTS)
 @settings(max_examples=150)
-def test_whatever_is_sent_something_that_json_can_say_comes_back(handler, request_):
+def test_any_request_gets_a_response_of_valid_json(handler, request_):
     answer = handler(request_)
 
     assert list(answer) in (["recommendations"], ["error"])

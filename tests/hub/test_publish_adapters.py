@@ -106,22 +106,22 @@ print(Recommender.from_pretrained(publication.stage("recommender").folder).base.
 
 
 @pytest.fixture(scope="module")
-def said(hub_run, home, tmp_path_factory) -> tuple[str, str, str, Path]:
-    """What the dry runs say of the adapter alone and of merged weights, the base of the staged files, and these."""
+def plans(hub_run, home, tmp_path_factory) -> tuple[str, str, str, Path]:
+    """The plans of the adapter alone and of merged weights, the base of the staged files, and these."""
     folder = tmp_path_factory.mktemp("staged")
     alone, merged, base = run(["-c", PROGRAM, str(hub_run), str(folder)], home).split("PART\n")
     return alone, merged, base, folder / "recommender"
 
 
-def test_an_adapter_of_a_hub_model_goes_out_alone_or_merged(said):
-    alone, merged, *_ = said
+def test_an_adapter_of_a_hub_model_is_published_alone_or_merged(plans):
+    alone, merged, *_ = plans
 
     assert "adapter_model.safetensors" in alone and " model.safetensors" not in alone
     assert " model.safetensors" in merged and "adapter_model.safetensors" not in merged
     assert "custom_generate/generate.py" in merged and "custom_generate" not in alone
 
 
-def test_an_adapter_of_a_directory_goes_out_merged_and_is_refused_alone(local_run, hub, second_environment):
+def test_an_adapter_of_a_local_model_is_published_merged_and_refused_alone(local_run, hub, second_environment):
     with pytest.raises(
         ValueError, match=r"the adapter belongs to .base., a directory of this machine.*--weights merged"
     ):
@@ -143,13 +143,13 @@ def test_an_adapter_of_a_directory_goes_out_merged_and_is_refused_alone(local_ru
     items = len(system.catalog)
     assert items == 96  # as many beams as items: with fewer, rounding may decide which beam goes on
     history = [[system.catalog.item_ids[3], system.catalog.item_ids[8]]]
-    said = second_environment.run(program, json.dumps(history), HF_ENDPOINT=hub.endpoint, HF_HUB_OFFLINE="0")
-    pairs = json.loads(said.strip().splitlines()[-1])[0]
+    output = second_environment.run(program, json.dumps(history), HF_ENDPOINT=hub.endpoint, HF_HUB_OFFLINE="0")
+    pairs = json.loads(output.strip().splitlines()[-1])[0]
     assert_same_list(pairs, system.recommend(history, top_k=items, exclude_seen=False)[0], tolerance=1e-3)
 
 
-def test_the_card_of_an_adapter_names_its_base_and_how_to_load_it(said):
-    *_, base, folder = said
+def test_the_card_of_an_adapter_names_its_base_and_how_to_load_it(plans):
+    *_, base, folder = plans
 
     card = ModelCard.load(folder / "README.md")
     assert card.data.base_model == "org/tiny-llama"

@@ -11,7 +11,7 @@ from cost_hf.hub.upload import upload
 from cost_hf.stages import UnfinishedRunError
 
 
-def test_every_way_out_says_that_the_run_is_not_finished(finished_run, tmp_path):
+def test_an_unfinished_run_is_not_exported_shown_or_published(finished_run, tmp_path):
     run = shutil.copytree(finished_run, tmp_path / "run")
     (run / ".stages" / "finished.json").unlink()
     ways = (

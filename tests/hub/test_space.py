@@ -35,7 +35,7 @@ def test_search_finds_all_words_in_any_order_and_no_removed_item(toy):
     assert len(toy.view.search("in", limit=3)) == 3
 
 
-def test_branches_count_the_items_below_and_every_item_lies_under_its_prefix(toy):
+def test_branches_count_the_items_below_and_every_item_is_under_its_prefix(toy):
     view = toy.view
 
     assert sum(branch.items for branch in view.branches(())) == len(TOY_IDS)
@@ -84,7 +84,7 @@ def test_an_added_item_is_recommended_at_once_and_is_the_same_the_second_time(to
     ("text", "message"),
     [("", "write a few words"), (None, "write a few words"), ("x" * 3000, "at most 2000 characters, got 3000")],
 )
-def test_a_text_that_says_nothing_or_too_much_is_refused(toy, text, message):
+def test_an_empty_or_too_long_text_is_refused(toy, text, message):
     with pytest.raises(ValueError, match=message):
         toy.add(text)
 
@@ -97,7 +97,7 @@ def test_the_number_of_added_items_is_bounded(toy, monkeypatch):
         toy.add("weather in lima today")
 
 
-def test_a_copy_without_encoder_says_why_it_can_not_add():
+def test_the_error_of_a_copy_without_encoder_names_the_reason():
     with pytest.raises(ValueError, match="its codes came from elsewhere"):
         Visit(toy_recommender()).add("a text")
 
@@ -141,7 +141,7 @@ def test_the_example_is_made_of_items_of_the_catalog(toy):
     assert set(toy.example()) <= set(TOY_IDS) and toy.example()
 
 
-def test_texts_of_the_toy_are_told_apart():
+def test_texts_of_the_toy_are_different():
     assert len(set(TOY_TEXTS)) == len(TOY_IDS)
 
 
@@ -151,7 +151,7 @@ def test_texts_with_the_same_beginning_are_items_of_their_own(toy):
     assert toy.add("football in oslo " * 5 + "second") != first
 
 
-def test_the_page_of_an_added_item_says_where_it_stands(toy):
+def test_the_page_of_an_added_item_shows_its_place(toy):
     row = toy.add("football in lisbon and oslo")
     history, answers, place = toy.seen_recommended(row)
 
@@ -230,12 +230,12 @@ def test_a_dense_model_on_texts_takes_a_new_item():
     assert "football in lisbon" in markup.added(dense.view, row, history=history, answers=answers, place=place)
 
 
-def test_a_port_that_is_taken_is_told_with_the_flag_that_changes_it(tmp_path):
+def test_the_error_for_a_used_port_names_the_flag(tmp_path):
     toy_text_recommender().save_pretrained(tmp_path)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        with pytest.raises(OSError, match=rf"port {port} at 127.0.0.1 can't be taken .*give another --port"):
+        with pytest.raises(OSError, match=rf"port {port} at 127.0.0.1 can't be used .*give another --port"):
             app.launch_demo(tmp_path, port=port, block=False)
 
 

@@ -48,7 +48,7 @@ def page(request, browser, url):
     page.close()
 
 
-def test_a_history_is_put_together_by_keyboard_and_the_answer_says_why(page):
+def test_a_history_is_put_together_by_keyboard_and_answers_have_reasons(page):
     page.get_by_label("Search the catalog").focus()
     page.keyboard.type("football oslo")
     page.wait_for_function("document.querySelectorAll('.found input:not([disabled])').length === 1")
@@ -96,7 +96,7 @@ def test_a_new_text_gets_an_id_and_is_recommended_once_it_is_added(page):
     assert page.locator(f"ol.ranking li:has-text('{text}') .added").count() == 1
 
 
-def test_the_evaluation_page_says_that_there_are_no_results(page):
+def test_the_evaluation_page_has_a_note_without_results(page):
     page.get_by_role("tab", name="Evaluation").click()
 
     page.wait_for_selector("text=has no results.json")

@@ -30,7 +30,7 @@ def other() -> GenerativeRecommender:
     return toy_recommender(Catalog.from_codes(TOY_IDS, codes, level_sizes=(4, 5, 3)), max_history=4)
 
 
-def lived(system: Recommender) -> Recommender:
+def with_journal(system: Recommender) -> Recommender:
     """Return a recommender with a journal and an older catalog."""
     system.remove_items(["item004"])
     return system

@@ -179,7 +179,7 @@ def test_an_unknown_item_can_be_neither_removed_nor_updated(action):
     assert system.journal == () and not system.catalog.removed.any()
 
 
-def test_a_recommender_of_foreign_codes_takes_codes_and_says_what_else_it_would_need():
+def test_a_recommender_of_foreign_codes_takes_codes_and_names_what_is_missing():
     system = toy_recommender()
 
     with pytest.raises(ValueError, match="has no quantizer: its codes came from elsewhere; pass the codes"):

@@ -80,7 +80,7 @@ def test_histories_are_lists_of_lists_of_ids(pair):
     )
 
 
-def test_prompts_may_be_positional_and_calls_leave_nothing_behind(pair):
+def test_prompts_may_be_positional_and_calls_are_stateless(pair):
     system, model = pair
     inputs = inputs_of(system)
 
@@ -108,7 +108,7 @@ def test_sampling_stays_inside_the_catalog(pair):
     assert (system.trie.prefix(codes) >= 0).all()
 
 
-def test_a_model_loaded_without_trust_is_constrained_where_generate_is_told_so(pair):
+def test_a_model_loaded_without_trust_is_constrained_by_an_argument_of_generate(pair):
     _, model = pair
     directory = model.config._name_or_path
     plain = type(model).from_pretrained(directory)

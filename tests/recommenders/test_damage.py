@@ -19,20 +19,20 @@ from cost_hf.recommenders.repository import renew_files, update_manifest
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.item_list import ItemList
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
-from tests.recommenders.saved import KINDS, answers, lived, other, parts_of
+from tests.recommenders.saved import KINDS, answers, other, parts_of, with_journal
 
 
 @pytest.fixture(scope="module", params=list(KINDS))
 def saved(request, tmp_path_factory):
     directory = tmp_path_factory.mktemp(request.param)
-    lived(KINDS[request.param]()).save_pretrained(directory)
+    with_journal(KINDS[request.param]()).save_pretrained(directory)
     return directory
 
 
 @pytest.fixture(scope="module")
 def causal(tmp_path_factory):
     directory = tmp_path_factory.mktemp("causal")
-    lived(KINDS["causal"]()).save_pretrained(directory)
+    with_journal(KINDS["causal"]()).save_pretrained(directory)
     return directory
 
 
@@ -229,7 +229,7 @@ def test_removed_flags_are_one_0_or_1_per_item(copy, tmp_path, flags):
         ItemList.load(tmp_path, "items")
 
 
-def test_a_version_that_is_not_what_its_name_says_is_never_returned_to(copy):
+def test_a_version_whose_name_has_another_digest_is_never_returned_to(copy):
     manifest = read_json(copy / "recommender.json")
     (older,) = manifest["catalog_history"]
     for suffix in ("safetensors", "parquet"):

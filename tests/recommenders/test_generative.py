@@ -1,4 +1,6 @@
+import gc
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -8,8 +10,6 @@ from torch.utils._pytree import tree_leaves
 
 from cost_hf.recommenders.generative import GenerativeRecommender
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
-from cost_hf.semantic_ids.trie import SidTrie
-from cost_hf.semantic_ids.trie_mask import AllowedNodes
 from tests.near_ties import assert_same_list
 from tests.recommenders.toys import TOY_CLICKS, TOY_IDS, TOY_ITEMS, toy_catalog, toy_causal, toy_recommender, toy_t5
 
@@ -191,38 +191,30 @@ def test_a_mask_costs_nothing_of_the_size_of_the_catalog_at_a_call():
     assert largest.numel < items <= first.numel
 
 
-@pytest.fixture
-def compiled(monkeypatch) -> list[int]:
-    """Count how often a mask is compiled for a trie."""
-    found, make = [], AllowedNodes.of.__func__
-    monkeypatch.setattr(AllowedNodes, "of", classmethod(lambda cls, *parts: found.append(1) or make(cls, *parts)))
-    return found
+def test_a_mask_that_allows_removed_items_is_narrowed_once():
+    items = 20_000
+    catalog = toy_catalog(items, (64, 63, 62), append_size=8).without_items(["item019"])
+    system = toy_recommender(catalog, popularity=np.arange(items))
+    mask = CatalogMask(items, torch.arange(items) > 16)
+    expected = system.recommend(["item001"], allowed=mask)
+
+    with LargestResult() as largest:
+        assert system.recommend(["item001"], allowed=mask) == expected
+
+    assert largest.numel < items and "item019" not in ids(expected)
 
 
-def test_trie_and_mask_are_made_once_for_another_device(compiled, monkeypatch):
-    system, copies, move = toy_recommender(), [], SidTrie._on
-    elsewhere = property(lambda trie: torch.device("meta" if trie._origin is None else "cpu"))
-    monkeypatch.setattr(SidTrie, "device", elsewhere)
-    monkeypatch.setattr(SidTrie, "_on", lambda trie, device: copies.append(device) or move(trie, device))
-    stock = system.mask(denied=["item007"])
-
-    system.recommend([["item001"]] * 70, top_k=1, allowed=stock)
-    answers = system.recommend(["item001"], top_k=TOY_ITEMS, allowed=stock)
-
-    assert set(ids(answers)) == set(TOY_IDS) - {"item001", "item007"}
-    assert (copies, len(compiled)) == ([torch.device("cpu")], 1)
-
-
-def test_a_mask_that_allows_removed_items_is_narrowed_once(compiled):
+@pytest.mark.parametrize("is_of_ids", [True, False])
+def test_a_snapshot_keeps_no_mask_of_its_callers_alive(is_of_ids):
     system = toy_recommender(toy_catalog(TOY_ITEMS, (4, 5, 3)).without_items(["item019"]))
-    mask = CatalogMask(TOY_ITEMS, torch.arange(TOY_ITEMS) > 16)
+    mask = system.mask(denied=["item007"]) if is_of_ids else CatalogMask(TOY_ITEMS, torch.arange(TOY_ITEMS) > 16)
+    system.recommend(["item001"], allowed=mask)
+    gone = weakref.ref(mask)
 
-    for _ in range(2):
-        assert set(ids(system.recommend(["item001"], top_k=TOY_ITEMS, allowed=mask))) == {"item017", "item018"}
-
-    assert len(compiled) == 1
     del mask
-    assert not system.snapshot._fitted
+    gc.collect()
+
+    assert gone() is None
 
 
 def test_items_are_put_in_order_of_popularity_once(mine):

@@ -20,7 +20,7 @@ from cost_hf.recommenders.custom_generate.generate import Catalog as StandaloneC
 from cost_hf.recommenders.generative import GenerativeRecommender as Generative
 from cost_hf.recommenders.repository import locate, renew_files
 from tests.generators.backbone_toys import byte_bpe, causal_backbone
-from tests.recommenders.saved import KINDS, answers, files_of, lived
+from tests.recommenders.saved import KINDS, answers, files_of, with_journal
 from tests.recommenders.toys import toy_recommender
 
 OUTSIDE = [
@@ -34,7 +34,7 @@ OUTSIDE += ["catalog-0123456789abcdef/../../x", "catalog-0123456789abcdef\n", ""
 
 @pytest.fixture
 def directory(tmp_path):
-    lived(KINDS["causal"]()).save_pretrained(tmp_path / "it")
+    with_journal(KINDS["causal"]()).save_pretrained(tmp_path / "it")
     return tmp_path / "it"
 
 
@@ -65,7 +65,7 @@ def test_no_name_of_a_manifest_leads_out_of_its_directory(directory, tmp_path, e
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "encoder/../../outside", "a\\..\\b", "a\nb", ""])
-def test_no_file_of_a_manifest_lies_out_of_its_directory(directory, tmp_path, name):
+def test_no_file_of_a_manifest_is_outside_its_directory(directory, tmp_path, name):
     (tmp_path / "outside").write_text("of somebody")
     manifest = read_json(directory / "recommender.json")
     files = manifest["files"] | {name: "0" * 64}
@@ -82,7 +82,7 @@ def asked(prompt: str = "") -> str:
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["a known architecture", "an unknown one"])
-def test_code_in_a_model_directory_neither_runs_nor_is_asked_about(tmp_path, monkeypatch, known):
+def test_code_in_a_model_directory_neither_runs_nor_prompts(tmp_path, monkeypatch, known):
     monkeypatch.setattr("builtins.input", asked)
     folder = causal_backbone(tmp_path / "base", tokenizer=byte_bpe())
     (folder / "evil.py").write_text("raise SystemExit('the code ran')")
@@ -104,7 +104,7 @@ def test_code_in_a_model_directory_neither_runs_nor_is_asked_about(tmp_path, mon
             SentenceEncoder(folder)
 
 
-def test_code_in_a_recommender_directory_neither_runs_nor_is_asked_about(directory, monkeypatch):
+def test_code_in_a_recommender_directory_neither_runs_nor_prompts(directory, monkeypatch):
     monkeypatch.setattr("builtins.input", asked)
     wanted = answers(Recommender.from_pretrained(directory))
     (directory / "evil.py").write_text("raise SystemExit('the code ran')")
@@ -210,7 +210,7 @@ def test_a_lock_is_not_published(directory):
 @pytest.mark.parametrize(
     "name", ["/nope", "./nope", "../nope", "./org/nope", "~/nope-nope", "a/b/nope", "org/nope/", "nope/", ".nope/x"]
 )
-def test_a_path_that_is_not_there_is_said_to_be_not_there(tmp_path, monkeypatch, name):
+def test_the_error_for_a_missing_path_names_it(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(repository, "snapshot_download", asked)
 
@@ -218,7 +218,7 @@ def test_a_path_that_is_not_there_is_said_to_be_not_there(tmp_path, monkeypatch,
         locate(name)
 
 
-def test_what_may_be_a_path_or_a_hub_id_is_said_to_be_neither(tmp_path, monkeypatch):
+def test_the_error_for_a_missing_hub_id_or_path_names_both(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     with pytest.raises(FileNotFoundError, match=r"some/nope: no such directory; taken for a Hub id it can't be down"):
@@ -233,7 +233,7 @@ def test_a_home_directory_is_found(directory, monkeypatch):
     assert locate("~/it") == directory
 
 
-def test_another_kinds_directory_is_said(tmp_path):
+def test_a_directory_of_another_kind_is_an_error(tmp_path):
     KINDS["ids"]().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="holds a recommender of kind 'sasrec', expected 'generator'; load it by"):
         Generative.read(tmp_path)

@@ -340,7 +340,7 @@ def test_a_recommender_is_of_possible_sizes(options, message):
 
 @pytest.mark.parametrize("policy", ["append", "reassign", "sinkhorn"])
 @pytest.mark.parametrize("sizes", [(2, 2), (4,), (1, 1)])
-def test_a_full_catalog_says_so_and_stays_as_it_is(policy, sizes):
+def test_a_full_catalog_is_an_error_and_stays_as_it_is(policy, sizes):
     model = FakeQuantizer(sizes)
     room = int(np.prod(sizes)) * (2 if policy == "append" else 1)
     x = torch.randn(room + 1, 3, generator=torch.Generator().manual_seed(0))
@@ -358,7 +358,7 @@ def test_a_full_catalog_says_so_and_stays_as_it_is(policy, sizes):
     assert system.snapshot is snapshot and system.catalog.version == before and system.journal == ()
 
 
-def test_a_full_group_of_given_codes_says_so_too():
+def test_a_full_group_of_given_codes_is_an_error_too():
     system = toy_recommender(toy_catalog(4, (1, 1), append_size=4), popularity=np.ones(4))
 
     with pytest.raises(ValueError, match="the appended level holds 4 and is full there"):
@@ -435,7 +435,7 @@ def test_a_configuration_of_impossible_size_is_named(made, tmp_path):
         Recommender.from_pretrained(tmp_path / "saved")
 
 
-def test_everything_says_in_one_line_what_it_is(system):
+def test_every_repr_is_one_line(system):
     many = tuple(f"item{row}" for row in range(10_000))
     change = CatalogChange("add", many, "a" * 64, "b" * 64, "2030-01-01T00:00:00+00:00")
     system.remove_items(["103"])

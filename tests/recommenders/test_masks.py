@@ -116,7 +116,7 @@ def test_a_mask_is_for_any_load_of_the_same_rows(shop, tmp_path):
         assert {answer.item_id for answer in found} == shop.answers() - {"x1"}
 
 
-def test_a_mask_is_fitted_once_for_an_edition(shop, monkeypatch):
+def test_a_mask_is_fitted_once_for_a_snapshot(shop, monkeypatch):
     stock = shop.system.mask(denied=["item001"])
     shop.add("x1")
     shop.answers(allowed=stock)

@@ -111,6 +111,6 @@ def test_a_recommender_of_another_format_is_refused(tmp_path):
         Recommender.from_pretrained(tmp_path)
 
 
-def test_a_directory_without_a_recommender_says_what_to_give(tmp_path):
+def test_the_error_for_a_directory_without_a_recommender_names_the_remedy(tmp_path):
     with pytest.raises(OSError, match=r"holds no recommender.json; give a finished run directory"):
         Recommender.from_pretrained(tmp_path)

@@ -123,7 +123,7 @@ def test_an_update_waits_for_the_lock_from_its_reading_on(tmp_path, monkeypatch,
     assert held == [True]
 
 
-def test_a_writer_that_is_too_slow_is_told_of(tmp_path, monkeypatch):
+def test_the_error_names_a_writer_that_is_too_slow(tmp_path, monkeypatch):
     system = KINDS["ids"]()
     system.save_pretrained(tmp_path)
     system.remove_items(["item003"])

@@ -15,7 +15,7 @@ from cost_hf.files import read_json
 from cost_hf.recommenders import repository
 from cost_hf.recommenders.base import Recommender
 from cost_hf.semantic_ids import catalog_files
-from tests.recommenders.saved import KINDS, answers, files_of, lived, other, parts_of
+from tests.recommenders.saved import KINDS, answers, files_of, other, parts_of, with_journal
 
 ROOT = Path(__file__).parents[2]
 FOREIGN = {"training_log.json": b"[]", "README.md": b"of the user", "checkpoint-3/model.safetensors": b"a training"}
@@ -23,9 +23,9 @@ FOREIGN = {"training_log.json": b"[]", "README.md": b"of the user", "checkpoint-
 
 @pytest.fixture(scope="module", params=list(KINDS))
 def saved(request, tmp_path_factory):
-    """A directory with a recommender that has lived, and files that are none of it."""
+    """A directory with a recommender that has with_journal, and files that are none of it."""
     directory = tmp_path_factory.mktemp(request.param)
-    lived(KINDS[request.param]()).save_pretrained(directory)
+    with_journal(KINDS[request.param]()).save_pretrained(directory)
     (directory / "checkpoint-3").mkdir()
     for name, content in FOREIGN.items():
         (directory / name).write_bytes(content)
@@ -186,7 +186,7 @@ def test_a_change_that_meets_a_full_disk_leaves_the_old_catalog(saved, tmp_path,
 
 
 def test_a_process_that_is_killed_between_two_renames_loses_nothing(tmp_path):
-    lived(KINDS["ids"]()).save_pretrained(tmp_path / "it")
+    with_journal(KINDS["ids"]()).save_pretrained(tmp_path / "it")
     shutil.copytree(tmp_path / "it", tmp_path / "before")
     program = (
         "import os, signal, sys\n"

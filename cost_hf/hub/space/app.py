@@ -123,7 +123,7 @@ def _check_port(host: str, port: int) -> None:
         }
         reason = reasons.get(error.errno or 0, str(error))
         raise OSError(
-            f"port {port} at {host} can't be taken ({reason}); give another --port or --host, or leave --port out"
+            f"port {port} at {host} can't be used ({reason}); give another --port or --host, or leave --port out"
         ) from error
 
 

@@ -1,8 +1,8 @@
-"""`generate()` that stays inside the catalog, without the package that trained the model.
+"""`generate()` constrained to the catalog, without the package that trained the model.
 
-Transformers puts this function in the place of a model's own `generate` where the model is loaded from this repository
-with `trust_remote_code=True`. It reads the semantic IDs (SIDs) that lie beside the weights and lets through only
-tokens that continue one of them. Everything that `generate` can do remains: beams, sampling, masks of one's own.
+Transformers calls this function in place of a model's own `generate` where the model is loaded from this repository
+with `trust_remote_code=True`. It reads the semantic IDs (SIDs) of the catalog in this repository and allows only tokens
+that continue one of them. All else that `generate` can do remains: beams, sampling, other logits processors.
 
     model = AutoModelForCausalLM.from_pretrained("org/name-recommender", trust_remote_code=True)
     model.generate(histories=[["item-1", "item-7"]], num_beams=20, return_items=True)
@@ -25,10 +25,10 @@ from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel
 try:
     import pyarrow.parquet as parquet
 except ImportError:
-    parquet = None  # needed for item ids alone
+    parquet = None  # needed for item ids only
 
-DEAD_SCORE = -1e9  # what `generate` itself gives to beams that it can't fill
-FILLER_SCORE = -1e8  # beams below are fillers: there were fewer legal SIDs than beams
+DEAD_SCORE = -1e9  # of beams that `generate` can't fill
+FILLER_SCORE = -1e8  # beams with a lower score are fillers: there were fewer legal SIDs than beams
 PLAIN = {
     "do_sample": False,
     "length_penalty": 0.0,  # scores are sums of log-probabilities
@@ -60,10 +60,10 @@ def generate(
         exclude_seen: leave out the items of `histories`.
         return_items: return, per prompt, `(item_id, score)` pairs, best first, and not token ids.
         logits_processor: further processors; they run before the constraint.
-        kwargs: of `generate`. An answer has always as many tokens as a SID has levels.
+        kwargs: of `generate`. As many tokens are generated as a SID has levels.
 
     Raises:
-        ValueError: for unknown items, and prompts that break off inside a SID that does not exist.
+        ValueError: for unknown items, and prompts that end with a prefix of no SID.
     """
     catalog = _catalog(model)
     seen = None
@@ -89,19 +89,19 @@ def generate(
 
 
 def _ordered(values: Any, name: str) -> list:
-    """Return an ordered iterable as a list; raise ValueError for a string, and for what has no order."""
+    """Return an ordered iterable as a list; raise ValueError for a string or a collection without order."""
     if isinstance(values, str | bytes | set | frozenset | dict) or not hasattr(values, "__iter__"):
         raise ValueError(f"{name} must be a list (histories= takes lists of item ids), got {values!r:.80}")
     return list(values)
 
 
 def _id_text(item: Any) -> Any:
-    """Return a whole number as its digits, which item ids are; anything else as it is."""
+    """Return the digits of a whole number, as item ids have them; anything else as it is."""
     return str(int(item)) if isinstance(item, Integral) and not isinstance(item, bool) else item
 
 
 class Catalog:
-    """The SIDs that exist, as sorted keys: node `i` of a level is the i-th `parent * codes + code` there is.
+    """The SIDs of the catalog as sorted keys: node `i` of a level is the i-th key `parent * level_size + code`.
 
     Args:
         path_of: function from a file name to its local path.
@@ -111,8 +111,10 @@ class Catalog:
         self.manifest = json.loads(Path(path_of("recommender.json")).read_text(encoding="utf-8"))
         vocabulary = json.loads(Path(path_of("vocabulary.json")).read_text(encoding="utf-8"))
         check_stem(self.manifest["catalog"])
-        self.path_of, self.sizes = path_of, vocabulary["level_sizes"]
-        self.num_levels, self.has_users = len(self.sizes), vocabulary["num_user_tokens"] > 0
+        self.path_of = path_of
+        self.sizes = vocabulary["level_sizes"]
+        self.num_levels = len(self.sizes)
+        self.has_users = vocabulary["num_user_tokens"] > 0
         self.first = [vocabulary["first_id"] + sum(self.sizes[:level]) for level in range(self.num_levels)]
         self.begin_id = vocabulary["first_id"] + sum(self.sizes)
         self.pad_id = vocabulary["pad_id"]
@@ -131,7 +133,7 @@ class Catalog:
             self.num_items.insert(0, counts)
 
     def walk(self, codes: Tensor) -> Tensor:
-        """Return the nodes of SID prefixes `[n, l]`, -1 where there is none."""
+        """Return the nodes of SID prefixes `[n, l]`, -1 for a prefix of no SID."""
         node = torch.zeros(len(codes), dtype=torch.long)
         for level, code in enumerate(codes.unbind(1)):
             key = node * self.sizes[level] + code
@@ -140,7 +142,7 @@ class Catalog:
         return node.clamp_min(-1)
 
     def rows_of(self, item_ids: list[str]) -> list[int]:
-        """Return the catalog rows of item ids; raise ValueError for ids that it does not hold."""
+        """Return the catalog rows of item ids; raise ValueError for unknown ids."""
         ids = [_id_text(item) for item in _ordered(item_ids, "every history")]
         unknown = [item for item in ids if item not in self._rows]
         if unknown or not ids:
@@ -171,8 +173,9 @@ class Catalog:
         return {"input_ids": ids, "attention_mask": mask}
 
     def items(self, output: Any, per_prompt: int, seen: list[list[int]] | None) -> list[list[tuple[str, float]]]:
-        """Return `(item_id, score)` pairs per prompt; items that share a SID stand side by side, in catalog order."""
-        tokens, _ = output.sequences[:, -self.num_levels :].cpu(), self._rows
+        """Return `(item_id, score)` pairs per prompt; items that share a SID are adjacent, in catalog order."""
+        tokens = output.sequences[:, -self.num_levels :].cpu()
+        _ = self._rows  # reads the item ids
         leaves = self.walk((tokens - torch.tensor(self.first)).clamp_min(0)).tolist()
         leaf_of = torch.full((len(self.codes),), -1)  # removed items have none
         leaf_of[self.is_live] = self.walk(self.codes[self.is_live])
@@ -189,14 +192,14 @@ class Catalog:
 
 
 def check_stem(stem: str) -> str:
-    """Return the name of a catalog's files; raise ValueError where it could lead elsewhere."""
+    """Return the name of a catalog's files; raise ValueError for a name that could be a path elsewhere."""
     if not isinstance(stem, str) or not re.fullmatch(r"catalog-[0-9a-f]{16}", stem):
         raise ValueError(f"recommender.json names the catalog {stem!r:.80}, expected catalog- and 16 hex digits")
     return stem
 
 
 class CatalogConstraint(LogitsProcessor):
-    """Sets every token that does not continue a SID of the catalog to -inf; it keeps nothing between calls.
+    """Sets every token that does not continue a SID of the catalog to -inf; stateless.
 
     Args:
         catalog: the SIDs.
@@ -205,29 +208,32 @@ class CatalogConstraint(LogitsProcessor):
     """
 
     def __init__(self, catalog: Catalog, requests: int, seen: list[list[int]] | None) -> None:
-        self.catalog, self.requests = catalog, requests
+        self.catalog = catalog
+        self.requests = requests
         self.dead = None if seen is None else self._dead_nodes(seen)
-        self.is_empty = torch.zeros(requests, dtype=torch.bool)  # requests that have seen all there is
+        self.is_empty = torch.zeros(requests, dtype=torch.bool)  # requests that have seen the whole catalog
         if self.dead is not None:
             roots = len(catalog.keys[0])
             self.is_empty = torch.bincount(self.dead[0] // roots, minlength=requests) == roots
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return `scores` `[rows, V]` with -inf at tokens that may not follow `input_ids` `[rows, S]`."""
-        catalog, ids = self.catalog, input_ids.cpu()
+        catalog = self.catalog
+        ids = input_ids.cpu()
         begins = (ids == catalog.begin_id).int()
-        # causal prompts hold a begin marker, and whole SIDs behind it; a decoder has its start token alone
+        # causal prompts hold a begin marker followed by whole SIDs; a decoder has its start token alone
         decoded = torch.full((len(ids),), max(ids.shape[1] - 1, 0))
         after = begins.flip(1).argmax(1) if begins.any() else decoded
         level = int(after[0]) % catalog.num_levels
         if (after % catalog.num_levels != level).any():
-            raise ValueError("prompts of one batch must all stand at the same level of a SID; generate them apart")
+            raise ValueError("the prompts of a batch must end at the same level of a SID; generate them separately")
         prefix = ids[:, ids.shape[1] - level :] - torch.tensor(catalog.first[:level], dtype=torch.long)
         nodes = catalog.walk(prefix)
         if (nodes < 0).any():
             raise ValueError(f"no SID begins with the codes {prefix[nodes < 0][0].tolist()}; check the prompt")
         request = torch.arange(len(ids)) // (len(ids) // self.requests)
-        first, size = catalog.first[level], catalog.sizes[level]
+        first = catalog.first[level]
+        size = catalog.sizes[level]
         penalty = torch.where(self._legal(level, nodes, request), 0.0, -torch.inf)
         penalty += self.is_empty[request, None] * DEAD_SCORE
         allowed = torch.full_like(scores, -torch.inf)
@@ -236,7 +242,8 @@ class CatalogConstraint(LogitsProcessor):
 
     def _legal(self, level: int, nodes: Tensor, request: Tensor) -> Tensor:
         """Return which codes of a level may follow nodes `[rows]`, bool `[rows, K]`."""
-        keys, size = self.catalog.keys[level], self.catalog.sizes[level]
+        keys = self.catalog.keys[level]
+        size = self.catalog.sizes[level]
         wanted = nodes[:, None] * size + torch.arange(size)
         child = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
         legal = keys[child] == wanted
@@ -261,8 +268,9 @@ class CatalogConstraint(LogitsProcessor):
 
 
 def _catalog(model: PreTrainedModel) -> Catalog:
-    """Return the catalog beside a model's weights; read anew where an update has changed it."""
-    name, commit = model.config._name_or_path, getattr(model.config, "_commit_hash", None)
+    """Return the catalog in a model's repository; read again where an update has changed it."""
+    name = model.config._name_or_path
+    commit = getattr(model.config, "_commit_hash", None)
 
     def path_of(file: str) -> str | Path:
         return Path(name) / file if Path(name).is_dir() else hf_hub_download(name, file, revision=commit)

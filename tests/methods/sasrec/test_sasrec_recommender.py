@@ -102,7 +102,7 @@ def test_a_catalog_that_does_not_fit_the_model_is_refused():
         SasRecRecommender(tiny_model(), short, popularity=np.zeros(ITEMS - 1))
 
 
-def test_a_kind_that_this_version_does_not_know_is_said(tmp_path):
+def test_an_unknown_kind_is_an_error(tmp_path):
     toy().save_pretrained(tmp_path)
     update_manifest(tmp_path, kind="tree")
 
