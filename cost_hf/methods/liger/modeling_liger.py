@@ -1,9 +1,9 @@
 """LIGER: a generator of semantic IDs that also reads and scores items by their text vectors, as Transformers models.
 
 arXiv 2411.18814. The paper's model is `LigerForConditionalGeneration` on T5. `LigerForCausalLM` puts the same dense
-head on a decoder-only model that learns every next item of a user in one pass; it is an addition of this package. Text
-vectors are data, not weights: a model is given those of its training catalog by `attach_catalog`, and a search takes the
-table that `item_table` made of any catalog. Without text input and dense loss both are their base classes.
+head on a decoder-only model that learns every next item of a user in one pass; it is an addition of this package.
+Text vectors are data, not weights: `attach_catalog` gives a model those of its training, and a search takes the
+`item_table` of any catalog. Without text input and dense loss both models are their base classes.
 """
 
 from dataclasses import dataclass
@@ -45,9 +45,9 @@ class LigerCausalOutput(CausalLMOutputWithPast):
 
 
 class ItemTextEncoder(nn.Module):
-    """Maps text vectors `[..., E]` to the width of a model: residual layers of linear map, norm and ReLU.
+    """Maps text vectors `[..., E]` to item embeddings of the model's width: residual layers of linear map, norm, ReLU.
 
-    One such network serves both sides, what is read of an item and what an item is scored by.
+    The same network gives the item embeddings of the input and those that users are compared with.
 
     Args:
         config: widths and dropout.
@@ -62,7 +62,7 @@ class ItemTextEncoder(nn.Module):
         self.output = TextLinear(sizes[-1], width)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Return what the model knows of texts, `[..., D]`."""
+        """Return item embeddings, `[..., D]`."""
         hidden = self.input_dropout(vectors.to(self.output.weight.dtype))
         for layer in self.layers:
             hidden = layer(hidden)
@@ -70,7 +70,7 @@ class ItemTextEncoder(nn.Module):
 
 
 class TextLinear(nn.Linear):
-    """A linear map with fresh weights of its own kind: those of the base class suit its own layers alone."""
+    """A linear map that is initialised as torch does it, not as the layers of the base class are."""
 
 
 class TextLayer(nn.Module):
@@ -93,20 +93,20 @@ class LigerMixin:
     config: Any
 
     def _add_text(self, width: int) -> None:
-        """Create what reads text vectors, after all weights of the base class, whose draws stay the same."""
+        """Create the item text encoder, where there is one, after the weights of the base class."""
         if self.config.reads_text:
             self.item_text = ItemTextEncoder(self.config, width)
-            # which items there are is data: neither is saved with the weights
+            # the items are data: neither is saved with the weights
             self.register_buffer("item_vectors", None, persistent=False)  # type: ignore[attr-defined]
             self.register_buffer("trained_rows", None, persistent=False)  # type: ignore[attr-defined]
 
     def attach_catalog(self, item_vectors: Tensor, is_trained: Tensor | None = None) -> None:
-        """Give the model the items of its training; nothing happens where it reads no text.
+        """Attach the text vectors of the items for training; nothing happens where the model reads no text.
 
         Args:
             item_vectors: frozen text vectors of the catalog, `[N, E]`.
-            is_trained: items with a click in training, bool `[N]`; all by default. Others are no candidates of the
-                dense loss: nothing is known against them.
+            is_trained: items with a click in training, bool `[N]`; all by default. The others are no negatives of the
+                dense loss, as in the published code, which masks their logits.
         """
         if not self.config.reads_text:
             return
@@ -124,7 +124,7 @@ class LigerMixin:
 
     @torch.no_grad()
     def item_table(self, item_vectors: Tensor | None = None) -> Tensor:
-        """Return what the model knows of all items, `[N, D]`; compute it once to answer many requests.
+        """Return the item embeddings of a catalog, `[N, D]`; compute them once for many requests.
 
         Args:
             item_vectors: text vectors of a catalog `[N, E]`; those of `attach_catalog` by default.
@@ -136,13 +136,12 @@ class LigerMixin:
         return torch.cat([self.item_text(part.to(device)) for part in vectors.split(ROWS_AT_ONCE)])
 
     def users(self, states: Tensor, item_rows: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return what users are compared with items by, `[B, D]`: the state at the last token of the last item.
+        """Return user embeddings, `[B, D]`: the states at the last token of the last item.
 
-        The published code reads the last token, which is that one there. A prompt without an item is read at its last
-        token.
+        In the published code that is the last token of the prompt. For a prompt without items it is the last token.
 
         Args:
-            states: of the encoder, or of a decoder-only model, behind every token of a prompt, `[B, S, D]`.
+            states: last hidden states of the encoder, or of a decoder-only model, `[B, S, D]`.
             item_rows: catalog row of every token, `[B, S]`, -1 where there is none.
             attention_mask: 1 at tokens, 0 at padding, `[B, S]`.
         """
@@ -168,15 +167,15 @@ class LigerMixin:
         item_rows: Tensor | None = None,
         item_table: Tensor | None = None,
     ) -> Tensor:
-        """Return what the model reads of prompts, `[B, S, D]`: tokens and, with text input, the texts of their items.
+        """Return embedded prompts, `[B, S, D]`: tokens and, with text input, item embeddings.
 
-        The tokens of an answer are read without texts, so decoding goes on from here as it does for the base class.
+        Generated tokens have no item embeddings, so decoding is that of the base class.
 
         Args:
             input_ids: `[B, S]`.
             attention_mask: 1 at tokens, 0 at padding, `[B, S]`; not needed.
             item_rows: catalog row of every token, `[B, S]`, -1 where there is none; needed with text input.
-            item_table: of the catalog, `[N, D]`; by default what is needed of the one of `attach_catalog`.
+            item_table: of the catalog, `[N, D]`; by default made from the vectors of `attach_catalog`.
         """
         if not self.config.use_text_input:
             return self.get_input_embeddings()(input_ids)  # type: ignore[attr-defined]
@@ -186,17 +185,17 @@ class LigerMixin:
         return self._embedded(input_ids, item_rows, functional.embedding(item_rows.clamp_min(0), item_table))
 
     def _embedded(self, input_ids: Tensor, item_rows: Tensor, texts: Tensor | None) -> Tensor:
-        """Return the input `[B, S, D]` of tokens `[B, S]` and, where texts are read, their items' rows `[B, S, D]`."""
+        """Return the embedded input `[B, S, D]`, given the item embedding at every token `[B, S, D]`, if any."""
         raise NotImplementedError
 
     def _batch_table(self, item_rows: Tensor | None, labels: Tensor | None = None) -> "BatchTable":
-        """Return the items that a batch reads, and those that its dense loss compares, each computed once.
+        """Return the embeddings of the items in a batch and of those that its dense loss compares, each computed once.
 
-        The published code computes an item anew, with another dropout, wherever it stands.
+        The published code computes an item again, with another dropout, wherever it occurs.
 
         Args:
             item_rows: of tokens, any shape; None where no text is read.
-            labels: items that the dense loss teaches, `[P]`; None without one.
+            labels: next items of the dense loss, `[P]`; None without one.
         """
         if self.item_vectors is None:
             raise ValueError("the model has no text vectors; call attach_catalog first")
@@ -206,14 +205,14 @@ class LigerMixin:
         return BatchTable(rows, self.item_text(self.item_vectors[rows]), candidates)
 
     def _table_for(self, item_rows: Tensor, next_items: Tensor | None) -> "BatchTable":
-        """Return the items of a batch; an empty table where neither texts are read nor a dense loss is computed."""
+        """Return the item embeddings of a batch; none where it needs none."""
         if not self.config.use_text_input and next_items is None:
             return BatchTable(item_rows.new_empty(0), torch.empty(0, device=item_rows.device))
         labels = None if next_items is None else next_items[next_items >= 0]
         return self._batch_table(item_rows if self.config.use_text_input else None, labels)
 
     def _candidates(self) -> Tensor:
-        """Return the catalog rows `[K]` that the dense loss compares its labels with."""
+        """Return the catalog rows of the softmax of the dense loss, `[K]`."""
         rows, number = self.trained_rows, self.config.dense_negatives
         if number is None or number >= len(rows):
             return rows
@@ -222,7 +221,7 @@ class LigerMixin:
     def _dense_loss(self, users: Tensor, labels: Tensor, table: "BatchTable") -> Tensor:
         """Return the mean cross-entropy of the items `labels` `[P]` for users `[P, D]`, among the items of training.
 
-        Over a sample of them the logits of the others are raised by the logarithm of how many each stands for.
+        In a sampled softmax, logits of negatives are corrected by the logarithm of the items that each stands for.
         """
         if len(labels) == 0:
             return users.sum() * 0.0
@@ -252,12 +251,12 @@ class LigerMixin:
 
 @dataclass(frozen=True)
 class BatchTable:
-    """Items that a batch needs.
+    """Item embeddings that a batch needs.
 
     Attributes:
-        rows: their catalog rows, ascending, `[U]`.
-        table: what the model knows of them, `[U, D]`.
-        candidates: catalog rows that the dense loss compares, `[K]`; None without one.
+        rows: catalog rows of the items, ascending, `[U]`.
+        table: their embeddings, `[U, D]`.
+        candidates: catalog rows of the softmax of the dense loss, `[K]`; None without one.
     """
 
     rows: Tensor
@@ -265,7 +264,7 @@ class BatchTable:
     candidates: Any = None
 
     def of(self, rows: Tensor) -> Tensor:
-        """Return the items of catalog rows, each one of `self.rows`, `[..., D]`."""
+        """Return the embeddings of catalog rows, all of them among `self.rows`, `[..., D]`."""
         # not table[...]: with several threads its backward adds the gradients of an item in any order
         return functional.embedding(torch.searchsorted(self.rows, rows), self.table)
 
@@ -324,8 +323,8 @@ class LigerForConditionalGeneration(LigerMixin, T5ForConditionalGeneration):
             labels: tokens of the next item, `[B, L]`.
             item_rows: catalog row of every token, `[B, S]`, -1 where there is none.
             item_labels: catalog row of the next item beside every label, `[B, L]`, for the dense loss.
-            encoder_outputs: of prompts that were read before.
-            inputs_embeds: prompts that were embedded before, `[B, S, D]` (`embed_prompt`).
+            encoder_outputs: of prompts that are encoded already.
+            inputs_embeds: prompts that are embedded already, `[B, S, D]` (`embed_prompt`).
             kwargs: of the base class.
         """
         if encoder_outputs is not None or inputs_embeds is not None or not self.config.reads_text:
@@ -362,9 +361,9 @@ class LigerForConditionalGeneration(LigerMixin, T5ForConditionalGeneration):
 class LigerForCausalLM(LigerMixin, LlamaForCausalLM):
     """Llama that generates semantic IDs and scores items by their text vectors; not in the paper.
 
-    All next items of a user are learned in one pass. The text of an item is added to its last token alone: at an
-    earlier one it would give away the tokens that follow. There and nowhere else the state says who the user is. The
-    model's own positions tell items and codes apart, so none are added.
+    All next items of a user are learned in one pass. The item embedding is added at the last token of an item alone: at
+    an earlier one it would leak the tokens that follow. The state there is the user embedding. No position embeddings
+    are added, since the model has rotary ones.
 
     Args:
         config: sizes and objective.
@@ -411,10 +410,10 @@ class LigerForCausalLM(LigerMixin, LlamaForCausalLM):
             input_ids: `[R, S]`.
             attention_mask: of the base class; `[R, 1, S, S]` where a row holds several users.
             position_ids: `[R, S]`.
-            past_key_values: of the tokens before; those of an answer go on from there without texts.
-            inputs_embeds: prompts that were embedded before, `[R, S, D]` (`embed_prompt`).
-            labels: tokens to learn, `[R, S]`, -100 elsewhere; as for the base class each is predicted one place
-                before.
+            past_key_values: of earlier tokens; generated tokens follow them without item embeddings.
+            inputs_embeds: prompts that are embedded already, `[R, S, D]` (`embed_prompt`).
+            labels: tokens to learn, `[R, S]`, -100 elsewhere; each is predicted one position earlier, as in the base
+                class.
             item_rows: catalog row of every token, `[R, S]`, -1 where there is none.
             item_labels: catalog row of every label, `[R, S]`, -100 elsewhere, for the dense loss.
             kwargs: of the base class.
@@ -469,7 +468,7 @@ class LigerForCausalLM(LigerMixin, LlamaForCausalLM):
 
 
 def _with_items(input_ids: Tensor | None, item_rows: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return both; raise ValueError where one is missing, so that no text is left out unseen."""
+    """Return both; raise ValueError where one is missing, so that texts are never left out silently."""
     if input_ids is None or item_rows is None:
         raise ValueError(
             "a model that reads texts needs item_rows [B, S] beside input_ids, got "

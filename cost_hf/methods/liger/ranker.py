@@ -1,6 +1,7 @@
-"""LIGER as a ranker: candidates by beams, and all items without a training click, ranked by their text vectors.
+"""LIGER as a ranker: the items of the beams and all items without a training click, ranked by their text vectors.
 
-Beams can't reach an item whose tokens were never learned; the dense side scores it as any other (arXiv 2411.18814).
+Beams hardly ever reach an item whose semantic ID was not trained; the dense head scores it like any other (arXiv
+2411.18814).
 """
 
 from collections.abc import Sequence
@@ -34,7 +35,8 @@ class LigerSearch:
 
     Attributes:
         num_beams: beams of the search, which become candidates (K).
-        is_constrained: whether beams are items of the catalog only. Published figures come from free beams.
+        is_constrained: whether the trie constrains the beams to items of the catalog; published figures come from
+            unconstrained beams.
         ranks_catalog: take the whole catalog as candidates instead, by cosine alone (dense retrieval).
         dense_top_k: items nearest by cosine that become candidates as well.
         normalization: of the beams' scores, as for `beam_search`.
@@ -48,10 +50,10 @@ class LigerSearch:
 
 
 class ItemTable:
-    """What a model knows of the items of one catalog: `[N, D]`, as input and, at unit length, as targets.
+    """Item embeddings of one catalog, `[N, D]`, as the model reads them and, at unit length, as it scores them.
 
-    It is computed in blocks of rows, each by itself: blocks whose vectors are those of an earlier table are taken from
-    there, and a row has the same bits either way.
+    They are computed in blocks of rows. Blocks with the vectors of an earlier table are copied from it; a block has the
+    same bits either way, since it is always computed by itself.
 
     Args:
         model: a LIGER that reads texts, in eval mode.
@@ -76,10 +78,10 @@ class ItemTable:
 
 @dataclass(frozen=True, eq=False)
 class DenseIndex:
-    """What the dense side knows of a catalog of N rows.
+    """Item embeddings and flags of a catalog of N rows, for the dense head.
 
     Attributes:
-        table: of all rows; None for a model that reads no texts.
+        table: item embeddings; None for a model that reads no texts.
         present: rows that may be recommended, bool `[N]`.
         unclicked: rows among them without a click in training, bool `[N]`.
         tie_rank: place of every row among equal scores: training clicks, then item id; int64 `[N]`.
@@ -94,7 +96,7 @@ class DenseIndex:
     def of(
         cls, catalog: ItemRows, popularity: np.ndarray, table: ItemTable | None, device: torch.device
     ) -> "DenseIndex":
-        """Return what is known of a catalog with its training clicks `[N]`, on a device."""
+        """Return the index of a catalog with its training clicks `[N]`, on a device."""
         present = torch.from_numpy(~catalog.removed)
         unclicked = present & torch.from_numpy(np.asarray(popularity) == 0)
         tie_rank = torch.from_numpy(popularity_order(popularity, catalog.item_ids)).argsort()
@@ -109,7 +111,7 @@ class DenseIndex:
 class LigerRanker:
     """Ranks candidates by the cosine of user and item over the temperature; a `Ranker`.
 
-    A model without a dense head has no such score: then the beams are the list, with their own scores.
+    A model without a dense head returns its beams, with their log-probabilities.
 
     Args:
         generator: a LIGER, in eval mode, used on its own device.
@@ -119,7 +121,7 @@ class LigerRanker:
         search: how candidates are found.
 
     Attributes:
-        num_invalid_beams: free beams so far that were no item of the catalog, and were dropped.
+        num_invalid_beams: unconstrained beams so far that were no item of the catalog and were dropped.
     """
 
     def __init__(
@@ -215,7 +217,7 @@ class LigerRanker:
         """
         table = self.index.table
         if table is None:
-            raise ValueError("the dense head scores items by their texts, and this catalog has no table of them")
+            raise ValueError("the dense head scores items by their texts, and the index has no item embeddings")
         if beams is None:
             every = torch.arange(len(table.targets), device=users.device).expand(len(users), -1)
             return self._ordered(every, _hidden(users @ table.targets.T, allowed), top_k)
@@ -224,7 +226,7 @@ class LigerRanker:
             cosines = _hidden(users @ table.targets.T, allowed)
             nearest = cosines.topk(min(self.search.dense_top_k, cosines.shape[1]), dim=1)
             rows = torch.cat([rows, nearest.indices.masked_fill(nearest.values == -torch.inf, -1)], 1)
-        # each item once, and none of those that are candidates without having been found
+        # each item once; unclicked items are candidates anyway
         rows = _without_repeats(rows.masked_fill(self.index.unclicked[rows.clamp_min(0)], -1))
         is_allowed = allowed.gather(1, rows.clamp_min(0)) & (rows >= 0)
         scores = _hidden((table.targets[rows.clamp_min(0)] @ users[:, :, None])[..., 0], is_allowed)
