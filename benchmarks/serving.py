@@ -28,7 +28,8 @@ from transformers import LogitsProcessorList
 
 from cost_hf.generators.backbones import GeneratorOptions, build_backbone
 from cost_hf.generators.prompts import PromptBuilder
-from cost_hf.methods.sasrec import SasRecConfig, SasRecModel
+from cost_hf.methods.sasrec.configuration_sasrec import SasRecConfig
+from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
 from cost_hf.methods.sasrec.recommender import SasRecRecommender
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.beam_ranker import BeamRanker
