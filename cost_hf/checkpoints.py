@@ -86,7 +86,7 @@ def _check_archives(path: Path) -> None:
 
 
 def drop_incomplete_checkpoints(directory: str | Path) -> None:
-    """Delete the checkpoints behind the newest whole one, so that training may write them again."""
+    """Delete the checkpoints after the newest whole one, so that training may write them again."""
     newest = last_complete_checkpoint(directory)
     newest_step = _step(Path(newest)) if newest else -1
     for path in Path(directory).glob("checkpoint-*"):

@@ -26,7 +26,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `cost-hf`; return the exit status (2 for errors that the user can mend)."""
+    """Run `cost-hf`; return the exit status (2 for errors that the user can fix)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] and arguments[0] in COMMANDS:
         module, _, function = COMMANDS[arguments[0]][0].partition(":")

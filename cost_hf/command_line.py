@@ -1,6 +1,6 @@
-"""What all commands have in common: arguments, quiet logs, and errors that the user can mend in one line.
+"""What all commands have in common: arguments, quiet logs, and errors that the user can fix, in one line.
 
-Nothing here imports torch or transformers before a command runs: what is misspelt is told at once.
+Nothing here imports torch or transformers before a command runs: a misspelt argument is reported at once.
 """
 
 import argparse
@@ -55,7 +55,7 @@ class _PlainFormatter(logging.Formatter):
 
 
 def set_up_logging() -> None:
-    """Print messages as they are, without what libraries tell of every request and every weight that they load."""
+    """Print messages as they are, without what libraries log about every request and every weight."""
     from transformers.utils.logging import disable_progress_bar
 
     handler = logging.StreamHandler()
@@ -89,7 +89,7 @@ def print_text(text: object) -> None:
 
 
 def report_errors(action: Callable[[], object]) -> int:
-    """Run and return the exit status: 0, 2 for an error that the user can mend, 130 where they stopped it."""
+    """Run and return the exit status: 0, 2 for an error that the user can fix, 130 where they stopped it."""
     from cost_hf.files import readable_os_errors
 
     try:
@@ -102,7 +102,7 @@ def report_errors(action: Callable[[], object]) -> int:
             raise
         return _report(error.args[0])
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; the same command resumes from here", file=sys.stderr)
         return 130
     return 0
 
@@ -113,5 +113,5 @@ def _report(error: object) -> int:
 
 
 def _is_sentence(error: KeyError) -> bool:
-    """Tell a KeyError that explains itself, as those of unknown items do, from a missing key, which is a bug."""
+    """Return whether a KeyError explains itself, as those of unknown items do; a missing key is a bug."""
     return len(error.args) == 1 and isinstance(error.args[0], str) and " " in error.args[0]

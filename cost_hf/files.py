@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
-LOCK = ".lock"  # in a directory with several possible writers; it says nothing and is never published
+LOCK = ".lock"  # in a directory with several possible writers; it is empty and is never published
 LOCK_SECONDS = 60.0
 OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as Rust writes them
 TORCH_CUT_SHORT = re.compile(r"inline_container.*unexpected pos")  # torch.save names no errno on a full disk
@@ -32,7 +32,7 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 
 
 class DamagedFileError(ValueError):
-    """A file is not what its directory's record says, or can't be read at all; the message names the file."""
+    """A file differs from its directory's record, or can't be read at all; the message names the file."""
 
 
 class LockedError(OSError):
@@ -134,7 +134,7 @@ def check_file_digests(directory: str | Path, expected: Mapping[str, str], *, fo
 
 
 def is_inside(name: str) -> bool:
-    """Tell whether a relative path stays below the directory that it is joined to."""
+    """Return whether a relative path stays below the directory that it is joined to."""
     return not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
@@ -356,7 +356,7 @@ def plain_name(name: Any, *, source: str | Path) -> str:
 
 @contextmanager
 def readable_load_errors(what: str, folder: str | Path) -> Iterator[None]:
-    """Turn errors that libraries raise over damaged files into `DamagedFileError`, which says what lies where.
+    """Turn errors that libraries raise over damaged files into `DamagedFileError`, which names the file.
 
     Args:
         what: is loaded, for the message.
@@ -377,7 +377,7 @@ def readable_load_errors(what: str, folder: str | Path) -> Iterator[None]:
 def load_all_weights(what: str, folder: str | Path, load: Callable[..., Any], **options: Any) -> Any:
     """Return a transformers model whose files give it every weight, and no weight that it does not have.
 
-    Transformers itself makes up what is missing and goes on.
+    Transformers itself initialises what is missing and continues.
 
     Args:
         what: is loaded, for the message.
@@ -392,10 +392,10 @@ def load_all_weights(what: str, folder: str | Path, load: Callable[..., Any], **
     with readable_load_errors(what, folder):
         model, found = load(folder, output_loading_info=True, **options)
     wrong = {kind: sorted(map(str, found[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")}
-    told = [f"{len(names)} {kind}, such as {names[0]}" for kind, names in wrong.items() if names]
-    if told:
+    found = [f"{len(names)} {kind}, such as {names[0]}" for kind, names in wrong.items() if names]
+    if found:
         raise DamagedFileError(
-            f"{what} in {folder} has not the weights that its configuration asks for: {'; '.join(told)}; copy the "
+            f"{what} in {folder} has not the weights that its configuration asks for: {'; '.join(found)}; copy the "
             "directory again"
         )
     return model
@@ -419,7 +419,9 @@ def readable_os_errors(path: str | Path | None = None) -> Iterator[None]:
         if error.errno is None or error.strerror is None:  # one of ours, or of a library that explains itself
             raise
         raise _readable(error, error.errno, path) from error
-    except Exception as error:  # safetensors and tokenizers, written in Rust, tell of a full disk by their own classes
+    except (
+        Exception
+    ) as error:  # safetensors and tokenizers, written in Rust, report a full disk by classes of their own
         found = OS_ERROR.search(str(error))
         if found is None and not TORCH_CUT_SHORT.search(str(error)):
             raise

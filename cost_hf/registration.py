@@ -1,6 +1,6 @@
 """Makes the package's models and pipelines known to transformers, without importing transformers for it.
 
-Transformers and torch take seconds to import. A command line that only has to say what is misspelt, and a program that
+Transformers and torch take seconds to import. A command that only reports a misspelt argument, and a program that
 reads a catalog, need neither, so registration waits until something imports transformers.
 """
 

@@ -36,7 +36,7 @@ def replacing(directory: str | Path, record: str, *, old: Callable[[Path], set[s
 
     Args:
         directory: made where it is not there.
-        record: name of the file that says the directory is whole.
+        record: name of the file that marks the directory as whole.
         old: from the directory to the names in it (files and whole folders) that are replaced.
 
     Raises:

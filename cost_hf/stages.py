@@ -2,7 +2,7 @@
 
 A stage owns a folder and a record under `.stages/`. The record is written `running` before the work and `done` after
 it, each with the digest of everything that the result depends on; the second one names the sha256 of every file of the
-result. Same digest, done and the same files: skip. Same digest and running: the killed work goes on. Another digest or
+result. Same digest, done and the same files: skip. Same digest and running: the killed work resumes. Another digest or
 other files: the folder is emptied first. The result is always read back from disk, so a resumed run takes the same path
 as an undisturbed one.
 
@@ -10,7 +10,7 @@ as an undisturbed one.
 several parts of a run (publishing, export, demo, loading) asks for it, so parts of different runs are never mixed.
 
 Several runs may share what they have in common (vectors, a quantizer): with a `shared` folder, a stage that is asked
-for as shared is looked up there by its digest before it is computed, and put there behind it.
+for as shared is looked up there by its digest before it is computed, and put there afterwards.
 """
 
 import logging
@@ -118,7 +118,7 @@ class Stages:
         if known is None and not overwrite and self._records():
             raise ValueError(
                 f"{self.output_dir} has lost its record {path}, so what data it was made from is not known; give "
-                "another --output_dir, or --overwrite (overwrite=True) to go on in it"
+                "another --output_dir, or --overwrite (overwrite=True) to use it all the same"
             )
         if known is not None and known != source_digest and not overwrite:
             raise ValueError(
@@ -139,8 +139,8 @@ class Stages:
         load: Callable[[Path], Result],
         on_every_process: bool = False,
         is_shared: bool = False,
-        living: Sequence[str] = (),
-        losses: Callable[[Path], str] | None = None,
+        mutable: Sequence[str] = (),
+        work_lost: Callable[[Path], str] | None = None,
     ) -> Result:
         """Bring the stage's folder up to date and return what `load` reads from it.
 
@@ -152,8 +152,8 @@ class Stages:
             load: reads the result.
             on_every_process: true where the processes of a distributed run work together (training, evaluation).
             is_shared: other runs may use the result; a copy of it goes to, or comes from, the `shared` folder.
-            living: glob patterns of files that may change after the stage and are checked by whoever loads them.
-            losses: says what of the users' own work in the folder can't be made again, empty for nothing; such a
+            mutable: glob patterns of files that may change after the stage and are checked by whoever loads them.
+            work_lost: describes work of users in the folder that can't be made again, empty for none; such a
                 folder is only emptied where the run may overwrite.
         """
         state = PartialState()
@@ -166,14 +166,14 @@ class Stages:
             if not self._is_done(name, digest, target):
                 state.wait_for_everyone()  # nobody may find the record done while another has not looked yet
                 if state.is_main_process:
-                    self._prepare(name, digest, folder, losses)
+                    self._prepare(name, digest, folder, work_lost)
                 state.wait_for_everyone()  # nor work in a folder that is still to be emptied
-                self._compute(name, digest, folder, compute, living)
+                self._compute(name, digest, folder, compute, mutable)
         else:
             with state.main_process_first():
                 if not self._is_done(name, digest, target):
-                    self._prepare(name, digest, folder, losses)
-                    self._compute(name, digest, folder, compute, living)
+                    self._prepare(name, digest, folder, work_lost)
+                    self._compute(name, digest, folder, compute, mutable)
         state.wait_for_everyone()
         record = self._record(name)
         if store is not None and state.is_main_process and not store.is_dir():
@@ -196,7 +196,7 @@ class Stages:
         write_json(self._path(name), record)
 
     def write(self, name: str, write: Callable[[Path], object]) -> None:
-        """Write a file of the run directory that no stage owns; where it says something new, the run is not finished.
+        """Write a file of the run directory that no stage owns; where its content changes, the run is not finished.
 
         Args:
             name: path below the run directory.
@@ -245,7 +245,7 @@ class Stages:
         digest: str,
         folder: str,
         compute: Callable[[Path], object],
-        living: Sequence[str],
+        mutable: Sequence[str],
     ) -> None:
         if PartialState().is_main_process:
             logger.info("stage %s", name)
@@ -261,7 +261,7 @@ class Stages:
                 "folder": folder,
                 "seconds": round(time.perf_counter() - start, 3),
                 "peak_mb": round(peak_memory_mb(), 1),
-                "files": file_digests(target, excluded=living),
+                "files": file_digests(target, excluded=mutable),
             }
             write_json(self._path(name), record)
 
@@ -283,18 +283,18 @@ class Stages:
         write_json(self._path(name), record)
         logger.info("stage %s is taken from %s", name, store)
 
-    def _prepare(self, name: str, digest: str, folder: str, losses: Callable[[Path], str] | None) -> None:
+    def _prepare(self, name: str, digest: str, folder: str, work_lost: Callable[[Path], str] | None) -> None:
         """Make the folder of a stage ready for the work: as a killed run left it, or empty."""
         target = self.output_dir / folder
         record = self._record(name)
         is_same = record.get("digest") == digest
         if is_same and record["status"] == RUNNING:
-            logger.info("stage %s goes on where it was stopped", name)
+            logger.info("stage %s resumes where it was stopped", name)
             remove_scratch(target)
         elif not record and target.is_dir() and any(target.iterdir()):
             raise ValueError(self._foreign(name, folder))
         else:
-            lost = losses(target) if losses is not None and not self.overwrite else ""
+            lost = work_lost(target) if work_lost is not None and not self.overwrite else ""
             if lost:
                 raise ValueError(
                     f"stage {name} of {self.output_dir} would be made again, and with it {lost} would be lost; give "
@@ -308,7 +308,7 @@ class Stages:
         write_json(self._path(name), {"digest": digest, "status": RUNNING, "folder": folder})
 
     def _foreign(self, name: str, folder: str) -> str:
-        """Say what a folder without the record of its stage seems to be, and what to do."""
+        """Return what a folder without the record of its stage seems to be, and what to do."""
         target = self.output_dir / folder
         records = self._records()
         others = sorted(stage for stage, record in records.items() if record["folder"] == folder)
@@ -321,7 +321,7 @@ class Stages:
         return f"{target} {made_by}; give another output_dir, or move the folder away"
 
     def _is_done(self, name: str, digest: str, target: Path) -> bool:
-        """Tell whether the stage is done with this digest and its files are still those that it wrote."""
+        """Return whether the stage is done with this digest and its files are still those that it wrote."""
         record = self._record(name)
         if record.get("digest") != digest or record["status"] != DONE or not target.is_dir():
             return False  # a deleted folder is a wish to have it made again
@@ -386,18 +386,18 @@ def require_finished(directory: str | Path, *, checked: Sequence[str] | None = (
 
 
 def is_run(directory: str | Path) -> bool:
-    """Tell whether a directory is that of a run, also where it was copied without its records."""
+    """Return whether a directory is that of a run, also where it was copied without its records."""
     return any((Path(directory) / name).exists() for name in (STATE, *MARKS))
 
 
-def require_own(directory: str | Path, folder: str, files: Mapping[str, str], *, living: Sequence[str] = ()) -> None:
+def require_own(directory: str | Path, folder: str, files: Mapping[str, str], *, mutable: Sequence[str] = ()) -> None:
     """Raise `DamagedFileError` where a folder of a finished run was put there from elsewhere.
 
     Args:
         directory: of the run.
         folder: of one of its stages.
-        files: path → sha256 of what the folder says of itself; paths that the stage did not write are not compared.
-        living: files that may change after the stage.
+        files: path → sha256 of what the folder records of itself; paths that the stage did not write are not compared.
+        mutable: files that may change after the stage.
     """
     root = Path(directory)
     finished = _read_fields(root / STATE / FINISHED, {"stages": dict[str, str]})
@@ -406,7 +406,7 @@ def require_own(directory: str | Path, folder: str, files: Mapping[str, str], *,
         own = record["files"] if record["folder"] == folder else {}
         for path, digest in own.items():
             found = files.get(path)
-            if path not in living and found != digest and (found is not None or path.endswith(".safetensors")):
+            if path not in mutable and found != digest and (found is not None or path.endswith(".safetensors")):
                 raise DamagedFileError(
                     f"{root / folder} is not what the run wrote there: {path} has sha256 {found}, stage {name} wrote "
                     f"{digest}; copy the whole directory of one run, or load {root / folder} itself for these weights "
@@ -415,7 +415,7 @@ def require_own(directory: str | Path, folder: str, files: Mapping[str, str], *,
 
 
 def is_finished(directory: str | Path) -> bool:
-    """Tell whether a directory holds one finished run; damaged records are errors. Files are not compared."""
+    """Return whether a directory holds one finished run; damaged records are errors. Files are not compared."""
     try:
         require_finished(directory)
     except UnfinishedRunError:
@@ -441,7 +441,7 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _empty(target: Path) -> None:
-    """Delete what lies in a folder of a stage; a link to a folder elsewhere stays one."""
+    """Delete what is in the folder of a stage; a link to a folder elsewhere stays one."""
     with readable_os_errors():
         if target.is_symlink() and target.is_dir():
             for path in target.iterdir():
@@ -461,7 +461,7 @@ def reset_peak_memory() -> None:
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
-        logger.debug("the peak memory of single stages can't be told apart on this system")
+        logger.debug("the peak memory of single stages can't be measured on this system")
 
 
 def peak_memory_mb() -> float:

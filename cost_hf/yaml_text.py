@@ -42,7 +42,7 @@ class _PlainLoader(yaml.SafeLoader):
             raise yaml.YAMLError(f"line {line} refers to another value by an alias; write the value out")
         self.levels += 1
         if self.levels > MAX_LEVELS:
-            raise yaml.YAMLError(f"values lie in each other more than {MAX_LEVELS} deep; flatten them")
+            raise yaml.YAMLError(f"values are nested more than {MAX_LEVELS} deep; flatten them")
         node = super().compose_node(parent, index)
         self.levels -= 1
         return node
@@ -71,6 +71,6 @@ def _check_digits(node: ScalarNode) -> None:
     """Raise for a number that YAML reads to the base 8 or 60."""
     if re.match(r"[-+]?0[0-9_]", node.value) or ":" in node.value:
         raise yaml.YAMLError(
-            f"line {node.start_mark.line + 1} holds {node.value}, which YAML does not read as the digits say; write "
+            f"line {node.start_mark.line + 1} holds {node.value}, which YAML does not read as decimal digits; write "
             "the number without leading zeros and colons, or a text in quotes"
         )

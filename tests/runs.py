@@ -10,10 +10,13 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from cost_hf.experiments.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 # sizes are odd on purpose: nothing divides evenly among batches or processes
@@ -39,10 +42,26 @@ TINY: dict[str, Any] = {
 STAGES = ("vectors", "quantizer", "generator", "evaluation")
 
 
-def command_line(directory: Path, *, seed: int = 0, **overrides: Any) -> list[str]:
-    """Return the arguments of train.py for a tiny run; `training__epochs=2` stands for `--training.epochs 2`."""
-    fields = TINY | {name.replace("__", "."): value for name, value in overrides.items()}
-    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
+def tiny_fields(**chosen: Any) -> dict[str, Any]:
+    """Return the fields of a tiny run of any method and kind: those chosen, and those of `TINY` that there are.
+
+    `codes__kind="random"` stands for `codes.kind`.
+    """
+    own = {name.replace("__", "."): value for name, value in chosen.items()}
+    recipe = Recipe.load("cost_quickstart", own)
+    return {name: value for name, value in TINY.items() if recipe.has_field(name)} | own
+
+
+def command_line(
+    directory: Path, *, seed: int = 0, fields: Mapping[str, Any] | None = None, **overrides: Any
+) -> list[str]:
+    """Return the arguments of train.py for a run with `fields`, those of `TINY` by default.
+
+    `training__epochs=2` stands for `--training.epochs 2`.
+    """
+    values = dict(TINY if fields is None else fields)
+    values |= {name.replace("__", "."): value for name, value in overrides.items()}
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
     pairs = [part for name, text in texts.items() for part in (f"--{name}", text)]
     return ["--recipe", "cost_quickstart", "--seed", str(seed), "--output_dir", str(directory), *pairs]
 
@@ -101,4 +120,4 @@ def records_of(directory: Path) -> dict[str, str]:
 def stages_of(log: str | list[str]) -> list[str]:
     """Return the stages that a log tells of, in order."""
     lines = log.splitlines() if isinstance(log, str) else log
-    return [match.group(1) for line in lines if (match := re.search(r"\bstage (\w+)$", line))]
+    return [match.group(1) for line in lines if (match := re.search(r"\bstage ([\w-]+)$", line))]

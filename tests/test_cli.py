@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,25 +11,69 @@ from cost_hf.cli import COMMANDS, main
 from cost_hf.command_line import report_errors
 from cost_hf.data.synthetic import make_news
 from cost_hf.experiments.commands import train_main
-from cost_hf.experiments.recipe import Recipe
+from cost_hf.experiments.recipe import Recipe, shipped_recipes
+from cost_hf.methods.base import methods
 
 ROOT = Path(__file__).parent.parent
 
 
-def test_help_lists_recipes_and_fields_with_one_line_each():
+def test_help_is_short_and_names_all_recipes_and_methods():
     done = subprocess.run([sys.executable, "train.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
 
-    assert "cost_industrial" in done.stdout
-    line = next(line for line in done.stdout.splitlines() if "--training.epochs" in line)
-    assert "passes over the training set" in line
+    assert len(done.stdout.splitlines()) < 60
+    assert [name for name in (*shipped_recipes(), *methods()) if not re.search(rf"\b{name}\b", done.stdout)] == []
+
+
+def help_of(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit):
+        main(["train", *arguments, "--help"])
+    return capsys.readouterr().out
+
+
+def listed_fields(text: str) -> list[str]:
+    return re.findall(r"^  --([\w.]+) +.*\[.*\]$", text.partition("fields and their values")[2], re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_help_of_a_recipe_lists_its_fields_with_their_values_and_no_others(capsys, name):
+    text = help_of(capsys, "--recipe", name)
+
+    recipe = Recipe.load(name)
+    assert listed_fields(text) == [entry.dotted for entry in recipe.fields()]
+    line = next(line for line in text.splitlines() if "--data.seed" in line)
+    assert line.endswith(f"[{recipe.data.seed}]")
+
+
+@pytest.mark.parametrize("name", methods())
+def test_help_of_a_method_lists_its_fields(capsys, name):
+    fields = [entry.dotted for entry in Recipe.load("cost_quickstart", {"method": name}).fields()]
+
+    assert listed_fields(help_of(capsys, "--method", name)) == fields
+    assert listed_fields(help_of(capsys, "--recipe", "cost_quickstart", f"--method={name}")) == fields
+
+
+def test_help_of_a_kind_of_codes_lists_its_fields(capsys):
+    fields = listed_fields(help_of(capsys, "--recipe", "cost_quickstart", "--codes.kind", "random"))
+
+    assert "codes.level_sizes" in fields and "codes.epochs" not in fields
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--training.epoch", "3"], "unknown argument '--training.epoch'; did you mean 'training.epochs'"),
-        (["--recipes", "x"], "unknown argument '--recipes'; did you mean 'recipe'"),
-        (["quickstrat"], "(`train.py --help` lists all fields); a recipe is named by --recipe"),
+        (
+            ["--training.epoch", "3"],
+            "unknown argument '--training.epoch' for a recipe of method sid_generator; did you mean 'training.epochs'?",
+        ),
+        (["--method", "sasrec", "--modle.dropout", "0"], "of method sasrec; did you mean 'model.dropout'?"),
+        (["--method", "sasrec", "--max_history", "9"], "of method sasrec; did you mean 'model.max_history'?"),
+        (["--max_history", "9"], "of method sid_generator; did you mean 'generator.max_history'?"),
+        (["--recipe", "sasrec_beauty", "--codes.kind", "cost"], "unknown field 'codes.kind' of method sasrec"),
+        (
+            ["--recipes", "x"],
+            "unknown argument '--recipes' for a recipe of method sid_generator; did you mean 'recipe'?",
+        ),
+        (["quickstrat"], "(`cost-hf train --help` lists recipes); a recipe is named by --recipe"),
         (["--training.epochs"], "--training.epochs needs a value"),
         (["--training.epochs=many"], "training.epochs must be int, got 'many'"),
         (["--recipe", "cost_industrial", "--data.path", "/nowhere"], "/nowhere"),
@@ -93,15 +138,20 @@ def test_without_a_command_all_of_them_are_listed(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "--epochs", "3"], "did you mean 'training.epochs' (or codes.epochs, sasrec.epochs)"),
+        (["train", "--epochs", "3"], "did you mean 'training.epochs' (or codes.epochs)"),
         (["train", "--batch-size", "3"], "did you mean 'training.batch_size' (or "),
         (["train", "--output-dir", "x"], "did you mean 'output_dir'"),
         (["train", "--seed", "abc"], "argument --seed: expected a whole number from 0 to 4294967295, got 'abc'"),
         (["train", "--seed", "-1"], "expected a whole number from 0"),
         (["train", "--training.learning_rate", ".nan"], "training.learning_rate must be a finite number, got nan"),
         (["train", "--training.epochs", "9" * 500], "training.epochs must be int, got a number beyond 64 bits"),
-        (["train", "--training.epochs", "2024-01-01"], "training.epochs must be int, got datetime.date"),
+        (["train", "--training.epochs", "2024-01-01"], "training.epochs must be int, got '2024-01-01'"),
         (["train", "--codes.level_sizes", "[&a 8, *a]"], "line 1 refers to another value by an alias"),
+        (["train", "--data.columns", "{title: a, title: b}"], "give 'title' twice"),
+        (
+            ["train", "--evaluation.baselines", "[markof]"],
+            "'markof' is neither a method nor a recipe; did you mean 'mark",
+        ),
         (["train", "--recipe", "nope.yaml"], "no recipe file 'nope.yaml'"),
         (["train", "--output_dir", "file"], "'file' is a file, expected a directory"),
         (["train", "--output_dir", "file/below"], "'file' is a file, expected a directory"),
@@ -116,14 +166,14 @@ def test_without_a_command_all_of_them_are_listed(capsys):
         (["compare", "cost_quickstart", "--reference", "nope.parquet"], "--reference 'nope.parquet' is no file"),
         (["compare", "cost_quickstart", "--output_dir", "file"], "'file' is a file, expected a directory"),
         (["compare", "nope"], "'nope' is neither a directory here nor a Hub data set"),
-        (["upload", "runs/nope", "--namespace", "me"], "'runs/nope' is not there"),
+        (["upload", "runs/nope", "--namespace", "me"], "'runs/nope' does not exist"),
         (["upload", "folder"], "the following arguments are required: --namespace"),
         (["upload", "folder", "--namespace", "me"], "is an unfinished run"),
         (["upload", "folder", "--namespace", "me", "--what", "demo"], "expected parts of quantizer"),
         (["update-catalog", "runs/nope"], "'runs/nope' is not there"),
         (["update-catalog", "folder/nope"], "'folder/nope' is not there"),
         (["update-catalog", "/nowhere/x", "--rollback"], "'/nowhere/x' is not there"),
-        (["update-catalog", "folder", "nope.csv"], "'nope.csv' is not there"),
+        (["update-catalog", "folder", "nope.csv"], "'nope.csv' does not exist"),
         (["update-catalog", "folder", "folder"], "'folder' is a directory, expected a file"),
         (["update-catalog", "folder", "--rollback"], "folder holds no recommender.json"),
         (["update-catalog", "file", "--rollback"], "file"),
@@ -169,14 +219,6 @@ def test_the_version_is_told(command, capsys):
         main(command)
 
     assert left.value.code == 0 and capsys.readouterr().out == f"cost-hf {cost_hf.__version__}\n"
-
-
-def test_help_shows_the_values_of_the_recipe_that_is_named(capsys):
-    for arguments, epochs in ((["--help"], "cost_quickstart"), (["--recipe", "cost_llm", "--help"], "cost_llm")):
-        with pytest.raises(SystemExit):
-            main(["train", *arguments])
-        line = next(line for line in capsys.readouterr().out.splitlines() if "--training.epochs" in line)
-        assert line.endswith(f"passes over the training set [{Recipe.load(epochs).training.epochs}]")
 
 
 def test_what_an_error_quotes_never_reaches_the_terminal_raw(capsys, tmp_path):

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cost_hf.building import vector_stage
 from safetensors.numpy import load_file, save_file
 
 import cost_hf
@@ -21,6 +20,7 @@ from cost_hf.files import DamagedFileError, file_digest, read_json, write_json
 from cost_hf.hub.export import export_run
 from cost_hf.hub.space.app import _results_of, launch_demo
 from cost_hf.hub.upload import upload
+from cost_hf.methods.codes_stage import vector_stage
 from cost_hf.stages import Stages, UnfinishedRunError
 from tests.runs import TINY, stages_of
 
@@ -31,6 +31,11 @@ SMALL = {name: value for name, value in TINY.items() if not name.startswith("dat
     "evaluation.baselines": ["popularity", "markov"],
     "vectors.template": "{text}",
     "data.licence": "CC0-1.0",
+}
+SASREC = {name: value for name, value in SMALL.items() if not name.startswith("codes.")} | {
+    "method": "sasrec",
+    "training.epochs": 1,
+    "model.inputs": "text",
 }
 
 
@@ -106,8 +111,8 @@ def test_a_run_begun_again_and_stopped_is_refused_everywhere(finished, monkeypat
         ("cost_hf.stages.Stages.write", {"data.licence": "MIT"}),
         ("cost_hf.experiments.recipe.Recipe.save", {"data.licence": "MIT"}),
         ("cost_hf.stages.Stages.finish", {"data.licence": None}),
-        ("cost_hf.experiments.pipeline.judge", {"evaluation.num_beams": 11}),
-        ("cost_hf.experiments.pipeline.judge", {"titles": "corrected"}),
+        ("cost_hf.experiments.pipeline.evaluation_stage", {"evaluation.num_beams": 11}),
+        ("cost_hf.experiments.pipeline.evaluation_stage", {"titles": "corrected"}),
     ],
 )
 def test_a_run_stopped_between_two_of_its_files_is_refused(finished, monkeypatch, point, changed):
@@ -209,12 +214,12 @@ def test_other_settings_and_another_order_of_the_same_rows_are_no_other_data(fin
     assert stages_of(caplog.messages) == ["evaluation"]
 
 
-@pytest.mark.parametrize("method", ["generative", "sasrec"])
+@pytest.mark.parametrize("method", ["sid_generator", "sasrec"])
 def test_corrected_titles_are_served_without_training_again(finished, tmp_path, caplog, method):
     directory, overrides = finished, SMALL
     if method == "sasrec":
         directory = tmp_path / "sasrec"
-        overrides = SMALL | {"method": "sasrec", "sasrec.epochs": 1, "sasrec.inputs": "text"}
+        overrides = SASREC
         cost_hf.train(**tables(), overrides=overrides, output_dir=directory)
     weights = file_digest(directory / "recommender" / "model.safetensors")
     caplog.set_level("INFO", logger="cost_hf")
@@ -290,7 +295,7 @@ def test_titles_of_the_data_are_no_work_of_users_and_their_own_updates_are(finis
 
 
 def test_another_evaluation_is_of_the_trained_catalog(tmp_path):
-    overrides = SMALL | {"method": "sasrec", "sasrec.epochs": 1, "sasrec.inputs": "text"}
+    overrides = SASREC
     first = cost_hf.train(**tables(), overrides=overrides, output_dir=tmp_path / "run")
     living = cost_hf.Recommender.from_pretrained(tmp_path / "run")
     living.add_items(["x", "y"], ["theatre in lima", "football in oslo"])
@@ -359,7 +364,7 @@ def test_other_weights_in_the_directory_of_the_text_encoder_make_the_vectors_aga
     found, parts = [], []
     for seed in (0, 0, 1):
         tiny_encoder(tmp_path / "encoder", seed)
-        found.append(vector_stage(Stages(tmp_path / "run"), recipe, data).vectors)
+        found.append(vector_stage(Stages(tmp_path / "run"), recipe.vectors, data).vectors)
         parts.append(outside_parts(recipe))
 
     assert np.array_equal(found[0], found[1])
@@ -386,7 +391,7 @@ def test_pickled_weights_of_a_text_encoder_are_not_loaded(tmp_path):
     (folder / "2_Dense").mkdir()
     (folder / "2_Dense" / "pytorch_model.bin").write_bytes(b"pickled")
 
-    with pytest.raises(DataError, match=r"2_Dense/pytorch_model\.bin holds pickled weights"):
+    with pytest.raises(DataError, match=r"2_Dense/pytorch_model\.bin contains pickled weights"):
         SentenceEncoder(folder)
 
 

@@ -171,7 +171,7 @@ def test_files_that_may_change_after_a_stage_are_not_in_its_record(tmp_path):
         (folder / "catalog-1").write_text("old")
         (folder / "weights").write_text("w")
 
-    arguments = {"digest": "a", "folder": "work", "compute": compute, "load": str, "living": ["catalog-*"]}
+    arguments = {"digest": "a", "folder": "work", "compute": compute, "load": str, "mutable": ["catalog-*"]}
     Stages(tmp_path).run("work", **arguments)
     (tmp_path / "work" / "catalog-1").write_text("new")
     Stages(tmp_path).run("work", **arguments)

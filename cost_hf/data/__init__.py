@@ -7,25 +7,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cost_hf.data.encoders import LsaEncoder, SentenceEncoder, TextEncoder
+    from cost_hf.data.encoders import ItemEncoder, LsaEncoder, SentenceEncoder, TextEncoder
     from cost_hf.data.errors import DataError
-    from cost_hf.data.item_encoder import ItemEncoder
     from cost_hf.data.item_texts import render_texts
-    from cost_hf.data.news_world import NewsOracle, NewsWorld
     from cost_hf.data.options import DataOptions, VectorOptions
     from cost_hf.data.schema import Tables
     from cost_hf.data.splits import Split, Targets, split_interactions
-    from cost_hf.data.synthetic import SyntheticNews, make_news
+    from cost_hf.data.synthetic import NewsOracle, NewsWorld, SyntheticNews, make_news
     from cost_hf.data.tables import read_tables
     from cost_hf.data.text_vectors import TextVectors, encode_items
 
 _HOMES = {
     "DataError": "errors",
     "DataOptions": "options",
-    "ItemEncoder": "item_encoder",
+    "ItemEncoder": "encoders",
     "LsaEncoder": "encoders",
-    "NewsOracle": "news_world",
-    "NewsWorld": "news_world",
+    "NewsOracle": "synthetic",
+    "NewsWorld": "synthetic",
     "SentenceEncoder": "encoders",
     "Split": "splits",
     "SyntheticNews": "synthetic",

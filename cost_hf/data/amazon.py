@@ -1,16 +1,28 @@
 """Amazon reader: the review dumps of 2014, 2018 (McAuley group) and 2023 (Hou et al.), each review an interaction.
 
-The layout is taken from the fields of the first record, not from file names. Reviews are JSON lines, or the csv of the
-2023 benchmark; the metadata of 2014 are Python literals, read as such and never evaluated. Files are read line by line
-and only the columns that are needed stay in memory.
+The layout is detected from the fields of the first record, not from file names. Reviews are JSON lines, or the csv of
+the 2023 benchmark; the metadata of 2014 are Python literals, parsed by `ast.literal_eval` and never evaluated. Files
+are read line by line and only the columns that are needed stay in memory. Fields of product metadata:
+
+| | 2014 | 2018 | 2023 |
+|---|---|---|---|
+| id | `asin` | `asin` | `parent_asin` |
+| brand | `brand` | `brand` | `store`, else `details["Brand"]` |
+| categories | `categories`, a list of paths | `category`, one path | `categories`, one path |
+| type | the department of `salesRank` | `main_cat` | `main_category` |
+| description | text | list of texts | list of texts |
+| features | none | `feature` | `features` |
+| price | number | text like `$7.86` | number, null or text |
 """
 
 import ast
 import csv
+import html
+import itertools
 import json
 import re
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +31,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from cost_hf.data.amazon_metadata import COLUMNS, metadata_row
+from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
-from cost_hf.data.raw_files import RawTables, data_directory, malformed, names_in
-from cost_hf.data.schema import MAX_EPOCH_SECONDS, DataError
-from cost_hf.data.sources import resolve_file
-from cost_hf.data.text_lines import read_lines
-from cost_hf.data.text_tables import check_whole_characters
+from cost_hf.data.schema import MAX_EPOCH_SECONDS
+from cost_hf.data.sources import RawTables, data_directory, malformed, names_in, resolve_file
+from cost_hf.data.text_files import check_whole_characters, read_lines
 
 FILE = re.compile(r".+\.(json|jsonl|csv)(\.gz)?")
 PARSE_ERRORS = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError)
@@ -36,7 +46,7 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class ReviewFields:
-    """Names of a layout's fields, and how many units of its time make a second."""
+    """Field names of a layout, and the number of its time units per second."""
 
     user: str
     item: str
@@ -45,7 +55,7 @@ class ReviewFields:
     units_per_second: int
 
 
-# by the user's field, in which the layouts differ; 2014 and 2018 share all fields that are read
+# keyed by the user field, in which the layouts differ; 2014 and 2018 share all fields that are read
 REVIEW_FIELDS = {
     "reviewerID": ReviewFields("reviewerID", "asin", "unixReviewTime", "overall", 1),
     "user_id": ReviewFields("user_id", "parent_asin", "timestamp", "rating", 1000),
@@ -77,7 +87,7 @@ def _find(options: DataOptions, kind: str) -> Path:
 
 
 def _kind(path: Path) -> str | None:
-    """Return what the first record of a file is: reviews, metadata, or None for anything else."""
+    """Return the kind of a file by its first record: "reviews", "metadata", or None for anything else."""
     try:
         _, record = next(_records(path), (0, {}))
     except DataError:
@@ -94,14 +104,14 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         return
     parse: Callable[[str], Any] | None = None
     for number, line in read_lines(path):
-        # only literals start with a single quote; one file holds one kind
+        # only literals start with a single quote; a file has records of one kind
         parse = parse or (ast.literal_eval if line.startswith("{'") else json.loads)
         try:
             record = parse(line)
         except PARSE_ERRORS as error:
-            raise malformed(path, number, f"one object a line ({type(error).__name__})", line) from error
+            raise malformed(path, number, f"one object per line ({type(error).__name__})", line) from error
         if not isinstance(record, dict):
-            raise malformed(path, number, "one object a line", line)
+            raise malformed(path, number, "one object per line", line)
         if "\\u" in line:
             check_whole_characters(record, f"{path.name}, line {number}")
         yield number, record
@@ -142,7 +152,7 @@ def _read_reviews(path: Path) -> tuple[pd.DataFrame, dict[str, int]]:
     users: list[str] = []
     items: list[str] = []
     times, ratings = array("q"), array("f")
-    known: dict[str, str] = {}  # one text object for each id, however many reviews name it
+    known: dict[str, str] = {}  # one string object per id, shared by all its reviews
     fields: ReviewFields | None = None
     for number, record in tqdm(_records(path), desc=path.name, unit=" lines", disable=None):
         fields = fields or _fields(path, number, record)
@@ -176,8 +186,74 @@ def _review(record: dict[str, Any], fields: ReviewFields) -> tuple[str, str, int
     """Return user, item, time in the units of the layout and rating (NaN where a record has none)."""
     user, item, time = record[fields.user], record[fields.item], int(record[fields.time])
     if not (isinstance(user, str) and user and isinstance(item, str) and item):
-        raise ValueError("ids must be texts that are not empty")
+        raise ValueError("ids must be non-empty strings")
     if fields.units_per_second > 1 and time < MAX_EPOCH_SECONDS:
-        raise ValueError(f"{time} is no epoch time in milliseconds")
+        raise ValueError(f"{time} is not an epoch time in milliseconds")
     rating = record.get(fields.rating)
     return user, item, time, float("nan" if rating in (None, "") else rating)
+
+
+COLUMNS = ("item_id", "title", "brand", "type", "categories", "description", "features", "price")
+SCRIPT = re.compile(r"<(script|style)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
+TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", re.DOTALL)
+PRICE = re.compile(r"(?:from )?\$?(\d[\d,]*(?:\.\d+)?)(?: - \$?[\d,.]+)?")
+
+
+def metadata_row(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the cells of `COLUMNS` for one product, None for fields that the layout lacks."""
+    details = record.get("details")
+    brand = record.get("brand") or record.get("store") or (details.get("Brand") if isinstance(details, dict) else None)
+    return (
+        record.get("parent_asin") or record.get("asin"),
+        _title(record.get("title")),
+        clean_text(brand),
+        clean_text(_type(record)),
+        _categories(record.get("categories") or record.get("category")),
+        clean_text(record.get("description")),
+        clean_text(record.get("features") or record.get("feature")),
+        _price(record.get("price")),
+    )
+
+
+def clean_text(value: Any) -> str | None:
+    """Return plain text of a string or a list of strings: no markup, decoded entities, single spaces; None if empty.
+
+    Markup is removed before entities are decoded, so that an escaped `&lt;` stays a character.
+    """
+    if value is None:
+        return None
+    text = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    if "<" in text:
+        text = TAG.sub(" ", SCRIPT.sub(" ", text))
+    return " ".join(html.unescape(text).split()) or None
+
+
+def _title(value: Any) -> str | None:
+    # some pages of 2018 were parsed wrongly: the title is a script that measures the page
+    return None if value is None or "getTime" in str(value) else clean_text(value)
+
+
+def _type(record: Mapping[str, Any]) -> Any:
+    ranks = record.get("salesRank")
+    if isinstance(ranks, dict) and ranks:
+        return next(iter(ranks))
+    return record.get("main_cat") or record.get("main_category")
+
+
+def _categories(value: Any) -> str | None:
+    """Return the first path from broad to narrow, with commas between its names and none within them."""
+    path: Iterable[Any] = value if isinstance(value, (list, tuple)) else filter(None, [value])
+    names = list(path)
+    if names and isinstance(names[0], (list, tuple)):
+        names = list(names[0])
+    # in 2018 bullet points of the page can follow the path, after a cell with only closing tags
+    cleaned = itertools.takewhile(bool, map(clean_text, names))
+    return ", ".join(" ".join(str(name).replace(",", " ").split()) for name in cleaned) or None
+
+
+def _price(value: Any) -> float | None:
+    """Return the (lower) price; other text in the field, like style sheets, counts as missing."""
+    if isinstance(value, (int, float)):
+        return float(value)
+    found = PRICE.fullmatch(value.strip()) if isinstance(value, str) else None
+    return float(found[1].replace(",", "")) if found else None

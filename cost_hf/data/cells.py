@@ -1,8 +1,9 @@
-"""Cells: what a value of any type that a file can hold is as text."""
+"""Cells as text: values of any type that a file can hold, and ids that look alike but differ."""
 
 import json
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,20 +11,20 @@ import pandas as pd
 
 from cost_hf.data.errors import DataError
 
-EXACT_WHOLE = 2**53  # floats tell whole numbers below it apart, and no others
+EXACT_WHOLE = 2**53  # whole numbers below it are exact as floats
 
 
 def is_empty(value: Any) -> bool:
-    """Say whether a cell holds nothing: null, NaN, or a list, object or text of length 0."""
+    """Return whether a cell is empty: null, NaN, or a list, object or string of length 0."""
     if isinstance(value, (str, list, tuple, dict, np.ndarray)):
         return len(value) == 0
     return bool(pd.isna(value))
 
 
 def cell_text(value: Any) -> str | None:
-    """Return one text for equal cells, whatever the format they came from; None for an empty one.
+    """Return a string that is equal for equal cells of any file format; None for an empty cell.
 
-    Whole numbers are their digits, lists and objects JSON without what is empty.
+    Whole numbers become their digits, lists and objects JSON without empty parts.
     """
     value = _plain(value)
     if is_empty(value):
@@ -34,7 +35,7 @@ def cell_text(value: Any) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of plain Python types, all leaves as text; objects lose their empty fields."""
+    """Return a value of plain Python types with all leaves as strings; empty fields of objects are dropped."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, (list, tuple)):
@@ -50,12 +51,12 @@ def _plain(value: Any) -> Any:
 
 
 def column_words(values: pd.Series) -> list[str]:
-    """Return every cell of a column as the words of an item text, "" for an empty one.
+    """Return every cell of a column as text for a template, "" for an empty one.
 
-    Whole numbers are their digits even where empty cells beside them made the column one of floats.
+    Whole numbers become their digits even if missing values turned the column into floats.
 
     Raises:
-        DataError: for bytes, whose encoding nobody named.
+        DataError: for bytes, whose encoding is unknown.
     """
     if pd.api.types.is_float_dtype(values):
         known = np.asarray(values.dropna(), dtype=np.float64)
@@ -66,13 +67,13 @@ def column_words(values: pd.Series) -> list[str]:
         if isinstance(value, (bytes, bytearray)):
             raise DataError(
                 f"items.{values.name}, row {row}: expected text, got bytes {value!r:.60}; decode the column where the "
-                "table is made, as with frame[name].str.decode('utf-8')"
+                "table is built, as with frame[name].str.decode('utf-8')"
             )
     return [cell_words(value) for value in values]
 
 
 def cell_words(value: Any) -> str:
-    """Return a cell as words: lists with commas, objects as `name: value`, numbers and truth values as they read."""
+    """Return a cell as text: lists joined by commas, objects as `name: value`, other values by `str`."""
     if is_empty(value):
         return ""
     if isinstance(value, dict):
@@ -86,14 +87,14 @@ def cell_words(value: Any) -> str:
 
 
 def holds_words(value: Any) -> bool:
-    """Say whether a cell is a text or a list with one."""
+    """Return whether a cell is a string or a list with one."""
     if isinstance(value, (list, tuple, np.ndarray)):
         return any(map(holds_words, value))
     return isinstance(value, str)
 
 
 def map_texts(values: pd.Series, change: Callable[[str], str]) -> pd.Series:
-    """Return a column with every text in it changed, those within lists too; other cells stay as they are."""
+    """Return a column with `change` applied to every string, also within lists; other cells are unchanged."""
     return pd.Series([_changed(value, change) for value in values], index=values.index, dtype=object)
 
 
@@ -106,5 +107,113 @@ def _changed(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def has_control(text: str) -> bool:
-    """Say whether a text holds a control character, which a terminal would obey."""
+    """Return whether a text contains a control character, which a terminal would interpret."""
     return not text.isprintable() and any(unicodedata.category(letter) == "Cc" for letter in text)
+
+
+FORMS: dict[str, Callable[[str], str]] = {
+    "strip": str.strip,
+    "nfc": lambda text: text if text.isascii() else unicodedata.normalize("NFC", text),
+    "lower": str.lower,
+}  # in the order of application
+NAMES = {"strip": "outer blanks", "nfc": "their Unicode form", "lower": "case"}
+TWIN_FORMS = ("strip", "nfc")  # ids that differ only by case may be different items
+SAMPLE = 10_000
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Item ids of the click log that the catalog has in another form.
+
+    Attributes:
+        reason: the difference.
+        found: number of distinct ids with this difference, of `tried`.
+        example: one pair: id in the click log, id in the catalog.
+        forms: values of `data.normalize_ids` that fix it; empty if none does.
+    """
+
+    reason: str
+    found: int
+    tried: int
+    example: tuple[str, str]
+    forms: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The mismatch in one sentence; ids are written with escapes, since they may look identical."""
+        ours, theirs = (ascii(text) for text in self.example)
+        more = "all" if self.found == self.tried else f"{self.found} of {self.tried}"
+        return (
+            f"{more} of the unknown ids differ from ids of items only by {self.reason}, as {ours} (interactions) and "
+            f"{theirs} (items)"
+        )
+
+    @property
+    def remedy(self) -> str:
+        """The option or action that fixes it."""
+        if self.forms:
+            return f"--data.normalize_ids '[{', '.join(self.forms)}]'"
+        return "write the ids of both tables in one form, as text"
+
+
+def normalized(ids: pd.Series, forms: Sequence[str]) -> pd.Series:
+    """Return ids in the forms of `data.normalize_ids`."""
+    numbers, distinct = pd.factorize(ids)
+    texts = [_in_forms(text, forms) for text in distinct]
+    return pd.Series(pd.array(texts, dtype=object)[numbers], index=ids.index).astype(str)
+
+
+def find_mismatch(unknown: pd.Series, known: pd.Series) -> Mismatch | None:
+    """Return how unknown ids of the click log differ from ids of the catalog, None if no form explains them.
+
+    Args:
+        unknown: ids of clicks without a catalog row.
+        known: ids of the catalog.
+    """
+    sought = unknown.drop_duplicates().iloc[:SAMPLE].tolist()
+    one_by_one: list[tuple[str, ...]] = [(form,) for form in FORMS]
+    candidates = [(_reason(forms), forms, _with_forms(forms)) for forms in [*one_by_one, TWIN_FORMS, tuple(FORMS)]]
+    candidates += [("leading zeros", (), _without_zeros), ("a trailing .0", (), _without_fraction)]
+    found = [mismatch for each in candidates if (mismatch := _compare(sought, known, *each)) is not None]
+    # among equal counts the first, which changes least
+    return max(found, key=lambda mismatch: mismatch.found, default=None)
+
+
+def count_twins(ids: pd.Series) -> int:
+    """Return how many distinct ids equal another one after stripping blanks and Unicode normalisation (NFC)."""
+    distinct = pd.Series(ids.unique(), dtype=object)
+    plain = distinct.map(_with_forms(TWIN_FORMS))
+    return int(plain.duplicated(keep=False).sum()) if not plain.is_unique else 0
+
+
+def _compare(
+    sought: list[str], known: pd.Series, reason: str, forms: tuple[str, ...], change: Callable[[str], str]
+) -> Mismatch | None:
+    catalog = {change(text): text for text in known}
+    found = [text for text in sought if change(text) in catalog]
+    if not found:
+        return None
+    return Mismatch(reason, len(found), len(sought), (found[0], catalog[change(found[0])]), forms)
+
+
+def _reason(forms: Sequence[str]) -> str:
+    return " and ".join(NAMES[form] for form in forms)
+
+
+def _with_forms(forms: Sequence[str]) -> Callable[[str], str]:
+    return lambda text: _in_forms(text, forms)
+
+
+def _in_forms(text: str, forms: Sequence[str]) -> str:
+    for name, change in FORMS.items():
+        if name in forms:
+            text = change(text)
+    return text
+
+
+def _without_zeros(text: str) -> str:
+    return text.lstrip("0") or "0"
+
+
+def _without_fraction(text: str) -> str:
+    return text.removesuffix(".0")

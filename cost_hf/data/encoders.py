@@ -1,52 +1,62 @@
-"""Encoders: texts to vectors, either by a linear model fitted on the catalog or by a pretrained text encoder.
+"""Text encoders: a linear model fitted on the catalog, pretrained encoders, and how a run stores either.
 
 The linear one (latent semantic analysis: TF-IDF, then a truncated SVD) needs no download and is the default. It is
 stored as JSON and safetensors, because a pickled scikit-learn object runs code when loaded and breaks with versions.
+`ItemEncoder` is what a recommender saves, publishes and loads to encode new items: a fitted lsa is stored whole, a
+pretrained encoder by name and commit with the digest of its weights. The weights are copied where a local directory
+must travel with the recommender.
 """
 
 import logging
+import shutil
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from cost_hf.data.schema import DataError
+from cost_hf.data.errors import DataError
+from cost_hf.data.item_texts import render_texts
+from cost_hf.data.options import VectorOptions
 from cost_hf.files import (
     DamagedFileError,
     atomic_path,
+    check_fields,
     content_digest,
     file_digest,
     read_json,
+    read_object,
     read_tensors,
     write_json,
 )
 
-POOLINGS = ("mean", "cls")  # what a few lines of plain transformers can do
-WEIGHT_FILES = (".json", ".safetensors", ".txt", ".model")  # of a local text encoder: they decide its vectors
-DOCUMENTS = (".md", ".png", ".jpg", ".svg", ".pdf")  # of any pretrained model: the only files that decide nothing
+POOLINGS = ("mean", "cls")  # reproducible in a few lines of plain transformers
+WEIGHT_FILES = (".json", ".safetensors", ".txt", ".model")  # of a local text encoder: they determine its vectors
+DOCUMENTS = (".md", ".png", ".jpg", ".svg", ".pdf")  # of any pretrained model: files that never change its vectors
 PICKLED = "pytorch_model.bin"
 logger = logging.getLogger(__name__)
 
 
 class TextEncoder(Protocol):
-    """What the package needs of an encoder."""
+    """Interface of a text encoder."""
 
     @property
     def digest(self) -> str:
-        """Identify everything that decides the vectors."""
+        """Digest of everything that determines the vectors."""
         ...
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return one vector a text, float32 `[n, E]`."""
+        """Return one vector per text, float32 `[n, E]`."""
         ...
 
 
 class LsaEncoder:
-    """TF-IDF with logarithmic counts, projected by a truncated SVD, scaled to length 1.
+    """Latent semantic analysis: TF-IDF with logarithmic counts, projected by a truncated SVD, scaled to length 1.
 
     Attributes:
         words: vocabulary, V words in column order.
@@ -56,14 +66,23 @@ class LsaEncoder:
 
     def __init__(self, words: Sequence[str], idf: np.ndarray, components: np.ndarray):
         self.words = tuple(words)
-        # safetensors writes an array's memory as it lies, so a column-major one would come back scrambled
+        # safetensors writes an array's memory as it is, so a column-major one would come back scrambled
         self.idf = np.ascontiguousarray(idf, dtype=np.float64)
         self.components = np.ascontiguousarray(components, dtype=np.float32)
 
     @classmethod
     def fit(cls, texts: Sequence[str], *, dim: int, seed: int = 0) -> "LsaEncoder":
-        """Learn vocabulary, weights and projection from N texts; `dim` is cut where texts or words are fewer."""
-        from sklearn.decomposition import TruncatedSVD  # a second to import: only where needed
+        """Fit vocabulary, weights and projection to N texts.
+
+        Args:
+            texts: N strings.
+            dim: width E of the vectors; reduced to the number of texts or words if these are fewer.
+            seed: of the randomised SVD.
+
+        Raises:
+            DataError: if no text has a word of two or more letters.
+        """
+        from sklearn.decomposition import TruncatedSVD  # takes a second to import
 
         try:
             vectorizer = _vectorizer()
@@ -76,7 +95,7 @@ class LsaEncoder:
         width = min(dim, *counts.shape)
         if width < dim:
             logger.warning(
-                "lsa vectors get %d dimensions instead of %d: %d texts with %d distinct words hold no more",
+                "lsa vectors get %d dimensions instead of %d: there are only %d texts with %d distinct words",
                 width,
                 dim,
                 *counts.shape,
@@ -89,7 +108,9 @@ class LsaEncoder:
         projected = self._fitted.transform(texts) @ self.components.T.astype(np.float64)
         lengths = np.linalg.norm(projected, axis=1, keepdims=True)
         if (unknown := int((lengths == 0).sum())) > 0:
-            logger.warning("%d of %d texts hold no word lsa was fitted on; their vectors are 0", unknown, len(texts))
+            logger.warning(
+                "%d of %d texts have no word that lsa was fitted on; their vectors are 0", unknown, len(texts)
+            )
         return np.ascontiguousarray(projected / np.where(lengths > 0, lengths, 1), dtype=np.float32)
 
     @cached_property
@@ -115,7 +136,7 @@ class LsaEncoder:
         paths = [Path(directory) / name for name in ("vocabulary.json", "lsa.safetensors")]
         words, tensors = read_json(paths[0]), read_tensors(paths[1])
         if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
-            raise DamagedFileError(f"{paths[0]} holds {str(words)[:80]}, expected a list of words; copy it again")
+            raise DamagedFileError(f"{paths[0]} contains {str(words)[:80]}, expected a list of words; copy it again")
         idf, components = tensors.get("idf"), tensors.get("components")
         if (
             idf is None
@@ -126,8 +147,8 @@ class LsaEncoder:
         ):
             shapes = {name: tensor.shape for name, tensor in tensors.items()}
             raise DamagedFileError(
-                f"{paths[1]} holds {shapes}, expected finite idf [{len(words)}] and components [E, {len(words)}]; copy "
-                "it again"
+                f"{paths[1]} contains {shapes}, expected finite idf [{len(words)}] and components [E, {len(words)}]; "
+                "copy it again"
             )
         return cls(words, idf, components)
 
@@ -142,6 +163,18 @@ class SentenceEncoder:
     """Any sentence-transformers or transformers text encoder, by Hub id or directory.
 
     A plain transformers model gets masked mean pooling. Only safetensors weights are loaded, never pickled ones.
+
+    Args:
+        model: Hub id or directory.
+        revision: branch, tag or commit of a Hub id.
+        max_length: longest text in tokens; by default that of the model.
+        batch_size: texts encoded at a time.
+        normalize: scale vectors to length 1.
+        prompt: text before every text, if the model was trained with one.
+        device: for example `cuda`; by default the choice of sentence-transformers.
+
+    Raises:
+        DataError: for a model that can't be loaded, or pickled weights.
     """
 
     def __init__(
@@ -155,7 +188,7 @@ class SentenceEncoder:
         prompt: str | None = None,
         device: str | None = None,
     ):
-        from sentence_transformers import SentenceTransformer  # several seconds to import
+        from sentence_transformers import SentenceTransformer  # takes several seconds to import
 
         _refuse_pickled(Path(model))
         try:
@@ -166,7 +199,7 @@ class SentenceEncoder:
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True},
             )
-        # damaged files come as whatever the libraries stumble over
+        # damaged files raise various errors of the libraries
         except (OSError, ValueError, SafetensorError, LookupError, TypeError, AttributeError, RuntimeError) as error:
             raise DataError(
                 f"cannot load text encoder {str(model)!r} ({type(error).__name__}: {error}); expected vectors.model as "
@@ -192,7 +225,7 @@ class SentenceEncoder:
         return np.ascontiguousarray(vectors, dtype=np.float32)
 
     def settings(self) -> dict[str, Any] | None:
-        """Return what plain transformers needs to compute the same vectors, None where it can't.
+        """Return what plain transformers needs to compute the same vectors, None if it can't.
 
         Returns:
             `model`, `revision` (commit of a Hub model), `pooling` (`mean` or `cls`), `normalize`, `max_length`,
@@ -223,19 +256,19 @@ class SentenceEncoder:
 
 
 def _refuse_pickled(directory: Path) -> None:
-    """Raise DataError where a part of a local text encoder has no weights but pickled ones."""
+    """Raise DataError if a part of a local text encoder has only pickled weights."""
     for path in sorted(directory.rglob(PICKLED)) if directory.is_dir() else ():
         if not any(path.parent.glob("model*.safetensors")):
             raise DataError(
-                f"{path} holds pickled weights, which are not loaded; write the text encoder again by its "
-                "save_pretrained, which makes model.safetensors of them"
+                f"{path} contains pickled weights, which are not loaded; save the text encoder again by its "
+                "save_pretrained, which writes model.safetensors"
             )
 
 
 def _is_plain(transformer: Any) -> bool:
-    """Return whether `AutoModel` and `AutoTokenizer` give what a module of sentence-transformers holds.
+    """Return whether `AutoModel` and `AutoTokenizer` load what a module of sentence-transformers contains.
 
-    They do not where it lowers texts, passes options of its own, or keeps only the encoder of a T5.
+    They do not if it lower-cases texts, passes options of its own, or keeps only the encoder of a T5.
     """
     from transformers import MODEL_MAPPING
 
@@ -245,15 +278,15 @@ def _is_plain(transformer: Any) -> bool:
 
 
 def model_identity(name: str, revision: str | None = None) -> list[str]:
-    """Return what the name of a pretrained model stands for now, as a part of digests.
+    """Return what the name of a pretrained model refers to now, as a part of digests.
 
     Args:
         name: Hub id or directory.
         revision: branch, tag or commit of a Hub id.
 
     Returns:
-        The content digests of a directory's files; or id and commit of a Hub model, the commit empty where neither the
-        network nor the cache tells (loading fails then, and says so).
+        The content digests of a directory's files; or id and commit of a Hub model, the commit empty if neither the
+        network nor the cache has it (loading then fails with an error).
     """
     from huggingface_hub import hf_hub_download
 
@@ -267,7 +300,7 @@ def model_identity(name: str, revision: str | None = None) -> list[str]:
 
 
 def encoder_identity(name: str, revision: str | None = None) -> list[str]:
-    """Return `model_identity` of a text encoder, for which a name without an owner is one of sentence-transformers."""
+    """Return `model_identity` of a text encoder; a name without an owner belongs to sentence-transformers."""
     is_short = "/" not in name and not Path(name).is_dir()
     return model_identity(f"sentence-transformers/{name}" if is_short else name, revision)
 
@@ -278,13 +311,13 @@ def _content_of(directory: Path, suffixes: Sequence[str] | None) -> list[str]:
 
 
 def weight_files(directory: Path, suffixes: Sequence[str] | None = WEIGHT_FILES) -> list[Path]:
-    """Return the files of a local text encoder that decide its vectors, sorted; hidden ones are none of them.
+    """Return the files of a local text encoder that determine its vectors, sorted, without hidden files.
 
     Args:
-        suffixes: of the files that count; None counts all but documents.
+        suffixes: of the files to return; None returns all but documents.
 
     Raises:
-        DataError: for a link that leads out of the directory; those of the Hub's cache into its store are fine.
+        DataError: for a link that leads out of the directory; links of the Hub's cache into its blobs are allowed.
     """
     files = [
         path
@@ -298,8 +331,8 @@ def weight_files(directory: Path, suffixes: Sequence[str] | None = WEIGHT_FILES)
     for path in files:
         if not path.resolve().is_relative_to(root) and path.resolve().parent != store:
             raise DataError(
-                f"{path} is a link out of the directory of the text encoder, to {path.resolve()}; put the file itself "
-                "there, or take the link away"
+                f"{path} is a link out of the directory of the text encoder, to {path.resolve()}; replace it by the "
+                "file itself, or remove it"
             )
     return files
 
@@ -321,3 +354,161 @@ def _weights_identity(name: str, revision: str | None = None) -> list[str]:
             # .../snapshots/<commit>/<file>
             return [repository, Path(cached).parent.name]
     raise DataError(f"no cached snapshot of text encoder {name!r}, so its commit is unknown; pass a directory instead")
+
+
+FILE_NAME = "encoder.json"
+WEIGHTS = "model"
+OPTIONS = {
+    "model": str,
+    "revision": str | None,
+    "template": str | None,
+    "dim": int,
+    "max_length": int | None,
+    "batch_size": int,
+    "normalize": bool,
+    "prompt": str | None,
+}
+
+
+class ItemEncoder:
+    """The text encoder that a catalog was built with: item texts to vectors.
+
+    Args:
+        options: the vectors section of the recipe.
+        digest: of the encoder; loading another one is refused.
+        settings: what plain transformers needs to compute the same vectors (`SentenceEncoder.settings`),
+            `{"model": "lsa"}`, or None if it can't.
+        directory: of the encoder's files, for an encoder that is loaded with its first text.
+        encoder: the encoder itself, if it is in memory.
+    """
+
+    def __init__(
+        self,
+        options: VectorOptions,
+        digest: str,
+        settings: dict[str, Any] | None,
+        *,
+        directory: Path | None = None,
+        encoder: LsaEncoder | SentenceEncoder | None = None,
+    ):
+        self.options, self.digest, self.settings, self.directory = options, digest, settings, directory
+        self._encoder = encoder
+
+    @classmethod
+    def of(cls, encoder: LsaEncoder | SentenceEncoder, options: VectorOptions) -> "ItemEncoder":
+        """Wrap an encoder that is in memory."""
+        settings = {"model": "lsa"} if isinstance(encoder, LsaEncoder) else encoder.settings()
+        return cls(options, encoder.digest, settings, encoder=encoder)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "ItemEncoder":
+        """Read what `save` wrote; the encoder itself is loaded with its first text.
+
+        Raises:
+            OSError: for files that can't be read.
+            DamagedFileError: for a damaged file, or invalid options.
+        """
+        path = Path(directory) / FILE_NAME
+        content = read_object(path)
+        check_fields(content, {"options": dict, "digest": str, "settings": dict | None}, source=path)
+        check_fields(content["options"], OPTIONS, source=f"{path}, options")
+        if set(content["options"]) != set(OPTIONS):
+            raise DamagedFileError(f"{path} has the options {sorted(content['options'])}, expected {sorted(OPTIONS)}")
+        try:
+            options = VectorOptions(**content["options"])
+        except DataError as error:
+            raise DamagedFileError(f"{path}: {error}") from error
+        return cls(options, content["digest"], content["settings"], directory=Path(directory))
+
+    def __repr__(self) -> str:
+        """Name the encoder."""
+        return f"ItemEncoder({self.options.model!r}, digest {self.digest[:12]})"
+
+    def save(self, directory: str | Path, *, bundle_weights: bool = False) -> None:
+        """Write `encoder.json`, and the fitted lsa or, with `bundle_weights`, the weights of a local directory.
+
+        Raises:
+            ValueError: if that directory contains another encoder than the catalog was built with, or a link that leads
+                out of it: only files of the encoder may be copied.
+        """
+        target, options, settings = Path(directory), self.options, self.settings
+        if options.model == "lsa":
+            encoder = self.encoder
+            if isinstance(encoder, LsaEncoder):
+                encoder.save(target)
+        elif self._weights is not None and (bundle_weights or self.bundled):
+            if not self.bundled:
+                _ = self.encoder  # only the name of the directory is known: loading compares its digest
+            _copy_weights(self._weights, target / WEIGHTS)
+            # a path of this machine means nothing elsewhere
+            options = replace(options, model=Path(options.model).name)
+            settings = settings and settings | {"model": options.model}
+        write_json(target / FILE_NAME, {"options": asdict(options), "digest": self.digest, "settings": settings})
+
+    @property
+    def bundled(self) -> bool:
+        """Whether the weights of a pretrained encoder are stored next to `encoder.json`."""
+        return self.directory is not None and (self.directory / WEIGHTS).is_dir()
+
+    @property
+    def encoder(self) -> LsaEncoder | SentenceEncoder:
+        """The encoder itself.
+
+        Raises:
+            DataError: if its model can't be loaded.
+            ValueError: if it is not the one that the catalog was built with.
+        """
+        if self._encoder is None:
+            encoder = self._load()
+            if encoder.digest != self.digest:
+                raise ValueError(
+                    f"text encoder {self.options.model!r} has digest {encoder.digest}, the catalog was built with "
+                    f"{self.digest}; restore the original encoder, or pass vectors"
+                )
+            self._encoder = encoder
+        return self._encoder
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Return one vector per text, float32 `[n, E]`; raises as `encoder`, and ValueError for a single string."""
+        if isinstance(texts, str):
+            raise ValueError(f"expected a list of texts, got the string {texts!r:.80}; pass it in a list")
+        return self.encoder.encode(list(texts))
+
+    def render(self, items: pd.DataFrame) -> list[str]:
+        """Return the texts of items by the template that the catalog was built with."""
+        return render_texts(items, self.options.template)
+
+    def _load(self) -> LsaEncoder | SentenceEncoder:
+        if self.options.model == "lsa" and self.directory is not None:
+            return LsaEncoder.load(self.directory)
+        if self._weights is not None:
+            return sentence_encoder(replace(self.options, model=str(self._weights)))
+        return sentence_encoder(replace(self.options, revision=(self.settings or {}).get("revision")))
+
+    @property
+    def _weights(self) -> Path | None:
+        """The directory of a pretrained encoder's weights; None for a Hub id."""
+        if self.directory is not None and self.bundled:
+            return self.directory / WEIGHTS
+        return Path(self.options.model) if Path(self.options.model).is_dir() else None
+
+
+def sentence_encoder(options: VectorOptions) -> SentenceEncoder:
+    """Load the text encoder that the options name."""
+    return SentenceEncoder(
+        options.model,
+        revision=options.revision,
+        max_length=options.max_length,
+        batch_size=options.batch_size,
+        normalize=options.normalize,
+        prompt=options.prompt,
+    )
+
+
+def _copy_weights(source: Path, target: Path) -> None:
+    """Copy the files that the digest covers; no pickled weights, no formats of other frameworks."""
+    with atomic_path(target) as temporary:
+        for path in weight_files(source):
+            copy = temporary / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)

@@ -1,5 +1,5 @@
-"""The error of the data room."""
+"""Errors of the data room."""
 
 
 class DataError(ValueError):
-    """Input data break a rule; the message names table, column, row, value and remedy."""
+    """Input data fail a check; the message names table, column, row, value and remedy."""

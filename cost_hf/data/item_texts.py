@@ -1,7 +1,11 @@
-"""Items to texts, by the template of a recipe."""
+"""Item texts: templates filled from the columns of a catalog, and HTML removed from them."""
 
+import html
+import re
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
 
 import pandas as pd
 
@@ -12,9 +16,9 @@ BRACKETS = {"(": ")", "[": "]", "{": "}", '"': '"', "«": "»", "“": "”", "�
 
 
 def render_texts(items: pd.DataFrame, template: str | None) -> list[str]:
-    """Fill the template for every item; an empty field vanishes with the separator before it and its brackets.
+    """Fill the template for every item; an empty field is dropped with the separator before it and its brackets.
 
-    Cells of any type are filled in as `cells.cell_words` writes them.
+    Cells of any type are formatted by `cells.cell_words`.
 
     Args:
         items: catalog, N rows.
@@ -22,12 +26,20 @@ def render_texts(items: pd.DataFrame, template: str | None) -> list[str]:
 
     Returns:
         N texts, empty where an item has none of the fields.
+
+    Raises:
+        DataError: for a malformed template, an unknown column, or items without any text column.
+
+    >>> import pandas as pd
+    >>> items = pd.DataFrame({"item_id": ["a", "b"], "title": ["Lamp", "Chair"], "brand": ["Ikea", None]})
+    >>> render_texts(items, "{title}, by {brand}")
+    ['Lamp, by Ikea', 'Chair']
     """
     if template is None:
         names = [str(name) for name in items.columns if name != "item_id" and is_text_column(items[name])]
         if not names:
             raise DataError(
-                f"items has no text column beside item_id, only {list(map(str, items.columns))}; "
+                f"items has no text column besides item_id, only {list(map(str, items.columns))}; "
                 "add one, or name columns to use in vectors.template"
             )
         whole = _Group([_Field("" if number == 0 else ". ", name) for number, name in enumerate(names)])
@@ -38,9 +50,9 @@ def render_texts(items: pd.DataFrame, template: str | None) -> list[str]:
 
 
 def item_titles(items: pd.DataFrame) -> list[str | None] | None:
-    """Return a title per item, None where a cell holds none; None where there is no such column.
+    """Return a title per item, None for an empty cell; None instead of a list where there is no column `title`.
 
-    Titles that are no texts in the source, like a film called 1984, are written as they read.
+    Titles that are not strings in the source, like a film called 1984, are converted to strings.
     """
     if "title" not in items:
         return None
@@ -49,10 +61,9 @@ def item_titles(items: pd.DataFrame) -> list[str | None] | None:
 
 
 def is_text_column(values: pd.Series) -> bool:
-    """Say whether a column belongs to the text of an item where no template says so.
+    """Return whether a column is part of the item text if there is no template.
 
-    It does if it is called `title`, or if any of its cells is a text or a list of texts; what its other cells hold is
-    written as it reads.
+    It is if it is called `title`, or if any of its cells is a string or a list of strings; other cells are converted.
     """
     known = values.dropna()
     return len(known) > 0 and (values.name == "title" or any(map(holds_words, known)))
@@ -60,7 +71,7 @@ def is_text_column(values: pd.Series) -> bool:
 
 @dataclass(frozen=True)
 class _Field:
-    """A column, or a part in brackets, and the text before it."""
+    """A column, or a group in brackets, and the text before it."""
 
     before: str
     content: "str | _Group"
@@ -68,32 +79,32 @@ class _Field:
 
 @dataclass
 class _Group:
-    """Fields that stand or vanish together with the brackets around them; the whole template is one without."""
+    """Fields that are kept or dropped together with the brackets around them; the whole template is one without."""
 
     fields: list[_Field] = field(default_factory=list)
     opening: str = ""
     closing: str = ""
 
     def names(self) -> set[str]:
-        """Return the columns in it."""
+        """Return the columns of the group."""
         parts = [{each.content} if isinstance(each.content, str) else each.content.names() for each in self.fields]
         return set().union(*parts)
 
     def fill(self, cells: dict[str, list[str]], row: int) -> str:
-        """Return its text for an item, "" where it has none of the fields."""
+        """Return the text of the group for an item, "" if the item has none of the fields."""
         text = ""
         for number, each in enumerate(self.fields):
             content = each.content
             words = cells[content][row] if isinstance(content, str) else content.fill(cells, row)
             if not words:
                 continue
-            # a separator whose left neighbour vanished keeps only its words: ", by " becomes "by "
+            # a separator whose left neighbour was dropped keeps only its words: ", by " becomes "by "
             text += (each.before if text or number == 0 else each.before.lstrip(" .,;:|/-")) + words
         return self.opening + text + self.closing if text else ""
 
 
 def _parse_template(template: str, items: pd.DataFrame) -> _Group:
-    """Take a template apart into fields with the text before each, and brackets with fields in them."""
+    """Parse a template into fields with the text before each, and brackets with fields in them."""
     try:
         pieces = list(string.Formatter().parse(template))
     except ValueError as error:
@@ -112,7 +123,7 @@ def _parse_template(template: str, items: pd.DataFrame) -> _Group:
             )
         groups[-1].fields.append(_Field(texts[-1], name))
         texts[-1] = ""
-    while len(groups) > 1:  # brackets that nothing closes
+    while len(groups) > 1:  # unclosed brackets
         _dissolve(groups, texts)
     if not groups[0].fields:
         raise DataError(f"vectors.template {template!r} has no field; write at least one as {{column}}")
@@ -121,7 +132,7 @@ def _parse_template(template: str, items: pd.DataFrame) -> _Group:
 
 
 def _read_letter(letter: str, groups: list[_Group], texts: list[str]) -> None:
-    """Take in one letter between fields: a bracket that opens or closes, or plain text."""
+    """Parse one character between fields: an opening or closing bracket, or plain text."""
     closes = len(groups) > 1 and BRACKETS[groups[-1].opening] == letter
     if closes and groups[-1].fields:
         group, ending = groups.pop(), texts.pop()
@@ -139,10 +150,88 @@ def _read_letter(letter: str, groups: list[_Group], texts: list[str]) -> None:
 
 
 def _dissolve(groups: list[_Group], texts: list[str]) -> None:
-    """Make the innermost bracket plain text of what is around it."""
+    """Turn the innermost bracket into plain text of the group around it."""
     group, ending = groups.pop(), texts.pop()
     texts[-1] += group.opening
     for each in group.fields:
         groups[-1].fields.append(_Field(texts[-1] + each.before, each.content))
         texts[-1] = ""
     texts[-1] += ending
+
+
+TAG = re.compile(
+    r"</?(?:a|abbr|b|big|blockquote|body|br|center|code|dd|div|dl|dt|em|figure|font|h[1-6]|head|hr|html|i|iframe|img|"
+    r"li|link|meta|ol|p|pre|s|script|section|small|span|strong|style|sub|sup|table|tbody|td|th|thead|tr|u|ul|video)"
+    r"(?:\s[^<>]*)?/?>",
+    re.IGNORECASE,
+)
+ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+HIDDEN = ("script", "style")
+INLINE = ("a", "abbr", "b", "big", "code", "em", "font", "i", "s", "small", "span", "strong", "sub", "sup", "u")
+
+
+def count_markup(texts: Sequence[str]) -> int:
+    """Return how many texts contain HTML tags or entities."""
+    return sum(map(has_markup, texts))
+
+
+def has_markup(text: str) -> bool:
+    """Return whether a text contains an HTML tag or entity."""
+    if "<" in text and TAG.search(text) is not None:
+        return True
+    return "&" in text and any(html.unescape(entity) != entity for entity in ENTITY.findall(text))
+
+
+def plain_text(text: str) -> str:
+    """Return a text without HTML tags, scripts and comments, with entities decoded; other texts are returned unchanged.
+
+    Tags that break a line become a space. A `<` that starts no tag is kept.
+    """
+    if not has_markup(text):
+        return text
+    parser = _Words()
+    parser.feed(text)
+    parser.close()
+    return " ".join("".join(parser.parts).split())
+
+
+class _Words(HTMLParser):
+    """Collects the visible text of a page."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.parts: list[str] = []
+        self.hidden: str | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Start a hidden part, or keep a tag unknown to HTML, such as `<3 years>`."""
+        if tag in HIDDEN:
+            self.hidden = tag
+        else:
+            self._tag(tag, self.get_starttag_text() or "")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Treat `<br/>` as `<br>`."""
+        if tag not in HIDDEN:
+            self.handle_starttag(tag, attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        """End a hidden part."""
+        if tag == self.hidden:
+            self.hidden = None
+        else:
+            self._tag(tag, f"</{tag}>")
+
+    def handle_data(self, data: str) -> None:
+        """Keep the text between tags."""
+        self._add(data)
+
+    def _tag(self, tag: str, written: str) -> None:
+        if TAG.fullmatch(f"<{tag}>") is None:
+            self._add(written)
+        elif tag not in INLINE:
+            self._add(" ")
+
+    def _add(self, text: str) -> None:
+        if self.hidden is None:
+            self.parts.append(text)

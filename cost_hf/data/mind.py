@@ -2,7 +2,7 @@
 
 A user's sequence is the history column of the earliest impression, then the clicked news of all impressions by time.
 The history has an order but no times, and MIND shuffles the news within an impression: so the order is given as
-`position`, and clicks of one time follow the hash rule of `ordering`. Times have no zone; they are taken as UTC.
+`position`, and clicks with equal times follow the hash rule of `time_order`. Times have no zone and are read as UTC.
 """
 
 import re
@@ -11,18 +11,11 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
+from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
-from cost_hf.data.ordering import time_order
-from cost_hf.data.raw_files import (
-    RawTables,
-    data_directory,
-    find_file,
-    malformed,
-    names_in,
-    refuse_file_options,
-)
-from cost_hf.data.schema import DataError
-from cost_hf.data.text_lines import read_lines
+from cost_hf.data.sources import RawTables, data_directory, find_file, malformed, names_in, refuse_file_options
+from cost_hf.data.splits import time_order
+from cost_hf.data.text_files import read_lines
 
 NEWS, BEHAVIORS = "news.tsv", "behaviors.tsv"
 NEWS_FORM = "8 columns (id, category, subcategory, title, abstract, url, title entities, abstract entities)"
@@ -38,7 +31,7 @@ def read_mind(options: DataOptions) -> RawTables:
     parts = _parts(data_directory(options, expected=f"{NEWS} and {BEHAVIORS}"))
     news = pd.concat([_read_news(path) for path, _ in parts], ignore_index=True)
     impressions = pd.concat([_read_behaviors(path) for _, path in parts], ignore_index=True)
-    catalog = news.drop_duplicates("item_id")  # a news of several parts stands in each
+    catalog = news.drop_duplicates("item_id")  # an article of several parts is in each of them
     clicks, counts = _sequences(impressions, options.seed)
     return RawTables(catalog, clicks, counts | {"dropped_repeated_news": len(news) - len(catalog)})
 
@@ -53,7 +46,7 @@ def _parts(directory: Path) -> list[tuple[Path, Path]]:
             return whole
     raise DataError(
         f"{str(directory)!r} has no {NEWS} with a {BEHAVIORS} (each plain or .gz), neither itself nor in a "
-        f"sub-directory like MINDsmall_train; it holds {names_in(directory)}: unpack MIND there or correct data.path"
+        f"sub-directory like MINDsmall_train; it contains {names_in(directory)}: unpack MIND there or correct data.path"
     )
 
 
@@ -70,7 +63,7 @@ def _read_news(path: Path) -> pd.DataFrame:
 
 
 def _read_behaviors(path: Path) -> pd.DataFrame:
-    """Return one row an impression: `user_id`, `timestamp`, `history` (as written) and `clicked` (list of ids)."""
+    """Return one row per impression: `user_id`, `timestamp`, `history` (as written) and `clicked` (list of ids)."""
     rows, histories = [], dict[str, str]()
     for number, line in tqdm(read_lines(path), desc=path.name, unit=" lines", disable=None):
         cells = line.split("\t")
@@ -80,7 +73,7 @@ def _read_behaviors(path: Path) -> pd.DataFrame:
         if not IMPRESSIONS.fullmatch(shown.strip()):
             raise malformed(path, number, IMPRESSIONS_FORM, shown)
         clicked = [news.removesuffix("-1") for news in shown.split() if news.endswith("-1")]
-        # a user's impressions repeat the history: keep one text of it
+        # a user's impressions repeat the history: keep one string object
         rows.append((number, user, time, histories.setdefault(history, history), clicked))
     frame = pd.DataFrame(rows, columns=["line", "user_id", "time", "history", "clicked"])
     times = pd.to_datetime(frame["time"], format=TIME_FORMAT, utc=True, errors="coerce")
@@ -92,7 +85,7 @@ def _read_behaviors(path: Path) -> pd.DataFrame:
 
 
 def _sequences(impressions: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Join the earliest history of every user with all clicks; what a later history adds are clicks of impressions."""
+    """Join the earliest history of every user with all clicks; later histories add only clicks of impressions."""
     impressions = impressions.sort_values(["user_id", "timestamp", "history"], ignore_index=True)
     earliest = impressions.drop_duplicates("user_id")
     read = earliest[["user_id"]].assign(item_id=earliest["history"].str.split()).explode("item_id")

@@ -1,7 +1,7 @@
 """MovieLens reader: the 100K set (Harper and Konstan, 2015) as GroupLens publishes it, or as RecBole's atomic files.
 
-Every rating counts as an interaction, whatever its value; the value stays in `rating`. Times are those of the rating
-sessions, seconds, so a user's ratings often share one.
+Every rating counts as an interaction, whatever its value; the value is kept in `rating`. Times are in seconds and
+belong to rating sessions, so several ratings of a user often have the same time.
 """
 
 import re
@@ -9,17 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
-from cost_hf.data.raw_files import (
-    RawTables,
-    data_directory,
-    find_file,
-    malformed,
-    names_in,
-    refuse_file_options,
-)
-from cost_hf.data.schema import DataError
-from cost_hf.data.text_lines import read_lines
+from cost_hf.data.sources import RawTables, data_directory, find_file, malformed, names_in, refuse_file_options
+from cost_hf.data.text_files import read_lines
 
 GROUPLENS = ("u.data", "u.item", "u.genre")
 RECBOLE = ("ml-100k.inter", "ml-100k.item")
@@ -40,7 +33,7 @@ def read_movielens(options: DataOptions) -> RawTables:
             return read(*paths)
     raise DataError(
         f"{str(directory)!r} has neither {', '.join(GROUPLENS)} nor {', '.join(RECBOLE)} (each plain or .gz); it "
-        f"holds {names_in(directory)}: unpack MovieLens-100K there or correct data.path"
+        f"contains {names_in(directory)}: unpack MovieLens-100K there or correct data.path"
     )
 
 
@@ -64,7 +57,7 @@ def _read_recbole(ratings: Path, movies: Path) -> RawTables:
 
 
 def _atomic(path: Path) -> list[tuple[int, list[str]]]:
-    """Return the rows below the header of an atomic file, whose columns and types stand in that header."""
+    """Return the rows below the header of an atomic file; the header names columns and types."""
     columns = ATOMIC_COLUMNS[path.name.removesuffix(".gz")]
     (number, header), *rows = _cells(path, "\t", f"{len(columns)} columns", len(columns), encoding="utf-8") or [(1, [])]
     if tuple(header) != columns:
@@ -85,7 +78,7 @@ def _cells(
 
 
 def _title_and_year(title: str, year: str = "") -> tuple[str, str | None]:
-    """Take the year out of a title; where it has none, `year` counts if it is one."""
+    """Split the year from a title; without one, `year` is used if it is a number."""
     if (found := YEAR.search(title)) is not None:
         return title[: found.start()].strip(), found[1]
     return title.strip(), year if year.isdigit() else None

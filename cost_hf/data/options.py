@@ -1,4 +1,4 @@
-"""Recipe sections `data` and `vectors`, checked before anything is read; readable without pandas and torch."""
+"""Recipe sections `data` and `vectors`, checked before anything is read; imports neither pandas nor torch."""
 
 from dataclasses import dataclass, field
 
@@ -13,9 +13,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "split": ("leave_one_out", "time", "source"),
 }
 MAX_SYNTHETIC = 10**7
-MAX_VECTORS = {"dim": 1 << 16, "batch_size": 1 << 20, "max_length": 1 << 20}
+MAX_VALUES = {"dim": 1 << 16, "batch_size": 1 << 20, "max_length": 1 << 20}
 ID_FORMS = ("strip", "nfc", "lower")
-LEAST = {
+MIN_VALUES = {
     "min_user_interactions": 0,
     "min_item_interactions": 0,
     "max_user_interactions": 1,
@@ -26,7 +26,17 @@ LEAST = {
 
 @dataclass
 class DataOptions:
-    """The `data` section of a recipe: where the tables are, what leaves them, how they are split."""
+    """The `data` section of a recipe: where the tables are, what is dropped from them, how they are split.
+
+    Raises:
+        DataError: for a value outside its range.
+
+    >>> DataOptions(split="time", min_history=3).time_shares
+    [0.8, 0.1, 0.1]
+    >>> DataOptions(min_history=-1)
+    Traceback (most recent call last):
+    cost_hf.data.errors.DataError: data.min_history is -1, expected at least 0; raise it
+    """
 
     reader: str = field(
         default="tables",
@@ -43,7 +53,7 @@ class DataOptions:
         default=None, metadata={"help": "click log file (parquet, csv, tsv, jsonl; texts also .gz)"}
     )
     columns: dict[str, str] = field(
-        default_factory=dict, metadata={"help": "our column -> name in the source; items.item_id holds for items alone"}
+        default_factory=dict, metadata={"help": "our column -> name in the source; items.item_id applies to items only"}
     )
     strict: bool = field(default=False, metadata={"help": "duplicate texts and repeated (user, item) pairs are errors"})
     on_unknown_item: str = field(
@@ -55,42 +65,42 @@ class DataOptions:
     )
     normalize_ids: list[str] = field(
         default_factory=list,
-        metadata={"help": "change ids of both tables: strip (outer blanks), nfc (one Unicode form), lower (case)"},
+        metadata={"help": "normalise ids of both tables: strip (outer blanks), nfc (Unicode form), lower (case)"},
     )
-    clean_html: bool = field(default=False, metadata={"help": "take tags and entities of HTML out of the item texts"})
-    min_user_interactions: int = field(default=0, metadata={"help": "k-core: users with fewer clicks leave"})
+    clean_html: bool = field(default=False, metadata={"help": "remove HTML tags and entities from the item texts"})
+    min_user_interactions: int = field(default=0, metadata={"help": "k-core: users with fewer clicks are dropped"})
     min_item_interactions: int = field(
-        default=0, metadata={"help": "k-core: items with fewer clicks leave the catalog"}
+        default=0, metadata={"help": "k-core: items with fewer clicks are dropped from the catalog"}
     )
     max_user_interactions: int | None = field(
-        default=None, metadata={"help": "keep at most this many latest clicks of the users that stay"}
+        default=None, metadata={"help": "keep at most this many latest clicks per user, after the k-core"}
     )
     order: str = field(
         default="auto", metadata={"help": "order clicks by position, timestamp, or auto (position first)"}
     )
-    split: str = field(default="leave_one_out", metadata={"help": "leave_one_out, time or source (a column says)"})
-    split_column: str = field(default="split", metadata={"help": "column read by split: source"})
+    split: str = field(default="leave_one_out", metadata={"help": "leave_one_out, time or source (see split_column)"})
+    split_column: str = field(default="split", metadata={"help": "column of split: source"})
     time_shares: list[float] = field(
         default_factory=lambda: [0.8, 0.1, 0.1], metadata={"help": "split: time, shares of clicks per part"}
     )
     time_cutoffs: list[int] | None = field(
-        default=None, metadata={"help": "split: time, epoch seconds where validation and test begin; wins over shares"}
+        default=None, metadata={"help": "split: time, epoch seconds where validation and test begin; overrides shares"}
     )
     min_history: int = field(default=1, metadata={"help": "evaluation cases with fewer earlier clicks are dropped"})
     cold_share: float = field(
         default=0.0,
-        metadata={"help": "share of the test targets' items hidden from all that is fitted (cold start; TIGER: 0.05)"},
+        metadata={"help": "share of the test targets' items hidden from everything fitted (cold start; TIGER: 0.05)"},
     )
-    licence: str | None = field(default=None, metadata={"help": "licence of the data; decides what upload may publish"})
+    licence: str | None = field(default=None, metadata={"help": "licence of the data; controls what upload publishes"})
     synthetic_users: int = field(default=1000, metadata={"help": "reader: synthetic, number of users"})
     synthetic_items: int = field(default=600, metadata={"help": "reader: synthetic, number of items"})
     seed: int = field(
         default=0,
-        metadata={"help": "decides ties in time and the toy world; apart from the run's seed, so runs compare"},
+        metadata={"help": "of ties in time and of the toy data; separate from the run's seed, so runs are comparable"},
     )
 
     def __post_init__(self) -> None:
-        """Check the options; `read_tables` and `split_interactions` check again what was set later."""
+        """Check the options; `read_tables` and `split_interactions` check fields that were set later."""
         self.validate()
 
     def validate(self) -> None:
@@ -98,7 +108,7 @@ class DataOptions:
         for name, choices in CHOICES.items():
             if (value := getattr(self, name)) not in choices:
                 raise DataError(f"data.{name} is {value!r}, expected one of {list(choices)}; choose one of them")
-        for name, least in LEAST.items():
+        for name, least in MIN_VALUES.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise DataError(f"data.{name} is {value!r}, expected at least {least}; raise it")
@@ -107,7 +117,9 @@ class DataOptions:
                 raise DataError(f"data.{name} is {value!r}, expected at most {MAX_SYNTHETIC}; lower it")
         unknown = [name for name in self.normalize_ids if name not in ID_FORMS]
         if unknown:
-            raise DataError(f"data.normalize_ids has {unknown[0]!r}, expected some of {list(ID_FORMS)}; choose of them")
+            raise DataError(
+                f"data.normalize_ids has {unknown[0]!r}, expected some of {list(ID_FORMS)}; choose from these"
+            )
         if not 0 <= self.cold_share < 1:
             raise DataError(f"data.cold_share is {self.cold_share!r}, expected 0 <= share < 1; correct it")
         shares = self.time_shares
@@ -122,7 +134,11 @@ class DataOptions:
 
 @dataclass
 class VectorOptions:
-    """The `vectors` section of a recipe: which text of an item is encoded, and by what."""
+    """The `vectors` section of a recipe: the text of an item and its encoder.
+
+    Raises:
+        DataError: for a number outside its range.
+    """
 
     model: str = field(
         default="lsa", metadata={"help": "lsa (needs no model), or the id or directory of a text encoder"}
@@ -132,7 +148,7 @@ class VectorOptions:
     )
     template: str | None = field(
         default=None,
-        metadata={"help": "item text, like '{title} ({year})'; empty fields vanish; none: all text columns"},
+        metadata={"help": "item text, like '{title} ({year})'; empty fields are dropped; none: all text columns"},
     )
     dim: int = field(default=128, metadata={"help": "width of lsa vectors (an encoder has its own)"})
     max_length: int | None = field(default=None, metadata={"help": "longest text in tokens (none: the encoder's own)"})
@@ -143,13 +159,13 @@ class VectorOptions:
     )
 
     def __post_init__(self) -> None:
-        """Check the numbers, as `validate` does again for fields that are set later."""
+        """Check the numbers; `validate` is called again for fields that were set later."""
         self.validate()
 
     def validate(self) -> None:
-        """Raise `DataError` for a number below 1."""
+        """Raise `DataError` for a number outside its range."""
         for name in ("dim", "batch_size", "max_length"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise DataError(f"vectors.{name} is {value!r}, expected at least 1; raise it")
-            if value is not None and value > MAX_VECTORS[name]:
-                raise DataError(f"vectors.{name} is {value!r}, expected at most {MAX_VECTORS[name]}; lower it")
+            if value is not None and value > MAX_VALUES[name]:
+                raise DataError(f"vectors.{name} is {value!r}, expected at most {MAX_VALUES[name]}; lower it")

@@ -1,14 +1,14 @@
-"""From options to everything the later stages need of the data: tables, split and, for the toy set, its known rule."""
+"""From options to everything that later stages need of the data: tables, split and, for the toy data, its oracle."""
 
 import logging
 from dataclasses import dataclass
 
-from cost_hf.data.news_world import NewsOracle
+from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
-from cost_hf.data.schema import DataError, Tables
+from cost_hf.data.schema import Tables
 from cost_hf.data.sources import Source
 from cost_hf.data.splits import Split, split_interactions
-from cost_hf.data.synthetic import make_news
+from cost_hf.data.synthetic import NewsOracle, make_news
 from cost_hf.data.tables import read_tables
 
 logger = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Tables, their split, and the oracle of the toy set (its columns are the rows of the catalog)."""
+    """Tables, their split, and the oracle of the toy data (its columns are the rows of the catalog)."""
 
     tables: Tables
     split: Split
@@ -30,19 +30,22 @@ def prepare_data(
     interactions: Source | None = None,
     template: str | None = None,
 ) -> PreparedData:
-    """Read and split what the options name, or the tables that are given; log what may be wrong in them.
+    """Read and split the data that the options name, or the given tables; log notices about them.
 
     Args:
         options: the data section.
-        items: catalog; with `interactions` it wins over the options.
+        items: catalog; with `interactions` it overrides the options.
         interactions: click log.
-        template: item text, for the check of empty ones.
+        template: of the item text, for the check for empty texts.
+
+    Raises:
+        DataError: as `read_tables` and `split_interactions`.
     """
     oracle = None
     given = {name: getattr(options, name) for name in ("path", "items", "interactions") if getattr(options, name)}
     if options.reader == "synthetic" and given:
         raise DataError(
-            f"data.reader synthetic makes its own tables, got data.{next(iter(given))}={next(iter(given.values()))!r}; "
+            f"data.reader synthetic generates its tables, got data.{next(iter(given))}={next(iter(given.values()))!r}; "
             "set data.reader: tables, or choose another recipe"
         )
     if options.reader == "synthetic" and items is None and interactions is None:
@@ -52,13 +55,13 @@ def prepare_data(
     for notice in tables.notices:
         logger.warning("%s; %s", notice.message, notice.remedy)
     if oracle is not None and tables.num_items != options.synthetic_items:
-        oracle = None  # a k-core took items away, the rule's columns are other rows now
+        oracle = None  # a k-core removed items, so the oracle's columns are not the catalog rows
     split = split_interactions(tables, options)
-    if behind := split.counts.get("validation_behind_test", 0):
+    if late := split.counts.get("validation_behind_test", 0):
         logger.warning(
-            "%d validation clicks stand behind a test click of their user; their histories leave test clicks out; "
+            "%d validation clicks come after a test click of their user; their histories leave test clicks out; "
             "check the column %r, or the order of the clicks",
-            behind,
+            late,
             options.split_column,
         )
     return PreparedData(tables, split, oracle)

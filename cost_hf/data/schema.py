@@ -1,7 +1,9 @@
 """Tables: a catalog and a click log that have passed the checks every later stage relies on.
 
-All checks stand here and nowhere else, so that a bad file fails at the door, in the words of that file: each error
-names table, column, row (0-based, as read), value and remedy. What later code may assume is the docstring of `Tables`.
+All checks are in this module: each error names table, column, row (0-based, as read), value and remedy. What later code
+may assume is in the docstring of `Tables`. A `Notice` reports what may be wrong without being an error, with the option
+that fixes it; training logs the notices, `cost-hf check` lists them. Their thresholds are rules of thumb and change
+nothing that is computed.
 
 Dimension letters of this package: B batch, T history length, L levels, K codes per level, D latent, E text width,
 N items, R beams or results, M evaluation cases. An item's row in `Tables.items` is its number everywhere.
@@ -9,7 +11,7 @@ N items, R beams or results, M evaluation cases. An item's row in `Tables.items`
 
 import datetime
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, Decimal
 from functools import cached_property
@@ -19,8 +21,9 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 
-from cost_hf.data.cells import EXACT_WHOLE, cell_text, has_control, is_empty
+from cost_hf.data.cells import EXACT_WHOLE, cell_text, count_twins, has_control, holds_words, is_empty
 from cost_hf.data.errors import DataError
+from cost_hf.data.item_texts import count_markup, is_text_column, item_titles
 from cost_hf.files import content_digest
 
 # Epoch seconds stay below this until the year 5138; epoch milliseconds have been above it since 1973.
@@ -32,9 +35,12 @@ PLAIN_FRACTION = re.compile(r"-?\d+\.\d+")
 
 @dataclass(frozen=True)
 class Notice:
-    """What may be wrong in a source without being an error: one sentence, and the flag or action that mends it.
+    """What may be wrong in a source without being an error.
 
-    `fields` are recipe fields that surely mend it, by dotted name: `cost-hf check` reads the data with them.
+    Attributes:
+        message: the finding, one sentence.
+        remedy: the option or action that fixes it.
+        fields: recipe fields that certainly fix it, by dotted name; `cost-hf check` reads the data with them.
     """
 
     message: str
@@ -51,8 +57,8 @@ class Tables:
         interactions: `user_id`, `item_id` (text), `item_row` (int64), `position` (int64, 0 is a user's oldest, no
             gaps), `timestamp` (Int64 epoch seconds, where the source has them), then any others; sorted by
             (user_id, position).
-        counts: what was found and dropped on the way in, by name.
-        notices: what may be wrong in the source without being an error, each with what to do.
+        counts: numbers of what was found and dropped while reading, by name.
+        notices: what may be wrong in the source without being an error, each with a remedy.
         source_digest: sha256 over both source tables as they were read, before anything is dropped, sorted or cut; the
             same content has the same digest in any file format and under any option of the data section.
     """
@@ -64,7 +70,7 @@ class Tables:
     notices: tuple[Notice, ...] = ()
 
     def __repr__(self) -> str:
-        """Say in one line how large the tables are."""
+        """Summarise the size of the tables."""
         users = self.interactions["user_id"].nunique()
         return f"Tables({len(self.items)} items, {len(self.interactions)} clicks of {users} users)"
 
@@ -75,7 +81,7 @@ class Tables:
 
     @cached_property
     def digest(self) -> str:
-        """Sha256 over every cell of both tables; equal content gives an equal digest, whatever the file format."""
+        """Sha256 over every cell of both tables; equal content gives an equal digest in any file format."""
         return content_digest(*_cells(self.items), *_cells(self.interactions))
 
 
@@ -91,7 +97,7 @@ def _cells(frame: pd.DataFrame) -> list[Any]:
 
 
 def _text(value: Any) -> str | None:
-    # a list of a jsonl file and an array of a parquet file are the same
+    # a list of a jsonl file and an array of a parquet file are equal
     if isinstance(value, (list, tuple, dict, np.ndarray)):
         return cell_text(value)
     return None if is_empty(value) else str(value)
@@ -108,10 +114,10 @@ def require_columns(frame: pd.DataFrame, table: str, names: Sequence[str]) -> No
 
 
 def clean_ids(frame: pd.DataFrame, table: str, column: str) -> pd.Series:
-    """Return an id column as text (numbers become their digits); everything that is neither is an error."""
+    """Return an id column as strings (whole numbers become their digits); `DataError` for anything else."""
     values = frame[column]
     _forbid(values.isna(), frame, table, column, "an id in every row", "fill it or remove the row")
-    kind = "a text or a whole number as id"
+    kind = "a string or a whole number as id"
     if pd.api.types.is_float_dtype(values):
         numbers = np.asarray(values, dtype=np.float64)
         is_whole = np.isfinite(numbers) & (numbers == np.floor(numbers))
@@ -130,19 +136,19 @@ def clean_ids(frame: pd.DataFrame, table: str, column: str) -> pd.Series:
 
 
 def _exact_below(dtype: Any) -> int:
-    """Return the number from which on floats of this type tell whole numbers not apart."""
+    """Return the number from which whole numbers are not exact in this float type."""
     return 2 ** (int(np.finfo(getattr(dtype, "numpy_dtype", dtype)).nmant) + 1)
 
 
 ROUNDED = (
     "a number that is exact",
-    "floats do not tell large whole numbers apart (from 2^53 on): store ids as text or int64 where they are made",
+    "floats cannot represent large whole numbers exactly (from 2^53 on): store ids as text or int64 at their source",
 )
-INEXACT = 0  # stands for an id that was rounded
+INEXACT = 0  # marks an id that was rounded
 
 
 def _id_text(value: Any) -> str | int | None:
-    """Return an id as text, `INEXACT` where it was rounded, None where it is no id."""
+    """Return an id as a string, `INEXACT` if it was rounded, None if it is not an id."""
     if isinstance(value, (bool, np.bool_)):
         return None
     if isinstance(value, (str, int, np.integer, UUID)):
@@ -159,21 +165,21 @@ def clean_positions(frame: pd.DataFrame) -> pd.Series:
     values = frame["position"]
     if holds_dates(values):
         raise DataError(
-            f"interactions.position holds times ({values.dtype}), expected whole numbers; map the column as a time: "
+            f"interactions.position contains times ({values.dtype}), expected whole numbers; map the column as a time: "
             "data.columns: {timestamp: <its name in the source>}"
         )
     numbers = as_numbers(values)
     remedy = "fill it, or order by time with data.order: timestamp"
     _forbid(numbers.isna() | (numbers % 1 != 0), frame, "interactions", "position", "a whole number", remedy)
     most = _exact_below(numbers.dtype) if pd.api.types.is_float_dtype(numbers) else 2**63
-    _forbid(numbers.abs() >= most, frame, "interactions", "position", f"a number below {most}", "number them anew")
+    _forbid(numbers.abs() >= most, frame, "interactions", "position", f"a number below {most}", "renumber them")
     return numbers.astype("int64")
 
 
 def clean_timestamps(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Return whole epoch seconds, Int64, and the nanoseconds beyond them, int64 (0 where there is no time).
+    """Return whole epoch seconds, Int64, and the nanoseconds beyond them, int64 (0 where the time is missing).
 
-    Times are numbers, dates or ISO 8601 texts (UTC where no zone is given).
+    Times are numbers, dates or ISO 8601 strings (UTC if no zone is given).
     """
     values = frame["timestamp"]
     if _holds_numbers(values):
@@ -188,12 +194,12 @@ def clean_timestamps(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 
 
 def _of_cells(frame: pd.DataFrame, values: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Read times of any types: all as numbers where all are, else all as dates."""
+    """Read times of mixed types: as numbers if all are numbers, else as dates."""
     numbers = as_numbers(values)
     if not (numbers.isna() & values.notna()).any():
         seconds, fractions = _of_numbers(frame, numbers)
         return _exact_times(values, seconds, fractions)
-    # a text without a leading digit is no date, though pandas takes "now" for one
+    # a string without a leading digit is not a date, though pandas accepts "now"
     is_date = [
         value[:1].isdigit() if isinstance(value, str) else isinstance(value, (datetime.date, np.datetime64))
         for value in values
@@ -202,13 +208,13 @@ def _of_cells(frame: pd.DataFrame, values: pd.Series) -> tuple[pd.Series, pd.Ser
 
 
 def _holds_numbers(values: pd.Series) -> bool:
-    """Say whether a column is of a type of real numbers."""
+    """Return whether a column has a real number type."""
     kinds = pd.api.types
     return kinds.is_numeric_dtype(values) and not kinds.is_bool_dtype(values) and not kinds.is_complex_dtype(values)
 
 
 def as_numbers(values: pd.Series) -> pd.Series:
-    """Return a column as numbers; NaN for what is none, truth values among it."""
+    """Return a column as numbers; NaN for anything else, booleans included."""
     if _holds_numbers(values):
         return values
     plain = [_plain_number(value) for value in values.astype(object)]
@@ -216,7 +222,7 @@ def as_numbers(values: pd.Series) -> pd.Series:
 
 
 def _plain_number(value: Any) -> Any:
-    """Return a number or a text that may be one; None for anything else, infinity beyond what a float can hold."""
+    """Return a number or a string that may be one; None for anything else, infinity beyond the range of a float."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(
         value, (str, int, float, Decimal, np.integer, np.floating)
     ):
@@ -227,7 +233,7 @@ def _plain_number(value: Any) -> Any:
 
 
 def _exact_times(values: pd.Series, seconds: pd.Series, fractions: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Return seconds and nanoseconds with those of texts and decimals in full: a float has fewer digits."""
+    """Return seconds and nanoseconds, those of strings and decimals in full precision: a float has fewer digits."""
     whole, beyond = seconds.copy(), fractions.copy()
     for place, value in enumerate(values):
         is_text = isinstance(value, str) and PLAIN_FRACTION.fullmatch(value.strip())
@@ -240,7 +246,7 @@ def _exact_times(values: pd.Series, seconds: pd.Series, fractions: pd.Series) ->
 def _of_numbers(frame: pd.DataFrame, values: pd.Series) -> tuple[pd.Series, pd.Series]:
     if pd.api.types.is_float_dtype(values):
         most = _exact_below(values.dtype)
-        kind = f"seconds below {most}, which {values.dtype} tells apart"
+        kind = f"seconds below {most}, which are exact as {values.dtype}"
         is_rounded = (values.abs() >= most) & (most < MAX_EPOCH_SECONDS)
         _forbid(is_rounded.fillna(False), frame, "interactions", "timestamp", kind, "store times as int64 or float64")
     numbers = values.astype("Float64")
@@ -256,7 +262,7 @@ def _of_dates(values: pd.Series) -> tuple[pd.Series, pd.Series]:
     dates = pd.to_datetime(values, utc=True, errors="coerce", format=None if holds_dates(values) else "ISO8601")
     moments = dates.dt.tz_localize(None).to_numpy()
     units = {"s": 1, "ms": 10**3, "us": 10**6, "ns": NANOSECONDS}[np.datetime_data(moments.dtype)[0]]
-    seconds, beyond = np.divmod(moments.view(np.int64), units)  # whole numbers: far dates do not fit nanoseconds
+    seconds, beyond = np.divmod(moments.view(np.int64), units)  # in integers: distant dates overflow nanoseconds
     is_missing = np.isnat(moments)
     fractions = np.where(is_missing, 0, beyond * (NANOSECONDS // units))
     whole = pd.array(np.where(is_missing, 0, seconds), dtype="Int64")
@@ -265,25 +271,25 @@ def _of_dates(values: pd.Series) -> tuple[pd.Series, pd.Series]:
 
 
 def holds_dates(values: pd.Series) -> bool:
-    """Say whether a column is of a type of dates."""
+    """Return whether a column has a date type."""
     return pd.api.types.is_datetime64_any_dtype(values)
 
 
 def check_item_ids(items: pd.DataFrame) -> None:
-    """Raise `DataError` for an item id with control characters: ids are shown, and no catalog holds such ones."""
+    """Raise `DataError` for an item id with control characters: ids are displayed, and no catalog accepts them."""
     wrong = np.array([has_control(text) for text in items["item_id"]], dtype=bool)
-    remedy = "correct it in the source; blanks at its ends go with --data.normalize_ids '[strip]'"
+    remedy = "correct it in the source; --data.normalize_ids '[strip]' removes blanks at its ends"
     _forbid(wrong, items, "items", "item_id", "an id without control characters", remedy)
 
 
 def check_unique_items(items: pd.DataFrame, *, remedy: str = "remove one of the rows") -> None:
-    """Raise `DataError` where an item id stands in two rows of the catalog."""
+    """Raise `DataError` if an item id is in two rows of the catalog."""
     repeated = items["item_id"].duplicated()
     _forbid(repeated, items, "items", "item_id", "each id once", remedy)
 
 
 def unknown_items(interactions: pd.DataFrame, items: pd.DataFrame) -> np.ndarray:
-    """Return which clicks are on items without a catalog row, bool."""
+    """Return which clicks are on items without a catalog row, bool `[clicks]`."""
     return (~interactions["item_id"].isin(items["item_id"])).to_numpy()
 
 
@@ -293,15 +299,15 @@ def forbid_unknown_items(interactions: pd.DataFrame, unknown: np.ndarray, reason
     Args:
         interactions: the click log.
         unknown: as `unknown_items` returns it.
-        reason: why the ids of the tables may differ, a sentence; empty where nothing explains it.
+        reason: why the ids of the tables may differ, a sentence; empty if unknown.
     """
     remedy = "add the item to the catalog, or drop such clicks with data.on_unknown_item: drop"
     remedy = f"{reason}; else {remedy}" if reason else remedy
-    _forbid(unknown, interactions, "interactions", "item_id", "an id that items has", remedy)
+    _forbid(unknown, interactions, "interactions", "item_id", "an id that is in items", remedy)
 
 
 def empty_texts(items: pd.DataFrame, texts: Sequence[str], *, drops: bool) -> np.ndarray:
-    """Return which items have an empty rendered text, bool; unless `drops`, any is an error."""
+    """Return which items have an empty rendered text, bool `[N]`; unless `drops`, any is a `DataError`."""
     empty = np.fromiter((not text.strip() for text in texts), dtype=bool, count=len(texts))
     if empty.any() and not drops:
         row = int(empty.argmax())
@@ -314,7 +320,7 @@ def empty_texts(items: pd.DataFrame, texts: Sequence[str], *, drops: bool) -> np
 
 
 def check_positions(interactions: pd.DataFrame) -> None:
-    """Raise `DataError` where a user has two clicks at one position."""
+    """Raise `DataError` if a user has two clicks at one position."""
     clashing = interactions.duplicated(["user_id", "position"])
     if clashing.any():
         click = interactions.loc[clashing].iloc[0]
@@ -333,7 +339,7 @@ def check_positions(interactions: pd.DataFrame) -> None:
 
 
 def check_strict(items: pd.DataFrame, interactions: pd.DataFrame, texts: Sequence[str]) -> None:
-    """Raise `DataError` for what only `data.strict` forbids: duplicate texts and repeated (user, item) pairs."""
+    """Raise `DataError` for duplicate texts and repeated (user, item) pairs, which only `data.strict` forbids."""
     duplicated = pd.Series(list(texts), dtype=object).duplicated()
     if duplicated.any():
         row = int(duplicated.to_numpy().argmax())
@@ -370,3 +376,125 @@ def _forbid(
 
 def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count} rows"
+
+
+LONG_HISTORY = 1_000  # clicks of one user; longer histories are mostly bots or shared accounts
+LONG_RATIO = 20  # and at least this multiple of the 90th percentile
+MIN_CAP = 100
+COMPACT_DATES = (19_700_101, 20_991_231)
+
+
+def id_notices(catalog: pd.DataFrame, clicks: pd.DataFrame) -> Iterator[Notice]:
+    """Report users with control characters in their ids, and different ids that look the same."""
+    for table, frame, column in (("items", catalog, "item_id"), ("interactions", clicks, "user_id")):
+        ids = frame[column].drop_duplicates()
+        of_ids = f"of {len(ids):,} ids of {table}.{column}"
+        controlled = [text for text in ids if has_control(text)]  # of users: items have none
+        if controlled:
+            yield Notice(
+                f"{len(controlled):,} {of_ids} contain control characters, like {controlled[0]!a}",
+                "correct them in the source",
+            )
+        twins = count_twins(ids)
+        if twins:
+            yield Notice(
+                f"{twins:,} {of_ids} differ from another one only by blanks or their Unicode form",
+                "--data.normalize_ids '[strip, nfc]' merges them",
+            )
+
+
+def time_notices(clicks: pd.DataFrame) -> Iterator[Notice]:
+    """Report times that are dates like 20240131, which were read as seconds."""
+    if "timestamp" not in clicks or clicks["timestamp"].isna().all():
+        return
+    times = clicks["timestamp"].dropna()
+    least, most = int(times.min()), int(times.max())
+    if COMPACT_DATES[0] <= least and most <= COMPACT_DATES[1]:
+        dates = pd.to_datetime(times.drop_duplicates().head(1000).astype(str), format="%Y%m%d", errors="coerce")
+        if dates.notna().all():
+            yield Notice(
+                f"the times look like dates (the first is {least}) and were read as seconds after 1970-01-01",
+                "write them as 2024-01-31",
+            )
+
+
+def repeat_notices(clicks: pd.DataFrame, repeats: int) -> Iterator[Notice]:
+    """Report clicks that are in the log more than once.
+
+    Args:
+        clicks: the log with its repeats.
+        repeats: number of clicks with the user, item and time of an earlier one.
+    """
+    least = int(clicks.groupby(["user_id", "item_id"], sort=False).size().min())
+    drop = "--data.on_duplicate_click drop"
+    if repeats and least > 1:
+        yield Notice(
+            f"every click is in the log at least {least} times ({repeats:,} of {len(clicks):,} repeat user, item "
+            "and time of another one): it was joined to itself",
+            drop,
+        )
+    elif repeats:
+        yield Notice(
+            f"{repeats:,} of {len(clicks):,} clicks repeat user, item and time of another one",
+            f"{drop}, if they are one click each",
+        )
+    elif least > 1:
+        yield Notice(
+            f"every user has each of their items at least {least} times: the log may have been joined to itself",
+            "remove the repeats from the source",
+        )
+
+
+def order_notices(backwards: int, neighbours: int) -> Iterator[Notice]:
+    """Report a contradiction between the two columns that can order clicks under `data.order: auto`.
+
+    Args:
+        backwards: number of clicks that are earlier than the previous one by position.
+        neighbours: number of clicks that have a time, as has the previous one.
+    """
+    if backwards:
+        yield Notice(
+            f"position and timestamp disagree: {backwards:,} of {neighbours:,} clicks are earlier than the one before "
+            "them by position; position is used",
+            "--data.order timestamp orders by time, --data.order position keeps this order",
+        )
+
+
+def history_notices(lengths: np.ndarray) -> Iterator[Notice]:
+    """Report users with very many clicks; `lengths` is the number of clicks of every user, `[users]`."""
+    most, ninety = int(lengths.max()), float(np.quantile(lengths, 0.9))
+    if most > LONG_HISTORY and most > LONG_RATIO * ninety:
+        many = int((lengths > max(LONG_HISTORY, LONG_RATIO * ninety)).sum())
+        cap = max(MIN_CAP, int(LONG_RATIO * ninety))
+        yield Notice(
+            f"{many:,} of {len(lengths):,} users have very many clicks, up to {most:,} (nine of ten have at most "
+            f"{ninety:.0f}): they slow everything down and are rarely real people",
+            f"--data.max_user_interactions {cap}",
+        )
+
+
+def text_notices(catalog: pd.DataFrame, texts: list[str]) -> Iterator[Notice]:
+    """Report HTML in texts and titles, and cells of text columns that are not strings."""
+    titles = item_titles(catalog) or []
+    marked = max(count_markup(texts), count_markup([title for title in titles if title is not None]))
+    if marked:
+        yield Notice(
+            f"{marked:,} of {len(catalog):,} item texts contain HTML tags or entities, which count as words",
+            "--data.clean_html true",
+            {"data.clean_html": True},
+        )
+    for name in catalog.columns:
+        values = catalog[name]
+        if values.dtype == object and any(isinstance(value, bytes) for value in values):
+            yield Notice(
+                f"items.{name} contains bytes instead of text and is left out", "decode it if it contains words"
+            )
+        if values.dtype != object or name == "item_id" or not is_text_column(values):
+            continue
+        others = values[[not is_empty(value) and not holds_words(value) for value in values]]
+        if len(others) and len(others) < values.notna().sum():
+            yield Notice(
+                f"{len(others):,} of {len(values):,} cells of items.{name} are not text, like {others.iloc[0]!r:.60} "
+                f"in row {others.index[0]}; they are converted by str",
+                "store them as text if they should be written differently",
+            )

@@ -1,19 +1,21 @@
-"""Sources: whatever a user has (frames, data sets, files, a directory, a Hub id) turned into a DataFrame.
+"""Sources: DataFrames, data sets, files, directories, Hub ids and raw files of published data sets.
 
-Reading is kept apart from checking so that every source meets the same checks. Ids are read as text from the start:
-a csv that says "007" keeps its zeros, and texts like "NA" or "null" stay texts, because titles are called that.
+Reading is separate from checking, so that every source passes the same checks (`read_tables`). Ids are read as text:
+a csv that contains "007" keeps its zeros, and strings like "NA" or "null" stay strings, because titles are called that.
+A reader of a published data set (amazon, mind, movielens) turns raw files into two frames and counts.
 """
 
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from cost_hf.data import text_tables
+from cost_hf.data import text_files
+from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
-from cost_hf.data.schema import DataError
 from cost_hf.files import readable_os_errors
 
 Source: TypeAlias = Any
@@ -28,9 +30,12 @@ def load_frames(options: DataOptions, *, items: Source, interactions: Source) ->
     """Read catalog and click log and rename their columns to ours.
 
     Args:
-        options: the data section; its paths serve where no source is passed in.
+        options: the data section; its paths are used where no source is passed.
         items: source of the catalog, or None.
         interactions: source of the click log, or None.
+
+    Raises:
+        DataError: for a source that can't be read, or a column mapping that does not fit.
     """
     catalog = _load(options.items if items is None else items, "items", options)
     clicks = _load(options.interactions if interactions is None else interactions, "interactions", options)
@@ -65,14 +70,14 @@ def _load(source: Source, table: str, options: DataOptions) -> pd.DataFrame:
 
 
 def _plain_frame(frame: pd.DataFrame, table: str, columns: dict[str, str]) -> pd.DataFrame:
-    """Return the frame with rows numbered from 0 and column names that are different texts.
+    """Return the frame with rows numbered from 0 and unique column names of type str.
 
-    An index that is named like a column that is needed becomes that column.
+    An index level named like a required column becomes that column.
     """
     if frame.columns.nlevels > 1:
         raise DataError(
-            f"{table} has column names of {frame.columns.nlevels} levels, like {frame.columns[0]!r}, expected one text "
-            "each; join the levels: frame.columns = frame.columns.map('_'.join)"
+            f"{table} has column names of {frame.columns.nlevels} levels, like {frame.columns[0]!r}, expected one "
+            "string each; join the levels: frame.columns = frame.columns.map('_'.join)"
         )
     frame = frame.set_axis(frame.columns.map(str), axis=1)
     repeated = sorted(set(frame.columns[frame.columns.duplicated()]))
@@ -93,16 +98,16 @@ def _plain_frame(frame: pd.DataFrame, table: str, columns: dict[str, str]) -> pd
 
 
 def _check_characters(values: pd.Series, table: str) -> None:
-    """Raise `DataError` for the first cell with half of a character."""
+    """Raise `DataError` for the first cell with a lone surrogate."""
     for row, value in enumerate(values):
         if isinstance(value, str) and value.isascii():
             continue
         if isinstance(value, (str, list, tuple, dict)):
-            text_tables.check_whole_characters(value, f"{table}.{values.name}, row {row}")
+            text_files.check_whole_characters(value, f"{table}.{values.name}, row {row}")
 
 
 def _to_frame(source: Source, table: str) -> pd.DataFrame:
-    """Return a copy of a frame or data set; the parts of a DatasetDict are joined and named in a column `split`."""
+    """Return a copy of a frame or data set; the parts of a DatasetDict are concatenated, with their name in `split`."""
     if isinstance(source, pd.DataFrame):
         return source.copy()
     if isinstance(source, dict) and source:
@@ -122,7 +127,7 @@ def _to_frame(source: Source, table: str) -> pd.DataFrame:
 
 
 def resolve_file(path: Path, directory: str | None) -> Path:
-    """Look for a file in the data directory first, then in the working directory."""
+    """Return the path of a file, in the data directory or else in the working directory."""
     beside = Path(directory) / path if directory is not None else path
     if beside.is_file():
         return beside
@@ -134,7 +139,7 @@ def resolve_file(path: Path, directory: str | None) -> Path:
 
 
 def table_names(table: str) -> list[str]:
-    """Return the file names under which a directory may hold a table."""
+    """Return the possible file names of a table in a directory."""
     return [table + suffix for suffix in SUFFIXES]
 
 
@@ -143,7 +148,7 @@ def _read_directory(directory: str, table: str, columns: dict[str, str]) -> pd.D
         found = [path for name in table_names(table) if (path := Path(directory) / name).is_file()]
         if len(found) > 1:
             raise DataError(
-                f"{directory!r} holds {[path.name for path in found]}, expected one of them; "
+                f"{directory!r} contains {[path.name for path in found]}, expected one of them; "
                 f"name the right one with data.{table}"
             )
         if found:
@@ -177,14 +182,14 @@ def _read_file(path: Path, columns: dict[str, str]) -> pd.DataFrame:
     if suffix == ".parquet":
         return _read_parquet(path)
     ids, texts, times = (_names(columns, *names) for names in (("item_id", "user_id"), ("title",), ("timestamp",)))
-    frame = text_tables.READERS[suffix.removesuffix(".gz")](path, ids=ids, texts=texts, times=times)
+    frame = text_files.READERS[suffix.removesuffix(".gz")](path, ids=ids, texts=texts, times=times)
     if frame.columns.empty:
         raise DataError(f"{path.name} is empty, expected rows; write the table again")
     return frame
 
 
 def _names(columns: dict[str, str], *ours: str) -> list[str]:
-    """Return what columns of ours may be called in a source, sorted."""
+    """Return the possible names of our columns in a source, sorted."""
     return sorted({*ours, *(theirs for name, theirs in columns.items() if name.rpartition(".")[2] in ours)})
 
 
@@ -205,16 +210,16 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     except DataError:
         raise
     except (pyarrow.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # it can't be opened
+        if isinstance(error, OSError) and error.errno is not None:  # the file can't be opened
             raise
         raise DataError(
-            f"{path.name} is no whole parquet file ({type(error).__name__}: {error!s:.200}); download it again or "
-            "write it anew"
+            f"{path.name} is not a valid parquet file ({type(error).__name__}: {error!s:.200}); download it again or "
+            "rewrite it"
         ) from error
 
 
 def _rename(frame: pd.DataFrame, table: str, columns: dict[str, str]) -> pd.DataFrame:
-    """Give mapped columns our names; a plain mapping may concern either table, a prefixed one must fit its own."""
+    """Rename mapped columns; a plain mapping may apply to either table, a prefixed one must match its own."""
     wanted: dict[str, str] = {}
     for ours, theirs in columns.items():
         prefix, _, name = ours.rpartition(".")
@@ -239,3 +244,64 @@ def _rename(frame: pd.DataFrame, table: str, columns: dict[str, str]) -> pd.Data
                 f"remove one of them or map {name!r} to another name"
             )
     return frame.rename(columns=wanted)
+
+
+@dataclass(frozen=True, eq=False)
+class RawTables:
+    """Both tables as a reader returns them, unchecked, and counts of what it found and dropped, by name."""
+
+    items: pd.DataFrame
+    interactions: pd.DataFrame
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Summarise the size of the tables."""
+        return f"RawTables({len(self.items)} items, {len(self.interactions)} clicks)"
+
+
+def data_directory(options: DataOptions, *, expected: str) -> Path:
+    """Return `data.path` as a directory; `expected` names its files in errors."""
+    if options.path is None:
+        raise DataError(
+            f"data.reader {options.reader} needs data.path, got none; set it to the directory with {expected}"
+        )
+    directory = Path(options.path)
+    if not directory.is_dir():
+        raise DataError(
+            f"data.path {options.path!r} is not a directory; data.reader {options.reader} expects one with {expected}: "
+            "correct the path, or unpack the files there"
+        )
+    return directory
+
+
+def refuse_file_options(options: DataOptions) -> None:
+    """Raise `DataError` for data.items or data.interactions with a reader that knows its file names."""
+    for name in ("items", "interactions"):
+        if (value := getattr(options, name)) is not None:
+            raise DataError(
+                f"data.reader {options.reader} finds its files in data.path by their published names, got "
+                f"data.{name}={value!r}; remove that option, or set data.reader: tables for files of your own"
+            )
+
+
+def find_file(directory: Path, name: str) -> Path | None:
+    """Return the file of that name, plain or with `.gz` appended; None where neither exists."""
+    found = [path for path in (directory / name, directory / f"{name}.gz") if path.is_file()]
+    if len(found) > 1:
+        raise DataError(
+            f"{str(directory)!r} contains {[path.name for path in found]}, expected one of them; move the other away"
+        )
+    return found[0] if found else None
+
+
+def names_in(directory: Path) -> list[str]:
+    """Return the first names in a directory, for messages."""
+    return sorted(path.name for path in directory.iterdir())[:10]
+
+
+def malformed(path: Path, number: int, expected: str, got: object) -> DataError:
+    """Return the error for a line that does not have the published format."""
+    return DataError(
+        f"{path.name}, line {number}: expected {expected}, got {got!r:.120}; "
+        "download the file again or correct the line"
+    )

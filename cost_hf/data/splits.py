@@ -1,15 +1,20 @@
 """Splits: which clicks train, which are predicted, and what is known at each prediction.
 
 An evaluation case is one target with all earlier clicks of its user as history, under every rule; a validation history
-never holds a test click, wherever the order of the source puts it. Popularity and all else that is learned comes from
-the training part alone (`Split.popularity`), so nothing of the test part reaches it.
+never contains a test click, whatever the order of the source. Popularity and everything else that is learned comes from
+the training part alone (`Split.popularity`), so no information of the test part reaches it.
 
 Cold start (`data.cold_share`) follows TIGER (arXiv 2305.05065, section 4.3), which removes every training click on 5 %
-of the test items: their clicks leave the training sequences and, because choices are fitted too, validation targets and
-histories. Histories of test cases stay whole, as the paper removes nothing else: a system in use meets items in a
-history that it was never trained on. Whatever is fitted to items must leave them out as well (`Split.fit_rows`).
+of the test items: their clicks are removed from the training sequences and, because choices are fitted too, from
+validation targets and histories. Histories of test cases stay whole, as the paper removes nothing else: a deployed
+system meets items in a history that it was never trained on. Whatever is fitted to items must leave them out as well
+(`Split.fit_rows`).
+
+Parts are numbers: 0 trains, 1 is a validation target, 2 a test target, -1 is in no part (it can still be in histories
+of later targets).
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +23,14 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file, save_file
 
+from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
-from cost_hf.data.schema import DataError, Tables
-from cost_hf.data.split_rules import choose_cold_items, part_numbers
+from cost_hf.data.schema import Tables, require_columns
 from cost_hf.files import JoinedRows, atomic_path, content_digest, read_json, write_json
 
 PARTS = ("train", "validation", "test")
 NO_ROWS = np.empty(0, np.int64)
-BLOCK_ROWS = 2**22  # of histories that are looked at together: 32 MiB
+BLOCK_ROWS = 2**22  # of histories that are processed at a time: 32 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +38,9 @@ class Targets:
     """M evaluation cases of one part.
 
     Attributes:
-        user_ids: whose case it is, text objects `[M]`; a user may have several cases.
+        user_ids: user of each case, str objects `[M]`; a user may have several cases.
         histories: M arrays of catalog rows, oldest first.
-        items: catalog rows to be predicted, int64 `[M]`.
+        items: targets, catalog rows, int64 `[M]`.
     """
 
     user_ids: np.ndarray
@@ -43,7 +48,7 @@ class Targets:
     items: np.ndarray
 
     def __repr__(self) -> str:
-        """Say in one line how many cases there are."""
+        """Summarise the number of cases."""
         return f"Targets({len(self)} cases of {len(set(self.user_ids))} users)"
 
     def __len__(self) -> int:
@@ -53,7 +58,7 @@ class Targets:
         """Return histories as int64 `[B, T]`, starting at column 0, -1 to the right of shorter ones.
 
         Args:
-            indices: the B cases wanted, few enough for a table as wide as the longest history among them.
+            indices: B cases; T is the longest history among them.
         """
         chosen = [self.histories[index] for index in np.asarray(indices)]
         lengths = np.fromiter(map(len, chosen), dtype=np.int64, count=len(chosen))
@@ -63,9 +68,9 @@ class Targets:
         return matrix
 
     def blocks(self) -> Iterator["Targets"]:
-        """Yield all cases in order, as many at a time as have at most `BLOCK_ROWS` rows of history together.
+        """Yield all cases in order, in blocks with at most `BLOCK_ROWS` rows of history in total.
 
-        Histories of one user's cases hold each other: joined, they would take the square of the user's clicks.
+        Histories of a user's cases contain each other: concatenated, their size is the square of the user's clicks.
         """
         lengths = _lengths(self.histories)
         start = total = 0
@@ -78,19 +83,19 @@ class Targets:
             yield Targets(self.user_ids[start:], self.histories[start:], self.items[start:])
 
     def joined(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of all histories in order and the case that each belongs to, int64; meant for a block."""
+        """Return the rows of all histories in order and the case of each row, int64; meant for a block."""
         lengths = _lengths(self.histories)
         return np.concatenate([NO_ROWS, *self.histories]), np.repeat(np.arange(len(self)), lengths)
 
     def repeated(self) -> np.ndarray:
-        """Return which targets stand in their own history, bool `[M]`."""
+        """Return which targets are in their own history, bool `[M]`."""
         return self.has_in_history(lambda block, rows, cases: rows == block.items[cases])
 
     def has_in_history(self, is_wanted: Callable[["Targets", np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
-        """Return in which cases a row of the history is wanted, bool `[M]`.
+        """Return in which cases a row of the history fulfils a condition, bool `[M]`.
 
         Args:
-            is_wanted: from a block, the rows of its histories and their cases to bool for each row.
+            is_wanted: maps a block, the rows of its histories and their cases to bool for each row.
         """
         parts = [np.empty(0, dtype=bool)]
         for block in self.blocks():
@@ -101,7 +106,7 @@ class Targets:
         return np.concatenate(parts)
 
     def sample(self, size: int | None, *, seed: int) -> "Targets":
-        """Return a seeded sample of at most `size` cases in their order; all of them for None."""
+        """Return a seeded sample of at most `size` cases in their order; all cases for None."""
         if size is None or size >= len(self):
             return self
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:size])
@@ -113,13 +118,13 @@ class Split:
     """Training sequences and the cases of both evaluation parts.
 
     Attributes:
-        train_user_ids: users with training clicks, text objects, one for each array of `train`.
-        train: catalog rows, oldest first.
-        validation: cases that choices are made on.
+        train_user_ids: users with training clicks, str objects, one for each array of `train`.
+        train: catalog rows, oldest first, one int64 array per user.
+        validation: cases for model selection.
         test: cases that are reported.
-        counts: sizes of the parts, and what was left out.
-        digest: sha256 of everything else but the counts.
-        cold_items: sorted catalog rows that the cold-start protocol hides from all that is fitted, int64.
+        counts: sizes of the parts, and what was dropped.
+        digest: sha256 of everything but the counts.
+        cold_items: sorted catalog rows that the cold-start protocol hides from everything that is fitted, int64.
     """
 
     train_user_ids: np.ndarray
@@ -131,7 +136,7 @@ class Split:
     cold_items: np.ndarray = field(default_factory=NO_ROWS.copy)
 
     def __repr__(self) -> str:
-        """Say in one line how large the parts are."""
+        """Summarise the sizes of the parts."""
         cold = f", {len(self.cold_items)} cold items" if len(self.cold_items) else ""
         return (
             f"Split({len(self.train)} training users, {len(self.validation)} validation and {len(self.test)} test "
@@ -149,7 +154,7 @@ class Split:
         return is_visible
 
     def shares(self) -> dict[str, float]:
-        """Return which share of targets repeats an item of its history, and which was never seen in training."""
+        """Return the shares of targets that repeat an item of their history, and that were never seen in training."""
         trained = np.unique(np.concatenate(self.train))
         shares = {}
         for prefix, targets in (("", self.test), ("validation_", self.validation)):
@@ -177,7 +182,7 @@ class Split:
 
     @classmethod
     def load(cls, directory: str | Path) -> "Split":
-        """Read what `save` wrote; a `DataError` where the files do not belong together."""
+        """Read what `save` wrote; a `DataError` if the files do not belong together."""
         header = read_json(Path(directory) / "split.json")
         tensors = load_file(Path(directory) / "split.safetensors")
         frame = pd.read_parquet(Path(directory) / "split.parquet")
@@ -203,8 +208,8 @@ def split_interactions(tables: Tables, options: DataOptions) -> Split:
 
     * `leave_one_out`: a user's last click is the test target, the one before it the validation target, the rest
       train; users with fewer than three clicks only train.
-    * `source`: a column says `history` (or `train`), `valid` or `test` for every click. No validation history holds a
-      test click, whatever the order says.
+    * `source`: a column assigns every click to `history` (or `train`), `valid` or `test`. No validation history
+      contains a test click, whatever the order.
     * `time`: clicks before the first cutoff train, those before the second are validation targets, later ones test.
 
     With `options.cold_share` a share of the test targets' items becomes cold: training and validation are those of a
@@ -213,6 +218,9 @@ def split_interactions(tables: Tables, options: DataOptions) -> Split:
     Args:
         tables: a checked catalog and click log.
         options: the data section.
+
+    Raises:
+        DataError: for a part without cases, or a log that the split can't be applied to.
     """
     options.validate()
     clicks = tables.interactions
@@ -249,7 +257,7 @@ def _sequences(clicks: pd.DataFrame) -> tuple[np.ndarray, list[np.ndarray]]:
 
 
 def _targets(clicks: pd.DataFrame, chosen: np.ndarray, least: int) -> Targets:
-    """Make cases of the chosen clicks: a user's clicks stand together, so a history is the slice before the click."""
+    """Build the cases of the chosen clicks: a user's clicks are adjacent, so a history is the slice before."""
     rows = clicks["item_row"].to_numpy(dtype=np.int64)
     lengths = clicks.groupby("user_id", sort=False).cumcount().to_numpy()  # positions have gaps where items are cold
     cases = np.flatnonzero(chosen & (lengths >= least))
@@ -262,16 +270,16 @@ def _lengths(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _pooled(targets: Targets) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows that hold every history, int64, and where each starts in them, int64 `[M]`.
+    """Return rows that contain every history, int64, and the start of each in them, int64 `[M]`.
 
-    A history that the next case of the same user goes on from is not written for itself.
+    A history that is a prefix of the next one of the same user is not stored separately.
     """
     kept: list[np.ndarray] = []
     starts = np.zeros(len(targets), dtype=np.int64)
     begin = 0
     for case, history in enumerate(targets.histories):
-        goes_on = kept and targets.user_ids[case] == targets.user_ids[case - 1]
-        if goes_on and np.array_equal(kept[-1], history[: len(kept[-1])]):
+        same_user = kept and targets.user_ids[case] == targets.user_ids[case - 1]
+        if same_user and np.array_equal(kept[-1], history[: len(kept[-1])]):
             kept[-1] = history
         else:
             begin += len(kept[-1]) if kept else 0
@@ -283,7 +291,7 @@ def _pooled(targets: Targets) -> tuple[np.ndarray, np.ndarray]:
 def _cold_counts(
     parts: np.ndarray, is_visible: np.ndarray, test: Targets, cold_items: np.ndarray
 ) -> dict[str, int | float]:
-    """Return what the cold-start protocol took away, and how much of the test part it touches."""
+    """Return what the cold-start protocol removed, and how much of the test part is affected."""
     holds_cold = test.has_in_history(lambda block, rows, cases: np.isin(rows, cold_items))
     return {
         "cold_items": len(cold_items),
@@ -309,3 +317,135 @@ def _build(
     if len(cold_items):  # a split without them keeps the digest that it had before there was a protocol
         parts.append(cold_items)
     return Split(train_user_ids, train, validation, test, counts, content_digest(*parts), cold_items)
+
+
+UNUSED = -1
+SOURCE_NAMES = {
+    **dict.fromkeys(("history", "train"), 0),
+    **dict.fromkeys(("valid", "validation", "val", "dev"), 1),
+    "test": 2,
+}
+
+
+def part_numbers(clicks: pd.DataFrame, options: DataOptions, counts: dict[str, int | float]) -> np.ndarray:
+    """Return the part of every click by `options.split`, int64 `[clicks]`; adds what was found to `counts`."""
+    if options.split == "leave_one_out":
+        return _by_position(clicks, counts)
+    if options.split == "source":
+        return _by_source(clicks, options.split_column, counts)
+    return _by_time(clicks, options, counts)
+
+
+def choose_cold_items(item_ids: Sequence[str], candidates: np.ndarray, *, share: float, seed: int) -> np.ndarray:
+    """Return the rows of a seeded share of the distinct candidates, at least one for a share above 0, int64, sorted.
+
+    Candidates are ordered by a hash of item id and seed, and the first ones are taken: an item does not depend on row
+    order or the number of other items, and a larger share contains every smaller one.
+
+    Args:
+        item_ids: ids of the catalog, `[N]`.
+        candidates: catalog rows, repeats allowed.
+        share: of the distinct candidates, 0 … 1, rounded to whole items.
+        seed: part of the hash.
+    """
+    rows = np.unique(candidates)
+    size = max(1, round(share * len(rows))) if share > 0 else 0
+    ranks = [hashlib.blake2b(f"cold\0{item_ids[row]}\0{seed}".encode(), digest_size=8).digest() for row in rows]
+    chosen = sorted(range(len(rows)), key=ranks.__getitem__)[:size]
+    return np.sort(rows[chosen]).astype(np.int64)
+
+
+def _by_position(clicks: pd.DataFrame, counts: dict[str, int | float]) -> np.ndarray:
+    by_user = clicks.groupby("user_id", sort=False)["position"]
+    length = by_user.transform("size").to_numpy()
+    from_end = length - 1 - clicks["position"].to_numpy()
+    counts["short_users"] = int((by_user.size() < 3).sum())
+    return np.where(length < 3, 0, np.where(from_end == 0, 2, np.where(from_end == 1, 1, 0)))
+
+
+def source_parts(values: pd.Series) -> pd.Series:
+    """Return the part that each cell of a split column names, null for other values."""
+    return values.astype(object).map(lambda value: SOURCE_NAMES.get(str(value).strip().lower()))
+
+
+def _by_source(clicks: pd.DataFrame, column: str, counts: dict[str, int | float]) -> np.ndarray:
+    require_columns(clicks, "interactions", [column])
+    parts = source_parts(clicks[column])
+    if parts.isna().any():
+        click = clicks.loc[parts.isna()].iloc[0]
+        raise DataError(
+            f"interactions.{column}: expected one of {sorted(SOURCE_NAMES)}, got {click[column]!r} at position "
+            f"{int(click['position'])} of user_id {click['user_id']!r} ({int(parts.isna().sum())} like this); "
+            "correct the values or choose another data.split"
+        )
+    numbers = parts.to_numpy(dtype=np.int64)
+    # what a user clicked after a target must not train: it would leak the future
+    seen_target = pd.Series(numbers > 0).groupby(clicks["user_id"].to_numpy(), sort=False).cummax().to_numpy()
+    is_late = (numbers == 0) & seen_target
+    counts["dropped_history_behind_target"] = int(is_late.sum())
+    seen_test = pd.Series(numbers == 2).groupby(clicks["user_id"].to_numpy(), sort=False).cummax().to_numpy()
+    counts["validation_behind_test"] = int(((numbers == 1) & seen_test).sum())
+    return np.where(is_late, UNUSED, numbers)
+
+
+def _by_time(clicks: pd.DataFrame, options: DataOptions, counts: dict[str, int | float]) -> np.ndarray:
+    require_columns(clicks, "interactions", ["timestamp"])
+    missing = int(clicks["timestamp"].isna().sum())
+    if missing:
+        raise DataError(
+            f"interactions.timestamp: split 'time' expects a value in every row, got {missing} null of {len(clicks)}; "
+            "fill them, or set data.split: leave_one_out, which needs only the order"
+        )
+    times = clicks["timestamp"].to_numpy(dtype=np.int64)
+    backwards = (np.diff(times, prepend=times[:1]) < 0) & (clicks["position"].to_numpy() > 0)
+    if backwards.any():
+        click = clicks.loc[backwards].iloc[0]
+        raise DataError(
+            f"interactions.timestamp: split 'time' expects times that do not fall along position, got "
+            f"{int(click['timestamp'])} at position {int(click['position'])} of user_id {click['user_id']!r} after a "
+            f"later time ({int(backwards.sum())} like this); set data.order: timestamp"
+        )
+    cutoffs = options.time_cutoffs or _cutoffs(times, options.time_shares)
+    counts |= {"validation_from": int(cutoffs[0]), "test_from": int(cutoffs[1])}
+    return np.searchsorted(np.asarray(cutoffs), times, side="right")
+
+
+def _cutoffs(times: np.ndarray, shares: list[float]) -> list[int]:
+    """Return the times at which the first share, and the first two shares, of all clicks end."""
+    ordered = np.sort(times)
+    bounds = np.minimum((np.cumsum(shares)[:2] * len(ordered)).astype(np.int64), len(ordered) - 1)
+    return ordered[bounds].tolist()
+
+
+def time_order(
+    clicks: pd.DataFrame, seed: int, *, fractions: np.ndarray | None = None, parts: np.ndarray | None = None
+) -> tuple[np.ndarray, int]:
+    """Return the indices that sort clicks by user and time, int64, and the number of clicks tied with another item's.
+
+    Args:
+        clicks: `user_id`, `item_id` (text), `timestamp` (whole numbers, none null).
+        seed: decides ties: they follow the blake2b hash of user, item and seed.
+        fractions: nanoseconds beyond `timestamp`, int64 `[clicks]`.
+        parts: part of each click, int64 `[clicks]`; clicks of one time are sorted by it before the hash, so that no
+            history contains a click of a later part.
+    """
+    size = len(clicks)
+    fractions = np.zeros(size, dtype=np.int64) if fractions is None else fractions
+    parts = np.zeros(size, dtype=np.int64) if parts is None else parts
+    moments = pd.DataFrame({"user_id": clicks["user_id"], "time": clicks["timestamp"], "fraction": fractions})
+    tied = moments.duplicated(keep=False).to_numpy()
+    ranks = np.zeros(size, dtype=np.uint64)
+    pairs = zip(clicks.loc[tied, "user_id"], clicks.loc[tied, "item_id"], strict=True)
+    ranks[tied] = [_tie_rank(user, item, seed) for user, item in pairs]
+    users = pd.factorize(clicks["user_id"], sort=True)[0]
+    times = clicks["timestamp"].to_numpy(dtype=np.int64)
+    together = moments.loc[tied]
+    is_repeat = together.assign(item_id=clicks.loc[tied, "item_id"]).duplicated()
+    num_tied = int(together.loc[~is_repeat].duplicated(keep=False).sum())
+    return np.lexsort((ranks, parts, fractions, times, users)), num_tied
+
+
+def _tie_rank(user_id: str, item_id: str, seed: int) -> int:
+    """Return a number that depends only on the click and the seed."""
+    key = "\0".join((user_id, item_id, str(seed))).encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")

@@ -1,10 +1,16 @@
-"""Tables reader: the one door through which items and interactions come in.
+"""Tables reader: reads, checks, orders and filters items and interactions (`read_tables`).
 
-The order of the steps is fixed, because each changes what the next one sees: ids and times, forms of ids and texts,
+The order of the steps is fixed, because each changes the input of the next: ids and times, forms of ids and texts,
 repeated clicks, unknown items, items without text, order, k-core, history cap. Positions are renumbered last, so a
 dropped click leaves no gap.
+
+The source digest is computed before anything is dropped, sorted or cut, so that no option of the data section changes
+it. Equal content gives an equal digest in any file format and column order: whole numbers count as their digits, lists
+and objects as JSON, and a column without any value as absent. Rows of the click log may come in any order; the order
+of the catalog counts, since it numbers the items.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,25 +18,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cost_hf.data import notices as notice
 from cost_hf.data import schema
 from cost_hf.data.amazon import read_amazon
-from cost_hf.data.cells import map_texts
-from cost_hf.data.html_text import plain_text
-from cost_hf.data.id_forms import find_mismatch, normalized
-from cost_hf.data.item_texts import is_text_column, render_texts
+from cost_hf.data.cells import cell_text, find_mismatch, map_texts, normalized
+from cost_hf.data.errors import DataError
+from cost_hf.data.item_texts import is_text_column, plain_text, render_texts
 from cost_hf.data.mind import read_mind
 from cost_hf.data.movielens import read_movielens
 from cost_hf.data.options import DataOptions
-from cost_hf.data.ordering import time_order
-from cost_hf.data.raw_files import RawTables
-from cost_hf.data.schema import DataError, Notice, Tables
-from cost_hf.data.source_digest import source_digest
-from cost_hf.data.sources import Source, load_catalog, load_frames
-from cost_hf.data.split_rules import source_parts
+from cost_hf.data.schema import Notice, Tables, as_numbers
+from cost_hf.data.sources import RawTables, Source, load_catalog, load_frames
+from cost_hf.data.splits import source_parts, time_order
 from cost_hf.data.synthetic import make_news
 
-MIN_MISMATCHED = 0.01  # of the unknown ids: fewer that fit in another form do so by chance
+MIN_MISMATCHED = 0.01  # share of the unknown ids: fewer matches in another form are coincidence
 
 
 def _read_synthetic(options: DataOptions) -> RawTables:
@@ -38,7 +39,7 @@ def _read_synthetic(options: DataOptions) -> RawTables:
     return RawTables(news.items, news.interactions)
 
 
-# `tables`, the other choice of data.reader, takes both tables as they are
+# `tables`, the other choice of data.reader, reads both tables as they are
 READERS: dict[str, Callable[[DataOptions], RawTables]] = {
     "synthetic": _read_synthetic,
     "mind": read_mind,
@@ -58,14 +59,24 @@ def read_tables(
     """Read, check, order and filter a catalog and its click log.
 
     Args:
-        options: the data section; a source passed in wins over its paths.
-        items: DataFrame, `datasets.Dataset` or file path of the catalog.
-        interactions: the same for the click log.
-        template: text template of the vectors section, for the check on empty texts.
-        seed: takes the place of `options.seed`, which decides ties in time.
+        options: the data section; sources passed as arguments override its paths.
+        items: DataFrame, `datasets.Dataset` or file path of the catalog, with `item_id` and any other columns.
+        interactions: the same for the click log, with `user_id`, `item_id` and `timestamp` or `position`.
+        template: text template of the vectors section, for the check for empty texts.
+        seed: overrides `options.seed`, which decides ties in time.
 
     Raises:
         DataError: a check fails; the message names table, column, row, value and remedy.
+        OSError: a file can't be read.
+
+    >>> import pandas as pd
+    >>> items = pd.DataFrame({"item_id": ["a", "b"], "title": ["Lamp", "Chair"]})
+    >>> clicks = pd.DataFrame({"user_id": ["u", "u"], "item_id": ["b", "a"], "timestamp": [20, 10]})
+    >>> tables = read_tables(DataOptions(), items=items, interactions=clicks)
+    >>> tables
+    Tables(2 items, 2 clicks of 1 users)
+    >>> tables.interactions["item_row"].tolist()
+    [0, 1]
     """
     options = options if seed is None else replace(options, seed=seed)
     options.validate()
@@ -73,8 +84,8 @@ def read_tables(
     if options.reader in READERS and (items is None) != (interactions is None):
         given = "interactions" if items is None else "items"
         raise DataError(
-            f"data.reader {options.reader} makes both tables, got a source of {given} alone; pass both or neither, or "
-            "set data.reader: tables"
+            f"data.reader {options.reader} provides both tables, got a source of {given} alone; pass both or neither, "
+            "or set data.reader: tables"
         )
     raw = None
     if options.reader in READERS and items is None:
@@ -87,7 +98,7 @@ def read_tables(
     order = _order_column(clicks, options.order)
     digest = source_digest(catalog, clicks if raw is None else _as_published(clicks), fractions)
     catalog, clicks = _normalize(catalog, clicks, options, counts)
-    notices = [*notice.id_notices(catalog, clicks), *notice.time_notices(clicks)]
+    notices = [*schema.id_notices(catalog, clicks), *schema.time_notices(clicks)]
     clicks = _drop_repeats(clicks, fractions, options, counts, notices)
     if order == "position":
         clicks = clicks.assign(position=schema.clean_positions(clicks))
@@ -100,17 +111,20 @@ def read_tables(
 
 
 def read_items(path: str | Path, *, columns: dict[str, str] | None = None) -> pd.DataFrame:
-    """Read a catalog alone, as for items that come after training; the checks are those of `read_tables`.
+    """Read a catalog alone, for example new items after training; with the checks of `read_tables`.
 
     Args:
-        path: parquet, csv, tsv or jsonl file; texts may be gzip files.
+        path: parquet, csv, tsv or jsonl file; text files may be gzipped.
         columns: our column -> name in the file.
+
+    Raises:
+        DataError: a check fails.
     """
     return _clean_items(load_catalog(path, columns or {}))
 
 
 def _id_type(frame: pd.DataFrame) -> str:
-    """Return what `item_id` was read as, for messages; "" where there is none."""
+    """Return the type of `item_id` as read, for messages; "" if there is no such column."""
     values = frame.get("item_id")
     if values is None:
         return ""
@@ -119,7 +133,7 @@ def _id_type(frame: pd.DataFrame) -> str:
 
 
 def _as_published(clicks: pd.DataFrame) -> pd.DataFrame:
-    """Return the log of a reader without the positions that it made from times, which depend on the seed of ties."""
+    """Return the log of a reader without positions derived from times, which depend on the seed of ties."""
     if "position" not in clicks or "timestamp" not in clicks:
         return clicks
     return clicks.assign(position=clicks["position"].where(clicks["timestamp"].isna()))
@@ -128,17 +142,17 @@ def _as_published(clicks: pd.DataFrame) -> pd.DataFrame:
 def _clean_items(frame: pd.DataFrame) -> pd.DataFrame:
     schema.require_columns(frame, "items", ["item_id"])
     if frame.empty:
-        raise DataError("items has 0 rows, expected at least 1; check that the source holds items")
+        raise DataError("items has 0 rows, expected at least 1; check that the source has items")
     frame["item_id"] = schema.clean_ids(frame, "items", "item_id")
     schema.check_unique_items(frame)
     return frame
 
 
 def _clean_interactions(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
-    """Check ids and times; the second result are the nanoseconds beyond the whole seconds of `timestamp`."""
+    """Check ids and times; return the log and the nanoseconds beyond the whole seconds of `timestamp`."""
     schema.require_columns(frame, "interactions", ["user_id", "item_id"])
     if frame.empty:
-        raise DataError("interactions has 0 rows, expected at least 1; check that the source holds clicks")
+        raise DataError("interactions has 0 rows, expected at least 1; check that the source has clicks")
     for column in ("user_id", "item_id"):
         frame[column] = schema.clean_ids(frame, "interactions", column)
     fractions = pd.Series(0, index=frame.index)
@@ -150,11 +164,11 @@ def _clean_interactions(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
 def _normalize(
     catalog: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions, counts: dict[str, int]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Bring ids into the forms of `data.normalize_ids` and take HTML out of the catalog, where the options ask."""
+    """Normalise ids by `data.normalize_ids` and remove HTML from the catalog, if the options say so."""
     if forms := options.normalize_ids:
         users = clicks["user_id"].nunique()
         catalog = catalog.assign(item_id=normalized(catalog["item_id"], forms))
-        schema.check_unique_items(catalog, remedy="remove one of the rows, or take a form out of data.normalize_ids")
+        schema.check_unique_items(catalog, remedy="remove one of the rows, or a form from data.normalize_ids")
         clicks = clicks.assign(**{name: normalized(clicks[name], forms) for name in ("user_id", "item_id")})
         counts["merged_users"] = users - clicks["user_id"].nunique()
     schema.check_item_ids(catalog)
@@ -176,14 +190,14 @@ def _drop_repeats(
     counts: dict[str, int],
     notices: list[Notice],
 ) -> pd.DataFrame:
-    """Find clicks with user, item and time of another one; without times those with its position."""
+    """Find clicks with the user, item and time of another one; without times, those with its position."""
     keys = clicks[["user_id", "item_id"]].assign(fraction=fractions)
     keys["time"] = clicks.get("timestamp", default=pd.NA)
     if "position" in clicks:
         keys["position"] = clicks["position"].where(keys["time"].isna())
     else:
         keys = keys.loc[keys["time"].notna()]
-    # of a click that stands in two parts the one in the earlier part is kept: the other would be its own history
+    # of a click that is in two parts the one in the earlier part is kept: the other would be its own history
     keys = keys.iloc[np.argsort(_part_ranks(clicks, options)[keys.index], kind="stable")]
     is_repeat = keys.duplicated().reindex(clicks.index, fill_value=False)
     repeats = int(is_repeat.sum())
@@ -192,12 +206,12 @@ def _drop_repeats(
         counts["dropped_duplicate_clicks"], repeats = repeats, 0
         clicks = clicks.loc[~is_repeat]
     counts["duplicate_clicks"] = repeats
-    notices += notice.repeat_notices(clicks, repeats)
+    notices += schema.repeat_notices(clicks, repeats)
     return clicks
 
 
 def _part_ranks(clicks: pd.DataFrame, options: DataOptions) -> np.ndarray:
-    """Return the part that a column gives each click under `split: source`, int64 `[clicks]`; else all the same."""
+    """Return the part of each click under `split: source`, int64 `[clicks]`; else zeros."""
     if options.split != "source" or options.split_column not in clicks:
         return np.zeros(len(clicks), dtype=np.int64)
     return source_parts(clicks[options.split_column]).fillna(0).to_numpy(dtype=np.int64)
@@ -237,7 +251,7 @@ def _drop_unknown(
         fields = {"data.normalize_ids": list(mismatch.forms)} if mismatch.forms else {}
         notices.append(Notice("; ".join(reasons), mismatch.remedy, fields))
     if mismatch is not None:
-        reasons.append(f"mend it with {mismatch.remedy}" if mismatch.forms else mismatch.remedy)
+        reasons.append(f"fix it with {mismatch.remedy}" if mismatch.forms else mismatch.remedy)
     if options.on_unknown_item == "error":
         schema.forbid_unknown_items(clicks, unknown, "; ".join(reasons))
     return clicks.loc[~unknown]
@@ -262,14 +276,14 @@ def _sort(
     counts: dict[str, int],
     notices: list[Notice],
 ) -> pd.DataFrame:
-    """Sort by user, then by position, or by time with ties by part and hash; positions stay to be renumbered."""
+    """Sort by user, then by position, or by time with ties by part and hash; positions are renumbered later."""
     fractions = fractions.loc[clicks.index]
     if order == "position":
-        counts.setdefault("tied_timestamps", 0)  # a reader that made the positions from times has counted its ties
+        counts.setdefault("tied_timestamps", 0)  # a reader that derived positions from times has counted its ties
         users = pd.factorize(clicks["user_id"], sort=True)[0]
         clicks = clicks.iloc[np.lexsort((clicks["position"].to_numpy(), users))]
         if options.order == "auto" and "timestamp" in clicks:
-            notices += notice.order_notices(*_backwards(clicks, fractions.loc[clicks.index]))
+            notices += schema.order_notices(*_backwards(clicks, fractions.loc[clicks.index]))
         return clicks
     missing = clicks["timestamp"].isna()
     if missing.any():
@@ -283,7 +297,7 @@ def _sort(
 
 
 def _backwards(clicks: pd.DataFrame, fractions: pd.Series) -> tuple[int, int]:
-    """Return how many clicks are earlier than the one before of their user, and how many can be compared to one."""
+    """Return how many clicks are earlier than the previous one of their user, and how many could be compared."""
     is_known = clicks["timestamp"].notna().to_numpy()
     users = pd.factorize(clicks["user_id"])[0][is_known]
     times = clicks["timestamp"].to_numpy(dtype=np.int64, na_value=0)[is_known]
@@ -296,10 +310,10 @@ def _backwards(clicks: pd.DataFrame, fractions: pd.Series) -> tuple[int, int]:
 def _keep_core_and_latest(
     catalog: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions, counts: dict[str, int]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Drop users and items below their least counts, then a user's oldest clicks; such items leave the catalog too.
+    """Drop users and items below their minimum counts, then a user's oldest clicks; also drop items from the catalog.
 
-    Least counts look at whole histories. The cap can leave items with too few clicks, so the core is taken again, with
-    a bound for users that the cap does not undercut.
+    Minimum counts refer to whole histories. The cap can leave items with too few clicks, so the k-core is computed
+    again, with a minimum for users that is at most the cap.
     """
     least_user, least_item, most = (
         options.min_user_interactions,
@@ -320,7 +334,7 @@ def _keep_core_and_latest(
 
 
 def _core(clicks: pd.DataFrame, least_user: int, least_item: int) -> pd.DataFrame:
-    """Drop clicks of users and items below their least counts until none is left."""
+    """Drop clicks of users and items below their minimum counts until there are none."""
     while True:
         by_user = clicks["user_id"].map(clicks["user_id"].value_counts())
         by_item = clicks["item_id"].map(clicks["item_id"].value_counts())
@@ -360,6 +374,70 @@ def _finish(
     counts["interactions"] = len(clicks)
     counts["duplicate_texts"] = len(texts) - len(set(texts))
     counts["repeated_pairs"] = int(clicks.duplicated(["user_id", "item_id"]).sum())
-    notices += notice.text_notices(catalog, texts)
-    notices += notice.history_notices(clicks.groupby("user_id", sort=False).size().to_numpy())
+    notices += schema.text_notices(catalog, texts)
+    notices += schema.history_notices(clicks.groupby("user_id", sort=False).size().to_numpy())
     return Tables(catalog, clicks, counts, source_digest=digest, notices=tuple(notices))
+
+
+NUMBERS = ("position", "timestamp")  # checked to be numbers, and often all different: hashing them as strings is slow
+NOTHING = np.uint64(0x9E3779B97F4A7C15)  # hash of an empty cell
+FACTOR = np.uint64(0xBF58476D1CE4E5B9)
+
+
+def source_digest(items: pd.DataFrame, interactions: pd.DataFrame, fractions: pd.Series) -> str:
+    """Return the sha256 hex digest of a catalog and a click log.
+
+    Args:
+        items: catalog with our column names and checked ids.
+        interactions: click log, likewise, times in whole seconds.
+        fractions: nanoseconds beyond the seconds, int64 `[clicks]`.
+    """
+    state = hashlib.sha256()
+    for table, frame, keeps_order in (("items", items, True), ("interactions", interactions, False)):
+        columns = _column_hashes(frame)
+        if table == "interactions" and fractions.any():
+            columns[""] = pd.util.hash_array(fractions.to_numpy())  # no column has this name
+        state.update(f"{table}:{len(frame)}:{len(columns)}:".encode())
+        rows = np.zeros(len(frame), dtype=np.uint64)
+        for name, hashes in columns.items():
+            state.update(f"{len(name)}:{name}:".encode("utf-8", "surrogatepass"))
+            rows = (rows ^ hashes) * FACTOR
+            rows ^= rows >> np.uint64(29)
+        state.update((rows if keeps_order else np.sort(rows)).astype("<u8").tobytes())
+    return state.hexdigest()
+
+
+def _column_hashes(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Return the 64-bit hashes of every cell, uint64 `[rows]`, by column name in order; empty columns are left out."""
+    hashes = {}
+    for name in sorted(frame.columns):
+        found = _number_hashes(frame[name]) if name in NUMBERS else None
+        if found is None:
+            found = _text_hashes(frame[name])
+        if (found != NOTHING).any():
+            hashes[name] = found
+    return hashes
+
+
+def _number_hashes(values: pd.Series) -> np.ndarray | None:
+    """Hash whole numbers by value, whatever their type; None if some are not whole."""
+    is_missing = values.isna().to_numpy()
+    known = as_numbers(values[~is_missing])
+    if not pd.api.types.is_integer_dtype(known) and not (known % 1 == 0).all():
+        return None
+    hashes = np.full(len(values), NOTHING)
+    hashes[~is_missing] = pd.util.hash_array(known.to_numpy(dtype=np.int64))
+    return hashes
+
+
+def _text_hashes(values: pd.Series) -> np.ndarray:
+    """Hash cells by their text; equal texts are hashed once."""
+    cells = values
+    if values.dtype == object:  # mixed numbers, lists and objects, which can't be compared or hashed
+        cells = pd.Series([cell_text(value) for value in values], dtype=object)
+    numbers, distinct = pd.factorize(cells)
+    texts = [cell_text(value) for value in distinct]
+    encoded = np.array([None if text is None else text.encode("utf-8", "surrogatepass") for text in texts] + [None])
+    known = pd.util.hash_array(encoded, categorize=False)
+    known[[number for number, text in enumerate(encoded) if text is None]] = NOTHING
+    return known[numbers]  # -1, a missing value, is the last

@@ -1,8 +1,8 @@
-"""Text vectors: items to texts by a template, texts to vectors by an encoder, kept by digest and resumable.
+"""Text vectors: items to texts by a template, texts to vectors by an encoder, cached by digest and resumable.
 
-Vectors are cached in chunks, each under the digest of its own texts and the encoder: a killed run loses at most one
-chunk, and a catalog with new rows at its end encodes only its last chunk again. A chunk holds the digest of its
-vectors; one that does not fit is encoded again.
+Vectors are cached in chunks, each under the digest of its texts and the encoder: a killed run loses at most one chunk,
+and after new rows were appended only the last chunk is encoded again. A chunk stores the digest of its vectors; a
+damaged one is encoded again.
 """
 
 import logging
@@ -16,8 +16,7 @@ import pandas as pd
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from cost_hf.data.encoders import LsaEncoder, TextEncoder
-from cost_hf.data.item_encoder import ItemEncoder, sentence_encoder
+from cost_hf.data.encoders import ItemEncoder, LsaEncoder, TextEncoder, sentence_encoder
 from cost_hf.data.item_texts import render_texts
 from cost_hf.data.options import VectorOptions
 from cost_hf.files import (
@@ -44,7 +43,7 @@ class TextVectors:
     encoder_digest: str
 
     def __repr__(self) -> str:
-        """Say in one line what was encoded."""
+        """Summarise texts, width and digests."""
         return (
             f"TextVectors({len(self.texts)} texts, width {self.vectors.shape[-1]}, texts {self.texts_digest[:12]}, "
             f"encoder {self.encoder_digest[:12]})"
@@ -72,15 +71,18 @@ def encode_items(
     seed: int = 0,
     fit_rows: np.ndarray | None = None,
 ) -> TextVectors:
-    """Encode every item's text and write the vectors and the encoder to `output_dir`.
+    """Encode every item's text and write the vectors `[N, E]` and the encoder to `output_dir`.
 
     Args:
         items: catalog, N rows.
         options: the vectors section.
         output_dir: gets `vectors.safetensors`, `vectors.json` and `encoder/` (`ItemEncoder`).
-        cache_dir: where chunks of an encoder are kept; default `$COST_HF_CACHE`, else `~/.cache/cost_hf/vectors`.
+        cache_dir: of the chunks of a pretrained encoder; default `$COST_HF_CACHE`, else `~/.cache/cost_hf/vectors`.
         seed: of the lsa fit.
         fit_rows: items whose texts lsa may be fitted on, bool `[N]`; all by default.
+
+    Raises:
+        DataError: for a bad template, or an encoder that can't be loaded.
     """
     output_dir = Path(output_dir)
     texts = render_texts(items, options.template)
@@ -120,26 +122,26 @@ def _encode_cached(texts: list[str], encoder: TextEncoder, cache_dir: str | Path
         with atomic_path(path) as temporary:
             save_file({"vectors": vectors}, temporary, metadata={"digest": content_digest(vectors)})
         parts[number] = vectors
-    logger.info("encoded %d texts in %d chunks, %d of them anew", len(texts), len(chunks), len(missing))
+    logger.info("encoded %d texts in %d chunks, %d of them not cached", len(texts), len(chunks), len(missing))
     return np.concatenate([part for part in parts if part is not None])
 
 
 def _chunks(texts: Sequence[str], encoder: TextEncoder, cache_dir: str | Path | None) -> list[tuple[list[str], Path]]:
-    """Return the texts in chunks, each with the file that keeps its vectors."""
+    """Return the texts in chunks, each with the cache file of its vectors."""
     folder = Path(cache_dir or os.environ.get("COST_HF_CACHE") or Path.home() / ".cache" / "cost_hf" / "vectors")
     chunks = [list(texts[start : start + CHUNK_SIZE]) for start in range(0, len(texts), CHUNK_SIZE)]
     return [(chunk, folder / f"{content_digest(encoder.digest, chunk)}.safetensors") for chunk in chunks]
 
 
 def _cached(path: Path) -> np.ndarray | None:
-    """Return the vectors of a chunk; None where it is not there, or is not whole."""
+    """Return the vectors of a chunk; None if the file is missing or damaged."""
     if not path.is_file():
         return None
     try:
         vectors = read_tensors(path).get("vectors")
         if vectors is not None and read_tensor_metadata(path).get("digest") == content_digest(vectors):
             return vectors
-        logger.warning("%s does not hold the vectors that were written there; its texts are encoded again", path)
+        logger.warning("%s is damaged: its digest does not match its vectors; its texts are encoded again", path)
     except DamagedFileError as error:
         logger.warning("%s; its texts are encoded again", error)
     return None

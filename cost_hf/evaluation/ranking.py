@@ -106,7 +106,7 @@ def evaluate_ranker(
     is_hidden = not (progress and state.is_main_process)
     parts = [
         (batches[number], _rank_batch(ranker, targets, batches[number], num_items, exclude_seen, top_k, mask))
-        for number in tqdm(own, desc=description, disable=is_hidden)
+        for number in tqdm(own, desc=description, disable=is_hidden, leave=None)  # below another bar it is cleared
     ]
     parts = gather_object(parts)
     cases = np.concatenate([part[0] for part in parts])

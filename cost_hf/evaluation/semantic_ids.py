@@ -1,7 +1,7 @@
 """Quality of semantic IDs, measured without a generator: codebook utilization, neighbourhoods, categories, transitions.
 
-**Utilization and neighbourhoods** (`sid_health`). A degenerate codebook shows in its perplexity, not in the share of
-codes in use: one giant cluster and a few outliers can use every code. Neighbourhoods are compared by the expected
+**Utilization and neighbourhoods** (`sid_utilization`). A degenerate codebook shows in its perplexity, not in the share
+of codes in use: one giant cluster and a few outliers can use every code. Neighbourhoods are compared by the expected
 overlap of top lists with ties in random order, so that items with the same SID or prefix are not affected by row order.
 Overlap with prefixes increases with the size of the groups, so it has to be read with the group sizes and collisions.
 
@@ -27,7 +27,7 @@ from cost_hf.semantic_ids.item_ids import check_codes
 CHUNK_ENTRIES = 2**22  # similarities held at once: 32 MiB
 
 
-def sid_health(
+def sid_utilization(
     codes: np.ndarray,
     level_sizes: Sequence[int],
     *,
@@ -57,7 +57,7 @@ def sid_health(
     Raises:
         ValueError: for codes outside their levels, or tables of different length.
 
-    >>> found = sid_health(np.array([[0, 0], [0, 1], [1, 0], [1, 0]]), [2, 2])
+    >>> found = sid_utilization(np.array([[0, 0], [0, 1], [1, 0], [1, 0]]), [2, 2])
     >>> found["unique_share"], found["collided_share"], found["levels"][0]["perplexity"]
     (0.75, 0.5, 2.0)
     """
@@ -69,7 +69,7 @@ def sid_health(
     prefixes = prefix_groups(codes)  # [N, L]
     sizes = np.stack([np.bincount(column)[column] for column in prefixes.T], axis=1)  # [N, L] own group
     full = sizes[:, -1]
-    health: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "levels": [_level(column, size) for column, size in zip(codes.T, level_sizes, strict=True)],
         "unique_share": float((prefixes[:, -1].max() + 1) / len(codes)),
         "collided_share": float((full > 1).mean()),
@@ -79,8 +79,8 @@ def sid_health(
     if vectors is not None and len(codes) > 1:
         queries = np.sort(np.random.default_rng(seed).permutation(len(codes))[:max_queries])
         width = min(neighbours, len(codes) - 1)
-        health |= _neighbourhoods(prefixes, vectors, reconstruction, queries=queries, width=width)
-    return health
+        facts |= _neighbourhoods(prefixes, vectors, reconstruction, queries=queries, width=width)
+    return facts
 
 
 def _level(codes: np.ndarray, num_codes: int) -> dict[str, float | int]:
@@ -89,7 +89,11 @@ def _level(codes: np.ndarray, num_codes: int) -> dict[str, float | int]:
 
 
 def prefix_groups(codes: np.ndarray) -> np.ndarray:
-    """Return a dense group number per item and prefix length 1 … L, int64 `[N, L]`; equal for equal prefixes."""
+    """Return a dense group number per item and prefix length 1 … L, int64 `[N, L]`; equal for equal prefixes.
+
+    >>> prefix_groups(np.array([[5, 1], [5, 2], [8, 1]])).tolist()
+    [[0, 0], [0, 1], [1, 2]]
+    """
     groups = np.zeros(len(codes), dtype=np.int64)
     columns = []
     for column in codes.T:
@@ -171,6 +175,9 @@ def level_entropies(codes: np.ndarray, level_sizes: Sequence[int]) -> dict[str, 
     Conditional entropy is the uncertainty of a generator without information on the user at that level. A value far
     below `entropy` means that the level is mostly determined by its prefix. A collapsed level has low entropy as well:
     it is easy to predict because it carries no information.
+
+    >>> level_entropies(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), [2, 2])["conditional_entropy"]
+    [1.0, 1.0]
     """
     num_items = len(codes)
     joint = [0.0, *(_entropy(column) for column in prefix_groups(codes).T)]  # bits of prefixes of length 0 … L

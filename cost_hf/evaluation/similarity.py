@@ -11,7 +11,14 @@ STEP = 2.0**-22
 
 
 def unit_vectors(vectors: np.ndarray) -> np.ndarray:
-    """Return vectors `[N, E]` at length 1, rounded to multiples of `STEP`, float64; zero vectors stay zero."""
+    """Return vectors `[N, E]` at length 1, rounded to multiples of `STEP`, float64; zero vectors stay zero.
+
+    Raises:
+        ValueError: for another shape, or numbers that are not finite.
+
+    >>> unit_vectors(np.array([[0.0, 2.0], [0.0, 0.0]])).tolist()
+    [[0.0, 1.0], [0.0, 0.0]]
+    """
     vectors = np.asarray(vectors, dtype=np.float64)
     if vectors.ndim != 2:
         raise ValueError(f"vectors must be a table [items, width], got shape {vectors.shape!r}; stack one row per item")

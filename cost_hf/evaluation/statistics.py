@@ -315,6 +315,9 @@ def two_sided_p(differences: np.ndarray) -> float:
 
     Args:
         differences: of the paired draws, `[draws]`.
+
+    >>> two_sided_p(np.array([-1.0] * 4 + [1.0] * 95))
+    0.1
     """
     tail = min(int((differences <= 0.0).sum()), int((differences >= 0.0).sum()))
     return min(1.0, 2.0 * (tail + 1) / (len(differences) + 1))
@@ -378,6 +381,9 @@ def detectable_difference(
 
     Raises:
         ValueError: for no claims or a negative standard error.
+
+    >>> round(detectable_difference(0.002, 0.08, num_claims=1).relative, 3)
+    0.07
     """
     if num_claims < 1 or standard_error < 0.0:
         raise ValueError(

@@ -193,9 +193,9 @@ def _run(
 
 
 def _parser(program: str, description: str, argv: Sequence[str]) -> CommandParser:
-    """Return a parser whose help lists the recipes, or the fields of the recipe that `argv` names."""
-    named = next(_values_of("--recipe", argv), None)
-    if named is not None and {"-h", "--help"} & set(argv):
+    """Return a parser whose help lists the recipes, or the fields of the recipe or method that `argv` names."""
+    named = [name for option in ("--recipe", "--method") for name in _values_of(option, argv)]
+    if named and {"-h", "--help"} & set(argv):
         return CommandParser(program, description, epilog=lambda: recipe_help(_named_recipe(argv)))
     return CommandParser(program, description, epilog=lambda: short_help(program))
 
@@ -278,18 +278,18 @@ def read_overrides(
         given = vars(parser.parse_args(list(tokens), defaults=False).as_flat())
     except ArgumentError as error:
         _refuse(str(error), tokens, recipe, hints, program=program, options=options)
-    for dotted in given:
-        text = next(_values_of(f"--{dotted}", tokens), "")
-        if text.lstrip().startswith("{") and hints[dotted] is not str:
-            _check_yaml(dotted, text)  # a key that stands twice
+    for dotted, value in given.items():
+        if isinstance(value, dict | list):
+            _check_yaml(dotted, next(_values_of(f"--{dotted}", tokens), ""))
     return given
 
 
 def _check_yaml(dotted: str, text: str) -> None:
+    """Raise RecipeError for what recipe files may not hold either: a key that is given twice, or an alias."""
     try:
         read_yaml(text)
     except ValueError as error:
-        raise RecipeError(f"--{dotted} {text!r:.80} can't be read ({error}); give every key once") from error
+        raise RecipeError(f"--{dotted} {text!r:.80} can't be read: {error}") from error
 
 
 def _refuse(

@@ -44,7 +44,7 @@ class Run:
     examples: list[tuple[str, list[str]]]
 
     def __repr__(self) -> str:
-        """Say in one line what was trained, where it lies, and how well it ranks."""
+        """Return a one-line summary."""
         recipe = self.results["recipe"]
         cell = self.results["rows"][MAIN_ROW]["item"]["seen_allowed"].get("ndcg@10") or {}
         value = cell.get("value")
@@ -89,7 +89,7 @@ def train(
             `overwrite`.
         LockedError: where another run is writing to `output_dir`.
         RecipeError: for an unknown recipe, field or value.
-        DataError: for data that can't be used as it is; the message says what to change.
+        DataError: for data that can't be used as it is; the message names the change.
     """
     # the first call decides for the process: without `cpu` accelerate gives every process of a CPU run world size 1
     state = PartialState(cpu=not torch.cuda.is_available())

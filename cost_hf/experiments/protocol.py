@@ -1,4 +1,4 @@
-"""How a run was judged and what it was: all that a reader needs to set its numbers beside others."""
+"""How a run was evaluated: all that a reader needs to compare its numbers with others."""
 
 import platform
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ LEAKAGE = {
     "leave_one_out": "Leave-one-out: each user's last click is the test target. There is no common cutoff, so training "
     "may hold clicks of other users later than a test click, and popularity and co-clicks may know the future.",
     "source": "The parts are as the data's publisher marked them: each marked row is one target with all earlier rows "
-    "of its user as history (without test rows for a validation target), and rows behind a target of the same user "
+    "of its user as history (without test rows for a validation target), and rows after a target of the same user "
     "never train. Whether other users' training clicks are later than a test click depends on how the publisher cut.",
     "time": "Split by time: no training click is at or after the first validation target, and no choice made on "
-    "validation sees a click behind the test cutoff. Histories roll on: a later target sees the user's earlier ones.",
+    "validation sees a click after the test cutoff. Histories grow: a later target sees the user's earlier ones.",
 }
 
 
@@ -29,7 +29,7 @@ def protocol(recipe: Recipe, workspace: Workspace, own: Mapping[str, Any], targe
     """Return section `protocol` of results.json.
 
     Args:
-        own: what the method says of its lists; its shares are put beside those of the split.
+        own: how the method makes its lists; its shares are added to those of the split.
     """
     data = workspace.data
     parts = "the source's part, then " if recipe.data.split == "source" else ""

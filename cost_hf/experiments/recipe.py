@@ -185,7 +185,7 @@ class Recipe:
                 yield RecipeField(f"{section}.{entry.name}", hints[entry.name], help_text, getattr(options, entry.name))
 
     def has_field(self, dotted: str) -> bool:
-        """Tell whether this recipe's method and kinds have a field."""
+        """Return whether this recipe's method and kinds have a field."""
         return any(entry.dotted == dotted for entry in self.fields())
 
     def sections(self) -> dict[str, Any]:
@@ -416,7 +416,7 @@ def _refuse(value: Any, converted: Any, hint: Any, dotted: str) -> typing.NoRetu
 
 
 def _fits(value: Any) -> bool:
-    """Tell whether all numbers in a value are finite and fit into 64 bits."""
+    """Return whether all numbers in a value are finite and fit into 64 bits."""
     return all(
         abs(number) <= MAX_INT if isinstance(number, int) else math.isfinite(number) for number in _numbers(value)
     )

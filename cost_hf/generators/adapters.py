@@ -6,6 +6,8 @@ whenever a vocabulary has grown: peft issue 2898).
 
 import difflib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,8 @@ def add_adapter(model: PreTrainedModel, options: AdapterOptions, vocabulary: Sid
         trainable_token_indices=dict.fromkeys(_embedding_names(model), rows),
     )
     try:
-        adapted = get_peft_model(model, config)
+        with _without_deprecation_warning():
+            adapted = get_peft_model(model, config)
     except ValueError as error:
         raise ValueError(
             f"peft can't adapt {type(model).__name__} at target_modules={targets!r} ({error}); choose from "
@@ -86,7 +89,7 @@ def load_adapted(directory: Path, base: BaseModel, vocabulary: SidVocabulary, to
         )
     vocabulary.extend(tokenizer, model)
     try:
-        with readable_load_errors("the adapter", directory), warnings.catch_warnings():
+        with readable_load_errors("the adapter", directory), _without_deprecation_warning():
             warnings.filterwarnings("error", message="Found missing adapter keys")  # peft would initialise them anew
             return saving_adapter_only(PeftModel.from_pretrained(model, str(directory)))
     except UserWarning as warning:
@@ -100,6 +103,14 @@ def saving_adapter_only(model: PeftModel) -> PeftModel:
     """Make every save of a model leave out the embedding matrix, those of Trainer and of users alike."""
     model.save_pretrained = partial(model.save_pretrained, save_embedding_layers=False)
     return model
+
+
+@contextmanager
+def _without_deprecation_warning() -> Iterator[None]:
+    """Drop the warning that peft calls a property of transformers by its old name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+        yield
 
 
 def _check_targets(model: PreTrainedModel, targets: list[str] | str | None) -> None:

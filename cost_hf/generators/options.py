@@ -1,8 +1,8 @@
 """Recipe sections `generator`, `adapter`, `tasks` and `training`, readable without torch.
 
-Sizes of generators from scratch: `letter` is the generator of LETTER's released code (d_model 128), `tiger` the one
-whose parameter count matches TIGER's text (d_model 384; arXiv 2305.05065 section 4 gives both 128 and 13 M, which do
-not fit together).
+Sizes of generators from scratch: `letter` is the generator of LETTER's released code (d_model 128), `deep` the same
+with six layers (the T5 of arXiv 2411.18814), `tiger` the one whose parameter count matches TIGER's text (d_model 384;
+arXiv 2305.05065 section 4 gives both 128 and 13 M, which do not fit together).
 """
 
 from dataclasses import asdict, dataclass, field, fields
@@ -22,6 +22,7 @@ SEQ2SEQ_SIZES: dict[str, dict[str, int]] = {
     "tiny": {"num_layers": 2, "num_decoder_layers": 2, "d_model": 64, "d_ff": 256, "num_heads": 4, "d_kv": 16},
     "small": {"num_layers": 2, "num_decoder_layers": 2, "d_model": 96, "d_ff": 384, "num_heads": 4, "d_kv": 32},
     "letter": {"num_layers": 4, "num_decoder_layers": 4, "d_model": 128, "d_ff": 1024, "num_heads": 6, "d_kv": 64},
+    "deep": {"num_layers": 6, "num_decoder_layers": 6, "d_model": 128, "d_ff": 1024, "num_heads": 6, "d_kv": 64},
     "tiger": {"num_layers": 4, "num_decoder_layers": 4, "d_model": 384, "d_ff": 1024, "num_heads": 6, "d_kv": 64},
 }
 PROMPTS = ("bare", "continuation", "instruction")
@@ -42,7 +43,7 @@ class GeneratorOptions:
         default="small",
         metadata={
             "help": "from scratch: causal tiny|small (CPU) or medium|large (5 M and 26 M weights, for a GPU), seq2seq "
-            "tiny|small (CPU), letter or tiger; unused with a backbone"
+            "tiny|small (CPU), letter, deep or tiger; unused with a backbone"
         },
     )
     backbone: str | None = field(

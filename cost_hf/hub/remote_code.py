@@ -10,46 +10,66 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
+from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from cost_hf.files import read_json, write_json
+from cost_hf.files import read_json, read_object, write_json
 
 
 def save_with_code(model: PreTrainedModel, directory: str | Path, *, auto_class: str = "AutoModel") -> None:
     """Write a model, its source files and the entries by which `trust_remote_code=True` finds them.
 
     Args:
-        model: of a class in a folder of files `*_<model_type>.py` that import nothing but each other, torch,
-            transformers and huggingface_hub. Pipelines that are registered from this folder are published too.
+        model: of a class whose module imports files beside it (`from .layers import ...`), torch, transformers and
+            huggingface_hub alone. Pipelines that are registered from the same folder are published with it.
         directory: gets `config.json`, `model.safetensors` and the sources.
         auto_class: name of the Auto class that loads the model.
     """
     target = Path(directory)
     model.save_pretrained(target)
-    source = Path(sys.modules[type(model).__module__].__file__ or "").parent
-    for path in sorted(source.glob(f"*_{model.config.model_type}.py")):
+    pipelines = _pipelines_of(type(model))
+    classes = (type(model), type(model.config), *pipelines.values())
+    for path in {path for entry in classes for path in source_files(entry)}:
         shutil.copyfile(path, target / path.name)
     entries: dict[str, Any] = {
         "auto_map": {"AutoConfig": _reference(type(model.config)), auto_class: _reference(type(model))}
     }
-    pipelines = _pipelines_of(type(model))
     if pipelines:
-        entries["custom_pipelines"] = pipelines
+        entries["custom_pipelines"] = {task: _pipeline_entry(task, entry) for task, entry in pipelines.items()}
     config = read_json(target / "config.json")
     write_json(target / "config.json", config | entries)
 
 
-def _pipelines_of(model: type) -> dict[str, dict[str, Any]]:
-    """Return `custom_pipelines` of config.json: the registered pipelines whose class is defined beside a model's."""
+def source_files(entry: type) -> list[Path]:
+    """Return the file that defines a class, and all files beside it that it imports."""
+    own = Path(sys.modules[entry.__module__].__file__ or "")
+    return sorted({own, *map(Path, get_relative_import_files(own))})
+
+
+def published_sources(folder: Path) -> set[str]:
+    """Return the names of the source files that the configuration of a saved model refers to."""
+    config = read_object(folder / "config.json")
+    references = [*config.get("auto_map", {}).values()]
+    references += [entry["impl"] for entry in config.get("custom_pipelines", {}).values()]
+    modules = {folder / f"{reference.partition('.')[0]}.py" for reference in references}
+    files = {module for module in modules if module.is_file()}
+    return {path.name for path in files | {Path(name) for file in files for name in get_relative_import_files(file)}}
+
+
+def _pipelines_of(model: type) -> dict[str, type]:
+    """Return the registered pipelines by task whose class is defined beside a model's."""
+    registered = {task: entry["impl"] for task, entry in PIPELINE_REGISTRY.supported_tasks.items()}
     return {
-        task: {
-            "impl": _reference(entry["impl"]),
-            "pt": [auto.__name__ for auto in entry["pt"]],
-            "type": entry["type"],
-        }
-        for task, entry in PIPELINE_REGISTRY.supported_tasks.items()
-        if isinstance(entry["impl"], type) and _package_of(entry["impl"]) == _package_of(model)
+        task: entry
+        for task, entry in registered.items()
+        if isinstance(entry, type) and _package_of(entry) == _package_of(model)
     }
+
+
+def _pipeline_entry(task: str, pipeline: type) -> dict[str, Any]:
+    registered = PIPELINE_REGISTRY.supported_tasks[task]
+    models = [auto.__name__ for auto in registered["pt"]]
+    return {"impl": _reference(pipeline), "pt": models, "type": registered["type"]}
 
 
 def _package_of(entry: type) -> str:

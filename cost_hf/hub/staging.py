@@ -17,13 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import DatasetCard, ModelCard, SpaceCard
 
-import cost_hf
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import LOCK, check_fields, read_object, write_json
 from cost_hf.hub import MERGED, REPO_TYPES
 from cost_hf.hub.cards import Contents, eval_result_files, render_card
 from cost_hf.hub.redaction import Licence, is_local_path, without_local_paths
-from cost_hf.hub.remote_code import save_with_code
+from cost_hf.hub.remote_code import published_sources, save_with_code
 from cost_hf.quantizers.base import load_quantizer
 from cost_hf.recommenders.base import Recommender, class_of
 from cost_hf.recommenders.repository import (
@@ -99,9 +98,8 @@ class StagedRepository:
                 inside = path.parent.relative_to(self.folder).as_posix()
                 kind = class_of(path.parent).published_files or "(?!)"
                 own.append(kind if inside == "." else rf"{re.escape(inside)}/({CATALOG_FILES}|{kind})")
-        config = self.folder / "config.json"
-        if self.part in ("quantizer", "recommender") and config.is_file():
-            own.append(rf"\w+_{re.escape(str(read_object(config).get('model_type')))}\.py")
+        if self.repo_type == "model" and (self.folder / "config.json").is_file():
+            own += [re.escape(name) for name in sorted(published_sources(self.folder))]
         return "|".join(own)
 
 
@@ -370,7 +368,7 @@ def _add_package(folder: Path, others: Sequence[str]) -> None:
             "cost_hf runs here without being installed, so its requirements are not known; pip install it to publish"
         ) from error
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".*", "*.md", "py.typed")
-    shutil.copytree(Path(cost_hf.__file__).parent, folder / "cost_hf", ignore=ignored)
+    shutil.copytree(Path(__file__).parents[1], folder / "cost_hf", ignore=ignored)
     lines = [*(line for line in needs if "extra ==" not in line), *others]
     (folder / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -158,7 +158,8 @@ class Method(ABC, Generic[OptionsT]):
         options_class: dataclass of the method's recipe sections.
         needs_text_vectors: whether `fit` reads the item text vectors.
         gives_item_vectors: whether `item_vectors` can be called.
-        auto_models: module that registers models of its own with the Auto classes of transformers.
+        auto_models: module that registers models of its own with the Auto classes of transformers. It is imported with
+            transformers, so it may import modeling files and nothing else of this package.
         recommenders: module that defines each kind of recommender of its own, by the kind in its manifest.
     """
 

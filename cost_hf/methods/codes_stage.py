@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cost_hf.data.encoders import encoder_identity
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder, encoder_identity
 from cost_hf.data.item_texts import item_titles, render_texts
 from cost_hf.data.options import VectorOptions
 from cost_hf.data.prepare import PreparedData

@@ -2,9 +2,8 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from accelerate import PartialState
@@ -58,8 +57,8 @@ def recommender_stage(
         compute=train,
         load=lambda folder: load(folder).to(PartialState().device),
         on_every_process=True,
-        living=UPDATED_FILES,
-        losses=lambda folder: changes_in(folder, own=title_changes(stages, name)),
+        mutable=UPDATED_FILES,
+        work_lost=lambda folder: changes_in(folder, own=title_changes(stages, name)),
     )
     update_titles(stages, name, recommender, catalog, stages.output_dir / workspace.folder)
     return recommender
@@ -157,14 +156,10 @@ def as_fitted(recommender: RecommenderT, catalog: ItemRows) -> RecommenderT:
     Args:
         catalog: of the data; titles make no difference.
     """
-    if _without_titles(recommender.catalog).digest == _without_titles(catalog).digest:
+    if recommender.catalog.without_titles().digest == catalog.without_titles().digest:
         return recommender
     warn_of_changes(recommender)
     return recommender.with_catalog(catalog)
-
-
-def _without_titles(catalog: Any) -> Any:
-    return replace(catalog, titles=None)
 
 
 def warn_of_changes(recommender: Recommender) -> None:

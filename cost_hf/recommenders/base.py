@@ -296,7 +296,8 @@ class Recommender(CatalogUpdates):
     def new_item_inputs(self) -> tuple[str, ...]:
         """What `add_items` takes for a new item: any of `texts`, `vectors`, `codes`; empty where it takes none."""
         inputs = tuple(name for name, by_codes in (("vectors", False), ("codes", True)) if self._takes_new(by_codes))
-        return ("texts", *inputs) if self.encoder is not None and "vectors" in inputs else inputs
+        has_vectors_of_texts = self.encoder is not None or not self.needs_vectors
+        return ("texts", *inputs) if has_vectors_of_texts and "vectors" in inputs else inputs
 
     @property
     def carries_text_vectors(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.recommenders.catalog_changes import KEPT_VERSIONS, CatalogChange, Version
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.rankers import training_clicks

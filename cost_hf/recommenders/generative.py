@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import DamagedFileError, check_fields, load_all_weights, readable_load_errors
 from cost_hf.generators.adapters import load_adapted
 from cost_hf.generators.backbones import Backbone
@@ -81,6 +81,14 @@ class GenerativeRecommender(Recommender):
 
     Raises:
         ValueError: for parts of different catalogs, or sizes that no search has.
+
+    Example:
+        >>> from cost_hf.recommenders.example import example_recommender
+        >>> recommender = example_recommender()
+        >>> recommender.encode(["mug for tea"]).shape  # codes of 2 levels
+        (1, 2)
+        >>> recommender.catalog.level_sizes  # and the level that the catalog appends
+        (4, 4, 8)
     """
 
     kind = "generator"

@@ -17,7 +17,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
 from safetensors.numpy import save_file
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import (
     PLAIN_NAME,
     DamagedFileError,
@@ -130,7 +130,7 @@ def hub_commit(name: str | Path, directory: Path) -> str | None:
 def _require_own(run: Path, directory: Path) -> None:
     """Raise `DamagedFileError` where the recommender in a run directory is not the one that the run wrote."""
     # a save after changes of the catalog writes the clicks of new items, too
-    require_own(run, directory.name, read_manifest(directory)["files"], living=[POPULARITY])
+    require_own(run, directory.name, read_manifest(directory)["files"], mutable=[POPULARITY])
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any]:

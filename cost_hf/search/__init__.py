@@ -1,1 +1,1 @@
-"""Constrained search: from the states of a generator to the items of the trie."""
+"""Constrained search: from the hidden states of a generator to the items of the trie."""

@@ -35,14 +35,15 @@ class BeamOutput:
 def expand_leaves(
     trie: SidTrie, nodes: Tensor, scores: Tensor, codes: Tensor, *, num_beams: int, mask: TrieMask | None
 ) -> BeamOutput:
-    """Expand leaves `[B, R]` to items in beam order; items of one leaf share its score and stand in the trie's order.
+    """Expand leaves `[B, R]` to items in beam order; items of one leaf share its score and follow the trie's order.
 
-    Beams with score -inf are dead: whatever their node, no item comes of them.
+    Beams with score -inf are dead and give no item, whatever their node.
     """
     batch, beams = nodes.shape
     # without a mask, no more than `num_beams` items of one leaf can be listed
     rows, present = trie.leaf_rows(nodes.flatten(), limit=num_beams if mask is None else None)  # [B·R, m]
-    rows, present = rows.view(batch, beams, -1), present.view(batch, beams, -1) & scores.isfinite()[..., None]
+    rows = rows.view(batch, beams, -1)
+    present = present.view(batch, beams, -1) & scores.isfinite()[..., None]
     if mask is not None:
         present = present & mask.keeps_items(rows)
     members = rows.shape[-1]
@@ -58,7 +59,7 @@ def expand_leaves(
 
 
 def _pad(values: Tensor, width: int, fill: float) -> Tensor:
-    """Fill `[B, r, …]` up to `[B, width, …]`."""
+    """Pad `[B, r, …]` to `[B, width, …]`."""
     missing = width - values.shape[1]
     if missing <= 0:
         return values

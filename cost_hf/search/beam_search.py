@@ -1,8 +1,8 @@
 """Exact constrained beam search of fixed depth: prompts in, catalog items out.
 
 The search walks `SidTrie`: the candidates of a beam are the children of its node, never the whole vocabulary. Scores
-are sums of natural-log probabilities, the same as `generate(..., length_penalty=0)` gives under `SidLogitsProcessor`,
-and the beams are the same except where neighbouring scores differ by rounding.
+are sums of natural-log probabilities. Scores and beams are those of `generate(..., length_penalty=0)` under
+`SidLogitsProcessor`, except where neighbouring scores differ by rounding.
 """
 
 import logging
@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cost_hf.search.beam_output import BeamOutput, expand_leaves
-from cost_hf.search.beam_steps import DecodingSteps, Prompt
+from cost_hf.search.beam_steps import DecodingSteps, LevelHead, Prompt
 from cost_hf.search.cached_decoders import base_model, decoding_steps, unsupported_reason
 from cost_hf.search.generate_search import generate_search
-from cost_hf.search.level_head import LevelHead
 from cost_hf.search.logits_processor import check_sizes
 from cost_hf.search.normalizations import check_normalization
 from cost_hf.search.protocol import AddsLevelInputs, EmbedsPrompts, LevelInputs, ReranksBeams
@@ -31,7 +30,7 @@ from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 logger = logging.getLogger(__name__)
 
-# what the search hands to the model itself
+# arguments of the model that the search sets
 OWN_ARGUMENTS = {
     "input_ids",
     "inputs_embeds",
@@ -89,6 +88,24 @@ def beam_search(
     Raises:
         ValueError: for fewer than one beam or too many, no prompt, a mask of another catalog, or an option that
             `generate()` has no equivalent for.
+
+    Example (weights are random: which item comes first means nothing):
+
+    >>> import torch
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> from cost_hf import Catalog, SidTrie, SidVocabulary, beam_search
+    >>> codes = [[0, 1], [1, 0], [1, 1]]
+    >>> catalog = Catalog.from_codes(["lamp", "desk", "chair"], codes, level_sizes=(2, 2), collisions="none")
+    >>> vocabulary, trie = SidVocabulary.for_catalog(catalog), SidTrie.from_catalog(catalog)
+    >>> config = LlamaConfig(vocab_size=vocabulary.size, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    >>> generator = LlamaForCausalLM(config).eval()
+    >>> history = vocabulary.encode(torch.tensor([[0, 1]]))  # the lamp, as tokens
+    >>> prompt = torch.cat([torch.tensor([[vocabulary.begin_id]]), history], dim=1)
+    >>> found = beam_search(generator, prompt, trie=trie, vocabulary=vocabulary, num_beams=3)
+    >>> found
+    BeamOutput(1 requests, 3 items each, on cpu)
+    >>> sorted(catalog.item_ids[row] for row in found.items[0].tolist())
+    ['chair', 'desk', 'lamp']
     """
     check_normalization(normalization)
     prompt = make_prompt(input_ids, attention_mask, inputs_embeds, encoder_outputs, model_kwargs)
@@ -128,17 +145,18 @@ def make_prompt(
     encoder_outputs: Any = None,
     model_kwargs: Mapping[str, Any] | None = None,
 ) -> Prompt:
-    """Return the prompt of a search; raise ValueError unless exactly one form of it is given, in matching shapes."""
+    """Return the prompts of a search; raise ValueError unless exactly one form is given, in matching shapes."""
     states = None if encoder_outputs is None else encoder_outputs[0]
     given = [part for part in (input_ids, inputs_embeds, states) if part is not None]
     if len(given) != 1:
         raise ValueError(
             f"give exactly one of input_ids, inputs_embeds and encoder_outputs, got {len(given)} of them; "
-            "encoder_outputs need attention_mask alone beside them"
+            "encoder_outputs go with attention_mask only"
         )
     if not isinstance(given[0], Tensor):
-        raise ValueError(f"prompts must be torch tensors, got {type(given[0]).__name__}; convert by torch.tensor")
-    dimensions, shape = 2 if input_ids is not None else 3, tuple(given[0].shape)
+        raise ValueError(f"prompts must be torch tensors, got {type(given[0]).__name__}; convert them by torch.tensor")
+    dimensions = 2 if input_ids is not None else 3
+    shape = tuple(given[0].shape)
     if len(shape) != dimensions or 0 in shape:
         raise ValueError(
             "expected input_ids [B, S], inputs_embeds [B, S, d] or encoder_outputs whose first entry is [B, S, d], "
@@ -152,17 +170,17 @@ def make_prompt(
     own = sorted(OWN_ARGUMENTS & kwargs.keys())
     if own or (kwargs and states is not None):
         raise ValueError(
-            f"model_kwargs must not hold {', '.join(own) or 'anything beside encoder_outputs'}, which the search sets "
-            "itself; leave that out"
+            f"model_kwargs must not hold {', '.join(own) or 'anything beside encoder_outputs'}, which the search sets; "
+            "leave it out"
         )
     return Prompt(attention_mask, input_ids, inputs_embeds, states, kwargs)
 
 
 def check_parts(generator: Any, prompt: Prompt, trie: SidTrie, vocabulary: SidVocabulary) -> None:
-    """Raise ValueError where the parts of a search do not fit, or the generator is being trained."""
+    """Raise ValueError where the parts of a search do not fit, or the generator is in training mode."""
     for name, part, kind in (("trie", trie, SidTrie), ("vocabulary", vocabulary, SidVocabulary)):
         if not isinstance(part, kind):
-            raise ValueError(f"{name} must be a {kind.__name__}, got {type(part).__name__}; see recommender.{name}")
+            raise ValueError(f"{name} must be a {kind.__name__}, got {type(part).__name__}; pass recommender.{name}")
     if not isinstance(generator, nn.Module) or not hasattr(generator, "config"):
         raise ValueError(
             f"the generator must be a transformers model, got {type(generator).__name__}; pass the generator of a "
@@ -170,7 +188,7 @@ def check_parts(generator: Any, prompt: Prompt, trie: SidTrie, vocabulary: SidVo
         )
     check_sizes(trie, vocabulary)
     if generator.training:
-        raise ValueError("the generator is in training mode, where dropout makes every search another; call .eval()")
+        raise ValueError("the generator is in training mode, where dropout changes every search; call .eval()")
     config: Any = generator.config
     if prompt.encoder_states is not None and not config.is_encoder_decoder:
         raise ValueError(
@@ -180,7 +198,7 @@ def check_parts(generator: Any, prompt: Prompt, trie: SidTrie, vocabulary: SidVo
 
 
 def beam_widths(trie: SidTrie, num_beams: int) -> list[int]:
-    """Return the most beams that enter each level: one at the root, and never more than there are nodes."""
+    """Return the largest number of beams that enter each level: one at the root, never more than there are nodes."""
     widths = [1]
     for level in range(len(trie.level_sizes) - 1):
         widths.append(min(num_beams, widths[-1] * trie.max_children[level], trie.num_nodes[level]))

@@ -1,7 +1,7 @@
 """Beam search on CUDA whose level steps are recorded once per shape and replayed as one graph.
 
 A search of short answers launches hundreds of small kernels, and the host takes longer to launch them than the device
-to run them. The prompts still run as usual; everything after them is one replay.
+to run them. Prompts run as usual; everything after them is one replay.
 """
 
 from collections.abc import Mapping
@@ -21,22 +21,21 @@ from cost_hf.search.beam_search import (
     own_level_inputs,
     reranked,
 )
-from cost_hf.search.beam_steps import DecodingSteps
+from cost_hf.search.beam_steps import DecodingSteps, LevelHead
 from cost_hf.search.cached_decoders import base_model, decoding_steps, unsupported_reason
-from cost_hf.search.level_head import LevelHead
 from cost_hf.search.logits_processor import check_sizes
 from cost_hf.semantic_ids.sizes import ranked_number
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
-WARM_UPS = 3  # libraries choose kernels and allocate on their first calls, which a recording must not see
+WARM_UPS = 3  # libraries choose kernels and allocate in their first calls, which must not be recorded
 
 
 class CapturedSearch:
     """`beam_search` without masks for a serving loop on CUDA: same answers, one graph for each shape of the prompts.
 
-    Pad prompts to a few lengths and batch sizes: every new shape costs a recording and its memory. The weights may
-    change in place between calls, the trie may not.
+    Pad prompts to a few lengths and batch sizes: every new shape costs a recording and its memory. Weights may change
+    in place between calls, the trie may not.
 
     Args:
         generator: in eval mode, on CUDA.
@@ -67,8 +66,10 @@ class CapturedSearch:
                 f"{generator.device}{'' if reason is None else f' ({reason})'}; use beam_search"
             )
         check_sizes(trie, vocabulary)
-        self.model, self.num_beams = base_model(generator), ranked_number(num_beams, "num_beams", trie.num_items)
-        self.trie, self.vocabulary = trie.to(generator.device), vocabulary
+        self.model = base_model(generator)
+        self.num_beams = ranked_number(num_beams, "num_beams", trie.num_items)
+        self.trie = trie.to(generator.device)
+        self.vocabulary = vocabulary
         self.head = LevelHead(self.model, vocabulary, normalization=normalization)
         self._recordings: dict[tuple[torch.Size, ...], _Recording] = {}
 
@@ -94,7 +95,7 @@ class CapturedSearch:
         return found if output_prompt_states else replace(found, prompt_states=None)
 
     def search(self, steps: DecodingSteps) -> BeamOutput:
-        """Search from prompts that ran already."""
+        """Search from encoded prompts."""
         nodes, scores, codes = descend(
             steps, self.head, self.trie, self.vocabulary, self.num_beams, mask=None, level_inputs=None
         )
@@ -102,7 +103,7 @@ class CapturedSearch:
 
 
 class _Recording:
-    """One shape: the buffers that the graph reads, the graph, and the tensors it writes."""
+    """The graph of one shape, the buffers that it reads and the tensors that it writes."""
 
     def __init__(self, owner: CapturedSearch, steps: DecodingSteps, tensors: list[Tensor]):
         self.inputs = [part.clone() for part in tensors]

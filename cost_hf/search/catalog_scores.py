@@ -8,14 +8,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from cost_hf.search.beam_search import check_parts, embedded_prompt, make_prompt, own_level_inputs
-from cost_hf.search.beam_steps import DecodingSteps
+from cost_hf.search.beam_steps import DecodingSteps, LevelHead
 from cost_hf.search.cached_decoders import base_model, decoding_steps, unsupported_reason
-from cost_hf.search.level_head import LevelHead
 from cost_hf.search.protocol import LevelInputs
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
-CHUNK = 256  # prefixes that share one walk; beams of a row attend to each other under a mask, at quadratic cost
+CHUNK = 256  # prefixes of one walk; the beams of a row attend to each other under a mask, at quadratic cost
 
 
 @torch.no_grad()
@@ -45,6 +44,25 @@ def score_catalog(
 
     Raises:
         ValueError: for a model without cached decoding, or parts that do not fit.
+
+    Example (weights are random: which item comes first means nothing):
+
+    >>> import torch
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> from cost_hf import Catalog, SidTrie, SidVocabulary, beam_search
+    >>> codes = [[0, 1], [1, 0], [1, 1]]
+    >>> catalog = Catalog.from_codes(["lamp", "desk", "chair"], codes, level_sizes=(2, 2), collisions="none")
+    >>> vocabulary, trie = SidVocabulary.for_catalog(catalog), SidTrie.from_catalog(catalog)
+    >>> config = LlamaConfig(vocab_size=vocabulary.size, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    >>> generator = LlamaForCausalLM(config).eval()
+    >>> history = vocabulary.encode(torch.tensor([[0, 1]]))  # the lamp, as tokens
+    >>> prompt = torch.cat([torch.tensor([[vocabulary.begin_id]]), history], dim=1)
+    >>> scores = score_catalog(generator, prompt, trie=trie, vocabulary=vocabulary)
+    >>> scores.shape
+    torch.Size([1, 3])
+    >>> found = beam_search(generator, prompt, trie=trie, vocabulary=vocabulary, num_beams=3)
+    >>> torch.allclose(scores.gather(1, found.items), found.scores, atol=1e-4)
+    True
     """
     prompt = make_prompt(input_ids, attention_mask, model_kwargs=model_kwargs)
     check_parts(generator, prompt, trie, vocabulary)
@@ -52,12 +70,13 @@ def score_catalog(
     if reason is not None:
         raise ValueError(f"score_catalog needs cached decoding, which this model does not have: {reason}")
     trie = trie.to(input_ids.device)
-    model, levels = base_model(generator), len(vocabulary.level_sizes)
+    model = base_model(generator)
+    levels = len(vocabulary.level_sizes)
     parents = trie.num_nodes[levels - 2] if levels > 1 else 1
     widths = [min(CHUNK, width) for width in (1, *trie.num_nodes[: levels - 1])]
     steps = decoding_steps(model, embedded_prompt(model, prompt), widths)
     head = LevelHead(model, vocabulary, normalization=normalization)
-    # one column more stands for the rows that are no leaf's
+    # the additional column is that of removed rows, which have no leaf
     scores = torch.full((len(input_ids), trie.num_nodes[-1] + 1), -torch.inf, device=input_ids.device)
     for first in range(0, parents, CHUNK):
         prefixes = torch.arange(first, min(first + CHUNK, parents), device=input_ids.device)
@@ -98,7 +117,7 @@ def _walk(
 
 
 def _paths(trie: SidTrie, prefixes: Tensor) -> list[Tensor]:
-    """Return the nodes of depth 1 … L - 1 above and at nodes `[n]` of depth L - 1, one `[n]` a depth."""
+    """Return nodes `[n]` of depth L - 1 and their ancestors, depths 1 … L - 1, one `[n]` a depth."""
     paths = [prefixes] if len(trie.level_sizes) > 1 else []
     for level in range(len(trie.level_sizes) - 2, 0, -1):
         paths.append(trie.ranges[level].parents(paths[-1]))

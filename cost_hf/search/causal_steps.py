@@ -1,4 +1,4 @@
-"""Decoding steps of decoder-only models whose layers all attend to the whole past: one cache row per request."""
+"""Decoding steps of decoder-only models with full attention in all layers: one cache row per request."""
 
 from collections.abc import Sequence
 
@@ -15,30 +15,33 @@ class CausalSteps:
 
     Args:
         model: in eval mode; its decoder gives the states that its head reads.
-        prompt: padded on either side; the answer goes on from the last token of each row.
+        prompt: padded on either side; the answer continues the last token of each row.
     """
 
     def __init__(self, model: PreTrainedModel, prompt: Prompt):
-        self.model, self.decoder, self.prompt = model, model.get_decoder(), prompt
+        self.model = model
+        self.decoder = model.get_decoder()
+        self.prompt = prompt
         self.cache = DynamicCache(config=model.config)
         self.lengths = prompt.attention_mask.sum(1)
-        self.ancestry, self.depth = Ancestry(), 0
+        self.ancestry = Ancestry()
+        self.depth = 0
         self.first: Tensor | None = None
         self.prompt_states: Tensor | None = None
 
     @property
     def batch(self) -> int:
-        """B, requests."""
+        """B, number of requests."""
         return len(self.lengths)
 
     def prompt_tensors(self) -> list[Tensor]:
-        """Return all that the prompts left: mask, last hidden states, keys and values of every layer."""
+        """Return mask, hidden states of the last tokens, and keys and values of every layer."""
         first = self.start()
         cached = [part for layer in self.cache.layers for part in (layer.keys, layer.values)]
         return [self.prompt.attention_mask, first, *cached]
 
     def resumed(self, tensors: Sequence[Tensor]) -> "CausalSteps":
-        """Return the steps that go on from `prompt_tensors`."""
+        """Return steps that continue from `prompt_tensors`."""
         attention_mask, first, *cached = tensors
         steps = CausalSteps(self.model, Prompt(attention_mask, model_kwargs=self.prompt.model_kwargs))
         steps.first = first
@@ -47,7 +50,7 @@ class CausalSteps:
         return steps
 
     def start(self, added: Tensor | None = None) -> Tensor:
-        """Run the prompts once; `added` has no token to be added to."""
+        """Run the prompts once; `added` is ignored, since no token enters the decoder here."""
         if self.first is None:
             mask = self.prompt.attention_mask
             hidden = self.decoder(
@@ -59,10 +62,12 @@ class CausalSteps:
                 use_cache=True,
                 **self.prompt.model_kwargs,
             ).last_hidden_state
-            self.prompt_states, self.first = hidden, last_states(hidden, mask)[:, None]
+            self.prompt_states = hidden
+            self.first = last_states(hidden, mask)[:, None]
         elif self.depth:
             self.cache.crop(self.prompt.attention_mask.shape[1] - self.cache.get_seq_length())
-            self.ancestry, self.depth = Ancestry(), 0
+            self.ancestry = Ancestry()
+            self.depth = 0
         return self.first
 
     def advance(self, tokens: Tensor, parents: Tensor, added: Tensor | None = None) -> Tensor:

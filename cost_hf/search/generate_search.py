@@ -11,7 +11,7 @@ from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
-# what a model's own generation_config may ask for and a search by probability may not have
+# settings of a model's generation_config that change scores or lengths
 NEUTRAL = {
     "eos_token_id": None,
     "forced_bos_token_id": None,
@@ -36,7 +36,7 @@ NEUTRAL = {
     "length_penalty": 0.0,
     "do_sample": False,
 }
-DEAD_BEAM_SCORE = -1e8  # `generate` fills missing beams with repeats of legal ones at about -1e9
+DEAD_BEAM_SCORE = -1e8  # `generate` fills missing beams with repeats of legal ones, scored about -1e9
 
 
 @torch.inference_mode()
@@ -50,14 +50,15 @@ def generate_search(
     mask: CatalogMask | None,
     wants_states: bool = False,
 ) -> BeamOutput:
-    """Return what `beam_search` returns, with the same arguments; a search of one beam is made with two.
+    """Return what `beam_search` returns; a search of one beam runs with two.
 
     Args:
         generator, prompt, trie, vocabulary, num_beams, mask: as for `beam_search`.
         wants_states: return the prompts' last hidden states, for which a decoder-only model runs once more.
     """
-    levels, batch = len(vocabulary.level_sizes), len(prompt.attention_mask)
-    width = max(num_beams, 2)  # one beam is greedy decoding to `generate`, which then returns no scores
+    levels = len(vocabulary.level_sizes)
+    batch = len(prompt.attention_mask)
+    width = max(num_beams, 2)  # `generate` decodes greedily with one beam, and returns no scores
     states = prompt.encoder_states
     inputs = {"input_ids": prompt.input_ids, "inputs_embeds": prompt.inputs_embeds}
     if generator.config.is_encoder_decoder and states is None:
@@ -80,8 +81,9 @@ def generate_search(
         return_dict_in_generate=True,
         output_scores=True,
     )
-    tokens, scores = output.sequences[:, -levels:], output.sequences_scores
-    dead = (scores < DEAD_BEAM_SCORE) | (tokens < 0).any(1)  # it marks beams that never finished with -1
+    tokens = output.sequences[:, -levels:]
+    scores = output.sequences_scores
+    dead = (scores < DEAD_BEAM_SCORE) | (tokens < 0).any(1)  # -1 marks beams that never finished
     first_codes = vocabulary.level_offsets.to(tokens.device)
     codes = vocabulary.decode(torch.where(dead[:, None], first_codes, tokens))
     found = expand_leaves(

@@ -1,10 +1,9 @@
-"""Constrained `generate()`: only semantic IDs that exist, as a vectorised processor and as a plain function.
+"""Constrained `generate()`: only existing semantic IDs, as a vectorized processor and as a plain function.
 
-Both look at the ids of a row and nothing else, so one object serves any number of calls. Where the answer starts
-follows from the row: after the last `<|sid_begin|>` (causal prompts; history items are bare tokens behind it, so the
-level is the number of tokens after it mod L), else after the decoder's start token, or at 0 where a row begins with
-an answer already (`inputs_embeds`). The function is the readable reference; it costs one host synchronisation per
-beam and step.
+Both read the ids of a row only, so one object serves any number of calls. The start of the answer follows from the row:
+after the last `<|sid_begin|>` (causal prompts; history items are bare tokens after it, so the level is the number of
+tokens after it mod L), else after the decoder's start token, or at 0 where the row starts with the answer
+(`inputs_embeds`). The function is the readable reference; it costs one host synchronization per beam and step.
 """
 
 from collections.abc import Callable
@@ -18,15 +17,14 @@ from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.trie_mask import log_legal
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
-DEAD_SCORE = -1e9  # what `generate` itself gives to beams it can't fill; -inf for a whole row would break sampling
+DEAD_SCORE = -1e9  # as `generate` scores beams that it can't fill; -inf for a whole row would break sampling
 
 
 class SidLogitsProcessor(LogitsProcessor):
     """Sets every token that does not continue a legal SID to -inf.
 
-    Drop beams with scores below -1e8 before decoding: `generate` gives -1e9 or less, with repeated or -1 ids, to
-    those it could not fill, be it that there are fewer legal items than beams, or that the mask of a request allows
-    no item at all.
+    Drop beams with scores below -1e8 before decoding: `generate` scores beams that it could not fill with -1e9 or less,
+    with repeated or -1 ids; there are such beams where fewer items are legal than there are beams.
 
     Args:
         trie: the legal SIDs.
@@ -37,6 +35,29 @@ class SidLogitsProcessor(LogitsProcessor):
     Raises:
         ValueError: for a trie and a vocabulary of different sizes, or a mask of another shape; at a call, for ids that
             no SID begins with, or scores over too small a vocabulary.
+
+    Example (weights are random: which item comes first means nothing):
+
+    >>> import torch
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> from cost_hf import Catalog, SidTrie, SidVocabulary, SidLogitsProcessor
+    >>> codes = [[0, 1], [1, 0], [1, 1]]
+    >>> catalog = Catalog.from_codes(["lamp", "desk", "chair"], codes, level_sizes=(2, 2), collisions="none")
+    >>> vocabulary, trie = SidVocabulary.for_catalog(catalog), SidTrie.from_catalog(catalog)
+    >>> config = LlamaConfig(vocab_size=vocabulary.size, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+    >>> generator = LlamaForCausalLM(config).eval()
+    >>> history = vocabulary.encode(torch.tensor([[0, 1]]))  # the lamp, as tokens
+    >>> prompt = torch.cat([torch.tensor([[vocabulary.begin_id]]), history], dim=1)
+    >>> constraint = SidLogitsProcessor(trie, vocabulary)
+    >>> answer = generator.generate(
+    ...     prompt,
+    ...     attention_mask=torch.ones_like(prompt),
+    ...     logits_processor=[constraint],
+    ...     max_new_tokens=2,
+    ...     eos_token_id=None,
+    ... )
+    >>> vocabulary.decode(answer[:, -2:]).tolist()[0] in codes
+    True
     """
 
     def __init__(self, trie: SidTrie, vocabulary: SidVocabulary, *, mask: Tensor | CatalogMask | None = None):
@@ -65,7 +86,7 @@ class SidLogitsProcessor(LogitsProcessor):
         return processed
 
     def _at_level(self, level: int, input_ids: Tensor, scores: Tensor, requests: Tensor) -> Tensor:
-        """Process rows that all stand at `level`."""
+        """Process rows that are all at `level`."""
         legal = self._legal_codes(level, input_ids, requests)
         first = int(self.vocabulary.level_offsets[level])
         block = slice(first, first + self.vocabulary.level_sizes[level])
@@ -76,7 +97,7 @@ class SidLogitsProcessor(LogitsProcessor):
         return processed + self.trie_mask.is_empty.to(scores.dtype)[requests, None] * DEAD_SCORE
 
     def _legal_codes(self, level: int, input_ids: Tensor, requests: Tensor) -> Tensor:
-        """Tell which codes of `level` may follow rows that stand there: bool `[rows, K]`."""
+        """Return which codes of `level` may follow every row, bool `[rows, K]`."""
         offsets = self.vocabulary.level_offsets[:level].to(input_ids.device)
         prefix = input_ids[:, input_ids.shape[1] - level :]
         nodes = self.trie.prefix(prefix - offsets)
@@ -87,7 +108,7 @@ class SidLogitsProcessor(LogitsProcessor):
         if self.trie_mask is not None:
             kept = self.trie_mask.keeps_nodes(level, children, requests)
             is_legal = is_legal & (kept | self.trie_mask.is_empty[requests, None])
-        # counted, since padding repeats codes of this level; a real child counts one
+        # summed, since padding repeats codes of the level with 0; a real child counts 1
         counts = torch.zeros(len(nodes), self.vocabulary.level_sizes[level], dtype=torch.uint8, device=nodes.device)
         return counts.scatter_add_(1, codes, is_legal.view(torch.uint8)).view(torch.bool)
 
@@ -109,7 +130,7 @@ class SidLogitsProcessor(LogitsProcessor):
 def prefix_allowed_tokens_fn(
     trie: SidTrie, vocabulary: SidVocabulary, *, mask: Tensor | CatalogMask | None = None
 ) -> Callable[[int, Tensor], list[int]]:
-    """Return a function for `generate(prefix_allowed_tokens_fn=…)`; its beams are those of `SidLogitsProcessor`.
+    """Return a function for `generate(prefix_allowed_tokens_fn=…)` with the beams of `SidLogitsProcessor`.
 
     Args:
         trie: the legal SIDs.
@@ -117,8 +138,21 @@ def prefix_allowed_tokens_fn(
         mask: allowed items, a `CatalogMask` or a bool `[N]` or `[B, N]`, True = allowed.
 
     Raises:
-        ValueError: as `SidLogitsProcessor`; at a call also where the mask leaves no continuation, which `generate`
-            can't take from a function.
+        ValueError: as `SidLogitsProcessor`; at a call also where the mask allows no continuation, which `generate` does
+            not support in a function.
+
+    >>> import torch
+    >>> from cost_hf import Catalog, SidTrie, SidVocabulary, prefix_allowed_tokens_fn
+    >>> codes = [[0, 1], [1, 0], [1, 1]]
+    >>> catalog = Catalog.from_codes(["lamp", "desk", "chair"], codes, level_sizes=(2, 2), collisions="none")
+    >>> vocabulary, trie = SidVocabulary.for_catalog(catalog), SidTrie.from_catalog(catalog)
+    >>> allowed = prefix_allowed_tokens_fn(trie, vocabulary)
+    >>> first = allowed(0, torch.tensor([vocabulary.begin_id]))
+    >>> [vocabulary.tokens[token - vocabulary.first_id] for token in first]
+    ['<s_a_0>', '<s_a_1>']
+    >>> second = allowed(0, torch.tensor([vocabulary.begin_id, first[0]]))
+    >>> [vocabulary.tokens[token - vocabulary.first_id] for token in second]
+    ['<s_b_1>']
     """
     check_sizes(trie, vocabulary)
     trie = trie.to("cpu")
@@ -141,7 +175,7 @@ def prefix_allowed_tokens_fn(
         if not tokens:
             raise ValueError(
                 f"the mask of request {batch_id} allows no item that begins with the tokens {prefix.tolist()}; "
-                "drop such requests first, or use SidLogitsProcessor or beam_search, which answer them with nothing"
+                "drop such requests, or use SidLogitsProcessor or beam_search, which return no items for them"
             )
         return tokens
 
@@ -149,12 +183,12 @@ def prefix_allowed_tokens_fn(
 
 
 def _answer_lengths(input_ids: Tensor, vocabulary: SidVocabulary) -> Tensor:
-    """Return how many tokens of every row `[rows, S]` stand behind the start of its answer, `[rows]`."""
+    """Return how many tokens of every row `[rows, S]` follow the start of its answer, `[rows]`."""
     length = input_ids.shape[1]
     if length == 0:
         return torch.zeros(len(input_ids), dtype=torch.long, device=input_ids.device)
     is_begin = input_ids == vocabulary.begin_id
-    after_begin = is_begin.flip(1).to(torch.int8).argmax(1)  # tokens behind the last marker
+    after_begin = is_begin.flip(1).to(torch.int8).argmax(1)  # tokens after the last marker
     first = input_ids[:, 0]
     starts_with_answer = (first >= vocabulary.first_id) & (first < vocabulary.first_id + vocabulary.level_sizes[0])
     return torch.where(is_begin.any(1), after_begin, length - 1 + starts_with_answer.long())
@@ -175,6 +209,6 @@ def _unknown_prefix(prefix: list[int], row: list[int], vocabulary: SidVocabulary
     has_marker = vocabulary.begin_id in row
     return ValueError(
         f"no item's SID begins with the tokens {prefix} ({' '.join(texts)}); "
-        + ("history items behind <|sid_begin|> must be whole" if has_marker else "a causal prompt needs <|sid_begin|>")
+        + ("items after <|sid_begin|> must be complete" if has_marker else "a causal prompt needs <|sid_begin|>")
         + ", and trie and vocabulary must belong to the model's catalog"
     )

@@ -1,4 +1,4 @@
-"""Decoding steps of the T5 family: encoder and cross-attention keys once per request, beams as rows of queries."""
+"""Decoding steps of the T5 family: encoder and cross-attention keys once per request, beams as queries of one row."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,10 @@ class T5Steps:
     """
 
     def __init__(self, model: PreTrainedModel, prompt: Prompt, widths: Sequence[int]):
-        self.model, self.decoder, self.prompt, self.widths = model, model.get_decoder(), prompt, widths
+        self.model = model
+        self.decoder = model.get_decoder()
+        self.prompt = prompt
+        self.widths = widths
         states = prompt.encoder_states
         if states is None:
             states = model.get_encoder()(
@@ -33,11 +36,12 @@ class T5Steps:
             ).last_hidden_state
         self.states = states
         self.layers: list[_Layer] = []
-        self.ancestry, self.fed = Ancestry(), list[int]()
+        self.ancestry = Ancestry()
+        self.fed: list[int] = []
 
     @property
     def batch(self) -> int:
-        """B, requests."""
+        """B, number of requests."""
         return len(self.states)
 
     @property
@@ -46,28 +50,30 @@ class T5Steps:
         return self.states
 
     def prompt_tensors(self) -> list[Tensor]:
-        """Return all that the prompts left: encoder states and mask."""
+        """Return encoder states and mask."""
         return [self.states, self.prompt.attention_mask]
 
     def resumed(self, tensors: Sequence[Tensor]) -> "T5Steps":
-        """Return the steps that go on from `prompt_tensors`."""
+        """Return steps that continue from `prompt_tensors`."""
         states, attention_mask = tensors
         return T5Steps(self.model, Prompt(attention_mask, encoder_states=states), self.widths)
 
     def start(self, added: Tensor | None = None) -> Tensor:
         """Feed the decoder start token."""
-        self.ancestry, self.fed = Ancestry(), []
+        self.ancestry = Ancestry()
+        self.fed = []
         if not self.layers:
             self.layers = self._layers()
         tokens = torch.full((self.batch, 1), start_token(self.model), device=self.states.device)
         return self.advance(tokens, torch.zeros_like(tokens), added)
 
     def advance(self, tokens: Tensor, parents: Tensor, added: Tensor | None = None) -> Tensor:
-        """Feed one token per beam; depth alone, not the place in the row, decides the relative position."""
+        """Feed one token per beam; its relative position depends on its depth, not on its index in the row."""
         hidden = self.decoder.embed_tokens(tokens)
         hidden = hidden if added is None else hidden + added
         paths = float_mask(self.ancestry.extend(parents), hidden.dtype)[:, None]
-        depth, before = len(self.fed), sum(self.fed)
+        depth = len(self.fed)
+        before = sum(self.fed)
         self.fed.append(tokens.shape[1])
         mask: Tensor | None = None
         for layer in self.layers:
@@ -89,19 +95,19 @@ class T5Steps:
 
 
 def start_token(model: PreTrainedModel) -> int:
-    """Return the token that the decoder begins with, as `generate()` finds it; raise ValueError where there is none."""
+    """Return the decoder's start token, as `generate()` finds it; raise ValueError where there is none."""
     own = model.generation_config
     for token in (own.decoder_start_token_id, getattr(model.config, "decoder_start_token_id", None), own.bos_token_id):
         if token is not None:
             return token
     raise ValueError(
         f"{type(model).__name__} names no decoder_start_token_id, neither in generation_config nor in config; set it "
-        "to the token that training put first (T5: the pad token)"
+        "to the first decoder token in training (T5: the pad token)"
     )
 
 
 class _Layer:
-    """One decoder block for beams that share their request's source."""
+    """One decoder block for beams that share the encoded prompt of their request."""
 
     def __init__(self, block: Any, relative_bias: Tensor | None, states: Tensor, source: Tensor | None, room: int):
         self.self_norm, self.self_attention = block.layer[0].layer_norm, block.layer[0].SelfAttention
@@ -139,12 +145,12 @@ class _Layer:
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """Attention of T5, which does not scale: queries `[n, R, D]`, keys `[n, D, S]`, values `[n, S, D]`."""
+    """Attention of T5, without scaling: queries `[n, R, D]`, keys `[n, D, S]`, values `[n, S, D]`."""
     scores = queries @ keys if mask is None else torch.baddbmm(mask, queries, keys)
     return scores.softmax(-1, dtype=torch.float32).to(values.dtype) @ values
 
 
 def _relative_biases(decoder: Any, depths: int) -> list[Tensor | None]:
-    """Bias by depth of query and key `[H, depths, depths]` of each block; None where the block takes that before it."""
+    """Bias by depth of query and key `[H, depths, depths]` of each block; None where it shares the previous one's."""
     attentions = [block.layer[0].SelfAttention for block in decoder.block]
     return [part.compute_bias(depths, depths)[0] if part.has_relative_attention_bias else None for part in attentions]

@@ -64,6 +64,16 @@ class Catalog(CatalogTable):
 
         Raises:
             ValueError: for repeated ids, codes outside their level, a group larger than `append_size`.
+
+        Example:
+            >>> from cost_hf import Catalog
+            >>> catalog = Catalog.from_codes(["lamp", "desk", "chair"], [[0, 1], [1, 0], [1, 0]], level_sizes=(2, 2))
+            >>> catalog.codes.tolist()  # the appended level tells desk and chair apart
+            [[0, 1, 0], [1, 0, 1], [1, 0, 0]]
+            >>> catalog.level_sizes
+            (2, 2, 256)
+            >>> "stool" in catalog.with_items(["stool"], codes=[[0, 0]])
+            True
         """
         ids, names = _named(item_ids, titles)
         table = code_table(codes)

@@ -77,6 +77,13 @@ class CatalogMask:
 
     Raises:
         ValueError: for tensors of another type or shape, or rows outside the catalog.
+
+    Example:
+        >>> from cost_hf import Catalog, CatalogMask
+        >>> catalog = Catalog.from_codes(["lamp", "desk", "chair"], [[0, 1], [1, 0], [1, 1]], level_sizes=(2, 2))
+        >>> mask = CatalogMask.from_item_ids(catalog, denied=["desk"])
+        >>> mask.dense(1)
+        tensor([[ True, False,  True]])
     """
 
     def __init__(self, num_items: int, allowed: Tensor | None = None, denied: Tensor | None = None):

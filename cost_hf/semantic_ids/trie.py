@@ -44,6 +44,17 @@ class SidTrie:
 
     Raises:
         ValueError: where nothing is legal, or codes lie outside their level.
+
+    Example:
+        >>> import torch
+        >>> from cost_hf import Catalog, SidTrie
+        >>> codes = [[0, 1], [1, 0], [1, 1]]
+        >>> catalog = Catalog.from_codes(["lamp", "desk", "chair"], codes, level_sizes=(2, 2), collisions="none")
+        >>> trie = SidTrie.from_catalog(catalog)
+        >>> [catalog.item_ids[row] for row in trie.items_under([1])]
+        ['desk', 'chair']
+        >>> trie.prefix(torch.tensor([[0, 0], [1, 1]]))  # no item has the SID (0, 0)
+        tensor([-1,  2])
     """
 
     def __init__(

@@ -51,6 +51,17 @@ class SidVocabulary:
 
     Raises:
         ValueError: for sizes, names or ids that make no vocabulary, or more than 4,194,304 tokens.
+
+    Example:
+        >>> import torch
+        >>> from cost_hf import SidVocabulary
+        >>> vocabulary = SidVocabulary((4, 4))
+        >>> vocabulary.encode(torch.tensor([[2, 3]]))
+        tensor([[ 5, 10]])
+        >>> vocabulary.decode(torch.tensor([[5, 10]]))
+        tensor([[2, 3]])
+        >>> vocabulary.tokens[2], vocabulary.tokens[7], vocabulary.size
+        ('<s_a_2>', '<s_b_3>', 13)
     """
 
     level_sizes: tuple[int, ...]

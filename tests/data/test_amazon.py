@@ -245,10 +245,10 @@ def test_missing_path_is_an_error_with_a_remedy():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"reviewerID": "A1", "asin"', r"line 4: expected one object a line \(JSONDecodeError\), got '\{"),
-        ("[1]", r"line 4: expected one object a line, got '\[1\]'"),
+        ('{"reviewerID": "A1", "asin"', r"line 4: expected one object per line \(JSONDecodeError\), got '\{"),
+        ("[1]", r"line 4: expected one object per line, got '\[1\]'"),
         ('{"reviewerID": "A1", "asin": "0001"}', r"line 4: expected reviewerID, asin, unixReviewTime \(KeyError"),
-        ('{"reviewerID": "", "asin": "0001", "unixReviewTime": 1}', r"line 4: .*ids must be texts that are not empty"),
+        ('{"reviewerID": "", "asin": "0001", "unixReviewTime": 1}', r"line 4: .*ids must be non-empty strings"),
         ('{"reviewerID": "A1", "asin": "0001", "unixReviewTime": "x"}', r"line 4: .*ValueError"),
     ],
     ids=["cut", "list", "no time", "empty user", "word as time"],
@@ -263,7 +263,7 @@ def test_literals_are_read_and_never_run(dump_2014, tmp_path):
     target = tmp_path / "made"
     call = "{'asin': __import__('pathlib').Path(" + repr(str(target)) + ").touch()}"
     write(dump_2014 / "meta_Office_Products.json.gz", [repr(METADATA_2014[0]), call], form=str)
-    with pytest.raises(DataError, match=r"meta_Office_Products\.json\.gz, line 2: expected one object a line"):
+    with pytest.raises(DataError, match=r"meta_Office_Products\.json\.gz, line 2: expected one object per line"):
         read(dump_2014)
 
     assert not target.exists()
@@ -277,7 +277,7 @@ def test_product_without_an_id_is_named(dump_2023):
 
 def test_seconds_in_the_layout_of_milliseconds_are_an_error(dump_2023):
     write(dump_2023 / "Office_Products.jsonl.gz", [REVIEWS_2023[0] | {"timestamp": 1588687728}])
-    with pytest.raises(DataError, match=r"line 1: .*1588687728 is no epoch time in milliseconds"):
+    with pytest.raises(DataError, match=r"line 1: .*1588687728 is not an epoch time in milliseconds"):
         read(dump_2023)
 
 

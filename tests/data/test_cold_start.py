@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cost_hf.data import DataError, DataOptions, Split, make_news, read_tables, split_interactions
-from cost_hf.data.split_rules import choose_cold_items
+from cost_hf.data.splits import choose_cold_items
 
 IDS = list("abcdefgh")
 SEQUENCES = {"t": "abcd", "u": "dabc", "v": "cdbae", "w": "hgfed", "x": "dde"}

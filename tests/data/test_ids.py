@@ -69,9 +69,9 @@ def read(item_ids, click_ids, **options):
 @pytest.mark.parametrize(
     ("item_ids", "click_ids", "forms", "reason"),
     [
-        (["caf\u00e9"], ["cafe\u0301"], ["nfc"], r"Unicode form alone, as 'cafe\\u0301' .* 'caf\\xe9'"),
-        (["b", "c"], ["b ", "\tc"], ["strip"], "outer blanks alone"),
-        (["B", "c"], ["b", "C"], ["lower"], "case alone"),
+        (["caf\u00e9"], ["cafe\u0301"], ["nfc"], r"their Unicode form, as 'cafe\\u0301' .* 'caf\\xe9'"),
+        (["b", "c"], ["b ", "\tc"], ["strip"], "only by outer blanks"),
+        (["B", "c"], ["b", "C"], ["lower"], "only by case"),
         (["caf\u00e9"], [" CAFE\u0301"], ["strip", "nfc", "lower"], "outer blanks and their Unicode form and case"),
     ],
 )
@@ -85,7 +85,7 @@ def test_ids_that_differ_by_their_form_are_told_with_the_flag_that_mends_it(item
 
 
 def test_a_log_without_a_known_id_is_told_why():
-    with pytest.raises(DataError, match=r"no interactions are left.*case alone.*--data.normalize_ids '\[lower\]'"):
+    with pytest.raises(DataError, match=r"no interactions are left.*only by case.*--data.normalize_ids '\[lower\]'"):
         read(["B", "C"], ["b", "c"], on_unknown_item="drop")
 
 

@@ -31,7 +31,7 @@ def test_another_encoder_in_its_place_is_refused_with_both_digests(tmp_path):
     other = LsaEncoder.fit([*TEXTS[::-1], "more words"], dim=3)
     other.save(tmp_path)
 
-    with pytest.raises(ValueError, match=f"has digest {other.digest}, the catalog was made with {encoder.digest}"):
+    with pytest.raises(ValueError, match=f"has digest {other.digest}, the catalog was built with {encoder.digest}"):
         ItemEncoder.load(tmp_path).encode(TEXTS)
 
 
@@ -79,14 +79,14 @@ def test_weights_that_were_changed_are_refused(directory, tmp_path):
     config = tmp_path / "model" / "config.json"
     write_json(config, read_json(config) | {"layer_norm_eps": 0.5})
 
-    with pytest.raises(ValueError, match="put the encoder of that time in its place"):
+    with pytest.raises(ValueError, match="restore the original encoder"):
         ItemEncoder.load(tmp_path).encode(TEXTS)
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("vocabulary.json", "{}", r"vocabulary.json holds \{\}, expected a list of words"),
+        ("vocabulary.json", "{}", r"vocabulary.json contains \{\}, expected a list of words"),
         ("vocabulary.json", "[1, 2]", "expected a list of words"),
         ("vocabulary.json", '["a"]', r"expected finite idf \[1\]"),
         ("vocabulary.json", "[" * 100_000, "holds no JSON"),

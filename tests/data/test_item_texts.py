@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cost_hf.data import DataOptions, read_tables, render_texts
-from cost_hf.data.html_text import count_markup, plain_text
-from cost_hf.data.item_texts import item_titles
+from cost_hf.data.item_texts import count_markup, item_titles, plain_text
 
 
 def items_of(**columns):
@@ -82,7 +81,7 @@ def test_odd_cells_are_noticed_by_column_row_and_value():
 
     (notice,) = read_tables(DataOptions(), items=items_of(title=titles), interactions=clicks).notices
 
-    assert "1 of 3 cells of items.title are no texts, like 1984 in row 1" in notice.message
+    assert "1 of 3 cells of items.title are not text, like 1984 in row 1" in notice.message
 
 
 @pytest.mark.parametrize(

@@ -148,27 +148,27 @@ def test_damaged_gzip_file_says_so(tmp_path):
     write(tmp_path, zipped=True)
     path = tmp_path / "news.tsv.gz"
     path.write_bytes(path.read_bytes()[:-12])
-    with pytest.raises(DataError, match=r"news\.tsv\.gz, after line \d+: expected a whole gzip file"):
+    with pytest.raises(DataError, match=r"news\.tsv\.gz, after line \d+: expected a complete gzip file"):
         read(tmp_path)
 
 
 def test_plain_and_gzip_of_one_file_are_an_error(tmp_path):
     write(tmp_path)
     write(tmp_path, zipped=True)
-    with pytest.raises(DataError, match=r"holds \['news\.tsv', 'news\.tsv\.gz'\], expected one of them"):
+    with pytest.raises(DataError, match=r"contains \['news\.tsv', 'news\.tsv\.gz'\], expected one of them"):
         read(tmp_path)
 
 
 def test_directory_without_the_files_lists_what_was_looked_for(tmp_path):
     (tmp_path / "news.csv").write_text("")
-    with pytest.raises(DataError, match=r"has no news\.tsv with a behaviors\.tsv .*it holds \['news\.csv'\]"):
+    with pytest.raises(DataError, match=r"has no news\.tsv with a behaviors\.tsv .*it contains \['news\.csv'\]"):
         read(tmp_path)
 
 
 def test_missing_path_and_wrong_path_are_errors_with_a_remedy(tmp_path):
     with pytest.raises(DataError, match=r"data\.reader mind needs data\.path, got none; set it to the directory with"):
         read_tables(DataOptions(reader="mind"))
-    with pytest.raises(DataError, match=r"data\.path '.*absent' is no directory; .*correct the path, or unpack"):
+    with pytest.raises(DataError, match=r"data\.path '.*absent' is not a directory; .*correct the path, or unpack"):
         read(tmp_path / "absent")
 
 
@@ -179,7 +179,7 @@ def test_files_named_by_option_are_refused(tmp_path):
 
 def test_news_without_a_row_follow_on_unknown_item(tmp_path):
     options = {"reader": "mind", "path": str(write(tmp_path, NEWS[:3]))}
-    with pytest.raises(DataError, match=r"interactions\.item_id, row \d+: expected an id that items has, got 'N4'"):
+    with pytest.raises(DataError, match=r"interactions\.item_id, row \d+: expected an id that is in items, got 'N4'"):
         read_tables(DataOptions(**options))
 
     tables = read_tables(DataOptions(**options, on_unknown_item="drop"))
@@ -190,7 +190,7 @@ def test_news_without_a_row_follow_on_unknown_item(tmp_path):
 
 def test_one_table_alone_cannot_stand_in_for_what_a_reader_makes(tmp_path):
     items = pd.DataFrame({"item_id": ["N1"], "title": ["x"]})
-    with pytest.raises(DataError, match=r"data\.reader mind makes both tables, got a source of items alone"):
+    with pytest.raises(DataError, match=r"data\.reader mind provides both tables, got a source of items alone"):
         read_tables(DataOptions(reader="mind", path=str(write(tmp_path))), items=items)
 
 

@@ -110,7 +110,7 @@ def test_empty_atomic_file_is_an_error(tmp_path):
 def test_directory_without_the_files_lists_what_was_looked_for(tmp_path):
     (tmp_path / "u.data").write_text("")
     with pytest.raises(
-        DataError, match=r"neither u\.data, u\.item, u\.genre nor ml-100k\.inter.*it holds \['u\.data'\]"
+        DataError, match=r"neither u\.data, u\.item, u\.genre nor ml-100k\.inter.*it contains \['u\.data'\]"
     ):
         read(tmp_path)
 

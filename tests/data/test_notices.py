@@ -50,7 +50,7 @@ def test_a_log_joined_to_itself_is_called_that(times):
 
     tables = read(doubled)
 
-    assert f"every click stands at least {times} times" in tables.notices[0].message
+    assert f"every click is in the log at least {times} times" in tables.notices[0].message
     assert tables.notices[0].remedy == "--data.on_duplicate_click drop"
     assert tables.counts["duplicate_clicks"] == (times - 1) * 7
     assert tables.counts["tied_timestamps"] == 0
@@ -79,7 +79,7 @@ def test_a_doubled_log_with_new_positions_is_noticed():
 
     (notice,) = read(pd.concat([placed, placed.assign(position=placed["position"] + 10)])).notices
 
-    assert "every user has every item of theirs at least 2 times" in notice.message
+    assert "every user has each of their items at least 2 times" in notice.message
 
 
 def test_some_repeats_are_counted():

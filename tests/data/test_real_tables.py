@@ -42,7 +42,7 @@ def test_partly_null_times_stand_beside_positions_and_refuse_a_time_split(shared
 
 def test_clicks_without_a_catalog_row_are_an_error_or_dropped(shared_data):
     options = {"path": str(shared_data / "mind_subset"), "interactions": "interactions_full.parquet"}
-    with pytest.raises(DataError, match=r"interactions\.item_id, row \d+: expected an id that items has"):
+    with pytest.raises(DataError, match=r"interactions\.item_id, row \d+: expected an id that is in items"):
         read_tables(DataOptions(**options))
 
     tables = read_tables(DataOptions(**options, on_unknown_item="drop"))

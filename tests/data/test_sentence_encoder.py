@@ -120,7 +120,7 @@ def test_pickled_weights_are_refused(tiny_encoder, tmp_path):
     shutil.copytree(tiny_encoder, tmp_path / "pickled")
     torch.save(load_file(tmp_path / "pickled" / "model.safetensors"), tmp_path / "pickled" / "pytorch_model.bin")
     (tmp_path / "pickled" / "model.safetensors").unlink()
-    with pytest.raises(DataError, match="holds pickled weights, which are not loaded"):
+    with pytest.raises(DataError, match="contains pickled weights, which are not loaded"):
         SentenceEncoder(str(tmp_path / "pickled"))
 
 

@@ -173,7 +173,7 @@ def test_directory_without_a_table_lists_what_was_expected(tmp_path):
 def test_two_files_for_one_table_are_an_error(tmp_path):
     write(ITEMS, tmp_path / "items.csv")
     write(ITEMS, tmp_path / "items.parquet")
-    with pytest.raises(DataError, match=r"holds \['items\.parquet', 'items\.csv'\], expected one of them"):
+    with pytest.raises(DataError, match=r"contains \['items\.parquet', 'items\.csv'\], expected one of them"):
         read_tables(DataOptions(path=str(tmp_path)))
 
 

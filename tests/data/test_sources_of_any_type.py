@@ -91,7 +91,7 @@ def test_column_of_bytes_is_no_text_and_said_to_be_left_out():
 
     assert render_texts(tables.items, None) == ["Red", "Green"]
     assert [notice.message for notice in tables.notices] == [
-        "items.brand holds bytes, which are no text, and is left out"
+        "items.brand contains bytes instead of text and is left out"
     ]
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cost_hf.data import DataError, NewsWorld, make_news
-from cost_hf.data.news_world import EARLY_EPISODES, JUMP, NEW_STORY, NEXT_EPISODE, TO_ANY_TOPIC, TO_SAME_TOPIC
+from cost_hf.data.synthetic import EARLY_EPISODES, JUMP, NEW_STORY, NEXT_EPISODE, TO_ANY_TOPIC, TO_SAME_TOPIC
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def test_blank_id_is_an_error():
 
 
 def test_fractional_id_is_an_error():
-    with pytest.raises(DataError, match=r"row 1: expected a text or a whole number as id, got 2\.5"):
+    with pytest.raises(DataError, match=r"row 1: expected a string or a whole number as id, got 2\.5"):
         read(items=make_items(item_id=[1.0, 2.5, 3.0]))
 
 

@@ -49,11 +49,11 @@ HEADER = "user_id,item_id,timestamp\n"
         ("c.csv", (HEADER + "u,a,1\n").encode("utf-16"), "line 1: expected text in utf-8, got UTF-16"),
         ("c.csv", (HEADER + "u,a,1\n").encode("utf-16-le"), "line 1: expected text in utf-8, got a NUL byte"),
         ("c.csv", gzip.compress(HEADER.encode(), mtime=0), "got gzip data; end the name in .gz"),
-        ("c.csv.gz", HEADER.encode(), "expected a whole gzip file"),
+        ("c.csv.gz", HEADER.encode(), "expected a complete gzip file"),
         (
             "c.csv.gz",
             gzip.compress(random.Random(0).randbytes(9000).hex().encode(), mtime=0)[:-50],
-            "expected a whole gzip file",
+            "expected a complete gzip file",
         ),
         ("c.jsonl", "", "is empty, expected rows"),
         ("c.jsonl", '{"user_id": "u"}\n[1]\n', "line 2: expected a JSON object, got '.1.' .this is a list"),
@@ -70,8 +70,8 @@ HEADER = "user_id,item_id,timestamp\n"
         ("c.tsv", HEADER + "u,a,1\n", "line 1: expected fields separated by a tab.* by a comma"),
         ("c.csv", b"PK\x03\x04 zipped", "line 1: expected text, got a zip archive"),
         ("c.jsonl", bz2.compress(b"{}"), "line 1: expected text, got bzip2 data"),
-        ("c.parquet", "no parquet", "no whole parquet file"),
-        ("c.parquet", "", "no whole parquet file"),
+        ("c.parquet", "no parquet", "not a valid parquet file"),
+        ("c.parquet", "", "not a valid parquet file"),
         ("c.csv.bak", HEADER, "cannot read 'c.csv.bak': expected a file ending in .parquet"),
     ],
 )
@@ -85,7 +85,7 @@ def test_truncated_parquet_is_refused(tmp_path, cut):
     CLICKS.to_parquet(tmp_path / "whole.parquet")
     content = (tmp_path / "whole.parquet").read_bytes()
 
-    with pytest.raises(DataError, match=r"cut.parquet is no whole parquet file"):
+    with pytest.raises(DataError, match=r"cut.parquet is not a valid parquet file"):
         read_clicks(tmp_path / "cut.parquet", content[: int(cut * len(content))])
 
 

@@ -59,7 +59,7 @@ def test_bad_template_is_an_error_that_quotes_it(template, message):
 
 
 def test_catalog_without_text_columns_is_an_error():
-    with pytest.raises(DataError, match=r"no text column beside item_id, only \['item_id', 'price'\]"):
+    with pytest.raises(DataError, match=r"no text column besides item_id, only \['item_id', 'price'\]"):
         render_texts(ITEMS[["item_id", "price"]], None)
 
 
@@ -121,7 +121,7 @@ def test_lsa_gives_zero_for_unknown_words_and_warns(caplog):
         vectors = encoder.encode(["zebra", "red lamp"])
 
     assert not vectors[0].any()
-    assert "1 of 2 texts hold no word" in caplog.text
+    assert "1 of 2 texts have no word" in caplog.text
 
 
 def test_lsa_without_any_word_is_an_error():

@@ -77,7 +77,7 @@ def test_fractions_of_a_csv_keep_all_their_digits(tmp_path):
 
 
 def test_times_that_a_short_float_has_rounded_are_refused():
-    with pytest.raises(DataError, match=r"row 1: expected seconds below 16777216, which float32 tells apart"):
+    with pytest.raises(DataError, match=r"row 1: expected seconds below 16777216, which are exact as float32"):
         read(np.array([1, 1_700_000_000], dtype=np.float32))
     assert read(np.array([2, 1], dtype=np.float32)).interactions["item_id"].tolist() == ["b", "a"]
 

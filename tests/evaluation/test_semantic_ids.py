@@ -5,25 +5,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cost_hf.evaluation.semantic_ids import expected_overlap, prefix_groups, sid_health, top_neighbours
+from cost_hf.evaluation.semantic_ids import expected_overlap, prefix_groups, sid_utilization, top_neighbours
 
 CODES = np.array([[0, 0], [0, 0], [0, 1], [1, 0]])
 
 
 def test_collisions_and_group_sizes_of_a_small_catalog():
-    health = sid_health(CODES, [2, 4])
+    found = sid_utilization(CODES, [2, 4])
 
-    assert health["unique_share"] == 0.75
-    assert health["collided_share"] == 0.5
-    assert health["largest_group"] == 2
-    assert health["group_sizes"] == [2.5, 1.5]
-    assert [level["use"] for level in health["levels"]] == [1.0, 0.5]
+    assert found["unique_share"] == 0.75
+    assert found["collided_share"] == 0.5
+    assert found["largest_group"] == 2
+    assert found["group_sizes"] == [2.5, 1.5]
+    assert [level["use"] for level in found["levels"]] == [1.0, 0.5]
 
 
 def test_health_is_plain_json():
     vectors = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
 
-    assert json.loads(json.dumps(sid_health(CODES, [2, 4], vectors=vectors, reconstruction=vectors)))
+    assert json.loads(json.dumps(sid_utilization(CODES, [2, 4], vectors=vectors, reconstruction=vectors)))
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=20))
@@ -55,10 +55,10 @@ def test_expected_overlap_is_the_mean_over_random_tie_orders(seed):
 def test_a_perfect_reconstruction_keeps_all_neighbours():
     vectors = np.random.default_rng(0).normal(size=(60, 8))
 
-    health = sid_health(np.arange(60)[:, None], [60], vectors=vectors, reconstruction=3 * vectors)
+    found = sid_utilization(np.arange(60)[:, None], [60], vectors=vectors, reconstruction=3 * vectors)
 
-    assert health["knn_overlap_reconstruction"] == 1.0
-    assert health["knn_overlap_prefix"] == pytest.approx(10 / 59)
+    assert found["knn_overlap_reconstruction"] == 1.0
+    assert found["knn_overlap_prefix"] == pytest.approx(10 / 59)
 
 
 def test_codes_that_follow_the_vectors_keep_neighbours_and_random_codes_do_not():
@@ -66,11 +66,11 @@ def test_codes_that_follow_the_vectors_keep_neighbours_and_random_codes_do_not()
     cells = np.repeat(np.arange(20), 11)  # an item has exactly ten cell mates
     vectors = np.eye(20)[cells] + 0.01 * generator.normal(size=(220, 20))
 
-    health = sid_health(cells[:, None], [20], vectors=vectors)
-    shuffled = sid_health(generator.permutation(cells)[:, None], [20], vectors=vectors)
+    found = sid_utilization(cells[:, None], [20], vectors=vectors)
+    shuffled = sid_utilization(generator.permutation(cells)[:, None], [20], vectors=vectors)
 
-    assert health["knn_overlap_prefix"] == 1.0
-    assert health["knn_same_prefix"] == [1.0]
+    assert found["knn_overlap_prefix"] == 1.0
+    assert found["knn_same_prefix"] == [1.0]
     assert shuffled["knn_overlap_prefix"] < 0.15
 
 
@@ -90,29 +90,29 @@ def test_large_catalogs_are_sampled_by_seed():
     generator = np.random.default_rng(0)
     codes, vectors = generator.integers(0, 4, size=(80, 2)), generator.normal(size=(80, 5))
 
-    sampled = sid_health(codes, [4, 4], vectors=vectors, max_queries=20, seed=1)
+    sampled = sid_utilization(codes, [4, 4], vectors=vectors, max_queries=20, seed=1)
 
     assert sampled["knn_queries"] == 20
-    assert sampled == sid_health(codes, [4, 4], vectors=vectors, max_queries=20, seed=1)
+    assert sampled == sid_utilization(codes, [4, 4], vectors=vectors, max_queries=20, seed=1)
 
 
 def test_a_catalog_smaller_than_the_lists_is_evaluated_with_shorter_ones():
-    health = sid_health(CODES, [2, 4], vectors=np.eye(4))
+    found = sid_utilization(CODES, [2, 4], vectors=np.eye(4))
 
-    assert health["knn"] == 3
-    assert health["knn_overlap_prefix"] == 1.0
+    assert found["knn"] == 3
+    assert found["knn_overlap_prefix"] == 1.0
 
 
 def test_a_code_outside_its_level_is_an_error():
     with pytest.raises(ValueError, match=r"codes of level 1 must lie in 0 … 0, got 1 in row 2"):
-        sid_health(CODES, [2, 1])
+        sid_utilization(CODES, [2, 1])
 
 
 def test_an_appended_level_is_an_error():
     with pytest.raises(ValueError, match=r"level_sizes=\(2,\), got int64 \(4, 2\); give both with the appended level"):
-        sid_health(CODES, [2])
+        sid_utilization(CODES, [2])
 
 
 def test_vectors_of_another_catalog_are_an_error():
     with pytest.raises(ValueError, match="one row per item, 4, got 3"):
-        sid_health(CODES, [2, 4], vectors=np.ones((3, 2)))
+        sid_utilization(CODES, [2, 4], vectors=np.ones((3, 2)))

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 import cost_hf
 from cost_hf.data.prepare import prepare_data
 from cost_hf.data.text_vectors import TextVectors
 from cost_hf.experiments.commands import train_main
-from cost_hf.experiments.pipeline import codes_stage, vector_stage
+from cost_hf.experiments.pipeline import make_workspace
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.files import file_digest
+from cost_hf.methods.codes_stage import codes_stage
 from cost_hf.stages import Stages
 from tests.runs import STAGES, TINY, command_line, stages_of
 
@@ -157,7 +157,7 @@ def test_a_changed_field_computes_its_stage_and_the_later_ones_again(finished, c
 def test_another_search_in_the_evaluation_reaches_the_saved_recommender_without_training(finished, computed):
     weights = file_digest(finished / "recommender/model.safetensors")
 
-    search = {"evaluation.num_beams": 12, "evaluation.normalization": "level"}
+    search = {"evaluation.num_beams": 12, "search.normalization": "level"}
     run = cost_hf.train(overrides=TINY | search, output_dir=finished)
 
     assert computed() == ["evaluation"]
@@ -166,35 +166,6 @@ def test_another_search_in_the_evaluation_reaches_the_saved_recommender_without_
     assert run.recommender.normalization == loaded.normalization == "level"
     assert run.results["protocol"]["score"] == "sum of natural-log probabilities over the codes of each level"
     assert file_digest(finished / "recommender/model.safetensors") == weights
-
-
-def test_refused_products_change_nothing_but_what_is_told(finished, reference, computed, caplog, monkeypatch):
-    exact = cost_hf.train(overrides=TINY | {"products": "exact"}, output_dir=finished).results
-    caplog.clear()
-    monkeypatch.setattr("cost_hf.products.product_error", lambda *_, **__: 0.5)
-
-    results = cost_hf.train(overrides=TINY | {"products": "medium"}, output_dir=finished).results
-
-    assert computed() == []
-    assert "faster products (medium) are left alone" in caplog.text and "5e-01 relative" in caplog.text
-    assert exact["protocol"]["products"]["asked"] == "exact"
-    told = results["protocol"]["products"]
-    assert (told["asked"], set(told["used"].values())) == ("medium", {"exact"})
-    assert told["relative_error"] == {"vectors": None, "quantizer": 0.5, "generator": 0.5, "evaluation": 0.5}
-    assert results["rows"] == exact["rows"]
-
-
-@pytest.mark.slow
-def test_accepted_products_run_in_every_stage_with_a_model(finished, computed, monkeypatch):
-    cost_hf.train(overrides=TINY | {"products": "exact"}, output_dir=finished)
-    monkeypatch.setattr("cost_hf.products.product_error", lambda *_, **__: 1e-7)
-
-    results = cost_hf.train(overrides=TINY | {"products": "medium"}, output_dir=finished).results
-
-    assert computed()[-3:] == ["quantizer", "generator", "evaluation"]
-    told = results["protocol"]["products"]["used"]
-    assert told == {"vectors": "exact", "quantizer": "medium", "generator": "medium", "evaluation": "medium"}
-    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_a_deleted_folder_is_made_again(finished, reference, computed):
@@ -220,8 +191,8 @@ def test_random_codes_are_drawn_again_for_other_ids_with_the_same_texts(tmp_path
     codes = []
     for prefix in ("a", "b"):
         given = {name: frame.assign(item_id=prefix + frame["item_id"]) for name, frame in tables().items()}
-        data, stages = prepare_data(recipe.data, **given), Stages(tmp_path)
-        codes.append(codes_stage(stages, recipe, data, vector_stage(stages, recipe, data), seed=0).codes)
+        workspace = make_workspace(Stages(tmp_path), recipe, prepare_data(recipe.data, **given))
+        codes.append(codes_stage(workspace, recipe.options.codes, seed=0).codes)
 
     assert (codes[0] != codes[1]).any()
 

@@ -167,7 +167,7 @@ def test_titles_are_not_learned_where_they_could_not_be_judged(monkeypatch):
 
     monkeypatch.setattr("cost_hf.methods.generative.method.find_spec", lambda name: None)
     with pytest.raises(
-        ValueError, match=r"item_to_title, which are evaluated by ROUGE .* pip install cost-hf\[titles\]"
+        ValueError, match=r"item_to_title, which are evaluated by ROUGE.* pip install cost-hf\[titles\]"
     ):
         recipe.validate()
 

@@ -2,11 +2,15 @@
 
 from contextlib import nullcontext
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
+from transformers import TrainerCallback
+from transformers.integrations import integration_utils
+from transformers.utils import logging as transformers_logging
 
 from cost_hf.generators import dropout, ranking_trainer
 from cost_hf.generators.backbones import GeneratorOptions, build_backbone
@@ -174,3 +178,57 @@ def test_accumulated_seq2seq_steps_have_the_mean_loss_and_not_its_sum(tmp_path):
 
     assert parts.history[0]["loss"] == pytest.approx(whole.history[0]["loss"], rel=1e-5)
     assert parts.history[0]["grad_norm"] == pytest.approx(whole.history[0]["grad_norm"], rel=1e-4)
+
+
+class FakeTracker(TrainerCallback):
+    """Keeps what a tracker would send."""
+
+    seen: ClassVar[list] = []
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.seen.append({"run_name": args.run_name, "project": args.project})
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        self.seen.append(dict(logs))
+
+
+def test_a_tracker_gets_the_training_log(tmp_path, monkeypatch):
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "trackio", FakeTracker)
+    monkeypatch.setattr("transformers.integrations.get_available_reporting_integrations", lambda: ["trackio"])
+    monkeypatch.setattr(FakeTracker, "seen", [])
+    options, backbone = backbone_of()
+
+    trained = fit(tmp_path / "run-0" / "recommender", options, backbone, report_to=["trackio"])
+
+    assert FakeTracker.seen[0] == {"run_name": "run-0/recommender", "project": "cost_hf"}
+    logged = [{name: value for name, value in record.items() if name != "step"} for record in trained.history]
+    assert FakeTracker.seen[1:] == logged
+    assert any(record.get("eval_ndcg@10") == 0.5 for record in FakeTracker.seen)
+
+
+def test_a_tracker_that_is_not_there_is_named_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("transformers.integrations.get_available_reporting_integrations", lambda: [])
+    options, backbone = backbone_of()
+
+    with pytest.raises(ValueError, match=r"training.report_to has 'trackio', .* pip install trackio"):
+        fit(tmp_path, options, backbone, report_to=["trackio"])
+    with pytest.raises(ValueError, match=r"training.report_to takes .*, got 'trackyo'"):
+        fit(tmp_path, options, backbone, report_to=["trackyo"])
+
+
+def test_trackers_are_no_reason_to_train_again():
+    assert TrainingOptions(report_to=["trackio"]).content() == TrainingOptions().content()
+    assert TrainingOptions(epochs=3).content() != TrainingOptions().content()
+
+
+def test_a_run_shows_one_bar_and_no_warning_of_no_use(tmp_path, capfd, caplog):
+    options, backbone = backbone_of()
+
+    with caplog.at_level("WARNING"):
+        fit(tmp_path, options, backbone, epochs=4)
+
+    shown = capfd.readouterr().err
+    assert "it/s" in shown
+    assert "Writing model shards" not in shown and "Loading weights" not in shown and "mtime" not in shown
+    assert not [record for record in caplog.records if "mtime" in record.getMessage()]
+    assert transformers_logging.is_progress_bar_enabled()

@@ -16,27 +16,35 @@ KINDS = "models|datasets|spaces"
 
 @dataclass
 class Repository:
-    """Commits of one repository, oldest first: (sha, {path: content}, parent); `pulls` holds pull requests."""
+    """Commits of `main`, oldest first: (sha, {path: content}); `branches` holds those of others, `pulls` requests."""
 
     private: bool = False
     commits: list[tuple[str, dict[str, bytes]]] = field(default_factory=lambda: [("0" * 40, {})])
+    branches: dict[str, list[tuple[str, dict[str, bytes]]]] = field(default_factory=dict)
     pulls: list[dict[str, bytes]] = field(default_factory=list)
+    titles: list[str] = field(default_factory=list)
 
     @property
     def head(self) -> str:
         return self.commits[-1][0]
 
+    def branch(self, name: str) -> list[tuple[str, dict[str, bytes]]] | None:
+        """Return the commits of a branch."""
+        return self.commits if name == "main" else self.branches.get(name)
+
     def files(self, revision: str) -> tuple[str, dict[str, bytes]] | None:
         """Return commit and files of a revision."""
-        if revision == "main":
-            return self.commits[-1]
-        return next((commit for commit in self.commits if commit[0] == revision), None)
+        if (commits := self.branch(revision)) is not None:
+            return commits[-1]
+        known = [*self.commits, *(commit for commits in self.branches.values() for commit in commits)]
+        return next((commit for commit in known if commit[0] == revision), None)
 
-    def commit(self, files: dict[str, bytes]) -> str:
+    def commit(self, files: dict[str, bytes], branch: str = "main") -> str:
         """Add a commit with these files and return its sha."""
+        commits = self.branch(branch)
         text = json.dumps([[path, hashlib.sha1(content).hexdigest()] for path, content in sorted(files.items())])
-        sha = hashlib.sha1(f"{self.head}{text}".encode()).hexdigest()
-        self.commits.append((sha, files))
+        sha = hashlib.sha1(f"{commits[-1][0]}{text}".encode()).hexdigest()
+        commits.append((sha, files))
         return sha
 
 
@@ -119,6 +127,7 @@ class Handler(BaseHTTPRequestHandler):
             ("GET", r"/api/whoami-v2", self.whoami),
             ("POST", rf"/api/({KINDS})/([^/]+/[^/]+)/preupload/(.+)", self.preupload),
             ("POST", rf"/api/({KINDS})/([^/]+/[^/]+)/commit/(.+)", self.commit),
+            ("POST", rf"/api/({KINDS})/([^/]+/[^/]+)/branch/(.+)", self.create_branch),
             ("GET", rf"/api/({KINDS})/([^/]+/[^/]+)/tree/([^/]+)(?:/.*)?", self.tree),
             ("GET", rf"/api/({KINDS})/([^/]+/[^/]+)(?:/revision/([^/]+))?", self.info),
             ("GET|HEAD", r"/(?:(datasets|spaces)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.resolve),
@@ -180,11 +189,16 @@ class Handler(BaseHTTPRequestHandler):
         if found is None:
             return
         lines = [json.loads(line) for line in body.decode().splitlines() if line]
+        commits = found.branch(revision)
+        if commits is None:
+            self.send(404, {"error": "Revision not found"}, **{"X-Error-Code": "RevisionNotFound"})
+            return
         parent = lines[0]["value"].get("parentCommit")
-        if parent is not None and parent != found.head:
+        found.titles.append(lines[0]["value"]["summary"])
+        if parent is not None and parent != commits[-1][0]:
             self.send(412, {"error": "A commit has happened since. Please refresh and try again."})
             return
-        files = dict(found.commits[-1][1])
+        files = dict(commits[-1][1])
         for line in lines[1:]:
             value = line["value"]
             if line["key"] == "file":
@@ -200,8 +214,17 @@ class Handler(BaseHTTPRequestHandler):
                 200, {"commitUrl": url + "1" * 40, "commitOid": "1" * 40, "pullRequestUrl": pull, "success": True}
             )
             return
-        sha = found.commit(files)
+        sha = found.commit(files, revision)
         self.send(200, {"commitUrl": url + sha, "commitOid": sha, "success": True})
+
+    def create_branch(self, body: bytes, kind: str, name: str, branch: str) -> None:
+        found = self.repository(kind, name)
+        if found is None:
+            return
+        if found.branch(branch) is not None:
+            return self.send(409, {"error": "Reference already exists"})
+        found.branches[branch] = [found.commits[-1]]
+        return self.send(200, {})
 
     def tree(self, body: bytes, kind: str, name: str, revision: str) -> None:
         found = self.repository(kind, name)

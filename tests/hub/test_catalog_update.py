@@ -72,7 +72,7 @@ def test_update_gives_known_items_new_titles_and_says_whose_codes_would_differ(d
 
     after = Recommender.from_pretrained(directory).catalog
     assert after.titles[0] == before.titles[19] and (after.codes == before.codes).all()
-    assert "1 would now be coded otherwise, their SIDs stay" in capsys.readouterr().out
+    assert "1 would have other codes now, their SIDs stay" in capsys.readouterr().out
 
 
 def test_a_copy_leaves_the_source_as_it_was(directory, new_items, tmp_path):
@@ -87,7 +87,7 @@ def test_a_copy_is_never_written_over_what_is_there(directory, new_items, tmp_pa
 
     assert update(directory, new_items, "--output_dir", tmp_path / "copy") == 2
 
-    assert "is there already; give a new directory" in capsys.readouterr().err
+    assert "exists already; give a new directory" in capsys.readouterr().err
     assert list((tmp_path / "copy").iterdir()) == []
 
 
@@ -113,9 +113,9 @@ def test_columns_may_have_other_names(directory, tmp_path):
     [
         ([], "expected items, ids to remove, or a rollback alone"),
         (["--rollback", "--remove", "item001"], "or a rollback alone"),
-        (["--rollback"], "there is no older catalog to go back to"),
+        (["--rollback"], "there is no older catalog to return to"),
         (["--remove", "item001,gone"], "1 of 2 item ids are not in the catalog"),
-        (["missing.csv"], "'missing.csv' is not there"),
+        (["missing.csv"], "'missing.csv' does not exist"),
         (["empty.csv"], "items, row 1 (item_id 'b'): expected a text"),
         (["twice.csv"], "twice"),
         (["empty.csv", "--columns", "[a"], "argument --columns: expected a map of names as YAML"),
@@ -139,4 +139,4 @@ def test_codes_from_elsewhere_have_no_way_in_by_text(tmp_path, new_items, capsys
 
     assert update(tmp_path / "codes", new_items) == 2
 
-    assert "came without its text encoder" in capsys.readouterr().err
+    assert "has no text encoder" in capsys.readouterr().err

@@ -111,7 +111,7 @@ def test_items_that_share_a_sid_are_refused_where_the_format_wants_one(to, tmp_p
     )
     toy_recommender(catalog).save_pretrained(tmp_path / "run")
 
-    with pytest.raises(ValueError, match=r"wants one item per semantic ID.*collisions append"):
+    with pytest.raises(ValueError, match=r"needs one item per semantic ID.*collisions append"):
         export_run(tmp_path / "run", to=to, output=tmp_path)
 
 

@@ -24,7 +24,7 @@ NAMES = {"models/org/toy", "models/org/toy-recommender", "datasets/org/toy-items
 
 
 def test_every_repository_gets_one_commit_and_a_card_with_its_numbers(hub, finished_run):
-    said = publish(hub.endpoint, finished_run)
+    report = publish(hub.endpoint, finished_run)
 
     assert set(hub.repositories) == NAMES
     assert all(len(found.commits) == 2 for found in hub.repositories.values())
@@ -34,7 +34,7 @@ def test_every_repository_gets_one_commit_and_a_card_with_its_numbers(hub, finis
     found = {result.metric_type: result.metric_value for result in card.data.eval_results[:2]}
     row = results["rows"]["recommender"]["item"]["seen_allowed"]
     assert found == {metric: row[metric]["value"] for metric in ("recall@10", "ndcg@10")}
-    assert "Apache-2.0: titles and texts of items are published" in said and "toy data" in card.text
+    assert "Apache-2.0: titles and texts of items are published" in report and "toy data" in card.text
     entries = yaml.safe_load(files[".eval_results/seen_allowed.yaml"])
     assert entries[0]["dataset"]["id"] == "org/toy-items"
 
@@ -77,23 +77,21 @@ def test_a_commit_of_somebody_else_in_between_is_not_overwritten(hub, finished_r
 @pytest.mark.parametrize(
     ("part", "failure", "reason"),
     [
-        ("/commit/", "500", "may not be published.*whole, or not at all"),
+        ("/commit/", "500", "may not be published.*all of its commit, or nothing of it"),
         ("/commit/", "403", "may not write there"),
         ("/commit/", "cut", "may not be published"),
         ("/preupload/", "cut", "may not be published"),
         ("/api/repos/create", "500", "may not be published"),
     ],
 )
-def test_a_failure_leaves_the_hub_as_it_was_and_says_how_to_go_on(
-    hub, finished_run, monkeypatch, part, failure, reason
-):
+def test_a_failure_leaves_the_hub_as_it_was_and_names_the_remedy(hub, finished_run, monkeypatch, part, failure, reason):
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
     hub.fails[part] = failure
 
     with pytest.raises(PublishError, match=reason) as caught:
         publish(hub.endpoint, finished_run, what=["recommender"])
 
-    assert TOKEN not in str(caught.value) and "The same command looks and goes on" in str(caught.value)
+    assert TOKEN not in str(caught.value) and "Run the same command again" in str(caught.value)
     assert all(len(found.commits) == 1 for found in hub.repositories.values())
     hub.fails.clear()
     publish(hub.endpoint, finished_run, what=["recommender"])
@@ -104,7 +102,7 @@ def test_a_commit_whose_answer_is_lost_is_found_by_the_same_command(hub, finishe
     hub.fails["/commit/"] = "lost"
 
     with pytest.raises(
-        PublishError, match=r"may not be published: .*Its one commit is on the Hub whole, or not at all"
+        PublishError, match=r"may not be published: .*The Hub holds all of its commit, or nothing of it"
     ):
         publish(hub.endpoint, finished_run, what=["quantizer"])
     hub.fails.clear()
@@ -113,16 +111,16 @@ def test_a_commit_whose_answer_is_lost_is_found_by_the_same_command(hub, finishe
     assert len(hub.repositories["models/org/toy"].commits) == 2
 
 
-def test_a_hub_that_does_not_answer_is_said_in_one_line(finished_run):
+def test_a_hub_that_does_not_answer_is_an_error_in_one_line(finished_run):
     hub = LoopbackHub()
     hub.server.server_close()
 
-    with pytest.raises(PublishError, match=r"org/toy may not be published: ConnectError: .*same command looks"):
+    with pytest.raises(PublishError, match=r"org/toy may not be published: ConnectError: .*same command again"):
         publish(hub.endpoint, finished_run, what=["quantizer"])
 
 
 @pytest.mark.parametrize("token", ["hf_wrong", False])
-def test_a_wrong_or_missing_token_is_said_without_showing_it(hub, finished_run, token):
+def test_the_error_for_a_wrong_token_does_not_show_it(hub, finished_run, token):
     with pytest.raises(PublishError, match="log in by `hf auth login`") as caught:
         publish(hub.endpoint, finished_run, what=["quantizer"], token=token)
 
@@ -134,10 +132,10 @@ def test_private_and_pull_request_are_honoured(hub, finished_run):
     found = hub.repositories["models/org/toy"]
     del found.commits[-1][1]["README.md"]
 
-    said = publish(hub.endpoint, finished_run, what=["quantizer"], create_pr=True)
+    report = publish(hub.endpoint, finished_run, what=["quantizer"], create_pr=True)
 
     assert found.private and len(found.commits) == 2 and len(found.pulls) == 1
-    assert "discussions/1" in said
+    assert "discussions/1" in report
 
 
 def test_private_is_refused_for_a_repository_that_everybody_can_read(hub, finished_run):
@@ -145,15 +143,15 @@ def test_private_is_refused_for_a_repository_that_everybody_can_read(hub, finish
     found = hub.repositories["models/org/toy"]
     del found.commits[-1][1]["README.md"]
 
-    with pytest.raises(ValueError, match=r"org/toy is there already and public.*leave out --private"):
+    with pytest.raises(ValueError, match=r"org/toy exists already and is public.*leave out --private"):
         publish(hub.endpoint, finished_run, what=["quantizer"], private=True)
     assert len(found.commits) == 2
 
 
-def test_without_a_licence_no_word_of_an_item_leaves(hub, finished_run, tmp_path):
+def test_without_a_licence_no_word_of_an_item_is_published(hub, finished_run, tmp_path):
     run = without_licence(finished_run, tmp_path / "run")
 
-    said = publish(hub.endpoint, run, what=["quantizer", "recommender", "dataset"])
+    report = publish(hub.endpoint, run, what=["quantizer", "recommender", "dataset"])
 
     titles = Recommender.from_pretrained(finished_run).catalog.titles
     words = {word for title in titles for word in title.split() if len(word) > 8}
@@ -162,7 +160,7 @@ def test_without_a_licence_no_word_of_an_item_leaves(hub, finished_run, tmp_path
     assert words and not [word for word in words if any(word.encode() in content for content in contents)]
     table = pd.read_parquet(io.BytesIO(hub.repositories["datasets/org/toy-items"].commits[-1][1]["items.parquet"]))
     assert list(table.columns) == ["item_id", "sid", "code_1", "code_2", "code_3", "code_4"]
-    assert "only item ids and semantic IDs are published" in said
+    assert "only item ids and semantic IDs are published" in report
     files = hub.repositories["models/org/toy-recommender"].commits[-1][1]
     assert not [path for path in files if path.startswith("encoder/")]
     tables = [pd.read_parquet(io.BytesIO(files[path])) for path in files if path.endswith(".parquet")]
@@ -228,15 +226,15 @@ def test_a_dry_run_needs_no_network_and_prints_path_size_and_digest(finished_run
         raise AssertionError("a dry run asked for the network")
 
     monkeypatch.setattr(socket.socket, "connect", no_network)
-    said: list[str] = []
+    lines: list[str] = []
 
-    names = upload(finished_run, namespace="org", dry_run=True, what=MODELS, say=said.append)
+    names = upload(finished_run, namespace="org", dry_run=True, what=MODELS, report=lines.append)
 
     assert names == ["org/cost-quickstart", "org/cost-quickstart-items", "org/cost-quickstart-recommender"]
-    assert "modeling_cost.py" in "".join(said) and said[-1] == "dry run: nothing was published"
+    assert "modeling_cost.py" in "".join(lines) and lines[-1] == "dry run: nothing was published"
 
 
-def test_the_command_says_a_mistake_in_one_line(tmp_path, capsys):
+def test_an_error_of_the_command_is_one_line(tmp_path, capsys):
     assert upload_main([str(tmp_path), "--namespace", "org", "--dry-run"]) == 2
 
     error = capsys.readouterr().err

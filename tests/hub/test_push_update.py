@@ -51,8 +51,6 @@ def test_a_catalog_that_somebody_changed_meanwhile_is_not_overwritten(published,
 
     monkeypatch.setattr(HfApi, "create_repo", late)
 
-    with pytest.raises(
-        PublishError, match="committed meanwhile.*Load it again and repeat the change"
-    ):
+    with pytest.raises(PublishError, match=r"committed meanwhile.*Load it again and repeat the change"):
         push_update(NAME, api=api, report=lambda line: None, items=ITEMS)
     assert len(found.commits) == 3 and "notes.txt" in found.commits[-1][1]

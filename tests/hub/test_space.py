@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from cost_hf.evaluation.results import MAIN_ROW
-from cost_hf.files import read_json
 from cost_hf.hub.space import app, markup, visit
 from cost_hf.hub.space.catalog_view import CatalogView
 from cost_hf.hub.space.visit import Visit
 from cost_hf.semantic_ids.catalog import Catalog
-from tests.hub.test_publish import ROOT
+from tests.hub.made_up import made_up_results
 from tests.methods.sasrec.test_sasrec_recommender import toy as dense_toy
 from tests.recommenders.toys import TOY_IDS, TOY_TEXTS, toy_recommender, toy_text_recommender
+from tests.runs import ROOT
 
-RESULTS = read_json(ROOT / "benchmarks" / "results" / "cost_quickstart" / "results.json")
+RESULTS = made_up_results(is_toy=True)
 EVIL = "<script>alert(\"1\")</script> & 'x'"
 
 
@@ -207,7 +207,7 @@ def test_a_history_and_a_list_are_bounded(toy, monkeypatch):
 def test_results_of_another_form_show_no_figures(toy):
     for results in ({"rows": []}, {"recipe": {"name": EVIL}}, {"rows": {"recommender": 3}}):
         page = markup.evaluation_page(toy.view, results)
-        assert "can't read this results.json" in page and "<script" not in page
+        assert "does not support the format of results.json" in page and "<script" not in page
 
 
 def test_pages_that_mean_nothing_for_a_model_are_not_there():

@@ -7,16 +7,10 @@ import pytest
 import cost_hf
 from cost_hf.files import read_json
 from cost_hf.methods.sasrec.recommender import SasRecRecommender
-from tests.runs import TINY, stages_of
+from tests.runs import TINY, TINY_OF_ALL, stages_of
 
 pytestmark = pytest.mark.trains
-SASREC = TINY | {
-    "sasrec.epochs": 3,
-    "sasrec.batch_size": 16,
-    "sasrec.hidden_size": 16,
-    "sasrec.validate_every": 1,
-    "sasrec.validation_users": 33,
-}
+SASREC = TINY_OF_ALL | {"method": "sasrec", "training.epochs": 3, "training.batch_size": 16, "model.hidden_size": 16}
 
 
 @pytest.fixture
@@ -28,7 +22,7 @@ def computed(caplog):
 
 @pytest.fixture(scope="module")
 def dense(tmp_path_factory) -> cost_hf.Run:
-    return cost_hf.train(overrides=SASREC | {"method": "sasrec"}, output_dir=tmp_path_factory.mktemp("dense"))
+    return cost_hf.train(overrides=SASREC, output_dir=tmp_path_factory.mktemp("dense"))
 
 
 def test_a_sasrec_recipe_makes_no_codes_and_no_sid_figures(dense):
@@ -49,23 +43,31 @@ def test_a_sasrec_run_recommends_and_comes_back_from_disk(dense):
 
 
 def test_a_repeated_sasrec_run_computes_nothing(dense, computed):
-    again = cost_hf.train(overrides=SASREC | {"method": "sasrec"}, output_dir=dense.output_dir)
+    again = cost_hf.train(overrides=SASREC, output_dir=dense.output_dir)
 
     assert computed() == []
     assert again.results["rows"] == dense.results["rows"]
 
 
 def test_trained_baselines_stand_beside_the_recommender(tmp_path):
-    overrides = SASREC | {"evaluation.baselines": ["sasrec_ce", "sasrec_text", "markov_text"], "vectors.dim": 16}
+    overrides = TINY | {"evaluation.baselines": ["sasrec_ce", "sasrec_text", "markov_text"], "vectors.dim": 16}
     run = cost_hf.train(overrides=overrides, output_dir=tmp_path)
 
     assert set(run.results["rows"]) == {"recommender", "sasrec_ce", "sasrec_text", "markov_text", "oracle"}
     assert set(run.results["parameters"]) == {"recommender", "sasrec_ce", "sasrec_text"}
     assert {"sasrec_ce", "sasrec_text"} <= set(run.results["stages"])
+    families = {name: entry["family"] for name, entry in run.results["methods"].items()}
+    assert families == {
+        "recommender": "generative",
+        "sasrec_ce": "dense",
+        "sasrec_text": "dense",
+        "markov_text": "counting",
+        "oracle": "oracle",
+    }
 
 
 def test_letter_learns_from_a_sasrec_of_the_training_part(tmp_path, computed):
-    overrides = SASREC | {"codes.kind": "letter", "codes.latent_dim": 16}
+    overrides = tiny_fields(codes__kind="letter", codes__latent_dim=16)
     run = cost_hf.train(overrides=overrides, output_dir=tmp_path / "one", shared_dir=tmp_path / "shared")
     cost_hf.train(overrides=overrides, output_dir=tmp_path / "two", shared_dir=tmp_path / "shared")
 

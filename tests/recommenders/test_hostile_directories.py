@@ -8,7 +8,7 @@ import pytest
 
 from cost_hf.data import ItemEncoder, LsaEncoder, VectorOptions
 from cost_hf.data.encoders import SentenceEncoder, weight_files
-from cost_hf.data.schema import DataError
+from cost_hf.data.errors import DataError
 from cost_hf.files import read_json, write_json
 from cost_hf.generators.pretrained import load_model, load_tokenizer
 from cost_hf.hub.catalog_update import update_catalog

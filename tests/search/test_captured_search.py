@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from cost_hf.search.beam_search import beam_search, beam_widths, descend, make_prompt
+from cost_hf.search.beam_steps import LevelHead
 from cost_hf.search.cached_decoders import decoding_steps
 from cost_hf.search.captured_search import CapturedSearch
-from cost_hf.search.level_head import LevelHead
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from tests.near_ties import assert_same_rows
 from tests.search.searches import MODELS, parts

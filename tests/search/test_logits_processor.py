@@ -220,7 +220,7 @@ def test_only_the_last_begin_marker_counts():
     [
         ([0, 3, 6, 4, 6, 3, 5], None),
         ([0, 5], r"tokens \[5\] \(<s_b_0>\); a causal prompt needs"),
-        ([7, 3, 6, 2], r"tokens \[2\] \(\?\); history items behind <\|sid_begin\|> must be whole"),
+        ([7, 3, 6, 2], r"tokens \[2\] \(\?\); items after <\|sid_begin\|> must be complete"),
         ([0, 6], "trie and vocabulary must belong"),
     ],
     ids=["whole", "level", "foreign", "hint"],

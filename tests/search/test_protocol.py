@@ -8,6 +8,7 @@ from transformers import LlamaForCausalLM, T5ForConditionalGeneration
 
 from cost_hf.search import beam_search as search_module
 from cost_hf.search.beam_search import beam_search
+from cost_hf.search.beam_steps import LevelHead
 from cost_hf.search.cached_decoders import CAUSAL_TYPES, decoder_class, unsupported_reason
 from cost_hf.search.captured_search import CapturedSearch
 from cost_hf.search.catalog_scores import score_catalog
@@ -355,3 +356,41 @@ def test_last_states_take_padding_on_either_side():
 
     assert last_states(states, left).flatten().tolist() == [3, 7]
     assert last_states(states, right).flatten().tolist() == [1, 4]
+
+
+class PlainRecording:
+    """What a recorded graph computes, without one: CPUs have none."""
+
+    def __init__(self, owner, steps, tensors):
+        self.owner, self.steps = owner, steps
+
+    def replay(self, tensors):
+        return self.owner.search(self.steps.resumed([part.clone() for part in tensors]))
+
+
+@pytest.mark.parametrize("name", STOCK)
+@pytest.mark.parametrize("mixin", [ItemFeatures, DenseRerank])
+def test_a_captured_search_uses_the_parts_of_a_model_around_its_graph(mixin, name, monkeypatch):
+    _, vocabulary, generator, prompts, histories, trie = toys(of(mixin)[name])
+    input_ids, attention_mask = prompts.inputs(histories)
+    options = {"model_kwargs": {"item_rows": input_ids.remainder(50)} if mixin is ItemFeatures else None}
+    expected = beam_search(
+        generator,
+        input_ids,
+        attention_mask,
+        trie=trie,
+        vocabulary=vocabulary,
+        num_beams=6,
+        output_prompt_states=True,
+        **options,
+    )
+    monkeypatch.setattr("cost_hf.search.captured_search._Recording", PlainRecording)
+    search = object.__new__(CapturedSearch)  # its constructor asks for CUDA
+    search.__dict__ |= {"model": generator, "num_beams": 6, "trie": trie, "vocabulary": vocabulary, "_recordings": {}}
+    search.head = LevelHead(generator, vocabulary, normalization="vocabulary")
+
+    found = search(input_ids, attention_mask, output_prompt_states=True, **options)
+
+    assert_same_rows((found.items, found.scores), (expected.items, expected.scores))
+    torch.testing.assert_close(found.prompt_states, expected.prompt_states)
+    assert search(input_ids, attention_mask, **options).prompt_states is None

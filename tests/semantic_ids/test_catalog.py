@@ -189,7 +189,7 @@ def test_unreadable_published_identifiers_are_named(frame, message):
 def test_a_damaged_file_of_identifiers_is_named(tmp_path):
     (tmp_path / "sids.parquet").write_bytes(b"PAR1 and no more")
 
-    with pytest.raises(ValueError, match=r"sids\.parquet is no whole parquet file"):
+    with pytest.raises(ValueError, match=r"sids\.parquet is not a valid parquet file"):
         Catalog.from_reference(tmp_path / "sids.parquet", collisions="none")
     with pytest.raises(OSError, match=r"gone\.parquet"):
         Catalog.from_reference(tmp_path / "gone.parquet", collisions="none")
@@ -219,7 +219,7 @@ def test_real_published_identifiers_are_readable(shared_data, name, levels, dist
 
 def test_published_identifiers_that_can_not_be_read_are_named(tmp_path):
     (tmp_path / "sids.parquet").write_bytes(b"PAR1 and nothing else")
-    with pytest.raises(ValueError, match=r"sids.parquet is no whole parquet file"):
+    with pytest.raises(ValueError, match=r"sids.parquet is not a valid parquet file"):
         Catalog.from_reference(tmp_path / "sids.parquet", collisions="append")
     with pytest.raises(FileNotFoundError, match=r"gone.parquet: no such file"):
         Catalog.from_reference(tmp_path / "gone.parquet", collisions="append")

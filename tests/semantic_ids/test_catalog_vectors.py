@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from cost_hf.files import DamagedFileError
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.digests import catalog_digest
-from tests.semantic_ids.sid_fakes import FakeAssigner, names
+from tests.semantic_ids.sid_fakes import FakeQuantizer, names
 
 WIDTH = 3
 
@@ -93,7 +93,7 @@ def test_an_item_that_returns_has_its_old_vector():
 
 
 def test_new_items_from_vectors_bring_them_along():
-    model = FakeAssigner((2, 3))
+    model = FakeQuantizer((2, 3))
     x = torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(0))
     catalog = Catalog.from_embeddings(names(3), x[:3], model).with_vectors(names(3), x[:3])
 

@@ -1,6 +1,6 @@
 """Advice: from facts to what is worth mending, in the order in which it matters.
 
-The bounds below are rules of thumb, each with its reason; they decide what is said, never what is computed.
+The bounds below are rules of thumb, each with its reason; they decide what is reported, never what is computed.
 """
 
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ def power_problems(clicks: ClickFacts, power: Power) -> list[Problem]:
             Problem(
                 "warning",
                 f"{power.users:,} test users: NDCG@10 differences below about {power.detectable:.3f} "
-                f"({_relative(power)}) can't be told from chance",
+                f"({_relative(power)}) can't be distinguished from chance",
                 "more users, or take the simplest system that is not worse",
             )
         )
@@ -170,7 +170,7 @@ def _catalog_problems(clicks: ClickFacts, texts: TextFacts) -> list[Problem]:
             Problem(
                 "warning",
                 f"{texts.shared:,} items ({_whole(texts.shared / clicks.items)}) share their whole text with another; "
-                "no code can tell these apart",
+                "no code can distinguish these",
                 "add a column that does to vectors.template",
             )
         )

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
-from cost_hf.data.schema import DataError
 from cost_hf.experiments.check.advice import code_problems, data_problems, power_problems, split_problems
 from cost_hf.experiments.check.code_sizes import (
     MAX_COLLIDED,

@@ -1,4 +1,4 @@
-"""Code sizes: how many levels and codes tell the items of this catalog apart.
+"""Code sizes: how many levels and codes distinguish the items of this catalog.
 
 Residual k-means on the leading 32 components of the item vectors stands in for the quantizer: it takes seconds, and
 trained quantizers of the same size collide about as often. What counts is not the number of places (64^3 is 262,144,
@@ -23,7 +23,7 @@ FIT_ITEMS = 16_384
 PCA_DIM = 32
 ITEMS_PER_CODE = 8  # a level needs this many different texts a code
 MAX_COLLIDED = 0.25
-MAX_COLLIDED_STAND_IN = 0.45  # on groups of letters, which tell fewer texts apart than an encoder
+MAX_COLLIDED_STAND_IN = 0.45  # on groups of letters, which distinguish fewer texts than an encoder
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class CodeSize:
     largest_group: int
 
     def separates(self, most_collided: float, capacity: int) -> bool:
-        """Say whether few texts collide (in whole percent, as shown) and every group fits the `capacity` of a code."""
+        """Return whether few texts collide (in whole percent) and every group fits the `capacity` of a code."""
         return round(self.collided, 2) <= most_collided and self.largest_group <= capacity
 
 
@@ -54,7 +54,7 @@ def measure_code_sizes(
 
     Args:
         vectors: item vectors, `[N, E]`.
-        texts: their texts; equal ones can't be told apart by any size and do not count as collisions.
+        texts: their texts; no size distinguishes equal ones and do not count as collisions.
         also: level sizes of a recipe, measured as well.
         seed: of k-means.
     """
@@ -84,7 +84,7 @@ def code_size(codes: np.ndarray, sizes: tuple[int, ...], distinct: np.ndarray) -
 
 
 def advised_size(sizes: Sequence[CodeSize], *, most_collided: float, capacity: int) -> CodeSize:
-    """Return the smallest size that tells the items apart.
+    """Return the smallest size that distinguishes the items.
 
     Where none does, the largest without a further level: one more makes every sequence longer, and does not help
     enough either.

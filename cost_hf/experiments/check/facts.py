@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
-from cost_hf.data.schema import DataError, Tables
+from cost_hf.data.schema import Tables
 from cost_hf.data.splits import Split, split_interactions
 
 

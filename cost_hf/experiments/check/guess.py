@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from cost_hf.data.schema import DataError
+from cost_hf.data.errors import DataError
 
 ALIASES = {
     "user_id": "userid user uid customerid customer reviewerid visitorid memberid accountid clientid profileid",
@@ -85,7 +85,7 @@ def simple(name: object) -> str:
 
 
 def is_called(name: object, ours: str) -> bool:
-    """Say whether a column has one of the usual names of our column."""
+    """Return whether a column has one of the usual names of our column."""
     return simple(name) in ALIASES[ours].split()
 
 
@@ -177,7 +177,7 @@ def _guess_order(clicks: pd.DataFrame, guess: ColumnGuess, *, shared: set[str]) 
 
 
 def _sounds_like_time(name: object) -> bool:
-    """Say whether a name that is on no list still speaks of a time: bought_at, purchase_time, first_seen_date."""
+    """Return whether a name that is on no list still speaks of a time: bought_at, purchase_time, first_seen_date."""
     return re.search(r"(_at|_on|At|[Tt]ime|[Dd]ate)$", str(name)) is not None
 
 
@@ -193,7 +193,7 @@ def _best(
 
 
 def _is_id(values: pd.Series) -> bool:
-    """Say whether a column can hold ids: whole numbers or short texts of one word, more than one of them."""
+    """Return whether a column can hold ids: whole numbers or short texts of one word, more than one of them."""
     present = values.dropna()
     if present.empty or pd.api.types.is_bool_dtype(present) or pd.api.types.is_datetime64_any_dtype(present):
         return False
@@ -208,7 +208,7 @@ def _is_id(values: pd.Series) -> bool:
 
 
 def _is_key(values: pd.Series) -> bool:
-    """Say whether a column can be the id of a catalog: ids, nearly all of them there and different."""
+    """Return whether a column can be the id of a catalog: ids, nearly all of them there and different."""
     return _is_id(values) and values.notna().mean() >= 0.98 and values.nunique() >= 0.98 * len(values)
 
 

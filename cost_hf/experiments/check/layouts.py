@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
-from cost_hf.data.schema import DataError
 from cost_hf.data.sources import SUFFIXES, table_names
 
 ITEM_WORDS = ("item", "product", "catalog", "movie", "news", "article", "book", "track", "song", "business", "meta")

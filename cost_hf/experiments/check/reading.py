@@ -8,9 +8,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from cost_hf.data.errors import DataError
 from cost_hf.data.item_texts import render_texts
 from cost_hf.data.options import DataOptions
-from cost_hf.data.schema import DataError, Tables
+from cost_hf.data.schema import Tables
 from cost_hf.data.sources import load_frames
 from cost_hf.data.tables import read_tables
 from cost_hf.experiments.check.guess import ColumnGuess, guess_columns

@@ -132,7 +132,7 @@ def _place(name: str) -> int:
 
 
 def _contains(items: pd.DataFrame, whole: TextColumn, part: TextColumn) -> bool:
-    """Say whether one column repeats another with more words, as `categories` may repeat `category`."""
+    """Return whether one column repeats another with more words, as `categories` may repeat `category`."""
     if whole.words <= part.words:
         return False
     rows = items[[whole.name, part.name]].dropna().head(CONTAINS_ROWS)

@@ -12,8 +12,7 @@ import numpy as np
 from huggingface_hub import try_to_load_from_cache
 from scipy import sparse
 
-from cost_hf.data.encoders import LsaEncoder, SentenceEncoder
-from cost_hf.data.item_encoder import sentence_encoder
+from cost_hf.data.encoders import LsaEncoder, SentenceEncoder, sentence_encoder
 from cost_hf.data.options import VectorOptions
 from cost_hf.data.text_vectors import cached_vectors
 from cost_hf.methods.benchmarking import fastest
@@ -69,7 +68,7 @@ def check_vectors(
 
 
 def is_at_hand(model: str) -> bool:
-    """Say whether a text encoder is a directory or lies in the Hub cache, so that loading it needs no network."""
+    """Return whether a text encoder is a directory or lies in the Hub cache, so that loading it needs no network."""
     if Path(model).is_dir():
         return True
     repository = model if "/" in model else f"sentence-transformers/{model}"

@@ -43,7 +43,7 @@ REPORT = "compare.json"
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison, finished or not: the content of compare.json and where it lies."""
+    """A comparison, finished or not: the content of compare.json and where it is stored."""
 
     report: dict[str, Any]
     output_dir: Path
@@ -96,7 +96,7 @@ def compare_recipes(
         seeds: of the quantizers.
         generators_per_quantizer: generator seeds nested in each quantizer seed.
         budget_seconds: wall time after which a run that is going on is stopped and none is begun; what comes before and
-            behind the runs (vectors, baselines, the summary) is not cut. None has no limit.
+            after the runs (vectors, baselines, the summary) is not cut. None has no limit.
         seen: setting of `exclude_seen` that the primary metric is read under.
         output_dir: `runs/compare-<recipe>` by default.
         overwrite: allow an `output_dir` that was made from other data.

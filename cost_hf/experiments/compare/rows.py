@@ -40,7 +40,7 @@ class SeedRun:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: what was run, what it cost, and what to say where it is not finished."""
+    """One row of the table: what was run, what it cost, and its state where it is not finished."""
 
     name: str
     family: str
@@ -154,7 +154,7 @@ def _fused(lists: Sequence[RankedLists], weights: Sequence[float] | np.ndarray, 
 
 
 def _state(jobs: Sequence[Job], num_done: int) -> tuple[str, str]:
-    """Return the status of a row and what to say of runs that are not done."""
+    """Return the status of a row and a message about runs that are not done."""
     if num_done == len(jobs):
         return DONE, ""
     for status in (FAILED, UNFINISHED):

@@ -1,6 +1,6 @@
 """Running the systems of a comparison one after the other, each in a process of its own, until the budget is used up.
 
-A run that is stopped at the end of the budget goes on at the next call, bit for bit (its stages resume); one that fails
+A run that is stopped at the end of the budget resumes at the next call, bit for bit (its stages resume); one that fails
 is reported in its row and tried again at the next call. All seeds of all systems are interleaved, so that an early end
 leaves every system with equally many seeds.
 """
@@ -105,12 +105,12 @@ def plan_jobs(
 
 
 def outside_parts(recipe: Recipe) -> list[Any]:
-    """Return what a recipe's names of models and files stand for now: content, which a name does not tell."""
+    """Return what a recipe's names of models and files stand for now: their content, which no name determines."""
     return [*encoder_parts(recipe.vectors), *recipe.system.input_parts()]
 
 
 def run_jobs(jobs: Sequence[Job], *, shared: Path, deadline: float | None) -> None:
-    """Run what is not done, in order, until `deadline` (`time.monotonic`); records say what became of each."""
+    """Run what is not done, in order, until `deadline` (`time.monotonic`); records hold the outcome of each."""
     waiting = [job for job in jobs if job.record["status"] != DONE or not _is_whole(job)]
     for number, job in enumerate(waiting, start=1):
         left = None if deadline is None else deadline - time.monotonic()
@@ -145,7 +145,7 @@ def _run_digest(directory: Path) -> str:
 
 
 def _is_whole(job: Job) -> bool:
-    """Tell whether the lists and results of a finished run are those that it wrote."""
+    """Return whether the lists and results of a finished run are those that it wrote."""
     try:
         require_finished(job.directory, checked=["evaluation"])
     except DamagedFileError as error:
@@ -177,7 +177,7 @@ def _run(job: Job, *, shared: Path, timeout: float | None) -> dict[str, Any]:
         status, message = UNFINISHED, f"the budget ended in: {_last_line(job.directory / LOG)}"
     elif process.returncode != 0:
         status, message = FAILED, _last_line(job.directory / LOG)
-        if process.returncode < 0:  # the log of a process that was killed, as for memory, does not say so
+        if process.returncode < 0:  # the log of a process that was killed, as for memory, has no line about it
             message = f"ended by signal {-process.returncode} in: {message}"
     before = job.record["seconds"]
     return {"status": status, "message": message, "seconds": round(before + time.monotonic() - start, 1)}
@@ -207,7 +207,7 @@ def _stop(process: subprocess.Popen) -> None:
 
 
 def _last_line(path: Path) -> str:
-    """Return the last line of a log that says something, progress bars left out."""
+    """Return the last line of a log, progress bars left out."""
     text = path.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
     lines = [line.strip() for line in text.splitlines() if line.strip() and "it/s" not in line and "s/it" not in line]
     return lines[-1][:300] if lines else "its start, before the first line of its log"

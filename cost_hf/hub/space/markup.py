@@ -140,7 +140,7 @@ def evaluation_page(view: CatalogView, results: Mapping[str, Any] | None) -> str
     try:
         return codes + "".join(_metrics(results))
     except (AttributeError, KeyError, TypeError, ValueError):  # of another version, or edited
-        return codes + notice("This version can't read this results.json, so no figure is shown.")
+        return codes + notice("This version does not support the format of results.json, so no figure is shown.")
 
 
 def _codes(view: CatalogView) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.data.text_vectors import TextVectors
 from cost_hf.files import content_digest
 from cost_hf.methods.base import Workspace

@@ -13,22 +13,14 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import DamagedFileError, check_fields, content_digest, read_tensors
 from cost_hf.methods.counting.counting import BASELINES, COUNTED, TEXTUAL, build_scorer
 from cost_hf.recommenders.base import Recommender, checked_device
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.rankers import Scorer, ScoringRanker
-from cost_hf.recommenders.repository import (
-    MANIFEST,
-    check_kind,
-    check_parts,
-    locate,
-    read_catalog_parts,
-    read_whole,
-    save_whole,
-)
+from cost_hf.recommenders.repository import MANIFEST, check_parts, read_catalog_parts
 from cost_hf.semantic_ids.item_list import ItemList
 
 TABLES = "model.safetensors"
@@ -117,31 +109,14 @@ class CountingRecommender(Recommender):
         """Return the ranking of the whole catalog; any length is possible."""
         return snapshot.ranker if isinstance(snapshot, CountingSnapshot) else self.snapshot.ranker
 
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write counts, items, popularity and encoder in place of what is there: all of it, or nothing."""
-        with self._writing:
-            save_whole(directory, self, self._write_tables)
-
-    def _write_tables(self, folder: Path) -> dict[str, Any]:
+    def _write_own_parts(self, folder: Path) -> dict[str, Any]:
         if self.tables:
             arrays = {name: np.ascontiguousarray(table) for name, table in self.tables.items()}
             save_file(arrays, folder / TABLES)
         return {"scorer": self.scorer_name}
 
     @classmethod
-    def read(cls, directory: str | Path) -> "CountingRecommender":
-        """Load a counting recommender; `from_pretrained` loads any kind.
-
-        Raises:
-            OSError: where the directory holds no recommender, or a file can't be read.
-            ValueError: for a damaged file, or items or an encoder that are not those of the counts.
-        """
-        source = locate(directory)
-        return read_whole(source, lambda manifest: cls._read_parts(source, manifest))
-
-    @classmethod
-    def _read_parts(cls, source: Path, manifest: dict[str, Any]) -> "CountingRecommender":
-        check_kind(source, manifest, cls.kind)
+    def _read_parts(cls, source: Path, manifest: dict[str, Any]) -> Self:
         check_fields(manifest, {"scorer": str, "tables_digest": str}, source=source / MANIFEST)
         scorer = manifest["scorer"]
         if scorer not in BASELINES:

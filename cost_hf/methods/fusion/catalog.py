@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,10 +50,8 @@ class FusionCatalog(ItemList):
             ValueError: where their items differ.
         """
         first = next(iter(members.values()))
-        parts = {
-            name: part if part.titles is None else replace(part, titles=None)  # as it is, it keeps its digest
-            for name, part in members.items()
-        }
+        # a catalog that has none stays as it is, with the digest that it knows
+        parts = {name: part if part.titles is None else part.without_titles() for name, part in members.items()}
         return cls(first.item_ids, first.removed, None if titles is None else tuple(titles), members=parts)
 
     @cached_property

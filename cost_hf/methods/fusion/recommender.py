@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.evaluation.rank_fusion import DEPTH, OFFSET, check_weights, fuse_with_scores
 from cost_hf.files import DamagedFileError, check_fields, content_digest, plain_name
 from cost_hf.methods.fusion.catalog import FusionCatalog
@@ -22,16 +22,7 @@ from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.rankers import Ranker, Ranking, takes_user_ids
-from cost_hf.recommenders.repository import (
-    MANIFEST,
-    MEMBERS,
-    check_kind,
-    check_parts,
-    locate,
-    read_catalog_parts,
-    read_whole,
-    save_whole,
-)
+from cost_hf.recommenders.repository import MANIFEST, MEMBERS, check_parts, read_catalog_parts
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 
 
@@ -103,6 +94,7 @@ class FusionRecommender(Recommender):
 
     kind = "fusion"
     source = "fusion"
+    catalog_class = FusionCatalog
     published_files: ClassVar[str] = r"members/[\w.-]+/[\w./-]+\.(safetensors|json|parquet|jinja|model|py)"
     snapshot: FusionSnapshot
 
@@ -126,6 +118,7 @@ class FusionRecommender(Recommender):
         self.members = dict(members)
         self.weights = tuple(float(weight) for weight in weights)
         self.needs_user_ids = any(member.needs_user_ids for member in members.values())
+        self.base = next((member.base for member in members.values() if member.base is not None), None)
         for member in members.values():
             member.encoder = encoder
         super().__init__(catalog, popularity=popularity, encoder=encoder, journal=journal, versions=versions)
@@ -160,6 +153,13 @@ class FusionRecommender(Recommender):
             popularity=first.popularity,
             encoder=encoders[0] if encoders else None,
         )
+
+    def merge(self) -> Self:
+        """Add the adapters of all members to the weights of their bases, in place."""
+        for member in self.members.values():
+            member.merge()
+        self.base = None
+        return self
 
     def to(self, device: torch.device | str) -> Self:
         """Move all members to a device, in place; answers are the same but for rounding."""
@@ -204,12 +204,7 @@ class FusionRecommender(Recommender):
         rankers = [member.ranker_for(depth, at.members[name]) for name, member in self.members.items()]
         return FusionRanker(rankers, self.weights)
 
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write all members and the catalog in place of a recommender that is there: all of it, or nothing."""
-        with self._writing:
-            save_whole(directory, self, self._write_members)
-
-    def _write_members(self, folder: Path) -> dict[str, Any]:
+    def _write_own_parts(self, folder: Path) -> dict[str, Any]:
         for name, member in self.members.items():
             bare = member.with_catalog(member.catalog)
             bare.encoder = None  # the fusion has it
@@ -217,20 +212,8 @@ class FusionRecommender(Recommender):
         return {"members": list(self.members), "weights": list(self.weights)}
 
     @classmethod
-    def read(cls, directory: str | Path) -> "FusionRecommender":
-        """Load a fusion; `from_pretrained` loads any kind.
-
-        Raises:
-            OSError: where the directory holds no recommender, or a file can't be read.
-            ValueError: for a damaged file, or a part that does not belong to the others.
-        """
-        source = locate(directory)
-        return read_whole(source, lambda manifest: cls._read_parts(source, manifest))
-
-    @classmethod
-    def _read_parts(cls, source: Path, manifest: dict[str, Any]) -> "FusionRecommender":
+    def _read_parts(cls, source: Path, manifest: dict[str, Any]) -> Self:
         path = source / MANIFEST
-        check_kind(source, manifest, cls.kind)
         check_fields(manifest, {"members": list[str], "weights": list[float | int], "members_digest": str}, source=path)
         names = [plain_name(name, source=path) for name in manifest["members"]]
         members = {name: Recommender.from_pretrained(source / MEMBERS / name) for name in names}

@@ -345,5 +345,5 @@ class SemanticIdGenerator(GenerativeMethod[GenerativeOptions]):
 
 
 def is_local_path(name: str) -> bool:
-    """Tell whether a model is named by a path, not by a Hub id."""
+    """Return whether a model is named by a path, not by a Hub id."""
     return Path(name).is_absolute() or name.startswith((".", "~"))

@@ -1,4 +1,4 @@
-"""What the semantic IDs of a run are like: health, quality without a generator, and a few neighbours to look at."""
+"""Description of the semantic IDs of a run: utilization, quality without a generator, and examples of neighbours."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from cost_hf.data.text_vectors import TextVectors
-from cost_hf.evaluation.semantic_ids import sid_health, sid_quality, top_neighbours
+from cost_hf.evaluation.semantic_ids import sid_quality, sid_utilization, top_neighbours
 from cost_hf.methods.base import Workspace
 from cost_hf.quantizers.fit import CodesResult
 from cost_hf.semantic_ids.catalog import Catalog
@@ -24,13 +24,13 @@ def describe_semantic_ids(catalog: Catalog, codes: CodesResult | None, workspace
     if decode is not None:
         with torch.inference_mode():
             reconstruction = decode(torch.from_numpy(np.array(own))).float().numpy()
-    health = sid_health(own, sizes, vectors=vectors.vectors, reconstruction=reconstruction)
+    utilization = sid_utilization(own, sizes, vectors=vectors.vectors, reconstruction=reconstruction)
     column = data.tables.items.get("categories")
     categories = None if column is None else column.fillna("").astype(str).tolist()
     quality = sid_quality(
         own, level_sizes=sizes, categories=categories, train=data.split.train, targets=data.split.validation
     )
-    return health | {"catalog": catalog.report, "quality": quality}
+    return utilization | {"catalog": catalog.report, "quality": quality}
 
 
 def neighbour_examples(catalog: Catalog, vectors: TextVectors, *, seed: int) -> list[dict[str, Any]]:

@@ -12,8 +12,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 
-from cost_hf.data.encoders import model_identity
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder, model_identity
 from cost_hf.files import content_digest, file_digest, file_digests, read_json, write_json
 from cost_hf.generators.generator_training import train_generator
 from cost_hf.generators.item_texts import ItemTexts

@@ -79,11 +79,13 @@ class Liger(GenerativeMethod[LigerOptions]):
     def ranker(
         self, model: Any, prompts: PromptBuilder, trie: SidTrie, catalog: Catalog, popularity: np.ndarray, *, beams: int
     ) -> Ranker:
-        """Return the ranking of the items of training by cosine, as published; by beams without a dense head."""
+        """Return the ranking of the items of training; by beams alone without a dense head."""
         from cost_hf.methods.liger.ranker import LigerSearch
         from cost_hf.methods.liger.training import ranker_of
 
-        search = LigerSearch(num_beams=beams, ranks_catalog=self.options.dense.weight > 0)
+        dense = self.options.dense
+        ranks_catalog = dense.weight > 0 and "catalog" in (dense.candidates, dense.validation)
+        search = LigerSearch(num_beams=beams, ranks_catalog=ranks_catalog)
         return ranker_of(model, prompts, trie, catalog, popularity, search, only_clicked=True)
 
     def evaluation_ranker(

@@ -2,7 +2,7 @@
 
 arXiv 2411.18814. The paper's model is `LigerForConditionalGeneration` on T5. `LigerForCausalLM` puts the same dense
 head on a decoder-only model that learns every next item of a user in one pass; it is an addition of this package. Text
-vectors are data, not weights: a model is given those of its training catalog by `set_catalog`, and a search takes the
+vectors are data, not weights: a model is given those of its training catalog by `attach_catalog`, and a search takes the
 table that `item_table` made of any catalog. Without text input and dense loss both are their base classes.
 """
 
@@ -100,8 +100,8 @@ class LigerMixin:
             self.register_buffer("item_vectors", None, persistent=False)  # type: ignore[attr-defined]
             self.register_buffer("trained_rows", None, persistent=False)  # type: ignore[attr-defined]
 
-    def set_catalog(self, item_vectors: Tensor, is_trained: Tensor | None = None) -> None:
-        """Give the model the items of its training; a model that reads no text forgets them at once.
+    def attach_catalog(self, item_vectors: Tensor, is_trained: Tensor | None = None) -> None:
+        """Give the model the items of its training; nothing happens where it reads no text.
 
         Args:
             item_vectors: frozen text vectors of the catalog, `[N, E]`.
@@ -127,11 +127,11 @@ class LigerMixin:
         """Return what the model knows of all items, `[N, D]`; compute it once to answer many requests.
 
         Args:
-            item_vectors: text vectors of a catalog `[N, E]`; those of `set_catalog` by default.
+            item_vectors: text vectors of a catalog `[N, E]`; those of `attach_catalog` by default.
         """
         vectors = self.item_vectors if item_vectors is None else item_vectors
         if vectors is None:
-            raise ValueError("the model has no text vectors; pass item_vectors, or call set_catalog")
+            raise ValueError("the model has no text vectors; pass item_vectors, or call attach_catalog")
         device = self.item_text.output.weight.device
         return torch.cat([self.item_text(part.to(device)) for part in vectors.split(ROWS_AT_ONCE)])
 
@@ -176,7 +176,7 @@ class LigerMixin:
             input_ids: `[B, S]`.
             attention_mask: 1 at tokens, 0 at padding, `[B, S]`; not needed.
             item_rows: catalog row of every token, `[B, S]`, -1 where there is none; needed with text input.
-            item_table: of the catalog, `[N, D]`; by default what is needed of the one of `set_catalog`.
+            item_table: of the catalog, `[N, D]`; by default what is needed of the one of `attach_catalog`.
         """
         if not self.config.use_text_input:
             return self.get_input_embeddings()(input_ids)  # type: ignore[attr-defined]
@@ -199,7 +199,7 @@ class LigerMixin:
             labels: items that the dense loss teaches, `[P]`; None without one.
         """
         if self.item_vectors is None:
-            raise ValueError("the model has no text vectors; call set_catalog first")
+            raise ValueError("the model has no text vectors; call attach_catalog first")
         candidates = None if labels is None else self._candidates()
         wanted = [part.flatten() for part in (item_rows, labels, candidates) if part is not None]
         rows = torch.cat(wanted).clamp_min(0).unique()  # ascending

@@ -7,6 +7,7 @@ from cost_hf.methods.generative import GenerativeOptions
 from cost_hf.semantic_ids.sizes import MAX_RANKED, whole_number
 
 CANDIDATES = ("beams", "catalog")
+VALIDATIONS = ("candidates", "catalog")
 MAX_WIDTH = 1 << 20  # those of `configuration_liger`, whose import takes seconds; a test compares them
 MAX_LAYERS = 64
 MAX_NEGATIVES = 1 << 24
@@ -49,6 +50,13 @@ class DenseOptions:
         metadata={"help": "beams are items of the catalog; false searches freely, as published, and drops the others"},
     )
     top_k: int = field(default=0, metadata={"help": "items of the whole catalog nearest by cosine, as candidates too"})
+    validation: str = field(
+        default="candidates",
+        metadata={
+            "help": "what validation ranks by cosine: candidates (the beams of training.validation_beams) or, as "
+            "published, the catalog; items of training alone either way"
+        },
+    )
     initializer_std: float | None = field(
         default=None,
         metadata={"help": "seq2seq: standard deviation of all fresh weights (published: 0.02); null keeps those of T5"},
@@ -81,8 +89,9 @@ class DenseOptions:
                 raise ValueError(f"dense.{name} is a share in [0, 1), got {getattr(self, name)!r}")
         if self.negatives is not None:
             whole_number(self.negatives, "dense.negatives", most=MAX_NEGATIVES)
-        if self.candidates not in CANDIDATES:
-            raise ValueError(f"dense.candidates must be one of {', '.join(CANDIDATES)}, got {self.candidates!r}")
+        for name, known in (("candidates", CANDIDATES), ("validation", VALIDATIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"dense.{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         whole_number(self.top_k, "dense.top_k", least=0, most=MAX_RANKED)
         if self.initializer_std is not None and not 0 < self.initializer_std < 1:
             raise ValueError(f"dense.initializer_std must be between 0 and 1, or null, got {self.initializer_std!r}")

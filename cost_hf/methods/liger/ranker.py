@@ -226,7 +226,8 @@ class LigerRanker:
             rows = torch.cat([rows, nearest.indices.masked_fill(nearest.values == -torch.inf, -1)], 1)
         # each item once, and none of those that are candidates without having been found
         rows = _without_repeats(rows.masked_fill(self.index.unclicked[rows.clamp_min(0)], -1))
-        scores = (table.targets[rows.clamp_min(0)] @ users[:, :, None])[..., 0].masked_fill(rows < 0, -torch.inf)
+        is_allowed = allowed.gather(1, rows.clamp_min(0)) & (rows >= 0)
+        scores = _hidden((table.targets[rows.clamp_min(0)] @ users[:, :, None])[..., 0], is_allowed)
         unclicked = self.index.unclicked_rows
         others = _hidden(users @ table.targets[unclicked].T, allowed[:, unclicked])  # [B, C]
         rows = torch.cat([rows, unclicked.expand(len(users), -1)], 1)

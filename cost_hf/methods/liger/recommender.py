@@ -79,7 +79,6 @@ class LigerRecommender(GenerativeRecommender):
     kind = "liger"
     source = "liger"
     has_own_code = True
-    published_files = rf"{GenerativeRecommender.published_files}|(configuration|modeling)_liger\.py"
     snapshot: LigerSnapshot
 
     def __init__(

@@ -71,7 +71,7 @@ def build_liger(
         draw_weights(backbone.model, std=dense.initializer_std, seed=seed)
     if dense.reads_text:
         is_trained = torch.from_numpy(np.asarray(popularity) > 0)
-        backbone.model.set_catalog(torch.tensor(catalog.vectors), is_trained)
+        backbone.model.attach_catalog(torch.tensor(catalog.vectors), is_trained)
     return backbone
 
 

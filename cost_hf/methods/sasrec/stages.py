@@ -9,7 +9,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 
-from cost_hf.data.item_encoder import ItemEncoder
+from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import content_digest, read_json, write_json
 from cost_hf.generators.ranking_trainer import remove_checkpoints
 from cost_hf.methods.base import Workspace

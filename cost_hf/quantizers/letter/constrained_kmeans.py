@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from cost_hf.quantizers.training.kmeans import kmeans_pp
+from cost_hf.quantizers.training.kmeans import kmeans_centers
 
 # shares of the mean cluster size; 256 codes in 10 clusters: 10 to 60 codes, as in published code
 MIN_SHARE = 0.4
@@ -46,7 +46,7 @@ def constrained_kmeans(
             "number of clusters"
         )
     rows = x.detach().to("cpu", torch.float64)
-    centers = kmeans_pp(rows, num_clusters, seed=seed)
+    centers = kmeans_centers(rows, num_clusters, seed=seed)
     clusters = None
     for _ in range(iterations):
         previous = clusters

@@ -13,6 +13,8 @@ from cost_hf.experiments.check.check import check
 from cost_hf.experiments.check.guess import ColumnGuess
 from cost_hf.experiments.commands import read_overrides
 from cost_hf.experiments.recipe import Recipe
+from cost_hf.methods import benchmarking
+from cost_hf.methods.base import Estimate, methods
 
 TINY = {"generator.size": "tiny"}
 
@@ -20,7 +22,7 @@ TINY = {"generator.size": "tiny"}
 @pytest.fixture(scope="module", autouse=True)
 def _quick():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark, "BUDGET_SECONDS", 0.0)
+        patch.setattr(benchmarking, "BUDGET_SECONDS", 0.0)
         yield
 
 
@@ -86,11 +88,11 @@ def _data_flags(result):
 def test_the_command_that_is_printed_is_read_back_as_the_same_recipe(result):
     tokens = [token for name, text in result.flags.items() for token in (f"--{name}", text)]
 
-    recipe = Recipe.load(result.recipe, read_overrides(tokens, program="train.py"))
+    recipe = Recipe.load(result.recipe, read_overrides(tokens, Recipe.load(result.recipe), program="train.py"))
 
     assert recipe.data.columns == result.guess.columns
     assert recipe.vectors.template == result.texts.template
-    assert tuple(recipe.codes.level_sizes) == result.advised.level_sizes
+    assert tuple(recipe.level_sizes) == result.advised.level_sizes
     assert (recipe.data.on_unknown_item, recipe.data.on_empty_text) == ("drop", "drop")
     assert result.commands[0].startswith(f"cost-hf compare '{result.source}'")  # a path with a space is quoted
     assert "accelerate launch train.py --recipe" in result.commands[1]
@@ -143,7 +145,7 @@ def test_what_a_run_would_log_is_a_problem_with_its_flag(news, tmp_path):
     assert "like 1984 in row 3" in said["store them as text if they should read otherwise"]
     assert "1 of 400 item texts" in said["--data.clean_html true"]
     assert "position and timestamp disagree" in said["--data.order timestamp"]
-    assert "every click stands at least 2 times" in said["--data.on_duplicate_click drop"]
+    assert "every click is in the log at least 2 times" in said["--data.on_duplicate_click drop"]
     assert "{title}" in found.texts.template
     assert not any("order is arbitrary" in message for message in said.values())
 
@@ -241,22 +243,33 @@ def test_a_path_that_is_nothing_is_refused_at_the_door():
 def test_both_generators_can_be_timed(news, tmp_path, kind):
     found = check(save(news, tmp_path), overrides={"generator.kind": kind, "generator.size": "tiny"})
 
-    assert found.estimate.training > 0
-    assert found.estimate.run == pytest.approx(
-        found.estimate.vectors + found.estimate.codes + found.estimate.training + found.estimate.judging
-    )
+    assert set(found.estimate.seconds) == {"vectors", "codes", "generator", "evaluation"}
+    assert found.estimate.seconds["generator"] > 0
+    assert found.estimate.run == pytest.approx(sum(found.estimate.seconds.values()))
 
 
-def test_a_recipe_of_sasrec_costs_neither_codes_nor_a_generator(news, tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark, "fastest", lambda work: 1e-6)  # the same on a slow machine
+@pytest.mark.parametrize("name", methods())
+def test_the_costs_of_every_method_are_estimated_or_the_reason_is_given(news, tmp_path, name):
+    found = check(save(news, tmp_path), recipe="cost_quickstart", overrides={"method": name})
+
+    if isinstance(found.estimate, str):
+        assert found.estimate
+    else:
+        assert {"vectors", "evaluation"} < set(found.estimate.seconds)
+        assert min(found.estimate.seconds.values()) >= 0 and found.estimate.memory_mb > 0
+
+
+def test_a_recipe_of_a_dense_method_costs_neither_codes_nor_a_generator(news, tmp_path, monkeypatch):
+    estimate = Estimate({"training": 5.0, "evaluation": 1.0}, 10.0)  # the same on a slow machine
+    monkeypatch.setattr("cost_hf.methods.sasrec.method.SasRec.estimate", lambda self, facts: estimate)
     save(news, tmp_path)
-    overrides = {"vectors.model": "lsa", "vectors.template": "{title}", "codes.level_sizes": [4, 4]}
+    overrides = {"vectors.model": "lsa", "vectors.template": "{title}"}
     result = check(tmp_path, recipe="sasrec_beauty", overrides=overrides)
 
     costs = result.estimate
-    assert (costs.codes, costs.training) == (None, None)
-    assert costs.run == costs.vectors + costs.sasrec + costs.judging
-    assert "item texts under a minute, SASRec under a minute, judging under a minute" in result.text()
+    assert set(costs.seconds) == {"vectors", "training", "evaluation"}
+    assert "item texts under a minute, training under a minute, evaluation under a minute" in result.text()
+    assert "codes.level_sizes" not in result.flags
     assert not [problem for problem in result.problems if "codes of" in problem.message]
 
 

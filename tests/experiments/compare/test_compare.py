@@ -12,12 +12,11 @@ from cost_hf.experiments.compare import runner
 from tests.runs import TINY
 
 pytestmark = pytest.mark.trains
-SASREC = {"sasrec.epochs": 2, "sasrec.batch_size": 16, "sasrec.hidden_size": 16, "sasrec.validation_users": 33}
 FEW = {"training.epochs": 1, "codes.epochs": 2}
 
 
 def arguments(directory: Path, *options: str) -> list[str]:
-    fields = TINY | SASREC | FEW
+    fields = TINY | FEW
     pairs = [part for name, value in fields.items() for part in (f"--{name}", json.dumps(value))]
     own = ["--systems", "sasrec_ce,cost", "--seeds", "0", "--output_dir", str(directory)]
     return ["compare", "cost_quickstart", *own, *pairs, *options]
@@ -35,6 +34,16 @@ def test_every_row_stands_in_both_tables_with_an_interval(compared):
 
     assert report["complete"]
     assert set(report["rows"]) == {"popularity", "markov", "oracle", "sasrec_ce", "cost", "ensemble"}
+    families = {name: row["family"] for name, row in report["rows"].items()}
+    assert families == {
+        "popularity": "counting",
+        "markov": "counting",
+        "oracle": "oracle",
+        "sasrec_ce": "dense",
+        "cost": "generative",
+        "ensemble": "hybrid",
+    }
+    assert (report["rows"]["cost"]["method"], report["rows"]["sasrec_ce"]["method"]) == ("sid_generator", "sasrec")
     for row in report["rows"].values():
         for seen in ("seen_allowed", "seen_excluded"):
             cell = row["metrics"][seen]["ndcg@10"]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cost_hf.experiments.compare.rows import ENSEMBLE, SIMPLE, ensemble_row, trained_rows
+from cost_hf.experiments.compare.rows import ensemble_row, trained_rows
 from cost_hf.experiments.compare.runner import FAILED, NOT_STARTED, RECORD, UNFINISHED, plan_jobs
-from cost_hf.experiments.compare.systems import DENSE, GENERATIVE, plan_systems
+from cost_hf.experiments.compare.systems import COUNTING, DENSE, ENSEMBLE, GENERATIVE, HYBRID, plan_systems
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.files import write_json
 from tests.experiments.compare.made_up import row, targets
@@ -53,10 +53,10 @@ def test_a_record_of_other_inputs_counts_for_nothing(tmp_path):
 
 def test_the_ensemble_gives_a_useless_part_no_say():
     cases = targets()
-    good, useless = row("cost", GENERATIVE, cases, [1.0]), row("text_last", SIMPLE, cases, [0.0])
+    good, useless = row("cost", GENERATIVE, cases, [1.0]), row("text_last", COUNTING, cases, [0.0])
     fused = ensemble_row([good, useless], test=cases, validation=cases, primary=SEEN)
 
-    assert fused.family == ENSEMBLE
+    assert (fused.name, fused.family) == (ENSEMBLE, HYBRID)
     assert fused.validation_score("ndcg@10", SEEN) == good.validation_score("ndcg@10", SEEN) == 1.0
     assert fused.results["weights"] == {"cost": 1.0, "text_last": 0.0}
 
@@ -90,7 +90,7 @@ def test_the_cost_of_an_ensemble_is_that_of_the_parts_with_a_say(weights, reques
     ]
     parts = [
         row("cost", GENERATIVE, cases, [0.5], cost=costs[0]),
-        row("text_last", SIMPLE, cases, [0.1], cost=costs[1]),
+        row("text_last", COUNTING, cases, [0.1], cost=costs[1]),
     ]
     fused = ensemble_row(parts, test=cases, validation=cases, primary=SEEN)
 

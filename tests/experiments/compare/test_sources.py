@@ -26,14 +26,14 @@ def test_data_alone_take_the_default_recipe_with_codes_that_fit_the_catalog(dire
     base, others = resolve_sources([str(path)], {})
 
     assert (base.name, base.data.path, others) == (path.name, str(path), [])
-    assert base.codes.level_sizes == sizes
+    assert base.level_sizes == sizes
     assert base.vectors.model == "lsa"
 
 
 def test_given_sizes_win(directory):
     base, _ = resolve_sources([str(directory(100))], {"codes.level_sizes": [8, 8]})
 
-    assert base.codes.level_sizes == [8, 8]
+    assert base.level_sizes == [8, 8]
 
 
 def test_recipes_read_the_data_that_stand_beside_them(directory):

@@ -165,3 +165,25 @@ def test_text_vectors_of_the_catalog_are_needed():
         CountingRecommender("text_last", {}, catalog, popularity=TOY_CLICKS)
     with pytest.raises(ValueError, match="one count for each of the 20 items, got 3"):
         CountingRecommender("popularity", {}, catalog, popularity=TOY_CLICKS[:3])
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_what_a_new_item_may_bring(name):
+    system = toy_counting(name)
+    assert system.new_item_inputs == ("texts", "vectors")
+
+    system.encoder = None
+    assert system.new_item_inputs == (("vectors",) if name in TEXTUAL else ("texts", "vectors"))
+
+
+def test_text_vectors_are_known_to_be_carried():
+    assert toy_counting("text_last").carries_text_vectors and not toy_counting("markov").carries_text_vectors
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_copy_without_titles_gives_the_same_lists(name):
+    system = toy_counting(name)
+
+    copy = system.without_titles()
+
+    assert copy.catalog.titles is None and ids(copy.recommend(["item003"])) == ids(system.recommend(["item003"]))

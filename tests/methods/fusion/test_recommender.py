@@ -1,5 +1,6 @@
 """Fused recommenders: the ranker, catalog changes that reach all members, files."""
 
+import re
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from cost_hf.evaluation.rank_fusion import fuse_lists
+from cost_hf.generators.pretrained import BaseModel
 from cost_hf.methods.fusion.recommender import FusionRanker, FusionRecommender
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.repository import update_manifest
@@ -225,7 +227,7 @@ def test_new_items_come_by_vectors_where_the_encoder_is_missing(tmp_path):
     system.save_pretrained(tmp_path)
     loaded = Recommender.from_pretrained(tmp_path)
 
-    with pytest.raises(ValueError, match="came without its text encoder"):
+    with pytest.raises(ValueError, match="has no text encoder"):
         loaded.add_items(["new"], ["football in oslo"])
     loaded.add_items(["new"], vectors=vectors)
 
@@ -275,3 +277,26 @@ def test_a_fusion_takes_the_place_of_another_recommender_and_leaves_nothing(tmp_
     assert not (tmp_path / "members").exists()
     toy_fusion().save_pretrained(tmp_path)
     assert type(Recommender.from_pretrained(tmp_path)) is FusionRecommender
+
+
+def test_what_is_published_and_what_a_new_item_may_bring(tmp_path):
+    system = toy_fusion()
+
+    assert system.carries_text_vectors and system.new_item_inputs == ("texts", "vectors")
+    copy = system.without_titles()
+    assert copy.catalog.titles is None and ids(copy.recommend(["item003"])) == ids(system.recommend(["item003"]))
+    system.save_pretrained(tmp_path)
+    paths = [path for path in (tmp_path / "members").rglob("*") if path.is_file() and path.name != ".lock"]
+    own = [path.relative_to(tmp_path).as_posix() for path in paths]
+    assert own and all(re.fullmatch(FusionRecommender.published_files, name) for name in own)
+
+
+def test_an_adapter_of_a_member_is_known_and_merged():
+    member = toy_text_recommender()
+    member.base = BaseModel("org/base", None, "digest", 0)
+    system = FusionRecommender.combine({"sids": member, "markov": toy_counting("markov")}, [0.5, 0.5])
+    merged = []
+    system.members["sids"].merge = lambda: merged.append("sids")
+
+    assert system.base == member.base
+    assert system.merge().base is None and merged == ["sids"]

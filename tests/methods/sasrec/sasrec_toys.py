@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from cost_hf.methods.sasrec import SasRecConfig, SasRecModel
+from cost_hf.methods.sasrec.configuration_sasrec import SasRecConfig
+from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
 
 ITEMS, WIDTH = 30, 12
 TINY: dict[str, Any] = {

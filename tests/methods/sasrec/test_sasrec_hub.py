@@ -1,7 +1,6 @@
 """Saving and loading: bit for bit, by Auto classes, in other processes, with and without the package."""
 
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,11 +8,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel
 from transformers.dynamic_module_utils import get_imports, get_relative_imports
 
-import cost_hf.methods.sasrec
-from cost_hf.methods.sasrec import SasRecModel
+from cost_hf.hub.remote_code import source_files
+from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
 from tests.methods.sasrec.sasrec_toys import item_vectors, tiny_model
 
-CLOSURE = sorted(Path(cost_hf.methods.sasrec.__file__).parent.glob("*_sasrec.py"))
+CLOSURE = source_files(SasRecModel)
 HISTORIES = torch.tensor([[3, 1, 4], [9, -1, -1]])
 
 

@@ -3,7 +3,8 @@ import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
 from torch.nn import functional
 
-from cost_hf.methods.sasrec import SasRecConfig, SasRecModel
+from cost_hf.methods.sasrec.configuration_sasrec import SasRecConfig
+from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
 from tests.methods.sasrec.sasrec_toys import ITEMS, item_vectors, tiny_model
 
 HISTORIES = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, -1, -1], [8, -1, -1, -1, -1]])

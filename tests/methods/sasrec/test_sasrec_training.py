@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -5,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cost_hf.generators.collation import SequenceDataset
-from cost_hf.methods.sasrec import SasRecModel, configuration_sasrec
+from cost_hf.methods.sasrec import configuration_sasrec
 from cost_hf.methods.sasrec import options as sasrec_options
-from cost_hf.methods.sasrec.options import VARIANTS, SasRecOptions
+from cost_hf.methods.sasrec.method import OBJECTIVES
+from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
+from cost_hf.methods.sasrec.options import SasRecModelOptions, SasRecOptions
 from cost_hf.methods.sasrec.training import (
     HistoryCollator,
     build_sasrec,
@@ -18,16 +22,16 @@ from cost_hf.recommenders.dense import DenseScorer
 from tests.methods.sasrec.sasrec_toys import ITEMS, item_vectors, walks
 
 pytestmark = pytest.mark.trains
-TINY = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "text_hidden_size": 16,
-    "max_history": 6,
-    "dropout": 0.1,
-    "epochs": 3,
-    "batch_size": 16,
-    "warmup_steps": 2,
-    "validate_every": 1,
+TINY: dict[str, Any] = {
+    "model.hidden_size": 16,
+    "model.intermediate_size": 32,
+    "model.text_hidden_size": 16,
+    "model.max_history": 6,
+    "model.dropout": 0.1,
+    "training.epochs": 3,
+    "training.batch_size": 16,
+    "training.warmup_steps": 2,
+    "training.validate_every": 1,
 }
 UNSET = object()
 
@@ -36,7 +40,16 @@ class Killed(BaseException):
     """Stands for a signal."""
 
 
-def fit(directory, *, stop_after=None, validate=UNSET, sequences=None, **options):
+def options_of(fields: dict[str, Any]) -> SasRecOptions:
+    """The default options with some fields, by their dotted names."""
+    options = SasRecOptions()
+    for dotted, value in fields.items():
+        section, _, name = dotted.partition(".")
+        setattr(getattr(options, section), name, value)
+    return options
+
+
+def fit(directory, fields=None, *, stop_after=None, validate=UNSET, sequences=None):
     calls = []
 
     def rising(model):
@@ -49,7 +62,7 @@ def fit(directory, *, stop_after=None, validate=UNSET, sequences=None, **options
         walks() if sequences is None else sequences,
         num_items=ITEMS,
         item_vectors=item_vectors().numpy(),
-        options=SasRecOptions(**(TINY | options)),
+        options=options_of(TINY | (fields or {})),
         validate=rising if validate is UNSET else validate,
         output_dir=directory,
         seed=0,
@@ -63,11 +76,12 @@ def assert_equal_weights(left: SasRecModel, right: SasRecModel) -> None:
         assert torch.equal(value, other[name]), name
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", OBJECTIVES)
 def test_every_variant_learns_the_next_item_of_a_walk(tmp_path, variant):
-    options = VARIANTS[variant] | {"epochs": 20, "learning_rate": 1e-2, "weight_decay": 0.0, "validate_every": 10}
+    training = {"epochs": 20, "learning_rate": 1e-2, "weight_decay": 0.0, "validate_every": 10}
+    fields = OBJECTIVES[variant] | {f"training.{name}": value for name, value in training.items()}
 
-    trained, calls = fit(tmp_path, **options)
+    trained, calls = fit(tmp_path, fields)
 
     losses = [entry["loss"] for entry in trained.history if "loss" in entry]
     assert losses[-1] < losses[0]
@@ -78,7 +92,7 @@ def test_every_variant_learns_the_next_item_of_a_walk(tmp_path, variant):
     mean_rank = (scores > following[:, None]).sum(1).mean() + 1
     assert mean_rank < ITEMS / 4  # chance gives half of the items, what is learned 1 to 2
     assert calls == [False, False]
-    assert not trained.model.training and trained.model.config.inputs == VARIANTS[variant]["inputs"]
+    assert not trained.model.training and trained.model.config.inputs == OBJECTIVES[variant]["model.inputs"]
 
 
 def test_two_runs_of_one_seed_are_bit_equal(tmp_path):
@@ -90,20 +104,20 @@ def test_two_runs_of_one_seed_are_bit_equal(tmp_path):
 )
 def test_two_threads_add_gradients_in_one_order(tmp_path, two_threads, variant):
     # wide enough that torch shares the rows of a batch out among threads
-    options = VARIANTS[variant] | {"epochs": 3, "batch_size": 64, "num_negatives": 64, "hidden_size": 32}
+    fields = OBJECTIVES[variant] | {"training.batch_size": 64, "model.num_negatives": 64, "model.hidden_size": 32}
 
-    first, second = (fit(tmp_path / name, validate=None, **options)[0].model for name in ("a", "b"))
+    first, second = (fit(tmp_path / name, fields, validate=None)[0].model for name in ("a", "b"))
 
     assert_equal_weights(first, second)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", OBJECTIVES)
 def test_a_run_killed_in_its_second_epoch_continues_bit_for_bit(tmp_path, variant):
-    straight, _ = fit(tmp_path / "straight", **VARIANTS[variant])
+    straight, _ = fit(tmp_path / "straight", OBJECTIVES[variant])
     with pytest.raises(Killed):
-        fit(tmp_path / "killed", stop_after=1, **VARIANTS[variant])
+        fit(tmp_path / "killed", OBJECTIVES[variant], stop_after=1)
 
-    resumed, calls = fit(tmp_path / "killed", **VARIANTS[variant])
+    resumed, calls = fit(tmp_path / "killed", OBJECTIVES[variant])
 
     assert len(calls) == 2  # epoch 1 was not repeated
     assert_equal_weights(straight.model, resumed.model)
@@ -122,23 +136,24 @@ def test_the_checkpoint_with_the_best_ranking_comes_back(tmp_path):
 
 
 def test_without_validation_the_last_weights_are_kept(tmp_path):
-    judged, _ = fit(tmp_path / "judged")  # its last validation is its best
+    validated, _ = fit(tmp_path / "validated")  # its last validation is its best
     blind, _ = fit(tmp_path / "blind", validate=None)
 
-    assert_equal_weights(judged.model, blind.model)
+    assert_equal_weights(validated.model, blind.model)
     assert not any("eval_ndcg@10" in entry for entry in blind.history)
 
 
 def test_training_stops_when_the_ranking_stops_improving(tmp_path):
     scores = iter([0.5, 0.4, 0.3, 0.2, 0.1])
 
-    trained, _ = fit(tmp_path, epochs=5, patience=2, validate=lambda model: {"ndcg@10": next(scores)})
+    fields = {"training.epochs": 5, "training.patience": 2}
+    trained, _ = fit(tmp_path, fields, validate=lambda model: {"ndcg@10": next(scores)})
 
     assert sum("eval_ndcg@10" in entry for entry in trained.history) == 3
 
 
 def test_the_saved_configuration_holds_nothing_of_the_trainer(tmp_path):
-    trained, _ = fit(tmp_path / "run", epochs=1)
+    trained, _ = fit(tmp_path / "run", {"training.epochs": 1})
 
     trained.model.save_pretrained(tmp_path / "model")
 
@@ -149,10 +164,10 @@ def test_weights_depend_on_the_seed_alone_and_leave_the_global_random_state():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    first = build_sasrec(SasRecOptions(), num_items=9, text_dim=None, seed=1)
+    first = build_sasrec(SasRecModelOptions(), num_items=9, text_dim=None, seed=1)
 
     assert torch.equal(torch.rand(3), expected)
-    assert_equal_weights(first, build_sasrec(SasRecOptions(), num_items=9, text_dim=None, seed=1))
+    assert_equal_weights(first, build_sasrec(SasRecModelOptions(), num_items=9, text_dim=None, seed=1))
 
 
 @given(st.lists(st.integers(2, 15), min_size=1, max_size=6), st.integers(1, 5))
@@ -203,36 +218,36 @@ def test_all_items_of_a_user_are_known_to_every_window_of_theirs():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("fields", "message"),
     [
-        ({"inputs": "images"}, "sasrec.inputs must be one of ids, text, both, got 'images'"),
-        ({"loss": "hinge"}, "sasrec.loss must be one of"),
-        ({"similarity": "l2"}, "sasrec.similarity must be one of"),
-        ({"epochs": 0}, "sasrec.epochs must be at least 1, got 0"),
-        ({"num_negatives": 0}, "sasrec.num_negatives must be at least 1, got 0"),
-        ({"hidden_size": 10, "num_heads": 4}, "multiple of sasrec.num_heads=4, got 10"),
-        ({"dropout": 1.0}, "sasrec.dropout is a share"),
-        ({"temperature": -1.0}, "sasrec.temperature must be above 0, got -1.0"),
-        ({"scheduler": "steps"}, "sasrec.scheduler must be one of"),
+        ({"model.inputs": "images"}, "model.inputs must be one of ids, text, both, got 'images'"),
+        ({"model.loss": "hinge"}, "model.loss must be one of"),
+        ({"model.similarity": "l2"}, "model.similarity must be one of"),
+        ({"training.epochs": 0}, "training.epochs must be at least 1, got 0"),
+        ({"model.num_negatives": 0}, "model.num_negatives must be at least 1, got 0"),
+        ({"model.hidden_size": 10, "model.num_heads": 4}, "multiple of model.num_heads=4, got 10"),
+        ({"model.dropout": 1.0}, "model.dropout is a share"),
+        ({"model.temperature": -1.0}, "model.temperature must be above 0, got -1.0"),
+        ({"training.scheduler": "steps"}, "training.scheduler must be one of"),
     ],
 )
-def test_options_that_no_run_can_have_are_refused(options, message):
+def test_options_that_no_run_can_have_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
-        SasRecOptions(**options).validate()
+        options_of(fields).validate()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", OBJECTIVES)
 def test_variants_are_options_that_a_run_can_have(variant):
-    SasRecOptions(**VARIANTS[variant]).validate()
+    options_of(OBJECTIVES[variant]).validate()
 
 
 def test_text_inputs_without_item_vectors_are_an_error(tmp_path):
-    with pytest.raises(ValueError, match=r"sasrec.inputs='text' needs one item vector for each of 30 items, got None"):
+    with pytest.raises(ValueError, match=r"model.inputs='text' needs one item vector for each of 30 items, got None"):
         train_sasrec(
             walks(),
             num_items=ITEMS,
             item_vectors=None,
-            options=SasRecOptions(inputs="text"),
+            options=options_of({"model.inputs": "text"}),
             validate=None,
             output_dir=tmp_path,
             seed=0,

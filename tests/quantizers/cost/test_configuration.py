@@ -2,7 +2,7 @@ import pytest
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 from transformers import LlamaConfig
 
-from cost_hf.methods.sasrec import SasRecConfig
+from cost_hf.methods.sasrec.configuration_sasrec import SasRecConfig
 from cost_hf.quantizers.cost import CostConfig, CostModel
 
 ENCODER = {

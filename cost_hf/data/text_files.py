@@ -1,14 +1,17 @@
-"""Tables in text files: csv, tsv and jsonl to DataFrames, plain or gzip, with every malformed line named.
+"""Tables in text files: csv, tsv and jsonl, plain or gzip, read line by line.
 
-A csv is read twice: first row by row, because the fast parser takes a row with a field too many for one with an index
-and fills a short one up, then by that parser. Cells come as text and become numbers only where a whole column says so
-and no text gets lost: "007" stays a text.
+A csv is read twice: first row by row, because pandas' fast parser takes a row with one field too many for a row with an
+index and fills short rows up, then by that parser. Cells are read as text and become numbers only where the whole
+column is numeric and no digit is lost: "007" stays a string. Errors name file and line.
 """
 
+import codecs
 import csv
+import gzip
 import json
 import re
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,11 +20,79 @@ from typing import Any, Literal, TypeAlias
 import pandas as pd
 
 from cost_hf.data.cells import EXACT_WHOLE
-from cost_hf.data.schema import DataError
-from cost_hf.data.text_lines import decoded_lines, read_lines
+from cost_hf.data.errors import DataError
+from cost_hf.files import readable_os_errors
+
+GZIP_START = b"\x1f\x8b"
+OTHER_STARTS = {b"PK\x03\x04": "a zip archive", b"BZh9": "bzip2 data", b"\xfd7zXZ": "xz data"}
+OTHER_STARTS |= {b"\x28\xb5\x2f\xfd": "zstandard data", b"\xd0\xcf\x11\xe0": "a spreadsheet"}
+UTF16_STARTS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def decoded_lines(path: Path, *, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
+    """Yield (number from 1, text with its line end) of each line, one at a time.
+
+    Lines end at newlines only: texts may contain other characters that Python treats as line ends. A byte order mark of
+    UTF-8 is skipped.
+
+    Raises:
+        DataError: for bytes that are not valid in this encoding, and for a damaged gzip file.
+        OSError: for a file that can't be read.
+    """
+    number = 0
+    try:
+        with readable_os_errors(), gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if number == 1:
+                    line = _without_mark(path, line)
+                if b"\0" in line:
+                    raise _undecodable(path, number, encoding, "a NUL byte, as in UTF-16 or a damaged file")
+                yield number, line.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise _undecodable(path, number, encoding, f"invalid bytes ({error})") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(
+            f"{path.name}, after line {number}: expected a complete gzip file, got a damaged one ({error}); "
+            "download the file again, or remove .gz from its name if it is not compressed"
+        ) from error
+
+
+def read_lines(path: Path, *, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
+    """Yield (number from 1, text without its line end) of each non-blank line; otherwise as `decoded_lines`."""
+    for number, line in decoded_lines(path, encoding=encoding):
+        text = line.rstrip("\r\n")
+        if text.strip():
+            yield number, text
+
+
+def _without_mark(path: Path, line: bytes) -> bytes:
+    """Check the start of a file and remove the byte order mark of UTF-8."""
+    if line.startswith(GZIP_START):
+        raise DataError(
+            f"{path.name}, line 1: expected text, got gzip data; end the name in .gz, or unpack the file (once for "
+            "each .gz)"
+        )
+    for start, kind in OTHER_STARTS.items():
+        if line.startswith(start):
+            raise DataError(
+                f"{path.name}, line 1: expected text, got {kind}; unpack or export the table as text, or give the file "
+                "the ending of its kind"
+            )
+    if line.startswith(UTF16_STARTS):
+        raise _undecodable(path, 1, "utf-8", "UTF-16 (by its byte order mark)")
+    return line.removeprefix(codecs.BOM_UTF8)
+
+
+def _undecodable(path: Path, number: int, encoding: str, got: str) -> DataError:
+    remedies = {"utf-8": "save it as UTF-8, as with `iconv -f latin1 -t utf-8` (or -f utf-16), or download it again"}
+    return DataError(
+        f"{path.name}, line {number}: expected text in {encoding}, got {got}; "
+        f"{remedies.get(encoding, 'download the file again or convert it')}"
+    )
+
 
 Quoting: TypeAlias = Literal[0, 3]  # csv.QUOTE_MINIMAL and csv.QUOTE_NONE
-MAX_NESTED = 32  # lists and objects within each other in one record
+MAX_NESTED = 32  # depth of lists and objects in a record
 WHOLE_FLOAT = re.compile(r"-?\d+\.0")
 EXPONENT = re.compile(r"-?\d(\.\d+)?[eE]\+\d+")  # how floats from 1e16 on are written
 SPREADSHEET = re.compile(r"-?\d\.\d+E\+\d+")  # how a spreadsheet writes whole numbers of twelve digits and more
@@ -33,14 +104,14 @@ TRUTH = {"True": True, "False": False, "true": True, "false": False, "TRUE": Tru
 def read_separated(
     path: Path, *, separator: str, ids: Sequence[str], texts: Sequence[str] = (), times: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Read a csv or tsv file; its fields are quoted as in csv, and those of a tsv may be without quotes instead.
+    """Read a csv or tsv file with quoted fields; a tsv may use quotes as plain characters instead.
 
     Args:
-        path: the file; one that ends in .gz is unpacked.
+        path: the file; one that ends in .gz is decompressed.
         separator: between fields.
-        ids: columns that stay text whatever they hold.
-        texts: likewise, with every letter as it stands: a title "3.10" is none "3.1".
-        times: columns whose fractions stay text, since a float would round them.
+        ids: columns that are always read as text.
+        texts: likewise, character by character: a title "3.10" is not "3.1".
+        times: columns whose fractions are kept as text, since a float would round them.
 
     Raises:
         DataError: for an empty file, a repeated column name, a row with another number of fields than the header, or
@@ -60,11 +131,11 @@ def read_separated(
             index_col=False,
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{path.name} can't be read as a table ({error}); write it anew, or as parquet") from error
+        raise DataError(f"{path.name} can't be read as a table ({error}); rewrite it, or save it as parquet") from error
     if len(frame) != num_rows:
         raise DataError(
             f"{path.name}: expected {num_rows} rows below the header, got {len(frame)}; its quotes or line ends can be "
-            "read in two ways: write the file anew, or as parquet"
+            "read in two ways: rewrite the file, or save it as parquet"
         )
     columns = {}
     for name, cells in frame.items():
@@ -78,10 +149,10 @@ def read_separated(
 
 
 def read_jsonl(path: Path) -> pd.DataFrame:
-    """Read a file with one JSON object a line; a file that ends in .gz is unpacked.
+    """Read a file with one JSON object per line; a file that ends in .gz is decompressed.
 
     Raises:
-        DataError: for a line that is no JSON object, names a field twice, nests too deep or holds half a character.
+        DataError: for a line that is not a JSON object, repeats a field, nests too deep or has a lone surrogate.
     """
     return pd.DataFrame([parse_record(path, number, line) for number, line in read_lines(path)])
 
@@ -102,30 +173,30 @@ def parse_record(path: Path, number: int, line: str) -> dict[str, Any]:
 
 
 def check_whole_characters(value: Any, place: str) -> None:
-    """Raise `DataError` where a text holds a lone surrogate: half a character, which no file can store."""
+    """Raise `DataError` if a text contains a lone surrogate: half a character, which no file can store."""
     try:
         json.dumps(value, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError as error:
         broken = error.object[max(0, error.start - 20) : error.end + 20]
         raise DataError(
             f"{place}: expected text, got half of a character (a lone surrogate) in {broken!a}; remove it, or write "
-            "the text anew with the whole character"
+            "the text again with the whole character"
         ) from error
 
 
 class _QuoteError(DataError):
-    """Quotes do not stand as in csv."""
+    """Quotes are not placed as in csv."""
 
 
 def _check_rows(path: Path, separator: str) -> tuple[Quoting, int]:
     """Return how the file quotes and its number of rows; `DataError` for the first row without the header's fields."""
-    limit = csv.field_size_limit(sys.maxsize)  # the module's own bound is shorter than some descriptions
+    limit = csv.field_size_limit(sys.maxsize)  # the default limit is shorter than some descriptions
     try:
         return csv.QUOTE_MINIMAL, _count_rows(path, separator, csv.QUOTE_MINIMAL)
     except _QuoteError:
         if separator != "\t":
             raise
-        # many tsv files know no quotes: a title may start with one
+        # many tsv files do not use quoting: a title may start with a quote
         return csv.QUOTE_NONE, _count_rows(path, separator, csv.QUOTE_NONE)
     finally:
         csv.field_size_limit(limit)
@@ -146,7 +217,7 @@ def _count_rows(path: Path, separator: str, quoting: Quoting) -> int:
                 _check_separator(path, separator, row)
             raise DataError(
                 f"{path.name}, line {line}: expected {len(header)} fields as in the header ({', '.join(header)}), got "
-                f"{len(row)}: {row!r:.200}; correct the line, or quote fields that hold the separator"
+                f"{len(row)}: {row!r:.200}; correct the line, or quote fields that contain the separator"
             )
         else:
             count += 1
@@ -158,7 +229,7 @@ def _count_rows(path: Path, separator: str, quoting: Quoting) -> int:
 
 
 def _check_separator(path: Path, separator: str, header: list[str]) -> None:
-    """Raise `DataError` for the header of a table whose fields something else separates."""
+    """Raise `DataError` for a header with another separator."""
     names = {mark: name for name, mark in SEPARATORS.items()}
     other = next((mark for mark in names if mark != separator and mark in header[0]), None)
     if other is not None:
@@ -179,7 +250,7 @@ def _rows(path: Path, rows: Any) -> Iterator[list[str]]:
         if "new-line character" in str(error):  # a carriage return without a newline
             raise DataError(
                 f"{path.name}, line {start}: expected lines that end in a newline, got a carriage return alone; "
-                "convert the line ends, as with `tr '\\r' '\\n'`, or quote the field that holds it"
+                "convert the line ends, as with `tr '\\r' '\\n'`, or quote the field that contains it"
             ) from error
         raise _QuoteError(
             f"{path.name}, line {start}: expected a row whose quotes close, got {error}; double the quotes within a "
@@ -197,9 +268,9 @@ def _checked_header(path: Path, line: int, names: list[str]) -> list[str]:
 
 
 def _id_cells(path: Path, cells: pd.Series) -> pd.Series:
-    """Return ids as text; the `.0` of a column that was written from floats goes.
+    """Return ids as text; the `.0` of a column that was written from floats is removed.
 
-    Floats give such texts to the ids of a whole column alike, whatever is missing there.
+    A column of floats is written so in all its rows.
     """
     known = cells.dropna()
     is_inexact = known.map(lambda text: SPREADSHEET.fullmatch(text) is not None).astype(bool)
@@ -210,7 +281,7 @@ def _id_cells(path: Path, cells: pd.Series) -> pd.Series:
         row, text = next(iter(known[is_inexact].items()))
         raise DataError(
             f"{path.name}, column {cells.name!r}, row {row}: expected an id, got {text!r}, a number that was "
-            f"rounded when it was written (floats tell whole numbers below 2^53 apart, spreadsheets show fewer "
+            f"rounded when it was written (floats are exact only below 2^53, spreadsheets show fewer "
             f"digits; {int(is_inexact.sum())} like this); write ids as text or int64"
         )
     if not is_float:
@@ -223,7 +294,7 @@ def _looks_like_float(text: str) -> bool:
 
 
 def _typed(cells: pd.Series) -> pd.Series:
-    """Return numbers or truth values where every cell is one, else the texts."""
+    """Return numbers or booleans if every cell is one, else the texts."""
     known = cells.dropna()
     if known.empty or known.str.match(r"[+-]?0\d").any():
         return cells
@@ -249,7 +320,7 @@ def _unique_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _is_deeper(value: Any, most: int) -> bool:
-    """Say whether lists and objects nest deeper than `most`, without going deeper than that."""
+    """Return whether lists and objects nest deeper than `most`, without recursing deeper than that."""
     if not isinstance(value, (list, dict)):
         return False
     parts = value.values() if isinstance(value, dict) else value
@@ -259,7 +330,7 @@ def _is_deeper(value: Any, most: int) -> bool:
 def _bad_record(path: Path, number: int, line: str, fault: str) -> DataError:
     return DataError(
         f"{path.name}, line {number}: expected a JSON object, got {line.strip()!r:.80} ({fault}); "
-        "write one object a line"
+        "write one object per line"
     )
 
 

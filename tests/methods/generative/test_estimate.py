@@ -5,26 +5,27 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cost_hf.experiments.check import benchmark
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.generators.backbones import build_backbone
+from cost_hf.methods.generative import estimate as module
 from tests.recommenders.toys import toy_catalog
 
 
 def epoch_seconds(monkeypatch, train, *, kind):
-    """Return the estimate for batches of 8 on a machine where every place a model reads takes a second."""
+    """Return the estimate for batches of 8 on a machine where every token that a model reads takes a second."""
 
     def step_of(model, batch):
         return lambda: batch["input_ids"].numel() + (0 if kind == "causal" else batch["labels"].numel())
 
-    monkeypatch.setattr(benchmark, "training_step", step_of)
-    monkeypatch.setattr(benchmark, "fastest", lambda step: float(step()))
+    monkeypatch.setattr(module, "training_step", step_of)
+    monkeypatch.setattr(module, "fastest", lambda step: float(step()))
     fields = {"generator.kind": kind, "generator.size": "tiny", "training.batch_size": 8, "training.first_items": True}
-    recipe = Recipe.load("cost_quickstart", fields)
-    backbone = build_backbone(recipe.generator, toy_catalog(40, (8, 8)), seed=0)
+    method = Recipe.load("cost_quickstart", fields).system
+    backbone = build_backbone(method.options.generator, toy_catalog(40, (8, 8)), seed=0)
     (prompts,) = backbone.prompts(toy_catalog(40, (8, 8)))
     split = SimpleNamespace(train=train, train_user_ids=[str(user) for user in range(len(train))])
-    return benchmark._epoch_seconds(recipe, backbone, prompts, split)
+    facts = SimpleNamespace(split=split)
+    return module._epoch_seconds(method, backbone, prompts, facts)
 
 
 def test_empty_histories_take_time_as_well(monkeypatch):
