@@ -119,7 +119,8 @@ class DataFacts:
     """What an estimate of costs is made from.
 
     Attributes:
-        tables, split: of the data that are checked.
+        tables: of the data that are checked.
+        split: of these tables.
         item_dim: width of the item text vectors.
         evaluation: recipe section `evaluation`.
         cases: test cases that will be ranked.
