@@ -24,12 +24,19 @@ def register_with_transformers() -> None:
 
 
 class _AfterImport(MetaPathFinder):
-    """Finds transformers by the other finders, and has it followed by our registration."""
+    """Finds transformers by the other finders, and has it followed by our registration.
+
+    Where a file of a model is what imports transformers, registration waits for the end of that file too, since the
+    classes that it registers are not defined before.
+    """
+
+    def __init__(self) -> None:
+        self._running = 0  # imports that registration waits for, one inside the other
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname != LIBRARY:
+        if fullname != LIBRARY and not _is_model_file(fullname):
             return None
         others = [finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec")]
         spec = next((spec for finder in others if (spec := finder.find_spec(fullname, path, target))), None)
@@ -38,13 +45,23 @@ class _AfterImport(MetaPathFinder):
             execute = loader.exec_module
 
             def execute_and_register(module: ModuleType) -> None:
-                execute(module)
-                if self in sys.meta_path:
+                self._running += 1
+                try:
+                    execute(module)
+                finally:
+                    self._running -= 1
+                if not self._running and LIBRARY in sys.modules and self in sys.meta_path:
                     sys.meta_path.remove(self)
                     _register()
 
             loader.exec_module = execute_and_register  # type: ignore[method-assign]
         return spec
+
+
+def _is_model_file(fullname: str) -> bool:
+    """Tell whether a module is named as files of models are, by the convention of transformers, and is none of its."""
+    package, _, name = fullname.rpartition(".")
+    return name.startswith(("configuration_", "modeling_")) and package.partition(".")[0] != LIBRARY
 
 
 def _register() -> None:

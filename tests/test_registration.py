@@ -9,7 +9,7 @@ KNOWN = """
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
 tasks = PIPELINE_REGISTRY.get_supported_tasks()
-assert "cost" in CONFIG_MAPPING and "semantic-id" in tasks and "generative-recommendation" in tasks
+assert {"cost", "sasrec", "liger"} <= set(CONFIG_MAPPING) and "semantic-id" in tasks and "generative-recommendation" in tasks
 """
 
 
@@ -25,6 +25,11 @@ def run(program: str) -> str:
         "import cost_hf; from importlib.util import find_spec; find_spec('transformers'); import transformers",
         "import cost_hf.recommenders.pipeline",
         "from cost_hf.quantizers.cost import CostModel",
+        "from cost_hf.quantizers.cost.modeling_cost import CostModel",
+        "from cost_hf.methods.sasrec.configuration_sasrec import SasRecConfig",
+        "from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel",
+        "from cost_hf.methods.sasrec.recommender import SasRecRecommender",
+        "from cost_hf.methods.liger.modeling_liger import LigerForCausalLM",
     ],
 )
 def test_models_and_pipelines_are_registered(program):

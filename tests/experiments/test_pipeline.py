@@ -18,7 +18,7 @@ from cost_hf.experiments.recipe import Recipe
 from cost_hf.files import file_digest
 from cost_hf.methods.codes_stage import codes_stage
 from cost_hf.stages import Stages
-from tests.runs import STAGES, TINY, command_line, stages_of
+from tests.runs import STAGES, TINY, command_line, stages_of, tiny_fields
 
 pytestmark = pytest.mark.trains
 BASELINES = ["popularity", "markov", "oracle"]
@@ -166,6 +166,16 @@ def test_another_search_in_the_evaluation_reaches_the_saved_recommender_without_
     assert run.recommender.normalization == loaded.normalization == "level"
     assert run.results["protocol"]["score"] == "sum of natural-log probabilities over the codes of each level"
     assert file_digest(finished / "recommender/model.safetensors") == weights
+
+
+def test_another_method_in_the_same_directory_trains_again(finished, computed):
+    run = cost_hf.train(overrides=tiny_fields(method="sasrec", model__hidden_size=16), output_dir=finished)
+
+    assert computed() == ["sasrec", "evaluation"]
+    assert set(run.results["rows"]) == {"recommender", "popularity", "markov", "oracle"}
+    assert run.results["methods"]["recommender"]["family"] == "dense"
+    assert type(cost_hf.Recommender.from_pretrained(finished)) is type(run.recommender)
+    assert "sid" not in run.results["rows"]["recommender"]
 
 
 def test_a_deleted_folder_is_made_again(finished, reference, computed):

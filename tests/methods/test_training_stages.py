@@ -5,6 +5,7 @@ import logging
 import pytest
 
 import cost_hf
+from cost_hf.experiments.recipe import Recipe
 from cost_hf.files import read_json
 from cost_hf.methods.sasrec.recommender import SasRecRecommender
 from tests.runs import TINY, TINY_OF_ALL, stages_of
@@ -49,19 +50,24 @@ def test_a_repeated_sasrec_run_computes_nothing(dense, computed):
     assert again.results["rows"] == dense.results["rows"]
 
 
-def test_trained_baselines_stand_beside_the_recommender(tmp_path):
-    overrides = TINY | {"evaluation.baselines": ["sasrec_ce", "sasrec_text", "markov_text"], "vectors.dim": 16}
-    run = cost_hf.train(overrides=overrides, output_dir=tmp_path)
+def test_baselines_are_methods_their_variants_or_recipes(tmp_path):
+    Recipe.load("sasrec_beauty", {"training.epochs": 2, "model.hidden_size": 16}).save(tmp_path / "small.yaml")
+    baselines = ["popularity", "markov_text", "sasrec_ce", "sasrec_text", str(tmp_path / "small.yaml")]
+    overrides = TINY | {"evaluation.baselines": baselines, "vectors.dim": 16}
+    run = cost_hf.train(overrides=overrides, output_dir=tmp_path / "run")
 
-    assert set(run.results["rows"]) == {"recommender", "sasrec_ce", "sasrec_text", "markov_text", "oracle"}
-    assert set(run.results["parameters"]) == {"recommender", "sasrec_ce", "sasrec_text"}
-    assert {"sasrec_ce", "sasrec_text"} <= set(run.results["stages"])
+    assert set(run.results["rows"]) == set(run.results["methods"])
+    assert set(run.results["parameters"]) == {"recommender", "sasrec_ce", "sasrec_text", "small"}
+    assert run.results["parameters"]["small"] < run.results["parameters"]["sasrec_ce"]
+    assert {"sasrec_ce", "sasrec_text", "small"} <= set(run.results["stages"])
     families = {name: entry["family"] for name, entry in run.results["methods"].items()}
     assert families == {
         "recommender": "generative",
+        "popularity": "counting",
+        "markov_text": "counting",
         "sasrec_ce": "dense",
         "sasrec_text": "dense",
-        "markov_text": "counting",
+        "small": "dense",
         "oracle": "oracle",
     }
 
