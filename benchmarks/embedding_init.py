@@ -21,7 +21,7 @@ from cost_hf.generators.collation import CausalCollator
 from cost_hf.generators.pretrained import load_tokenizer
 from cost_hf.generators.prompts import PromptBuilder
 from cost_hf.generators.templates import PromptEncoder, load_templates
-from cost_hf.hub.places import shown
+from cost_hf.hub.redaction import public_name
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.options import EMBEDDING_INITS
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--publish", action="store_true", help=f"also write {RESULTS}")
     known = parser.parse_args()
     rows = {name: start_losses(known.backbone, name, seed=known.seed) for name in (*EMBEDDING_INITS, *LIBRARY)}
-    record: dict[str, Any] = {"backbone": shown(known.backbone), "sid_tokens": LEVELS * CODES, "seed": known.seed}
+    record: dict[str, Any] = {"backbone": public_name(known.backbone), "sid_tokens": LEVELS * CODES, "seed": known.seed}
     record |= {"uniform": math.log(LEVELS * CODES), "targets": USERS, "rows": rows, "machine": machine()}
     if known.publish:
         write_json(RESULTS, record)

@@ -12,10 +12,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cost_hf.hub.places import shown, without_places
-
 from cost_hf.experiments.curves import epoch_curve
 from cost_hf.files import read_json, write_json
+from cost_hf.hub.redaction import public_name, without_local_paths
 from cost_hf.recommenders.repository import read_manifest
 from cost_hf.reporting import results_table, write_compare_report
 from cost_hf.stages import require_finished
@@ -39,7 +38,7 @@ def main(source: str, target: str) -> None:
         if adapters:
             write_json(folder / "adapters.json", adapters)
         return
-    results = without_places(read_json(run / "evaluation" / "results.json"))
+    results = without_local_paths(read_json(run / "evaluation" / "results.json"))
     write_json(folder / "results.json", results)
     tables = [f"{title}\n\n```\n{results_table(results, seen=seen)}\n```\n" for seen, title in SEEN.items()]
     seconds = ", ".join(f"{name} {cost['seconds']:.0f} s" for name, cost in results["stages"].items())
@@ -52,7 +51,7 @@ def adapter_facts(recommender: Path) -> dict[str, Any]:
     log = read_json(recommender / "training_log.json")
     end = next(entry for entry in reversed(log) if "train_runtime" in entry)
     return {
-        "base": shown(manifest["base"]["name"]),
+        "base": public_name(manifest["base"]["name"]),
         "added_tokens": manifest["base"]["added_tokens"],
         "adapter_bytes": (recommender / "adapter_model.safetensors").stat().st_size,
         "steps": end["step"],
