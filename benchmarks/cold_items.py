@@ -66,7 +66,7 @@ def measure(items: pd.DataFrame, clicks: pd.DataFrame, known: argparse.Namespace
     settings = {"vectors.model": known.model, "evaluation.baselines": ["popularity"]}
     folder = Path(known.output_dir) / f"run-{seed}"
     ours = cost_hf.train(**tables, overrides=settings, output_dir=folder / "generative").recommender
-    dense = settings | {"method": "sasrec", "sasrec.inputs": "text"}
+    dense = settings | {"method": "sasrec", "model.inputs": "text"}
     sasrec = cost_hf.train(**tables, overrides=dense, output_dir=folder / "sasrec_text").recommender
     texts = ours.encoder.render(added)
     before = ours.catalog

@@ -9,7 +9,7 @@ from cost_hf.data.prepare import prepare_data
 from cost_hf.data.splits import Targets
 from cost_hf.experiments.pipeline import make_workspace
 from cost_hf.experiments.recipe import Recipe
-from cost_hf.methods.codes_stage import codes_stage
+from cost_hf.methods.codes_stage import build_catalog, codes_stage
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.stages import Stages
 
@@ -42,11 +42,10 @@ def prepare(folder: Path, *, data: str, vectors: str) -> None:
     PartialState(cpu=True)
     settings = {"data.path": data, "data.split": "source", "vectors.model": vectors}
     recipe = Recipe.load("cost_industrial", settings)
-    stages = Stages(folder / "stages")
     tables = prepare_data(recipe.data, template=recipe.vectors.template)
-    workspace = make_workspace(stages, recipe, tables)
+    workspace = make_workspace(Stages(folder / "stages"), recipe, tables)
     codes = codes_stage(workspace, recipe.options.codes, seed=0)
-    catalog = recipe.system.build_catalog(workspace, codes)
+    catalog = build_catalog(workspace, recipe.options.catalog, codes)
     parts = {"train": tables.split.train, "validation": tables.split.validation, "test": tables.split.test}
     arrays = {"codes": np.asarray(catalog.codes), "level_sizes": np.array(catalog.level_sizes)}
     for name, part in parts.items():

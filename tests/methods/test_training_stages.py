@@ -8,10 +8,10 @@ import cost_hf
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.files import read_json
 from cost_hf.methods.sasrec.recommender import SasRecRecommender
-from tests.runs import TINY, TINY_OF_ALL, stages_of
+from tests.runs import TINY, stages_of, tiny_fields
 
 pytestmark = pytest.mark.trains
-SASREC = TINY_OF_ALL | {"method": "sasrec", "training.epochs": 3, "training.batch_size": 16, "model.hidden_size": 16}
+SASREC = tiny_fields(method="sasrec", model__hidden_size=16)
 
 
 @pytest.fixture
