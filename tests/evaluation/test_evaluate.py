@@ -149,7 +149,7 @@ def test_a_ranker_without_ids_is_given_them():
         ({"on_empty": None}, "on_empty must be one of error, popularity, got None"),
         ({"histories": [["a"], []]}, "history 1 has no item that the catalog holds; leave the case out$"),
         ({"bootstrap_draws": 0}, "bootstrap_draws must be at least 1"),
-        ({"recommender": object()}, "expected a recommender or a ranker .*, got object"),
+        ({"recommender": "a name"}, "expected a recommender or a ranker .*, got str"),
     ],
     ids=str,
 )
