@@ -12,10 +12,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cost_hf.hub.redaction import public_name, without_local_paths
-
 from cost_hf.experiments.curves import epoch_curve
 from cost_hf.files import read_json, write_json
+from cost_hf.hub.redaction import public_name, without_local_paths
 from cost_hf.recommenders.repository import read_manifest
 from cost_hf.reporting import results_table, write_compare_report
 from cost_hf.stages import require_finished

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from accelerate import PartialState
+
 from cost_hf.data.prepare import prepare_data
 from cost_hf.data.splits import Targets
 from cost_hf.experiments.pipeline import make_workspace
