@@ -36,6 +36,17 @@ class Run:
         results: content of `evaluation/results.json`.
         output_dir: the run directory.
         examples: a few test users: id, and history as item ids.
+
+    Example:
+        >>> import tempfile
+        >>> import cost_hf
+        >>> toy = {"method": "popularity", "data.synthetic_users": 60, "data.synthetic_items": 50}
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     run = cost_hf.train(overrides=toy | {"evaluation.baselines": ["item_knn"]}, output_dir=directory)
+        >>> sorted(run.results["rows"])
+        ['item_knn', 'oracle', 'recommender']
+        >>> run.results["methods"]["recommender"]["family"]
+        'counting'
     """
 
     recommender: Recommender
@@ -90,6 +101,23 @@ def train(
         LockedError: where another run is writing to `output_dir`.
         RecipeError: for an unknown recipe, field or value.
         DataError: for data that can't be used as it is; the message names the change.
+
+    Example:
+        >>> import tempfile
+        >>> import pandas as pd
+        >>> import cost_hf
+        >>> items = pd.DataFrame({"item_id": list("abcdef"), "title": [f"tea number {n}" for n in range(6)]})
+        >>> rows = [(user, "abcdef"[(user + step) % 6], step) for user in range(20) for step in range(4)]
+        >>> clicks = pd.DataFrame(rows, columns=["user_id", "item_id", "position"])
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     run = cost_hf.train(
+        ...         items=items,
+        ...         interactions=clicks,
+        ...         overrides={"method": "markov", "evaluation.baselines": ["popularity"], "evaluation.num_beams": 5},
+        ...         output_dir=directory,
+        ...     )
+        >>> run.recommender.recommend(["a", "b"], top_k=1)[0].item_id
+        'c'
     """
     # the first call decides for the process: without `cpu` accelerate gives every process of a CPU run world size 1
     state = PartialState(cpu=not torch.cuda.is_available())

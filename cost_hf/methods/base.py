@@ -36,7 +36,15 @@ OptionsT = TypeVar("OptionsT", bound="MethodOptions")
 
 @dataclass
 class MethodOptions:
-    """What the recipe of a method holds beside data, vectors and evaluation: every field is a section."""
+    """What the recipe of a method holds beside data, vectors and evaluation: every field is a section.
+
+    Example:
+        >>> from cost_hf.methods.base import methods
+        >>> options = methods()["sasrec"].options_class()
+        >>> options.model.inputs, options.training.epochs
+        ('ids', 40)
+        >>> options.validate()
+    """
 
     def validate(self) -> None:
         """Raise ValueError for values that no run can have; a method adds what concerns several sections."""
@@ -161,6 +169,12 @@ class Method(ABC, Generic[OptionsT]):
         auto_models: module that registers models of its own with the Auto classes of transformers. It is imported with
             transformers, so it may import modeling files and nothing else of this package.
         recommenders: module that defines each kind of recommender of its own, by the kind in its manifest.
+
+    Example:
+        >>> from cost_hf.methods.base import methods
+        >>> method = methods()["popularity"]
+        >>> method.family, method.summary
+        ('counting', 'training clicks, one list for everybody')
     """
 
     name: ClassVar[str]

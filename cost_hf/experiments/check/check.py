@@ -93,6 +93,22 @@ def check(path: str | Path, *, recipe: str | None = None, overrides: Mapping[str
     Raises:
         DataError: where the tables can't be read at all.
         RecipeError: for an unknown recipe, field or value.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import cost_hf
+        >>> items = [f"i{n},tea number {n}" for n in range(30)]
+        >>> clicks = [f"u{user},i{(user + step) % 30},{step}" for user in range(50) for step in range(5)]
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     for name, rows in {
+        ...         "items": ["item_id,title", *items],
+        ...         "interactions": ["user_id,item_id,position", *clicks],
+        ...     }.items():
+        ...         _ = Path(directory, f"{name}.csv").write_text("\\n".join(rows))
+        ...     found = cost_hf.check(directory, overrides={"method": "markov"})
+        >>> found.clicks.users, found.clicks.items
+        (50, 30)
     """
     given = dict(overrides or {}) | {"data.path": str(path)}
     name = recipe or DEFAULT_RECIPE

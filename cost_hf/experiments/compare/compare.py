@@ -67,6 +67,17 @@ def compare(
 
     Raises:
         RecipeError: for two data sources, a source that is neither data nor a recipe, or an unknown row.
+
+    Example:
+        >>> import tempfile
+        >>> import cost_hf
+        >>> toy = {"data.synthetic_users": 60, "data.synthetic_items": 50, "evaluation.bootstrap_draws": 20}
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     comparison = cost_hf.compare(
+        ...         "cost_quickstart", ["sasrec_ce"], overrides=toy, seeds=[0], budget_seconds=0.1, output_dir=directory
+        ...     )
+        >>> comparison.report["recommendation"]["choice"]
+        'too_little_data'
     """
     names = [sources] if isinstance(sources, str | Path) else list(sources)
     base, others = resolve_sources([str(name) for name in names], dict(overrides or {}))

@@ -39,6 +39,14 @@ class CostOutput(ModelOutput):
         codes: `[B, L]` int64.
         reconstruction: x_hat in the space of the normalised item vectors, `[B, E]`.
         latents: z, `[B, D]`.
+
+    Example:
+        >>> import torch
+        >>> from cost_hf import CostConfig, CostModel
+        >>> model = CostModel(CostConfig(item_dim=8, latent_dim=4, hidden_sizes=(6,), level_sizes=(4, 4)))
+        >>> output = model(torch.randn(5, 8))
+        >>> output.codes.shape, output.reconstruction_loss is None
+        (torch.Size([5, 2]), True)
     """
 
     loss: Tensor | None = None
