@@ -21,8 +21,8 @@ from torch import Tensor
 from transformers.generation.logits_process import PrefixConstrainedLogitsProcessor
 
 from cost_hf import CatalogMask, SidLogitsProcessor, SidTrie, SidVocabulary
+from cost_hf.semantic_ids.catalog_mask import TrieMask, log_legal
 from cost_hf.semantic_ids.item_list import ItemList
-from cost_hf.semantic_ids.trie_mask import TrieMask, log_legal
 
 LEVELS, SIZE, BEAMS, IDS = 4, 256, 20, 100_000
 ROUNDS, CALLS = 5, 10

@@ -151,8 +151,8 @@ def liger_section() -> str:
         lines.append([name, str(seeds or "none"), *map(numbers.interval, own)])
     return "\n\n".join(
         [
-            "Recipe `liger_industrial` (the causal body, which is ours), `data.cold_share` .05, K = 20 beams, hits on items, "
-            "seen items allowed; `liger_off` is the same generator without text input and dense head:",
+            "Recipe `liger_industrial` (the causal body, which is ours), `data.cold_share` .05, K = 20 beams, hits on "
+            "items, seen items allowed; `liger_off` is the same generator without text input and dense head:",
             "\n".join("| " + " | ".join(line) + " |" for line in lines),
         ]
     )
@@ -163,13 +163,13 @@ def liger_beauty_section() -> str:
     found = read_json(RESULTS / "liger_beauty_small" / "results.json")
     parts = found["slices"]["recommender"]["seen_allowed"]["cold_start"]
     shown = [
-        f"{label} Recall@10 {numbers.interval(parts[part]['recall@10'])}, NDCG@10 {numbers.interval(parts[part]['ndcg@10'])} "
-        f"({parts[part]['cases']} cases)"
+        f"{label} Recall@10 {numbers.interval(parts[part]['recall@10'])}, NDCG@10 "
+        f"{numbers.interval(parts[part]['ndcg@10'])} ({parts[part]['cases']} cases)"
         for part, label in (("in_set", "in-set"), ("cold", "cold"))
     ]
     epochs = found["recipe"]["training"]["epochs"]
     return (
-        f"On Amazon Beauty the causal body had {epochs} epochs of one seed on a CPU, a small part of the published budget: "
+        f"On Amazon Beauty the causal body had {epochs} epochs of one seed, a small part of the published budget: "
         f"{'; '.join(shown)}."
     )
 

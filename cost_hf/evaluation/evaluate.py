@@ -14,9 +14,8 @@ from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.rankers import Ranker
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.item_ids import item_id_list, ordered_list
-from cost_hf.semantic_ids.item_list import ItemList
-from cost_hf.semantic_ids.item_rows import ItemRows
-from cost_hf.semantic_ids.sizes import MAX_RANKED, whole_number
+from cost_hf.semantic_ids.item_list import ItemList, ItemRows
+from cost_hf.semantic_ids.options import MAX_RANKED, whole_number
 
 CHOICES = {"on_unknown": ("error", "drop"), "on_empty": ("error", "popularity")}
 

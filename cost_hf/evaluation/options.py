@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from cost_hf.semantic_ids.sizes import MAX_RANKED, whole_number
+from cost_hf.semantic_ids.options import MAX_RANKED, whole_number
 
 MAX_BATCH = 1 << 20
 MAX_DRAWS = 10**6

@@ -19,7 +19,7 @@ from cost_hf.experiments.recipe import Recipe, row_recipe
 from cost_hf.methods.base import Fitted, Workspace
 from cost_hf.methods.codes_stage import vector_stage
 from cost_hf.recommenders.base import Recommender
-from cost_hf.semantic_ids.sizes import whole_number
+from cost_hf.semantic_ids.options import whole_number
 from cost_hf.stages import Stages
 
 RECIPE = "recipe.yaml"

@@ -8,8 +8,7 @@ arXiv 2305.05065 section 4 gives both 128 and 13 M, which do not fit together).
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
-from cost_hf.semantic_ids.options import ANCHOR, EMBEDDING_INITS
-from cost_hf.semantic_ids.sizes import MAX_HISTORY, MAX_RANKED, MAX_TOKENS, whole_number
+from cost_hf.semantic_ids.options import ANCHOR, EMBEDDING_INITS, MAX_HISTORY, MAX_RANKED, MAX_TOKENS, whole_number
 
 CAUSAL_SIZES: dict[str, dict[str, int]] = {
     # gated layers have three matrices: two thirds of 4·d keeps the parameter count of a plain layer

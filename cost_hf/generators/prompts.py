@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cost_hf.semantic_ids.catalog import Catalog
-from cost_hf.semantic_ids.sizes import MAX_HISTORY, whole_number
+from cost_hf.semantic_ids.options import MAX_HISTORY, whole_number
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 IGNORED_LABEL = -100

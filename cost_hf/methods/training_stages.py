@@ -16,8 +16,7 @@ from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.catalog_changes import JOURNAL, Version, read_journal
 from cost_hf.recommenders.rankers import Ranker
 from cost_hf.recommenders.repository import read_manifest
-from cost_hf.semantic_ids.item_list import ItemList
-from cost_hf.semantic_ids.item_rows import ItemRows
+from cost_hf.semantic_ids.item_list import ItemList, ItemRows
 from cost_hf.stages import Stages
 
 TRAINING_LOG = "training_log.json"

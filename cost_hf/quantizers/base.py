@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from cost_hf.options import KindOptions
 from cost_hf.plugins import load_plugins
-from cost_hf.semantic_ids.sizes import level_size_tuple
+from cost_hf.semantic_ids.options import level_size_tuple
 
 if TYPE_CHECKING:
     from torch import Tensor

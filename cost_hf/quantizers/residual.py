@@ -23,7 +23,7 @@ from cost_hf.quantizers.base import (
     check_minimum,
     check_share,
 )
-from cost_hf.semantic_ids.sizes import whole_number
+from cost_hf.semantic_ids.options import whole_number
 
 if TYPE_CHECKING:
     from cost_hf.quantizers.cost import CostConfig, CostModel

@@ -31,12 +31,10 @@ from cost_hf.recommenders.repository import (
     save_whole,
 )
 from cost_hf.semantic_ids.catalog import Catalog
-from cost_hf.semantic_ids.catalog_mask import CatalogMask
+from cost_hf.semantic_ids.catalog_mask import CatalogMask, check_batch
 from cost_hf.semantic_ids.item_ids import item_id_list, item_id_text, ordered_list
-from cost_hf.semantic_ids.item_list import ItemList
-from cost_hf.semantic_ids.item_rows import ItemRows, describe_digest, describe_items
-from cost_hf.semantic_ids.sizes import whole_number
-from cost_hf.semantic_ids.trie_mask import check_batch
+from cost_hf.semantic_ids.item_list import ItemList, ItemRows, describe_digest, describe_items
+from cost_hf.semantic_ids.options import whole_number
 
 BATCH = 64  # histories that are ranked at once
 METHODS = "cost_hf.methods"  # package and entry point group of the plugins that define kinds of recommenders

@@ -9,7 +9,7 @@ from cost_hf.generators.prompts import PromptBuilder
 from cost_hf.recommenders.rankers import Ranking
 from cost_hf.search.beam_search import beam_search
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
-from cost_hf.semantic_ids.sizes import ranked_number
+from cost_hf.semantic_ids.options import ranked_number
 from cost_hf.semantic_ids.trie import SidTrie
 
 

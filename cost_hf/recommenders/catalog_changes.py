@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from cost_hf.files import DamagedFileError, atomic_path, check_fields, readable_os_errors
-from cost_hf.semantic_ids.item_rows import ItemRows
+from cost_hf.semantic_ids.item_list import ItemRows
 
 JOURNAL = "journal.jsonl"
 KEPT_VERSIONS = 10

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cost_hf.recommenders.rankers import popularity_order
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
-from cost_hf.semantic_ids.item_rows import ItemRows
+from cost_hf.semantic_ids.item_list import ItemRows
 
 
 class CatalogSnapshot:

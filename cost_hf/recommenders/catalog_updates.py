@@ -14,7 +14,7 @@ from cost_hf.recommenders.catalog_changes import KEPT_VERSIONS, CatalogChange, V
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.rankers import training_clicks
 from cost_hf.semantic_ids.item_ids import code_table, item_id_list, ordered_list, text_list, title_list, vector_table
-from cost_hf.semantic_ids.item_rows import ItemRows
+from cost_hf.semantic_ids.item_list import ItemRows
 
 
 class CatalogUpdates:

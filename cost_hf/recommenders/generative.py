@@ -39,7 +39,7 @@ from cost_hf.recommenders.repository import (
 from cost_hf.search.normalizations import check_normalization
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.digests import assignment_digest
-from cost_hf.semantic_ids.sizes import MAX_HISTORY, MAX_RANKED, ranked_number, whole_number
+from cost_hf.semantic_ids.options import MAX_HISTORY, MAX_RANKED, ranked_number, whole_number
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.item_ids import id_ranks, item_id_list
-from cost_hf.semantic_ids.sizes import ranked_number
+from cost_hf.semantic_ids.options import ranked_number
 
 
 @dataclass(frozen=True, eq=False)

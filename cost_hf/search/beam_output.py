@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cost_hf.semantic_ids.catalog_mask import TrieMask
 from cost_hf.semantic_ids.trie import SidTrie
-from cost_hf.semantic_ids.trie_mask import TrieMask
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,10 +22,9 @@ from cost_hf.search.generate_search import generate_search
 from cost_hf.search.logits_processor import check_sizes
 from cost_hf.search.normalizations import check_normalization
 from cost_hf.search.protocol import AddsLevelInputs, EmbedsPrompts, LevelInputs, ReranksBeams
-from cost_hf.semantic_ids.catalog_mask import CatalogMask
-from cost_hf.semantic_ids.sizes import ranked_number
+from cost_hf.semantic_ids.catalog_mask import CatalogMask, TrieMask, log_legal
+from cost_hf.semantic_ids.options import ranked_number
 from cost_hf.semantic_ids.trie import SidTrie
-from cost_hf.semantic_ids.trie_mask import TrieMask, log_legal
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 logger = logging.getLogger(__name__)

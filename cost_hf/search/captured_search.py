@@ -24,7 +24,7 @@ from cost_hf.search.beam_search import (
 from cost_hf.search.beam_steps import DecodingSteps, LevelHead
 from cost_hf.search.cached_decoders import base_model, decoding_steps, unsupported_reason
 from cost_hf.search.logits_processor import check_sizes
-from cost_hf.semantic_ids.sizes import ranked_number
+from cost_hf.semantic_ids.options import ranked_number
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 

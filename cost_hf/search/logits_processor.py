@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from cost_hf.semantic_ids.catalog_mask import CatalogMask
+from cost_hf.semantic_ids.catalog_mask import CatalogMask, log_legal
 from cost_hf.semantic_ids.trie import SidTrie
-from cost_hf.semantic_ids.trie_mask import log_legal
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 DEAD_SCORE = -1e9  # as `generate` scores beams that it can't fill; -inf for a whole row would break sampling

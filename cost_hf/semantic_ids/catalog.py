@@ -15,11 +15,11 @@ import pandas as pd
 import torch
 
 from cost_hf.semantic_ids.catalog_files import read_reference
-from cost_hf.semantic_ids.catalog_rows import assign_semantic_ids, check_ids, check_policy, encode
-from cost_hf.semantic_ids.catalog_table import CatalogTable
+from cost_hf.semantic_ids.catalog_table import CatalogTable, assign_semantic_ids, check_policy, encode
 from cost_hf.semantic_ids.digests import assignment_digest, codes_digest
 from cost_hf.semantic_ids.item_ids import (
     check_codes,
+    check_ids,
     code_table,
     item_id_list,
     title_list,
@@ -27,7 +27,7 @@ from cost_hf.semantic_ids.item_ids import (
     vectors_of_width,
 )
 from cost_hf.semantic_ids.options import CatalogOptions as CatalogOptions
-from cost_hf.semantic_ids.sizes import level_size_tuple
+from cost_hf.semantic_ids.options import level_size_tuple
 
 DEFAULT_APPEND_SIZE = 256
 

@@ -27,7 +27,7 @@ from cost_hf.files import (
     readable_os_errors,
 )
 from cost_hf.semantic_ids.item_ids import item_id_list
-from cost_hf.semantic_ids.level_names import level_name, parse_sids
+from cost_hf.semantic_ids.vocabulary import level_name, parse_sids
 
 FORMAT = "cost_hf.catalog.1"
 HEADER = {
@@ -144,7 +144,7 @@ def _readable_parquet_errors(path: str | Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, ValueError, OSError) as error:
-        raise DamagedFileError(f"{path} is no whole parquet file ({first_line(error)}); copy it again") from error
+        raise DamagedFileError(f"{path} is not a valid parquet file ({first_line(error)}); copy it again") from error
 
 
 def removed_flags(flags: np.ndarray, *, rows: int, source: str | Path) -> np.ndarray:

@@ -283,3 +283,11 @@ def id_ranks(item_ids: Sequence[str]) -> np.ndarray:
     ranks = np.empty(len(item_ids), dtype=np.int64)
     ranks[sorted(range(len(item_ids)), key=item_ids.__getitem__)] = np.arange(len(item_ids))
     return ranks
+
+
+def check_ids(item_ids: Sequence[str], *, rows: int, titles: Sequence[str | None] | None) -> None:
+    """Raise ValueError where ids are not unique strings, or ids, titles and rows differ in number."""
+    if len(item_ids) != rows or (titles is not None and len(titles) != rows):
+        counts = f"{len(item_ids)} ids, {'no' if titles is None else len(titles)} titles"
+        raise ValueError(f"expected one item id (and title) per row, got {counts} for {rows} rows")
+    item_id_list(item_ids, is_unique=True)

@@ -1,8 +1,12 @@
-"""Recipe section `catalog`."""
+"""Recipe section `catalog`, and the limits of sizes that callers and files may ask for.
 
+Sizes are checked before anything of that size is allocated. Importing this module does not import torch.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-
-from cost_hf.semantic_ids.sizes import MAX_TOKENS, whole_number
+from numbers import Integral
+from typing import Any
 
 COLLISION_POLICIES = ("append", "reassign", "sinkhorn", "none")
 # how rows of SID tokens in a backbone may start; here, where torch is not needed to read them
@@ -36,3 +40,57 @@ class CatalogOptions:
                 f"catalog.collisions must be one of {', '.join(COLLISION_POLICIES)}, got {self.collisions!r}"
             )
         whole_number(self.append_size, "catalog.append_size", most=MAX_TOKENS)
+
+
+MAX_LEVELS = 64
+MAX_CODES = 1 << 31  # of one level: an index holds codes as int32
+MAX_TOKENS = 1 << 22  # of a vocabulary: codes of all levels, markers and user tokens
+MAX_TOKEN_ID = (1 << 31) - 1
+MAX_RANKED = 10_000  # list lengths and beams that are allowed beyond the size of the catalog
+MAX_HISTORY = 100_000  # items of a history that a model reads
+
+
+def whole_number(value: Any, name: str, *, least: int = 1, most: int | None = None, remedy: str = "") -> int:
+    """Return a whole number as int; numpy's count, bools and floats do not.
+
+    Args:
+        value: what was given.
+        name: of the argument or field, for errors.
+        least, most: bounds, both allowed; None is no upper one.
+        remedy: what to do, for errors.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise ValueError(
+            f"{name} must be a whole number of at least {least}, got {value!r:.80} ({type(value).__name__})"
+            f"{_after(remedy)}"
+        )
+    number = int(value)
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {number}{_after(remedy)}")
+    if most is not None and number > most:
+        raise ValueError(f"{name} must be at most {most}, got {number}{_after(remedy)}")
+    return number
+
+
+def _after(remedy: str) -> str:
+    return f"; {remedy}" if remedy else ""
+
+
+def ranked_number(value: Any, name: str, num_items: int) -> int:
+    """Return a list length or number of beams over a catalog of `num_items`; raise ValueError for no such number."""
+    return whole_number(value, name, most=max(num_items, MAX_RANKED))
+
+
+def level_size_tuple(level_sizes: Any, name: str = "level_sizes", *, most: int = MAX_CODES) -> tuple[int, ...]:
+    """Return the codes per level, of 1 to 64 levels; raise ValueError for anything else, or more than `most` codes."""
+    if isinstance(level_sizes, str) or not isinstance(level_sizes, Iterable):
+        raise ValueError(f"{name} must hold one positive number per level, got {level_sizes!r:.80}")
+    sizes = tuple(level_sizes)
+    if not 1 <= len(sizes) <= MAX_LEVELS:
+        raise ValueError(
+            f"{name} must hold one positive number per level, for 1 to {MAX_LEVELS} levels, got {sizes!r:.80}"
+        )
+    return tuple(whole_number(size, f"{name}[{level}]", most=most) for level, size in enumerate(sizes))

@@ -1,12 +1,13 @@
-"""The legal semantic IDs as sorted arrays: what the decoder may generate next, and which item a complete SID is.
+"""Prefix tree of the valid semantic IDs: which tokens may come next, and which item a complete SID is.
 
-Nodes of one depth stand in SID order, so the children of a node, its leaves and its items are ranges, and every
-question is a gather. There are no Python objects per item: an index over 1e6 items takes one sort and under ten bytes
-an item. Depth 0 is the root (node 0); `level` l leads from a node of depth l to its children at depth l + 1.
+Nodes of one depth are in SID order, so the children, leaves and items of a node are ranges, and every lookup is a
+gather. There are no Python objects per item: an index of 1e6 items takes one sort and less than ten bytes per item.
+Depth 0 is the root (node 0); `level` l leads from a node of depth l to its children at depth l + 1.
 """
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 from weakref import ref
@@ -16,10 +17,172 @@ import torch
 from torch import Tensor
 
 from cost_hf.semantic_ids.catalog import Catalog
-from cost_hf.semantic_ids.child_ranges import ChildRanges
-from cost_hf.semantic_ids.item_ids import check_codes, code_table, item_id_list
-from cost_hf.semantic_ids.sizes import level_size_tuple
-from cost_hf.semantic_ids.trie_build import build_levels, sort_rows, subset
+from cost_hf.semantic_ids.collisions import KEY_BITS
+from cost_hf.semantic_ids.item_ids import check_codes, code_table, id_ranks, item_id_list
+from cost_hf.semantic_ids.options import level_size_tuple
+
+BLOCK_BITS = 6
+
+
+@dataclass(frozen=True, repr=False)
+class ChildRanges:
+    """Children of node j are `start(j) … start(j + 1) - 1` of the next level.
+
+    Attributes:
+        blocks: int32 start of every block of 64 nodes; all zeros where `offsets` are whole starts.
+        offsets: start of each node, counted from its block, int16; int32 where a block spans too much; `[nodes + 1]`.
+    """
+
+    blocks: Tensor
+    offsets: Tensor
+
+    @classmethod
+    def from_starts(cls, starts: np.ndarray) -> "ChildRanges":
+        """Pack `starts` `[nodes + 1]`, growing."""
+        blocks = starts[:: 1 << BLOCK_BITS].astype(np.int32)
+        offsets = starts - np.repeat(blocks, 1 << BLOCK_BITS)[: len(starts)]
+        if offsets.max() > np.iinfo(np.int16).max:
+            blocks, offsets = np.zeros_like(blocks), starts.astype(np.int32)
+        else:
+            offsets = offsets.astype(np.int16)
+        return cls(torch.from_numpy(blocks), torch.from_numpy(offsets))
+
+    def start(self, nodes: Tensor) -> Tensor:
+        """Return the first child of each node, int32; the shape of `nodes`."""
+        flat = nodes.flatten()
+        starts = self.blocks.index_select(0, flat >> BLOCK_BITS) + self.offsets.index_select(0, flat)
+        return starts.view(nodes.shape)
+
+    def spans(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the first child of each node `[n]` and how many it has, int32 `[n]` both; -1 has none."""
+        bounds = self.start(nodes.clamp_min(0)[:, None] + torch.arange(2, dtype=nodes.dtype, device=nodes.device))
+        first = bounds[:, 0]
+        return first, (bounds[:, 1] - first) * (nodes >= 0)
+
+    def parents(self, children: Tensor) -> Tensor:
+        """Return the node that each child `[n]` belongs to, int64."""
+        children = children.to(torch.int32)
+        if self.offsets.dtype == torch.int32:
+            return torch.searchsorted(self.offsets, children, right=True) - 1
+        node = torch.searchsorted(self.blocks, children, right=True) - 1
+        inside, node = children - self.blocks.index_select(0, node), node << BLOCK_BITS
+        for bit in reversed(range(BLOCK_BITS)):
+            # the last offset is the end of all children: beyond any child, or in a block of its own, which none is in
+            probe = (node + (1 << bit)).clamp_max(len(self.offsets) - 1)
+            node = probe.where(self.offsets.index_select(0, probe) <= inside, node)
+        return node
+
+    def all_parents(self) -> Tensor:
+        """Return the node that every child belongs to, `[children]` int64."""
+        return torch.arange(len(self.offsets) - 1, device=self.offsets.device).repeat_interleave(
+            self.all_starts().diff()
+        )
+
+    def all_starts(self) -> Tensor:
+        """Return all starts, `[nodes + 1]` int64."""
+        blocks = self.blocks.long().repeat_interleave(1 << BLOCK_BITS)[: len(self.offsets)]
+        return blocks + self.offsets
+
+    def to(self, device: torch.device | str) -> "ChildRanges":
+        """Return the ranges on `device`."""
+        return ChildRanges(self.blocks.to(device), self.offsets.to(device))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors."""
+        return self.blocks.nbytes + self.offsets.nbytes
+
+
+def subset(values: np.ndarray | Tensor | None, rows: np.ndarray | None) -> np.ndarray | None:
+    """Return `values` `[N]` at `rows`; all of them, or none, where there are none of either."""
+    if values is None:
+        return None
+    array = np.asarray(values)
+    return array if rows is None else array[rows]
+
+
+def sort_rows(
+    codes: np.ndarray,
+    level_sizes: Sequence[int],
+    *,
+    priority: np.ndarray | None,
+    item_ids: Sequence[str] | None,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the rows in SID order, `[N]`, and their SIDs packed into one integer each, in that order.
+
+    Where code and row numbers fit into 63 bits they are sorted as one integer: sorting values is several times as
+    fast as sorting an index. Wider SIDs are sorted column by column and have no packed form (None).
+    """
+    bits = [_bits(size) for size in level_sizes]
+    row_bits = _bits(len(codes))
+    if sum(bits) + row_bits > KEY_BITS:
+        rows = np.lexsort(codes.T[::-1])
+        is_repeated = ~(codes[rows][1:] != codes[rows][:-1]).any(1)
+        return _order_ties(rows, is_repeated, priority, item_ids), None
+    packed = np.zeros(len(codes), dtype=np.int64)
+    for level, width in enumerate(bits):
+        packed <<= width
+        packed |= codes[:, level]
+    packed <<= row_bits
+    packed |= np.arange(len(codes))
+    packed.sort()
+    rows = packed & ((1 << row_bits) - 1)
+    packed >>= row_bits
+    return _order_ties(rows, packed[1:] == packed[:-1], priority, item_ids), packed
+
+
+def build_levels(
+    keys: np.ndarray | None, codes: np.ndarray, rows: np.ndarray, level_sizes: Sequence[int]
+) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray | None]:
+    """Return node codes per level, child starts per level, and item starts of the leaves (None where SIDs are unique).
+
+    Args:
+        keys: packed SIDs in SID order, or None.
+        codes: SIDs of all catalog rows.
+        rows: catalog rows in SID order.
+    """
+    node_codes, starts = [], []
+    parents = np.zeros(1, dtype=np.int64)  # positions, in SID order, where the nodes of the depth above begin
+    is_first = np.zeros(len(rows), dtype=bool)
+    is_first[0] = True
+    shifts = np.cumsum([0, *(_bits(size) for size in level_sizes[:0:-1])])[::-1]
+    for level, size in enumerate(level_sizes):
+        column = codes[rows, level] if keys is None else keys >> shifts[level]
+        is_first[1:] |= column[1:] != column[:-1]
+        begins = np.flatnonzero(is_first)
+        starts.append(np.append(np.searchsorted(begins, parents), len(begins)))
+        values = column[begins] if keys is None else column[begins] & ((1 << _bits(size)) - 1)
+        node_codes.append(values.astype(_code_type(size)))
+        parents = begins
+    is_unique = len(parents) == len(rows)
+    return node_codes, starts, None if is_unique else np.append(parents, len(rows))
+
+
+def _order_ties(
+    rows: np.ndarray, is_repeated: np.ndarray, priority: np.ndarray | None, item_ids: Sequence[str] | None
+) -> np.ndarray:
+    """Order the rows of each SID by descending priority, then item id; `is_repeated[i]` says i + 1 has the SID of i."""
+    if not is_repeated.any():
+        return rows
+    group = np.concatenate([[0], np.cumsum(~is_repeated)])
+    places = np.flatnonzero(np.append(False, is_repeated) | np.append(is_repeated, False))
+    tied = rows[places]
+    names = tied if item_ids is None else id_ranks([item_ids[row] for row in tied.tolist()])
+    weight = np.zeros(len(tied)) if priority is None else -np.asarray(priority, dtype=np.float64)[tied]
+    ordered = rows.copy()
+    ordered[places] = tied[np.lexsort((names, weight, group[places]))]
+    return ordered
+
+
+def _bits(size: int) -> int:
+    return max(int(size) - 1, 1).bit_length()
+
+
+def _code_type(size: int) -> type[np.generic]:
+    if size <= 1 << 8:
+        return np.uint8
+    return np.int16 if size <= 1 << 15 else np.int32
+
 
 TABLE_SIZE = 1 << 18  # entries of a table over the nodes and codes of a level
 SEARCHED = 1 << 24  # codes compared at once when prefixes are looked up; bounds memory

@@ -1,27 +1,31 @@
-"""Semantic IDs as tokens: an item is exactly L tokens, one per level, and arithmetic alone turns codes into token ids.
+"""Semantic IDs as tokens: an item is exactly L tokens, one per level, and token ids are computed from codes.
 
 Token texts are `<s_a_17>` (namespace, level a … z, aa …, code), then `<|sid_begin|>` and `<|sid_end|>`, then hashed
-user tokens `<user_17>`: the order FlashRec and OpenOneRec use. The ids are contiguous in that order, so code k of
-level l is `level_offsets[l] + k` under every tokenizer.
+user tokens `<user_17>`: the order of FlashRec and OpenOneRec. The ids are contiguous in that order, so code k of
+level l is `level_offsets[l] + k` with every tokenizer.
 """
 
 import hashlib
+import re
+import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cost_hf.files import DamagedFileError, check_fields, read_object, write_json
-from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.digests import vocabulary_digest
 from cost_hf.semantic_ids.item_ids import item_id_text
-from cost_hf.semantic_ids.level_names import level_name
-from cost_hf.semantic_ids.options import ANCHOR
-from cost_hf.semantic_ids.sizes import MAX_TOKEN_ID, MAX_TOKENS, level_size_tuple, whole_number
+from cost_hf.semantic_ids.options import ANCHOR, MAX_TOKEN_ID, MAX_TOKENS, level_size_tuple, whole_number
 from cost_hf.semantic_ids.token_rows import RowInit, add_tokens, extend_embedding
+
+if TYPE_CHECKING:  # catalogs import this module for the texts of tokens
+    from cost_hf.semantic_ids.catalog import Catalog
 
 FILE_NAME = "vocabulary.json"
 FIELDS = {
@@ -36,6 +40,35 @@ FIELDS = {
 }
 DEFAULT_NAMESPACE = "s"
 MAX_NAMESPACE = 16
+TOKEN = re.compile(r"<(?:[a-z]+_)?([a-z]+)_([0-9]{1,10})>")
+
+
+def level_name(level: int) -> str:
+    """Return the letters of a level: 0 is a, 25 is z, 26 is aa."""
+    letters, number = "", level + 1
+    while number:
+        number, digit = divmod(number - 1, 26)
+        letters = string.ascii_lowercase[digit] + letters
+    return letters
+
+
+def parse_sids(sids: Sequence[Sequence[str]]) -> np.ndarray:
+    """Return the codes `[N, L]` of token lists such as `["<a_183>", "<b_7>"]`; `<s_a_183>` reads the same.
+
+    Raises:
+        ValueError: for a token of another form or level, or lists of different lengths.
+    """
+    depth = len(sids[0]) if len(sids) else 0
+    codes = np.empty((len(sids), depth), dtype=np.int64)
+    names = [level_name(level) for level in range(depth)]
+    for row, sid in enumerate(sids):
+        matches = [TOKEN.fullmatch(token) if isinstance(token, str) else None for token in sid]
+        if len(sid) != depth or [match and match[1] for match in matches] != names:
+            raise ValueError(
+                f"row {row}: expected {depth} tokens like <a_17> of levels {names}, got {list(sid)!r:.200}"
+            )
+        codes[row] = [int(match[2]) for match in matches if match]
+    return codes
 
 
 @dataclass(frozen=True)
@@ -98,7 +131,7 @@ class SidVocabulary:
     @classmethod
     def for_catalog(
         cls,
-        catalog: Catalog,
+        catalog: "Catalog",
         *,
         namespace: str = DEFAULT_NAMESPACE,
         first_id: int | None = None,

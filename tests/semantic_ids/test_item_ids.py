@@ -13,16 +13,9 @@ from hypothesis import strategies as st
 from cost_hf.evaluation.statistics import numbered
 from cost_hf.recommenders.rankers import ScoringRanker, popularity_order
 from cost_hf.semantic_ids.catalog import Catalog
-from cost_hf.semantic_ids.item_ids import (
-    code_table,
-    id_ranks,
-    item_id_list,
-    text_list,
-    title_list,
-    vector_table,
-)
+from cost_hf.semantic_ids.item_ids import code_table, id_ranks, item_id_list, text_list, title_list, vector_table
 from cost_hf.semantic_ids.item_list import ItemList
-from cost_hf.semantic_ids.sizes import whole_number
+from cost_hf.semantic_ids.options import whole_number
 from cost_hf.semantic_ids.trie import SidTrie
 
 FORMS = {

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from cost_hf.quantizers.cost import CostConfig
 from cost_hf.quantizers.rkmeans import fit_rkmeans
 from cost_hf.semantic_ids.catalog import Catalog
-from cost_hf.semantic_ids.collisions import group_sizes
-from cost_hf.semantic_ids.sinkhorn import ROUNDS, spread_last_level
+from cost_hf.semantic_ids.collisions import ROUNDS, group_sizes, spread_last_level
 from cost_hf.semantic_ids.trie import SidTrie
 from tests.semantic_ids.sid_fakes import FakeQuantizer, names
 
@@ -128,7 +127,7 @@ def test_prefixes_in_several_chunks_give_the_same_codes(monkeypatch):
     model, x = FakeQuantizer((6, 5)), vectors(30, 3)
     whole, _ = spread(x, model)
 
-    monkeypatch.setattr("cost_hf.semantic_ids.sinkhorn.CHUNK_DISTANCES", 5)
+    monkeypatch.setattr("cost_hf.semantic_ids.collisions.CHUNK_DISTANCES", 5)
 
     assert (spread(x, model)[0] == whole).all()
 

@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cost_hf.semantic_ids.catalog import Catalog
-from cost_hf.semantic_ids.child_ranges import ChildRanges
-from cost_hf.semantic_ids.trie import SidTrie
+from cost_hf.semantic_ids.trie import ChildRanges, SidTrie
 from tests.semantic_ids.sid_fakes import code_tables, names
 
 

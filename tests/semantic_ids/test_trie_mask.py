@@ -5,9 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cost_hf.semantic_ids.catalog_mask import CatalogMask
+from cost_hf.semantic_ids.catalog_mask import CatalogMask, log_legal
 from cost_hf.semantic_ids.trie import SidTrie
-from cost_hf.semantic_ids.trie_mask import log_legal
 from tests.semantic_ids.sid_fakes import code_tables
 
 

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cost_hf.semantic_ids.catalog import Catalog
-from cost_hf.semantic_ids.level_names import level_name, parse_sids
 from cost_hf.semantic_ids.trie import SidTrie
-from cost_hf.semantic_ids.vocabulary import SidVocabulary
+from cost_hf.semantic_ids.vocabulary import SidVocabulary, level_name, parse_sids
 from tests.semantic_ids.sid_fakes import code_tables, names
 
 

@@ -10,7 +10,7 @@ from cost_hf.hub.cards import card_facts, score_rows
 from cost_hf.hub.space.catalog_view import CatalogView, Prefix
 from cost_hf.reporting import numbers, words
 from cost_hf.semantic_ids.codebook_utilization import codebook_utilization
-from cost_hf.semantic_ids.level_names import level_name
+from cost_hf.semantic_ids.vocabulary import level_name
 
 
 def notice(text: str, *, is_error: bool = False) -> str:

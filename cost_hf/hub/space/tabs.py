@@ -8,7 +8,7 @@ import gradio as gr
 from cost_hf.hub.space import markup
 from cost_hf.hub.space.catalog_view import MAX_QUERY
 from cost_hf.hub.space.visit import MAX_CHARACTERS, MAX_HISTORY, Visit
-from cost_hf.semantic_ids.level_names import level_name
+from cost_hf.semantic_ids.vocabulary import level_name
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 
 from cost_hf.methods.generative import GenerativeOptions
-from cost_hf.semantic_ids.sizes import MAX_RANKED, whole_number
+from cost_hf.semantic_ids.options import MAX_RANKED, whole_number
 
 CANDIDATES = ("beams", "catalog")
 VALIDATIONS = ("candidates", "catalog")

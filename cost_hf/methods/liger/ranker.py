@@ -23,8 +23,8 @@ from cost_hf.search.beam_output import BeamOutput, expand_leaves
 from cost_hf.search.beam_search import beam_search
 from cost_hf.search.generate_search import DEAD_BEAM_SCORE, NEUTRAL
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
-from cost_hf.semantic_ids.item_rows import ItemRows
-from cost_hf.semantic_ids.sizes import ranked_number
+from cost_hf.semantic_ids.item_list import ItemRows
+from cost_hf.semantic_ids.options import ranked_number
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 

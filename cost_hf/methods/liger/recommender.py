@@ -23,7 +23,7 @@ from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.generative import CUSTOM_GENERATE, GenerativeRecommender, SidSnapshot
 from cost_hf.recommenders.repository import MANIFEST
 from cost_hf.semantic_ids.catalog import Catalog
-from cost_hf.semantic_ids.sizes import whole_number
+from cost_hf.semantic_ids.options import whole_number
 
 FIELDS = {"is_constrained": bool, "ranks_catalog": bool, "dense_top_k": int}  # of its manifest
 

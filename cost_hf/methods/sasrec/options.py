@@ -5,7 +5,7 @@ from math import isfinite
 
 from cost_hf.generators.options import RankingTrainingOptions
 from cost_hf.methods.base import MethodOptions
-from cost_hf.semantic_ids.sizes import whole_number
+from cost_hf.semantic_ids.options import whole_number
 
 # those of `configuration_sasrec`, whose import takes seconds; a test compares them
 INPUTS = ("ids", "text", "both")
