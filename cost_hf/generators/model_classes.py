@@ -14,15 +14,17 @@ NOT_COPIED = {"model_type", "architectures", "transformers_version", "auto_map",
 class ModelClasses:
     """Model classes that a method brings in place of those of transformers.
 
-    A class extends the one that it replaces, its `config_class` extends that one's, and both are registered with the
-    Auto classes (`AutoConfig.register`, `AutoModelForSeq2SeqLM.register` or `AutoModelForCausalLM.register`) under a
-    `model_type` of their own, so that a saved generator loads. What the search asks of a class is in
-    `cost_hf.search.protocol`. The name of a causal class ends in `ForCausalLM`, by which transformers finds its loss.
+    A class extends the one that it replaces, and its `config_class` extends that one's with a `model_type` of its own.
+    The module `Method.auto_models` registers both (`AutoConfig.register`, `AutoModelForSeq2SeqLM.register` or
+    `AutoModelForCausalLM.register`), so that a saved generator loads by its Auto class. What the search uses of a class
+    is in `cost_hf.search.protocol`. The name of a causal class ends in `ForCausalLM`, by which transformers finds its
+    loss.
 
     Attributes:
         classes: from the `model_type` of transformers to the class: `llama` and `t5` from scratch, that of the backbone
             where one is pretrained. A type that is not listed is an error.
-        config_fields: values of the fields that the configuration classes add.
+        config_fields: values of fields that the configuration classes add, and of others that differ from the stock
+            generator's.
     """
 
     classes: Mapping[str, type[PreTrainedModel]]
@@ -61,7 +63,7 @@ class ModelClasses:
 
     def config(self, model_type: str, **values: Any) -> PreTrainedConfig:
         """Return the configuration of the class for a model type, with `config_fields`."""
-        return self.of_type(model_type).config_class(**values, **self.config_fields)
+        return self.of_type(model_type).config_class(**{**values, **self.config_fields})
 
     def extended(self, config: PreTrainedConfig) -> PreTrainedConfig:
         """Return the configuration of the class that takes the place of a pretrained model's."""

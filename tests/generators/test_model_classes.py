@@ -114,6 +114,17 @@ def test_a_backbone_is_loaded_into_the_class_of_the_method(kind, tmp_path):
     assert torch.equal(weights["dense.weight"], build(kind, backbone=str(directory)).model.state_dict()["dense.weight"])
 
 
+def test_config_fields_replace_those_of_the_stock_generator():
+    classes = ModelClasses(CLASSES, {"text_dim": 0, "initializer_factor": 0.02, "dropout_rate": 0.3})
+    options = GeneratorOptions(kind="seq2seq", size="tiny")
+
+    model = build_backbone(options, CATALOG, seed=3, model_classes=classes).model
+
+    stock = build_backbone(options, CATALOG, seed=3).model
+    assert model.config.dropout_rate == 0.3
+    torch.testing.assert_close(model.shared.weight, stock.shared.weight * 0.02)
+
+
 def test_dropout_of_a_backbone_is_set_in_the_class_of_the_method(tmp_path):
     directory = seq2seq_backbone(tmp_path / "backbone")
 
