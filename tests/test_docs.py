@@ -65,7 +65,7 @@ def test_the_readme_runs(tmp_path):
         entry["loss"] for entry in read_json(tmp_path / "runs/mine/recommender/training_log.json") if "loss" in entry
     ]
     assert losses[-1] < losses[0]
-    assert "n60" in names["Recommender"].from_pretrained(tmp_path / "runs/mine").catalog
+    assert "n72" in names["Recommender"].from_pretrained(tmp_path / "runs/mine").catalog
 
 
 @pytest.mark.slow
