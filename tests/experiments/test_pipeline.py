@@ -168,14 +168,23 @@ def test_another_search_in_the_evaluation_reaches_the_saved_recommender_without_
     assert file_digest(finished / "recommender/model.safetensors") == weights
 
 
-def test_another_method_in_the_same_directory_trains_again(finished, computed):
-    run = cost_hf.train(overrides=tiny_fields(method="sasrec", model__hidden_size=16), output_dir=finished)
+def test_another_method_with_the_same_stage_trains_again_in_the_same_directory(tmp_path, computed):
+    cost_hf.train(overrides=tiny_fields(method="popularity"), output_dir=tmp_path)
+    run = cost_hf.train(overrides=tiny_fields(method="item_knn"), output_dir=tmp_path)
 
-    assert computed() == ["sasrec", "evaluation"]
-    assert set(run.results["rows"]) == {"recommender", "popularity", "markov", "oracle"}
-    assert run.results["methods"]["recommender"]["family"] == "dense"
-    assert type(cost_hf.Recommender.from_pretrained(finished)) is type(run.recommender)
-    assert "sid" not in run.results["rows"]["recommender"]
+    assert computed() == ["counting", "evaluation"] * 2
+    assert run.results["methods"]["recommender"]["method"] == "item_knn"
+    answers = run.recommender.recommend(run.examples[0][1], top_k=5)
+    assert cost_hf.Recommender.from_pretrained(tmp_path).recommend(run.examples[0][1], top_k=5) == answers
+
+
+def test_a_method_of_other_stages_does_not_overwrite_what_another_has_trained(finished, computed):
+    with pytest.raises(ValueError, match=r"holds files of a run of another method \(stage generator\); give another"):
+        cost_hf.train(overrides=tiny_fields(method="sasrec"), output_dir=finished)
+
+    assert computed() == []
+    cost_hf.train(overrides=TINY, output_dir=finished)
+    assert computed() == []
 
 
 def test_a_deleted_folder_is_made_again(finished, reference, computed):
