@@ -57,4 +57,4 @@ def test_what_it_shows_is_quiet_and_says_nothing_of_the_machine(notebook):
 def test_it_opens_with_what_it_teaches_and_how_long_it_takes(notebook):
     first = notebook.cells[0].source
 
-    assert "What this teaches" in first and "minute" in first and "toy data" in first
+    assert "This notebook" in first and "minute" in first and "toy data" in first

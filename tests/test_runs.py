@@ -81,10 +81,10 @@ def test_a_run_killed_in_every_stage_ends_like_an_undisturbed_one(undisturbed, t
 
     assert stages_of(first) == ["vectors", "quantizer"]
     assert stages_of(second) == ["quantizer", "generator"]
-    assert "stage quantizer goes on where it was stopped" in second
+    assert "stage quantizer resumes where it was stopped" in second
     assert steps(second, "quantizer")[0] == CHECKPOINT["quantizer"] + 1
     assert stages_of(third) == ["generator", "evaluation"]
-    assert "stage generator goes on where it was stopped" in third
+    assert "stage generator resumes where it was stopped" in third
     assert steps(second, "recommender")[-1] // STEPS_PER_EPOCH["recommender"] == 1  # in the second epoch
     assert steps(third, "recommender")[0] == CHECKPOINT["recommender"] + 1
     assert stages_of(last) == ["evaluation"]

@@ -49,7 +49,7 @@ def test_plain_yaml_is_read_as_ever():
         ("2024-13-45", "month must be in 1..12"),
         ("a: [1", "expected ',' or ']'"),
         ("\x00", "unacceptable character"),
-        ("data: {seed: 010}", "line 1 holds 010, which YAML does not read as the digits say"),
+        ("data: {seed: 010}", "line 1 holds 010, which YAML does not read as decimal digits"),
         ("a: 1\nb: -1:30", "line 2 holds -1:30"),
         ("1:30.5", "holds 1:30.5"),
     ],

@@ -67,7 +67,7 @@ def test_the_seq2seq_sizes_have_the_published_parameters(size, millions):
     model = build_backbone(GeneratorOptions(kind="seq2seq", size=size), catalog, seed=0).model
 
     assert model.num_parameters() / 1e6 == pytest.approx(millions, rel=0.1)
-    assert set(SEQ2SEQ_SIZES) == {"tiny", "small", "letter", "tiger"}
+    assert set(SEQ2SEQ_SIZES) == {"tiny", "small", "letter", "tiger", "deep"}
 
 
 @pytest.mark.trains

@@ -223,6 +223,7 @@ def test_trackers_are_no_reason_to_train_again():
 
 def test_a_run_shows_one_bar_and_no_warning_of_no_use(tmp_path, capfd, caplog):
     options, backbone = backbone_of()
+    was_enabled = transformers_logging.is_progress_bar_enabled()
 
     with caplog.at_level("WARNING"):
         fit(tmp_path, options, backbone, epochs=4)
@@ -231,4 +232,4 @@ def test_a_run_shows_one_bar_and_no_warning_of_no_use(tmp_path, capfd, caplog):
     assert "it/s" in shown
     assert "Writing model shards" not in shown and "Loading weights" not in shown and "mtime" not in shown
     assert not [record for record in caplog.records if "mtime" in record.getMessage()]
-    assert transformers_logging.is_progress_bar_enabled()
+    assert transformers_logging.is_progress_bar_enabled() == was_enabled

@@ -30,7 +30,7 @@ LLM = {
     "training__epochs": 1,
     "tasks__weights": {NEXT_ITEM: 1.0, **dict.fromkeys(TEXT_TASKS, 0.25)},
     "tasks__max_title_tokens": 6,
-    "evaluation__invalid_users": 8,
+    "search__invalid_users": 8,
     "evaluation__max_users": 30,
 }
 
