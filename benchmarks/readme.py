@@ -158,28 +158,11 @@ def liger_section() -> str:
     )
 
 
-def liger_beauty_section() -> str:
-    """Return the small budget that LIGER had on Amazon Beauty, in-set and cold."""
-    found = read_json(RESULTS / "liger_beauty_small" / "results.json")
-    parts = found["slices"]["recommender"]["seen_allowed"]["cold_start"]
-    shown = [
-        f"{label} Recall@10 {numbers.interval(parts[part]['recall@10'])}, NDCG@10 "
-        f"{numbers.interval(parts[part]['ndcg@10'])} ({parts[part]['cases']} cases)"
-        for part, label in (("in_set", "in-set"), ("cold", "cold"))
-    ]
-    epochs = found["recipe"]["training"]["epochs"]
-    return (
-        f"On Amazon Beauty the causal body had {epochs} epochs of one seed, a small part of the published budget: "
-        f"{'; '.join(shown)}."
-    )
-
-
 SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"results": readme_section},
     "docs/pages/results.md": {
         "results": results_section,
         "liger": liger_section,
-        "liger_beauty": liger_beauty_section,
     },
     "docs/pages/catalog_updates.md": {"cold": cold_section},
     "benchmarks/README.md": {"embedding_init": embedding_init_section, "language_model": language_model_section},
