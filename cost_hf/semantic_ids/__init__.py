@@ -1,1 +1,1 @@
-"""Semantic IDs: the catalog of items, the tokens of codes, and the trie of what exists."""
+"""Semantic IDs: the catalog of items, the tokens of codes, and the trie of valid IDs."""

@@ -1,8 +1,8 @@
-"""The living list of items and their semantic IDs: the one place where an item, a catalog row and a SID meet.
+"""The catalog: items, their rows and their semantic IDs, with updates that never change an existing SID.
 
-A catalog never changes; `with_items` and `without_items` return the next one. Weights know no items, so a catalog may
-change daily: an existing SID never does, a removed row stays, and the appended level has its size from the
-start, so the vocabulary of a generator outlives every update.
+A catalog is immutable; `with_items` and `without_items` return a new one. Weights do not depend on items, so a catalog
+may be updated daily: existing SIDs are kept, removed rows stay, and the size of the appended level is fixed from the
+start, so that the vocabulary of a generator stays valid after every update.
 """
 
 from collections.abc import Sequence
@@ -35,9 +35,8 @@ DEFAULT_APPEND_SIZE = 256
 class Catalog(CatalogTable):
     """Items and their semantic IDs. Build one by `from_codes`, `from_embeddings`, `from_reference` or `load`.
 
-    Attributes are those of `CatalogTable`. Item ids, titles, codes and vectors may stand in lists, arrays, tensors or
-    columns of tables; they belong together by position, whatever index a table has. Whole numbers are ids too: they
-    become their digits.
+    Attributes are those of `CatalogTable`. Item ids, titles, codes and vectors may be lists, arrays, tensors or columns
+    of tables; they are matched by position, never by an index. Ids may be whole numbers, which become their digits.
     """
 
     @classmethod
@@ -53,14 +52,17 @@ class Catalog(CatalogTable):
         titles: Sequence[str | None] | None = None,
         text_digest: str | None = None,
     ) -> "Catalog":
-        """Build a catalog of codes `[N, L_model]` that exist already.
+        """Build a catalog of given codes `[N, L_model]`.
 
         Args:
-            item_ids: ids of the rows, N of them, all different.
-            codes: whole numbers; floats are refused.
-            level_sizes: codes per level of `codes`, without the appended one.
-            collisions: `append` or `none`; `reassign` and `sinkhorn` need vectors where codes collide.
-            quantizer_digest: assignment digest of whatever made the codes; by default one derived from them.
+            item_ids: ids of the rows, N distinct ones.
+            codes: integers `[N, L_model]`; floats are refused.
+            level_sizes: codes per level, L_model numbers, without the appended level.
+            collisions: `append` or `none`; `reassign` and `sinkhorn` need vectors if codes collide.
+            append_size: number of codes of the appended level.
+            quantizer_digest: assignment digest of the quantizer of the codes; by default one derived from the codes.
+            titles: a title or None per item.
+            text_digest: digest of the item texts, if known.
 
         Raises:
             ValueError: for repeated ids, codes outside their level, a group larger than `append_size`.
@@ -68,7 +70,7 @@ class Catalog(CatalogTable):
         Example:
             >>> from cost_hf import Catalog
             >>> catalog = Catalog.from_codes(["lamp", "desk", "chair"], [[0, 1], [1, 0], [1, 0]], level_sizes=(2, 2))
-            >>> catalog.codes.tolist()  # the appended level tells desk and chair apart
+            >>> catalog.codes.tolist()  # the appended level distinguishes desk and chair
             [[0, 1, 0], [1, 0, 1], [1, 0, 0]]
             >>> catalog.level_sizes
             (2, 2, 256)
@@ -97,14 +99,22 @@ class Catalog(CatalogTable):
         titles: Sequence[str | None] | None = None,
         text_digest: str | None = None,
     ) -> "Catalog":
-        """Build a catalog of item vectors `[N, E]` coded by a quantizer.
+        """Build a catalog of item vectors `[N, E]` encoded by a quantizer.
 
         Args:
+            item_ids: ids of the rows, N distinct ones.
+            x: item vectors, floats `[N, E]`.
             model: a `Quantizer`, or any object with `encode`, `level_sizes`, `level_distances`, `level_vectors`.
-            codes: the quantizer's codes of `x` where they are stored; another machine may round a tie differently.
-            collisions: `append` one level; `reassign` all but the nearest item of a group to free codes; `sinkhorn`
-                spreads them over the free codes of the last level and keeps what collides then; `none` keeps all.
-            append_size: codes of the appended level. Items beyond it move to the nearest codes with room (`moved`).
+            codes: stored codes of `x` `[N, L_model]`, if there are any; another machine may round a tie differently.
+            collisions: `append` adds a level; `reassign` moves all but the nearest item of a group to free codes;
+                `sinkhorn` spreads them over the free codes of the last level and keeps remaining collisions; `none`
+                keeps all collisions.
+            append_size: codes of the appended level. Items beyond it move to the nearest free codes (`moved`).
+            titles: a title or None per item.
+            text_digest: digest of the item texts, if known.
+
+        Raises:
+            ValueError: for repeated ids, vectors that are not finite, or more items than the codes can represent.
         """
         ids, names = _named(item_ids, titles)
         vectors = _vectors(x, ids)
@@ -129,8 +139,15 @@ class Catalog(CatalogTable):
         """Build a catalog of published identifiers: a parquet file or DataFrame of `item_id`, `sid` (`["<a_183>", …]`).
 
         Args:
-            item_ids: rows wanted, in this order; all of the file by default.
-            level_sizes: codes per level; by default the highest code seen plus one.
+            source: path or DataFrame.
+            collisions: `append` or `none`.
+            item_ids: items to keep, in this order; by default all items of the source.
+            titles: a title or None per item.
+            level_sizes: codes per level; by default the highest code that occurs plus one.
+            append_size: codes of the appended level.
+
+        Raises:
+            ValueError: for missing columns, repeated ids, items without identifier, or malformed tokens.
         """
         wanted = None if item_ids is None else item_id_list(item_ids, is_unique=True)
         ids, codes = read_reference(source, wanted)
@@ -150,16 +167,20 @@ class Catalog(CatalogTable):
     ) -> "Catalog":
         """Return the catalog with more items, given their model-level codes `[n, L_model]`.
 
-        No existing SID changes. New rows come last, in item_id order, so the order of the arguments does not matter;
-        each takes the lowest free suffix of its group. Ids that the catalog holds keep their SID and title whatever the
-        arguments say; a removed one comes back with its own.
+        No existing SID changes. New rows are appended in item_id order, so the order of the arguments does not matter;
+        each gets the lowest free suffix of its group. Items that are in the catalog keep their SID and title; a removed
+        one is restored with its SID.
 
         Args:
-            vectors: of the items, `[n, E]`, where the catalog holds vectors; not looked at elsewhere.
+            item_ids: ids of the items, n distinct ones.
+            codes: integers `[n, L_model]`.
+            titles: a title or None per item.
+            text_digest: digest of the item texts, if known.
+            vectors: of the items, `[n, E]`, required if the catalog has vectors and ignored otherwise.
 
         Raises:
-            ValueError: as `from_codes`; where new items collide under `reassign` or `sinkhorn` (use `with_embeddings`);
-                where the catalog holds vectors and those of the new items are missing.
+            ValueError: as `from_codes`; for collisions under `reassign` or `sinkhorn` (use `with_embeddings`); for
+                missing vectors if the catalog has vectors.
         """
         ids, names = _named(item_ids, titles)
         table = code_table(codes)
@@ -190,10 +211,17 @@ class Catalog(CatalogTable):
     ) -> "Catalog":
         """Return the catalog with more items, given their vectors `[n, E]`; as `with_items` otherwise.
 
-        A catalog that holds vectors takes these in as well.
+        If the catalog has vectors, `x` is added to them.
+
+        Args:
+            item_ids: ids of the items, n distinct ones.
+            x: item vectors, floats `[n, E]`.
+            model: the quantizer of the catalog.
+            titles: a title or None per item.
+            text_digest: digest of the item texts, if known.
 
         Raises:
-            ValueError: where `model` is not the quantizer of the catalog's codes, or the catalog is full.
+            ValueError: if `model` is not the quantizer of the catalog's codes, or the catalog is full.
         """
         ids, names = _named(item_ids, titles)
         table = _vectors(x, ids)
@@ -201,7 +229,7 @@ class Catalog(CatalogTable):
         if digest != self.quantizer_digest:
             raise ValueError(
                 f"the catalog's codes have assignment digest {self.quantizer_digest}, this quantizer has {digest}; "
-                "load the quantizer that the catalog was made with"
+                "load the quantizer that the catalog was built with"
             )
         fresh = self._fresh(ids)
         vectors = table[torch.as_tensor(fresh, dtype=torch.long, device=table.device)]
@@ -217,24 +245,24 @@ class Catalog(CatalogTable):
         )
 
     def with_vectors(self, item_ids: Sequence[str], vectors: np.ndarray | torch.Tensor) -> "Catalog":
-        """Return the catalog with other vectors `[n, E]` of some items, or with vectors where it holds none.
+        """Return the catalog with other vectors `[n, E]` of some items, or with its first vectors.
 
-        Codes stay as they are.
+        Codes do not change.
 
         Args:
-            item_ids: ids of the items, n of them; those of all rows where the catalog holds no vectors.
-            vectors: whole rows by position.
+            item_ids: ids of the items, n distinct ones; all ids of the catalog if it has no vectors.
+            vectors: floats `[n, E]`, matched by position.
 
         Raises:
-            KeyError: for an item that the catalog does not hold.
+            KeyError: for an item that is not in the catalog.
             ValueError: for vectors that are not finite, of another width, or missing for some rows.
         """
         ids = item_id_list(item_ids, is_unique=True)
         rows = self.rows_of(ids)
         if self.vectors is None and len(ids) < len(self):
             raise ValueError(
-                f"this catalog holds no vectors, so all {len(self)} items need one, got {len(ids)}; give them for all "
-                "rows"
+                f"this catalog has no vectors, so all {len(self)} items need one, got {len(ids)}; pass them for all "
+                "items"
             )
         if self.vectors is None:
             given = np.asarray(vector_table(vectors, ids), dtype=np.float32)
@@ -246,13 +274,21 @@ class Catalog(CatalogTable):
         return replace(self, vectors=table)
 
     def without_items(self, item_ids: Sequence[str]) -> "Catalog":
-        """Return the catalog in which these items may not be recommended; their rows and suffixes stay theirs."""
+        """Return the catalog in which these items are not recommended; their rows and SIDs stay reserved.
+
+        Raises:
+            KeyError: for an item that is not in the catalog.
+        """
         removed = self.removed.copy()
         removed[self.rows_of(item_id_list(item_ids, is_ordered=False))] = True
         return self if (removed == self.removed).all() else replace(self, removed=removed)
 
     def restored(self, item_ids: Sequence[str]) -> "Catalog":
-        """Return the catalog in which these items, all of which it holds, may be recommended again."""
+        """Return the catalog in which these removed items can be recommended again.
+
+        Raises:
+            KeyError: for an item that is not in the catalog.
+        """
         rows = self.rows_of(item_id_list(item_ids, is_ordered=False))
         if not self.removed[rows].any():
             return self
@@ -268,8 +304,8 @@ class Catalog(CatalogTable):
         return cls((), codes, levels, len(sizes), policy, np.empty(0, dtype=bool), quantizer_digest)
 
     def _fresh(self, item_ids: Sequence[str]) -> list[int]:
-        """Return the places of ids without a row, in item_id order."""
-        return sorted((place for place, item in enumerate(item_ids) if item not in self), key=item_ids.__getitem__)
+        """Return the positions of ids without a row, in item_id order."""
+        return sorted((index for index, item in enumerate(item_ids) if item not in self), key=item_ids.__getitem__)
 
     def _with_appended_items(
         self,
@@ -282,7 +318,7 @@ class Catalog(CatalogTable):
         model: Any = None,
         vectors: np.ndarray | None = None,
     ) -> "Catalog":
-        """Return the catalog with new rows at its end, in the order given."""
+        """Return the catalog with new rows at its end, in the given order."""
         if not item_ids:
             return self
         sids, moved = assign_semantic_ids(
@@ -310,16 +346,16 @@ class Catalog(CatalogTable):
 
 
 def _named(item_ids: Sequence[str], titles: Sequence[str | None] | None) -> tuple[list[str], list[str | None] | None]:
-    """Return ids that may be stored, and their titles, as lists."""
+    """Return ids, checked to be storable, and titles as lists."""
     ids = item_id_list(item_ids, is_unique=True, is_stored=True)
     return ids, None if titles is None else title_list(titles, ids)
 
 
 def _vectors(x: torch.Tensor | np.ndarray, item_ids: Sequence[str]) -> torch.Tensor:
-    """Return item vectors as a tensor `[n, E]`; one that is a tensor stays where it is."""
+    """Return item vectors as a tensor `[n, E]`; a tensor stays on its device."""
     table = vector_table(x, item_ids, name="x")
     return x if isinstance(x, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(table, dtype=np.float32))
 
 
-def _take(titles: Sequence[str | None] | None, places: list[int]) -> list[str | None] | None:
-    return None if titles is None else [titles[place] for place in places]
+def _take(titles: Sequence[str | None] | None, indices: list[int]) -> list[str | None] | None:
+    return None if titles is None else [titles[index] for index in indices]

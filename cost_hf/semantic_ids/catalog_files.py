@@ -52,7 +52,7 @@ def write_catalog(
     vectors: np.ndarray | None,
     header: dict[str, Any],
 ) -> None:
-    """Write both files, each atomically; the parquet first, so a reader that finds the tensors finds the ids."""
+    """Write both files atomically; the parquet first, so that a reader that finds the tensors finds the ids."""
     columns = {"item_id": pa.array(list(item_ids), pa.string())}
     if titles is not None:
         columns["title"] = pa.array(list(titles), pa.string())
@@ -71,8 +71,8 @@ def read_catalog(directory: str | Path, stem: str) -> dict[str, Any]:
     """Read both files into the fields of a catalog.
 
     Raises:
-        FileNotFoundError: where a file is missing.
-        ValueError: where a file is no catalog, or the two do not belong together.
+        FileNotFoundError: for a missing file.
+        ValueError: for a file that is not a catalog, or two files that do not belong together.
     """
     paths = [Path(directory) / f"{stem}.{kind}" for kind in ("safetensors", "parquet")]
     for path in paths:
@@ -108,7 +108,7 @@ def _read_header(path: Path) -> dict[str, Any]:
     try:
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DamagedFileError(f"{path}: its header is no JSON ({error}); copy it again") from error
+        raise DamagedFileError(f"{path}: its header is not valid JSON ({error}); copy it again") from error
     if not isinstance(header, dict) or header.pop("format", None) != FORMAT:
         raise ValueError(f"{path} has no {FORMAT!r} header; write it with Catalog.save")
     check_fields(header, HEADER, source=path)
@@ -121,8 +121,8 @@ def read_item_columns(path: str | Path) -> tuple[tuple[str, ...], tuple[str | No
     """Read the columns `item_id` and, where there is one, `title` of a catalog's parquet file.
 
     Raises:
-        OSError: where it can't be opened.
-        DamagedFileError: where it is no parquet file, a damaged one, or holds other columns.
+        OSError: for a file that can't be opened.
+        DamagedFileError: for a file that is not parquet, damaged, or has other columns.
     """
     with _readable_parquet_errors(path):
         table = pq.read_table(path, partitioning=None)
@@ -140,7 +140,7 @@ def read_item_columns(path: str | Path) -> tuple[tuple[str, ...], tuple[str | No
 @contextmanager
 def _readable_parquet_errors(path: str | Path) -> Iterator[None]:
     with readable_os_errors(), Path(path).open("rb"):
-        pass  # what the system has against it is told by the system
+        pass  # raises the error of the operating system, if any
     try:
         yield
     except (pa.ArrowException, ValueError, OSError) as error:
@@ -148,7 +148,7 @@ def _readable_parquet_errors(path: str | Path) -> Iterator[None]:
 
 
 def removed_flags(flags: np.ndarray, *, rows: int, source: str | Path) -> np.ndarray:
-    """Return removed flags as bool `[N]`; raise `DamagedFileError` where they are not one 0 or 1 per row."""
+    """Return removed flags as bool `[N]`; raise `DamagedFileError` unless they are one 0 or 1 per row."""
     if flags.shape != (rows,) or flags.dtype != np.uint8 or flags.max(initial=0) > 1:
         found = int(flags.max(initial=0)) if flags.dtype == np.uint8 else flags.dtype
         raise DamagedFileError(
@@ -186,10 +186,10 @@ def write_items_table(path: str | Path, catalog: Any) -> None:
 
 
 def read_reference(source: str | Path | pd.DataFrame, item_ids: Sequence[str] | None) -> tuple[list[str], np.ndarray]:
-    """Return ids and codes `[N, L]` of published identifiers, in the order of `item_ids`, or of the file without them.
+    """Return ids and codes `[N, L]` of published identifiers, in the order of `item_ids`, by default of the file.
 
     Raises:
-        ValueError: for missing columns, repeated ids, items without identifier, or unreadable tokens.
+        ValueError: for missing columns, repeated ids, items without identifier, or malformed tokens.
     """
     frame = source if isinstance(source, pd.DataFrame) else _read_frame(source)
     missing = {"item_id", "sid"} - set(frame.columns)

@@ -29,12 +29,13 @@ from cost_hf.semantic_ids.trie import ChildRanges, SidTrie, windows
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AllowedNodes:
-    """What a mask allows of a trie, but for the denied rows of single requests.
+    """The nodes of a trie that a mask allows, without the denied rows of single requests.
 
     Attributes:
         items: the mask itself, bool `[N]` or `[B, N]`.
-        counts: allowed children (of a leaf: items) of the nodes of depth 1 … L, `[nodes]` or `[B, nodes]` each.
-        kept: whether there are any, bool, flat, with room for a run of children behind the last node.
+        counts: number of allowed children (items, for a leaf) of the nodes of depth 1 … L, each `[nodes]` or
+            `[B, nodes]`.
+        kept: whether there are any, bool, flat, padded by one window of children.
     """
 
     items: Tensor
@@ -43,7 +44,7 @@ class AllowedNodes:
 
     @classmethod
     def of(cls, trie: SidTrie, items: Tensor) -> "AllowedNodes":
-        """Count for `trie` what `items`, bool `[N]` or `[B, N]`, leaves of every node."""
+        """Count the allowed children of every node of `trie`, for `items` bool `[N]` or `[B, N]`."""
         table = items[..., trie.leaf_items]
         counts = [table if trie.leaf_ranges is None else _sums(table, trie.leaf_ranges)]
         for ranges in reversed(trie.ranges[1:]):
@@ -55,19 +56,19 @@ class AllowedNodes:
 
 
 class TrieMask:
-    """A `CatalogMask` for one trie; made by `CatalogMask.on`.
+    """A `CatalogMask` compiled for one trie; built by `CatalogMask.on`.
 
-    On a GPU its questions cost no host synchronisation.
+    Its lookups need no host synchronisation on a GPU.
 
     Args:
-        trie: what it is for.
-        batch: B, or None where all requests are alike.
-        allowed: None = all.
-        dead: as `dead_keys` gives them; None = nothing is denied by one request only.
+        trie: the trie.
+        batch: B, or None if the mask is the same for all requests.
+        allowed: nodes that are allowed for all requests; None allows all.
+        dead: result of `dead_keys`; None if no request denies rows of its own.
 
     Attributes:
-        batch: B, or None where all requests are alike.
-        is_empty: requests that no item is left for, bool `[B]`; `[1]` where all requests are alike.
+        batch: B, or None if the mask is the same for all requests.
+        is_empty: requests without any allowed item, bool `[B]`; `[1]` if the mask is the same for all requests.
     """
 
     def __init__(self, trie: SidTrie, *, batch: int | None, allowed: AllowedNodes | None, dead: list[Tensor] | None):
@@ -77,34 +78,35 @@ class TrieMask:
         self.is_empty = ~self.keeps_nodes(0, first).any(1)
 
     def keeps_nodes(self, level: int, nodes: Tensor, requests: Tensor | None = None) -> Tensor:
-        """Tell which nodes of depth `level` + 1 still lead to an allowed item.
+        """Return which nodes of depth `level` + 1 still lead to an allowed item, bool in the shape of `nodes`.
 
         Args:
-            nodes: runs of siblings as `SidTrie.children` gives them, `[B, R, m]`, or `[…, m]` with `requests`; behind
-                the last real node of a run the answer means nothing.
-            requests: number of the request that each run belongs to, of the shape `[…]`; by default the first
-                dimension of `nodes` counts them. Where all requests are alike it makes no difference.
+            level: 0 … L - 1.
+            nodes: runs of siblings as returned by `SidTrie.children`, `[B, R, m]`, or `[…, m]` with `requests`; after
+                the last valid node of a run the result is undefined.
+            requests: index of the request of each run, of shape `[…]`; by default the first dimension of `nodes`.
+                Ignored if the mask is the same for all requests.
         """
         first, size = nodes[..., 0].flatten(), nodes.shape[-1]
         keys = self._keys(self._widths[level], nodes[..., 0], requests)
         kept = torch.ones((), dtype=torch.bool, device=nodes.device).expand(len(first), size)
         if self._allowed is not None:
-            places = first if self._allowed.items.ndim == 1 else keys
-            kept = windows(self._allowed.kept[level], size).index_select(0, places)
+            indices = first if self._allowed.items.ndim == 1 else keys
+            kept = windows(self._allowed.kept[level], size).index_select(0, indices)
         if self._dead is not None and len(self._dead[level]):
             kept = kept & _survivors(self._dead[level], keys, size)
         return kept.view(nodes.shape)
 
     def keeps_items(self, rows: Tensor, requests: Tensor | None = None) -> Tensor:
-        """Tell which catalog rows `[B, R, m]` are allowed; `requests` as in `keeps_nodes`."""
+        """Return which catalog rows `[B, R, m]` are allowed, bool `[B, R, m]`; `requests` as in `keeps_nodes`."""
         keys = self._keys(self._widths[-1], rows, requests)
         kept = torch.ones((), dtype=torch.bool, device=rows.device).expand(len(keys))
         if self._allowed is not None:
-            places = rows.flatten() if self._allowed.items.ndim == 1 else keys
-            kept = self._allowed.items.flatten().index_select(0, places)
+            indices = rows.flatten() if self._allowed.items.ndim == 1 else keys
+            kept = self._allowed.items.flatten().index_select(0, indices)
         if self._dead is not None and len(denied := self._dead[-1]):
-            place = torch.searchsorted(denied, keys).clamp_max(len(denied) - 1)
-            kept = kept & (denied.index_select(0, place) != keys)
+            index = torch.searchsorted(denied, keys).clamp_max(len(denied) - 1)
+            kept = kept & (denied.index_select(0, index) != keys)
         return kept.view(rows.shape)
 
     def _keys(self, width: int, numbers: Tensor, requests: Tensor | None) -> Tensor:
@@ -119,37 +121,39 @@ class TrieMask:
 
 
 def _survivors(dead: Tensor, keys: Tensor, size: int) -> Tensor:
-    """Tell which keys of the runs `keys[r] … keys[r] + size - 1` are not among the sorted `dead`: bool `[R, size]`.
+    """Return which keys of the runs `keys[r] … keys[r] + size - 1` are not in the sorted `dead`, bool `[R, size]`.
 
-    Only the ends of a run are looked up: what lies between them is dead, and most runs have nothing there.
+    Only the ends of a run are searched for: all entries of `dead` between them are hits, and most runs have none.
     """
     start, stop = torch.searchsorted(dead, torch.stack([keys, keys + size])).unbind()
     most = int((stop - start).max()) if keys.device.type == "cpu" else min(size, len(dead))
-    place = start[:, None] + torch.arange(most, device=keys.device)
-    column = dead[place.clamp_max(len(dead) - 1)] - keys[:, None]
-    # one column more takes what lies beyond the end of a run
-    column = column.where(place < stop[:, None], size)
+    index = start[:, None] + torch.arange(most, device=keys.device)
+    column = dead[index.clamp_max(len(dead) - 1)] - keys[:, None]
+    # an extra column receives entries beyond the end of a run
+    column = column.where(index < stop[:, None], size)
     kept = torch.ones(len(keys), size + 1, dtype=torch.bool, device=keys.device)
     return kept.scatter_(1, column, False)[:, :size]
 
 
 def _sums(values: Tensor, ranges: ChildRanges) -> Tensor:
-    """Add up the children `[..., n]` of every node: int32 `[..., nodes]`."""
+    """Return the sum over the children `[..., n]` of every node, int32 `[..., nodes]`."""
     before = pad(values.cumsum(-1, dtype=torch.int32), (1, 0))
     return before[..., ranges.all_starts()].diff(dim=-1)
 
 
 def dead_keys(trie: SidTrie, denied: Tensor, allowed: AllowedNodes | None) -> list[Tensor]:
-    """Return sorted keys of the nodes of depth 1 … L, then of the items, that a request loses by its denied rows.
+    """Return sorted keys of the nodes of depth 1 … L, then of the items, that requests lose by their denied rows.
 
-    A leaf dies with the last of its allowed items, a node with the last of its allowed children.
+    A leaf is lost with the last of its allowed items, a node with the last of its allowed children.
 
     Args:
-        denied: catalog rows int64 `[B, T]`, -1 where there is none; rows that repeat or are illegal anyhow do no harm.
-        allowed: what all requests share; None = all items.
+        trie: the trie.
+        denied: catalog rows int64 `[B, T]`, padded with -1; repeated or removed rows are ignored.
+        allowed: nodes that are allowed for all requests; None allows all.
 
     Returns:
-        Keys `request * width + number`, ascending, where width is the number of nodes of the depth, or of items.
+        Ascending keys `request * width + number`, one int64 tensor per depth and one for items; width is the number of
+        nodes of the depth, or of items.
     """
     requests, columns = (denied >= 0).nonzero(as_tuple=True)
     item_keys = (requests * trie.num_items + denied[requests, columns]).unique()
@@ -177,29 +181,29 @@ def _num_children(trie: SidTrie, depth: int, nodes: Tensor) -> Tensor:
 
 
 def log_legal(legal: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return what to add to log-probabilities: 0 where `legal`, else -inf; in the shape of `legal`.
+    """Return a term to add to log-probabilities: 0 where `legal`, else -inf; in the shape of `legal`.
 
-    Filling by a mask takes a branch per number, ten times as long where the mask is irregular.
+    `masked_fill` branches per element and takes ten times as long for irregular masks.
     """
     return legal.view(torch.uint8).to(dtype).reciprocal_().neg_().add_(1)
 
 
 def check_batch(requests: int, expected: int) -> None:
-    """Raise ValueError where a mask for `expected` requests meets another number of them."""
+    """Raise ValueError if a mask for `expected` requests is used with another number of requests."""
     if requests != expected:
-        raise ValueError(f"the mask is for {expected} requests, got {requests}; pass one line per request, in order")
+        raise ValueError(f"the mask is for {expected} requests, got {requests}; pass one row per request, in order")
 
 
-FEW = 64  # a table whose lines deny at most one in so many items is kept as lists of rows, which compile faster
+FEW = 64  # a table that denies at most one in so many items per request is kept as lists of rows, which compile faster
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MaskRows:
-    """The catalog that a mask of item ids was made for.
+    """The catalog rows that a mask of item ids was built for.
 
     Attributes:
-        item_ids: of its rows, N of them.
-        named: what was asked for, whether removed or not, bool `[N]`.
+        item_ids: of the rows, N of them.
+        named: rows that the caller allowed, removed or not, bool `[N]`.
         takes_new: whether rows appended later are allowed.
     """
 
@@ -208,42 +212,42 @@ class MaskRows:
     takes_new: bool
 
     def check(self, item_ids: Sequence[str]) -> None:
-        """Raise ValueError unless one list of rows begins with the other."""
+        """Raise ValueError unless one list of rows is a prefix of the other."""
         if item_ids is self.item_ids:
             return
         shared = min(len(item_ids), len(self.item_ids))
         if tuple(item_ids[:shared]) != self.item_ids[:shared]:
             row = next(row for row in range(shared) if item_ids[row] != self.item_ids[row])
             raise ValueError(
-                f"the mask was made for other catalog rows: row {row} was item {self.item_ids[row]!r} then and is "
-                f"{item_ids[row]!r} now; build it again from the present catalog"
+                f"the mask was built for other catalog rows: row {row} was item {self.item_ids[row]!r} then and is "
+                f"{item_ids[row]!r} now; build it again from the current catalog"
             )
 
     def moved(self, item_ids: Sequence[str]) -> "MaskRows":
-        """Return what the same wishes say of another state of these rows."""
+        """Return the same choice for another state of these rows."""
         return MaskRows(tuple(item_ids), _fitted(self.named, len(item_ids), self.takes_new), self.takes_new)
 
 
 class CatalogMask:
-    """Allowed items of a catalog, for all requests alike or for each of B requests; it never changes.
+    """Allowed items of a catalog, the same for all requests or for each of B requests; immutable.
 
-    The tensors are copied: what happens to the caller's own afterwards does not matter. A mask of tensors knows nothing
-    but the number of rows: it is for the catalog that these rows were taken from. Masks of item ids (`from_item_ids`,
-    `recommender.mask`) are carried on while their catalog changes.
+    The tensors are copied. A mask of tensors stores only the number of rows: it is valid for the catalog that these
+    rows were taken from. Masks of item ids (`from_item_ids`, `recommender.mask`) stay valid while their catalog is
+    updated.
 
     Args:
         num_items: N, catalog rows including removed ones.
-        allowed: bool `[N]`, or `[B, N]` where requests differ in much; True = allowed. All items by default. One line
-            `[1, N]` counts for any number of requests, as `[N]` does.
-        denied: catalog rows that each request may not get, int64 `[B, T]`, padded with -1; for requests that differ in
-            few items. One line `[1, T]` counts for any number of requests.
+        allowed: bool `[N]`, or `[B, N]` for requests with very different items; True = allowed. All items by default.
+            One row `[1, N]` applies to any number of requests, as `[N]` does.
+        denied: catalog rows that each request excludes, int64 `[B, T]`, padded with -1; for requests that differ in
+            few items. One row `[1, T]` applies to any number of requests.
 
     Attributes:
         num_items: N.
-        batch: B, or None where all requests are alike.
+        batch: B, or None if the mask is the same for all requests.
 
     Raises:
-        ValueError: for tensors of another type or shape, or rows outside the catalog.
+        ValueError: for tensors of another dtype or shape, or rows outside the catalog.
 
     Example:
         >>> from cost_hf import Catalog, CatalogMask
@@ -265,7 +269,7 @@ class CatalogMask:
     def _of_own(
         cls, num_items: int, allowed: Tensor | None, denied: Tensor | None = None, rows: MaskRows | None = None
     ) -> "CatalogMask":
-        """Return a mask of tensors that nobody else changes and that were checked."""
+        """Return a mask of checked tensors, which are not copied."""
         mask = cls.__new__(cls)
         mask._take_over(num_items, allowed, denied, rows)
         return mask
@@ -284,19 +288,19 @@ class CatalogMask:
         per_request = allowed if allowed is not None and allowed.ndim == 2 else denied
         self.batch = None if per_request is None or len(per_request) == 1 else len(per_request)
         self._compiled: WeakKeyDictionary[SidTrie, AllowedNodes] = WeakKeyDictionary()
-        self._carried: tuple[Sequence[str], CatalogMask] | None = None  # the last other state of the rows
+        self._carried: tuple[Sequence[str], CatalogMask] | None = None  # cached for the last other state of the rows
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy takes along: nothing that was made when first asked for."""
+        """Return the state without caches."""
         return {name: value for name, value in self.__dict__.items() if name not in ("_compiled", "_carried")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over what `__getstate__` returned."""
+        """Restore the state and start with empty caches."""
         self.__dict__.update(state)
         self._compiled, self._carried = WeakKeyDictionary(), None
 
     def __repr__(self) -> str:
-        """Say what the mask covers."""
+        """Summarise the size of the mask."""
         requests = "all requests" if self.batch is None else f"{self.batch} requests"
         return f"CatalogMask({self.num_items} items, for {requests})"
 
@@ -304,16 +308,16 @@ class CatalogMask:
     def of(
         cls, mask: "Tensor | CatalogMask | None", num_items: int, item_ids: Sequence[str] | None = None
     ) -> "CatalogMask | None":
-        """Return `mask` (a bool `[N]` or `[B, N]` becomes one) for a catalog.
+        """Return `mask` as a `CatalogMask` for a catalog.
 
         Args:
-            mask: None stays None.
+            mask: a mask, or a bool tensor `[N]` or `[B, N]`; None is returned as None.
             num_items: N, rows of the catalog.
-            item_ids: of these rows, where they are known: a mask of item ids is then carried on to appended rows, as
-                `for_catalog` says.
+            item_ids: of these rows, if they are known: a mask of item ids is then extended to appended rows, as by
+                `for_catalog`.
 
         Raises:
-            ValueError: where the mask is of another catalog.
+            ValueError: for a mask of another catalog.
         """
         if mask is None or not isinstance(mask, CatalogMask):
             return None if mask is None else cls(num_items, mask)
@@ -323,14 +327,15 @@ class CatalogMask:
     def from_item_ids(
         cls, catalog: ItemRows, *, allowed: Sequence[str] | None = None, denied: Sequence[str] | None = None
     ) -> "CatalogMask":
-        """Build the mask of item ids, for all requests; what is removed from the catalog is never allowed.
+        """Build a mask of item ids for all requests; items removed from the catalog are never allowed.
 
         Args:
-            allowed: only these items; all by default. Items that come later are then not allowed.
-            denied: not these items, even where `allowed` names them. Without `allowed`, items that come later are.
+            catalog: the catalog of the items.
+            allowed: only these items; all by default. Items added later are then not allowed.
+            denied: not these items, even if they are in `allowed`. Without `allowed`, items added later are allowed.
 
         Raises:
-            KeyError: for an item that the catalog does not hold.
+            KeyError: for an item that is not in the catalog.
             ValueError: for one string, or a table of bools, instead of a list of ids.
         """
         if not isinstance(catalog, ItemRows):
@@ -345,14 +350,14 @@ class CatalogMask:
         return cls._of_own(len(catalog), present, rows=MaskRows(catalog.item_ids, table, allowed is None))
 
     def for_catalog(self, catalog: ItemRows) -> "CatalogMask":
-        """Return the mask for the present state of its catalog; itself where nothing changes.
+        """Return the mask for the current state of its catalog; itself if nothing changes.
 
-        Rows that were appended since are allowed where the mask names only what is denied, and not where it names what
-        is allowed. Items that are removed now are not allowed; one that came back counts as the mask named it. After a
-        rollback the mask is cut to the rows that are left.
+        Rows appended since are allowed if the mask was built from `denied` only, and not if it was built from
+        `allowed`. Removed items are not allowed; restored ones are allowed if the mask allowed them. After a rollback
+        the mask is cut to the remaining rows.
 
         Raises:
-            ValueError: where other items took the place of its rows, after a rollback for example.
+            ValueError: if its rows belong to other items now, for example after a rollback.
         """
         if self._rows is None:
             self.check_items(len(catalog))
@@ -365,7 +370,7 @@ class CatalogMask:
         return self._of_own(len(catalog), allowed, _below(self._denied, len(catalog)), rows)
 
     def _for_rows(self, num_items: int, item_ids: Sequence[str] | None) -> "CatalogMask":
-        """Return the mask for these catalog rows, whose removed items are not known here."""
+        """Return the mask for these catalog rows, without knowing which are removed."""
         rows = self._rows
         if rows is None or item_ids is None or item_ids is rows.item_ids:
             self.check_items(num_items)
@@ -379,7 +384,11 @@ class CatalogMask:
         return carried
 
     def without(self, rows: Tensor) -> "CatalogMask":
-        """Return the mask that also denies each request its own catalog rows, int64 `[B, T]`, padded with -1."""
+        """Return the mask that also excludes catalog rows per request, int64 `[B, T]`, padded with -1.
+
+        Raises:
+            ValueError: for another dtype or shape, rows outside the catalog, or another number of requests.
+        """
         _check_denied(rows, self.num_items)
         if self._denied is None:
             return self._sharing(rows.clone())
@@ -388,7 +397,7 @@ class CatalogMask:
         return self._sharing(torch.cat([self._denied.expand(lines, -1), own.expand(lines, -1)], dim=1))
 
     def take(self, requests: Sequence[int] | Tensor) -> "CatalogMask":
-        """Return the mask of some requests `[b]`, by their numbers; itself where all requests are alike."""
+        """Return the mask of some requests `[b]`, by their indices; itself if it is the same for all requests."""
         if self.batch is None:
             return self
         lines = torch.as_tensor(requests, dtype=torch.long)
@@ -397,14 +406,14 @@ class CatalogMask:
         return self._of_own(self.num_items, None if self._allowed is None else self._allowed[lines], rows=self._rows)
 
     def check_items(self, num_items: int) -> None:
-        """Raise ValueError where this mask is not of a catalog of `num_items` rows."""
+        """Raise ValueError unless the mask covers `num_items` rows."""
         if self.num_items != num_items:
             raise ValueError(
                 f"the mask covers {self.num_items} catalog rows, expected {num_items}; build it from the same catalog"
             )
 
     def within(self, allowed: Tensor) -> "CatalogMask":
-        """Return the mask that allows nothing beyond `allowed`, bool `[N]`; itself where that changes nothing."""
+        """Return the intersection of the mask with `allowed`, bool `[N]`; itself if that changes nothing."""
         _check_allowed(allowed, self.num_items)
         if self._allowed is None:
             return self if allowed.all() else self._of_own(self.num_items, allowed.clone(), self._denied)
@@ -417,27 +426,27 @@ class CatalogMask:
         return self._of_own(self.num_items, kept, self._denied, rows)
 
     def hide(self, scores: Tensor) -> Tensor:
-        """Set the scores `[B, N]` of items that are not allowed to -inf, in place, and return them."""
+        """Set the scores `[B, N]` of items that are not allowed to -inf, in place, and return the scores."""
         if self.batch is not None:
             check_batch(len(scores), self.batch)
         if self._allowed is not None:
             scores.masked_fill_(~self._allowed.to(scores.device), -torch.inf)
         if self._denied is not None:
-            scores[_places(self._denied.to(scores.device).expand(len(scores), -1))] = -torch.inf
+            scores[_entries(self._denied.to(scores.device).expand(len(scores), -1))] = -torch.inf
         return scores
 
     def dense(self, batch: int) -> Tensor:
-        """Return a new bool table `[batch, N]`; `batch` is free where all requests are alike."""
+        """Return a new bool table `[batch, N]`; any `batch` is valid if the mask is the same for all requests."""
         if self.batch is not None:
             check_batch(batch, self.batch)
         table = torch.ones(1, self.num_items, dtype=torch.bool) if self._allowed is None else self._allowed
         return table.expand(batch, -1).clone() if self._denied is None else _without_rows(table, self._denied, batch)
 
     def on(self, trie: SidTrie) -> TrieMask:
-        """Return the mask for `trie`, on its device; what all requests share is made once for a trie and kept.
+        """Return the mask compiled for `trie`, on its device; the part that all requests share is cached per trie.
 
         Raises:
-            ValueError: where it is of another catalog.
+            ValueError: for a trie of another catalog.
         """
         mask = self._for_rows(trie.num_items, trie.item_ids)
         if mask is not self:
@@ -449,7 +458,7 @@ class CatalogMask:
         return TrieMask(trie, batch=self.batch, allowed=allowed, dead=dead)
 
     def _sharing(self, denied: Tensor) -> "CatalogMask":
-        """Return the mask with other denied rows; what all requests share stays compiled."""
+        """Return the mask with other denied rows; the compiled part that all requests share is reused."""
         mask = self._of_own(self.num_items, self._allowed, denied, self._rows)
         if self._allowed is None or self._allowed.ndim == 1:
             mask._compiled = self._compiled
@@ -457,46 +466,46 @@ class CatalogMask:
 
 
 def _fitted(table: Tensor, num_items: int, fill: bool) -> Tensor:
-    """Return a bool table `[N]` cut or filled up to `num_items` rows."""
+    """Return a bool table `[N]` cut or extended to `num_items` rows."""
     missing = num_items - len(table)
     return table[:num_items] if missing <= 0 else torch.cat([table, table.new_full((missing,), fill)])
 
 
 def _below(denied: Tensor | None, num_items: int) -> Tensor | None:
-    """Return the denied rows `[B, T]` that a catalog of `num_items` still has; -1 in place of others."""
+    """Return the denied rows `[B, T]` with rows from `num_items` on replaced by -1."""
     return None if denied is None else denied.where(denied < num_items, -1)
 
 
 def _lines(rows: Tensor, others: Tensor) -> int:
-    """Return how many requests the lines of both are for; one line counts for all."""
+    """Return the number of requests of two tables; one row applies to all requests."""
     if len(rows) != 1 and len(others) != 1:
         check_batch(len(rows), len(others))
     return len(rows) if len(others) == 1 else len(others)
 
 
 def _without_rows(table: Tensor, rows: Tensor, batch: int) -> Tensor:
-    """Return a copy `[batch, N]` of `table` that is False at `rows` `[batch, T]`; one line of either counts for all."""
+    """Return a copy `[batch, N]` of `table` that is False at `rows` `[batch, T]`; one row of either applies to all."""
     table = table.expand(batch, -1).clone()
-    table[_places(rows.to(table.device).expand(batch, -1))] = False
+    table[_entries(rows.to(table.device).expand(batch, -1))] = False
     return table
 
 
-def _places(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return requests and catalog rows of the entries of `rows` `[B, T]` that are none of the padding."""
+def _entries(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return requests and catalog rows of the entries of `rows` `[B, T]` that are not padding."""
     requests, columns = (rows >= 0).nonzero(as_tuple=True)
     return requests, rows[requests, columns]
 
 
 def _few_denied(table: Tensor) -> Tensor | None:
-    """Return the rows that `table` `[B, N]` denies, `[B, T]`, -1 behind the last; None where they are many."""
+    """Return the rows that `table` `[B, N]` denies, `[B, T]`, padded with -1; None if they are many."""
     counts = table.shape[1] - table.count_nonzero(1)
     most = int(counts.max()) if len(table) else 0
     if most * FEW > table.shape[1]:
         return None
     requests, rows = (~table).nonzero(as_tuple=True)
-    places = torch.arange(len(rows), device=table.device) - (counts.cumsum(0) - counts)[requests]
+    columns = torch.arange(len(rows), device=table.device) - (counts.cumsum(0) - counts)[requests]
     denied = torch.full((len(table), most), -1, device=table.device)
-    denied[requests, places] = rows
+    denied[requests, columns] = rows
     return denied
 
 
@@ -527,7 +536,7 @@ def _check_denied(denied: Tensor | None, num_items: int) -> None:
         )
     if denied.numel() and int(denied.max()) >= num_items:
         raise ValueError(
-            f"denied rows must lie below {num_items}, the number of catalog rows, got {int(denied.max())}; "
+            f"denied rows must be below {num_items}, the number of catalog rows, got {int(denied.max())}; "
             "take them from the catalog that the mask is for"
         )
 

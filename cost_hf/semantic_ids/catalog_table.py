@@ -27,10 +27,10 @@ from cost_hf.semantic_ids.options import COLLISION_POLICIES, CatalogOptions, lev
 
 @dataclass(frozen=True, eq=False)
 class PrefixFeatures:
-    """Categories of items, one column per prefix length.
+    """SID prefixes as categories of items, one column per prefix length.
 
     Attributes:
-        ids: int64 `[N, n]`, in catalog row order; column l holds the number of the prefix of length l + 1.
+        ids: int64 `[N, n]`, in catalog row order; column l is the number of the prefix of length l + 1.
         sizes: number of categories of every column, n numbers: rows of an embedding table.
     """
 
@@ -42,12 +42,15 @@ class PrefixFeatures:
 
 
 def prefix_features(codes: np.ndarray, level_sizes: Sequence[int], length: int) -> PrefixFeatures:
-    """Return the categories of SIDs `[N, L]`.
+    """Return SID prefixes `[N, L]` as categories of growing detail that similar items share.
 
-    A prefix has the number that its codes spell in the mixed base of the level sizes. It depends on the codes alone, so
-    it is the same in every version of a catalog and in every process. Wide tables are hashed by the reader, as usual.
+    A ranking model can use them beside, or instead of, item ids: an item without clicks shares prefixes with similar
+    items (arXiv 2306.08121). A prefix is numbered by its codes as digits in the mixed radix of the level sizes. The
+    number depends only on the codes, so it is the same in every version of a catalog. Hash wide tables, as usual.
 
     Args:
+        codes: SIDs, int64 `[N, L]`.
+        level_sizes: codes per level, L numbers.
         length: prefixes of 1 … length codes.
 
     Raises:
@@ -70,7 +73,7 @@ def prefix_features(codes: np.ndarray, level_sizes: Sequence[int], length: int) 
 
 
 def check_levels(level_sizes: Sequence[int], *, model_levels: int, policy: str) -> None:
-    """Raise ValueError for levels that no catalog of this collision policy has."""
+    """Raise ValueError for levels that do not fit the collision policy."""
     if policy not in COLLISION_POLICIES:
         raise ValueError(f"the policy of a catalog is one of {', '.join(COLLISION_POLICIES)}, got {policy!r:.80}")
     if not level_sizes or min(level_sizes) < 1:
@@ -98,12 +101,17 @@ def assign_semantic_ids(
     """Return the SIDs of new rows, `[n, L]`, and how many of them did not get their own codes.
 
     Args:
-        old_codes: SIDs in use or kept for removed rows, `[N, L]`; they do not change.
+        old_codes: SIDs in use or reserved for removed rows, `[N, L]`; they do not change.
+        old_ids: ids of these rows.
         new_codes: model-level codes of the new rows, `[n, L_model]`.
-        x, model: vectors `[n, E]` and quantizer, by whose distances rows move to other codes; None without vectors.
+        new_ids: ids of the new rows.
+        level_sizes: codes per level, the appended level included.
+        model_levels: number L_model of levels from the quantizer.
+        policy: of collisions.
+        x, model: vectors `[n, E]` and quantizer, by whose distances items move to other codes; None without vectors.
 
     Raises:
-        ValueError: for a policy that cannot be followed without vectors, or a catalog that is full.
+        ValueError: for a policy that needs vectors, or a catalog that is full.
     """
     if policy == "none":
         return new_codes, 0
@@ -123,17 +131,17 @@ def assign_semantic_ids(
     keys = prefix_keys(codes, sizes)
     suffixes = append_suffixes(keys[is_new], new_ids, taken_keys=keys[~is_new], taken_suffixes=old_codes[:, -1])
     if suffixes.max(initial=0) >= level_sizes[-1]:
-        place = int(suffixes.argmax())
+        row = int(suffixes.argmax())
         raise ValueError(
-            f"codes {codes[is_new][place].tolist()} are shared by {int(suffixes[place]) + 1} items, the appended "
-            f"level holds {level_sizes[-1]} and is full there; use a larger append_size, or vectors "
-            "(from_embeddings), by which items move to other codes"
+            f"codes {codes[is_new][row].tolist()} are shared by {int(suffixes[row]) + 1} items, the appended "
+            f"level has {level_sizes[-1]} codes and is full; use a larger append_size, or from_embeddings, which can "
+            "move items to other codes"
         )
     return np.column_stack([codes[is_new], suffixes]), moved
 
 
 def check_policy(policy: str, append_size: int) -> None:
-    """Raise ValueError for a policy that does not exist or an appended level without codes."""
+    """Raise ValueError for an unknown policy or an appended level without codes."""
     CatalogOptions(collisions=policy, append_size=append_size).validate()
 
 
@@ -144,7 +152,7 @@ def encode(model: Any, x: torch.Tensor) -> np.ndarray:
 
 
 def collision_report(codes: np.ndarray, level_sizes: Sequence[int]) -> dict[str, int | float]:
-    """Count groups of equal model-level codes `[n, L_model]`; the share is that of items in groups of two or more."""
+    """Count groups of equal model-level codes `[n, L_model]`; `collided_share` is the share of items in such groups."""
     sizes = group_sizes(codes, level_sizes)
     shared = sizes > 1
     return {
@@ -160,7 +168,7 @@ def _refuse_collisions(codes: np.ndarray, is_new: np.ndarray, sizes: Sequence[in
         example = codes[collides][0].tolist()
         raise ValueError(
             f"{int(collides.sum())} items collide, first with codes {example}, and collisions={policy!r} needs vectors "
-            "to move them by; use from_embeddings / with_embeddings, or collisions='append'"
+            "to move them; use from_embeddings / with_embeddings, or collisions='append'"
         )
 
 
@@ -173,13 +181,13 @@ class CatalogTable(ItemRows):
         codes: SIDs, int64 `[N, L]`, read-only; L counts the appended level.
         level_sizes: codes per level, the appended level included.
         model_levels: leading levels from the quantizer; L, or L - 1 under `append`.
-        policy: `append`, `reassign`, `sinkhorn` or `none`.
-        removed: rows that may not be recommended, bool `[N]`, read-only.
-        quantizer_digest: assignment digest; kept through updates.
-        text_digest: digest of the texts that the codes were made of, if known.
-        titles: a title per row, where the licence of the data allows keeping them.
-        moved: items that did not get their own codes, by overflow or reassignment.
-        vectors: item vectors, float32 `[N, E]`, read-only, for models that read them beside the codes.
+        policy: collision policy: `append`, `reassign`, `sinkhorn` or `none`.
+        removed: rows that are not recommended, bool `[N]`, read-only.
+        quantizer_digest: assignment digest; unchanged by updates.
+        text_digest: digest of the item texts that the codes were computed from, if known.
+        titles: a title per row, if the licence of the data allows keeping them.
+        moved: number of items that did not get their own codes, by overflow or reassignment.
+        vectors: item vectors, float32 `[N, E]`, read-only, for models that take them as input beside the codes.
     """
 
     item_ids: tuple[str, ...]
@@ -207,7 +215,7 @@ class CatalogTable(ItemRows):
             raise ValueError(f"removed must be [{len(codes)}], one flag per item, got {removed.shape}")
         if self.vectors is not None:
             vectors = np.ascontiguousarray(vector_table(self.vectors, self.item_ids), dtype=np.float32)
-            # what nobody can change any more, that of an earlier state, is shared
+            # read-only vectors of an earlier catalog are shared, not copied
             vectors = vectors.copy() if vectors.flags.writeable else vectors
             vectors.flags.writeable = False
             object.__setattr__(self, "vectors", vectors)
@@ -222,12 +230,12 @@ class CatalogTable(ItemRows):
 
     @cached_property
     def digest(self) -> str:
-        """The catalog digest: ids, codes, removed flags and vectors, whatever the row order."""
+        """The catalog digest: ids, codes, removed flags and vectors, independent of the row order."""
         return catalog_digest(self.item_ids, self.codes, self.removed, self.vectors)
 
     @cached_property
     def version(self) -> str:
-        """Digest of all that the catalog holds: ids, codes, removed flags, titles and vectors, row by row."""
+        """Digest of all content: ids, codes, removed flags, titles and vectors, in row order."""
         titles = None if self.titles is None else list(self.titles)
         vectors = [] if self.vectors is None else [self.vectors]
         return content_digest(
@@ -241,13 +249,13 @@ class CatalogTable(ItemRows):
 
     @cached_property
     def sid_keys(self) -> np.ndarray:
-        """Number of each row's group of equal model-level codes, `[N]` int64."""
+        """Group of equal model-level codes of each row, as a number, `[N]` int64."""
         keys = prefix_keys(self.codes[:, : self.model_levels], self.level_sizes)
         return np.unique(keys, return_inverse=True)[1].astype(np.int64)
 
     @cached_property
     def report(self) -> dict[str, int | float]:
-        """Counts over the items that are not removed; a group is the items of equal model-level codes.
+        """Counts over the items that are not removed; a group is all items with equal model-level codes.
 
         `collided_share` is the share of items in groups of two or more, `moved` counts items that did not get their own
         codes (overflow under `append`, collisions under `reassign`).
@@ -279,14 +287,18 @@ class CatalogTable(ItemRows):
         write_items_table(path, self)
 
     def prefix_features(self, length: int) -> PrefixFeatures:
-        """Return the first `length` prefixes of every SID as categories for a ranking model; no generator is needed."""
+        """Return the prefixes of 1 … `length` codes of every SID as categories for a ranking model.
+
+        Raises:
+            ValueError: for a length outside 1 … L, or more categories than an int64 counts.
+        """
         return prefix_features(self.codes, self.level_sizes, length)
 
     @classmethod
     def load(cls, directory: str | Path, stem: str = "catalog") -> Self:
-        """Read what `save` wrote; raise FileNotFoundError or ValueError where that is not there, or not whole."""
+        """Read what `save` wrote; raise FileNotFoundError for missing and ValueError for damaged files."""
         fields = read_catalog(directory, stem)
         try:
             return cls(**fields)
         except ValueError as error:
-            raise DamagedFileError(f"{Path(directory) / stem}.safetensors holds no catalog: {error}") from error
+            raise DamagedFileError(f"{Path(directory) / stem}.safetensors is not a valid catalog: {error}") from error

@@ -1,7 +1,7 @@
-"""How evenly the codes of a catalog are used: utilization and perplexity of every level, and unique codes.
+"""Codebook utilization: share of used codes and perplexity of every level, and the share of unique codes.
 
-Perplexity decides, not the share of codes in use: a giant center and a few outliers use every code. Neither does the
-loss, which can fall while all items get one code.
+Perplexity detects a degenerate codebook; the share of used codes does not: one giant cluster and a few outliers can use
+every code. Nor does the loss, which can fall while all items get one code.
 """
 
 from collections.abc import Sequence

@@ -21,11 +21,11 @@ import torch
 from cost_hf.semantic_ids.item_ids import id_ranks
 
 KEY_BITS = 63  # of an int64 that packs codes
-CHUNK_DISTANCES = 1 << 24  # distances held at once: 64 MB
+CHUNK_DISTANCES = 1 << 24  # distances computed at a time: 64 MB
 
 
 def prefix_keys(codes: np.ndarray, level_sizes: Sequence[int]) -> np.ndarray:
-    """Return one integer per row of `[N, l]` that two rows share exactly where their codes are equal, `[N]` int64."""
+    """Return a key per row of `[N, l]`, int64 `[N]`; keys of two rows are equal if and only if their codes are."""
     keys = np.zeros(len(codes), dtype=np.int64)
     capacity = 1
     for level in range(codes.shape[1]):
@@ -40,12 +40,12 @@ def prefix_keys(codes: np.ndarray, level_sizes: Sequence[int]) -> np.ndarray:
 def append_suffixes(
     keys: np.ndarray, item_ids: Sequence[str], *, taken_keys: np.ndarray, taken_suffixes: np.ndarray
 ) -> np.ndarray:
-    """Return the suffix of every new item: the lowest that is free in its group, in item_id order.
+    """Return the suffix of every new item, `[n]`: the lowest free one of its group, in item_id order.
 
     Args:
         keys: group of each new item, `[n]`; equal codes have equal keys.
         item_ids: ids of the new items, `[n]`.
-        taken_keys, taken_suffixes: groups and suffixes that are in use (or kept for removed items), `[m]` each.
+        taken_keys, taken_suffixes: groups and suffixes that are in use (or reserved for removed items), `[m]` each.
     """
     suffixes = _rank_in_group(keys, item_ids)
     shared = np.isin(taken_keys, keys)
@@ -78,11 +78,11 @@ def resolve_collisions(
     capacity: int,
     item_ids: Sequence[str],
 ) -> tuple[np.ndarray, int]:
-    """Move new items until no codes are held by more than `capacity` items; return the codes and how many moved.
+    """Move new items until no codes have more than `capacity` items; return the codes and the number of moved items.
 
     In a group that is too large the items nearest to the code vector stay (ties by item_id, old rows before all new
-    ones); the others take the nearest code with room: another last code, and where all of those are full, another code
-    one level up.
+    ones); the others get the nearest code with free capacity: another last code or, if all of those are full, another
+    code one level up.
 
     Args:
         codes: model-level codes of all items, `[N, L]`; rows that are not new never change.
@@ -93,7 +93,7 @@ def resolve_collisions(
         item_ids: ids of all items, `[N]`.
 
     Raises:
-        ValueError: where the catalog has more items than the codes can hold.
+        ValueError: if the catalog has more items than the codes can represent.
     """
     sizes = [int(size) for size in model.level_sizes]
     wanted = codes
@@ -103,15 +103,15 @@ def resolve_collisions(
     # in id order, so that no floating-point sum depends on the order of rows
     waiting = waiting[np.argsort(id_ranks([item_ids[row] for row in waiting.tolist()]))]
     codes = codes.copy()
-    settled = np.ones(len(codes), dtype=bool)
-    settled[waiting] = False
+    assigned = np.ones(len(codes), dtype=bool)
+    assigned[waiting] = False
     vector_of = np.cumsum(is_new) - 1  # catalog row → row of x
     for top in reversed(range(len(sizes))):
         for level in range(top, len(sizes)):
-            placed = _place(codes, settled, waiting, level, x[vector_of[waiting]], model, capacity, item_ids)
+            placed = _place(codes, assigned, waiting, level, x[vector_of[waiting]], model, capacity, item_ids)
             if level == top:
                 rest, waiting = waiting[~placed], waiting[placed]
-        settled[waiting] = True
+        assigned[waiting] = True
         waiting = rest
         if not len(waiting):
             return codes, int((codes != wanted).any(1).sum())
@@ -124,7 +124,7 @@ def resolve_collisions(
 
 def _place(
     codes: np.ndarray,
-    settled: np.ndarray,
+    assigned: np.ndarray,
     waiting: np.ndarray,
     level: int,
     x: torch.Tensor,
@@ -132,7 +132,7 @@ def _place(
     capacity: int,
     item_ids: Sequence[str],
 ) -> np.ndarray:
-    """Give waiting rows the nearest code of `level` with room below it, in place; return which rows got one, `[n]`."""
+    """Assign the nearest code of `level` with free capacity to waiting rows, in place; return which got one, `[n]`."""
     if not len(waiting):
         return np.zeros(0, dtype=bool)
     sizes = [int(size) for size in model.level_sizes]
@@ -142,9 +142,9 @@ def _place(
     by_prefix = np.argsort(keys[waiting], kind="stable")
     parents, counts = np.unique(keys[waiting], return_counts=True)
     room = np.full((len(parents), sizes[level]), below, dtype=object if below >= 1 << KEY_BITS else np.int64)
-    at = np.searchsorted(parents, keys[settled]).clip(max=len(parents) - 1)
-    held = parents[at] == keys[settled]
-    np.subtract.at(room, (at[held], codes[settled][held, level]), 1)
+    at = np.searchsorted(parents, keys[assigned]).clip(max=len(parents) - 1)
+    held = parents[at] == keys[assigned]
+    np.subtract.at(room, (at[held], codes[assigned][held, level]), 1)
     names = id_ranks([item_ids[row] for row in waiting.tolist()])
     ends = np.cumsum(counts)
     first = 0
@@ -164,12 +164,12 @@ def _place(
 
 
 def _nearest_with_room(distances: np.ndarray, parent: np.ndarray, room: np.ndarray, names: np.ndarray) -> np.ndarray:
-    """Return a code per row, -1 where its parent has no room; in each round the nearest proposers of a code win.
+    """Return a code per row, -1 if its parent has no capacity; in each round the nearest proposers of a code win.
 
     Args:
         distances: to every code, `[n, K]`.
         parent: row of `room` of each item, `[n]`.
-        room: places left per parent and code, `[P, K]`; updated.
+        room: free capacity per parent and code, `[P, K]`; updated.
         names: rank of each item's id, `[n]`, for ties.
     """
     num_codes = distances.shape[1]
@@ -182,8 +182,8 @@ def _nearest_with_room(distances: np.ndarray, parent: np.ndarray, room: np.ndarr
         order = np.lexsort((names[waiting], open_distances[np.arange(len(code)), code], slot))
         sorted_slots = slot[order]
         begins = np.flatnonzero(np.append(True, sorted_slots[1:] != sorted_slots[:-1]))
-        place = np.arange(len(order)) - np.repeat(begins, np.diff(np.append(begins, len(order))))
-        winners = order[place < room.reshape(-1)[sorted_slots]]
+        rank = np.arange(len(order)) - np.repeat(begins, np.diff(np.append(begins, len(order))))
+        winners = order[rank < room.reshape(-1)[sorted_slots]]
         chosen[waiting[winners]] = code[winners]
         np.subtract.at(room.reshape(-1), slot[winners], 1)
         waiting = np.delete(waiting, winners)
@@ -209,7 +209,7 @@ def _rank_in_group(keys: np.ndarray, item_ids: Sequence[str]) -> np.ndarray:
     order = np.argsort(keys, kind="stable")
     is_next = np.append(False, keys[order][1:] == keys[order][:-1]) if len(keys) else np.zeros(0, dtype=bool)
     shared = order[is_next | np.append(is_next[1:], False)] if len(keys) else order
-    # names are compared only inside groups: most items are alone
+    # ids are compared only within groups: most items are alone
     names = id_ranks([item_ids[row] for row in shared.tolist()])
     shared = shared[np.lexsort((names, keys[shared]))]
     begins = np.append(True, keys[shared][1:] != keys[shared][:-1])[: len(shared)]
@@ -227,10 +227,10 @@ EPSILON = 0.003  # entropy weight for distances scaled to a range of 2; below, f
 def spread_last_level(
     codes: np.ndarray, is_new: np.ndarray, x: torch.Tensor, model: Any, *, item_ids: Sequence[str]
 ) -> tuple[np.ndarray, int]:
-    """Give new items that share their codes other last codes; return the codes and how many moved.
+    """Assign other last codes to new items that share their codes; return the codes and the number of moved items.
 
-    Of a group the item nearest to the code vector stays (ties by item_id, old rows before all new ones). Items for
-    which no code is left under their prefix, or none after the last round, keep their codes and collide.
+    Of a group the item nearest to the code vector stays (ties by item_id, old rows before all new ones). Items without
+    a free code under their prefix, or without one after the last round, keep their codes and collide.
 
     Args:
         codes: model-level codes of all items, `[N, L]`; rows that are not new never change.
@@ -266,13 +266,13 @@ def spread_last_level(
 
 
 def _open_codes(codes: np.ndarray, keys: np.ndarray, waiting: np.ndarray, parents: np.ndarray, size: int) -> np.ndarray:
-    """Return which last codes no row but the waiting ones holds below each parent, bool `[P, K]`."""
+    """Return which last codes below each parent are used by waiting rows only or free, bool `[P, K]`."""
     is_open = np.ones((len(parents), size), dtype=bool)
-    is_settled = np.ones(len(codes), dtype=bool)
-    is_settled[waiting] = False
-    at = np.searchsorted(parents, keys[is_settled]).clip(max=len(parents) - 1)
-    held = parents[at] == keys[is_settled]
-    is_open[at[held], codes[is_settled][held, -1]] = False
+    is_assigned = np.ones(len(codes), dtype=bool)
+    is_assigned[waiting] = False
+    at = np.searchsorted(parents, keys[is_assigned]).clip(max=len(parents) - 1)
+    held = parents[at] == keys[is_assigned]
+    is_open[at[held], codes[is_assigned][held, -1]] = False
     return is_open
 
 
@@ -282,10 +282,10 @@ def _spread(
     """Return a last code per row: its own for the nearest of a group, balanced ones for the others, `[n]`.
 
     Args:
-        distances: to every code, `[n, K]`; rows of one parent stand together.
+        distances: to every code, `[n, K]`; rows of one parent are adjacent.
         wanted: the rows' own codes, `[n]`.
         parent: row of `is_open` of each row, `[n]`.
-        is_open: codes that may be given, `[P, K]`; updated.
+        is_open: codes that may be assigned, `[P, K]`; updated.
         names: rank of each item's id, `[n]`, for ties.
     """
     chosen, waiting, proposed = wanted.copy(), np.arange(len(wanted)), wanted
@@ -309,8 +309,8 @@ def _spread(
 def _balanced_codes(distances: np.ndarray, parent: np.ndarray, is_open: np.ndarray) -> np.ndarray:
     """Return the open code with the largest share in the transport plan of each row's parent, `[n]`.
 
-    Every item has mass 1 (less where items outnumber the open codes), every open code has room for 1; a slack row with
-    equal distances fills what is left. All parents are iterated at once.
+    Every item has mass 1 (less if items outnumber the open codes), every open code has capacity 1; a slack row with
+    equal distances fills the rest. All parents are iterated at once.
     """
     present, starts, place, counts = np.unique(parent, return_index=True, return_inverse=True, return_counts=True)
     room = is_open[present]  # [p, K]

@@ -1,8 +1,8 @@
-"""The three digests by which parts that belong together are recognised (sha256, hex).
+"""The three digests that identify parts which belong together (sha256, hex).
 
-A generator is tied to *vocabulary* and *assignment* and to nothing else: any catalog with the same two loads, so a
-catalog can change daily under unchanged weights. The layouts below are a file format; a change makes every published
-recommender refuse its parts, so each begins with its own name and version.
+A generator depends on the *vocabulary* and the *assignment* only: it loads with any catalog that has the same two, so a
+catalog can change daily while the weights do not. The layouts below are a file format: a change makes every published
+recommender refuse its parts, so each starts with its own name and version.
 
 | digest | parts, in order |
 |---|---|
@@ -23,12 +23,12 @@ from cost_hf.files import content_digest
 
 
 def vocabulary_digest(namespace: str, level_sizes: Sequence[int], tokens: Sequence[str]) -> str:
-    """Return the digest of token texts; token ids are not part of it, so a tokenizer may number them as it likes."""
+    """Return the digest of token texts; token ids, which depend on the tokenizer, are not part of it."""
     return content_digest("cost_hf.vocabulary.1", namespace, [int(size) for size in level_sizes], list(tokens))
 
 
 def assignment_digest(model: Any) -> str:
-    """Return the digest of a quantizer's code vectors, or of all its weights where it has none.
+    """Return the digest of a quantizer's code vectors, or of all its weights if it has none.
 
     Args:
         model: a quantizer with `level_sizes` and `level_vectors(level) -> [K, D]` or None.
@@ -41,7 +41,7 @@ def assignment_digest(model: Any) -> str:
 
 
 def codes_digest(item_ids: Sequence[str], codes: np.ndarray, level_sizes: Sequence[int]) -> str:
-    """Return the assignment digest of codes `[N, L]` that have no quantizer; row order does not matter."""
+    """Return the assignment digest of codes `[N, L]` without a quantizer, independent of the row order."""
     order = sorted(range(len(item_ids)), key=item_ids.__getitem__)
     ids = [item_ids[row] for row in order]
     return content_digest("cost_hf.lineage.1", [int(size) for size in level_sizes], ids, codes[order].astype(np.int64))
@@ -50,7 +50,7 @@ def codes_digest(item_ids: Sequence[str], codes: np.ndarray, level_sizes: Sequen
 def catalog_digest(
     item_ids: Sequence[str], codes: np.ndarray, removed: np.ndarray, vectors: np.ndarray | None = None
 ) -> str:
-    """Return the digest of every item's codes `[N, L]`, removed flag `[N]` and vector `[N, E]`, in any row order."""
+    """Return the digest of codes `[N, L]`, removed flags `[N]` and vectors `[N, E]`, independent of the row order."""
     order = sorted(range(len(item_ids)), key=item_ids.__getitem__)
     ids = [item_ids[row] for row in order]
     parts = [codes[order].astype(np.int64), removed[order].astype(np.uint8)]

@@ -1,7 +1,7 @@
-"""Item ids and what comes beside them, taken in one way at every entrance.
+"""Conversion and checks of item ids, titles, texts, codes and vectors given by callers.
 
-Ids are texts. Callers hold them in lists, arrays, columns of tables, often as numbers; all of these become one list of
-strings, by position and never by an index. What has no order, or no certain text, is refused.
+Ids are strings. Callers have them in lists, arrays or columns of tables, often as numbers; all of these become one list
+of strings, by position and never by an index. Unordered collections and ambiguous values are refused.
 """
 
 import re
@@ -13,21 +13,21 @@ import numpy as np
 import pandas as pd
 import torch
 
-# what a terminal would obey, and what no file can hold
+# characters that a terminal would interpret or that no file can store
 UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def ordered_list(values: Any, *, name: str, what: str = "item ids") -> list[Any]:
-    """Return the members of an ordered iterable as a list: those of a table's column by position, whatever its index.
+    """Return the members of an ordered iterable as a list; those of a table's column by position, not by index.
 
     Args:
         values: list, tuple, numpy array `[n]`, pandas Series or Index, pyarrow array, generator, …
         name: of the argument, for errors.
-        what: its members are, for errors.
+        what: the kind of its members, for errors.
 
     Raises:
-        ValueError: for a single string, None, a set or mapping (which have no order), a table, or no iterable at all.
+        ValueError: for a single string, None, a set or mapping (which have no order), a table, or a non-iterable.
     """
     if isinstance(values, list | tuple):
         return list(values)
@@ -69,14 +69,14 @@ def item_id_list(
     Args:
         values: as for `ordered_list`.
         name: of the argument, for errors.
-        what: the members are, for errors.
-        is_unique: refuse an id that is given twice.
-        is_stored: refuse control characters and lone surrogates, which files and terminals can't take.
-        is_ordered: False where the order means nothing, so that a set will do; its ids are sorted.
+        what: the kind of the members, for errors.
+        is_unique: refuse repeated ids.
+        is_stored: refuse control characters and lone surrogates, which files and terminals can't handle.
+        is_ordered: False if the order is irrelevant, so that a set is accepted; its ids are sorted.
 
     Raises:
-        ValueError: for what `ordered_list` refuses, or a member that is no string and no whole number: None, NaN, a
-            float, a bool.
+        ValueError: as `ordered_list`, or for a member that is neither a string nor a whole number: None, NaN, a float,
+            a bool.
     """
     if isinstance(values, AbstractSet) and not is_ordered:
         return sorted(item_id_list(list(values), name=name, what=what, is_stored=is_stored))
@@ -101,7 +101,7 @@ def item_id_list(
 
 
 def item_id_text(value: Any) -> str | None:
-    """Return the text of one item id; None for what is no id."""
+    """Return one item id as a string; None for a value that is not an id."""
     if isinstance(value, str):
         return str(value)
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
@@ -114,7 +114,7 @@ def _id_text(value: Any, name: str, place: int, what: str) -> str:
     if text is not None:
         return text
     if isinstance(value, float | np.floating) and not np.isnan(value):
-        remedy = "ids are texts, and a float has lost the digits of long ones: read the column as text"
+        remedy = "ids are strings, and a float loses the digits of long ones: read the column as text"
     else:
         remedy = "leave it out, or convert it by str"
     raise ValueError(
@@ -124,16 +124,16 @@ def _id_text(value: Any, name: str, place: int, what: str) -> str:
 
 
 def parallel_list(values: Any, item_ids: Sequence[str], *, name: str, one: str) -> list[Any]:
-    """Return what stands beside item ids, one for each, as a list by position.
+    """Return values that belong to item ids, one each, as a list by position.
 
     Args:
         values: as for `ordered_list`.
         item_ids: n ids.
         name: of the argument, such as `texts`, for errors.
-        one: of its members, such as `text`.
+        one: kind of a member, such as `text`.
 
     Raises:
-        ValueError: for what `ordered_list` refuses, or another number than n.
+        ValueError: as `ordered_list`, or for another number than n.
     """
     if isinstance(values, str):
         raise ValueError(
@@ -156,7 +156,7 @@ def title_list(values: Any, item_ids: Sequence[str]) -> list[str | None]:
 
 
 def text_list(values: Any, item_ids: Sequence[str]) -> list[str]:
-    """Return texts, one with content per item; raise ValueError for anything else."""
+    """Return texts, a non-blank string per item; raise ValueError for anything else."""
     texts = parallel_list(values, item_ids, name="texts", one="text")
     for item, text in zip(item_ids, texts, strict=True):
         if not isinstance(text, str) or not text.strip():
@@ -168,26 +168,25 @@ def text_list(values: Any, item_ids: Sequence[str]) -> list[str]:
 
 
 def check_storable(item: str, text: str | None, one: str) -> None:
-    """Raise ValueError for a text that no file can hold."""
+    """Raise ValueError for a text that no file can store."""
     if text is not None and not text.isascii() and SURROGATE.search(text):
         raise ValueError(
-            f"the {one} of item {item!r} holds a lone surrogate, which no file can hold: {text!a:.80}; it was read "
+            f"the {one} of item {item!r} has a lone surrogate, which no file can store: {text!a:.80}; it was read "
             "with a wrong encoding: read it as UTF-8"
         )
 
 
 def code_table(codes: Any, *, name: str = "codes") -> np.ndarray:
-    """Return codes as an array by position, whatever holds them: lists, arrays, tensors of any device, DataFrames.
+    """Return codes as an array by position, from lists, arrays, tensors of any device or DataFrames.
 
     Raises:
-        ValueError: for what is no table of whole numbers; a float is none, whatever its value.
+        ValueError: for anything but a table of integers; floats are refused whatever their value.
     """
     table = _as_array(codes, name)
-    # an empty list has no type to tell
+    # an empty list has no dtype to check
     if table.size and not np.issubdtype(table.dtype, np.integer):
         raise ValueError(
-            f"{name} must be integers, one row of codes per item, got {table.dtype} {table.shape}; convert what is "
-            "meant as a code by int"
+            f"{name} must be integers, one row of codes per item, got {table.dtype} {table.shape}; convert codes by int"
         )
     return table if table.size else table.astype(np.int64)
 
@@ -196,25 +195,25 @@ def check_codes(codes: np.ndarray, level_sizes: Sequence[int], *, min_items: int
     """Raise ValueError unless codes are integers `[N, L]`, N at least `min_items`, and every code is in its level.
 
     Args:
-        codes: model-level codes, or all levels of a catalog.
+        codes: model-level codes, or codes of all levels of a catalog.
         level_sizes: number of codes of the same levels, L numbers.
-        min_items: 1 where an empty table is an error.
+        min_items: 1 if an empty table is an error.
     """
     if codes.ndim != 2 or codes.shape[1] != len(level_sizes) or not np.issubdtype(codes.dtype, np.integer):
         raise ValueError(
             f"codes must be integers [N, {len(level_sizes)}] for level_sizes={tuple(level_sizes)}, got {codes.dtype} "
-            f"{codes.shape}; give both with the appended level, or both without it"
+            f"{codes.shape}; pass both with the appended level, or both without it"
         )
     if len(codes) < min_items:
         raise ValueError(f"codes must hold at least {min_items} item, got shape {codes.shape}")
     sizes = np.asarray(level_sizes)
-    # minima and maxima first: valid codes, which may be many, need no table of flags
+    # minima and maxima first: valid codes, the usual case, then need no table of flags
     if not len(codes) or (codes.min() >= 0 and (codes.max(axis=0) < sizes).all()):
         return
     row, level = np.argwhere((codes < 0) | (codes >= sizes))[0].tolist()
     raise ValueError(
-        f"codes of level {level} must lie in 0 … {int(sizes[level]) - 1}, got {int(codes[row, level])!r} in row {row}; "
-        "pass the level_sizes that the codes were made with"
+        f"codes of level {level} must be in 0 … {int(sizes[level]) - 1}, got {int(codes[row, level])!r} in row {row}; "
+        "pass the level_sizes of the quantizer that made the codes"
     )
 
 
@@ -222,14 +221,14 @@ def vector_table(vectors: Any, item_ids: Sequence[str], *, name: str = "vectors"
     """Return item vectors as a float array `[n, E]` by position, from arrays, tensors, DataFrames or lists of vectors.
 
     Raises:
-        ValueError: where they are not finite numbers, one row per item.
+        ValueError: unless they are finite floats, one row per item.
     """
     table = _as_array(vectors, name)
     if table.ndim != 2 or len(table) != len(item_ids) or not np.issubdtype(table.dtype, np.floating):
         raise ValueError(
             f"expected {name} [{len(item_ids)}, E] of floats, one per item, got {table.dtype} {table.shape}"
         )
-    with np.errstate(over="ignore"):  # what is too large for fp32 is not finite there
+    with np.errstate(over="ignore"):  # values too large for fp32 become inf
         wrong = ~np.isfinite(table.astype(np.float32, copy=False)).all(1)
     if wrong.any():
         raise ValueError(f"the vector of item {item_ids[int(wrong.argmax())]!r} is not finite; encode it again")
@@ -237,17 +236,17 @@ def vector_table(vectors: Any, item_ids: Sequence[str], *, name: str = "vectors"
 
 
 def vectors_of_width(vectors: Any, item_ids: Sequence[str], *, width: int) -> np.ndarray:
-    """Return item vectors as float32 `[n, width]`, as a catalog that holds vectors takes them.
+    """Return item vectors as float32 `[n, width]`, for a catalog that has vectors.
 
     Raises:
-        ValueError: where there are none, or they have another width.
+        ValueError: for missing vectors, or vectors of another width.
     """
     table = None if vectors is None else vector_table(vectors, item_ids)
     if table is None or table.shape[1] != width:
         shape = "none" if table is None else tuple(table.shape)
         raise ValueError(
-            f"expected vectors [{len(item_ids)}, {width}], as wide as those of the other items, got {shape}; take "
-            "them from the encoder of this catalog"
+            f"expected vectors [{len(item_ids)}, {width}], as wide as those of the other items, got {shape}; "
+            "encode them by the encoder of this catalog"
         )
     return table.astype(np.float32)
 
@@ -278,7 +277,7 @@ def _as_array(values: Any, name: str) -> np.ndarray:
 def id_ranks(item_ids: Sequence[str]) -> np.ndarray:
     """Return the rank of each distinct id in code point order, `[n]` int64.
 
-    An array of strings would give every id the width of the longest.
+    Ids are not put into an array of strings, which would give every id the width of the longest.
     """
     ranks = np.empty(len(item_ids), dtype=np.int64)
     ranks[sorted(range(len(item_ids)), key=item_ids.__getitem__)] = np.arange(len(item_ids))
@@ -286,7 +285,7 @@ def id_ranks(item_ids: Sequence[str]) -> np.ndarray:
 
 
 def check_ids(item_ids: Sequence[str], *, rows: int, titles: Sequence[str | None] | None) -> None:
-    """Raise ValueError where ids are not unique strings, or ids, titles and rows differ in number."""
+    """Raise ValueError unless ids are unique strings, and ids, titles and rows are equal in number."""
     if len(item_ids) != rows or (titles is not None and len(titles) != rows):
         counts = f"{len(item_ids)} ids, {'no' if titles is None else len(titles)} titles"
         raise ValueError(f"expected one item id (and title) per row, got {counts} for {rows} rows")

@@ -21,12 +21,18 @@ MANY = 100_000  # rows
 
 
 class ItemRows:
-    """Lookup of rows by item id, for whatever has `item_ids`, one per row."""
+    """Lookup of rows by item id: the base of `Catalog` and `ItemList`.
+
+    Attributes:
+        item_ids: id of every row.
+        titles: a title per row, or None.
+        removed: rows that are not recommended, bool `[N]`.
+    """
 
     item_ids: tuple[str, ...]
     titles: tuple[str | None, ...] | None
     removed: np.ndarray
-    version: Any  # digest of all that is held, titles included: a cached property of those below
+    version: Any  # digest of all content, titles included; a cached property of subclasses
     digest: Any  # the catalog digest; likewise
 
     @property
@@ -63,15 +69,15 @@ class ItemRows:
         """Return the rows of items, `[n]` int64, removed or not.
 
         Args:
-            item_ids: a list, array or column of ids; whole numbers stand for their digits.
+            item_ids: a list, array or column of ids; whole numbers become their digits.
 
         Raises:
-            KeyError: naming the unknown ids.
-            ValueError: for one string instead of a list, or what is no id.
+            KeyError: for unknown ids, naming the first ones.
+            ValueError: for one string instead of a list, or values that are not ids.
         """
         ids = item_id_list(item_ids)
         try:
-            # one call for all of them, which takes two
+            # one call for all ids; itemgetter returns a tuple for two or more
             many = itemgetter(*ids)(self._rows) if len(ids) > 1 else map(self._rows.__getitem__, ids)
             return np.fromiter(many, dtype=np.int64, count=len(ids))
         except KeyError:
@@ -83,18 +89,18 @@ class ItemRows:
         )
 
     def _alike(self, unknown: Sequence[str]) -> str:
-        """Return a hint at an item whose id looks like one that is not there; "" where there is none."""
+        """Return a hint at an item whose id looks like an unknown one; "" if there is none."""
         sought = {_plain(item): item for item in unknown[:5] if not item.isascii() or item != item.strip()}
         for held in self.item_ids if sought else ():
             if (item := sought.get(_plain(held))) is not None:
-                return f"{item!a} differs from {held!a} of the catalog by blanks or its Unicode form alone; "
+                return f"{item!a} differs from {held!a} of the catalog only by blanks or its Unicode form; "
         return ""
 
     def __len__(self) -> int:
         return len(self.item_ids)
 
     def __contains__(self, item_id: object) -> bool:
-        """Tell whether the catalog has a row for `item_id`, removed or not."""
+        """Return whether the catalog has a row for `item_id`, removed or not."""
         text = item_id_text(item_id)
         return text is not None and text in self._rows
 
@@ -108,13 +114,13 @@ def _plain(item: str) -> str:
 
 
 def describe_items(rows: ItemRows) -> str:
-    """Return how many items a catalog holds, and how many of them are removed, as words."""
+    """Return the numbers of items and of removed items of a catalog as text."""
     removed = int(rows.removed.sum())
     return f"{len(rows)} items" + (f", {removed} of them removed" if removed else "")
 
 
 def describe_digest(rows: ItemRows) -> str:
-    """Return the catalog digest in short; that of a large catalog only where it is known, since it takes seconds."""
+    """Return the short catalog digest; for large catalogs only if it is cached, since it takes seconds."""
     if len(rows) > MANY and "digest" not in rows.__dict__:
         return "digest not computed yet"
     return f"digest {rows.digest[:12]}"
@@ -126,9 +132,9 @@ class ItemList(ItemRows):
 
     Attributes:
         item_ids: id of every row.
-        removed: rows that may not be recommended, bool `[N]`.
-        titles: a title per row, where the licence of the data allows keeping them.
-        vectors: frozen item vectors `[N, E]` float32, for models that read them.
+        removed: rows that are not recommended, bool `[N]`.
+        titles: a title per row, if the licence of the data allows keeping them.
+        vectors: frozen item vectors `[N, E]` float32, for models that take them as input.
     """
 
     item_ids: tuple[str, ...]
@@ -147,14 +153,14 @@ class ItemList(ItemRows):
 
     @cached_property
     def version(self) -> str:
-        """Digest of all that this list holds, in row order."""
+        """Digest of all content in row order."""
         vectors = [] if self.vectors is None else [self.vectors]
         titles = None if self.titles is None else list(self.titles)
         return content_digest("cost_hf.items.1", list(self.item_ids), self.removed.astype(np.uint8), titles, *vectors)
 
     @cached_property
     def digest(self) -> str:
-        """The catalog digest; without SIDs there is nothing to tell apart from the version."""
+        """The catalog digest; without SIDs it equals `version`."""
         return self.version
 
     def with_items(
@@ -164,15 +170,15 @@ class ItemList(ItemRows):
         vectors: np.ndarray | None = None,
         titles: Sequence[str | None] | None = None,
     ) -> "ItemList":
-        """Return the list with more items, none of which it holds, at its end, in item_id order.
+        """Return the list with new items appended in item_id order.
 
         Args:
-            item_ids: ids of the items, n of them, all different.
-            vectors: of the items, `[n, E]`, exactly where the list holds vectors.
+            item_ids: ids of the items, n distinct ones that are not in the list.
+            vectors: of the items, `[n, E]`; required if the list has vectors.
             titles: of the items, n of them.
 
         Raises:
-            ValueError: for an id that is there already or stands twice, or vectors that are missing or do not fit.
+            ValueError: for an id that is in the list or repeated, or vectors that are missing or of another width.
         """
         ids = item_id_list(item_ids, is_unique=True, is_stored=True)
         held = [item for item in ids if item in self]
@@ -180,24 +186,24 @@ class ItemList(ItemRows):
             raise ValueError(f"the list holds {held[0]!r} already ({len(held)} such ids); leave it out")
         order = sorted(range(len(ids)), key=ids.__getitem__)
         given = None if titles is None else title_list(titles, ids)
-        names = [None if given is None else given[place] for place in order]
+        names = [None if given is None else given[index] for index in order]
         table = self.vectors
         if table is not None:
             table = np.concatenate([table, vectors_of_width(vectors, ids, width=table.shape[1])[order]])
         return replace(
             self,
-            item_ids=(*self.item_ids, *(ids[place] for place in order)),
+            item_ids=(*self.item_ids, *(ids[index] for index in order)),
             removed=np.concatenate([self.removed, np.zeros(len(order), dtype=bool)]),
             titles=None if self.titles is None else (*self.titles, *names),
             vectors=table,
         )
 
     def restored(self, item_ids: Sequence[str]) -> "ItemList":
-        """Return the list in which these items, all of which it holds, may be recommended again."""
+        """Return the list in which these removed items can be recommended again; raise KeyError for unknown ids."""
         return self._flagged(item_ids, False)
 
     def without_items(self, item_ids: Sequence[str]) -> "ItemList":
-        """Return the list in which these items may not be recommended; they keep their rows."""
+        """Return the list in which these items are not recommended; their rows stay. Raise KeyError for unknown ids."""
         return self._flagged(item_ids, True)
 
     def _flagged(self, item_ids: Sequence[str], is_removed: bool) -> "ItemList":
@@ -229,7 +235,7 @@ class ItemList(ItemRows):
 
     @classmethod
     def load(cls, directory: str | Path, stem: str) -> "ItemList":
-        """Read what `save` wrote; raise OSError or ValueError where that is not there, or not whole."""
+        """Read what `save` wrote; raise OSError for missing and ValueError for damaged files."""
         ids, titles = read_item_columns(Path(directory) / f"{stem}.parquet")
         source = Path(directory) / f"{stem}.safetensors"
         tensors = read_tensors(source)

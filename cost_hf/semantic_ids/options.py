@@ -9,9 +9,9 @@ from numbers import Integral
 from typing import Any
 
 COLLISION_POLICIES = ("append", "reassign", "sinkhorn", "none")
-# how rows of SID tokens in a backbone may start; here, where torch is not needed to read them
+# initialisations of the SID token embeddings; in this module because reading it does not need torch
 EMBEDDING_INITS = ("normal", "mean", "text", "codebook")
-ANCHOR = " item"  # words that text and codebook start from
+ANCHOR = " item"  # text whose embedding `text` and `codebook` start from
 
 
 @dataclass
@@ -21,12 +21,12 @@ class CatalogOptions:
     collisions: str = field(
         default="append",
         metadata={
-            "help": "append (one more level), reassign (next-nearest code), sinkhorn (other last codes where there are "
-            "any, items share a SID otherwise), none (items share a SID)"
+            "help": "append (one more level), reassign (next-nearest code), sinkhorn (balanced over the free last "
+            "codes; items beyond these share a SID), none (items share a SID)"
         },
     )
     append_size: int = field(
-        default=256, metadata={"help": "codes of the appended level, fixed for the catalog's life"}
+        default=256, metadata={"help": "codes of the appended level; fixed, so that the vocabulary never changes"}
     )
     reference: str | None = field(
         default=None,
@@ -34,7 +34,7 @@ class CatalogOptions:
     )
 
     def validate(self) -> None:
-        """Raise ValueError for a policy that does not exist or a level without codes."""
+        """Raise ValueError for an unknown policy or a level without codes."""
         if self.collisions not in COLLISION_POLICIES:
             raise ValueError(
                 f"catalog.collisions must be one of {', '.join(COLLISION_POLICIES)}, got {self.collisions!r}"
@@ -43,20 +43,20 @@ class CatalogOptions:
 
 
 MAX_LEVELS = 64
-MAX_CODES = 1 << 31  # of one level: an index holds codes as int32
+MAX_CODES = 1 << 31  # of one level: the trie stores codes as int32
 MAX_TOKENS = 1 << 22  # of a vocabulary: codes of all levels, markers and user tokens
 MAX_TOKEN_ID = (1 << 31) - 1
-MAX_RANKED = 10_000  # list lengths and beams that are allowed beyond the size of the catalog
-MAX_HISTORY = 100_000  # items of a history that a model reads
+MAX_RANKED = 10_000  # list lengths and beams up to here are allowed even for smaller catalogs
+MAX_HISTORY = 100_000  # items of a history given to a model
 
 
 def whole_number(value: Any, name: str, *, least: int = 1, most: int | None = None, remedy: str = "") -> int:
-    """Return a whole number as int; numpy's count, bools and floats do not.
+    """Return a whole number as int; numpy integers are accepted, bools and floats are not.
 
     Args:
-        value: what was given.
+        value: the number to check.
         name: of the argument or field, for errors.
-        least, most: bounds, both allowed; None is no upper one.
+        least, most: inclusive bounds; None for no upper bound.
         remedy: what to do, for errors.
 
     Raises:
@@ -80,12 +80,12 @@ def _after(remedy: str) -> str:
 
 
 def ranked_number(value: Any, name: str, num_items: int) -> int:
-    """Return a list length or number of beams over a catalog of `num_items`; raise ValueError for no such number."""
+    """Return a checked list length or number of beams for a catalog of `num_items`; raise ValueError otherwise."""
     return whole_number(value, name, most=max(num_items, MAX_RANKED))
 
 
 def level_size_tuple(level_sizes: Any, name: str = "level_sizes", *, most: int = MAX_CODES) -> tuple[int, ...]:
-    """Return the codes per level, of 1 to 64 levels; raise ValueError for anything else, or more than `most` codes."""
+    """Return the codes per level of 1 to 64 levels, each at most `most`; raise ValueError for anything else."""
     if isinstance(level_sizes, str) or not isinstance(level_sizes, Iterable):
         raise ValueError(f"{name} must hold one positive number per level, got {level_sizes!r:.80}")
     sizes = tuple(level_sizes)

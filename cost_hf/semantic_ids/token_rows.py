@@ -1,9 +1,10 @@
-"""Rows for new tokens in a pretrained tokenizer and model, written by id.
+"""Initialisation of the SID token embeddings in a pretrained tokenizer and model.
 
-Three traps of the library are handled here, each with a test. Resizing draws new rows with almost no spread, so all
-codes would start equal: rows are written afterwards. T5 checkpoints have spare rows that resizing neither fills nor
-may cut (32,128 rows for 32,100 tokens): rows are written by token id and the matrix never shrinks. T5 v1.1 (flan) has
-a head of its own under a config that says tied, and resizing would replace it: the config is corrected first.
+Three pitfalls of transformers are handled here, each with a test. Resizing draws new rows with almost no variance, so
+all codes would start equal: rows are written afterwards. T5 checkpoints have spare rows that resizing neither
+initialises nor may cut (32,128 rows for 32,100 tokens): rows are written by token id and the matrix never shrinks. T5
+v1.1 (flan) has an untied head but a config with tied embeddings, and resizing would replace it: the config is corrected
+first.
 """
 
 from collections.abc import Sequence
@@ -16,23 +17,23 @@ from torch import Tensor
 
 from cost_hf.semantic_ids.options import EMBEDDING_INITS
 
-TEXT_NOISE = 0.1  # of the old rows' spread: enough to tell codes apart, too little to leave the anchor's place
+TEXT_NOISE = 0.1  # of the old rows' standard deviation: enough to separate codes, small enough to stay near the anchor
 CODEBOOK_SPREAD = 0.2
 
 
 @dataclass(frozen=True)
 class RowInit:
-    """How new rows start.
+    """Initialisation of new embedding rows.
 
-    `normal` draws around the mean of the old rows with their spread. `mean` gives all the mean of the old rows, and
-    `text` the mean row of an anchor's words, both with a tenth of the old spread as noise. `codebook` adds to the
-    anchor, in place of noise, the code's vector under a random orthonormal map, so that near codes start as near rows.
-    A pretrained model continues a list of near-equal words readily, which is why the anchor starts at a loss close to
-    that of a uniform choice among codes.
+    `normal` draws around the mean of the old rows with their standard deviation. `mean` uses the mean of the old rows,
+    and `text` the mean row of the tokens of an anchor text, both with a tenth of the old standard deviation as noise.
+    `codebook` adds to the anchor, instead of noise, the code vector under a random orthonormal map, so that close codes
+    start with close rows. A pretrained model readily continues a list of almost equal words, so training from an anchor
+    starts at a loss close to that of a uniform choice among the codes.
 
     Args:
         kind: one of `EMBEDDING_INITS`.
-        anchor: ids of the anchor's words under the old tokenizer; for `text` and `codebook`.
+        anchor: token ids of the anchor text in the old tokenizer; for `text` and `codebook`.
         code_vectors: of all codes, level after level, `[n, D]`, NaN for codes without one; for `codebook`.
     """
 
@@ -52,10 +53,10 @@ class RowInit:
 
 
 def add_tokens(tokenizer: Any, tokens: Sequence[str]) -> tuple[int, int]:
-    """Add `tokens` in order; return the id of the first, and the smallest id that is new (len(tokenizer) if none is).
+    """Add `tokens` in order; return the id of the first, and the first id beyond the old vocabulary.
 
     Raises:
-        ValueError: where the tokens would not get contiguous ids; the tokenizer is then as it was.
+        ValueError: if the tokens would not get contiguous ids; the tokenizer is then unchanged.
     """
     before, known = len(tokenizer), tokenizer.get_vocab()
     missing = [token for token in tokens if token not in known]
@@ -75,15 +76,15 @@ def add_tokens(tokenizer: Any, tokens: Sequence[str]) -> tuple[int, int]:
 def extend_embedding(
     model: Any, num_tokens: int, ids: Tensor, *, new_from: int, embedding_init: RowInit | None = None, seed: int = 0
 ) -> None:
-    """Give `model` rows for `num_tokens` tokens and initialise the new ones among `ids`, in place.
+    """Resize the embeddings of `model` to `num_tokens` tokens and initialise the new ones among `ids`, in place.
 
     Args:
         model: a transformers model; its matrices never shrink.
         num_tokens: length of the extended tokenizer.
-        ids: token ids that are ours, `[n]`.
-        new_from: ids from here on are new to the tokenizer; older ones keep their rows where they have any.
-        embedding_init: how new rows start; `normal` by default.
-        seed: of the rows; input and output matrix get different ones.
+        ids: ids of the SID tokens, int64 `[n]`.
+        new_from: ids from here on are new to the tokenizer; older ones keep their rows if they have any.
+        embedding_init: initialisation of new rows; `normal` by default.
+        seed: of the rows; input and output matrix get different values.
     """
     before = model.get_input_embeddings().weight.shape[0]
     if _has_own_head(model):
@@ -92,14 +93,14 @@ def extend_embedding(
     if num_tokens > before:
         model.resize_token_embeddings(num_tokens, mean_resizing=False)
     first = int(ids.min())
-    num_old = min(first, before)  # spare rows of a T5 belong to no token and tell nothing
+    num_old = min(first, before)  # spare rows of a T5 belong to no token
     ids = ids[(ids >= new_from) | (ids >= before)]
     generator = torch.Generator().manual_seed(seed)
     matrices = [model.get_input_embeddings().weight]
     if _has_own_head(model):
         matrices.append(model.get_output_embeddings().weight)
     for matrix in matrices:
-        if before < first:  # of tokens that the tokenizer had and the model did not: resizing drew them by chance
+        if before < first:  # of tokens that the tokenizer had and the model did not: resizing drew them at random
             matrix.data[before:first] = matrix[:before].float().mean(0).to(matrix.dtype)
         _write_rows(matrix, ids, ids - first, embedding_init or RowInit(), num_old=num_old, generator=generator)
 
@@ -111,9 +112,9 @@ def _has_own_head(model: Any) -> bool:
 
 @torch.no_grad()
 def _write_rows(
-    matrix: Tensor, ids: Tensor, places: Tensor, start: RowInit, *, num_old: int, generator: torch.Generator
+    matrix: Tensor, ids: Tensor, indices: Tensor, start: RowInit, *, num_old: int, generator: torch.Generator
 ) -> None:
-    """Write the rows `ids`; `places` are their places in the vocabulary. Spreads are per dimension of the old rows."""
+    """Write the rows `ids`, whose indices in the vocabulary are `indices`, scaled per dimension of the old rows."""
     old = matrix[:num_old].float()
     centre, spread = old.mean(0), old.std(0)
     if start.anchor:
@@ -121,8 +122,8 @@ def _write_rows(
     noise = torch.randn(len(ids), matrix.shape[1], generator=generator).to(matrix.device)
     steps = noise if start.kind == "normal" else TEXT_NOISE * noise
     if start.kind == "codebook" and start.code_vectors is not None:
-        coded = places < len(start.code_vectors)
-        vectors = start.code_vectors[places[coded]]
+        coded = indices < len(start.code_vectors)
+        vectors = start.code_vectors[indices[coded]]
         has_vector = ~vectors.isnan().any(1)
         mapped = _mapped(vectors[has_vector], matrix.shape[1], generator).to(matrix.device)
         rows = coded.nonzero()[:, 0][has_vector]
@@ -131,7 +132,7 @@ def _write_rows(
 
 
 def _mapped(vectors: Tensor, width: int, generator: torch.Generator) -> Tensor:
-    """Map vectors `[n, D]` to `[n, width]` by random orthonormal directions, then to unit spread over all entries."""
+    """Map vectors `[n, D]` to `[n, width]` by random orthonormal directions, scaled to unit standard deviation."""
     size = max(width, vectors.shape[1])
     directions = torch.linalg.qr(torch.randn(size, size, generator=generator)).Q[: vectors.shape[1], :width]
     mapped = (vectors.float() - vectors.float().mean(0)) @ directions

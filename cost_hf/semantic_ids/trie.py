@@ -26,11 +26,16 @@ BLOCK_BITS = 6
 
 @dataclass(frozen=True, repr=False)
 class ChildRanges:
-    """Children of node j are `start(j) … start(j + 1) - 1` of the next level.
+    """Child ranges of the nodes of a depth, in little more than two bytes per node.
+
+    The children of node j are nodes `start(j) … start(j + 1) - 1` of the next depth. Starts are increasing, and 64
+    nodes with at most 256 children each span fewer than 2^14 children, so a 32-bit start per 64 nodes and a 16-bit
+    offset per node are enough. Most nodes of a trie of items are at the deep levels and have one child; this keeps the
+    index below ten bytes per item.
 
     Attributes:
-        blocks: int32 start of every block of 64 nodes; all zeros where `offsets` are whole starts.
-        offsets: start of each node, counted from its block, int16; int32 where a block spans too much; `[nodes + 1]`.
+        blocks: int32 start of every block of 64 nodes; all zeros if `offsets` are absolute starts.
+        offsets: start of each node relative to its block, int16 `[nodes + 1]`; int32 if a block spans too much.
     """
 
     blocks: Tensor
@@ -38,7 +43,7 @@ class ChildRanges:
 
     @classmethod
     def from_starts(cls, starts: np.ndarray) -> "ChildRanges":
-        """Pack `starts` `[nodes + 1]`, growing."""
+        """Pack increasing `starts` `[nodes + 1]`."""
         blocks = starts[:: 1 << BLOCK_BITS].astype(np.int32)
         offsets = starts - np.repeat(blocks, 1 << BLOCK_BITS)[: len(starts)]
         if offsets.max() > np.iinfo(np.int16).max:
@@ -54,26 +59,26 @@ class ChildRanges:
         return starts.view(nodes.shape)
 
     def spans(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the first child of each node `[n]` and how many it has, int32 `[n]` both; -1 has none."""
+        """Return first child and number of children of each node `[n]`, both int32 `[n]`; -1 has no children."""
         bounds = self.start(nodes.clamp_min(0)[:, None] + torch.arange(2, dtype=nodes.dtype, device=nodes.device))
         first = bounds[:, 0]
         return first, (bounds[:, 1] - first) * (nodes >= 0)
 
     def parents(self, children: Tensor) -> Tensor:
-        """Return the node that each child `[n]` belongs to, int64."""
+        """Return the parent node of each child `[n]`, int64."""
         children = children.to(torch.int32)
         if self.offsets.dtype == torch.int32:
             return torch.searchsorted(self.offsets, children, right=True) - 1
         node = torch.searchsorted(self.blocks, children, right=True) - 1
         inside, node = children - self.blocks.index_select(0, node), node << BLOCK_BITS
         for bit in reversed(range(BLOCK_BITS)):
-            # the last offset is the end of all children: beyond any child, or in a block of its own, which none is in
+            # the last offset is the end of all children: larger than any child, or in an empty block of its own
             probe = (node + (1 << bit)).clamp_max(len(self.offsets) - 1)
             node = probe.where(self.offsets.index_select(0, probe) <= inside, node)
         return node
 
     def all_parents(self) -> Tensor:
-        """Return the node that every child belongs to, `[children]` int64."""
+        """Return the parent node of every child, `[children]` int64."""
         return torch.arange(len(self.offsets) - 1, device=self.offsets.device).repeat_interleave(
             self.all_starts().diff()
         )
@@ -94,7 +99,7 @@ class ChildRanges:
 
 
 def subset(values: np.ndarray | Tensor | None, rows: np.ndarray | None) -> np.ndarray | None:
-    """Return `values` `[N]` at `rows`; all of them, or none, where there are none of either."""
+    """Return `values` `[N]` at `rows`; all of them if `rows` is None, and None without values."""
     if values is None:
         return None
     array = np.asarray(values)
@@ -110,8 +115,8 @@ def sort_rows(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the rows in SID order, `[N]`, and their SIDs packed into one integer each, in that order.
 
-    Where code and row numbers fit into 63 bits they are sorted as one integer: sorting values is several times as
-    fast as sorting an index. Wider SIDs are sorted column by column and have no packed form (None).
+    If code and row numbers fit into 63 bits they are sorted as one integer: sorting values is several times as fast as
+    sorting an index. Wider SIDs are sorted column by column and have no packed form (None).
     """
     bits = [_bits(size) for size in level_sizes]
     row_bits = _bits(len(codes))
@@ -134,7 +139,7 @@ def sort_rows(
 def build_levels(
     keys: np.ndarray | None, codes: np.ndarray, rows: np.ndarray, level_sizes: Sequence[int]
 ) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray | None]:
-    """Return node codes per level, child starts per level, and item starts of the leaves (None where SIDs are unique).
+    """Return node codes per level, child starts per level, and item starts of the leaves (None if SIDs are unique).
 
     Args:
         keys: packed SIDs in SID order, or None.
@@ -142,7 +147,7 @@ def build_levels(
         rows: catalog rows in SID order.
     """
     node_codes, starts = [], []
-    parents = np.zeros(1, dtype=np.int64)  # positions, in SID order, where the nodes of the depth above begin
+    parents = np.zeros(1, dtype=np.int64)  # positions, in SID order, of the first rows of the nodes of the depth above
     is_first = np.zeros(len(rows), dtype=bool)
     is_first[0] = True
     shifts = np.cumsum([0, *(_bits(size) for size in level_sizes[:0:-1])])[::-1]
@@ -161,7 +166,7 @@ def build_levels(
 def _order_ties(
     rows: np.ndarray, is_repeated: np.ndarray, priority: np.ndarray | None, item_ids: Sequence[str] | None
 ) -> np.ndarray:
-    """Order the rows of each SID by descending priority, then item id; `is_repeated[i]` says i + 1 has the SID of i."""
+    """Order the rows of each SID by descending priority, then item id; `is_repeated[i]`: i + 1 has the SID of i."""
     if not is_repeated.any():
         return rows
     group = np.concatenate([[0], np.cumsum(~is_repeated)])
@@ -194,19 +199,19 @@ class SidTrie:
     Args:
         codes: SIDs, `[N, L]`.
         level_sizes: codes per level, L numbers.
-        priority: items that share a SID stand in descending order of this, `[N]` (training popularity).
-        item_ids: breaks ties of `priority`; ascending. Without them catalog rows do.
-        removed: rows that are not legal, bool `[N]`.
+        priority: items that share a SID are in descending order of this, `[N]` (training popularity).
+        item_ids: break ties of `priority`, in ascending order; by default catalog rows do.
+        removed: rows that are not valid, bool `[N]`.
 
     Attributes:
         level_sizes: codes per level.
         num_items: N, catalog rows including removed ones; the width of a mask.
-        item_ids: of the catalog rows, which tell whether a mask is for them; None where they were not given.
-        num_nodes: nodes at depth 1 … L.
+        item_ids: of the catalog rows, to check that a mask belongs to them; None if they were not given.
+        num_nodes: number of nodes at depth 1 … L.
         leaf_items: catalog rows in SID order, int32.
 
     Raises:
-        ValueError: where nothing is legal, or codes lie outside their level.
+        ValueError: if no row is valid, or codes are outside their level.
 
     Example:
         >>> import torch
@@ -234,13 +239,13 @@ class SidTrie:
         check_codes(table, self.level_sizes)
         self.num_items = len(table)
         self.item_ids: tuple[str, ...] | None = None
-        if item_ids is not None:  # a catalog's own are checked, and stay the same object: masks compare that first
+        if item_ids is not None:  # a catalog's own are checked and kept as they are: masks compare identity first
             self.item_ids = item_ids if isinstance(item_ids, tuple) else tuple(item_id_list(item_ids))
         if self.item_ids is not None and len(self.item_ids) != len(table):
             raise ValueError(f"expected one item id per row of codes, got {len(self.item_ids)} for {len(table)} rows")
         legal = None if removed is None or not removed.any() else np.flatnonzero(~removed)
         if not len(table) or (legal is not None and not len(legal)):
-            raise ValueError(f"a trie needs at least one item, got {len(table)} rows, none legal; add items first")
+            raise ValueError(f"a trie needs at least one item, got {len(table)} rows, all removed; add items first")
         rows, keys = sort_rows(
             table if legal is None else table[legal],
             self.level_sizes,
@@ -251,7 +256,7 @@ class SidTrie:
         node_codes, starts, leaf_starts = build_levels(keys, table, rows, self.level_sizes)
         self.ranges = [ChildRanges.from_starts(level) for level in starts]
         self.max_children = [int(np.diff(level).max()) for level in starts]
-        # the children of the last nodes are copied with what would stand behind them
+        # padded, so that a window of children can start at any node
         padded = [np.pad(level, (0, most)) for level, most in zip(node_codes, self.max_children, strict=True)]
         self._codes = [torch.from_numpy(level) for level in padded]
         self.leaf_items = torch.from_numpy(rows.astype(np.int32))
@@ -267,7 +272,15 @@ class SidTrie:
 
     @classmethod
     def from_catalog(cls, catalog: Catalog, popularity: np.ndarray | Tensor | None = None) -> "SidTrie":
-        """Build the trie of the items that are not removed; `popularity` `[N]` orders items of one SID."""
+        """Build the trie of the items that are not removed.
+
+        Args:
+            catalog: N rows.
+            popularity: training clicks per catalog row, `[N]`; items of one SID are in descending order of it.
+
+        Raises:
+            ValueError: for a catalog without items.
+        """
         return cls(
             catalog.codes,
             catalog.level_sizes,
@@ -286,15 +299,16 @@ class SidTrie:
 
         Args:
             level: 0 … L - 1; at level 0 the only node is 0, the root.
-            nodes: `[R]`; -1 has no children.
+            nodes: int `[R]`; -1 has no children.
+
         Returns:
             Codes int64 `[R, m]`, nodes of depth `level + 1` int32 `[R, m]` and validity `[R, m]`; m is the largest
-            number of children (of the nodes given on CPU, of any node elsewhere: that spares a host synchronisation).
-            Where validity is false, the code is one of this level and the node exists.
+            number of children (of the given nodes on CPU, of any node on GPU: this avoids a host synchronisation).
+            Where validity is False, the code is still one of this level and the node exists.
         """
         first, counts = self.ranges[level].spans(nodes)
         width = self._width(level, counts)
-        # every beam of the first step stands at the root: one row serves all
+        # at the first step all beams are at the root: one row serves all
         first = first if level else first[:1]
         codes = windows(self._codes[level], width).index_select(0, first).long()
         steps = torch.arange(2 * width, dtype=torch.int32, device=nodes.device)
@@ -303,9 +317,12 @@ class SidTrie:
         return codes.expand(len(nodes), -1), child.expand(len(nodes), -1), valid
 
     def prefix(self, codes: Tensor) -> Tensor:
-        """Return the node of each prefix `[..., l]` at depth l, -1 where no item has it; the shape is `[...]`.
+        """Return the node of each prefix `[..., l]` at depth l, int64 `[...]`, -1 if no item has it.
 
-        A level is a look-up where few nodes have all its codes, else a binary search within the parent's children.
+        A level is a table lookup if its table is small, else a binary search within the parent's children.
+
+        Raises:
+            ValueError: for a prefix of more than L codes.
         """
         if codes.shape[-1] > len(self.level_sizes):
             raise ValueError(f"a prefix has at most {len(self.level_sizes)} codes, got shape {tuple(codes.shape)}")
@@ -318,7 +335,7 @@ class SidTrie:
         return node.view(codes.shape[:-1])
 
     def _step(self, level: int, nodes: Tensor, wanted: Tensor) -> Tensor:
-        """Return the child of each node `[R]` that carries the code `wanted` `[R]`, -1 where there is none."""
+        """Return the child of each node `[R]` with the code `wanted` `[R]`, -1 if there is none."""
         codes, size = self._codes[level], self.level_sizes[level]
         code = wanted.clamp(0, size - 1)
         if level < len(self._tables):
@@ -327,18 +344,18 @@ class SidTrie:
         code = code.to(codes.dtype)
         first, counts = self.ranges[level].spans(nodes)
         width = self._width(level, counts)
-        # behind the children of a node stand those of the next; the largest number in their place keeps order
+        # the children of a node are followed by those of the next; replaced by the largest number they keep the order
         last = torch.iinfo(codes.dtype).max
         fill = torch.arange(2 * width, device=nodes.device).ge(width).to(codes.dtype) * last
         siblings = windows(codes, width).index_select(0, first)
         siblings = torch.maximum(siblings, windows(fill, width).index_select(0, width - counts))
-        place = torch.searchsorted(siblings, code[:, None])[:, 0]
-        child = first + place
-        return child.where((place < counts) & (codes.index_select(0, child) == code) & (code == wanted), -1)
+        index = torch.searchsorted(siblings, code[:, None])[:, 0]
+        child = first + index
+        return child.where((index < counts) & (codes.index_select(0, child) == code) & (code == wanted), -1)
 
     @cached_property
     def _tables(self) -> list[Tensor]:
-        """Child of every node and code, int32, flat, -1 where there is none; of the upper levels, where it is small."""
+        """Child of every node and code of the upper levels, int32, flat, -1 for no child; only while this is small."""
         tables: list[Tensor] = []
         for codes, ranges, size in zip(self.codes, self.ranges, self.level_sizes, strict=True):
             parents = len(ranges.offsets) - 1
@@ -358,10 +375,11 @@ class SidTrie:
 
         Args:
             leaves: nodes of depth L, `[R]`; -1 has no items.
-            limit: the most items wanted of a leaf.
+            limit: maximum number of items per leaf.
+
         Returns:
-            Catalog rows `[R, m]` int64 and which of them are real `[R, m]`; m is the size of the largest leaf (of
-            those given on CPU, of any elsewhere), or `limit`.
+            Catalog rows `[R, m]` int64 and validity `[R, m]`; m is the size of the largest leaf (of the given ones on
+            CPU, of any on GPU), or `limit`.
         """
         known = leaves >= 0
         leaves = leaves.clamp_min(0)
@@ -388,16 +406,16 @@ class SidTrie:
 
     @cached_property
     def leaves(self) -> Tensor:
-        """Leaf (node of depth L) of every catalog row, int32 `[N]`, -1 for removed rows; made when first asked for."""
+        """Leaf (node of depth L) of every catalog row, int32 `[N]`, -1 for removed rows; computed on first use."""
         items = torch.arange(len(self.leaf_items), device=self.device)
         table = torch.full((self.num_items,), -1, dtype=torch.int32, device=self.device)
         table[self.leaf_items] = (items if self.leaf_ranges is None else self.leaf_ranges.all_parents()).int()
         return table
 
     def to(self, device: torch.device | str) -> "SidTrie":
-        """Return the trie on `device`, always the same object for a device; itself where it is there already.
+        """Return the trie on `device`, always the same object for a device; itself if it is there already.
 
-        Copies live as long as the trie that was built, which a copy gives back when asked for that trie's device.
+        Copies are kept by the original trie, which a copy returns for the original device.
         """
         device = torch.empty(0, device=device).device  # "cuda" is the current one
         origin = (None if self._origin is None else self._origin()) or self
@@ -414,33 +432,33 @@ class SidTrie:
         moved.ranges = [level.to(device) for level in self.ranges]
         moved.leaf_items = self.leaf_items.to(device)
         moved.leaf_ranges = None if self.leaf_ranges is None else self.leaf_ranges.to(device)
-        moved._origin = ref(self)  # weak: a circle would keep a device's memory until garbage is collected
+        moved._origin = ref(self)  # weak: a reference cycle would keep device memory until garbage collection
         return moved
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy takes along: nothing that was made for a device when first asked for."""
+        """Return the state of a copy, without caches and copies on other devices."""
         made = ("leaves", "_tables", "_copies", "_origin")
         kept = {name: value for name, value in self.__dict__.items() if name not in made}
         return {**kept, "_copies": {}, "_origin": None}
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """Device of the tensors."""
         return self.leaf_items.device
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the index, without what is made when first asked for (leaves of rows, tables of upper levels)."""
+        """Bytes of the index, without caches (leaves of rows, tables of upper levels)."""
         leaves = 0 if self.leaf_ranges is None else self.leaf_ranges.nbytes
         levels = sum(codes.nbytes + ranges.nbytes for codes, ranges in zip(self._codes, self.ranges, strict=True))
         return self.leaf_items.nbytes + leaves + levels
 
 
 def _at(item_ids: tuple[str, ...] | None, rows: np.ndarray | None) -> Sequence[str] | None:
-    """Return the ids of some rows; of all for None."""
+    """Return the ids of some rows; all ids for None."""
     return item_ids if item_ids is None or rows is None else [item_ids[row] for row in rows.tolist()]
 
 
 def windows(values: Tensor, width: int) -> Tensor:
-    """Return every run of `width` neighbours of `values` `[n]` as a row, uncopied; picking rows moves whole runs."""
+    """Return all windows of `width` consecutive `values` `[n]` as rows of a view; indexing copies whole windows."""
     return values.as_strided((len(values) - width + 1, width), (1, 1))

@@ -44,7 +44,12 @@ TOKEN = re.compile(r"<(?:[a-z]+_)?([a-z]+)_([0-9]{1,10})>")
 
 
 def level_name(level: int) -> str:
-    """Return the letters of a level: 0 is a, 25 is z, 26 is aa."""
+    """Return the letters of a level: 0 is a, 25 is z, 26 is aa.
+
+    Example:
+        >>> level_name(0), level_name(26)
+        ('a', 'aa')
+    """
     letters, number = "", level + 1
     while number:
         number, digit = divmod(number - 1, 26)
@@ -53,7 +58,7 @@ def level_name(level: int) -> str:
 
 
 def parse_sids(sids: Sequence[Sequence[str]]) -> np.ndarray:
-    """Return the codes `[N, L]` of token lists such as `["<a_183>", "<b_7>"]`; `<s_a_183>` reads the same.
+    """Return the codes `[N, L]` of token lists such as `["<a_183>", "<b_7>"]`; `<s_a_183>` is read alike.
 
     Raises:
         ValueError: for a token of another form or level, or lists of different lengths.
@@ -79,11 +84,11 @@ class SidVocabulary:
         level_sizes: codes per level, the appended level included.
         namespace: first letter(s) of the level tokens; `u` serves semantic IDs of users.
         first_id: id of the first code of level a; 3 without a tokenizer.
-        num_user_tokens: hashed user tokens behind the markers.
+        num_user_tokens: number of hashed user tokens, which follow the markers.
         pad_id, eos_id, unk_id: the tokenizer's ids; 0, 1, 2 without one.
 
     Raises:
-        ValueError: for sizes, names or ids that make no vocabulary, or more than 4,194,304 tokens.
+        ValueError: for invalid sizes, names or ids, or more than 4,194,304 tokens.
 
     Example:
         >>> import torch
@@ -124,7 +129,7 @@ class SidVocabulary:
         inside = {name: value for name, value in used.items() if self.first_id <= value < self.size}
         if inside:
             raise ValueError(
-                f"SID tokens take ids {self.first_id} … {self.size - 1} but {inside} must not lie there; "
+                f"SID tokens take ids {self.first_id} … {self.size - 1} but {inside} must not be among them; "
                 "raise first_id above every special id"
             )
 
@@ -137,7 +142,23 @@ class SidVocabulary:
         first_id: int | None = None,
         num_user_tokens: int = 0,
     ) -> "SidVocabulary":
-        """Return the vocabulary of a catalog; it stays the same while the catalog grows and shrinks."""
+        """Return the vocabulary of a catalog, which does not change with later updates of the catalog.
+
+        Args:
+            catalog: gives the codes per level, the appended level included.
+            namespace: first letter(s) of the level tokens.
+            first_id: id of the first code of level a; 3 by default.
+            num_user_tokens: number of hashed user tokens.
+
+        Example:
+            >>> from cost_hf import Catalog, SidVocabulary
+            >>> catalog = Catalog.from_codes(["lamp", "desk"], [[0, 1], [1, 0]], level_sizes=(2, 2), append_size=4)
+            >>> vocabulary = SidVocabulary.for_catalog(catalog)
+            >>> vocabulary.level_sizes, vocabulary.begin_id
+            ((2, 2, 4), 11)
+            >>> vocabulary == SidVocabulary.for_catalog(catalog.without_items(["desk"]))
+            True
+        """
         start = 3 if first_id is None else first_id
         return cls(catalog.level_sizes, namespace=namespace, first_id=start, num_user_tokens=num_user_tokens)
 
@@ -164,7 +185,7 @@ class SidVocabulary:
 
     @property
     def size(self) -> int:
-        """Rows an embedding needs: the last id plus one."""
+        """Number of rows of an embedding: the last id plus one."""
         return self.end_id + 1 + self.num_user_tokens
 
     @cached_property
@@ -182,14 +203,14 @@ class SidVocabulary:
 
     @cached_property
     def digest(self) -> str:
-        """The vocabulary digest: namespace, sizes, token texts."""
+        """The vocabulary digest of namespace, sizes and token texts."""
         return vocabulary_digest(self.namespace, self.level_sizes, self.tokens)
 
     def encode(self, codes: Tensor) -> Tensor:
         """Return the token ids of codes `[..., l]`, l ≤ L levels from the first.
 
         Raises:
-            ValueError: for a code outside its level, or numbers that are not whole by their type.
+            ValueError: for a code outside its level, or another dtype than integers.
         """
         codes = _whole(codes, "codes")
         sizes = torch.tensor(self.level_sizes[: self._depth(codes)], device=codes.device)
@@ -200,7 +221,7 @@ class SidVocabulary:
         """Return the codes of token ids `[..., l]`, l ≤ L levels from the first.
 
         Raises:
-            ValueError: for an id that is no token of its level, or numbers that are not whole by their type.
+            ValueError: for an id that is not a token of its level, or another dtype than integers.
         """
         ids = _whole(ids, "token ids")
         codes = ids - self.level_offsets[: self._depth(ids)].to(ids.device)
@@ -212,21 +233,21 @@ class SidVocabulary:
         """Return the id of a user's hashed token; the same on every machine.
 
         Args:
-            user_id: a string, or a whole number, which stands for its digits.
+            user_id: a string, or a whole number, which becomes its digits.
 
         Raises:
-            ValueError: where the vocabulary has no user tokens, or for what is no id.
+            ValueError: if the vocabulary has no user tokens, or for a value that is not an id.
         """
         if not self.num_user_tokens:
             raise ValueError(
-                f"the vocabulary has no user tokens, asked for user {user_id!r}; build it with num_user_tokens above 0"
+                f"the vocabulary has no user tokens, got user {user_id!r}; build it with num_user_tokens above 0"
             )
         text = item_id_text(user_id)
         if text is None:
             raise ValueError(
                 f"user ids must be strings, got {user_id!r:.80} ({type(user_id).__name__}); convert them by str"
             )
-        # a lone surrogate is no UTF-8, but a user all the same
+        # a lone surrogate is not UTF-8, but may be in a user id
         bucket = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
         return self.end_id + 1 + bucket % self.num_user_tokens
 
@@ -242,14 +263,14 @@ class SidVocabulary:
     ) -> "SidVocabulary":
         """Add the tokens to a pretrained tokenizer and model, in place; return the vocabulary with the tokenizer's ids.
 
-        Doing it twice changes nothing: tokens already there keep their ids, and their rows.
+        Doing it twice changes nothing: existing tokens keep their ids and rows.
 
         Args:
             tokenizer: a transformers tokenizer.
             model: a transformers model with input embeddings, or None to extend the tokenizer alone.
-            embedding_init: how new rows start, as `RowInit` says: `normal`, `mean`, `text` or `codebook`.
-            anchor: words whose mean row `text` and `codebook` start from.
-            code_vectors: of all codes, level after level, `[n, D]`, NaN where a code has none; for `codebook`.
+            embedding_init: initialisation of new rows: `normal`, `mean`, `text` or `codebook` (see `RowInit`).
+            anchor: text whose mean row `text` and `codebook` start from.
+            code_vectors: of all codes, level after level, `[n, D]`, NaN for codes without one; for `codebook`.
             seed: of the new rows.
 
         Raises:
@@ -279,7 +300,7 @@ class SidVocabulary:
 
     @classmethod
     def load(cls, directory: str | Path) -> "SidVocabulary":
-        """Read `vocabulary.json`; raise ValueError where it does not describe the tokens it was made for."""
+        """Read `vocabulary.json`; raise ValueError if its digest does not match, or the file is damaged."""
         path = Path(directory) / FILE_NAME
         content = read_object(path)
         check_fields(content, FIELDS, source=path)
@@ -293,7 +314,7 @@ class SidVocabulary:
         if vocabulary.digest != digest:
             raise ValueError(
                 f"{path} names the digest {digest!r} but its fields give {vocabulary.digest!r}; "
-                "the file was edited or made by another version: write it again with SidVocabulary.save"
+                "the file was edited or written by another version: write it again with SidVocabulary.save"
             )
         return vocabulary
 
@@ -307,17 +328,17 @@ class SidVocabulary:
     def _refuse(self, is_wrong: Tensor, values: Tensor, kind: str) -> None:
         if not is_wrong.any():
             return
-        place = is_wrong.nonzero()[0].tolist()
-        level = place[-1]
+        index = is_wrong.nonzero()[0].tolist()
+        level = index[-1]
         low = 0 if kind == "code" else int(self.level_offsets[level])
         raise ValueError(
             f"level {level_name(level)!r} takes {kind}s {low} … {low + self.level_sizes[level] - 1}, "
-            f"got {int(values[tuple(place)])!r} at position {tuple(place)}; was it made with another vocabulary?"
+            f"got {int(values[tuple(index)])!r} at position {tuple(index)}; was it made with another vocabulary?"
         )
 
 
 def _whole(values: Any, name: str) -> Tensor:
-    """Return whole numbers as an int64 tensor; raise ValueError for floats and bools."""
+    """Return integers as an int64 tensor; raise ValueError for floats and bools."""
     table = torch.as_tensor(values)
     if table.numel() and (table.is_floating_point() or table.is_complex() or table.dtype == torch.bool):
         raise ValueError(
