@@ -214,8 +214,8 @@ def test_pages_that_mean_nothing_for_a_model_are_not_there():
     def tabs(system):
         return [block.label for block in app.build_demo(system).blocks.values() if isinstance(block, gr.Tab)]
 
-    assert tabs(toy_text_recommender()) == ["Recommend", "ID tree", "New item", "Evaluation"]
-    assert tabs(toy_recommender()) == ["Recommend", "ID tree", "Evaluation"]
+    assert tabs(toy_text_recommender()) == ["Recommend", "ID tree", "New item", "Results"]
+    assert tabs(toy_recommender()) == ["Recommend", "ID tree", "Results"]
     assert tabs(dense_toy("ids")) == ["Recommend"]
     assert tabs(dense_toy("text")) == ["Recommend", "New item"]
 

@@ -97,7 +97,7 @@ def test_a_new_text_gets_an_id_and_is_recommended_once_it_is_added(page):
 
 
 def test_the_evaluation_page_has_a_note_without_results(page):
-    page.get_by_role("tab", name="Evaluation").click()
+    page.get_by_role("tab", name="Results").click()
 
     page.wait_for_selector("text=has no results.json")
     assert page.locator("table.codes:visible tr").count() == 3

@@ -50,7 +50,7 @@ def build_demo(recommender: Recommender, results: Mapping[str, Any] | None = Non
             with gr.Tab("New item"):
                 new_item_tab(visit, head)
         if visit.view.has_sids or results:
-            with gr.Tab("Evaluation") as tab:
+            with gr.Tab("Results") as tab:
                 page = gr.HTML(markup.evaluation_page(visit.view, results))
                 tab.select(lambda: markup.evaluation_page(visit.view, results), outputs=page, **PRIVATE)
         demo.load(lambda: markup.header(visit.view), outputs=head, **PRIVATE)  # other visitors may have added items
