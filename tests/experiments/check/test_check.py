@@ -142,7 +142,7 @@ def test_what_a_run_would_log_is_a_problem_with_its_flag(news, tmp_path):
     found = check(tmp_path, overrides=TINY | {"data.on_duplicate_click": "keep"})
 
     said = {problem.remedy.split(",")[0].split(" orders")[0]: problem.message for problem in found.problems}
-    assert "like 1984 in row 3" in said["store them as text if they should read otherwise"]
+    assert "like 1984 in row 3" in said["store them as text if they should be written differently"]
     assert "1 of 400 item texts" in said["--data.clean_html true"]
     assert "position and timestamp disagree" in said["--data.order timestamp"]
     assert "every click is in the log at least 2 times" in said["--data.on_duplicate_click drop"]
