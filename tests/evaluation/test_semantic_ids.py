@@ -104,12 +104,12 @@ def test_a_catalog_smaller_than_the_lists_is_evaluated_with_shorter_ones():
 
 
 def test_a_code_outside_its_level_is_an_error():
-    with pytest.raises(ValueError, match=r"codes of level 1 must lie in 0 … 0, got 1 in row 2"):
+    with pytest.raises(ValueError, match=r"codes of level 1 must be in 0 … 0, got 1 in row 2"):
         sid_utilization(CODES, [2, 1])
 
 
 def test_an_appended_level_is_an_error():
-    with pytest.raises(ValueError, match=r"level_sizes=\(2,\), got int64 \(4, 2\); give both with the appended level"):
+    with pytest.raises(ValueError, match=r"level_sizes=\(2,\), got int64 \(4, 2\); pass both with the appended level"):
         sid_utilization(CODES, [2])
 
 

@@ -243,7 +243,7 @@ def test_categories_of_another_catalog_are_an_error():
 
 
 def test_an_appended_level_is_an_error():
-    with pytest.raises(ValueError, match=r"for level_sizes=.*, got int64 .*; give both with the appended level"):
+    with pytest.raises(ValueError, match=r"for level_sizes=.*, got int64 .*; pass both with the appended level"):
         sid_quality(np.zeros((N, 2), int), level_sizes=[1], categories=None, train=[], targets=Cases([], []))
 
 

@@ -154,7 +154,7 @@ NAN = np.full((1, 8), np.nan, dtype=np.float32)
         ((["x"],), {"vectors": NAN}, "the vector of item 'x' is not finite"),
         ((["x"],), {"vectors": np.zeros((1, 3), dtype=np.float32)}, r"item_embeddings must be \[items, 8\]"),
         ((["x"],), {"vectors": np.zeros((2, 8), dtype=np.float32)}, r"expected vectors \[1, E\]"),
-        ((["x"],), {"codes": np.array([[9, 0]])}, "codes of level 0 must lie in 0 … 3, got 9"),
+        ((["x"],), {"codes": np.array([[9, 0]])}, "codes of level 0 must be in 0 … 3, got 9"),
         ((["x"], ["football"]), {"titles": [float("nan")]}, "expected a title or None for item 'x', got nan"),
         ((["x"], ["football"]), {"titles": ["a", "b"]}, "expected one title per item, got 2 for 1"),
     ],

@@ -191,7 +191,7 @@ def test_clicks_that_no_training_counts_are_refused(copy, clicks, found):
         ({"level_sizes": [4, 5]}, r"codes must be integers \[N, 2\]|has 1 from the quantizer"),
         ({"level_sizes": [4, 0, 8]}, r"level_sizes\[1\] must be at least 1"),
         ({"level_sizes": []}, "one positive number per level"),
-        ({"level_sizes": [2, 5, 8]}, "codes of level 0 must lie in 0 … 1"),
+        ({"level_sizes": [2, 5, 8]}, "codes of level 0 must be in 0 … 1"),
         ({"level_sizes": "4, 5, 8"}, "level_sizes='4, 5, 8', expected list"),
         ({"quantizer_digest": None}, "quantizer_digest=None, expected str"),
         ({"moved": True}, "moved=True, expected int"),

@@ -269,7 +269,7 @@ def test_a_history_longer_than_the_model_reads_counts_from_its_end(mine):
     [
         ({"histories": "item001"}, r"got the string 'item001'; pass \['item001'\]"),
         ({"histories": ["item001", ["item002"]]}, "got 'item001' in a list of 2"),
-        ({"histories": [1.0, 2.0]}, r"got 1.0 \(float\) at position 0 of the history; ids are texts, and a float"),
+        ({"histories": [1.0, 2.0]}, r"got 1.0 \(float\) at position 0 of the history; ids are strings, and a float"),
         ({"histories": [["item001"], None]}, "got None in a list of 2"),
         ({"histories": ["item001"], "allowed": "item002"}, r"allowed must be a list .*pass \['item002'\]"),
         ({"histories": ["item001"], "denied": "item002"}, r"denied must be a list .*pass \['item002'\]"),

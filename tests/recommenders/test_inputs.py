@@ -361,7 +361,7 @@ def test_a_full_catalog_is_an_error_and_stays_as_it_is(policy, sizes):
 def test_a_full_group_of_given_codes_is_an_error_too():
     system = toy_recommender(toy_catalog(4, (1, 1), append_size=4), popularity=np.ones(4))
 
-    with pytest.raises(ValueError, match="the appended level holds 4 and is full there"):
+    with pytest.raises(ValueError, match="the appended level has 4 codes and is full"):
         system.add_items(["late"], codes=[[0, 0]])
     with pytest.raises(ValueError, match=r"codes must be integers, one row of codes per item, got float64"):
         system.add_items(["late"], codes=[[0.0, 0.0]])

@@ -22,7 +22,7 @@ from tests.methods.sasrec.sasrec_toys import item_vectors, tiny_model
 from tests.recommenders.toys import toy_catalog, toy_recommender
 
 COUNT = 6
-OTHER_ROWS = "the mask was made for other catalog rows: row 6 was item 'x1' then and is 'y1' now; build it again"
+OTHER_ROWS = "the mask was built for other catalog rows: row 6 was item 'x1' then and is 'y1' now; build it again"
 
 
 class Shop:
@@ -137,7 +137,7 @@ def test_tries_and_rankers_know_the_rows_of_a_mask():
 
     assert mask.on(same).keeps_items(rows[..., :2]).tolist() == [[[True, False]]]
     assert mask.on(more).keeps_items(rows).tolist() == [[[True, False, True]]]
-    refused = r"row 1 was item 'b' then and is 'c' now; build it again from the present catalog"
+    refused = r"row 1 was item 'b' then and is 'c' now; build it again from the current catalog"
     with pytest.raises(ValueError, match=refused):
         mask.on(other)
 
@@ -283,7 +283,7 @@ def test_any_mask_through_any_history_answers_by_id_or_refuses(steps):
             made_for = mask._rows.item_ids
             shared = min(len(rows), len(made_for))
             if rows[:shared] != made_for[:shared]:
-                with pytest.raises(ValueError, match="made for other catalog rows"):
+                with pytest.raises(ValueError, match="built for other catalog rows"):
                     shop.answers(allowed=mask)
             else:
                 expected = present & allowed if allowed is not None else present - denied

@@ -30,7 +30,7 @@ def test_policy_none_keeps_collisions():
 
 def test_a_group_larger_than_the_appended_level_is_an_error_where_there_are_no_vectors():
     with pytest.raises(
-        ValueError, match=r"codes \[1, 0\] are shared by 2 items, the appended level holds 1.*append_size"
+        ValueError, match=r"codes \[1, 0\] are shared by 2 items, the appended level has 1.*append_size"
     ):
         two_groups(append_size=1)
 
@@ -71,8 +71,8 @@ def test_reassigning_codes_without_vectors_is_an_error():
         ({"item_ids": ["a", 7.0]}, r"must be strings .*, got 7.0 \(float\) at position 1 of item_ids"),
         ({"item_ids": ["a"]}, "got 1 ids, no titles for 2 rows"),
         ({"titles": ["x"]}, "expected one title per item, got 1 for 2 items"),
-        ({"codes": [[0, 0], [0, 3]]}, "codes of level 1 must lie in 0 … 2, got 3 in row 1"),
-        ({"codes": [[0, 0], [-1, 0]]}, "codes of level 0 must lie in 0 … 1, got -1 in row 1"),
+        ({"codes": [[0, 0], [0, 3]]}, "codes of level 1 must be in 0 … 2, got 3 in row 1"),
+        ({"codes": [[0, 0], [-1, 0]]}, "codes of level 0 must be in 0 … 1, got -1 in row 1"),
         ({"codes": [[0], [1]]}, r"must be integers \[N, 2\]"),
         ({"codes": [[0.5, 0], [1, 0]]}, "must be integers"),
         ({"collisions": "dedup"}, "one of append, reassign, sinkhorn, none, got 'dedup'"),

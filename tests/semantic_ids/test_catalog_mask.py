@@ -209,7 +209,7 @@ def test_item_ids_may_stand_in_an_array():
         ([[1]], r"int64 tensor of shape \[B, T\], got list; pad"),
         (torch.tensor([1]), r"int64 tensor of shape \[B, T\], got torch.int64 of shape \(1,\)"),
         (torch.tensor([[1.0]]), "got torch.float32"),
-        (torch.tensor([[0, 4]]), "must lie below 4, the number of catalog rows, got 4"),
+        (torch.tensor([[0, 4]]), "must be below 4, the number of catalog rows, got 4"),
     ],
 )
 def test_denied_rows_of_another_kind_are_an_error(rows, message):
@@ -233,5 +233,5 @@ def test_another_number_of_requests_is_an_error():
         lambda: CatalogMask(4, torch.ones(3, 4, dtype=torch.bool)).without(torch.tensor([[0]] * 2)),
         lambda: CatalogMask(4, torch.stack([STOCK, ~STOCK])).without(torch.tensor([[0]] * 3)),
     ):
-        with pytest.raises(ValueError, match=r"the mask is for . requests, got .; pass one line per request"):
+        with pytest.raises(ValueError, match=r"the mask is for . requests, got .; pass one row per request"):
             call()

@@ -135,7 +135,7 @@ def test_a_catalog_that_did_not_change_is_the_same_object():
 def test_a_full_group_refuses_a_new_item_by_codes():
     catalog = build({"a": (0, 0), "b": (0, 0)}, append_size=2)
 
-    with pytest.raises(ValueError, match=r"codes \[0, 0\] are shared by 3 items, the appended level holds 2"):
+    with pytest.raises(ValueError, match=r"codes \[0, 0\] are shared by 3 items, the appended level has 2"):
         catalog.with_items(["c"], codes=[[0, 0]])
 
 

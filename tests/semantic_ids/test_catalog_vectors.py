@@ -109,7 +109,7 @@ def test_vectors_that_are_missing_or_do_not_fit_are_refused():
         catalog.with_items(["new"], codes=[[0, 0]])
     with pytest.raises(ValueError, match=r"expected vectors \[1, 3\].*got \(1, 2\)"):
         catalog.with_vectors(["a"], np.ones((1, 2), np.float32))
-    with pytest.raises(ValueError, match="holds no vectors, so all 2 items need one, got 1"):
+    with pytest.raises(ValueError, match="has no vectors, so all 2 items need one, got 1"):
         plain.with_vectors(["a"], np.ones((1, 2), np.float32))
     with pytest.raises(ValueError, match="the vector of item 'b' is not finite"):
         plain.with_vectors(["a", "b"], np.array([[1.0], [np.nan]], np.float32))

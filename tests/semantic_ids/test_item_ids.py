@@ -67,7 +67,7 @@ def test_whole_numbers_of_every_column_type_are_their_digits():
         (np.array([["a"]]), r"got an array of shape \(1, 1\)"),
         (np.array("a"), r"got an array of shape \(\)"),
         (torch.tensor([1]), "got Tensor of torch.int64"),
-        ([1.0], r"got 1.0 \(float\) at position 0 of item_ids; ids are texts, and a float has lost"),
+        ([1.0], r"got 1.0 \(float\) at position 0 of item_ids; ids are strings, and a float loses"),
         (["a", np.nan], r"got nan \(float\) at position 1"),
         (["a", None], r"got None \(NoneType\) at position 1"),
         ([True], r"got True \(bool\)"),
@@ -127,7 +127,7 @@ def test_lengths_and_kinds_of_texts_are_checked():
         ("AB", "got one string for 2 items; pass a list of texts"),
         ({"A", "B"}, "got a set, which has no order"),
         (["A", 7], "at least one word for item 'b', got 7"),
-        (["A", "\ud800"], "the text of item 'b' holds a lone surrogate"),
+        (["A", "\ud800"], "the text of item 'b' has a lone surrogate"),
     ):
         with pytest.raises(ValueError, match=message):
             text_list(values, ["a", "b"])
@@ -217,7 +217,7 @@ def test_an_unknown_id_that_looks_like_a_known_one_is_told_apart():
     with pytest.raises(KeyError) as caught:
         catalog.rows_of(["b", "cafe\u0301"])
     assert (
-        r"'cafe\u0301' differs from 'caf\xe9' of the catalog by blanks or its Unicode form alone"
+        r"'cafe\u0301' differs from 'caf\xe9' of the catalog only by blanks or its Unicode form"
         in caught.value.args[0]
     )
     with pytest.raises(KeyError, match=r"'a ' differs from 'a' of the catalog"):

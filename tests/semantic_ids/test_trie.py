@@ -120,7 +120,7 @@ def test_a_catalog_without_items_is_an_error():
 
 
 def test_codes_outside_their_level_are_an_error():
-    with pytest.raises(ValueError, match=r"codes of level 1 must lie in 0 … 1, got 2 in row 1"):
+    with pytest.raises(ValueError, match=r"codes of level 1 must be in 0 … 1, got 2 in row 1"):
         SidTrie(np.array([[0, 0], [1, 2]]), (2, 2))
 
 

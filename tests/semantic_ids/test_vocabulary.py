@@ -117,7 +117,7 @@ def test_user_tokens_lie_in_their_block(user):
 
 
 def test_asking_for_a_user_token_without_any_is_an_error():
-    with pytest.raises(ValueError, match="no user tokens, asked for user 'u1'"):
+    with pytest.raises(ValueError, match="no user tokens, got user 'u1'"):
         SidVocabulary((2, 3)).user_token_id("u1")
 
 
