@@ -5,7 +5,8 @@ PIP := $(VENV)/bin/python -m pip
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-PUBLISHED := tests/test_notebooks.py tests/hub/test_publish_loading.py tests/hub/test_space_repository.py
+PUBLISHED := tests/test_notebooks.py tests/hub/test_publish_loading.py tests/hub/test_space_repository.py \
+  tests/hub/test_outside_package.py
 
 # Test files are shared out among two processes, so that the two cores of a small machine are busy.
 PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
