@@ -391,7 +391,7 @@ def test_pickled_weights_of_a_text_encoder_are_not_loaded(tmp_path):
     (folder / "2_Dense").mkdir()
     (folder / "2_Dense" / "pytorch_model.bin").write_bytes(b"pickled")
 
-    with pytest.raises(DataError, match=r"2_Dense/pytorch_model\.bin holds pickled weights"):
+    with pytest.raises(DataError, match=r"2_Dense/pytorch_model\.bin contains pickled weights"):
         SentenceEncoder(folder)
 
 
