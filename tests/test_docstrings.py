@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,11 @@ def test_the_public_names_have_examples():
     without = [name for name in cost_hf.__all__ if not has_example(name)]
 
     assert len(cost_hf.__all__) - len(without) >= MIN_NAMES, f"no example: {', '.join(without)}"
+
+
+def test_examples_have_a_section_of_their_own():
+    """Without the heading `Examples:` the documentation shows them as quotations."""
+    for path in PACKAGE.rglob("*.py"):
+        docstrings = re.findall(r'"""(.*?)"""', path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        without = [text for text in docstrings if ">>> " in text and not re.search(r"^ *Examples:$", text, flags=re.M)]
+        assert not without, f"{path}: no heading `Examples:` in the docstring {without[0].strip().splitlines()[0]!r}"

@@ -30,10 +30,11 @@ def render_texts(items: pd.DataFrame, template: str | None) -> list[str]:
     Raises:
         DataError: for a malformed template, an unknown column, or items without any text column.
 
-    >>> import pandas as pd
-    >>> items = pd.DataFrame({"item_id": ["a", "b"], "title": ["Lamp", "Chair"], "brand": ["Ikea", None]})
-    >>> render_texts(items, "{title}, by {brand}")
-    ['Lamp, by Ikea', 'Chair']
+    Examples:
+        >>> import pandas as pd
+        >>> items = pd.DataFrame({"item_id": ["a", "b"], "title": ["Lamp", "Chair"], "brand": ["Ikea", None]})
+        >>> render_texts(items, "{title}, by {brand}")
+        ['Lamp, by Ikea', 'Chair']
     """
     if template is None:
         names = [str(name) for name in items.columns if name != "item_id" and is_text_column(items[name])]

@@ -31,11 +31,12 @@ class DataOptions:
     Raises:
         DataError: for a value outside its range.
 
-    >>> DataOptions(split="time", min_history=3).time_shares
-    [0.8, 0.1, 0.1]
-    >>> DataOptions(min_history=-1)
-    Traceback (most recent call last):
-    cost_hf.data.errors.DataError: data.min_history is -1, expected at least 0; raise it
+    Examples:
+        >>> DataOptions(split="time", min_history=3).time_shares
+        [0.8, 0.1, 0.1]
+        >>> DataOptions(min_history=-1)
+        Traceback (most recent call last):
+        cost_hf.data.errors.DataError: data.min_history is -1, expected at least 0; raise it
     """
 
     reader: str = field(

@@ -233,9 +233,10 @@ def make_news(*, seed: int = 0, num_users: int = 1000, num_items: int = 600) -> 
     Raises:
         DataError: for fewer than 48 items or no user.
 
-    >>> news = make_news(num_users=20, num_items=48)
-    >>> news.items.columns.tolist(), len(news.items)
-    (['item_id', 'topic', 'title'], 48)
+    Examples:
+        >>> news = make_news(num_users=20, num_items=48)
+        >>> news.items.columns.tolist(), len(news.items)
+        (['item_id', 'topic', 'title'], 48)
     """
     if num_items < 48 or num_users < 1:
         raise DataError(

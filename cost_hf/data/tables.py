@@ -69,14 +69,15 @@ def read_tables(
         DataError: a check fails; the message names table, column, row, value and remedy.
         OSError: a file can't be read.
 
-    >>> import pandas as pd
-    >>> items = pd.DataFrame({"item_id": ["a", "b"], "title": ["Lamp", "Chair"]})
-    >>> clicks = pd.DataFrame({"user_id": ["u", "u"], "item_id": ["b", "a"], "timestamp": [20, 10]})
-    >>> tables = read_tables(DataOptions(), items=items, interactions=clicks)
-    >>> tables
-    Tables(2 items, 2 clicks of 1 users)
-    >>> tables.interactions["item_row"].tolist()
-    [0, 1]
+    Examples:
+        >>> import pandas as pd
+        >>> items = pd.DataFrame({"item_id": ["a", "b"], "title": ["Lamp", "Chair"]})
+        >>> clicks = pd.DataFrame({"user_id": ["u", "u"], "item_id": ["b", "a"], "timestamp": [20, 10]})
+        >>> tables = read_tables(DataOptions(), items=items, interactions=clicks)
+        >>> tables
+        Tables(2 items, 2 clicks of 1 users)
+        >>> tables.interactions["item_row"].tolist()
+        [0, 1]
     """
     options = options if seed is None else replace(options, seed=seed)
     options.validate()

@@ -74,15 +74,16 @@ def evaluate(
         KeyError: for an item that the catalog does not hold.
         ValueError: for no cases, lists of different length, an empty history, or an option that does not exist.
 
-    >>> import numpy as np
-    >>> from cost_hf.recommenders.rankers import ScoringRanker
-    >>> class Fixed:  # or a recommender: Recommender.from_pretrained("runs/mine")
-    ...     def scores(self, histories):  # [B, T] -> [B, N]
-    ...         return np.tile([3.0, 2.0, 1.0], (len(histories), 1))
-    >>> ranker = ScoringRanker(Fixed(), popularity=np.ones(3), item_ids=["a", "b", "c"])
-    >>> found = evaluate(ranker, [["a"], ["b"]], ["b", "c"], cutoffs=[1, 2])
-    >>> found["metrics"]["recall@1"]["value"], found["metrics"]["recall@2"]["value"]
-    (0.5, 1.0)
+    Examples:
+        >>> import numpy as np
+        >>> from cost_hf.recommenders.rankers import ScoringRanker
+        >>> class Fixed:  # or a recommender: Recommender.from_pretrained("runs/mine")
+        ...     def scores(self, histories):  # [B, T] -> [B, N]
+        ...         return np.tile([3.0, 2.0, 1.0], (len(histories), 1))
+        >>> ranker = ScoringRanker(Fixed(), popularity=np.ones(3), item_ids=["a", "b", "c"])
+        >>> found = evaluate(ranker, [["a"], ["b"]], ["b", "c"], cutoffs=[1, 2])
+        >>> found["metrics"]["recall@1"]["value"], found["metrics"]["recall@2"]["value"]
+        (0.5, 1.0)
     """
     for name, value in (("on_unknown", on_unknown), ("on_empty", on_empty)):
         if value not in CHOICES[name]:

@@ -37,9 +37,10 @@ def fuse_lists(
     Raises:
         ValueError: for weights that do not fit the lists, or lists of different cases.
 
-    >>> import numpy as np
-    >>> fuse_lists([np.array([[1, 2, 3]]), np.array([[4, 3, 5]])], [0.5, 0.5], top_k=3).tolist()
-    [[3, 1, 4]]
+    Examples:
+        >>> import numpy as np
+        >>> fuse_lists([np.array([[1, 2, 3]]), np.array([[4, 3, 5]])], [0.5, 0.5], top_k=3).tolist()
+        [[3, 1, 4]]
     """
     return fuse_with_scores(lists, weights, top_k=top_k, offset=offset)[0].astype(np.int32)
 
@@ -76,10 +77,11 @@ def choose_weights(
     Raises:
         ValueError: for a step that does not divide 1.
 
-    >>> import numpy as np
-    >>> good, bad = np.array([[0, 9], [1, 9]]), np.array([[9, 8], [9, 8]])
-    >>> choose_weights([good, bad], np.array([0, 1])).tolist()
-    [1.0, 0.0]
+    Examples:
+        >>> import numpy as np
+        >>> good, bad = np.array([[0, 9], [1, 9]]), np.array([[9, 8], [9, 8]])
+        >>> choose_weights([good, bad], np.array([0, 1])).tolist()
+        [1.0, 0.0]
     """
     units = round(1.0 / step)
     if not np.isclose(units * step, 1.0):

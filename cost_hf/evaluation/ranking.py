@@ -135,8 +135,9 @@ def per_user_metrics(ranks: np.ndarray, cutoffs: Sequence[int]) -> dict[str, np.
     Returns:
         `recall@k`, `ndcg@k` and `mrr@k` for every cutoff k.
 
-    >>> per_user_metrics(np.array([1, 3, np.nan]), [2, 5])["ndcg@5"].tolist()
-    [1.0, 0.5, 0.0]
+    Examples:
+        >>> per_user_metrics(np.array([1, 3, np.nan]), [2, 5])["ndcg@5"].tolist()
+        [1.0, 0.5, 0.0]
     """
     ranks = np.asarray(ranks, dtype=np.float64)
     metrics = {}
@@ -152,8 +153,9 @@ def per_user_metrics(ranks: np.ndarray, cutoffs: Sequence[int]) -> dict[str, np.
 def coverage(items: np.ndarray, cutoff: int, *, num_items: int) -> float:
     """Return the share of the catalog's N items that is in at least one of the lists `[M, R]` cut at `cutoff`.
 
-    >>> coverage(np.array([[0, 1], [0, 2]]), 1, num_items=4)
-    0.25
+    Examples:
+        >>> coverage(np.array([[0, 1], [0, 2]]), 1, num_items=4)
+        0.25
     """
     listed = np.unique(items[:, :cutoff])
     return float((listed >= 0).sum() / num_items)
@@ -167,8 +169,9 @@ def target_ranks(lists: np.ndarray, wanted: np.ndarray, *, is_counted: np.ndarra
         wanted: `[M]`.
         is_counted: entries that count, bool `[M, R]`; all by default.
 
-    >>> target_ranks(np.array([[7, 4, 9], [7, 4, 9]]), np.array([9, 5])).tolist()
-    [3.0, nan]
+    Examples:
+        >>> target_ranks(np.array([[7, 4, 9], [7, 4, 9]]), np.array([9, 5])).tolist()
+        [3.0, nan]
     """
     is_wanted = lists == wanted[:, None]
     columns = is_wanted.argmax(1) if lists.shape[1] else np.zeros(len(lists), dtype=np.int64)

@@ -49,12 +49,13 @@ def build_results(
     Raises:
         ValueError: where a row has another number of cases, or no metric is defined.
 
-    >>> from cost_hf.evaluation.ranking import ranked_lists
-    >>> lists = ranked_lists(np.array([[0, 1], [0, 1]]), np.array([1, 2]), sid_keys=None)
-    >>> ranked = {("recommender", "seen_allowed"): lists}
-    >>> found = build_results(ranked, user_ids=["ann", "bob"], num_items=4, cutoffs=[2])
-    >>> found["rows"]["recommender"]["item"]["seen_allowed"]["recall@2"]["value"]
-    0.5
+    Examples:
+        >>> from cost_hf.evaluation.ranking import ranked_lists
+        >>> lists = ranked_lists(np.array([[0, 1], [0, 1]]), np.array([1, 2]), sid_keys=None)
+        >>> ranked = {("recommender", "seen_allowed"): lists}
+        >>> found = build_results(ranked, user_ids=["ann", "bob"], num_items=4, cutoffs=[2])
+        >>> found["rows"]["recommender"]["item"]["seen_allowed"]["recall@2"]["value"]
+        0.5
     """
     columns = _metric_columns(ranked, len(user_ids), cutoffs)
     keys = list(columns)

@@ -57,9 +57,10 @@ def sid_utilization(
     Raises:
         ValueError: for codes outside their levels, or tables of different length.
 
-    >>> found = sid_utilization(np.array([[0, 0], [0, 1], [1, 0], [1, 0]]), [2, 2])
-    >>> found["unique_share"], found["collided_share"], found["levels"][0]["perplexity"]
-    (0.75, 0.5, 2.0)
+    Examples:
+        >>> found = sid_utilization(np.array([[0, 0], [0, 1], [1, 0], [1, 0]]), [2, 2])
+        >>> found["unique_share"], found["collided_share"], found["levels"][0]["perplexity"]
+        (0.75, 0.5, 2.0)
     """
     codes = np.asarray(codes, dtype=np.int64)
     check_codes(codes, level_sizes, min_items=1)
@@ -91,8 +92,9 @@ def _level(codes: np.ndarray, num_codes: int) -> dict[str, float | int]:
 def prefix_groups(codes: np.ndarray) -> np.ndarray:
     """Return a dense group number per item and prefix length 1 … L, int64 `[N, L]`; equal for equal prefixes.
 
-    >>> prefix_groups(np.array([[5, 1], [5, 2], [8, 1]])).tolist()
-    [[0, 0], [0, 1], [1, 2]]
+    Examples:
+        >>> prefix_groups(np.array([[5, 1], [5, 2], [8, 1]])).tolist()
+        [[0, 0], [0, 1], [1, 2]]
     """
     groups = np.zeros(len(codes), dtype=np.int64)
     columns = []
@@ -176,8 +178,9 @@ def level_entropies(codes: np.ndarray, level_sizes: Sequence[int]) -> dict[str, 
     below `entropy` means that the level is mostly determined by its prefix. A collapsed level has low entropy as well:
     it is easy to predict because it carries no information.
 
-    >>> level_entropies(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), [2, 2])["conditional_entropy"]
-    [1.0, 1.0]
+    Examples:
+        >>> level_entropies(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), [2, 2])["conditional_entropy"]
+        [1.0, 1.0]
     """
     num_items = len(codes)
     joint = [0.0, *(_entropy(column) for column in prefix_groups(codes).T)]  # bits of prefixes of length 0 … L

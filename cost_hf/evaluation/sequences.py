@@ -15,8 +15,9 @@ def joined(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 def consecutive_pairs(sequences: Sequence[np.ndarray]) -> np.ndarray:
     """Return every (item, next item) of a sequence, int64 `[P, 2]`; pairs of equal items are kept.
 
-    >>> consecutive_pairs([np.array([4, 7, 7]), np.array([1])]).tolist()
-    [[4, 7], [7, 7]]
+    Examples:
+        >>> consecutive_pairs([np.array([4, 7, 7]), np.array([1])]).tolist()
+        [[4, 7], [7, 7]]
     """
     rows, owners = joined(sequences)
     is_pair = owners[:-1] == owners[1:]
@@ -29,8 +30,9 @@ def click_counts(sequences: Sequence[np.ndarray], *, num_items: int) -> np.ndarr
     Raises:
         ValueError: for rows outside the catalog.
 
-    >>> click_counts([np.array([0, 2]), np.array([2])], num_items=4).tolist()
-    [1, 0, 2, 0]
+    Examples:
+        >>> click_counts([np.array([0, 2]), np.array([2])], num_items=4).tolist()
+        [1, 0, 2, 0]
     """
     rows, _ = joined(sequences)
     if len(rows) and (rows.min() < 0 or rows.max() >= num_items):

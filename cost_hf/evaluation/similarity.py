@@ -16,8 +16,9 @@ def unit_vectors(vectors: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: for another shape, or numbers that are not finite.
 
-    >>> unit_vectors(np.array([[0.0, 2.0], [0.0, 0.0]])).tolist()
-    [[0.0, 1.0], [0.0, 0.0]]
+    Examples:
+        >>> unit_vectors(np.array([[0.0, 2.0], [0.0, 0.0]])).tolist()
+        [[0.0, 1.0], [0.0, 0.0]]
     """
     vectors = np.asarray(vectors, dtype=np.float64)
     if vectors.ndim != 2:

@@ -133,8 +133,9 @@ def bootstrap_interval(
         draws: number of bootstrap samples.
         seed: of the bootstrap.
 
-    >>> bootstrap_interval(np.array([1.0, 1.0, 1.0]))
-    Interval(value=1.0, low=1.0, high=1.0)
+    Examples:
+        >>> bootstrap_interval(np.array([1.0, 1.0, 1.0]))
+        Interval(value=1.0, low=1.0, high=1.0)
     """
     column = np.asarray(values, dtype=np.float64)[:, None]
     means = bootstrap_means(column, clusters=clusters, draws=draws, seed=seed)
@@ -316,8 +317,9 @@ def two_sided_p(differences: np.ndarray) -> float:
     Args:
         differences: of the paired draws, `[draws]`.
 
-    >>> two_sided_p(np.array([-1.0] * 4 + [1.0] * 95))
-    0.1
+    Examples:
+        >>> two_sided_p(np.array([-1.0] * 4 + [1.0] * 95))
+        0.1
     """
     tail = min(int((differences <= 0.0).sum()), int((differences >= 0.0).sum()))
     return min(1.0, 2.0 * (tail + 1) / (len(differences) + 1))
@@ -329,8 +331,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     The i-th smallest of m is multiplied by m - i + 1 and is never below a smaller one's (Holm 1979), which bounds the
     family-wise error rate under any dependence between the tests.
 
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
+    Examples:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
     """
     raw = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(raw, kind="stable")
@@ -382,8 +385,9 @@ def detectable_difference(
     Raises:
         ValueError: for no claims or a negative standard error.
 
-    >>> round(detectable_difference(0.002, 0.08, num_claims=1).relative, 3)
-    0.07
+    Examples:
+        >>> round(detectable_difference(0.002, 0.08, num_claims=1).relative, 3)
+        0.07
     """
     if num_claims < 1 or standard_error < 0.0:
         raise ValueError(

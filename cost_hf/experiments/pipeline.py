@@ -37,7 +37,7 @@ class Run:
         output_dir: the run directory.
         examples: a few test users: id, and history as item ids.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import cost_hf
         >>> toy = {"method": "popularity", "data.synthetic_users": 60, "data.synthetic_items": 50}
@@ -102,7 +102,7 @@ def train(
         RecipeError: for an unknown recipe, field or value.
         DataError: for data that can't be used as it is; the message names the change.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import pandas as pd
         >>> import cost_hf

@@ -38,7 +38,7 @@ OptionsT = TypeVar("OptionsT", bound="MethodOptions")
 class MethodOptions:
     """What the recipe of a method holds beside data, vectors and evaluation: every field is a section.
 
-    Example:
+    Examples:
         >>> from cost_hf.methods.base import methods
         >>> options = methods()["sasrec"].options_class()
         >>> options.model.inputs, options.training.epochs
@@ -170,7 +170,7 @@ class Method(ABC, Generic[OptionsT]):
             transformers, so it may import modeling files and nothing else of this package.
         recommenders: module that defines each kind of recommender of its own, by the kind in its manifest.
 
-    Example:
+    Examples:
         >>> from cost_hf.methods.base import methods
         >>> method = methods()["popularity"]
         >>> method.family, method.summary

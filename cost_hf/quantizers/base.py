@@ -133,8 +133,9 @@ class CodesOptions(KindOptions, ABC):
         Raises:
             ValueError: for an unknown kind, or a field that the kind does not have.
 
-        >>> CodesOptions.of("rkmeans", level_sizes=[16, 16], pca_dim=8).kind
-        'rkmeans'
+        Examples:
+            >>> CodesOptions.of("rkmeans", level_sizes=[16, 16], pca_dim=8).kind
+            'rkmeans'
         """
         CodesOptions.load_kinds()
         wanted = CodesOptions.default_kind if kind is None else kind

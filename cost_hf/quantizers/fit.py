@@ -84,14 +84,15 @@ def fit_codes(
         ValueError: for options or vectors that do not fit, with what to change.
         CodebookCollapse: where training ends in one code for most items.
 
-    >>> import tempfile
-    >>> from cost_hf.quantizers.base import CodesOptions
-    >>> vectors = np.random.default_rng(0).normal(size=(100, 16))
-    >>> options = CodesOptions.of("rkmeans", level_sizes=[8, 8], pca_dim=4)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     result = fit_codes(vectors, options, output_dir=folder, seed=0)
-    >>> result.codes.shape
-    (100, 2)
+    Examples:
+        >>> import tempfile
+        >>> from cost_hf.quantizers.base import CodesOptions
+        >>> vectors = np.random.default_rng(0).normal(size=(100, 16))
+        >>> options = CodesOptions.of("rkmeans", level_sizes=[8, 8], pca_dim=4)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = fit_codes(vectors, options, output_dir=folder, seed=0)
+        >>> result.codes.shape
+        (100, 2)
     """
     import torch
     from accelerate import PartialState

@@ -110,7 +110,7 @@ class Recommender(CatalogUpdates):
                 machine does not have.
             OSError: where nothing is found.
 
-        Example:
+        Examples:
             >>> import tempfile
             >>> from cost_hf import Recommender
             >>> from cost_hf.recommenders.example import example_recommender
@@ -360,7 +360,7 @@ class Recommender(CatalogUpdates):
             ValueError: for an empty history, what is no list of ids (None, a set, a float among them), a mask of
                 another catalog or number of requests, or an option that does not exist.
 
-        Example:
+        Examples:
             >>> from cost_hf.recommenders.example import example_recommender
             >>> recommender = example_recommender()
             >>> answers = recommender.recommend(["kettle", "teapot"], top_k=3)

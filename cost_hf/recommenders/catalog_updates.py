@@ -94,7 +94,7 @@ class CatalogUpdates:
             ValueError: for an invalid or repeated id, an empty text, a vector that is not finite, an input that this
                 recommender does not take, or a full catalog. Nothing has changed then.
 
-        Example:
+        Examples:
             >>> from cost_hf.recommenders.example import example_recommender
             >>> recommender = example_recommender()
             >>> change = recommender.add_items(["mug"], ["mug for tea"])

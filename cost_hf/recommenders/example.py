@@ -28,7 +28,7 @@ def example_recommender() -> GenerativeRecommender:
     It has every part of a trained one: texts are encoded by LSA and quantized to semantic IDs, so that it can be saved,
     loaded, published and given new items.
 
-    Example:
+    Examples:
         >>> from cost_hf.recommenders.example import example_recommender
         >>> recommender = example_recommender()
         >>> recommender.catalog.item_ids

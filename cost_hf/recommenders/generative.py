@@ -82,7 +82,7 @@ class GenerativeRecommender(Recommender):
     Raises:
         ValueError: for parts of different catalogs, or sizes that no search has.
 
-    Example:
+    Examples:
         >>> from cost_hf.recommenders.example import example_recommender
         >>> recommender = example_recommender()
         >>> recommender.encode(["mug for tea"]).shape  # codes of 2 levels

@@ -90,21 +90,22 @@ def beam_search(
 
     Example (weights are random: which item comes first means nothing):
 
-    >>> import torch
-    >>> from transformers import LlamaConfig, LlamaForCausalLM
-    >>> from cost_hf import Catalog, SidTrie, SidVocabulary, beam_search
-    >>> codes = [[0, 1], [1, 0], [1, 1]]
-    >>> catalog = Catalog.from_codes(["lamp", "desk", "chair"], codes, level_sizes=(2, 2), collisions="none")
-    >>> vocabulary, trie = SidVocabulary.for_catalog(catalog), SidTrie.from_catalog(catalog)
-    >>> config = LlamaConfig(vocab_size=vocabulary.size, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
-    >>> generator = LlamaForCausalLM(config).eval()
-    >>> history = vocabulary.encode(torch.tensor([[0, 1]]))  # the lamp, as tokens
-    >>> prompt = torch.cat([torch.tensor([[vocabulary.begin_id]]), history], dim=1)
-    >>> found = beam_search(generator, prompt, trie=trie, vocabulary=vocabulary, num_beams=3)
-    >>> found
-    BeamOutput(1 requests, 3 items each, on cpu)
-    >>> sorted(catalog.item_ids[row] for row in found.items[0].tolist())
-    ['chair', 'desk', 'lamp']
+    Examples:
+        >>> import torch
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from cost_hf import Catalog, SidTrie, SidVocabulary, beam_search
+        >>> codes = [[0, 1], [1, 0], [1, 1]]
+        >>> catalog = Catalog.from_codes(["lamp", "desk", "chair"], codes, level_sizes=(2, 2), collisions="none")
+        >>> vocabulary, trie = SidVocabulary.for_catalog(catalog), SidTrie.from_catalog(catalog)
+        >>> config = LlamaConfig(vocab_size=vocabulary.size, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+        >>> generator = LlamaForCausalLM(config).eval()
+        >>> history = vocabulary.encode(torch.tensor([[0, 1]]))  # the lamp, as tokens
+        >>> prompt = torch.cat([torch.tensor([[vocabulary.begin_id]]), history], dim=1)
+        >>> found = beam_search(generator, prompt, trie=trie, vocabulary=vocabulary, num_beams=3)
+        >>> found
+        BeamOutput(1 requests, 3 items each, on cpu)
+        >>> sorted(catalog.item_ids[row] for row in found.items[0].tolist())
+        ['chair', 'desk', 'lamp']
     """
     check_normalization(normalization)
     prompt = make_prompt(input_ids, attention_mask, inputs_embeds, encoder_outputs, model_kwargs)

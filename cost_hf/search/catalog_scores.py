@@ -47,22 +47,23 @@ def score_catalog(
 
     Example (weights are random: which item comes first means nothing):
 
-    >>> import torch
-    >>> from transformers import LlamaConfig, LlamaForCausalLM
-    >>> from cost_hf import Catalog, SidTrie, SidVocabulary, beam_search
-    >>> codes = [[0, 1], [1, 0], [1, 1]]
-    >>> catalog = Catalog.from_codes(["lamp", "desk", "chair"], codes, level_sizes=(2, 2), collisions="none")
-    >>> vocabulary, trie = SidVocabulary.for_catalog(catalog), SidTrie.from_catalog(catalog)
-    >>> config = LlamaConfig(vocab_size=vocabulary.size, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
-    >>> generator = LlamaForCausalLM(config).eval()
-    >>> history = vocabulary.encode(torch.tensor([[0, 1]]))  # the lamp, as tokens
-    >>> prompt = torch.cat([torch.tensor([[vocabulary.begin_id]]), history], dim=1)
-    >>> scores = score_catalog(generator, prompt, trie=trie, vocabulary=vocabulary)
-    >>> scores.shape
-    torch.Size([1, 3])
-    >>> found = beam_search(generator, prompt, trie=trie, vocabulary=vocabulary, num_beams=3)
-    >>> torch.allclose(scores.gather(1, found.items), found.scores, atol=1e-4)
-    True
+    Examples:
+        >>> import torch
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from cost_hf import Catalog, SidTrie, SidVocabulary, beam_search
+        >>> codes = [[0, 1], [1, 0], [1, 1]]
+        >>> catalog = Catalog.from_codes(["lamp", "desk", "chair"], codes, level_sizes=(2, 2), collisions="none")
+        >>> vocabulary, trie = SidVocabulary.for_catalog(catalog), SidTrie.from_catalog(catalog)
+        >>> config = LlamaConfig(vocab_size=vocabulary.size, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+        >>> generator = LlamaForCausalLM(config).eval()
+        >>> history = vocabulary.encode(torch.tensor([[0, 1]]))  # the lamp, as tokens
+        >>> prompt = torch.cat([torch.tensor([[vocabulary.begin_id]]), history], dim=1)
+        >>> scores = score_catalog(generator, prompt, trie=trie, vocabulary=vocabulary)
+        >>> scores.shape
+        torch.Size([1, 3])
+        >>> found = beam_search(generator, prompt, trie=trie, vocabulary=vocabulary, num_beams=3)
+        >>> torch.allclose(scores.gather(1, found.items), found.scores, atol=1e-4)
+        True
     """
     prompt = make_prompt(input_ids, attention_mask, model_kwargs=model_kwargs)
     check_parts(generator, prompt, trie, vocabulary)

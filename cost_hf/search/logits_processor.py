@@ -37,26 +37,27 @@ class SidLogitsProcessor(LogitsProcessor):
 
     Example (weights are random: which item comes first means nothing):
 
-    >>> import torch
-    >>> from transformers import LlamaConfig, LlamaForCausalLM
-    >>> from cost_hf import Catalog, SidTrie, SidVocabulary, SidLogitsProcessor
-    >>> codes = [[0, 1], [1, 0], [1, 1]]
-    >>> catalog = Catalog.from_codes(["lamp", "desk", "chair"], codes, level_sizes=(2, 2), collisions="none")
-    >>> vocabulary, trie = SidVocabulary.for_catalog(catalog), SidTrie.from_catalog(catalog)
-    >>> config = LlamaConfig(vocab_size=vocabulary.size, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
-    >>> generator = LlamaForCausalLM(config).eval()
-    >>> history = vocabulary.encode(torch.tensor([[0, 1]]))  # the lamp, as tokens
-    >>> prompt = torch.cat([torch.tensor([[vocabulary.begin_id]]), history], dim=1)
-    >>> constraint = SidLogitsProcessor(trie, vocabulary)
-    >>> answer = generator.generate(
-    ...     prompt,
-    ...     attention_mask=torch.ones_like(prompt),
-    ...     logits_processor=[constraint],
-    ...     max_new_tokens=2,
-    ...     eos_token_id=None,
-    ... )
-    >>> vocabulary.decode(answer[:, -2:]).tolist()[0] in codes
-    True
+    Examples:
+        >>> import torch
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from cost_hf import Catalog, SidTrie, SidVocabulary, SidLogitsProcessor
+        >>> codes = [[0, 1], [1, 0], [1, 1]]
+        >>> catalog = Catalog.from_codes(["lamp", "desk", "chair"], codes, level_sizes=(2, 2), collisions="none")
+        >>> vocabulary, trie = SidVocabulary.for_catalog(catalog), SidTrie.from_catalog(catalog)
+        >>> config = LlamaConfig(vocab_size=vocabulary.size, hidden_size=8, num_hidden_layers=1, num_attention_heads=1)
+        >>> generator = LlamaForCausalLM(config).eval()
+        >>> history = vocabulary.encode(torch.tensor([[0, 1]]))  # the lamp, as tokens
+        >>> prompt = torch.cat([torch.tensor([[vocabulary.begin_id]]), history], dim=1)
+        >>> constraint = SidLogitsProcessor(trie, vocabulary)
+        >>> answer = generator.generate(
+        ...     prompt,
+        ...     attention_mask=torch.ones_like(prompt),
+        ...     logits_processor=[constraint],
+        ...     max_new_tokens=2,
+        ...     eos_token_id=None,
+        ... )
+        >>> vocabulary.decode(answer[:, -2:]).tolist()[0] in codes
+        True
     """
 
     def __init__(self, trie: SidTrie, vocabulary: SidVocabulary, *, mask: Tensor | CatalogMask | None = None):
@@ -140,18 +141,19 @@ def prefix_allowed_tokens_fn(
         ValueError: as `SidLogitsProcessor`; at a call also where the mask allows no continuation, which `generate` does
             not support in a function.
 
-    >>> import torch
-    >>> from cost_hf import Catalog, SidTrie, SidVocabulary, prefix_allowed_tokens_fn
-    >>> codes = [[0, 1], [1, 0], [1, 1]]
-    >>> catalog = Catalog.from_codes(["lamp", "desk", "chair"], codes, level_sizes=(2, 2), collisions="none")
-    >>> vocabulary, trie = SidVocabulary.for_catalog(catalog), SidTrie.from_catalog(catalog)
-    >>> allowed = prefix_allowed_tokens_fn(trie, vocabulary)
-    >>> first = allowed(0, torch.tensor([vocabulary.begin_id]))
-    >>> [vocabulary.tokens[token - vocabulary.first_id] for token in first]
-    ['<s_a_0>', '<s_a_1>']
-    >>> second = allowed(0, torch.tensor([vocabulary.begin_id, first[0]]))
-    >>> [vocabulary.tokens[token - vocabulary.first_id] for token in second]
-    ['<s_b_1>']
+    Examples:
+        >>> import torch
+        >>> from cost_hf import Catalog, SidTrie, SidVocabulary, prefix_allowed_tokens_fn
+        >>> codes = [[0, 1], [1, 0], [1, 1]]
+        >>> catalog = Catalog.from_codes(["lamp", "desk", "chair"], codes, level_sizes=(2, 2), collisions="none")
+        >>> vocabulary, trie = SidVocabulary.for_catalog(catalog), SidTrie.from_catalog(catalog)
+        >>> allowed = prefix_allowed_tokens_fn(trie, vocabulary)
+        >>> first = allowed(0, torch.tensor([vocabulary.begin_id]))
+        >>> [vocabulary.tokens[token - vocabulary.first_id] for token in first]
+        ['<s_a_0>', '<s_a_1>']
+        >>> second = allowed(0, torch.tensor([vocabulary.begin_id, first[0]]))
+        >>> [vocabulary.tokens[token - vocabulary.first_id] for token in second]
+        ['<s_b_1>']
     """
     check_sizes(trie, vocabulary)
     trie = trie.to("cpu")

@@ -67,7 +67,7 @@ class Catalog(CatalogTable):
         Raises:
             ValueError: for repeated ids, codes outside their level, a group larger than `append_size`.
 
-        Example:
+        Examples:
             >>> from cost_hf import Catalog
             >>> catalog = Catalog.from_codes(["lamp", "desk", "chair"], [[0, 1], [1, 0], [1, 0]], level_sizes=(2, 2))
             >>> catalog.codes.tolist()  # the appended level distinguishes desk and chair

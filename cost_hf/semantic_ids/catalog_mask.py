@@ -249,7 +249,7 @@ class CatalogMask:
     Raises:
         ValueError: for tensors of another dtype or shape, or rows outside the catalog.
 
-    Example:
+    Examples:
         >>> from cost_hf import Catalog, CatalogMask
         >>> catalog = Catalog.from_codes(["lamp", "desk", "chair"], [[0, 1], [1, 0], [1, 1]], level_sizes=(2, 2))
         >>> mask = CatalogMask.from_item_ids(catalog, denied=["desk"])

@@ -213,7 +213,7 @@ class SidTrie:
     Raises:
         ValueError: if no row is valid, or codes are outside their level.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from cost_hf import Catalog, SidTrie
         >>> codes = [[0, 1], [1, 0], [1, 1]]

@@ -46,7 +46,7 @@ TOKEN = re.compile(r"<(?:[a-z]+_)?([a-z]+)_([0-9]{1,10})>")
 def level_name(level: int) -> str:
     """Return the letters of a level: 0 is a, 25 is z, 26 is aa.
 
-    Example:
+    Examples:
         >>> level_name(0), level_name(26)
         ('a', 'aa')
     """
@@ -90,7 +90,7 @@ class SidVocabulary:
     Raises:
         ValueError: for invalid sizes, names or ids, or more than 4,194,304 tokens.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from cost_hf import SidVocabulary
         >>> vocabulary = SidVocabulary((4, 4))
@@ -150,7 +150,7 @@ class SidVocabulary:
             first_id: id of the first code of level a; 3 by default.
             num_user_tokens: number of hashed user tokens.
 
-        Example:
+        Examples:
             >>> from cost_hf import Catalog, SidVocabulary
             >>> catalog = Catalog.from_codes(["lamp", "desk"], [[0, 1], [1, 0]], level_sizes=(2, 2), append_size=4)
             >>> vocabulary = SidVocabulary.for_catalog(catalog)

@@ -94,7 +94,7 @@ def check(path: str | Path, *, recipe: str | None = None, overrides: Mapping[str
         DataError: where the tables can't be read at all.
         RecipeError: for an unknown recipe, field or value.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from pathlib import Path
         >>> import cost_hf

@@ -68,7 +68,7 @@ def compare(
     Raises:
         RecipeError: for two data sources, a source that is neither data nor a recipe, or an unknown row.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import cost_hf
         >>> toy = {"data.synthetic_users": 60, "data.synthetic_items": 50, "evaluation.bootstrap_draws": 20}

@@ -32,9 +32,10 @@ class Popularity:
     Args:
         counts: training clicks per catalog row, `[N]`.
 
-    >>> import numpy as np
-    >>> Popularity.fit([np.array([0, 1]), np.array([1])], 3).scores(np.array([[0], [2]])).tolist()
-    [[1.0, 2.0, 0.0], [1.0, 2.0, 0.0]]
+    Examples:
+        >>> import numpy as np
+        >>> Popularity.fit([np.array([0, 1]), np.array([1])], 3).scores(np.array([[0], [2]])).tolist()
+        [[1.0, 2.0, 0.0], [1.0, 2.0, 0.0]]
     """
 
     def __init__(self, counts: np.ndarray):
@@ -76,10 +77,11 @@ class ItemKnn:
         similarity: similarities over all users but the heavy ones, sparse `[N, N]`.
         heavy: items of the users with very many items, columns divided by the root of an item's users, sparse `[U, N]`.
 
-    >>> import numpy as np
-    >>> knn = ItemKnn.fit([np.array([0, 1]), np.array([0, 1]), np.array([2, 1])], 3)
-    >>> knn.scores(np.array([[0]])).round(2).tolist()
-    [[0.0, 0.82, 0.0]]
+    Examples:
+        >>> import numpy as np
+        >>> knn = ItemKnn.fit([np.array([0, 1]), np.array([0, 1]), np.array([2, 1])], 3)
+        >>> knn.scores(np.array([[0]])).round(2).tolist()
+        [[0.0, 0.82, 0.0]]
     """
 
     def __init__(self, counts: np.ndarray, similarity: sparse.csr_array, heavy: sparse.csr_array):
@@ -123,10 +125,11 @@ class Markov:
         counts: training clicks per catalog row, `[N]`.
         transitions: normalised pair counts from row to column, sparse `[N, N]`.
 
-    >>> import numpy as np
-    >>> markov = Markov.fit([np.array([0, 1, 2])], 3)
-    >>> markov.scores(np.array([[0]])).round(2).tolist()
-    [[0.0, 1.0, 0.5]]
+    Examples:
+        >>> import numpy as np
+        >>> markov = Markov.fit([np.array([0, 1, 2])], 3)
+        >>> markov.scores(np.array([[0]])).round(2).tolist()
+        [[0.0, 1.0, 0.5]]
     """
 
     def __init__(self, counts: np.ndarray, transitions: sparse.csr_array):
@@ -155,9 +158,10 @@ class TextLast:
     Args:
         vectors: frozen text vectors of the catalog, `[N, E]`; no click is used.
 
-    >>> import numpy as np
-    >>> TextLast(np.array([[1.0, 0.0], [0.0, 2.0]])).scores(np.array([[0, 1]])).tolist()
-    [[0.0, 1.0]]
+    Examples:
+        >>> import numpy as np
+        >>> TextLast(np.array([[1.0, 0.0], [0.0, 2.0]])).scores(np.array([[0, 1]])).tolist()
+        [[0.0, 1.0]]
     """
 
     def __init__(self, vectors: np.ndarray):
@@ -174,9 +178,10 @@ class TextMean:
     Args:
         vectors: frozen text vectors of the catalog, `[N, E]`; no click is used.
 
-    >>> import numpy as np
-    >>> TextMean(np.array([[1.0, 0.0], [0.0, 2.0]])).scores(np.array([[0, 1]])).round(2).tolist()
-    [[0.71, 0.71]]
+    Examples:
+        >>> import numpy as np
+        >>> TextMean(np.array([[1.0, 0.0], [0.0, 2.0]])).scores(np.array([[0, 1]])).round(2).tolist()
+        [[0.71, 0.71]]
     """
 
     def __init__(self, vectors: np.ndarray):
@@ -298,9 +303,10 @@ def _csr_table(
 def history_weights(histories: np.ndarray, num_items: int, *, decay: float) -> sparse.csr_array:
     """Return `decay ** age` of every history item as a sparse `[B, N]`; the last item has age 0, repeats add up.
 
-    >>> import numpy as np
-    >>> history_weights(np.array([[2, 0, 2]]), 3, decay=0.5).toarray().tolist()
-    [[0.5, 0.0, 1.25]]
+    Examples:
+        >>> import numpy as np
+        >>> history_weights(np.array([[2, 0, 2]]), 3, decay=0.5).toarray().tolist()
+        [[0.5, 0.0, 1.25]]
     """
     is_item = histories >= 0
     lengths = is_item.sum(axis=1)

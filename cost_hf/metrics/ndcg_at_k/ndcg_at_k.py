@@ -29,8 +29,9 @@ CITATION = ""
 def ndcg_at_k(predictions: Sequence[Sequence[Any]], references: Sequence[Any], k: int) -> np.ndarray:
     """Return 1 / log2(1 + rank) of the reference within the first `k` entries of its list, else 0.0, float64 `[M]`.
 
-    >>> ndcg_at_k([["a", "b", "c"], ["a", "b", "c"]], ["c", "d"], k=3).tolist()
-    [0.5, 0.0]
+    Examples:
+        >>> ndcg_at_k([["a", "b", "c"], ["a", "b", "c"]], ["c", "d"], k=3).tolist()
+        [0.5, 0.0]
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k!r}")

@@ -27,8 +27,9 @@ CITATION = ""
 def recall_at_k(predictions: Sequence[Sequence[Any]], references: Sequence[Any], k: int) -> np.ndarray:
     """Return 1.0 for every list with its reference in the first `k` entries, else 0.0, float64 `[M]`.
 
-    >>> recall_at_k([["a", "b"], ["a", "b"]], ["b", "c"], k=2).tolist()
-    [1.0, 0.0]
+    Examples:
+        >>> recall_at_k([["a", "b"], ["a", "b"]], ["b", "c"], k=2).tolist()
+        [1.0, 0.0]
     """
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k!r}")

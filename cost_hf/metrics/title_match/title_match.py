@@ -30,8 +30,9 @@ CITATION = ""
 def title_match(predictions: Sequence[str], references: Sequence[str]) -> dict[str, np.ndarray]:
     """Return exact match and the ROUGE F measures of every pair, float64 `[M]` each.
 
-    >>> {name: values.tolist() for name, values in title_match(["Red  kite"], ["red kite"]).items()}
-    {'exact_match': [1.0], 'rouge1': [1.0], 'rouge2': [1.0], 'rougeL': [1.0]}
+    Examples:
+        >>> {name: values.tolist() for name, values in title_match(["Red  kite"], ["red kite"]).items()}
+        {'exact_match': [1.0], 'rouge1': [1.0], 'rouge2': [1.0], 'rougeL': [1.0]}
     """
     scorer = rouge_scorer.RougeScorer(KINDS)
     pairs = list(zip(predictions, references, strict=True))

@@ -65,10 +65,11 @@ class CostConfig(PreTrainedConfig):
     Raises:
         ValueError: for sizes, weights or words that no model can have.
 
-    >>> from cost_hf import CostConfig
-    >>> config = CostConfig(level_sizes=(256, 256, 256), contrastive_weight=0.0, reconstruction_weight=1.0)  # RQ-VAE
-    >>> config.num_levels
-    3
+    Examples:
+        >>> from cost_hf import CostConfig
+        >>> config = CostConfig(level_sizes=(256, 256), contrastive_weight=0.0, reconstruction_weight=1.0)  # RQ-VAE
+        >>> config.num_levels
+        2
     """
 
     model_type = "cost"

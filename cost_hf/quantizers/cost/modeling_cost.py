@@ -40,7 +40,7 @@ class CostOutput(ModelOutput):
         reconstruction: x_hat in the space of the normalised item vectors, `[B, E]`.
         latents: z, `[B, D]`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from cost_hf import CostConfig, CostModel
         >>> model = CostModel(CostConfig(item_dim=8, latent_dim=4, hidden_sizes=(6,), level_sizes=(4, 4)))
@@ -148,11 +148,12 @@ class CostModel(CostPreTrainedModel):
         Raises:
             ValueError: for vectors of another width.
 
-        >>> import torch
-        >>> from cost_hf import CostConfig, CostModel
-        >>> model = CostModel(CostConfig(item_dim=16, hidden_sizes=(32,), latent_dim=8, level_sizes=(4, 4, 4)))
-        >>> model.encode(torch.randn(10, 16)).shape
-        torch.Size([10, 3])
+        Examples:
+            >>> import torch
+            >>> from cost_hf import CostConfig, CostModel
+            >>> model = CostModel(CostConfig(item_dim=16, hidden_sizes=(32,), latent_dim=8, level_sizes=(4, 4, 4)))
+            >>> model.encode(torch.randn(10, 16)).shape
+            torch.Size([10, 3])
         """
         parts = [self.quantizer(self.embed(part)).codes for part in self._batches(item_embeddings)]
         codes = torch.cat(parts) if parts else torch.empty(0, len(self.level_sizes), dtype=torch.int64)
