@@ -92,7 +92,7 @@ def test_a_run_begun_again_and_stopped_is_refused_everywhere(finished, monkeypat
 
     assert {name: file_digest(finished / name) for name in described} == described
     for attempt in (
-        lambda: upload(finished, namespace="org", dry_run=True),
+        lambda: upload(finished, namespace="org", dry_run=True, report=str),
         lambda: cost_hf.Recommender.from_pretrained(finished),
         lambda: export_run(finished, to="parquet", output=tmp_path / "exported"),
     ):
@@ -126,7 +126,7 @@ def test_a_run_stopped_between_two_of_its_files_is_refused(finished, monkeypatch
         cost_hf.train(**given, overrides=SMALL | settings, output_dir=finished, overwrite=True)
 
     with pytest.raises(UnfinishedRunError):
-        upload(finished, namespace="org", dry_run=True)
+        upload(finished, namespace="org", dry_run=True, report=str)
     with pytest.raises(UnfinishedRunError):
         cost_hf.Recommender.from_pretrained(finished)
 
@@ -191,7 +191,7 @@ def test_a_part_that_was_changed_is_not_published(finished, name):
     path.write_bytes(path.read_bytes() + b" ")
 
     with pytest.raises(DamagedFileError, match=name):
-        upload(finished, namespace="org", dry_run=True)
+        upload(finished, namespace="org", dry_run=True, report=str)
 
 
 def test_other_data_in_the_same_directory_is_refused(finished):
