@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, T5Config, T5ForConditionalGeneration
 from cost_hf.data import DataOptions, read_tables, split_interactions
 from cost_hf.generators.backbones import GeneratorOptions, build_backbone
 from cost_hf.generators.collation import CausalCollator, PrefixDataset, Seq2SeqCollator, SequenceDataset
-from cost_hf.generators.dropout import add_residual_dropout, use_byte_dropout
+from cost_hf.generators.dropout import add_residual_dropout
 from cost_hf.generators.packing import pack
 from cost_hf.generators.prompts import PromptBuilder
 from cost_hf.generators.ranking_trainer import LengthGroupedSampler, ShuffledSampler
@@ -88,7 +88,6 @@ class Setup:
             self.rows = SequenceDataset(sequences, owners, max_items=MAX_HISTORY + 1)
             self.collate = CausalCollator(vocabulary.pad_id)
         else:
-            use_byte_dropout(self.model)
             self.rows = PrefixDataset(sequences, owners, max_history=MAX_HISTORY)
             self.collate = Seq2SeqCollator(vocabulary.pad_id)
         self.dataset = NextItemTask(self.rows, [self.prompts])

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from cost_hf.generators.backbones import Backbone, GeneratorOptions
 from cost_hf.generators.collation import CausalCollator, PrefixDataset, Seq2SeqCollator, SequenceDataset
-from cost_hf.generators.dropout import add_residual_dropout, use_byte_dropout
+from cost_hf.generators.dropout import add_residual_dropout
 from cost_hf.generators.item_texts import ItemTexts
 from cost_hf.generators.options import NEXT_ITEM, TaskOptions, TrainingOptions
 from cost_hf.generators.prompts import PromptBuilder
@@ -237,9 +237,9 @@ def training_examples(
 
 def training_dropout(backbone: Backbone, generator: GeneratorOptions) -> list[Any]:
     """Add dropout to a model for the time of training; return the handles that remove it."""
-    if backbone.is_causal:  # a pretrained one has its own, and so has its adapter
-        return [] if backbone.is_pretrained else add_residual_dropout(backbone.model, generator.scratch_dropout)
-    return [*use_byte_dropout(backbone.model)]
+    if not backbone.is_causal or backbone.is_pretrained:  # these have dropout of their own, and so has an adapter
+        return []
+    return add_residual_dropout(backbone.model, generator.scratch_dropout)
 
 
 def divide_logits(model: PreTrainedModel, temperature: float) -> Any:

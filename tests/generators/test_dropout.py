@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cost_hf.generators.backbones import GeneratorOptions, build_backbone
-from cost_hf.generators.dropout import add_residual_dropout, drop, use_byte_dropout
+from cost_hf.generators.dropout import add_residual_dropout, drop
 from tests.recommenders.toys import toy_catalog
 
 
@@ -69,22 +69,3 @@ def test_a_share_of_zero_hooks_nothing():
 
     assert add_residual_dropout(model, 0.0) == []
     assert not model.get_input_embeddings()._forward_hooks
-
-
-def test_the_dropout_modules_of_a_t5_draw_bytes_in_training_until_removed():
-    options = GeneratorOptions(kind="seq2seq", size="tiny", dropout=0.5)
-    model = build_backbone(options, toy_catalog(), seed=0).model
-    module = model.encoder.dropout
-    values = torch.ones(1000)
-
-    def draws(function) -> torch.Tensor:
-        torch.manual_seed(0)
-        return function(values)
-
-    handles = use_byte_dropout(model)
-
-    assert torch.equal(draws(module), draws(lambda ones: drop(ones, 0.5)))
-    assert module.eval()(values) is values
-    for handle in handles:
-        handle.remove()
-    assert torch.equal(draws(module.train()), draws(lambda ones: torch.nn.functional.dropout(ones, 0.5)))
