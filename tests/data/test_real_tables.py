@@ -1,4 +1,4 @@
-"""The real data sets pass the door, with the figures their descriptions give."""
+"""The real data sets pass the checks, with the figures of their descriptions."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Item ids and what stands beside them: every form that has an order, and none that has not."""
+"""Item ids, titles, texts, codes and vectors: every ordered form is accepted, and all others are refused."""
 
 import tracemalloc
 
@@ -217,8 +217,7 @@ def test_an_unknown_id_that_looks_like_a_known_one_is_told_apart():
     with pytest.raises(KeyError) as caught:
         catalog.rows_of(["b", "cafe\u0301"])
     assert (
-        r"'cafe\u0301' differs from 'caf\xe9' of the catalog only by blanks or its Unicode form"
-        in caught.value.args[0]
+        r"'cafe\u0301' differs from 'caf\xe9' of the catalog only by blanks or its Unicode form" in caught.value.args[0]
     )
     with pytest.raises(KeyError, match=r"'a ' differs from 'a' of the catalog"):
         catalog.rows_of(["a "])

@@ -75,7 +75,7 @@ def read(item_ids, click_ids, **options):
         (["caf\u00e9"], [" CAFE\u0301"], ["strip", "nfc", "lower"], "outer blanks and their Unicode form and case"),
     ],
 )
-def test_ids_that_differ_by_their_form_are_told_with_the_flag_that_mends_it(item_ids, click_ids, forms, reason):
+def test_ids_that_differ_by_their_form_are_reported_with_the_flag_that_fixes_it(item_ids, click_ids, forms, reason):
     with pytest.raises(DataError, match=f"{reason}.*data.normalize_ids '.{', '.join(forms)}.'"):
         read(item_ids, click_ids)
 
@@ -84,7 +84,7 @@ def test_ids_that_differ_by_their_form_are_told_with_the_flag_that_mends_it(item
     assert "--data.normalize_ids" in notice.remedy
 
 
-def test_a_log_without_a_known_id_is_told_why():
+def test_a_log_without_a_known_id_is_explained():
     with pytest.raises(DataError, match=r"no interactions are left.*only by case.*--data.normalize_ids '\[lower\]'"):
         read(["B", "C"], ["b", "c"], on_unknown_item="drop")
 
