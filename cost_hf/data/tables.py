@@ -165,7 +165,7 @@ def _clean_interactions(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
 def _normalize(
     catalog: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions, counts: dict[str, int]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Normalise ids by `data.normalize_ids` and remove HTML from the catalog, if the options say so."""
+    """Normalise ids by `data.normalize_ids` and remove HTML from the catalog, as the options demand."""
     if forms := options.normalize_ids:
         users = clicks["user_id"].nunique()
         catalog = catalog.assign(item_id=normalized(catalog["item_id"], forms))

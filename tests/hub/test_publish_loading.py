@@ -13,7 +13,7 @@ from cost_hf.recommenders.base import Recommender
 from tests.hub.loopback_hub import LoopbackHub
 from tests.hub.publishing import publish, without_licence
 from tests.near_ties import assert_same_list
-from tests.runs import ROOT, TINY, child_environment
+from tests.runs import ROOT, child_environment, tiny_fields
 
 pytestmark = pytest.mark.slow  # CI runs it by `make test-published`
 LOAD = """
@@ -86,8 +86,8 @@ def test_a_clean_environment_encodes_and_generates_from_the_hub_and_offline(
 
 @pytest.mark.trains
 def test_a_sasrec_run_is_published_and_loaded_in_the_same_way(hub, tmp_path):
-    small = {"sasrec.hidden_size": 16, "sasrec.intermediate_size": 16, "sasrec.epochs": 1, "sasrec.inputs": "text"}
-    run = cost_hf.train(overrides=TINY | small | {"method": "sasrec"}, output_dir=tmp_path / "run")
+    small = {"model.hidden_size": 16, "model.intermediate_size": 16, "training.epochs": 1, "model.inputs": "text"}
+    run = cost_hf.train(overrides=tiny_fields(method="sasrec") | small, output_dir=tmp_path / "run")
 
     publish(hub.endpoint, run.output_dir, what=["recommender"])
 
@@ -99,7 +99,7 @@ def test_a_sasrec_run_is_published_and_loaded_in_the_same_way(hub, tmp_path):
     assert action == "add"
 
     bare = without_licence(run.output_dir, tmp_path / "bare")
-    with pytest.raises(ValueError, match="carries the text vectors of its items"):
+    with pytest.raises(ValueError, match="holds vectors of item texts"):
         publish(hub.endpoint, bare, what=["recommender"])
 
     # each command in a process that has imported nothing of SASRec before
