@@ -1,8 +1,8 @@
-"""Training rows and batches of both generators.
+"""Training examples and batches of both generators.
 
 Where the answer continues the list of items, a causal generator learns every next item of a user in one pass, the first
-one included. Otherwise every prefix of a sequence is an example. Data sets take any number: example i of epoch e is
-number e · count + i, and most give the same example in every epoch.
+one included. Otherwise every prefix of a sequence is an example. Data sets take any number: example i of epoch e has
+the number e · count + i, and most return the same example in every epoch.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ NO_ITEM = -1  # catalog row of tokens that belong to no item
 class SequenceDataset(Dataset):
     """Users' training sequences as rows of at most `max_items` items, with the first item that is a label.
 
-    A longer sequence becomes overlapping windows, cut from its end: every item is a label once, and behind the first
-    window with at least half a window of history before it.
+    A longer sequence becomes overlapping windows, cut from its end: every item is a label once, and after the first
+    window it has at least half a window of history before it.
     """
 
     def __init__(self, sequences: Sequence[np.ndarray], user_ids: Sequence[str], *, max_items: int):
@@ -46,9 +46,9 @@ class PrefixDataset(Dataset):
 
     Args:
         sequences: item rows of every user, oldest first.
-        user_ids: their owners.
+        user_ids: of every sequence.
         max_history: most recent items kept of a prefix.
-        with_first_items: take the empty prefix as well, whose target is the user's first item.
+        with_first_items: include the empty prefix, whose target is the user's first item.
     """
 
     def __init__(
@@ -59,7 +59,9 @@ class PrefixDataset(Dataset):
         max_history: int,
         with_first_items: bool = False,
     ):
-        self.sequences, self.user_ids, self.max_history = list(sequences), list(user_ids), max_history
+        self.sequences = list(sequences)
+        self.user_ids = list(user_ids)
+        self.max_history = max_history
         first = 0 if with_first_items else 1
         owners = [np.full(max(len(rows) - first, 0), number) for number, rows in enumerate(self.sequences)]
         ends = [np.arange(first, len(rows)) for rows in self.sequences]
@@ -72,31 +74,33 @@ class PrefixDataset(Dataset):
 
     def __getitem__(self, index: int) -> tuple[str, np.ndarray, int]:
         index %= len(self)
-        owner, end = int(self.owners[index]), int(self.ends[index])
+        owner = int(self.owners[index])
+        end = int(self.ends[index])
         rows = self.sequences[owner]
         return self.user_ids[owner], rows[max(end - self.max_history, 0) : end], int(rows[end])
 
 
 class CausalCollator:
-    """Makes rows of a decoder-only model of examples: what is read, then what is learned.
+    """Collates examples into rows of a decoder-only model, input and target in sequence.
 
     Args:
-        pad_id: fills rows up; every mask says where it is padding.
-        packs: put several examples into a row, each blind to the others, and compute what they share once a row. False
-            for models that take no mask of the shape `[R, 1, S, S]`.
-        names_items: give batches the catalog rows of their tokens as well, for models that read more of an item than
-            its tokens.
+        pad_id: of padding, which masks mark.
+        packs: put several examples into a row, without attention between them, and compute what they share once a row.
+            False for models that take no mask of the shape `[R, 1, S, S]`.
+        names_items: add the catalog rows of tokens to batches, for models that read more of an item than its tokens.
     """
 
     def __init__(self, pad_id: int, *, packs: bool = True, names_items: bool = False):
-        self.pad_id, self.packs, self.names_items = pad_id, packs, names_items
+        self.pad_id = pad_id
+        self.packs = packs
+        self.names_items = names_items
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Return `input_ids`, `position_ids` and `labels`, each `[R, S]`, and `attention_mask`.
 
         The mask is `[R, 1, S, S]`, additive, for packed rows, and `[R, S]` for padded ones. Where items are named,
-        `item_rows` and `item_labels` stand beside `input_ids` and `labels`, `[R, S]`: the catalog row of the item that
-        a token or a label belongs to, -1 and -100 where there is none.
+        there are also `item_rows` and `item_labels`, `[R, S]`: the catalog row of the item that a token or a label
+        belongs to, -1 and -100 where there is none.
         """
         if not self.packs:
             return self._padded(examples)
@@ -158,21 +162,21 @@ class CausalCollator:
 
 
 class Seq2SeqCollator:
-    """Makes sources, padded on the left, and labels of an encoder-decoder model of examples.
+    """Collates examples into sources, padded on the left, and labels of an encoder-decoder model.
 
     Args:
-        pad_id: fills sources up.
-        names_items: give batches the catalog rows of their tokens as well.
+        pad_id: of padding, which the mask marks.
+        names_items: add the catalog rows of tokens to batches.
     """
 
     def __init__(self, pad_id: int, *, names_items: bool = False):
-        self.pad_id, self.names_items = pad_id, names_items
+        self.pad_id = pad_id
+        self.names_items = names_items
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Tensor]:
         """Return `input_ids` and `attention_mask` `[B, S]` and `labels` `[B, T]`.
 
-        Where items are named, `item_rows` `[B, S]` and `item_labels` `[B, T]` stand beside `input_ids` and `labels`, as
-        `CausalCollator` has them.
+        Where items are named, there are also `item_rows` `[B, S]` and `item_labels` `[B, T]`, as in `CausalCollator`.
         """
         sources = [np.concatenate([example.shared, example.source]) for example in examples]
         targets = [torch.from_numpy(example.target) for example in examples]
@@ -193,7 +197,7 @@ def _right_padded_labels(rows: Sequence[Tensor]) -> Tensor:
 
 
 def _item_rows(example: Example) -> np.ndarray:
-    """Return the catalog rows of an example's own tokens `[S + T]`, all -1 for a question in words."""
+    """Return the catalog rows of an example's own tokens `[S + T]`, all -1 for text tasks."""
     if example.item_rows is None:
         return np.full(len(example.source) + len(example.target), NO_ITEM)
     return example.item_rows
@@ -211,7 +215,7 @@ def left_padded(rows: Sequence[Sequence[int] | np.ndarray], *, pad_id: int) -> d
 
 
 def joined_rows(batches: Sequence[dict[str, Tensor]], *, pad_id: int) -> dict[str, Tensor]:
-    """Put packed batches below each other, narrower ones filled up on the right with padding that sees itself."""
+    """Concatenate packed batches, narrower ones padded on the right; padding attends to itself."""
     if len(batches) == 1:
         return batches[0]
     width = max(batch["input_ids"].shape[1] for batch in batches)
@@ -224,8 +228,8 @@ def joined_rows(batches: Sequence[dict[str, Tensor]], *, pad_id: int) -> dict[st
         for name, fill in fills.items():
             rows[name].append(functional.pad(batch[name], (0, missing), value=fill))
         mask = functional.pad(batch["attention_mask"], (0, missing, 0, missing), value=torch.finfo(torch.float32).min)
-        for place in range(width - missing, width):
-            mask[..., place, place] = 0.0  # a row of the softmax without any place would be NaN
+        for column in range(width - missing, width):
+            mask[..., column, column] = 0.0  # a softmax over nothing would be NaN
         rows["attention_mask"].append(mask)
     return {name: torch.cat(parts) for name, parts in rows.items()}
 

@@ -1,8 +1,8 @@
-"""Histories of catalog rows to token ids: the one place that knows how a generator's input is laid out.
+"""Token ids of a generator's input: histories of catalog rows to prompts, labels and training examples.
 
 An item is exactly L tokens, so every layout is index arithmetic on one `[N, L]` table between two constant runs of
-tokens. A bare causal row is `[user] <|sid_begin|> item item …` and the answer follows it; a bare seq2seq source is
-`[user] item item … </s>` and the answer is the decoder's output. Prompts in words (`templates`) have more tokens before
+tokens. A bare causal row is `[user] <|sid_begin|> item item …`, followed by the answer; a bare seq2seq source is
+`[user] item item … </s>`, and the answer is the decoder's output. Text prompts (`templates`) have more tokens before
 and after the items. Labels are the L tokens of an item without an end token: the depth is fixed.
 """
 
@@ -22,14 +22,14 @@ IGNORED_LABEL = -100
 
 
 class Example(NamedTuple):
-    """What one training example reads and learns, as token ids; what is read is `shared`, then `source`.
+    """Token ids of a training example: its input, `shared` and then `source`, and its target.
 
     Attributes:
         shared: leading tokens that all examples of one prompt text have in common, `[P]`.
         source: tokens that follow them, `[S]`.
         target: tokens to learn, `[T]`.
         item_rows: catalog row of the item that each token of source and target belongs to, `[S + T]`, -1 for tokens of
-            no item; None where no item is meant, in questions in words.
+            no item; None for text tasks, whose tokens belong to no item.
     """
 
     shared: np.ndarray
@@ -57,7 +57,7 @@ class PromptLayout:
 
     @classmethod
     def bare(cls, vocabulary: SidVocabulary, *, is_causal: bool) -> "PromptLayout":
-        """Return the layout without words, for models that know SID tokens only."""
+        """Return the layout without text, for vocabularies of SID tokens only."""
         return cls((vocabulary.begin_id,)) if is_causal else cls((), (vocabulary.eos_id,))
 
     @property
@@ -68,13 +68,13 @@ class PromptLayout:
 
 @dataclass(frozen=True)
 class PromptBuilder:
-    """Lays out histories as model inputs.
+    """Turns histories into model inputs.
 
     Args:
         vocabulary: token ids of codes, markers and hashed user tokens.
         item_tokens: token ids of every catalog row, `[N, L]`.
-        layout: what stands around the items.
-        is_causal: the answer goes on from the prompt when true, a decoder of its own gives it otherwise.
+        layout: token ids around the items.
+        is_causal: whether the answer continues the prompt; else it is the output of a decoder.
         max_history: most recent items kept.
     """
 
@@ -85,7 +85,7 @@ class PromptBuilder:
     max_history: int
 
     def __repr__(self) -> str:
-        """Say in one line what is laid out."""
+        """Summarise catalog and layout in one line."""
         kind = "causal" if self.is_causal else "seq2seq"
         return (
             f"PromptBuilder({kind}, {len(self.item_tokens)} items of {self.item_tokens.shape[1]} tokens, "
@@ -114,7 +114,7 @@ class PromptBuilder:
 
     @property
     def learns_all_positions(self) -> bool:
-        """Tell whether the answer continues the list of items, so that one pass teaches every next item of a user."""
+        """Whether the answer continues the list of items, so that one pass trains every next item of a user."""
         return self.is_causal and not self.layout.after
 
     def inputs(self, histories: Tensor, *, user_ids: Sequence[str] | None = None) -> tuple[Tensor, Tensor]:
@@ -152,7 +152,7 @@ class PromptBuilder:
         return self.item_tokens[targets]
 
     def sequence(self, user_id: str, rows: np.ndarray, first_label: int) -> Example:
-        """Return the example that learns every item of a user's rows from `first_label` on, each behind those before.
+        """Return the example whose targets are all items of a user's rows from `first_label` on, each given its prefix.
 
         Only for layouts in which the answer continues the list of items.
         """
@@ -164,7 +164,7 @@ class PromptBuilder:
         return Example(np.array(shared, dtype=np.int64), source, items[first_label:].ravel(), item_rows)
 
     def pair(self, user_id: str, history: np.ndarray, target: int) -> Example:
-        """Return the example that learns one item behind a history of at most `max_history` rows."""
+        """Return the example whose target is one item, given a history of at most `max_history` rows."""
         shared, first = self._before
         head = [*self._user_tokens([user_id], 1)[0].tolist(), *first]
         table = self.item_tokens.numpy()
@@ -175,9 +175,9 @@ class PromptBuilder:
 
     @property
     def _before(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the leading tokens that prompts share, and `<|sid_begin|>` where it stands before the items.
+        """Return the leading tokens that prompts share, and `<|sid_begin|>` where it precedes the items.
 
-        A user's own token stands between them. The marker is not shared: each user's first item is learned behind it.
+        A user's own token comes between them. The marker is not shared: each user's first item is predicted from it.
         """
         before = self.layout.before
         cut = len(before) - 1 if self.learns_all_positions else len(before)
