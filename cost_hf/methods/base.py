@@ -82,7 +82,8 @@ class Workspace:
         vector_options: recipe section `vectors`.
         evaluation: recipe section `evaluation`.
         data_seed: seed of the split and of samples of cases.
-        row: name of the baseline row that is trained; None for the system of the run.
+        row: name of the baseline row, or of the part of a hybrid, that is trained; None for the system of the run.
+        group: folder of all rows of this sort below the run directory.
     """
 
     stages: Stages
@@ -92,19 +93,29 @@ class Workspace:
     evaluation: EvaluationOptions
     data_seed: int
     row: str | None = None
+    group: str = "baselines"
 
     @property
     def folder(self) -> str:
         """Folder of the recommender below the run directory."""
-        return "recommender" if self.row is None else f"baselines/{self.row}"
+        return "recommender" if self.row is None else f"{self.group}/{self.row}"
+
+    @property
+    def key(self) -> str | None:
+        """What the names of this row's stages begin with; None for the system of the run."""
+        return self.row if self.row is None or self.group == "baselines" else f"{self.group}-{self.row}"
+
+    def part(self, name: str) -> Workspace:
+        """Return the workspace of a part that this row combines with others."""
+        return dataclasses.replace(self, row=name if self.row is None else f"{self.row}-{name}", group="parts")
 
     def stage_of(self, name: str) -> str:
         """Return the name of a stage of this row, in results.json and in the records of the run."""
-        return name if self.row is None else f"{self.row}-{name}"
+        return name if self.key is None else f"{self.key}-{name}"
 
     def folder_of(self, part: str) -> str:
         """Return the folder of another part of this row, such as its quantizer, below the run directory."""
-        return part if self.row is None else f"baselines/{self.row}-{part}"
+        return part if self.row is None else f"{self.group}/{self.row}-{part}"
 
 
 @dataclass(frozen=True)

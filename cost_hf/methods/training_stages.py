@@ -37,6 +37,7 @@ def recommender_stage(
     train: Callable[[Path], object],
     load: Callable[[Path], RecommenderT],
     catalog: ItemRows,
+    shared_as: str | None = None,
 ) -> RecommenderT:
     """Train a recommender in a stage of its own and return it as it is stored, with the titles of the data.
 
@@ -47,6 +48,7 @@ def recommender_stage(
         train: writes the recommender into a folder, on every process of a distributed run.
         load: reads it.
         catalog: as it would be built from the data now, for its titles.
+        shared_as: as in `Stages.run`, for weights that several rows or runs may use.
     """
     stages = workspace.stages
     recommender = stages.run(
@@ -56,6 +58,7 @@ def recommender_stage(
         compute=train,
         load=lambda folder: load(folder).to(PartialState().device),
         on_every_process=True,
+        shared_as=shared_as,
         mutable=UPDATED_FILES,
         work_lost=lambda folder: changes_in(folder, own=title_changes(stages, name)),
     )
