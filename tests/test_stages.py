@@ -195,14 +195,14 @@ def test_what_a_killed_attempt_left_is_not_mixed_with_a_result_that_is_taken(tmp
     run_in(Stages(tmp_path), "one", work)
 
     def killed(folder: Path) -> None:
-        (folder / "half").write_text("half")
+        (folder / "checkpoint").write_text("3")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         Stages(tmp_path).run("two", digest="a", folder="two", compute=killed, load=str)
 
     assert run_in(Stages(tmp_path), "two", work) == "1"
-    assert not (tmp_path / "two" / "half").exists()
+    assert not (tmp_path / "two" / "checkpoint").exists()
 
 
 def test_a_killed_shared_stage_is_offered_to_nobody(tmp_path):
