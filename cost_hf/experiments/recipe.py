@@ -161,8 +161,7 @@ class Recipe:
 
     def sections(self) -> dict[str, Any]:
         """Return all sections by name, in the order of files and help."""
-        own = {entry.name: getattr(self.options, entry.name) for entry in dataclasses.fields(self.options)}
-        return {"data": self.data, "vectors": self.vectors, **own, "evaluation": self.evaluation}
+        return {"data": self.data, "vectors": self.vectors, **self.options.sections(), "evaluation": self.evaluation}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the resolved recipe as plain values, as its file holds them."""

@@ -46,10 +46,14 @@ class MethodOptions:
         >>> options.validate()
     """
 
+    def sections(self) -> dict[str, Any]:
+        """Return the sections by name."""
+        return {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+
     def validate(self) -> None:
         """Raise ValueError for values that no run can have; a method adds what concerns several sections."""
-        for section in dataclasses.fields(self):
-            getattr(self, section.name).validate()
+        for section in self.sections().values():
+            section.validate()
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,7 @@ class Method(ABC, Generic[OptionsT]):
         options_class: dataclass of the method's recipe sections.
         needs_text_vectors: whether `fit` reads the item text vectors.
         gives_item_vectors: whether `item_vectors` can be called.
+        selects_on_validation: whether fitting chooses by validation cases, such as the epoch whose weights are kept.
         auto_models: module that registers models of its own with the Auto classes of transformers. It is imported with
             transformers, so it may import modeling files and nothing else of this package.
         recommenders: module that defines each kind of recommender of its own, by the kind in its manifest.
@@ -194,6 +199,7 @@ class Method(ABC, Generic[OptionsT]):
     options_class: ClassVar[type[MethodOptions]] = MethodOptions
     needs_text_vectors: ClassVar[bool] = False
     gives_item_vectors: ClassVar[bool] = False
+    selects_on_validation: ClassVar[bool] = False
     auto_models: ClassVar[str | None] = None
     recommenders: ClassVar[Mapping[str, str]] = {}
 
@@ -247,11 +253,11 @@ class Method(ABC, Generic[OptionsT]):
         return None
 
     @classmethod
-    def fused_rows(cls, candidates: Mapping[str, tuple[str, float]]) -> list[str] | None:
-        """Return the rows of a comparison whose lists this method would fuse; None for a method that fuses none.
+    def combination_of(cls, rows: Mapping[str, Method[Any]]) -> dict[str, Any] | None:
+        """Return the recipe fields with which this method combines the rows of a comparison; None for no hybrid.
 
         Args:
-            candidates: family and validation score by row, in the order of the table.
+            rows: methods of the rows by name, in the order of the table.
         """
         return None
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from scipy import sparse
 
-from cost_hf.evaluation.rank_fusion import ReciprocalRankScorer
 from cost_hf.evaluation.sequences import click_counts, joined
 from cost_hf.evaluation.similarity import unit_vectors
+from cost_hf.methods.counting.reciprocal_rank import ReciprocalRankScorer
 from cost_hf.recommenders.rankers import Scorer
 
 POPULARITY_WEIGHT = 1e-6  # orders items without any other evidence, never outweighs one co-occurrence
