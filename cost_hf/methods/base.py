@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cost_hf.data.text_vectors import TextVectors
     from cost_hf.evaluation.options import EvaluationOptions
     from cost_hf.recommenders.base import Recommender
-    from cost_hf.recommenders.rankers import Scorer
+    from cost_hf.recommenders.rankers import Ranker, Scorer
     from cost_hf.stages import Stages
 
 PACKAGE = "cost_hf.methods"
@@ -212,6 +212,13 @@ class Method(ABC, Generic[OptionsT]):
 
         Every costly step is a stage (`workspace.stages.run`), so a killed call resumes and a repeated one is free.
         """
+
+    def validation_ranker(self, fitted: Fitted, workspace: Workspace) -> Ranker:
+        """Return what ranks validation cases for comparisons, with lists of `evaluation.num_beams`.
+
+        A method that is trained on validation targets must hold out the case that it ranks.
+        """
+        return fitted.recommender.ranker_for(workspace.evaluation.num_beams)
 
     def estimate(self, facts: DataFacts) -> Estimate | str:
         """Return what a run will cost, from short measurements, or why that can't be said."""

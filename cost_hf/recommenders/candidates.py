@@ -35,6 +35,19 @@ class Candidates:
         is_wanted = self.items == np.asarray(wanted)[:, None]
         return np.where(is_wanted.any(axis=1), is_wanted.argmax(axis=1), -1)
 
+    def standardised(self) -> np.ndarray:
+        """Return every part's scores less their mean over the candidates of the request, over their standard deviation.
+
+        An item without a score has the lowest standardised one of the request and part; float64 `[B, C, P]`.
+        """
+        is_known = ~np.isnan(self.scores)
+        counts = np.maximum(is_known.sum(axis=1, keepdims=True), 1)
+        means = np.where(is_known, self.scores, 0.0).sum(axis=1, keepdims=True) / counts
+        centered = np.where(is_known, self.scores - means, 0.0)
+        deviations = np.sqrt((centered**2).sum(axis=1, keepdims=True) / counts)
+        scaled = centered / np.where(deviations > 0, deviations, 1.0)
+        return np.where(is_known, scaled, scaled.min(axis=1, keepdims=True, initial=0.0))
+
     def ranked(self, scores: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the best items, int64 `[B, top_k]`, and their scores, float64, -1 and -inf where there are fewer.
 

@@ -22,14 +22,7 @@ def part_values(kind: str, candidates: Candidates) -> np.ndarray:
     """
     if kind == "reciprocal_rank":
         return np.nan_to_num(1.0 / (OFFSET + candidates.ranks), nan=0.0)
-    scores = candidates.scores
-    is_known = ~np.isnan(scores)
-    counts = np.maximum(is_known.sum(axis=1, keepdims=True), 1)
-    means = np.where(is_known, scores, 0.0).sum(axis=1, keepdims=True) / counts
-    centered = np.where(is_known, scores - means, 0.0)
-    deviations = np.sqrt((centered**2).sum(axis=1, keepdims=True) / counts)
-    standardised = centered / np.where(deviations > 0, deviations, 1.0)
-    return np.where(is_known, standardised, standardised.min(axis=1, keepdims=True, initial=0.0))
+    return candidates.standardised()
 
 
 def weighted_sum(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
