@@ -1,4 +1,4 @@
-"""LambdaMART (Burges 2010, "From RankNet to LambdaRank to LambdaMART") by LightGBM, over candidates of many requests."""
+"""LambdaMART by LightGBM over candidates of many requests (Burges 2010, "From RankNet to LambdaRank to LambdaMART")."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,9 +106,7 @@ def train_boosters(
         boosters.append(
             lightgbm.train(parameters, data, num_boost_round=options.rounds, valid_sets=valid, callbacks=callbacks)
         )
-    best = [
-        booster.best_iteration for booster, fold in zip(boosters, range(options.folds), strict=True) if fold in used
-    ]
+    best = [boosters[fold].best_iteration for fold in used]
     rounds = max(1, round(float(np.mean(best))))
     final = lightgbm.train(parameters, cases.dataset(names, categories), num_boost_round=rounds)
     return Boosters(final, boosters)

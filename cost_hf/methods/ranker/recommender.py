@@ -127,9 +127,8 @@ class RankerRecommender(HybridRecommender):
     def _write_own_parts(self, folder: Path) -> dict[str, Any]:
         (folder / MODEL).write_text(self.model, encoding="utf-8")
         if self.table.columns:
-            save_file(
-                {name: np.ascontiguousarray(column) for name, column in self.table.columns.items()}, folder / ITEMS
-            )
+            columns = {name: np.ascontiguousarray(column) for name, column in self.table.columns.items()}
+            save_file(columns, folder / ITEMS)
         own = {"columns": list(self.table.columns), "categories": list(self.table.categories)}
         return super()._write_own_parts(folder) | own
 
