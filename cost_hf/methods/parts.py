@@ -25,8 +25,6 @@ from cost_hf.recipe_files import COMMON, TEXTS, flat_fields, recipe_content, shi
 if TYPE_CHECKING:
     from cost_hf.recommenders.base import Recommender
 
-HYBRID = "hybrid"  # family of methods that are no parts
-
 
 @dataclass
 class PartsOptions:
@@ -114,7 +112,7 @@ def compared_parts(rows: Mapping[str, Method[Any]]) -> dict[str, Any]:
     """Return `parts` and `overrides` for the rows of a comparison, so that a part is what its row is.
 
     Args:
-        rows: methods by row name; hybrids among them are left out, and so is a row of a recipe with a name of its own
+        rows: methods by row name; those that combine methods are left out, and so is a row of a recipe with a name of its own
             where another one has the same method.
     """
     known = variants()
@@ -122,7 +120,7 @@ def compared_parts(rows: Mapping[str, Method[Any]]) -> dict[str, Any]:
     chosen: dict[str, Method[Any]] = {}
     for name, method in rows.items():
         part = name if name in known else method.name
-        if method.family != HYBRID and part not in chosen:
+        if not method.combines_methods and part not in chosen:
             chosen[part] = method
             overrides |= {f"{part}.{dotted}": value for dotted, value in _changes(part, method.options).items()}
     return {"parts": list(chosen), "overrides": overrides}
@@ -159,8 +157,8 @@ def _method(part: str, overrides: Mapping[str, Any]) -> Method[Any]:
             f"methods and variants are {', '.join(known)}"
         )
     method = methods().get(name)
-    if method is None or method.family == HYBRID:
-        kinds = ", ".join(own for own, method in methods().items() if method.family != HYBRID)
+    if method is None or method.combines_methods:
+        kinds = ", ".join(own for own, method in methods().items() if not method.combines_methods)
         raise RecipeError(f"part {part!r} is of method {name!r}, a part must be one of {kinds}")
     options = method.options_class()
     changed = values | dict(overrides)
