@@ -112,8 +112,8 @@ def compared_parts(rows: Mapping[str, Method[Any]]) -> dict[str, Any]:
     """Return `parts` and `overrides` for the rows of a comparison, so that a part is what its row is.
 
     Args:
-        rows: methods by row name; those that combine methods are left out, and so is a row of a recipe with a name of its own
-            where another one has the same method.
+        rows: methods by row name; those that combine methods are left out, and so is a row of a recipe with a name of
+            its own where another one has the same method.
     """
     known = variants()
     overrides: dict[str, Any] = {}
