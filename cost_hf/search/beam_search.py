@@ -270,9 +270,8 @@ def _search(
     trie_mask = None if mask is None else mask.on(trie)
     head = LevelHead(model, vocabulary, normalization=normalization)
     steps = decoding_steps(model, prompt, beam_widths(trie, num_beams))
-    nodes, scores, codes = descend(steps, head, trie, vocabulary, num_beams, trie_mask, level_inputs)
-    if bool(scores.isnan().any()):
-        raise ValueError(f"{type(model).__name__} returns log-probabilities that are NaN; its weights are broken")
+    nodes, scores, codes, _ = descend(steps, head, trie, vocabulary, num_beams, trie_mask, level_inputs)
+    check_scores(scores, model)
     found = expand_leaves(trie, nodes, scores, codes, num_beams=num_beams, mask=trie_mask)
     return reranked(generator, replace(found, prompt_states=steps.prompt_states), prompt, mask)
 
@@ -285,10 +284,14 @@ def descend(
     num_beams: int,
     mask: TrieMask | None,
     level_inputs: LevelInputs | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the leaves `[B, R]`, their scores `[B, R]` and codes `[B, R, L]`, best first."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the leaves `[B, R]`, their scores `[B, R]` and codes `[B, R, L]`, best first, and their parents `[B, R]`.
+
+    The parent of a leaf is the beam of the previous level that it continues.
+    """
     batch, device = steps.batch, trie.device
     nodes = torch.zeros(batch, 1, dtype=torch.long, device=device)
+    parents = nodes
     scores = torch.zeros(batch, 1, device=device)
     codes = torch.empty(batch, 1, 0, dtype=torch.long, device=device)
     hidden = steps.start(None if level_inputs is None else level_inputs(0, codes))
@@ -308,7 +311,13 @@ def descend(
         if level + 1 < len(offsets):
             added = None if level_inputs is None else level_inputs(level + 1, codes)
             hidden = steps.advance(chosen + offsets[level], parents, added)
-    return nodes, scores, codes
+    return nodes, scores, codes, parents
+
+
+def check_scores(scores: Tensor, model: PreTrainedModel) -> None:
+    """Raise ValueError where a search found scores that are no numbers."""
+    if bool(scores.isnan().any()):
+        raise ValueError(f"{type(model).__name__} returns log-probabilities that are NaN; its weights are broken")
 
 
 @lru_cache

@@ -96,7 +96,7 @@ class CapturedSearch:
 
     def search(self, steps: DecodingSteps) -> BeamOutput:
         """Search from encoded prompts."""
-        nodes, scores, codes = descend(
+        nodes, scores, codes, _ = descend(
             steps, self.head, self.trie, self.vocabulary, self.num_beams, mask=None, level_inputs=None
         )
         return expand_leaves(self.trie, nodes, scores, codes, num_beams=self.num_beams, mask=None)

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cost_hf.methods.liger.ranker import ItemTable, _without_repeats, free_beam_search
+from cost_hf.methods.liger.ranker import _without_repeats, free_beam_search
 from cost_hf.recommenders.beam_ranker import BeamRanker
+from cost_hf.recommenders.text_generative import ItemTable
 from cost_hf.search.beam_search import beam_search
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
@@ -232,7 +233,7 @@ def test_with_everything_off_the_ranking_is_that_of_the_generator(body, catalog,
 
 
 def test_a_table_of_an_earlier_catalog_gives_the_same_bits(backbone, catalog, monkeypatch):
-    monkeypatch.setattr("cost_hf.methods.liger.ranker.ROWS_AT_ONCE", 5)
+    monkeypatch.setattr("cost_hf.recommenders.text_generative.ROWS_AT_ONCE", 5)
     vectors = torch.tensor(catalog.vectors)
     changed = torch.cat([vectors, vectors[:3] + 1.0])
     changed[7] += 1.0
