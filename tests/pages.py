@@ -24,7 +24,8 @@ from typing import Any
 import pandas as pd
 
 from cost_hf.cli import main
-from cost_hf.experiments.recipe import Recipe, shipped_recipes
+from cost_hf.experiments.recipe import Recipe
+from cost_hf.recipe_files import shipped_recipes
 
 ROOT = Path(__file__).parent.parent
 FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)

@@ -11,8 +11,9 @@ from cost_hf.cli import COMMANDS, main
 from cost_hf.command_line import report_errors
 from cost_hf.data.synthetic import make_news
 from cost_hf.experiments.commands import train_main
-from cost_hf.experiments.recipe import Recipe, shipped_recipes
+from cost_hf.experiments.recipe import Recipe
 from cost_hf.methods.base import methods
+from cost_hf.recipe_files import shipped_recipes
 
 ROOT = Path(__file__).parent.parent
 

@@ -14,8 +14,10 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentError, ArgumentParser
 
 from cost_hf.command_line import CommandParser, check_target, print_text, report_errors, set_up_logging
-from cost_hf.experiments.recipe import COMMON, Recipe, RecipeError, nearest, row_recipe, shipped_recipes, type_name
+from cost_hf.experiments.recipe import Recipe, row_recipe
 from cost_hf.methods.base import methods
+from cost_hf.recipe_fields import RecipeError, nearest, type_name
+from cost_hf.recipe_files import COMMON, shipped_recipes
 from cost_hf.yaml_text import read_yaml
 
 BUDGET_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cost_hf.command_line import CommandParser, check_target, print_text, report_errors, set_up_logging
-from cost_hf.experiments.recipe import nearest
 from cost_hf.hub import FORMATS, PARTS, WEIGHTS
+from cost_hf.recipe_fields import nearest
 from cost_hf.recommenders.sources import check_source
 from cost_hf.terminal_text import terminal_line
 from cost_hf.yaml_text import read_yaml

@@ -64,6 +64,7 @@ class Recommender(CatalogUpdates):
         needs_user_ids: whether `recommend` needs the ids of the users.
         takes_clicks: whether `update_from` learns from clicks that came after training.
         num_new_clicks: how many it has learned from so since it was loaded or trained.
+        can_explain: whether `recommend(..., explain=True)` says why an item is listed.
         published_files: regular expression of the files that this kind saves besides those that every kind has
             (catalog, popularity, journal, text encoder); no other file is published.
         has_own_code: whether the class of `network` is defined in the folder of its method, so that its sources are
@@ -83,6 +84,7 @@ class Recommender(CatalogUpdates):
     needs_user_ids: bool = False
     takes_clicks: bool = False
     num_new_clicks: int = 0
+    can_explain: ClassVar[bool] = False
     quantizer: Quantizer | None = None
     base: BaseModel | None = None
     directory: Path | None = None
@@ -376,6 +378,7 @@ class Recommender(CatalogUpdates):
         on_empty: str = "error",
         user_ids: Sequence[str] | str | None = None,
         cold_share: float = 0.0,
+        explain: bool = False,
     ) -> list[Any]:
         """Return the best items for a history, or a list of such lists for a batch of histories.
 
@@ -392,6 +395,8 @@ class Recommender(CatalogUpdates):
             user_ids: one per history (or the one user's id), needed by generators trained with user tokens.
             cold_share: share of the first places, at any length, that is reserved for items without a click in
                 training, such as added ones, where there are any (after the epsilon of TIGER, arXiv 2305.05065).
+            explain: add `fields["explanation"]`, for kinds that can: a hybrid gives the rank in the lists of its parts
+                (`parts`) and what moved the score (`effects`); see `explanation_text`.
 
         Returns:
             `Recommendation(item_id, score, fields)` best first; the score is that of the model (`fields["source"]`: a
@@ -417,6 +422,8 @@ class Recommender(CatalogUpdates):
         """
         _check_choice("on_unknown", on_unknown, ("error", "drop"))
         _check_choice("on_empty", on_empty, ("error", "popularity"))
+        if explain and not self.can_explain:
+            raise ValueError(f"a recommender of kind {self.kind} can't explain its answers; leave out explain")
         if not isinstance(exclude_seen, bool | np.bool_):
             raise ValueError(f"exclude_seen must be True or False, got {exclude_seen!r:.80}")
         if not _is_share(cold_share):
@@ -446,7 +453,7 @@ class Recommender(CatalogUpdates):
             if exclude_seen:
                 seen = pad_rows([rows[number] for number in part])
                 mask = CatalogMask(len(snapshot.catalog), denied=seen) if mask is None else mask.without(seen)
-            ranked = self._rank(snapshot, [rows[number] for number in part], top_k, mask, own, cold_share)
+            ranked = self._rank(snapshot, [rows[number] for number in part], top_k, mask, own, cold_share, explain)
             for number, answer in zip(part, ranked, strict=True):
                 answers[number] = answer
         return answers[0] if is_single else answers
@@ -500,6 +507,7 @@ class Recommender(CatalogUpdates):
         mask: CatalogMask | None,
         user_ids: list[str] | None,
         cold_share: float,
+        explain: bool,
     ) -> list[list[Recommendation]]:
         rows = pad_rows(histories)
         extra = {} if user_ids is None else {"user_ids": user_ids}
@@ -508,10 +516,22 @@ class Recommender(CatalogUpdates):
             ranker = self.ranker_for(places, snapshot)
             cold = ranker.rank(rows, top_k=places, mask=snapshot.cold_mask(mask), **extra)
             ranking = with_cold_item_quota(ranking, cold, cold_share)
-        return [
+        answers = [
             [_answer(snapshot, row, score, self.source) for row, score in zip(items, scores, strict=True) if row >= 0]
             for items, scores in zip(ranking.items.tolist(), ranking.scores.tolist(), strict=True)
         ]
+        if explain:
+            explanations = self._explanations(snapshot, rows, ranking.items, mask, **extra)
+            for answer, own in zip(answers, explanations, strict=True):
+                for item, explanation in zip(answer, own, strict=False):  # lists end with padding
+                    item.fields["explanation"] = explanation
+        return answers
+
+    def _explanations(
+        self, snapshot: CatalogSnapshot, histories: Tensor, items: Tensor, mask: CatalogMask | None, **extra: Any
+    ) -> list[list[dict[str, Any]]]:
+        """Return an explanation for every listed item `[B, R]` of histories `[B, T]`; arguments are those of a rank."""
+        raise NotImplementedError
 
     def _users(self, user_ids: Sequence[str] | str | None, histories: int) -> list[str] | None:
         if not self.needs_user_ids:

@@ -48,7 +48,7 @@ RESULTS = "results.json"  # of a published recommender
 POPULARITY = "popularity.safetensors"
 ENCODER = "encoder"  # folders
 QUANTIZER = "quantizer"
-MEMBERS = "members"  # the recommenders that one is made of
+PARTS = "parts"  # the recommenders that a hybrid is made of
 FIELDS = {
     "format": int,
     "kind": str,
@@ -77,7 +77,7 @@ FOLDERS = {
     QUANTIZER: re.compile(WEIGHT_FILES),
     ENCODER: re.compile(r"encoder\.json|vocabulary\.json|lsa\.safetensors|model/.*"),
     "custom_generate": re.compile(r"generate\.py|__pycache__/.*"),
-    MEMBERS: re.compile(r"[\w.-]+/.+"),
+    PARTS: re.compile(r"[\w.-]+/.+"),
 }
 ATTEMPTS = 10  # to read a directory that others change
 Result = TypeVar("Result")

@@ -1,10 +1,12 @@
 import pytest
 import yaml
 
-from cost_hf.experiments.recipe import Recipe, RecipeError, nearest, row_recipe, shipped_recipes
+from cost_hf.experiments.recipe import Recipe, row_recipe
 from cost_hf.methods.base import methods
 from cost_hf.methods.sasrec.options import SasRecOptions
 from cost_hf.quantizers.base import CodesOptions
+from cost_hf.recipe_fields import RecipeError, nearest
+from cost_hf.recipe_files import shipped_recipes
 
 SHIPPED = [
     "cost_beauty",

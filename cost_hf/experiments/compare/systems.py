@@ -7,8 +7,9 @@ from pathlib import Path
 
 from cost_hf.experiments.evaluation_stage import ORACLE
 from cost_hf.experiments.pipeline import row_name
-from cost_hf.experiments.recipe import Recipe, RecipeError, on_common_ground, row_recipe
+from cost_hf.experiments.recipe import Recipe, on_common_ground, row_recipe
 from cost_hf.methods.base import FAMILIES, methods, variants
+from cost_hf.recipe_fields import RecipeError
 
 logger = logging.getLogger(__name__)
 COUNTING, DENSE, GENERATIVE, HYBRID = FAMILIES

@@ -16,9 +16,9 @@ from typing import Self
 import numpy as np
 from scipy import sparse
 
-from cost_hf.evaluation.rank_fusion import ReciprocalRankScorer
 from cost_hf.evaluation.sequences import click_counts, joined
 from cost_hf.evaluation.similarity import unit_vectors
+from cost_hf.methods.counting.reciprocal_rank import ReciprocalRankScorer
 from cost_hf.recommenders.new_clicks import NewClicks
 from cost_hf.recommenders.rankers import Scorer
 

@@ -142,6 +142,7 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
 
     names_items: ClassVar[bool] = False
     needs_text_vectors: ClassVar[bool] = True
+    selects_on_validation: ClassVar[bool] = True
     options_class: ClassVar[type[MethodOptions]] = GenerativeOptions
 
     def fit(self, workspace: Workspace, *, seed: int) -> Fitted:

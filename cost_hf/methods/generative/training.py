@@ -65,6 +65,7 @@ def generator_stage(
         train=lambda folder: _train_recommender(method, workspace, catalog, codes, folder, seed=seed),
         load=method.recommender_class().read,
         catalog=catalog,
+        shared_as=STAGE,
     )
     if recommender.catalog.digest != catalog.digest:
         warn_of_changes(recommender)

@@ -12,8 +12,9 @@ from cost_hf.experiments.compare.systems import (
     plan_systems,
     untrained_rows,
 )
-from cost_hf.experiments.recipe import Recipe, RecipeError
+from cost_hf.experiments.recipe import Recipe
 from cost_hf.methods.base import FAMILIES, methods, variants
+from cost_hf.recipe_fields import RecipeError
 
 
 def base(**overrides):
