@@ -184,7 +184,7 @@ def _run(
     def check() -> None:
         known, rest = parser.parse_known_args(list(argv))
         options = [action.dest for action in parser._actions]
-        recipe = _named_recipe(argv)
+        recipe = _named_recipe(argv, sources=getattr(known, "sources", ()))
         actions.append(prepare(known, read_overrides(rest, recipe, program=parser.prog, options=options)))
 
     status = report_errors(check)
@@ -236,11 +236,16 @@ def _shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _named_recipe(argv: Sequence[str]) -> Recipe:
-    """Return the recipe that the arguments name, with their method and kinds: what decides which fields exist."""
+def _named_recipe(argv: Sequence[str], *, sources: Sequence[str] = ()) -> Recipe:
+    """Return the recipe that the arguments name, with their method and kinds: what decides which fields exist.
+
+    Args:
+        argv: all arguments.
+        sources: those of them that may be recipes; a method may have the name of one.
+    """
     name = next(_values_of("--recipe", argv), None)
     if name is None:
-        name = next((text for text in argv if text in shipped_recipes() or text.endswith((".yaml", ".yml"))), None)
+        name = next((text for text in sources if text in shipped_recipes() or text.endswith((".yaml", ".yml"))), None)
     chosen = {}
     for option in argv:
         dotted = option.removeprefix("--").partition("=")[0]

@@ -20,9 +20,11 @@ from cost_hf.quantizers.base import Quantizer
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.catalog_updates import CatalogUpdates
 from cost_hf.recommenders.cold_item_quota import num_cold_items, with_cold_item_quota
+from cost_hf.recommenders.new_clicks import NewClicks
 from cost_hf.recommenders.rankers import Ranker
 from cost_hf.recommenders.repository import (
     check_kind,
+    check_no_results,
     hub_commit,
     locate,
     read_manifest,
@@ -60,6 +62,8 @@ class Recommender(CatalogUpdates):
         source: value of `fields["source"]` in its recommendations.
         catalog_class: class of its catalogs, `Catalog` where items have semantic IDs.
         needs_user_ids: whether `recommend` needs the ids of the users.
+        takes_clicks: whether `update_from` learns from clicks that came after training.
+        num_new_clicks: how many it has learned from so since it was loaded or trained.
         can_explain: whether `recommend(..., explain=True)` says why an item is listed.
         published_files: regular expression of the files that this kind saves besides those that every kind has
             (catalog, popularity, journal, text encoder); no other file is published.
@@ -78,6 +82,8 @@ class Recommender(CatalogUpdates):
     has_own_code: ClassVar[bool] = False
     kinds: ClassVar[dict[str, type["Recommender"]]] = {}
     needs_user_ids: bool = False
+    takes_clicks: bool = False
+    num_new_clicks: int = 0
     can_explain: ClassVar[bool] = False
     quantizer: Quantizer | None = None
     base: BaseModel | None = None
@@ -163,11 +169,14 @@ class Recommender(CatalogUpdates):
         Where anything fails, a full disk or a killed process, the old files are as they were.
 
         Raises:
-            ValueError: for parts that do not belong together.
+            ValueError: for parts that do not belong together, or, after `update_from`, for the directory of a run or
+                of a published recommender, whose results describe the counts before.
             OSError: where the directory can't be written to, or another process keeps it locked.
         """
         with self._writing:
             self._check_parts()
+            if self.num_new_clicks:
+                check_no_results(directory)
             save_whole(directory, self, self._write_own_parts)
 
     def save_catalog(self, directory: str | Path) -> None:
@@ -183,6 +192,40 @@ class Recommender(CatalogUpdates):
         """
         with self._writing:  # a change of another thread comes before the save or after it
             save_versions(directory, self)
+
+    def update_from(self, clicks: Any, *, counted: Sequence[int] | None = None) -> int:
+        """Count clicks that came after training; requests read them from the next one on, and nothing is trained.
+
+        Counts add up: the result is that of counting all clicks at once. The clicks of one call are counted once; the
+        same call again counts them again. Popularity follows (answers to empty histories, ties, `cold_share`).
+
+        Where users continue sequences of which a part was counted before, pass the whole sequences and mark that part:
+        what follows what, and which items a user has, goes across the boundary. New users need no mark.
+
+        Args:
+            clicks: a DataFrame, `datasets.Dataset` or path of a parquet, csv, tsv or jsonl file, with `user_id`,
+                `item_id` and `timestamp` or `position`; an optional column `counted` is true in the rows of clicks that
+                were counted before, the first of their user. Or a list of sequences of item ids, oldest first.
+            counted: of sequences: how many first clicks of each were counted before; none by default.
+
+        Returns:
+            How many clicks were counted.
+
+        Raises:
+            KeyError: for an item that the catalog does not hold; add it first (`add_items`).
+            ValueError: for clicks that can't be read, a part that was counted before according to `counted` and is not
+                in the counts, or a kind of recommender that learns by training alone. Nothing has changed then.
+        """
+        if not self.takes_clicks:
+            raise ValueError(
+                f"a recommender of kind {self.kind!r} learns from clicks by training alone; train it again with them, "
+                "or use a counting method"
+            )
+        with self._writing:
+            new = NewClicks.read(clicks, self.catalog, counted=counted)
+            self._add_clicks(new)
+            self.num_new_clicks += len(new)
+        return len(new)
 
     def push_to_hub(
         self,
@@ -426,6 +469,13 @@ class Recommender(CatalogUpdates):
         rows are other items: `recommend` then raises ValueError, and it must be built again.
         """
         return self.snapshot.mask(allowed=allowed, denied=denied)
+
+    def _add_clicks(self, new: NewClicks) -> None:
+        """Count clicks in the rows of the present catalog, popularity too, and make the snapshot that has them current.
+
+        Defined by kinds with `takes_clicks`; where it raises, nothing has changed.
+        """
+        raise NotImplementedError
 
     def _takes_new(self, by_codes: bool) -> bool:
         try:
