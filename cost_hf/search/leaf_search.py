@@ -83,11 +83,11 @@ def leaf_search(
     widths = [*beam_widths(trie, num_beams), min(num_beams, trie.num_nodes[-1])]
     steps = decoding_steps(model, embedded_prompt(model, prompt), widths)
     head = LevelHead(model, vocabulary, normalization=normalization)
-    leaves, scores, codes, parents = descend(steps, head, trie, vocabulary, num_beams, trie_mask, level_inputs=None)
-    check_scores(scores, model)
-    states = steps.advance(codes[..., -1] + int(vocabulary.level_offsets[-1]), parents)
-    rows, present = (part.unflatten(0, leaves.shape) for part in trie.leaf_rows(leaves.flatten()))
-    present = present & scores.isfinite()[..., None]
+    beams = descend(steps, head, trie, vocabulary, num_beams, trie_mask, level_inputs=None)
+    check_scores(beams.scores, model)
+    states = steps.advance(beams.codes[..., -1] + int(vocabulary.level_offsets[-1]), beams.parents)
+    rows, present = (part.unflatten(0, beams.nodes.shape) for part in trie.leaf_rows(beams.nodes.flatten()))
+    present = present & beams.scores.isfinite()[..., None]
     if trie_mask is not None:
         present = present & trie_mask.keeps_items(rows)
-    return LeafBeams(rows, present, scores, codes, states)
+    return LeafBeams(rows, present, beams.scores, beams.codes, states)
