@@ -145,6 +145,11 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
     selects_on_validation: ClassVar[bool] = True
     options_class: ClassVar[type[MethodOptions]] = GenerativeOptions
 
+    @property
+    def is_control(self) -> bool:  # type: ignore[override]
+        """True where the codes are those of a control."""
+        return self.options.catalog.reference is None and self.options.codes.is_control
+
     def fit(self, workspace: Workspace, *, seed: int) -> Fitted:
         """Fit the quantizer, assign semantic IDs and train the generator."""
         from cost_hf.methods.codes_stage import codes_stage
