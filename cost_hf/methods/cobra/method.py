@@ -114,7 +114,7 @@ class Cobra(GenerativeMethod[CobraOptions]):
         fusion = self.options.beam_fusion
         if self.options.dense.weight == 0:
             return found
-        domain = {"all": "all candidates", "leaf": "those of the semantic ID"}[fusion.domain]
+        domain = {"leaf": "those of the semantic ID", "all": "all candidates"}[fusion.domain]
         terms = f"log softmax({fusion.tau:g} log p) of the beam + log softmax({fusion.psi:g} cosine) over {domain}"
         return found | {
             "candidates": f"the items of {workspace.evaluation.num_beams} beams, at most {fusion.items_per_leaf} each",

@@ -45,7 +45,8 @@ def clicks_of(catalog: Catalog) -> np.ndarray:
 
 
 def dense_options(texts: str = "vectors", **options: Any) -> DenseOptions:
-    return DenseOptions(**{"text_encoder": texts, "hidden_sizes": [8, 7], "word_ids": WORD_IDS} | options)
+    sizes = {"hidden_sizes": [8, 7], "word_ids": WORD_IDS}
+    return DenseOptions(**{"text_encoder": texts, "leaf_negatives": False} | sizes | options)
 
 
 def generator_options(**options: Any) -> GeneratorOptions:

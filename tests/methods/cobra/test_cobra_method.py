@@ -61,7 +61,7 @@ def test_values_that_no_model_can_have_are_named(changes, message):
         ({"tau": -0.1}, "beam_fusion.tau must be 0 or above"),
         ({"psi": float("inf")}, "beam_fusion.psi must be 0 or above and finite"),
         ({"items_per_leaf": 0}, "beam_fusion.items_per_leaf must be at least 1"),
-        ({"domain": "beam"}, "beam_fusion.domain must be one of all, leaf"),
+        ({"domain": "beam"}, "beam_fusion.domain must be one of leaf, all"),
     ],
 )
 def test_values_that_no_fusion_can_have_are_named(changes, message):
