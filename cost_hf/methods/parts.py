@@ -115,15 +115,20 @@ def compared_parts(rows: Mapping[str, Method[Any]]) -> dict[str, Any]:
         rows: methods by row name; those that combine methods are left out, and so is a row of a recipe with a name of
             its own where another one has the same method.
     """
-    known = variants()
     overrides: dict[str, Any] = {}
     chosen: dict[str, Method[Any]] = {}
     for name, method in rows.items():
-        part = name if name in known else method.name
+        part = name if _stands_for(name, method) else method.name
         if not method.combines_methods and part not in chosen:
             chosen[part] = method
             overrides |= {f"{part}.{dotted}": value for dotted, value in _changes(part, method.options).items()}
     return {"parts": list(chosen), "overrides": overrides}
+
+
+def _stands_for(name: str, method: Method[Any]) -> bool:
+    """Return whether the name of a row is one that a part of the same method can have."""
+    known = name in variants() or name in shipped_recipes()
+    return known and _method(name, {}).name == method.name
 
 
 def _changes(part: str, options: MethodOptions) -> dict[str, Any]:
@@ -151,6 +156,9 @@ def _method(part: str, overrides: Mapping[str, Any]) -> Method[Any]:
         name = content.get("method", DEFAULT_METHOD)
         sections = {key: fields for key, fields in content.items() if key not in (*COMMON, *TEXTS)}
         values = flat_fields(sections, part)
+    elif part in methods():  # a method that has no row by its own name
+        name = part
+        values = {}
     else:
         raise RecipeError(
             f"parts must be methods, variants or recipes, got {part!r}{nearest(part, [*known, *shipped_recipes()])}; "

@@ -36,7 +36,7 @@ def test_the_recommendation_comes_last(compare, text):
         flat.index(part)
         for part in (
             compare["detectable_difference"]["text"],
-            "ensemble",
+            "fusion",
             "Claims, seen items allowed",
             compare["recommendation"]["headline"],
             compare["recommendation"]["paragraphs"][-1],

@@ -40,7 +40,7 @@ def _parts(evidence: Evidence, chosen: str | None) -> str:
 
 
 def _validation(evidence: Evidence) -> str:
-    """Return which rows are best on validation, and which counting methods outperform all trained ones on test."""
+    """Return which rows are best on validation, and which counting methods are ahead of all dense and generative ones on test."""
     winners = evidence.winners.values()
     if not winners:
         return ""
@@ -48,7 +48,7 @@ def _validation(evidence: Evidence) -> str:
     listed = ", ".join(evidence.label(name, evidence.validation[name]) for name in winners)
     metric = words.metric_name(evidence.metric)
     sentences = [f"Validation ({metric}): `{best}` is best. Best of each family: {listed}."]
-    trained = [name for name, row in evidence.rows.items() if row["family"] != "counting"]
+    trained = [name for name, row in evidence.rows.items() if row["family"] in ("dense", "generative")]
     if trained:
         leader = max(trained, key=lambda name: evidence.values[name])
         ahead = [
@@ -60,7 +60,7 @@ def _validation(evidence: Evidence) -> str:
             against = evidence.label(leader, evidence.values[leader])
             verb = "is" if len(ahead) == 1 else "are"
             sentences.append(
-                f"On the test part {enumerated(ahead)} {verb} ahead of the best trained system, {against}."
+                f"On the test part {enumerated(ahead)} {verb} ahead of the best dense or generative system, {against}."
             )
     return " ".join(sentences)
 
