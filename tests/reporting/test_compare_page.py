@@ -61,6 +61,15 @@ def test_the_recommendation_is_the_headline(compare, page):
     assert page.headings[0] == (1, compare["recommendation"]["headline"])
 
 
+def test_commands_stand_on_the_page_escaped(compare):
+    trained = {"command": "cost-hf train 'a <b>'", "directory": "runs/a <b>", "latency_ms": 3.0, "peak_mb": 900.0}
+    html = to_html(comparison_page(compare | {"recommendation": compare["recommendation"] | trained}))
+
+    assert "<code>cost-hf train &#39;a &lt;b&gt;&#39;</code>" in html
+    assert "<code>cost_hf.Recommender.from_pretrained(&#34;runs/a &lt;b&gt;&#34;)</code>" in html
+    assert "This comparison has trained it (3 ms per request, 900 MiB peak memory). Load it:" in html
+
+
 def test_the_detectable_difference_stands_above_the_table(compare):
     html = to_html(comparison_page(compare))
 

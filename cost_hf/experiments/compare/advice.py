@@ -40,7 +40,7 @@ def _parts(evidence: Evidence, chosen: str | None) -> str:
 
 
 def _validation(evidence: Evidence) -> str:
-    """Return which rows are best on validation, and which counting methods are ahead of all dense and generative ones on test."""
+    """Return which rows are best on validation, and which counts are ahead of all dense and generative ones on test."""
     winners = evidence.winners.values()
     if not winners:
         return ""

@@ -230,7 +230,8 @@ def test_counting_methods_ahead_of_all_trained_systems_are_named():
 
     assert (
         "On the test part Markov counts and text neighbours (`markov_text`, .0900) and text neighbours of the last "
-        "item (`text_last`, .0800) are ahead of the best dense or generative system, generative system (`rkmeans`, .0660)."
+        "item (`text_last`, .0800) are ahead of the best dense or generative system, generative system (`rkmeans`, "
+        ".0660)."
     ) in text
 
 

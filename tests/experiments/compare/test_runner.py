@@ -12,8 +12,9 @@ import pytest
 from cost_hf.experiments.compare import runner
 from cost_hf.experiments.compare.runner import DONE, FAILED, NOT_STARTED, UNFINISHED, plan_jobs, run_jobs
 from cost_hf.experiments.compare.systems import PUBLISHED, plan_systems
+from cost_hf.experiments.pipeline import train
 from cost_hf.experiments.recipe import Recipe
-from tests.runs import child_environment
+from tests.runs import TINY, child_environment, stages_of
 
 
 def jobs_of(directory, names=("cost", "sasrec_ce"), seeds=(0, 1), generators=1, data_digest="data"):
@@ -248,3 +249,27 @@ def test_the_end_of_the_budget_stops_a_run_and_says_where(tmp_path, worker):
     assert first["status"] == UNFINISHED
     assert first["message"].startswith("the budget ended in")
     assert {record["status"] for record in others} == {NOT_STARTED}
+
+
+@pytest.mark.trains
+def test_a_hybrid_trains_no_part_that_a_row_with_its_seeds_has_trained(tmp_path, caplog):
+    base = Recipe.load("cost_quickstart", TINY | {"training.epochs": 1, "codes.epochs": 2})
+    systems = plan_systems(base, ["cost"]).systems
+    jobs = plan_jobs(systems, seeds=[1], generators_per_quantizer=2, data_digest="data", directory=tmp_path)
+    runs = {job.system.name: job for job in jobs if job.label == "1.3"}  # the quantizer's seed is not the generator's
+    caplog.set_level("INFO", logger="cost_hf")
+    computed = {}
+    for name in ("cost", "fusion_generative"):
+        caplog.clear()
+        path = tmp_path / f"{name}.yaml"
+        runs[name].recipe.save(path)
+        train(
+            recipe=str(path),
+            seed=runs[name].generator_seed,
+            output_dir=runs[name].directory,
+            shared_dir=tmp_path / "shared",
+        )
+        computed[name] = stages_of(caplog.messages)
+
+    assert computed["cost"] == ["vectors", "quantizer", "generator", "evaluation"]
+    assert computed["fusion_generative"] == ["fusion", "evaluation"]
