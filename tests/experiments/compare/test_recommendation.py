@@ -118,7 +118,8 @@ def with_and_without(verdict):
     rows = ROWS | {"fusion": ("hybrid", 0.069, 0.068)}
     verdicts = beaten(*((name, part) for name in ("fusion_generative", "fusion") for part in DEAREST_FIRST[1:]))
     report = report_of(verdicts | {("fusion_generative", "fusion"): verdict}, rows=rows)
-    report["rows"]["fusion_generative"]["without_generative"] = "fusion"
+    report["rows"]["fusion_generative"] |= {"without_generative": "fusion", "parts": ["markov", "text_last", "cost"]}
+    report["rows"]["fusion"]["parts"] = ["markov", "text_last"]
     return report
 
 
@@ -128,8 +129,9 @@ def test_a_hybrid_whose_generator_adds_nothing_is_recommended_without_it():
     assert (advice["choice"], advice["row"]) == ("hybrid", "fusion")
     text = " ".join(advice["paragraphs"])
     assert (
-        "Is the generator worth its cost in a hybrid? It adds nothing significant. `fusion_generative` vs `fusion`: "
-        "+.0010 [−.0020, +.0040] (+1.5\u00a0%), corrected p .024, not significantly different."
+        "Is a generator worth its cost in a hybrid? Adding `cost` makes no significant difference to `fusion`. "
+        "`fusion_generative` vs `fusion`: +.0010 [−.0020, +.0040] (+1.5\u00a0%), corrected p .024, not significantly "
+        "different."
     ) in text
     assert text.count("`fusion_generative` vs `fusion`") == 1
 
@@ -138,13 +140,27 @@ def test_a_hybrid_whose_generator_adds_something_is_recommended_with_it():
     advice = recommend(with_and_without("better"))
 
     assert advice["row"] == "fusion_generative"
-    assert "Is the generator worth its cost in a hybrid? Adding it improves `fusion`." in " ".join(advice["paragraphs"])
+    text = " ".join(advice["paragraphs"])
+    assert "Is a generator worth its cost in a hybrid? Adding `cost` improves `fusion`." in text
 
 
 def test_a_generator_that_does_harm_is_said_to():
     text = words(with_and_without("worse"))
 
-    assert "Adding it makes `fusion` worse." in text
+    assert "Adding `cost` makes `fusion` worse." in text
+
+
+def test_what_a_generator_does_to_each_hybrid_is_one_sentence():
+    report = with_and_without("better")
+    report["rows"]["ranker"]["parts"] = ["markov", "text_last"]
+    report["rows"]["ranker_generative"] = row_of("ranker_generative", "hybrid", 0.05, 0.05, seeds=3) | {
+        "without_generative": "ranker",
+        "parts": ["markov", "text_last", "cost"],
+    }
+    rows = ROWS | {"ranker_generative": ("hybrid", 0.05, 0.05)}
+    report["claims"].append(claim_of("ranker_generative", "ranker", "worse", rows))
+
+    assert "Adding `cost` improves `fusion` and makes `ranker` worse." in words(report)
 
 
 def test_without_hybrids_nothing_is_said_of_generators_in_them():

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from huggingface_hub.utils import validate_repo_id
 
 from cost_hf.experiments.compare.runner import DONE, RECORD, plan_jobs
 from cost_hf.experiments.compare.systems import plan_systems
@@ -72,13 +73,14 @@ def test_a_trained_row_is_the_recipe_and_seed_of_its_first_finished_run(comparis
     assert found["directory"] == str(jobs[1].directory)
 
 
-def test_a_long_name_of_a_recipe_still_names_a_directory(comparison):
-    base = comparison[0]
-    base.name = "x" * MAX_NAME
+@pytest.mark.parametrize("name", ["x" * MAX_NAME, "my shop, ü", "..", "-a--b"])
+def test_the_recipe_names_a_directory_and_a_repository(comparison, name):
+    comparison[0].name = name
     recipe, _ = recipe_of(described(comparison, "markov")["command"])
 
     recipe.validate()
-    assert recipe.name.endswith("-markov")
+    validate_repo_id(f"org/{recipe.name}-recommender")
+    assert recipe.name.endswith("markov")
 
 
 def test_where_nothing_is_recommended_there_is_no_recipe(comparison):
