@@ -63,7 +63,7 @@ def ranker_stage(
             workspace.text_vectors().digest,
             workspace.data_seed,
             dataclasses.asdict(options),
-            [part for name, column in table.columns.items() for part in (name, column)],
+            *[part for name, column in table.columns.items() for part in (name, column)],
             part_stages(workspace),
             [evaluation.num_beams],
             seed,
