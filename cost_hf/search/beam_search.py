@@ -7,7 +7,7 @@ are sums of natural-log probabilities. Scores and beams are those of `generate(.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -305,7 +305,7 @@ def _search(
     head = LevelHead(model, vocabulary, normalization=normalization)
     if budget is None:
         steps = decoding_steps(model, prompt, beam_widths(trie, num_beams))
-        beams = descend(steps, head, trie, vocabulary, num_beams, trie_mask, level_inputs)
+        beams: Beams = descend(steps, head, trie, vocabulary, num_beams, trie_mask, level_inputs)
     else:
         steps = decoding_steps(model, prompt, beam_widths(trie, first_width(num_beams)))
         beams = widened(steps, head, trie, vocabulary, num_beams, trie_mask, level_inputs, budget=budget)
@@ -320,6 +320,17 @@ def listed_items(trie: SidTrie, beams: Beams, *, num_beams: int, mask: TrieMask 
     return replace(found, certificate=certify(trie, beams, found.scores, mask))
 
 
+@dataclass(frozen=True, eq=False)
+class ContinuedBeams(Beams):
+    """Leaves with the beams that they continue.
+
+    Attributes:
+        parents: beam of the level before, `[B, R]`.
+    """
+
+    parents: Tensor
+
+
 def descend(
     steps: DecodingSteps,
     head: LevelHead,
@@ -328,7 +339,7 @@ def descend(
     num_beams: int,
     mask: TrieMask | None,
     level_inputs: LevelInputs | None,
-) -> Beams:
+) -> ContinuedBeams:
     """Return the leaves that a beam search finds, best first."""
     batch, device = steps.batch, trie.device
     nodes = torch.zeros(batch, 1, dtype=torch.long, device=device)
@@ -356,7 +367,7 @@ def descend(
             added = None if level_inputs is None else level_inputs(level + 1, codes)
             hidden = steps.advance(chosen + offsets[level], parents, added)
             num_expanded += nodes.shape[1]
-    return Beams(
+    return ContinuedBeams(
         nodes,
         scores,
         codes,

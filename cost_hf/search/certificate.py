@@ -29,7 +29,6 @@ class Beams:
         pruned: highest score of a prefix or leaf that was not kept and leads to an allowed item, `[B]`; -inf for none.
         num_expanded: prefixes that were fed to the decoder, int64 `[B]`.
         rounding: see `relative_rounding`.
-        parents: beam of the level before that each leaf continues, `[B, R]`; None where these are not kept.
     """
 
     nodes: Tensor
@@ -38,7 +37,6 @@ class Beams:
     pruned: Tensor
     num_expanded: Tensor
     rounding: float
-    parents: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

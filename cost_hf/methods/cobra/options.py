@@ -31,6 +31,10 @@ class DenseOptions:
         default=True, metadata={"help": "other occurrences of the next item in a batch are no negatives"}
     )
     mask_same_user: bool = field(default=True, metadata={"help": "other next items of the same user are no negatives"})
+    leaf_negatives: bool = field(
+        default=False,
+        metadata={"help": "all clicked items with the semantic ID of the next item are negatives, too; not published"},
+    )
     text_encoder: str = field(
         default="vectors",
         metadata={
