@@ -357,7 +357,7 @@ def _build(
     counts: dict[str, int | float],
     train_times: np.ndarray | None,
 ) -> Split:
-    parts: list[object] = [list(train_user_ids), list(map(len, train)), np.concatenate(train)]
+    parts: list[object] = [list(train_user_ids), list(map(len, train)), np.concatenate([NO_ROWS, *train])]
     for targets in (validation, test):
         parts += [list(targets.user_ids), list(map(len, targets.histories)), targets.items]
         parts.append(JoinedRows(targets.histories))

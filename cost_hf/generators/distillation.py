@@ -206,7 +206,7 @@ class Teacher:
         return SoftTargets(places[has_list], item_tokens[drawn], item_tokens[np.maximum(items, 0)], weights)
 
     def target(self, sequence: int, position: int, item: int, *, number: int) -> int:
-        """Return the target of an example with one: `item`, or one from the teacher's list with probability `weight`."""
+        """Return the target of an example with one: `item`, or with probability `weight` one from the list."""
         rows = self.lists.rows(sequence, np.array([position]))
         if rows[0] < 0 or np.random.default_rng([self.seed, number, DRAW, 0]).random() >= self.weight:
             return item

@@ -307,9 +307,7 @@ class TrainingOptions(RankingTrainingOptions):
         """Return all fields that the weights depend on; of the teacher, whose lists have a digest, what uses them."""
         used = ("teacher_weight", "teacher_temperature") if self.has_teacher else ()
         return {
-            name: value
-            for name, value in super().content().items()
-            if not name.startswith("teacher") or name in used
+            name: value for name, value in super().content().items() if not name.startswith("teacher") or name in used
         }
 
     def validate(self) -> None:
