@@ -182,6 +182,7 @@ def _compare(known: argparse.Namespace, overrides: dict[str, Any], missing: list
         target = comparison.winner.output_dir
         print_text(f"\n{comparison.report['recommendation']['row']} is ready in {target}:")
         print_text(f"  {shlex.join(['cost-hf', 'demo', str(target)])}")
+        print_text(f"  {shlex.join(['cost-hf', 'upload', str(target), '--dry-run', '--namespace', 'NAME'])}")
         print_text(f"  {load_line(target)}")
     elif known.train_winner is not None:
         missing.append("a recommended system")

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cost_hf.generators.distillation import SoftTargets
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.options import MAX_HISTORY, whole_number
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
@@ -30,12 +31,14 @@ class Example(NamedTuple):
         target: tokens to learn, `[T]`.
         item_rows: catalog row of the item that each token of source and target belongs to, `[S + T]`, -1 for tokens of
             no item; None for text tasks, whose tokens belong to no item.
+        soft_targets: of a teacher, beside the target; None without one.
     """
 
     shared: np.ndarray
     source: np.ndarray
     target: np.ndarray
     item_rows: np.ndarray | None = None
+    soft_targets: SoftTargets | None = None
 
     @property
     def tokens(self) -> np.ndarray:

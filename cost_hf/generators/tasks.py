@@ -12,6 +12,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from cost_hf.generators.collation import PrefixDataset, SequenceDataset
+from cost_hf.generators.distillation import Teacher
 from cost_hf.generators.item_texts import ItemTexts, TaskExamples, TemplateFields
 from cost_hf.generators.options import NEXT_ITEM, TaskOptions
 from cost_hf.generators.prompts import Example, PromptBuilder
@@ -35,10 +36,18 @@ class NextItemTask(Dataset):
         rows: all positions of a user at once (`SequenceDataset`), or every prefix (`PrefixDataset`).
         prompts: paraphrases, of one kind; the first one recommends.
         seed: of the draw among them.
+        teacher: of the sequences of `rows`; None learns the true items alone.
     """
 
-    def __init__(self, rows: SequenceDataset | PrefixDataset, prompts: Sequence[PromptBuilder], *, seed: int = 0):
-        self.rows, self.prompts, self.seed = rows, list(prompts), seed
+    def __init__(
+        self,
+        rows: SequenceDataset | PrefixDataset,
+        prompts: Sequence[PromptBuilder],
+        *,
+        seed: int = 0,
+        teacher: Teacher | None = None,
+    ):
+        self.rows, self.prompts, self.seed, self.teacher = rows, list(prompts), seed, teacher
         levels = prompts[0].item_tokens.shape[1]
         self.lengths = np.asarray(rows.lengths) * levels + prompts[0].layout.constant_tokens
 
@@ -48,7 +57,17 @@ class NextItemTask(Dataset):
     def __getitem__(self, number: int) -> Example:
         prompts = self.prompts[_draw(self.seed, number, len(self.prompts))]
         user, rows, last = self.rows[number]
-        return prompts.sequence(user, rows, last) if prompts.learns_all_positions else prompts.pair(user, rows, last)
+        if self.teacher is None:
+            return (prompts.sequence if prompts.learns_all_positions else prompts.pair)(user, rows, last)
+        sequence, position = self.rows.first_label(number)
+        if not prompts.learns_all_positions:
+            return prompts.pair(user, rows, self.teacher.target(sequence, position, last, number=number))
+        example = prompts.sequence(user, rows, last)
+        tokens = prompts.item_tokens.numpy()
+        labels = np.arange(len(rows) - last)
+        places = len(example.source) + labels * tokens.shape[1]
+        soft_targets = self.teacher.soft_targets(sequence, position + labels, places, tokens, number=number)
+        return example._replace(soft_targets=soft_targets)
 
 
 class TextTask(Dataset):

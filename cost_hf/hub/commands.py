@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cost_hf.command_line import CommandParser, check_target, print_text, report_errors, set_up_logging
 from cost_hf.hub import FORMATS, PARTS, WEIGHTS

@@ -164,8 +164,8 @@ def _results_of(recommender: Recommender, folder: Path) -> dict[str, Any] | None
     if not recommender.num_new_clicks and describes(recommender.directory, folder):
         return results
     logger.warning(
-        "weights, counts or search settings have changed since this recommender was loaded from %s, so the results found there "
-        "are not published (upload.py --weights merged publishes a merged adapter with its results)",
+        "weights, counts or search settings have changed since this recommender was loaded from %s, so the results "
+        "found there are not published (upload.py --weights merged publishes a merged adapter with its results)",
         recommender.directory,
     )
     return None

@@ -298,8 +298,8 @@ def check_no_results(directory: str | Path) -> None:
     run = target.parent if (target / MANIFEST).is_file() and is_run(target.parent) else None
     if run is not None or (target / RESULTS).is_file():
         raise ValueError(
-            f"{run or target} holds evaluation results, which are of the counts before; save the recommender to another "
-            "directory (update-catalog: --output_dir)"
+            f"{run or target} holds evaluation results, which are of the counts before; save the recommender to "
+            "another directory (update-catalog: --output_dir)"
         )
 
 

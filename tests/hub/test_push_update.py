@@ -68,13 +68,13 @@ def test_new_clicks_are_one_commit_without_the_results_of_the_counts_before(hub,
     write_json(tmp_path / "counted" / "results.json", made_up_results(licence="MIT"))
     push_recommender(Recommender.from_pretrained(tmp_path / "counted"), "org/counted", api=api)
     found = hub.repositories["models/org/counted"]
-    assert "results.json" in found.files()[1]
+    assert "results.json" in found.commits[-1][1]
     clicks = pd.DataFrame({"user_id": ["u", "u"], "item_id": ["item003", "item000"], "position": [0, 1]})
 
     updates = push_update("org/counted", UpdateRequest(clicks=clicks), api=api, report=lambda line: None)
 
-    files = found.files()[1]
+    files = found.commits[-1][1]
     assert updates.num_clicks == 2 and len(found.commits) == 3
-    assert not {path for path in files if "results" in path}
+    assert not {path for path in files if path == "results.json" or path.startswith(".eval_results")}
     assert b"license: mit" in files["README.md"] and b"Recall@10" not in files["README.md"]
     assert b"update_from(clicks)" in files["README.md"]

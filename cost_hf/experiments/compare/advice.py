@@ -40,7 +40,7 @@ def _parts(evidence: Evidence, chosen: str | None) -> str:
 
 
 def _validation(evidence: Evidence) -> str:
-    """Return which rows are best on validation, and which counting methods outperform all trained ones on test."""
+    """Return which rows are best on validation, and which counts are ahead of all dense and generative ones on test."""
     winners = evidence.winners.values()
     if not winners:
         return ""
@@ -48,7 +48,7 @@ def _validation(evidence: Evidence) -> str:
     listed = ", ".join(evidence.label(name, evidence.validation[name]) for name in winners)
     metric = words.metric_name(evidence.metric)
     sentences = [f"Validation ({metric}): `{best}` is best. Best of each family: {listed}."]
-    trained = [name for name, row in evidence.rows.items() if row["family"] != "counting"]
+    trained = [name for name, row in evidence.rows.items() if row["family"] in ("dense", "generative")]
     if trained:
         leader = max(trained, key=lambda name: evidence.values[name])
         ahead = [
@@ -60,7 +60,7 @@ def _validation(evidence: Evidence) -> str:
             against = evidence.label(leader, evidence.values[leader])
             verb = "is" if len(ahead) == 1 else "are"
             sentences.append(
-                f"On the test part {enumerated(ahead)} {verb} ahead of the best trained system, {against}."
+                f"On the test part {enumerated(ahead)} {verb} ahead of the best dense or generative system, {against}."
             )
     return " ".join(sentences)
 
@@ -85,20 +85,22 @@ def _test(evidence: Evidence, chosen: str | None) -> str:
 
 
 def _generator(evidence: Evidence) -> str:
-    """Return what the generative rows add to the hybrids, and whether that is significant."""
+    """Return what the rows with a generator add to the hybrids, and whether that is significant."""
     pairs = evidence.generator_tests
     if not pairs:
         return ""
-    sentences = [_outcome(evidence, a, b) for a, b in pairs]
+    added = dict.fromkeys(part for a, b in pairs for part in evidence.parts(a) if part not in evidence.parts(b))
     gains = [b for a, b in pairs if evidence.beats(a, b)]
     losses = [b for a, b in pairs if evidence.beats(b, a)]
-    if gains:
-        verb = f"Adding it improves {enumerated(quoted(gains))}"
-    elif losses:
-        verb = f"Adding it makes {enumerated(quoted(losses))} worse"
-    else:
-        verb = "It adds nothing significant"
-    return " ".join(["Is the generator worth its cost in a hybrid?", f"{verb}.", *sentences])
+    others = [b for _, b in pairs if b not in gains and b not in losses]
+    effects = [
+        f"improves {enumerated(quoted(gains))}" if gains else "",
+        f"makes {enumerated(quoted(losses))} worse" if losses else "",
+        f"makes no significant difference to {enumerated(quoted(others))}" if others else "",
+    ]
+    answer = f"Adding {enumerated(quoted(list(added)))} {enumerated([text for text in effects if text])}."
+    sentences = [_outcome(evidence, a, b) for a, b in pairs]
+    return " ".join(["Is a generator worth its cost in a hybrid?", answer, *sentences])
 
 
 def _outcome(evidence: Evidence, a: str, b: str) -> str:

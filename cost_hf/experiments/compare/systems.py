@@ -101,7 +101,8 @@ def plan_systems(
             rows.append((recipe.name, own))
         else:
             logger.info("recipe %s stands in the table as %s", recipe.name, same)
-    taken = {name for name, _ in rows}
+    taken = [name for name, _ in rows]
+    _check_names([*taken, *([PUBLISHED] if reference is not None else [])])
     rows += [(name, row_recipe(name, base)) for name in combining_systems() if name not in taken]
     counting = [(name, recipe) for name, recipe in rows if recipe.system.family == COUNTING]
     # a baseline that is named, too, stays where it is, so that hybrids are the same ones
@@ -121,14 +122,18 @@ def plan_systems(
         recipe.validate()
         note = "published identifiers under the same generator; they may have seen test data"
         systems.append(System(PUBLISHED, CALIBRATION, recipe, note))
-    found = [name for name, _ in counting] + [system.name for system in systems]
-    twice = sorted({name for name in found if found.count(name) > 1 or name == ORACLE})
+    _check_names([*dict(counting), *(system.name for system in systems)])
+    return Plan(dict(counting), systems)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Raise RecipeError where two rows have one name; the oracle of toy data is a row, too."""
+    twice = sorted({name for name in names if names.count(name) > 1 or name == ORACLE})
     if twice:
         raise RecipeError(
             f"every row of a comparison needs a name of its own, got {twice!r} for two of them; name each system once, "
             "or rename the recipe"
         )
-    return Plan(dict(counting), systems)
 
 
 def combined(recipe: Recipe, parts: Mapping[str, Recipe]) -> Recipe:

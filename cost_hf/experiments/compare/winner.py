@@ -6,6 +6,7 @@ of the comparison. Its stages are those of that run, so with the shared folder n
 
 import copy
 import logging
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +15,11 @@ from typing import Any
 from cost_hf.experiments.compare.runner import DONE, Job
 from cost_hf.experiments.compare.systems import Plan
 from cost_hf.experiments.pipeline import Run, row_name, train
-from cost_hf.experiments.recipe import MAX_NAME, Recipe
+from cost_hf.experiments.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 RECIPE = "recommended.yaml"
+MAX_BASE = 40  # characters of the name of the data or recipe: names on the Hub have 96 at most
 
 
 def describe_winner(
@@ -43,7 +45,7 @@ def describe_winner(
         return dict.fromkeys(("command", "seed", "directory", "latency_ms", "peak_mb"))
     job = next((job for job in jobs if job.system.name == row and job.record["status"] == DONE), None)
     recipe = copy.deepcopy(plan.untrained[row] if job is None else job.recipe)
-    recipe.name = f"{base.name[: MAX_NAME - len(row) - 1]}-{row}"[:MAX_NAME]
+    recipe.name = _repository_name(f"{base.name[:MAX_BASE]}-{row}")
     recipe.evaluation.baselines = [name for name in base.baselines if row_name(name) in plan.untrained.keys() - {row}]
     recipe.save(path)
     seed = 0 if job is None else job.generator_seed
@@ -55,6 +57,11 @@ def describe_winner(
         "latency_ms": cost["request_ms"],
         "peak_mb": cost["peak_mb"],
     }
+
+
+def _repository_name(text: str) -> str:
+    """Return a text as the name of a directory, and of a repository on the Hub."""
+    return re.sub(r"([-.])[-.]+", r"\1", re.sub(r"[^A-Za-z0-9_.-]+", "-", text)).strip("-.")
 
 
 def check_target(target: str | Path, directory: Path) -> None:

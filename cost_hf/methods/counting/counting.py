@@ -286,9 +286,7 @@ def fit_tables(name: str, train: Sequence[np.ndarray], num_items: int) -> dict[s
     return add_clicks(name, {}, NewClicks.of_new_users(train), num_items)
 
 
-def add_clicks(
-    name: str, tables: Mapping[str, np.ndarray], new: NewClicks, num_items: int
-) -> dict[str, np.ndarray]:
+def add_clicks(name: str, tables: Mapping[str, np.ndarray], new: NewClicks, num_items: int) -> dict[str, np.ndarray]:
     """Return the tables of a baseline with more clicks: those that `fit_tables` would count in all of them at once.
 
     Args:
@@ -365,9 +363,7 @@ def _vector(name: str, tables: Mapping[str, np.ndarray], num_items: int) -> np.n
     return counts
 
 
-def _matrix(
-    name: str, tables: Mapping[str, np.ndarray], num_items: int, *, is_square: bool = True
-) -> sparse.csr_array:
+def _matrix(name: str, tables: Mapping[str, np.ndarray], num_items: int, *, is_square: bool = True) -> sparse.csr_array:
     """Return a stored matrix over the first rows of a catalog as one over all of them; square ones are `[N, N]`."""
     if not tables:
         return sparse.csr_array((num_items if is_square else 0, num_items), dtype=np.float64)

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+import cost_hf
 from cost_hf.cli import main
 from cost_hf.experiments.compare import runner
-from tests.runs import TINY
+from cost_hf.methods.ranker.options import is_installed
+from tests.runs import TINY, stages_of
 
 pytestmark = pytest.mark.trains
 FEW = {"training.epochs": 1, "codes.epochs": 2}
+HYBRIDS = ["fusion", "fusion_generative", *(["ranker", "ranker_generative"] if is_installed() else [])]
 
 
 def arguments(directory: Path, *options: str) -> list[str]:
@@ -33,7 +36,6 @@ def test_every_row_stands_in_both_tables_with_an_interval(compared):
     report = json.loads((compared / "compare.json").read_text())
 
     assert report["complete"]
-    assert set(report["rows"]) == {"popularity", "markov", "oracle", "sasrec_ce", "cost", "ensemble"}
     families = {name: row["family"] for name, row in report["rows"].items()}
     assert families == {
         "popularity": "counting",
@@ -41,7 +43,7 @@ def test_every_row_stands_in_both_tables_with_an_interval(compared):
         "oracle": "oracle",
         "sasrec_ce": "dense",
         "cost": "generative",
-        "ensemble": "hybrid",
+        **dict.fromkeys(HYBRIDS, "hybrid"),
     }
     assert (report["rows"]["cost"]["method"], report["rows"]["sasrec_ce"]["method"]) == ("sid_generator", "sasrec")
     for row in report["rows"].values():
@@ -53,10 +55,73 @@ def test_every_row_stands_in_both_tables_with_an_interval(compared):
     assert report["data"]["is_toy"]
 
 
+def test_hybrids_take_the_recommenders_of_the_rows_that_they_combine(compared):
+    report = json.loads((compared / "compare.json").read_text())
+
+    assert report["rows"]["fusion"]["parts"] == ["popularity", "markov", "sasrec_ce"]
+    assert report["rows"]["fusion_generative"]["parts"] == ["popularity", "markov", "sasrec_ce", "cost"]
+    for name in HYBRIDS:
+        stages = stages_of((compared / "runs" / f"{name}-0.0" / "log.txt").read_text())
+        assert stages == [name.removesuffix("_generative"), "evaluation"]
+        assert report["rows"][name]["cost"]["training_minutes"] > 0
+
+
+def test_every_hybrid_is_tested_against_itself_without_the_generator(compared):
+    report = json.loads((compared / "compare.json").read_text())
+    pairs = {(claim["a"], claim["b"]): claim["purpose"] for claim in report["claims"]}
+
+    for name in HYBRIDS:
+        if name.endswith("_generative"):
+            assert report["rows"][name]["without_generative"] == name.removesuffix("_generative")
+            assert pairs[name, name.removesuffix("_generative")] == "claim"
+
+
 def test_few_users_are_too_little_data_for_any_advice(compared):
     report = json.loads((compared / "compare.json").read_text())
 
     assert report["recommendation"]["choice"] == "too_little_data"
+    assert report["recommendation"]["command"] is None
+
+
+def test_where_nothing_is_recommended_nothing_is_trained_and_the_status_says_so(copy, started, capsys):
+    target = copy.parent / "winner"
+
+    assert main(arguments(copy, "--train-winner", str(target))) == 1
+    assert started == []
+    assert not target.exists()
+    assert f"nothing is recommended, so {target} was not made" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("row", ["markov", HYBRIDS[-1]])
+def test_the_recommended_system_is_made_of_what_is_trained_and_a_second_call_computes_nothing(
+    copy, started, capsys, monkeypatch, caplog, row
+):
+    monkeypatch.setattr("cost_hf.experiments.compare.recommendation.MIN_USERS", 1)
+    monkeypatch.setattr("cost_hf.experiments.compare.recommendation.MAX_DETECTABLE", 1e9)
+    monkeypatch.setattr("cost_hf.experiments.compare.recommendation._cheapest_unbeaten", lambda evidence: row)
+    caplog.set_level("INFO", logger="cost_hf")
+    (copy / "compare.json").unlink()  # the rows are measured again, and nothing is trained
+    target = copy.parent / "the winner"
+
+    assert main(arguments(copy, "--train-winner", str(target))) == 0
+    recommendation = json.loads((copy / "compare.json").read_text())["recommendation"]
+    text = capsys.readouterr().out
+    assert recommendation["command"] in text
+    assert f"{row} is ready in {target}:\n  cost-hf demo '{target}'" in text
+    assert recommendation["directory"] == (None if row == "markov" else str(copy / "runs" / f"{row}-0.0"))
+    assert started == []
+    method = row.removesuffix("_generative")
+    assert not {"quantizer", "generator", "sasrec", method} & set(stages_of(caplog.messages))
+    loaded = cost_hf.Recommender.from_pretrained(target)
+    assert loaded.recommend([loaded.catalog.item_ids[0]], top_k=3)
+    caplog.clear()
+    assert main(arguments(copy, "--train-winner", str(target))) == 0
+    assert stages_of(caplog.messages) == []
+
+
+def test_the_recommended_system_is_not_written_into_the_comparison(copy, capsys):
+    assert main(arguments(copy, "--train-winner", str(copy / "winner"))) == 2
+    assert "is in the directory of the comparison" in capsys.readouterr().err
 
 
 def test_no_claim_is_made_of_the_oracle(compared):
@@ -123,7 +188,7 @@ def test_a_new_system_leaves_finished_runs_alone(copy, started):
     options[options.index("sasrec_ce,cost")] = "sasrec_ce,cost,random"
 
     assert main(options) == 0
-    assert started == ["random-0.0"]
+    assert started == ["random-0.0"]  # a control, which no hybrid combines
     rows = json.loads((copy / "compare.json").read_text())["rows"]
     assert rows["random"]["status"] == "failed"
     for name in ("sasrec_ce", "cost"):

@@ -165,7 +165,7 @@ def test_counts_of_another_format_are_refused(tmp_path, name):
     toy_counting(name).save_pretrained(tmp_path)
     update_manifest(tmp_path, tables_format=1)
 
-    with pytest.raises(ValueError, match="the counts have format 1, this version reads 2; use the cost_hf release that"):
+    with pytest.raises(ValueError, match="the counts have format 1, this version reads 2; use the"):
         Recommender.from_pretrained(tmp_path)
 
 
