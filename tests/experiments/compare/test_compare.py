@@ -96,9 +96,8 @@ def test_where_nothing_is_recommended_nothing_is_trained_and_the_status_says_so(
 def test_the_recommended_system_is_made_of_what_is_trained_and_a_second_call_computes_nothing(
     copy, started, capsys, monkeypatch, caplog, row
 ):
-    monkeypatch.setattr("cost_hf.experiments.compare.recommendation.MIN_USERS", 1)
-    monkeypatch.setattr("cost_hf.experiments.compare.recommendation.MAX_DETECTABLE", 1e9)
-    monkeypatch.setattr("cost_hf.experiments.compare.recommendation._cheapest_unbeaten", lambda evidence: row)
+    advice = {"choice": "any", "row": row, "headline": f"Use {row}.", "paragraphs": []}
+    monkeypatch.setattr("cost_hf.experiments.compare.summary.recommend", lambda report: dict(advice))
     caplog.set_level("INFO", logger="cost_hf")
     (copy / "compare.json").unlink()  # the rows are measured again, and nothing is trained
     target = copy.parent / "the winner"
