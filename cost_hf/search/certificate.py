@@ -68,9 +68,7 @@ class Certificate:
 
     def cut(self, top_k: int) -> "Certificate":
         """Return the certificate of the first `top_k` places, on the CPU."""
-        return Certificate(
-            self.num_exact.clamp_max(top_k).cpu(), self.bound.to("cpu", copy=True), self.num_expanded.cpu()
-        )
+        return Certificate(self.num_exact.clamp_max(top_k).cpu(), self.bound.cpu(), self.num_expanded.cpu())
 
     def clone(self) -> "Certificate":
         """Return a copy of all tensors."""
