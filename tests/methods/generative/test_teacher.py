@@ -248,33 +248,37 @@ def test_tokens_without_a_weight_have_no_teacher():
         Recipe.load("cost_quickstart", TINY | TEACHER | dense).validate()
 
 
-RUNS = {
-    "causal": {},
-    "fusion of counts": {"training.teacher": "hybrid.yaml"},
-    "generator with other codes": {"training.teacher": "codes.yaml"},
-    "seq2seq": {"generator.kind": "seq2seq", "generator.size": "tiny"},
-    "text input": {"method": "liger", "dense.weight": 0.0},
-    "text input and a dense head": {"method": "liger"},
-}
+@pytest.mark.trains
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        FUSION,
+        "codes:\n  kind: random\n  level_sizes: [5, 7]\ngenerator:\n  size: tiny\ntraining:\n  epochs: 1\n",
+    ],
+)
+def test_a_hybrid_and_a_generator_with_other_codes_are_teachers(tmp_path, recipe):
+    (tmp_path / "teacher.yaml").write_text(recipe)
+    fields = {"training.teacher": str(tmp_path / "teacher.yaml"), "training.teacher_folds": 2}
+
+    positions, _, train = lists_of(tmp_path / "run", **fields)
+
+    assert len(positions.items) == sum(len(rows) - 1 for rows in train)
+    assert all(len(set(row)) == len(row) for row in positions.items.tolist())
+    assert (np.diff(positions.scores, axis=1) <= 0).all()
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("name", RUNS)
-def test_a_taught_generator_is_trained_saved_and_loaded(tmp_path, monkeypatch, caplog, name):
+@pytest.mark.parametrize("fields", [{}, {"method": "liger", "dense.weight": 0.0}], ids=["generator", "text input"])
+def test_a_taught_generator_is_trained_saved_and_loaded(tmp_path, caplog, fields):
     caplog.set_level(logging.INFO, logger="cost_hf")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "hybrid.yaml").write_text(FUSION)
-    (tmp_path / "codes.yaml").write_text(
-        "codes:\n  kind: random\n  level_sizes: [5, 7]\ngenerator:\n  size: tiny\ntraining:\n  epochs: 1\n"
-    )
-    fields = TINY | TEACHER | {"training.epochs": 2, "generator.size": "tiny"} | RUNS[name]
+    fields = TINY | TEACHER | {"training.epochs": 1, "generator.size": "tiny", "codes.epochs": 1} | fields
 
-    run = cost_hf.train(overrides=fields, output_dir=tmp_path / "run")
+    run = cost_hf.train(overrides=fields, output_dir=tmp_path)
 
     assert "teacher" in run.results["stages"]
     history = run.examples[0][1]
-    loaded = cost_hf.Recommender.from_pretrained(tmp_path / "run")
+    loaded = cost_hf.Recommender.from_pretrained(tmp_path)
     assert loaded.recommend(history, top_k=5) == run.recommender.recommend(history, top_k=5)
     caplog.clear()
-    cost_hf.train(overrides=fields | {"training.teacher_weight": 0.25}, output_dir=tmp_path / "run")
+    cost_hf.train(overrides=fields | {"training.teacher_weight": 0.25}, output_dir=tmp_path)
     assert stages_of(caplog.messages) == ["generator", "evaluation"]  # the lists serve every weight
