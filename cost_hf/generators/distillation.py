@@ -16,6 +16,9 @@ The first level has an empty prefix, so nothing is drawn there. A causal generat
 in the pass that learns the true items: the tokens of a path are a branch of the sequence, which sees the history of its
 position and nothing sees it. Where an example has one target (`PrefixDataset`), the target itself is drawn instead, the
 true item with probability 1 - a: the expected loss is the same.
+
+Many items are the last one of hardly any training position, and the teacher knows what follows them, if only by their
+texts. So every item of the catalog can be an example too: a history of its own, whose next item is drawn from the list.
 """
 
 from collections.abc import Sequence
@@ -29,14 +32,14 @@ from torch import Tensor
 
 from cost_hf.files import DamagedFileError, atomic_path, read_tensors
 
-LISTS = "lists.safetensors"
+POSITIONS, CATALOG = "positions.safetensors", "catalog.safetensors"
 SOFT_LABELS = ("soft_rows", "soft_columns", "soft_tokens", "soft_weights", "soft_totals")  # in batches
 DRAW = 1  # the draws of paraphrases have no such number
 
 
 @dataclass(frozen=True, eq=False)
-class TeacherLists:
-    """Lists of a teacher for positions of U training sequences.
+class ListTable:
+    """Lists of a teacher for positions of U sequences.
 
     Attributes:
         items: catalog rows, best first, int32 `[R, N]`, -1 after the last one.
@@ -53,10 +56,10 @@ class TeacherLists:
     def __repr__(self) -> str:
         """Return the sizes in one line."""
         rows, width = self.items.shape
-        return f"TeacherLists({rows} lists of at most {width} items for {len(self.firsts)} sequences)"
+        return f"ListTable({rows} lists of at most {width} items for {len(self.firsts)} sequences)"
 
     @classmethod
-    def empty(cls, lengths: Sequence[int], *, width: int, most: int) -> "TeacherLists":
+    def empty(cls, lengths: Sequence[int], *, width: int, most: int) -> "ListTable":
         """Return lists without items for the last positions of sequences; position 0 has no history and no list.
 
         Args:
@@ -94,19 +97,42 @@ class TeacherLists:
         weights = np.where(is_item, np.exp(logits - logits.max(axis=1, keepdims=True)), 0.0)
         return weights / weights.sum(axis=1, keepdims=True)
 
-    def save(self, directory: Path) -> None:
-        """Write `lists.safetensors`."""
+    def save(self, path: Path) -> None:
+        """Write a safetensors file."""
         tensors = {name: getattr(self, name) for name in ("items", "scores", "firsts", "starts")}
-        with atomic_path(directory / LISTS) as temporary:
+        with atomic_path(path) as temporary:
             save_file(tensors, temporary)
+
+    @classmethod
+    def load(cls, path: Path) -> "ListTable":
+        """Read what `save` wrote."""
+        try:
+            return cls(**read_tensors(path))
+        except TypeError as error:
+            raise DamagedFileError(f"{path} holds no lists of a teacher ({error}); copy it again") from error
+
+
+@dataclass(frozen=True)
+class TeacherLists:
+    """What a teacher lists.
+
+    Attributes:
+        positions: for the positions of the training sequences.
+        catalog: for every catalog row as a history of its own: item i is sequence i, with its list at position 1.
+    """
+
+    positions: ListTable
+    catalog: ListTable
+
+    def save(self, directory: Path) -> None:
+        """Write `positions.safetensors` and `catalog.safetensors`."""
+        self.positions.save(directory / POSITIONS)
+        self.catalog.save(directory / CATALOG)
 
     @classmethod
     def load(cls, directory: Path) -> "TeacherLists":
         """Read what `save` wrote."""
-        try:
-            return cls(**read_tensors(directory / LISTS))
-        except TypeError as error:
-            raise DamagedFileError(f"{directory / LISTS} holds no lists of a teacher ({error})") from error
+        return cls(ListTable.load(directory / POSITIONS), ListTable.load(directory / CATALOG))
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,13 +200,13 @@ class Teacher:
     """Targets of a teacher for the examples of a data set.
 
     Attributes:
-        lists: of its training sequences.
+        lists: of the sequences of the data set.
         weight: a of the loss, above 0.
         temperature: of the distribution.
         seed: of the draws.
     """
 
-    lists: TeacherLists
+    lists: ListTable
     weight: float
     temperature: float
     seed: int

@@ -14,7 +14,7 @@ from cost_hf.generators.collation import CausalCollator, PrefixDataset, Seq2SeqC
 from cost_hf.generators.distillation import SOFT_LABELS, Teacher, TeacherLists, soft_label_loss
 from cost_hf.generators.dropout import add_residual_dropout
 from cost_hf.generators.item_texts import ItemTexts
-from cost_hf.generators.options import NEXT_ITEM, TaskOptions, TrainingOptions
+from cost_hf.generators.options import NEXT_ITEM, TEACHER_CATALOG, TaskOptions, TrainingOptions
 from cost_hf.generators.prompts import IGNORED_LABEL, PromptBuilder
 from cost_hf.generators.ranking_trainer import (
     RankingTrainer,
@@ -22,7 +22,7 @@ from cost_hf.generators.ranking_trainer import (
     checkpoints_of,
     remove_checkpoints,
 )
-from cost_hf.generators.tasks import NextItemTask, TaskMixture, build_tasks
+from cost_hf.generators.tasks import CatalogTask, NextItemTask, Task, TaskMixture, build_text_tasks
 from cost_hf.search.cached_decoders import unsupported_reason
 
 __all__ = [
@@ -235,19 +235,24 @@ def training_examples(
     if first.learns_all_positions:
         # a full prompt and its answer: the answer's positions must be trained as well
         rows = SequenceDataset(sequences, user_ids, max_items=first.max_history + 1)
-    soft_targets = None
+    taught = None
+    weights = dict(tasks.weights)
+    others: dict[str, Task] = {}
     if teacher is not None and training.teacher_weight > 0:
-        soft_targets = Teacher(teacher, training.teacher_weight, training.teacher_temperature, seed)
-    next_item = NextItemTask(rows, prompts, seed=seed, teacher=soft_targets)
+        temperature = training.teacher_temperature
+        taught = Teacher(teacher.positions, training.teacher_weight, temperature, seed)
+        others[TEACHER_CATALOG] = CatalogTask(Teacher(teacher.catalog, 1.0, temperature, seed), prompts, seed=seed)
+        weights[TEACHER_CATALOG] = training.teacher_catalog
+    next_item = NextItemTask(rows, prompts, seed=seed, teacher=taught)
     if tasks.text_tasks:
         if not backbone.is_pretrained or item_texts is None:
             raise ValueError(
                 f"tasks {', '.join(tasks.text_tasks)} need a backbone pretrained on text, and the items' texts; set "
                 "generator.backbone, or leave them out of tasks.weights"
             )
-        mixture = build_tasks(
+        others |= build_text_tasks(
             tasks,
-            next_item,
+            next_item.prompts[0].item_tokens.numpy(),
             prefixes,
             item_texts,
             backbone.prompt_encoder(),
@@ -255,13 +260,12 @@ def training_examples(
             overflow=overflow,
             seed=seed,
         )
-    else:
-        mixture = TaskMixture({NEXT_ITEM: next_item}, tasks.weights, seed=seed)
+    mixture = TaskMixture({NEXT_ITEM: next_item, **others}, weights, seed=seed)
     if not first.is_causal:
         return mixture, Seq2SeqCollator(pad_id, names_items=names_items)
     reason = unsupported_reason(backbone.model)
     packs = reason is None
-    if first.learns_all_positions and soft_targets is not None and not packs:
+    if first.learns_all_positions and taught is not None and not packs:
         raise ValueError(
             f"training.teacher needs a model that takes a mask for every pair of tokens, and {reason}; set "
             "training.teacher to null, or generator.prompt to instruction"

@@ -28,8 +28,10 @@ PROMPTS = ("bare", "continuation", "instruction")
 OVERFLOWS = ("error", "drop_oldest")
 SCRATCH_DROPOUT = 0.2
 TEXT_TASKS = ("text_to_item", "item_to_title", "titles_to_item", "history_to_title")
+TEACHER_CATALOG = "teacher_catalog"  # the task of a teacher's lists for single items
 TITLE_TASKS = ("item_to_title", "history_to_title")
 NEXT_ITEM = "next_item"
+MAX_PASSES = 100  # over the catalog in an epoch
 MAX_FOLDS = 100  # of users, each of which the teacher is fitted without
 MAX_COUNT = 1 << 20  # of epochs, of the rows of a batch, and of other counts
 
@@ -293,6 +295,13 @@ class TrainingOptions(RankingTrainingOptions):
     teacher_temperature: float = field(
         default=1.0, metadata={"help": "divides the standardised scores of a list in the softmax of its items"}
     )
+    teacher_catalog: float = field(
+        default=1.0,
+        metadata={
+            "help": "passes over the catalog in an epoch, with every item as a history of its own and a next item from "
+            "the teacher's list; 0 for none"
+        },
+    )
     teacher_items: int = field(default=20, metadata={"help": "length of the teacher's lists"})
     teacher_folds: int = field(
         default=5, metadata={"help": "groups of users; the teacher of a group is fitted to all others"}
@@ -305,7 +314,7 @@ class TrainingOptions(RankingTrainingOptions):
 
     def content(self) -> dict[str, Any]:
         """Return all fields that the weights depend on; of the teacher, whose lists have a digest, what uses them."""
-        used = ("teacher_weight", "teacher_temperature") if self.has_teacher else ()
+        used = ("teacher_weight", "teacher_temperature", "teacher_catalog") if self.has_teacher else ()
         return {
             name: value for name, value in super().content().items() if not name.startswith("teacher") or name in used
         }
@@ -318,6 +327,8 @@ class TrainingOptions(RankingTrainingOptions):
                 raise ValueError(f"training.{name} must be above 0, got {getattr(self, name)!r}")
         if not 0 <= self.teacher_weight <= 1:
             raise ValueError(f"training.teacher_weight must be a share from 0 to 1, got {self.teacher_weight!r}")
+        if not 0 <= self.teacher_catalog <= MAX_PASSES:
+            raise ValueError(f"training.teacher_catalog must be 0 to {MAX_PASSES} passes, got {self.teacher_catalog!r}")
         whole_number(self.teacher_items, "training.teacher_items", most=MAX_RANKED)
         whole_number(self.teacher_folds, "training.teacher_folds", least=2, most=MAX_FOLDS)
         if not 10 <= self.validation_beams <= MAX_RANKED:

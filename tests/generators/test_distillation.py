@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from cost_hf.files import DamagedFileError
 from cost_hf.generators.backbones import Backbone, build_backbone
 from cost_hf.generators.collation import CausalCollator, PrefixDataset
-from cost_hf.generators.distillation import SOFT_LABELS, SoftTargets, Teacher, TeacherLists, soft_label_loss
+from cost_hf.generators.distillation import SOFT_LABELS, ListTable, SoftTargets, Teacher, TeacherLists, soft_label_loss
 from cost_hf.generators.generator_training import GeneratorTrainer, train_generator, training_examples
 from cost_hf.generators.options import GeneratorOptions, TrainingOptions
 from cost_hf.generators.tasks import NextItemTask
@@ -16,13 +17,12 @@ from tests.recommenders.toys import toy_catalog
 
 SEQUENCES = [np.array(rows) for rows in ([7], [3, 9, 3], [1, 2, 5, 2, 30, 8, 11, 4, 4, 17, 21], [12, 6])]
 USERS = ["a", "b", "c", "d"]
-NAMES = ("teacher", "teacher_weight", "teacher_temperature")
 
 
-def lists_for(sequences, *, width: int = 4, num_items: int = 40, most: int = 100, seed: int = 0) -> TeacherLists:
+def lists_for(sequences, *, width: int = 4, num_items: int = 40, most: int = 100, seed: int = 0) -> ListTable:
     """Seeded lists without an item twice; the last one is short, the one before it is empty."""
     generator = np.random.default_rng(seed)
-    lists = TeacherLists.empty([len(rows) for rows in sequences], width=width, most=most)
+    lists = ListTable.empty([len(rows) for rows in sequences], width=width, most=most)
     for items, scores in zip(lists.items, lists.scores, strict=True):
         items[:] = generator.permutation(num_items)[:width]
         scores[:] = -np.sort(-generator.normal(size=width))
@@ -32,12 +32,19 @@ def lists_for(sequences, *, width: int = 4, num_items: int = 40, most: int = 100
     return lists
 
 
-def one_item_lists(sequences) -> TeacherLists:
+def one_item_lists(sequences) -> ListTable:
     """Lists of the true items alone."""
-    lists = TeacherLists.empty([len(rows) for rows in sequences], width=3, most=100)
+    lists = ListTable.empty([len(rows) for rows in sequences], width=3, most=100)
     lists.items[:, 0] = np.concatenate([rows[1:] for rows in sequences])
     lists.scores[:, 0] = 1.0
     return lists
+
+
+def taught_by(positions: ListTable, *, num_items: int = 40) -> TeacherLists:
+    """Lists of positions, and of the items 3 to 5 alone."""
+    catalog = lists_for([[row, row] for row in range(num_items)], seed=1)
+    catalog.items[:3] = catalog.items[6:] = -1
+    return TeacherLists(positions, catalog)
 
 
 def generator_of(level_sizes=(4, 5, 3), *, max_history: int = 8, **options) -> tuple[Backbone, list]:
@@ -52,9 +59,9 @@ def generator_of(level_sizes=(4, 5, 3), *, max_history: int = 8, **options) -> t
 
 
 def batch_of(backbone, prompts, lists, *, sequences=SEQUENCES, epoch: int = 0, **training) -> dict[str, torch.Tensor]:
-    dataset, collate = training_examples(
-        backbone, prompts, sequences, USERS, training=TrainingOptions(teacher="t", **training), teacher=lists
-    )
+    options = TrainingOptions(teacher="t", teacher_catalog=0.0, **training)
+    teacher = None if lists is None else taught_by(lists)
+    dataset, collate = training_examples(backbone, prompts, sequences, USERS, training=options, teacher=teacher)
     return collate([dataset[epoch * len(dataset) + number] for number in range(len(dataset))])
 
 
@@ -87,7 +94,7 @@ def positions_with_lists(lists):
 
 
 def test_lists_belong_to_the_last_positions_of_a_sequence_and_not_to_its_first():
-    lists = TeacherLists.empty([1, 0, 6, 3], width=2, most=3)
+    lists = ListTable.empty([1, 0, 6, 3], width=2, most=3)
     lists.items[:, 0] = np.arange(len(lists.items))
 
     assert len(lists.items) == 5  # three of six, and two of three
@@ -97,7 +104,7 @@ def test_lists_belong_to_the_last_positions_of_a_sequence_and_not_to_its_first()
 
 
 def test_an_empty_list_is_none():
-    lists = TeacherLists.empty([3], width=2, most=3)
+    lists = ListTable.empty([3], width=2, most=3)
     lists.items[1, 0] = 5
 
     assert lists.rows(0, np.arange(3)).tolist() == [-1, -1, 1]
@@ -106,7 +113,7 @@ def test_an_empty_list_is_none():
 def test_the_distribution_is_a_softmax_of_standardised_scores_over_the_items_of_a_list():
     items = np.array([[4, 2, 9], [1, 8, -1], [6, -1, -1]], dtype=np.int32)
     scores = np.array([[3.0, 2.0, 1.0], [10.0, -10.0, -np.inf], [5.0, -np.inf, -np.inf]], dtype=np.float32)
-    lists = TeacherLists(items, scores, np.array([1]), np.array([0]))
+    lists = ListTable(items, scores, np.array([1]), np.array([0]))
 
     found = lists.distribution(np.arange(3), 2.0)
 
@@ -118,22 +125,21 @@ def test_the_distribution_is_a_softmax_of_standardised_scores_over_the_items_of_
 
 
 def test_equal_scores_have_equal_weights():
-    lists = TeacherLists(np.array([[4, 2]], np.int32), np.zeros((1, 2), np.float32), np.array([1]), np.array([0]))
+    lists = ListTable(np.array([[4, 2]], np.int32), np.zeros((1, 2), np.float32), np.array([1]), np.array([0]))
 
     assert lists.distribution(np.array([0]), 0.1).tolist() == [[0.5, 0.5]]
 
 
 def test_lists_come_back_from_disk_and_others_are_an_error(tmp_path):
-    lists = lists_for(SEQUENCES)
+    lists = taught_by(lists_for(SEQUENCES))
     lists.save(tmp_path)
 
     loaded = TeacherLists.load(tmp_path)
 
-    for name in ("items", "scores", "firsts", "starts"):
-        assert np.array_equal(getattr(loaded, name), getattr(lists, name))
-    from safetensors.numpy import save_file
-
-    save_file({"weights": np.zeros(3)}, tmp_path / "lists.safetensors")
+    for part in ("positions", "catalog"):
+        for name in ("items", "scores", "firsts", "starts"):
+            assert np.array_equal(getattr(getattr(loaded, part), name), getattr(getattr(lists, part), name))
+    save_file({"weights": np.zeros(3)}, tmp_path / "catalog.safetensors")
     with pytest.raises(DamagedFileError, match="holds no lists of a teacher"):
         TeacherLists.load(tmp_path)
 
@@ -285,6 +291,28 @@ def test_prefixes_of_a_seq2seq_generator_get_drawn_targets():
         assert taught[number].source.tolist() == plain[number].source.tolist()
 
 
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_items_with_a_list_are_examples_of_their_own(kind):
+    backbone, prompts = generator_of(kind=kind, num_user_tokens=5)
+    teacher = taught_by(lists_for(SEQUENCES))
+    parts = {"training": TrainingOptions(teacher="t", teacher_catalog=2.0), "teacher": teacher}
+    taught, collate = training_examples(backbone, prompts, SEQUENCES, USERS, **parts)
+    plain, _ = training_examples(backbone, prompts, SEQUENCES, USERS, training=TrainingOptions())
+    table = prompts[0].item_tokens.numpy()
+    vocabulary = prompts[0].vocabulary
+
+    assert len(taught) == len(plain) + 2 * 3
+    for turn in range(6):
+        example = taught[len(plain) + turn]
+        item = 3 + turn % 3
+        listed = teacher.catalog.items[item][teacher.catalog.items[item] >= 0]
+        around = ([vocabulary.begin_id], []) if kind == "causal" else ([], [vocabulary.eos_id])  # nobody's token
+        assert example.source.tolist() == [*around[0], *table[item].tolist(), *around[1]]
+        assert example.target.tolist() in table[listed].tolist()
+        assert taught.lengths[len(plain) + turn] >= len(example.source)
+    collate([taught[number] for number in range(len(taught))])
+
+
 def test_a_model_without_masks_for_pairs_of_tokens_is_refused(tmp_path):
     directory = causal_backbone(tmp_path, "gpt2", n_positions=256)
     catalog = toy_catalog(40, (8, 8))
@@ -301,6 +329,7 @@ def test_a_model_without_masks_for_pairs_of_tokens_is_refused(tmp_path):
     [
         ({"teacher_weight": 1.5}, r"training.teacher_weight must be a share from 0 to 1, got 1.5"),
         ({"teacher_temperature": 0.0}, "training.teacher_temperature must be above 0, got 0.0"),
+        ({"teacher_catalog": -1.0}, "training.teacher_catalog must be 0 to 100 passes, got -1.0"),
         ({"teacher_items": 0}, "training.teacher_items must be at least 1, got 0"),
         ({"teacher_folds": 1}, "training.teacher_folds must be at least 2, got 1"),
     ],
@@ -313,16 +342,17 @@ def test_options_that_no_teacher_can_have_are_refused(options, message):
 def test_fields_of_a_teacher_that_is_not_used_are_no_input():
     plain = TrainingOptions().content()
 
-    assert not [name for name in plain if name in NAMES]
+    assert not [name for name in plain if name.startswith("teacher")]
     assert TrainingOptions(teacher="markov", teacher_weight=0.0, teacher_items=3).content() == plain
-    assert TrainingOptions(teacher="markov").content() == plain | {"teacher_weight": 0.5, "teacher_temperature": 1.0}
+    used = {"teacher_weight": 0.5, "teacher_temperature": 1.0, "teacher_catalog": 1.0}
+    assert TrainingOptions(teacher="markov").content() == plain | used
 
 
 def test_the_trainer_adds_the_weighted_loss_and_divides_it_by_the_labels_of_a_step(tmp_path):
     backbone, prompts = generator_of()
-    lists = lists_for(SEQUENCES)
     training = TrainingOptions(teacher="t", teacher_weight=0.3)
-    dataset, collate = training_examples(backbone, prompts, SEQUENCES, USERS, training=training, teacher=lists)
+    teacher = taught_by(lists_for(SEQUENCES))
+    dataset, collate = training_examples(backbone, prompts, SEQUENCES, USERS, training=training, teacher=teacher)
     trainer = GeneratorTrainer(
         backbone.model, training, dataset=dataset, collator=collate, directory=tmp_path, seed=0, validate=None
     )
@@ -359,7 +389,7 @@ def fit(directory, lists, *, kind="causal", stop_after=None, **training):
         validate=validate,
         output_dir=directory,
         seed=0,
-        teacher=lists(sequences) if lists else None,
+        teacher=taught_by(lists(sequences)) if lists else None,
     )
     return {name: value.clone() for name, value in trained.model.state_dict().items()}
 

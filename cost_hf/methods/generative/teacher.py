@@ -2,13 +2,15 @@
 
 The lists are made by cross-fitting over users: the training users are divided into folds, and the positions of a fold
 are listed by a method that was fitted to the training sequences and validation cases of all other folds. So no list has
-seen its own target, or anything else of its user; the test part is not read at all.
+seen its own target, or anything else of its user; the test part is not read at all. Items that are histories of their
+own have no target: their lists are made by the method fitted to all users.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +20,11 @@ import torch
 from accelerate import PartialState
 from tqdm import tqdm
 
-from cost_hf.data.splits import Targets, fold_of
+from cost_hf.data.splits import fold_of
 from cost_hf.evaluation.ranking import length_batches
 from cost_hf.files import content_digest
-from cost_hf.generators.distillation import TeacherLists
+from cost_hf.generators.collation import pad_rows
+from cost_hf.generators.distillation import ListTable, TeacherLists
 from cost_hf.methods.base import Method, Workspace
 from cost_hf.methods.generative.teacher_method import teacher_method
 from cost_hf.methods.training_stages import ENCODER
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from cost_hf.recommenders.base import Recommender
 
 STAGE = "teacher"
+ALL = "all"  # of the teacher that is fitted to every user
 FOLDS = "folds"  # run directories of the fitted teachers, until the lists are finished
 MAX_POSITIONS = 100  # of a user, the last ones, that get a list
 
@@ -53,8 +57,7 @@ def teacher_stage(workspace: Workspace, options: TrainingOptions, *, seed: int) 
     workspace.stages.run(
         workspace.stage_of(STAGE),
         digest=content_digest(
-            data.tables.items["item_id"].tolist(),
-            data.tables.digest,
+            data.tables.items.drop(columns="title", errors="ignore").astype(str).to_dict("list"),
             data.split.digest,
             workspace.data_seed,
             workspace.text_vectors().digest,
@@ -90,27 +93,35 @@ def _write_lists(
 ) -> None:
     split = workspace.data.split
     is_main = PartialState().is_main_process
-    lists = TeacherLists.empty([len(rows) for rows in split.train], width=options.teacher_items, most=MAX_POSITIONS)
+    width = options.teacher_items
+    positions = ListTable.empty([len(rows) for rows in split.train], width=width, most=MAX_POSITIONS)
+    items = [np.array([row, row]) for row in range(workspace.data.tables.num_items)]  # a list at position 1
+    catalog = ListTable.empty([2] * len(items), width=width, most=1)
     folds = np.array([fold_of(user, options.teacher_folds, seed=workspace.data_seed) for user in split.train_user_ids])
-    for fold in np.unique(folds).tolist():
-        own = fold_workspace(workspace, folder / FOLDS / str(fold), fold, options.teacher_folds)
+    users = [str(user) for user in split.train_user_ids]
+    for fold in [*np.unique(folds).tolist(), None]:
+        name = ALL if fold is None else str(fold)
+        own = fold_workspace(workspace, folder / FOLDS / name, fold, options.teacher_folds)
         recommender = method.fit(own, seed=seed).recommender
-        if is_main:
-            sequences = np.flatnonzero(folds == fold)
-            list_items(recommender, lists, sequences, workspace, description=f"teacher {fold + 1}/{len(set(folds))}")
+        if is_main and fold is None:
+            visible = np.flatnonzero(split.fit_rows(len(items)))
+            list_items(recommender, catalog, visible, items, None, workspace, description="teacher on items")
+        elif is_main:
+            chosen = np.flatnonzero(folds == fold)
+            list_items(recommender, positions, chosen, split.train, users, workspace, description=f"teacher {name}")
     PartialState().wait_for_everyone()  # nobody may still read what is removed
     if is_main:
-        lists.save(folder)
+        TeacherLists(positions, catalog).save(folder)
         shutil.rmtree(folder / FOLDS)
 
 
-def fold_workspace(workspace: Workspace, directory: Path, fold: int, folds: int) -> Workspace:
+def fold_workspace(workspace: Workspace, directory: Path, fold: int | None, folds: int) -> Workspace:
     """Return a workspace without the users of a fold, and without test cases, in a run directory of its own.
 
     Args:
         workspace: of the generator.
         directory: of the run.
-        fold: number of the fold.
+        fold: number of the fold; None leaves no user out.
         folds: how many there are.
     """
     data = workspace.data
@@ -136,34 +147,51 @@ def fold_workspace(workspace: Workspace, directory: Path, fold: int, folds: int)
 
 
 def list_items(
-    recommender: Recommender, lists: TeacherLists, sequences: np.ndarray, workspace: Workspace, *, description: str
+    recommender: Recommender,
+    table: ListTable,
+    chosen: np.ndarray,
+    sequences: Sequence[np.ndarray],
+    user_ids: Sequence[str] | None,
+    workspace: Workspace,
+    *,
+    description: str,
 ) -> None:
-    """Write a fitted teacher's lists for all positions of some sequences, seen items allowed.
+    """Write a fitted teacher's lists for the positions of some sequences, seen items allowed.
+
+    Items that fitting may not see are in no list.
 
     Args:
         recommender: over the items of the data.
-        lists: filled in place.
-        sequences: numbers of the training sequences.
+        table: filled in place.
+        chosen: numbers of the sequences.
+        sequences: catalog rows, oldest first; the item at a position itself is not read.
+        user_ids: of the sequences; None for sequences of nobody.
         workspace: of the generator.
         description: label of the progress bar.
     """
-    split = workspace.data.split
     owners: list[int] = []
     histories: list[np.ndarray] = []
     rows: list[int] = []
-    for sequence in sequences.tolist():
-        clicks = split.train[sequence]
-        positions = range(int(lists.firsts[sequence]), len(clicks))
-        owners += [sequence] * len(positions)
-        histories += [clicks[:position] for position in positions]
-        rows += range(int(lists.starts[sequence]), int(lists.starts[sequence]) + len(positions))
-    cases = Targets(split.train_user_ids[owners], histories, np.full(len(rows), -1))
-    width = lists.items.shape[1]
+    for sequence in chosen.tolist():
+        first = int(table.firsts[sequence])
+        start = int(table.starts[sequence])
+        count = max(len(sequences[sequence]) - first, 0)
+        owners += [sequence] * count
+        histories += [sequences[sequence][: first + number] for number in range(count)]
+        rows += range(start, start + count)
+    split = workspace.data.split
+    mask = None
+    if len(split.cold_items):
+        mask = torch.from_numpy(split.fit_rows(workspace.data.tables.num_items))
+    width = table.items.shape[1]
     ranker: Any = recommender.ranker_for(width)
     batches = length_batches(np.array([len(history) for history in histories]), workspace.evaluation.batch_size)
     for batch in tqdm(batches, desc=description, leave=None):
-        users = {"user_ids": [str(cases.user_ids[case]) for case in batch]} if takes_user_ids(ranker) else {}
-        ranking = ranker.rank(torch.from_numpy(cases.histories_matrix(batch)), top_k=width, **users)
+        users = {}
+        if user_ids is not None and takes_user_ids(ranker):
+            users = {"user_ids": [user_ids[owners[case]] for case in batch]}
+        matrix = pad_rows([histories[case] for case in batch])
+        ranking = ranker.rank(matrix, top_k=width, mask=mask, **users)
         places = np.array(rows)[batch]
-        lists.items[places, : ranking.items.shape[1]] = ranking.items.cpu().numpy()
-        lists.scores[places, : ranking.scores.shape[1]] = ranking.scores.float().cpu().numpy()
+        table.items[places, : ranking.items.shape[1]] = ranking.items.cpu().numpy()
+        table.scores[places, : ranking.scores.shape[1]] = ranking.scores.float().cpu().numpy()

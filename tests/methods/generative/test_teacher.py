@@ -12,7 +12,7 @@ from cost_hf.data.prepare import prepare_data
 from cost_hf.data.splits import fold_of
 from cost_hf.experiments.pipeline import make_workspace
 from cost_hf.experiments.recipe import Recipe
-from cost_hf.generators.distillation import TeacherLists
+from cost_hf.generators.distillation import ListTable, TeacherLists
 from cost_hf.methods.base import methods
 from cost_hf.methods.generative.teacher import fold_workspace, teacher_stage
 from cost_hf.methods.generative.teacher_method import teacher_method
@@ -32,16 +32,16 @@ def workspace_of(directory, *, change=None, **fields):
     return make_workspace(Stages(directory), recipe, data), recipe.options.training
 
 
-def lists_of(directory, **fields) -> tuple[TeacherLists, np.ndarray, list[np.ndarray]]:
+def lists_of(directory, **fields) -> tuple[ListTable, np.ndarray, list[np.ndarray]]:
     """The lists, the fold of every training user, and the training sequences."""
     workspace, training = workspace_of(directory, **fields)
     teacher_stage(workspace, training, seed=0)
     users = workspace.data.split.train_user_ids
     folds = np.array([fold_of(user, training.teacher_folds, seed=workspace.data_seed) for user in users])
-    return TeacherLists.load(directory / "teacher"), folds, workspace.data.split.train
+    return TeacherLists.load(directory / "teacher").positions, folds, workspace.data.split.train
 
 
-def positions(lists: TeacherLists, sequence: int, count: int) -> np.ndarray:
+def positions(lists: ListTable, sequence: int, count: int) -> np.ndarray:
     """Rows of the first `count` lists of a sequence."""
     return lists.starts[sequence] + np.arange(count)
 
@@ -141,10 +141,38 @@ def test_a_list_is_that_of_the_method_fitted_to_the_other_users(tmp_path):
         np.testing.assert_array_equal(lists.scores[row], expected.scores[0].float().numpy())
 
 
+def test_lists_of_single_items_are_those_of_the_method_fitted_to_all_users(tmp_path):
+    lists_of(tmp_path / "run")
+    workspace, _ = workspace_of(tmp_path / "again")
+    catalog = TeacherLists.load(tmp_path / "run" / "teacher").catalog
+    ranker = methods()["markov"](methods()["markov"].options_class()).fit(workspace, seed=0).recommender.ranker_for(7)
+
+    rows = torch.arange(workspace.data.tables.num_items)[:, None]
+    assert catalog.rows(5, np.array([1])).tolist() == [5]
+    assert np.array_equal(catalog.items, ranker.rank(rows, top_k=7).items.numpy())
+
+
+def test_items_that_fitting_may_not_see_are_in_no_list(tmp_path):
+    fields = {"data.cold_share": 0.2, "training.teacher": "text_last"}
+    workspace, training = workspace_of(tmp_path, **fields)
+    teacher_stage(workspace, training, seed=0)
+    lists = TeacherLists.load(tmp_path / "teacher")
+    cold = workspace.data.split.cold_items
+
+    assert len(cold)
+    assert not np.isin(lists.positions.items, cold).any()
+    assert not np.isin(lists.catalog.items, cold).any()
+    assert (lists.catalog.items[cold] == -1).all()
+    assert (lists.positions.items[:, 0] >= 0).all()
+
+
 def test_the_fitted_teachers_are_removed_and_a_repeated_stage_makes_nothing(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="cost_hf")
     lists_of(tmp_path)
-    assert [path.name for path in (tmp_path / "teacher").iterdir()] == ["lists.safetensors"]
+    assert sorted((path.name for path in (tmp_path / "teacher").iterdir()), reverse=True) == [
+        "positions.safetensors",
+        "catalog.safetensors",
+    ]
     caplog.clear()
 
     lists_of(tmp_path)
@@ -220,33 +248,37 @@ def test_tokens_without_a_weight_have_no_teacher():
         Recipe.load("cost_quickstart", TINY | TEACHER | dense).validate()
 
 
-RUNS = {
-    "causal": {},
-    "fusion of counts": {"training.teacher": "hybrid.yaml"},
-    "generator with other codes": {"training.teacher": "codes.yaml"},
-    "seq2seq": {"generator.kind": "seq2seq", "generator.size": "tiny"},
-    "text input": {"method": "liger", "dense.weight": 0.0},
-    "text input and a dense head": {"method": "liger"},
-}
+@pytest.mark.trains
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        FUSION,
+        "codes:\n  kind: random\n  level_sizes: [5, 7]\ngenerator:\n  size: tiny\ntraining:\n  epochs: 1\n",
+    ],
+)
+def test_a_hybrid_and_a_generator_with_other_codes_are_teachers(tmp_path, recipe):
+    (tmp_path / "teacher.yaml").write_text(recipe)
+    fields = {"training.teacher": str(tmp_path / "teacher.yaml"), "training.teacher_folds": 2}
+
+    positions, _, train = lists_of(tmp_path / "run", **fields)
+
+    assert len(positions.items) == sum(len(rows) - 1 for rows in train)
+    assert all(len(set(row)) == len(row) for row in positions.items.tolist())
+    assert (np.diff(positions.scores, axis=1) <= 0).all()
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("name", RUNS)
-def test_a_taught_generator_is_trained_saved_and_loaded(tmp_path, monkeypatch, caplog, name):
+@pytest.mark.parametrize("fields", [{}, {"method": "liger", "dense.weight": 0.0}], ids=["generator", "text input"])
+def test_a_taught_generator_is_trained_saved_and_loaded(tmp_path, caplog, fields):
     caplog.set_level(logging.INFO, logger="cost_hf")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "hybrid.yaml").write_text(FUSION)
-    (tmp_path / "codes.yaml").write_text(
-        "codes:\n  kind: random\n  level_sizes: [5, 7]\ngenerator:\n  size: tiny\ntraining:\n  epochs: 1\n"
-    )
-    fields = TINY | TEACHER | {"training.epochs": 2, "generator.size": "tiny"} | RUNS[name]
+    fields = TINY | TEACHER | {"training.epochs": 1, "generator.size": "tiny", "codes.epochs": 1} | fields
 
-    run = cost_hf.train(overrides=fields, output_dir=tmp_path / "run")
+    run = cost_hf.train(overrides=fields, output_dir=tmp_path)
 
     assert "teacher" in run.results["stages"]
     history = run.examples[0][1]
-    loaded = cost_hf.Recommender.from_pretrained(tmp_path / "run")
+    loaded = cost_hf.Recommender.from_pretrained(tmp_path)
     assert loaded.recommend(history, top_k=5) == run.recommender.recommend(history, top_k=5)
     caplog.clear()
-    cost_hf.train(overrides=fields | {"training.teacher_weight": 0.25}, output_dir=tmp_path / "run")
+    cost_hf.train(overrides=fields | {"training.teacher_weight": 0.25}, output_dir=tmp_path)
     assert stages_of(caplog.messages) == ["generator", "evaluation"]  # the lists serve every weight
