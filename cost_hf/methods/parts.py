@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cost_hf.files import PLAIN_NAME
 from cost_hf.methods.base import (
     DEFAULT_METHOD,
     DataFacts,
@@ -24,8 +25,6 @@ from cost_hf.recipe_files import COMMON, TEXTS, flat_fields, recipe_content, shi
 
 if TYPE_CHECKING:
     from cost_hf.recommenders.base import Recommender
-
-HYBRID = "hybrid"  # family of methods that are no parts
 
 
 @dataclass
@@ -46,8 +45,16 @@ class PartsOptions:
         names = [part_name(part) for part in self.parts]
         if len(names) < 2 or len(set(names)) < len(names):
             raise ValueError(f"a hybrid needs two or more parts with different names, got {names!r}")
-        for method in self.methods().values():
-            method.options.validate()
+        for name, method in self.methods().items():
+            if not PLAIN_NAME.fullmatch(name) or ".." in name:
+                raise ValueError(
+                    f"the name of a part becomes a folder, expected letters, digits, '_', '-' and '.', got {name!r:.80}; "
+                    "rename its recipe file"
+                )
+            try:
+                method.options.validate()
+            except ValueError as error:
+                raise ValueError(f"part {name}: {error}") from error
 
     def methods(self) -> dict[str, Method[Any]]:
         """Return the methods of the parts by name, with the fields of their variants or recipes and the overrides.
@@ -57,14 +64,20 @@ class PartsOptions:
         """
         own: dict[str, dict[str, Any]] = {part_name(part): {} for part in self.parts}
         for dotted, value in self.overrides.items():
-            name, _, rest = dotted.partition(".")
-            if name not in own:
+            # names of recipe files may have dots themselves
+            name = max((part for part in own if dotted.startswith(f"{part}.")), key=len, default=None)
+            if name is None:
                 raise RecipeError(
                     f"overrides must name a field of a part as PART.section.field, got {dotted!r}; parts are "
                     f"{', '.join(own)}"
                 )
-            own[name][rest] = value
-        return {name: _method(part, own[name]) for part, name in zip(self.parts, own, strict=True)}
+            own[name][dotted.removeprefix(f"{name}.")] = value
+        return {part_name(part): _method(part, own[part_name(part)]) for part in self.parts}
+
+
+def combines_parts(method: type[Method[Any]]) -> bool:
+    """Return whether a method combines others; such a method is no part itself."""
+    return any(isinstance(section, PartsOptions) for section in method.options_class().sections().values())
 
 
 def part_name(part: str) -> str:
@@ -77,10 +90,14 @@ def fit_parts(parts: Mapping[str, Method[Any]], workspace: Workspace, *, seed: i
     return {name: method.fit(workspace.part(name), seed=seed) for name, method in parts.items()}
 
 
-def part_stages(workspace: Workspace) -> list[tuple[str, str]]:
+def part_stages(parts: Iterable[str], workspace: Workspace) -> list[tuple[str, str]]:
     """Return names and digests of the stages of a hybrid's parts, once they are fitted."""
-    prefix = f"{workspace.part('').key}"
-    return sorted((name, digest) for name, digest in workspace.stages.digests.items() if name.startswith(prefix))
+    keys = [str(workspace.part(name).key) for name in parts]
+    return sorted(
+        (stage, digest)
+        for stage, digest in workspace.stages.digests.items()
+        if any(stage == key or stage.startswith(f"{key}-") for key in keys)
+    )
 
 
 def estimate_parts(parts: Mapping[str, Method[Any]], facts: DataFacts) -> Estimate | str:
@@ -114,15 +131,15 @@ def compared_parts(rows: Mapping[str, Method[Any]]) -> dict[str, Any]:
     """Return `parts` and `overrides` for the rows of a comparison, so that a part is what its row is.
 
     Args:
-        rows: methods by row name; hybrids among them are left out, and so is a row of a recipe with a name of its own
-            where another one has the same method.
+        rows: methods by row name; those that combine others are left out, and so is a row of a recipe with a name of
+            its own where another one has the same method.
     """
     known = variants()
     overrides: dict[str, Any] = {}
     chosen: dict[str, Method[Any]] = {}
     for name, method in rows.items():
         part = name if name in known else method.name
-        if method.family != HYBRID and part not in chosen:
+        if not combines_parts(type(method)) and part not in chosen:
             chosen[part] = method
             overrides |= {f"{part}.{dotted}": value for dotted, value in _changes(part, method.options).items()}
     return {"parts": list(chosen), "overrides": overrides}
@@ -150,17 +167,18 @@ def _method(part: str, overrides: Mapping[str, Any]) -> Method[Any]:
         values = dict(known[part].overrides)
     elif part in shipped_recipes() or part.endswith((".yaml", ".yml")):
         content = recipe_content(part)
-        name = content.get("method", DEFAULT_METHOD)
+        name = str(content.get("method", DEFAULT_METHOD))
         sections = {key: fields for key, fields in content.items() if key not in (*COMMON, *TEXTS)}
         values = flat_fields(sections, part)
     else:
+        possible = [own for own, variant in known.items() if not combines_parts(methods()[variant.method])]
         raise RecipeError(
-            f"parts must be methods, variants or recipes, got {part!r}{nearest(part, [*known, *shipped_recipes()])}; "
-            f"methods and variants are {', '.join(known)}"
+            f"parts must be methods, variants or recipes, got {part!r}{nearest(part, [*possible, *shipped_recipes()])}; "
+            f"methods and variants are {', '.join(possible)}"
         )
     method = methods().get(name)
-    if method is None or method.family == HYBRID:
-        kinds = ", ".join(own for own, method in methods().items() if method.family != HYBRID)
+    if method is None or combines_parts(method):
+        kinds = ", ".join(own for own, method in methods().items() if not combines_parts(method))
         raise RecipeError(f"part {part!r} is of method {name!r}, a part must be one of {kinds}")
     options = method.options_class()
     changed = values | dict(overrides)
