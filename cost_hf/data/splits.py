@@ -123,7 +123,7 @@ class Split:
         validation: cases for model selection.
         test: cases that are reported.
         counts: sizes of the parts, and what was dropped.
-        digest: sha256 of everything but the counts.
+        digest: sha256 of everything but the counts and the times.
         cold_items: sorted catalog rows that the cold-start protocol hides from everything that is fitted, int64.
         train_times: epoch seconds of the training clicks in the order of `train`, int64; None where only the order of
             clicks is known.
@@ -218,6 +218,12 @@ class Split:
             sequences[part] = [rows[start : start + size] for start, size in zip(starts, lengths, strict=True)]
         validation, test = (Targets(users[part], sequences[part], tensors[f"{part}_items"]) for part in PARTS[1:])
         cold_items = tensors.get("cold_items", NO_ROWS)  # splits of earlier versions have none
+        train_times = tensors.get("train_times")
+        if train_times is not None and train_times.shape != tensors["train_rows"].shape:
+            raise DataError(
+                f"split in {str(directory)!r} has the times of {train_times.size} training clicks, expected "
+                f"{tensors['train_rows'].size}; the files come from different runs: delete the directory, split again"
+            )
         split = _build(
             users["train"],
             sequences["train"],
@@ -225,7 +231,7 @@ class Split:
             test,
             cold_items,
             header["counts"],
-            tensors.get("train_times"),
+            train_times,
         )
         if split.digest != header["digest"]:
             raise DataError(

@@ -397,8 +397,10 @@ class Recommender(CatalogUpdates):
             user_ids: one per history (or the one user's id), needed by generators trained with user tokens.
             cold_share: share of the first places, at any length, that is reserved for items without a click in
                 training, such as added ones, where there are any (after the epsilon of TIGER, arXiv 2305.05065).
-            explain: add `fields["explanation"]`, for kinds that can: a hybrid gives the rank in the lists of its parts
-                (`parts`) and what moved the score (`effects`); see `explanation_text`.
+            explain: add `fields["explanation"]`, for kinds that can: a hybrid gives the ranks in the lists of its parts
+                (`parts`, among `all items` or, for `cold_share`, among `cold items`) and what the score is the sum of
+                (`base_value` and `effects`). `cost_hf.explanation_text` puts it into words. Answers by popularity have
+                none.
 
         Returns:
             `Recommendation(item_id, score, fields)` best first; the score is that of the model (`fields["source"]`: a
@@ -536,8 +538,12 @@ class Recommender(CatalogUpdates):
             return (exact_ranker(ranker) if exact else ranker).rank(rows, top_k=length, mask=mask, **extra)
 
         ranking = ranked(top_k, mask)
+        requests = [("all items", ranking.items, mask)]
         if (places := num_cold_items(cold_share, top_k)) and snapshot.has_cold_items:
-            ranking = with_cold_item_quota(ranking, ranked(places, snapshot.cold_mask(mask)), cold_share)
+            cold_mask = snapshot.cold_mask(mask)
+            cold = ranked(places, cold_mask)
+            ranking = with_cold_item_quota(ranking, cold, cold_share)
+            requests.insert(0, ("cold items", cold.items, cold_mask))
         lines = zip(ranking.items.tolist(), ranking.scores.tolist(), strict=True)
         answers = [
             [_answer(snapshot, row, score, self.source) for row, score in zip(*line, strict=True) if row >= 0]
@@ -546,16 +552,21 @@ class Recommender(CatalogUpdates):
         if exact:
             _add_proofs(answers, ranking.certificate)
         if explain:
-            explanations = self._explanations(snapshot, rows, ranking.items, mask, **extra)
-            for answer, own in zip(answers, explanations, strict=True):
-                for item, explanation in zip(answer, own, strict=False):  # lists end with padding
-                    item.fields["explanation"] = explanation
+            for among, listed, own_mask in requests:  # an item of both has the score of the last one
+                explanations = self._explanations(snapshot, rows, listed, own_mask, **extra)
+                for answer, own in zip(answers, explanations, strict=True):
+                    for item in answer:
+                        if item.item_id in own:
+                            item.fields["explanation"] = {"among": among, **own[item.item_id]}
         return answers
 
     def _explanations(
         self, snapshot: CatalogSnapshot, histories: Tensor, items: Tensor, mask: CatalogMask | None, **extra: Any
-    ) -> list[list[dict[str, Any]]]:
-        """Return an explanation for every listed item `[B, R]` of histories `[B, T]`; arguments are those of a rank."""
+    ) -> list[dict[str, dict[str, Any]]]:
+        """Return explanations by item id for the listed items `[B, R]` of histories `[B, T]`, one dict a history.
+
+        Other arguments are those of the request that listed the items.
+        """
         raise NotImplementedError
 
     def _users(self, user_ids: Sequence[str] | str | None, histories: int) -> list[str] | None:
