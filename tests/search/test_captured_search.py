@@ -23,8 +23,8 @@ def test_steps_resumed_from_what_the_prompts_left_search_alike(model_name):
     buffers = [part.clone() for part in steps.prompt_tensors()]
 
     for _ in range(2):  # the buffers stay as they are
-        _, scores, codes = descend(steps.resumed(buffers), head, trie, vocabulary, 6, mask=None, level_inputs=None)
-        assert_same_rows((trie.prefix(codes), scores), (trie.prefix(expected.codes), expected.scores))
+        found = descend(steps.resumed(buffers), head, trie, vocabulary, 6, mask=None, level_inputs=None)
+        assert_same_rows((trie.prefix(found.codes), found.scores), (trie.prefix(expected.codes), expected.scores))
 
 
 def test_a_model_on_the_cpu_is_sent_to_the_plain_search():
