@@ -299,6 +299,9 @@ def reproducibility_section(standings: Standings) -> Section:
     facts += [(words.spaced(key), str(value)) for key, value in protocol.items() if _is_plain(key, value)]
     facts.append(("counts", _named(data.get("counts"), numbers.amount)))
     facts.append(("shares", _named(data.get("shares"), numbers.percent)))
+    proved = (protocol.get("proved") or {}).get(standings.primary["seen"]) or {}
+    parts = [f"first {cutoff}: {numbers.percent(share)}" for cutoff, share in proved.items()]
+    facts.append(("lists proved to hold the best items of the catalog", ", ".join(parts)))
     facts += [(f"digest of the {part}", str(data.get(key) or "")[:DIGEST_SHOWN]) for part, key in DIGESTS]
     versions = compare.get("versions") or {}
     facts.append(("versions", ", ".join(f"{name} {text}" for name, text in versions.items())))

@@ -7,7 +7,7 @@ are sums of natural-log probabilities. Scores and beams are those of `generate(.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -92,7 +92,7 @@ def beam_search(
             decoder-only model at all positions of the prompt (`protocol.last_states` takes the last ones).
         exact: go back to pruned prefixes, best first, until none could lead to a better item than the last one of the
             list, or the budget is spent: `certificate` then says how far it came.
-        budget: prefixes of a request that `exact` may feed to the decoder.
+        budget: prefixes of a request that `exact` may feed to the decoder after those of a beam search.
 
     Raises:
         ValueError: for fewer than one beam or too many, no prompt, a mask of another catalog, an option that
@@ -116,9 +116,8 @@ def beam_search(
         BeamOutput(1 requests, 3 items each, on cpu)
         >>> sorted(catalog.item_ids[row] for row in found.items[0].tolist())
         ['chair', 'desk', 'lamp']
-        >>> best = beam_search(generator, prompt, trie=trie, vocabulary=vocabulary, num_beams=1, exact=True)
-        >>> best.items[0, 0] == found.items[0, 0], best.certificate.is_exact(1)
-        (tensor(True), tensor([True]))
+        >>> found.certificate.is_exact(3)  # no item of the catalog is missing
+        tensor([True])
     """
     check_normalization(normalization)
     prompt = make_prompt(input_ids, attention_mask, inputs_embeds, encoder_outputs, model_kwargs)
@@ -128,15 +127,15 @@ def beam_search(
     catalog_mask = CatalogMask.of(mask, trie.num_items, trie.item_ids)
     level_inputs = level_inputs or own_level_inputs(generator)
     reason = unsupported_reason(generator)
+    if exact:
+        _check_provable(generator, reason)
+        whole_number(budget, "budget")
     if reason is not None:
         _warn_once(type(base_model(generator)).__name__, reason)
         if level_inputs is not None or normalization != "vocabulary":
             raise ValueError(
                 f"level_inputs and normalization='level' need cached decoding, which this model does not have: {reason}"
             )
-    if exact:
-        _check_provable(generator, reason)
-        whole_number(budget, "budget")
     found = _search(
         generator,
         prompt,
@@ -305,11 +304,11 @@ def _search(
     head = LevelHead(model, vocabulary, normalization=normalization)
     if budget is None:
         steps = decoding_steps(model, prompt, beam_widths(trie, num_beams))
-        beams = descend(steps, head, trie, vocabulary, num_beams, trie_mask, level_inputs)
+        beams: Beams = descend(steps, head, trie, vocabulary, num_beams, trie_mask, level_inputs)
     else:
         steps = decoding_steps(model, prompt, beam_widths(trie, first_width(num_beams)))
         beams = widened(steps, head, trie, vocabulary, num_beams, trie_mask, level_inputs, budget=budget)
-    check_scores(beams.scores, model)
+    check_scores(beams, model)
     found = listed_items(trie, beams, num_beams=num_beams, mask=trie_mask)
     return reranked(generator, replace(found, prompt_states=steps.prompt_states), prompt, mask)
 
@@ -320,6 +319,17 @@ def listed_items(trie: SidTrie, beams: Beams, *, num_beams: int, mask: TrieMask 
     return replace(found, certificate=certify(trie, beams, found.scores, mask))
 
 
+@dataclass(frozen=True, eq=False)
+class ContinuedBeams(Beams):
+    """Leaves with the beams that they continue.
+
+    Attributes:
+        parents: beam of the level before, `[B, R]`.
+    """
+
+    parents: Tensor
+
+
 def descend(
     steps: DecodingSteps,
     head: LevelHead,
@@ -328,7 +338,7 @@ def descend(
     num_beams: int,
     mask: TrieMask | None,
     level_inputs: LevelInputs | None,
-) -> Beams:
+) -> ContinuedBeams:
     """Return the leaves that a beam search finds, best first."""
     batch, device = steps.batch, trie.device
     nodes = torch.zeros(batch, 1, dtype=torch.long, device=device)
@@ -356,7 +366,7 @@ def descend(
             added = None if level_inputs is None else level_inputs(level + 1, codes)
             hidden = steps.advance(chosen + offsets[level], parents, added)
             num_expanded += nodes.shape[1]
-    return Beams(
+    return ContinuedBeams(
         nodes,
         scores,
         codes,
@@ -367,9 +377,9 @@ def descend(
     )
 
 
-def check_scores(scores: Tensor, model: PreTrainedModel) -> None:
+def check_scores(beams: Beams, model: PreTrainedModel) -> None:
     """Raise ValueError where a search found scores that are no numbers."""
-    if bool(scores.isnan().any()):
+    if bool((beams.scores.sum(1) + beams.pruned).isnan().any()):
         raise ValueError(f"{type(model).__name__} returns log-probabilities that are NaN; its weights are broken")
 
 

@@ -29,7 +29,6 @@ class Beams:
         pruned: highest score of a prefix or leaf that was not kept and leads to an allowed item, `[B]`; -inf for none.
         num_expanded: prefixes that were fed to the decoder, int64 `[B]`.
         rounding: see `relative_rounding`.
-        parents: beam of the level before that each leaf continues, `[B, R]`; None where these are not kept.
     """
 
     nodes: Tensor
@@ -38,7 +37,6 @@ class Beams:
     pruned: Tensor
     num_expanded: Tensor
     rounding: float
-    parents: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +68,7 @@ class Certificate:
 
     def cut(self, top_k: int) -> "Certificate":
         """Return the certificate of the first `top_k` places, on the CPU."""
-        return Certificate(
-            self.num_exact.clamp_max(top_k).cpu(), self.bound.to("cpu", copy=True), self.num_expanded.cpu()
-        )
+        return Certificate(self.num_exact.clamp_max(top_k).cpu(), self.bound.cpu(), self.num_expanded.cpu())
 
     def clone(self) -> "Certificate":
         """Return a copy of all tensors."""

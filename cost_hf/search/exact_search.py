@@ -124,9 +124,9 @@ class _Search:
         none = self.requests[:, None].expand(-1, 0)
         self.fed_parents = none  # column of the parent of every token fed so far, -1 for first codes
         self.frontier = _Prefixes(none.float(), none, none, none, none)
-        self.leaves = none
-        self.leaf_scores = none.float()
         self.bar = torch.full((steps.batch,), -torch.inf, device=trie.device)
+        self.leaves = torch.zeros_like(self.requests)[:, None]
+        self.leaf_scores = self.bar[:, None]
         self.pruned = self.bar
         self.num_expanded = torch.zeros_like(self.requests)
 
@@ -159,6 +159,8 @@ class _Search:
 
     def expand(self, columns: Tensor, is_wanted: Tensor) -> None:
         """Feed the prefixes at columns `[B, n]` of the frontier, and score their children where they are wanted."""
+        if not is_wanted.any():
+            return
         chosen = self.frontier.at(columns)
         left = self.frontier.scores.scatter(1, columns, chosen.scores.masked_fill(is_wanted, -torch.inf))
         self.frontier = _Prefixes(left, *self.frontier.fields[1:])
@@ -167,8 +169,9 @@ class _Search:
         self.fed_parents = torch.cat([self.fed_parents, chosen.parents], dim=1)
         self.num_expanded = self.num_expanded + is_wanted.sum(1)
         for level in range(1, len(self.offsets)):
-            lines = (is_wanted & (chosen.depths == level)).nonzero(as_tuple=True)
-            if len(lines[0]):
+            requests, places = (is_wanted & (chosen.depths == level)).nonzero(as_tuple=True)
+            if len(requests):
+                lines = requests, places
                 self._score_children(
                     level, lines, chosen.nodes[lines], chosen.scores[lines], hidden, first_column=first_column
                 )
@@ -270,7 +273,9 @@ class _Search:
     def _added(self, chosen: _Prefixes) -> Tensor | None:
         """Return what the model's `level_inputs` adds to the embeddings of the last tokens, `[B, n, d]`."""
         added: Tensor | None = None
-        for depth in range(1, len(self.offsets)) if self.level_inputs is not None else ():
+        if self.level_inputs is None:
+            return added
+        for depth in range(1, len(self.offsets)):
             is_here = chosen.depths == depth
             part = self.level_inputs(depth, self._codes(chosen.nodes.where(is_here, 0), depth))
             if part is not None:

@@ -84,8 +84,7 @@ def leaf_search(
     steps = decoding_steps(model, embedded_prompt(model, prompt), widths)
     head = LevelHead(model, vocabulary, normalization=normalization)
     beams = descend(steps, head, trie, vocabulary, num_beams, trie_mask, level_inputs=None)
-    check_scores(beams.scores, model)
-    assert beams.parents is not None  # descend keeps them
+    check_scores(beams, model)
     states = steps.advance(beams.codes[..., -1] + int(vocabulary.level_offsets[-1]), beams.parents)
     rows, present = (part.unflatten(0, beams.nodes.shape) for part in trie.leaf_rows(beams.nodes.flatten()))
     present = present & beams.scores.isfinite()[..., None]

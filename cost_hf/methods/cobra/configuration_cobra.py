@@ -29,6 +29,7 @@ class CobraConfig(LlamaConfig):
         detach_targets: dense vectors that are compared get no gradient; the text encoder then learns as an input alone.
         mask_duplicates: other occurrences of the next item in a batch are no negatives.
         mask_same_user: other next items of the same user are no negatives.
+        leaf_negatives: all items of training that share the codes of the next item are negatives, too.
         text_encoder: `vectors` maps frozen text vectors, `light` reads the words of texts by a small Transformer.
         text_dim: E, width of the frozen vectors, or number of words of a text; None where no texts are read.
         text_hidden_sizes: hidden layers over frozen vectors.
@@ -49,6 +50,7 @@ class CobraConfig(LlamaConfig):
     detach_targets: bool = False
     mask_duplicates: bool = True
     mask_same_user: bool = True
+    leaf_negatives: bool = False
     text_encoder: str = "vectors"
     text_dim: int | None = None
     text_hidden_sizes: list[int] | tuple[int, ...] = (256,)

@@ -67,8 +67,10 @@ class Cobra(GenerativeMethod[CobraOptions]):
     ) -> Backbone:
         """Return the untrained model."""
         from cost_hf.methods.cobra.training import build_cobra
+        from cost_hf.methods.training_stages import training_clicks
 
-        return build_cobra(self.options.generator, self.options.dense, catalog, seed=seed)
+        options = self.options
+        return build_cobra(options.generator, options.dense, catalog, popularity=training_clicks(workspace), seed=seed)
 
     def training_inputs(self, workspace: Workspace) -> list[Any]:
         """Return what the weights depend on beside catalog, split and seed."""
@@ -93,7 +95,8 @@ class Cobra(GenerativeMethod[CobraOptions]):
 
         options = self.options
         catalog = with_noise(catalog, options.dense, item_dim) if options.dense.reads_text else catalog
-        return build_cobra(options.generator, options.dense, catalog, seed=0), catalog
+        clicks = [1] * len(catalog)
+        return build_cobra(options.generator, options.dense, catalog, popularity=clicks, seed=0), catalog
 
     def recommender_class(self) -> type[CobraRecommender]:
         """Return the class that loads what `make_recommender` wrote."""
@@ -111,7 +114,7 @@ class Cobra(GenerativeMethod[CobraOptions]):
         fusion = self.options.beam_fusion
         if self.options.dense.weight == 0:
             return found
-        domain = {"all": "all candidates", "leaf": "those of the semantic ID"}[fusion.domain]
+        domain = {"leaf": "those of the semantic ID", "all": "all candidates"}[fusion.domain]
         terms = f"log softmax({fusion.tau:g} log p) of the beam + log softmax({fusion.psi:g} cosine) over {domain}"
         return found | {
             "candidates": f"the items of {workspace.evaluation.num_beams} beams, at most {fusion.items_per_leaf} each",

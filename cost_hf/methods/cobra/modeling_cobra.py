@@ -170,18 +170,26 @@ class CobraForCausalLM(LlamaForCausalLM):
         if config.reads_text:
             encoder = TextVectorEncoder if config.text_encoder == "vectors" else LightTextEncoder
             self.item_text = encoder(config)
-            self.register_buffer("item_vectors", None, persistent=False)  # data, not saved with the weights
+            # the items are data: none of these is saved with the weights
+            self.register_buffer("item_vectors", None, persistent=False)
+            self.register_buffer("leaf_of", None, persistent=False)
+            self.register_buffer("leaf_items", None, persistent=False)
         if config.use_text_input:
             self.dense_type = nn.Embedding(1, config.hidden_size)
             self.item_positions = nn.Embedding(config.max_items, config.hidden_size)
             self.dense_dropout = nn.Dropout(config.input_dropout)
         self.post_init()
 
-    def attach_catalog(self, item_vectors: Tensor) -> None:
-        """Attach the texts of the items for training; nothing happens where the model reads none.
+    def attach_catalog(
+        self, item_vectors: Tensor, codes: Tensor | None = None, is_trained: Tensor | None = None
+    ) -> None:
+        """Attach the items of training; nothing happens where the model reads no texts.
 
         Args:
             item_vectors: of the catalog, `[N, E]`: frozen text vectors or, for the light encoder, word ids.
+            codes: of the catalog, `[N, L]`; needed where items of one leaf are negatives.
+            is_trained: items with a click in training, bool `[N]`; all by default. The others are no negatives, which
+                would teach that they are never right.
         """
         if not self.config.reads_text:
             return
@@ -191,7 +199,12 @@ class CobraForCausalLM(LlamaForCausalLM):
                 f"{tuple(item_vectors.shape)}; give vectors of the encoder (or as many words) that the model is "
                 "configured for"
             )
-        self.item_vectors = item_vectors.to(self.item_text.output.weight.device, torch.float32)
+        device = self.item_text.output.weight.device
+        self.item_vectors = item_vectors.to(device, torch.float32)
+        if codes is not None:
+            self.leaf_of = codes.unique(dim=0, return_inverse=True)[1].to(device)
+            trained = torch.ones(len(codes), dtype=torch.bool) if is_trained is None else is_trained.cpu()
+            self.leaf_items = trained.nonzero()[:, 0].to(device)
 
     @torch.no_grad()
     def item_table(self, item_vectors: Tensor | None = None) -> Tensor:
@@ -282,7 +295,8 @@ class CobraForCausalLM(LlamaForCausalLM):
             is_query = self._ends_codes(item_rows) & (item_labels >= 0)
             targets = item_labels[is_query]
         read = item_rows[is_dense]
-        table = self._batch_table(read if targets is None else torch.cat([read, targets]))
+        members = None if targets is None else self._leaf_members(targets)
+        table = self._batch_table(torch.cat([part for part in (read, targets, members) if part is not None]))
         output = self.model(
             inputs_embeds=self._embedded(input_ids, item_rows, position_ids, table.of(read)),
             attention_mask=attention_mask,
@@ -300,7 +314,7 @@ class CobraForCausalLM(LlamaForCausalLM):
                 kwargs["num_items_in_batch"] = total * self.config.num_levels / self.config.item_width
             sid_loss = self.loss_function(logits=logits, labels=codes, vocab_size=self.config.vocab_size, **kwargs)
         if is_query is not None and targets is not None:
-            dense_loss = self._dense_loss(states[is_query], targets, _sequences(position_ids)[is_query], table)
+            dense_loss = self._dense_loss(states[is_query], targets, _sequences(position_ids)[is_query], table, members)
             if total is not None:
                 dense_loss = dense_loss * (len(targets) * self.config.item_width / total)
         return CobraOutput(
@@ -348,33 +362,56 @@ class CobraForCausalLM(LlamaForCausalLM):
         unique = rows.unique()  # ascending
         return BatchTable(unique, self.item_text(self.item_vectors[unique]))
 
-    def _dense_loss(self, queries: Tensor, targets: Tensor, users: Tensor, table: BatchTable) -> Tensor:
+    def _leaf_members(self, targets: Tensor) -> Tensor | None:
+        """Return the items of training in the leaves of `targets` `[P]`; None where these are no negatives."""
+        if not self.config.leaf_negatives:
+            return None
+        if self.leaf_of is None:
+            raise ValueError("items of one leaf are negatives, and the model has no codes; pass them to attach_catalog")
+        return self.leaf_items[torch.isin(self.leaf_of[self.leaf_items], self.leaf_of[targets])]
+
+    def _dense_loss(
+        self, queries: Tensor, targets: Tensor, users: Tensor, table: BatchTable, members: Tensor | None
+    ) -> Tensor:
         """Return the mean InfoNCE of the dense vectors of the items `targets` `[P]`, given predictions `[P, D]`.
 
-        The negatives of an item are the other targets of the batch, but for those that the configuration masks. An item
-        without a negative has loss 0.
+        The negatives of an item are the other targets of the batch, but for those that the configuration masks, and the
+        other items of its leaf where `members` are given. An item without a negative has loss 0.
 
         Args:
             queries: predicted dense vectors.
             targets: catalog rows of the next items.
             users: number of the sequence of each, `[P]`.
-            table: with the dense vectors of the targets.
+            table: with the dense vectors of all items that are compared.
+            members: items in the leaves of the targets, `[C]`.
         """
         if len(targets) == 0:
             return queries.sum() * 0.0
         with torch.autocast(queries.device.type, enabled=False):
             items, column = targets.unique(return_inverse=True)
-            vectors = table.of(items)
-            vectors = vectors.detach() if self.config.detach_targets else vectors
-            by_item = self.cosines(queries, vectors) / self.config.dense_temperature  # [P, U]
-            logits = functional.embedding(column, by_item.T).T  # [P, P]: of every target of the batch
+            logits = functional.embedding(column, self._logits(queries, items, table).T).T  # [P, P]
             hidden = torch.zeros_like(logits, dtype=torch.bool)
             if self.config.mask_duplicates:
                 hidden |= targets[:, None] == targets
             if self.config.mask_same_user:
                 hidden |= users[:, None] == users
+            if members is not None:
+                leaves = self.leaf_of[targets][:, None]
+                hidden |= leaves == self.leaf_of[targets]  # each stands once among the members
             hidden.fill_diagonal_(False)
-            return (logits.masked_fill(hidden, -torch.inf).logsumexp(1) - logits.diagonal()).mean()
+            own = logits.diagonal()
+            logits = logits.masked_fill(hidden, -torch.inf)
+            if members is not None:
+                is_other = (leaves == self.leaf_of[members]) & (targets[:, None] != members)
+                of_leaf = self._logits(queries, members, table).masked_fill(~is_other, -torch.inf)  # [P, C]
+                logits = torch.cat([logits, of_leaf], 1)
+            return (logits.logsumexp(1) - own).mean()
+
+    def _logits(self, queries: Tensor, items: Tensor, table: BatchTable) -> Tensor:
+        """Return the cosines of queries `[P, D]` and items `[C]` over the temperature, `[P, C]`."""
+        vectors = table.of(items)
+        vectors = vectors.detach() if self.config.detach_targets else vectors
+        return self.cosines(queries, vectors) / self.config.dense_temperature
 
     def _weighted(self, sid_loss: Tensor | None, dense_loss: Tensor | None) -> Tensor | None:
         if sid_loss is None or dense_loss is None:

@@ -6,7 +6,7 @@ from math import isfinite
 from cost_hf.methods.generative import GenerativeOptions
 from cost_hf.semantic_ids.options import CatalogOptions, whole_number
 
-DOMAINS = ("all", "leaf")
+DOMAINS = ("leaf", "all")
 TEXT_ENCODERS = ("vectors", "light")
 POOLINGS = ("cls", "mean")
 MAX_WIDTH = 1 << 20  # those of `configuration_cobra`, whose import takes seconds; a test compares them
@@ -31,6 +31,12 @@ class DenseOptions:
         default=True, metadata={"help": "other occurrences of the next item in a batch are no negatives"}
     )
     mask_same_user: bool = field(default=True, metadata={"help": "other next items of the same user are no negatives"})
+    leaf_negatives: bool = field(
+        default=True,
+        metadata={
+            "help": "all clicked items with the semantic ID of the next item are negatives, too; false as published"
+        },
+    )
     text_encoder: str = field(
         default="vectors",
         metadata={
@@ -86,10 +92,10 @@ class FusionOptions:
         default=50, metadata={"help": "N, items of a semantic ID that become candidates, nearest by cosine first"}
     )
     domain: str = field(
-        default="all",
+        default="leaf",
         metadata={
-            "help": "candidates that the softmax of the cosines is over: all of a request, or those of one leaf "
-            "(semantic ID), which says nothing of a leaf of one item"
+            "help": "candidates that the softmax of the cosines is over: those of one leaf (semantic ID), or all of a "
+            "request"
         },
     )
 

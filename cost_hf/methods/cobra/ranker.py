@@ -32,7 +32,7 @@ class BeamFusion:
         tau: factor on the log-probabilities of beams.
         psi: factor on the cosines of dense vectors.
         items_per_leaf: N, items of a semantic ID that become candidates, nearest by cosine first.
-        domain: candidates that the softmax of the cosines is over: `all` of a request, or those of one `leaf`.
+        domain: candidates that the softmax of the cosines is over: those of one `leaf`, or `all` of a request.
         normalization: of the beams' log-probabilities, as for `beam_search`.
     """
 
@@ -40,7 +40,7 @@ class BeamFusion:
     tau: float = 0.9
     psi: float = 16.0
     items_per_leaf: int = 50
-    domain: str = "all"
+    domain: str = "leaf"
     normalization: str = "vocabulary"
 
     def log_scores(self, beams: Tensor, cosines: Tensor, present: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class CobraRecommender(TextGenerativeRecommender):
         tau: float = 0.9,
         psi: float = 16.0,
         items_per_leaf: int = 50,
-        domain: str = "all",
+        domain: str = "leaf",
         **parts: Any,
     ):
         FusionOptions(tau, psi, items_per_leaf, domain).validate()

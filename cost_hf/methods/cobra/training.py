@@ -1,5 +1,6 @@
 """The model of a COBRA recipe, from scratch, with the layout of its input, and how it is ranked with in training."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,7 +37,14 @@ def with_dense_tokens(prompts: PromptBuilder) -> PromptBuilder:
     return replace(prompts, item_tokens=torch.cat([codes, ends], 1))
 
 
-def build_cobra(generator: GeneratorOptions, dense: DenseOptions, catalog: Catalog, *, seed: int) -> Backbone:
+def build_cobra(
+    generator: GeneratorOptions,
+    dense: DenseOptions,
+    catalog: Catalog,
+    *,
+    popularity: np.ndarray | Sequence[int],
+    seed: int,
+) -> Backbone:
     """Return an untrained COBRA; its weights depend on `seed` alone.
 
     Weights that the generator without texts has are those of that generator.
@@ -45,6 +53,7 @@ def build_cobra(generator: GeneratorOptions, dense: DenseOptions, catalog: Catal
         generator: section `generator`, of a causal model from scratch.
         dense: section `dense`.
         catalog: with the texts of items where they are read.
+        popularity: training clicks of every catalog row, `[N]`; items without one are no negatives of their leaf.
         seed: of the weights.
 
     Raises:
@@ -70,6 +79,7 @@ def build_cobra(generator: GeneratorOptions, dense: DenseOptions, catalog: Catal
         "detach_targets": dense.detach_targets,
         "mask_duplicates": dense.mask_duplicates,
         "mask_same_user": dense.mask_same_user,
+        "leaf_negatives": dense.leaf_negatives,
         "text_encoder": dense.text_encoder,
         "text_dim": catalog.vectors.shape[1] if dense.reads_text and catalog.vectors is not None else None,
         "text_hidden_sizes": list(dense.hidden_sizes),
@@ -85,7 +95,8 @@ def build_cobra(generator: GeneratorOptions, dense: DenseOptions, catalog: Catal
     classes = ModelClasses({"llama": CobraForCausalLM}, fields)
     backbone = build_backbone(generator, catalog, seed=seed, model_classes=classes)
     if dense.reads_text:
-        backbone.model.attach_catalog(torch.tensor(catalog.vectors))
+        is_trained = torch.from_numpy(np.asarray(popularity) > 0)
+        backbone.model.attach_catalog(torch.tensor(catalog.vectors), torch.tensor(catalog.codes), is_trained)
     return CobraBackbone(**vars(backbone)) if dense.inputs else backbone
 
 

@@ -40,11 +40,13 @@ def catalog_with_texts(texts: str = "vectors", items: int = 24, seed: int = 0, *
 
 
 def clicks_of(catalog: Catalog) -> np.ndarray:
+    """Clicks of the items; one item has none."""
     return np.random.default_rng(1).permutation(len(catalog))
 
 
 def dense_options(texts: str = "vectors", **options: Any) -> DenseOptions:
-    return DenseOptions(**{"text_encoder": texts, "hidden_sizes": [8, 7], "word_ids": WORD_IDS} | options)
+    sizes = {"hidden_sizes": [8, 7], "word_ids": WORD_IDS}
+    return DenseOptions(**{"text_encoder": texts, "leaf_negatives": False} | sizes | options)
 
 
 def generator_options(**options: Any) -> GeneratorOptions:
@@ -53,7 +55,8 @@ def generator_options(**options: Any) -> GeneratorOptions:
 
 def toy_cobra(catalog: Catalog, texts: str = "vectors", *, seed: int = 0, generator=None, **dense: Any) -> Backbone:
     options = dense_options(texts, **dense)
-    backbone = build_cobra(generator_options(**(generator or {})), options, catalog, seed=seed)
+    settings = generator_options(**(generator or {}))
+    backbone = build_cobra(settings, options, catalog, popularity=clicks_of(catalog), seed=seed)
     backbone.model.eval()
     return backbone
 

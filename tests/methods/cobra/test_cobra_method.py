@@ -18,6 +18,7 @@ from cost_hf.methods.base import DataFacts, methods, variants
 from cost_hf.methods.cobra import Cobra
 from cost_hf.methods.cobra.options import CobraOptions, DenseOptions, FusionOptions
 from cost_hf.methods.cobra.recommender import CobraRecommender
+from cost_hf.methods.cobra.training import build_cobra
 from cost_hf.semantic_ids.trie import SidTrie
 from tests.methods.cobra.cobra_toys import OFF, catalog_with_texts, clicks_of, dense_options, generator_options
 from tests.runs import TINY, stages_of
@@ -27,6 +28,7 @@ FLAGS = {
     "light": {"text_encoder": "light"},
     "mean": {"text_encoder": "light", "pooling": "mean"},
     "detached": {"detach_targets": True},
+    "leaf": {"leaf_negatives": True},
     "no_inputs": {"inputs": False},
     "no_loss": {"weight": 0.0},
     "off": OFF,
@@ -59,7 +61,7 @@ def test_values_that_no_model_can_have_are_named(changes, message):
         ({"tau": -0.1}, "beam_fusion.tau must be 0 or above"),
         ({"psi": float("inf")}, "beam_fusion.psi must be 0 or above and finite"),
         ({"items_per_leaf": 0}, "beam_fusion.items_per_leaf must be at least 1"),
-        ({"domain": "beam"}, "beam_fusion.domain must be one of all, leaf"),
+        ({"domain": "beam"}, "beam_fusion.domain must be one of leaf, all"),
     ],
 )
 def test_values_that_no_fusion_can_have_are_named(changes, message):
@@ -97,7 +99,7 @@ def trained(catalog, tmp_path, **dense):
     method = Cobra(CobraOptions(generator=generator_options(), dense=options))
     method.options.validate()
     clicks = clicks_of(catalog)
-    backbone = method.build_backbone(None, catalog, None, seed=0)
+    backbone = build_cobra(method.options.generator, options, catalog, popularity=clicks, seed=0)
     before = {name: weight.clone() for name, weight in backbone.model.state_dict().items()}
     draws = np.random.default_rng(0)
     users = [draws.integers(0, len(catalog), size) for size in draws.integers(2, 9, 30)]  # some longer than a window

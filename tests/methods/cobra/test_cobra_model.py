@@ -24,6 +24,7 @@ from tests.methods.cobra.cobra_toys import (
     WIDTH,
     batch_of,
     catalog_with_texts,
+    clicks_of,
     dense_options,
     generator_options,
     spread,
@@ -235,6 +236,10 @@ def plain_losses(backbone, catalog, **masks):
             and not (masks.get("mask_duplicates", True) and item == target)
             and not (masks.get("mask_same_user", True) and owner == user)
         ]
+        if config.leaf_negatives:
+            leaf = [row for row in range(len(catalog)) if (catalog.codes[row] == catalog.codes[target]).all()]
+            others = [row for row in others if row not in leaf]
+            others += [row for row in leaf if row != target and clicks_of(catalog)[row]]
         cosines = functional.cosine_similarity(state, table[[target, *others]], dim=-1) / config.dense_temperature
         dense.append(cosines.logsumexp(0) - cosines[0])
     return torch.stack(sparse), torch.stack(dense)
@@ -243,10 +248,19 @@ def plain_losses(backbone, catalog, **masks):
 @pytest.mark.parametrize("packs", [True, False])
 @pytest.mark.parametrize(
     "masks",
-    [{}, {"mask_duplicates": False}, {"mask_same_user": False}, {"mask_duplicates": False, "mask_same_user": False}],
+    [
+        {},
+        {"mask_duplicates": False},
+        {"mask_same_user": False},
+        {"mask_duplicates": False, "mask_same_user": False},
+        {"leaf_negatives": True},
+    ],
 )
 def test_losses_are_those_of_a_plain_loop(catalog, texts, masks, packs):
     backbone = spread(toy_cobra(catalog, texts, weight=0.7, **masks))
+    if "leaf_negatives" in masks:  # the item without a click shares its leaf with a target
+        leaf = (catalog.codes == catalog.codes[clicks_of(catalog) == 0]).all(1)
+        assert set(leaf.nonzero()[0].tolist()) & {item for _, rows, first in EXAMPLES for item in rows[first:].tolist()}
     batch = batch_of(backbone, backbone.prompts(catalog)[0], packs=packs)
 
     output = backbone.model(**batch)
@@ -355,6 +369,16 @@ def test_texts_are_no_weights(backbone, catalog, tmp_path):
     assert torch.equal(loaded(**batch).loss, backbone.model(**batch).loss)
 
 
+def test_leaves_need_codes(catalog, texts):
+    backbone = toy_cobra(catalog, texts, leaf_negatives=True)
+    batch = batch_of(backbone, backbone.prompts(catalog)[0])
+    model = CobraForCausalLM(backbone.model.config)
+    model.attach_catalog(torch.tensor(catalog.vectors))
+
+    with pytest.raises(ValueError, match="the model has no codes; pass them to attach_catalog"):
+        model(**batch)
+
+
 def test_texts_of_another_width_are_refused(backbone):
     with pytest.raises(ValueError, match=rf"expected texts \[N, {WIDTH}\].*got \(24, 3\)"):
         backbone.model.attach_catalog(torch.zeros(24, 3))
@@ -362,12 +386,12 @@ def test_texts_of_another_width_are_refused(backbone):
 
 def test_other_generators_and_catalogs_without_texts_are_refused(catalog):
     with pytest.raises(ValueError, match="is a causal generator from scratch"):
-        build_cobra(generator_options(kind="seq2seq"), dense_options(), catalog, seed=0)
+        build_cobra(generator_options(kind="seq2seq"), dense_options(), catalog, popularity=[1] * 24, seed=0)
     bare = type(catalog).from_codes(
         list(catalog.item_ids), catalog.codes, level_sizes=catalog.level_sizes, collisions="none"
     )
     with pytest.raises(ValueError, match="the catalog holds none; give it some"):
-        build_cobra(generator_options(), dense_options(), bare, seed=0)
+        build_cobra(generator_options(), dense_options(), bare, popularity=[1] * 24, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,11 @@ from tests.recommenders.toys import toy_histories
 
 LEAVES = 12  # at most
 SETTINGS = {
-    "published": {},
-    "few": {"num_beams": 3, "items_per_leaf": 2},
+    "leaf": {},
+    "all": {"domain": "all"},
+    "few": {"num_beams": 3, "items_per_leaf": 2, "domain": "all"},
     "nearest": {"items_per_leaf": 1},
-    "leaf": {"domain": "leaf"},
-    "leaf_few": {"domain": "leaf", "items_per_leaf": 2, "tau": 0.3, "psi": 4.0},
+    "other_factors": {"items_per_leaf": 2, "tau": 0.3, "psi": 4.0},
     "level": {"normalization": "level"},
 }
 
@@ -132,7 +132,7 @@ def test_lists_are_those_of_a_plain_loop(backbone, catalog, histories, settings)
     assert_is(ranking, [fused(catalog, *scores, ranker.fusion) for scores in found])
 
 
-@pytest.mark.parametrize("settings", [{}, {"domain": "leaf", "items_per_leaf": 2}])
+@pytest.mark.parametrize("settings", [{"domain": "all"}, {"items_per_leaf": 2}])
 def test_masks_and_removed_items_hold_within_a_leaf(backbone, catalog, histories, settings):
     without = catalog.without_items([catalog.item_ids[3], catalog.item_ids[5]])
     allowed = torch.rand(len(histories), len(catalog), generator=torch.Generator().manual_seed(2)) < 0.4
@@ -148,7 +148,7 @@ def test_masks_and_removed_items_hold_within_a_leaf(backbone, catalog, histories
 
 
 def test_without_cosines_items_stand_by_beam_then_by_clicks_and_id(backbone, catalog, histories):
-    ranking = ranker_for(backbone, catalog, psi=0.0, num_beams=LEAVES).rank(histories, top_k=len(catalog))
+    ranking = ranker_for(backbone, catalog, psi=0.0, num_beams=LEAVES, domain="all").rank(histories, top_k=len(catalog))
 
     clicks = clicks_of(catalog)
     for history, items in zip(histories, ranking.items, strict=True):
@@ -165,7 +165,7 @@ def test_without_cosines_items_stand_by_beam_then_by_clicks_and_id(backbone, cat
 
 
 def test_without_cosines_the_first_items_of_leaves_have_the_order_of_a_beam_search(backbone, catalog, histories):
-    ranking = ranker_for(backbone, catalog, psi=0.0).rank(histories, top_k=len(catalog))
+    ranking = ranker_for(backbone, catalog, psi=0.0, domain="all").rank(histories, top_k=len(catalog))
     prompts, trie = backbone.prompts(catalog)[0], SidTrie.from_catalog(catalog)
     input_ids, attention_mask, item_rows = prompts.inputs_with_items(histories)
 
@@ -184,7 +184,7 @@ def test_without_cosines_the_first_items_of_leaves_have_the_order_of_a_beam_sear
 
 
 def test_without_beams_items_stand_by_cosine(backbone, catalog, histories):
-    ranking = ranker_for(backbone, catalog, tau=0.0, num_beams=LEAVES).rank(histories, top_k=len(catalog))
+    ranking = ranker_for(backbone, catalog, tau=0.0, num_beams=LEAVES, domain="all").rank(histories, top_k=len(catalog))
 
     for history, items in zip(histories, ranking.items, strict=True):
         _, cosines = sid_scores(backbone, catalog, history)

@@ -135,13 +135,13 @@ def test_a_batch_answers_like_one_history_at_a_time(mine):
 
 def test_save_and_load_bring_back_every_part_and_the_answers(mine, tmp_path):
     mine.add_items(list(NEW), list(NEW.values()))
-    mine.tau, mine.psi, mine.items_per_leaf, mine.domain = 0.5, 4.0, 3, "leaf"
+    mine.tau, mine.psi, mine.items_per_leaf, mine.domain = 0.5, 4.0, 3, "all"
     mine.save_pretrained(tmp_path)
 
     loaded = Recommender.from_pretrained(tmp_path)
 
     assert type(loaded) is CobraRecommender
-    assert (loaded.tau, loaded.psi, loaded.items_per_leaf, loaded.domain) == (0.5, 4.0, 3, "leaf")
+    assert (loaded.tau, loaded.psi, loaded.items_per_leaf, loaded.domain) == (0.5, 4.0, 3, "all")
     assert loaded.catalog.version == mine.catalog.version
     weights = loaded.generator.state_dict()
     assert all(torch.equal(weight, weights[name]) for name, weight in mine.generator.state_dict().items())
@@ -239,7 +239,7 @@ def test_parts_that_do_not_fit_are_refused(mine):
     backbone = toy_cobra(mine.catalog, "vectors", **OFF)
     wider = mine.catalog.with_vectors(TOY_IDS, mine.catalog.vectors)
     assert CobraRecommender(backbone, wider, popularity=TOY_CLICKS).catalog is wider
-    with pytest.raises(ValueError, match=r"beam_fusion.domain must be one of all, leaf"):
+    with pytest.raises(ValueError, match=r"beam_fusion.domain must be one of leaf, all"):
         CobraRecommender(backbone, wider, popularity=TOY_CLICKS, domain="beam")
     bare = type(mine.catalog).from_codes(TOY_IDS, mine.catalog.codes, level_sizes=(4, 2), collisions="none")
     with pytest.raises(ValueError, match=r"reads text vectors of width \d, the catalog has None"):
