@@ -57,6 +57,7 @@ def teacher_stage(workspace: Workspace, options: TrainingOptions, *, seed: int) 
     workspace.stages.run(
         workspace.stage_of(STAGE),
         digest=content_digest(
+            "cost_hf.teacher.1",
             data.tables.items.drop(columns="title", errors="ignore").astype(str).to_dict("list"),
             data.split.digest,
             workspace.data_seed,
