@@ -203,7 +203,7 @@ class Split:
         if train_times is not None and train_times.shape != tensors["train_rows"].shape:
             raise DataError(
                 f"split in {str(directory)!r} has the times of {train_times.size} training clicks, expected "
-                f"{tensors['train_rows'].size}; the files come from different runs: delete the directory and split again"
+                f"{tensors['train_rows'].size}; the files come from different runs: delete them and split again"
             )
         split = _build(
             users["train"],

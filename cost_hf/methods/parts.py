@@ -48,8 +48,8 @@ class PartsOptions:
         for name, method in self.methods().items():
             if not PLAIN_NAME.fullmatch(name) or ".." in name:
                 raise ValueError(
-                    f"the name of a part becomes a folder, expected letters, digits, '_', '-' and '.', got {name!r:.80}; "
-                    "rename its recipe file"
+                    "the name of a part becomes a folder, expected letters, digits, '_', '-' and '.', got "
+                    f"{name!r:.80}; rename its recipe file"
                 )
             try:
                 method.options.validate()
@@ -172,9 +172,10 @@ def _method(part: str, overrides: Mapping[str, Any]) -> Method[Any]:
         values = flat_fields(sections, part)
     else:
         possible = [own for own, variant in known.items() if not combines_parts(methods()[variant.method])]
+        hint = nearest(part, [*possible, *shipped_recipes()])
         raise RecipeError(
-            f"parts must be methods, variants or recipes, got {part!r}{nearest(part, [*possible, *shipped_recipes()])}; "
-            f"methods and variants are {', '.join(possible)}"
+            f"parts must be methods, variants or recipes, got {part!r}{hint}; methods and variants are "
+            f"{', '.join(possible)}"
         )
     method = methods().get(name)
     if method is None or combines_parts(method):

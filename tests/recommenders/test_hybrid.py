@@ -468,9 +468,7 @@ def test_a_change_that_a_part_can_not_take_names_it_and_changes_nothing(build):
 
     with pytest.raises(ValueError, match=r"part 'sids' of the hybrid refuses the change: "):
         system.add_items(many, [TOY_TEXTS[0]] * 200)
-    with pytest.raises(
-        ValueError, match="a hybrid takes new items by texts or vectors, which all"
-    ):
+    with pytest.raises(ValueError, match="a hybrid takes new items by texts or vectors, which all"):
         system.add_items(["new"], codes=np.array([[1, 1]]))
 
     assert system.catalog is before and not system.journal
@@ -543,9 +541,7 @@ def test_a_catalog_of_other_parts_is_refused():
     inputs = bare_parts(toy_parts())
     system = toy_fusion()
 
-    with pytest.raises(
-        ValueError, match=r"must be those of \['texts', .*\] and 20 items, got \['sids'.* and 3"
-    ):
+    with pytest.raises(ValueError, match=r"must be those of \['texts', .*\] and 20 items, got \['sids'.* and 3"):
         type(system)(
             dict(reversed(list(inputs["parts"].items()))),
             [1.0, 1.0, 1.0],

@@ -184,7 +184,10 @@ def test_a_catalog_without_times_has_no_trend():
         (pd.array([True, None, False, True], dtype="boolean"), [1, np.nan, 0, 1]),
         ([1.5, np.inf, -np.inf, 1e300], [1.5, np.nan, np.nan, np.nan]),
         (["1.5", "2", None, "-3e2"], [1.5, 2, np.nan, -300]),
-        (pd.to_datetime(["1970-01-02", None, "1970-01-01 00:00:10", "1969-12-31"], format="ISO8601"), [86400, np.nan, 10, -86400]),
+        (
+            pd.to_datetime(["1970-01-02", None, "1970-01-01 00:00:10", "1969-12-31"], format="ISO8601"),
+            [86400, np.nan, 10, -86400],
+        ),
         (pd.to_datetime(["1970-01-02"] * 4, utc=True), [86400] * 4),
     ],
     ids=["int", "Int64", "bool", "boolean", "float", "text", "time", "utc"],
@@ -224,7 +227,9 @@ def test_columns_that_are_no_features_are_an_error(columns, message):
 
 
 def test_a_column_of_very_many_texts_is_an_error():
-    items = pd.DataFrame({"item_id": np.arange(MAX_CATEGORIES + 1), "asin": [f"a{n}" for n in range(MAX_CATEGORIES + 1)]})
+    items = pd.DataFrame(
+        {"item_id": np.arange(MAX_CATEGORIES + 1), "asin": [f"a{n}" for n in range(MAX_CATEGORIES + 1)]}
+    )
 
     with pytest.raises(DataError, match=r"column 'asin' has 10001 different values, a feature at most 10000"):
         ItemTable.of(items, split_of(), ["asin"])
