@@ -158,6 +158,30 @@ def liger_section() -> str:
     )
 
 
+def certificate_section() -> str:
+    """Return how many lists of beams are proved, and what an exact search costs beside them."""
+    found = read_json(RESULTS / "speed" / "certificate.json")
+    times = {"p50 ms": "against 50 beams", "ms, batch of 64": "against 50 beams, batch of 64"}
+    header = ["", "search", "proved", "right", "prefixes", "ms, one request", "ms each, batch of 64"]
+    lines = [header, ["---"] * len(header)]
+    for row in found["rows"]:
+        shares = [numbers.percent(row[name]) for name in ("proved", "right")]
+        cells = [f"{row[name]:.1f} ({row[ratio]})" for name, ratio in times.items()]
+        lines.append([row["model"], row["search"], *shares, numbers.amount(round(row["prefixes"])), *cells])
+    models = "; ".join(
+        f"{name}: recipe `{model['recipe']}`, {model['epochs']} epochs, {numbers.amount(model['items'])} items"
+        for name, model in found["models"].items()
+    )
+    about = (
+        f"The first ten places on {found['data']} ({models}), {found['cases']} test histories, seen items allowed "
+        "but where the row says otherwise. `right`: lists that equal those of scoring all items, which no search "
+        "knows. "
+        f"`prefixes`: fed to the decoder, the mean. Milliseconds of one thread, medians of {found['requests']} single "
+        "requests and of batches, in brackets against 50 beams under the same mask:"
+    )
+    return "\n\n".join([about, "\n".join("| " + " | ".join(line) + " |" for line in lines)])
+
+
 SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"results": readme_section},
     "docs/pages/results.md": {
@@ -165,6 +189,7 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
         "liger": liger_section,
     },
     "docs/pages/catalog_updates.md": {"cold": cold_section},
+    "docs/pages/serving.md": {"certificate": certificate_section},
     "benchmarks/README.md": {"embedding_init": embedding_init_section, "language_model": language_model_section},
 }
 

@@ -194,7 +194,7 @@ class Recipe:
 
 
 def row_recipe(name: str, base: Recipe) -> Recipe:
-    """Return the recipe of a row: a method or variant by name, a shipped recipe, or a recipe file.
+    """Return the recipe of a row: a method or variant by name, a shipped recipe, or a recipe file, the first that fits.
 
     Data, text vectors and evaluation are those of `base`, so that all rows are evaluated alike.
 

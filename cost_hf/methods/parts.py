@@ -75,11 +75,6 @@ class PartsOptions:
         return {part_name(part): _method(part, own[part_name(part)]) for part in self.parts}
 
 
-def combines_parts(method: type[Method[Any]]) -> bool:
-    """Return whether a method combines others; such a method is no part itself."""
-    return any(isinstance(section, PartsOptions) for section in method.options_class().sections().values())
-
-
 def part_name(part: str) -> str:
     """Return the name of a part: that of its method, variant or recipe."""
     return Path(part).stem
@@ -131,18 +126,23 @@ def compared_parts(rows: Mapping[str, Method[Any]]) -> dict[str, Any]:
     """Return `parts` and `overrides` for the rows of a comparison, so that a part is what its row is.
 
     Args:
-        rows: methods by row name; those that combine others are left out, and so is a row of a recipe with a name of
+        rows: methods by row name; those that combine methods are left out, and so is a row of a recipe with a name of
             its own where another one has the same method.
     """
-    known = variants()
     overrides: dict[str, Any] = {}
     chosen: dict[str, Method[Any]] = {}
     for name, method in rows.items():
-        part = name if name in known else method.name
-        if not combines_parts(type(method)) and part not in chosen:
+        part = name if _stands_for(name, method) else method.name
+        if not method.combines_methods and part not in chosen:
             chosen[part] = method
             overrides |= {f"{part}.{dotted}": value for dotted, value in _changes(part, method.options).items()}
     return {"parts": list(chosen), "overrides": overrides}
+
+
+def _stands_for(name: str, method: Method[Any]) -> bool:
+    """Return whether the name of a row is one that a part of the same method can have."""
+    known = name in variants() or name in shipped_recipes()
+    return known and _method(name, {}).name == method.name
 
 
 def _changes(part: str, options: MethodOptions) -> dict[str, Any]:
@@ -160,29 +160,47 @@ def _changes(part: str, options: MethodOptions) -> dict[str, Any]:
     return changes
 
 
-def _method(part: str, overrides: Mapping[str, Any]) -> Method[Any]:
+def named_method(name: str, overrides: Mapping[str, Any], *, owner: str) -> Method[Any]:
+    """Return the method that a name stands for, with the fields of its variant or recipe and the overrides.
+
+    Args:
+        name: method, variant, or recipe (a shipped one, or a .yaml file).
+        overrides: dotted fields.
+        owner: what has the name, for errors.
+
+    Raises:
+        RecipeError: for a name that stands for nothing, or a field that the method does not have.
+    """
     known = variants()
-    if part in known:
-        name = known[part].method
-        values = dict(known[part].overrides)
-    elif part in shipped_recipes() or part.endswith((".yaml", ".yml")):
-        content = recipe_content(part)
-        name = str(content.get("method", DEFAULT_METHOD))
+    if name in known:
+        method_name = known[name].method
+        values = dict(known[name].overrides)
+    elif name in shipped_recipes() or name.endswith((".yaml", ".yml")):
+        content = recipe_content(name)
+        method_name = str(content.get("method", DEFAULT_METHOD))
         sections = {key: fields for key, fields in content.items() if key not in (*COMMON, *TEXTS)}
-        values = flat_fields(sections, part)
+        values = flat_fields(sections, name)
+    elif name in methods():  # a method that has no row by its own name
+        method_name = name
+        values = {}
     else:
-        possible = [own for own, variant in known.items() if not combines_parts(methods()[variant.method])]
-        hint = nearest(part, [*possible, *shipped_recipes()])
         raise RecipeError(
-            f"parts must be methods, variants or recipes, got {part!r}{hint}; methods and variants are "
-            f"{', '.join(possible)}"
+            f"{owner} must be a method, variant or recipe, got {name!r}{nearest(name, [*known, *shipped_recipes()])}; "
+            f"methods and variants are {', '.join(known)}"
         )
-    method = methods().get(name)
-    if method is None or combines_parts(method):
-        kinds = ", ".join(own for own, method in methods().items() if not combines_parts(method))
-        raise RecipeError(f"part {part!r} is of method {name!r}, a part must be one of {kinds}")
+    method = methods().get(method_name)
+    if method is None:
+        raise RecipeError(f"{owner} {name!r} is of method {method_name!r}, expected one of {', '.join(methods())}")
     options = method.options_class()
     changed = values | dict(overrides)
     for dotted in in_order(changed):
-        set_field(options, options.sections(), dotted, changed[dotted], owner=f"part {part}")
+        set_field(options, options.sections(), dotted, changed[dotted], owner=f"{owner} {name}")
     return method(options)
+
+
+def _method(part: str, overrides: Mapping[str, Any]) -> Method[Any]:
+    method = named_method(part, overrides, owner="part")
+    if method.combines_methods:
+        kinds = ", ".join(own for own, known in methods().items() if not known.combines_methods)
+        raise RecipeError(f"part {part!r} is of method {method.name!r}, a part must be one of {kinds}")
+    return method

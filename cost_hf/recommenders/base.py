@@ -20,9 +20,11 @@ from cost_hf.quantizers.base import Quantizer
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.catalog_updates import CatalogUpdates
 from cost_hf.recommenders.cold_item_quota import num_cold_items, with_cold_item_quota
-from cost_hf.recommenders.rankers import Ranker
+from cost_hf.recommenders.new_clicks import NewClicks
+from cost_hf.recommenders.rankers import Ranker, Ranking, exact_ranker
 from cost_hf.recommenders.repository import (
     check_kind,
+    check_no_results,
     hub_commit,
     locate,
     read_manifest,
@@ -30,6 +32,7 @@ from cost_hf.recommenders.repository import (
     save_versions,
     save_whole,
 )
+from cost_hf.search.certificate import Certificate
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.catalog_mask import CatalogMask, check_batch
 from cost_hf.semantic_ids.item_ids import item_id_list, item_id_text, ordered_list
@@ -60,6 +63,8 @@ class Recommender(CatalogUpdates):
         source: value of `fields["source"]` in its recommendations.
         catalog_class: class of its catalogs, `Catalog` where items have semantic IDs.
         needs_user_ids: whether `recommend` needs the ids of the users.
+        takes_clicks: whether `update_from` learns from clicks that came after training.
+        num_new_clicks: how many it has learned from so since it was loaded or trained.
         can_explain: whether `recommend(..., explain=True)` says why an item is listed.
         published_files: regular expression of the files that this kind saves besides those that every kind has
             (catalog, popularity, journal, text encoder); no other file is published.
@@ -78,6 +83,8 @@ class Recommender(CatalogUpdates):
     has_own_code: ClassVar[bool] = False
     kinds: ClassVar[dict[str, type["Recommender"]]] = {}
     needs_user_ids: bool = False
+    takes_clicks: bool = False
+    num_new_clicks: int = 0
     can_explain: ClassVar[bool] = False
     quantizer: Quantizer | None = None
     base: BaseModel | None = None
@@ -163,11 +170,14 @@ class Recommender(CatalogUpdates):
         Where anything fails, a full disk or a killed process, the old files are as they were.
 
         Raises:
-            ValueError: for parts that do not belong together.
+            ValueError: for parts that do not belong together, or, after `update_from`, for the directory of a run or
+                of a published recommender, whose results describe the counts before.
             OSError: where the directory can't be written to, or another process keeps it locked.
         """
         with self._writing:
             self._check_parts()
+            if self.num_new_clicks:
+                check_no_results(directory)
             save_whole(directory, self, self._write_own_parts)
 
     def save_catalog(self, directory: str | Path) -> None:
@@ -183,6 +193,40 @@ class Recommender(CatalogUpdates):
         """
         with self._writing:  # a change of another thread comes before the save or after it
             save_versions(directory, self)
+
+    def update_from(self, clicks: Any, *, counted: Sequence[int] | None = None) -> int:
+        """Count clicks that came after training; requests read them from the next one on, and nothing is trained.
+
+        Counts add up: the result is that of counting all clicks at once. The clicks of one call are counted once; the
+        same call again counts them again. Popularity follows (answers to empty histories, ties, `cold_share`).
+
+        Where users continue sequences of which a part was counted before, pass the whole sequences and mark that part:
+        what follows what, and which items a user has, goes across the boundary. New users need no mark.
+
+        Args:
+            clicks: a DataFrame, `datasets.Dataset` or path of a parquet, csv, tsv or jsonl file, with `user_id`,
+                `item_id` and `timestamp` or `position`; an optional column `counted` is true in the rows of clicks that
+                were counted before, the first of their user. Or a list of sequences of item ids, oldest first.
+            counted: of sequences: how many first clicks of each were counted before; none by default.
+
+        Returns:
+            How many clicks were counted.
+
+        Raises:
+            KeyError: for an item that the catalog does not hold; add it first (`add_items`).
+            ValueError: for clicks that can't be read, a part that was counted before according to `counted` and is not
+                in the counts, or a kind of recommender that learns by training alone. Nothing has changed then.
+        """
+        if not self.takes_clicks:
+            raise ValueError(
+                f"a recommender of kind {self.kind!r} learns from clicks by training alone; train it again with them, "
+                "or use a counting method"
+            )
+        with self._writing:
+            new = NewClicks.read(clicks, self.catalog, counted=counted)
+            self._add_clicks(new)
+            self.num_new_clicks += len(new)
+        return len(new)
 
     def push_to_hub(
         self,
@@ -336,6 +380,7 @@ class Recommender(CatalogUpdates):
         user_ids: Sequence[str] | str | None = None,
         cold_share: float = 0.0,
         explain: bool = False,
+        exact: bool = False,
     ) -> list[Any]:
         """Return the best items for a history, or a list of such lists for a batch of histories.
 
@@ -365,7 +410,8 @@ class Recommender(CatalogUpdates):
         Raises:
             KeyError: for an item that the catalog does not hold.
             ValueError: for an empty history, what is no list of ids (None, a set, a float among them), a mask of
-                another catalog or number of requests, or an option that does not exist.
+                another catalog or number of requests, an option that does not exist, or `exact` with a recommender
+                that scores candidates alone.
 
         Examples:
             >>> from cost_hf.recommenders.example import example_recommender
@@ -378,13 +424,16 @@ class Recommender(CatalogUpdates):
             >>> batch = recommender.recommend([["kettle"], []], top_k=1, on_empty="popularity")
             >>> batch[1][0].fields
             {'title': 'kettle for tea', 'source': 'popularity'}
+            >>> [answer.fields["is_exact"] for answer in recommender.recommend(["kettle"], top_k=2, exact=True)]
+            [True, True]
         """
         _check_choice("on_unknown", on_unknown, ("error", "drop"))
         _check_choice("on_empty", on_empty, ("error", "popularity"))
         if explain and not self.can_explain:
             raise ValueError(f"a recommender of kind {self.kind} can't explain its answers; leave out explain")
-        if not isinstance(exclude_seen, bool | np.bool_):
-            raise ValueError(f"exclude_seen must be True or False, got {exclude_seen!r:.80}")
+        for name, flag in (("exclude_seen", exclude_seen), ("exact", exact)):
+            if not isinstance(flag, bool | np.bool_):
+                raise ValueError(f"{name} must be True or False, got {flag!r:.80}")
         if not _is_share(cold_share):
             raise ValueError(f"cold_share is a share in [0, 1], got {cold_share!r:.80}")
         snapshot = self.snapshot  # the whole request is answered by one
@@ -405,6 +454,8 @@ class Recommender(CatalogUpdates):
             )
         for number in empty:
             answers[number] = _popular(snapshot, top_k, None if base is None else base.take([number]))
+        if exact:
+            _add_proofs([answers[number] for number in empty], None)
         for start in range(0, len(filled), BATCH):
             part = filled[start : start + BATCH]
             own = None if users is None else [users[number] for number in part]
@@ -412,7 +463,16 @@ class Recommender(CatalogUpdates):
             if exclude_seen:
                 seen = pad_rows([rows[number] for number in part])
                 mask = CatalogMask(len(snapshot.catalog), denied=seen) if mask is None else mask.without(seen)
-            ranked = self._rank(snapshot, [rows[number] for number in part], top_k, mask, own, cold_share, explain)
+            ranked = self._rank(
+                snapshot,
+                [rows[number] for number in part],
+                top_k,
+                mask,
+                own,
+                cold_share=cold_share,
+                explain=explain,
+                exact=exact,
+            )
             for number, answer in zip(part, ranked, strict=True):
                 answers[number] = answer
         return answers[0] if is_single else answers
@@ -428,6 +488,13 @@ class Recommender(CatalogUpdates):
         rows are other items: `recommend` then raises ValueError, and it must be built again.
         """
         return self.snapshot.mask(allowed=allowed, denied=denied)
+
+    def _add_clicks(self, new: NewClicks) -> None:
+        """Count clicks in the rows of the present catalog, popularity too, and make the snapshot that has them current.
+
+        Defined by kinds with `takes_clicks`; where it raises, nothing has changed.
+        """
+        raise NotImplementedError
 
     def _takes_new(self, by_codes: bool) -> bool:
         try:
@@ -458,22 +525,32 @@ class Recommender(CatalogUpdates):
         top_k: int,
         mask: CatalogMask | None,
         user_ids: list[str] | None,
+        *,
         cold_share: float,
         explain: bool,
+        exact: bool,
     ) -> list[list[Recommendation]]:
         rows = pad_rows(histories)
         extra = {} if user_ids is None else {"user_ids": user_ids}
-        ranking = self.ranker_for(top_k, snapshot).rank(rows, top_k=top_k, mask=mask, **extra)
+
+        def ranked(length: int, mask: CatalogMask | None) -> Ranking:
+            ranker = self.ranker_for(length, snapshot)
+            return (exact_ranker(ranker) if exact else ranker).rank(rows, top_k=length, mask=mask, **extra)
+
+        ranking = ranked(top_k, mask)
         requests = [("all items", ranking.items, mask)]
         if (places := num_cold_items(cold_share, top_k)) and snapshot.has_cold_items:
             cold_mask = snapshot.cold_mask(mask)
-            cold = self.ranker_for(places, snapshot).rank(rows, top_k=places, mask=cold_mask, **extra)
+            cold = ranked(places, cold_mask)
             ranking = with_cold_item_quota(ranking, cold, cold_share)
             requests.insert(0, ("cold items", cold.items, cold_mask))
+        lines = zip(ranking.items.tolist(), ranking.scores.tolist(), strict=True)
         answers = [
-            [_answer(snapshot, row, score, self.source) for row, score in zip(items, scores, strict=True) if row >= 0]
-            for items, scores in zip(ranking.items.tolist(), ranking.scores.tolist(), strict=True)
+            [_answer(snapshot, row, score, self.source) for row, score in zip(*line, strict=True) if row >= 0]
+            for line in lines
         ]
+        if exact:
+            _add_proofs(answers, ranking.certificate)
         if explain:
             for among, listed, own_mask in requests:  # an item of both has the score of the last one
                 explanations = self._explanations(snapshot, rows, listed, own_mask, **extra)
@@ -534,6 +611,19 @@ def _popular(snapshot: CatalogSnapshot, top_k: int, mask: CatalogMask | None) ->
     return [
         _answer(snapshot, row, share, "popularity") for row, share in zip(best.tolist(), shares.tolist(), strict=True)
     ]
+
+
+def _add_proofs(answers: list[list[Recommendation]], certificate: Certificate | None) -> None:
+    """Add to the fields of every answer whether its place is proved, and to others what could be in it.
+
+    Without a certificate every item was scored.
+    """
+    for line, answer in enumerate(answers):
+        num_exact = len(answer) if certificate is None else int(certificate.num_exact[line])
+        for place, entry in enumerate(answer):
+            entry.fields["is_exact"] = place < num_exact
+            if certificate is not None and place >= num_exact:
+                entry.fields["bound"] = float(certificate.bound[line])
 
 
 def _answer(snapshot: CatalogSnapshot, row: int, score: float, source: str) -> Recommendation:

@@ -159,7 +159,7 @@ class HybridCatalog(ItemList):
 
 
 def _with_ids(part: Any, item_ids: tuple[str, ...]) -> Any:
-    """Return the catalog of a part with this very tuple where its ids are equal: masks compare ids by identity first."""
+    """Return the catalog of a part with this very tuple where its ids are equal: masks compare ids by identity."""
     is_copy = part.item_ids is not item_ids and part.item_ids == item_ids
     return replace(part, item_ids=item_ids) if is_copy else part
 

@@ -9,7 +9,6 @@ from cost_hf.methods.base import Estimate, Fitted, Method, methods, variants
 from cost_hf.methods.fusion.options import FusionOptions, FusionSection
 from cost_hf.methods.parts import (
     PartsOptions,
-    combines_parts,
     compared_parts,
     estimate_parts,
     part_name,
@@ -17,7 +16,7 @@ from cost_hf.methods.parts import (
 )
 from cost_hf.recipe_fields import set_field
 
-SINGLE = [name for name, variant in variants().items() if not combines_parts(methods()[variant.method])]
+SINGLE = [name for name, variant in variants().items() if not methods()[variant.method].combines_methods]
 
 
 def method_of(name: str, **fields):
@@ -179,7 +178,7 @@ def test_methods_that_combine_parts_give_the_fields_of_their_section():
     rows = {"markov": method_of("markov"), "sasrec_ce": method_of("sasrec_ce", training__epochs=3)}
     for name, method in methods().items():
         fields = method.combination_of(rows)
-        assert (fields is not None) == combines_parts(method)
+        assert (fields is not None) == method.combines_methods
         if fields is not None:
             assert fields == {
                 f"{name}.parts": ["markov", "sasrec_ce"],

@@ -1,7 +1,8 @@
 """compare.json from evaluated rows: intervals over users and seeds, claims with verdicts, and a recommendation.
 
-The claims are fixed before the runs: the first generative system against every other row, under one primary metric.
-Decisions (which family to use) compare the best rows of all families on validation. Both kinds are corrected together.
+The claims are fixed before the runs, under one primary metric: the first generative system against every other row, and
+every hybrid with generative parts against the same one without them. Decisions (which family to use) compare the best
+rows of all families on validation. Both kinds are corrected together.
 """
 
 import dataclasses
@@ -141,8 +142,10 @@ def _entry(
             key = (row.name, unit, seen_name)
             if key in values:
                 entry.setdefault(section, {})[seen_name] = _cells(values[key], means[key], metrics) | nulls
-    if "weights" in row.results:
-        entry["weights"] = row.results["weights"]
+    if row.parts:
+        entry["parts"] = row.parts
+    if row.without_generative is not None:
+        entry["without_generative"] = row.without_generative
     if row.runs:
         entry["covers"] = values[row.name, "item", seen].covers
         entry["slices"] = _slices(row, targets, data, seen)

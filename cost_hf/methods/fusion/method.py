@@ -24,6 +24,7 @@ class Fusion(Method[FusionOptions]):
     summary = SUMMARY
     options_class: ClassVar[type[MethodOptions]] = FusionOptions
     needs_text_vectors = True
+    combines_methods = True
     selects_on_validation = True
     recommenders: ClassVar[Mapping[str, str]] = {"fusion": "cost_hf.methods.fusion.recommender"}
 

@@ -76,8 +76,8 @@ def _as_categories(values: pd.Series) -> np.ndarray:
     """Return the numbers of the values of a column in alphabetical order, float64, nan where it is empty."""
     if not values.map(pd.api.types.is_scalar).all():
         raise DataError(
-            f"ranker.columns names {values.name!r}, which holds lists or mappings, expected a number or a text for "
-            "every item; make a column of it, such as the first entry"
+            f"ranker.columns names {values.name!r}, which holds lists or mappings, expected a number or text an item; "
+            "make a column of it, such as the first entry"
         )
     codes, found = pd.factorize(values.astype("string"), sort=True)
     if len(found) > MAX_CATEGORIES:

@@ -1,7 +1,6 @@
 """Fitting of a learned ranker: candidates of validation cases, one model a fold of users, one model of all."""
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
+from cost_hf.data.splits import fold_of
 from cost_hf.files import content_digest, read_json, write_json
 from cost_hf.methods.base import Fitted, Workspace
 from cost_hf.methods.parts import part_stages, recommenders_of
@@ -63,7 +63,7 @@ def ranker_stage(
             workspace.text_vectors().digest,
             workspace.data_seed,
             dataclasses.asdict(options),
-            [part for name, column in table.columns.items() for part in (name, column)],
+            *[part for name, column in table.columns.items() for part in (name, column)],
             part_stages(fitted, workspace),
             [evaluation.num_beams],
             seed,
@@ -117,12 +117,6 @@ def ranking_cases(
         np.array(folds, dtype=np.int64),
     )
     return cases, names, counts
-
-
-def fold_of(user_id: str, folds: int, *, seed: int) -> int:
-    """Return the fold of a user, the same for all of the user's cases."""
-    digest = hashlib.blake2b(f"fold\0{user_id}\0{seed}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % folds
 
 
 class HeldOutRanker(CandidateLists):

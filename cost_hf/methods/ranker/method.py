@@ -27,6 +27,7 @@ class Ranker(Method[RankerOptions]):
     summary = SUMMARY
     options_class: ClassVar[type[MethodOptions]] = RankerOptions
     needs_text_vectors = True
+    combines_methods = True
     selects_on_validation = True
     recommenders: ClassVar[Mapping[str, str]] = {"ranker": "cost_hf.methods.ranker.recommender"}
 

@@ -37,7 +37,7 @@ def test_the_method_is_a_hybrid_with_a_row_for_each_kind():
 
 
 def test_a_kind_that_does_not_exist_is_an_error():
-    with pytest.raises(ValueError, match="fusion.kind must be one of reciprocal_rank, score_sum, got 'median'"):
+    with pytest.raises(ValueError, match=r"fusion\.kind must be one of reciprocal_rank, score_sum, got 'median'"):
         FusionSection(kind="median").validate()
 
 

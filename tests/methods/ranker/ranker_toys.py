@@ -1,4 +1,4 @@
-"""A tiny learned ranker over the items of `tests.recommenders.toys`, trained on made-up cases in a tenth of a second."""
+"""A tiny learned ranker over the items of `tests.recommenders.toys`, trained on made-up cases."""
 
 from collections.abc import Mapping
 

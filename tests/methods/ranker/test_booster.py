@@ -92,7 +92,7 @@ def test_a_fold_without_cases_has_the_trees_of_all_others():
 
 
 def test_cases_of_one_fold_are_not_enough():
-    with pytest.raises(ValueError, match="users in two folds or more .* got 120 cases in 1; use more data, or method"):
+    with pytest.raises(ValueError, match=r"users in two folds or more .* got 120 cases in 1; use more data, or method"):
         train_boosters(made_up(folds=1), NAMES, [], options(), seed=0)
 
 
