@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from cost_hf.command_line import CommandParser, report_errors
-from cost_hf.experiments.recipe import nearest
+from cost_hf.recipe_fields import nearest
 
 # by name, so that a command imports only what it needs: all of it together takes seconds
 COMMANDS = {

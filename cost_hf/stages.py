@@ -9,8 +9,8 @@ as an undisturbed one.
 `.stages/finished.json` is written last of all and names the stages and files of one finished run. Whatever takes
 several parts of a run (publishing, export, demo, loading) asks for it, so parts of different runs are never mixed.
 
-Several runs may share what they have in common (vectors, a quantizer): with a `shared` folder, a stage that is asked
-for as shared is looked up there by its digest before it is computed, and put there afterwards.
+Work is done once for the same inputs: a stage with a `shared_as` takes the result of another one of the same sort and
+digest, in this run or, with a `shared` folder, of other runs. Its own result is put there.
 """
 
 import logging
@@ -46,6 +46,8 @@ from cost_hf.files import (
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 FILES, RECORD = "files", "record.json"  # of a shared stage
+# entries of a record that stay where the result is copied; its folder is another one there, notes are of the place
+KEPT = ("digest", "status", "folder", "seconds", "peak_mb", "files", "shared_as")
 RUNNING, DONE = "running", "done"  # status of a stage
 STATE, DATA, FINISHED = ".stages", "data.json", "finished.json"  # in a run directory
 MARKS = ("recipe.yaml", "vectors", "evaluation")  # what a run directory holds besides
@@ -114,7 +116,7 @@ class Stages:
         """
         self.overwrite = overwrite
         path = self._state / DATA
-        known = _read_fields(path, {"source_digest": str})["source_digest"] if path.is_file() else None
+        known = source_digest_of(self.output_dir)
         if known is None and not overwrite and self._records():
             raise ValueError(
                 f"{self.output_dir} has lost its record {path}, so what data it was made from is not known; give "
@@ -138,7 +140,7 @@ class Stages:
         compute: Callable[[Path], object],
         load: Callable[[Path], Result],
         on_every_process: bool = False,
-        is_shared: bool = False,
+        shared_as: str | None = None,
         mutable: Sequence[str] = (),
         work_lost: Callable[[Path], str] | None = None,
     ) -> Result:
@@ -151,33 +153,33 @@ class Stages:
             compute: writes the result into the folder; it finds there what a killed run left.
             load: reads the result.
             on_every_process: true where the processes of a distributed run work together (training, evaluation).
-            is_shared: other runs may use the result; a copy of it goes to, or comes from, the `shared` folder.
+            shared_as: sort of stage whose results serve each other where digests are equal, in this run and, through
+                the `shared` folder, in others; None shares nothing.
             mutable: glob patterns of files that may change after the stage and are checked by whoever loads them.
             work_lost: describes work of users in the folder that can't be made again, empty for none; such a
                 folder is only emptied where the run may overwrite.
         """
         state = PartialState()
         target = self.output_dir / folder
-        store = self.shared / name / digest[:16] if is_shared and self.shared is not None else None
-        if store is not None:
+        if shared_as is not None:
             with state.main_process_first():
-                self._fetch(name, digest, folder, store)
+                self._fetch(name, digest, folder, shared_as, work_lost)
         if on_every_process:
             if not self._is_done(name, digest, target):
                 state.wait_for_everyone()  # nobody may find the record done while another has not looked yet
                 if state.is_main_process:
                     self._prepare(name, digest, folder, work_lost)
                 state.wait_for_everyone()  # nor work in a folder that is still to be emptied
-                self._compute(name, digest, folder, compute, mutable)
+                self._compute(name, digest, folder, compute, mutable, shared_as)
         else:
             with state.main_process_first():
                 if not self._is_done(name, digest, target):
                     self._prepare(name, digest, folder, work_lost)
-                    self._compute(name, digest, folder, compute, mutable)
+                    self._compute(name, digest, folder, compute, mutable, shared_as)
         state.wait_for_everyone()
         record = self._record(name)
-        if store is not None and state.is_main_process and not store.is_dir():
-            _put(store, target, record)
+        if shared_as is not None and state.is_main_process:
+            self._put(shared_as, target, record, work_lost)
         self.records[name] = StageRecord(record["seconds"], record["peak_mb"])
         self.digests[name] = digest
         return load(target)
@@ -246,6 +248,7 @@ class Stages:
         folder: str,
         compute: Callable[[Path], object],
         mutable: Sequence[str],
+        shared_as: str | None,
     ) -> None:
         if PartialState().is_main_process:
             logger.info("stage %s", name)
@@ -263,25 +266,63 @@ class Stages:
                 "peak_mb": round(peak_memory_mb(), 1),
                 "files": file_digests(target, excluded=mutable),
             }
+            if shared_as is not None:
+                record["shared_as"] = shared_as
             write_json(self._path(name), record)
 
-    def _fetch(self, name: str, digest: str, folder: str, store: Path) -> None:
-        """Copy a stage that another run has finished, with the record of what it cost there."""
-        if not (store / RECORD).is_file() or self._is_done(name, digest, self.output_dir / folder):
+    def _fetch(
+        self, name: str, digest: str, folder: str, shared_as: str, work_lost: Callable[[Path], str] | None
+    ) -> None:
+        """Copy the finished result of another stage, with the record of what it cost there."""
+        if self._is_done(name, digest, self.output_dir / folder):
             return
-        try:
-            record = _read_record(store / RECORD)
-            if (record["digest"], record["status"], record["folder"]) != (digest, DONE, folder):
-                raise DamagedFileError(f"{store / RECORD} is of another stage: {record['digest']}, expected {digest}")
-            check_file_digests(store / FILES, record["files"])
-        except DamagedFileError as error:
-            logger.warning("the shared stage %s is not used and is made again: %s", name, error)
-            shutil.rmtree(store)
+        sources = self._own_results(name, digest, shared_as, work_lost)
+        store = self._store(shared_as, digest)
+        if store is not None and (store / RECORD).is_file():
+            sources.append((store / FILES, store / RECORD))
+        for files, path in sources:
+            try:
+                record = _read_record(path)
+                if (record["digest"], record["status"]) != (digest, DONE):
+                    raise DamagedFileError(f"{path} is of another stage: {record['digest']}, expected {digest}")
+                check_file_digests(files, record["files"])
+            except DamagedFileError as error:
+                logger.warning("the result of stage %s in %s is not used: %s", name, files, error)
+                if store is not None and files.is_relative_to(store):
+                    shutil.rmtree(store)
+                continue
+            self._prepare(name, digest, folder, work_lost)
+            _empty(self.output_dir / folder)  # what a killed attempt left does not belong to the result
+            shutil.copytree(files, self.output_dir / folder, dirs_exist_ok=True)
+            write_json(self._path(name), {key: record[key] for key in KEPT if key in record} | {"folder": folder})
+            logger.info("stage %s is taken from %s", name, files)
             return
-        self._prepare(name, digest, folder, None)
-        shutil.copytree(store / FILES, self.output_dir / folder, dirs_exist_ok=True)
-        write_json(self._path(name), record)
-        logger.info("stage %s is taken from %s", name, store)
+
+    def _own_results(
+        self, name: str, digest: str, shared_as: str, work_lost: Callable[[Path], str] | None
+    ) -> list[tuple[Path, Path]]:
+        """Return folder and record of other stages of this run with the same result, as they were computed."""
+        found = []
+        for other, record in self._records().items():
+            folder = self.output_dir / record["folder"]
+            is_same = (record["digest"], record["status"], record.get("shared_as")) == (digest, DONE, shared_as)
+            if other != name and is_same and folder.is_dir() and not _work_in(folder, work_lost):
+                found.append((folder, self._path(other)))
+        return found
+
+    def _put(
+        self, shared_as: str, target: Path, record: Mapping[str, Any], work_lost: Callable[[Path], str] | None
+    ) -> None:
+        """Copy a result into the shared folder, unless it is there or users have changed it."""
+        store = self._store(shared_as, record["digest"])
+        if store is None or store.is_dir() or _work_in(target, work_lost):
+            return
+        with atomic_path(store) as temporary:
+            shutil.copytree(target, temporary / FILES)
+            write_json(temporary / RECORD, {key: record[key] for key in KEPT if key in record})
+
+    def _store(self, shared_as: str, digest: str) -> Path | None:
+        return None if self.shared is None else self.shared / shared_as / digest[:16]
 
     def _prepare(self, name: str, digest: str, folder: str, work_lost: Callable[[Path], str] | None) -> None:
         """Make the folder of a stage ready for the work: as a killed run left it, or empty."""
@@ -294,7 +335,7 @@ class Stages:
         elif not record and target.is_dir() and any(target.iterdir()):
             raise ValueError(self._foreign(name, folder))
         else:
-            lost = work_lost(target) if work_lost is not None and not self.overwrite else ""
+            lost = "" if self.overwrite else _work_in(target, work_lost)
             if lost:
                 raise ValueError(
                     f"stage {name} of {self.output_dir} would be made again, and with it {lost} would be lost; give "
@@ -390,6 +431,12 @@ def is_run(directory: str | Path) -> bool:
     return any((Path(directory) / name).exists() for name in (STATE, *MARKS))
 
 
+def source_digest_of(directory: str | Path) -> str | None:
+    """Return the digest of the source tables that a run directory was made from; None where it has no record of it."""
+    path = Path(directory) / STATE / DATA
+    return _read_fields(path, {"source_digest": str})["source_digest"] if path.is_file() else None
+
+
 def require_own(directory: str | Path, folder: str, files: Mapping[str, str], *, mutable: Sequence[str] = ()) -> None:
     """Raise `DamagedFileError` where a folder of a finished run was put there from elsewhere.
 
@@ -450,10 +497,9 @@ def _empty(target: Path) -> None:
             shutil.rmtree(target)
 
 
-def _put(store: Path, target: Path, record: dict[str, Any]) -> None:
-    with atomic_path(store) as temporary:
-        shutil.copytree(target, temporary / FILES)
-        write_json(temporary / RECORD, record)
+def _work_in(folder: Path, work_lost: Callable[[Path], str] | None) -> str:
+    """Describe the work of users in a folder; empty for none."""
+    return "" if work_lost is None else work_lost(folder)
 
 
 def reset_peak_memory() -> None:

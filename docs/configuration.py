@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 from cost_hf.data.options import DataOptions, VectorOptions
 from cost_hf.evaluation.options import EvaluationOptions
-from cost_hf.experiments.recipe import type_name
 from cost_hf.methods.base import methods
 from cost_hf.options import KindOptions
+from cost_hf.recipe_fields import type_name
 
 FOLDER = "configuration"
 SHARED = {"data": DataOptions, "vectors": VectorOptions, "evaluation": EvaluationOptions}

@@ -3,8 +3,9 @@
 import importlib
 from pathlib import Path
 
-from cost_hf.experiments.recipe import Recipe, shipped_recipes
+from cost_hf.experiments.recipe import Recipe
 from cost_hf.methods.base import PACKAGE, Method, methods
+from cost_hf.recipe_files import shipped_recipes
 
 FOLDER = "methods"
 FAMILIES = {

@@ -11,8 +11,9 @@ from cost_hf.cli import COMMANDS, main
 from cost_hf.command_line import report_errors
 from cost_hf.data.synthetic import make_news
 from cost_hf.experiments.commands import train_main
-from cost_hf.experiments.recipe import Recipe, shipped_recipes
+from cost_hf.experiments.recipe import Recipe
 from cost_hf.methods.base import methods
+from cost_hf.recipe_files import shipped_recipes
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,6 +51,16 @@ def test_help_of_a_method_lists_its_fields(capsys, name):
 
     assert listed_fields(help_of(capsys, "--method", name)) == fields
     assert listed_fields(help_of(capsys, "--recipe", "cost_quickstart", f"--method={name}")) == fields
+
+
+def test_a_value_of_an_option_is_no_recipe_though_one_has_its_name(capsys, tmp_path):
+    """The fields of a command are those of the recipe that it names, whatever method or system is named like one."""
+    assert "markov_text" in {*shipped_recipes()} & {*methods()}
+    asked = ["compare", str(tmp_path), "--systems", "markov_text", "--codes.level_sizes", "[8, 8, 8, x"]
+
+    assert main(asked) == 2
+
+    assert "codes.level_sizes must be list[int], got" in capsys.readouterr().err
 
 
 def test_help_of_a_kind_of_codes_lists_its_fields(capsys):

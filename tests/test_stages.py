@@ -120,7 +120,7 @@ def shared_run(work: Work, directory: Path, digest: str = "a") -> str:
         folder="work",
         compute=work.compute,
         load=lambda folder: (folder / "result").read_text(),
-        is_shared=True,
+        shared_as="work",
     )
 
 
@@ -151,6 +151,60 @@ def test_a_run_whose_stage_changed_takes_the_shared_one_of_the_new_digest(tmp_pa
     assert work.computed == 2
 
 
+def run_in(stages: Stages, name: str, work: Work, *, work_lost=None) -> str:
+    return stages.run(
+        name,
+        digest="a",
+        folder=name,
+        compute=work.compute,
+        load=lambda folder: (folder / "result").read_text(),
+        shared_as="work",
+        mutable=["changes"],
+        work_lost=work_lost,
+    )
+
+
+def test_two_stages_of_a_run_with_the_same_inputs_are_computed_once(tmp_path):
+    work = Work()
+    stages = Stages(tmp_path)
+
+    assert run_in(stages, "one", work) == run_in(stages, "two", work) == "1"
+    assert work.computed == 1
+    assert stages.records["one"] == stages.records["two"]
+    assert json.loads((tmp_path / ".stages" / "two.json").read_text())["folder"] == "two"
+
+
+def test_a_result_that_users_have_changed_is_not_taken(tmp_path):
+    work = Work()
+    stages = Stages(tmp_path, shared=tmp_path / "shared")
+
+    def changes(folder: Path) -> str:
+        return "one change" if (folder / "changes").exists() else ""
+
+    run_in(stages, "one", work, work_lost=changes)
+    (tmp_path / "one" / "changes").write_text("item 7 is gone")
+    shutil.rmtree(tmp_path / "shared")
+
+    assert run_in(Stages(tmp_path, shared=tmp_path / "shared"), "one", work, work_lost=changes) == "1"
+    assert not (tmp_path / "shared").exists()
+    assert run_in(stages, "two", work, work_lost=changes) == "2"
+
+
+def test_what_a_killed_attempt_left_is_not_mixed_with_a_result_that_is_taken(tmp_path):
+    work = Work()
+    run_in(Stages(tmp_path), "one", work)
+
+    def killed(folder: Path) -> None:
+        (folder / "checkpoint").write_text("3")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Stages(tmp_path).run("two", digest="a", folder="two", compute=killed, load=str)
+
+    assert run_in(Stages(tmp_path), "two", work) == "1"
+    assert not (tmp_path / "two" / "checkpoint").exists()
+
+
 def test_a_killed_shared_stage_is_offered_to_nobody(tmp_path):
     def killed(folder: Path) -> None:
         (folder / "half").write_text("half")
@@ -158,7 +212,7 @@ def test_a_killed_shared_stage_is_offered_to_nobody(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         Stages(tmp_path / "one", shared=tmp_path / "shared").run(
-            "work", digest="a", folder="work", compute=killed, load=str, is_shared=True
+            "work", digest="a", folder="work", compute=killed, load=str, shared_as="work"
         )
     work = Work()
 
@@ -216,7 +270,7 @@ def test_a_damaged_shared_stage_is_made_again(tmp_path, caplog):
     stored.write_text("9")
 
     assert shared_run(work, tmp_path / "two") == "2"
-    assert "the shared stage work is not used and is made again" in caplog.text
+    assert "the result of stage work in" in caplog.text
     assert shared_run(work, tmp_path / "three") == "2"
 
 
@@ -343,7 +397,7 @@ def test_a_shared_stage_with_a_damaged_record_is_made_again(tmp_path, record, ca
     path.write_text(record)
 
     assert shared_run(work, tmp_path / "two") == "2"
-    assert "the shared stage work is not used and is made again" in caplog.text
+    assert "the result of stage work in" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,11 @@ def load_catalog(path: str | Path, columns: dict[str, str]) -> pd.DataFrame:
     return _rename(_plain_frame(frame, "items", columns), "items", columns)
 
 
+def load_interactions(source: Source, columns: dict[str, str]) -> pd.DataFrame:
+    """Read a click log alone and rename its columns to ours."""
+    return _rename(_load(source, "interactions", DataOptions(columns=columns)), "interactions", columns)
+
+
 def _load(source: Source, table: str, options: DataOptions) -> pd.DataFrame:
     if source is None and options.path is None:
         raise DataError(

@@ -123,8 +123,10 @@ class Split:
         validation: cases for model selection.
         test: cases that are reported.
         counts: sizes of the parts, and what was dropped.
-        digest: sha256 of everything but the counts.
+        digest: sha256 of everything but the counts and the times.
         cold_items: sorted catalog rows that the cold-start protocol hides from everything that is fitted, int64.
+        train_times: epoch seconds of the training clicks in the order of `train`, int64; None where only the order of
+            clicks is known.
     """
 
     train_user_ids: np.ndarray
@@ -134,6 +136,7 @@ class Split:
     counts: dict[str, int | float]
     digest: str
     cold_items: np.ndarray = field(default_factory=NO_ROWS.copy)
+    train_times: np.ndarray | None = None
 
     def __repr__(self) -> str:
         """Summarise the sizes of the parts."""
@@ -153,6 +156,25 @@ class Split:
         is_visible[self.cold_items] = False
         return is_visible
 
+    def fitting_part(self, is_kept: Callable[[str], bool]) -> "Split":
+        """Return the training sequences and validation cases of some users, without a test case.
+
+        Args:
+            is_kept: of a user id.
+        """
+        trains = [is_kept(user) for user in self.train_user_ids]
+        validates = np.array([is_kept(user) for user in self.validation.user_ids], dtype=bool)
+        cases = np.flatnonzero(validates)
+        histories = [self.validation.histories[case] for case in cases]
+        times = None
+        if self.train_times is not None:
+            times = self.train_times[np.repeat(trains, _lengths(self.train))]
+        train = [rows for rows, kept in zip(self.train, trains, strict=True) if kept]
+        validation = Targets(self.validation.user_ids[cases], histories, self.validation.items[cases])
+        test = Targets(np.empty(0, dtype=object), [], NO_ROWS)
+        counts: dict[str, int | float] = {"train_users": len(train), "validation": len(validation), "test": 0}
+        return _build(self.train_user_ids[trains], train, validation, test, self.cold_items, counts, times)
+
     def shares(self) -> dict[str, float]:
         """Return the shares of targets that repeat an item of their history, and that were never seen in training."""
         trained = np.unique(np.concatenate(self.train))
@@ -168,6 +190,8 @@ class Split:
         users = dict(zip(PARTS, (self.train_user_ids, self.validation.user_ids, self.test.user_ids), strict=True))
         tensors = {"validation_items": self.validation.items, "test_items": self.test.items}
         tensors["cold_items"] = self.cold_items
+        if self.train_times is not None:
+            tensors["train_times"] = self.train_times
         tensors["train_rows"], tensors["train_lengths"] = np.concatenate([NO_ROWS, *self.train]), _lengths(self.train)
         for part, targets in (("validation", self.validation), ("test", self.test)):
             tensors[f"{part}_rows"], tensors[f"{part}_starts"] = _pooled(targets)
@@ -194,7 +218,21 @@ class Split:
             sequences[part] = [rows[start : start + size] for start, size in zip(starts, lengths, strict=True)]
         validation, test = (Targets(users[part], sequences[part], tensors[f"{part}_items"]) for part in PARTS[1:])
         cold_items = tensors.get("cold_items", NO_ROWS)  # splits of earlier versions have none
-        split = _build(users["train"], sequences["train"], validation, test, cold_items, header["counts"])
+        train_times = tensors.get("train_times")
+        if train_times is not None and train_times.shape != tensors["train_rows"].shape:
+            raise DataError(
+                f"split in {str(directory)!r} has the times of {train_times.size} training clicks, expected "
+                f"{tensors['train_rows'].size}; the files come from different runs: delete the directory, split again"
+            )
+        split = _build(
+            users["train"],
+            sequences["train"],
+            validation,
+            test,
+            cold_items,
+            header["counts"],
+            train_times,
+        )
         if split.digest != header["digest"]:
             raise DataError(
                 f"split in {str(directory)!r} has digest {split.digest!r}, expected {header['digest']!r} as in its "
@@ -230,7 +268,8 @@ def split_interactions(tables: Tables, options: DataOptions) -> Split:
     item_ids = tables.items["item_id"].tolist()
     cold_items = choose_cold_items(item_ids, test.items, share=options.cold_share, seed=options.seed)
     is_visible = ~np.isin(clicks["item_row"].to_numpy(), cold_items)
-    train_user_ids, train = _sequences(clicks.loc[(parts == 0) & is_visible])
+    train_clicks = clicks.loc[(parts == 0) & is_visible]
+    train_user_ids, train = _sequences(train_clicks)
     may_validate = is_visible & (parts != 2)
     validation = _targets(clicks.loc[may_validate], (parts == 1)[may_validate], options.min_history)
     counts |= {"users": int(clicks["user_id"].nunique()), "train_users": len(train)}
@@ -245,7 +284,13 @@ def split_interactions(tables: Tables, options: DataOptions) -> Split:
                 f"split {options.split!r} leaves 0 {part} cases, expected at least 1 (counts: {counts}); "
                 "give longer histories, another data.split, or a smaller data.min_history or data.cold_share"
             )
-    return _build(train_user_ids, train, validation, test, cold_items, counts)
+    return _build(train_user_ids, train, validation, test, cold_items, counts, _times(train_clicks))
+
+
+def fold_of(user_id: str, folds: int, *, seed: int) -> int:
+    """Return the fold of a user, the same for all of the user's clicks."""
+    digest = hashlib.blake2b(f"fold\0{user_id}\0{seed}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % folds
 
 
 def _sequences(clicks: pd.DataFrame) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -254,6 +299,13 @@ def _sequences(clicks: pd.DataFrame) -> tuple[np.ndarray, list[np.ndarray]]:
     starts = np.flatnonzero(np.diff(pd.factorize(users)[0], prepend=-1))
     rows = clicks["item_row"].to_numpy(dtype=np.int64)
     return users[starts], np.split(rows, starts[1:]) if len(starts) else []
+
+
+def _times(clicks: pd.DataFrame) -> np.ndarray | None:
+    """Return the epoch seconds of clicks, int64; None where one of them has no time."""
+    if "timestamp" not in clicks or clicks["timestamp"].isna().any():
+        return None
+    return clicks["timestamp"].to_numpy(dtype=np.int64)
 
 
 def _targets(clicks: pd.DataFrame, chosen: np.ndarray, least: int) -> Targets:
@@ -309,14 +361,15 @@ def _build(
     test: Targets,
     cold_items: np.ndarray,
     counts: dict[str, int | float],
+    train_times: np.ndarray | None,
 ) -> Split:
-    parts: list[object] = [list(train_user_ids), list(map(len, train)), np.concatenate(train)]
+    parts: list[object] = [list(train_user_ids), list(map(len, train)), np.concatenate([NO_ROWS, *train])]
     for targets in (validation, test):
         parts += [list(targets.user_ids), list(map(len, targets.histories)), targets.items]
         parts.append(JoinedRows(targets.histories))
     if len(cold_items):  # a split without them keeps the digest that it had before there was a protocol
         parts.append(cold_items)
-    return Split(train_user_ids, train, validation, test, counts, content_digest(*parts), cold_items)
+    return Split(train_user_ids, train, validation, test, counts, content_digest(*parts), cold_items, train_times)
 
 
 UNUSED = -1

@@ -27,7 +27,7 @@ from cost_hf.data.mind import read_mind
 from cost_hf.data.movielens import read_movielens
 from cost_hf.data.options import DataOptions
 from cost_hf.data.schema import Notice, Tables, as_numbers
-from cost_hf.data.sources import RawTables, Source, load_catalog, load_frames
+from cost_hf.data.sources import RawTables, Source, load_catalog, load_frames, load_interactions
 from cost_hf.data.splits import source_parts, time_order
 from cost_hf.data.synthetic import make_news
 
@@ -122,6 +122,38 @@ def read_items(path: str | Path, *, columns: dict[str, str] | None = None) -> pd
         DataError: a check fails.
     """
     return _clean_items(load_catalog(path, columns or {}))
+
+
+def read_interactions(source: Source, *, columns: dict[str, str] | None = None, seed: int = 0) -> pd.DataFrame:
+    """Read a click log alone, for example clicks after training; with the checks and the order of `read_tables`.
+
+    Args:
+        source: DataFrame, `datasets.Dataset`, or path of a parquet, csv, tsv or jsonl file, with `user_id`, `item_id`
+            and `position` or `timestamp`, and any other columns.
+        columns: our column -> name in the source.
+        seed: decides ties in time, as `data.seed` does.
+
+    Returns:
+        The clicks, those of a user together, oldest first, with positions that count from 0.
+
+    Raises:
+        DataError: a check fails.
+        OSError: a file can't be read.
+
+    Examples:
+        >>> import pandas as pd
+        >>> log = pd.DataFrame({"user_id": ["u", "v", "u"], "item_id": ["b", "c", "a"], "timestamp": [20, 5, 10]})
+        >>> read_interactions(log)["item_id"].tolist()
+        ['a', 'b', 'c']
+    """
+    options = DataOptions(columns=dict(columns or {}), seed=seed)
+    clicks, fractions = _clean_interactions(load_interactions(source, options.columns))
+    order = _order_column(clicks, options.order)
+    if order == "position":
+        clicks = clicks.assign(position=schema.clean_positions(clicks))
+        schema.check_positions(clicks)
+    clicks = _sort(clicks, order, fractions, options, {}, []).reset_index(drop=True)
+    return clicks.assign(position=clicks.groupby("user_id", sort=False).cumcount().astype(np.int64))
 
 
 def _id_type(frame: pd.DataFrame) -> str:

@@ -109,7 +109,7 @@ def evaluate_ranker(
     _check_cases(targets, sid_keys, num_items)
     # on machines without an accelerator a plain PartialState() finds one process, however many torchrun started
     state = PartialState(cpu=not torch.cuda.is_available())
-    batches = _batches(np.array([len(history) for history in targets.histories]), batch_size)
+    batches = length_batches(np.array([len(history) for history in targets.histories]), batch_size)
     own = range(state.process_index, len(batches), state.num_processes)
     is_hidden = not (progress and state.is_main_process)
     parts = [
@@ -224,8 +224,13 @@ def _check_cases(targets: "Targets", sid_keys: np.ndarray | None, num_items: int
         )
 
 
-def _batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Return the cases of every batch: of similar length, to avoid padding, and fewer where histories are long."""
+def length_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Return the cases of every batch: of similar length, to avoid padding, and fewer where histories are long.
+
+    Args:
+        lengths: of the histories, int `[M]`.
+        batch_size: most cases of a batch.
+    """
     order = np.argsort(lengths, kind="stable")
     batches = []
     start = 0

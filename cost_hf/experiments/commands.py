@@ -7,6 +7,7 @@ import argparse
 import json
 import math
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,8 +15,10 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentError, ArgumentParser
 
 from cost_hf.command_line import CommandParser, check_target, print_text, report_errors, set_up_logging
-from cost_hf.experiments.recipe import COMMON, Recipe, RecipeError, nearest, row_recipe, shipped_recipes, type_name
+from cost_hf.experiments.recipe import Recipe, row_recipe
 from cost_hf.methods.base import methods
+from cost_hf.recipe_fields import RecipeError, nearest, type_name
+from cost_hf.recipe_files import COMMON, shipped_recipes
 from cost_hf.yaml_text import read_yaml
 
 BUDGET_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
@@ -114,7 +117,7 @@ def compare_main(argv: Sequence[str]) -> int:
         type=_names,
         default=None,
         help="rows, separated by commas: names of methods and variants on the first recipe, or recipes (several "
-        "recipes are rows themselves, too); by default those that the methods propose",
+        "recipes are rows themselves, too); by default those that the methods propose. Hybrids of all rows are added",
     )
     parser.add_argument("--seeds", type=_seeds, default="0,1,2", help="quantizer seeds, separated by commas [0,1,2]")
     parser.add_argument(
@@ -129,12 +132,21 @@ def compare_main(argv: Sequence[str]) -> int:
     parser.add_argument("--reference", default=None, help="parquet of published identifiers, for a calibration row")
     parser.add_argument("--output_dir", default=None, help="directory [runs/compare-<recipe>]")
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
+    parser.add_argument(
+        "--train-winner",
+        "--train_winner",
+        metavar="OUT",
+        default=None,
+        help="leave the recommended system in this run directory; the exit status is 1 where nothing is recommended",
+    )
+    missing: list[str] = []
 
     def command(known: argparse.Namespace, overrides: dict[str, Any]) -> Callable[[], None]:
         base = Recipe.load(OWN_DATA, common_overrides(overrides))
         for name in known.systems or ():
             row_recipe(name, base)
         check_target(known.output_dir, is_directory=True)
+        check_target(known.train_winner, is_directory=True)
         if known.reference is not None and not Path(known.reference).is_file():
             raise FileNotFoundError(f"--reference {known.reference!r} is no file; check the path")
         for source in known.sources:
@@ -142,14 +154,14 @@ def compare_main(argv: Sequence[str]) -> int:
                 Recipe.load(source, overrides)
             else:
                 _check_source(source)
-        return lambda: _compare(known, overrides)
+        return lambda: _compare(known, overrides, missing)
 
-    return _run(parser, argv, command)
+    return _run(parser, argv, command) or int(bool(missing))
 
 
-def _compare(known: argparse.Namespace, overrides: dict[str, Any]) -> None:
+def _compare(known: argparse.Namespace, overrides: dict[str, Any], missing: list[str]) -> None:
     from cost_hf.experiments.compare.compare import compare
-    from cost_hf.reporting import compare_text
+    from cost_hf.reporting import compare_text, load_line
 
     comparison = compare(
         known.sources,
@@ -162,9 +174,19 @@ def _compare(known: argparse.Namespace, overrides: dict[str, Any]) -> None:
         seen=f"seen_{known.seen}",
         output_dir=known.output_dir,
         overwrite=known.overwrite,
+        train_winner=known.train_winner,
     )
     print_text(compare_text(comparison.report))
     print_text(f"\nreport: {comparison.output_dir / 'report.html'}")
+    if comparison.winner is not None:
+        target = comparison.winner.output_dir
+        print_text(f"\n{comparison.report['recommendation']['row']} is ready in {target}:")
+        print_text(f"  {shlex.join(['cost-hf', 'demo', str(target)])}")
+        print_text(f"  {shlex.join(['cost-hf', 'upload', str(target), '--dry-run', '--namespace', 'NAME'])}")
+        print_text(f"  {load_line(target)}")
+    elif known.train_winner is not None:
+        missing.append("a recommended system")
+        print_text(f"\nnothing is recommended, so {known.train_winner} was not made")
 
 
 def _run(
@@ -182,7 +204,7 @@ def _run(
     def check() -> None:
         known, rest = parser.parse_known_args(list(argv))
         options = [action.dest for action in parser._actions]
-        recipe = _named_recipe(argv)
+        recipe = _named_recipe(argv, sources=getattr(known, "sources", ()))
         actions.append(prepare(known, read_overrides(rest, recipe, program=parser.prog, options=options)))
 
     status = report_errors(check)
@@ -234,11 +256,16 @@ def _shown(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _named_recipe(argv: Sequence[str]) -> Recipe:
-    """Return the recipe that the arguments name, with their method and kinds: what decides which fields exist."""
+def _named_recipe(argv: Sequence[str], *, sources: Sequence[str] = ()) -> Recipe:
+    """Return the recipe that the arguments name, with their method and kinds: what decides which fields exist.
+
+    Args:
+        argv: all arguments.
+        sources: those of them that may be recipes; a method may have the name of one.
+    """
     name = next(_values_of("--recipe", argv), None)
     if name is None:
-        name = next((text for text in argv if text in shipped_recipes() or text.endswith((".yaml", ".yml"))), None)
+        name = next((text for text in sources if text in shipped_recipes() or text.endswith((".yaml", ".yml"))), None)
     chosen = {}
     for option in argv:
         dotted = option.removeprefix("--").partition("=")[0]

@@ -71,7 +71,7 @@ def evaluation_stage(
         test = data.split.test.sample(recipe.evaluation.max_users, seed=recipe.data.seed)
         ranked = rank_rows(folder / LISTS, rankers, test, recipe.evaluation, **common)
         validation = validation_cases(recipe, data)
-        own = {MAIN_ROW: rankers[MAIN_ROW]}
+        own = {MAIN_ROW: recipe.system.validation_ranker(fitted[MAIN_ROW], workspace)}
         rank_rows(folder / VALIDATION, own, validation, recipe.evaluation, **common)
         if PartialState().is_main_process:
             _write_results(folder, recipe, workspace, fitted, rankers, ranked, seed)

@@ -50,6 +50,7 @@ class Contents:
         licence: of the data; None where it is not known.
         has_quantizer, has_encoder: whether these are in the copy.
         new_item_inputs: what `add_items` takes for new items.
+        takes_clicks: whether `update_from` counts new clicks.
         auto_class: transformers class that loads the weights without this package; None for none.
         generates_items: whether that class has a `generate()` that is constrained to the catalog.
         base_model: pretrained model that an adapter belongs to; None for whole weights.
@@ -64,6 +65,7 @@ class Contents:
     has_quantizer: bool = False
     has_encoder: bool = False
     new_item_inputs: tuple[str, ...] = ()
+    takes_clicks: bool = False
     auto_class: str | None = None
     generates_items: bool = False
     base_model: str | None = None
@@ -89,6 +91,7 @@ class Contents:
             has_quantizer=recommender.quantizer is not None,
             has_encoder=recommender.encoder is not None,
             new_item_inputs=recommender.new_item_inputs,
+            takes_clicks=recommender.takes_clicks,
             auto_class=recommender.auto_class,
             generates_items=generates_items,
             base_model=None if recommender.base is None else public_name(recommender.base.name),

@@ -1,74 +1,125 @@
-"""Updates of the catalog of a run or a Hub repository: new, changed and removed items, or a rollback."""
+"""Updates of a saved recommender without training: new, changed and removed items, new clicks, or a rollback."""
 
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from huggingface_hub import HfApi, snapshot_download
 
-from cost_hf.data.item_texts import item_titles
+from cost_hf.data.item_texts import item_titles, render_texts
 from cost_hf.data.schema import empty_texts
 from cost_hf.files import LOCK, atomic_path, locked
 from cost_hf.hub.publish import publish
 from cost_hf.hub.staging import StagedRepository, check
+from cost_hf.hub.upload import push_recommender
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.catalog_changes import CatalogChange
 from cost_hf.recommenders.repository import locate, read_whole
 
 
-def update_catalog(
-    source: str | Path,
-    *,
-    items: pd.DataFrame | None = None,
-    remove: Sequence[str] = (),
-    updates_known: bool = False,
-    rolls_back: bool = False,
-    output_dir: str | Path | None = None,
-) -> tuple[Path, list[CatalogChange]]:
-    """Change the catalog of a saved recommender: all requested changes are made, or none.
+@dataclass(frozen=True)
+class Updates:
+    """What an update has changed.
+
+    Attributes:
+        changes: of the catalog.
+        num_clicks: new clicks that were counted.
+    """
+
+    changes: list[CatalogChange]
+    num_clicks: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class UpdateRequest:
+    """Changes of a recommender, in this order: items, clicks, removals.
 
     Args:
-        source: a run directory, a recommender directory, or a Hub id.
         items: `item_id` and the text columns that the catalog was made from; known ids keep their SIDs.
+        clicks: clicks after training, on these items too, as `Recommender.update_from` takes them.
         remove: ids to recommend no longer.
         updates_known: change texts and titles of items that the catalog holds.
         rolls_back: return to the catalog before the last change; no other change may be requested with it.
-        output_dir: write a changed copy there; required for a Hub id, whose cached files stay as they are.
-
-    Returns:
-        The directory of the changed catalog, and the changes that were made.
 
     Raises:
-        DataError: for items without id or text, or without a column of the template.
-        ValueError: where no change is requested, or one is not possible; nothing has been written then.
+        ValueError: where no change is requested, or another one with a rollback.
     """
-    if rolls_back == (items is not None or bool(remove)):
-        raise ValueError("expected items, ids to remove, or a rollback alone; give one of them")
+
+    items: pd.DataFrame | None = None
+    clicks: pd.DataFrame | None = None
+    remove: Sequence[str] = ()
+    updates_known: bool = False
+    rolls_back: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rolls_back == (self.items is not None or self.clicks is not None or bool(self.remove)):
+            raise ValueError("expected items, clicks, ids to remove, or a rollback alone; give one of them")
+
+    def apply(self, recommender: Recommender) -> Updates:
+        """Make the changes in memory.
+
+        Raises:
+            DataError: for items without id or text, or without a column of the template; or a click log that can't be
+                read.
+            ValueError: where one is not possible; the recommender may have made those before it.
+        """
+        changes = [recommender.rollback()] if self.rolls_back else []
+        num_clicks = 0
+        try:
+            if self.items is not None:
+                changes += _take_items(recommender, self.items, updates_known=self.updates_known)
+            if self.clicks is not None:
+                num_clicks = recommender.update_from(self.clicks)
+            if self.remove:
+                changes.append(recommender.remove_items(self.remove))
+        except KeyError as error:  # an argument of the user
+            raise ValueError(error.args[0]) from error
+        return Updates([change for change in changes if change.item_ids], num_clicks)
+
+
+def update_catalog(
+    source: str | Path, request: UpdateRequest, *, output_dir: str | Path | None = None
+) -> tuple[Path, Updates]:
+    """Change the catalog of a saved recommender, or its counts: all requested changes are made, or none.
+
+    Args:
+        source: a run directory, a recommender directory, or a Hub id.
+        request: the changes.
+        output_dir: write a changed copy there; required for a Hub id, whose cached files stay as they are, and for
+            clicks where evaluation results belong to the counts. A copy with other counts holds the recommender alone.
+
+    Returns:
+        The directory of the changed recommender, and what has changed.
+
+    Raises:
+        ValueError: where a change is not possible (`UpdateRequest.apply`); nothing has been written then.
+    """
     directory = locate(source)
     if output_dir is None and not Path(source).is_dir():
         raise ValueError(f"{str(source)!r} is a Hub repository; give --output_dir for a changed copy, or --push")
     if output_dir is not None and Path(output_dir).exists():
         raise FileExistsError(f"{output_dir} exists already; give a new directory for the changed copy")
 
-    def change(folder: Path) -> list[CatalogChange]:
-        recommender = Recommender.from_pretrained(folder)
-        changes = [recommender.rollback()] if rolls_back else []
-        if items is not None:
-            changes += _take_items(recommender, items, updates_known=updates_known)
-        if remove:
-            changes.append(_removed(recommender, remove))
-        recommender.save_catalog(folder)
-        return [change for change in changes if change.item_ids]
+    def change(read_from: Path, folder: Path) -> Updates:
+        recommender = Recommender.from_pretrained(read_from)
+        updates = request.apply(recommender)
+        if request.clicks is None:
+            recommender.save_catalog(folder)
+        else:
+            recommender.save_pretrained(folder)
+        return updates
 
     if output_dir is None:
         with locked(directory):  # before reading, so that of two commands the second sees the changes of the first
-            return directory, change(directory)
+            return directory, change(directory, directory)
     with atomic_path(output_dir) as copy:
-        read_whole(directory, lambda manifest: _copy(directory, copy))
-        return Path(output_dir), change(copy)
+        if request.clicks is None:
+            read_whole(directory, lambda manifest: _copy(directory, copy))
+            return Path(output_dir), change(copy, copy)
+        return Path(output_dir), change(directory, copy)
 
 
 def _copy(directory: Path, target: Path) -> None:
@@ -82,20 +133,13 @@ def _copy(directory: Path, target: Path) -> None:
     shutil.copytree(directory, target, ignore=shutil.ignore_patterns(LOCK))
 
 
-def _removed(recommender: Recommender, item_ids: Sequence[str]) -> CatalogChange:
-    try:
-        return recommender.remove_items(item_ids)
-    except KeyError as error:  # an argument of the user
-        raise ValueError(error.args[0]) from error
-
-
 def _take_items(recommender: Recommender, items: pd.DataFrame, *, updates_known: bool) -> list[CatalogChange]:
-    if recommender.encoder is None:
+    if "texts" not in recommender.new_item_inputs:
         raise ValueError(
             "this recommender has no text encoder (codes from elsewhere, ids alone, or a Hub copy without a licence of "
             "the data); load the run directory, or use add_items with vectors or codes in Python"
         )
-    texts = recommender.encoder.render(items)
+    texts = recommender.encoder.render(items) if recommender.encoder is not None else render_texts(items, None)
     empty_texts(items, texts, drops=False)
     ids = items["item_id"].tolist()
     titles = item_titles(items) or texts
@@ -113,25 +157,33 @@ def _take_items(recommender: Recommender, items: pd.DataFrame, *, updates_known:
 
 
 def push_update(
-    repo_id: str, *, api: HfApi | None = None, report: Callable[[str], None] = print, **requested: Any
-) -> list[CatalogChange]:
-    """Change the catalog of a recommender on the Hub by one commit whose parent is the commit that was read.
+    repo_id: str, request: UpdateRequest, *, api: HfApi | None = None, report: Callable[[str], None] = print
+) -> Updates:
+    """Change the catalog or the counts of a recommender on the Hub by one commit that follows the commit that was read.
+
+    Results there are of the counts before, so a commit of other counts removes them, and its card has no figures.
 
     Args:
         repo_id: `org/name`.
+        request: the changes.
         api: with endpoint and token; by default those of the environment.
         report: takes the address of the commit.
-        requested: changes, as for `update_catalog`.
 
     Raises:
         PublishError: where somebody else has committed meanwhile, or the Hub refuses; nothing has changed there then.
     """
     hub = api or HfApi()
     source = Path(snapshot_download(repo_id, endpoint=hub.endpoint, token=hub.token))
+    if request.clicks is not None:
+        recommender = Recommender.from_pretrained(source)
+        recommender.hub_commits = {(repo_id, "main"): source.name}
+        updates = request.apply(recommender)
+        report(f"{repo_id}: {push_recommender(recommender, repo_id, api=hub)}")
+        return updates
     with tempfile.TemporaryDirectory() as scratch:
-        folder, changes = update_catalog(source, output_dir=Path(scratch) / "recommender", **requested)
-        if changes:
+        folder, updates = update_catalog(source, request, output_dir=Path(scratch) / "recommender")
+        if updates.changes:
             staged = StagedRepository("recommender", repo_id, folder)
             check(staged)
             report(f"{repo_id}: {publish(staged, hub, follows=source.name, keeps_others=True).address}")
-    return changes
+    return updates

@@ -7,11 +7,11 @@ import argparse
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cost_hf.command_line import CommandParser, check_target, print_text, report_errors, set_up_logging
-from cost_hf.experiments.recipe import nearest
 from cost_hf.hub import FORMATS, PARTS, WEIGHTS
+from cost_hf.recipe_fields import nearest
 from cost_hf.recommenders.sources import check_source
 from cost_hf.terminal_text import terminal_line
 from cost_hf.yaml_text import read_yaml
@@ -59,14 +59,21 @@ def upload_main(argv: Sequence[str]) -> int:
 
 
 def update_catalog_main(argv: Sequence[str]) -> int:
-    """Add, change or remove items of a saved recommender, or roll its catalog back."""
+    """Add, change or remove items of a saved recommender, count new clicks, or roll its catalog back."""
     parser = CommandParser(
         "cost-hf update-catalog",
-        "Add, change or remove items; existing semantic IDs and weights stay as they are.",
+        "Add, change or remove items, or count new clicks; existing semantic IDs and weights stay as they are.",
     )
     parser.add_argument("source", type=_source, help="run directory, recommender directory, or Hub id")
     parser.add_argument(
         "items", nargs="?", type=_file, default=None, help="items to add: a parquet, csv, tsv or jsonl file"
+    )
+    parser.add_argument(
+        "--clicks",
+        type=_file,
+        default=None,
+        help="clicks after training, for counting methods: a file with user_id, item_id and timestamp or position; a "
+        "column counted is true for first clicks of a user that were counted before",
     )
     parser.add_argument("--remove", default=None, help="items to remove: a file as for items, or ids and commas")
     parser.add_argument("--update", action="store_true", help="change texts and titles of items that the catalog holds")
@@ -81,22 +88,26 @@ def update_catalog_main(argv: Sequence[str]) -> int:
         known = parser.parse_args(argv)
         check_target(known.output_dir, is_directory=True)
         set_up_logging()
-        from cost_hf.data.tables import read_items
-        from cost_hf.hub.catalog_update import push_update, update_catalog
+        from cost_hf.data.tables import read_interactions, read_items
+        from cost_hf.hub.catalog_update import UpdateRequest, push_update, update_catalog
 
         columns = known.columns
-        requested: dict[str, Any] = {
-            "items": None if known.items is None else read_items(known.items, columns=columns),
-            "remove": _ids(known.remove, columns),
-            "updates_known": known.update,
-            "rolls_back": known.rollback,
-        }
+        request = UpdateRequest(
+            items=None if known.items is None else read_items(known.items, columns=columns),
+            clicks=None if known.clicks is None else read_interactions(known.clicks, columns=columns),
+            remove=_ids(known.remove, columns),
+            updates_known=known.update,
+            rolls_back=known.rollback,
+        )
         if known.push:
-            changes = push_update(known.source, **requested)
+            updates = push_update(known.source, request)
         else:
-            directory, changes = update_catalog(known.source, output_dir=known.output_dir, **requested)
-            print_text(f"catalog: {directory}")
-        print_text("\n".join(map(_format_change, changes)) or "nothing to do: the catalog has these items already")
+            directory, updates = update_catalog(known.source, request, output_dir=known.output_dir)
+            print_text(f"recommender: {directory}")
+        lines = [_format_change(change) for change in updates.changes]
+        if known.clicks is not None:
+            lines.append(f"counted: {updates.num_clicks} clicks")
+        print_text("\n".join(lines) or "nothing to do: the catalog has these items already")
 
     return report_errors(command)
 

@@ -1,6 +1,7 @@
 """Exports for other programs: the catalog as a plain table or as the file of a server of semantic IDs; merged weights.
 
-Catalogs are exported without removed items and without the model, which the servers load themselves. `merged` is the
+Catalogs are exported without removed items and without the model, which the servers load themselves; one without
+semantic IDs is a plain table. `merged` is the
 whole recommender with LoRA added to the weights of its base, which any server of transformers models loads.
 """
 
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
 from cost_hf.files import LOCK, atomic_path, readable_os_errors, write_json
@@ -17,6 +20,7 @@ from cost_hf.hub import FORMATS, MERGED
 from cost_hf.recommenders.base import Recommender, class_of
 from cost_hf.recommenders.repository import locate, read_catalog
 from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.item_list import ItemRows
 from cost_hf.semantic_ids.vocabulary import FILE_NAME as VOCABULARY
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
@@ -29,8 +33,8 @@ def export_run(source: str | Path, *, to: str, output: str | Path) -> list[Path]
         output: folder that receives the files.
 
     Raises:
-        ValueError: for an unknown format, a recommender without semantic IDs, or items that share one where the format
-            needs one item per SID.
+        ValueError: for an unknown format, a recommender without semantic IDs where the format needs them, or items that
+            share one where the format needs one item per SID.
     """
     if to not in FORMATS:
         raise ValueError(f"--to takes one of {', '.join(FORMATS)}, got {to!r}; choose one of them")
@@ -38,14 +42,17 @@ def export_run(source: str | Path, *, to: str, output: str | Path) -> list[Path]
     if to == MERGED:
         return _merged(directory, Path(output))
     kind = class_of(directory)
-    if not kind.has_semantic_ids():
-        raise ValueError(f"{source} holds a recommender of kind {kind.kind!r}, which has no semantic IDs to export")
-    catalog = read_catalog(directory, kind.catalog_class.load, besides=[VOCABULARY])
-    vocabulary = SidVocabulary.load(directory)
+    has_sids = kind.has_semantic_ids()
+    if not has_sids and to != "parquet":
+        raise ValueError(
+            f"{source} holds a recommender of kind {kind.kind!r}, which has no semantic IDs, so {to} can't hold its "
+            "catalog; take --to parquet"
+        )
+    catalog = read_catalog(directory, kind.catalog_class.load, besides=[VOCABULARY] if has_sids else [])
     folder = Path(output)
     with readable_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    return WRITERS[to](catalog, vocabulary, folder)
+    return WRITERS[to](catalog, SidVocabulary.load(directory), folder) if has_sids else _table(catalog, folder)
 
 
 def _merged(directory: Path, folder: Path) -> list[Path]:
@@ -59,6 +66,18 @@ def _merged(directory: Path, folder: Path) -> list[Path]:
         raise ValueError(f"{directory} holds whole weights and no adapter; there is nothing to merge")
     recommender.merge().save_pretrained(folder)
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LOCK)
+
+
+def _table(catalog: ItemRows, folder: Path) -> list[Path]:
+    """One table of items without semantic IDs: item_id, title."""
+    rows = np.flatnonzero(~catalog.removed).tolist()
+    columns = {"item_id": pa.array([catalog.item_ids[row] for row in rows], pa.string())}
+    if catalog.titles is not None:
+        columns["title"] = pa.array([catalog.titles[row] for row in rows], pa.string())
+    path = folder / "catalog.parquet"
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.table(columns), temporary)
+    return [path]
 
 
 def _parquet(catalog: Catalog, vocabulary: SidVocabulary, folder: Path) -> list[Path]:

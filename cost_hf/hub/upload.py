@@ -99,15 +99,20 @@ def push_recommender(
     commit_message: str | None = None,
     create_pr: bool = False,
     licence: str | None = None,
+    api: HfApi | None = None,
 ) -> str | None:
-    """Publish a recommender as it is in memory; arguments, result and errors are those of `Recommender.push_to_hub`."""
+    """Publish a recommender as it is in memory; arguments, result and errors are those of `Recommender.push_to_hub`.
+
+    Args:
+        api: with endpoint and token; by default those of the environment.
+    """
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
         raise ValueError(f"repo_id must be a repository id (org/name), got {repo_id!r:.80} ({error})") from error
     require_hub_base(recommender, remedy="call merge() first, or train on the model's Hub id")
     gate = Licence(licence) if licence is not None else _licence_of(recommender)
-    hub = HfApi(token=token)
+    hub = api or HfApi(token=token)
     branch = (repo_id, revision or "main")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -156,11 +161,11 @@ def _results_of(recommender: Recommender, folder: Path) -> dict[str, Any] | None
         results = read_results(recommender.directory)
     except FileNotFoundError:
         return None
-    if describes(recommender.directory, folder):
+    if not recommender.num_new_clicks and describes(recommender.directory, folder):
         return results
     logger.warning(
-        "weights or search settings have changed since this recommender was loaded from %s, so the results found there "
-        "are not published (upload.py --weights merged publishes a merged adapter with its results)",
+        "weights, counts or search settings have changed since this recommender was loaded from %s, so the results "
+        "found there are not published (upload.py --weights merged publishes a merged adapter with its results)",
         recommender.directory,
     )
     return None

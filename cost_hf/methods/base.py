@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cost_hf.data.text_vectors import TextVectors
     from cost_hf.evaluation.options import EvaluationOptions
     from cost_hf.recommenders.base import Recommender
-    from cost_hf.recommenders.rankers import Scorer
+    from cost_hf.recommenders.rankers import Ranker, Scorer
     from cost_hf.stages import Stages
 
 PACKAGE = "cost_hf.methods"
@@ -46,10 +46,14 @@ class MethodOptions:
         >>> options.validate()
     """
 
+    def sections(self) -> dict[str, Any]:
+        """Return the sections by name."""
+        return {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+
     def validate(self) -> None:
         """Raise ValueError for values that no run can have; a method adds what concerns several sections."""
-        for section in dataclasses.fields(self):
-            getattr(self, section.name).validate()
+        for section in self.sections().values():
+            section.validate()
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,8 @@ class Workspace:
         vector_options: recipe section `vectors`.
         evaluation: recipe section `evaluation`.
         data_seed: seed of the split and of samples of cases.
-        row: name of the baseline row that is trained; None for the system of the run.
+        row: name of the baseline row, or of the part of a hybrid, that is trained; None for the system of the run.
+        group: folder of all rows of this sort below the run directory.
     """
 
     stages: Stages
@@ -92,19 +97,29 @@ class Workspace:
     evaluation: EvaluationOptions
     data_seed: int
     row: str | None = None
+    group: str = "baselines"
 
     @property
     def folder(self) -> str:
         """Folder of the recommender below the run directory."""
-        return "recommender" if self.row is None else f"baselines/{self.row}"
+        return "recommender" if self.row is None else f"{self.group}/{self.row}"
+
+    @property
+    def key(self) -> str | None:
+        """What the names of this row's stages begin with; None for the system of the run."""
+        return self.row if self.row is None or self.group == "baselines" else f"{self.group}-{self.row}"
+
+    def part(self, name: str) -> Workspace:
+        """Return the workspace of a part that this row combines with others."""
+        return dataclasses.replace(self, row=name if self.row is None else f"{self.row}-{name}", group="parts")
 
     def stage_of(self, name: str) -> str:
         """Return the name of a stage of this row, in results.json and in the records of the run."""
-        return name if self.row is None else f"{self.row}-{name}"
+        return name if self.key is None else f"{self.key}-{name}"
 
     def folder_of(self, part: str) -> str:
         """Return the folder of another part of this row, such as its quantizer, below the run directory."""
-        return part if self.row is None else f"baselines/{self.row}-{part}"
+        return part if self.row is None else f"{self.group}/{self.row}-{part}"
 
 
 @dataclass(frozen=True)
@@ -166,6 +181,10 @@ class Method(ABC, Generic[OptionsT]):
         options_class: dataclass of the method's recipe sections.
         needs_text_vectors: whether `fit` reads the item text vectors.
         gives_item_vectors: whether `item_vectors` can be called.
+        combines_methods: whether it combines recommenders of other methods; it can't be a part then.
+        selects_on_validation: whether fitting chooses by validation cases, such as the epoch whose weights are kept.
+        is_control: whether it shows what a part of another method adds and is meant for no other use; a comparison
+            makes it a part of no hybrid.
         auto_models: module that registers models of its own with the Auto classes of transformers. It is imported with
             transformers, so it may import modeling files and nothing else of this package.
         recommenders: module that defines each kind of recommender of its own, by the kind in its manifest.
@@ -183,6 +202,9 @@ class Method(ABC, Generic[OptionsT]):
     options_class: ClassVar[type[MethodOptions]] = MethodOptions
     needs_text_vectors: ClassVar[bool] = False
     gives_item_vectors: ClassVar[bool] = False
+    combines_methods: ClassVar[bool] = False
+    selects_on_validation: ClassVar[bool] = False
+    is_control: ClassVar[bool] = False
     auto_models: ClassVar[str | None] = None
     recommenders: ClassVar[Mapping[str, str]] = {}
 
@@ -195,6 +217,13 @@ class Method(ABC, Generic[OptionsT]):
 
         Every costly step is a stage (`workspace.stages.run`), so a killed call resumes and a repeated one is free.
         """
+
+    def validation_ranker(self, fitted: Fitted, workspace: Workspace) -> Ranker:
+        """Return what ranks validation cases for comparisons, with lists of `evaluation.num_beams`.
+
+        A method that is trained on validation targets must hold out the case that it ranks.
+        """
+        return fitted.recommender.ranker_for(workspace.evaluation.num_beams)
 
     def estimate(self, facts: DataFacts) -> Estimate | str:
         """Return what a run will cost, from short measurements, or why that can't be said."""
@@ -236,11 +265,11 @@ class Method(ABC, Generic[OptionsT]):
         return None
 
     @classmethod
-    def fused_rows(cls, candidates: Mapping[str, tuple[str, float]]) -> list[str] | None:
-        """Return the rows of a comparison whose lists this method would fuse; None for a method that fuses none.
+    def combination_of(cls, rows: Mapping[str, Method[Any]]) -> dict[str, Any] | None:
+        """Return the recipe fields with which this method combines the rows of a comparison; None for no hybrid.
 
         Args:
-            candidates: family and validation score by row, in the order of the table.
+            rows: methods of the rows by name, in the order of the table.
         """
         return None
 

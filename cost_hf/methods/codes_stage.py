@@ -31,7 +31,7 @@ def vector_stage(stages: Stages, options: VectorOptions, data: PreparedData) -> 
         folder="vectors",
         compute=lambda folder: encode_items(data.tables.items, options, output_dir=folder, fit_rows=fit_rows),
         load=TextVectors.load,
-        is_shared=True,
+        shared_as="vectors",
     )
 
 
@@ -75,7 +75,7 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
         ),
         load=CodesResult.load,
         on_every_process=True,
-        is_shared=True,
+        shared_as="quantizer",
     )
 
 

@@ -1,19 +1,24 @@
 """What methods share: the stage that trains a recommender, validation by ranking, and titles that change without it."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import torch
 from accelerate import PartialState
+from tqdm import tqdm
 
 from cost_hf.data.item_texts import item_titles
-from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
+from cost_hf.data.splits import Targets
+from cost_hf.evaluation.ranking import evaluate_ranker, length_batches, per_user_metrics
 from cost_hf.files import content_digest
 from cost_hf.methods.base import Workspace
 from cost_hf.recommenders.base import Recommender
+from cost_hf.recommenders.candidates import Candidates
 from cost_hf.recommenders.catalog_changes import JOURNAL, Version, read_journal
+from cost_hf.recommenders.hybrid import DEPTH, CandidateLists, PartRanker
 from cost_hf.recommenders.rankers import Ranker
 from cost_hf.recommenders.repository import read_manifest
 from cost_hf.semantic_ids.item_list import ItemList, ItemRows
@@ -37,6 +42,7 @@ def recommender_stage(
     train: Callable[[Path], object],
     load: Callable[[Path], RecommenderT],
     catalog: ItemRows,
+    shared_as: str | None = None,
 ) -> RecommenderT:
     """Train a recommender in a stage of its own and return it as it is stored, with the titles of the data.
 
@@ -47,6 +53,7 @@ def recommender_stage(
         train: writes the recommender into a folder, on every process of a distributed run.
         load: reads it.
         catalog: as it would be built from the data now, for its titles.
+        shared_as: as in `Stages.run`, for weights that several rows or runs may use.
     """
     stages = workspace.stages
     recommender = stages.run(
@@ -56,6 +63,7 @@ def recommender_stage(
         compute=train,
         load=lambda folder: load(folder).to(PartialState().device),
         on_every_process=True,
+        shared_as=shared_as,
         mutable=UPDATED_FILES,
         work_lost=lambda folder: changes_in(folder, own=title_changes(stages, name)),
     )
@@ -81,6 +89,29 @@ def validation_metrics(ranker: Ranker, workspace: Workspace, *, users: int, top_
     )
     metrics = per_user_metrics(ranked.item_rank, cutoffs=[10])
     return {name: float(values.mean()) for name, values in metrics.items()}
+
+
+def candidate_batches(
+    parts: Mapping[str, Recommender], cases: Targets, workspace: Workspace, *, description: str
+) -> Iterator[tuple[np.ndarray, np.ndarray, Candidates]]:
+    """Yield batches of cases with what the parts of a hybrid list for them, seen items allowed.
+
+    Args:
+        parts: recommenders over the items of the data, by name.
+        cases: M of them.
+        description: label of the progress bar.
+
+    Yields:
+        Indices of the cases int64 `[B]`, their histories `[B, T]` (catalog rows, -1 pads) and their candidates.
+    """
+    rankers = {name: PartRanker(part.ranker_for(DEPTH), len(part.catalog)) for name, part in parts.items()}
+    lists = CandidateLists(rankers, num_items=workspace.data.tables.num_items)
+    lengths = np.array([len(history) for history in cases.histories])
+    batches = length_batches(lengths, workspace.evaluation.batch_size)
+    for batch in tqdm(batches, desc=description, disable=not PartialState().is_main_process, leave=None):
+        histories = cases.histories_matrix(batch)
+        user_ids = [cases.user_ids[case] for case in batch]
+        yield batch, histories, lists.candidates(torch.from_numpy(histories), top_k=DEPTH, user_ids=user_ids)
 
 
 def training_clicks(workspace: Workspace) -> np.ndarray:

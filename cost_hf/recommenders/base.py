@@ -20,9 +20,11 @@ from cost_hf.quantizers.base import Quantizer
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.catalog_updates import CatalogUpdates
 from cost_hf.recommenders.cold_item_quota import num_cold_items, with_cold_item_quota
+from cost_hf.recommenders.new_clicks import NewClicks
 from cost_hf.recommenders.rankers import Ranker, Ranking, exact_ranker
 from cost_hf.recommenders.repository import (
     check_kind,
+    check_no_results,
     hub_commit,
     locate,
     read_manifest,
@@ -61,6 +63,9 @@ class Recommender(CatalogUpdates):
         source: value of `fields["source"]` in its recommendations.
         catalog_class: class of its catalogs, `Catalog` where items have semantic IDs.
         needs_user_ids: whether `recommend` needs the ids of the users.
+        takes_clicks: whether `update_from` learns from clicks that came after training.
+        num_new_clicks: how many it has learned from so since it was loaded or trained.
+        can_explain: whether `recommend(..., explain=True)` says why an item is listed.
         published_files: regular expression of the files that this kind saves besides those that every kind has
             (catalog, popularity, journal, text encoder); no other file is published.
         has_own_code: whether the class of `network` is defined in the folder of its method, so that its sources are
@@ -78,6 +83,9 @@ class Recommender(CatalogUpdates):
     has_own_code: ClassVar[bool] = False
     kinds: ClassVar[dict[str, type["Recommender"]]] = {}
     needs_user_ids: bool = False
+    takes_clicks: bool = False
+    num_new_clicks: int = 0
+    can_explain: ClassVar[bool] = False
     quantizer: Quantizer | None = None
     base: BaseModel | None = None
     directory: Path | None = None
@@ -162,11 +170,14 @@ class Recommender(CatalogUpdates):
         Where anything fails, a full disk or a killed process, the old files are as they were.
 
         Raises:
-            ValueError: for parts that do not belong together.
+            ValueError: for parts that do not belong together, or, after `update_from`, for the directory of a run or
+                of a published recommender, whose results describe the counts before.
             OSError: where the directory can't be written to, or another process keeps it locked.
         """
         with self._writing:
             self._check_parts()
+            if self.num_new_clicks:
+                check_no_results(directory)
             save_whole(directory, self, self._write_own_parts)
 
     def save_catalog(self, directory: str | Path) -> None:
@@ -182,6 +193,40 @@ class Recommender(CatalogUpdates):
         """
         with self._writing:  # a change of another thread comes before the save or after it
             save_versions(directory, self)
+
+    def update_from(self, clicks: Any, *, counted: Sequence[int] | None = None) -> int:
+        """Count clicks that came after training; requests read them from the next one on, and nothing is trained.
+
+        Counts add up: the result is that of counting all clicks at once. The clicks of one call are counted once; the
+        same call again counts them again. Popularity follows (answers to empty histories, ties, `cold_share`).
+
+        Where users continue sequences of which a part was counted before, pass the whole sequences and mark that part:
+        what follows what, and which items a user has, goes across the boundary. New users need no mark.
+
+        Args:
+            clicks: a DataFrame, `datasets.Dataset` or path of a parquet, csv, tsv or jsonl file, with `user_id`,
+                `item_id` and `timestamp` or `position`; an optional column `counted` is true in the rows of clicks that
+                were counted before, the first of their user. Or a list of sequences of item ids, oldest first.
+            counted: of sequences: how many first clicks of each were counted before; none by default.
+
+        Returns:
+            How many clicks were counted.
+
+        Raises:
+            KeyError: for an item that the catalog does not hold; add it first (`add_items`).
+            ValueError: for clicks that can't be read, a part that was counted before according to `counted` and is not
+                in the counts, or a kind of recommender that learns by training alone. Nothing has changed then.
+        """
+        if not self.takes_clicks:
+            raise ValueError(
+                f"a recommender of kind {self.kind!r} learns from clicks by training alone; train it again with them, "
+                "or use a counting method"
+            )
+        with self._writing:
+            new = NewClicks.read(clicks, self.catalog, counted=counted)
+            self._add_clicks(new)
+            self.num_new_clicks += len(new)
+        return len(new)
 
     def push_to_hub(
         self,
@@ -334,6 +379,7 @@ class Recommender(CatalogUpdates):
         on_empty: str = "error",
         user_ids: Sequence[str] | str | None = None,
         cold_share: float = 0.0,
+        explain: bool = False,
         exact: bool = False,
     ) -> list[Any]:
         """Return the best items for a history, or a list of such lists for a batch of histories.
@@ -351,6 +397,10 @@ class Recommender(CatalogUpdates):
             user_ids: one per history (or the one user's id), needed by generators trained with user tokens.
             cold_share: share of the first places, at any length, that is reserved for items without a click in
                 training, such as added ones, where there are any (after the epsilon of TIGER, arXiv 2305.05065).
+            explain: add `fields["explanation"]`, for kinds that can: a hybrid gives the ranks in the lists of its parts
+                (`parts`, among `all items` or, for `cold_share`, among `cold items`) and what the score is the sum of
+                (`base_value` and `effects`). `cost_hf.explanation_text` puts it into words. Answers by popularity have
+                none.
 
         Returns:
             `Recommendation(item_id, score, fields)` best first; the score is that of the model (`fields["source"]`: a
@@ -379,6 +429,8 @@ class Recommender(CatalogUpdates):
         """
         _check_choice("on_unknown", on_unknown, ("error", "drop"))
         _check_choice("on_empty", on_empty, ("error", "popularity"))
+        if explain and not self.can_explain:
+            raise ValueError(f"a recommender of kind {self.kind} can't explain its answers; leave out explain")
         for name, flag in (("exclude_seen", exclude_seen), ("exact", exact)):
             if not isinstance(flag, bool | np.bool_):
                 raise ValueError(f"{name} must be True or False, got {flag!r:.80}")
@@ -411,7 +463,16 @@ class Recommender(CatalogUpdates):
             if exclude_seen:
                 seen = pad_rows([rows[number] for number in part])
                 mask = CatalogMask(len(snapshot.catalog), denied=seen) if mask is None else mask.without(seen)
-            ranked = self._rank(snapshot, [rows[number] for number in part], top_k, mask, own, cold_share, exact)
+            ranked = self._rank(
+                snapshot,
+                [rows[number] for number in part],
+                top_k,
+                mask,
+                own,
+                cold_share=cold_share,
+                explain=explain,
+                exact=exact,
+            )
             for number, answer in zip(part, ranked, strict=True):
                 answers[number] = answer
         return answers[0] if is_single else answers
@@ -427,6 +488,13 @@ class Recommender(CatalogUpdates):
         rows are other items: `recommend` then raises ValueError, and it must be built again.
         """
         return self.snapshot.mask(allowed=allowed, denied=denied)
+
+    def _add_clicks(self, new: NewClicks) -> None:
+        """Count clicks in the rows of the present catalog, popularity too, and make the snapshot that has them current.
+
+        Defined by kinds with `takes_clicks`; where it raises, nothing has changed.
+        """
+        raise NotImplementedError
 
     def _takes_new(self, by_codes: bool) -> bool:
         try:
@@ -457,7 +525,9 @@ class Recommender(CatalogUpdates):
         top_k: int,
         mask: CatalogMask | None,
         user_ids: list[str] | None,
+        *,
         cold_share: float,
+        explain: bool,
         exact: bool,
     ) -> list[list[Recommendation]]:
         rows = pad_rows(histories)
@@ -468,8 +538,12 @@ class Recommender(CatalogUpdates):
             return (exact_ranker(ranker) if exact else ranker).rank(rows, top_k=length, mask=mask, **extra)
 
         ranking = ranked(top_k, mask)
+        requests = [("all items", ranking.items, mask)]
         if (places := num_cold_items(cold_share, top_k)) and snapshot.has_cold_items:
-            ranking = with_cold_item_quota(ranking, ranked(places, snapshot.cold_mask(mask)), cold_share)
+            cold_mask = snapshot.cold_mask(mask)
+            cold = ranked(places, cold_mask)
+            ranking = with_cold_item_quota(ranking, cold, cold_share)
+            requests.insert(0, ("cold items", cold.items, cold_mask))
         lines = zip(ranking.items.tolist(), ranking.scores.tolist(), strict=True)
         answers = [
             [_answer(snapshot, row, score, self.source) for row, score in zip(*line, strict=True) if row >= 0]
@@ -477,7 +551,23 @@ class Recommender(CatalogUpdates):
         ]
         if exact:
             _add_proofs(answers, ranking.certificate)
+        if explain:
+            for among, listed, own_mask in requests:  # an item of both has the score of the last one
+                explanations = self._explanations(snapshot, rows, listed, own_mask, **extra)
+                for answer, own in zip(answers, explanations, strict=True):
+                    for item in answer:
+                        if item.item_id in own:
+                            item.fields["explanation"] = {"among": among, **own[item.item_id]}
         return answers
+
+    def _explanations(
+        self, snapshot: CatalogSnapshot, histories: Tensor, items: Tensor, mask: CatalogMask | None, **extra: Any
+    ) -> list[dict[str, dict[str, Any]]]:
+        """Return explanations by item id for the listed items `[B, R]` of histories `[B, T]`, one dict a history.
+
+        Other arguments are those of the request that listed the items.
+        """
+        raise NotImplementedError
 
     def _users(self, user_ids: Sequence[str] | str | None, histories: int) -> list[str] | None:
         if not self.needs_user_ids:

@@ -57,6 +57,7 @@ def _merged(
     best: list[tuple[int, float]], cold: list[tuple[int, float]], share: float, length: int
 ) -> list[tuple[int, float]]:
     cold_items = {item for item, _ in cold}
+    known = dict(best)  # a hybrid scores an item by its candidates, which are others among cold items alone
     merged: dict[int, float] = {}
     queues = deque(best), deque(cold)
     held = 0
@@ -69,6 +70,6 @@ def _merged(
         if not (first or second):
             break
         item, score = (first or second).popleft()
-        merged[item] = score
+        merged[item] = known.get(item, score)
         held += item in cold_items
     return list(merged.items())

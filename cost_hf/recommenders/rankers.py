@@ -135,7 +135,10 @@ class ScoringRanker:
 
     def rank(self, histories: Tensor, *, top_k: int, mask: Tensor | CatalogMask | None = None) -> Ranking:
         """Return the best `top_k` items of every history `[B, T]`; rows are `top_k` wide, -1 where fewer are legal."""
-        top_k = ranked_number(top_k, "top_k", len(self.item_ids))
+        return self.rank_scores(self.scores(histories), top_k=top_k, mask=mask)
+
+    def scores(self, histories: Tensor) -> Tensor:
+        """Return the scores of the whole catalog, float `[B, N]`, for histories `[B, T]`; a table of its own."""
         scores = self._numbers(np.asarray(self.scorer.scores(histories.cpu().numpy())))
         expected = (len(histories), len(self._tie_order))
         if scores.shape != expected:
@@ -143,16 +146,20 @@ class ScoringRanker:
                 f"{type(self.scorer).__name__}.scores must return one score per history and catalog row, "
                 f"{expected!r}, got shape {scores.shape!r}; fit the scorer on the same catalog"
             )
-        table = torch.from_numpy(np.array(scores))  # a copy: scorers may return views of what they keep
-        catalog_mask = CatalogMask.of(mask, table.shape[1], self.item_ids)
+        return torch.from_numpy(np.array(scores))  # a copy: scorers may return views of what they keep
+
+    def rank_scores(self, scores: Tensor, *, top_k: int, mask: Tensor | CatalogMask | None = None) -> Ranking:
+        """Return the ranking of `scores`, in which items outside the mask are set to -inf."""
+        top_k = ranked_number(top_k, "top_k", len(self.item_ids))
+        catalog_mask = CatalogMask.of(mask, scores.shape[1], self.item_ids)
         if catalog_mask is not None:
-            catalog_mask.hide(table)
-        width = min(top_k, table.shape[1])
-        best = table.topk(width, dim=1).values  # NaN sorts first
+            catalog_mask.hide(scores)
+        width = min(top_k, scores.shape[1])
+        best = scores.topk(width, dim=1).values  # NaN sorts first
         if best.isnan().any():
             raise ValueError(f"{type(self.scorer).__name__}.scores must be numbers or -inf, got NaN; fix the scorer")
-        columns = _top_columns(table, best[:, -1:], width, self._tie_order, self._tie_rank)
-        values = table.gather(1, columns)
+        columns = _top_columns(scores, best[:, -1:], width, self._tie_order, self._tie_rank)
+        values = scores.gather(1, columns)
         items = columns.masked_fill(values == -torch.inf, -1)
         missing = (0, top_k - width)
         pad = torch.nn.functional.pad

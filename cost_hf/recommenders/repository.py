@@ -44,10 +44,11 @@ if TYPE_CHECKING:
 
 FORMAT = 5  # 5: the manifest holds a digest of every file, and of itself
 MANIFEST = "recommender.json"
+RESULTS = "results.json"  # of a published recommender
 POPULARITY = "popularity.safetensors"
 ENCODER = "encoder"  # folders
 QUANTIZER = "quantizer"
-MEMBERS = "members"  # the recommenders that one is made of
+PARTS = "parts"  # the recommenders that a hybrid is made of
 FIELDS = {
     "format": int,
     "kind": str,
@@ -76,7 +77,7 @@ FOLDERS = {
     QUANTIZER: re.compile(WEIGHT_FILES),
     ENCODER: re.compile(r"encoder\.json|vocabulary\.json|lsa\.safetensors|model/.*"),
     "custom_generate": re.compile(r"generate\.py|__pycache__/.*"),
-    MEMBERS: re.compile(r"[\w.-]+/.+"),
+    PARTS: re.compile(r"[\w.-]+/.+"),
 }
 ATTEMPTS = 10  # to read a directory that others change
 Result = TypeVar("Result")
@@ -291,6 +292,17 @@ def save_whole(directory: str | Path, recommender: "Recommender", write: Callabl
         _write_manifest(staged, entries | {"files": _part_digests(staged)})
 
 
+def check_no_results(directory: str | Path) -> None:
+    """Raise ValueError for a recommender directory with evaluation results, which describe what is stored there."""
+    target = Path(directory).absolute()
+    run = target.parent if (target / MANIFEST).is_file() and is_run(target.parent) else None
+    if run is not None or (target / RESULTS).is_file():
+        raise ValueError(
+            f"{run or target} holds evaluation results, which are of the counts before; save the recommender to "
+            "another directory (update-catalog: --output_dir)"
+        )
+
+
 def _parts_in(directory: Path) -> set[str]:
     """Return the names of files and folders that belong to the recommender in a directory."""
     named: set[str] = set()
@@ -452,6 +464,13 @@ def _is_of_any(name: str, stems: set[str]) -> bool:
 def _check_follows(target: Path, manifest: dict[str, Any], recommender: "Recommender") -> None:
     """Raise ValueError where a recommender's catalog does not come from the one that is written."""
     check_kind(target, manifest, recommender.kind)
+    stored = np.trim_zeros(_read_popularity(target / POPULARITY, rows=manifest["popularity_rows"]), "b")
+    if not np.array_equal(stored, np.trim_zeros(recommender.popularity, "b")):
+        raise ValueError(
+            f"{target} holds the counts of other clicks than this recommender ({int(stored.sum())} and "
+            f"{int(recommender.popularity.sum())} clicks); save_catalog writes catalogs alone: save_pretrained to a "
+            "directory of its own writes both"
+        )
     mine = recommender.identity
     check_parts(
         target, [(f"the {name} of this recommender", digest, manifest.get(name)) for name, digest in mine.items()]

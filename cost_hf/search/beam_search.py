@@ -7,7 +7,7 @@ are sums of natural-log probabilities. Scores and beams are those of `generate(.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -304,12 +304,11 @@ def _search(
     head = LevelHead(model, vocabulary, normalization=normalization)
     if budget is None:
         steps = decoding_steps(model, prompt, beam_widths(trie, num_beams))
-        beams = descend(steps, head, trie, vocabulary, num_beams, trie_mask, level_inputs)
+        beams: Beams = descend(steps, head, trie, vocabulary, num_beams, trie_mask, level_inputs)
     else:
         steps = decoding_steps(model, prompt, beam_widths(trie, first_width(num_beams)))
         beams = widened(steps, head, trie, vocabulary, num_beams, trie_mask, level_inputs, budget=budget)
-    if bool((beams.scores.sum(1) + beams.pruned).isnan().any()):
-        raise ValueError(f"{type(model).__name__} returns log-probabilities that are NaN; its weights are broken")
+    check_scores(beams, model)
     found = listed_items(trie, beams, num_beams=num_beams, mask=trie_mask)
     return reranked(generator, replace(found, prompt_states=steps.prompt_states), prompt, mask)
 
@@ -320,6 +319,17 @@ def listed_items(trie: SidTrie, beams: Beams, *, num_beams: int, mask: TrieMask 
     return replace(found, certificate=certify(trie, beams, found.scores, mask))
 
 
+@dataclass(frozen=True, eq=False)
+class ContinuedBeams(Beams):
+    """Leaves with the beams that they continue.
+
+    Attributes:
+        parents: beam of the level before, `[B, R]`.
+    """
+
+    parents: Tensor
+
+
 def descend(
     steps: DecodingSteps,
     head: LevelHead,
@@ -328,10 +338,11 @@ def descend(
     num_beams: int,
     mask: TrieMask | None,
     level_inputs: LevelInputs | None,
-) -> Beams:
+) -> ContinuedBeams:
     """Return the leaves that a beam search finds, best first."""
     batch, device = steps.batch, trie.device
     nodes = torch.zeros(batch, 1, dtype=torch.long, device=device)
+    parents = nodes
     scores = torch.zeros(batch, 1, device=device)
     codes = torch.empty(batch, 1, 0, dtype=torch.long, device=device)
     pruned = []
@@ -355,14 +366,21 @@ def descend(
             added = None if level_inputs is None else level_inputs(level + 1, codes)
             hidden = steps.advance(chosen + offsets[level], parents, added)
             num_expanded += nodes.shape[1]
-    return Beams(
+    return ContinuedBeams(
         nodes,
         scores,
         codes,
         torch.stack(pruned).amax(0),
         torch.full((batch,), num_expanded, device=device),
         relative_rounding(hidden.dtype),
+        parents,
     )
+
+
+def check_scores(beams: Beams, model: PreTrainedModel) -> None:
+    """Raise ValueError where a search found scores that are no numbers."""
+    if bool((beams.scores.sum(1) + beams.pruned).isnan().any()):
+        raise ValueError(f"{type(model).__name__} returns log-probabilities that are NaN; its weights are broken")
 
 
 @lru_cache

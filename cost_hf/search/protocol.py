@@ -24,7 +24,8 @@ The other parts are methods that the search calls where a model has them:
 `beam_search` uses all of them. Lists that a model reranked have no certificate, and `exact=True` refuses such a model:
 its scores are no sums along the paths of items. `score_catalog` uses the first two: it returns what the generator
 itself gives every item. `CapturedSearch` uses the first and the last, and refuses a model with `level_inputs`, which
-may depend on more than a recorded graph can see. `generate()` itself and `custom_generate` know none of them.
+may depend on more than a recorded graph can see. `leaf_search` uses the first, and refuses a model with `level_inputs`
+as well. `generate()` itself and `custom_generate` know none of them.
 """
 
 from collections.abc import Callable

@@ -405,6 +405,13 @@ class CatalogMask:
             return self._sharing(self._denied[lines])
         return self._of_own(self.num_items, None if self._allowed is None else self._allowed[lines], rows=self._rows)
 
+    def first(self, num_items: int) -> "CatalogMask":
+        """Return the mask of the first `num_items` rows; itself where it has no more."""
+        if num_items == self.num_items:
+            return self
+        allowed = None if self._allowed is None else self._allowed[..., :num_items]
+        return self._of_own(num_items, allowed, _below(self._denied, num_items))
+
     def check_items(self, num_items: int) -> None:
         """Raise ValueError unless the mask covers `num_items` rows."""
         if self.num_items != num_items:

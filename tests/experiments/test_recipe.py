@@ -1,10 +1,12 @@
 import pytest
 import yaml
 
-from cost_hf.experiments.recipe import Recipe, RecipeError, nearest, row_recipe, shipped_recipes
-from cost_hf.methods.base import methods
+from cost_hf.experiments.recipe import Recipe, on_common_ground, row_recipe
+from cost_hf.methods.base import methods, variants
 from cost_hf.methods.sasrec.options import SasRecOptions
 from cost_hf.quantizers.base import CodesOptions
+from cost_hf.recipe_fields import RecipeError, nearest
+from cost_hf.recipe_files import shipped_recipes
 
 SHIPPED = [
     "cost_beauty",
@@ -16,6 +18,7 @@ SHIPPED = [
     "cost_quickstart",
     "cost_yelp",
     "letter_beauty",
+    "markov_text",
     "sasrec_beauty",
     "tiger_beauty",
 ]
@@ -125,6 +128,23 @@ def test_a_row_is_a_variant_or_a_recipe_on_common_ground(tmp_path):
 
     with pytest.raises(RecipeError, match="'sasrec_txt' is neither a method nor a recipe; did you mean 'sasrec_text'"):
         row_recipe("sasrec_txt", base)
+
+
+@pytest.mark.parametrize("name", sorted({*shipped_recipes()} & {*variants()}))
+def test_a_row_of_a_name_that_a_recipe_has_too_is_the_method(name):
+    """What a recipe of that name says beside data and vectors is what the method is without it."""
+    base = Recipe.load("cost_quickstart", {"data.seed": 9})
+
+    row = row_recipe(name, base)
+
+    assert (row.method, row.data.seed) == (variants()[name].method, 9)
+    assert row.options == on_common_ground(Recipe.load(name), base).options
+
+
+def test_counts_and_texts_are_a_recipe_for_own_tables():
+    recipe = Recipe.load("markov_text", {"data.path": "somewhere"})
+
+    assert (recipe.method, recipe.vectors.model, recipe.data.reader) == ("markov_text", "lsa", "tables")
 
 
 def test_an_unknown_recipe_names_the_nearest_and_all_of_them():

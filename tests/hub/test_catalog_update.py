@@ -6,6 +6,7 @@ import pytest
 from cost_hf.cli import main
 from cost_hf.files import read_json
 from cost_hf.recommenders.base import Recommender
+from tests.methods.counting.counting_toys import toy_counting
 from tests.recommenders.toys import TOY_IDS, toy_recommender, toy_text_recommender
 
 
@@ -111,7 +112,7 @@ def test_columns_may_have_other_names(directory, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "expected items, ids to remove, or a rollback alone"),
+        ([], "expected items, clicks, ids to remove, or a rollback alone"),
         (["--rollback", "--remove", "item001"], "or a rollback alone"),
         (["--rollback"], "there is no older catalog to return to"),
         (["--remove", "item001,gone"], "1 of 2 item ids are not in the catalog"),
@@ -140,3 +141,73 @@ def test_codes_from_elsewhere_have_no_way_in_by_text(tmp_path, new_items, capsys
     assert update(tmp_path / "codes", new_items) == 2
 
     assert "has no text encoder" in capsys.readouterr().err
+
+
+@pytest.fixture
+def new_clicks(tmp_path):
+    path = tmp_path / "clicks.csv"
+    path.write_text("reader,item_id,when\nu,new1,20\nu,item003,10\nv,new1,5\n")
+    return path
+
+
+def test_items_and_clicks_on_them_come_in_one_call(tmp_path, new_items, new_clicks, capsys):
+    toy_counting("markov").save_pretrained(tmp_path / "counted")
+    columns = ("--columns", "{user_id: reader, timestamp: when}")
+
+    assert update(tmp_path / "counted", new_items, "--clicks", new_clicks, *columns) == 0
+
+    loaded = Recommender.from_pretrained(tmp_path / "counted")
+    assert loaded.recommend(["item003"], top_k=1, allowed=["new1", "item000"])[0].item_id == "new1"
+    assert loaded.popularity[loaded.catalog.row_of("new1")] == 2
+    assert "counted: 3 clicks" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["popularity", "markov"])
+def test_a_recommender_that_reads_no_texts_takes_items_by_their_titles(tmp_path, new_items, name):
+    toy_counting(name).save_pretrained(tmp_path / "counted")
+
+    assert update(tmp_path / "counted", new_items) == 0
+
+    assert Recommender.from_pretrained(tmp_path / "counted").catalog.titles[-1] == "football in lima"
+
+
+def test_counts_that_results_describe_change_in_a_copy(tmp_path, new_clicks, capsys):
+    toy_counting("markov").save_pretrained(tmp_path / "run" / "recommender")
+    (tmp_path / "run" / "recipe.yaml").write_text("method: markov\n")
+    new_clicks.write_text("user_id,item_id,position\nu,item003,0\nu,item000,1\n")
+    files = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    run = tmp_path / "run" / "recommender"
+
+    assert update(run, "--clicks", new_clicks) == 2
+    assert "holds evaluation results, which are of the counts before; save" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in files} == files
+    assert update(run, "--clicks", new_clicks, "--output_dir", tmp_path / "copy") == 0
+
+    assert Recommender.from_pretrained(run).popularity[0] == toy_counting("markov").popularity[0]
+    assert Recommender.from_pretrained(tmp_path / "copy").popularity[0] == 1 + toy_counting("markov").popularity[0]
+
+
+@pytest.mark.parametrize(
+    ("log", "message"),
+    [
+        ("user_id,item_id,position\nu,gone,0\n", "1 of 1 item ids are not in the catalog"),
+        ("item_id,position\nitem003,0\n", "interactions has no column 'user_id'"),
+    ],
+)
+def test_clicks_that_can_t_be_counted_are_one_line_and_nothing_is_written(tmp_path, new_clicks, capsys, log, message):
+    toy_counting("markov").save_pretrained(tmp_path / "counted")
+    new_clicks.write_text(log)
+
+    assert update(tmp_path / "counted", "--clicks", new_clicks) == 2
+
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert Recommender.from_pretrained(tmp_path / "counted").identity == toy_counting("markov").identity
+
+
+def test_a_generator_takes_no_clicks(directory, new_clicks, capsys):
+    new_clicks.write_text("user_id,item_id,position\nu,item003,0\n")
+
+    assert update(directory, "--clicks", new_clicks) == 2
+
+    assert "learns from clicks by training alone; train it again" in capsys.readouterr().err

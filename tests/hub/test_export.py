@@ -12,7 +12,9 @@ from cost_hf.cli import main
 from cost_hf.files import DamagedFileError, read_json, write_json
 from cost_hf.hub import FORMATS, MERGED
 from cost_hf.hub.export import WRITERS, export_run
+from cost_hf.methods.counting.counting import BASELINES
 from cost_hf.semantic_ids.catalog import Catalog
+from tests.methods.counting.counting_toys import toy_counting
 from tests.recommenders.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender, toy_text_recommender
 
 
@@ -98,6 +100,30 @@ def test_static_arrays_continue_every_prefix_as_the_catalog_does(system, tmp_pat
             assert walk(arrays, prefix, dense=2) == wanted
             assert len(wanted) <= arrays["layer_max_branches"][length]
     assert len(arrays["packed_csr"]) == arrays["indptr"][-1]
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_catalog_without_semantic_ids_is_a_table_of_items(name, tmp_path):
+    system = toy_counting(name)
+    system.add_items(["late"], ["football in oslo and quito"])
+    system.remove_items(["item003"])
+    system.save_pretrained(tmp_path / "counted")
+
+    (path,) = export_run(tmp_path / "counted", to="parquet", output=tmp_path)
+
+    table = pd.read_parquet(path)
+    assert list(table.columns) == ["item_id", "title"]
+    assert set(table["item_id"]) == {*TOY_IDS, "late"} - {"item003"}
+    assert table.set_index("item_id")["title"]["late"] == "football in oslo and quito"
+
+
+@pytest.mark.parametrize("to", [name for name in WRITERS if name != "parquet"])
+def test_a_catalog_without_semantic_ids_has_no_file_of_them(to, tmp_path):
+    toy_counting("markov").save_pretrained(tmp_path / "counted")
+
+    with pytest.raises(ValueError, match=rf"kind 'counting', which has no semantic IDs, so {to} can't .* --to parquet"):
+        export_run(tmp_path / "counted", to=to, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("to", [name for name in WRITERS if name != "parquet"])

@@ -11,7 +11,7 @@ from cost_hf.data.encoders import SentenceEncoder, weight_files
 from cost_hf.data.errors import DataError
 from cost_hf.files import read_json, write_json
 from cost_hf.generators.pretrained import load_model, load_tokenizer
-from cost_hf.hub.catalog_update import update_catalog
+from cost_hf.hub.catalog_update import UpdateRequest, update_catalog
 from cost_hf.hub.export import export_run
 from cost_hf.hub.staging import StagedRepository, check
 from cost_hf.recommenders import repository
@@ -53,7 +53,7 @@ def test_no_name_of_a_manifest_leads_out_of_its_directory(directory, tmp_path, e
     for action in (
         lambda: Recommender.from_pretrained(directory),
         lambda: system.save_catalog(directory),
-        lambda: update_catalog(directory, rolls_back=True),
+        lambda: update_catalog(directory, UpdateRequest(rolls_back=True)),
         lambda: export_run(directory, to="parquet", output=tmp_path / "exported"),
     ):
         with pytest.raises(ValueError, match=r"recommender.json names the catalog .* expected catalog- and 16 hex"):
@@ -186,7 +186,7 @@ def test_a_recommender_loads_from_the_links_of_the_hubs_cache(directory, tmp_pat
         (folder / name).symlink_to(store / str(number))
 
     assert answers(Recommender.from_pretrained(folder)) == answers(Recommender.from_pretrained(directory))
-    copy, _ = update_catalog(folder, remove=["item003"], output_dir=tmp_path / "copy")
+    copy, _ = update_catalog(folder, UpdateRequest(remove=["item003"]), output_dir=tmp_path / "copy")
     assert not [path for path in copy.rglob("*") if path.is_symlink()]
 
 
@@ -195,7 +195,7 @@ def test_links_are_neither_copied_nor_published(directory, tmp_path):
     (directory / "README.md").symlink_to(tmp_path / "secret.txt")
 
     with pytest.raises(OSError, match=r"README.md is a link out of the directory"):
-        update_catalog(directory, remove=["item003"], output_dir=tmp_path / "copy")
+        update_catalog(directory, UpdateRequest(remove=["item003"]), output_dir=tmp_path / "copy")
     with pytest.raises(ValueError, match=r"README.md is a symbolic link, and only files are published"):
         check(StagedRepository("recommender", "org/name", directory))
     assert not (tmp_path / "copy").exists()

@@ -6,7 +6,9 @@ from typing import Any
 
 from cost_hf.data.prepare import prepare_data
 from cost_hf.experiments.check.layouts import locate
-from cost_hf.experiments.recipe import Recipe, RecipeError, nearest, shipped_recipes
+from cost_hf.experiments.recipe import Recipe
+from cost_hf.recipe_fields import RecipeError, nearest
+from cost_hf.recipe_files import shipped_recipes
 
 DEFAULT_RECIPE = "cost_default"
 LARGE_CATALOG = 5_000  # items from which 64 codes a level leave many items without an ID of their own

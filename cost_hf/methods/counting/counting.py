@@ -4,26 +4,32 @@ They use the training part only and score the whole catalog in seconds. On real 
 the transition counts, or the sum of both are often ahead of trained systems, so they belong in every table. Each is a
 `Scorer` (`recommenders/rankers.py`); histories are catalog rows `[B, T]`, oldest first, -1 pads on the right.
 
-What a scorer has counted are its `tables`: plain arrays, which are stored and grow with a catalog (`build_scorer`).
+What a scorer has counted are its `tables`: plain arrays of whole numbers, which are stored, grow with a catalog
+(`build_scorer`) and add up exactly (`add_clicks`). Counts are divided by those of the items when scores are computed.
 """
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Self
 
 import numpy as np
 from scipy import sparse
 
-from cost_hf.evaluation.rank_fusion import ReciprocalRankScorer
 from cost_hf.evaluation.sequences import click_counts, joined
 from cost_hf.evaluation.similarity import unit_vectors
+from cost_hf.methods.counting.reciprocal_rank import ReciprocalRankScorer
+from cost_hf.recommenders.new_clicks import NewClicks
 from cost_hf.recommenders.rankers import Scorer
 
 POPULARITY_WEIGHT = 1e-6  # orders items without any other evidence, never outweighs one co-occurrence
 ITEM_KNN_DECAY = 0.7  # weight of a history item per step of age
 MARKOV_DECAY = 0.5
 MARKOV_GAP = 3  # a training pair counts 1 / gap up to this distance
+PAIR_UNIT = math.lcm(*range(1, MARKOV_GAP + 1))  # what a pair of neighbours counts in tables: 1 / gap is a whole number
 MAX_PAIRS = 2**24  # item pairs that are held in memory at once: 200 MB
 CSR = ("data", "indices", "indptr")
+MAX_WHOLE = 2.0**53  # whole numbers below are exact in a float64
 
 
 class Popularity:
@@ -42,7 +48,7 @@ class Popularity:
         self.counts = np.asarray(counts, dtype=np.float64)
 
     @classmethod
-    def fit(cls, train: Sequence[np.ndarray], num_items: int) -> "Popularity":
+    def fit(cls, train: Sequence[np.ndarray], num_items: int) -> Self:
         """Count the clicks.
 
         Args:
@@ -52,7 +58,29 @@ class Popularity:
         Raises:
             ValueError: for rows outside the catalog.
         """
-        return cls(click_counts(train, num_items=num_items))
+        return cls.of_tables({}, num_items).updated(NewClicks.of_new_users(train))
+
+    @classmethod
+    def of_tables(cls, tables: Mapping[str, np.ndarray], num_items: int) -> Self:
+        """Return the scorer of stored arrays over the first rows of a catalog, or of none, where nothing was counted.
+
+        Args:
+            tables: as `tables` returns them.
+            num_items: N, size of the catalog; rows beyond those that were counted have no counts.
+
+        Raises:
+            ValueError: for tables that are damaged or larger than the catalog.
+        """
+        return cls(_counts(tables, num_items))
+
+    def updated(self, new: NewClicks) -> Self:
+        """Return the scorer with more clicks counted.
+
+        Raises:
+            ValueError: for rows outside the catalog, or clicks that are counted already according to `new` and can't
+                be.
+        """
+        return type(self)(self.counts + click_counts(new.later, num_items=len(self.counts)))
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """Return training clicks, float64 `[B, N]`, one read-only row repeated."""
@@ -74,8 +102,9 @@ class ItemKnn:
 
     Args:
         counts: training clicks per catalog row, `[N]`.
-        similarity: similarities over all users but the heavy ones, sparse `[N, N]`.
-        heavy: items of the users with very many items, columns divided by the root of an item's users, sparse `[U, N]`.
+        users: users who have the item, `[N]`.
+        shared: users who have both of two different items, without the heavy users, sparse `[N, N]`.
+        heavy: 1 for every item of the users with very many items, sparse `[U, N]`.
 
     Examples:
         >>> import numpy as np
@@ -84,35 +113,65 @@ class ItemKnn:
         [[0.0, 0.82, 0.0]]
     """
 
-    def __init__(self, counts: np.ndarray, similarity: sparse.csr_array, heavy: sparse.csr_array):
+    def __init__(self, counts: np.ndarray, users: np.ndarray, shared: sparse.csr_array, heavy: sparse.csr_array):
         self.counts = np.asarray(counts, dtype=np.float64)
-        self.similarity = similarity
+        self.users = np.asarray(users, dtype=np.float64)
+        self.shared = shared
         self.heavy = heavy
+        self.inverse = _inverse_root(self.users)
+        self.heavy_users = np.asarray(heavy.sum(axis=0))
 
     @classmethod
-    def fit(cls, train: Sequence[np.ndarray], num_items: int) -> "ItemKnn":
+    def fit(cls, train: Sequence[np.ndarray], num_items: int) -> Self:
         """Count the pairs; arguments and errors as for `Popularity.fit`."""
-        counts = click_counts(train, num_items=num_items)
-        has_item = _incidence(train, num_items)
-        num_users = has_item.sum(axis=0)
-        is_heavy = _has_too_many_pairs(has_item)
-        light = has_item[~is_heavy]
-        similarity = _scaled((light.T @ light).tocsr(), num_users)
-        similarity = similarity - sparse.diags_array(similarity.diagonal(), format="csr")
-        return cls(counts, similarity, _scaled_columns(has_item[is_heavy], num_users))
+        return cls.of_tables({}, num_items).updated(NewClicks.of_new_users(train))
+
+    @classmethod
+    def of_tables(cls, tables: Mapping[str, np.ndarray], num_items: int) -> Self:
+        """Return the scorer of stored arrays; arguments and errors as for `Popularity.of_tables`."""
+        counts = _counts(tables, num_items, "users", matrices=("shared", "heavy"))
+        users = _vector("users", tables, num_items)
+        return cls(
+            counts, users, _matrix("shared", tables, num_items), _matrix("heavy", tables, num_items, is_square=False)
+        )
+
+    def updated(self, new: NewClicks) -> Self:
+        """Return the scorer with more clicks counted; errors as for `Popularity.updated`.
+
+        The items of a user who was counted before are taken back and counted again together with the new ones, so a
+        user may become a heavy one.
+        """
+        num_items = len(self.counts)
+        counts = self.counts + click_counts(new.later, num_items=num_items)
+        before, whole = _incidence(new.earlier, num_items), _incidence(new.sequences, num_items)
+        heavy, was_heavy = _without_rows(self.heavy, before)
+        users = self.users + whole.sum(axis=0) - before.sum(axis=0)
+        shared = self.shared - _pairs(before[~was_heavy])
+        if users.min(initial=0) < 0 or shared.data.min(initial=0) < 0:
+            raise ValueError(
+                "expected clicks that were counted before to be in the counts, got items that no user has together; "
+                "correct counted, or leave it out for users who were not counted"
+            )
+        shared.eliminate_zeros()
+        is_heavy = _has_too_many_pairs(whole, MAX_PAIRS - shared.nnz)
+        shared = shared + _pairs(whole[~is_heavy])
+        return type(self)(counts, users, shared, sparse.vstack([heavy, whole[is_heavy]], format="csr"))
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """Return weighted similarities plus 1e-6 of the popularity, float64 `[B, N]`."""
-        weights = history_weights(histories, len(self.counts), decay=ITEM_KNN_DECAY)
-        scores = (weights @ self.similarity).toarray()
+        weights = history_weights(histories, len(self.counts), decay=ITEM_KNN_DECAY, scales=self.inverse)
+        scores = (weights @ self.shared).toarray()
         if self.heavy.shape[0]:
-            own = weights * sparse.csr_array((self.heavy * self.heavy).sum(axis=0)[None, :])
-            scores += (weights @ self.heavy.T @ self.heavy).toarray() - own.toarray()
-        return scores + POPULARITY_WEIGHT * self.counts
+            scores += (weights @ self.heavy.T @ self.heavy).toarray()
+            scores -= history_weights(
+                histories, len(self.counts), decay=ITEM_KNN_DECAY, scales=self.inverse * self.heavy_users
+            ).toarray()
+        return scores * self.inverse + POPULARITY_WEIGHT * self.counts
 
     def tables(self) -> dict[str, np.ndarray]:
         """Return the arrays to store."""
-        return {"counts": self.counts, **_csr_arrays("similarity", self.similarity), **_csr_arrays("heavy", self.heavy)}
+        arrays = {"counts": self.counts, "users": self.users}
+        return {**arrays, **_csr_arrays("shared", self.shared), **_csr_arrays("heavy", self.heavy)}
 
 
 class Markov:
@@ -123,7 +182,7 @@ class Markov:
 
     Args:
         counts: training clicks per catalog row, `[N]`.
-        transitions: normalised pair counts from row to column, sparse `[N, N]`.
+        following: pair counts from row to column in units of 1 / `PAIR_UNIT`, sparse `[N, N]`.
 
     Examples:
         >>> import numpy as np
@@ -132,24 +191,36 @@ class Markov:
         [[0.0, 1.0, 0.5]]
     """
 
-    def __init__(self, counts: np.ndarray, transitions: sparse.csr_array):
+    def __init__(self, counts: np.ndarray, following: sparse.csr_array):
         self.counts = np.asarray(counts, dtype=np.float64)
-        self.transitions = transitions
+        self.following = following
+        self.inverse = _inverse_root(self.counts)
 
     @classmethod
-    def fit(cls, train: Sequence[np.ndarray], num_items: int) -> "Markov":
+    def fit(cls, train: Sequence[np.ndarray], num_items: int) -> Self:
         """Count the transitions; arguments and errors as for `Popularity.fit`."""
-        counts = click_counts(train, num_items=num_items)
-        return cls(counts, _scaled(_following(train, num_items), counts))
+        return cls.of_tables({}, num_items).updated(NewClicks.of_new_users(train))
+
+    @classmethod
+    def of_tables(cls, tables: Mapping[str, np.ndarray], num_items: int) -> Self:
+        """Return the scorer of stored arrays; arguments and errors as for `Popularity.of_tables`."""
+        return cls(_counts(tables, num_items, matrices=("following",)), _matrix("following", tables, num_items))
+
+    def updated(self, new: NewClicks) -> Self:
+        """Return the scorer with more clicks counted; errors as for `Popularity.updated`."""
+        num_items = len(self.counts)
+        counts = self.counts + click_counts(new.later, num_items=num_items)
+        return type(self)(counts, self.following + _following(new, num_items))
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """Return weighted transition counts plus 1e-6 of the popularity, float64 `[B, N]`."""
-        weights = history_weights(histories, len(self.counts), decay=MARKOV_DECAY)
-        return (weights @ self.transitions).toarray() + POPULARITY_WEIGHT * self.counts
+        scales = self.inverse / PAIR_UNIT
+        weights = history_weights(histories, len(self.counts), decay=MARKOV_DECAY, scales=scales)
+        return (weights @ self.following).toarray() * self.inverse + POPULARITY_WEIGHT * self.counts
 
     def tables(self) -> dict[str, np.ndarray]:
         """Return the arrays to store."""
-        return {"counts": self.counts, **_csr_arrays("transitions", self.transitions)}
+        return {"counts": self.counts, **_csr_arrays("following", self.following)}
 
 
 class TextLast:
@@ -194,11 +265,11 @@ class TextMean:
         return (sums @ self.vectors.T) / np.where(lengths > 0, lengths, 1.0)
 
 
-COUNTED: dict[str, Callable[[Sequence[np.ndarray], int], Popularity | ItemKnn | Markov]] = {
-    "popularity": Popularity.fit,
-    "item_knn": ItemKnn.fit,
-    "markov": Markov.fit,
-    "markov_text": Markov.fit,
+COUNTED: dict[str, type[Popularity | ItemKnn | Markov]] = {
+    "popularity": Popularity,
+    "item_knn": ItemKnn,
+    "markov": Markov,
+    "markov_text": Markov,
 }
 TEXTUAL = ("text_last", "text_mean", "markov_text")  # scorers that read text vectors
 BASELINES = ("popularity", "item_knn", "markov", "text_last", "text_mean", "markov_text")
@@ -212,7 +283,23 @@ def fit_tables(name: str, train: Sequence[np.ndarray], num_items: int) -> dict[s
         train: catalog rows of every training user, oldest first.
         num_items: N, size of the catalog.
     """
-    return COUNTED[name](train, num_items).tables() if name in COUNTED else {}
+    return add_clicks(name, {}, NewClicks.of_new_users(train), num_items)
+
+
+def add_clicks(name: str, tables: Mapping[str, np.ndarray], new: NewClicks, num_items: int) -> dict[str, np.ndarray]:
+    """Return the tables of a baseline with more clicks: those that `fit_tables` would count in all of them at once.
+
+    Args:
+        name: one of `BASELINES`.
+        tables: counts of the first rows of the catalog; those returned are of all rows.
+        new: clicks.
+        num_items: N, size of the catalog.
+
+    Raises:
+        ValueError: for damaged tables, rows outside the catalog, or clicks that are counted already according to `new`
+            and can't be.
+    """
+    return COUNTED[name].of_tables(tables, num_items).updated(new).tables() if name in COUNTED else {}
 
 
 def build_scorer(
@@ -235,14 +322,14 @@ def build_scorer(
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"baseline must be one of {', '.join(BASELINES)}, got {name!r}{hint}")
     if name not in TEXTUAL:
-        return _counted_scorer(name, tables, num_items)
+        return COUNTED[name].of_tables(tables, num_items)
     if vectors is None or len(vectors) != num_items:
         found = None if vectors is None else len(vectors)
         raise ValueError(
             f"baseline {name!r} needs one text vector per item, {num_items!r}, got {found!r}; pass vectors="
         )
     if name == "markov_text":  # nothing is trained, and few trained systems are ahead of it
-        return ReciprocalRankScorer([_counted_scorer("markov", tables, num_items), TextLast(vectors)])
+        return ReciprocalRankScorer([Markov.of_tables(tables, num_items), TextLast(vectors)])
     return TextLast(vectors) if name == "text_last" else TextMean(vectors)
 
 
@@ -253,55 +340,69 @@ def build_baseline(
     return build_scorer(name, fit_tables(name, train, num_items), num_items, vectors=vectors)
 
 
-def _counted_scorer(name: str, tables: Mapping[str, np.ndarray], num_items: int) -> Popularity | ItemKnn | Markov:
-    names = {
-        "popularity": (),
-        "item_knn": ("similarity", "heavy"),
-        "markov": ("transitions",),
-    }[name]
-    expected = {"counts", *(f"{table}.{part}" for table in names for part in CSR)}
-    if set(tables) != expected:
-        raise ValueError(f"expected the tables {', '.join(sorted(expected))} of {name!r}, got {sorted(tables)!r}")
-    fitted = tables["counts"]
-    if fitted.ndim != 1 or len(fitted) > num_items or not np.isfinite(fitted).all() or fitted.min(initial=0) < 0:
+def _counts(
+    tables: Mapping[str, np.ndarray], num_items: int, *vectors: str, matrices: Sequence[str] = ()
+) -> np.ndarray:
+    """Return the clicks of all rows of a catalog, `[N]`; raise ValueError where tables are missing or unknown."""
+    expected = {"counts", *vectors, *(f"{table}.{part}" for table in matrices for part in CSR)}
+    if tables and set(tables) != expected:
+        raise ValueError(f"expected the tables {', '.join(sorted(expected))}, got {', '.join(sorted(tables))}")
+    return _vector("counts", tables, num_items)
+
+
+def _vector(name: str, tables: Mapping[str, np.ndarray], num_items: int) -> np.ndarray:
+    """Return one number for every row of a catalog, `[N]`; those that were not counted have 0."""
+    stored = tables.get(name, np.zeros(0))
+    if stored.ndim != 1 or len(stored) > num_items or not _are_whole(stored):
         raise ValueError(
-            f"counts must be one number of 0 or more for each of at most {num_items} items, got shape {fitted.shape!r}"
+            f"table {name} must hold one whole number of 0 or more for each of at most {num_items} items, got shape "
+            f"{stored.shape!r}; fit it again"
         )
     counts = np.zeros(num_items)
-    counts[: len(fitted)] = fitted
-    if name == "popularity":
-        return Popularity(counts)
-    if name == "markov":
-        return Markov(counts, _csr_table("transitions", tables, len(fitted), num_items))
-    return ItemKnn(
-        counts,
-        _csr_table("similarity", tables, len(fitted), num_items),
-        _csr_table("heavy", tables, len(fitted), num_items, is_square=False),
-    )
+    counts[: len(stored)] = stored
+    return counts
 
 
-def _csr_arrays(name: str, table: sparse.csr_array) -> dict[str, np.ndarray]:
-    return {f"{name}.{part}": getattr(table, part) for part in CSR}
-
-
-def _csr_table(
-    name: str, tables: Mapping[str, np.ndarray], fitted: int, num_items: int, *, is_square: bool = True
-) -> sparse.csr_array:
-    """Return a stored table over `fitted` items as one over `num_items`; raise ValueError where it is damaged."""
+def _matrix(name: str, tables: Mapping[str, np.ndarray], num_items: int, *, is_square: bool = True) -> sparse.csr_array:
+    """Return a stored matrix over the first rows of a catalog as one over all of them; square ones are `[N, N]`."""
+    if not tables:
+        return sparse.csr_array((num_items if is_square else 0, num_items), dtype=np.float64)
+    stored = len(tables["counts"])
     data, indices, indptr = (tables[f"{name}.{part}"] for part in CSR)
     rows = len(indptr) - 1
-    if rows < 0 or (is_square and rows != fitted) or not np.isfinite(data).all():
-        raise ValueError(f"table {name} must have finite numbers in {fitted} rows, got {rows} rows; fit it again")
-    table = sparse.csr_array((data, indices, indptr), shape=(rows, fitted))
+    if rows < 0 or (is_square and rows != stored) or not _are_whole(data):
+        raise ValueError(
+            f"table {name} must hold whole numbers of 0 or more in {stored} rows, got {rows} rows; fit it again"
+        )
+    table = sparse.csr_array((data, indices, indptr), shape=(rows, stored))
     table.check_format(full_check=True)
-    if fitted < num_items:
+    if stored < num_items:
         table = table.copy()  # resizing is in place
         table.resize((num_items if is_square else rows, num_items))
     return table
 
 
-def history_weights(histories: np.ndarray, num_items: int, *, decay: float) -> sparse.csr_array:
+def _are_whole(values: np.ndarray) -> bool:
+    return bool((np.isfinite(values) & (values >= 0) & (values < MAX_WHOLE) & (values % 1 == 0)).all())
+
+
+def _csr_arrays(name: str, table: sparse.csr_array) -> dict[str, np.ndarray]:
+    """Return the arrays of a matrix in one form, whatever it was computed from."""
+    table.sum_duplicates()
+    kinds = {"data": np.float64, "indices": np.int32, "indptr": np.int64}
+    return {f"{name}.{part}": getattr(table, part).astype(kind, copy=False) for part, kind in kinds.items()}
+
+
+def history_weights(
+    histories: np.ndarray, num_items: int, *, decay: float, scales: np.ndarray | None = None
+) -> sparse.csr_array:
     """Return `decay ** age` of every history item as a sparse `[B, N]`; the last item has age 0, repeats add up.
+
+    Args:
+        histories: catalog rows `[B, T]`, -1 pads on the right.
+        num_items: N.
+        decay: per step of age.
+        scales: factor of every item, `[N]`; 1 by default.
 
     Examples:
         >>> import numpy as np
@@ -311,9 +412,11 @@ def history_weights(histories: np.ndarray, num_items: int, *, decay: float) -> s
     is_item = histories >= 0
     lengths = is_item.sum(axis=1)
     rows, columns = np.nonzero(is_item)
-    ages = lengths[rows] - 1 - columns
-    table = sparse.coo_array((decay**ages, (rows, histories[rows, columns])), shape=(len(histories), num_items))
-    return table.tocsr()
+    items = histories[rows, columns]
+    weights = decay ** (lengths[rows] - 1 - columns)
+    if scales is not None:
+        weights = weights * scales[items]
+    return sparse.coo_array((weights, (rows, items)), shape=(len(histories), num_items)).tocsr()
 
 
 def _queries(vectors: np.ndarray, histories: np.ndarray, *, only_last: bool) -> np.ndarray:
@@ -331,36 +434,59 @@ def _incidence(train: Sequence[np.ndarray], num_items: int) -> sparse.csr_array:
     return table
 
 
-def _following(train: Sequence[np.ndarray], num_items: int) -> sparse.csr_array:
-    """Return the sum of 1 / gap over ordered pairs at most `MARKOV_GAP` apart in one sequence, sparse `[N, N]`."""
-    rows, users = joined(train)
+def _following(new: NewClicks, num_items: int) -> sparse.csr_array:
+    """Return the sum of `PAIR_UNIT` / gap over ordered pairs at most `MARKOV_GAP` apart, sparse `[N, N]`.
+
+    Pairs are of one sequence, and their later click is a new one.
+    """
+    rows, users = joined(new.sequences)
+    lengths = np.fromiter(map(len, new.sequences), dtype=np.int64, count=len(new.sequences))
+    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    is_new = np.arange(len(rows)) - starts >= new.counted[users]
     total = sparse.csr_array((num_items, num_items), dtype=np.float64)
     for gap in range(1, MARKOV_GAP + 1):
-        is_pair = users[:-gap] == users[gap:]
+        is_pair = (users[:-gap] == users[gap:]) & is_new[gap:]
         before = rows[:-gap][is_pair]
         after = rows[gap:][is_pair]
-        weights = np.full(len(before), 1.0 / gap)
+        weights = np.full(len(before), PAIR_UNIT / gap)
         total = total + sparse.coo_array((weights, (before, after)), shape=total.shape).tocsr()
     return total
 
 
-def _has_too_many_pairs(has_item: sparse.csr_array) -> np.ndarray:
-    """Return the users with the most items, as few as leave at most `MAX_PAIRS` pairs of items, bool `[users]`."""
+def _pairs(has_item: sparse.csr_array) -> sparse.csr_array:
+    """Return how many users have both of two different items, sparse `[N, N]`."""
+    counts = (has_item.T @ has_item).tocsr()
+    return counts - sparse.diags_array(counts.diagonal(), format="csr")
+
+
+def _without_rows(table: sparse.csr_array, rows: sparse.csr_array) -> tuple[sparse.csr_array, np.ndarray]:
+    """Return a table `[U, N]` without one row for each equal one of `rows` `[S, N]`, and which of these it had."""
+    found = np.zeros(rows.shape[0], dtype=bool)
+    if not table.shape[0] or not rows.nnz:
+        return table, found
+    held: dict[bytes, list[int]] = {}
+    for number, items in enumerate(np.split(table.indices, table.indptr[1:-1])):
+        held.setdefault(np.sort(items).astype(np.int64).tobytes(), []).append(number)
+    is_kept = np.ones(table.shape[0], dtype=bool)
+    for number, items in enumerate(np.split(rows.indices, rows.indptr[1:-1])):
+        same = held.get(np.sort(items).astype(np.int64).tobytes())
+        if len(items) and same:
+            is_kept[same.pop()] = False
+            found[number] = True
+    return table[is_kept], found
+
+
+def _has_too_many_pairs(has_item: sparse.csr_array, room: int) -> np.ndarray:
+    """Return the users with the most items, as few as leave at most `room` pairs of items, bool `[users]`."""
     sizes = np.diff(has_item.indptr).astype(np.float64)
     if has_item.shape[1] ** 2 <= MAX_PAIRS:
         return np.zeros(len(sizes), dtype=bool)
     order = np.argsort(sizes, kind="stable")
     is_heavy = np.zeros(len(sizes), dtype=bool)
-    is_heavy[order] = np.cumsum(sizes[order] ** 2) > MAX_PAIRS
+    is_heavy[order] = np.cumsum(sizes[order] ** 2) > room
     return is_heavy
 
 
-def _scaled_columns(table: sparse.csr_array, clicks: np.ndarray) -> sparse.csr_array:
-    """Divide the columns by the root of an item's count."""
-    return (table @ sparse.diags_array(1.0 / np.sqrt(np.maximum(np.asarray(clicks).ravel(), 1.0)))).tocsr()
-
-
-def _scaled(counts: sparse.csr_array, clicks: np.ndarray) -> sparse.csr_array:
-    """Divide pair counts by the root of the product of both items' counts."""
-    inverse = sparse.diags_array(1.0 / np.sqrt(np.maximum(np.asarray(clicks).ravel(), 1.0)))
-    return (inverse @ counts @ inverse).tocsr()
+def _inverse_root(counts: np.ndarray) -> np.ndarray:
+    """Return 1 over the root of an item's count, `[N]`; an item that was never counted has 1."""
+    return 1.0 / np.sqrt(np.maximum(counts, 1.0))

@@ -9,7 +9,7 @@ from cost_hf.data.text_vectors import TextVectors
 from cost_hf.files import content_digest
 from cost_hf.methods.base import Workspace
 from cost_hf.methods.counting.counting import fit_tables
-from cost_hf.methods.counting.recommender import CountingRecommender
+from cost_hf.methods.counting.recommender import TABLES_FORMAT, CountingRecommender
 from cost_hf.methods.training_stages import ENCODER, as_fitted, item_list, recommender_stage, training_clicks
 
 STAGE = "counting"
@@ -38,7 +38,7 @@ def fit_recommender(name: str, workspace: Workspace, *, needs_text_vectors: bool
         workspace,
         STAGE,
         digest=content_digest(
-            name, list(catalog.item_ids), data.split.digest, "" if vectors is None else vectors.digest
+            name, TABLES_FORMAT, list(catalog.item_ids), data.split.digest, "" if vectors is None else vectors.digest
         ),
         train=write,
         load=CountingRecommender.read,

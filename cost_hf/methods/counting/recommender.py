@@ -1,7 +1,8 @@
 """A counted scorer as a recommender: saved, served and published like a trained one.
 
 Counts know their items by row, so a digest of both ties them to the catalog. Scorers of texts take new items by their
-vectors; counting ones append them without counts, so they stand after all items with any evidence.
+vectors; counting ones append them without counts, so they stand after all items with any evidence until clicks on them
+are counted (`update_from`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,15 +16,17 @@ from safetensors.numpy import save_file
 
 from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import DamagedFileError, check_fields, content_digest, read_tensors
-from cost_hf.methods.counting.counting import BASELINES, COUNTED, TEXTUAL, build_scorer
+from cost_hf.methods.counting.counting import BASELINES, COUNTED, TEXTUAL, add_clicks, build_scorer
 from cost_hf.recommenders.base import Recommender, checked_device
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
+from cost_hf.recommenders.new_clicks import NewClicks
 from cost_hf.recommenders.rankers import Scorer, ScoringRanker
 from cost_hf.recommenders.repository import MANIFEST, check_parts, read_catalog_parts
 from cost_hf.semantic_ids.item_list import ItemList
 
 TABLES = "model.safetensors"
+TABLES_FORMAT = 2  # 2: whole numbers, so that more clicks can be added
 
 
 class CountingSnapshot(CatalogSnapshot):
@@ -56,6 +59,7 @@ class CountingRecommender(Recommender):
 
     kind = "counting"
     source = "counting"
+    takes_clicks = True
     published_files: ClassVar[str] = r"model\.safetensors"
     snapshot: CountingSnapshot
 
@@ -103,7 +107,7 @@ class CountingRecommender(Recommender):
         """The digest that ties the counted items to the counts."""
         counted = list(self.catalog.item_ids[: len(self.tables.get("counts", ()))])
         arrays = [part for name in sorted(self.tables) for part in (name, self.tables[name])]
-        return {"tables_digest": content_digest("cost_hf.counting.1", self.scorer_name, counted, *arrays)}
+        return {"tables_digest": content_digest("cost_hf.counting.2", self.scorer_name, counted, *arrays)}
 
     def ranker_for(self, top_k: int, snapshot: CatalogSnapshot | None = None) -> ScoringRanker:
         """Return the ranking of the whole catalog; any length is possible."""
@@ -113,10 +117,15 @@ class CountingRecommender(Recommender):
         if self.tables:
             arrays = {name: np.ascontiguousarray(table) for name, table in self.tables.items()}
             save_file(arrays, folder / TABLES)
-        return {"scorer": self.scorer_name}
+        return {"scorer": self.scorer_name, "tables_format": TABLES_FORMAT}
 
     @classmethod
     def _read_parts(cls, source: Path, manifest: dict[str, Any]) -> Self:
+        if manifest.get("tables_format", 1) != TABLES_FORMAT:
+            raise ValueError(
+                f"{source / MANIFEST}: the counts have format {manifest.get('tables_format', 1)!r}, this version reads "
+                f"{TABLES_FORMAT}; use the cost_hf release that wrote them, or train again, which takes seconds"
+            )
         check_fields(manifest, {"scorer": str, "tables_digest": str}, source=source / MANIFEST)
         scorer = manifest["scorer"]
         if scorer not in BASELINES:
@@ -135,8 +144,21 @@ class CountingRecommender(Recommender):
         return recommender
 
     def _snapshot_of(self, catalog: Any) -> CountingSnapshot:
+        counted = max(len(self.tables.get("counts", ())), len(np.trim_zeros(self._clicks, "b")))
+        if counted > len(catalog):
+            raise ValueError(
+                f"clicks were counted for {counted} items, so a catalog of {len(catalog)} lacks some of them; remove "
+                "items by remove_items, which keeps their counts"
+            )
         scorer = build_scorer(self.scorer_name, self.tables, len(catalog), vectors=catalog.vectors)
         return CountingSnapshot(catalog, self._clicks, scorer)
+
+    def _add_clicks(self, new: NewClicks) -> None:
+        clicks = self.popularity + new.clicks_of_items(len(self.catalog))
+        tables = add_clicks(self.scorer_name, self.tables, new, len(self.catalog))
+        scorer = build_scorer(self.scorer_name, tables, len(self.catalog), vectors=self.catalog.vectors)
+        snapshot = CountingSnapshot(self.catalog, clicks, scorer)
+        self.tables, self._clicks, self.snapshot = tables, clicks, snapshot
 
     def _require_encoder(self, *, by_codes: bool) -> None:
         if by_codes:

@@ -1,5 +1,5 @@
-"""Reciprocal-rank fusion of the lists of several methods."""
+"""Fusion of several methods."""
 
-from cost_hf.methods.fusion.method import ReciprocalRankFusion
+from cost_hf.methods.fusion.method import Fusion
 
-__all__ = ["ReciprocalRankFusion"]
+__all__ = ["Fusion"]

@@ -1,89 +1,78 @@
-"""Reciprocal-rank fusion (Cormack, Clarke and Büttcher 2009) of several methods as one method."""
+"""Fusion: several methods as one, by a weighted sum of their reciprocal ranks or of their standardised scores."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cost_hf.methods.base import DataFacts, Estimate, Fitted, Method, MethodOptions, Workspace, register
-from cost_hf.methods.fusion.members import NAME, TEXT_MEMBER, member_methods
+from cost_hf.methods.base import DataFacts, Estimate, Fitted, Method, MethodOptions, Variant, Workspace, register
 from cost_hf.methods.fusion.options import FusionOptions
+from cost_hf.methods.parts import compared_parts, estimate_parts, fit_parts, part_protocol
 
 if TYPE_CHECKING:
     from cost_hf.data.splits import Targets
 
+SUMMARY = "fusion of several methods, weights chosen on validation"
+
 
 @register
-class ReciprocalRankFusion(Method[FusionOptions]):
-    """Fuses the lists of its members with weights that are chosen on validation."""
+class Fusion(Method[FusionOptions]):
+    """Sums what its parts say of their candidates, with weights that are chosen on validation."""
 
-    name = NAME
+    name = "fusion"
     family = "hybrid"
-    summary = "reciprocal-rank fusion of several methods, weights chosen on validation"
+    summary = SUMMARY
     options_class: ClassVar[type[MethodOptions]] = FusionOptions
     needs_text_vectors = True
+    combines_methods = True
+    selects_on_validation = True
     recommenders: ClassVar[Mapping[str, str]] = {"fusion": "cost_hf.methods.fusion.recommender"}
 
     @property
-    def members(self) -> dict[str, Method[Any]]:
+    def parts(self) -> dict[str, Method[Any]]:
         """The methods that are fused, by name."""
-        return member_methods(self.options.fusion.members, self.options.fusion.overrides)
+        return self.options.fusion.methods()
 
     def fit(self, workspace: Workspace, *, seed: int) -> Fitted:
-        """Fit every member as a row of its own, then choose the weights."""
+        """Fit every part, then choose the weights."""
         from cost_hf.methods.fusion.fitting import chosen_weights, fusion_stage
 
-        prefix = workspace.row or self.name
-        members = self.members
-        rows = {name: dataclasses.replace(workspace, row=f"{prefix}-{name}") for name in members}
-        fitted = {name: method.fit(rows[name], seed=seed) for name, method in members.items()}
-        recommender = fusion_stage(workspace, self.options, fitted, prefix=prefix, seed=seed)
+        fitted = fit_parts(self.parts, workspace, seed=seed)
+        recommender = fusion_stage(workspace, self.options, fitted, seed=seed)
         return Fitted(recommender, parts={"weights": chosen_weights(workspace)})
 
     def estimate(self, facts: DataFacts) -> Estimate | str:
-        """Return the sum of the members' costs, by member; their lists are made one after the other."""
-        seconds = {"evaluation": 0.0}
-        memory_mb = 0.0
-        assumptions: list[str] = []
-        for name, method in self.members.items():
-            own = method.estimate(facts)
-            if isinstance(own, str):
-                return f"member {name}: {own}"
-            seconds[name] = sum(value for stage, value in own.seconds.items() if stage != "evaluation")
-            seconds["evaluation"] += own.seconds.get("evaluation", 0.0)
-            memory_mb = max(memory_mb, own.memory_mb)
-            assumptions += own.assumptions
-        return Estimate(seconds, memory_mb, list(dict.fromkeys(assumptions)))
+        """Return the sum of the parts' costs, by part."""
+        return estimate_parts(self.parts, facts)
 
     def describe(self, fitted: Fitted, workspace: Workspace, targets: Targets, *, seed: int) -> dict[str, Any]:
-        """Return section `fusion`: the weight of every member, 0 for one that is left out."""
+        """Return section `fusion`: the weight of every part, 0 for one that is left out."""
         return {"fusion": {"weights": fitted.parts["weights"]}}
 
     def protocol(self, fitted: Fitted, workspace: Workspace, targets: Targets) -> dict[str, Any]:
         """Return how lists are made."""
-        from cost_hf.evaluation.rank_fusion import DEPTH, OFFSET
-
-        return {
-            "score": f"sum of weight / ({OFFSET} + rank) over the members' lists of {DEPTH}",
-            "members": list(self.options.fusion.members),
+        scores = {
+            "reciprocal_rank": "sum of weight / (10 + rank) over the parts' lists",
+            "score_sum": "weighted sum of the parts' scores, standardised over the candidates of a request",
         }
+        return {"score": scores[self.options.fusion.kind], **part_protocol(self.parts)}
 
     @classmethod
-    def fused_rows(cls, candidates: Mapping[str, tuple[str, float]]) -> list[str] | None:
-        """Return the first generative row, the dense row that is best on validation, and the texts of the last item."""
-        generative = [name for name, (family, _) in candidates.items() if family == "generative"]
-        dense = [name for name, (family, _) in candidates.items() if family == "dense"]
-        if not generative or not dense:
-            return None
-        best = max(dense, key=lambda name: candidates[name][1])
-        return [generative[0], best, *(name for name in candidates if name == TEXT_MEMBER)]
+    def combination_of(cls, rows: Mapping[str, Method[Any]]) -> dict[str, Any] | None:
+        """Return the recipe fields that fuse the rows of a comparison."""
+        return {f"fusion.{name}": value for name, value in compared_parts(rows).items()}
 
     def input_parts(self) -> list[Any]:
-        """Return those of the members."""
-        return [part for method in self.members.values() for part in method.input_parts()]
+        """Return those of the parts."""
+        return [part for method in self.parts.values() for part in method.input_parts()]
 
     def check_paths(self) -> None:
-        """Raise FileNotFoundError for a path in a member's options that is not there."""
-        for method in self.members.values():
+        """Raise FileNotFoundError for a path in a part's options that is not there."""
+        for method in self.parts.values():
             method.check_paths()
+
+    @classmethod
+    def variants(cls) -> Iterable[Variant]:
+        """Yield a row for both kinds."""
+        yield Variant(cls.name, cls.name, {}, cls.summary, is_compared=True)
+        yield Variant("score_sum", cls.name, {"fusion.kind": "score_sum"}, f"{SUMMARY}: sum of standardised scores")

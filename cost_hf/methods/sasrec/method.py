@@ -41,6 +41,7 @@ class SasRec(Method[SasRecOptions]):
     auto_models = "cost_hf.methods.sasrec.auto_sasrec"
     recommenders: ClassVar[Mapping[str, str]] = {"sasrec": "cost_hf.methods.sasrec.recommender"}
     gives_item_vectors = True
+    selects_on_validation = True
 
     def fit(self, workspace: Workspace, *, seed: int) -> Fitted:
         """Train on the training part."""

@@ -37,11 +37,12 @@ def sasrec_stage(options: SasRecOptions, workspace: Workspace, *, seed: int) -> 
     catalog = item_list(workspace, table)
     recommender = recommender_stage(
         workspace,
-        STAGE if workspace.row is None else workspace.row,
+        workspace.key or STAGE,
         digest=_digest(options, workspace, seed),
         train=lambda folder: _train(folder, options, workspace, table, seed=seed),
         load=SasRecRecommender.read,
         catalog=catalog,
+        shared_as=STAGE,
     )
     return as_fitted(recommender, catalog)
 
@@ -55,7 +56,7 @@ def collaborative_vectors(options: SasRecOptions, workspace: Workspace, *, seed:
         compute=lambda folder: _train(folder, options, workspace, None, seed=seed),
         load=lambda folder: SasRecRecommender.read(folder).to(PartialState().device),
         on_every_process=True,
-        is_shared=True,
+        shared_as="collaborative",
     )
     with torch.inference_mode():
         table = trained.model.item_table().float().cpu().numpy()

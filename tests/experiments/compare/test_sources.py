@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from cost_hf.experiments.compare.sources import resolve_sources
-from cost_hf.experiments.recipe import RecipeError
+from cost_hf.recipe_fields import RecipeError
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from cost_hf.methods.counting.counting import BASELINES, TEXTUAL, build_baseline
 from cost_hf.methods.counting.recommender import CountingRecommender
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.rankers import ScoringRanker
-from cost_hf.recommenders.repository import renew_files
+from cost_hf.recommenders.repository import renew_files, update_manifest
 from cost_hf.semantic_ids.item_list import ItemList
 from tests.evaluation.stand_ins import pad
 from tests.methods.counting.counting_toys import toy_counting, toy_encoder, toy_train
@@ -140,12 +140,14 @@ def test_counts_of_other_items_are_refused_with_both_digests(tmp_path):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda tables: tables.pop("transitions.data"),
+        lambda tables: tables.pop("following.data"),
         lambda tables: tables.update(counts=tables["counts"][:-1]),
-        lambda tables: tables.update({"transitions.indices": tables["transitions.indices"] + 1000}),
-        lambda tables: tables.update({"transitions.data": tables["transitions.data"] * np.nan}),
+        lambda tables: tables.update({"following.indices": tables["following.indices"] + 1000}),
+        lambda tables: tables.update({"following.data": tables["following.data"] * np.nan}),
+        lambda tables: tables.update({"following.data": tables["following.data"] / 4}),
+        lambda tables: tables.update({"following.data": -tables["following.data"]}),
     ],
-    ids=["missing", "short", "outside", "nan"],
+    ids=["missing", "short", "outside", "nan", "fraction", "negative"],
 )
 def test_damaged_counts_are_refused(tmp_path, damage):
     toy_counting("markov").save_pretrained(tmp_path)
@@ -158,6 +160,15 @@ def test_damaged_counts_are_refused(tmp_path, damage):
         Recommender.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("name", BASELINES)
+def test_counts_of_another_format_are_refused(tmp_path, name):
+    toy_counting(name).save_pretrained(tmp_path)
+    update_manifest(tmp_path, tables_format=1)
+
+    with pytest.raises(ValueError, match="the counts have format 1, this version reads 2; use the"):
+        Recommender.from_pretrained(tmp_path)
+
+
 def test_text_vectors_of_the_catalog_are_needed():
     catalog = ItemList(tuple(TOY_IDS), np.zeros(TOY_ITEMS, dtype=bool))
 
@@ -165,6 +176,21 @@ def test_text_vectors_of_the_catalog_are_needed():
         CountingRecommender("text_last", {}, catalog, popularity=TOY_CLICKS)
     with pytest.raises(ValueError, match="one count for each of the 20 items, got 3"):
         CountingRecommender("popularity", {}, catalog, popularity=TOY_CLICKS[:3])
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_empty_and_unknown_histories_are_answered_by_popularity(name):
+    system = toy_counting(name)
+    popular = [TOY_IDS[row] for row in system.snapshot.popularity_order[:5]]
+
+    empty, unknown = system.recommend([[], ["gone"]], top_k=5, on_empty="popularity", on_unknown="drop")
+
+    assert ids(empty) == ids(unknown) == popular
+    assert {answer.fields["source"] for answer in empty} == {"popularity"}
+    with pytest.raises(KeyError, match="'gone'"):
+        system.recommend(["gone"])
+    with pytest.raises(ValueError, match="history 0 is empty"):
+        system.recommend([[]])
 
 
 @pytest.mark.parametrize("name", BASELINES)

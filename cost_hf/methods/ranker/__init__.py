@@ -1,0 +1,5 @@
+"""Learned ranking of the candidates of several methods."""
+
+from cost_hf.methods.ranker.method import Ranker
+
+__all__ = ["Ranker"]

@@ -1,0 +1,94 @@
+"""Learned ranking: LambdaMART over the candidates of several methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from cost_hf.methods.base import DataFacts, Estimate, Fitted, Method, MethodOptions, Variant, Workspace, register
+from cost_hf.methods.parts import compared_parts, estimate_parts, fit_parts, part_protocol
+from cost_hf.methods.ranker.options import RankerOptions, is_installed
+
+if TYPE_CHECKING:
+    from cost_hf.data.splits import Targets
+    from cost_hf.recommenders.rankers import Ranker as RankerProtocol
+
+SUMMARY = "LambdaMART over the candidates of several methods"
+SECONDS_PER_CANDIDATE = 2e-5  # of one thread: features and boosting in all folds
+CANDIDATES_PER_PART = 35  # lists of 50 overlap
+
+
+@register
+class Ranker(Method[RankerOptions]):
+    """Ranks the union of its parts' lists by boosted trees that are trained on validation targets."""
+
+    name = "ranker"
+    family = "hybrid"
+    summary = SUMMARY
+    options_class: ClassVar[type[MethodOptions]] = RankerOptions
+    needs_text_vectors = True
+    combines_methods = True
+    selects_on_validation = True
+    recommenders: ClassVar[Mapping[str, str]] = {"ranker": "cost_hf.methods.ranker.recommender"}
+
+    @property
+    def parts(self) -> dict[str, Method[Any]]:
+        """The methods that give candidates, by name."""
+        return self.options.ranker.methods()
+
+    def fit(self, workspace: Workspace, *, seed: int) -> Fitted:
+        """Fit every part, then the trees."""
+        from cost_hf.methods.ranker.fitting import ranker_stage, training_facts
+
+        fitted = fit_parts(self.parts, workspace, seed=seed)
+        recommender = ranker_stage(workspace, self.options, fitted, seed=seed)
+        return Fitted(recommender, parts=training_facts(workspace))
+
+    def validation_ranker(self, fitted: Fitted, workspace: Workspace) -> RankerProtocol:
+        """Return the ranker whose trees have not seen the user that they rank for."""
+        from cost_hf.methods.ranker.fitting import held_out_ranker
+
+        recommender: Any = fitted.recommender
+        return held_out_ranker(workspace, recommender, top_k=workspace.evaluation.num_beams)
+
+    def estimate(self, facts: DataFacts) -> Estimate | str:
+        """Return the sum of the parts' costs, by part, and that of the trees."""
+        found = estimate_parts(self.parts, facts)
+        if isinstance(found, str):
+            return found
+        cases = min(len(facts.split.validation), self.options.ranker.cases or len(facts.split.validation))
+        candidates = cases * CANDIDATES_PER_PART * len(self.parts)
+        return Estimate(
+            {**found.seconds, "ranker": candidates * SECONDS_PER_CANDIDATE}, found.memory_mb, found.assumptions
+        )
+
+    def describe(self, fitted: Fitted, workspace: Workspace, targets: Targets, *, seed: int) -> dict[str, Any]:
+        """Return section `ranker`: cases, boosting rounds and the share of the gain of every feature."""
+        return {"ranker": dict(fitted.parts)}
+
+    def protocol(self, fitted: Fitted, workspace: Workspace, targets: Targets) -> dict[str, Any]:
+        """Return how lists are made."""
+        return {
+            "score": "LambdaMART over the union of the parts' lists, trained on validation targets",
+            "validation": "every user by the trees of the folds without this user",
+            **part_protocol(self.parts),
+        }
+
+    @classmethod
+    def combination_of(cls, rows: Mapping[str, Method[Any]]) -> dict[str, Any] | None:
+        """Return the recipe fields that rank the candidates of the rows of a comparison."""
+        return {f"ranker.{name}": value for name, value in compared_parts(rows).items()}
+
+    def input_parts(self) -> list[Any]:
+        """Return those of the parts."""
+        return [part for method in self.parts.values() for part in method.input_parts()]
+
+    def check_paths(self) -> None:
+        """Raise FileNotFoundError for a path in a part's options that is not there."""
+        for method in self.parts.values():
+            method.check_paths()
+
+    @classmethod
+    def variants(cls) -> Iterable[Variant]:
+        """Yield the row of the method; a comparison has it where LightGBM is installed."""
+        yield Variant(cls.name, cls.name, {}, cls.summary, is_compared=is_installed())

@@ -1,0 +1,128 @@
+"""Clicks that come after training, for recommenders that count: which of them are new, as catalog rows."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cost_hf.data.errors import DataError
+from cost_hf.data.tables import read_interactions
+from cost_hf.semantic_ids.item_ids import item_id_list
+from cost_hf.semantic_ids.item_list import ItemRows
+
+COUNTED = "counted"  # column of a click log
+
+
+@dataclass(frozen=True, eq=False)
+class NewClicks:
+    """Sequences of clicks whose first ones may have been counted already.
+
+    Args:
+        sequences: catalog rows of S users, oldest first.
+        counted: how many first clicks of every sequence are in the counts already, int64 `[S]`.
+
+    Examples:
+        >>> import numpy as np
+        >>> NewClicks([np.array([0, 1, 2]), np.array([1])], np.array([2, 0]))
+        NewClicks(2 clicks of 2 users)
+    """
+
+    sequences: list[np.ndarray]
+    counted: np.ndarray
+
+    def __repr__(self) -> str:
+        """Return the number of clicks to count and of their users."""
+        users = int((self._lengths > self.counted).sum())
+        return f"NewClicks({len(self)} clicks of {users} users)"
+
+    def __len__(self) -> int:
+        """Return the number of clicks to count."""
+        return int((self._lengths - self.counted).sum())
+
+    @classmethod
+    def of_new_users(cls, sequences: Sequence[np.ndarray]) -> "NewClicks":
+        """Return whole sequences, of which nothing was counted before."""
+        return cls(list(sequences), np.zeros(len(sequences), dtype=np.int64))
+
+    @classmethod
+    def read(cls, clicks: Any, catalog: ItemRows, *, counted: Sequence[int] | None = None) -> "NewClicks":
+        """Return clicks in any form that `Recommender.update_from` takes; arguments and errors are described there."""
+        if isinstance(clicks, str | Path | pd.DataFrame | Mapping) or hasattr(clicks, "to_pandas"):
+            if counted is not None:
+                raise ValueError(
+                    f"counted= belongs to sequences, got it with a table; give the table a column {COUNTED!r} that is "
+                    "true in the rows of clicks that were counted already"
+                )
+            return cls._of_table(read_interactions(clicks), catalog)
+        return cls._of_sequences(clicks, catalog, counted)
+
+    @property
+    def earlier(self) -> list[np.ndarray]:
+        """The part of every sequence that was counted already."""
+        return [rows[:count] for rows, count in zip(self.sequences, self.counted.tolist(), strict=True)]
+
+    @property
+    def later(self) -> list[np.ndarray]:
+        """The part of every sequence that is to be counted."""
+        return [rows[count:] for rows, count in zip(self.sequences, self.counted.tolist(), strict=True)]
+
+    def clicks_of_items(self, num_items: int) -> np.ndarray:
+        """Return how many clicks on each catalog row are to be counted, int64 `[N]`."""
+        rows = np.concatenate([np.empty(0, dtype=np.int64), *self.later])
+        return np.bincount(rows, minlength=num_items)
+
+    @property
+    def _lengths(self) -> np.ndarray:
+        return np.fromiter(map(len, self.sequences), dtype=np.int64, count=len(self.sequences))
+
+    @classmethod
+    def _of_table(cls, clicks: pd.DataFrame, catalog: ItemRows) -> "NewClicks":
+        is_counted = _flags(clicks)
+        users = clicks["user_id"].to_numpy(dtype=object)
+        follows = np.flatnonzero((users[1:] == users[:-1]) & is_counted[1:] & ~is_counted[:-1])
+        if len(follows):
+            raise DataError(
+                f"interactions.{COUNTED}: expected the first clicks of a user to be those that were counted, got a "
+                f"later one of user_id {users[follows[0]]!r} ({len(follows)} clicks like this); sort the log as it was "
+                "in training, or mark the clicks before them too"
+            )
+        rows = catalog.rows_of(clicks["item_id"].tolist())
+        starts = np.flatnonzero(np.concatenate([[True], users[1:] != users[:-1]]))
+        return cls(np.split(rows, starts[1:]), np.add.reduceat(is_counted.astype(np.int64), starts))
+
+    @classmethod
+    def _of_sequences(cls, clicks: Any, catalog: ItemRows, counted: Sequence[int] | None) -> "NewClicks":
+        if not isinstance(clicks, Iterable):
+            raise ValueError(
+                f"clicks must be a table, the path of one, or a list of sequences of item ids, got {clicks!r:.80}"
+            )
+        listed = list(clicks)
+        sequences = [item_id_list(one, name=f"sequence {number}") for number, one in enumerate(listed)]
+        counts = np.zeros(len(sequences), dtype=np.int64) if counted is None else np.asarray(counted)
+        lengths = np.array([len(one) for one in sequences], dtype=np.int64)
+        is_whole = counts.shape == lengths.shape and (counts.dtype.kind in "iu" or not len(lengths))
+        if not is_whole or (counts < 0).any() or (counts > lengths).any():
+            raise ValueError(
+                f"counted must hold one whole number for each of the {len(sequences)} sequences, from 0 to its length, "
+                f"got {counted!r:.80}"
+            )
+        rows = catalog.rows_of([item for one in sequences for item in one])
+        return cls(np.split(rows, np.cumsum(lengths)[:-1]) if len(lengths) else [], counts.astype(np.int64))
+
+
+def _flags(clicks: pd.DataFrame) -> np.ndarray:
+    """Return which clicks were counted already, bool `[clicks]`."""
+    if COUNTED not in clicks:
+        return np.zeros(len(clicks), dtype=bool)
+    values = clicks[COUNTED]
+    known = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+    flags = [known.get(str(value).strip().lower()) for value in values]
+    if None in flags:
+        raise DataError(
+            f"interactions.{COUNTED}: expected true or false (or 1 or 0) in every row, got "
+            f"{values.iloc[flags.index(None)]!r}; correct the column, or drop it where no click was counted before"
+        )
+    return np.array(flags, dtype=bool)
