@@ -92,7 +92,7 @@ def rows_of(case: Case, *, requests: int) -> list[dict[str, Any]]:
         for name, options in SEARCHES.items():
             output = case.search(histories, **options)
             table = CatalogMask(scores.shape[1], denied=histories).hide(scores.clone()) if "mask" in options else scores
-            found[name] += _judged(output, table.topk(TOP_K).values)
+            found[name] += _compared(output, table.topk(TOP_K).values)
     alone = _seconds(case, [history[None] for history in torch.cat(_equally_wide(case.histories))[:requests]])
     together = _seconds(case, case.histories[:TIMED_BATCHES])
     nodes = case.system.trie.num_nodes
@@ -116,7 +116,7 @@ def rows_of(case: Case, *, requests: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _judged(output: BeamOutput, best: Tensor) -> list[tuple[float, float, float]]:
+def _compared(output: BeamOutput, best: Tensor) -> list[tuple[float, float, float]]:
     """Return, for every request, whether its list is proved, whether it is right, and the prefixes fed."""
     certificate = output.certificate
     if certificate is None:

@@ -173,9 +173,8 @@ def certificate_section() -> str:
         for name, model in found["models"].items()
     )
     about = (
-        f"The first ten places on {found['data']} ({models}), {found['cases']} test histories, seen items allowed "
-        "but where the row says otherwise. `right`: lists that equal those of scoring all items, which no search "
-        "knows. "
+        f"The first ten positions on {found['data']} ({models}), {found['cases']} test histories, seen items allowed "
+        "unless the row excludes them. `right`: lists that equal those of scoring all items, which no search knows. "
         f"`prefixes`: fed to the decoder, the mean. Milliseconds of one thread, medians of {found['requests']} single "
         "requests and of batches, in brackets against 50 beams under the same mask:"
     )
