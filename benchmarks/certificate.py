@@ -7,9 +7,9 @@
     OMP_NUM_THREADS=1 python benchmarks/certificate.py --data DIR/amazon_industrial --runs CAUSAL T5
 
 Every user's clicks but the last are a history, as in the test part; ten items are wanted. `proved`: share of
-lists whose certificate says that no item is missing. `right`: share with the scores of the ten best items when all items
-are scored (`score_catalog`), which no search knows. `prefixes`: fed to the decoder per request, the mean. Single requests take
-turns, so that all searches see the same load.
+lists whose certificate says that no item is missing. `right`: share with the scores of the ten best items when all
+items are scored (`score_catalog`), which no search knows. `prefixes`: fed to the decoder per request, the mean. Single
+requests take turns, so that all searches see the same load.
 """
 
 from pathlib import Path

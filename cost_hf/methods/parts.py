@@ -48,7 +48,7 @@ class PartsOptions:
         for name, method in self.methods().items():
             if not PLAIN_NAME.fullmatch(name) or ".." in name:
                 raise ValueError(
-                    f"the name of a part becomes a folder, expected letters, digits, '_', '-' and '.', got "
+                    "the name of a part becomes a folder, expected letters, digits, '_', '-' and '.', got "
                     f"{name!r:.80}; rename its recipe file"
                 )
             try:

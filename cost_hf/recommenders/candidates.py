@@ -14,7 +14,8 @@ class Candidates:
 
     Attributes:
         items: catalog rows, int64 `[B, C]`, -1 after the last one.
-        ranks: 1-based rank in every part's list, float64 `[B, C, P]`, nan where the part does not list the item.
+        ranks: 1-based rank in every part's list, float64 `[B, C, P]`, nan where the part does not list the item; items
+            of equal scores may share the mean of their ranks.
         scores: score of every part, float64 `[B, C, P]`, nan where the part gives none.
     """
 

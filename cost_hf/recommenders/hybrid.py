@@ -126,9 +126,10 @@ class CandidateLists:
         length = max(top_k, self.depth)
         listed = [part.lists(histories, top_k=length, mask=own, user_ids=user_ids) for part in self.parts.values()]
         found = merge_lists([items for items, _, _ in listed], [scores for _, scores, _ in listed])
-        for column, (_, _, table) in enumerate(listed):
+        for column, (_, scores, table) in enumerate(listed):
             if table is not None:
                 found.scores[:, :, column] = _scores_of(table, found.items)
+                found.ranks[:, :, column] = _shared_ranks(found.ranks[:, :, column], scores, table)
         return found
 
 
@@ -456,6 +457,33 @@ def _without_unknown(histories: Tensor, num_items: int) -> Tensor:
     kept = torch.where(histories < num_items, histories, -1)
     order = (kept < 0).to(torch.uint8).argsort(dim=1, stable=True)
     return kept.gather(1, order)
+
+
+def _shared_ranks(ranks: np.ndarray, scores: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Return ranks `[B, C]` in which items of equal scores share the mean of their ranks, float64, nan where they were.
+
+    A part without evidence about many items, such as counts about new ones, gives all of them one score. Which of them
+    are in its list says nothing, and the mean rank of so many is low.
+
+    Args:
+        ranks: 1-based, in lists with the scores `[B, R]`, best first.
+        scores: of the lists.
+        table: scores of the whole catalog, `[B, N]`: the last ones of a list may have equals beyond it.
+    """
+    if not scores.shape[1]:
+        return ranks
+    places = np.arange(scores.shape[1])
+    begins = np.ones(scores.shape, dtype=bool)
+    begins[:, 1:] = scores[:, 1:] != scores[:, :-1]
+    first = np.maximum.accumulate(np.where(begins, places, 0), axis=1)
+    ends = np.ones(scores.shape, dtype=bool)
+    ends[:, :-1] = begins[:, 1:]
+    last = np.minimum.accumulate(np.where(ends, places, len(places))[:, ::-1], axis=1)[:, ::-1]
+    beyond = (table == scores[:, -1:]).sum(axis=1) - 1 + first[:, -1]
+    last = np.where(first == first[:, -1:], np.maximum(beyond, last[:, -1])[:, None], last)
+    shared = (first + last) / 2 + 1.0
+    own = np.take_along_axis(shared, np.nan_to_num(ranks, nan=1.0).astype(np.int64) - 1, axis=1)
+    return np.where(np.isnan(ranks), np.nan, own)
 
 
 def _scores_of(table: np.ndarray, items: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import lightgbm
 import numpy as np
 import torch
 
+from cost_hf.methods.ranker.model_text import check_model_text
 from cost_hf.methods.ranker.options import RankerSection
 
 PATIENCE = 30  # rounds without a better NDCG@10 on the users that are left out
@@ -125,11 +126,9 @@ def model_names(names: Sequence[str]) -> list[str]:
 
 
 def read_booster(text: str) -> Any:
-    """Return the booster of LightGBM's text format; raise ValueError for a text that is none."""
-    try:
-        return lightgbm.Booster(model_str=text)
-    except lightgbm.basic.LightGBMError as error:
-        raise ValueError(f"no model of LightGBM: {error}") from error
+    """Return the booster of a `model_text`; raise ValueError for a text that is none."""
+    check_model_text(text)
+    return lightgbm.Booster(model_str=text)
 
 
 def predict(booster: Any, features: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from cost_hf.methods.base import Fitted, Workspace
 from cost_hf.methods.parts import part_stages, recommenders_of
 from cost_hf.methods.ranker.booster import RankingCases, importances, read_booster, train_boosters
 from cost_hf.methods.ranker.features import ItemFacts, ItemTable, candidate_features, feature_names
+from cost_hf.methods.ranker.model_text import model_text
 from cost_hf.methods.ranker.options import RankerOptions
 from cost_hf.methods.ranker.recommender import RankerRecommender, score_by
 from cost_hf.methods.training_stages import as_fitted, candidate_batches, item_list, recommender_stage
@@ -48,9 +49,8 @@ def ranker_stage(
             return
         cases, names, counts = ranking_cases(parts, table, workspace, options)
         boosters = train_boosters(cases, names, table.categories, options.ranker, seed=seed)
-        RankerRecommender.combine(parts, boosters.final.model_to_string(), table).save_pretrained(folder)
-        folds = [booster.model_to_string() for booster in boosters.folds]  # of their best iterations
-        write_json(folder / FOLDS, folds)
+        RankerRecommender.combine(parts, model_text(boosters.final), table).save_pretrained(folder)
+        write_json(folder / FOLDS, list(map(model_text, boosters.folds)))
         rounds = {"rounds": boosters.final.current_iteration()}
         write_json(folder / TRAINING, {**counts, **rounds, "importances": importances(boosters.final, names)})
 

@@ -7,8 +7,6 @@ import torch
 from cost_hf.methods.fusion.recommender import FusionRecommender
 from cost_hf.methods.fusion.weights import part_values, weighted_sum
 from cost_hf.recommenders.base import Recommender
-from cost_hf.recommenders.candidates import merge_lists
-from cost_hf.recommenders.hybrid import DEPTH
 from cost_hf.recommenders.repository import update_manifest
 from tests.evaluation.stand_ins import pad
 from tests.methods.counting.counting_toys import toy_counting
@@ -24,8 +22,7 @@ def ids(answers) -> list[str]:
 
 def test_its_lists_are_the_fused_lists_of_the_parts():
     system = toy_fusion()
-    rankings = [part.ranker_for(DEPTH).rank(HISTORIES, top_k=DEPTH) for part in toy_parts().values()]
-    found = merge_lists([own.items.numpy() for own in rankings], [own.scores.numpy() for own in rankings])
+    found = system.ranker_for(10).candidates(HISTORIES, top_k=10)
     items, scores = found.ranked(weighted_sum(part_values("reciprocal_rank", found), [0.5, 0.2, 0.3]), 10)
 
     ranking = system.ranker_for(10).rank(HISTORIES, top_k=10)

@@ -6,6 +6,7 @@ import numpy as np
 
 from cost_hf.methods.ranker.booster import RankingCases, train_boosters
 from cost_hf.methods.ranker.features import ItemFacts, ItemTable, candidate_features, feature_names
+from cost_hf.methods.ranker.model_text import model_text
 from cost_hf.methods.ranker.options import RankerSection
 from cost_hf.methods.ranker.recommender import RankerRecommender
 from cost_hf.recommenders.base import Recommender
@@ -52,7 +53,7 @@ def ranker_of(parts: Mapping[str, Recommender]) -> RankerRecommender:
     if key not in MODELS:
         cases, features = toy_cases(parts, toy_table())
         boosters = train_boosters(cases, features, toy_table().categories, TINY, seed=0)
-        MODELS[key] = boosters.final.model_to_string()
+        MODELS[key] = model_text(boosters.final)
     return RankerRecommender.combine(parts, MODELS[key], toy_table())
 
 

@@ -14,6 +14,7 @@ from cost_hf.methods.ranker.booster import (
     read_booster,
     train_boosters,
 )
+from cost_hf.methods.ranker.model_text import model_text
 from cost_hf.methods.ranker.options import RankerSection
 from tests.methods.fusion.fusion_toys import toy_parts
 from tests.methods.ranker.ranker_toys import toy_cases, toy_table
@@ -34,11 +35,6 @@ def made_up(cases: int = 120, candidates: int = 12, folds: int = 3, seed: int = 
 
 def options(**fields) -> RankerSection:
     return RankerSection(**{"folds": 3, "rounds": 10, "leaves": 4} | fields)
-
-
-def text_of(booster) -> str:
-    """Return the trees of a booster without the parameters of its training."""
-    return booster.model_to_string().partition("\nparameters")[0]
 
 
 def test_cases_of_a_fold_keep_their_candidates():
@@ -76,15 +72,15 @@ def test_the_trees_of_a_fold_have_not_seen_its_users():
     rounds = min(own.folds[0].num_trees() for own in (first, second))
     shown = [own.folds[0].dump_model(num_iteration=rounds)["tree_info"] for own in (first, second)]
     assert rounds >= 1 and shown[0] == shown[1]
-    assert text_of(first.folds[1]) != text_of(second.folds[1])
-    assert text_of(first.final) != text_of(second.final)
+    assert model_text(first.folds[1]) != model_text(second.folds[1])
+    assert model_text(first.final) != model_text(second.final)
 
 
 def test_the_same_cases_and_seed_give_the_same_trees():
     first, second = (train_boosters(made_up(), NAMES, [], options(), seed=3) for _ in range(2))
 
-    assert text_of(first.final) == text_of(second.final)
-    assert list(map(text_of, first.folds)) == list(map(text_of, second.folds))
+    assert model_text(first.final) == model_text(second.final)
+    assert list(map(model_text, first.folds)) == list(map(model_text, second.folds))
 
 
 def test_a_fold_without_cases_has_the_trees_of_all_others():
@@ -128,7 +124,7 @@ def test_a_request_has_the_same_score_in_a_batch_as_alone():
 def test_a_model_returns_from_its_text():
     cases, names = toy_cases(toy_parts(), toy_table())
     booster = train_boosters(cases, names, toy_table().categories, options(folds=2), seed=0).final
-    text = booster.model_to_string()
+    text = model_text(booster)
 
     loaded = read_booster(text)
 
@@ -156,5 +152,5 @@ def test_names_that_lightgbm_refuses_are_trained_all_the_same():
 
 @pytest.mark.parametrize("text", ["", "tree", "no model at all\n" * 50, "tree\nversion=v4\n"])
 def test_a_text_that_is_no_model_is_refused(text):
-    with pytest.raises(ValueError, match="no model of LightGBM"):
+    with pytest.raises(ValueError, match="no model of LightGBM that ranks"):
         read_booster(text)
