@@ -97,7 +97,7 @@ def by_category() -> int:
     ],
 )
 def test_categories_that_do_not_exist_are_refused(name, change):
-    with pytest.raises(ValueError, match="must be those of .* splits by category"):
+    with pytest.raises(ValueError, match=r"must be those of .* splits by category"):
         read_booster(changed(name, change, by_category()))
 
 
