@@ -116,7 +116,7 @@ class Stages:
         """
         self.overwrite = overwrite
         path = self._state / DATA
-        known = _read_fields(path, {"source_digest": str})["source_digest"] if path.is_file() else None
+        known = source_digest_of(self.output_dir)
         if known is None and not overwrite and self._records():
             raise ValueError(
                 f"{self.output_dir} has lost its record {path}, so what data it was made from is not known; give "
@@ -429,6 +429,12 @@ def require_finished(directory: str | Path, *, checked: Sequence[str] | None = (
 def is_run(directory: str | Path) -> bool:
     """Return whether a directory is that of a run, also where it was copied without its records."""
     return any((Path(directory) / name).exists() for name in (STATE, *MARKS))
+
+
+def source_digest_of(directory: str | Path) -> str | None:
+    """Return the digest of the source tables that a run directory was made from; None where it has no record of it."""
+    path = Path(directory) / STATE / DATA
+    return _read_fields(path, {"source_digest": str})["source_digest"] if path.is_file() else None
 
 
 def require_own(directory: str | Path, folder: str, files: Mapping[str, str], *, mutable: Sequence[str] = ()) -> None:

@@ -9,7 +9,7 @@ KNOWN = """
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
 tasks = PIPELINE_REGISTRY.get_supported_tasks()
-assert {"cost", "sasrec", "liger"} <= set(CONFIG_MAPPING)
+assert {"cost", "sasrec", "liger", "cobra"} <= set(CONFIG_MAPPING)
 assert {"semantic-id", "generative-recommendation"} <= set(tasks)
 """
 
@@ -31,6 +31,7 @@ def run(program: str) -> str:
         "from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel",
         "from cost_hf.methods.sasrec.recommender import SasRecRecommender",
         "from cost_hf.methods.liger.modeling_liger import LigerForCausalLM",
+        "from cost_hf.methods.cobra.modeling_cobra import CobraForCausalLM",
     ],
 )
 def test_models_and_pipelines_are_registered(program):

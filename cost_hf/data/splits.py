@@ -123,7 +123,7 @@ class Split:
         validation: cases for model selection.
         test: cases that are reported.
         counts: sizes of the parts, and what was dropped.
-        digest: sha256 of everything but the counts.
+        digest: sha256 of everything but the counts and the times.
         cold_items: sorted catalog rows that the cold-start protocol hides from everything that is fitted, int64.
         train_times: epoch seconds of the training clicks in the order of `train`, int64; None where only the order of
             clicks is known.
@@ -155,6 +155,25 @@ class Split:
         is_visible = np.ones(num_items, dtype=bool)
         is_visible[self.cold_items] = False
         return is_visible
+
+    def fitting_part(self, is_kept: Callable[[str], bool]) -> "Split":
+        """Return the training sequences and validation cases of some users, without a test case.
+
+        Args:
+            is_kept: of a user id.
+        """
+        trains = [is_kept(user) for user in self.train_user_ids]
+        validates = np.array([is_kept(user) for user in self.validation.user_ids], dtype=bool)
+        cases = np.flatnonzero(validates)
+        histories = [self.validation.histories[case] for case in cases]
+        times = None
+        if self.train_times is not None:
+            times = self.train_times[np.repeat(trains, _lengths(self.train))]
+        train = [rows for rows, kept in zip(self.train, trains, strict=True) if kept]
+        validation = Targets(self.validation.user_ids[cases], histories, self.validation.items[cases])
+        test = Targets(np.empty(0, dtype=object), [], NO_ROWS)
+        counts: dict[str, int | float] = {"train_users": len(train), "validation": len(validation), "test": 0}
+        return _build(self.train_user_ids[trains], train, validation, test, self.cold_items, counts, times)
 
     def shares(self) -> dict[str, float]:
         """Return the shares of targets that repeat an item of their history, and that were never seen in training."""
@@ -199,6 +218,12 @@ class Split:
             sequences[part] = [rows[start : start + size] for start, size in zip(starts, lengths, strict=True)]
         validation, test = (Targets(users[part], sequences[part], tensors[f"{part}_items"]) for part in PARTS[1:])
         cold_items = tensors.get("cold_items", NO_ROWS)  # splits of earlier versions have none
+        train_times = tensors.get("train_times")
+        if train_times is not None and train_times.shape != tensors["train_rows"].shape:
+            raise DataError(
+                f"split in {str(directory)!r} has the times of {train_times.size} training clicks, expected "
+                f"{tensors['train_rows'].size}; the files come from different runs: delete the directory, split again"
+            )
         split = _build(
             users["train"],
             sequences["train"],
@@ -206,7 +231,7 @@ class Split:
             test,
             cold_items,
             header["counts"],
-            tensors.get("train_times"),
+            train_times,
         )
         if split.digest != header["digest"]:
             raise DataError(
@@ -260,6 +285,12 @@ def split_interactions(tables: Tables, options: DataOptions) -> Split:
                 "give longer histories, another data.split, or a smaller data.min_history or data.cold_share"
             )
     return _build(train_user_ids, train, validation, test, cold_items, counts, _times(train_clicks))
+
+
+def fold_of(user_id: str, folds: int, *, seed: int) -> int:
+    """Return the fold of a user, the same for all of the user's clicks."""
+    digest = hashlib.blake2b(f"fold\0{user_id}\0{seed}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % folds
 
 
 def _sequences(clicks: pd.DataFrame) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -332,7 +363,7 @@ def _build(
     counts: dict[str, int | float],
     train_times: np.ndarray | None,
 ) -> Split:
-    parts: list[object] = [list(train_user_ids), list(map(len, train)), np.concatenate(train)]
+    parts: list[object] = [list(train_user_ids), list(map(len, train)), np.concatenate([NO_ROWS, *train])]
     for targets in (validation, test):
         parts += [list(targets.user_ids), list(map(len, targets.histories)), targets.items]
         parts.append(JoinedRows(targets.histories))

@@ -7,7 +7,7 @@ not depend on the number of processes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,11 +36,14 @@ class RankedLists:
             without semantic IDs.
         items: the lists, catalog rows, int32 `[M, R]`, -1 where fewer items may be listed. R is the longest list that
             the ranker can make (beams); metrics at higher cutoffs are not defined.
+        num_exact: first positions of every list that the search proved to hold the best items, int32 `[M]`; None for
+            rankers without certificates.
     """
 
     item_rank: np.ndarray
     sid_rank: np.ndarray | None
     items: np.ndarray
+    num_exact: np.ndarray | None = None
 
     def __repr__(self) -> str:
         """Return number of cases and length of the lists."""
@@ -56,13 +59,18 @@ class RankedLists:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the fields by name, ready for safetensors; `from_arrays` is the inverse."""
-        fields = {"item_rank": self.item_rank, "sid_rank": self.sid_rank, "items": self.items}
+        fields = {
+            "item_rank": self.item_rank,
+            "sid_rank": self.sid_rank,
+            "items": self.items,
+            "num_exact": self.num_exact,
+        }
         return {name: values for name, values in fields.items() if values is not None}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "RankedLists":
         """Return the lists of which `arrays` are the fields."""
-        return cls(item_rank=arrays["item_rank"], sid_rank=arrays.get("sid_rank"), items=arrays["items"])
+        return cls(arrays["item_rank"], arrays.get("sid_rank"), arrays["items"], arrays.get("num_exact"))
 
 
 def evaluate_ranker(
@@ -105,13 +113,16 @@ def evaluate_ranker(
     own = range(state.process_index, len(batches), state.num_processes)
     is_hidden = not (progress and state.is_main_process)
     parts = [
-        (batches[number], _rank_batch(ranker, targets, batches[number], num_items, exclude_seen, top_k, mask))
+        (batches[number], *_rank_batch(ranker, targets, batches[number], num_items, exclude_seen, top_k, mask))
         for number in tqdm(own, desc=description, disable=is_hidden, leave=None)  # below another bar it is cleared
     ]
     parts = gather_object(parts)
-    cases = np.concatenate([part[0] for part in parts])
+    order = np.argsort(np.concatenate([part[0] for part in parts]))
     items = _stack_lists([part[1] for part in parts])
-    return ranked_lists(items[np.argsort(cases)], targets.items, sid_keys=sid_keys)
+    ranked = ranked_lists(items[order], targets.items, sid_keys=sid_keys)
+    if any(part[2] is None for part in parts):
+        return ranked
+    return replace(ranked, num_exact=np.concatenate([part[2] for part in parts])[order])
 
 
 def ranked_lists(items: np.ndarray, targets: np.ndarray, *, sid_keys: np.ndarray | None) -> RankedLists:
@@ -121,6 +132,17 @@ def ranked_lists(items: np.ndarray, targets: np.ndarray, *, sid_keys: np.ndarray
     listed_keys = np.where(items >= 0, sid_keys[items], -1)
     sid_rank = target_ranks(listed_keys, sid_keys[targets], is_counted=is_first_occurrence(listed_keys))
     return RankedLists(item_rank=target_ranks(items, targets), sid_rank=sid_rank, items=items)
+
+
+def proved_shares(lists: RankedLists, cutoffs: Sequence[int]) -> dict[str, float] | None:
+    """Return, for every cutoff k that the lists reach, the share of cases whose first k positions are proved.
+
+    None for rankers without certificates.
+    """
+    if lists.num_exact is None:
+        return None
+    reached = [cutoff for cutoff in cutoffs if cutoff <= lists.list_length]
+    return {str(cutoff): float((lists.num_exact >= cutoff).mean()) for cutoff in reached}
 
 
 def per_user_metrics(ranks: np.ndarray, cutoffs: Sequence[int]) -> dict[str, np.ndarray]:
@@ -229,8 +251,8 @@ def _rank_batch(
     exclude_seen: bool,
     top_k: int,
     mask: CatalogMask | None,
-) -> np.ndarray:
-    """Return the lists of some cases, catalog rows, int32 `[B, R]`."""
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the lists of some cases, catalog rows, int32 `[B, R]`, and how many positions are proved `[B]`."""
     histories = torch.from_numpy(targets.histories_matrix(cases))  # [B, T]
     if exclude_seen:
         mask = CatalogMask(num_items, denied=histories) if mask is None else mask.without(histories)
@@ -238,7 +260,9 @@ def _rank_batch(
     if takes_user_ids(ranker):
         extra["user_ids"] = [targets.user_ids[case] for case in cases]
     ranking = ranker.rank(histories, top_k=top_k, mask=mask, **extra)
-    return ranking.items.cpu().numpy().astype(np.int32)
+    certificate = ranking.certificate
+    num_exact = None if certificate is None else certificate.num_exact.numpy().astype(np.int32)
+    return ranking.items.cpu().numpy().astype(np.int32), num_exact
 
 
 def _stack_lists(parts: list[np.ndarray]) -> np.ndarray:

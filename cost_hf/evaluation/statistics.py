@@ -52,8 +52,8 @@ class SystemValues:
         values: float `[S, M]`, or `[S, M, C]` for C metrics at once. A system without training has S = 1.
         quantizer_of: which quantizer each run used, S numbers: generators that share a quantizer share a number. Runs
             of a system without a quantizer have a number each.
-        seeds_of: system whose draws of runs this one shares, because its runs are combined from that one's (an
-            ensemble and its part); None draws its own.
+        seeds_of: system whose draws of runs this one shares, because its runs are combined from that one's (a
+            hybrid and its part); None draws its own.
     """
 
     values: np.ndarray

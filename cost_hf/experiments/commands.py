@@ -7,6 +7,7 @@ import argparse
 import json
 import math
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -116,7 +117,7 @@ def compare_main(argv: Sequence[str]) -> int:
         type=_names,
         default=None,
         help="rows, separated by commas: names of methods and variants on the first recipe, or recipes (several "
-        "recipes are rows themselves, too); by default those that the methods propose",
+        "recipes are rows themselves, too); by default those that the methods propose. Hybrids of all rows are added",
     )
     parser.add_argument("--seeds", type=_seeds, default="0,1,2", help="quantizer seeds, separated by commas [0,1,2]")
     parser.add_argument(
@@ -131,12 +132,21 @@ def compare_main(argv: Sequence[str]) -> int:
     parser.add_argument("--reference", default=None, help="parquet of published identifiers, for a calibration row")
     parser.add_argument("--output_dir", default=None, help="directory [runs/compare-<recipe>]")
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
+    parser.add_argument(
+        "--train-winner",
+        "--train_winner",
+        metavar="OUT",
+        default=None,
+        help="leave the recommended system in this run directory; the exit status is 1 where nothing is recommended",
+    )
+    missing: list[str] = []
 
     def command(known: argparse.Namespace, overrides: dict[str, Any]) -> Callable[[], None]:
         base = Recipe.load(OWN_DATA, common_overrides(overrides))
         for name in known.systems or ():
             row_recipe(name, base)
         check_target(known.output_dir, is_directory=True)
+        check_target(known.train_winner, is_directory=True)
         if known.reference is not None and not Path(known.reference).is_file():
             raise FileNotFoundError(f"--reference {known.reference!r} is no file; check the path")
         for source in known.sources:
@@ -144,14 +154,14 @@ def compare_main(argv: Sequence[str]) -> int:
                 Recipe.load(source, overrides)
             else:
                 _check_source(source)
-        return lambda: _compare(known, overrides)
+        return lambda: _compare(known, overrides, missing)
 
-    return _run(parser, argv, command)
+    return _run(parser, argv, command) or int(bool(missing))
 
 
-def _compare(known: argparse.Namespace, overrides: dict[str, Any]) -> None:
+def _compare(known: argparse.Namespace, overrides: dict[str, Any], missing: list[str]) -> None:
     from cost_hf.experiments.compare.compare import compare
-    from cost_hf.reporting import compare_text
+    from cost_hf.reporting import compare_text, load_line
 
     comparison = compare(
         known.sources,
@@ -164,9 +174,19 @@ def _compare(known: argparse.Namespace, overrides: dict[str, Any]) -> None:
         seen=f"seen_{known.seen}",
         output_dir=known.output_dir,
         overwrite=known.overwrite,
+        train_winner=known.train_winner,
     )
     print_text(compare_text(comparison.report))
     print_text(f"\nreport: {comparison.output_dir / 'report.html'}")
+    if comparison.winner is not None:
+        target = comparison.winner.output_dir
+        print_text(f"\n{comparison.report['recommendation']['row']} is ready in {target}:")
+        print_text(f"  {shlex.join(['cost-hf', 'demo', str(target)])}")
+        print_text(f"  {shlex.join(['cost-hf', 'upload', str(target), '--dry-run', '--namespace', 'NAME'])}")
+        print_text(f"  {load_line(target)}")
+    elif known.train_winner is not None:
+        missing.append("a recommended system")
+        print_text(f"\nnothing is recommended, so {known.train_winner} was not made")
 
 
 def _run(

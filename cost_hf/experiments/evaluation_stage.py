@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.splits import Targets
 from cost_hf.evaluation.options import EvaluationOptions
-from cost_hf.evaluation.ranking import RankedLists, evaluate_ranker
+from cost_hf.evaluation.ranking import RankedLists, evaluate_ranker, proved_shares
 from cost_hf.evaluation.results import MAIN_ROW, build_results, write_ranks
 from cost_hf.evaluation.slices import slice_labels, slice_metrics
 from cost_hf.experiments.curves import epoch_curve
@@ -133,6 +133,9 @@ def _write_results(
     results["curves"] = _curves(fitted)
     results |= system.describe(main, workspace, targets, seed=seed)
     results["protocol"] = protocol(recipe, workspace, system.protocol(main, workspace, targets), targets)
+    proved = {seen: proved_shares(ranked[MAIN_ROW, seen], options.cutoffs) for seen in SEEN}
+    if None not in proved.values():
+        results["protocol"]["proved"] = proved
     results |= identity(recipe, data, seed)
     write_json(folder / EXAMPLES, system.examples(main, workspace))
     write_json(folder / "results.json", results)

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from cost_hf.generators.packing import pack
+from cost_hf.generators.distillation import SoftTargets, soft_label_tensors
+from cost_hf.generators.packing import Packing, pack
 from cost_hf.generators.prompts import IGNORED_LABEL, Example
 
+NO_TOKENS = np.empty(0, np.int64)
 NO_ITEM = -1  # catalog row of tokens that belong to no item
 
 
@@ -27,11 +29,12 @@ class SequenceDataset(Dataset):
     """
 
     def __init__(self, sequences: Sequence[np.ndarray], user_ids: Sequence[str], *, max_items: int):
-        self.examples: list[tuple[str, np.ndarray, int]] = [
-            (user, np.asarray(sequence[start:end]), first - start)
-            for user, sequence in zip(user_ids, sequences, strict=True)
-            for start, end, first in _windows(len(sequence), max_items)
-        ]
+        self.examples: list[tuple[str, np.ndarray, int]] = []
+        self.first_labels: list[tuple[int, int]] = []
+        for number, (user, sequence) in enumerate(zip(user_ids, sequences, strict=True)):
+            for start, end, first in _windows(len(sequence), max_items):
+                self.examples.append((user, np.asarray(sequence[start:end]), first - start))
+                self.first_labels.append((number, first))
         self.lengths = np.array([len(rows) for _, rows, _ in self.examples])
 
     def __len__(self) -> int:
@@ -39,6 +42,10 @@ class SequenceDataset(Dataset):
 
     def __getitem__(self, index: int) -> tuple[str, np.ndarray, int]:
         return self.examples[index % len(self)]
+
+    def first_label(self, index: int) -> tuple[int, int]:
+        """Return the number of an example's sequence and the position of its first label there."""
+        return self.first_labels[index % len(self)]
 
 
 class PrefixDataset(Dataset):
@@ -79,6 +86,11 @@ class PrefixDataset(Dataset):
         rows = self.sequences[owner]
         return self.user_ids[owner], rows[max(end - self.max_history, 0) : end], int(rows[end])
 
+    def first_label(self, index: int) -> tuple[int, int]:
+        """Return the number of an example's sequence and the position of its label there."""
+        index %= len(self)
+        return int(self.owners[index]), int(self.ends[index])
+
 
 class CausalCollator:
     """Collates examples into rows of a decoder-only model, input and target in sequence.
@@ -100,37 +112,56 @@ class CausalCollator:
 
         The mask is `[R, 1, S, S]`, additive, for packed rows, and `[R, S]` for padded ones. Where items are named,
         there are also `item_rows` and `item_labels`, `[R, S]`: the catalog row of the item that a token or a label
-        belongs to, -1 and -100 where there is none.
+        belongs to, -1 and -100 where there is none. Where an example has soft targets, there are `SOFT_LABELS` of
+        `distillation`, and the tokens of their branches follow those of the example.
         """
         if not self.packs:
             return self._padded(examples)
         groups: dict[bytes, list[Example]] = {}
         for example in examples:
             groups.setdefault(example.shared.tobytes(), []).append(example)
-        return joined_rows([self._packed(group) for group in groups.values()], pad_id=self.pad_id)
+        has_teacher = any(example.soft_targets is not None for example in examples)
+        rows = [self._packed(group, has_teacher=has_teacher) for group in groups.values()]
+        return joined_rows(rows, pad_id=self.pad_id)
 
-    def _packed(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+    def _packed(self, examples: Sequence[Example], *, has_teacher: bool) -> dict[str, Tensor]:
         """Pack examples whose shared tokens are the same."""
         shared = examples[0].shared
+        soft = [example.soft_targets for example in examples]
         own = [np.concatenate([example.source, example.target]) for example in examples]
-        packing = pack(np.array([len(tokens) for tokens in own]), shared=len(shared))
-        tokens = np.concatenate(own)
-        is_label = packing.positions >= np.array([len(example.source) for example in examples])[packing.owners]
+        branches = [NO_TOKENS if targets is None else targets.branches for targets in soft]
+        packing = pack(np.array([len(a) + len(b) for a, b in zip(own, branches, strict=True)]), shared=len(shared))
+        tokens = np.concatenate([part for pair in zip(own, branches, strict=True) for part in pair])
+        sizes = np.array([len(example.source) for example in examples])[packing.owners]
+        is_own = packing.positions < np.array([len(part) for part in own])[packing.owners]
+        is_label = is_own & (packing.positions >= sizes)
+        positions = packing.positions
+        forks: dict[str, np.ndarray] = {}
+        if has_teacher:
+            positions = positions.copy()
+            positions[~is_own] = np.concatenate([part.branch_positions for part in soft if part is not None])
+            starts = np.concatenate([part.branch_forks for part in soft if part is not None])
+            forks = {name: np.zeros_like(positions) for name in ("branches", "forks")}
+            forks["branches"][~is_own] = starts + 1  # another number at every fork of a sequence
+            forks["forks"][~is_own] = starts
         head = torch.from_numpy(shared).expand(packing.num_rows, -1)
         ignored = torch.full_like(head, IGNORED_LABEL)
         places = torch.arange(len(shared)).expand(packing.num_rows, -1)
         labels = packing.grid(np.where(is_label, tokens, IGNORED_LABEL), fill=IGNORED_LABEL)
         batch = {
             "input_ids": torch.cat([head, packing.grid(tokens, fill=self.pad_id)], 1),
-            "position_ids": torch.cat([places, packing.grid(len(shared) + packing.positions, fill=0)], 1),
-            "attention_mask": packing.attention_mask(shared=len(shared)),
+            "position_ids": torch.cat([places, packing.grid(len(shared) + positions, fill=0)], 1),
+            "attention_mask": packing.attention_mask(shared=len(shared), **forks),
             "labels": torch.cat([ignored, labels], 1),
         }
         if self.names_items:
-            rows = np.concatenate([_item_rows(example) for example in examples])
+            rows = np.full(len(tokens), NO_ITEM)
+            rows[is_own] = np.concatenate([_item_rows(example) for example in examples])
             item_labels = np.where(is_label & (rows >= 0), rows, IGNORED_LABEL)
             batch["item_rows"] = torch.cat([torch.full_like(head, NO_ITEM), packing.grid(rows, fill=NO_ITEM)], 1)
             batch["item_labels"] = torch.cat([ignored, packing.grid(item_labels, fill=IGNORED_LABEL)], 1)
+        if has_teacher:
+            batch |= _soft_labels(own, soft, packing, shared=len(shared))
         return batch
 
     def _padded(self, examples: Sequence[Example]) -> dict[str, Tensor]:
@@ -192,6 +223,30 @@ class Seq2SeqCollator:
         return batch
 
 
+def _soft_labels(
+    own: Sequence[np.ndarray], soft: Sequence[SoftTargets | None], packing: Packing, *, shared: int
+) -> dict[str, Tensor]:
+    """Return the soft labels of packed examples, given the own tokens of each."""
+    lengths = np.bincount(packing.owners, minlength=len(own))
+    firsts = np.cumsum(lengths) - lengths
+    cells: list[np.ndarray] = []
+    tokens: list[np.ndarray] = []
+    weights: list[np.ndarray] = []
+    for first, example, targets in zip(firsts, own, soft, strict=True):
+        if targets is not None:
+            after, predicted, added = targets.labels(example)
+            row, column = np.divmod(packing.cells[first + after], packing.width)
+            cells.append(row * (shared + packing.width) + shared + column)
+            tokens.append(predicted)
+            weights.append(added)
+    shape = (packing.num_rows, shared + packing.width)
+    return soft_label_tensors(_joined(cells), _joined(tokens), _joined(weights), shape=shape)
+
+
+def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([NO_TOKENS, *arrays])
+
+
 def _right_padded_labels(rows: Sequence[Tensor]) -> Tensor:
     return nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=IGNORED_LABEL)
 
@@ -222,8 +277,16 @@ def joined_rows(batches: Sequence[dict[str, Tensor]], *, pad_id: int) -> dict[st
     fills = {"input_ids": pad_id, "position_ids": 0, "labels": IGNORED_LABEL}
     if "item_rows" in batches[0]:
         fills |= {"item_rows": NO_ITEM, "item_labels": IGNORED_LABEL}
+    if "soft_totals" in batches[0]:
+        fills["soft_totals"] = 0
     rows: dict[str, list[Tensor]] = {name: [] for name in batches[0]}
+    first_row = 0
     for batch in batches:
+        if "soft_rows" in batch:
+            rows["soft_rows"].append(batch["soft_rows"] + first_row)
+            for name in ("soft_columns", "soft_tokens", "soft_weights"):
+                rows[name].append(batch[name])
+        first_row += len(batch["input_ids"])
         missing = width - batch["input_ids"].shape[1]
         for name, fill in fills.items():
             rows[name].append(functional.pad(batch[name], (0, missing), value=fill))

@@ -5,23 +5,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cost_hf.generators.backbones import Backbone, GeneratorOptions
 from cost_hf.generators.collation import CausalCollator, PrefixDataset, Seq2SeqCollator, SequenceDataset
+from cost_hf.generators.distillation import SOFT_LABELS, Teacher, TeacherLists, soft_label_loss
 from cost_hf.generators.dropout import add_residual_dropout
 from cost_hf.generators.item_texts import ItemTexts
 from cost_hf.generators.options import NEXT_ITEM, TaskOptions, TrainingOptions
-from cost_hf.generators.prompts import PromptBuilder
+from cost_hf.generators.prompts import IGNORED_LABEL, PromptBuilder
 from cost_hf.generators.ranking_trainer import (
     RankingTrainer,
     Validate,
     checkpoints_of,
     remove_checkpoints,
 )
-from cost_hf.generators.tasks import NextItemTask, TaskMixture, build_tasks
+from cost_hf.generators.tasks import NextItemTask, OpenTask, Task, TaskMixture, build_text_tasks
 from cost_hf.search.cached_decoders import unsupported_reason
 
 __all__ = [
@@ -37,14 +39,34 @@ __all__ = [
 
 
 class GeneratorTrainer(RankingTrainer):
-    """Ranking trainer with a higher learning rate for the shared embedding, or for SID embeddings beside an adapter."""
+    """Ranking trainer that takes soft labels.
+
+    The shared embedding, or SID embeddings beside an adapter, may have a higher learning rate.
+    """
 
     def __init__(self, model: PreTrainedModel, options: TrainingOptions, **kwargs: Any) -> None:
         super().__init__(model, options, **kwargs)
         self._embedding_multiplier = options.embedding_learning_rate_multiplier
+        self._teacher_weight = options.teacher_weight
         if model.config.is_encoder_decoder:
             # T5 takes `num_items_in_batch` and ignores it: its loss is a mean that accumulation still has to divide
             self.model_accepts_loss_kwargs = False
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Return the model's loss, and the teacher's share of it where the batch has soft labels."""
+        soft = {name: inputs[name] for name in SOFT_LABELS if name in inputs}
+        rest = {name: value for name, value in inputs.items() if name not in soft}
+        loss, outputs = super().compute_loss(model, rest, True, num_items_in_batch)
+        if soft:
+            count = (inputs["labels"] != IGNORED_LABEL).sum() if num_items_in_batch is None else num_items_in_batch
+            added = self._teacher_weight * soft_label_loss(outputs["logits"], soft) / count
+            is_averaged = self.args.average_tokens_across_devices and self.model_accepts_loss_kwargs
+            if is_averaged and num_items_in_batch is not None:
+                added = added * self.accelerator.num_processes  # as Trainer does: the count is that of all processes
+            loss = loss + added
+        return (loss, outputs) if return_outputs else loss
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Give the shared embedding its own learning rate and no decay where the multiplier asks for it."""
@@ -89,6 +111,7 @@ def train_generator(
     tasks: TaskOptions | None = None,
     item_texts: ItemTexts | None = None,
     names_items: bool = False,
+    teacher: TeacherLists | None = None,
 ) -> TrainedGenerator:
     """Train on users' sequences, keep the checkpoint with the best validation NDCG@10, continue a killed run.
 
@@ -107,6 +130,7 @@ def train_generator(
         item_texts: titles and texts of the catalog, for text tasks.
         names_items: give batches the catalog rows of their tokens and labels too, for models that read more of an item
             than its tokens.
+        teacher: lists for the sequences, whose items are soft targets beside the next ones; None for none.
     """
     training.validate()
     dataset, collator = training_examples(
@@ -119,6 +143,7 @@ def train_generator(
         item_texts=item_texts,
         overflow=generator.overflow,
         names_items=names_items,
+        teacher=teacher,
         seed=seed,
     )
     if len(dataset) == 0:
@@ -197,6 +222,7 @@ def training_examples(
     item_texts: ItemTexts | None = None,
     overflow: str = "error",
     names_items: bool = False,
+    teacher: TeacherLists | None = None,
     seed: int = 0,
 ) -> tuple[TaskMixture, CausalCollator | Seq2SeqCollator]:
     """Return the data set of a generator's training and the collator of its batches.
@@ -210,16 +236,27 @@ def training_examples(
     if first.learns_all_positions:
         # a full prompt and its answer: the answer's positions must be trained as well
         rows = SequenceDataset(sequences, user_ids, max_items=first.max_history + 1)
-    next_item = NextItemTask(rows, prompts, seed=seed)
+    taught = None
+    weights = dict(tasks.weights)
+    others: dict[str, Task] = {}
+    if teacher is not None and training.teacher_weight > 0:
+        temperature = training.teacher_temperature
+        taught = Teacher(teacher.positions, training.teacher_weight, temperature, seed)
+        items = list(np.arange(len(teacher.catalog.items))[:, None])
+        ends, alone = (Teacher(table, 1.0, temperature, seed) for table in (teacher.positions, teacher.catalog))
+        others["teacher_ends"] = OpenTask(ends, sequences, user_ids, prompts, seed=seed)
+        others["teacher_catalog"] = OpenTask(alone, items, [None] * len(items), prompts, seed=seed)
+        weights |= {name: getattr(training, name) for name in others}
+    next_item = NextItemTask(rows, prompts, seed=seed, teacher=taught)
     if tasks.text_tasks:
         if not backbone.is_pretrained or item_texts is None:
             raise ValueError(
                 f"tasks {', '.join(tasks.text_tasks)} need a backbone pretrained on text, and the items' texts; set "
                 "generator.backbone, or leave them out of tasks.weights"
             )
-        mixture = build_tasks(
+        others |= build_text_tasks(
             tasks,
-            next_item,
+            next_item.prompts[0].item_tokens.numpy(),
             prefixes,
             item_texts,
             backbone.prompt_encoder(),
@@ -227,11 +264,16 @@ def training_examples(
             overflow=overflow,
             seed=seed,
         )
-    else:
-        mixture = TaskMixture({NEXT_ITEM: next_item}, tasks.weights, seed=seed)
+    mixture = TaskMixture({NEXT_ITEM: next_item, **others}, weights, seed=seed)
     if not first.is_causal:
         return mixture, Seq2SeqCollator(pad_id, names_items=names_items)
-    packs = unsupported_reason(backbone.model) is None
+    reason = unsupported_reason(backbone.model)
+    packs = reason is None
+    if first.learns_all_positions and taught is not None and not packs:
+        raise ValueError(
+            f"training.teacher needs a model that takes a mask for every pair of tokens, and {reason}; set "
+            "training.teacher to null, or generator.prompt to instruction"
+        )
     return mixture, CausalCollator(pad_id, packs=packs, names_items=names_items)
 
 

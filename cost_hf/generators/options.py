@@ -30,6 +30,8 @@ SCRATCH_DROPOUT = 0.2
 TEXT_TASKS = ("text_to_item", "item_to_title", "titles_to_item", "history_to_title")
 TITLE_TASKS = ("item_to_title", "history_to_title")
 NEXT_ITEM = "next_item"
+MAX_PASSES = 100  # over users or catalog in an epoch
+MAX_FOLDS = 100  # of users, each of which the teacher is fitted without
 MAX_COUNT = 1 << 20  # of epochs, of the rows of a batch, and of other counts
 
 
@@ -279,13 +281,65 @@ class TrainingOptions(RankingTrainingOptions):
             "help": "divides the logits in the loss; LETTER's ranking-guided loss, arXiv 2405.07314, CE(logits / tau)"
         },
     )
+    teacher: str | None = field(
+        default=None,
+        metadata={
+            "help": "method, variant, recipe (.yaml too) or run directory whose method lists items for the training "
+            "positions, as targets beside the next items; null for none"
+        },
+    )
+    teacher_weight: float = field(
+        default=0.5, metadata={"help": "share of the teacher's targets in the loss, 0 to 1; 0 is training without one"}
+    )
+    teacher_temperature: float = field(
+        default=1.0, metadata={"help": "divides the standardised scores of a list in the softmax of its items"}
+    )
+    teacher_ends: float = field(
+        default=1.0,
+        metadata={
+            "help": "passes over the users in an epoch, with the whole training sequence as a history and a next item "
+            "from the teacher's list; 0 for none"
+        },
+    )
+    teacher_catalog: float = field(
+        default=1.0,
+        metadata={
+            "help": "passes over the catalog in an epoch, with every item as a history of its own and a next item from "
+            "the teacher's list; 0 for none"
+        },
+    )
+    teacher_items: int = field(default=20, metadata={"help": "length of the teacher's lists"})
+    teacher_folds: int = field(
+        default=5, metadata={"help": "groups of users; the teacher of a group is fitted to all others"}
+    )
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the loss has targets of a teacher."""
+        return self.teacher is not None and self.teacher_weight > 0
+
+    def content(self) -> dict[str, Any]:
+        """Return all fields that the weights depend on; of the teacher, whose lists have a digest, what uses them."""
+        known_by_lists = {"teacher", "teacher_items", "teacher_folds"}
+        return {
+            name: value
+            for name, value in super().content().items()
+            if not name.startswith("teacher") or (self.has_teacher and name not in known_by_lists)
+        }
 
     def validate(self) -> None:
         """Raise ValueError for values no run can have."""
         super().validate()
-        for name in ("embedding_learning_rate_multiplier", "temperature"):
+        for name in ("embedding_learning_rate_multiplier", "temperature", "teacher_temperature"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"training.{name} must be above 0, got {getattr(self, name)!r}")
+        if not 0 <= self.teacher_weight <= 1:
+            raise ValueError(f"training.teacher_weight must be a share from 0 to 1, got {self.teacher_weight!r}")
+        for name in ("teacher_ends", "teacher_catalog"):
+            if not 0 <= getattr(self, name) <= MAX_PASSES:
+                raise ValueError(f"training.{name} must be 0 to {MAX_PASSES} passes, got {getattr(self, name)!r}")
+        whole_number(self.teacher_items, "training.teacher_items", most=MAX_RANKED)
+        whole_number(self.teacher_folds, "training.teacher_folds", least=2, most=MAX_FOLDS)
         if not 10 <= self.validation_beams <= MAX_RANKED:
             raise ValueError(
                 f"training.validation_beams must be at least 10 for NDCG@10 and at most {MAX_RANKED}, got "

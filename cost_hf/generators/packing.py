@@ -42,19 +42,31 @@ class Packing:
         flat[self.cells] = values
         return torch.from_numpy(flat.reshape(self.num_rows, self.width))
 
-    def attention_mask(self, *, shared: int = 0) -> Tensor:
+    def attention_mask(
+        self, *, shared: int = 0, branches: np.ndarray | None = None, forks: np.ndarray | None = None
+    ) -> Tensor:
         """Return the additive float mask `[R, 1, P + S, P + S]`: a token attends to its own sequence up to itself.
 
         Padding attends to padding, since a softmax over nothing would be NaN.
 
         Args:
             shared: P, leading columns of every row that all of its sequences continue; they attend to themselves only.
+            branches: number of the branch that a token belongs to, `[T]`, 0 for the sequence itself. The tokens of a
+                branch follow those of the sequence; they attend to their branch and to the sequence up to its fork, and
+                nothing else attends to them. None where there are no branches.
+            forks: number of tokens of the sequence that a token of a branch attends to, `[T]`.
         """
         segments = functional.pad(self.grid(self.owners, fill=-1), (shared, 0), value=-2)
         # in place: many users in long rows make a mask of gigabytes, which must not be held twice
         is_visible = segments[:, :, None] == segments[:, None, :]
         is_visible[:, shared:, :shared] = True
         is_visible.tril_()
+        if branches is not None and forks is not None:
+            branch = functional.pad(self.grid(branches, fill=0), (shared, 0), value=0)
+            position = functional.pad(self.grid(self.positions, fill=0), (shared, 0), value=-1)
+            fork = functional.pad(self.grid(forks, fill=0), (shared, 0), value=0)
+            is_before_fork = (branch == 0)[:, None, :] & (position[:, None, :] < fork[:, :, None])
+            is_visible &= is_before_fork.logical_or_(branch[:, :, None] == branch[:, None, :])
         hidden = torch.finfo(torch.float32).min
         return torch.full(is_visible.shape, hidden, dtype=torch.float32).masked_fill_(is_visible, 0.0)[:, None]
 

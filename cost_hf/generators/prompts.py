@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cost_hf.generators.distillation import SoftTargets
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.options import MAX_HISTORY, whole_number
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
@@ -30,12 +31,14 @@ class Example(NamedTuple):
         target: tokens to learn, `[T]`.
         item_rows: catalog row of the item that each token of source and target belongs to, `[S + T]`, -1 for tokens of
             no item; None for text tasks, whose tokens belong to no item.
+        soft_targets: of a teacher, beside the target; None without one.
     """
 
     shared: np.ndarray
     source: np.ndarray
     target: np.ndarray
     item_rows: np.ndarray | None = None
+    soft_targets: SoftTargets | None = None
 
     @property
     def tokens(self) -> np.ndarray:
@@ -151,22 +154,22 @@ class PromptBuilder:
         """Return the L tokens of each target row, `[B, L]`."""
         return self.item_tokens[targets]
 
-    def sequence(self, user_id: str, rows: np.ndarray, first_label: int) -> Example:
+    def sequence(self, user_id: str | None, rows: np.ndarray, first_label: int) -> Example:
         """Return the example whose targets are all items of a user's rows from `first_label` on, each given its prefix.
 
-        Only for layouts in which the answer continues the list of items.
+        Only for layouts in which the answer continues the list of items. Without a user there is no user token.
         """
         shared, first = self._before
         items = self.item_tokens.numpy()[rows]
-        head = [*self._user_tokens([user_id], 1)[0].tolist(), *first]
+        head = [*self._user_tokens([] if user_id is None else [user_id], 1)[0].tolist(), *first]
         source = np.concatenate([np.array(head, dtype=np.int64), items[:first_label].ravel()])
         item_rows = np.concatenate([np.full(len(head), -1), np.repeat(rows, items.shape[1])])
         return Example(np.array(shared, dtype=np.int64), source, items[first_label:].ravel(), item_rows)
 
-    def pair(self, user_id: str, history: np.ndarray, target: int) -> Example:
+    def pair(self, user_id: str | None, history: np.ndarray, target: int) -> Example:
         """Return the example whose target is one item, given a history of at most `max_history` rows."""
         shared, first = self._before
-        head = [*self._user_tokens([user_id], 1)[0].tolist(), *first]
+        head = [*self._user_tokens([] if user_id is None else [user_id], 1)[0].tolist(), *first]
         table = self.item_tokens.numpy()
         source = [np.array(head, dtype=np.int64), table[history].ravel(), np.array(self.layout.after, dtype=np.int64)]
         rows = [np.full(len(head), -1), np.repeat(history, table.shape[1]), np.full(len(self.layout.after), -1)]

@@ -12,8 +12,9 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from cost_hf.generators.collation import PrefixDataset, SequenceDataset
+from cost_hf.generators.distillation import Teacher
 from cost_hf.generators.item_texts import ItemTexts, TaskExamples, TemplateFields
-from cost_hf.generators.options import NEXT_ITEM, TaskOptions
+from cost_hf.generators.options import TaskOptions
 from cost_hf.generators.prompts import Example, PromptBuilder
 from cost_hf.generators.templates import PromptEncoder, Template, fitting_items, load_templates
 
@@ -35,10 +36,18 @@ class NextItemTask(Dataset):
         rows: all positions of a user at once (`SequenceDataset`), or every prefix (`PrefixDataset`).
         prompts: paraphrases, of one kind; the first one recommends.
         seed: of the draw among them.
+        teacher: of the sequences of `rows`; None learns the true items alone.
     """
 
-    def __init__(self, rows: SequenceDataset | PrefixDataset, prompts: Sequence[PromptBuilder], *, seed: int = 0):
-        self.rows, self.prompts, self.seed = rows, list(prompts), seed
+    def __init__(
+        self,
+        rows: SequenceDataset | PrefixDataset,
+        prompts: Sequence[PromptBuilder],
+        *,
+        seed: int = 0,
+        teacher: Teacher | None = None,
+    ):
+        self.rows, self.prompts, self.seed, self.teacher = rows, list(prompts), seed, teacher
         levels = prompts[0].item_tokens.shape[1]
         self.lengths = np.asarray(rows.lengths) * levels + prompts[0].layout.constant_tokens
 
@@ -48,7 +57,60 @@ class NextItemTask(Dataset):
     def __getitem__(self, number: int) -> Example:
         prompts = self.prompts[_draw(self.seed, number, len(self.prompts))]
         user, rows, last = self.rows[number]
-        return prompts.sequence(user, rows, last) if prompts.learns_all_positions else prompts.pair(user, rows, last)
+        if self.teacher is None:
+            return (prompts.sequence if prompts.learns_all_positions else prompts.pair)(user, rows, last)
+        sequence, position = self.rows.first_label(number)
+        if not prompts.learns_all_positions:
+            return prompts.pair(user, rows, self.teacher.target(sequence, position, last, number=number))
+        example = prompts.sequence(user, rows, last)
+        tokens = prompts.item_tokens.numpy()
+        labels = np.arange(len(rows) - last)
+        places = len(example.source) + labels * tokens.shape[1]
+        soft_targets = self.teacher.soft_targets(sequence, position + labels, places, tokens, number=number)
+        return example._replace(soft_targets=soft_targets)
+
+
+class OpenTask(Dataset):
+    """Histories whose next item is not known; it is drawn from a teacher's list.
+
+    Args:
+        teacher: has the list of a history at the position after its last item.
+        histories: catalog rows, oldest first.
+        user_ids: of every history, None for one of nobody.
+        prompts: paraphrases, of one kind; the first one recommends.
+        seed: of the draw among them.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        histories: Sequence[np.ndarray],
+        user_ids: Sequence[str | None],
+        prompts: Sequence[PromptBuilder],
+        *,
+        seed: int = 0,
+    ):
+        self.teacher, self.prompts, self.seed = teacher, list(prompts), seed
+        self.histories, self.user_ids = histories, user_ids
+        rows = [int(teacher.lists.rows(number, np.array([len(own)]))[0]) for number, own in enumerate(histories)]
+        self.chosen = np.flatnonzero(np.array(rows) >= 0)
+        first = prompts[0]
+        sizes = np.array([min(len(histories[number]), first.max_history) for number in self.chosen], dtype=np.int64)
+        items = sizes + 1 if first.learns_all_positions else sizes
+        self.lengths = items * first.item_tokens.shape[1] + first.layout.constant_tokens
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, number: int) -> Example:
+        prompts = self.prompts[_draw(self.seed, number, len(self.prompts))]
+        chosen = int(self.chosen[number % len(self)])
+        history = self.histories[chosen]
+        target = self.teacher.target(chosen, len(history), -1, number=number)
+        user, recent = self.user_ids[chosen], history[-prompts.max_history :]
+        if prompts.learns_all_positions:
+            return prompts.sequence(user, np.append(recent, target), len(recent))
+        return prompts.pair(user, recent, target)
 
 
 class TextTask(Dataset):
@@ -134,9 +196,9 @@ class TaskMixture(Dataset):
         return list(zip(self.tasks, self.orders, self.counts, strict=True))
 
 
-def build_tasks(
+def build_text_tasks(
     options: TaskOptions,
-    next_item: NextItemTask,
+    item_tokens: np.ndarray,
     prefixes: PrefixDataset,
     item_texts: ItemTexts,
     prompt_encoder: PromptEncoder,
@@ -144,12 +206,12 @@ def build_tasks(
     context: int | None = None,
     overflow: str = "error",
     seed: int,
-) -> TaskMixture:
-    """Return the mixture of a recipe.
+) -> dict[str, Task]:
+    """Return the text tasks of a recipe, by name.
 
     Args:
         options: weights and limits.
-        next_item: the task that recommends.
+        item_tokens: token ids of every catalog row, `[N, L]`.
         prefixes: histories of training users with the item that follows.
         item_texts: titles and texts of the catalog.
         prompt_encoder: token ids of templates.
@@ -160,8 +222,8 @@ def build_tasks(
     Raises:
         ValueError: for tasks with titles on a catalog without titles, and prompts that the context can't hold.
     """
-    tasks: dict[str, Task] = {NEXT_ITEM: next_item}
-    fields = TemplateFields(options, item_texts, prompt_encoder, next_item.prompts[0].item_tokens.numpy())
+    tasks: dict[str, Task] = {}
+    fields = TemplateFields(options, item_texts, prompt_encoder, item_tokens)
     for name in options.text_tasks:
         templates = load_templates(name, options.templates)
         templates = templates if options.paraphrases else templates[:1]
@@ -178,7 +240,7 @@ def build_tasks(
             what=f"prompt of the task {name}",
         )
         tasks[name] = TextTask(examples, templates, prompt_encoder, max_items=max_items, seed=seed)
-    return TaskMixture(tasks, options.weights, seed=seed)
+    return tasks
 
 
 def _draw(seed: int, number: int, choices: int) -> int:

@@ -183,6 +183,8 @@ class Method(ABC, Generic[OptionsT]):
         gives_item_vectors: whether `item_vectors` can be called.
         combines_methods: whether it combines recommenders of other methods; it can't be a part then.
         selects_on_validation: whether fitting chooses by validation cases, such as the epoch whose weights are kept.
+        is_control: whether it shows what a part of another method adds and is meant for no other use; a comparison
+            makes it a part of no hybrid.
         auto_models: module that registers models of its own with the Auto classes of transformers. It is imported with
             transformers, so it may import modeling files and nothing else of this package.
         recommenders: module that defines each kind of recommender of its own, by the kind in its manifest.
@@ -202,6 +204,7 @@ class Method(ABC, Generic[OptionsT]):
     gives_item_vectors: ClassVar[bool] = False
     combines_methods: ClassVar[bool] = False
     selects_on_validation: ClassVar[bool] = False
+    is_control: ClassVar[bool] = False
     auto_models: ClassVar[str | None] = None
     recommenders: ClassVar[Mapping[str, str]] = {}
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cost_hf.files import PLAIN_NAME
 from cost_hf.methods.base import (
     DEFAULT_METHOD,
     DataFacts,
@@ -44,8 +45,16 @@ class PartsOptions:
         names = [part_name(part) for part in self.parts]
         if len(names) < 2 or len(set(names)) < len(names):
             raise ValueError(f"a hybrid needs two or more parts with different names, got {names!r}")
-        for method in self.methods().values():
-            method.options.validate()
+        for name, method in self.methods().items():
+            if not PLAIN_NAME.fullmatch(name) or ".." in name:
+                raise ValueError(
+                    "the name of a part becomes a folder, expected letters, digits, '_', '-' and '.', got "
+                    f"{name!r:.80}; rename its recipe file"
+                )
+            try:
+                method.options.validate()
+            except ValueError as error:
+                raise ValueError(f"part {name}: {error}") from error
 
     def methods(self) -> dict[str, Method[Any]]:
         """Return the methods of the parts by name, with the fields of their variants or recipes and the overrides.
@@ -55,14 +64,15 @@ class PartsOptions:
         """
         own: dict[str, dict[str, Any]] = {part_name(part): {} for part in self.parts}
         for dotted, value in self.overrides.items():
-            name, _, rest = dotted.partition(".")
-            if name not in own:
+            # names of recipe files may have dots themselves
+            name = max((part for part in own if dotted.startswith(f"{part}.")), key=len, default=None)
+            if name is None:
                 raise RecipeError(
                     f"overrides must name a field of a part as PART.section.field, got {dotted!r}; parts are "
                     f"{', '.join(own)}"
                 )
-            own[name][rest] = value
-        return {name: _method(part, own[name]) for part, name in zip(self.parts, own, strict=True)}
+            own[name][dotted.removeprefix(f"{name}.")] = value
+        return {part_name(part): _method(part, own[part_name(part)]) for part in self.parts}
 
 
 def part_name(part: str) -> str:
@@ -75,10 +85,14 @@ def fit_parts(parts: Mapping[str, Method[Any]], workspace: Workspace, *, seed: i
     return {name: method.fit(workspace.part(name), seed=seed) for name, method in parts.items()}
 
 
-def part_stages(workspace: Workspace) -> list[tuple[str, str]]:
+def part_stages(parts: Iterable[str], workspace: Workspace) -> list[tuple[str, str]]:
     """Return names and digests of the stages of a hybrid's parts, once they are fitted."""
-    prefix = f"{workspace.part('').key}"
-    return sorted((name, digest) for name, digest in workspace.stages.digests.items() if name.startswith(prefix))
+    keys = [str(workspace.part(name).key) for name in parts]
+    return sorted(
+        (stage, digest)
+        for stage, digest in workspace.stages.digests.items()
+        if any(stage == key or stage.startswith(f"{key}-") for key in keys)
+    )
 
 
 def estimate_parts(parts: Mapping[str, Method[Any]], facts: DataFacts) -> Estimate | str:
@@ -115,15 +129,21 @@ def compared_parts(rows: Mapping[str, Method[Any]]) -> dict[str, Any]:
         rows: methods by row name; those that combine methods are left out, and so is a row of a recipe with a name of
             its own where another one has the same method.
     """
-    known = variants()
     overrides: dict[str, Any] = {}
     chosen: dict[str, Method[Any]] = {}
-    for name, method in rows.items():
-        part = name if name in known else method.name
-        if not method.combines_methods and part not in chosen:
+    single = {name: method for name, method in rows.items() if not method.combines_methods}
+    for name, method in single.items():
+        part = name if _stands_for(name, method) else method.name
+        if part not in chosen:
             chosen[part] = method
             overrides |= {f"{part}.{dotted}": value for dotted, value in _changes(part, method.options).items()}
     return {"parts": list(chosen), "overrides": overrides}
+
+
+def _stands_for(name: str, method: Method[Any]) -> bool:
+    """Return whether the name of a row is one that a part of the same method can have."""
+    is_known = name in variants() or name in shipped_recipes()
+    return is_known and named_method(name, {}, owner="part").name == method.name
 
 
 def _changes(part: str, options: MethodOptions) -> dict[str, Any]:
@@ -141,27 +161,47 @@ def _changes(part: str, options: MethodOptions) -> dict[str, Any]:
     return changes
 
 
-def _method(part: str, overrides: Mapping[str, Any]) -> Method[Any]:
+def named_method(name: str, overrides: Mapping[str, Any], *, owner: str) -> Method[Any]:
+    """Return the method that a name stands for, with the fields of its variant or recipe and the overrides.
+
+    Args:
+        name: method, variant, or recipe (a shipped one, or a .yaml file).
+        overrides: dotted fields.
+        owner: what has the name, for errors.
+
+    Raises:
+        RecipeError: for a name that stands for nothing, or a field that the method does not have.
+    """
     known = variants()
-    if part in known:
-        name = known[part].method
-        values = dict(known[part].overrides)
-    elif part in shipped_recipes() or part.endswith((".yaml", ".yml")):
-        content = recipe_content(part)
-        name = content.get("method", DEFAULT_METHOD)
+    if name in known:
+        method_name = known[name].method
+        values = dict(known[name].overrides)
+    elif name in shipped_recipes() or name.endswith((".yaml", ".yml")):
+        content = recipe_content(name)
+        method_name = str(content.get("method", DEFAULT_METHOD))
         sections = {key: fields for key, fields in content.items() if key not in (*COMMON, *TEXTS)}
-        values = flat_fields(sections, part)
+        values = flat_fields(sections, name)
+    elif name in methods():  # a method that has no row by its own name
+        method_name = name
+        values = {}
     else:
         raise RecipeError(
-            f"parts must be methods, variants or recipes, got {part!r}{nearest(part, [*known, *shipped_recipes()])}; "
+            f"{owner} must be a method, variant or recipe, got {name!r}{nearest(name, [*known, *shipped_recipes()])}; "
             f"methods and variants are {', '.join(known)}"
         )
-    method = methods().get(name)
-    if method is None or method.combines_methods:
-        kinds = ", ".join(own for own, method in methods().items() if not method.combines_methods)
-        raise RecipeError(f"part {part!r} is of method {name!r}, a part must be one of {kinds}")
+    method = methods().get(method_name)
+    if method is None:
+        raise RecipeError(f"{owner} {name!r} is of method {method_name!r}, expected one of {', '.join(methods())}")
     options = method.options_class()
     changed = values | dict(overrides)
     for dotted in in_order(changed):
-        set_field(options, options.sections(), dotted, changed[dotted], owner=f"part {part}")
+        set_field(options, options.sections(), dotted, changed[dotted], owner=f"{owner} {name}")
     return method(options)
+
+
+def _method(part: str, overrides: Mapping[str, Any]) -> Method[Any]:
+    method = named_method(part, overrides, owner="part")
+    if method.combines_methods:
+        kinds = ", ".join(own for own, known in methods().items() if not known.combines_methods)
+        raise RecipeError(f"part {part!r} is of method {method.name!r}, a part must be one of {kinds}")
+    return method

@@ -18,7 +18,7 @@ from cost_hf.methods.base import Workspace
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.candidates import Candidates
 from cost_hf.recommenders.catalog_changes import JOURNAL, Version, read_journal
-from cost_hf.recommenders.hybrid import DEPTH, HybridRanker, PartRanker
+from cost_hf.recommenders.hybrid import DEPTH, CandidateLists, PartRanker
 from cost_hf.recommenders.rankers import Ranker
 from cost_hf.recommenders.repository import read_manifest
 from cost_hf.semantic_ids.item_list import ItemList, ItemRows
@@ -105,13 +105,13 @@ def candidate_batches(
         Indices of the cases int64 `[B]`, their histories `[B, T]` (catalog rows, -1 pads) and their candidates.
     """
     rankers = {name: PartRanker(part.ranker_for(DEPTH), len(part.catalog)) for name, part in parts.items()}
-    ranker = HybridRanker(rankers, score=None)
+    lists = CandidateLists(rankers, num_items=workspace.data.tables.num_items)
     lengths = np.array([len(history) for history in cases.histories])
     batches = length_batches(lengths, workspace.evaluation.batch_size)
     for batch in tqdm(batches, desc=description, disable=not PartialState().is_main_process, leave=None):
         histories = cases.histories_matrix(batch)
         user_ids = [cases.user_ids[case] for case in batch]
-        yield batch, histories, ranker.candidates(torch.from_numpy(histories), top_k=DEPTH, user_ids=user_ids)
+        yield batch, histories, lists.candidates(torch.from_numpy(histories), top_k=DEPTH, user_ids=user_ids)
 
 
 def training_clicks(workspace: Workspace) -> np.ndarray:

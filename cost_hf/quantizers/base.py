@@ -102,6 +102,7 @@ class CodesOptions(KindOptions, ABC):
         uses_vectors: whether codes depend on the item vectors.
         needs_item_ids: whether codes depend on the item ids.
         is_trained: whether fitting is a `Trainer` run.
+        is_control: whether the codes carry no information about the items and show what learned ones add.
         follows_reassignment: whether fitting returns a model, by whose distances the collision policies `reassign` and
             `sinkhorn` move items.
     """
@@ -110,6 +111,7 @@ class CodesOptions(KindOptions, ABC):
     uses_vectors: ClassVar[bool] = True
     needs_item_ids: ClassVar[bool] = False
     is_trained: ClassVar[bool] = False
+    is_control: ClassVar[bool] = False
     follows_reassignment: ClassVar[bool] = True
 
     level_sizes: list[int] = field(default_factory=lambda: [64, 64, 64], metadata={"help": "codes per level"})

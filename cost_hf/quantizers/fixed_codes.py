@@ -32,6 +32,8 @@ class FixedOptions(CodesOptions):
 class RandomOptions(FixedOptions):
     """Uniform codes drawn from item id and seed."""
 
+    is_control: ClassVar[bool] = True
+
     def fit(self, inputs: FitInputs, *, folder: Path, digest: str, seed: int) -> CodesResult:
         """Draw the codes."""
         from cost_hf.quantizers.fit import CodesResult

@@ -21,7 +21,7 @@ from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.catalog_updates import CatalogUpdates
 from cost_hf.recommenders.cold_item_quota import num_cold_items, with_cold_item_quota
 from cost_hf.recommenders.new_clicks import NewClicks
-from cost_hf.recommenders.rankers import Ranker
+from cost_hf.recommenders.rankers import Ranker, Ranking, exact_ranker
 from cost_hf.recommenders.repository import (
     check_kind,
     check_no_results,
@@ -32,6 +32,7 @@ from cost_hf.recommenders.repository import (
     save_versions,
     save_whole,
 )
+from cost_hf.search.certificate import Certificate
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.catalog_mask import CatalogMask, check_batch
 from cost_hf.semantic_ids.item_ids import item_id_list, item_id_text, ordered_list
@@ -379,6 +380,7 @@ class Recommender(CatalogUpdates):
         user_ids: Sequence[str] | str | None = None,
         cold_share: float = 0.0,
         explain: bool = False,
+        exact: bool = False,
     ) -> list[Any]:
         """Return the best items for a history, or a list of such lists for a batch of histories.
 
@@ -395,8 +397,14 @@ class Recommender(CatalogUpdates):
             user_ids: one per history (or the one user's id), needed by generators trained with user tokens.
             cold_share: share of the first places, at any length, that is reserved for items without a click in
                 training, such as added ones, where there are any (after the epsilon of TIGER, arXiv 2305.05065).
-            explain: add `fields["explanation"]`, for kinds that can: a hybrid gives the rank in the lists of its parts
-                (`parts`) and what moved the score (`effects`); see `explanation_text`.
+            explain: add `fields["explanation"]`, for kinds that can: a hybrid gives the ranks in the lists of its parts
+                (`parts`, among `all items` or, for `cold_share`, among `cold items`) and what the score is the sum of
+                (`base_value` and `effects`). `cost_hf.explanation_text` puts it into words. Answers by popularity have
+                none.
+            exact: search until the list is proved to hold the best items of the whole catalog by the model's scores,
+                or the budget of `beam_search` is spent. `fields["is_exact"]` is whether the position of an answer is
+                proved; where it is not, `fields["bound"]` is the highest score that an item which the search did not
+                return could have. Recommenders that score the whole catalog are exact anyway.
 
         Returns:
             `Recommendation(item_id, score, fields)` best first; the score is that of the model (`fields["source"]`: a
@@ -406,7 +414,8 @@ class Recommender(CatalogUpdates):
         Raises:
             KeyError: for an item that the catalog does not hold.
             ValueError: for an empty history, what is no list of ids (None, a set, a float among them), a mask of
-                another catalog or number of requests, or an option that does not exist.
+                another catalog or number of requests, an option that does not exist, or `exact` with a recommender
+                that scores candidates alone.
 
         Examples:
             >>> from cost_hf.recommenders.example import example_recommender
@@ -419,13 +428,16 @@ class Recommender(CatalogUpdates):
             >>> batch = recommender.recommend([["kettle"], []], top_k=1, on_empty="popularity")
             >>> batch[1][0].fields
             {'title': 'kettle for tea', 'source': 'popularity'}
+            >>> [answer.fields["is_exact"] for answer in recommender.recommend(["kettle"], top_k=2, exact=True)]
+            [True, True]
         """
         _check_choice("on_unknown", on_unknown, ("error", "drop"))
         _check_choice("on_empty", on_empty, ("error", "popularity"))
         if explain and not self.can_explain:
             raise ValueError(f"a recommender of kind {self.kind} can't explain its answers; leave out explain")
-        if not isinstance(exclude_seen, bool | np.bool_):
-            raise ValueError(f"exclude_seen must be True or False, got {exclude_seen!r:.80}")
+        for name, flag in (("exclude_seen", exclude_seen), ("exact", exact)):
+            if not isinstance(flag, bool | np.bool_):
+                raise ValueError(f"{name} must be True or False, got {flag!r:.80}")
         if not _is_share(cold_share):
             raise ValueError(f"cold_share is a share in [0, 1], got {cold_share!r:.80}")
         snapshot = self.snapshot  # the whole request is answered by one
@@ -446,6 +458,8 @@ class Recommender(CatalogUpdates):
             )
         for number in empty:
             answers[number] = _popular(snapshot, top_k, None if base is None else base.take([number]))
+        if exact:
+            _add_proofs([answers[number] for number in empty], None)
         for start in range(0, len(filled), BATCH):
             part = filled[start : start + BATCH]
             own = None if users is None else [users[number] for number in part]
@@ -453,7 +467,16 @@ class Recommender(CatalogUpdates):
             if exclude_seen:
                 seen = pad_rows([rows[number] for number in part])
                 mask = CatalogMask(len(snapshot.catalog), denied=seen) if mask is None else mask.without(seen)
-            ranked = self._rank(snapshot, [rows[number] for number in part], top_k, mask, own, cold_share, explain)
+            ranked = self._rank(
+                snapshot,
+                [rows[number] for number in part],
+                top_k,
+                mask,
+                own,
+                cold_share=cold_share,
+                explain=explain,
+                exact=exact,
+            )
             for number, answer in zip(part, ranked, strict=True):
                 answers[number] = answer
         return answers[0] if is_single else answers
@@ -506,31 +529,48 @@ class Recommender(CatalogUpdates):
         top_k: int,
         mask: CatalogMask | None,
         user_ids: list[str] | None,
+        *,
         cold_share: float,
         explain: bool,
+        exact: bool,
     ) -> list[list[Recommendation]]:
         rows = pad_rows(histories)
         extra = {} if user_ids is None else {"user_ids": user_ids}
-        ranking = self.ranker_for(top_k, snapshot).rank(rows, top_k=top_k, mask=mask, **extra)
+
+        def ranked(length: int, mask: CatalogMask | None) -> Ranking:
+            ranker = self.ranker_for(length, snapshot)
+            return (exact_ranker(ranker) if exact else ranker).rank(rows, top_k=length, mask=mask, **extra)
+
+        ranking = ranked(top_k, mask)
+        requests = [("all items", ranking.items, mask)]
         if (places := num_cold_items(cold_share, top_k)) and snapshot.has_cold_items:
-            ranker = self.ranker_for(places, snapshot)
-            cold = ranker.rank(rows, top_k=places, mask=snapshot.cold_mask(mask), **extra)
+            cold_mask = snapshot.cold_mask(mask)
+            cold = ranked(places, cold_mask)
             ranking = with_cold_item_quota(ranking, cold, cold_share)
+            requests.insert(0, ("cold items", cold.items, cold_mask))
+        lines = zip(ranking.items.tolist(), ranking.scores.tolist(), strict=True)
         answers = [
-            [_answer(snapshot, row, score, self.source) for row, score in zip(items, scores, strict=True) if row >= 0]
-            for items, scores in zip(ranking.items.tolist(), ranking.scores.tolist(), strict=True)
+            [_answer(snapshot, row, score, self.source) for row, score in zip(*line, strict=True) if row >= 0]
+            for line in lines
         ]
+        if exact:
+            _add_proofs(answers, ranking.certificate)
         if explain:
-            explanations = self._explanations(snapshot, rows, ranking.items, mask, **extra)
-            for answer, own in zip(answers, explanations, strict=True):
-                for item, explanation in zip(answer, own, strict=False):  # lists end with padding
-                    item.fields["explanation"] = explanation
+            for among, listed, own_mask in requests:  # an item of both has the score of the last one
+                explanations = self._explanations(snapshot, rows, listed, own_mask, **extra)
+                for answer, own in zip(answers, explanations, strict=True):
+                    for item in answer:
+                        if item.item_id in own:
+                            item.fields["explanation"] = {"among": among, **own[item.item_id]}
         return answers
 
     def _explanations(
         self, snapshot: CatalogSnapshot, histories: Tensor, items: Tensor, mask: CatalogMask | None, **extra: Any
-    ) -> list[list[dict[str, Any]]]:
-        """Return an explanation for every listed item `[B, R]` of histories `[B, T]`; arguments are those of a rank."""
+    ) -> list[dict[str, dict[str, Any]]]:
+        """Return explanations by item id for the listed items `[B, R]` of histories `[B, T]`, one dict a history.
+
+        Other arguments are those of the request that listed the items.
+        """
         raise NotImplementedError
 
     def _users(self, user_ids: Sequence[str] | str | None, histories: int) -> list[str] | None:
@@ -575,6 +615,19 @@ def _popular(snapshot: CatalogSnapshot, top_k: int, mask: CatalogMask | None) ->
     return [
         _answer(snapshot, row, share, "popularity") for row, share in zip(best.tolist(), shares.tolist(), strict=True)
     ]
+
+
+def _add_proofs(answers: list[list[Recommendation]], certificate: Certificate | None) -> None:
+    """Add to the fields of every answer whether its position is proved, and the bound where it is not.
+
+    Without a certificate every item was scored.
+    """
+    for line, answer in enumerate(answers):
+        num_exact = len(answer) if certificate is None else int(certificate.num_exact[line])
+        for position, entry in enumerate(answer):
+            entry.fields["is_exact"] = position < num_exact
+            if certificate is not None and position >= num_exact:
+                entry.fields["bound"] = float(certificate.bound[line])
 
 
 def _answer(snapshot: CatalogSnapshot, row: int, score: float, source: str) -> Recommendation:

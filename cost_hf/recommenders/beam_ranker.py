@@ -22,6 +22,8 @@ class BeamRanker:
         trie: the legal SIDs.
         num_beams: beams, and so the longest list.
         normalization: of the scores, as for `beam_search`.
+        is_exact: whether the search widens until a list is proved to be the best of the catalog, or its budget is
+            spent; lists are then of any length, and `num_beams` has no effect.
     """
 
     def __init__(
@@ -32,12 +34,25 @@ class BeamRanker:
         *,
         num_beams: int,
         normalization: str = "vocabulary",
+        is_exact: bool = False,
     ):
         self.generator = generator
         self.prompts = prompts
         self.num_beams = num_beams
         self.normalization = normalization
+        self.is_exact = is_exact
         self.trie = trie.to(generator.device)
+
+    def exact(self) -> "BeamRanker":
+        """Return the ranker whose searches are exact."""
+        return BeamRanker(
+            self.generator,
+            self.prompts,
+            self.trie,
+            num_beams=self.num_beams,
+            normalization=self.normalization,
+            is_exact=True,
+        )
 
     def rank(
         self,
@@ -47,7 +62,10 @@ class BeamRanker:
         mask: Tensor | CatalogMask | None = None,
         user_ids: Sequence[str] | None = None,
     ) -> Ranking:
-        """Return the best `min(top_k, num_beams)` items of every history `[B, T]` (-1 pads on the right)."""
+        """Return the best `min(top_k, num_beams)` items of every history `[B, T]` (-1 pads on the right).
+
+        The `certificate` counts the positions that are proved.
+        """
         top_k = ranked_number(top_k, "top_k", self.trie.num_items)
         device = self.generator.device
         input_ids, attention_mask = (part.to(device) for part in self.prompts.inputs(histories, user_ids=user_ids))
@@ -57,8 +75,10 @@ class BeamRanker:
             attention_mask,
             trie=self.trie,
             vocabulary=self.prompts.vocabulary,
-            num_beams=self.num_beams,
+            num_beams=top_k if self.is_exact else self.num_beams,
             mask=mask,
             normalization=self.normalization,
+            exact=self.is_exact,
         )
-        return Ranking(found.items[:, :top_k].cpu(), found.scores[:, :top_k].cpu())
+        certificate = None if found.certificate is None else found.certificate.cut(top_k)
+        return Ranking(found.items[:, :top_k].cpu(), found.scores[:, :top_k].cpu(), certificate)

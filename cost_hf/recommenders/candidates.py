@@ -10,11 +10,12 @@ import numpy as np
 class Candidates:
     """The union of the lists of P parts for B requests; C is the largest number of candidates of a request.
 
-    Candidates are ordered by their best rank in a list, then by the order of the parts, then by catalog row.
+    Candidates are ordered by their best rank in a list, then by the order of the parts.
 
     Attributes:
         items: catalog rows, int64 `[B, C]`, -1 after the last one.
-        ranks: 1-based rank in every part's list, float64 `[B, C, P]`, nan where the part does not list the item.
+        ranks: 1-based rank in every part's list, float64 `[B, C, P]`, nan where the part does not list the item; items
+            of equal scores may share the mean of their ranks.
         scores: score of every part, float64 `[B, C, P]`, nan where the part gives none.
     """
 
@@ -31,22 +32,31 @@ class Candidates:
         return len(self.items)
 
     def columns_of(self, wanted: np.ndarray) -> np.ndarray:
-        """Return the column of one item a request `[B]` among the candidates, int64 `[B]`, -1 where it is none."""
-        is_wanted = self.items == np.asarray(wanted)[:, None]
-        return np.where(is_wanted.any(axis=1), is_wanted.argmax(axis=1), -1)
+        """Return the columns of R items a request `[B, R]`, int64 `[B, R]`, -1 for an item that is no candidate."""
+        is_wanted = (self.items[:, None, :] == wanted[:, :, None]) & (wanted[:, :, None] >= 0)  # [B, R, C]
+        if not self.items.size:
+            return np.full(wanted.shape, -1, dtype=np.int64)
+        return np.where(is_wanted.any(axis=2), is_wanted.argmax(axis=2), -1)
 
     def standardised(self) -> np.ndarray:
         """Return every part's scores less their mean over the candidates of the request, over their standard deviation.
 
-        An item without a score has the lowest standardised one of the request and part; float64 `[B, C, P]`.
+        Equal scores are all 0. An item without a score has the lowest standardised one of the request and part.
+
+        Returns:
+            float64 `[B, C, P]`, 0 for padding.
         """
         is_known = ~np.isnan(self.scores)
+        known = np.where(is_known, self.scores, 0.0)
         counts = np.maximum(is_known.sum(axis=1, keepdims=True), 1)
-        means = np.where(is_known, self.scores, 0.0).sum(axis=1, keepdims=True) / counts
-        centered = np.where(is_known, self.scores - means, 0.0)
+        first = np.take_along_axis(known, is_known.argmax(axis=1)[:, None], axis=1) if known.size else 0.0
+        # the mean of equal scores may differ from them by rounding, and that is no deviation
+        differ = (is_known & (known != first)).any(axis=1, keepdims=True)
+        centered = np.where(is_known & differ, known - known.sum(axis=1, keepdims=True) / counts, 0.0)
         deviations = np.sqrt((centered**2).sum(axis=1, keepdims=True) / counts)
         scaled = centered / np.where(deviations > 0, deviations, 1.0)
-        return np.where(is_known, scaled, scaled.min(axis=1, keepdims=True, initial=0.0))
+        filled = np.where(is_known, scaled, scaled.min(axis=1, keepdims=True, initial=0.0))
+        return np.where(self.items[:, :, None] >= 0, filled, 0.0)
 
     def ranked(self, scores: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the best items, int64 `[B, top_k]`, and their scores, float64, -1 and -inf where there are fewer.
@@ -84,30 +94,27 @@ def merge_lists(lists: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> Ca
     """
     if len({len(part) for part in lists}) > 1:
         raise ValueError(f"lists must be of the same requests, got {[len(part) for part in lists]!r}; rank all of them")
-    widths = [part.shape[1] for part in lists]
-    listed = np.concatenate([np.asarray(part, dtype=np.int64) for part in lists], axis=1)  # [B, W]
-    values = np.concatenate([np.asarray(part, dtype=np.float64) for part in scores], axis=1)
-    order = np.argsort(listed, axis=1, kind="stable")
-    ordered = np.take_along_axis(listed, order, axis=1)
-    is_new = np.ones(ordered.shape, dtype=bool)
-    is_new[:, 1:] = (ordered[:, 1:] != ordered[:, :-1]) & (ordered[:, 1:] >= 0)
-    is_new[:, :1] = ordered[:, :1] >= 0
-    slots = is_new.cumsum(axis=1) - 1  # equal items share a slot
-    rows, columns = np.nonzero(ordered >= 0)
-    slots = slots[rows, columns]
-    taken = order[rows, columns]
-    items = np.full((len(listed), int(slots.max(initial=-1)) + 1), -1, dtype=np.int64)
-    items[rows, slots] = ordered[rows, columns]
-    parts = np.repeat(np.arange(len(lists)), widths)[taken]
-    own_ranks = np.concatenate([np.arange(1, width + 1) for width in widths])[taken]
-    ranks = np.full((*items.shape, len(lists)), np.nan)
-    ranks[rows, slots, parts] = own_ranks
-    known = np.full(ranks.shape, np.nan)
-    known[rows, slots, parts] = values[rows, taken]
-    finite = np.where(np.isnan(ranks), np.inf, ranks)
-    first_to_last = np.lexsort((items, finite.argmin(axis=2), finite.min(axis=2, initial=np.inf)))  # empty slots last
-    return Candidates(
-        np.take_along_axis(items, first_to_last, axis=1),
-        np.take_along_axis(ranks, first_to_last[:, :, None], axis=1),
-        np.take_along_axis(known, first_to_last[:, :, None], axis=1),
-    )
+    num_requests, num_parts = len(lists[0]), len(lists)
+    longest = max(part.shape[1] for part in lists)
+    listed = np.full((num_requests, longest, num_parts), -1, dtype=np.int64)
+    known = np.full(listed.shape, np.nan)
+    for part, (own, own_scores) in enumerate(zip(lists, scores, strict=True)):
+        listed[:, : own.shape[1], part] = own
+        known[:, : own.shape[1], part] = own_scores
+    requests, places, parts = np.nonzero(listed >= 0)  # by request, then by rank, then by part
+    entries = listed[requests, places, parts]
+    keys = requests * (entries.max(initial=0) + 1) + entries
+    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    # candidates stand in the order in which their first entries do
+    counts = np.bincount(requests[first], minlength=num_requests)
+    columns = np.empty(len(first), dtype=np.int64)
+    columns[np.argsort(first)] = np.arange(len(first)) - np.repeat(counts.cumsum() - counts, counts)
+    columns = columns[group]
+    shape = (num_requests, int(counts.max(initial=0)), num_parts)
+    items = np.full(shape[:2], -1, dtype=np.int64)
+    items[requests, columns] = entries
+    ranks = np.full(shape, np.nan)
+    ranks[requests, columns, parts] = places + 1
+    found = np.full(shape, np.nan)
+    found[requests, columns, parts] = known[requests, places, parts]
+    return Candidates(items, ranks, found)

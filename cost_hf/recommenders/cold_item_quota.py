@@ -11,6 +11,7 @@ from collections import deque
 import torch
 
 from cost_hf.recommenders.rankers import Ranking
+from cost_hf.search.certificate import Certificate
 
 
 def num_cold_items(share: float, length: int) -> int:
@@ -26,12 +27,25 @@ def with_cold_item_quota(ranking: Ranking, cold: Ranking, share: float) -> Ranki
         cold: of the cold items alone, `[B, C]`.
         share: of cold items.
     """
+    certificate = None
+    if ranking.certificate is not None and cold.certificate is not None:
+        certificate = _merged_certificate(ranking.certificate, cold.certificate, ranking, cold)
     items, scores = ranking.items.clone(), ranking.scores.clone()
     for line in range(len(items)):
         pairs = _merged(_pairs(ranking, line), _pairs(cold, line), share, items.shape[1])
         items[line, : len(pairs)] = torch.tensor([item for item, _ in pairs], dtype=items.dtype)
         scores[line, : len(pairs)] = torch.tensor([score for _, score in pairs], dtype=scores.dtype)
-    return Ranking(items, scores)
+    return Ranking(items, scores, certificate)
+
+
+def _merged_certificate(first: Certificate, second: Certificate, ranking: Ranking, cold: Ranking) -> Certificate:
+    """Return the certificate of merged lists: proved where both whole lists are."""
+    is_exact = first.is_exact(ranking.items.shape[1]) & second.is_exact(cold.items.shape[1])
+    return Certificate(
+        is_exact * ranking.items.shape[1],
+        torch.maximum(first.bound, second.bound),
+        first.num_expanded + second.num_expanded,
+    )
 
 
 def _pairs(ranking: Ranking, line: int) -> list[tuple[int, float]]:
@@ -43,6 +57,7 @@ def _merged(
     best: list[tuple[int, float]], cold: list[tuple[int, float]], share: float, length: int
 ) -> list[tuple[int, float]]:
     cold_items = {item for item, _ in cold}
+    known = dict(best)  # a hybrid scores an item by its candidates, which are others among cold items alone
     merged: dict[int, float] = {}
     queues = deque(best), deque(cold)
     held = 0
@@ -55,6 +70,6 @@ def _merged(
         if not (first or second):
             break
         item, score = (first or second).popleft()
-        merged[item] = score
+        merged[item] = known.get(item, score)
         held += item in cold_items
     return list(merged.items())

@@ -8,7 +8,7 @@ lists them and leaves them out of the histories that it reads.
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -48,10 +48,10 @@ class PartRanker:
 
     def lists(
         self, histories: Tensor, *, top_k: int, mask: CatalogMask | None, user_ids: Sequence[str] | None
-    ) -> tuple[np.ndarray, np.ndarray, Tensor | None]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Return the part's lists, `[B, R]`, their scores, and the scores of its whole catalog where it gives them.
 
-        A history of which the part knows no item has an empty list.
+        A history of which the part knows no item has an empty list; an empty history is ranked as the part ranks it.
 
         Args:
             histories: rows of the hybrid's catalog, int64 `[B, T]`, -1 pads on the right.
@@ -60,42 +60,56 @@ class PartRanker:
             user_ids: ids of the users, for parts that take them.
 
         Returns:
-            Catalog rows int64 `[B, R]`, -1 after the last one; scores float64 `[B, R]`; scores of all rows that the
-            part knows, float `[B, N_part]`, -inf outside the mask, or None where it only lists some items.
+            Catalog rows int64 `[B, R]`, -1 after the last one; scores float `[B, R]`; scores of all rows that the part
+            knows, float `[B, N_part]`, -inf outside the mask, or None where it only lists some items.
         """
+        own = None if mask is None else mask.first(self.num_items)
         known = _without_unknown(histories, self.num_items)
-        filled = (known >= 0).any(dim=1).nonzero()[:, 0]
-        own = None if mask is None else mask.first(self.num_items).take(filled)
-        users = None if user_ids is None else [user_ids[number] for number in filled.tolist()]
-        items = np.full((len(histories), top_k), -1, dtype=np.int64)
+        if known is histories:
+            return self._ranked(histories, top_k=top_k, mask=own, user_ids=user_ids)
+        # a history that is empty in itself is a request of its own sort; one of unknown items says nothing to the part
+        rows = ((known >= 0).any(dim=1) | (histories < 0).all(dim=1)).nonzero()[:, 0]
+        if not len(rows):
+            return np.full((len(histories), 0), -1, dtype=np.int64), np.empty((len(histories), 0)), None
+        users = None if user_ids is None else [user_ids[number] for number in rows.tolist()]
+        listed, values, own_table = self._ranked(
+            known[rows], top_k=top_k, mask=None if own is None else own.take(rows), user_ids=users
+        )
+        items = np.full((len(histories), listed.shape[1]), -1, dtype=np.int64)
         scores = np.full(items.shape, -np.inf)
-        table: Tensor | None = None
-        if isinstance(self.ranker, ScoringRanker):
-            own_table = self.ranker.scores(known[filled])
-            ranking = self.ranker.rank_scores(own_table, top_k=top_k, mask=own)
-            table = torch.full((len(histories), self.num_items), -torch.inf, dtype=own_table.dtype)
-            table[filled] = own_table
-        else:
-            extra = {"user_ids": users} if users is not None and takes_user_ids(self.ranker) else {}
-            ranking = self.ranker.rank(known[filled], top_k=top_k, mask=own, **extra)
-        width = ranking.items.shape[1]
-        items[filled.numpy(), :width] = ranking.items.cpu().numpy()
-        scores[filled.numpy(), :width] = ranking.scores.cpu().numpy()
+        items[rows.numpy()] = listed
+        scores[rows.numpy()] = values
+        if own_table is None:
+            return items, scores, None
+        table = np.full((len(histories), self.num_items), -np.inf, dtype=own_table.dtype)
+        table[rows.numpy()] = own_table
         return items, scores, table
 
+    def _ranked(
+        self, histories: Tensor, *, top_k: int, mask: CatalogMask | None, user_ids: Sequence[str] | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Return lists, scores and the table of scores for histories of which the part knows every item."""
+        if isinstance(self.ranker, ScoringRanker):
+            table = self.ranker.scores(histories)
+            ranking = self.ranker.rank_scores(table, top_k=top_k, mask=mask)
+            return ranking.items.numpy(), ranking.scores.numpy(), table.numpy()
+        extra = {"user_ids": user_ids} if user_ids is not None and takes_user_ids(self.ranker) else {}
+        ranking = self.ranker.rank(histories, top_k=top_k, mask=mask, **extra)
+        return ranking.items.cpu().numpy(), ranking.scores.cpu().numpy(), None
 
-class HybridRanker:
-    """Ranks the union of the lists of several rankers by scores of a hybrid; a `Ranker`.
+
+class CandidateLists:
+    """Candidates of requests: the union of the lists of several rankers.
 
     Args:
         parts: rankers by name.
-        score: returns a score `[B, C]` for the candidates of histories `[B, T]`.
+        num_items: N, items of the hybrid's catalog.
         depth: items taken from every part; more where a longer list is requested.
     """
 
-    def __init__(self, parts: Mapping[str, PartRanker], score: Any, *, depth: int = DEPTH):
+    def __init__(self, parts: Mapping[str, PartRanker], *, num_items: int, depth: int = DEPTH):
         self.parts = dict(parts)
-        self.score = score
+        self.num_items = num_items
         self.depth = depth
 
     def candidates(
@@ -108,15 +122,36 @@ class HybridRanker:
     ) -> Candidates:
         """Return the candidates of histories `[B, T]`: the items of all lists of `max(top_k, depth)`."""
         histories = histories.cpu()
-        num_items = max(part.num_items for part in self.parts.values())
-        own = CatalogMask.of(mask, num_items)
+        own = CatalogMask.of(mask, self.num_items)
         length = max(top_k, self.depth)
         listed = [part.lists(histories, top_k=length, mask=own, user_ids=user_ids) for part in self.parts.values()]
         found = merge_lists([items for items, _, _ in listed], [scores for _, scores, _ in listed])
-        for column, (_, _, table) in enumerate(listed):
+        for column, (_, scores, table) in enumerate(listed):
             if table is not None:
                 found.scores[:, :, column] = _scores_of(table, found.items)
+                found.ranks[:, :, column] = _shared_ranks(found.ranks[:, :, column], scores, table)
         return found
+
+
+class HybridRanker(CandidateLists):
+    """Ranks the candidates of several rankers by scores of a hybrid; a `Ranker`.
+
+    Args:
+        parts: rankers by name.
+        score: returns a score `[B, C]` for the candidates of histories `[B, T]`.
+        num_items, depth: as for `CandidateLists`.
+    """
+
+    def __init__(
+        self,
+        parts: Mapping[str, PartRanker],
+        score: Callable[[np.ndarray, Candidates], np.ndarray],
+        *,
+        num_items: int,
+        depth: int = DEPTH,
+    ):
+        super().__init__(parts, num_items=num_items, depth=depth)
+        self.score = score
 
     def rank(
         self,
@@ -130,6 +165,26 @@ class HybridRanker:
         found = self.candidates(histories, top_k=top_k, mask=mask, user_ids=user_ids)
         items, scores = found.ranked(self.score(histories.cpu().numpy(), found), top_k)
         return Ranking(torch.from_numpy(items), torch.from_numpy(scores))
+
+
+@dataclass(frozen=True, eq=False)
+class Effects:
+    """How scores of R candidates a request come about: each is the base value plus the sum of its effects.
+
+    Attributes:
+        names: of the F causes.
+        values: effects, float64 `[B, R, F]`.
+        base_value: score without any effect.
+    """
+
+    names: Sequence[str]
+    values: np.ndarray
+    base_value: float
+
+    def of(self, request: int, place: int) -> dict[str, float]:
+        """Return the effects on one candidate by name, largest first."""
+        own = self.values[request, place]
+        return {self.names[cause]: float(own[cause]) for cause in np.argsort(-np.abs(own), kind="stable").tolist()}
 
 
 class HybridSnapshot(CatalogSnapshot):
@@ -156,7 +211,9 @@ class HybridRecommender(Recommender):
 
     catalog_class = HybridCatalog
     can_explain = True
-    published_files: ClassVar[str] = r"parts/[\w.-]+/[\w./-]+\.(safetensors|json|parquet|jinja|model|py|txt)"
+    published_files: ClassVar[str] = (
+        r"parts/\w[\w.-]*(/\w[\w.-]*)*/\w[\w.-]*\.(safetensors|json|parquet|jinja|model|py|txt)"
+    )
     snapshot: HybridSnapshot
 
     def __init__(
@@ -191,16 +248,16 @@ class HybridRecommender(Recommender):
             candidates: of these histories.
         """
 
+    @abstractmethod
     def explain_candidates(
         self, snapshot: HybridSnapshot, histories: np.ndarray, candidates: Candidates, columns: np.ndarray
-    ) -> list[dict[str, float]]:
-        """Return what moved the score of one candidate a history: effect by cause, most important first.
+    ) -> "Effects":
+        """Return what moved the scores of R candidates a history.
 
         Args:
             snapshot, histories, candidates: as in `score_candidates`.
-            columns: column of the candidate, int64 `[B]`.
+            columns: columns of the candidates, int64 `[B, R]`.
         """
-        raise NotImplementedError
 
     def merge(self) -> Self:
         """Add the adapters of all parts to the weights of their bases, in place."""
@@ -210,7 +267,7 @@ class HybridRecommender(Recommender):
         return self
 
     def to(self, device: torch.device | str) -> Self:
-        """Move all parts to a device, in place; answers are the same but for rounding."""
+        """Move all parts to a device, in place; answers are the same up to rounding."""
         with self._writing:
             for part in self.parts.values():
                 part.to(device)
@@ -234,50 +291,49 @@ class HybridRecommender(Recommender):
 
     @cached_property
     def fixed_parts(self) -> tuple[str, ...]:
-        """Names of the parts that take no new items; they go on ranking the items of their training."""
+        """Names of the parts that take no new items; they keep ranking the items of their training."""
         return tuple(name for name, part in self.parts.items() if "vectors" not in part.new_item_inputs)
 
     @property
     def identity(self) -> dict[str, str]:
         """The digest of the parts and of what combines them."""
         parts = [[name, part.kind, part.identity] for name, part in self.parts.items()]
-        return {"parts_digest": content_digest("cost_hf.hybrid_parts.1", parts, self._combination())}
+        return {"parts_digest": content_digest("cost_hf.hybrid_parts.1", parts, *self._combination())}
 
     def fitted_catalog(self, titles: Sequence[str | None] | None = None) -> HybridCatalog:
-        """Return the catalog that the parts were fitted on, with these titles."""
-        return HybridCatalog.of({name: part.catalog for name, part in self.parts.items()}, titles)
+        """Return the catalog that the parts were fitted on, with the first of these titles."""
+        parts = {name: part.catalog for name, part in self.parts.items()}
+        return HybridCatalog.of(parts, None if titles is None else titles[: max(map(len, parts.values()))])
 
     def ranker_for(self, top_k: int, snapshot: CatalogSnapshot | None = None) -> HybridRanker:
         """Return the ranker of the present (or the given) snapshot."""
         at = snapshot if isinstance(snapshot, HybridSnapshot) else self.snapshot
         rankers = {
-            name: PartRanker(part.ranker_for(max(top_k, self.depth), at.parts[name]), len(at.parts[name].catalog))
+            name: PartRanker(part.ranker_for(max(top_k, DEPTH), at.parts[name]), len(at.parts[name].catalog))
             for name, part in self.parts.items()
         }
-        return HybridRanker(rankers, partial(self.score_candidates, at), depth=self.depth)
-
-    @property
-    def depth(self) -> int:
-        """Items taken from every part."""
-        return DEPTH
+        return HybridRanker(rankers, partial(self.score_candidates, at), num_items=len(at.catalog))
 
     def _explanations(
         self, snapshot: CatalogSnapshot, histories: Tensor, items: Tensor, mask: CatalogMask | None, **extra: Any
-    ) -> list[list[dict[str, Any]]]:
+    ) -> list[dict[str, dict[str, Any]]]:
         at = snapshot if isinstance(snapshot, HybridSnapshot) else self.snapshot
-        found = self.ranker_for(items.shape[1], at).candidates(histories, top_k=items.shape[1], mask=mask, **extra)
-        rows = histories.cpu().numpy()
-        explanations: list[list[dict[str, Any]]] = [[] for _ in rows]
-        for place in range(items.shape[1]):
-            columns = found.columns_of(items[:, place].cpu().numpy())
-            effects = self.explain_candidates(at, rows, found, np.maximum(columns, 0))
-            for number, column in enumerate(columns.tolist()):
-                explanations[number].append(
-                    {"parts": {}, "effects": {}}  # an item of `cold_share` that no part lists among its best
-                    if column < 0
-                    else {"parts": _listed_by(list(self.parts), found, number, column), "effects": effects[number]}
-                )
-        return explanations
+        length = items.shape[1]
+        found = self.ranker_for(length, at).candidates(histories, top_k=length, mask=mask, **extra)
+        columns = found.columns_of(items.cpu().numpy())
+        effects = self.explain_candidates(at, histories.cpu().numpy(), found, np.maximum(columns, 0))
+        return [
+            {
+                at.catalog.item_ids[found.items[request, column]]: {
+                    "parts": _listed_by(list(self.parts), found, request, column),
+                    "effects": effects.of(request, place),
+                    "base_value": effects.base_value,
+                }
+                for place, column in enumerate(own.tolist())
+                if column >= 0
+            }
+            for request, own in enumerate(columns)
+        ]
 
     def _combination(self) -> list[Any]:
         """Return what combines the parts, as plain values and arrays, for the digest."""
@@ -392,20 +448,49 @@ def bare_parts(parts: Mapping[str, Recommender]) -> dict[str, Any]:
 
 
 def _without_unknown(histories: Tensor, num_items: int) -> Tensor:
-    """Return histories `[B, T]` without the rows from `num_items` on, their other items moved together."""
-    if not bool((histories >= num_items).any()):
+    """Return histories `[B, T]` without the rows from `num_items` on, their other items moved together.
+
+    Histories without such rows are returned as they are.
+    """
+    if not histories.numel() or int(histories.max()) < num_items:
         return histories
     kept = torch.where(histories < num_items, histories, -1)
     order = (kept < 0).to(torch.uint8).argsort(dim=1, stable=True)
     return kept.gather(1, order)
 
 
-def _scores_of(table: Tensor, items: np.ndarray) -> np.ndarray:
+def _shared_ranks(ranks: np.ndarray, scores: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Return ranks `[B, C]` in which items of equal scores share the mean of their ranks, float64, nan where they were.
+
+    A part without evidence about many items, such as counts about new ones, gives all of them one score. Which of them
+    are in its list says nothing, and the mean rank of so many is low.
+
+    Args:
+        ranks: 1-based, in lists with the scores `[B, R]`, best first.
+        scores: of the lists.
+        table: scores of the whole catalog, `[B, N]`: the last ones of a list may have equals beyond it.
+    """
+    if not scores.shape[1]:
+        return ranks
+    places = np.arange(scores.shape[1])
+    begins = np.ones(scores.shape, dtype=bool)
+    begins[:, 1:] = scores[:, 1:] != scores[:, :-1]
+    first = np.maximum.accumulate(np.where(begins, places, 0), axis=1)
+    ends = np.ones(scores.shape, dtype=bool)
+    ends[:, :-1] = begins[:, 1:]
+    last = np.minimum.accumulate(np.where(ends, places, len(places))[:, ::-1], axis=1)[:, ::-1]
+    beyond = (table == scores[:, -1:]).sum(axis=1) - 1 + first[:, -1]
+    last = np.where(first == first[:, -1:], np.maximum(beyond, last[:, -1])[:, None], last)
+    shared = (first + last) / 2 + 1.0
+    own = np.take_along_axis(shared, np.nan_to_num(ranks, nan=1.0).astype(np.int64) - 1, axis=1)
+    return np.where(np.isnan(ranks), np.nan, own)
+
+
+def _scores_of(table: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Return the scores of items `[B, C]` in a table `[B, N]`, float64, nan where it has none."""
-    rows = torch.from_numpy(items)
-    is_known = (rows >= 0) & (rows < table.shape[1])
-    values = table.gather(1, rows.where(is_known, torch.zeros((), dtype=rows.dtype))).double()
-    return values.masked_fill(~is_known | values.isinf(), torch.nan).numpy()
+    is_known = (items >= 0) & (items < table.shape[1])
+    values = np.take_along_axis(table, np.where(is_known, items, 0), axis=1)
+    return np.where(is_known & np.isfinite(values), values, np.nan)
 
 
 def _listed_by(names: Sequence[str], candidates: Candidates, request: int, column: int) -> dict[str, int]:

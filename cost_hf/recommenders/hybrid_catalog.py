@@ -5,7 +5,7 @@ A part that takes no new items keeps the rows of its training; these are the fir
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,7 @@ from cost_hf.files import DamagedFileError, atomic_path, content_digest, read_te
 from cost_hf.semantic_ids.catalog_files import read_item_columns, removed_flags
 from cost_hf.semantic_ids.item_list import ItemList
 
-HEADER = "parts"  # entry of the safetensors metadata
+HEADER, EQUAL = "parts", "equal"  # entries of the safetensors metadata
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,15 +29,17 @@ class HybridCatalog(ItemList):
 
     Attributes:
         parts: catalog of every part by its name; titles are kept here alone.
-        vectors: item vectors that the parts read, `[N, E]`; None where none does.
+        vectors: item vectors that the parts read, `[n, E]`; fewer than there are items where the parts that read them
+            take no new items, None where none reads any.
     """
 
     parts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        tables = [getattr(part, "vectors", None) for part in self.parts.values() if len(part) == len(self)]
-        object.__setattr__(self, "vectors", next((table for table in tables if table is not None), None))
+        object.__setattr__(self, "vectors", None)  # those of the parts, whatever a copy was made with
         super().__post_init__()
+        tables = [part.vectors for part in self.parts.values() if getattr(part, "vectors", None) is not None]
+        object.__setattr__(self, "vectors", max(tables, key=len, default=None))
         for name, part in self.parts.items():
             size = len(part)
             if part.item_ids != self.item_ids[:size] or not np.array_equal(part.removed, self.removed[:size]):
@@ -45,6 +47,11 @@ class HybridCatalog(ItemList):
                     f"the catalog of part {name!r} holds other items than those of the hybrid; fit all parts on the "
                     "same data"
                 )
+        if max(map(len, self.parts.values()), default=0) != len(self):
+            raise ValueError(
+                f"no part holds all {len(self)} items of the hybrid; take its catalog and those of its parts from one "
+                "hybrid"
+            )
 
     @classmethod
     def of(cls, parts: Mapping[str, Any], titles: Sequence[str | None] | None = None) -> "HybridCatalog":
@@ -54,8 +61,11 @@ class HybridCatalog(ItemList):
             ValueError: where their items differ.
         """
         longest = max(parts.values(), key=len)
-        # a catalog that has none stays as it is, with the digest that it knows
-        bare = {name: part if part.titles is None else part.without_titles() for name, part in parts.items()}
+        bare = {}
+        for name, part in parts.items():
+            # a catalog stays as it is where it can, with the digest that it knows
+            own = part if part.titles is None else part.without_titles()
+            bare[name] = _with_ids(own, longest.item_ids)
         return cls(longest.item_ids, longest.removed, None if titles is None else tuple(titles), parts=bare)
 
     @cached_property
@@ -84,19 +94,29 @@ class HybridCatalog(ItemList):
     def save(self, directory: str | Path, stem: str) -> None:
         """Write `<stem>.parquet` (ids, titles), then `<stem>.safetensors` (flags, and what the parts' catalogs hold).
 
-        The tensors of a part have its name and a slash before theirs.
+        The tensors of a part have its name and a slash before theirs. Equal ones, such as text vectors that several
+        parts read, are written once.
         """
         ItemList(self.item_ids, self.removed, self.titles).save(directory, stem)
         tensors = {"removed": self.removed.astype(np.uint8)}
         headers = {}
+        first: dict[str, str] = {}  # name of the first tensor with a digest
+        equal = {}
         with TemporaryDirectory() as scratch:
             for name, part in self.parts.items():
                 part.save(scratch, stem)
                 path = Path(scratch) / f"{stem}.safetensors"
-                tensors |= {f"{name}/{key}": table for key, table in read_tensors(path).items()}
+                for key, table in read_tensors(path).items():
+                    own = f"{name}/{key}"
+                    kept = first.setdefault(content_digest(table), own)
+                    if kept == own:
+                        tensors[own] = table
+                    else:
+                        equal[own] = kept
                 headers[name] = read_tensor_metadata(path)
+        metadata = {HEADER: json.dumps(headers, sort_keys=True), EQUAL: json.dumps(equal, sort_keys=True)}
         with atomic_path(Path(directory) / f"{stem}.safetensors", durable=True) as path:
-            save_file(tensors, path, metadata={HEADER: json.dumps(headers, sort_keys=True)})
+            save_file(tensors, path, metadata=metadata)
 
     @classmethod
     def read(cls, directory: str | Path, stem: str, *, kinds: Mapping[str, Any]) -> "HybridCatalog":
@@ -112,8 +132,12 @@ class HybridCatalog(ItemList):
         ids, titles = read_item_columns(Path(directory) / f"{stem}.parquet")
         source = Path(directory) / f"{stem}.safetensors"
         tensors = read_tensors(source)
-        headers = _headers(source)
-        found = {key.partition("/")[0] for key in tensors} - {"removed"}
+        headers = _json_entry(source, HEADER, dict)
+        for key, kept in _json_entry(source, EQUAL, str).items():
+            if kept not in tensors:
+                raise DamagedFileError(f"{source} has no tensor {kept!r:.80}, which its header names; copy it again")
+            tensors[key] = tensors[kept]
+        found = {key.partition("/")[0] for key in tensors if "/" in key}
         needed = {"removed", *(f"{name}/removed" for name in kinds)}
         if not needed <= set(tensors) or found != set(kinds) or set(headers) != set(kinds):
             raise DamagedFileError(
@@ -126,7 +150,7 @@ class HybridCatalog(ItemList):
                 rows = pa.array(ids[: own["removed"].size], pa.string())
                 pq.write_table(pa.table({"item_id": rows}), Path(scratch) / f"{stem}.parquet")
                 save_file(own, Path(scratch) / f"{stem}.safetensors", metadata=headers[name] or None)
-                parts[name] = kind.load(scratch, stem)
+                parts[name] = _with_ids(kind.load(scratch, stem), ids)
         removed = removed_flags(tensors["removed"], rows=len(ids), source=source)
         try:
             return cls(ids, removed, titles, parts=parts)
@@ -134,11 +158,18 @@ class HybridCatalog(ItemList):
             raise DamagedFileError(f"{source}: {error}") from error
 
 
-def _headers(source: Path) -> dict[str, dict[str, str]]:
+def _with_ids(part: Any, item_ids: tuple[str, ...]) -> Any:
+    """Return the catalog of a part with this very tuple where its ids are equal: masks compare ids by identity."""
+    is_copy = part.item_ids is not item_ids and part.item_ids == item_ids
+    return replace(part, item_ids=item_ids) if is_copy else part
+
+
+def _json_entry(source: Path, name: str, kind: type[Any]) -> dict[str, Any]:
+    """Return an entry of the metadata that maps names to values of a kind."""
     try:
-        headers = json.loads(read_tensor_metadata(source).get(HEADER, "{}"))
+        entry = json.loads(read_tensor_metadata(source).get(name, "{}"))
     except (ValueError, RecursionError) as error:
-        raise DamagedFileError(f"{source}: its header is no JSON ({error}); copy it again") from error
-    if not isinstance(headers, dict) or not all(isinstance(header, dict) for header in headers.values()):
-        raise DamagedFileError(f"{source}: expected a header for every part; copy it again")
-    return headers
+        raise DamagedFileError(f"{source}: entry {name} of its header is no JSON ({error}); copy it again") from error
+    if not isinstance(entry, dict) or not all(isinstance(value, kind) for value in entry.values()):
+        raise DamagedFileError(f"{source}: entry {name} of its header must map names to {kind.__name__}; copy it again")
+    return entry

@@ -7,12 +7,13 @@ the same code. `ScoringRanker` makes a ranker of anything that scores the whole 
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cost_hf.search.certificate import Certificate
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.item_ids import id_ranks, item_id_list
 from cost_hf.semantic_ids.options import ranked_number
@@ -25,10 +26,12 @@ class Ranking:
     Attributes:
         items: catalog rows, int64 `[B, R]`, -1 after the last one where fewer are legal.
         scores: their scores, float `[B, R]`, comparable within a row; -inf where `items` is -1.
+        certificate: how much of the lists a beam search proved to be the best of the catalog; None for other rankers.
     """
 
     items: Tensor
     scores: Tensor
+    certificate: Certificate | None = None
 
     def __repr__(self) -> str:
         """Return the shape in one line."""
@@ -53,6 +56,24 @@ class Ranker(Protocol):
                 requests; None allows all.
         """
         ...
+
+
+@runtime_checkable
+class ProvableRanker(Protocol):
+    """A ranker whose scores are defined for every item, so that a list can be proved to be the best of the catalog."""
+
+    def exact(self) -> Ranker:
+        """Return a ranker with the same scores that misses no item, as far as the `certificate` of a list goes."""
+
+
+def exact_ranker(ranker: Ranker) -> Ranker:
+    """Return the exact version of a ranker; raise ValueError for one that scores candidates alone."""
+    if not isinstance(ranker, ProvableRanker):
+        raise ValueError(
+            f"exact=True needs a score of every item of the catalog, and {type(ranker).__name__} gives scores of its "
+            "own to candidates alone: whether another item would be better is not known; call recommend without exact"
+        )
+    return ranker.exact()
 
 
 def training_clicks(popularity: Any) -> np.ndarray:
@@ -143,6 +164,10 @@ class ScoringRanker:
         missing = (0, top_k - width)
         pad = torch.nn.functional.pad
         return Ranking(pad(items, missing, value=-1), pad(values, missing, value=-torch.inf))
+
+    def exact(self) -> "ScoringRanker":
+        """Return itself: every item is scored."""
+        return self
 
     def _numbers(self, scores: np.ndarray) -> np.ndarray:
         """Return scores as floats of a type that torch knows; only floats have a -inf for masked items."""

@@ -11,10 +11,18 @@ from typing import Any
 from cost_hf.files import atomic_path
 from cost_hf.reporting.html import to_html
 from cost_hf.reporting.markdown import to_markdown
-from cost_hf.reporting.pages import comparison_page, run_page
+from cost_hf.reporting.pages import comparison_page, load_line, run_page
 from cost_hf.reporting.terminal import compare_text, results_table, run_text
 
-__all__ = ["REPORT_FILES", "compare_text", "results_table", "run_text", "write_compare_report", "write_run_report"]
+__all__ = [
+    "REPORT_FILES",
+    "compare_text",
+    "load_line",
+    "results_table",
+    "run_text",
+    "write_compare_report",
+    "write_run_report",
+]
 REPORT_FILES = ("report.html", "report.md")
 
 

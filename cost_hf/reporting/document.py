@@ -125,13 +125,23 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Command:
+    """A line to be copied, and what it does; `language` is `bash` or `python`."""
+
+    label: str
+    line: str
+    language: str
+
+
+@dataclass(frozen=True)
 class Page:
-    """A whole report: subject, headline, warnings, figures, protocol and sections."""
+    """A whole report: subject, headline, commands, warnings, figures, protocol and sections."""
 
     title: str
     kicker: str
     headline: str
     paragraphs: tuple[str, ...]
+    commands: tuple[Command, ...] = ()
     warnings: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     protocol: tuple[str, ...] = ()

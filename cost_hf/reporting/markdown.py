@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from cost_hf.reporting.document import Cell, Example, Line, Page, Section, Table
+from cost_hf.reporting.document import Cell, Command, Example, Line, Page, Section, Table
+from cost_hf.terminal_text import terminal_line
 
 SPECIAL = re.compile(r"([\\`*\[\]<>|#])")
 
@@ -14,6 +15,7 @@ def to_markdown(page: Page) -> str:
     blocks = [f"# {sentence(page.headline)}", f"*{escape(page.kicker)}*"]
     blocks += [f"> **{escape(warning)}**" for warning in page.warnings]
     blocks += [sentence(text) for text in page.paragraphs]
+    blocks += [f"{escape(command.label)}\n\n{_code(command)}" for command in page.commands]
     if page.facts:
         blocks.append(", ".join(f"{escape(name)}: {escape(text)}" for name, text in page.facts))
     blocks += [escape(text) for text in page.protocol]
@@ -38,6 +40,14 @@ def sentence(text: str) -> str:
 def escape_inline(text: str) -> str:
     """Return a part of a line in which nothing is markup; white space at its ends is kept."""
     return SPECIAL.sub(r"\\\1", re.sub(r"\s+", " ", text))
+
+
+def _code(command: Command) -> str:
+    """Return a block of code whose fence is longer than any run of backticks in it."""
+    line = terminal_line(command.line)
+    longest = max(map(len, re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{command.language}\n{line}\n{fence}"
 
 
 def _section(section: Section) -> Iterator[str]:

@@ -4,14 +4,16 @@ A run is shown as a comparison with one trained system, without verdicts and wit
 does not show the variance between seeds.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.reporting import numbers, words
 from cost_hf.reporting.codes import code_sections
 from cost_hf.reporting.curves import curve_section
-from cost_hf.reporting.document import Example, Page, Section
+from cost_hf.reporting.document import Command, Example, Page, Section
 from cost_hf.reporting.drawing import SHAPES
 from cost_hf.reporting.standings import DEFAULT_PRIMARY, Standings, known_seen
 from cost_hf.reporting.tables import claim_tables, cost_section, score_table, slice_section
@@ -53,11 +55,35 @@ def comparison_page(compare: Mapping[str, Any]) -> Page:
         kicker=f"Comparison · {name}",
         headline=advice.get("headline") or "No recommendation yet",
         paragraphs=tuple(advice.get("paragraphs") or ()),
+        commands=tuple(_commands(advice)),
         warnings=_warnings(standings),
         facts=data_facts(standings),
         protocol=protocol_sentences(standings),
         sections=page_sections(standings),
     )
+
+
+def load_line(directory: str | Path) -> str:
+    """Return the line of Python that loads a recommender."""
+    return f"cost_hf.Recommender.from_pretrained({json.dumps(str(directory), ensure_ascii=False)})"
+
+
+def _commands(advice: Mapping[str, Any]) -> Iterator[Command]:
+    """Yield what trains the recommended system, and what loads it where it is trained."""
+    if not advice.get("command"):
+        return
+    row = advice.get("row")
+    costs = [
+        f"{numbers.amount(advice['latency_ms'])} ms per request" if advice.get("latency_ms") is not None else "",
+        f"{numbers.memory(advice['peak_mb'])} peak memory" if advice.get("peak_mb") is not None else "",
+    ]
+    cost = ", ".join(text for text in costs if text)
+    is_trained = advice.get("directory") is not None
+    note = f" ({cost})" if cost and not is_trained else ""
+    yield Command(f"Train {row}{note}:", advice["command"], "bash")
+    if is_trained:
+        note = f" ({cost})" if cost else ""
+        yield Command(f"This comparison has trained it{note}. Load it:", load_line(advice["directory"]), "python")
 
 
 def page_sections(standings: Standings, *, scores_title: str = "Comparison") -> tuple[Section, ...]:
@@ -273,6 +299,9 @@ def reproducibility_section(standings: Standings) -> Section:
     facts += [(words.spaced(key), str(value)) for key, value in protocol.items() if _is_plain(key, value)]
     facts.append(("counts", _named(data.get("counts"), numbers.amount)))
     facts.append(("shares", _named(data.get("shares"), numbers.percent)))
+    proved = (protocol.get("proved") or {}).get(standings.primary["seen"]) or {}
+    parts = [f"first {cutoff}: {numbers.percent(share)}" for cutoff, share in proved.items()]
+    facts.append(("lists proved to hold the best items of the catalog", ", ".join(parts)))
     facts += [(f"digest of the {part}", str(data.get(key) or "")[:DIGEST_SHOWN]) for part, key in DIGESTS]
     versions = compare.get("versions") or {}
     facts.append(("versions", ", ".join(f"{name} {text}" for name, text in versions.items())))

@@ -95,7 +95,10 @@ def results_table(
 
 
 def compare_text(compare: Mapping[str, Any]) -> str:
-    """Return the report of a comparison: detectable difference, scores, claims, and the recommendation last."""
+    """Return the report of a comparison: detectable difference, scores, claims, and the recommendation last.
+
+    Commands are not wrapped, so that they can be copied.
+    """
     standings = Standings(compare)
     page = comparison_page(compare)
     parts = [_wrapped(text) for text in (*page.warnings, *page.protocol)]
@@ -107,7 +110,9 @@ def compare_text(compare: Mapping[str, Any]) -> str:
         parts.append("\n".join(_table(table)))
     if compare.get("claims"):
         parts.append("\n".join(_claims(standings)))
-    return "\n\n".join([*parts, *(_wrapped(text) for text in (page.headline, *page.paragraphs))])
+    parts += [_wrapped(text) for text in (page.headline, *page.paragraphs)]
+    parts += [f"{_wrapped(command.label)}\n  {terminal_line(command.line)}" for command in page.commands]
+    return "\n\n".join(parts)
 
 
 def _table(table: Table) -> Iterator[str]:

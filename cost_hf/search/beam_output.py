@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cost_hf.search.certificate import Certificate
 from cost_hf.semantic_ids.catalog_mask import TrieMask
 from cost_hf.semantic_ids.trie import SidTrie
 
@@ -19,12 +20,15 @@ class BeamOutput:
         codes: the items' codes, `[B, R, L]`, -1 where there is no item.
         prompt_states: last hidden states at all positions of the prompts, `[B, S, d]`, where they were asked for; of
             the encoder, or of a decoder-only model, whose last position predicts the first code.
+        certificate: how much of the lists is proved to be the best of the catalog; None where that is not known: for
+            models that search by `generate()`, and for beams that the model reranked.
     """
 
     items: Tensor
     scores: Tensor
     codes: Tensor
     prompt_states: Tensor | None = None
+    certificate: Certificate | None = None
 
     def __repr__(self) -> str:
         """Summarise the shapes in one line."""

@@ -7,7 +7,7 @@ are sums of natural-log probabilities. Scores and beams are those of `generate(.
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,12 +18,14 @@ from transformers import PreTrainedModel
 from cost_hf.search.beam_output import BeamOutput, expand_leaves
 from cost_hf.search.beam_steps import DecodingSteps, LevelHead, Prompt
 from cost_hf.search.cached_decoders import base_model, decoding_steps, unsupported_reason
+from cost_hf.search.certificate import Beams, best_left, certify, relative_rounding
+from cost_hf.search.exact_search import BUDGET, first_width, widened
 from cost_hf.search.generate_search import generate_search
 from cost_hf.search.logits_processor import check_sizes
 from cost_hf.search.normalizations import check_normalization
 from cost_hf.search.protocol import AddsLevelInputs, EmbedsPrompts, LevelInputs, ReranksBeams
 from cost_hf.semantic_ids.catalog_mask import CatalogMask, TrieMask, log_legal
-from cost_hf.semantic_ids.options import ranked_number
+from cost_hf.semantic_ids.options import ranked_number, whole_number
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
@@ -56,8 +58,13 @@ def beam_search(
     model_kwargs: Mapping[str, Any] | None = None,
     level_inputs: LevelInputs | None = None,
     output_prompt_states: bool = False,
+    exact: bool = False,
+    budget: int = BUDGET,
 ) -> BeamOutput:
     """Return the `num_beams` most probable items of the catalog for every prompt.
+
+    A beam search may prune a prefix that leads to one of them. `certificate` counts the positions of each list that
+    are proved to be right all the same, and with `exact` the search widens until all of them are.
 
     T5, mT5, UMT5, the decoder-only models of `cached_decoders.CAUSAL_TYPES` with full attention, and subclasses that
     decode like them (`cost_hf.search.protocol`) run on cached decoders, which compute what beams share once per
@@ -83,10 +90,13 @@ def beam_search(
         level_inputs: a function in place of the model's method of that name, see `protocol.AddsLevelInputs`.
         output_prompt_states: return the last hidden states of the prompts as well: of the encoder, or of the
             decoder-only model at all positions of the prompt (`protocol.last_states` takes the last ones).
+        exact: return to pruned prefixes, best first, until none could lead to a better item than the last one of the
+            list, or the budget is spent; `certificate` shows how far it came.
+        budget: prefixes of a request that `exact` may feed to the decoder after those of a beam search.
 
     Raises:
-        ValueError: for fewer than one beam or too many, no prompt, a mask of another catalog, or an option that
-            `generate()` has no equivalent for.
+        ValueError: for fewer than one beam or too many, no prompt, a mask of another catalog, an option that
+            `generate()` has no equivalent for, or `exact` with a model whose beams prove nothing.
 
     Example (weights are random: which item comes first means nothing):
 
@@ -106,6 +116,8 @@ def beam_search(
         BeamOutput(1 requests, 3 items each, on cpu)
         >>> sorted(catalog.item_ids[row] for row in found.items[0].tolist())
         ['chair', 'desk', 'lamp']
+        >>> found.certificate.is_exact(3)  # no item of the catalog is missing
+        tensor([True])
     """
     check_normalization(normalization)
     prompt = make_prompt(input_ids, attention_mask, inputs_embeds, encoder_outputs, model_kwargs)
@@ -115,6 +127,9 @@ def beam_search(
     catalog_mask = CatalogMask.of(mask, trie.num_items, trie.item_ids)
     level_inputs = level_inputs or own_level_inputs(generator)
     reason = unsupported_reason(generator)
+    if exact:
+        _check_provable(generator, reason)
+        whole_number(budget, "budget")
     if reason is not None:
         _warn_once(type(base_model(generator)).__name__, reason)
         if level_inputs is not None or normalization != "vocabulary":
@@ -132,10 +147,12 @@ def beam_search(
         level_inputs,
         is_cached=reason is None,
         wants_states=output_prompt_states,
+        budget=budget if exact else None,
     )
     states = found.prompt_states.clone() if output_prompt_states and found.prompt_states is not None else None
+    certificate = None if found.certificate is None else found.certificate.clone()
     # copies made outside of inference mode may be changed, and used in a loss
-    return BeamOutput(found.items.clone(), found.scores.clone(), found.codes.clone(), states)
+    return BeamOutput(found.items.clone(), found.scores.clone(), found.codes.clone(), states, certificate)
 
 
 def make_prompt(
@@ -197,6 +214,18 @@ def check_parts(generator: Any, prompt: Prompt, trie: SidTrie, vocabulary: SidVo
         )
 
 
+def _check_provable(generator: PreTrainedModel, unsupported: str | None) -> None:
+    """Raise ValueError for a model whose beams prove nothing; `unsupported` is its `unsupported_reason`."""
+    model = base_model(generator)
+    if isinstance(model, ReranksBeams):
+        raise ValueError(
+            f"exact=True proves lists whose scores are sums of log-probabilities along the paths of items; "
+            f"{type(model).__name__}.rerank_beams gives other scores to what the beams found; search without exact"
+        )
+    if unsupported is not None:
+        raise ValueError(f"exact=True needs cached decoding, which this model does not have: {unsupported}")
+
+
 def beam_widths(trie: SidTrie, num_beams: int) -> list[int]:
     """Return the largest number of beams that enter each level: one at the root, never more than there are nodes."""
     widths = [1]
@@ -226,7 +255,10 @@ def own_level_inputs(generator: PreTrainedModel) -> LevelInputs | None:
 
 
 def reranked(generator: PreTrainedModel, found: BeamOutput, prompt: Prompt, mask: CatalogMask | None) -> BeamOutput:
-    """Return the beams as the model's own `rerank_beams` orders them; the same ones where it has none."""
+    """Return the beams as the model's own `rerank_beams` orders them; the same ones where it has none.
+
+    A certificate is about the scores of the search, so reranked beams have none.
+    """
     model = base_model(generator)
     if not isinstance(model, ReranksBeams):
         return found
@@ -236,7 +268,7 @@ def reranked(generator: PreTrainedModel, found: BeamOutput, prompt: Prompt, mask
             f"{type(model).__name__}.rerank_beams must return a BeamOutput of {len(found.items)} requests, got "
             f"{output!r}"
         )
-    return replace(output, prompt_states=found.prompt_states)
+    return replace(output, prompt_states=found.prompt_states, certificate=None)
 
 
 @torch.inference_mode()
@@ -252,8 +284,9 @@ def _search(
     *,
     is_cached: bool,
     wants_states: bool,
+    budget: int | None,
 ) -> BeamOutput:
-    """Search by the cached decoder of the model, or by `generate()`."""
+    """Search by the cached decoder of the model, or by `generate()`; exactly where there is a budget."""
     prompt = embedded_prompt(generator, prompt)
     if not is_cached:
         found = generate_search(
@@ -269,12 +302,32 @@ def _search(
     model = base_model(generator)
     trie_mask = None if mask is None else mask.on(trie)
     head = LevelHead(model, vocabulary, normalization=normalization)
-    steps = decoding_steps(model, prompt, beam_widths(trie, num_beams))
-    nodes, scores, codes = descend(steps, head, trie, vocabulary, num_beams, trie_mask, level_inputs)
-    if bool(scores.isnan().any()):
-        raise ValueError(f"{type(model).__name__} returns log-probabilities that are NaN; its weights are broken")
-    found = expand_leaves(trie, nodes, scores, codes, num_beams=num_beams, mask=trie_mask)
+    if budget is None:
+        steps = decoding_steps(model, prompt, beam_widths(trie, num_beams))
+        beams: Beams = descend(steps, head, trie, vocabulary, num_beams, trie_mask, level_inputs)
+    else:
+        steps = decoding_steps(model, prompt, beam_widths(trie, first_width(num_beams)))
+        beams = widened(steps, head, trie, vocabulary, num_beams, trie_mask, level_inputs, budget=budget)
+    check_scores(beams, model)
+    found = listed_items(trie, beams, num_beams=num_beams, mask=trie_mask)
     return reranked(generator, replace(found, prompt_states=steps.prompt_states), prompt, mask)
+
+
+def listed_items(trie: SidTrie, beams: Beams, *, num_beams: int, mask: TrieMask | None) -> BeamOutput:
+    """Return the items of the beams, with the certificate of the lists."""
+    found = expand_leaves(trie, beams.nodes, beams.scores, beams.codes, num_beams=num_beams, mask=mask)
+    return replace(found, certificate=certify(trie, beams, found.scores, mask))
+
+
+@dataclass(frozen=True, eq=False)
+class ContinuedBeams(Beams):
+    """Leaves with the beams that they continue.
+
+    Attributes:
+        parents: beam of the level before, `[B, R]`.
+    """
+
+    parents: Tensor
 
 
 def descend(
@@ -285,12 +338,15 @@ def descend(
     num_beams: int,
     mask: TrieMask | None,
     level_inputs: LevelInputs | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the leaves `[B, R]`, their scores `[B, R]` and codes `[B, R, L]`, best first."""
+) -> ContinuedBeams:
+    """Return the leaves that a beam search finds, best first."""
     batch, device = steps.batch, trie.device
     nodes = torch.zeros(batch, 1, dtype=torch.long, device=device)
+    parents = nodes
     scores = torch.zeros(batch, 1, device=device)
     codes = torch.empty(batch, 1, 0, dtype=torch.long, device=device)
+    pruned = []
+    num_expanded = 0
     hidden = steps.start(None if level_inputs is None else level_inputs(0, codes))
     offsets = vocabulary.level_offsets.tolist()
     for level in range(len(offsets)):
@@ -301,6 +357,7 @@ def descend(
         candidates = log_probs.add_(log_legal(legal, log_probs.dtype)).flatten(1)
         width = step_codes.shape[-1]
         scores, best = candidates.topk(min(num_beams, candidates.shape[1], trie.num_nodes[level]), dim=1)
+        pruned.append(best_left(candidates, best))
         parents = best // width
         chosen = step_codes.flatten(1).gather(1, best)
         nodes = children.flatten(1).gather(1, best)
@@ -308,7 +365,22 @@ def descend(
         if level + 1 < len(offsets):
             added = None if level_inputs is None else level_inputs(level + 1, codes)
             hidden = steps.advance(chosen + offsets[level], parents, added)
-    return nodes, scores, codes
+            num_expanded += nodes.shape[1]
+    return ContinuedBeams(
+        nodes,
+        scores,
+        codes,
+        torch.stack(pruned).amax(0),
+        torch.full((batch,), num_expanded, device=device),
+        relative_rounding(hidden.dtype),
+        parents,
+    )
+
+
+def check_scores(beams: Beams, model: PreTrainedModel) -> None:
+    """Raise ValueError where a search found scores that are no numbers."""
+    if bool((beams.scores.sum(1) + beams.pruned).isnan().any()):
+        raise ValueError(f"{type(model).__name__} returns log-probabilities that are NaN; its weights are broken")
 
 
 @lru_cache

@@ -70,6 +70,20 @@ class DecodingSteps(Protocol):
             added: added to the embeddings of the tokens, `[B, R, d]`.
         """
 
+    def feed(self, tokens: Tensor, depths: Tensor, visible: Tensor, added: Tensor | None = None) -> Tensor:
+        """Append tokens of any depths, and return the hidden states at them, `[B, R, d]`.
+
+        `advance` is for beams of one depth. This is for a search that returns to prefixes which it had left; after
+        `start` it uses one of the two.
+
+        Args:
+            tokens: `[B, R]`.
+            depths: codes of the answer before each token, `[B, R]`; 0 for a first code.
+            visible: which tokens each attends to, bool `[B, R, fed + R]`: its ancestors among those fed before, in the
+                order of the calls, and itself.
+            added: added to the embeddings of the tokens, `[B, R, d]`.
+        """
+
 
 class Ancestry:
     """Which of the tokens fed so far are ancestors of each beam: bool `[B, R, tokens so far]`."""

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cost_hf.search.beam_output import BeamOutput, expand_leaves
+from cost_hf.search.beam_output import BeamOutput
 from cost_hf.search.beam_search import (
     beam_widths,
     descend,
     embedded_prompt,
+    listed_items,
     make_prompt,
     own_level_inputs,
     reranked,
@@ -96,10 +97,8 @@ class CapturedSearch:
 
     def search(self, steps: DecodingSteps) -> BeamOutput:
         """Search from encoded prompts."""
-        nodes, scores, codes = descend(
-            steps, self.head, self.trie, self.vocabulary, self.num_beams, mask=None, level_inputs=None
-        )
-        return expand_leaves(self.trie, nodes, scores, codes, num_beams=self.num_beams, mask=None)
+        beams = descend(steps, self.head, self.trie, self.vocabulary, self.num_beams, mask=None, level_inputs=None)
+        return listed_items(self.trie, beams, num_beams=self.num_beams, mask=None)
 
 
 class _Recording:
@@ -121,4 +120,7 @@ class _Recording:
         for buffer, part in zip(self.inputs, tensors, strict=True):
             buffer.copy_(part)
         self.graph.replay()
-        return BeamOutput(self.output.items.clone(), self.output.scores.clone(), self.output.codes.clone())
+        certificate = None if self.output.certificate is None else self.output.certificate.clone()
+        return BeamOutput(
+            self.output.items.clone(), self.output.scores.clone(), self.output.codes.clone(), certificate=certificate
+        )

@@ -64,25 +64,28 @@ class CausalSteps:
             ).last_hidden_state
             self.prompt_states = hidden
             self.first = last_states(hidden, mask)[:, None]
-        elif self.depth:
-            self.cache.crop(self.prompt.attention_mask.shape[1] - self.cache.get_seq_length())
+        elif (fed := self.cache.get_seq_length() - self.prompt.attention_mask.shape[1]) > 0:
+            self.cache.crop(-fed)
             self.ancestry = Ancestry()
             self.depth = 0
         return self.first
 
     def advance(self, tokens: Tensor, parents: Tensor, added: Tensor | None = None) -> Tensor:
         """Feed one token per beam, all beams of a request as one row."""
-        paths = self.ancestry.extend(parents)
+        visible = self.ancestry.extend(parents)
+        self.depth += 1
+        return self.feed(tokens, torch.full_like(tokens, self.depth - 1), visible, added)
+
+    def feed(self, tokens: Tensor, depths: Tensor, visible: Tensor, added: Tensor | None = None) -> Tensor:
+        """Feed tokens of any depths, all tokens of a request as one row."""
         prompt = self.prompt.attention_mask.bool()[:, None].expand(-1, tokens.shape[1], -1)
         embeds = self.model.get_input_embeddings()(tokens)
         embeds = embeds if added is None else embeds + added
-        output = self.decoder(
+        return self.decoder(
             inputs_embeds=embeds,
-            attention_mask=float_mask(torch.cat([prompt, paths], -1), embeds.dtype)[:, None],
-            position_ids=(self.lengths + self.depth)[:, None].expand_as(tokens),
+            attention_mask=float_mask(torch.cat([prompt, visible], -1), embeds.dtype)[:, None],
+            position_ids=self.lengths[:, None] + depths,
             past_key_values=self.cache,
             use_cache=True,
             **self.prompt.model_kwargs,
-        )
-        self.depth += 1
-        return output.last_hidden_state
+        ).last_hidden_state

@@ -21,9 +21,11 @@ The other parts are methods that the search calls where a model has them:
 - `AddsLevelInputs.level_inputs` adds to the embeddings that enter the decoder at a level,
 - `ReranksBeams.rerank_beams` reorders or replaces the beams at the end.
 
-`beam_search` uses all of them. `score_catalog` uses the first two: it returns what the generator itself gives every
-item. `CapturedSearch` uses the first and the last, and refuses a model with `level_inputs`, which may depend on more
-than a recorded graph can see. `generate()` itself and `custom_generate` know none of them.
+`beam_search` uses all of them. Lists that a model reranked have no certificate, and `exact=True` refuses such a model:
+its scores are no sums along the paths of items. `score_catalog` uses the first two: it returns what the generator
+itself gives every item. `CapturedSearch` uses the first and the last, and refuses a model with `level_inputs`, which
+may depend on more than a recorded graph can see. `leaf_search` uses the first, and refuses a model with `level_inputs`
+as well. `generate()` itself and `custom_generate` know none of them.
 """
 
 from collections.abc import Callable

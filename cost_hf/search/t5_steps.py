@@ -18,7 +18,7 @@ class T5Steps:
     Args:
         model: in eval mode.
         prompt: padded on either side.
-        widths: the most beams that each decoding step will feed, the start token included.
+        widths: the most beams that `advance` will feed at each depth, the start token included.
     """
 
     def __init__(self, model: PreTrainedModel, prompt: Prompt, widths: Sequence[int]):
@@ -38,6 +38,7 @@ class T5Steps:
         self.layers: list[_Layer] = []
         self.ancestry = Ancestry()
         self.fed: list[int] = []
+        self.key_depths: Tensor | None = None
 
     @property
     def batch(self) -> int:
@@ -62,6 +63,7 @@ class T5Steps:
         """Feed the decoder start token."""
         self.ancestry = Ancestry()
         self.fed = []
+        self.key_depths = None
         if not self.layers:
             self.layers = self._layers()
         tokens = torch.full((self.batch, 1), start_token(self.model), device=self.states.device)
@@ -81,6 +83,25 @@ class T5Steps:
                 bias = layer.relative_bias[:, depth, :, None]  # [H, L, 1], by depth of the key
                 row = torch.cat([bias[:, key].expand(-1, width) for key, width in enumerate(self.fed)], dim=1)
                 mask = (row[:, None] + paths).flatten(0, 1)  # [B·H, R, tokens so far]
+            hidden = layer(hidden, mask, before)
+        return self.decoder.final_layer_norm(hidden)
+
+    def feed(self, tokens: Tensor, depths: Tensor, visible: Tensor, added: Tensor | None = None) -> Tensor:
+        """Feed tokens of any depths; all of them attend to the start token."""
+        hidden = self.decoder.embed_tokens(tokens)
+        hidden = hidden if added is None else hidden + added
+        queries = depths + 1
+        start = torch.zeros_like(queries[:, :1])
+        keys = torch.cat([start if self.key_depths is None else self.key_depths, queries], dim=1)
+        self.key_depths = keys
+        paths = float_mask(torch.cat([torch.ones_like(visible[..., :1]), visible], -1), hidden.dtype)
+        before = sum(self.fed)
+        self.fed.append(tokens.shape[1])
+        mask: Tensor | None = None
+        for layer in self.layers:
+            if layer.relative_bias is not None:
+                bias = layer.relative_bias[:, queries[:, :, None], keys[:, None]].transpose(0, 1)  # [B, H, R, all fed]
+                mask = (bias + paths[:, None]).flatten(0, 1)
             hidden = layer(hidden, mask, before)
         return self.decoder.final_layer_norm(hidden)
 
@@ -123,6 +144,7 @@ class _Layer:
     def __call__(self, hidden: Tensor, mask: Tensor | None, before: int) -> Tensor:
         normed = self.self_norm(hidden)
         after = before + hidden.shape[1]
+        self._reserve(after)
         self.keys[:, before:after] = self._by_head(self.self_attention.k(normed))
         self.values[:, before:after] = self._by_head(self.self_attention.v(normed))
         queries = self._by_head(self.self_attention.q(normed))
@@ -132,6 +154,14 @@ class _Layer:
         attended = _attend(queries, self.cross_keys, self.cross_values, self.cross_mask)
         hidden = hidden + self.cross_attention.o(self._merge(attended, hidden))
         return self.feed_forward(hidden)
+
+    def _reserve(self, room: int) -> None:
+        """Make room for keys and values, in steps that keep the number of copies small."""
+        missing = room - self.keys.shape[1]
+        if missing > 0:
+            more = self.keys.new_empty(len(self.keys), max(missing, self.keys.shape[1]), self.width)
+            self.keys = torch.cat([self.keys, more], dim=1)
+            self.values = torch.cat([self.values, more], dim=1)
 
     def _by_head(self, projected: Tensor) -> Tensor:
         """Turn `[B, R, H·D]` into `[B·H, R, D]`."""

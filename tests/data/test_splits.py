@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
 from cost_hf.data import DataError, DataOptions, Split, make_news, read_tables, split_interactions
 
@@ -144,6 +145,45 @@ def test_time_shares_hold_within_a_few_clicks(news_tables):
     assert (len(split.test) + dropped) / total == pytest.approx(0.1, abs=0.01)
 
 
+def test_training_clicks_keep_their_times_in_the_order_of_the_sequences():
+    times = {"v": [5, 6, 7, 8], "u": [1, 2, 3, 4]}
+    tables = tables_of({"v": "efgh", "u": "abcd"}, timestamp=[*times["v"], *times["u"]])
+
+    split = split_of(tables)
+
+    found = np.split(split.train_times, np.cumsum([len(rows) for rows in split.train])[:-1])
+    assert {user: own.tolist() for user, own in zip(split.train_user_ids, found, strict=True)} == {
+        user: own[:2] for user, own in times.items()
+    }
+    assert split.train_times.dtype == np.int64
+
+
+def test_clicks_of_which_one_has_no_time_have_none():
+    times = pd.array([1, None, 3, 4, 5, 6, 7, 8], dtype="Int64")
+
+    assert split_of(tables_of({"u": "abcd", "v": "efgh"}, timestamp=times)).train_times is None
+    assert split_of(tables_of({"u": "abcd", "v": "efgh"})).train_times is None
+
+
+def test_times_of_the_training_part_match_its_clicks(news_tables):
+    clicks = news_tables.interactions.set_index(["user_id", "item_row"])["timestamp"].to_dict()  # items are read once
+    for options in ({"split": "time"}, {"cold_share": 0.1}):
+        split = split_of(news_tables, **options)
+        pairs = [(user, row) for user, rows in zip(split.train_user_ids, split.train, strict=True) for row in rows]
+
+        assert split.train_times.tolist() == [clicks[pair] for pair in pairs]
+
+
+def test_times_of_other_clicks_are_refused(tmp_path, news_tables):
+    split_of(news_tables).save(tmp_path)
+    tensors = load_file(tmp_path / "split.safetensors")
+    tensors["train_times"] = tensors["train_times"][1:]
+    save_file(tensors, tmp_path / "split.safetensors")
+
+    with pytest.raises(DataError, match=r"has the times of \d+ training clicks, expected \d+"):
+        Split.load(tmp_path)
+
+
 def test_part_without_cases_is_an_error():
     with pytest.raises(DataError, match=r"split 'leave_one_out' leaves 0 validation cases"):
         split_of(tables_of({"u": "ab"}))
@@ -203,6 +243,7 @@ def test_split_survives_saving_with_equal_bytes(tmp_path, news_tables):
     assert loaded.digest == split.digest
     assert loaded.counts == split.counts
     assert cases_equal(loaded, split)
+    assert loaded.train_times.tolist() == split.train_times.tolist()
     for file in (tmp_path / "one").iterdir():
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
 

@@ -10,8 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from cost_hf.evaluation.ranking import RankedLists, coverage, evaluate_ranker, is_first_occurrence, per_user_metrics
+from cost_hf.evaluation.ranking import (
+    RankedLists,
+    coverage,
+    evaluate_ranker,
+    is_first_occurrence,
+    per_user_metrics,
+    proved_shares,
+)
 from cost_hf.recommenders.rankers import Ranking
+from cost_hf.search.certificate import Certificate
 from tests.evaluation.stand_ins import Cases, FixedOrder
 
 REPOSITORY = Path(__file__).parents[2]
@@ -152,6 +160,27 @@ def test_lists_survive_safetensors(tmp_path):
 
     np.testing.assert_array_equal(restored.item_rank, [2, np.nan])
     np.testing.assert_array_equal(restored.items, lists.items)
+
+
+class Proving(FixedOrder):
+    """Proves as many places as the last item of the history has a number."""
+
+    def rank(self, histories, *, top_k, mask=None):
+        ranking = super().rank(histories, top_k=top_k, mask=mask)
+        last = histories.gather(1, (histories >= 0).sum(1, keepdim=True) - 1)[:, 0]
+        return Ranking(ranking.items, ranking.scores, Certificate(last, torch.zeros(len(last)), last))
+
+
+def test_what_a_ranker_proves_stands_in_the_order_of_the_cases(tmp_path):
+    cases = Cases([[0, 1, 5], [3], [4, 2], [1]], [2, 0, 5, 3])
+
+    lists = evaluate(Proving(range(6), longest=4), cases, batch_size=2)
+    save_file(lists.arrays(), tmp_path / "lists.safetensors")
+    restored = RankedLists.from_arrays(load_file(tmp_path / "lists.safetensors"))
+
+    assert lists.num_exact.tolist() == restored.num_exact.tolist() == [5, 3, 2, 1]
+    assert proved_shares(lists, [1, 2, 3, 5]) == {"1": 1.0, "2": 0.75, "3": 0.5}  # no list has five places
+    assert proved_shares(evaluate(FixedOrder(range(6)), cases), [1, 2]) is None
 
 
 def test_no_cases_are_an_error():

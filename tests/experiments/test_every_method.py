@@ -20,13 +20,18 @@ EPOCHS = {"training.epochs": 2, "codes.epochs": 4}
 # of a method or kind: what the toy catalog calls its categories, and sizes of what it trains inside
 OWN_FIELDS: dict[str, dict[str, Any]] = {
     "category": {"codes.category_column": "topic", "codes.level_sizes": [16, 4]},
-    "reciprocal_rank": {
+    "fusion": {
+        "fusion.parts": ["cost", "sasrec_text", "text_last"],
         "fusion.overrides": {
             "cost.codes.level_sizes": [8, 8, 8],
             "cost.codes.epochs": 4,
             "cost.training.epochs": 2,
             "sasrec_text.training.epochs": 2,
-        }
+        },
+    },
+    "ranker": {
+        "ranker.overrides": {"sasrec_ce.training.epochs": 2, "sasrec_text.training.epochs": 2},
+        "ranker.columns": ["topic"],
     },
 }
 

@@ -87,6 +87,8 @@ def test_results_have_the_promised_shape(reference):
     )
     shares = {"invalid", "repeated_target", "unseen_target"}
     assert shares <= set(results["protocol"]["shares"])
+    for proved in (results["protocol"]["proved"][seen] for seen in SEEN):
+        assert set(proved) == {"5", "10"} and all(0 <= share <= 1 for share in proved.values())
     assert {"recipe", "seed", "data_digest", "versions", "device", "semantic_ids"} <= set(results)
     assert results["recipe"]["training"]["epochs"] == TINY["training.epochs"]
 

@@ -11,6 +11,7 @@ from cost_hf.recommenders.generative import GenerativeRecommender
 from cost_hf.semantic_ids.catalog import Catalog
 from tests.methods.counting.counting_toys import toy_counting
 from tests.methods.fusion.fusion_toys import toy_fusion
+from tests.methods.ranker.ranker_toys import toy_ranker
 from tests.methods.sasrec.test_sasrec_recommender import toy as toy_sasrec
 from tests.recommenders.toys import TOY_IDS, toy_catalog, toy_recommender, toy_t5, toy_text_recommender
 
@@ -21,6 +22,7 @@ KINDS: dict[str, Callable[[], Recommender]] = {
     "texts": lambda: toy_sasrec("text"),
     "counting": lambda: toy_counting("markov_text"),
     "fusion": lambda: toy_fusion(),
+    "ranker": lambda: toy_ranker(),
 }
 
 

@@ -11,10 +11,10 @@ from safetensors.numpy import load_file, save_file
 
 from cost_hf.files import content_digest, read_json, read_tensor_metadata, write_json
 from cost_hf.methods.counting.recommender import CountingRecommender
-from cost_hf.methods.fusion.recommender import FusionRecommender
 from cost_hf.recommenders import repository
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.catalog_changes import JOURNAL
+from cost_hf.recommenders.hybrid import HybridRecommender
 from cost_hf.recommenders.repository import renew_files, update_manifest
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.item_list import ItemList
@@ -96,8 +96,8 @@ def test_files_that_are_not_whole_are_named(saved, change):
 
 def retrain(system: Recommender) -> None:
     """Give a recommender other weights, or other counts."""
-    if isinstance(system, FusionRecommender):
-        retrain(next(iter(system.members.values())))
+    if isinstance(system, HybridRecommender):
+        retrain(system.parts["sids"])
     elif isinstance(system, CountingRecommender):
         system.tables["counts"] = system.tables["counts"] + 1
     else:

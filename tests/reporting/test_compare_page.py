@@ -61,6 +61,15 @@ def test_the_recommendation_is_the_headline(compare, page):
     assert page.headings[0] == (1, compare["recommendation"]["headline"])
 
 
+def test_commands_stand_on_the_page_escaped(compare):
+    trained = {"command": "cost-hf train 'a <b>'", "directory": "runs/a <b>", "latency_ms": 3.0, "peak_mb": 900.0}
+    html = to_html(comparison_page(compare | {"recommendation": compare["recommendation"] | trained}))
+
+    assert "<code>cost-hf train &#39;a &lt;b&gt;&#39;</code>" in html
+    assert "<code>cost_hf.Recommender.from_pretrained(&#34;runs/a &lt;b&gt;&#34;)</code>" in html
+    assert "This comparison has trained it (3 ms per request, 900 MiB peak memory). Load it:" in html
+
+
 def test_the_detectable_difference_stands_above_the_table(compare):
     html = to_html(comparison_page(compare))
 
@@ -118,7 +127,7 @@ def test_the_two_settings_of_seen_items_never_share_a_table(compare, page):
 
 def test_a_verdict_on_the_main_row_is_negated(page):
     assert page.row(ALLOWED, "markov_text")[-1] == "▲ better +.0090 [+.0022, +.0161]"  # the claim: main is worse
-    assert page.row(ALLOWED, "ensemble")[-1].startswith("▲ better")  # the claim already starts from the row
+    assert page.row(ALLOWED, "fusion")[-1].startswith("▲ better")  # the claim already starts from the row
     assert page.row(ALLOWED, "cost_causal")[-1] == "main row"
     assert page.row(ALLOWED, "item_knn")[-1] == numbers.DASH
 

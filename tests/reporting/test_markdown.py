@@ -45,6 +45,18 @@ def test_markdown_has_no_tags_and_explains_no_drawings(markdown):
     assert "Grey lines" not in markdown and "tint" not in markdown
 
 
+def test_commands_are_blocks_of_code(compare, markdown):
+    command = compare["recommendation"]["command"]
+
+    assert f"Train markov_text (0.80 ms per request):\n\n```bash\n{command}\n```\n" in markdown
+
+
+def test_backticks_in_a_command_do_not_end_its_block(compare):
+    advice = compare["recommendation"] | {"command": "cost-hf train 'a```b'"}
+
+    assert "````bash\ncost-hf train 'a```b'\n````" in to_markdown(comparison_page(compare | {"recommendation": advice}))
+
+
 @given(st.text())
 def test_an_escaped_text_is_one_line_in_which_nothing_is_markup(text):
     escaped = escape(text)

@@ -53,6 +53,13 @@ def test_stages_requests_and_weights_are_shown(page):
     assert page.row("Costs per row", "recommender")[1:] == ["3.50", "0.40", "812,544"]
 
 
+def test_the_share_of_proved_lists_is_shown(results):
+    (section,) = [part for part in run_page(results, examples()).sections if part.anchor == "making"]
+
+    shown = dict(section.facts)["lists proved to hold the best items of the catalog"]
+    assert shown == f"first 5: {numbers.percent(0.981)}, first 10: {numbers.percent(0.937)}"
+
+
 def test_families_are_those_of_the_results(results):
     compare = as_comparison(results, [])
 

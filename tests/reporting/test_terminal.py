@@ -36,14 +36,46 @@ def test_the_recommendation_comes_last(compare, text):
         flat.index(part)
         for part in (
             compare["detectable_difference"]["text"],
-            "ensemble",
+            "fusion",
             "Claims, seen items allowed",
             compare["recommendation"]["headline"],
             compare["recommendation"]["paragraphs"][-1],
+            compare["recommendation"]["command"],
         )
     ]
 
     assert places == sorted(places)
+
+
+def test_commands_are_whole_lines_however_long_they_are(compare):
+    directory = "runs/" + "a directory with a long name/" * 6
+    trained = {"directory": directory, "latency_ms": 12.3, "peak_mb": 840.0, "command": f"cost-hf train '{directory}'"}
+    advice = compare["recommendation"] | trained
+
+    lines = compare_text(compare | {"recommendation": advice}).splitlines()
+
+    assert lines[-5:] == [
+        "Train markov_text:",
+        f"  cost-hf train '{directory}'",
+        "",
+        "This comparison has trained it (12.3 ms per request, 840 MiB peak memory). Load it:",
+        f'  cost_hf.Recommender.from_pretrained("{directory}")',
+    ]
+
+
+def test_the_cost_of_a_request_stands_beside_the_command_of_a_system_that_is_not_trained(text, compare):
+    assert text.splitlines()[-2:] == [
+        "Train markov_text (0.80 ms per request):",
+        f"  {compare['recommendation']['command']}",
+    ]
+
+
+def test_a_comparison_without_a_command_ends_with_its_paragraphs(compare):
+    advice = {name: compare["recommendation"][name] for name in ("choice", "headline", "paragraphs")}
+
+    text = compare_text(compare | {"recommendation": advice})
+
+    assert " ".join(text.split()).endswith(advice["paragraphs"][-1])
 
 
 def test_the_terminal_shows_every_row_and_claim(compare, text):

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import (
@@ -8,10 +9,12 @@ from transformers import (
 )
 
 from cost_hf.generators.prompts import PromptBuilder
+from cost_hf.search import exact_search
 from cost_hf.search.beam_search import beam_search
 from cost_hf.search.logits_processor import SidLogitsProcessor
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
+from tests.near_ties import assert_same_rows
 from tests.recommenders.toys import (
     toy_catalog,
     toy_causal,
@@ -62,6 +65,17 @@ def assert_equals_generate(generator, vocabulary, trie, inputs, num_beams=6, tol
     gaps = found.scores.diff(dim=1).abs() / found.scores[:, 1:].abs().clamp_min(1)
     if (gaps > 2 * tolerance).all():  # nearer neighbours may change places
         assert torch.equal(vocabulary.encode(found.codes).flatten(0, 1), tokens)
+
+
+def assert_exact_equals_whole(generator, vocabulary, trie, inputs, num_beams=6, **options):
+    """An exact search that widens prefix by prefix lists the first of all items."""
+    options = {"trie": trie, "vocabulary": vocabulary} | options
+    whole = beam_search(generator, *inputs, num_beams=trie.num_items, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact_search, "MIN_WIDTH", 1)
+        patch.setattr(exact_search, "MAX_WIDTH", 3)
+        found = beam_search(generator, *inputs, num_beams=num_beams, exact=True, **options)
+    assert_same_rows((found.items, found.scores), (whole.items[:, :num_beams], whole.scores[:, :num_beams]))
 
 
 def teacher_forced_scores(generator, prompts, histories, vocabulary, catalog):

@@ -16,7 +16,7 @@ from tests.recommenders.toys import (
     toy_decoder,
     toy_t5,
 )
-from tests.search.searches import MODELS, assert_equals_generate, parts, toy_opt, with_lora
+from tests.search.searches import MODELS, assert_equals_generate, assert_exact_equals_whole, parts, toy_opt, with_lora
 
 T5_FORMS = {
     "gated": {"feed_forward_proj": "gated-gelu"},
@@ -36,6 +36,7 @@ def test_every_form_of_t5_equals_generate(form):
 
     assert unsupported_reason(generator) is None
     assert_equals_generate(generator, vocabulary, trie, prompts.inputs(histories))
+    assert_exact_equals_whole(generator, vocabulary, trie, prompts.inputs(histories))
 
 
 @pytest.mark.parametrize("model_type", sorted(set(CAUSAL_TYPES) - {"gpt2", "llama", "qwen2"}))
@@ -47,6 +48,7 @@ def test_every_known_decoder_equals_generate(model_type):
 
     assert unsupported_reason(generator) is None
     assert_equals_generate(generator, vocabulary, trie, prompts.inputs(histories))
+    assert_exact_equals_whole(generator, vocabulary, trie, prompts.inputs(histories))
 
 
 @pytest.mark.parametrize("model_name", MODELS)

@@ -23,8 +23,9 @@ def test_steps_resumed_from_what_the_prompts_left_search_alike(model_name):
     buffers = [part.clone() for part in steps.prompt_tensors()]
 
     for _ in range(2):  # the buffers stay as they are
-        _, scores, codes = descend(steps.resumed(buffers), head, trie, vocabulary, 6, mask=None, level_inputs=None)
-        assert_same_rows((trie.prefix(codes), scores), (trie.prefix(expected.codes), expected.scores))
+        beams = descend(steps.resumed(buffers), head, trie, vocabulary, 6, mask=None, level_inputs=None)
+        assert_same_rows((beams.nodes, beams.scores), (trie.prefix(expected.codes), expected.scores))
+        torch.testing.assert_close(beams.pruned, expected.certificate.bound, rtol=1e-4, atol=1e-4)
 
 
 def test_a_model_on_the_cpu_is_sent_to_the_plain_search():
@@ -46,18 +47,21 @@ def test_replays_equal_searches_for_every_shape(model_name):
         expected = beam_search(generator, *inputs, trie=trie, vocabulary=vocabulary, num_beams=6)
         found = search(*inputs)
         assert_same_rows((found.items, found.scores), (expected.items, expected.scores))
+        torch.testing.assert_close(found.certificate.bound, expected.certificate.bound, rtol=1e-4, atol=1e-4)
 
 
 @needs_cuda
+@pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("model_name", MODELS)
-def test_cuda_finds_what_the_cpu_finds(model_name):
+def test_cuda_finds_what_the_cpu_finds(model_name, exact):
     catalog, vocabulary, generator, prompts, histories, trie = parts(model_name)
     inputs = prompts.inputs(histories)
     stock = torch.rand(len(catalog), generator=torch.Generator().manual_seed(0)) < 0.7
     mask = CatalogMask(len(catalog), stock).without(histories)
-    options = {"vocabulary": vocabulary, "num_beams": 6, "mask": mask}
+    options = {"vocabulary": vocabulary, "num_beams": 6, "mask": mask, "exact": exact}
     expected = beam_search(generator, *inputs, trie=trie, **options)
 
     found = beam_search(generator.to("cuda"), *[part.to("cuda") for part in inputs], trie=trie, **options)
 
     assert_same_rows((found.items.cpu(), found.scores.cpu()), (expected.items, expected.scores), tolerance=1e-2)
+    torch.testing.assert_close(found.certificate.bound.cpu(), expected.certificate.bound, rtol=1e-2, atol=1e-2)

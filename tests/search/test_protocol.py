@@ -17,7 +17,7 @@ from cost_hf.search.protocol import last_states
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from tests.near_ties import assert_same_rows
 from tests.recommenders.toys import toy_causal, toy_decoder, toy_t5
-from tests.search.searches import assert_equals_generate, parts, with_lora
+from tests.search.searches import assert_equals_generate, assert_exact_equals_whole, parts, with_lora
 
 STOCK = {"t5": T5ForConditionalGeneration, "llama": LlamaForCausalLM}
 WIDTH = 16
@@ -219,6 +219,7 @@ def test_a_models_own_embedding_of_prompts_equals_generate_on_embedded_prompts(n
     torch.testing.assert_close(found.scores, output.sequences_scores.view(3, 6), rtol=1e-5, atol=1e-5)
     again = beam_search(generator, inputs_embeds=embeds, attention_mask=attention_mask, **options)
     assert_same_rows((found.items, found.scores), (again.items, again.scores))
+    assert_exact_equals_whole(generator, vocabulary, trie, (input_ids, attention_mask), model_kwargs=rows)
 
 
 @pytest.mark.parametrize("name", STOCK)
@@ -278,6 +279,7 @@ def test_a_models_own_level_inputs_give_the_scores_of_its_forward_pass(name):
     stock = (toy_causal if name == "llama" else toy_t5)(vocabulary)
     plain = beam_search(stock, *inputs, trie=trie, vocabulary=vocabulary, num_beams=12)
     assert torch.equal(replaced.scores, plain.scores)
+    assert_exact_equals_whole(generator, vocabulary, trie, inputs, num_beams=4)
 
 
 def test_level_inputs_need_cached_decoding():
@@ -313,6 +315,15 @@ def test_a_models_own_order_of_the_beams_is_returned(name, is_cached, monkeypatc
     assert torch.equal(found.items, beams.items.gather(1, order))
     assert torch.equal(trie.leaf_rows(trie.prefix(found.codes).flatten())[0][:, 0].view(3, 6), found.items)
     assert found.prompt_states is None
+    assert beams.certificate is not None and found.certificate is None
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_beams_in_a_models_own_order_prove_nothing(name):
+    _, vocabulary, generator, prompts, histories, trie = toys(of(DenseRerank)[name])
+
+    with pytest.raises(ValueError, match=r"exact=True proves .* DenseRerank\w+\.rerank_beams gives other scores"):
+        beam_search(generator, *prompts.inputs(histories), trie=trie, vocabulary=vocabulary, exact=True)
 
 
 def test_a_wrong_return_of_a_models_own_part_is_named():

@@ -18,8 +18,10 @@ def paragraphs(evidence: Evidence, chosen: str | None) -> list[str]:
     """Return the evidence for the chosen row, or what is known where none is chosen; empty paragraphs are left out."""
     texts = [
         _toy_note(evidence),
+        _parts(evidence, chosen),
         _validation(evidence),
         _test(evidence, chosen),
+        _generator(evidence),
         _cost(evidence, chosen),
         _what_could_change(evidence),
     ]
@@ -31,8 +33,14 @@ def _toy_note(evidence: Evidence) -> str:
     return "These are toy data: they show how the comparison works, not which system is better." if is_toy else ""
 
 
+def _parts(evidence: Evidence, chosen: str | None) -> str:
+    """Return what a recommended hybrid combines."""
+    parts = [] if chosen is None else evidence.parts(chosen)
+    return f"`{chosen}` combines {enumerated(quoted(parts))}." if parts else ""
+
+
 def _validation(evidence: Evidence) -> str:
-    """Return which rows are best on validation, and which counting methods outperform all trained ones on test."""
+    """Return which rows are best on validation, and which counts are ahead of all dense and generative ones on test."""
     winners = evidence.winners.values()
     if not winners:
         return ""
@@ -52,27 +60,47 @@ def _validation(evidence: Evidence) -> str:
             against = evidence.label(leader, evidence.values[leader])
             verb = "is" if len(ahead) == 1 else "are"
             sentences.append(
-                f"On the test part {enumerated(ahead)} {verb} ahead of the best trained system, {against}."
+                f"On the test part {enumerated(ahead)} {verb} ahead of the best dense or generative system, {against}."
             )
     return " ".join(sentences)
 
 
 def _test(evidence: Evidence, chosen: str | None) -> str:
-    """Return the test results of the chosen row, or of all winners where none is chosen."""
-    winners = list(evidence.winners.values())
+    """Return the test results of the chosen row, or of all selected ones where none is chosen."""
+    names = evidence.selected
     if chosen is None:
-        pairs = [(a, b) for number, b in enumerate(winners) for a in winners[number + 1 :]]
+        pairs = [(a, b) for number, b in enumerate(names) for a in names[number + 1 :]]
     else:
-        pairs = [(chosen, other) for other in winners if other != chosen]
-        cheaper = [other for other in winners[: winners.index(chosen)] if not evidence.beats(chosen, other)]
-        pairs += [(better, other) for other in cheaper for better in winners if evidence.beats(better, other)]
-    pairs = [pair for pair in pairs if pair in evidence.outcomes]
+        pairs = [(chosen, other) for other in names if other != chosen]
+        cheaper = [other for other in names[: names.index(chosen)] if not evidence.beats(chosen, other)]
+        pairs += [(better, other) for other in cheaper for better in names if evidence.beats(better, other)]
+    shown_apart = [frozenset(pair) for pair in evidence.generator_tests]
+    pairs = [pair for pair in pairs if pair in evidence.outcomes and frozenset(pair) not in shown_apart]
     sentences = [_outcome(evidence, a, b) for a, b in pairs]
     detectable = evidence.report["detectable_difference"]
     if detectable and any(evidence.outcomes[pair].verdict == "inconclusive" for pair in pairs):
         text = detectable["text"]
         sentences.append(f"Not significantly different does not mean equal: {text[:1].lower()}{text[1:]}")
     return " ".join(["Test part:", *sentences]) if sentences else ""
+
+
+def _generator(evidence: Evidence) -> str:
+    """Return what the rows with a generator add to the hybrids, and whether that is significant."""
+    pairs = evidence.generator_tests
+    if not pairs:
+        return ""
+    added = dict.fromkeys(part for a, b in pairs for part in evidence.parts(a) if part not in evidence.parts(b))
+    gains = [b for a, b in pairs if evidence.beats(a, b)]
+    losses = [b for a, b in pairs if evidence.beats(b, a)]
+    others = [b for _, b in pairs if b not in gains and b not in losses]
+    effects = [
+        f"improves {enumerated(quoted(gains))}" if gains else "",
+        f"makes {enumerated(quoted(losses))} worse" if losses else "",
+        f"makes no significant difference to {enumerated(quoted(others))}" if others else "",
+    ]
+    answer = f"Adding {enumerated(quoted(list(added)))} {enumerated([text for text in effects if text])}."
+    sentences = [_outcome(evidence, a, b) for a, b in pairs]
+    return " ".join(["Is a generator worth its cost in a hybrid?", answer, *sentences])
 
 
 def _outcome(evidence: Evidence, a: str, b: str) -> str:

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from cost_hf.evaluation.statistics import Claim, apply_holm, compare_systems, detectable_difference
-from cost_hf.experiments.compare.evidence import family_winners
+from cost_hf.experiments.compare.evidence import family_winners, selected_rows
 from cost_hf.experiments.compare.rows import Row
-from cost_hf.methods.base import FAMILIES
 from cost_hf.reporting import words
 
 PRIMARY = "ndcg@10"
@@ -22,8 +21,8 @@ def claims_of(
 ) -> list[Claim]:
     """Return all claims of a comparison, corrected together.
 
-    The first generative row is compared with every other row, and the best rows of all families on validation with
-    each other.
+    The first generative row is compared with every other row, a hybrid with generative parts with the same one without
+    them, and the rows that validation selects with each other.
 
     Args:
         rows: with at least one finished run.
@@ -35,12 +34,13 @@ def claims_of(
     main = next((row.name for row in rows if row.family == "generative"), None)
     if main is not None:
         pairs = {(main, row.name): CLAIM for row in rows if row.name != main}
-    winners = winners_of(rows, seen)
-    for number, family in enumerate(FAMILIES):
-        for cheaper in FAMILIES[:number]:
-            pair = (winners.get(family), winners.get(cheaper))
-            if pair[0] is not None and pair[1] is not None and pair not in pairs and pair[::-1] not in pairs:
-                pairs[pair[0], pair[1]] = DECISION
+    without = {row.name: row.without_generative for row in rows}
+    pairs |= {(name, other): CLAIM for name, other in without.items() if other is not None and other in without}
+    selected = selected_rows(winners_of(rows, seen), without)
+    for number, name in enumerate(selected):
+        for cheaper in selected[:number]:
+            if (name, cheaper) not in pairs and (cheaper, name) not in pairs:
+                pairs[name, cheaper] = DECISION
     claims = [
         compare_systems(a, b, means[a], means[b], values[a], values[b], metric=PRIMARY, seen=seen, purpose=purpose)
         for (a, b), purpose in pairs.items()

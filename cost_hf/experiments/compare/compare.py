@@ -1,9 +1,10 @@
 """The comparison from sources to report: plan, run what is missing, measure, decide, write.
 
 <output_dir>/runs/<system>-<seeds>/   ordinary run directories
-<output_dir>/shared/                  vectors and quantizers that several runs use
+<output_dir>/shared/                  vectors, quantizers and recommenders that several runs use
 <output_dir>/baselines/               lists of the baselines
 <output_dir>/compare.json, report.md, report.html
+<output_dir>/recommended.yaml         recipe of the recommended system
 """
 
 import dataclasses
@@ -16,11 +17,12 @@ from typing import Any
 
 from cost_hf.data.prepare import PreparedData, prepare_data
 from cost_hf.experiments.compare.claims import PRIMARY
-from cost_hf.experiments.compare.rows import Row, baseline_rows, ensemble_row, trained_rows
+from cost_hf.experiments.compare.rows import Row, baseline_rows, trained_rows
 from cost_hf.experiments.compare.runner import DONE, Job, plan_jobs, run_jobs
 from cost_hf.experiments.compare.sources import resolve_sources
 from cost_hf.experiments.compare.summary import summarize
-from cost_hf.experiments.compare.systems import plan_systems, untrained_rows
+from cost_hf.experiments.compare.systems import Plan, plan_systems
+from cost_hf.experiments.compare.winner import RECIPE, check_target, describe_winner, train_recommended
 from cost_hf.experiments.evaluation_stage import (
     LISTS,
     VALIDATION,
@@ -29,11 +31,10 @@ from cost_hf.experiments.evaluation_stage import (
     rankers_of,
     validation_cases,
 )
-from cost_hf.experiments.pipeline import make_workspace
+from cost_hf.experiments.pipeline import Run, make_workspace
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.experiments.request_times import request_times
 from cost_hf.files import DamagedFileError, content_digest, read_json, read_object, write_json
-from cost_hf.methods.base import FAMILIES, methods
 from cost_hf.reporting import REPORT_FILES, write_compare_report
 from cost_hf.stages import Stages, is_finished, require_finished
 
@@ -43,10 +44,17 @@ REPORT = "compare.json"
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison, finished or not: the content of compare.json and where it is stored."""
+    """A comparison, finished or not.
+
+    Attributes:
+        report: content of compare.json.
+        output_dir: where it is stored.
+        winner: run of the recommended system, where it was asked for and there is one.
+    """
 
     report: dict[str, Any]
     output_dir: Path
+    winner: Run | None = None
 
 
 def compare(
@@ -61,9 +69,9 @@ def compare(
     Args:
         sources: data (a directory or Hub data set), recipes, or both. Data alone takes the recipe `cost_default`.
         systems: rows: names of methods and variants on the first recipe, or recipes; None takes those that the methods
-            propose.
+            propose. The fusion of all rows and, where LightGBM is installed, their learned ranking are rows anyway.
         overrides: dotted recipe fields, such as `{"training.epochs": 20}`.
-        options: further arguments of `compare_recipes`, such as `seeds` and `budget_seconds`.
+        options: further arguments of `compare_recipes`, such as `seeds`, `budget_seconds` and `train_winner`.
 
     Raises:
         RecipeError: for two data sources, a source that is neither data nor a recipe, or an unknown row.
@@ -96,6 +104,7 @@ def compare_recipes(
     seen: str = "seen_allowed",
     output_dir: str | Path | None = None,
     overwrite: bool = False,
+    train_winner: str | Path | None = None,
 ) -> Comparison:
     """Compare the rows of resolved recipes, as `compare` does.
 
@@ -110,10 +119,13 @@ def compare_recipes(
             after the runs (vectors, baselines, the summary) is not cut. None has no limit.
         seen: setting of `exclude_seen` that the primary metric is read under.
         output_dir: `runs/compare-<recipe>` by default.
-        overwrite: allow an `output_dir` that was made from other data.
+        overwrite: allow an `output_dir` that was made from other data, and a `train_winner` as in `train`.
+        train_winner: run directory that the recommended system is left in, ready to be loaded and published. It is made
+            of what the comparison has trained; the budget does not stop it. None trains nothing more.
 
     Raises:
-        ValueError: for an `output_dir` that was made from other data, without `overwrite`.
+        ValueError: for an `output_dir` that was made from other data, without `overwrite`, or a `train_winner` inside
+            of it.
         LockedError: where another comparison is writing to `output_dir`.
     """
     start = time.monotonic()
@@ -121,36 +133,59 @@ def compare_recipes(
     base.validate()
     _check(base, seeds, generators_per_quantizer)
     directory = Path(output_dir) if output_dir is not None else Path("runs") / f"compare-{base.name}"
+    if train_winner is not None:
+        check_target(train_winner, directory)
     plan = plan_systems(base, systems, others=others, reference=reference)
     data = prepare_data(base.data, template=base.vectors.template)
     jobs = plan_jobs(
-        plan,
+        plan.systems,
         seeds=seeds,
         generators_per_quantizer=generators_per_quantizer,
         data_digest=content_digest(data.tables.digest, data.split.digest),
         directory=directory,
     )
     settings = {"seeds": list(seeds), "generators_per_quantizer": generators_per_quantizer, "seen": seen}
-    digest = content_digest([job.digest for job in jobs], base.to_dict(), settings)
     stages = Stages(directory, shared=directory / "shared")
     with stages.exclusive():
         stages.claim(data.tables.source_digest, overwrite=overwrite)
-        known = _finished(directory, digest, jobs)
-        if known is not None:
-            return Comparison(known, directory)
-        rows = _baselines(stages, base, data)
-        run_jobs(jobs, shared=directory / "shared", deadline=deadline)
-        rows += trained_rows(jobs)
-        ensemble = _ensemble(rows, base, data, seen)
-        report = summarize(
-            rows if ensemble is None else [*rows, ensemble], base, data, settings=settings, is_complete=_all_done(jobs)
-        )
-        report |= {"digest": digest, "seconds": round(sum(job.record["seconds"] for job in jobs), 1)}
-        write_json(directory / REPORT, report)
-        examples = next((row.examples for row in rows if row.examples), [])
-        write_compare_report(report | {"examples": examples}, directory)  # titles stay out of compare.json
-        stages.finish([REPORT, *REPORT_FILES])
-    return Comparison(report, directory)
+        report = _report(stages, base, plan, data, jobs, settings, deadline)
+    winner = None
+    if train_winner is not None:
+        winner = train_recommended(report["recommendation"], directory, train_winner, overwrite=overwrite)
+    return Comparison(report, directory, winner)
+
+
+def _report(
+    stages: Stages,
+    base: Recipe,
+    plan: Plan,
+    data: PreparedData,
+    jobs: Sequence[Job],
+    settings: Mapping[str, Any],
+    deadline: float | None,
+) -> dict[str, Any]:
+    """Run what is missing and return the content of compare.json, with the reports beside it."""
+    directory = stages.output_dir
+    untrained = {name: recipe.inputs() for name, recipe in plan.untrained.items()}
+    digest = content_digest([job.digest for job in jobs], base.to_dict(), untrained, dict(settings))
+    known = _finished(directory, digest, jobs)
+    if known is not None:
+        advice = known["recommendation"]
+        # paths are others where the directory was moved, or is named in another way
+        if advice == advice | describe_winner(advice["row"], known["rows"], base, plan, jobs, directory):
+            return known
+    rows = _baselines(stages, base, plan.untrained, data)
+    run_jobs(jobs, shared=directory / "shared", deadline=deadline)
+    rows += trained_rows(jobs, metric=PRIMARY, seen=settings["seen"])
+    report = summarize(rows, base, data, settings=settings, is_complete=_all_done(jobs))
+    advice = report["recommendation"]
+    advice |= describe_winner(advice["row"], report["rows"], base, plan, jobs, directory)
+    report |= {"digest": digest, "seconds": round(sum(job.record["seconds"] for job in jobs), 1)}
+    write_json(directory / REPORT, report)
+    examples = next((row.examples for row in rows if row.examples), [])
+    write_compare_report(report | {"examples": examples}, directory)  # titles stay out of compare.json
+    stages.finish([REPORT, *REPORT_FILES, *([] if advice["row"] is None else [RECIPE])])
+    return report
 
 
 def _check(base: Recipe, seeds: Sequence[int], generators_per_quantizer: int) -> None:
@@ -186,10 +221,9 @@ def _all_done(jobs: Sequence[Job]) -> bool:
     return all(job.record["status"] == DONE for job in jobs)
 
 
-def _baselines(stages: Stages, base: Recipe, data: PreparedData) -> list[Row]:
-    """Rank the baselines that train nothing, once for all."""
+def _baselines(stages: Stages, base: Recipe, rows: Mapping[str, Recipe], data: PreparedData) -> list[Row]:
+    """Rank the rows that train nothing, once for all."""
     workspace = make_workspace(stages, base, data)
-    rows = untrained_rows(base)
     described = {name: describe_method(recipe.system) for name, recipe in rows.items()}
     vectors = workspace.text_vectors().digest
     options = dataclasses.asdict(base.evaluation)
@@ -211,22 +245,3 @@ def _baselines(stages: Stages, base: Recipe, data: PreparedData) -> list[Row]:
         return baseline_rows(folder, read_json(folder / "requests.json"), described)
 
     return stages.run("baselines", digest=digest, folder="baselines", compute=compute, load=load)
-
-
-def _ensemble(rows: Sequence[Row], base: Recipe, data: PreparedData, seen: str) -> Row | None:
-    """Return the reciprocal-rank ensemble of the rows that a method would fuse; None where none would."""
-    candidates = {
-        row.name: (row.family, row.validation_score(PRIMARY, seen) or 0.0)
-        for row in rows
-        if row.runs and row.family in FAMILIES
-    }
-    proposed = [method.fused_rows(candidates) for method in methods().values()]
-    members = next((rows for rows in proposed if rows is not None), None)
-    if members is None:
-        return None
-    return ensemble_row(
-        [next(row for row in rows if row.name == name) for name in members],
-        test=data.split.test.sample(base.evaluation.max_users, seed=base.data.seed),
-        validation=validation_cases(base, data),
-        primary=seen,
-    )

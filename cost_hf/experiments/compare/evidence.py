@@ -1,6 +1,7 @@
 """The evidence of a comparison: the best row of every family on validation, and the tests between them.
 
-Families are ordered by cost. Calibration and oracle rows are left out.
+Families are ordered by cost. A hybrid with generative parts costs more than the same one without them. Calibration and
+oracle rows are left out.
 """
 
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ class Evidence:
         values: their primary metric on the test part.
         validation: their primary metric on the validation part.
         winners: best row on validation by family, cheapest family first.
+        selected: the winners, and the row without generative parts of a hybrid winner that has some; cheapest first.
         outcomes: claims on the primary metric by (row, other row), in both directions.
     """
 
@@ -40,12 +42,13 @@ class Evidence:
     values: Mapping[str, float]
     validation: Mapping[str, float]
     winners: Mapping[str, str]
+    selected: list[str]
     outcomes: Mapping[tuple[str, str], Outcome]
 
     @property
     def is_conclusive(self) -> bool:
-        """Whether the test between any two winners has a result."""
-        names = set(self.winners.values())
+        """Whether the test between any two selected rows has a result."""
+        names = set(self.selected)
         return any(one.verdict != "inconclusive" and names.issuperset(pair) for pair, one in self.outcomes.items())
 
     @property
@@ -63,13 +66,18 @@ class Evidence:
         return (name, other) in self.outcomes and self.outcomes[name, other].verdict == "better"
 
     def parts(self, name: str) -> list[str]:
-        """Return the rows that a fused row combines, those without weight left out; none for other rows."""
-        return [part for part, weight in (self.rows[name].get("weights") or {}).items() if weight > 0]
+        """Return what a hybrid row combines; none for other rows."""
+        return list(self.rows[name].get("parts") or [])
+
+    @property
+    def generator_tests(self) -> list[tuple[str, str]]:
+        """Pairs of hybrid rows that differ by their generative parts alone, the one that has them first."""
+        pairs = [(name, row.get("without_generative")) for name, row in self.rows.items()]
+        return [(name, other) for name, other in pairs if other is not None and (name, other) in self.outcomes]
 
     def label(self, name: str, value: float | None = None) -> str:
         """Return what a row is, with its name and a figure where one is given: `most clicked items (popularity)`."""
-        parts = self.parts(name)
-        summary = f"fusion of {enumerated(quoted(parts))}" if parts else self.rows[name].get("summary") or ""
+        summary = self.rows[name].get("summary") or ""
         known = ", ".join([f"`{name}`", *([] if value is None else [numbers.score(value)])])
         return f"{summary} ({known})" if summary else known
 
@@ -87,13 +95,15 @@ def read_evidence(report: Mapping[str, Any]) -> Evidence:
         and metric in row["metrics"].get(seen, {})
     }
     validation = {name: float(row["validation"][metric]) for name, row in rows.items()}
+    winners = family_winners({name: row["family"] for name, row in rows.items()}, validation)
     return Evidence(
         report,
         metric,
         rows,
         values={name: float(row["metrics"][seen][metric]["value"]) for name, row in rows.items()},
         validation=validation,
-        winners=family_winners({name: row["family"] for name, row in rows.items()}, validation),
+        winners=winners,
+        selected=selected_rows(winners, {name: row.get("without_generative") for name, row in rows.items()}),
         outcomes=_outcomes(report, metric, seen),
     )
 
@@ -111,6 +121,20 @@ def family_winners(families: Mapping[str, str], validation: Mapping[str, float])
         if own:
             winners[family] = max(own, key=lambda name: validation[name])
     return winners
+
+
+def selected_rows(winners: Mapping[str, str], without_generative: Mapping[str, str | None]) -> list[str]:
+    """Return the rows between which the test part decides, cheapest first.
+
+    Args:
+        winners: as `family_winners` returns them.
+        without_generative: for every row with results, the one that differs by the generative parts alone.
+    """
+    selected = []
+    for name in winners.values():
+        other = without_generative.get(name)
+        selected += [other, name] if other is not None and other in without_generative else [name]
+    return selected
 
 
 def quoted(names: list[str]) -> list[str]:

@@ -1,8 +1,10 @@
 """From a finished comparison to a recommendation: which system to use, on what evidence, at what cost.
 
-1. Validation selects the best row of every family; the test part decides between these rows only.
+1. Validation selects the best row of every family; the test part decides between these rows only. Where the best
+   hybrid has generative parts, the same hybrid without them is selected too.
 2. Recommended is the cheapest selected row that no other selected row significantly outperforms. An inconclusive
    test therefore favours the cheaper side, and the text gives the size of a difference that could have been missed.
+   A generator is thus recommended, alone or in a hybrid, only where it adds something to what costs less.
 3. Nothing is recommended with fewer than 300 users, with a detectable difference above 25 % while no test is
    conclusive, or with rows of one family only.
 """
@@ -11,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cost_hf.experiments.compare.advice import paragraphs
-from cost_hf.experiments.compare.evidence import Evidence, enumerated, quoted, read_evidence
+from cost_hf.experiments.compare.evidence import Evidence, read_evidence
 from cost_hf.reporting import numbers
 
 TOO_LITTLE = "too_little_data"
@@ -20,7 +22,7 @@ MAX_DETECTABLE = 0.25
 
 
 def recommend(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `choice` (a family, or `too_little_data`), `headline` and `paragraphs`.
+    """Return `choice` (a family, or `too_little_data`), `row` (None where there is none), `headline`, `paragraphs`.
 
     Args:
         report: compare.json, of which `rows`, `claims`, `detectable_difference`, `data` and `protocol` are read. All
@@ -29,12 +31,14 @@ def recommend(report: Mapping[str, Any]) -> dict[str, Any]:
     evidence = read_evidence(report)
     unsupported_reason = _unsupported_reason(evidence)
     if unsupported_reason is not None:
-        return {"choice": TOO_LITTLE, "headline": unsupported_reason, "paragraphs": paragraphs(evidence, None)}
-    family = _cheapest_unbeaten(evidence)
+        texts = paragraphs(evidence, None)
+        return {"choice": TOO_LITTLE, "row": None, "headline": unsupported_reason, "paragraphs": texts}
+    name = _cheapest_unbeaten(evidence)
     return {
-        "choice": family,
-        "headline": _headline(evidence, family),
-        "paragraphs": paragraphs(evidence, evidence.winners[family]),
+        "choice": evidence.rows[name]["family"],
+        "row": name,
+        "headline": _headline(evidence, name),
+        "paragraphs": paragraphs(evidence, name),
     }
 
 
@@ -54,20 +58,15 @@ def _unsupported_reason(evidence: Evidence) -> str | None:
 
 def _cheapest_unbeaten(evidence: Evidence) -> str:
     # a better row has the higher value, so the one with the highest is unbeaten and there is always an answer
-    names = evidence.winners.values()
-    return next(
-        family for family, own in evidence.winners.items() if not any(evidence.beats(name, own) for name in names)
-    )
+    names = evidence.selected
+    return next(own for own in names if not any(evidence.beats(name, own) for name in names))
 
 
-def _headline(evidence: Evidence, family: str) -> str:
-    name = evidence.winners[family]
+def _headline(evidence: Evidence, name: str) -> str:
+    family = evidence.rows[name]["family"]
     if family == "counting":
         return f"Use {evidence.label(name)}: no trained system is significantly better."
-    parts = evidence.parts(name)
-    if parts:
-        others = [other for other in evidence.winners.values() if other != name]
-        is_best = all(evidence.beats(name, other) for other in others)
-        reason = "significantly better than the best of each family" if is_best else "no other is significantly better"
-        return f"Use {enumerated(quoted(parts))} together (`{name}`): {reason}."
+    others = [other for other in evidence.selected if evidence.rows[other]["family"] != family]
+    if others and all(evidence.beats(name, other) for other in others):
+        return f"Use {evidence.label(name)}: significantly better than the best of each other family."
     return f"Use {evidence.label(name)}: the cheapest system that no other significantly outperforms."

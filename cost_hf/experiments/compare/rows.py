@@ -1,5 +1,6 @@
-"""The rows of a comparison as they are measured: lists and costs of every finished run, baseline and ensemble."""
+"""The rows of a comparison as they are measured: lists and costs of every finished run and baseline."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,12 +9,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from cost_hf.data.splits import Targets
-from cost_hf.evaluation.rank_fusion import choose_weights, fuse_lists
-from cost_hf.evaluation.ranking import RankedLists, per_user_metrics, ranked_lists
+from cost_hf.evaluation.ranking import RankedLists, per_user_metrics
 from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.experiments.compare.runner import DONE, FAILED, NOT_STARTED, UNFINISHED, Job
-from cost_hf.experiments.compare.systems import ENSEMBLE, HYBRID
+from cost_hf.experiments.compare.systems import COUNTING, DENSE
 from cost_hf.experiments.evaluation_stage import EXAMPLES, FOLDER, LISTS, ORACLE, SEEN, VALIDATION
 from cost_hf.files import read_json
 
@@ -40,7 +39,20 @@ class SeedRun:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: what was run, what it cost, and its state where it is not finished."""
+    """One row of the table: what was run, what it cost, and its state where it is not finished.
+
+    Attributes:
+        name: of the row.
+        family: of its method, `calibration` or `oracle`.
+        description: what sets it apart.
+        runs: those that are finished.
+        status, message: of the runs together.
+        cost: minutes of training, milliseconds of a request, memory and number of weights.
+        results: results.json of the first run.
+        examples: examples.json of the first run.
+        seeds_of: row whose runs these runs are made of.
+        without_generative: row that differs by the generative parts alone.
+    """
 
     name: str
     family: str
@@ -49,10 +61,15 @@ class Row:
     status: str = DONE
     message: str = ""
     cost: Mapping[str, float | int | None] = field(default_factory=dict)
-    # results.json of the first run; of an ensemble, the `weights` of its parts
     results: Mapping[str, Any] = field(default_factory=dict)
     examples: list[dict[str, Any]] = field(default_factory=list)
-    seeds_of: str | None = None  # row whose runs these runs are made of
+    seeds_of: str | None = None
+    without_generative: str | None = None
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of what a hybrid combines; none for other rows, and without a finished run."""
+        return list(self.results.get("protocol", {}).get("parts", []))
 
     def validation_score(self, metric: str, seen: str) -> float | None:
         """Return the mean of a metric over validation cases and runs: what choices are made on; None without a run."""
@@ -61,10 +78,15 @@ class Row:
         return float(np.mean([per_user_metrics(own, [cutoff])[metric] for own in ranks])) if ranks else None
 
 
-def trained_rows(jobs: Sequence[Job]) -> list[Row]:
-    """Return a row for every system, with the runs that are done and the state of the others."""
+def trained_rows(jobs: Sequence[Job], *, metric: str, seen: str) -> list[Row]:
+    """Return a row for every system, with the runs that are done and the state of the others.
+
+    Args:
+        jobs: of all systems.
+        metric, seen: by which the row is chosen that gives the runs of a hybrid their seeds.
+    """
     systems = {job.system.name: job.system for job in jobs}
-    rows = []
+    rows: dict[str, Row] = {}
     for name, system in systems.items():
         own = [job for job in jobs if job.system.name == name]
         done = [job for job in own if job.record["status"] == DONE]
@@ -79,12 +101,26 @@ def trained_rows(jobs: Sequence[Job]) -> list[Row]:
         ]
         status, message = _state(own, len(done))
         results = [read_json(job.directory / FOLDER / "results.json") for job in done]
-        examples = read_json(done[0].directory / FOLDER / EXAMPLES) if done else []
-        first = results[0] if results else {}
-        rows.append(
-            Row(name, system.family, system.description, runs, status, message, _cost(results), first, examples)
+        row = Row(
+            name,
+            system.family,
+            system.description,
+            runs,
+            status,
+            message,
+            _cost(results),
+            results=results[0] if results else {},
+            examples=read_json(done[0].directory / FOLDER / EXAMPLES) if done else [],
+            without_generative=system.without_generative,
         )
-    return rows
+        if row.parts:
+            row = dataclasses.replace(
+                row,
+                description=f"{system.description}: {', '.join(row.parts)}",
+                seeds_of=_leading_part(row.parts, rows, metric=metric, seen=seen),
+            )
+        rows[name] = row
+    return list(rows.values())
 
 
 def baseline_rows(
@@ -110,47 +146,20 @@ def baseline_rows(
     ]
 
 
-def ensemble_row(parts: Sequence[Row], *, test: Targets, validation: Targets, primary: str) -> Row | None:
-    """Return the reciprocal-rank sum of the parts, seed by seed, with weights chosen on validation.
-
-    A part with fewer runs serves with its last one again; None where a part has no finished run. The first part with
-    most runs gives the runs their seeds.
-    """
-    if not all(part.runs for part in parts):
-        return None
-    runs, weights = [], []
-    leader = max(parts, key=lambda part: len(part.runs))
-    for number, seeds in enumerate(leader.runs):
-        chosen = [part.runs[min(number, len(part.runs) - 1)] for part in parts]
-        own = choose_weights([run.validation[primary].items for run in chosen], validation.items)
-        weights.append(own)
-        lists = {
-            part: {seen: _fused([getattr(run, part)[seen] for run in chosen], own, targets) for seen in SEEN}
-            for part, targets in (("test", test), ("validation", validation))
-        }
-        runs.append(SeedRun(seeds.label, seeds.quantizer, lists["test"], lists["validation"]))
-    mean = np.mean(weights, axis=0)
-    shares = ", ".join(f"{part.name} {weight:.2f}" for part, weight in zip(parts, mean, strict=True))
-    return Row(
-        ENSEMBLE,
-        HYBRID,
-        f"reciprocal-rank sum, mean weights chosen on validation: {shares}",
-        runs,
-        cost=_summed([part.cost for part, weight in zip(parts, mean, strict=True) if weight > 0]),
-        results={"weights": {part.name: float(weight) for part, weight in zip(parts, mean, strict=True)}},
-        seeds_of=leader.name,
-    )
-
-
 def read_lists(folder: Path, row: str) -> dict[str, RankedLists]:
     """Return the lists of a row by setting of `exclude_seen`."""
     return {seen: RankedLists.from_arrays(load_file(folder / f"{row}-{seen}.safetensors")) for seen in SEEN}
 
 
-def _fused(lists: Sequence[RankedLists], weights: Sequence[float] | np.ndarray, targets: Targets) -> RankedLists:
-    width = max(part.list_length for part in lists)
-    items = fuse_lists([part.items for part in lists], weights, top_k=width)
-    return ranked_lists(items, targets.items, sid_keys=None)
+def _leading_part(parts: Sequence[str], rows: Mapping[str, Row], *, metric: str, seen: str) -> str | None:
+    """Return the trained part that is best on validation: a hybrid's runs vary with the seeds of its parts.
+
+    Generative parts count where there are no others, so that a hybrid without them has the same one.
+    """
+    trained = [rows[name] for name in parts if name in rows and rows[name].runs]
+    others = [row for row in trained if row.family in (COUNTING, DENSE)]
+    best = max(others or trained, key=lambda row: row.validation_score(metric, seen) or 0.0, default=None)
+    return None if best is None else best.name
 
 
 def _state(jobs: Sequence[Job], num_done: int) -> tuple[str, str]:
@@ -162,7 +171,9 @@ def _state(jobs: Sequence[Job], num_done: int) -> tuple[str, str]:
             if job.record["status"] == status:
                 seeds = f"seeds {job.label}: {job.record['message']}"
                 return status, f"{num_done} of {len(jobs)} runs are done; {status}, {seeds}"
-    return (UNFINISHED if num_done else NOT_STARTED), f"{num_done} of {len(jobs)} runs are done, the others not begun"
+    # a run may say what it waits for
+    reason = next((job.record["message"] for job in jobs if job.record["message"]), "the others not begun")
+    return (UNFINISHED if num_done else NOT_STARTED), f"{num_done} of {len(jobs)} runs are done; {reason}"
 
 
 def _cost(results: Sequence[Mapping[str, Any]]) -> dict[str, float | int | None]:
@@ -178,12 +189,3 @@ def _cost(results: Sequence[Mapping[str, Any]]) -> dict[str, float | int | None]
         "peak_mb": max(stage["peak_mb"] for result in results for stage in result["stages"].values()),
         "parameters": results[0]["parameters"].get(MAIN_ROW, 0),
     }
-
-
-def _summed(costs: Sequence[Mapping[str, float | int | None]]) -> dict[str, float | int | None]:
-    """Return the cost of asking all parts one after the other; memory is that of the largest."""
-    total: dict[str, float | int | None] = {}
-    for name in ("training_minutes", "request_ms", "peak_mb", "parameters"):
-        known = [value for cost in costs if (value := cost.get(name)) is not None]
-        total[name] = None if not known else max(known) if name == "peak_mb" else round(sum(known), 2)
-    return total

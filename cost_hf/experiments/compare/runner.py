@@ -2,7 +2,8 @@
 
 A run that is stopped at the end of the budget resumes at the next call, bit for bit (its stages resume); one that fails
 is reported in its row and tried again at the next call. All seeds of all systems are interleaved, so that an early end
-leaves every system with equally many seeds.
+leaves every system with equally many seeds. A hybrid follows the systems whose recommenders it combines, with their
+seeds, and takes their stages from the shared folder: it trains no part itself, so it waits where one is not finished.
 """
 
 import copy
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cost_hf.experiments.compare.systems import System
+from cost_hf.experiments.compare.systems import System, combined
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.files import (
     DamagedFileError,
@@ -50,6 +51,7 @@ class Job:
         generator_seed: of everything else.
         directory: the run directory.
         digest: of everything that the result depends on.
+        parts: runs of the systems that it combines, with the same seeds.
     """
 
     system: System
@@ -58,6 +60,7 @@ class Job:
     generator_seed: int
     directory: Path
     digest: str
+    parts: Sequence["Job"] = ()
 
     @property
     def label(self) -> str:
@@ -86,22 +89,35 @@ def plan_jobs(
     """Return all runs, the first seeds of all systems before the second ones.
 
     Seeds are nested: each quantizer seed q has generators q * G … q * G + G - 1. A system without a quantizer
-    has seeds that stand on their own.
+    has seeds that stand on their own. The parts of a hybrid have the seeds of their own rows.
     """
-    jobs = []
+    jobs: list[Job] = []
     for quantizer_seed in seeds:
         for number in range(generators_per_quantizer):
             generator_seed = quantizer_seed * generators_per_quantizer + number
+            made: dict[str, Job] = {}
             for system in systems:
-                recipe = copy.deepcopy(system.recipe)
-                has_quantizer = recipe.has_field(QUANTIZER_SEED)
+                recipe = _seeded(system.recipe, quantizer_seed)
+                if system.parts:
+                    parts = {name: _seeded(part, quantizer_seed) for name, part in system.parts.items()}
+                    recipe = combined(recipe, parts)
+                sources = [system.recipe, *system.parts.values()]
+                has_quantizer = any(source.has_field(QUANTIZER_SEED) for source in sources)
                 own = quantizer_seed if has_quantizer else generator_seed
-                if has_quantizer:
-                    recipe.set(QUANTIZER_SEED, own)
                 digest = content_digest(recipe.inputs(), generator_seed, data_digest, *outside_parts(recipe))
                 target = directory / "runs" / f"{system.name}-{own}.{generator_seed}"
-                jobs.append(Job(system, recipe, own, generator_seed, target, digest))
+                before = [made[name] for name in system.parts if name in made]
+                made[system.name] = Job(system, recipe, own, generator_seed, target, digest, before)
+            jobs += made.values()
     return jobs
+
+
+def _seeded(recipe: Recipe, quantizer_seed: int) -> Recipe:
+    """Return a copy whose quantizer has a seed, where there is a quantizer."""
+    own = copy.deepcopy(recipe)
+    if own.has_field(QUANTIZER_SEED):
+        own.set(QUANTIZER_SEED, quantizer_seed)
+    return own
 
 
 def outside_parts(recipe: Recipe) -> list[Any]:
@@ -118,11 +134,22 @@ def run_jobs(jobs: Sequence[Job], *, shared: Path, deadline: float | None) -> No
             logger.info("the budget is used up: %d of %d runs are left", len(waiting) - number + 1, len(jobs))
             return
         logger.info("%s, seeds %s (%d of %d)", job.system.name, job.label, number, len(waiting))
-        with _sigterm_unwinds():
-            record = _run(job, shared=shared, timeout=left)
+        missing = [part for part in job.parts if part.record["status"] != DONE]
+        if missing:
+            record = _waits_for(missing)
+            job.directory.mkdir(parents=True, exist_ok=True)
+        else:
+            with _sigterm_unwinds():
+                record = _run(job, shared=shared, timeout=left)
         run = _run_digest(job.directory) if record["status"] == DONE else ""
         write_json(job.directory / RECORD, record | {"digest": job.digest, "run": run})
         logger.info("  %s after %.0f s%s", record["status"], record["seconds"], f": {record['message']}".rstrip(": "))
+
+
+def _waits_for(parts: Sequence[Job]) -> dict[str, Any]:
+    """Return the record of a hybrid whose parts are not all there: it would train them a second time."""
+    names = ", ".join(f"{part.system.name} ({part.record['status'].replace('_', ' ')})" for part in parts)
+    return {"status": NOT_STARTED, "message": f"it combines rows that are not finished: {names}", "seconds": 0.0}
 
 
 def _read_record(path: Path) -> dict[str, Any]:

@@ -1,9 +1,15 @@
-"""What is compared: named systems, each a recipe on the same data, vectors and evaluation, for several seeds."""
+"""What is compared: named systems, each a recipe on the same data, vectors and evaluation, for several seeds.
 
+A hybrid row combines the other rows: it takes what they have trained, seed by seed. It stands in the table twice, with
+the generative rows among its parts and without them, so that a comparison shows what a generator adds to counts and
+dense models.
+"""
+
+import copy
+import dataclasses
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from cost_hf.experiments.evaluation_stage import ORACLE
 from cost_hf.experiments.pipeline import row_name
@@ -15,7 +21,7 @@ logger = logging.getLogger(__name__)
 COUNTING, DENSE, GENERATIVE, HYBRID = FAMILIES
 CALIBRATION = "calibration"  # family of published identifiers: shown apart, never ranked
 PUBLISHED = "published_ids"
-ENSEMBLE = "ensemble"
+WITH_GENERATIVE = "_generative"  # end of the name of a hybrid row that has generative parts
 
 
 @dataclass(frozen=True)
@@ -27,12 +33,29 @@ class System:
         family: of its method, or `calibration`.
         recipe: resolved, with the data and evaluation sections of the comparison.
         description: what sets it apart.
+        parts: recipes of the rows that it combines, by name; of no other systems.
+        without_generative: name of the row that differs by the generative parts alone.
     """
 
     name: str
     family: str
     recipe: Recipe
     description: str
+    parts: Mapping[str, Recipe] = field(default_factory=dict)
+    without_generative: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows of a comparison.
+
+    Attributes:
+        untrained: recipes of the rows that count and train nothing, by name; they are ranked once for all.
+        systems: rows that are trained, in the order of their runs: hybrids follow what they combine.
+    """
+
+    untrained: Mapping[str, Recipe]
+    systems: Sequence[System]
 
 
 def default_systems() -> list[str]:
@@ -44,55 +67,122 @@ def default_systems() -> list[str]:
     ]
 
 
-def untrained_rows(base: Recipe) -> dict[str, Recipe]:
-    """Return the baselines of a recipe that count and train nothing, by row name: they are ranked once for all."""
-    recipes = {row_name(name): row_recipe(name, base) for name in base.baselines}
-    return {name: recipe for name, recipe in recipes.items() if recipe.system.family == COUNTING}
+def combining_systems() -> list[str]:
+    """Return the rows that every comparison has: proposed methods that combine the others."""
+    known = methods()
+    return [name for name in default_systems() if known[variants()[name].method].combines_methods]
 
 
 def plan_systems(
     base: Recipe, names: Sequence[str] | None, *, others: Sequence[Recipe] = (), reference: str | None = None
-) -> list[System]:
-    """Return the systems of a comparison, in the order of the rows.
+) -> Plan:
+    """Return the rows of a comparison.
 
     Args:
-        base: gives data, vectors and evaluation to all, and everything else to the variants of its method.
-        names: methods, variants or recipes; None takes `default_systems`. Baselines of the base that are trained are
-            rows too.
+        base: gives data, vectors and evaluation to all, and everything else to the variants of its method. Its
+            baselines are rows, too.
+        names: methods, variants or recipes; None takes `default_systems`. Those of `combining_systems` are rows anyway.
         others: recipes that are rows by their own names with sections of their own; data and evaluation are the base's.
             One that a named system is the same as makes no second row.
         reference: parquet file of published identifiers for a calibration row.
 
     Raises:
-        RecipeError: for an unknown name, one name twice, or that of a row that is no system.
+        RecipeError: for an unknown name, one name twice, or a hybrid with nothing to combine.
     """
+    if names is not None and not names:
+        raise RecipeError("a comparison needs one or more systems, got none; name them, or leave `systems` out")
     chosen = default_systems() if names is None else list(names)
-    counted = untrained_rows(base)
-    chosen += [name for name in base.baselines if row_name(name) not in counted and name not in chosen]
-    systems = [_system(row_name(name), row_recipe(name, base)) for name in chosen]
+    asked = [*chosen, *(name for name in base.baselines if name not in chosen)]
+    rows = [(row_name(name), row_recipe(name, base)) for name in asked]
     for recipe in others:
         own = on_common_ground(recipe, base)
-        same = next((system.name for system in systems if own.inputs() == system.recipe.inputs()), None)
+        same = next((name for name, known in rows if own.inputs() == known.inputs()), None)
         if same is None:
-            systems.append(_system(recipe.name, own))
+            rows.append((recipe.name, own))
         else:
             logger.info("recipe %s stands in the table as %s", recipe.name, same)
+    taken = [name for name, _ in rows]
+    _check_names([*taken, *([PUBLISHED] if reference is not None else [])])
+    rows += [(name, row_recipe(name, base)) for name in combining_systems() if name not in taken]
+    counting = [(name, recipe) for name, recipe in rows if recipe.system.family == COUNTING]
+    # a baseline that is named, too, stays where it is, so that hybrids are the same ones
+    order = [row_name(name) for name in base.baselines]
+    counting.sort(key=lambda row: order.index(row[0]) if row[0] in order else len(order))
+    combining = [(name, recipe) for name, recipe in rows if recipe.system.combines_methods]
+    trained = [row for row in rows if row not in counting and row not in combining]
+    for _, recipe in [*counting, *trained]:
+        recipe.validate()
+    systems = [_system(name, recipe) for name, recipe in trained]
+    parts = dict(counting) | {name: recipe for name, recipe in trained if not recipe.system.is_control}
+    for name, recipe in combining:
+        systems += _combinations(name, recipe, parts, is_named=name in taken)
     if reference is not None:
         recipe = on_common_ground(base, base)
         recipe.set("catalog.reference", reference)
+        recipe.validate()
         note = "published identifiers under the same generator; they may have seen test data"
         systems.append(System(PUBLISHED, CALIBRATION, recipe, note))
-    found = [system.name for system in systems]
-    if not found or len(set(found)) < len(found):
-        raise RecipeError(f"a comparison needs one or more systems with names of their own, got {found!r}")
-    taken = [name for name in found if name in {*counted, ENSEMBLE, ORACLE}]
-    if taken:
-        raise RecipeError(f"{taken!r} are names of rows that this comparison has; rename the recipe, or leave them out")
-    for system in systems:
-        system.recipe.validate()
+    _check_names([*dict(counting), *(system.name for system in systems)])
+    return Plan(dict(counting), systems)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Raise RecipeError where two rows have one name; the oracle of toy data is a row, too."""
+    twice = sorted({name for name in names if names.count(name) > 1 or name == ORACLE})
+    if twice:
+        raise RecipeError(
+            f"every row of a comparison needs a name of its own, got {twice!r} for two of them; name each system once, "
+            "or rename the recipe"
+        )
+
+
+def combined(recipe: Recipe, parts: Mapping[str, Recipe]) -> Recipe:
+    """Return the recipe of a hybrid with the rows that it combines as its parts."""
+    own = copy.deepcopy(recipe)
+    fields = own.system.combination_of({name: part.system for name, part in parts.items()}) or {}
+    for dotted, value in fields.items():
+        own.set(dotted, value)
+    return own
+
+
+def _combinations(name: str, recipe: Recipe, parts: Mapping[str, Recipe], *, is_named: bool) -> list[System]:
+    """Return the rows of a method that combines others: without those that have a generator, and with them.
+
+    A recipe with parts of its own keeps them.
+
+    Args:
+        parts: recipes of the rows by name.
+        is_named: whether a user asked for the row, so that it can't be left out.
+    """
+    if _names_parts(recipe):
+        recipe.validate()
+        return [_system(name, recipe)]
+    plain = {part: own for part, own in parts.items() if own.system.family in (COUNTING, DENSE)}
+    candidates: dict[str, Mapping[str, Recipe]] = {name: plain}
+    if len(plain) < len(parts):
+        candidates[f"{name}{WITH_GENERATIVE}"] = parts
+    systems: list[System] = []
+    for own_name, own_parts in candidates.items():
+        system = dataclasses.replace(_system(own_name, combined(recipe, own_parts)), parts=own_parts)
+        try:
+            system.recipe.validate()
+        except ValueError as error:  # too few rows
+            logger.info("there is no row %s: %s", own_name, error)
+            reason = error
+            continue
+        systems.append(dataclasses.replace(system, without_generative=systems[0].name if systems else None))
+    if is_named and not systems:
+        raise RecipeError(f"row {name} can't be made of the other rows: {reason}; add systems, or name its parts")
     return systems
+
+
+def _names_parts(recipe: Recipe) -> bool:
+    """Return whether a hybrid's recipe names its parts: what a combination would set is not as the method has it."""
+    own = {entry.dotted: entry.value for entry in recipe.fields()}
+    default = {entry.dotted: entry.value for entry in Recipe(method=recipe.method).fields()}
+    return any(own[dotted] != default[dotted] for dotted in recipe.system.combination_of({}) or {})
 
 
 def _system(name: str, recipe: Recipe) -> System:
     method = recipe.system
-    return System(Path(name).stem, method.family, recipe, recipe.description or method.summary)
+    return System(name, method.family, recipe, recipe.description or method.summary)

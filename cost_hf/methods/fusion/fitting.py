@@ -48,7 +48,7 @@ def fusion_stage(
             workspace.text_vectors().digest,
             workspace.data_seed,
             dataclasses.asdict(options),
-            part_stages(workspace),
+            part_stages(fitted, workspace),
             [evaluation.validation_users, evaluation.num_beams],
             seed,
         ),

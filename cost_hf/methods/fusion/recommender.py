@@ -13,7 +13,7 @@ from cost_hf.methods.fusion.weights import check_weights, part_values, weighted_
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.candidates import Candidates
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
-from cost_hf.recommenders.hybrid import HybridRecommender, HybridSnapshot, bare_parts
+from cost_hf.recommenders.hybrid import Effects, HybridRecommender, HybridSnapshot, bare_parts
 from cost_hf.recommenders.hybrid_catalog import HybridCatalog
 from cost_hf.recommenders.repository import MANIFEST
 
@@ -85,14 +85,10 @@ class FusionRecommender(HybridRecommender):
 
     def explain_candidates(
         self, snapshot: HybridSnapshot, histories: np.ndarray, candidates: Candidates, columns: np.ndarray
-    ) -> list[dict[str, float]]:
-        """Return what every part gives to the score of one candidate a history, largest first."""
-        values = part_values(self.fusion, candidates) * np.array(self.weights)
-        effects = []
-        for own in values[np.arange(len(columns)), columns]:
-            order = np.argsort(-np.abs(own), kind="stable")
-            effects.append({list(self.parts)[part]: float(own[part]) for part in order})
-        return effects
+    ) -> Effects:
+        """Return what every part gives to the scores of candidates `[B, R]`."""
+        values = part_values(self.fusion, candidates) * np.array(self.weights)  # [B, C, P]
+        return Effects(list(self.parts), np.take_along_axis(values, columns[:, :, None], axis=1), 0.0)
 
     def _combination(self) -> list[Any]:
         return [self.fusion, list(self.weights)]

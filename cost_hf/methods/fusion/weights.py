@@ -50,7 +50,7 @@ def choose_weights(batches: Sequence[tuple[np.ndarray, Candidates, np.ndarray]])
         [1.0, 0.0]
     """
     parts = batches[0][0].shape[2]
-    columns = [candidates.columns_of(targets) for _, candidates, targets in batches]
+    columns = [candidates.columns_of(targets[:, None])[:, 0] for _, candidates, targets in batches]
     totals = [np.zeros(values.shape[:2]) for values, _, _ in batches]
     chosen = np.zeros(parts)
     best = -np.inf
@@ -84,6 +84,8 @@ def check_weights(weights: np.ndarray, count: int) -> None:
 def _gains(scores: np.ndarray, candidates: Candidates, columns: np.ndarray) -> np.ndarray:
     """Return NDCG@10 of cases `[B]` whose targets are in these columns, -1 where they are no candidates."""
     scores = scores.round(DIGITS)
+    if not scores.shape[1]:
+        return np.zeros(len(scores))
     own = np.take_along_axis(scores, np.maximum(columns, 0)[:, None], axis=1)
     is_before = (scores > own) | ((scores == own) & (np.arange(scores.shape[1]) < columns[:, None]))
     ranks = np.where(columns >= 0, 1.0 + (is_before & (candidates.items >= 0)).sum(axis=1), np.nan)

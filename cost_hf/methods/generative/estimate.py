@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from cost_hf.generators.distillation import SOFT_LABELS, ListTable, TeacherLists
 from cost_hf.generators.generator_training import training_dropout, training_examples
 from cost_hf.generators.ranking_trainer import LengthGroupedSampler, ShuffledSampler
 from cost_hf.methods.base import DataFacts, Estimate, collaborative_method
 from cost_hf.methods.benchmarking import SEEN_SETTINGS, fastest, training_step, weights_mb
+from cost_hf.methods.generative.teacher import MAX_POSITIONS
+from cost_hf.methods.generative.teacher_method import teacher_method
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.trie import SidTrie
 
 if TYPE_CHECKING:
     from cost_hf.generators.backbones import Backbone
+    from cost_hf.generators.options import TrainingOptions
     from cost_hf.generators.prompts import PromptBuilder
     from cost_hf.methods.generative.method import GenerativeMethod, GenerativeOptions
     from cost_hf.quantizers.base import CodesOptions
@@ -43,6 +47,12 @@ def estimate(method: GenerativeMethod[Any], facts: DataFacts) -> Estimate | str:
             return source
         codes += sum(seconds for stage, seconds in source.seconds.items() if stage != "evaluation")
         assumptions += source.assumptions
+    taught: dict[str, float] = {}
+    if options.training.has_teacher:
+        teacher = teacher_seconds(options.training, facts)
+        if isinstance(teacher, str):
+            return teacher
+        taught = {"teacher": teacher}
     catalog = _stand_in_catalog(options, facts.tables.items["item_id"].tolist())
     backbone, catalog = method.untrained(catalog, facts.item_dim)
     prompts = backbone.prompts(catalog)[0]
@@ -55,9 +65,19 @@ def estimate(method: GenerativeMethod[Any], facts: DataFacts) -> Estimate | str:
     beams = facts.evaluation.num_beams
     ranker = method.evaluation_ranker(*parts, beams=beams)
     evaluation = SEEN_SETTINGS * facts.cases * _user_seconds(ranker, facts, top_k=beams)
-    return Estimate(
-        {"codes": codes, "generator": training, "evaluation": evaluation}, weights_mb(backbone.model), assumptions
-    )
+    seconds = {"codes": codes, **taught, "generator": training, "evaluation": evaluation}
+    return Estimate(seconds, weights_mb(backbone.model), assumptions)
+
+
+def teacher_seconds(options: TrainingOptions, facts: DataFacts) -> float | str:
+    """Return the CPU seconds of fitting a teacher once a fold and once to all, and of its lists, or why not."""
+    found = teacher_method(str(options.teacher)).estimate(facts)
+    if isinstance(found, str):
+        return f"teacher {options.teacher}: {found}"
+    fitting = sum(seconds for stage, seconds in found.seconds.items() if stage != "evaluation")
+    lists = sum(min(len(rows), MAX_POSITIONS) for rows in facts.split.train) + facts.tables.num_items
+    listing = found.seconds.get("evaluation", 0.0) / (SEEN_SETTINGS * facts.cases) * lists
+    return (options.teacher_folds + 1) * fitting + listing
 
 
 def _codes_seconds(options: CodesOptions, facts: DataFacts) -> float:
@@ -93,6 +113,7 @@ def _epoch_seconds(
         list(split.train_user_ids),
         training=options.training,
         names_items=method.names_items,
+        teacher=_stand_in_lists(options.training, facts) if options.training.has_teacher else None,
     )
     size, lengths = options.training.batch_size, dataset.lengths
     tokens = lengths.astype(float) + (0 if prompts.is_causal else prompts.item_tokens.shape[1])
@@ -107,11 +128,25 @@ def _epoch_seconds(
     work = filled if prompts.is_causal else padded
     chosen = np.random.default_rng(0).permutation(len(batches))[:TIMED_BATCHES]
     # `fastest` warms up on the first batch; its memory is then the optimizer's
-    seconds = sum(
-        fastest(training_step(backbone.model, collator([dataset[int(row)] for row in batches[number]])))
-        for number in chosen
-    )
+    seconds = 0.0
+    for number in chosen:
+        batch = collator([dataset[int(row)] for row in batches[number]])
+        inputs = {name: part for name, part in batch.items() if name not in SOFT_LABELS}  # the trainer reads these
+        seconds += fastest(training_step(backbone.model, inputs))
     return float(seconds / work[chosen].sum() * work.sum())
+
+
+def _stand_in_lists(options: TrainingOptions, facts: DataFacts) -> TeacherLists:
+    """Return lists of random items, which take the time of a teacher's."""
+    num_items = facts.tables.num_items
+    tables = [
+        ListTable.empty([len(rows) for rows in facts.split.train], width=options.teacher_items, most=MAX_POSITIONS),
+        ListTable.empty([1] * num_items, width=options.teacher_items, most=1),
+    ]
+    for table in tables:
+        table.items[:] = np.random.default_rng(0).integers(num_items, size=table.items.shape)
+        table.scores[:] = 0.0
+    return TeacherLists(*tables)
 
 
 def _stand_in_catalog(options: GenerativeOptions, item_ids: list[str]) -> Catalog:

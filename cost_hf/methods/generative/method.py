@@ -26,6 +26,7 @@ from cost_hf.methods.base import (
     collaborative_method,
     register,
 )
+from cost_hf.methods.generative.teacher_method import teacher_method
 from cost_hf.quantizers.base import CodesOptions
 from cost_hf.search.normalizations import check_normalization
 from cost_hf.semantic_ids.options import CatalogOptions
@@ -102,6 +103,8 @@ class GenerativeOptions(MethodOptions):
         super().validate()
         if self.generator.backbone is None:
             self._check_scratch()
+        if self.training.teacher is not None:
+            teacher_method(self.training.teacher).options.validate()
         if self.tasks.title_tasks and find_spec("rouge_score") is None:
             raise ValueError(
                 f"tasks.weights names {', '.join(self.tasks.title_tasks)}, which are evaluated by ROUGE, and "
@@ -145,11 +148,18 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
     selects_on_validation: ClassVar[bool] = True
     options_class: ClassVar[type[MethodOptions]] = GenerativeOptions
 
+    @property
+    def is_control(self) -> bool:  # type: ignore[override]
+        """True where the codes are those of a control."""
+        return self.options.catalog.reference is None and self.options.codes.is_control
+
     def fit(self, workspace: Workspace, *, seed: int) -> Fitted:
         """Fit the quantizer, assign semantic IDs and train the generator."""
         from cost_hf.methods.codes_stage import codes_stage
+        from cost_hf.methods.generative.teacher import teacher_stage
         from cost_hf.methods.generative.training import generator_stage, training_curve
 
+        teacher_stage(workspace, self.options.training, seed=seed)
         codes = None
         if self.options.catalog.reference is None:
             codes = codes_stage(workspace, self.options.codes, seed=seed)
@@ -188,11 +198,13 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
 
     def training_inputs(self, workspace: Workspace) -> list[Any]:
         """Return what the weights depend on beside catalog, split and seed, for the digest of the stage."""
+        from cost_hf.methods.generative.teacher import teacher_parts
         from cost_hf.methods.generative.training import pretraining_parts
 
         options = self.options
         generator = dataclasses.asdict(options.generator)
-        return [generator, options.training.content(), *pretraining_parts(options, workspace)]
+        own = [generator, options.training.content(), *pretraining_parts(options, workspace)]
+        return [*own, *teacher_parts(workspace, options.training)]
 
     def train(
         self,

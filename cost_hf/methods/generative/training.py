@@ -18,6 +18,7 @@ from cost_hf.generators.generator_training import train_generator
 from cost_hf.generators.item_texts import ItemTexts
 from cost_hf.generators.ranking_trainer import remove_checkpoints
 from cost_hf.generators.templates import load_templates
+from cost_hf.methods.generative.teacher import teacher_lists
 from cost_hf.methods.training_stages import (
     ENCODER,
     TRAINING_LOG,
@@ -141,6 +142,7 @@ def train(
         tasks=options.tasks,
         item_texts=_item_texts(options, workspace),
         names_items=method.names_items,
+        teacher=teacher_lists(workspace, options.training),
     )
     return trained.history
 

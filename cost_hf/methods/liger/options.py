@@ -127,6 +127,11 @@ class LigerOptions(GenerativeOptions):
                 f"liger trains its generator from scratch, got generator.backbone={self.generator.backbone!r}; set it "
                 "to null"
             )
+        if self.training.has_teacher and self.dense.sid_weight != 1:
+            raise ValueError(
+                f"training.teacher needs dense.sid_weight 1, got {self.dense.sid_weight!r}: its targets are semantic "
+                "IDs, and take a share of their loss; set it to 1, or training.teacher to null"
+            )
         if self.dense.initializer_std is not None and self.generator.kind == "causal":
             raise ValueError(
                 "dense.initializer_std is for generator.kind seq2seq, whose published code sets it; the causal "

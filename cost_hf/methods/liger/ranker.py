@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from cost_hf.generators.prompts import PromptBuilder
-from cost_hf.methods.liger.modeling_liger import ROWS_AT_ONCE
 from cost_hf.recommenders.rankers import Ranking, popularity_order
+from cost_hf.recommenders.text_generative import ItemTable
 from cost_hf.search.beam_output import BeamOutput, expand_leaves
 from cost_hf.search.beam_search import beam_search
 from cost_hf.search.generate_search import DEAD_BEAM_SCORE, NEUTRAL
@@ -47,33 +47,6 @@ class LigerSearch:
     ranks_catalog: bool = False
     dense_top_k: int = 0
     normalization: str = "vocabulary"
-
-
-class ItemTable:
-    """Item embeddings of one catalog, `[N, D]`, as the model reads them and, at unit length, as it scores them.
-
-    They are computed in blocks of rows. Blocks with the vectors of an earlier table are copied from it; a block has the
-    same bits either way, since it is always computed by itself.
-
-    Args:
-        model: a LIGER that reads texts, in eval mode.
-        vectors: text vectors of the catalog, `[N, E]`.
-        earlier: table of an earlier state of the catalog, by the same model on the same device.
-    """
-
-    def __init__(self, model: PreTrainedModel, vectors: Tensor, earlier: "ItemTable | None" = None):
-        self.vectors = vectors
-        blocks: list[Tensor] = []
-        for start in range(0, len(vectors), ROWS_AT_ONCE):
-            part = vectors[start : start + ROWS_AT_ONCE]
-            known = None if earlier is None else earlier.vectors[start : start + ROWS_AT_ONCE]
-            is_known = known is not None and known.shape == part.shape and torch.equal(known, part)
-            if earlier is not None and is_known:
-                blocks.append(earlier.rows[start : start + ROWS_AT_ONCE])
-            else:
-                blocks.append(model.item_table(part))
-        self.rows: Tensor = torch.cat(blocks)  # [N, D]
-        self.targets: Tensor = functional.normalize(self.rows.float(), dim=-1)  # [N, D]
 
 
 @dataclass(frozen=True, eq=False)

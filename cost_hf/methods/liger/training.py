@@ -15,7 +15,8 @@ from cost_hf.generators.options import GeneratorOptions
 from cost_hf.generators.prompts import PromptBuilder
 from cost_hf.methods.liger.modeling_liger import LigerForCausalLM, LigerForConditionalGeneration
 from cost_hf.methods.liger.options import DenseOptions
-from cost_hf.methods.liger.ranker import DenseIndex, ItemTable, LigerRanker, LigerSearch
+from cost_hf.methods.liger.ranker import DenseIndex, LigerRanker, LigerSearch
+from cost_hf.recommenders.text_generative import ItemTable
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.trie import SidTrie
 

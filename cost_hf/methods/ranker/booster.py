@@ -1,5 +1,7 @@
 """LambdaMART by LightGBM over candidates of many requests (Burges 2010, "From RankNet to LambdaRank to LambdaMART")."""
 
+import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +10,7 @@ import lightgbm
 import numpy as np
 import torch
 
+from cost_hf.methods.ranker.model_text import check_model_text
 from cost_hf.methods.ranker.options import RankerSection
 
 PATIENCE = 30  # rounds without a better NDCG@10 on the users that are left out
@@ -43,8 +46,8 @@ class RankingCases:
             self.features,
             label=self.labels,
             group=self.sizes,
-            feature_name=list(names),
-            categorical_feature=list(categories),
+            feature_name=model_names(names),
+            categorical_feature=[list(names).index(name) for name in categories],
             free_raw_data=False,
         )
 
@@ -55,7 +58,7 @@ class Boosters:
 
     Attributes:
         final: boosted for the mean number of rounds that the folds found best.
-        folds: by number of the fold that was left out.
+        folds: by number of the fold whose users it has not seen.
     """
 
     final: Any
@@ -68,7 +71,7 @@ def train_boosters(
     """Fit one booster a fold, with early stopping on the fold that is left out, then one on all cases.
 
     Raises:
-        ValueError: for fewer folds with cases than two.
+        ValueError: for cases of fewer folds than two.
     """
     parameters = {
         "objective": "lambdarank",
@@ -93,31 +96,39 @@ def train_boosters(
             f"the ranker needs validation cases of users in two folds or more whose target is listed by a part, got "
             f"{len(cases.sizes)} cases in {len(used)}; use more data, or method fusion"
         )
-    boosters = []
-    for fold in range(options.folds):
-        train = cases.subset(cases.folds != fold)
-        held_out = cases.subset(cases.folds == fold)
-        data = train.dataset(names, categories)
-        callbacks = []
-        valid = []
-        if len(held_out.sizes):
-            valid = [lightgbm.Dataset(held_out.features, held_out.labels, group=held_out.sizes, reference=data)]
-            callbacks = [lightgbm.early_stopping(PATIENCE, verbose=False)]
-        boosters.append(
-            lightgbm.train(parameters, data, num_boost_round=options.rounds, valid_sets=valid, callbacks=callbacks)
+    boosters: list[Any] = [None] * options.folds
+    for fold in used.tolist():
+        data = cases.subset(cases.folds != fold).dataset(names, categories)
+        left_out = cases.subset(cases.folds == fold)
+        boosters[fold] = lightgbm.train(
+            parameters,
+            data,
+            num_boost_round=options.rounds,
+            valid_sets=[lightgbm.Dataset(left_out.features, left_out.labels, group=left_out.sizes, reference=data)],
+            callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
         )
-    best = [boosters[fold].best_iteration for fold in used]
-    rounds = max(1, round(float(np.mean(best))))
+    rounds = max(1, round(float(np.mean([boosters[fold].best_iteration for fold in used]))))
     final = lightgbm.train(parameters, cases.dataset(names, categories), num_boost_round=rounds)
-    return Boosters(final, boosters)
+    # the model of all cases has seen no user of a fold without cases
+    return Boosters(final, [final if booster is None else booster for booster in boosters])
+
+
+def model_names(names: Sequence[str]) -> list[str]:
+    """Return names of features as LightGBM takes them: letters, digits and underscores, all different."""
+    found: dict[str, None] = {}
+    for name in names:
+        plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
+        free = (
+            own for own in itertools.chain([plain], (f"{plain}_{n}" for n in itertools.count(2))) if own not in found
+        )
+        found[next(free)] = None
+    return list(found)
 
 
 def read_booster(text: str) -> Any:
-    """Return the booster of LightGBM's text format; raise ValueError for a text that is none."""
-    try:
-        return lightgbm.Booster(model_str=text)
-    except lightgbm.basic.LightGBMError as error:
-        raise ValueError(f"no model of LightGBM: {error}") from error
+    """Return the booster of a `model_text`; raise ValueError for a text that is none."""
+    check_model_text(text)
+    return lightgbm.Booster(model_str=text)
 
 
 def predict(booster: Any, features: np.ndarray) -> np.ndarray:
@@ -130,9 +141,13 @@ def contributions(booster: Any, features: np.ndarray) -> np.ndarray:
     return np.asarray(booster.predict(features, pred_contrib=True, num_threads=1))
 
 
-def importances(booster: Any) -> dict[str, float]:
-    """Return the share of the total gain of every feature, largest first."""
+def importances(booster: Any, names: Sequence[str]) -> dict[str, float]:
+    """Return the share of the total gain of every feature, largest first.
+
+    Args:
+        names: of the features, in the order of the model.
+    """
     gains = booster.feature_importance("gain")
     total = gains.sum() or 1.0
-    shares = {name: float(gain / total) for name, gain in zip(booster.feature_name(), gains, strict=True)}
+    shares = {name: float(gain / total) for name, gain in zip(names, gains, strict=True)}
     return dict(sorted(shares.items(), key=lambda entry: -entry[1]))

@@ -32,36 +32,60 @@ class ItemTable:
     def of(cls, items: pd.DataFrame, split: Split, names: Sequence[str]) -> "ItemTable":
         """Return the trend of the training clicks, where they have times, and columns of a catalog.
 
+        Columns of numbers, times, and texts that all are numbers become numbers; other columns become categories.
+
         Args:
             items: the catalog, one row an item.
             split: of its clicks.
             names: of the columns.
 
         Raises:
-            DataError: for a column that the catalog does not have, or with too many categories.
+            DataError: for a column that the catalog does not have, that is the item id, or with too many categories.
         """
         columns: dict[str, np.ndarray] = {}
         categories = []
         if split.train_times is not None:
             columns["trend"] = click_trend(np.concatenate(split.train), split.train_times, len(items))
+        others = [name for name in items.columns if name != "item_id"]
         for name in names:
-            if name not in items:
-                raise DataError(
-                    f"ranker.columns names {name!r}, the catalog has {', '.join(items.columns)}; take one of these"
-                )
-            values = items[name]
-            if pd.api.types.is_numeric_dtype(values):
-                columns[f"column_{name}"] = values.to_numpy(dtype=np.float64, na_value=np.nan)
-                continue
-            codes, found = pd.factorize(values.astype("string"), sort=True)
-            if len(found) > MAX_CATEGORIES:
-                raise DataError(
-                    f"column {name!r} has {len(found)} different values, a feature at most {MAX_CATEGORIES}; leave it "
-                    "out of ranker.columns"
-                )
-            columns[f"column_{name}"] = np.where(codes < 0, np.nan, codes.astype(np.float64))
-            categories.append(f"column_{name}")
+            if name not in others:
+                raise DataError(f"ranker.columns names {name!r}, expected columns of the catalog: {', '.join(others)}")
+            numbers = _as_numbers(items[name])
+            if numbers is None:
+                numbers = _as_categories(items[name])
+                categories.append(f"column_{name}")
+            columns[f"column_{name}"] = numbers
         return cls(columns, tuple(categories))
+
+
+def _as_numbers(values: pd.Series) -> np.ndarray | None:
+    """Return a column as float64, nan where it is empty or no finite number; None where a text of it is no number."""
+    if pd.api.types.is_datetime64_any_dtype(values):
+        values = (values.dt.tz_localize(None) - pd.Timestamp(0)) / pd.Timedelta(seconds=1)
+    if not pd.api.types.is_numeric_dtype(values):
+        texts = values.astype("string") if values.map(pd.api.types.is_scalar).all() else values
+        found = pd.to_numeric(texts, errors="coerce")
+        if (found.isna() & values.notna()).any() or not found.notna().any():
+            return None
+        values = found
+    numbers = values.astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
+    return np.where(np.abs(numbers) <= np.finfo(np.float32).max, numbers, np.nan)
+
+
+def _as_categories(values: pd.Series) -> np.ndarray:
+    """Return the numbers of the values of a column in alphabetical order, float64, nan where it is empty."""
+    if not values.map(pd.api.types.is_scalar).all():
+        raise DataError(
+            f"ranker.columns names {values.name!r}, which holds lists or mappings, expected a number or text an item; "
+            "make a column of it, such as the first entry"
+        )
+    codes, found = pd.factorize(values.astype("string"), sort=True)
+    if len(found) > MAX_CATEGORIES:
+        raise DataError(
+            f"column {values.name!r} has {len(found)} different values, a feature at most {MAX_CATEGORIES}; leave it "
+            "out of ranker.columns"
+        )
+    return np.where(codes < 0, np.nan, codes.astype(np.float64))
 
 
 def click_trend(rows: np.ndarray, times: np.ndarray, num_items: int) -> np.ndarray:
@@ -86,7 +110,7 @@ class ItemFacts:
 
     Attributes:
         clicks: training clicks, `[N]`.
-        vectors: item text vectors of unit length, float32 `[N, E]`; None where no part reads texts.
+        vectors: item text vectors of unit length, float32 `[n, E]`, n at most N; None where no part reads texts.
         codes: semantic IDs by part that has them, `[n, L]`, n at most N.
         table: of the training items.
     """
@@ -119,10 +143,10 @@ def feature_names(parts: Sequence[str], facts: ItemFacts) -> list[str]:
 
 
 def candidate_features(histories: np.ndarray, candidates: Candidates, facts: ItemFacts) -> np.ndarray:
-    """Return the features of all candidates, float32 `[B * C, F]`; rows of padding hold no meaning.
+    """Return the features of candidates, float32 `[B, C, F]`; those of padding hold no meaning.
 
     Args:
-        histories: catalog rows, int64 `[B, T]`, oldest first, -1 pads on the right, none empty.
+        histories: catalog rows, int64 `[B, T]`, oldest first, -1 pads on the right.
         candidates: of these histories.
         facts: of the catalog.
     """
@@ -133,59 +157,88 @@ def candidate_features(histories: np.ndarray, candidates: Candidates, facts: Ite
         columns += [candidates.scores[:, :, part], standardised[:, :, part], candidates.ranks[:, :, part]]
     is_listed = ~np.isnan(candidates.ranks)
     columns.append(is_listed.sum(axis=2))
-    columns.append(np.where(is_listed, candidates.ranks, np.inf).min(axis=2))
+    columns.append(np.where(is_listed, candidates.ranks, np.inf).min(axis=2, initial=np.inf))
     columns.append(np.log1p(facts.clicks[items]))
-    columns += _history_features(histories, items)
+    lengths = (histories >= 0).sum(axis=1)[:, None]
+    times, last = _occurrences(histories, items)
+    columns += [times, np.where(times > 0, lengths - 1 - last, np.nan), np.broadcast_to(lengths, items.shape)]
     for codes in facts.codes.values():
         columns += _prefix_features(histories, items, codes)
     if facts.vectors is not None:
-        columns += _cosines(histories, items, facts.vectors)
+        columns += _cosines(histories, candidates.items, facts.vectors)
     columns += [_looked_up(values, items) for values in facts.table.columns.values()]
     for name in facts.table.categories:
-        own = _looked_up(facts.table.columns[name], items)
-        past = np.where(histories >= 0, _looked_up(facts.table.columns[name], np.maximum(histories, 0)), np.nan)
-        columns.append((own[:, :, None] == past[:, None, :]).sum(axis=2) / (histories >= 0).sum(axis=1)[:, None])
-    return np.stack([column.astype(np.float32).ravel() for column in columns], axis=1)
+        own, past = (_as_codes(_looked_up(facts.table.columns[name], rows)) for rows in (items, histories))
+        columns.append(_occurrences(past, own)[0] / np.maximum(lengths, 1))
+    features = np.empty((*items.shape, len(columns)), dtype=np.float32)
+    for number, column in enumerate(columns):
+        features[:, :, number] = column
+    return features
 
 
-def _history_features(histories: np.ndarray, items: np.ndarray) -> list[np.ndarray]:
-    """Return how often an item is in the history, steps since the last time (0 is the last item), and the length."""
-    lengths = (histories >= 0).sum(axis=1)
-    is_same = items[:, :, None] == histories[:, None, :]  # [B, C, T]
-    times = is_same.sum(axis=2)
-    last = np.where(is_same, np.arange(histories.shape[1]), -1).max(axis=2, initial=-1)
-    steps = np.where(last >= 0, lengths[:, None] - 1 - last, np.nan)
-    return [times, steps, np.broadcast_to(lengths[:, None], items.shape)]
+def _occurrences(past: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return how often values `[B, C]` occur in rows `[B, T]`, and the last column where they do; -1 is no value.
+
+    Args:
+        past: int64 `[B, T]`.
+        wanted: int64 `[B, C]`.
+
+    Returns:
+        Two int64 `[B, C]`; the second one is -1 where the first one is 0.
+    """
+    rows, places = np.nonzero(past >= 0)
+    width = max(past.max(initial=0), wanted.max(initial=0)) + 1
+    keys = rows * width + past[rows, places]
+    order = np.argsort(keys, kind="stable")  # of equal values the last column comes last
+    sought = np.arange(len(wanted))[:, None] * width + wanted
+    ends = np.searchsorted(keys[order], sought, side="right")
+    times = np.where(wanted >= 0, ends - np.searchsorted(keys[order], sought, side="left"), 0)
+    last = np.append(places[order], -1)[ends - 1]
+    return times, np.where(times > 0, last, -1)
 
 
 def _prefix_features(histories: np.ndarray, items: np.ndarray, codes: np.ndarray) -> list[np.ndarray]:
     """Return the codes that an item's SID has in common with the last item's, and at most with the last few ones."""
     lengths = (histories >= 0).sum(axis=1)
-    places = lengths[:, None] - 1 - np.arange(min(PREFIX_ITEMS, histories.shape[1]))  # [B, R], last first
-    recent = np.where(places >= 0, np.take_along_axis(histories, np.maximum(places, 0), axis=1), -1)
-    shared = np.zeros((*items.shape, recent.shape[1]), dtype=np.int64)
+    places = lengths[:, None] - 1 - np.arange(PREFIX_ITEMS)  # [B, R], last first
+    padded = np.pad(histories, ((0, 0), (0, 1)), constant_values=-1)
+    recent = np.where(places >= 0, np.take_along_axis(padded, np.maximum(places, 0), axis=1), -1)
     is_known = (items < len(codes))[:, :, None] & ((recent >= 0) & (recent < len(codes)))[:, None, :]
-    same = is_known
-    own = codes[np.minimum(items, len(codes) - 1)]
-    past = codes[np.clip(recent, 0, len(codes) - 1)]
-    for level in range(codes.shape[1]):
-        same = same & (own[:, :, None, level] == past[:, None, :, level])
-        shared += same
+    own = codes[np.minimum(items, len(codes) - 1)]  # [B, C, L]
+    past = codes[np.clip(recent, 0, len(codes) - 1)]  # [B, R, L]
+    same = np.logical_and.accumulate(own[:, :, None] == past[:, None], axis=3)
+    shared = np.where(is_known, same.sum(axis=3), 0)
     return [shared[:, :, 0], shared.max(axis=2)]
 
 
 def _cosines(histories: np.ndarray, items: np.ndarray, vectors: np.ndarray) -> list[np.ndarray]:
-    """Return the cosines of an item's text to that of the last item, and to the mean of the history."""
-    is_item = histories >= 0
-    lengths = is_item.sum(axis=1)
-    last = vectors[histories[np.arange(len(histories)), lengths - 1]]  # [B, E]
-    means = np.stack([vectors[own[mask]].mean(axis=0) for own, mask in zip(histories, is_item, strict=True)])
-    norms = np.linalg.norm(means, axis=1, keepdims=True)
-    means = means / np.where(norms > 0, norms, 1.0)
-    own = vectors[items]  # [B, C, E]
-    return [np.einsum("bce,be->bc", own, query, optimize=True) for query in (last, means)]
+    """Return the cosines of an item's text to that of the last item, and to the mean of the history.
+
+    They are nan where the texts are not known. One request is computed after the other, so that none depends on the
+    batch that it is in.
+    """
+    found = np.full((2, *items.shape), np.nan, dtype=np.float32)
+    for number, (own, rows) in enumerate(zip(items, histories, strict=True)):
+        past = rows[rows >= 0]
+        known = past[past < len(vectors)]
+        columns = np.flatnonzero((own >= 0) & (own < len(vectors)))
+        if not len(known):
+            continue
+        mean = vectors[known].mean(axis=0)
+        length = float(np.sqrt(mean @ mean))
+        queries = np.stack([vectors[known[-1]], mean / length if length > 0 else mean])
+        found[:, number, columns] = (vectors[own[columns]] @ queries.T).T
+        if known[-1] != past[-1]:
+            found[0, number] = np.nan
+    return list(found)
+
+
+def _as_codes(values: np.ndarray) -> np.ndarray:
+    """Return numbers of categories as int64, -1 for nan."""
+    return np.where(np.isnan(values), -1, values).astype(np.int64)
 
 
 def _looked_up(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return the values of rows, nan for rows that came later."""
-    return np.where(rows < len(values), values[np.minimum(rows, len(values) - 1)], np.nan)
+    """Return the values of rows, nan for -1 and for rows that came later."""
+    is_known = (rows >= 0) & (rows < len(values))
+    return np.where(is_known, values[np.where(is_known, rows, 0)], np.nan)

@@ -1,7 +1,6 @@
 """Fitting of a learned ranker: candidates of validation cases, one model a fold of users, one model of all."""
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,19 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
+from cost_hf.data.splits import fold_of
 from cost_hf.files import content_digest, read_json, write_json
 from cost_hf.methods.base import Fitted, Workspace
 from cost_hf.methods.parts import part_stages, recommenders_of
 from cost_hf.methods.ranker.booster import RankingCases, importances, read_booster, train_boosters
 from cost_hf.methods.ranker.features import ItemFacts, ItemTable, candidate_features, feature_names
+from cost_hf.methods.ranker.model_text import model_text
 from cost_hf.methods.ranker.options import RankerOptions
 from cost_hf.methods.ranker.recommender import RankerRecommender, score_by
 from cost_hf.methods.training_stages import as_fitted, candidate_batches, item_list, recommender_stage
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.candidates import Candidates
-from cost_hf.recommenders.hybrid import HybridRanker, bare_parts
+from cost_hf.recommenders.hybrid import CandidateLists, bare_parts
 from cost_hf.recommenders.rankers import Ranking
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 
@@ -48,11 +49,10 @@ def ranker_stage(
             return
         cases, names, counts = ranking_cases(parts, table, workspace, options)
         boosters = train_boosters(cases, names, table.categories, options.ranker, seed=seed)
-        RankerRecommender.combine(parts, boosters.final.model_to_string(), table).save_pretrained(folder)
-        folds = [booster.model_to_string(num_iteration=booster.best_iteration) for booster in boosters.folds]
-        write_json(folder / FOLDS, folds)
+        RankerRecommender.combine(parts, model_text(boosters.final), table).save_pretrained(folder)
+        write_json(folder / FOLDS, list(map(model_text, boosters.folds)))
         rounds = {"rounds": boosters.final.current_iteration()}
-        write_json(folder / TRAINING, {**counts, **rounds, "importances": importances(boosters.final)})
+        write_json(folder / TRAINING, {**counts, **rounds, "importances": importances(boosters.final, names)})
 
     recommender = recommender_stage(
         workspace,
@@ -63,8 +63,8 @@ def ranker_stage(
             workspace.text_vectors().digest,
             workspace.data_seed,
             dataclasses.asdict(options),
-            [part for name, column in table.columns.items() for part in (name, column)],
-            part_stages(workspace),
+            *[part for name, column in table.columns.items() for part in (name, column)],
+            part_stages(fitted, workspace),
             [evaluation.num_beams],
             seed,
         ),
@@ -92,9 +92,9 @@ def ranking_cases(
     sizes: list[int] = []
     folds: list[int] = []
     for rows, histories, candidates in candidate_batches(parts, targets, workspace, description="candidates"):
-        columns = candidates.columns_of(targets.items[rows])
+        columns = candidates.columns_of(targets.items[rows][:, None])[:, 0]
         width = candidates.items.shape[1]
-        found = candidate_features(histories, candidates, facts).reshape(len(rows), width, -1)
+        found = candidate_features(histories, candidates, facts)
         for number, column in enumerate(columns.tolist()):
             if column >= 0:
                 is_candidate = candidates.items[number] >= 0
@@ -119,13 +119,7 @@ def ranking_cases(
     return cases, names, counts
 
 
-def fold_of(user_id: str, folds: int, *, seed: int) -> int:
-    """Return the fold of a user, the same for all of the user's cases."""
-    digest = hashlib.blake2b(f"fold\0{user_id}\0{seed}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % folds
-
-
-class HeldOutRanker:
+class HeldOutRanker(CandidateLists):
     """Ranks validation users by the models that have not seen them; a `Ranker`.
 
     The model of all cases was trained on validation targets, so a comparison on validation that used it would be
@@ -139,10 +133,11 @@ class HeldOutRanker:
     """
 
     def __init__(self, recommender: RankerRecommender, boosters: Sequence[Any], *, seed: int, top_k: int):
+        lists = recommender.ranker_for(top_k)
+        super().__init__(lists.parts, num_items=lists.num_items)
         self.boosters = list(boosters)
         self.seed = seed
         self.facts = recommender.snapshot.facts
-        self.ranker: HybridRanker = recommender.ranker_for(top_k)
 
     def rank(
         self,
@@ -152,14 +147,17 @@ class HeldOutRanker:
         mask: Tensor | CatalogMask | None = None,
         user_ids: Sequence[str] | None = None,
     ) -> Ranking:
-        """Return the best `top_k` items of every history `[B, T]`; `user_ids` decide which model ranks."""
-        found = self.ranker.candidates(histories, top_k=top_k, mask=mask, user_ids=user_ids)
-        folds = np.array([fold_of(user, len(self.boosters), seed=self.seed) for user in user_ids or []])
+        """Return the best `top_k` items of every history `[B, T]`; the ids of the users decide which model ranks."""
+        if user_ids is None:
+            raise ValueError("the models of the folds rank users by their ids, got none; pass user_ids=")
+        found = self.candidates(histories, top_k=top_k, mask=mask, user_ids=user_ids)
+        folds = np.array([fold_of(user, len(self.boosters), seed=self.seed) for user in user_ids], dtype=np.int64)
+        rows = histories.cpu().numpy()
         scores = np.zeros(found.items.shape)
-        for fold in np.unique(folds):
+        for fold in np.unique(folds).tolist():
             own = folds == fold
             some = Candidates(found.items[own], found.ranks[own], found.scores[own])
-            scores[own] = score_by(self.boosters[fold], self.facts, histories[torch.from_numpy(own)].numpy(), some)
+            scores[own] = score_by(self.boosters[fold], self.facts, rows[own], some)
         items, best = found.ranked(scores, top_k)
         return Ranking(torch.from_numpy(items), torch.from_numpy(best))
 

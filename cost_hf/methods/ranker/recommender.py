@@ -10,12 +10,12 @@ from safetensors.numpy import save_file
 
 from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import DamagedFileError, check_fields, read_tensors
-from cost_hf.methods.ranker.booster import contributions, predict, read_booster
+from cost_hf.methods.ranker.booster import contributions, model_names, predict, read_booster
 from cost_hf.methods.ranker.features import ItemFacts, ItemTable, candidate_features, feature_names
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.candidates import Candidates
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
-from cost_hf.recommenders.hybrid import HybridRecommender, HybridSnapshot, bare_parts
+from cost_hf.recommenders.hybrid import Effects, HybridRecommender, HybridSnapshot, bare_parts
 from cost_hf.recommenders.hybrid_catalog import HybridCatalog
 from cost_hf.recommenders.repository import MANIFEST
 
@@ -73,7 +73,7 @@ class RankerRecommender(HybridRecommender):
         self.booster = read_booster(model)
         self.table = table
         super().__init__(parts, catalog, popularity=popularity, encoder=encoder, journal=journal, versions=versions)
-        expected = self.features
+        expected = model_names(self.features)
         found = self.booster.feature_name()
         if found != expected:
             raise ValueError(f"the model reads the features {found}, these parts and this catalog give {expected}")
@@ -101,17 +101,14 @@ class RankerRecommender(HybridRecommender):
 
     def explain_candidates(
         self, snapshot: HybridSnapshot, histories: np.ndarray, candidates: Candidates, columns: np.ndarray
-    ) -> list[dict[str, float]]:
-        """Return the SHAP value of every feature for one candidate a history, largest first."""
-        width = candidates.items.shape[1]
-        features = candidate_features(histories, candidates, self._facts_of(snapshot))
-        chosen = features[np.arange(len(columns)) * width + columns]
-        names = self.features
-        effects = []
-        for own in contributions(self.booster, chosen)[:, :-1]:  # the last column is the mean score
-            order = np.argsort(-np.abs(own), kind="stable")
-            effects.append({names[number]: float(own[number]) for number in order})
-        return effects
+    ) -> Effects:
+        """Return the SHAP values of every feature for candidates `[B, R]`."""
+        facts = self._facts_of(snapshot)
+        features = candidate_features(histories, candidates, facts)
+        chosen = np.take_along_axis(features, columns[:, :, None], axis=1)  # [B, R, F]
+        values = contributions(self.booster, chosen.reshape(-1, chosen.shape[2])).reshape(*columns.shape, -1)
+        base_value = float(values[0, 0, -1]) if values.size else 0.0  # the same for all
+        return Effects(feature_names(list(self.parts), facts), values[:, :, :-1], base_value)
 
     def _facts_of(self, snapshot: HybridSnapshot) -> ItemFacts:
         return snapshot.facts if isinstance(snapshot, RankerSnapshot) else self.snapshot.facts
@@ -148,7 +145,9 @@ class RankerRecommender(HybridRecommender):
 
 
 def score_by(booster: Any, facts: ItemFacts, histories: np.ndarray, candidates: Candidates) -> np.ndarray:
-    """Return the scores of a booster for candidates, float64 `[B, C]`."""
-    if not candidates.items.size:
-        return np.zeros(candidates.items.shape)
-    return predict(booster, candidate_features(histories, candidates, facts)).reshape(candidates.items.shape)
+    """Return the scores of a booster for candidates, float64 `[B, C]`, 0 for padding."""
+    is_item = candidates.items >= 0
+    scores = np.zeros(is_item.shape)
+    if is_item.any():
+        scores[is_item] = predict(booster, candidate_features(histories, candidates, facts)[is_item])
+    return scores

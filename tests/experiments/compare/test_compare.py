@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+import cost_hf
 from cost_hf.cli import main
-from cost_hf.experiments.compare import runner
-from tests.runs import TINY
+from cost_hf.experiments.compare import runner, worker
+from cost_hf.methods.ranker.options import is_installed
+from tests.runs import TINY, stages_of
 
 pytestmark = pytest.mark.trains
 FEW = {"training.epochs": 1, "codes.epochs": 2}
+HYBRIDS = ["fusion", "fusion_generative", *(["ranker", "ranker_generative"] if is_installed() else [])]
 
 
 def arguments(directory: Path, *options: str) -> list[str]:
@@ -24,8 +27,22 @@ def arguments(directory: Path, *options: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
+    """A finished comparison. One run has a process of its own, the others share this one, which has all imports."""
     directory = tmp_path_factory.mktemp("compare")
-    assert main(arguments(directory)) == 0
+    in_a_process = runner._run
+
+    def run(job, *, shared, timeout):
+        if job.system.name == "sasrec_ce":
+            return in_a_process(job, shared=shared, timeout=timeout)
+        job.directory.mkdir(parents=True)
+        path = job.directory / runner.RECIPE
+        job.recipe.save(path)
+        worker.main(str(path), str(job.generator_seed), str(job.directory), str(shared))
+        return {"status": runner.DONE, "message": "", "seconds": 1.0}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "_run", run)
+        assert main(arguments(directory)) == 0
     return directory
 
 
@@ -33,7 +50,6 @@ def test_every_row_stands_in_both_tables_with_an_interval(compared):
     report = json.loads((compared / "compare.json").read_text())
 
     assert report["complete"]
-    assert set(report["rows"]) == {"popularity", "markov", "oracle", "sasrec_ce", "cost", "ensemble"}
     families = {name: row["family"] for name, row in report["rows"].items()}
     assert families == {
         "popularity": "counting",
@@ -41,7 +57,7 @@ def test_every_row_stands_in_both_tables_with_an_interval(compared):
         "oracle": "oracle",
         "sasrec_ce": "dense",
         "cost": "generative",
-        "ensemble": "hybrid",
+        **dict.fromkeys(HYBRIDS, "hybrid"),
     }
     assert (report["rows"]["cost"]["method"], report["rows"]["sasrec_ce"]["method"]) == ("sid_generator", "sasrec")
     for row in report["rows"].values():
@@ -53,10 +69,77 @@ def test_every_row_stands_in_both_tables_with_an_interval(compared):
     assert report["data"]["is_toy"]
 
 
+def test_hybrids_take_the_recommenders_of_the_rows_that_they_combine(compared):
+    report = json.loads((compared / "compare.json").read_text())
+
+    assert report["rows"]["fusion"]["parts"] == ["popularity", "markov", "sasrec_ce"]
+    assert report["rows"]["fusion_generative"]["parts"] == ["popularity", "markov", "sasrec_ce", "cost"]
+    stages = {
+        name: json.loads((compared / "runs" / f"{name}-0.0" / "evaluation" / "results.json").read_text())["stages"]
+        for name in ("sasrec_ce", "cost", *HYBRIDS)
+    }
+    for name in HYBRIDS:  # what a stage has cost is known from where it was computed
+        assert stages[name]["parts-sasrec_ce"] == stages["sasrec_ce"]["sasrec"]
+        if name.endswith("_generative"):
+            assert stages[name]["parts-cost-quantizer"] == stages["cost"]["quantizer"]
+            assert stages[name]["parts-cost-generator"] == stages["cost"]["generator"]
+
+
+def test_every_hybrid_is_tested_against_itself_without_the_generator(compared):
+    report = json.loads((compared / "compare.json").read_text())
+    pairs = {(claim["a"], claim["b"]): claim["purpose"] for claim in report["claims"]}
+
+    for name in HYBRIDS:
+        if name.endswith("_generative"):
+            assert report["rows"][name]["without_generative"] == name.removesuffix("_generative")
+            assert pairs[name, name.removesuffix("_generative")] == "claim"
+
+
 def test_few_users_are_too_little_data_for_any_advice(compared):
     report = json.loads((compared / "compare.json").read_text())
 
     assert report["recommendation"]["choice"] == "too_little_data"
+    assert report["recommendation"]["command"] is None
+
+
+def test_where_nothing_is_recommended_nothing_is_trained_and_the_status_says_so(copy, started, capsys):
+    target = copy.parent / "winner"
+
+    assert main(arguments(copy, "--train-winner", str(target))) == 1
+    assert started == []
+    assert not target.exists()
+    assert f"nothing is recommended, so {target} was not made" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("row", ["markov", HYBRIDS[-1]])
+def test_the_recommended_system_is_made_of_what_is_trained_and_a_second_call_computes_nothing(
+    copy, started, capsys, monkeypatch, caplog, row
+):
+    advice = {"choice": "any", "row": row, "headline": f"Use {row}.", "paragraphs": []}
+    monkeypatch.setattr("cost_hf.experiments.compare.summary.recommend", lambda report: dict(advice))
+    caplog.set_level("INFO", logger="cost_hf")
+    (copy / "compare.json").unlink()  # the rows are measured again, and nothing is trained
+    target = copy.parent / "the winner"
+
+    assert main(arguments(copy, "--train-winner", str(target))) == 0
+    recommendation = json.loads((copy / "compare.json").read_text())["recommendation"]
+    text = capsys.readouterr().out
+    assert recommendation["command"] in text
+    assert f"{row} is ready in {target}:\n  cost-hf demo '{target}'" in text
+    assert recommendation["directory"] == (None if row == "markov" else str(copy / "runs" / f"{row}-0.0"))
+    assert started == []
+    method = row.removesuffix("_generative")
+    assert not {"quantizer", "generator", "sasrec", method} & set(stages_of(caplog.messages))
+    loaded = cost_hf.Recommender.from_pretrained(target)
+    assert loaded.recommend([loaded.catalog.item_ids[0]], top_k=3)
+    caplog.clear()
+    assert main(arguments(copy, "--train-winner", str(target))) == 0
+    assert stages_of(caplog.messages) == []
+
+
+def test_the_recommended_system_is_not_written_into_the_comparison(copy, capsys):
+    assert main(arguments(copy, "--train-winner", str(copy / "winner"))) == 2
+    assert "is in the directory of the comparison" in capsys.readouterr().err
 
 
 def test_no_claim_is_made_of_the_oracle(compared):
@@ -123,7 +206,7 @@ def test_a_new_system_leaves_finished_runs_alone(copy, started):
     options[options.index("sasrec_ce,cost")] = "sasrec_ce,cost,random"
 
     assert main(options) == 0
-    assert started == ["random-0.0"]
+    assert started == ["random-0.0"]  # a control, which no hybrid combines
     rows = json.loads((copy / "compare.json").read_text())["rows"]
     assert rows["random"]["status"] == "failed"
     for name in ("sasrec_ce", "cost"):

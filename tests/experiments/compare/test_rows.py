@@ -1,20 +1,21 @@
-"""Rows as they are measured: the ensemble, and what is said of runs that are not done."""
+"""Rows as they are measured: hybrids and their parts, and what is said of runs that are not done."""
 
-import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from cost_hf.experiments.compare.rows import ensemble_row, trained_rows
-from cost_hf.experiments.compare.runner import FAILED, NOT_STARTED, RECORD, UNFINISHED, plan_jobs
-from cost_hf.experiments.compare.systems import COUNTING, DENSE, ENSEMBLE, GENERATIVE, HYBRID, plan_systems
+from cost_hf.experiments.compare.rows import trained_rows
+from cost_hf.experiments.compare.runner import DONE, FAILED, NOT_STARTED, RECORD, UNFINISHED, plan_jobs
+from cost_hf.experiments.compare.systems import plan_systems
+from cost_hf.experiments.evaluation_stage import EXAMPLES, FOLDER, LISTS, VALIDATION
 from cost_hf.experiments.recipe import Recipe
-from cost_hf.files import write_json
-from tests.experiments.compare.made_up import row, targets
+from cost_hf.files import file_digest, write_json
+from tests.experiments.compare.made_up import run, targets
 
 SEEN = "seen_allowed"
 
 
-def jobs_of(directory):
-    systems = plan_systems(Recipe.load("cost_quickstart"), ["cost"])
+def jobs_of(directory, names=("cost",)):
+    systems = plan_systems(Recipe.load("cost_quickstart"), names).systems
     return plan_jobs(systems, seeds=[0, 1], generators_per_quantizer=1, data_digest="data", directory=directory)
 
 
@@ -26,17 +27,28 @@ def record(job, status, message=""):
 
 
 def test_a_row_that_was_not_begun_says_so(tmp_path):
-    (found,) = trained_rows(jobs_of(tmp_path))
+    found = rows_of(jobs_of(tmp_path))["cost"]
 
     assert (found.status, found.runs) == (NOT_STARTED, [])
-    assert found.message.startswith("0 of 2 runs are done")
+    assert found.message == "0 of 2 runs are done; the others not begun"
+
+
+def test_a_hybrid_that_waits_says_what_for(tmp_path):
+    jobs = jobs_of(tmp_path)
+    hybrid = next(job for job in jobs if job.system.name == "fusion_generative")
+    record(hybrid, NOT_STARTED, "it combines rows that are not finished: cost (failed)")
+    found = rows_of(jobs)["fusion_generative"]
+
+    assert (found.status, found.parts) == (NOT_STARTED, [])
+    assert found.message == "0 of 2 runs are done; it combines rows that are not finished: cost (failed)"
 
 
 @pytest.mark.parametrize("status", [FAILED, UNFINISHED])
 def test_a_row_says_what_became_of_its_first_run_that_is_not_done(tmp_path, status):
     jobs = jobs_of(tmp_path)
-    record(jobs[1], status, "the codebooks collapsed")
-    (found,) = trained_rows(jobs)
+    second = [job for job in jobs if job.system.name == "cost"][1]
+    record(second, status, "the codebooks collapsed")
+    found = rows_of(jobs)["cost"]
 
     assert found.status == status
     assert found.message == f"0 of 2 runs are done; {status}, seeds 1.1: the codebooks collapsed"
@@ -48,50 +60,72 @@ def test_a_record_of_other_inputs_counts_for_nothing(tmp_path):
         jobs[0].directory / RECORD, {"status": FAILED, "message": "", "seconds": 1.0, "digest": "other", "run": ""}
     )
 
-    assert trained_rows(jobs)[0].status == NOT_STARTED
+    assert rows_of(jobs)["cost"].status == NOT_STARTED
 
 
-def test_the_ensemble_gives_a_useless_part_no_say():
-    cases = targets()
-    good, useless = row("cost", GENERATIVE, cases, [1.0]), row("text_last", COUNTING, cases, [0.0])
-    fused = ensemble_row([good, useless], test=cases, validation=cases, primary=SEEN)
+@pytest.fixture
+def finished(tmp_path):
+    """Write a finished run of a job, whose lists put the target first in a share of the cases."""
 
-    assert (fused.name, fused.family) == (ENSEMBLE, HYBRID)
-    assert fused.validation_score("ndcg@10", SEEN) == good.validation_score("ndcg@10", SEEN) == 1.0
-    assert fused.results["weights"] == {"cost": 1.0, "text_last": 0.0}
+    def write(job, share, *, parts=()):
+        lists = run(job.label, targets(), share=share, seed=job.generator_seed).test
+        for folder in (LISTS, VALIDATION):
+            for seen, ranked in lists.items():
+                path = job.directory / FOLDER / folder / f"recommender-{seen}.safetensors"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_file(ranked.arrays(), path)
+        results = {
+            "stages": {"evaluation": {"seconds": 600.0, "peak_mb": 90.0}, "work": {"seconds": 120.0, "peak_mb": 80.0}},
+            "requests": {"recommender": {"batch_1_ms": 3.0}},
+            "parameters": {},
+            "protocol": {"parts": list(parts)} if parts else {},
+        }
+        write_json(job.directory / FOLDER / "results.json", results)
+        write_json(job.directory / FOLDER / EXAMPLES, [])
+        write_json(job.directory / ".stages" / "finished.json", {"stages": {}, "files": {}})
+        digest = file_digest(job.directory / ".stages" / "finished.json")
+        done = {"status": DONE, "message": "", "seconds": 1.0, "digest": job.digest, "run": digest}
+        write_json(job.directory / RECORD, done)
 
-
-def test_the_ensemble_is_made_seed_by_seed_and_a_shorter_row_serves_again():
-    cases = targets()
-    parts = [row("cost", GENERATIVE, cases, [0.5, 0.6, 0.7]), row("sasrec_ce", DENSE, cases, [0.4])]
-    fused = ensemble_row(parts, test=cases, validation=cases, primary=SEEN)
-
-    assert len(fused.runs) == 3
-    assert [run.label for run in fused.runs] == [run.label for run in parts[0].runs]
-    assert fused.seeds_of == "cost"
-    ranks = [run.test[SEEN].item_rank for run in fused.runs]
-    assert not np.array_equal(ranks[0], ranks[1], equal_nan=True)
-
-
-def test_there_is_no_ensemble_of_a_part_without_a_run():
-    cases = targets()
-    parts = [row("cost", GENERATIVE, cases, [0.5]), row("sasrec_ce", DENSE, cases, [])]
-
-    assert ensemble_row(parts, test=cases, validation=cases, primary=SEEN) is None
+    return write
 
 
-@pytest.mark.parametrize(("weights", "request_ms"), [([0.5, 0.5], 21.0), ([1.0, 0.0], 20.0)])
-def test_the_cost_of_an_ensemble_is_that_of_the_parts_with_a_say(weights, request_ms, monkeypatch):
-    monkeypatch.setattr("cost_hf.experiments.compare.rows.choose_weights", lambda *_: np.array(weights))
-    cases = targets()
-    costs = [
-        {"training_minutes": 2.0, "request_ms": 20.0, "peak_mb": 600.0, "parameters": 10},
-        {"training_minutes": 0.0, "request_ms": 1.0, "peak_mb": None},
-    ]
-    parts = [
-        row("cost", GENERATIVE, cases, [0.5], cost=costs[0]),
-        row("text_last", COUNTING, cases, [0.1], cost=costs[1]),
-    ]
-    fused = ensemble_row(parts, test=cases, validation=cases, primary=SEEN)
+def rows_of(jobs):
+    return {row.name: row for row in trained_rows(jobs, metric="ndcg@10", seen=SEEN)}
 
-    assert fused.cost == {"training_minutes": 2.0, "request_ms": request_ms, "peak_mb": 600.0, "parameters": 10}
+
+def test_a_hybrid_says_what_it_combines_and_draws_the_seeds_of_its_best_dense_part(tmp_path, finished):
+    jobs = jobs_of(tmp_path, ["cost", "sasrec_ce", "sasrec_text"])
+    shares = {"sasrec_ce": 0.3, "sasrec_text": 0.6, "cost": 0.9}
+    for job in jobs:
+        parts = [name for name in job.system.parts if name in shares]
+        finished(job, shares.get(job.system.name, 0.95), parts=["markov", *parts] if parts else [])
+    rows = rows_of(jobs)
+
+    assert rows["fusion"].parts == ["markov", "sasrec_ce", "sasrec_text"]
+    assert rows["fusion"].description.endswith(": markov, sasrec_ce, sasrec_text")
+    assert rows["fusion_generative"].parts == ["markov", "cost", "sasrec_ce", "sasrec_text"]
+    assert rows["fusion"].seeds_of == rows["fusion_generative"].seeds_of == "sasrec_text"
+    assert rows["fusion_generative"].without_generative == "fusion"
+    assert rows["cost"].seeds_of is None and rows["cost"].parts == []
+
+
+def test_a_hybrid_of_a_generator_alone_draws_its_seeds(tmp_path, finished):
+    jobs = jobs_of(tmp_path, ["cost"])
+    for job in jobs:
+        finished(job, 0.5, parts=["markov", "cost"] if job.system.name == "fusion_generative" else [])
+
+    assert rows_of(jobs)["fusion_generative"].seeds_of == "cost"
+
+
+def test_training_minutes_leave_out_the_evaluation(tmp_path, finished):
+    jobs = jobs_of(tmp_path, ["cost"])
+    for job in jobs:
+        finished(job, 0.5)
+
+    assert rows_of(jobs)["cost"].cost == {
+        "training_minutes": 2.0,
+        "request_ms": 3.0,
+        "peak_mb": 90.0,
+        "parameters": 0,
+    }

@@ -11,13 +11,23 @@ import pytest
 
 from cost_hf.experiments.compare import runner
 from cost_hf.experiments.compare.runner import DONE, FAILED, NOT_STARTED, UNFINISHED, plan_jobs, run_jobs
-from cost_hf.experiments.compare.systems import plan_systems
+from cost_hf.experiments.compare.systems import PUBLISHED, plan_systems
+from cost_hf.experiments.pipeline import train
 from cost_hf.experiments.recipe import Recipe
-from tests.runs import child_environment
+from tests.runs import TINY, child_environment, stages_of
 
 
 def jobs_of(directory, names=("cost", "sasrec_ce"), seeds=(0, 1), generators=1, data_digest="data"):
-    systems = plan_systems(Recipe.load("cost_quickstart"), names)
+    """Runs of the named systems; hybrids alone have tests of their own."""
+    return [
+        job
+        for job in all_jobs(directory, names, seeds, generators, data_digest)
+        if not job.system.recipe.system.combines_methods
+    ]
+
+
+def all_jobs(directory, names=("cost", "sasrec_ce"), seeds=(0, 1), generators=1, data_digest="data"):
+    systems = plan_systems(Recipe.load("cost_quickstart"), names).systems
     return plan_jobs(
         systems, seeds=seeds, generators_per_quantizer=generators, data_digest=data_digest, directory=directory
     )
@@ -64,6 +74,48 @@ def test_a_dense_system_has_a_number_of_its_own_for_every_run(tmp_path):
     assert [job.quantizer_seed for job in jobs] == [0, 1, 2, 3]
 
 
+def test_hybrids_come_after_the_runs_of_the_same_seeds_that_they_combine(tmp_path):
+    jobs = all_jobs(tmp_path, names=["fusion", "cost", "sasrec_ce", "random"], generators=2)
+    order = [(job.system.name, job.generator_seed) for job in jobs]
+
+    for job in jobs:
+        assert {part.generator_seed for part in job.parts} <= {job.generator_seed}
+        assert all(
+            order.index((part.system.name, part.generator_seed)) < order.index((job.system.name, job.generator_seed))
+            for part in job.parts
+        )
+    combined = {job.system.name: [part.system.name for part in job.parts] for job in jobs}
+    assert combined["fusion"] == ["sasrec_ce"]
+    assert combined["fusion_generative"] == ["cost", "sasrec_ce"]
+    assert combined["cost"] == []
+
+
+def test_parts_of_a_hybrid_have_the_seeds_of_their_rows(tmp_path):
+    jobs = all_jobs(tmp_path, names=["cost", "sasrec_ce"], generators=2)
+    hybrids = [job for job in jobs if job.system.name == "fusion_generative"]
+
+    assert [job.label for job in hybrids] == ["0.0", "0.1", "1.2", "1.3"]
+    for job in hybrids:
+        row = next(other for other in jobs if (other.system.name, other.label) == ("cost", job.label))
+        assert job.recipe.options.fusion.methods()["cost"].options == row.recipe.options
+    dense = [job.label for job in jobs if job.system.name == "fusion"]
+    assert dense == ["0.0", "1.1", "2.2", "3.3"]  # without a quantizer every run counts by itself
+
+
+def test_a_hybrid_waits_for_its_parts_rather_than_training_them(tmp_path, worker):
+    worker("raise ValueError('the codebooks collapsed')")
+    run_jobs(all_jobs(tmp_path, seeds=[0]), shared=tmp_path, deadline=None)
+
+    records = {job.system.name: job.record for job in all_jobs(tmp_path, seeds=[0])}
+    assert records["fusion_generative"]["status"] == NOT_STARTED
+    assert records["fusion_generative"]["message"] == (
+        "it combines rows that are not finished: cost (failed), sasrec_ce (failed)"
+    )
+    worker(FINISHES)
+    run_jobs(all_jobs(tmp_path, seeds=[0]), shared=tmp_path, deadline=None)
+    assert {job.record["status"] for job in all_jobs(tmp_path, seeds=[0])} == {DONE}
+
+
 def test_other_data_make_another_job(tmp_path):
     assert jobs_of(tmp_path)[0].digest != jobs_of(tmp_path, data_digest="other")[0].digest
 
@@ -72,9 +124,10 @@ def test_other_published_identifiers_make_another_job(tmp_path):
     path = tmp_path / "sids.parquet"
 
     def digests():
-        systems = plan_systems(Recipe.load("cost_quickstart"), ["cost"], reference=str(path))
+        systems = plan_systems(Recipe.load("cost_quickstart"), ["cost"], reference=str(path)).systems
         options = {"seeds": [0], "generators_per_quantizer": 1, "data_digest": "data", "directory": tmp_path}
-        return [job.digest for job in plan_jobs(systems, **options)]
+        jobs = plan_jobs(systems, **options)
+        return [job.digest for job in jobs if job.system.name in ("cost", PUBLISHED)]
 
     path.write_bytes(b"one")
     before = digests()
@@ -124,7 +177,7 @@ def test_a_run_whose_results_were_deleted_is_run_again(tmp_path, worker):
 
 def test_a_section_that_a_method_does_not_read_makes_no_other_job(tmp_path):
     def digests(field, value):
-        systems = plan_systems(Recipe.load("cost_quickstart", {field: value}), ["cost", "sasrec_ce"])
+        systems = plan_systems(Recipe.load("cost_quickstart", {field: value}), ["cost", "sasrec_ce"]).systems
         options = {"seeds": [0], "generators_per_quantizer": 1, "data_digest": "data", "directory": tmp_path}
         return [job.digest for job in plan_jobs(systems, **options)]
 
@@ -196,3 +249,27 @@ def test_the_end_of_the_budget_stops_a_run_and_says_where(tmp_path, worker):
     assert first["status"] == UNFINISHED
     assert first["message"].startswith("the budget ended in")
     assert {record["status"] for record in others} == {NOT_STARTED}
+
+
+@pytest.mark.trains
+def test_a_hybrid_trains_no_part_that_a_row_with_its_seeds_has_trained(tmp_path, caplog):
+    base = Recipe.load("cost_quickstart", TINY | {"training.epochs": 1, "codes.epochs": 2})
+    systems = plan_systems(base, ["cost"]).systems
+    jobs = plan_jobs(systems, seeds=[1], generators_per_quantizer=2, data_digest="data", directory=tmp_path)
+    runs = {job.system.name: job for job in jobs if job.label == "1.3"}  # the quantizer's seed is not the generator's
+    caplog.set_level("INFO", logger="cost_hf")
+    computed = {}
+    for name in ("cost", "fusion_generative"):
+        caplog.clear()
+        path = tmp_path / f"{name}.yaml"
+        runs[name].recipe.save(path)
+        train(
+            recipe=str(path),
+            seed=runs[name].generator_seed,
+            output_dir=runs[name].directory,
+            shared_dir=tmp_path / "shared",
+        )
+        computed[name] = stages_of(caplog.messages)
+
+    assert computed["cost"] == ["vectors", "quantizer", "generator", "evaluation"]
+    assert computed["fusion_generative"] == ["fusion", "evaluation"]

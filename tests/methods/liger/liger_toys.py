@@ -9,10 +9,11 @@ from cost_hf.generators.collation import CausalCollator, Seq2SeqCollator
 from cost_hf.generators.options import GeneratorOptions
 from cost_hf.generators.prompts import PromptBuilder
 from cost_hf.methods.liger.options import DenseOptions
-from cost_hf.methods.liger.ranker import DenseIndex, ItemTable, LigerRanker, LigerSearch
+from cost_hf.methods.liger.ranker import DenseIndex, LigerRanker, LigerSearch
 from cost_hf.methods.liger.recommender import LigerRecommender
 from cost_hf.methods.liger.training import build_liger
 from cost_hf.quantizers.cost import CostConfig, CostModel
+from cost_hf.recommenders.text_generative import ItemTable
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.trie import SidTrie
 from tests.recommenders.toys import TOY_CLICKS, TOY_IDS, TOY_TEXTS, toy_catalog

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.methods.liger.liger_toys import BODIES, batch_of, catalog_with_texts, examples_for, toy_liger
+from cost_hf.generators.distillation import SOFT_LABELS, ListTable, TeacherLists, soft_label_loss
+from cost_hf.generators.generator_training import training_examples
+from cost_hf.generators.options import TrainingOptions
+from tests.methods.liger.liger_toys import BODIES, batch_of, catalog_with_texts, examples_for, spread, toy_liger
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +92,33 @@ def test_the_text_of_an_item_does_not_reach_the_tokens_that_it_would_give_away(c
     last = int((batch["item_rows"][0] == 5).nonzero()[-1])
     assert torch.equal(before[0, :last], after[0, :last])
     assert not torch.equal(before[0, last], after[0, last])
+
+
+def test_paths_of_a_teacher_read_the_texts_of_their_history_and_are_no_items(catalog):
+    backbone = spread(toy_liger("causal", catalog))
+    prompts = backbone.prompts(catalog)
+    sequences = [np.array([1, 2, 5, 2]), np.array([7]), np.array([4, 9, 0])]
+    positions = ListTable.empty([len(rows) for rows in sequences], width=2, most=9)
+    positions.items[:, 0] = np.concatenate([[*rows[1:], 0] for rows in sequences])  # the true items alone
+    positions.scores[:, 0] = 1.0
+    nothing = ListTable.empty([1] * len(catalog), width=2, most=1)
+
+    dataset, collate = training_examples(
+        backbone,
+        prompts,
+        sequences,
+        ["u", "v", "w"],
+        training=TrainingOptions(teacher="t", teacher_ends=0.0),
+        teacher=TeacherLists(positions, nothing),
+        names_items=True,
+    )
+    batch = collate([dataset[number] for number in range(len(dataset))])
+    soft = {name: batch.pop(name) for name in SOFT_LABELS}
+    levels = prompts[0].item_tokens.shape[1]
+
+    assert (batch["item_rows"] >= 0).sum() == sum(map(len, sequences)) * levels
+    assert (batch["item_labels"] >= 0).sum() == sum(map(len, sequences)) * levels
+    output = backbone.model(**batch)
+    assert abs(soft_label_loss(output.logits, soft).item()) < 1e-3  # paths predict what the true tokens predict
+    states = output.logits[soft["soft_rows"], soft["soft_columns"]]
+    assert states.std(dim=0).min() > 0.1

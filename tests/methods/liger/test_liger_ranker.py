@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from cost_hf.methods.liger.ranker import ItemTable, _without_repeats, free_beam_search
+from cost_hf.methods.liger.ranker import _without_repeats, free_beam_search
 from cost_hf.recommenders.beam_ranker import BeamRanker
 from cost_hf.search.beam_search import beam_search
 from cost_hf.semantic_ids.catalog import Catalog
@@ -229,23 +229,6 @@ def test_with_everything_off_the_ranking_is_that_of_the_generator(body, catalog,
     stock = BeamRanker(backbone.model, backbone.prompts(catalog)[0], trie, num_beams=BEAMS).rank(histories, top_k=BEAMS)
 
     assert torch.equal(own.items, stock.items) and torch.equal(own.scores, stock.scores)
-
-
-def test_a_table_of_an_earlier_catalog_gives_the_same_bits(backbone, catalog, monkeypatch):
-    monkeypatch.setattr("cost_hf.methods.liger.ranker.ROWS_AT_ONCE", 5)
-    vectors = torch.tensor(catalog.vectors)
-    changed = torch.cat([vectors, vectors[:3] + 1.0])
-    changed[7] += 1.0
-    earlier = ItemTable(backbone.model, vectors)
-    computed = []
-    table = backbone.model.item_table
-    monkeypatch.setattr(backbone.model, "item_table", lambda part: computed.append(len(part)) or table(part))
-
-    again = ItemTable(backbone.model, changed, earlier)
-    afresh = ItemTable(backbone.model, changed)
-
-    assert torch.equal(again.rows, afresh.rows)
-    assert computed == [5, 5, 2, *[5] * 5, 2]  # the block that changed, those at the end; then all
 
 
 def test_repeats_within_a_line_are_left_out_but_for_the_first():
