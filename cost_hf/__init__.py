@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cost_hf.methods.base import Method, MethodOptions
     from cost_hf.quantizers.cost import CostConfig, CostModel, CostOutput
     from cost_hf.recommenders.base import Recommender
+    from cost_hf.recommenders.explanations import explanation_text
     from cost_hf.recommenders.generative import GenerativeRecommender
     from cost_hf.search.beam_search import beam_search
     from cost_hf.search.captured_search import CapturedSearch
@@ -39,6 +40,7 @@ _HOMES = {
     "Run": "cost_hf.experiments.pipeline",
     "Recommender": "cost_hf.recommenders.base",
     "GenerativeRecommender": "cost_hf.recommenders.generative",
+    "explanation_text": "cost_hf.recommenders.explanations",
     "Catalog": "cost_hf.semantic_ids.catalog",
     "CatalogMask": "cost_hf.semantic_ids.catalog_mask",
     "SidVocabulary": "cost_hf.semantic_ids.vocabulary",
@@ -74,6 +76,7 @@ __all__ = [
     "check",
     "compare",
     "evaluate",
+    "explanation_text",
     "prefix_allowed_tokens_fn",
     "score_catalog",
     "train",

@@ -51,10 +51,19 @@ def declared_recommenders() -> list[str]:
 
 
 def import_recommender(kind: str) -> bool:
-    """Import the module of a kind of recommender; return False where the kind was not declared."""
+    """Import the module of a kind of recommender; return False where the kind was not declared.
+
+    Raises:
+        ValueError: where it needs a package that is not installed.
+    """
     if kind not in _RECOMMENDERS:
         return False
-    import_module(_RECOMMENDERS[kind])
+    try:
+        import_module(_RECOMMENDERS[kind])
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"recommenders of kind {kind!r} need the package {error.name}, which is not installed; pip install it"
+        ) from error
     return True
 
 

@@ -127,7 +127,7 @@ def test_check_of_nothing_is_an_error_that_helps(tmp_path, capsys):
 
 
 def test_an_unknown_command_names_the_known_ones(capsys):
-    assert main(["recommend"]) == 2
+    assert main(["rank"]) == 2
 
     assert "compare" in capsys.readouterr().err
 
@@ -188,6 +188,10 @@ def test_without_a_command_all_of_them_are_listed(capsys):
         (["update-catalog", "folder", "folder"], "'folder' is a directory, expected a file"),
         (["update-catalog", "folder", "--rollback"], "folder holds no recommender.json"),
         (["update-catalog", "file", "--rollback"], "file"),
+        (["recommend", "runs/nope", "n1"], "'runs/nope' is not there"),
+        (["recommend", "folder"], "the following arguments are required: item_id"),
+        (["recommend", "folder", "n1", "--top-k", "0"], "expected a whole number of 1 or more, got '0'"),
+        (["recommend", "folder", "n1"], "folder holds no recommender.json"),
         (["export", "runs/nope", "--to", "parquet"], "'runs/nope' is not there"),
         (["export", "folder", "--to", "parkett"], "did you mean 'parquet'"),
         (["export", "folder", "--to", "parquet", "--output", "file"], "'file' is a file, expected a directory"),

@@ -242,7 +242,7 @@ def training_examples(
     if teacher is not None and training.teacher_weight > 0:
         temperature = training.teacher_temperature
         taught = Teacher(teacher.positions, training.teacher_weight, temperature, seed)
-        items = np.arange(len(teacher.catalog.items))[:, None]
+        items = list(np.arange(len(teacher.catalog.items))[:, None])
         ends, alone = (Teacher(table, 1.0, temperature, seed) for table in (teacher.positions, teacher.catalog))
         others["teacher_ends"] = OpenTask(ends, sequences, user_ids, prompts, seed=seed)
         others["teacher_catalog"] = OpenTask(alone, items, [None] * len(items), prompts, seed=seed)

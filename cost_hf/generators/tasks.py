@@ -95,7 +95,9 @@ class OpenTask(Dataset):
         rows = [int(teacher.lists.rows(number, np.array([len(own)]))[0]) for number, own in enumerate(histories)]
         self.chosen = np.flatnonzero(np.array(rows) >= 0)
         first = prompts[0]
-        sizes = np.array([min(len(histories[number]), first.max_history) for number in self.chosen], dtype=np.int64)
+        sizes = np.array(
+            [min(len(histories[number]), first.max_history) for number in self.chosen.tolist()], dtype=np.int64
+        )
         items = sizes + 1 if first.learns_all_positions else sizes
         self.lengths = items * first.item_tokens.shape[1] + first.layout.constant_tokens
 

@@ -1,9 +1,10 @@
-"""Commands for finished runs: `cost-hf upload | update-catalog | export | demo`.
+"""Commands for finished runs: `cost-hf upload | update-catalog | recommend | export | demo`.
 
 Arguments are checked before torch and gradio are imported, which takes seconds.
 """
 
 import argparse
+import textwrap
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -112,6 +113,32 @@ def update_catalog_main(argv: Sequence[str]) -> int:
     return report_errors(command)
 
 
+def recommend_main(argv: Sequence[str]) -> int:
+    """Print what a recommender lists for a history, and why."""
+    parser = CommandParser("cost-hf recommend", "Print what a recommender lists for a history, and why.")
+    parser.add_argument("source", type=_source, help="run directory, recommender directory, or Hub id")
+    parser.add_argument("history", nargs="+", metavar="item_id", help="items of the history, oldest first")
+    parser.add_argument("--top-k", type=_count, default=10, help="items wanted [10]")
+    parser.add_argument("--explain", action="store_true", help="say why every item is listed, for hybrids")
+
+    def command() -> None:
+        known = parser.parse_args(argv)
+        set_up_logging()
+        from cost_hf.recommenders.base import Recommender
+        from cost_hf.recommenders.explanations import explanation_text
+
+        recommender = Recommender.from_pretrained(known.source)
+        answers = recommender.recommend(known.history, top_k=known.top_k, explain=known.explain)
+        width = max((len(terminal_line(answer.item_id)) for answer in answers), default=0)
+        for place, answer in enumerate(answers, start=1):
+            title = terminal_line(answer.fields.get("title") or "")
+            print_text(f"{place:>3}  {terminal_line(answer.item_id):<{width}}  {answer.score:>9.4f}  {title}".rstrip())
+            if known.explain:
+                print_text(textwrap.indent(explanation_text(answer), " " * 5))
+
+    return report_errors(command)
+
+
 def export_main(argv: Sequence[str]) -> int:
     """Write the catalog of a run, or its merged weights, for another program."""
     parser = CommandParser("cost-hf export", "Write a catalog for another program.")
@@ -148,6 +175,12 @@ def demo_main(argv: Sequence[str]) -> int:
         launch_demo(known.source, host=known.host, port=known.port)
 
     return report_errors(command)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, got {text!r:.40}")
+    return int(text)
 
 
 def _port(text: str) -> int:

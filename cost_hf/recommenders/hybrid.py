@@ -493,10 +493,11 @@ def _scores_of(table: np.ndarray, items: np.ndarray) -> np.ndarray:
     return np.where(is_known & np.isfinite(values), values, np.nan)
 
 
-def _listed_by(names: Sequence[str], candidates: Candidates, request: int, column: int) -> dict[str, int]:
+def _listed_by(names: Sequence[str], candidates: Candidates, request: int, column: int) -> dict[str, float]:
     """Return the rank of an item in the lists of the parts that contain it."""
-    ranks = candidates.ranks[request, column]
-    return {name: int(rank) for name, rank in zip(names, ranks, strict=True) if not np.isnan(rank)}
+    ranks = candidates.ranks[request, column].tolist()
+    own = {name: rank for name, rank in zip(names, ranks, strict=True) if not np.isnan(rank)}
+    return {name: int(rank) if rank.is_integer() else rank for name, rank in own.items()}
 
 
 @contextmanager

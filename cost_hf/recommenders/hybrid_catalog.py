@@ -20,7 +20,7 @@ from cost_hf.files import DamagedFileError, atomic_path, content_digest, read_te
 from cost_hf.semantic_ids.catalog_files import read_item_columns, removed_flags
 from cost_hf.semantic_ids.item_list import ItemList
 
-HEADER, EQUAL = "parts", "equal"  # entries of the safetensors metadata
+HEADER = "hybrid"  # the one entry of the safetensors metadata: several would be written in any order
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ class HybridCatalog(ItemList):
                     else:
                         equal[own] = kept
                 headers[name] = read_tensor_metadata(path)
-        metadata = {HEADER: json.dumps(headers, sort_keys=True), EQUAL: json.dumps(equal, sort_keys=True)}
+        metadata = {HEADER: json.dumps({"parts": headers, "equal": equal}, sort_keys=True)}
         with atomic_path(Path(directory) / f"{stem}.safetensors", durable=True) as path:
             save_file(tensors, path, metadata=metadata)
 
@@ -132,8 +132,8 @@ class HybridCatalog(ItemList):
         ids, titles = read_item_columns(Path(directory) / f"{stem}.parquet")
         source = Path(directory) / f"{stem}.safetensors"
         tensors = read_tensors(source)
-        headers = _json_entry(source, HEADER, dict)
-        for key, kept in _json_entry(source, EQUAL, str).items():
+        headers = _header(source, "parts", dict)
+        for key, kept in _header(source, "equal", str).items():
             if kept not in tensors:
                 raise DamagedFileError(f"{source} has no tensor {kept!r:.80}, which its header names; copy it again")
             tensors[key] = tensors[kept]
@@ -164,12 +164,13 @@ def _with_ids(part: Any, item_ids: tuple[str, ...]) -> Any:
     return replace(part, item_ids=item_ids) if is_copy else part
 
 
-def _json_entry(source: Path, name: str, kind: type[Any]) -> dict[str, Any]:
-    """Return an entry of the metadata that maps names to values of a kind."""
+def _header(source: Path, name: str, kind: type[Any]) -> dict[str, Any]:
+    """Return an entry of the header, which maps names to values of a kind."""
     try:
-        entry = json.loads(read_tensor_metadata(source).get(name, "{}"))
+        header = json.loads(read_tensor_metadata(source).get(HEADER, "{}"))
     except (ValueError, RecursionError) as error:
-        raise DamagedFileError(f"{source}: entry {name} of its header is no JSON ({error}); copy it again") from error
+        raise DamagedFileError(f"{source}: its header is no JSON ({error}); copy it again") from error
+    entry = header.get(name, {}) if isinstance(header, dict) else None
     if not isinstance(entry, dict) or not all(isinstance(value, kind) for value in entry.values()):
         raise DamagedFileError(f"{source}: entry {name} of its header must map names to {kind.__name__}; copy it again")
     return entry

@@ -45,7 +45,8 @@ class Certificate:
 
     It is about the scores that the model computes in its own precision and under the mask of the request. A position
     is proved only where its score is above `bound` by more than rounding (`ROUNDING` machine epsilons; products of
-    reduced precision, such as TF32, round more). Items of one semantic ID share a score, in the order of the trie.
+    reduced precision, such as TF32, round more). Items of one semantic ID share a score and follow the order of the
+    trie.
 
     Attributes:
         num_exact: first positions of the list that are proved to hold the best items of the catalog, int64 `[B]`; all

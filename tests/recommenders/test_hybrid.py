@@ -1,6 +1,7 @@
 """Hybrids of every kind: lists of parts, masks, catalog changes that reach the parts, explanations, files."""
 
 import copy
+import json
 import pickle
 import re
 import subprocess
@@ -635,20 +636,22 @@ def test_a_damaged_part_is_refused(build, tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("metadata", "message"),
+    ("entries", "message"),
     [
-        ({"parts": "{"}, "entry parts of its header is no JSON"),
-        ({"parts": "[]"}, "entry parts of its header must map names to dict"),
-        ({"parts": '{"sids": {}}'}, r"holds the catalogs of \['markov', 'sids', 'texts'\]"),
-        ({"equal": '{"texts/vectors": 3}'}, "entry equal of its header must map names to str"),
-        ({"equal": '{"texts/vectors": "nowhere"}'}, "has no tensor 'nowhere', which its header names"),
-        ({"equal": '{"other/vectors": "removed"}'}, r"holds the catalogs of \['other', 'sids', 'texts'\]"),
+        ({"parts": []}, "entry parts of its header must map names to dict"),
+        ({"parts": {"sids": {}}}, r"holds the catalogs of \['markov', 'sids', 'texts'\]"),
+        ({"equal": {"texts/vectors": 3}}, "entry equal of its header must map names to str"),
+        ({"equal": {"texts/vectors": "nowhere"}}, "has no tensor 'nowhere', which its header names"),
+        ({"equal": {"other/vectors": "removed"}}, r"holds the catalogs of \['other', 'sids', 'texts'\]"),
+        (None, "its header is no JSON"),
     ],
 )
-def test_a_header_that_no_hybrid_has_is_refused(tmp_path, metadata, message):
+def test_a_header_that_no_hybrid_has_is_refused(tmp_path, entries, message):
     toy_fusion().save_pretrained(tmp_path)
     (path,) = tmp_path.glob("catalog-*.safetensors")
-    save_file(load_file(path), path, metadata=read_tensor_metadata(path) | metadata)
+    header = json.loads(read_tensor_metadata(path)["hybrid"])
+    text = "{" if entries is None else json.dumps(header | entries)
+    save_file(load_file(path), path, metadata={"hybrid": text})
     renew_files(tmp_path)
 
     with pytest.raises(ValueError, match=f"{path.name}.*{message}"):

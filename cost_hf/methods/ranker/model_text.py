@@ -18,6 +18,7 @@ TREE = {"num_leaves", "num_cat", *NODES, *NODE_FACTS, "leaf_value", *LEAF_FACTS,
 CATEGORIES = {"cat_boundaries", "cat_threshold"}  # of trees that split by categories
 WHOLE = re.compile(r"-?\d{1,10}")
 REAL = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d{1,3})?")
+LIMIT = re.compile(rf"{REAL.pattern}|-?inf")  # a split of all known values from unknown ones has the threshold inf
 INFO = re.compile(rf"none|\[{REAL.pattern}:{REAL.pattern}\]|{WHOLE.pattern}(:{WHOLE.pattern})*")
 IS_CATEGORY = 1  # bit of a decision type
 DECISIONS = 16  # a bit for categories, one for the default direction, two for missing values
@@ -73,7 +74,8 @@ def _check_tree(tree: Mapping[str, str], num_features: int, number: int) -> None
     for name, expected in sizes.items():
         values = tree[name].split()
         is_left_out = not values and leaves == 1 and name in LEAF_FACTS
-        if (len(values) != expected and not is_left_out) or not all(REAL.fullmatch(value) for value in values):
+        form = LIMIT if name == "threshold" else REAL
+        if (len(values) != expected and not is_left_out) or not all(form.fullmatch(value) for value in values):
             _refuse(f"{name} {where} must be {expected} numbers")
     if not REAL.fullmatch(tree["shrinkage"]):
         _refuse(f"shrinkage {where} must be a number")

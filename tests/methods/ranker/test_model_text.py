@@ -44,6 +44,13 @@ def test_the_trees_of_lightgbm_pass_and_hold_nothing_of_the_training():
     assert read_booster(TEXT).feature_name() == NAMES
 
 
+def test_a_split_of_known_from_unknown_values_passes():
+    decisions = re.findall(r"decision_type=(.*)", TEXT)[0].split()
+    place = next(place for place, decision in enumerate(decisions) if not int(decision) & 1)
+
+    read_booster(changed("threshold", lambda values: [*values[:place], "inf", *values[place + 1 :]]))
+
+
 def changed(name: str, change, tree: int = 0) -> str:
     """Return the text with the values of an entry of a tree changed."""
     head, *trees = re.split(r"(?=^Tree=)", TEXT, flags=re.MULTILINE)
@@ -97,7 +104,7 @@ def by_category() -> int:
     ],
 )
 def test_categories_that_do_not_exist_are_refused(name, change):
-    with pytest.raises(ValueError, match="must be those of .* splits by category"):
+    with pytest.raises(ValueError, match=r"must be those of .* splits by category"):
         read_booster(changed(name, change, by_category()))
 
 

@@ -1,0 +1,51 @@
+"""`cost-hf recommend`: a list for a history, with titles, scores and explanations."""
+
+import pytest
+
+from cost_hf.cli import main
+from tests.methods.counting.counting_toys import toy_counting
+from tests.methods.fusion.fusion_toys import toy_fusion
+from tests.recommenders.toys import TOY_IDS, TOY_TEXTS
+
+
+@pytest.fixture
+def saved(tmp_path):
+    toy_fusion().save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_a_list_has_ids_scores_and_titles(saved, capsys):
+    assert main(["recommend", str(saved), "item003", "item007", "--top-k", "4"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    expected = toy_fusion().recommend(["item003", "item007"], top_k=4)
+    assert [line.split()[1] for line in lines] == [answer.item_id for answer in expected]
+    for place, (line, answer) in enumerate(zip(lines, expected, strict=True), start=1):
+        title = TOY_TEXTS[TOY_IDS.index(answer.item_id)]
+        assert line.split() == [str(place), answer.item_id, f"{answer.score:.4f}", *title.split()]
+
+
+def test_every_item_is_explained_in_the_lines_below_it(saved, capsys):
+    assert main(["recommend", str(saved), "item003", "--top-k", "2", "--explain"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.strip().split()[0] for line in lines] == ["1", "listed", "raised", "2", "listed", "raised"]
+
+
+def test_what_a_recommender_can_not_do_is_an_error(saved, tmp_path, capsys):
+    assert main(["recommend", str(saved), "nowhere"]) == 2
+    assert "1 of 1 item ids are not in the catalog of 20 items: 'nowhere'" in capsys.readouterr().err
+    toy_counting("markov").save_pretrained(tmp_path / "counts")
+    assert main(["recommend", str(tmp_path / "counts"), "item003", "--explain"]) == 2
+    assert "can't explain its answers" in capsys.readouterr().err
+
+
+def test_titles_never_reach_the_terminal_raw(tmp_path, capsys):
+    system = toy_counting("markov")
+    system.update_items(TOY_IDS, titles=["\x1b[31mred\nline"] * len(TOY_IDS))
+    system.save_pretrained(tmp_path)
+
+    assert main(["recommend", str(tmp_path), "item003", "--top-k", "1"]) == 0
+
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed and r"\x1b[31mred\nline" in printed
