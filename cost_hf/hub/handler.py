@@ -31,6 +31,7 @@ DEFAULTS: dict[str, Any] = {
     "on_unknown": "drop",  # click logs hold items that the catalog does not
     "on_empty": "popularity",
     "cold_share": 0.0,
+    "explain": False,
 }
 
 
@@ -57,8 +58,9 @@ class EndpointHandler:
 
         Args:
             data: `inputs`: a history (item ids, oldest first) or a list of histories; `parameters`: any of `top_k`,
-                `exclude_seen`, `allowed`, `denied`, `on_unknown`, `on_empty`, `cold_share`, as for `recommend`. Items
-                that the catalog does not hold are dropped, and empty histories answered by popularity, by default.
+                `exclude_seen`, `allowed`, `denied`, `on_unknown`, `on_empty`, `cold_share`, `explain`, as for
+                `recommend`. Items that the catalog does not hold are dropped, and empty histories answered by
+                popularity, by default.
 
         Returns:
             `recommendations`, one list per history, best first; or `error` with `field` and `message`.
@@ -88,13 +90,17 @@ class EndpointHandler:
             empty = [number for number, history in enumerate(histories) if not any(item in catalog for item in history)]
             if empty:
                 raise BadRequest("inputs", f"history {empty[0]} holds no item of the catalog; or on_empty: popularity")
+        if options["explain"] and not self.recommender.can_explain:
+            raise BadRequest("parameters.explain", "this recommender can't explain its answers; leave it out")
         self._check_work(len(histories), options)
         lists = self.recommender.recommend(histories, **options)
         return [[_answer(entry) for entry in answers] for answers in lists]
 
     def _check_work(self, histories: int, options: dict[str, Any]) -> None:
         """Raise `BadRequest` for more work than one request may cause; time and memory grow with beams."""
-        beams = max(options["top_k"], getattr(self.recommender, "num_beams", 1)) * (2 if options["cold_share"] else 1)
+        searches = [part for part in (self.recommender, *self.recommender.parts.values()) if hasattr(part, "num_beams")]
+        beams = max(options["top_k"], sum(max(options["top_k"], part.num_beams) for part in searches))
+        beams *= (2 if options["cold_share"] else 1) * (2 if options["explain"] else 1)
         if histories > 1 and histories * beams > MAX_BEAMS:
             raise BadRequest(
                 "inputs",
@@ -169,7 +175,7 @@ def _option(field: str, name: str, value: Any) -> Any:
     if name == "top_k":
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_TOP_K:
             raise BadRequest(field, f"expected a whole number from 1 to {MAX_TOP_K}, got {_kind(value)}")
-    elif name == "exclude_seen":
+    elif name in ("exclude_seen", "explain"):
         if not isinstance(value, bool):
             raise BadRequest(field, f"expected true or false, got {_kind(value)}")
     elif name == "cold_share":
@@ -187,7 +193,8 @@ def _answer(entry: Any) -> dict[str, Any]:
     title = entry.fields.get("title")
     score = float(entry.score)
     answer = {"item_id": entry.item_id, "score": score if math.isfinite(score) else None}
-    return {**answer, "source": entry.fields["source"], **({} if title is None else {"title": title})}
+    answer |= {"source": entry.fields["source"], **({} if title is None else {"title": title})}
+    return answer | ({"explanation": entry.fields["explanation"]} if "explanation" in entry.fields else {})
 
 
 def _shown(items: list[str]) -> str:

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -236,6 +236,7 @@ class HybridRecommender(Recommender):
         self.base = next((part.base for part in parts.values() if part.base is not None), None)
         for part in parts.values():
             part.encoder = encoder
+        self.fixed_parts = tuple(name for name, part in parts.items() if "vectors" not in part.new_item_inputs)
         super().__init__(catalog, popularity=popularity, encoder=encoder, journal=journal, versions=versions)
 
     @abstractmethod
@@ -288,11 +289,6 @@ class HybridRecommender(Recommender):
     def needs_vectors(self) -> bool:
         """Whether a part that takes new items needs their vectors."""
         return any(part.needs_vectors for name, part in self.parts.items() if name not in self.fixed_parts)
-
-    @cached_property
-    def fixed_parts(self) -> tuple[str, ...]:
-        """Names of the parts that take no new items; they keep ranking the items of their training."""
-        return tuple(name for name, part in self.parts.items() if "vectors" not in part.new_item_inputs)
 
     @property
     def identity(self) -> dict[str, str]:
@@ -352,8 +348,7 @@ class HybridRecommender(Recommender):
         check_fields(manifest, {"parts": list[str], "parts_digest": str}, source=path)
         names = [plain_name(name, source=path) for name in manifest["parts"]]
         parts = {name: Recommender.from_pretrained(source / PARTS / name) for name in names}
-        kinds = {name: type(part.catalog) for name, part in parts.items()}
-        catalog_parts = read_catalog_parts(source, manifest, partial(HybridCatalog.read, kinds=kinds))
+        catalog_parts = read_catalog_parts(source, manifest, HybridCatalog.load)
         try:
             recommender = cls._of_parts(source, manifest, parts, catalog_parts)
         except ValueError as error:

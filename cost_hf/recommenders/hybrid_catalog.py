@@ -16,7 +16,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
-from cost_hf.files import DamagedFileError, atomic_path, content_digest, read_tensor_metadata, read_tensors
+from cost_hf.files import (
+    DamagedFileError,
+    atomic_path,
+    content_digest,
+    plain_name,
+    read_tensor_metadata,
+    read_tensors,
+)
+from cost_hf.recommenders.base import class_of
+from cost_hf.recommenders.repository import PARTS
 from cost_hf.semantic_ids.catalog_files import read_item_columns, removed_flags
 from cost_hf.semantic_ids.item_list import ItemList
 
@@ -114,16 +123,13 @@ class HybridCatalog(ItemList):
                     else:
                         equal[own] = kept
                 headers[name] = read_tensor_metadata(path)
-        metadata = {HEADER: json.dumps(headers, sort_keys=True), EQUAL: json.dumps(equal, sort_keys=True)}
+        metadata = {HEADER: json.dumps(headers), EQUAL: json.dumps(equal)}
         with atomic_path(Path(directory) / f"{stem}.safetensors", durable=True) as path:
             save_file(tensors, path, metadata=metadata)
 
     @classmethod
-    def read(cls, directory: str | Path, stem: str, *, kinds: Mapping[str, Any]) -> "HybridCatalog":
-        """Read what `save` wrote.
-
-        Args:
-            kinds: class of every part's catalog.
+    def load(cls, directory: str | Path, stem: str) -> "HybridCatalog":
+        """Read what `save` wrote into the directory of a hybrid; the kinds of its parts are those stored beside it.
 
         Raises:
             OSError: where a file is missing.
@@ -138,11 +144,13 @@ class HybridCatalog(ItemList):
                 raise DamagedFileError(f"{source} has no tensor {kept!r:.80}, which its header names; copy it again")
             tensors[key] = tensors[kept]
         found = {key.partition("/")[0] for key in tensors if "/" in key}
-        needed = {"removed", *(f"{name}/removed" for name in kinds)}
-        if not needed <= set(tensors) or found != set(kinds) or set(headers) != set(kinds):
+        if not {"removed", *(f"{name}/removed" for name in headers)} <= set(tensors) or found != set(headers):
             raise DamagedFileError(
-                f"{source} holds the catalogs of {sorted(found)}, expected {sorted(kinds)}; copy the directory again"
+                f"{source} holds the catalogs of {sorted(found)}, expected {sorted(headers)}; copy the directory again"
             )
+        kinds: dict[str, Any] = {
+            name: class_of(Path(directory) / PARTS / plain_name(name, source=source)).catalog_class for name in headers
+        }
         parts = {}
         with TemporaryDirectory() as scratch:
             for name, kind in kinds.items():

@@ -22,6 +22,7 @@ from cost_hf.hub.handler import (
     EndpointHandler,
     decode,
 )
+from tests.methods.fusion.fusion_toys import toy_fusion
 from tests.near_ties import assert_same_list
 from tests.recommenders.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender
 
@@ -224,3 +225,35 @@ def test_a_fault_of_the_server_shows_nothing_of_it(handler, monkeypatch, caplog)
     answer = handler({"inputs": ["item001"]})
 
     assert "secret" not in json.dumps(answer) and "secret" in caplog.text
+
+
+def test_a_hybrid_explains_its_answers(tmp_path):
+    toy_fusion().save_pretrained(tmp_path)
+    hybrid = EndpointHandler(str(tmp_path))
+
+    answer = hybrid({"inputs": ["item003"], "parameters": {"top_k": 2, "explain": True}})
+
+    json.dumps(answer, allow_nan=False)
+    for entry in answer["recommendations"][0]:
+        assert set(entry["explanation"]) == {"among", "parts", "effects", "base_value"}
+    assert "explanation" not in hybrid({"inputs": ["item003"]})["recommendations"][0][0]
+
+
+def test_what_can_not_be_explained_is_a_bad_request(handler):
+    answer = handler({"inputs": ["item003"], "parameters": {"explain": True}})
+
+    assert answer["error"] == {
+        "field": "parameters.explain",
+        "message": "this recommender can't explain its answers; leave it out",
+    }
+
+
+def test_the_beams_of_the_parts_of_a_hybrid_count(tmp_path, monkeypatch):
+    toy_fusion().save_pretrained(tmp_path)
+    hybrid = EndpointHandler(str(tmp_path))
+    batch = {"inputs": [["item001"]] * 2}
+    assert "recommendations" in hybrid(batch)
+
+    monkeypatch.setattr(hybrid.recommender.parts["sids"], "num_beams", MAX_BEAMS)
+
+    assert hybrid(batch)["error"]["field"] == "inputs"

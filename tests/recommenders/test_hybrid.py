@@ -639,7 +639,7 @@ def test_a_damaged_part_is_refused(build, tmp_path, name):
     [
         ({"parts": "{"}, "entry parts of its header is no JSON"),
         ({"parts": "[]"}, "entry parts of its header must map names to dict"),
-        ({"parts": '{"sids": {}}'}, r"holds the catalogs of \['markov', 'sids', 'texts'\]"),
+        ({"parts": '{"sids": {}}'}, r"holds the catalogs of \['markov', 'sids', 'texts'\], expected \['sids'\]"),
         ({"equal": '{"texts/vectors": 3}'}, "entry equal of its header must map names to str"),
         ({"equal": '{"texts/vectors": "nowhere"}'}, "has no tensor 'nowhere', which its header names"),
         ({"equal": '{"other/vectors": "removed"}'}, r"holds the catalogs of \['other', 'sids', 'texts'\]"),

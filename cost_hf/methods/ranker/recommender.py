@@ -54,6 +54,7 @@ class RankerRecommender(HybridRecommender):
 
     kind = "ranker"
     source = "ranker"
+    packages = ("lightgbm>=4.5",)
     published_files: ClassVar[str] = rf"{HybridRecommender.published_files}|ranker\.txt|items\.safetensors"
     snapshot: RankerSnapshot
 
