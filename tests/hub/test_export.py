@@ -141,19 +141,6 @@ def test_a_catalog_without_semantic_ids_has_no_file_of_them(to, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("build", [toy_fusion, toy_ranker])
-def test_the_catalog_of_a_hybrid_is_a_table_of_items(build, tmp_path):
-    system = build()
-    system.add_items(["late"], ["football in oslo and quito"])
-    system.remove_items(["item003"])
-    system.save_pretrained(tmp_path / "hybrid")
-
-    (path,) = export_run(tmp_path / "hybrid", to="parquet", output=tmp_path)
-
-    table = pd.read_parquet(path).set_index("item_id")["title"]
-    assert set(table.index) == {*TOY_IDS, "late"} - {"item003"} and table["late"] == "football in oslo and quito"
-
-
 @pytest.mark.parametrize("to", [name for name in WRITERS if name != "parquet"])
 def test_items_that_share_a_sid_are_refused_where_the_format_wants_one(to, tmp_path):
     catalog = Catalog.from_codes(

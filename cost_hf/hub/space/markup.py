@@ -56,11 +56,9 @@ def ranking(view: CatalogView, answers: Sequence[Listed], history: list[int]) ->
         has_reserved = has_reserved or is_reserved
         tags = [*(["added in this demo"] if is_added else []), *(["reserved place"] if is_reserved else [])]
         tag = f'<span class="added">{", ".join(tags)}</span>' if tags else ""
-        lines_of_why = "<br>".join(map(escape, explanation.splitlines()))
-        detail = (
-            f"{path} <span>{why}</span>" if view.has_sids else f"<span>{lines_of_why}</span>" if lines_of_why else ""
-        )
-        detail = f'<span class="why">{detail}</span>' if detail else ""
+        explained = "<br>".join(map(escape, explanation.splitlines()))
+        detail = f"{path} <span>{why}</span>" if view.has_sids else f"<span>{explained}</span>"
+        detail = f'<span class="why">{detail}</span>' if view.has_sids or explained else ""
         lines.append(
             f'<li><span class="title">{escape(view.label(row))}</span>'
             f'<span class="score" title="score of the model">{score:.2f}</span>{tag}{detail}</li>'

@@ -43,7 +43,7 @@ class Visit:
     def recommend(
         self, history: Sequence[str], top_k: int = 10, exclude_seen: bool = True, cold_share: float = 0.0
     ) -> list[Listed]:
-        """Return the recommended items for a history of item ids, best first, with their explanation where there is one."""
+        """Return the recommended items for a history of item ids, best first."""
         held = [item for item in history[-MAX_HISTORY:] if isinstance(item, str)]
         length = max(1, min(int(top_k), MAX_SHOWN))
         answers = self.recommender.recommend(
