@@ -132,8 +132,10 @@ def compared_parts(rows: Mapping[str, Method[Any]]) -> dict[str, Any]:
     overrides: dict[str, Any] = {}
     chosen: dict[str, Method[Any]] = {}
     for name, method in rows.items():
+        if method.combines_methods:
+            continue
         part = name if _stands_for(name, method) else method.name
-        if not method.combines_methods and part not in chosen:
+        if part not in chosen:
             chosen[part] = method
             overrides |= {f"{part}.{dotted}": value for dotted, value in _changes(part, method.options).items()}
     return {"parts": list(chosen), "overrides": overrides}

@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 from cost_hf.files import (
     DamagedFileError,
     atomic_path,
+    check_fields,
     content_digest,
     plain_name,
     read_tensor_metadata,
@@ -29,7 +30,7 @@ from cost_hf.recommenders.repository import PARTS
 from cost_hf.semantic_ids.catalog_files import read_item_columns, removed_flags
 from cost_hf.semantic_ids.item_list import ItemList
 
-HEADER, EQUAL = "parts", "equal"  # entries of the safetensors metadata
+HEADER = "parts"  # entry of the safetensors metadata; the only one, since several have no order
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +124,7 @@ class HybridCatalog(ItemList):
                     else:
                         equal[own] = kept
                 headers[name] = read_tensor_metadata(path)
-        metadata = {HEADER: json.dumps(headers), EQUAL: json.dumps(equal)}
+        metadata = {HEADER: json.dumps({"headers": headers, "equal": equal})}
         with atomic_path(Path(directory) / f"{stem}.safetensors", durable=True) as path:
             save_file(tensors, path, metadata=metadata)
 
@@ -138,8 +139,8 @@ class HybridCatalog(ItemList):
         ids, titles = read_item_columns(Path(directory) / f"{stem}.parquet")
         source = Path(directory) / f"{stem}.safetensors"
         tensors = read_tensors(source)
-        headers = _json_entry(source, HEADER, dict)
-        for key, kept in _json_entry(source, EQUAL, str).items():
+        headers, equal = _header(source)
+        for key, kept in equal.items():
             if kept not in tensors:
                 raise DamagedFileError(f"{source} has no tensor {kept!r:.80}, which its header names; copy it again")
             tensors[key] = tensors[kept]
@@ -172,12 +173,13 @@ def _with_ids(part: Any, item_ids: tuple[str, ...]) -> Any:
     return replace(part, item_ids=item_ids) if is_copy else part
 
 
-def _json_entry(source: Path, name: str, kind: type[Any]) -> dict[str, Any]:
-    """Return an entry of the metadata that maps names to values of a kind."""
+def _header(source: Path) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """Return the metadata of every part's tensors by its name, and the names of tensors that equal another one."""
     try:
-        entry = json.loads(read_tensor_metadata(source).get(name, "{}"))
+        entry = json.loads(read_tensor_metadata(source).get(HEADER, ""))
     except (ValueError, RecursionError) as error:
-        raise DamagedFileError(f"{source}: entry {name} of its header is no JSON ({error}); copy it again") from error
-    if not isinstance(entry, dict) or not all(isinstance(value, kind) for value in entry.values()):
-        raise DamagedFileError(f"{source}: entry {name} of its header must map names to {kind.__name__}; copy it again")
-    return entry
+        raise DamagedFileError(f"{source}: its header is no JSON ({error}); copy it again") from error
+    if not isinstance(entry, dict):
+        raise DamagedFileError(f"{source}: its header must be an object, got {entry!r:.40}; copy it again")
+    check_fields(entry, {"headers": dict[str, dict[str, str]], "equal": dict[str, str]}, source=source)
+    return entry["headers"], entry["equal"]

@@ -120,7 +120,7 @@ def test_parts_and_fields_that_do_not_exist_are_an_error(fields, message):
     ("name", "content", "message"),
     [
         ("a b", "method: markov\n", "the name of a part becomes a folder, expected letters.*got 'a b'"),
-        ("list", "method: [a]\n", r"part .* is of method \"\['a'\]\", a part must be one of"),
+        ("list", "method: [a]\n", r"part .* is of method \"\['a'\]\", expected one of"),
         ("other", "method: fusion\n", "is of method 'fusion', a part must be one of"),
         ("flat", "training: 3\n", "section 'training' of .* must hold fields, got 3"),
         ("unknown", "training: {epoch: 3}\n", r"unknown field 'training.epoch'.*did you mean"),

@@ -1,6 +1,7 @@
 """Hybrids of every kind: lists of parts, masks, catalog changes that reach the parts, explanations, files."""
 
 import copy
+import json
 import pickle
 import re
 import subprocess
@@ -635,20 +636,27 @@ def test_a_damaged_part_is_refused(build, tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("metadata", "message"),
+    ("header", "message"),
     [
-        ({"parts": "{"}, "entry parts of its header is no JSON"),
-        ({"parts": "[]"}, "entry parts of its header must map names to dict"),
-        ({"parts": '{"sids": {}}'}, r"holds the catalogs of \['markov', 'sids', 'texts'\], expected \['sids'\]"),
-        ({"equal": '{"texts/vectors": 3}'}, "entry equal of its header must map names to str"),
-        ({"equal": '{"texts/vectors": "nowhere"}'}, "has no tensor 'nowhere', which its header names"),
-        ({"equal": '{"other/vectors": "removed"}'}, r"holds the catalogs of \['other', 'sids', 'texts'\]"),
+        ("{", "its header is no JSON"),
+        ("[" * 100_000, "its header is no JSON"),
+        ("[]", r"its header must be an object, got \[\]"),
+        ({}, "no field 'headers'"),
+        ({"headers": []}, r"headers=\[\], expected dict"),
+        ({"headers": {"sids": 3}}, r"headers=\{'sids': 3\}, expected dict"),
+        ({"headers": {"sids": {}}}, r"holds the catalogs of \['markov', 'sids', 'texts'\], expected \['sids'\]"),
+        ({"equal": {"texts/vectors": 3}}, "equal=.*expected dict"),
+        ({"equal": {"texts/removed": "nowhere"}}, "has no tensor 'nowhere', which its header names"),
+        ({"equal": {"other/vectors": "removed"}}, r"holds the catalogs of \['other', 'sids', 'texts'\]"),
     ],
 )
-def test_a_header_that_no_hybrid_has_is_refused(tmp_path, metadata, message):
+def test_a_header_that_no_hybrid_has_is_refused(tmp_path, header, message):
     toy_fusion().save_pretrained(tmp_path)
     (path,) = tmp_path.glob("catalog-*.safetensors")
-    save_file(load_file(path), path, metadata=read_tensor_metadata(path) | metadata)
+    entry = read_tensor_metadata(path)["parts"]
+    if isinstance(header, dict):
+        header = json.dumps({**(json.loads(entry) if header else {}), **header})
+    save_file(load_file(path), path, metadata={"parts": header})
     renew_files(tmp_path)
 
     with pytest.raises(ValueError, match=f"{path.name}.*{message}"):
@@ -659,7 +667,7 @@ def test_parts_of_other_rows_are_refused(build, tmp_path):
     build().save_pretrained(tmp_path)
     update_manifest(tmp_path, parts=["sids", "texts", "markov"])
 
-    with pytest.raises(ValueError, match=r"catalog-\w+\.safetensors and \.parquet hold .*copy the directory again"):
+    with pytest.raises(ValueError, match=r"recommender\.json does not fit its parts: catalog and popularity must be"):
         Recommender.from_pretrained(tmp_path)
 
 
