@@ -6,10 +6,10 @@
         --data.path DIR/amazon_industrial --vectors.model ID_OR_DIR --evaluation.baselines '[]' --output_dir T5
     OMP_NUM_THREADS=1 python benchmarks/certificate.py --data DIR/amazon_industrial --runs CAUSAL T5
 
-Every user's clicks but the last are a history, as in the test part; ten items are wanted. `proved`: share of
-lists whose certificate says that no item is missing. `right`: share with the scores of the ten best items when all
-items are scored (`score_catalog`), which no search knows. `prefixes`: fed to the decoder per request, the mean. Single
-requests take turns, so that all searches see the same load.
+Every user's clicks but the last are a history, as in the test part; ten items are wanted. `proved`: share of lists that
+the certificate calls complete. `right`: share with the scores of the ten best items when all items are scored
+(`score_catalog`), which no search knows. `prefixes`: fed to the decoder per request, the mean. Single requests take
+turns, so that all searches see the same load.
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ from cost_hf.search.beam_search import beam_search
 from cost_hf.search.catalog_scores import score_catalog
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 
-TOP_K, BATCH, TIMED_BATCHES = 10, 64, 4
+TOP_K, BATCH, TIMED_BATCHES = 10, 64, 3
 REFERENCE = "50 beams"
 ALL = "all items scored"
 SEARCHES: dict[str, dict[str, Any]] = {
@@ -92,7 +92,7 @@ def rows_of(case: Case, *, requests: int) -> list[dict[str, Any]]:
         for name, options in SEARCHES.items():
             output = case.search(histories, **options)
             table = CatalogMask(scores.shape[1], denied=histories).hide(scores.clone()) if "mask" in options else scores
-            found[name] += _judged(output, table.topk(TOP_K).values)
+            found[name] += _compared(output, table.topk(TOP_K).values)
     alone = _seconds(case, [history[None] for history in torch.cat(_equally_wide(case.histories))[:requests]])
     together = _seconds(case, case.histories[:TIMED_BATCHES])
     nodes = case.system.trie.num_nodes
@@ -116,7 +116,7 @@ def rows_of(case: Case, *, requests: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _judged(output: BeamOutput, best: Tensor) -> list[tuple[float, float, float]]:
+def _compared(output: BeamOutput, best: Tensor) -> list[tuple[float, float, float]]:
     """Return, for every request, whether its list is proved, whether it is right, and the prefixes fed."""
     certificate = output.certificate
     if certificate is None:
@@ -152,8 +152,8 @@ def main() -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="finished runs of generators on the data")
     parser.add_argument("--data", type=Path, required=True, help="directory with interactions.parquet")
-    parser.add_argument("--cases", type=int, default=512, help="histories whose lists are compared")
-    parser.add_argument("--requests", type=int, default=100, help="of them, those that are timed one at a time")
+    parser.add_argument("--cases", type=int, default=256, help="histories whose lists are compared")
+    parser.add_argument("--requests", type=int, default=50, help="of them, those that are timed one at a time")
     options = parser.parse_args()
     clicks = pd.read_parquet(options.data / "interactions.parquet").sort_values(["user_id", "position"])
     rows = []

@@ -3,9 +3,8 @@
     python benchmarks/hybrids.py --data DIR --model ID_OR_DIR --movielens DIR/ml-100k [--sets amazon_industrial,yelp]
 
 DIR holds the data sets as folders with items.parquet and interactions.parquet. Every set is a `cost-hf compare` with
-three seeds, once decided with seen items allowed and once without them; both reports go to results/hybrids/. Where a
-set has no trained row, or a sample of users, the table below says so: training was cut there, no row was dropped by its
-outcome. Nothing is chosen on test.
+three seeds, whose report goes to results/hybrids/. Some sets have untrained rows alone, and large ones a sample of the
+test users: training was cut there, no row was dropped by its outcome. Nothing is chosen on test.
 """
 
 import argparse
@@ -44,9 +43,8 @@ def main() -> None:
         path = known.movielens if name == "ml-100k" else str(Path(known.data) / name)
         overrides = {"data.path": path, "vectors.model": known.model, **fields}
         directory = Path(known.output_dir) / name
-        for seen in ("seen_excluded", "seen_allowed"):
-            cost_hf.compare(recipe, systems, overrides=overrides, seeds=SEEDS, seen=seen, output_dir=directory)
-            publish.main(str(directory), str(RESULTS / name / seen))
+        cost_hf.compare(recipe, systems, overrides=overrides, seeds=SEEDS, output_dir=directory)
+        publish.main(str(directory), str(RESULTS / name))
 
 
 if __name__ == "__main__":

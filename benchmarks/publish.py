@@ -29,6 +29,7 @@ def main(source: str, target: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if (run / "compare.json").is_file():
         compare = read_json(run / "compare.json")
+        compare["recommendation"] |= {"command": None, "directory": None}  # paths of this machine
         write_json(folder / "compare.json", compare)
         with tempfile.TemporaryDirectory() as scratch:
             write_compare_report(compare, Path(scratch))

@@ -52,10 +52,10 @@ def test_training_lowers_the_loss_of_the_generator(run):
 
 
 def test_the_toy_world_is_the_documented_one(run):
-    assert recall(run, "popularity") == pytest.approx(0.04, abs=0.015)
-    assert recall(run, "text_last") == pytest.approx(0.29, abs=0.03)
-    assert recall(run, "markov") == pytest.approx(0.65, abs=0.03)
-    assert recall(run, "oracle") > recall(run, "markov")
+    assert recall(run, "popularity") == pytest.approx(0.07, abs=0.02)
+    assert recall(run, "text_last") == pytest.approx(0.14, abs=0.03)
+    assert recall(run, "markov") == pytest.approx(0.475, abs=0.03)
+    assert recall(run, "oracle") > recall(run, "markov") + 0.2
 
 
 def test_the_trie_keeps_every_beam_in_the_catalog(run):

@@ -36,7 +36,7 @@ class RankedLists:
             without semantic IDs.
         items: the lists, catalog rows, int32 `[M, R]`, -1 where fewer items may be listed. R is the longest list that
             the ranker can make (beams); metrics at higher cutoffs are not defined.
-        num_exact: first places of every list that the search proved to hold the best items, int32 `[M]`; None for
+        num_exact: first positions of every list that the search proved to hold the best items, int32 `[M]`; None for
             rankers without certificates.
     """
 
@@ -135,7 +135,7 @@ def ranked_lists(items: np.ndarray, targets: np.ndarray, *, sid_keys: np.ndarray
 
 
 def proved_shares(lists: RankedLists, cutoffs: Sequence[int]) -> dict[str, float] | None:
-    """Return, for every cutoff k that the lists reach, the share of cases whose first k places are proved.
+    """Return, for every cutoff k that the lists reach, the share of cases whose first k positions are proved.
 
     None for rankers without certificates.
     """
@@ -252,7 +252,7 @@ def _rank_batch(
     top_k: int,
     mask: CatalogMask | None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the lists of some cases, catalog rows, int32 `[B, R]`, and how many of their places are proved `[B]`."""
+    """Return the lists of some cases, catalog rows, int32 `[B, R]`, and how many positions are proved `[B]`."""
     histories = torch.from_numpy(targets.histories_matrix(cases))  # [B, T]
     if exclude_seen:
         mask = CatalogMask(num_items, denied=histories) if mask is None else mask.without(histories)

@@ -17,12 +17,13 @@ in the pass that learns the true items: the tokens of a path are a branch of the
 position and nothing sees it. Where an example has one target (`PrefixDataset`), the target itself is drawn instead, the
 true item with probability 1 - a: the expected loss is the same.
 
-Many items are the last one of hardly any training position, and the teacher knows what follows them, if only by their
-texts. So every item of the catalog can be an example too: a history of its own, whose next item is drawn from the list.
+A teacher also lists items where no next item is known. Two sorts of such histories are examples too, with a next item
+that is drawn from the list: every training sequence as a whole, where the next request will come, and every item of the
+catalog alone, since many items are the last one of hardly any training position.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -32,19 +33,18 @@ from torch import Tensor
 
 from cost_hf.files import DamagedFileError, atomic_path, read_tensors
 
-POSITIONS, CATALOG = "positions.safetensors", "catalog.safetensors"
 SOFT_LABELS = ("soft_rows", "soft_columns", "soft_tokens", "soft_weights", "soft_totals")  # in batches
 DRAW = 1  # the draws of paraphrases have no such number
 
 
 @dataclass(frozen=True, eq=False)
 class ListTable:
-    """Lists of a teacher for positions of U sequences.
+    """Lists of a teacher for positions of U sequences: at position t, from the t items before it.
 
     Attributes:
         items: catalog rows, best first, int32 `[R, N]`, -1 after the last one.
         scores: of the items, float32 `[R, N]`, -inf where there is none.
-        firsts: first position with a list, int64 `[U]`; all later ones of the sequence have one.
+        firsts: first position with a list, int64 `[U]`; all later ones have one, that after the last item included.
         starts: row of its list, int64 `[U]`.
     """
 
@@ -68,8 +68,8 @@ class ListTable:
             most: positions of a sequence.
         """
         sizes = np.asarray(lengths, dtype=np.int64)
-        firsts = np.maximum(sizes - most, 1)
-        counts = np.maximum(sizes - firsts, 0)
+        firsts = np.maximum(sizes + 1 - most, 1)
+        counts = np.maximum(sizes + 1 - firsts, 0)
         shape = (int(counts.sum()), width)
         items = np.full(shape, -1, dtype=np.int32)
         return cls(items, np.full(shape, -np.inf, dtype=np.float32), firsts, np.cumsum(counts) - counts)
@@ -117,22 +117,22 @@ class TeacherLists:
     """What a teacher lists.
 
     Attributes:
-        positions: for the positions of the training sequences.
-        catalog: for every catalog row as a history of its own: item i is sequence i, with its list at position 1.
+        positions: for the training sequences.
+        catalog: for every catalog row as a sequence of its own.
     """
 
     positions: ListTable
     catalog: ListTable
 
     def save(self, directory: Path) -> None:
-        """Write `positions.safetensors` and `catalog.safetensors`."""
-        self.positions.save(directory / POSITIONS)
-        self.catalog.save(directory / CATALOG)
+        """Write a file of each table."""
+        for entry in fields(self):
+            getattr(self, entry.name).save(directory / f"{entry.name}.safetensors")
 
     @classmethod
     def load(cls, directory: Path) -> "TeacherLists":
         """Read what `save` wrote."""
-        return cls(ListTable.load(directory / POSITIONS), ListTable.load(directory / CATALOG))
+        return cls(**{entry.name: ListTable.load(directory / f"{entry.name}.safetensors") for entry in fields(cls)})
 
 
 @dataclass(frozen=True, eq=False)

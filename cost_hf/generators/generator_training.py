@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -14,7 +15,7 @@ from cost_hf.generators.collation import CausalCollator, PrefixDataset, Seq2SeqC
 from cost_hf.generators.distillation import SOFT_LABELS, Teacher, TeacherLists, soft_label_loss
 from cost_hf.generators.dropout import add_residual_dropout
 from cost_hf.generators.item_texts import ItemTexts
-from cost_hf.generators.options import NEXT_ITEM, TEACHER_CATALOG, TaskOptions, TrainingOptions
+from cost_hf.generators.options import NEXT_ITEM, TaskOptions, TrainingOptions
 from cost_hf.generators.prompts import IGNORED_LABEL, PromptBuilder
 from cost_hf.generators.ranking_trainer import (
     RankingTrainer,
@@ -22,7 +23,7 @@ from cost_hf.generators.ranking_trainer import (
     checkpoints_of,
     remove_checkpoints,
 )
-from cost_hf.generators.tasks import CatalogTask, NextItemTask, Task, TaskMixture, build_text_tasks
+from cost_hf.generators.tasks import NextItemTask, OpenTask, Task, TaskMixture, build_text_tasks
 from cost_hf.search.cached_decoders import unsupported_reason
 
 __all__ = [
@@ -241,8 +242,11 @@ def training_examples(
     if teacher is not None and training.teacher_weight > 0:
         temperature = training.teacher_temperature
         taught = Teacher(teacher.positions, training.teacher_weight, temperature, seed)
-        others[TEACHER_CATALOG] = CatalogTask(Teacher(teacher.catalog, 1.0, temperature, seed), prompts, seed=seed)
-        weights[TEACHER_CATALOG] = training.teacher_catalog
+        items = list(np.arange(len(teacher.catalog.items))[:, None])
+        ends, alone = (Teacher(table, 1.0, temperature, seed) for table in (teacher.positions, teacher.catalog))
+        others["teacher_ends"] = OpenTask(ends, sequences, user_ids, prompts, seed=seed)
+        others["teacher_catalog"] = OpenTask(alone, items, [None] * len(items), prompts, seed=seed)
+        weights |= {name: getattr(training, name) for name in others}
     next_item = NextItemTask(rows, prompts, seed=seed, teacher=taught)
     if tasks.text_tasks:
         if not backbone.is_pretrained or item_texts is None:

@@ -28,10 +28,9 @@ PROMPTS = ("bare", "continuation", "instruction")
 OVERFLOWS = ("error", "drop_oldest")
 SCRATCH_DROPOUT = 0.2
 TEXT_TASKS = ("text_to_item", "item_to_title", "titles_to_item", "history_to_title")
-TEACHER_CATALOG = "teacher_catalog"  # the task of a teacher's lists for single items
 TITLE_TASKS = ("item_to_title", "history_to_title")
 NEXT_ITEM = "next_item"
-MAX_PASSES = 100  # over the catalog in an epoch
+MAX_PASSES = 100  # over users or catalog in an epoch
 MAX_FOLDS = 100  # of users, each of which the teacher is fitted without
 MAX_COUNT = 1 << 20  # of epochs, of the rows of a batch, and of other counts
 
@@ -295,6 +294,13 @@ class TrainingOptions(RankingTrainingOptions):
     teacher_temperature: float = field(
         default=1.0, metadata={"help": "divides the standardised scores of a list in the softmax of its items"}
     )
+    teacher_ends: float = field(
+        default=1.0,
+        metadata={
+            "help": "passes over the users in an epoch, with the whole training sequence as a history and a next item "
+            "from the teacher's list; 0 for none"
+        },
+    )
     teacher_catalog: float = field(
         default=1.0,
         metadata={
@@ -314,9 +320,11 @@ class TrainingOptions(RankingTrainingOptions):
 
     def content(self) -> dict[str, Any]:
         """Return all fields that the weights depend on; of the teacher, whose lists have a digest, what uses them."""
-        used = ("teacher_weight", "teacher_temperature", "teacher_catalog") if self.has_teacher else ()
+        known_by_lists = {"teacher", "teacher_items", "teacher_folds"}
         return {
-            name: value for name, value in super().content().items() if not name.startswith("teacher") or name in used
+            name: value
+            for name, value in super().content().items()
+            if not name.startswith("teacher") or (self.has_teacher and name not in known_by_lists)
         }
 
     def validate(self) -> None:
@@ -327,8 +335,9 @@ class TrainingOptions(RankingTrainingOptions):
                 raise ValueError(f"training.{name} must be above 0, got {getattr(self, name)!r}")
         if not 0 <= self.teacher_weight <= 1:
             raise ValueError(f"training.teacher_weight must be a share from 0 to 1, got {self.teacher_weight!r}")
-        if not 0 <= self.teacher_catalog <= MAX_PASSES:
-            raise ValueError(f"training.teacher_catalog must be 0 to {MAX_PASSES} passes, got {self.teacher_catalog!r}")
+        for name in ("teacher_ends", "teacher_catalog"):
+            if not 0 <= getattr(self, name) <= MAX_PASSES:
+                raise ValueError(f"training.{name} must be 0 to {MAX_PASSES} passes, got {getattr(self, name)!r}")
         whole_number(self.teacher_items, "training.teacher_items", most=MAX_RANKED)
         whole_number(self.teacher_folds, "training.teacher_folds", least=2, most=MAX_FOLDS)
         if not 10 <= self.validation_beams <= MAX_RANKED:

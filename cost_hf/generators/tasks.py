@@ -70,32 +70,49 @@ class NextItemTask(Dataset):
         return example._replace(soft_targets=soft_targets)
 
 
-class CatalogTask(Dataset):
-    """Every item of which a teacher knows what follows, as a history of its own; the next item is drawn from its list.
+class OpenTask(Dataset):
+    """Histories whose next item is not known; it is drawn from a teacher's list.
 
     Args:
-        teacher: its sequences are the catalog rows, and position 1 of each has the list of the item.
+        teacher: has the list of a history at the position after its last item.
+        histories: catalog rows, oldest first.
+        user_ids: of every history, None for one of nobody.
         prompts: paraphrases, of one kind; the first one recommends.
         seed: of the draw among them.
     """
 
-    def __init__(self, teacher: Teacher, prompts: Sequence[PromptBuilder], *, seed: int = 0):
+    def __init__(
+        self,
+        teacher: Teacher,
+        histories: Sequence[np.ndarray],
+        user_ids: Sequence[str | None],
+        prompts: Sequence[PromptBuilder],
+        *,
+        seed: int = 0,
+    ):
         self.teacher, self.prompts, self.seed = teacher, list(prompts), seed
-        self.rows = np.flatnonzero(teacher.lists.items[:, 0] >= 0)
-        items = 2 if prompts[0].learns_all_positions else 1
-        tokens = items * prompts[0].item_tokens.shape[1] + prompts[0].layout.constant_tokens
-        self.lengths = np.full(len(self.rows), tokens)
+        self.histories, self.user_ids = histories, user_ids
+        rows = [int(teacher.lists.rows(number, np.array([len(own)]))[0]) for number, own in enumerate(histories)]
+        self.chosen = np.flatnonzero(np.array(rows) >= 0)
+        first = prompts[0]
+        sizes = np.array(
+            [min(len(histories[number]), first.max_history) for number in self.chosen.tolist()], dtype=np.int64
+        )
+        items = sizes + 1 if first.learns_all_positions else sizes
+        self.lengths = items * first.item_tokens.shape[1] + first.layout.constant_tokens
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.chosen)
 
     def __getitem__(self, number: int) -> Example:
         prompts = self.prompts[_draw(self.seed, number, len(self.prompts))]
-        row = int(self.rows[number % len(self)])
-        target = self.teacher.target(row, 1, row, number=number)
+        chosen = int(self.chosen[number % len(self)])
+        history = self.histories[chosen]
+        target = self.teacher.target(chosen, len(history), -1, number=number)
+        user, recent = self.user_ids[chosen], history[-prompts.max_history :]
         if prompts.learns_all_positions:
-            return prompts.sequence(None, np.array([row, target]), 1)
-        return prompts.pair(None, np.array([row]), target)
+            return prompts.sequence(user, np.append(recent, target), len(recent))
+        return prompts.pair(user, recent, target)
 
 
 class TextTask(Dataset):

@@ -131,9 +131,8 @@ def compared_parts(rows: Mapping[str, Method[Any]]) -> dict[str, Any]:
     """
     overrides: dict[str, Any] = {}
     chosen: dict[str, Method[Any]] = {}
-    for name, method in rows.items():
-        if method.combines_methods:
-            continue
+    single = {name: method for name, method in rows.items() if not method.combines_methods}
+    for name, method in single.items():
         part = name if _stands_for(name, method) else method.name
         if part not in chosen:
             chosen[part] = method
@@ -143,8 +142,8 @@ def compared_parts(rows: Mapping[str, Method[Any]]) -> dict[str, Any]:
 
 def _stands_for(name: str, method: Method[Any]) -> bool:
     """Return whether the name of a row is one that a part of the same method can have."""
-    known = name in variants() or name in shipped_recipes()
-    return known and _method(name, {}).name == method.name
+    is_known = name in variants() or name in shipped_recipes()
+    return is_known and named_method(name, {}, owner="part").name == method.name
 
 
 def _changes(part: str, options: MethodOptions) -> dict[str, Any]:

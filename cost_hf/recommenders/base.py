@@ -407,6 +407,10 @@ class Recommender(CatalogUpdates):
                 (`parts`, among `all items` or, for `cold_share`, among `cold items`) and what the score is the sum of
                 (`base_value` and `effects`). `cost_hf.explanation_text` puts it into words. Answers by popularity have
                 none.
+            exact: search until the list is proved to hold the best items of the whole catalog by the model's scores,
+                or the budget of `beam_search` is spent. `fields["is_exact"]` is whether the position of an answer is
+                proved; where it is not, `fields["bound"]` is the highest score that an item which the search did not
+                return could have. Recommenders that score the whole catalog are exact anyway.
 
         Returns:
             `Recommendation(item_id, score, fields)` best first; the score is that of the model (`fields["source"]`: a
@@ -620,15 +624,15 @@ def _popular(snapshot: CatalogSnapshot, top_k: int, mask: CatalogMask | None) ->
 
 
 def _add_proofs(answers: list[list[Recommendation]], certificate: Certificate | None) -> None:
-    """Add to the fields of every answer whether its place is proved, and to others what could be in it.
+    """Add to the fields of every answer whether its position is proved, and the bound where it is not.
 
     Without a certificate every item was scored.
     """
     for line, answer in enumerate(answers):
         num_exact = len(answer) if certificate is None else int(certificate.num_exact[line])
-        for place, entry in enumerate(answer):
-            entry.fields["is_exact"] = place < num_exact
-            if certificate is not None and place >= num_exact:
+        for position, entry in enumerate(answer):
+            entry.fields["is_exact"] = position < num_exact
+            if certificate is not None and position >= num_exact:
                 entry.fields["bound"] = float(certificate.bound[line])
 
 

@@ -22,7 +22,7 @@ class BeamRanker:
         trie: the legal SIDs.
         num_beams: beams, and so the longest list.
         normalization: of the scores, as for `beam_search`.
-        is_exact: whether the search goes on until a list is proved to be the best of the catalog, or its budget is
+        is_exact: whether the search widens until a list is proved to be the best of the catalog, or its budget is
             spent; lists are then of any length, and `num_beams` has no effect.
     """
 
@@ -64,7 +64,7 @@ class BeamRanker:
     ) -> Ranking:
         """Return the best `min(top_k, num_beams)` items of every history `[B, T]` (-1 pads on the right).
 
-        The `certificate` of the lists says how many of their places are proved.
+        The `certificate` counts the positions that are proved.
         """
         top_k = ranked_number(top_k, "top_k", self.trie.num_items)
         device = self.generator.device

@@ -63,7 +63,7 @@ class ProvableRanker(Protocol):
     """A ranker whose scores are defined for every item, so that a list can be proved to be the best of the catalog."""
 
     def exact(self) -> Ranker:
-        """Return a ranker with the same scores that misses no item, except as the `certificate` of a list says."""
+        """Return a ranker with the same scores that misses no item, as far as the `certificate` of a list goes."""
 
 
 def exact_ranker(ranker: Ranker) -> Ranker:

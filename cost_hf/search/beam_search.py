@@ -63,8 +63,8 @@ def beam_search(
 ) -> BeamOutput:
     """Return the `num_beams` most probable items of the catalog for every prompt.
 
-    A beam search may prune a prefix that leads to one of them. `certificate` says how many places of each list are
-    proved to be right all the same, and `exact` searches on until all of them are.
+    A beam search may prune a prefix that leads to one of them. `certificate` counts the positions of each list that
+    are proved to be right all the same, and with `exact` the search widens until all of them are.
 
     T5, mT5, UMT5, the decoder-only models of `cached_decoders.CAUSAL_TYPES` with full attention, and subclasses that
     decode like them (`cost_hf.search.protocol`) run on cached decoders, which compute what beams share once per
@@ -90,8 +90,8 @@ def beam_search(
         level_inputs: a function in place of the model's method of that name, see `protocol.AddsLevelInputs`.
         output_prompt_states: return the last hidden states of the prompts as well: of the encoder, or of the
             decoder-only model at all positions of the prompt (`protocol.last_states` takes the last ones).
-        exact: go back to pruned prefixes, best first, until none could lead to a better item than the last one of the
-            list, or the budget is spent: `certificate` then says how far it came.
+        exact: return to pruned prefixes, best first, until none could lead to a better item than the last one of the
+            list, or the budget is spent; `certificate` shows how far it came.
         budget: prefixes of a request that `exact` may feed to the decoder after those of a beam search.
 
     Raises:

@@ -1,8 +1,8 @@
 """Proof that the top of a list is the top of the whole catalog, from what a search pruned.
 
 The score of an item is a sum of natural-log probabilities along its path in the trie, and none of them is above 0: no
-item below a pruned prefix can score above the prefix. A place of a list whose score is above that of every pruned
-prefix therefore holds what scoring the whole catalog would put there.
+item below a pruned prefix can score above the prefix. A position of a list whose score is above that of every pruned
+prefix therefore holds the item that scoring the whole catalog would rank there.
 """
 
 from dataclasses import dataclass
@@ -43,13 +43,14 @@ class Beams:
 class Certificate:
     """What a search proves about the lists of B requests.
 
-    It is about the scores that the model computes in its own precision and under the mask of the request. A place is
-    proved only where its score is above `bound` by more than rounding (`ROUNDING` machine epsilons; reduced precision
-    of products, such as TF32, rounds more). Items of one semantic ID share a score and follow the order of the trie.
+    It is about the scores that the model computes in its own precision and under the mask of the request. A position
+    is proved only where its score is above `bound` by more than rounding (`ROUNDING` machine epsilons; products of
+    reduced precision, such as TF32, round more). Items of one semantic ID share a score and follow the order of the
+    trie.
 
     Attributes:
-        num_exact: places of the list, from the first, that hold the best items of the catalog, int64 `[B]`; all of them
-            where no item is missing.
+        num_exact: first positions of the list that are proved to hold the best items of the catalog, int64 `[B]`; all
+            of them where no item is missing.
         bound: highest score that an item could have which the search did not return, `[B]`; -inf where none is left.
         num_expanded: prefixes that were fed to the decoder, int64 `[B]`.
     """
@@ -59,15 +60,15 @@ class Certificate:
     num_expanded: Tensor
 
     def __repr__(self) -> str:
-        """Return how many places are proved, one number a request."""
+        """Return how many positions are proved, one number a request."""
         return f"Certificate(num_exact={self.num_exact.tolist()})"
 
     def is_exact(self, top_k: int) -> Tensor:
-        """Return which lists hold the best `top_k` items of the catalog in their first `top_k` places, bool `[B]`."""
+        """Return which lists are proved to begin with the best `top_k` items of the catalog, bool `[B]`."""
         return self.num_exact >= top_k
 
     def cut(self, top_k: int) -> "Certificate":
-        """Return the certificate of the first `top_k` places, on the CPU."""
+        """Return the certificate of the first `top_k` positions, on the CPU."""
         return Certificate(self.num_exact.clamp_max(top_k).cpu(), self.bound.cpu(), self.num_expanded.cpu())
 
     def clone(self) -> "Certificate":
@@ -85,15 +86,15 @@ def certify(trie: SidTrie, beams: Beams, listed: Tensor, mask: TrieMask | None) 
         mask: allowed items.
     """
     size = listed.shape[1]
-    bound = rival = beams.pruned
+    bound = highest = beams.pruned
     if trie.leaf_ranges is not None:
         counts = num_leaf_items(trie, beams.nodes, beams.scores, mask, most=size + 1)
         ends = counts.cumsum(1)
         bound = torch.maximum(bound, beams.scores.where(ends > size, -torch.inf).amax(1))
         # items of a leaf that the list cuts come after its listed ones, by the order of the trie
-        rival = torch.maximum(rival, beams.scores.where(ends - counts >= size, -torch.inf).amax(1))
-    is_proved = surely_above(listed, beams.rounding) > rival[:, None]
-    num_exact = is_proved.sum(1).where(rival > -torch.inf, size)
+        highest = torch.maximum(highest, beams.scores.where(ends - counts >= size, -torch.inf).amax(1))
+    is_proved = surely_above(listed, beams.rounding) > highest[:, None]
+    num_exact = is_proved.sum(1).where(highest > -torch.inf, size)
     return Certificate(num_exact, bound, beams.num_expanded)
 
 

@@ -169,9 +169,9 @@ class _Search:
         self.fed_parents = torch.cat([self.fed_parents, chosen.parents], dim=1)
         self.num_expanded = self.num_expanded + is_wanted.sum(1)
         for level in range(1, len(self.offsets)):
-            requests, places = (is_wanted & (chosen.depths == level)).nonzero(as_tuple=True)
+            requests, numbers = (is_wanted & (chosen.depths == level)).nonzero(as_tuple=True)
             if len(requests):
-                lines = requests, places
+                lines = requests, numbers
                 self._score_children(
                     level, lines, chosen.nodes[lines], chosen.scores[lines], hidden, first_column=first_column
                 )

@@ -20,13 +20,13 @@ USERS = ["a", "b", "c", "d"]
 
 
 def lists_for(sequences, *, width: int = 4, num_items: int = 40, most: int = 100, seed: int = 0) -> ListTable:
-    """Seeded lists without an item twice; the last one is short, the one before it is empty."""
+    """Seeded lists without an item twice; one of the last sequence's is short, and one of the third is empty."""
     generator = np.random.default_rng(seed)
     lists = ListTable.empty([len(rows) for rows in sequences], width=width, most=most)
     for items, scores in zip(lists.items, lists.scores, strict=True):
         items[:] = generator.permutation(num_items)[:width]
         scores[:] = -np.sort(-generator.normal(size=width))
-    for row, size in ((-1, 2), (-2, 0)):
+    for row, size in ((-2, 2), (-5, 0)):
         lists.items[row, size:] = -1
         lists.scores[row, size:] = -np.inf
     return lists
@@ -35,14 +35,14 @@ def lists_for(sequences, *, width: int = 4, num_items: int = 40, most: int = 100
 def one_item_lists(sequences) -> ListTable:
     """Lists of the true items alone."""
     lists = ListTable.empty([len(rows) for rows in sequences], width=3, most=100)
-    lists.items[:, 0] = np.concatenate([rows[1:] for rows in sequences])
+    lists.items[:, 0] = np.concatenate([[*rows[1:], 0] for rows in sequences])
     lists.scores[:, 0] = 1.0
     return lists
 
 
 def taught_by(positions: ListTable, *, num_items: int = 40) -> TeacherLists:
     """Lists of positions, and of the items 3 to 5 alone."""
-    catalog = lists_for([[row, row] for row in range(num_items)], seed=1)
+    catalog = lists_for([[row] for row in range(num_items)], seed=1)
     catalog.items[:3] = catalog.items[6:] = -1
     return TeacherLists(positions, catalog)
 
@@ -59,7 +59,7 @@ def generator_of(level_sizes=(4, 5, 3), *, max_history: int = 8, **options) -> t
 
 
 def batch_of(backbone, prompts, lists, *, sequences=SEQUENCES, epoch: int = 0, **training) -> dict[str, torch.Tensor]:
-    options = TrainingOptions(teacher="t", teacher_catalog=0.0, **training)
+    options = TrainingOptions(teacher="t", teacher_ends=0.0, teacher_catalog=0.0, **training)
     teacher = None if lists is None else taught_by(lists)
     dataset, collate = training_examples(backbone, prompts, sequences, USERS, training=options, teacher=teacher)
     return collate([dataset[epoch * len(dataset) + number] for number in range(len(dataset))])
@@ -94,20 +94,20 @@ def positions_with_lists(lists):
 
 
 def test_lists_belong_to_the_last_positions_of_a_sequence_and_not_to_its_first():
-    lists = ListTable.empty([1, 0, 6, 3], width=2, most=3)
+    lists = ListTable.empty([1, 0, 6, 2], width=2, most=3)
     lists.items[:, 0] = np.arange(len(lists.items))
 
-    assert len(lists.items) == 5  # three of six, and two of three
-    assert lists.rows(0, np.array([0])).tolist() == [-1]
-    assert lists.rows(2, np.arange(6)).tolist() == [-1, -1, -1, 0, 1, 2]
-    assert lists.rows(3, np.arange(3)).tolist() == [-1, 3, 4]
+    assert len(lists.items) == 6  # one of one, three of six, and two of two
+    assert lists.rows(0, np.arange(2)).tolist() == [-1, 0]
+    assert lists.rows(2, np.arange(7)).tolist() == [-1, -1, -1, -1, 1, 2, 3]
+    assert lists.rows(3, np.arange(3)).tolist() == [-1, 4, 5]
 
 
 def test_an_empty_list_is_none():
     lists = ListTable.empty([3], width=2, most=3)
     lists.items[1, 0] = 5
 
-    assert lists.rows(0, np.arange(3)).tolist() == [-1, -1, 1]
+    assert lists.rows(0, np.arange(4)).tolist() == [-1, -1, 1, -1]
 
 
 def test_the_distribution_is_a_softmax_of_standardised_scores_over_the_items_of_a_list():
@@ -292,10 +292,31 @@ def test_prefixes_of_a_seq2seq_generator_get_drawn_targets():
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_whole_sequences_are_histories_of_a_drawn_item(kind):
+    backbone, prompts = generator_of(kind=kind, max_history=4)
+    teacher = taught_by(lists_for(SEQUENCES))
+    training = TrainingOptions(teacher="t", teacher_ends=1.0, teacher_catalog=0.0)
+    taught, _ = training_examples(backbone, prompts, SEQUENCES, USERS, training=training, teacher=teacher)
+    plain, _ = training_examples(backbone, prompts, SEQUENCES, USERS, training=TrainingOptions())
+    table = prompts[0].item_tokens.numpy()
+
+    assert len(taught) == len(plain) + len(SEQUENCES)
+    for number, rows in enumerate(SEQUENCES):
+        example = taught[len(plain) + number]
+        listed = teacher.positions.items[teacher.positions.rows(number, np.array([len(rows)]))[0]]
+        history = [token for row in rows[-4:] for token in table[row].tolist()]
+        around = (1, len(example.source)) if kind == "causal" else (0, -1)
+        assert example.source[slice(*around)].tolist() == history
+        assert example.target.tolist() in table[listed].tolist()
+        assert taught.lengths[len(plain) + number] >= len(example.source)
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
 def test_items_with_a_list_are_examples_of_their_own(kind):
     backbone, prompts = generator_of(kind=kind, num_user_tokens=5)
     teacher = taught_by(lists_for(SEQUENCES))
-    parts = {"training": TrainingOptions(teacher="t", teacher_catalog=2.0), "teacher": teacher}
+    training = TrainingOptions(teacher="t", teacher_ends=0.0, teacher_catalog=2.0)
+    parts = {"training": training, "teacher": teacher}
     taught, collate = training_examples(backbone, prompts, SEQUENCES, USERS, **parts)
     plain, _ = training_examples(backbone, prompts, SEQUENCES, USERS, training=TrainingOptions())
     table = prompts[0].item_tokens.numpy()
@@ -329,6 +350,7 @@ def test_a_model_without_masks_for_pairs_of_tokens_is_refused(tmp_path):
     [
         ({"teacher_weight": 1.5}, r"training.teacher_weight must be a share from 0 to 1, got 1.5"),
         ({"teacher_temperature": 0.0}, "training.teacher_temperature must be above 0, got 0.0"),
+        ({"teacher_ends": 101.0}, "training.teacher_ends must be 0 to 100 passes, got 101.0"),
         ({"teacher_catalog": -1.0}, "training.teacher_catalog must be 0 to 100 passes, got -1.0"),
         ({"teacher_items": 0}, "training.teacher_items must be at least 1, got 0"),
         ({"teacher_folds": 1}, "training.teacher_folds must be at least 2, got 1"),
@@ -344,7 +366,7 @@ def test_fields_of_a_teacher_that_is_not_used_are_no_input():
 
     assert not [name for name in plain if name.startswith("teacher")]
     assert TrainingOptions(teacher="markov", teacher_weight=0.0, teacher_items=3).content() == plain
-    used = {"teacher_weight": 0.5, "teacher_temperature": 1.0, "teacher_catalog": 1.0}
+    used = {"teacher_weight": 0.5, "teacher_temperature": 1.0, "teacher_ends": 1.0, "teacher_catalog": 1.0}
     assert TrainingOptions(teacher="markov").content() == plain | used
 
 

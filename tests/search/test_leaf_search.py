@@ -28,8 +28,8 @@ def test_sids_and_scores_are_those_of_beam_search(model_name, level_sizes):
         for beam in range(found.scores.shape[1]):
             rows = found.rows[line, beam][found.present[line, beam]]
             assert rows.tolist() == trie.items_under(found.codes[line, beam].tolist()).tolist()
-            places = (expected.items[line][:, None] == rows).any(1)
-            assert torch.allclose(expected.scores[line][places], found.scores[line, beam], atol=1e-4)
+            is_member = (expected.items[line][:, None] == rows).any(1)
+            assert torch.allclose(expected.scores[line][is_member], found.scores[line, beam], atol=1e-4)
 
 
 @pytest.mark.parametrize("model_name", MODELS)

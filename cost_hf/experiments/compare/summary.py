@@ -77,6 +77,7 @@ def summarize(
         },
         "rows": {row.name: _entry(row, values, means, metrics, undefined, targets, data, seen) for row in rows},
         "claims": [claim.to_dict() for claim in claims],
+        "hybrid_differences": _hybrid_differences(tested, values, means, metrics),
         "detectable_difference": detectable(claims, best),
         "codes": {row.name: row.results["semantic_ids"] for row in rows if "semantic_ids" in row.results},
         "curves": {row.name: row.results["curves"] for row in rows if row.results.get("curves")},
@@ -85,6 +86,32 @@ def summarize(
         "device": device_name(),
     }
     return report | {"recommendation": recommend(report)}
+
+
+def _hybrid_differences(
+    rows: Sequence[Row], values: Mapping[Key, SystemValues], means: Mapping[Key, np.ndarray], metrics: Sequence[str]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return what every hybrid of other rows has more than every other row: paired differences with intervals.
+
+    They are not corrected for their number, and no decision is made on them: `claims` are for that.
+
+    Returns:
+        By `<hybrid>-<row>`, seen setting and metric, hits on items: value, low and high.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for hybrid in (row for row in rows if row.parts):
+        for other in (row for row in rows if row.name != hybrid.name):
+            cells: dict[str, dict[str, Any]] = {}
+            for seen in SEEN:
+                keys = ((hybrid.name, "item", seen), (other.name, "item", seen))
+                own, base = (values[key].per_case().mean(axis=0) for key in keys)
+                drawn = means[keys[0]] - means[keys[1]]
+                cells[seen] = {
+                    metric: dataclasses.asdict(interval_of(float(own[column] - base[column]), drawn[:, column]))
+                    for column, metric in enumerate(metrics)
+                }
+            found[f"{hybrid.name}-{other.name}"] = cells
+    return found
 
 
 def _metric_names(cutoffs: Sequence[int]) -> list[str]:

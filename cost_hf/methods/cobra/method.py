@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cost_hf.semantic_ids.catalog import Catalog
     from cost_hf.semantic_ids.trie import SidTrie
 
-SHARED_SIDS = {"catalog.collisions": "none"}  # dense vectors tell items of one semantic ID apart
+SHARED_SIDS = {"catalog.collisions": "none"}  # dense vectors distinguish items of one semantic ID
 
 
 @register

@@ -99,8 +99,8 @@ class LightTextEncoder(nn.Module):
         """Return dense vectors `[n, D]` of word ids `[n, T]`, 0 at padding."""
         words = functional.pad(words.long(), (1, 0), value=CLS_WORD)
         is_word = words > 0
-        places = torch.arange(words.shape[1], device=words.device)
-        hidden = self.dropout(self.words(words) + self.positions(places))
+        columns = torch.arange(words.shape[1], device=words.device)
+        hidden = self.dropout(self.words(words) + self.positions(columns))
         for layer in self.layers:
             hidden = layer(hidden, is_word[:, None, None])
         hidden = self.norm(hidden)

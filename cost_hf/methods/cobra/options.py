@@ -69,8 +69,8 @@ class DenseOptions:
                 raise ValueError(f"dense.{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if len(self.hidden_sizes) > MAX_LAYERS:
             raise ValueError(f"dense.hidden_sizes must be at most {MAX_LAYERS} widths, got {len(self.hidden_sizes)}")
-        for place, size in enumerate(self.hidden_sizes):
-            whole_number(size, f"dense.hidden_sizes[{place}]", most=MAX_WIDTH)
+        for layer, size in enumerate(self.hidden_sizes):
+            whole_number(size, f"dense.hidden_sizes[{layer}]", most=MAX_WIDTH)
         whole_number(self.words, "dense.words", most=MAX_TEXT)
         whole_number(self.word_ids, "dense.word_ids", least=3, most=MAX_WORDS)
         whole_number(self.layers, "dense.layers", most=MAX_LAYERS)

@@ -75,7 +75,7 @@ def teacher_seconds(options: TrainingOptions, facts: DataFacts) -> float | str:
     if isinstance(found, str):
         return f"teacher {options.teacher}: {found}"
     fitting = sum(seconds for stage, seconds in found.seconds.items() if stage != "evaluation")
-    lists = sum(min(len(rows) - 1, MAX_POSITIONS) for rows in facts.split.train) + facts.tables.num_items
+    lists = sum(min(len(rows), MAX_POSITIONS) for rows in facts.split.train) + facts.tables.num_items
     listing = found.seconds.get("evaluation", 0.0) / (SEEN_SETTINGS * facts.cases) * lists
     return (options.teacher_folds + 1) * fitting + listing
 
@@ -141,7 +141,7 @@ def _stand_in_lists(options: TrainingOptions, facts: DataFacts) -> TeacherLists:
     num_items = facts.tables.num_items
     tables = [
         ListTable.empty([len(rows) for rows in facts.split.train], width=options.teacher_items, most=MAX_POSITIONS),
-        ListTable.empty([2] * num_items, width=options.teacher_items, most=1),
+        ListTable.empty([1] * num_items, width=options.teacher_items, most=1),
     ]
     for table in tables:
         table.items[:] = np.random.default_rng(0).integers(num_items, size=table.items.shape)

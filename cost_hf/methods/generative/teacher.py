@@ -57,7 +57,7 @@ def teacher_stage(workspace: Workspace, options: TrainingOptions, *, seed: int) 
     workspace.stages.run(
         workspace.stage_of(STAGE),
         digest=content_digest(
-            "cost_hf.teacher.1",
+            "cost_hf.teacher.2",
             data.tables.items.drop(columns="title", errors="ignore").astype(str).to_dict("list"),
             data.split.digest,
             workspace.data_seed,
@@ -96,8 +96,8 @@ def _write_lists(
     is_main = PartialState().is_main_process
     width = options.teacher_items
     positions = ListTable.empty([len(rows) for rows in split.train], width=width, most=MAX_POSITIONS)
-    items = [np.array([row, row]) for row in range(workspace.data.tables.num_items)]  # a list at position 1
-    catalog = ListTable.empty([2] * len(items), width=width, most=1)
+    items = np.arange(workspace.data.tables.num_items)[:, None]
+    catalog = ListTable.empty([1] * len(items), width=width, most=1)
     folds = np.array([fold_of(user, options.teacher_folds, seed=workspace.data_seed) for user in split.train_user_ids])
     users = [str(user) for user in split.train_user_ids]
     for fold in [*np.unique(folds).tolist(), None]:
@@ -151,7 +151,7 @@ def list_items(
     recommender: Recommender,
     table: ListTable,
     chosen: np.ndarray,
-    sequences: Sequence[np.ndarray],
+    sequences: Sequence[np.ndarray] | np.ndarray,
     user_ids: Sequence[str] | None,
     workspace: Workspace,
     *,
@@ -165,7 +165,7 @@ def list_items(
         recommender: over the items of the data.
         table: filled in place.
         chosen: numbers of the sequences.
-        sequences: catalog rows, oldest first; the item at a position itself is not read.
+        sequences: catalog rows, oldest first.
         user_ids: of the sequences; None for sequences of nobody.
         workspace: of the generator.
         description: label of the progress bar.
@@ -176,7 +176,7 @@ def list_items(
     for sequence in chosen.tolist():
         first = int(table.firsts[sequence])
         start = int(table.starts[sequence])
-        count = max(len(sequences[sequence]) - first, 0)
+        count = max(len(sequences[sequence]) + 1 - first, 0)
         owners += [sequence] * count
         histories += [sequences[sequence][: first + number] for number in range(count)]
         rows += range(start, start + count)

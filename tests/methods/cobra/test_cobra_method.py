@@ -173,7 +173,7 @@ def run(request, tmp_path_factory) -> cost_hf.Run:
 
 
 @pytest.mark.trains
-def test_a_run_says_how_items_are_ranked(run):
+def test_the_protocol_describes_how_items_are_ranked(run):
     protocol = run.results["protocol"]
 
     assert protocol["candidates"] == "the items of 10 beams, at most 50 each"

@@ -153,14 +153,14 @@ def test_without_cosines_items_stand_by_beam_then_by_clicks_and_id(backbone, cat
     clicks = clicks_of(catalog)
     for history, items in zip(histories, ranking.items, strict=True):
         logs, _ = sid_scores(backbone, catalog, history)
-        places: dict[tuple[int, ...], list[int]] = {}
+        members_of: dict[tuple[int, ...], list[int]] = {}
         for row in items.tolist():
-            places.setdefault(sid_of(catalog, row), []).append(row)
-        assert sum(map(len, places.values())) == len(catalog)
-        beams = [logs[sid] for sid in places]  # in the order in which a first item of each stands
+            members_of.setdefault(sid_of(catalog, row), []).append(row)
+        assert sum(map(len, members_of.values())) == len(catalog)
+        beams = [logs[sid] for sid in members_of]  # in the order in which a first item of each stands
         assert all(after <= before + 1e-4 for before, after in pairwise(beams))
-        assert [row for rows in places.values() for row in rows] == items.tolist()
-        for rows in places.values():
+        assert [row for rows in members_of.values() for row in rows] == items.tolist()
+        for rows in members_of.values():
             assert rows == sorted(rows, key=lambda row: (-clicks[row], catalog.item_ids[row]))
 
 
@@ -251,7 +251,7 @@ def test_without_a_dense_head_the_beams_are_the_list(dense, histories):
         assert torch.equal(own.items, stock.items) and torch.equal(own.scores, stock.scores)
 
 
-def test_a_ranker_without_dense_vectors_of_items_says_so(backbone, catalog, histories):
+def test_a_ranker_without_dense_vectors_of_items_is_refused(backbone, catalog, histories):
     ranker = ranker_for(backbone, catalog)
     ranker.table = None
 

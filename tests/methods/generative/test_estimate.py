@@ -42,7 +42,7 @@ def test_a_teacher_is_fitted_once_a_fold_and_once_to_all(monkeypatch, teacher):
 
     seconds = module.teacher_seconds(TrainingOptions(teacher=teacher, teacher_folds=3), facts)
 
-    assert seconds == pytest.approx(4 * 3.0 + 60 / 20 * (3 + 100 + 7))
+    assert seconds == pytest.approx(4 * 3.0 + 60 / 20 * (4 + 100 + 7))
 
 
 def test_a_teacher_without_an_estimate_is_named(monkeypatch):
@@ -55,7 +55,7 @@ def test_a_teacher_without_an_estimate_is_named(monkeypatch):
 def test_branches_take_time_as_well(monkeypatch):
     users = [np.arange(3) for _ in range(40)]
     facts = {"tables": SimpleNamespace(num_items=40)}
-    fields = {"training.teacher": "markov", "training.teacher_catalog": 0.0}
+    fields = {"training.teacher": "markov", "training.teacher_catalog": 0.0, "training.teacher_ends": 0.0}
     taught = epoch_seconds(monkeypatch, users, kind="causal", added=fields, **facts)
 
     assert taught == pytest.approx(

@@ -106,7 +106,7 @@ def test_the_last_click_of_a_user_changes_lists_of_others_alone(tmp_path):
     after, _, _ = lists_of(tmp_path / "after", change=last_click_changed(4))
 
     def are_same(sequence: int) -> bool:
-        rows = positions(before, sequence, len(train[sequence]) - 1)
+        rows = positions(before, sequence, len(train[sequence]) - 1)  # not the last one, whose history changes
         names = ("items", "scores")
         return all(np.array_equal(getattr(before, name)[rows], getattr(after, name)[rows]) for name in names)
 
@@ -134,7 +134,7 @@ def test_a_list_is_that_of_the_method_fitted_to_the_other_users(tmp_path):
     own = fold_workspace(workspace, tmp_path / "fold", int(folds[0]), 3)
     ranker = methods()["markov"](methods()["markov"].options_class()).fit(own, seed=0).recommender.ranker_for(7)
 
-    for position in range(1, len(train[0])):
+    for position in range(1, len(train[0]) + 1):
         expected = ranker.rank(torch.tensor(train[0][None, :position]), top_k=7)
         row = lists.rows(0, np.array([position]))[0]
         assert lists.items[row].tolist() == expected.items[0].tolist()
@@ -262,7 +262,7 @@ def test_a_hybrid_and_a_generator_with_other_codes_are_teachers(tmp_path, recipe
 
     positions, _, train = lists_of(tmp_path / "run", **fields)
 
-    assert len(positions.items) == sum(len(rows) - 1 for rows in train)
+    assert len(positions.items) == sum(map(len, train))
     assert all(len(set(row)) == len(row) for row in positions.items.tolist())
     assert (np.diff(positions.scores, axis=1) <= 0).all()
 

@@ -99,16 +99,16 @@ def test_paths_of_a_teacher_read_the_texts_of_their_history_and_are_no_items(cat
     prompts = backbone.prompts(catalog)
     sequences = [np.array([1, 2, 5, 2]), np.array([7]), np.array([4, 9, 0])]
     positions = ListTable.empty([len(rows) for rows in sequences], width=2, most=9)
-    positions.items[:, 0] = np.concatenate([rows[1:] for rows in sequences])  # the true items alone
+    positions.items[:, 0] = np.concatenate([[*rows[1:], 0] for rows in sequences])  # the true items alone
     positions.scores[:, 0] = 1.0
-    nothing = ListTable.empty([2] * len(catalog), width=2, most=1)
+    nothing = ListTable.empty([1] * len(catalog), width=2, most=1)
 
     dataset, collate = training_examples(
         backbone,
         prompts,
         sequences,
         ["u", "v", "w"],
-        training=TrainingOptions(teacher="t"),
+        training=TrainingOptions(teacher="t", teacher_ends=0.0),
         teacher=TeacherLists(positions, nothing),
         names_items=True,
     )
