@@ -470,11 +470,14 @@ def _shared_ranks(ranks: np.ndarray, scores: np.ndarray, table: np.ndarray) -> n
     places = np.arange(scores.shape[1])
     begins = np.ones(scores.shape, dtype=bool)
     begins[:, 1:] = scores[:, 1:] != scores[:, :-1]
+    num_last = (table == scores[:, -1:]).sum(axis=1)
+    if begins.all() and (num_last <= 1).all():
+        return ranks
     first = np.maximum.accumulate(np.where(begins, places, 0), axis=1)
     ends = np.ones(scores.shape, dtype=bool)
     ends[:, :-1] = begins[:, 1:]
     last = np.minimum.accumulate(np.where(ends, places, len(places))[:, ::-1], axis=1)[:, ::-1]
-    beyond = (table == scores[:, -1:]).sum(axis=1) - 1 + first[:, -1]
+    beyond = num_last - 1 + first[:, -1]
     last = np.where(first == first[:, -1:], np.maximum(beyond, last[:, -1])[:, None], last)
     shared = (first + last) / 2 + 1.0
     own = np.take_along_axis(shared, np.nan_to_num(ranks, nan=1.0).astype(np.int64) - 1, axis=1)

@@ -26,11 +26,11 @@ from cost_hf.files import (
     read_tensors,
 )
 from cost_hf.recommenders.base import class_of
-from cost_hf.recommenders.repository import PARTS
+from cost_hf.recommenders.repository import MANIFEST, PARTS, read_manifest
 from cost_hf.semantic_ids.catalog_files import read_item_columns, removed_flags
 from cost_hf.semantic_ids.item_list import ItemList
 
-HEADER = "parts"  # entry of the safetensors metadata; the only one, since several have no order
+HEADER = "hybrid"  # the one entry of the safetensors metadata: several would be written in any order
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,13 +124,13 @@ class HybridCatalog(ItemList):
                     else:
                         equal[own] = kept
                 headers[name] = read_tensor_metadata(path)
-        metadata = {HEADER: json.dumps({"headers": headers, "equal": equal})}
+        metadata = {HEADER: json.dumps({"parts": headers, "equal": equal}, sort_keys=True)}
         with atomic_path(Path(directory) / f"{stem}.safetensors", durable=True) as path:
             save_file(tensors, path, metadata=metadata)
 
     @classmethod
     def load(cls, directory: str | Path, stem: str) -> "HybridCatalog":
-        """Read what `save` wrote into the directory of a hybrid; the kinds of its parts are those stored beside it.
+        """Read what `save` wrote into the directory of a hybrid; its manifest names the parts, which know their kinds.
 
         Raises:
             OSError: where a file is missing.
@@ -139,19 +139,18 @@ class HybridCatalog(ItemList):
         ids, titles = read_item_columns(Path(directory) / f"{stem}.parquet")
         source = Path(directory) / f"{stem}.safetensors"
         tensors = read_tensors(source)
-        headers, equal = _header(source)
-        for key, kept in equal.items():
+        headers = _header(source, "parts", dict)
+        for key, kept in _header(source, "equal", str).items():
             if kept not in tensors:
                 raise DamagedFileError(f"{source} has no tensor {kept!r:.80}, which its header names; copy it again")
             tensors[key] = tensors[kept]
         found = {key.partition("/")[0] for key in tensors if "/" in key}
-        if not {"removed", *(f"{name}/removed" for name in headers)} <= set(tensors) or found != set(headers):
+        kinds = _catalog_classes(Path(directory))
+        needed = {"removed", *(f"{name}/removed" for name in kinds)}
+        if not needed <= set(tensors) or found != set(kinds) or set(headers) != set(kinds):
             raise DamagedFileError(
-                f"{source} holds the catalogs of {sorted(found)}, expected {sorted(headers)}; copy the directory again"
+                f"{source} holds the catalogs of {sorted(found)}, expected {sorted(kinds)}; copy the directory again"
             )
-        kinds: dict[str, Any] = {
-            name: class_of(Path(directory) / PARTS / plain_name(name, source=source)).catalog_class for name in headers
-        }
         parts = {}
         with TemporaryDirectory() as scratch:
             for name, kind in kinds.items():
@@ -167,19 +166,28 @@ class HybridCatalog(ItemList):
             raise DamagedFileError(f"{source}: {error}") from error
 
 
+def _catalog_classes(directory: Path) -> dict[str, Any]:
+    """Return the class of every part's catalog, in the order of the parts."""
+    manifest = read_manifest(directory)
+    path = directory / MANIFEST
+    check_fields(manifest, {"parts": list[str]}, source=path)
+    names = [plain_name(name, source=path) for name in manifest["parts"]]
+    return {name: class_of(directory / PARTS / name).catalog_class for name in names}
+
+
 def _with_ids(part: Any, item_ids: tuple[str, ...]) -> Any:
     """Return the catalog of a part with this very tuple where its ids are equal: masks compare ids by identity."""
     is_copy = part.item_ids is not item_ids and part.item_ids == item_ids
     return replace(part, item_ids=item_ids) if is_copy else part
 
 
-def _header(source: Path) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
-    """Return the metadata of every part's tensors by its name, and the names of tensors that equal another one."""
+def _header(source: Path, name: str, kind: type[Any]) -> dict[str, Any]:
+    """Return an entry of the header, which maps names to values of a kind."""
     try:
-        entry = json.loads(read_tensor_metadata(source).get(HEADER, ""))
+        header = json.loads(read_tensor_metadata(source).get(HEADER, "{}"))
     except (ValueError, RecursionError) as error:
         raise DamagedFileError(f"{source}: its header is no JSON ({error}); copy it again") from error
-    if not isinstance(entry, dict):
-        raise DamagedFileError(f"{source}: its header must be an object, got {entry!r:.40}; copy it again")
-    check_fields(entry, {"headers": dict[str, dict[str, str]], "equal": dict[str, str]}, source=source)
-    return entry["headers"], entry["equal"]
+    entry = header.get(name, {}) if isinstance(header, dict) else None
+    if not isinstance(entry, dict) or not all(isinstance(value, kind) for value in entry.values()):
+        raise DamagedFileError(f"{source}: entry {name} of its header must map names to {kind.__name__}; copy it again")
+    return entry

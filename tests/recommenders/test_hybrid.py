@@ -636,27 +636,22 @@ def test_a_damaged_part_is_refused(build, tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("header", "message"),
+    ("entries", "message"),
     [
-        ("{", "its header is no JSON"),
-        ("[" * 100_000, "its header is no JSON"),
-        ("[]", r"its header must be an object, got \[\]"),
-        ({}, "no field 'headers'"),
-        ({"headers": []}, r"headers=\[\], expected dict"),
-        ({"headers": {"sids": 3}}, r"headers=\{'sids': 3\}, expected dict"),
-        ({"headers": {"sids": {}}}, r"holds the catalogs of \['markov', 'sids', 'texts'\], expected \['sids'\]"),
-        ({"equal": {"texts/vectors": 3}}, "equal=.*expected dict"),
-        ({"equal": {"texts/removed": "nowhere"}}, "has no tensor 'nowhere', which its header names"),
+        ({"parts": []}, "entry parts of its header must map names to dict"),
+        ({"parts": {"sids": {}}}, r"holds the catalogs of \['markov', 'sids', 'texts'\]"),
+        ({"equal": {"texts/vectors": 3}}, "entry equal of its header must map names to str"),
+        ({"equal": {"texts/vectors": "nowhere"}}, "has no tensor 'nowhere', which its header names"),
         ({"equal": {"other/vectors": "removed"}}, r"holds the catalogs of \['other', 'sids', 'texts'\]"),
+        (None, "its header is no JSON"),
     ],
 )
-def test_a_header_that_no_hybrid_has_is_refused(tmp_path, header, message):
+def test_a_header_that_no_hybrid_has_is_refused(tmp_path, entries, message):
     toy_fusion().save_pretrained(tmp_path)
     (path,) = tmp_path.glob("catalog-*.safetensors")
-    entry = read_tensor_metadata(path)["parts"]
-    if isinstance(header, dict):
-        header = json.dumps({**(json.loads(entry) if header else {}), **header})
-    save_file(load_file(path), path, metadata={"parts": header})
+    header = json.loads(read_tensor_metadata(path)["hybrid"])
+    text = "{" if entries is None else json.dumps(header | entries)
+    save_file(load_file(path), path, metadata={"hybrid": text})
     renew_files(tmp_path)
 
     with pytest.raises(ValueError, match=f"{path.name}.*{message}"):
@@ -667,7 +662,7 @@ def test_parts_of_other_rows_are_refused(build, tmp_path):
     build().save_pretrained(tmp_path)
     update_manifest(tmp_path, parts=["sids", "texts", "markov"])
 
-    with pytest.raises(ValueError, match=r"recommender\.json does not fit its parts: catalog and popularity must be"):
+    with pytest.raises(ValueError, match=r"catalog-\w+\.safetensors and \.parquet hold .*copy the directory again"):
         Recommender.from_pretrained(tmp_path)
 
 
