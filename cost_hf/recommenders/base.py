@@ -349,6 +349,10 @@ class Recommender(CatalogUpdates):
         has_vectors_of_texts = self.encoder is not None or not self.needs_vectors
         return ("texts", *inputs) if has_vectors_of_texts and "vectors" in inputs else inputs
 
+    def text_vectors(self, catalog: Any) -> np.ndarray | None:
+        """Return the item text vectors `[N, E]` that a catalog of this recommender holds; None for none."""
+        return getattr(catalog, "vectors", None)
+
     @property
     def carries_text_vectors(self) -> bool:
         """Whether saved files hold vectors of item texts, which are published only under a licence of the data."""

@@ -291,6 +291,11 @@ class HybridRecommender(Recommender):
         return any(part.needs_vectors for name, part in self.parts.items() if name not in self.fixed_parts)
 
     @property
+    def carries_text_vectors(self) -> bool:
+        """Whether the catalog of a part holds vectors of item texts, or their words."""
+        return any(part.carries_text_vectors for part in self.parts.values())
+
+    @property
     def identity(self) -> dict[str, str]:
         """The digest of the parts and of what combines them."""
         parts = [[name, part.kind, part.identity] for name, part in self.parts.items()]
@@ -440,6 +445,15 @@ def bare_parts(parts: Mapping[str, Recommender]) -> dict[str, Any]:
         "popularity": next(iter(parts.values())).popularity,
         "encoder": encoders[0] if encoders else None,
     }
+
+
+def text_vectors_of(parts: Mapping[str, Recommender], catalog: HybridCatalog) -> np.ndarray | None:
+    """Return item text vectors `[n, E]`, float32, of the part that has them for most items, the first of several.
+
+    They are fewer than there are items where all parts that hold them take no new items; None where no part holds any.
+    """
+    tables = [part.text_vectors(catalog.parts[name]) for name, part in parts.items()]
+    return max((table for table in tables if table is not None), key=len, default=None)
 
 
 def _without_unknown(histories: Tensor, num_items: int) -> Tensor:

@@ -39,17 +39,12 @@ class HybridCatalog(ItemList):
 
     Attributes:
         parts: catalog of every part by its name; titles are kept here alone.
-        vectors: item vectors that the parts read, `[n, E]`; fewer than there are items where the parts that read them
-            take no new items, None where none reads any.
     """
 
     parts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "vectors", None)  # those of the parts, whatever a copy was made with
         super().__post_init__()
-        tables = [part.vectors for part in self.parts.values() if getattr(part, "vectors", None) is not None]
-        object.__setattr__(self, "vectors", max(tables, key=len, default=None))
         for name, part in self.parts.items():
             size = len(part)
             if part.item_ids != self.item_ids[:size] or not np.array_equal(part.removed, self.removed[:size]):

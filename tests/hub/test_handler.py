@@ -22,6 +22,7 @@ from cost_hf.hub.handler import (
     EndpointHandler,
     decode,
 )
+from cost_hf.recommenders.base import Recommendation
 from tests.methods.fusion.fusion_toys import toy_fusion
 from tests.near_ties import assert_same_list
 from tests.recommenders.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender
@@ -165,7 +166,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-NAMES = ["top_k", "exclude_seen", "allowed", "denied", "on_unknown", "on_empty", "cold_share", "x"]
+NAMES = ["top_k", "exclude_seen", "allowed", "denied", "on_unknown", "on_empty", "cold_share", "explain", "exact", "x"]
 REQUESTS = JSON | st.fixed_dictionaries(
     {"inputs": JSON | st.lists(st.sampled_from(TOY_IDS), max_size=3)},
     optional={"parameters": JSON | st.dictionaries(st.sampled_from(NAMES), JSON, max_size=3)},
@@ -246,6 +247,34 @@ def test_what_can_not_be_explained_is_a_bad_request(handler):
         "field": "parameters.explain",
         "message": "this recommender can't explain its answers; leave it out",
     }
+
+
+def test_a_search_may_be_exact(handler):
+    answer = handler({"inputs": ["item003"], "parameters": {"top_k": 3, "exact": True}})
+
+    exact = handler.recommender.recommend(["item003"], top_k=3, exact=True)
+    assert [entry["item_id"] for entry in answer["recommendations"][0]] == [entry.item_id for entry in exact]
+    assert [entry["is_exact"] for entry in answer["recommendations"][0]] == [True] * 3
+    assert "is_exact" not in handler({"inputs": ["item003"]})["recommendations"][0][0]
+    many = handler({"inputs": [["item003"]] * MAX_BATCH, "parameters": {"exact": True}})
+    assert many["error"]["field"] == "inputs"
+
+
+def test_an_answer_that_is_not_proved_has_the_bound(handler, monkeypatch):
+    entries = [Recommendation("item001", -1.0, {"source": "beams", "is_exact": False, "bound": float("-inf")})]
+    monkeypatch.setattr(handler.recommender, "recommend", lambda histories, **options: [entries])
+
+    (answer,) = handler({"inputs": ["item003"], "parameters": {"exact": True}})["recommendations"][0]
+
+    assert answer["is_exact"] is False and answer["bound"] is None and answer["score"] == -1.0
+
+
+def test_what_can_not_be_exact_is_a_bad_request(tmp_path):
+    toy_fusion().save_pretrained(tmp_path)
+
+    answer = EndpointHandler(str(tmp_path))({"inputs": ["item003"], "parameters": {"exact": True}})
+
+    assert answer["error"]["field"] == "parameters.exact" and "no list can be proved" in answer["error"]["message"]
 
 
 def test_the_beams_of_the_parts_of_a_hybrid_count(tmp_path, monkeypatch):

@@ -417,7 +417,8 @@ def history_weights(
     if scales is not None:
         weights = weights * scales[items]
     starts = np.append(0, lengths.cumsum())
-    arrays = (weights, items.astype(np.int32), starts.astype(np.int32))  # of int64 ones a product would convert the counts
+    # with int64 a product would convert the counts
+    arrays = (weights, items.astype(np.int32), starts.astype(np.int32))
     table = sparse.csr_array(arrays, shape=(len(histories), num_items))
     table.sum_duplicates()
     return table

@@ -124,7 +124,9 @@ def test_a_ranker_is_a_whole_run(run, caplog):
     assert type(loaded) is RankerRecommender
     assert loaded.recommend(history, top_k=5) == run.recommender.recommend(history, top_k=5)
     assert 0 < found["cases_with_target"] <= found["cases"] and found["rounds"] >= 1
-    features = set(found["importances"])
+    shares = [share for _, share in found["importances"]]
+    assert shares == sorted(shares, reverse=True)
+    features = {name for name, _ in found["importances"]}
     assert features == set(loaded.features)
     expected = {"random_prefix_last", "random_prefix_recent", "trend", "column_topic", "same_column_topic"}
     assert expected | {"markov_score", "text_last_rank", "cosine_last", "popularity", "times_in_history"} <= features
