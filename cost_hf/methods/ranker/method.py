@@ -63,7 +63,7 @@ class Ranker(Method[RankerOptions]):
         )
 
     def describe(self, fitted: Fitted, workspace: Workspace, targets: Targets, *, seed: int) -> dict[str, Any]:
-        """Return section `ranker`: cases, boosting rounds and the share of the gain of every feature."""
+        """Return section `ranker`: cases, rounds, and features with their shares of the gain, largest first."""
         return {"ranker": dict(fitted.parts)}
 
     def protocol(self, fitted: Fitted, workspace: Workspace, targets: Targets) -> dict[str, Any]:

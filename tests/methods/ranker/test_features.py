@@ -17,6 +17,7 @@ from cost_hf.methods.ranker.features import (
     feature_names,
 )
 from cost_hf.recommenders.candidates import merge_lists
+from cost_hf.recommenders.hybrid import text_vectors_of
 from tests.evaluation.stand_ins import pad
 from tests.methods.fusion.fusion_toys import toy_fusion
 from tests.methods.ranker.ranker_toys import toy_table
@@ -138,7 +139,8 @@ def test_no_requests_and_no_candidates_have_no_features():
 def test_facts_of_a_catalog_have_its_vectors_at_unit_length_and_the_codes_of_its_parts():
     system = toy_fusion()
 
-    facts = ItemFacts.of(system.catalog, system.popularity, toy_table())
+    vectors = text_vectors_of(system.parts, system.catalog)
+    facts = ItemFacts.of(system.catalog, vectors, system.popularity, toy_table())
 
     assert np.linalg.norm(facts.vectors, axis=1) == pytest.approx(1)
     assert set(facts.codes) == {"sids"} and facts.codes["sids"].shape == (TOY_ITEMS, 3)
