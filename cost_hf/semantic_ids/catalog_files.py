@@ -124,7 +124,7 @@ def read_item_columns(path: str | Path) -> tuple[tuple[str, ...], tuple[str | No
         OSError: for a file that can't be opened.
         DamagedFileError: for a file that is not parquet, damaged, or has other columns.
     """
-    with _readable_parquet_errors(path):
+    with readable_parquet_errors(path):
         table = pq.read_table(path, partitioning=None)
         columns = {name: table[name].to_pylist() for name in table.column_names}
     wrong = {table[name].type for name in columns} - {pa.string(), pa.large_string()}
@@ -138,7 +138,8 @@ def read_item_columns(path: str | Path) -> tuple[tuple[str, ...], tuple[str | No
 
 
 @contextmanager
-def _readable_parquet_errors(path: str | Path) -> Iterator[None]:
+def readable_parquet_errors(path: str | Path) -> Iterator[None]:
+    """Raise OSError for a parquet file that can't be opened, and `DamagedFileError` for one that can't be read."""
     with readable_os_errors(), Path(path).open("rb"):
         pass  # raises the error of the operating system, if any
     try:
@@ -211,7 +212,7 @@ def read_reference(source: str | Path | pd.DataFrame, item_ids: Sequence[str] | 
 
 
 def _read_frame(path: str | Path) -> pd.DataFrame:
-    with _readable_parquet_errors(path):
+    with readable_parquet_errors(path):
         return pq.read_table(path, partitioning=None).to_pandas()
 
 
