@@ -48,7 +48,7 @@ def export_run(source: str | Path, *, to: str, output: str | Path) -> list[Path]
             f"{source} holds a recommender of kind {kind.kind!r}, which has no semantic IDs, so {to} can't hold its "
             "catalog; take --to parquet"
         )
-    catalog = read_catalog(directory, kind.catalog_class.load, besides=[VOCABULARY] if has_sids else [])
+    catalog = read_catalog(directory, kind.catalog_class, besides=[VOCABULARY] if has_sids else [])
     folder = Path(output)
     with readable_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -210,7 +210,7 @@ def publishable(recommender: Recommender, licence: Licence) -> Recommender:
     Raises:
         ValueError: for a text encoder whose directory does not exist any more.
     """
-    copied = copy(recommender) if licence.allows_texts else recommender.without_titles()
+    copied = copy(recommender) if licence.allows_texts else recommender.without_metadata()
     encoder = recommender.encoder
     if encoder is not None and encoder.options.model == "lsa":
         copied.encoder = encoder if licence.allows_texts else None

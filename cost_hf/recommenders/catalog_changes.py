@@ -27,7 +27,7 @@ class CatalogChange:
     Attributes:
         action: `add`, `remove`, `update` or `rollback`.
         item_ids: the items that are different now; none where the update changed nothing.
-        before: version digest before the change: ids, SIDs, removed flags and titles.
+        before: version digest before the change: ids, SIDs, removed flags, titles and columns.
         after: version digest after the change.
         time: of the change, ISO 8601, UTC.
         would_differ: of an `update`, items whose new texts have other codes; their SIDs stay.

@@ -155,6 +155,11 @@ class ItemColumns:
         """Return the columns without some of them; names that are not there do not matter."""
         return self._replaced({name: array for name, array in self.arrays.items() if name not in names}, {})
 
+    def taken(self, rows: Sequence[int]) -> "ItemColumns":
+        """Return the columns of some items, in this order."""
+        places = pa.array(np.asarray(rows, dtype=np.int64))
+        return ItemColumns({name: array.take(places) for name, array in self.arrays.items()})
+
     def extended(self, count: int) -> "ItemColumns":
         """Return the columns of `count` more items, whose values are missing."""
         if not count:

@@ -119,7 +119,12 @@ class ItemRows:
         return self.with_columns(self.columns.with_values(self.rows_of(item_ids), values))
 
     def with_metadata(
-        self, item_ids: Sequence[str], titles: Sequence[str | None] | None, columns: ItemColumns, *, without: Sequence[str]
+        self,
+        item_ids: Sequence[str],
+        titles: Sequence[str | None] | None,
+        columns: ItemColumns,
+        *,
+        without: Sequence[str],
     ) -> Self:
         """Return the same rows with the metadata of an item table.
 

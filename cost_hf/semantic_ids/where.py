@@ -2,7 +2,7 @@
 
 | condition | items that it keeps |
 |---|---|
-| `(low, high)`, or in JSON `{"min": low, "max": high}` | numbers and times from `low` to `high`, both included; None is no bound |
+| `(low, high)`, in JSON `{"min": low, "max": high}` | numbers or times from `low` to `high`, both included; None for none |
 | a list or set | those with one of the values |
 | one value | those with this value |
 
@@ -27,7 +27,17 @@ import pyarrow.acero as acero
 import pyarrow.compute as pc
 
 from cost_hf.files import first_line
-from cost_hf.semantic_ids.item_columns import LISTS, NUMBERS, TEXTS, TIMES, TRUTHS, VALUES, ItemColumns, kind_of, type_name
+from cost_hf.semantic_ids.item_columns import (
+    LISTS,
+    NUMBERS,
+    TEXTS,
+    TIMES,
+    TRUTHS,
+    VALUES,
+    ItemColumns,
+    kind_of,
+    type_name,
+)
 from cost_hf.semantic_ids.item_ids import ordered_list
 
 Where: TypeAlias = Mapping[str, Any] | pc.Expression
@@ -129,7 +139,7 @@ def _condition(name: Any, value: Any, columns: ItemColumns) -> Condition:
             f"column {name!r} holds {type_name(array.type)}, which a filter can't compare; expected a column of "
             f"numbers, texts, times, true or false, or lists of them"
         )
-    if isinstance(value, Mapping) or isinstance(value, tuple):
+    if isinstance(value, Mapping | tuple):
         return _bounds(name, value, array.type)
     if isinstance(value, AbstractSet):
         value = sorted(value, key=repr)
@@ -167,7 +177,7 @@ def _bounds(name: str, value: Mapping[str, Any] | tuple[Any, ...], kind: pa.Data
 
 
 def _checked(name: str, value: Any, kind: pa.DataType) -> Any:
-    """Return a value as a plain Python one, of one type a kind of column; raise ValueError for another kind of value."""
+    """Return a value as a plain Python one, of one type a kind of column; raise ValueError for another kind."""
     sort = kind_of(kind)
     if sort == TRUTHS and isinstance(value, bool | np.bool_):
         return bool(value)

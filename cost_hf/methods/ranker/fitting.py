@@ -73,7 +73,7 @@ def ranker_stage(
         catalog=item_list(workspace),
         shared_as=STAGE,
     )
-    return as_fitted(recommender, recommender.fitted_catalog(recommender.catalog.titles))
+    return as_fitted(recommender, recommender.fitted_catalog(item_list(workspace)))
 
 
 def ranking_cases(
