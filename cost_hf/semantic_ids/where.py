@@ -2,7 +2,7 @@
 
 | condition | items that it keeps |
 |---|---|
-| `(low, high)`, in JSON `{"min": low, "max": high}` | numbers or times from `low` to `high`, both included; None for none |
+| `(low, high)`, in JSON `{"min": low, "max": high}` | numbers or times from `low` to `high`; None is no bound |
 | a list or set | those with one of the values |
 | one value | those with this value |
 
