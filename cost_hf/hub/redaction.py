@@ -36,9 +36,9 @@ class Licence:
         if self.name is not None:
             return f"data.licence is {terminal_line(self.name)}: titles, texts and columns of items are published"
         return (
-            "data.licence is not set: only item ids and semantic IDs are published, no title, no text, no other column, "
-            "no word list of an lsa encoder; the same run with --data.licence NAME computes nothing anew and publishes "
-            "them"
+            "data.licence is not set: only item ids and semantic IDs are published, no title, text or other column of "
+            "items, no word list of an lsa encoder; the same run with --data.licence NAME computes nothing anew and "
+            "publishes them"
         )
 
 

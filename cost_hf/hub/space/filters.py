@@ -1,4 +1,4 @@
-"""Filters of the demo: which columns of a catalog visitors can filter by, and their choices as conditions of `where`."""
+"""Filters of the demo: columns that visitors can filter by, and what they chose as conditions of `where`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,11 +79,10 @@ def _filter_of(name: str, array: pa.Array) -> ColumnFilter | None:
     if kind == TRUTHS:
         return ColumnFilter(name, "truth")
     if kind == NUMBERS:
-        ends = pc.min_max(array)
-        low, high = (float(ends[end].as_py()) for end in ("min", "max"))
-        return (
-            ColumnFilter(name, "range", low=low, high=high) if np.isfinite([low, high]).all() and low < high else None
-        )
+        ends = [pc.min_max(array)[end].as_py() for end in ("min", "max")]
+        if None in ends or not np.isfinite([float(end) for end in ends]).all() or ends[0] == ends[1]:
+            return None
+        return ColumnFilter(name, "range", low=float(ends[0]), high=float(ends[1]))
     if kind == LISTS and pa.types.is_string(array.type.value_type):
         array = array.flatten()
     elif kind != TEXTS:
