@@ -174,6 +174,6 @@ TOY_COLUMNS = {
 
 
 def with_columns(system):
-    """Return a recommender of the toy items with columns, added to its catalog."""
+    """Return a recommender with the toy columns of its first items, added to its catalog."""
     system.add_columns(TOY_IDS, TOY_COLUMNS)
     return system

@@ -130,9 +130,8 @@ def test_other_values_of_some_items_leave_the_others(before, after, order, count
 def test_whole_numbers_become_numbers_of_the_column_and_times_may_be_texts():
     columns = ItemColumns.of(FRAME[["price", "stock", "added", "day"]])
 
-    new = columns.with_values(
-        [2], {"price": [5], "stock": [4.0], "added": ["2026-01-02T03:04:05"], "day": ["2026-01-02"]}
-    )
+    values = {"price": [5], "stock": [4.0], "added": ["2026-01-02T03:04:05"], "day": ["2026-01-02"]}
+    new = columns.with_values([2], values)
 
     assert [new.value(name, 2) for name in ("price", "stock")] == [5.0, 4]
     assert new.value("added", 2) == datetime.datetime(2026, 1, 2, 3, 4, 5)
