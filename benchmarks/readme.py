@@ -213,10 +213,10 @@ def where_section() -> str:
         kept = numbers.percent(row["kept"])
         lines.append([row["system"], numbers.amount(row["items"]), kept, *times, *ratios, *seconds])
     about = (
-        "An untrained generator and an untrained SASRec over a made-up catalog, one thread. `compile`: a filter that no "
-        f"request had before. `plain`: one request for ten items, the median of {found['requests']}; `filtered` (the "
-        "filter keeps the share `kept`) and `diverse` (at most two items of a brand) are ratios to it. Then the stock "
-        "of 10,000 items changes in memory, and is written to disk:"
+        "An untrained generator and an untrained SASRec over a made-up catalog, one thread. `compile`: a filter that "
+        f"no request had before. `plain`: one request for ten items, the median of {found['requests']}; `filtered` "
+        "(the filter keeps the share `kept`) and `diverse` (at most two items of a brand) are ratios to it. Then the "
+        "stock of 10,000 items changes in memory, and is written to disk:"
     )
     return "\n\n".join([about, "\n".join("| " + " | ".join(line) + " |" for line in lines)])
 

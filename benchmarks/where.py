@@ -77,10 +77,12 @@ def measure(name: str, system: Recommender, *, requests: int, rounds: int) -> di
     kept = int(CatalogMask.where(system.catalog, WHERE).dense(1).sum())
     draw = np.random.default_rng(1)
     ids = system.catalog.item_ids
-    singles = [[[ids[row] for row in draw.integers(0, num_items, HISTORY)]] for _ in range(requests)]
-    batches = [
-        [[ids[row] for row in draw.integers(0, num_items, HISTORY)] for _ in range(BATCH)] for _ in range(rounds)
-    ]
+
+    def histories(count: int) -> list[list[str]]:
+        return [[ids[row] for row in line] for line in draw.integers(0, num_items, (count, HISTORY)).tolist()]
+
+    singles = [histories(1) for _ in range(requests)]
+    batches = [histories(BATCH) for _ in range(rounds)]
     row: dict[str, Any] = {
         "items": num_items,
         "system": name,
