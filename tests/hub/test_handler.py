@@ -90,9 +90,8 @@ def test_filters_and_limits_of_values_are_those_of_recommend(handler, url):
     inputs = [["item001"], []]
 
     _, filtered = post(url, {"inputs": inputs, "parameters": {"where": where}})
-    _, diverse = post(
-        url, {"inputs": ["item001"], "parameters": {"diversify": {"brand": 1}, "where": {"tags": ["oslo"]}}}
-    )
+    both = {"diversify": {"brand": 1}, "where": {"tags": ["oslo"]}}
+    _, diverse = post(url, {"inputs": ["item001"], "parameters": both})
 
     expected = handler.recommender.recommend(inputs, where=where | {"price": (5, 40)}, on_empty="popularity")
     assert [[entry["item_id"] for entry in answers] for answers in filtered["recommendations"]] == [
