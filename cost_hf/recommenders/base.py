@@ -361,6 +361,11 @@ class Recommender(CatalogUpdates):
         return getattr(self.catalog, "vectors", None) is not None
 
     @property
+    def reads_columns(self) -> bool:
+        """Whether lists depend on columns of the catalog, which are published only under a licence of the data."""
+        return False
+
+    @property
     def auto_class(self) -> str | None:
         """Name of the transformers Auto class that loads the saved weights without this package; None for none."""
         return None

@@ -42,7 +42,8 @@ def ranker_stage(
     data = workspace.data
     evaluation = workspace.evaluation
     parts = recommenders_of(fitted)
-    table = ItemTable.of(data.tables.items, data.split, options.ranker.columns)
+    items = item_list(workspace)
+    table = ItemTable.of(items.columns, data.split, options.ranker.columns, num_items=len(items))
 
     def write(folder: Path) -> None:
         if not PartialState().is_main_process:
@@ -70,10 +71,10 @@ def ranker_stage(
         ),
         train=write,
         load=RankerRecommender.read,
-        catalog=item_list(workspace),
+        catalog=items,
         shared_as=STAGE,
     )
-    return as_fitted(recommender, recommender.fitted_catalog(item_list(workspace)))
+    return as_fitted(recommender, recommender.fitted_catalog(items))
 
 
 def ranking_cases(
