@@ -28,8 +28,10 @@ FRAME = pd.DataFrame(
         "sizes": [{"cm": 3}, None, {"cm": 4}],
         "cost": [decimal.Decimal("1.20"), None, decimal.Decimal("3.00")],
         "day": [DAY, None, DAY],
-        "added": pd.to_datetime(["2026-11-29 10:00", None, "2026-11-28"]),
-        "changed": pd.to_datetime(["2026-11-29 10:00", None, "2026-11-28"]).tz_localize("Europe/Berlin"),
+        "added": pd.to_datetime(["2026-11-29 10:00", None, "2026-11-28"], format="ISO8601"),
+        "changed": pd.to_datetime(["2026-11-29 10:00", None, "2026-11-28"], format="ISO8601").tz_localize(
+            "Europe/Berlin"
+        ),
         "seconds": np.array(["2026-11-29", "NaT", "2026-11-28"], dtype="datetime64[s]"),
         "small": np.array([1, 2, 3], dtype=np.int8),
         "half": np.array([1, 2, 3], dtype=np.float16),

@@ -92,7 +92,7 @@ class ItemTable:
 
 
 def _series(array: pa.Array, name: str) -> pd.Series:
-    """Return a column of a catalog as pandas has it, truth and days as numbers and times, whose missing ones it keeps."""
+    """Return a column of a catalog as pandas has it; truth as numbers and days as times, which keep missing ones."""
     if pa.types.is_boolean(array.type):
         array = array.cast(pa.int8())
     if pa.types.is_date(array.type):

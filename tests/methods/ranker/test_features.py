@@ -216,9 +216,8 @@ def test_other_texts_become_categories_in_alphabetical_order(dtype):
 
 
 def test_another_state_of_the_catalog_has_its_own_values_and_the_numbers_of_the_training():
-    table = table_of(
-        x=["tea", "coffee", None, "12"], price=[1.0, 2.0, 3.0, 4.0], size=["1", "2", "3", "4"], old=[1] * 4
-    )
+    prices = [1.0, 2.0, 3.0, 4.0]
+    table = table_of(x=["tea", "coffee", None, "12"], price=prices, size=["1", "2", "3", "4"], old=prices)
     table = replace(table, columns={"trend": np.arange(4.0), **table.columns})
     items = ItemColumns.of(
         {"x": ["coffee", "milk", "tea", None, "12"], "price": [9, 8, 7, 6, None], "size": ["4", "x", None, "2", "1"]}

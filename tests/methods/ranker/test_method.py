@@ -165,9 +165,7 @@ def test_other_trees_are_grown_without_training_the_parts_again(run, tmp_path, c
 def test_a_column_that_the_catalog_does_not_have_is_an_error(run, tmp_path):
     directory = shutil.copytree(run.output_dir, tmp_path / "run")
 
-    with pytest.raises(
-        DataError, match=r"ranker\.columns names 'price', expected columns that stay with the catalog: .*topic"
-    ):
+    with pytest.raises(DataError, match=r"ranker\.columns names 'price', expected columns that stay .*: topic"):
         cost_hf.train(overrides=RANKER | {"ranker.columns": ["price"]}, output_dir=directory)
 
 
