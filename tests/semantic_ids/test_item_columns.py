@@ -17,6 +17,7 @@ from cost_hf.semantic_ids.item_columns import ItemColumns, type_name
 from cost_hf.semantic_ids.item_list import ItemList
 
 DAY = datetime.date(2026, 11, 29)
+TIMES = pd.to_datetime(["2026-11-29 10:00", None, "2026-11-28"], format="ISO8601")
 FRAME = pd.DataFrame(
     {
         "price": [9.5, float("nan"), 20.0],
@@ -28,10 +29,8 @@ FRAME = pd.DataFrame(
         "sizes": [{"cm": 3}, None, {"cm": 4}],
         "cost": [decimal.Decimal("1.20"), None, decimal.Decimal("3.00")],
         "day": [DAY, None, DAY],
-        "added": pd.to_datetime(["2026-11-29 10:00", None, "2026-11-28"], format="ISO8601"),
-        "changed": pd.to_datetime(["2026-11-29 10:00", None, "2026-11-28"], format="ISO8601").tz_localize(
-            "Europe/Berlin"
-        ),
+        "added": TIMES,
+        "changed": TIMES.tz_localize("Europe/Berlin"),
         "seconds": np.array(["2026-11-29", "NaT", "2026-11-28"], dtype="datetime64[s]"),
         "small": np.array([1, 2, 3], dtype=np.int8),
         "half": np.array([1, 2, 3], dtype=np.float16),
