@@ -69,6 +69,11 @@ class CatalogUpdates:
         """Whether a new item needs a vector, of which its text is one source; where not, its text is only its title."""
         return True
 
+    @property
+    def reads_words(self) -> bool:
+        """Whether the vectors of its catalog hold the ids of words, which can't be compared by cosine."""
+        return False
+
     def add_items(
         self,
         item_ids: Sequence[str],

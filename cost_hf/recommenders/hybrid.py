@@ -447,6 +447,17 @@ def bare_parts(parts: Mapping[str, Recommender]) -> dict[str, Any]:
     }
 
 
+def text_vectors(parts: Mapping[str, Recommender], catalog: HybridCatalog) -> np.ndarray | None:
+    """Return the item text vectors that the parts of a hybrid read, `[n, E]`; None where none reads any.
+
+    Args:
+        parts: recommenders by name.
+        catalog: of the hybrid; n is its number of items, or fewer where the parts that read texts take no new items.
+    """
+    tables = [getattr(catalog.parts[name], "vectors", None) for name, part in parts.items() if not part.reads_words]
+    return max((table for table in tables if table is not None), key=len, default=None)
+
+
 def _without_unknown(histories: Tensor, num_items: int) -> Tensor:
     """Return histories `[B, T]` without the rows from `num_items` on, their other items moved together.
 

@@ -60,7 +60,7 @@ class CobraRecommender(TextGenerativeRecommender):
 
     @property
     def reads_words(self) -> bool:
-        """Whether the model reads the words of texts, which text vectors do not hold."""
+        """Whether the model reads the words of texts, whose ids the catalog holds in place of text vectors."""
         config = self.generator.config
         return config.reads_text and config.text_encoder == "light"
 

@@ -121,12 +121,16 @@ class ItemFacts:
     table: ItemTable
 
     @classmethod
-    def of(cls, catalog: Any, clicks: np.ndarray, table: ItemTable) -> "ItemFacts":
-        """Return those of a `HybridCatalog` with its training clicks `[N]`."""
-        vectors = None
-        if catalog.vectors is not None:
-            lengths = np.linalg.norm(catalog.vectors, axis=1, keepdims=True)
-            vectors = (catalog.vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+    def of(cls, catalog: Any, clicks: np.ndarray, table: ItemTable, vectors: np.ndarray | None) -> "ItemFacts":
+        """Return those of a `HybridCatalog` with its training clicks `[N]`.
+
+        Args:
+            catalog, clicks, table: as they are kept.
+            vectors: text vectors of the first n items, of any length, `[n, E]`.
+        """
+        if vectors is not None:
+            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors = (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
         codes = {name: part.codes for name, part in catalog.parts.items() if hasattr(part, "codes")}
         return cls(clicks, vectors, codes, table)
 

@@ -22,7 +22,7 @@ from cost_hf.methods.ranker.recommender import RankerRecommender, score_by
 from cost_hf.methods.training_stages import as_fitted, candidate_batches, item_list, recommender_stage
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.candidates import Candidates
-from cost_hf.recommenders.hybrid import CandidateLists, bare_parts
+from cost_hf.recommenders.hybrid import CandidateLists, bare_parts, text_vectors
 from cost_hf.recommenders.rankers import Ranking
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 
@@ -86,7 +86,8 @@ def ranking_cases(
     """
     targets = workspace.data.split.validation.sample(options.ranker.cases, seed=workspace.data_seed)
     inputs = bare_parts(parts)
-    facts = ItemFacts.of(inputs["catalog"], inputs["popularity"], table)
+    catalog = inputs["catalog"]
+    facts = ItemFacts.of(catalog, inputs["popularity"], table, text_vectors(inputs["parts"], catalog))
     features: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     sizes: list[int] = []

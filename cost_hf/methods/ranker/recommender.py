@@ -15,7 +15,7 @@ from cost_hf.methods.ranker.features import ItemFacts, ItemTable, candidate_feat
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.candidates import Candidates
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
-from cost_hf.recommenders.hybrid import Effects, HybridRecommender, HybridSnapshot, bare_parts
+from cost_hf.recommenders.hybrid import Effects, HybridRecommender, HybridSnapshot, bare_parts, text_vectors
 from cost_hf.recommenders.hybrid_catalog import HybridCatalog
 from cost_hf.recommenders.repository import MANIFEST
 
@@ -26,14 +26,22 @@ ITEMS = "items.safetensors"
 class RankerSnapshot(HybridSnapshot):
     """A catalog with the snapshots of the parts, and what features are made from."""
 
-    def __init__(self, catalog: HybridCatalog, clicks: np.ndarray, parts: Mapping[str, Any], table: ItemTable):
+    def __init__(
+        self,
+        catalog: HybridCatalog,
+        clicks: np.ndarray,
+        parts: Mapping[str, Any],
+        table: ItemTable,
+        vectors: np.ndarray | None,
+    ):
         super().__init__(catalog, clicks, parts)
         self.table = table
+        self.vectors = vectors
 
     @cached_property
     def facts(self) -> ItemFacts:
         """What the features of this catalog are made from."""
-        return ItemFacts.of(self.catalog, self.popularity, self.table)
+        return ItemFacts.of(self.catalog, self.popularity, self.table, self.vectors)
 
 
 class RankerRecommender(HybridRecommender):
@@ -115,7 +123,7 @@ class RankerRecommender(HybridRecommender):
 
     def _snapshot_of(self, catalog: Any) -> RankerSnapshot:
         parts = {name: part._snapshot_of(catalog.parts[name]) for name, part in self.parts.items()}
-        return RankerSnapshot(catalog, self._clicks, parts, self.table)
+        return RankerSnapshot(catalog, self._clicks, parts, self.table, text_vectors(self.parts, catalog))
 
     def _combination(self) -> list[Any]:
         arrays = [part for name, values in self.table.columns.items() for part in (name, values)]
