@@ -118,6 +118,17 @@ def test_a_recipe_keeps_the_parts_that_it_names(tmp_path):
     assert (mine.family, mine.parts) == (HYBRID, {})
 
 
+@pytest.mark.parametrize("is_source", [True, False])
+def test_a_recipe_keeps_its_parts_also_where_they_are_the_default(tmp_path, is_source):
+    own = base(method="fusion", name="mine")
+    own.save(tmp_path / "mine.yaml")
+    names, others = (["cost"], [own]) if is_source else (["cost", str(tmp_path / "mine.yaml")], [])
+
+    mine = [one for one in plan_systems(base(), names, others=others).systems if one.name.startswith("mine")]
+
+    assert [list(one.recipe.system.parts) for one in mine] == [own.options.fusion.parts]
+
+
 @pytest.mark.parametrize("name", ["markov_text", "popularity"])
 def test_a_row_that_counts_may_be_named_though_it_stands_there_anyway(name):
     plan = plan_systems(base(), [name])
