@@ -206,13 +206,14 @@ def test_a_catalog_without_times_has_no_trend():
         (pd.array([True, None, False, True], dtype="boolean"), [1, np.nan, 0, 1]),
         ([1.5, np.inf, -np.inf, 1e300], [1.5, np.nan, np.nan, np.nan]),
         (["1.5", "2", None, "-3e2"], [1.5, 2, np.nan, -300]),
+        (["", "2", " ", " 3 "], [np.nan, 2, np.nan, 3]),
         (
             pd.to_datetime(["1970-01-02", None, "1970-01-01 00:00:10", "1969-12-31"], format="ISO8601"),
             [86400, np.nan, 10, -86400],
         ),
         (pd.to_datetime(["1970-01-02"] * 4, utc=True), [86400] * 4),
     ],
-    ids=["int", "Int64", "bool", "boolean", "float", "text", "time", "utc"],
+    ids=["int", "Int64", "bool", "boolean", "float", "text", "blank", "time", "utc"],
 )
 def test_numbers_become_numbers(values, expected):
     table = table_of(x=values)
@@ -227,6 +228,12 @@ def test_other_texts_become_categories_in_alphabetical_order(dtype):
 
     np.testing.assert_array_equal(table.columns["column_x"], [2, 1, np.nan, 0])
     assert table.categories == ("column_x",)
+
+
+def test_blank_texts_are_no_category():
+    table = table_of(x=["tea", "", " ", " tea"])
+
+    np.testing.assert_array_equal(table.columns["column_x"], [0, np.nan, np.nan, 0])
 
 
 def test_a_column_without_a_value_is_a_category_of_nothing():
