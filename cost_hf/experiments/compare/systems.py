@@ -174,12 +174,13 @@ def _combinations(name: str, recipe: Recipe, parts: Mapping[str, Recipe], *, is_
             continue
         systems.append(dataclasses.replace(system, without_generative=systems[0].name if systems else None))
     if is_named and not systems:
-        raise RecipeError(f"row {name} can't be made of the other rows: {reason}; add systems, or name its parts")
+        remedy = "; add systems, or name its parts" if len(parts) < 2 else ""
+        raise RecipeError(f"row {name} can't be made of the other rows: {reason}{remedy}")
     return systems
 
 
 def _names_parts(recipe: Recipe) -> bool:
-    """Return whether a variant of the base has the base's parts: what a combination sets is not the method's default."""
+    """Return whether a variant has parts of its base: what a combination would set is not the method's default."""
     own = {entry.dotted: entry.value for entry in recipe.fields()}
     default = {entry.dotted: entry.value for entry in Recipe(method=recipe.method).fields()}
     return any(own[dotted] != default[dotted] for dotted in recipe.system.combination_of({}) or {})

@@ -109,6 +109,13 @@ def test_a_hybrid_of_nothing_is_an_error_where_it_is_named_and_no_row_elsewhere(
         plan_systems(own, ["cost", "fusion"])
 
 
+def test_a_hybrid_that_needs_a_missing_package_names_it_and_no_other_remedy(monkeypatch):
+    monkeypatch.setattr("cost_hf.methods.ranker.options.find_spec", lambda name: None)
+
+    with pytest.raises(RecipeError, match=r"row ranker can't be made .* pip install cost-hf\[rank\]$"):
+        plan_systems(base(), ["ranker"])
+
+
 def test_a_recipe_keeps_the_parts_that_it_names(tmp_path):
     own = base(method="fusion", fusion__parts=["markov", "text_last", "sasrec_ce"])
     own.save(tmp_path / "mine.yaml")
