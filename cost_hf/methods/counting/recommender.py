@@ -159,8 +159,8 @@ class CountingRecommender(Recommender):
         if is_short.any():
             raise ValueError(
                 "expected clicks that were counted before to be in the counts, got more of item "
-                f"{self.catalog.item_ids[int(is_short.argmax())]!r} than were counted ({int(is_short.sum())} such items); "
-                "correct counted, or leave it out for users who were not counted"
+                f"{self.catalog.item_ids[int(is_short.argmax())]!r} than were counted ({int(is_short.sum())} such "
+                "items); correct counted, or leave it out for users who were not counted"
             )
         clicks = self.popularity + new.clicks_of_items(len(self.catalog))
         tables = add_clicks(self.scorer_name, self.tables, new, len(self.catalog))
