@@ -109,9 +109,9 @@ def _as_numbers(values: pd.Series, *, coerces: bool = False) -> np.ndarray | Non
     if pd.api.types.is_datetime64_any_dtype(values):
         values = (values.dt.tz_localize(None) - pd.Timestamp(0)) / pd.Timedelta(seconds=1)
     if not pd.api.types.is_numeric_dtype(values):
-        texts = values.astype("string") if values.map(pd.api.types.is_scalar).all() else values
+        texts = _texts(values) if values.map(pd.api.types.is_scalar).all() else values
         found = pd.to_numeric(texts, errors="coerce")
-        if not coerces and ((found.isna() & values.notna()).any() or not found.notna().any()):
+        if not coerces and ((found.isna() & texts.notna()).any() or not found.notna().any()):
             return None
         values = found
     numbers = values.astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
@@ -125,7 +125,7 @@ def _as_categories(values: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
             f"ranker.columns names {values.name!r}, which holds lists or mappings, expected a number or text an item; "
             "make a column of it, such as the first entry"
         )
-    found = sorted(values.astype("string").dropna().unique())
+    found = sorted(_texts(values).dropna().unique())
     if len(found) > MAX_CATEGORIES:
         raise DataError(
             f"column {values.name!r} has {len(found)} different values, a feature at most {MAX_CATEGORIES}; leave it "
@@ -136,8 +136,14 @@ def _as_categories(values: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
 
 def _numbers_of(values: pd.Series, categories: Sequence[str]) -> np.ndarray:
     """Return the numbers of the values of a column among categories, float64 `[n]`, nan where it has none of them."""
-    codes = pd.Index(categories, dtype="string").get_indexer(pd.Index(values.astype("string")))
+    codes = pd.Index(categories, dtype="string").get_indexer(pd.Index(_texts(values)))
     return np.where(codes < 0, np.nan, codes.astype(np.float64))
+
+
+def _texts(values: pd.Series) -> pd.Series:
+    """Return scalars as texts without blanks around them, null for those that are empty."""
+    texts = values.astype("string").str.strip()
+    return texts.mask(texts == "")
 
 
 def click_trend(rows: np.ndarray, times: np.ndarray, num_items: int) -> np.ndarray:

@@ -32,18 +32,18 @@ TRAINING = "training.json"  # cases and importances
 
 
 def ranker_stage(
-    workspace: Workspace, options: RankerOptions, fitted: Mapping[str, Fitted], *, seed: int
+    workspace: Workspace, options: RankerOptions, fitted: Mapping[str, Fitted], table: ItemTable, *, seed: int
 ) -> RankerRecommender:
     """Train the ranker in a stage of its own, and return it as it is stored.
 
     Args:
         fitted: the parts, fitted on the same data, by name.
+        table: what features know of the items of the data.
     """
     data = workspace.data
     evaluation = workspace.evaluation
     parts = recommenders_of(fitted)
     items = item_list(workspace)
-    table = ItemTable.of(items.columns, data.split, options.ranker.columns, num_items=len(items))
 
     def write(folder: Path) -> None:
         if not PartialState().is_main_process:
@@ -65,6 +65,7 @@ def ranker_stage(
             workspace.data_seed,
             dataclasses.asdict(options),
             *[part for name, column in table.columns.items() for part in (name, column)],
+            {name: list(texts) for name, texts in table.values.items()},
             part_stages(fitted, workspace),
             [evaluation.num_beams],
             seed,

@@ -38,10 +38,16 @@ class Ranker(Method[RankerOptions]):
 
     def fit(self, workspace: Workspace, *, seed: int) -> Fitted:
         """Fit every part, then the trees."""
+        from cost_hf.methods.ranker.features import ItemTable
         from cost_hf.methods.ranker.fitting import ranker_stage, training_facts
+        from cost_hf.semantic_ids.item_columns import ItemColumns
 
+        data = workspace.data
+        # before the parts, which may take hours: it refuses columns that can't be features
+        columns = ItemColumns.of(data.columns)
+        table = ItemTable.of(columns, data.split, self.options.ranker.columns, num_items=data.tables.num_items)
         fitted = fit_parts(self.parts, workspace, seed=seed)
-        recommender = ranker_stage(workspace, self.options, fitted, seed=seed)
+        recommender = ranker_stage(workspace, self.options, fitted, table, seed=seed)
         return Fitted(recommender, parts=training_facts(workspace))
 
     def validation_ranker(self, fitted: Fitted, workspace: Workspace) -> RankerProtocol:

@@ -101,6 +101,8 @@ def test_so_few_cases_that_no_tree_grows_are_no_error():
 
     assert predict(boosters.final, np.zeros((2, 2), dtype=np.float32)).tolist() == [0.0, 0.0]
     assert importances(boosters.final, NAMES) == [("signal", 0.0), ("noise", 0.0)]
+    loaded = read_booster(model_text(boosters.final))
+    assert contributions(loaded, np.zeros((2, 2), dtype=np.float32)).tolist() == [[0.0] * 3] * 2
 
 
 def test_contributions_and_the_mean_add_up_to_the_score():
