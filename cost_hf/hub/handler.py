@@ -232,12 +232,12 @@ def _conditions(field: str, value: Any) -> dict[str, Any]:
     for name, condition in value.items():
         if isinstance(condition, list) and len(condition) > MAX_VALUES:
             raise BadRequest(
-                f"{field}.{name[:80]}", f"expected at most {MAX_VALUES} values, got {len(condition)}; send fewer"
+                f"{field}.{str(name)[:80]}", f"expected at most {MAX_VALUES} values, got {len(condition)}; send fewer"
             )
         for part in condition if isinstance(condition, list) else [condition]:
             if isinstance(part, str) and len(part) > MAX_ID_LENGTH:
                 raise BadRequest(
-                    f"{field}.{name[:80]}", f"expected at most {MAX_ID_LENGTH} characters, got {len(part)}"
+                    f"{field}.{str(name)[:80]}", f"expected at most {MAX_ID_LENGTH} characters, got {len(part)}"
                 )
     return dict(value)
 
