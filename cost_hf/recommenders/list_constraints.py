@@ -224,17 +224,17 @@ def constrained_lists(
     lists = [ConstrainedList(length, share, limits) for _ in range(num_requests)]
     every = list(range(num_requests))
     wanted = {False: every, True: every if num_cold_items(share, length) else []}
-    denied: list[np.ndarray] | None = None
     searches = 0
+    is_first = True
     while any(wanted.values()):
         for is_cold, requests in wanted.items():
             if requests:
-                own = None if denied is None else [denied[request] for request in requests]
-                ranking = search(is_cold, requests, own)
+                denied = None if is_first else [lists[request].denied() for request in requests]
+                ranking = search(is_cold, requests, denied)
                 for line, request in enumerate(requests):
                     lists[request].add(is_cold, searches, ranking, line)
                 searches += 1
+        is_first = False
         needs = [unfinished.fill() for unfinished in lists]
-        denied = [unfinished.denied() for unfinished in lists]
         wanted = {is_cold: [place for place, need in enumerate(needs) if need is is_cold] for is_cold in wanted}
     return lists
