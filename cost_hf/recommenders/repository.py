@@ -435,8 +435,8 @@ def load_version(kind: type[ItemRows], directory: Path, stem: str) -> Any:
             raise DamagedFileError(f"{directory / columns}: {error}; copy the directory again") from error
     if catalog.stem != stem:
         raise DamagedFileError(
-            f"{' and '.join(_files_of(stem))} in {directory} hold {catalog.stem}; the files were changed or renamed: "
-            "copy the directory again"
+            f"{directory / items}.safetensors and .parquet{'' if columns is None else f' and {columns}'} hold "
+            f"{catalog.stem}; the files were changed or renamed: copy the directory again"
         )
     return catalog
 

@@ -192,10 +192,11 @@ class Catalog:
 
 
 def check_stem(stem: str) -> str:
-    """Return the name of a catalog's files; raise ValueError for a name that could be a path elsewhere."""
-    if not isinstance(stem, str) or not re.fullmatch(r"catalog-[0-9a-f]{16}", stem):
+    """Return the name of the files of a catalog's items; raise ValueError for one that could be a path elsewhere."""
+    found = re.fullmatch(r"(catalog-[0-9a-f]{16})(-[0-9a-f]{16})?", stem) if isinstance(stem, str) else None
+    if found is None:  # a second digest is that of the columns, which no ID depends on
         raise ValueError(f"recommender.json names the catalog {stem!r:.80}, expected catalog- and 16 hex digits")
-    return stem
+    return found[1]
 
 
 class CatalogConstraint(LogitsProcessor):
