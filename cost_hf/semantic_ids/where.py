@@ -253,7 +253,7 @@ def _value_set(condition: Condition, kind: pa.DataType) -> pa.Array:
     if pa.types.is_decimal(kind):
         values = [Decimal(str(value)) for value in values]
     try:
-        return pa.array(values, type=kind)
+        return pa.array(values).cast(kind)  # which refuses what it would round to another number
     except (pa.ArrowException, OverflowError, TypeError) as error:
         raise ValueError(
             f"where[{condition.column!r}] must be values that {type_name(kind)} can hold, got {condition} "
