@@ -222,10 +222,9 @@ class ItemColumns:
     def _replaced(self, arrays: Mapping[str, pa.Array], changed: Mapping[str, Any]) -> "ItemColumns":
         """Return other arrays, with what is known of those that did not change."""
         other = ItemColumns(arrays)
-        for name in set(arrays) - set(changed):
-            for known, own in ((self._digests, other._digests), (self._groups, other._groups)):
-                if name in known:
-                    own[name] = known[name]  # type: ignore[index]
+        kept = set(arrays) - set(changed)
+        other._digests = {name: digest for name, digest in self._digests.items() if name in kept}
+        other._groups = {name: groups for name, groups in self._groups.items() if name in kept}
         return other
 
 
