@@ -77,6 +77,8 @@ class UpdateRequest:
             if self.items is not None:
                 changes += _take_items(recommender, self.items, updates_known=self.updates_known)
             if self.values is not None:
+                if "title" in self.values:
+                    raise ValueError("values come without titles; give titles and texts as items, with updates_known")
                 changes.append(
                     recommender.update_items(self.values["item_id"].tolist(), columns=item_columns(self.values))
                 )

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from cost_hf.files import DamagedFileError, atomic_path, content_digest, first_line
 from cost_hf.semantic_ids.catalog_files import readable_parquet_errors
 
-OTHERS = ("item_id", "title")  # what a catalog keeps of every item by itself
+ITEM_ID, TITLE = "item_id", "title"  # what a catalog keeps of every item by itself
 NUMBERS, TRUTHS, TEXTS, TIMES, LISTS, VALUES = "numbers", "true or false", "texts", "times", "lists", "values"
 
 
@@ -50,21 +50,15 @@ class ItemColumns:
     def of(cls, columns: Any) -> "ItemColumns":
         """Return the columns of a mapping of names to values, a DataFrame or an Arrow table, row by row.
 
-        Columns without any value are left out; `item_id` and `title` are none of them. NaN is a missing value.
+        A column `item_id` and those without any value are left out. NaN is a missing value.
 
         Raises:
-            ValueError: for what is no table, values of mixed types or of a type that no catalog keeps, or columns of
-                different lengths.
+            ValueError: for what is no table, titles, values of mixed types or of a type that no catalog keeps, or
+                columns of different lengths.
         """
         if isinstance(columns, ItemColumns):
             return columns
-        names = columns.column_names if isinstance(columns, pa.Table) else columns
-        if not isinstance(columns, pa.Table | pd.DataFrame | Mapping):
-            raise ValueError(
-                f"columns must map names to one value an item, got {columns!r:.80} ({type(columns).__name__}); pass a "
-                "dict of lists, a DataFrame or an Arrow table"
-            )
-        arrays = {str(name): as_array(columns[name], str(name)) for name in names if name not in OTHERS}
+        arrays = {name: as_array(values, name) for name, values in _by_name(columns).items()}
         found = {name: array for name, array in arrays.items() if not pa.types.is_null(array.type)}
         lengths = {len(array) for array in arrays.values()}
         if len(lengths) > 1:
@@ -340,8 +334,10 @@ def _by_name(values: Any) -> dict[str, Any]:
             f"columns must map names to one value an item, got {values!r:.80} ({type(values).__name__}); pass a dict "
             "of lists, a DataFrame or an Arrow table"
         )
-    names = values.column_names if isinstance(values, pa.Table) else values
-    return {str(name): values[name] for name in names if name not in OTHERS}
+    names = values.column_names if isinstance(values, pa.Table) else list(values)
+    if TITLE in names:
+        raise ValueError("titles are no column of a catalog; pass them as titles, and leave them out of columns")
+    return {str(name): values[name] for name in names if name != ITEM_ID}
 
 
 def _values_like(held: pa.Array, values: Any, name: str) -> pa.Array:

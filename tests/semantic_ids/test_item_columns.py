@@ -78,10 +78,13 @@ def test_a_file_gives_back_types_and_values_of_a_table(tmp_path):
     assert pickle.loads(pickle.dumps(columns)).digest == columns.digest
 
 
-def test_ids_titles_and_columns_without_values_are_no_columns():
-    frame = FRAME[["price"]].assign(item_id=list("abc"), title="t", empty=None)
+def test_ids_and_columns_without_values_are_no_columns_and_titles_are_refused():
+    frame = FRAME[["price"]].assign(item_id=list("abc"), empty=None)
 
     assert ItemColumns.of(frame).names == ["price"] and repr(ItemColumns.of(frame)) == "ItemColumns(price: double)"
+    for titled in (frame.assign(title="t"), {"title": ["t"]}):
+        with pytest.raises(ValueError, match="titles are no column of a catalog; pass them as titles"):
+            ItemColumns.of(titled)
 
 
 @pytest.mark.parametrize(
