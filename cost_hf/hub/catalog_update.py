@@ -78,7 +78,7 @@ class UpdateRequest:
                 changes += _take_items(recommender, self.items, updates_known=self.updates_known)
             if self.values is not None:
                 if "title" in self.values:
-                    raise ValueError("values come without titles; give titles and texts as items, with updates_known")
+                    raise ValueError("values come without titles; give titles and texts as items to update")
                 changes.append(
                     recommender.update_items(self.values["item_id"].tolist(), columns=item_columns(self.values))
                 )
