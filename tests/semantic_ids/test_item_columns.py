@@ -108,7 +108,7 @@ def test_a_digest_is_that_of_values_and_types(one, other):
     pieces = {
         name: pa.chunked_array([array.slice(0, 1), array.slice(1)], array.type) for name, array in first.arrays.items()
     }
-    masked = pa.array(["zz", "zz"], mask=np.array([True, True]))
+    masked = pa.array(["zz", "zz"], pa.string(), mask=np.array([True, True]))
 
     assert ItemColumns.of(pieces).digest == first.digest
     assert (plain(first) == plain(second)) == (first.digest == second.digest)
