@@ -170,10 +170,10 @@ def _bounds(name: str, value: Mapping[str, Any] | tuple[Any, ...], kind: pa.Data
             f"where[{name!r}] is a pair of bounds, and the column holds {type_name(kind)}, which has none; pass a list "
             "of the values that an item may have, or store the column as numbers or times"
         )
-    ends = [None if end is None else _checked(name, end, kind) for end in (low, high)]
-    if None not in ends and ends[0] > ends[1]:
+    least, most = (None if end is None else _checked(name, end, kind) for end in (low, high))
+    if least is not None and most is not None and least > most:
         raise ValueError(f"bounds of {name!r} must rise, got {value!r:.80}; swap them")
-    return Condition(name, *ends)
+    return Condition(name, least, most)
 
 
 def _checked(name: str, value: Any, kind: pa.DataType) -> Any:

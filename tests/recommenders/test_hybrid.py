@@ -295,7 +295,7 @@ def test_copies_answer_alike_and_change_alone(build):
         assert copied.recommend(["item003"], top_k=20) == expected
         copied.remove_items(["item001"])
     assert system.recommend(["item003"], top_k=20) == expected
-    bare = system.without_titles()
+    bare = system.without_metadata()
     assert bare.catalog.titles is None and ids(bare.recommend(["item003"], top_k=20)) == ids(expected)
 
 
@@ -522,7 +522,7 @@ def test_the_catalog_of_the_training_is_known_beside_the_present_one(build, tmp_
     system.save_pretrained(tmp_path)
     loaded = Recommender.from_pretrained(tmp_path)
 
-    fitted = loaded.with_catalog(loaded.fitted_catalog(loaded.catalog.titles))
+    fitted = loaded.with_catalog(loaded.fitted_catalog(loaded.catalog))
     assert_same_list(fitted.recommend(["item003"], top_k=20), before)
 
 

@@ -136,7 +136,7 @@ def _as_categories(values: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
 
 def _numbers_of(values: pd.Series, categories: Sequence[str]) -> np.ndarray:
     """Return the numbers of the values of a column among categories, float64 `[n]`, nan where it has none of them."""
-    codes = pd.Index(categories, dtype="string").get_indexer(pd.Index(_texts(values)))
+    codes = pd.Index(pd.Series(categories, dtype="string")).get_indexer(pd.Index(_texts(values)))
     return np.where(codes < 0, np.nan, codes.astype(np.float64))
 
 
