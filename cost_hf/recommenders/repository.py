@@ -386,15 +386,15 @@ def read_catalog_parts(directory: Path, manifest: dict[str, Any], kind: type[Ite
         ValueError: for a catalog or text encoder that is not the manifest's; both digests are named.
     """
     catalog = load_version(kind, directory, manifest["catalog"])
+    encoder = ItemEncoder.load(directory / ENCODER) if (directory / ENCODER).is_dir() else None
+    found = None if encoder is None else encoder.digest
+    parts = [("the catalog", catalog.digest, manifest["catalog_digest"])]
+    check_parts(directory, [*parts, ("the text encoder", found, manifest["encoder_digest"])])
     if catalog.version != manifest["catalog_version"]:
         raise DamagedFileError(
             f"{directory / MANIFEST} has catalog_version {manifest['catalog_version']}, its catalog has "
             f"{catalog.version}; copy the directory again"
         )
-    encoder = ItemEncoder.load(directory / ENCODER) if (directory / ENCODER).is_dir() else None
-    found = None if encoder is None else encoder.digest
-    parts = [("the catalog", catalog.digest, manifest["catalog_digest"])]
-    check_parts(directory, [*parts, ("the text encoder", found, manifest["encoder_digest"])])
     clicks = _read_popularity(directory / POPULARITY, rows=manifest["popularity_rows"])
     return {
         "catalog": catalog,
