@@ -17,6 +17,7 @@ from cost_hf.methods.ranker.features import ItemTable
 from cost_hf.methods.ranker.fitting import FOLDS, TRAINING, HeldOutRanker, held_out_ranker, ranking_cases
 from cost_hf.methods.ranker.options import RankerOptions
 from cost_hf.methods.ranker.recommender import RankerRecommender
+from cost_hf.recommenders.candidates import Candidates
 from tests.methods.ranker.ranker_toys import toy_ranker
 from tests.recommenders.toys import TOY_ITEMS, toy_catalog, toy_histories
 
@@ -175,19 +176,19 @@ def test_popularity_and_trend_come_from_training_clicks_alone(run):
 
 
 @pytest.mark.trains
-def test_no_listed_target_at_all_is_an_error(run):
+def test_no_listed_target_at_all_is_an_error(run, monkeypatch):
     split = split_interactions(
         read_tables(DataOptions(), items=NEWS.items, interactions=NEWS.interactions), DataOptions()
     )
-    unknown = dataclasses.replace(split.validation, items=np.full(len(split.validation), len(NEWS.items)))
 
+    def batches(*arguments, **options):
+        for rows, histories, found in fitting_batches(*arguments, **options):
+            yield rows, histories, Candidates(np.full_like(found.items, -1), found.ranks, found.scores)
+
+    fitting_batches = fitting.candidate_batches
+    monkeypatch.setattr(fitting, "candidate_batches", batches)
     with pytest.raises(ValueError, match=r"no part lists the target of any of \d+ validation cases"):
-        ranking_cases(
-            dict(run.recommender.parts),
-            ItemTable(),
-            workspace_of(dataclasses.replace(split, validation=unknown)),
-            RankerOptions(),
-        )
+        ranking_cases(dict(run.recommender.parts), ItemTable(), workspace_of(split), RankerOptions())
 
 
 # --- ranking of validation users by the trees that have not seen them ---
