@@ -82,6 +82,7 @@ def ranking_cases(
 ) -> tuple[RankingCases, list[str], dict[str, int]]:
     """Return the candidates of validation cases whose target is among them, the features' names, and counts of cases.
 
+    With `ranker.new_item_share` every case is ranked a second time, in a catalog with copies that stand in as new items.
     Nothing of the test part is read: histories of validation cases end before the target, parts and popularity know
     the training part alone.
     """
@@ -111,7 +112,7 @@ def ranking_cases(
                     sizes.append(int(is_candidate.sum()))
                     user_id = targets.user_ids[cases[number]]
                     folds.append(fold_of(user_id, options.ranker.folds, seed=workspace.data_seed))
-    counts = {"cases": len(targets), "cases_with_target": len(sizes)}
+    counts = {"cases": len(targets) * len(catalogs), "cases_with_target": len(sizes)}
     names = feature_names(list(parts), trained.facts)
     if not sizes:
         raise ValueError(

@@ -1,8 +1,9 @@
 """Items of the training that stand in as new ones, so that trees learn what the parts say of a new item.
 
-Items of the training cases have training clicks, as a rule, so trees that have seen nothing else take an item without
-clicks for one that nobody wants. Here copies of some items are added to the parts as new items are, by their vectors,
-and take the places of the originals, in histories too: no part has counted or learned anything of the copies.
+Nearly all candidates of the training cases have training clicks, so what trees learn of items without any rests on few
+ones, which nobody wanted. Here copies of some items are added to the parts as new items are, by their vectors, and
+stand for the originals, in histories too: they have no counts, and no semantic ID that a generator was trained on. A
+model that reads texts was trained on those of the originals, which is more than it knows of a new item.
 """
 
 from collections.abc import Mapping

@@ -25,7 +25,9 @@ class RankerSection(PartsOptions):
     )
     new_item_share: float = field(
         default=0.0,
-        metadata={"help": "share of the items whose copies, without clicks, take their places in further cases"},
+        metadata={
+            "help": "share of the items that stand in as new ones when cases are ranked a second time; 0 for none"
+        },
     )
     folds: int = field(default=5, metadata={"help": "groups of users, each left out once to choose the rounds"})
     rounds: int = field(default=500, metadata={"help": "boosting rounds, at most"})

@@ -1,6 +1,7 @@
 """Fitting of a learned ranker: nothing of the test part is read, and no case is ranked by trees that have seen it."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -150,6 +151,30 @@ def test_cases_hold_one_target_each_and_users_stay_in_one_fold(run):
     assert np.add.reduceat(cases.labels, starts).tolist() == [1] * len(cases.sizes)
     assert cases.features.shape == (cases.sizes.sum(), len(names)) and counts["cases"] == 60
     assert counts["cases_with_target"] == len(cases.sizes) == len(cases.folds)
+
+
+@pytest.mark.trains
+def test_every_case_is_ranked_again_among_items_that_stand_in_as_new_ones(run):
+    split = split_interactions(
+        read_tables(DataOptions(), items=NEWS.items, interactions=NEWS.interactions), DataOptions()
+    )
+    vectors = run.recommender.parts["text_last"].catalog.vectors
+    workspace = workspace_of(split)
+    workspace.text_vectors = lambda: SimpleNamespace(vectors=vectors)
+    parts = dict(run.recommender.parts)
+    options = RankerOptions()
+    options.ranker.new_item_share = 0.5
+
+    once, names, counts = ranking_cases(parts, ItemTable(), workspace, RankerOptions())
+    both, names_of_both, counts_of_both = ranking_cases(parts, ItemTable(), workspace, options)
+
+    assert names_of_both == names and counts_of_both["cases"] == 2 * counts["cases"]
+    assert len(both.sizes) > len(once.sizes)
+    rows = len(once.features)
+    assert np.array_equal(both.features[:rows], once.features, equal_nan=True)
+    is_target = both.labels[rows:] == 1
+    popularity = both.features[rows:, names.index("popularity")]
+    assert (popularity[is_target] == 0).any() and (popularity[is_target] > 0).any()
 
 
 def test_a_user_is_in_one_fold_whatever_the_case():
