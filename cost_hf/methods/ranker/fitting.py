@@ -82,7 +82,7 @@ def ranking_cases(
 ) -> tuple[RankingCases, list[str], dict[str, int]]:
     """Return the candidates of validation cases whose target is among them, the features' names, and counts of cases.
 
-    With `ranker.new_item_share` every case is ranked a second time, in a catalog with copies that stand in as new items.
+    With `ranker.new_item_share` every case is ranked a second time, in a catalog with copies that stand in as new ones.
     Nothing of the test part is read: histories of validation cases end before the target, parts and popularity know
     the training part alone.
     """
