@@ -100,8 +100,8 @@ def ranking_cases(
         batches = candidate_batches(
             catalog.parts, targets, workspace, description="candidates", rows=catalog.rows, mask=catalog.mask
         )
-        for cases, histories, candidates in batches:
-            columns = candidates.columns_of(catalog.rows[targets.items[cases]][:, None])[:, 0]
+        for batch, histories, candidates in batches:
+            columns = candidates.columns_of(catalog.rows[targets.items[batch]][:, None])[:, 0]
             width = candidates.items.shape[1]
             found = candidate_features(histories, candidates, catalog.facts)
             for number, column in enumerate(columns.tolist()):
@@ -110,7 +110,7 @@ def ranking_cases(
                     features.append(found[number][is_candidate])
                     labels.append((np.arange(width) == column)[is_candidate])
                     sizes.append(int(is_candidate.sum()))
-                    user_id = targets.user_ids[cases[number]]
+                    user_id = targets.user_ids[batch[number]]
                     folds.append(fold_of(user_id, options.ranker.folds, seed=workspace.data_seed))
     counts = {"cases": len(targets) * len(catalogs), "cases_with_target": len(sizes)}
     names = feature_names(list(parts), trained.facts)
