@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.embedding_init import table
+from benchmarks.readme_hybrids import cobra_section, hybrid_section, hybrid_sections, score_sum_section, teacher_section
 from cost_hf.files import read_json
 from cost_hf.hub.cards import markdown_table, verdict
 from cost_hf.reporting import numbers
@@ -33,19 +34,6 @@ def with_results(text: str, sections: Mapping[str, Callable[[], str]]) -> str:
         if not found:
             raise SystemExit(f"there is no place for {name}; write <!-- {name} --> and <!-- end --> there")
     return text
-
-
-def readme_section() -> str:
-    """Return one run on real data beside all of its baselines, without differences."""
-    real = read_json(RESULTS / "cost_industrial" / "results.json")
-    lines = [line.rsplit(" | ", 1)[0] + " |" for line in markdown_table(real).splitlines()]
-    return "\n\n".join(
-        [
-            f"Amazon Industrial and Scientific, recipe `cost_industrial`, {_about(real)}:",
-            "\n".join(lines),
-            verdict(real),
-        ]
-    )
 
 
 def results_section() -> str:
@@ -203,91 +191,54 @@ def certificate_section() -> str:
     return "\n\n".join([about, "\n".join("| " + " | ".join(line) + " |" for line in lines)])
 
 
-HYBRID_SETS = {
-    "amazon_industrial": "Amazon Industrial",
-    "amazon_scientific": "Amazon Scientific",
-    "amazon_beauty": "Amazon Beauty 2014",
-    "yelp": "Yelp",
-    "amazon_games": "Amazon Games 2018",
-    "ml-100k": "MovieLens-100K, by time",
-}
+def explanation_section() -> str:
+    """Return the commands that explain a list, and what they print."""
+    found = read_json(RESULTS / "explanation.json")
+    commands = "\n".join(command.replace(" --data.", " \\\n  --data.") for command in found["commands"])
+    return "\n".join(["```bash", commands, "```", "", "```", *found["list"], "```"])
 
 
-def hybrid_section() -> str:
-    """Return hybrids beside the best rows that they combine, on several data sets."""
+def hybrid_speed_section() -> str:
+    """Return what a request to a hybrid costs beside its parts."""
+    found = read_json(RESULTS / "speed" / "hybrid.json")
+    lines = [["hybrid", "p50 ms", "p95 ms", "slowest part", "its p50 ms", "ratio", "p50 ms of all parts"]]
+    lines.append(["---"] * len(lines[0]))
+    for run, facts in found["runs"].items():
+        own = [row for row in found["rows"] if row["run"] == run]
+        parts = [row for row in own if row["system"] in facts["parts"]]
+        slowest = max(parts, key=lambda row: row["p50 ms"])
+        total = sum(row["p50 ms"] for row in parts)
+        for row in own:
+            if row not in parts:
+                times = [f"{row[name]:.1f}" for name in ("p50 ms", "p95 ms")]
+                ratio = f"{row['against the slowest part']:.1f}x"
+                cells = [f"`{slowest['system']}`", f"{slowest['p50 ms']:.1f}", ratio, f"{total:.1f}"]
+                lines.append([f"{row['system']}, {len(parts)} parts", *times, *cells])
+    items = {facts["items"] for facts in found["runs"].values()}
     about = (
-        "NDCG@10 on items, seen items allowed, three seeds; the best row of each sort was chosen on validation, and "
-        "the last column is the paired difference to the best untrained row with its 95 % interval:"
+        f"One request for ten items on {found['data']} ({numbers.amount(max(items))} items), seen items excluded, "
+        f"medians of {found['requests']} requests of one thread. The ratio is the median over the requests, and the "
+        "last column what the parts take as recommenders of their own, one after the other:"
     )
-    return f"{about}\n\n{_hybrid_table('ndcg@10', 'seen_allowed')}"
-
-
-def hybrid_sections() -> str:
-    """Return the same for both metrics, with seen items and without them."""
-    parts = []
-    for seen, title in (("seen_allowed", "Seen items allowed"), ("seen_excluded", "Seen items excluded")):
-        for metric, name in (("ndcg@10", "NDCG@10"), ("recall@10", "Recall@10")):
-            parts.append(f"**{title}, {name}**\n\n{_hybrid_table(metric, seen)}")
-    return "\n\n".join([*parts, _generator_table()])
-
-
-def _hybrid_table(metric: str, seen: str) -> str:
-    header = ["data", "test cases", "best untrained", "best trained part", "fusion", "ranker", "ranker − untrained"]
-    lines = [header, ["---"] * len(header)]
-    for name, title in HYBRID_SETS.items():
-        path = RESULTS / "hybrids" / name / "compare.json"
-        if path.is_file():
-            lines.append([title, *_hybrid_line(read_json(path), metric, seen)])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _hybrid_line(report: Mapping[str, Any], metric: str, seen: str) -> list[str]:
-    rows = {name: row for name, row in report["rows"].items() if row["metrics"]}
-
-    def best(families: tuple[str, ...]) -> str | None:
-        own = [name for name, row in rows.items() if row["family"] in families]
-        return max(own, key=lambda name: rows[name]["validation"]["ndcg@10"], default=None)
-
-    def cell(name: str | None) -> str:
-        if name is None or name not in rows:
-            return ""
-        return f"{name} {numbers.score(rows[name]['metrics'][seen][metric]['value'])}"
-
-    untrained = best(("counting",))
-    difference = report["hybrid_differences"][f"ranker-{untrained}"][seen][metric]
-    return [
-        f"{report['protocol']['cases']:,}",
-        cell(untrained),
-        cell(best(("dense", "generative"))),
-        cell("fusion").removeprefix("fusion "),
-        cell("ranker").removeprefix("ranker "),
-        numbers.interval(difference, signed=True),
-    ]
-
-
-def _generator_table() -> str:
-    """Return what the generator adds to the hybrids that have it among their parts."""
-    lines = [["data", "hybrid", "NDCG@10 with the generator less without"], ["---"] * 3]
-    for name, title in HYBRID_SETS.items():
-        path = RESULTS / "hybrids" / name / "compare.json"
-        found = read_json(path)["hybrid_differences"] if path.is_file() else {}
-        for hybrid in ("fusion", "ranker"):
-            cells = found.get(f"{hybrid}_generative-{hybrid}")
-            if cells is not None:
-                difference = numbers.interval(cells["seen_allowed"]["ndcg@10"], signed=True)
-                lines.append([title, hybrid, difference])
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"**What the generator adds to a hybrid, seen items allowed**\n\n{table}"
+    return "\n\n".join([about, "\n".join("| " + " | ".join(line) + " |" for line in lines)])
 
 
 SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"results": readme_section},
+    "README.md": {"hybrids": hybrid_section},
     "docs/pages/results.md": {
+        "hybrids": hybrid_sections,
+        "score_sum": score_sum_section,
+        "cobra": cobra_section,
+        "teacher": teacher_section,
         "results": results_section,
         "liger": liger_section,
     },
     "docs/pages/catalog_updates.md": {"cold": cold_section},
-    "docs/pages/serving.md": {"certificate": certificate_section},
+    "docs/pages/serving.md": {
+        "certificate": certificate_section,
+        "explanation": explanation_section,
+        "hybrid_speed": hybrid_speed_section,
+    },
     "benchmarks/README.md": {"embedding_init": embedding_init_section, "language_model": language_model_section},
 }
 

@@ -33,17 +33,17 @@ TRAINING = "training.json"  # cases and importances
 
 
 def ranker_stage(
-    workspace: Workspace, options: RankerOptions, fitted: Mapping[str, Fitted], *, seed: int
+    workspace: Workspace, options: RankerOptions, fitted: Mapping[str, Fitted], table: ItemTable, *, seed: int
 ) -> RankerRecommender:
     """Train the ranker in a stage of its own, and return it as it is stored.
 
     Args:
         fitted: the parts, fitted on the same data, by name.
+        table: what features know of the items of the data.
     """
     data = workspace.data
     evaluation = workspace.evaluation
     parts = recommenders_of(fitted)
-    table = ItemTable.of(data.tables.items, data.split, options.ranker.columns)
 
     def write(folder: Path) -> None:
         if not PartialState().is_main_process:

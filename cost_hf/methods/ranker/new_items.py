@@ -14,7 +14,7 @@ import torch
 
 from cost_hf.methods.ranker.features import ItemFacts, ItemTable
 from cost_hf.recommenders.base import Recommender
-from cost_hf.recommenders.hybrid import bare_parts
+from cost_hf.recommenders.hybrid import bare_parts, text_vectors_of
 from cost_hf.recommenders.hybrid_catalog import HybridCatalog
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 
@@ -41,7 +41,8 @@ class TrainingCatalog:
     def of(cls, parts: Mapping[str, Recommender], table: ItemTable) -> "TrainingCatalog":
         """Return the catalog that the parts were fitted on."""
         inputs = bare_parts(parts)
-        facts = ItemFacts.of(inputs["catalog"], inputs["popularity"], table)
+        vectors = text_vectors_of(inputs["parts"], inputs["catalog"])
+        facts = ItemFacts.of(inputs["catalog"], vectors, inputs["popularity"], table)
         return cls(inputs["parts"], facts, np.arange(len(inputs["catalog"])))
 
     def with_new_items(self, share: float, vectors: np.ndarray, *, seed: int) -> "TrainingCatalog":
@@ -65,13 +66,12 @@ class TrainingCatalog:
         for name, part in self.parts.items():
             parts[name] = part.with_catalog(part.catalog)
             if "vectors" in part.new_item_inputs:
-                own = vectors if part.catalog.vectors is None else part.catalog.vectors  # such as ids of words
-                parts[name].add_items(copies, vectors=own[drawn])
+                parts[name].add_items(copies, vectors=vectors[drawn])
         catalog = HybridCatalog.of({name: part.catalog for name, part in parts.items()})
         rows = self.rows.copy()
         rows[drawn] = catalog.rows_of(copies)
         is_allowed = torch.ones(len(catalog), dtype=torch.bool)
         is_allowed[torch.from_numpy(drawn)] = False
         clicks = np.concatenate([self.facts.clicks, np.zeros(len(catalog) - len(item_ids), dtype=np.int64)])
-        facts = ItemFacts.of(catalog, clicks, self.facts.table)
+        facts = ItemFacts.of(catalog, text_vectors_of(parts, catalog), clicks, self.facts.table)
         return TrainingCatalog(parts, facts, rows, CatalogMask(len(catalog), is_allowed))
