@@ -54,7 +54,16 @@ class TrainingCatalog:
             share: of the items with training clicks.
             vectors: item text vectors, `[N, E]`.
             seed: of the draw.
+
+        Raises:
+            ValueError: where no part takes new items.
         """
+        growing = [name for name, part in self.parts.items() if "vectors" in part.new_item_inputs]
+        if not growing:
+            raise ValueError(
+                f"ranker.new_item_share needs a part that takes new items, and none of {', '.join(self.parts)} does; "
+                "set it to 0"
+            )
         clicked = np.flatnonzero(self.facts.clicks)
         drawn = np.random.default_rng(seed).choice(clicked, round(share * len(clicked)), replace=False)
         item_ids = next(iter(self.parts.values())).catalog.item_ids
@@ -65,7 +74,7 @@ class TrainingCatalog:
         parts = {}
         for name, part in self.parts.items():
             parts[name] = part.with_catalog(part.catalog)
-            if "vectors" in part.new_item_inputs:
+            if name in growing:
                 parts[name].add_items(copies, vectors=vectors[drawn])
         catalog = HybridCatalog.of({name: part.catalog for name, part in parts.items()})
         rows = self.rows.copy()

@@ -9,7 +9,7 @@ from cost_hf.methods.ranker.new_items import MARK, TrainingCatalog
 from cost_hf.recommenders.hybrid import CandidateLists, PartRanker
 from tests.methods.fusion.fusion_toys import toy_parts
 from tests.methods.ranker.ranker_toys import toy_table
-from tests.recommenders.toys import TOY_CLICKS, TOY_ITEMS
+from tests.recommenders.toys import TOY_CLICKS, TOY_ITEMS, toy_recommender
 
 SHARE = 0.3
 
@@ -81,3 +81,19 @@ def test_the_draw_depends_on_the_seed_alone(trained, grown):
     again, other = (trained.with_new_items(SHARE, trained.facts.vectors, seed=seed) for seed in (0, 1))
 
     assert again.rows.tolist() == grown.rows.tolist() != other.rows.tolist()
+
+
+def test_parts_that_take_no_new_items_keep_theirs_and_one_that_does_is_needed():
+    foreign = toy_recommender()  # its quantizer is not known
+    mixed = TrainingCatalog.of({"foreign": foreign, **toy_parts()}, toy_table())
+    grown = mixed.with_new_items(SHARE, mixed.facts.vectors, seed=0)
+
+    assert len(grown.parts["foreign"].catalog) == TOY_ITEMS < len(grown.parts["texts"].catalog)
+    found = candidates_of(grown, grown.rows[np.arange(4)][:, None])
+    is_copy = found.items >= TOY_ITEMS
+    assert np.isnan(found.ranks[is_copy][:, list(grown.parts).index("foreign")]).all()
+    alone = TrainingCatalog.of({"foreign": foreign, "others": foreign}, toy_table())
+    with pytest.raises(
+        ValueError, match="needs a part that takes new items, and none of foreign, others does; set it to 0"
+    ):
+        alone.with_new_items(SHARE, mixed.facts.vectors, seed=0)
