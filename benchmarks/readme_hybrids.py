@@ -1,4 +1,4 @@
-"""Sections of README and docs on hybrids: rankers and fusions, COBRA, generators that learn from a teacher."""
+"""Sections of README and docs on hybrids."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,10 +24,11 @@ Report = Mapping[str, Any]
 def hybrid_section() -> str:
     """Return hybrids beside the best rows that they combine, on several data sets."""
     about = (
-        "NDCG@10 on items, seen items allowed, three seeds. The best row of each sort was chosen on validation; "
-        "differences are paired, with 95 % intervals over users and seeds:"
+        "NDCG@10 on items, seen items allowed, three seeds. The best untrained row was chosen on validation; the "
+        "paired difference has a 95 % interval over users and seeds:"
     )
-    return f"{about}\n\n{_hybrid_table('ndcg@10', 'seen_allowed')}"
+    shown = ["data", "best untrained", "fusion", "ranker", "ranker − untrained"]
+    return f"{about}\n\n{_hybrid_table('ndcg@10', 'seen_allowed', shown)}"
 
 
 def hybrid_sections() -> str:
@@ -39,63 +40,19 @@ def hybrid_sections() -> str:
     return "\n\n".join([*parts, _generator_table()])
 
 
-def score_sum_section() -> str:
-    """Return the score sum of two SASRec models on Beauty beside its parts and other hybrids."""
-    report = read_json(RESULTS / "hybrids" / "amazon_beauty" / "compare.json")
-    names = ["sasrec_ce", "sasrec_text_beauty", "score_sum_beauty", "fusion", "ranker"]
-    return _rows_table(report, names, seen="seen_excluded")
-
-
-def cobra_section() -> str:
-    """Return COBRA beside the same generator without dense vectors, and SASRec on texts."""
-    parts = []
-    for name in ("amazon_industrial", "amazon_scientific"):
-        report = read_json(RESULTS / "cobra" / name / "compare.json")
-        rows = ["cobra", "cobra_no_dense", "cost_industrial", "sasrec_text", "markov_text"]
-        for seen, title in SEEN.items():
-            parts.append(f"**{SETS[name]}, {title.lower()}**\n\n{_rows_table(report, rows, seen=seen)}")
-    return "\n\n".join(parts)
-
-
-def teacher_section() -> str:
-    """Return generators with and without a teacher, and what the teacher adds."""
-    parts = []
-    for path in sorted((RESULTS / "distillation").glob("*/compare.json")):
-        report = read_json(path)
-        rows = [name for name, row in report["rows"].items() if row["metrics"] and not name.endswith("_generative")]
-        table = _rows_table(report, [*_without_counts(report, rows), "markov_text"], seen="seen_allowed")
-        parts.append(f"**{SETS[path.parent.name]}, seen items allowed**\n\n{table}")
-    return "\n\n".join(parts)
-
-
-def _without_counts(report: Report, names: Sequence[str]) -> list[str]:
-    return [name for name in names if report["rows"][name]["family"] != "counting"]
-
-
-def _rows_table(report: Report, names: Sequence[str], *, seen: str) -> str:
-    """Return both metrics of rows, the best NDCG@10 first."""
-    rows = {name: report["rows"][name] for name in names}
-    lines = [["", "seeds", *(f"{title} [95 %]" for title in METRICS.values())]]
-    lines.append(["---"] * len(lines[0]))
-    for name in sorted(rows, key=lambda name: -rows[name]["metrics"][seen]["ndcg@10"]["value"]):
-        cells = rows[name]["metrics"][seen]
-        seeds = "none" if rows[name]["family"] == "counting" else str(len(rows[name]["seeds"]))
-        lines.append([name, seeds, *(numbers.interval(cells[metric]) for metric in METRICS)])
-    return _markdown(lines)
-
-
-def _hybrid_table(metric: str, seen: str) -> str:
-    header = ["data", "test cases", "best untrained", "best trained part", "fusion", "ranker"]
-    header += ["ranker − untrained", "ranker − trained"]
-    lines = [header, ["---"] * len(header)]
+def _hybrid_table(metric: str, seen: str, columns: Sequence[str] | None = None) -> str:
+    """Return a line for every data set; all columns by default."""
+    rows = []
     for name, title in SETS.items():
         path = RESULTS / "hybrids" / name / "compare.json"
         if path.is_file():
-            lines.append([title, *_hybrid_line(read_json(path), metric, seen)])
-    return _markdown(lines)
+            rows.append({"data": title, **_hybrid_cells(read_json(path), metric, seen)})
+    header = list(rows[0]) if columns is None else list(columns)
+    return _markdown([header, ["---"] * len(header), *([row[column] for column in header] for row in rows)])
 
 
-def _hybrid_line(report: Report, metric: str, seen: str) -> list[str]:
+def _hybrid_cells(report: Report, metric: str, seen: str) -> dict[str, str]:
+    """Return the cells of a data set by column."""
     rows = {name: row for name, row in report["rows"].items() if row["metrics"]}
 
     def best(families: Sequence[str]) -> str | None:
@@ -111,14 +68,15 @@ def _hybrid_line(report: Report, metric: str, seen: str) -> list[str]:
         return numbers.interval(report["hybrid_differences"][f"ranker-{other}"][seen][metric], signed=True)
 
     untrained, trained = best(["counting"]), best(["dense", "generative"])
-    return [
-        f"{report['protocol']['cases']:,}",
-        *("" if name is None else f"{name} {value(name)}" for name in (untrained, trained)),
-        value("fusion"),
-        value("ranker"),
-        difference(untrained),
-        difference(trained),
-    ]
+    return {
+        "test cases": f"{report['protocol']['cases']:,}",
+        "best untrained": "" if untrained is None else f"{untrained} {value(untrained)}",
+        "best trained part": "" if trained is None else f"{trained} {value(trained)}",
+        "fusion": value("fusion"),
+        "ranker": value("ranker"),
+        "ranker − untrained": difference(untrained),
+        "ranker − trained": difference(trained),
+    }
 
 
 def _generator_table() -> str:
