@@ -90,6 +90,21 @@ class ItemTable:
                 columns[feature] = np.full(num_items, np.nan) if numbers is None else numbers
         return replace(self, columns=columns)
 
+    def with_copies(self, rows: np.ndarray, originals: np.ndarray) -> "ItemTable":
+        """Return the table with later rows that have the columns of training items and no trend.
+
+        Args:
+            rows: the later rows, int64 `[m]`, those from `n` on in any order.
+            originals: rows of the training items, int64 `[m]`.
+        """
+        columns = dict(self.columns)
+        for feature, values in self.columns.items():
+            if feature != TREND:
+                longer = np.append(values, np.full(len(rows), np.nan))
+                longer[rows] = values[originals]
+                columns[feature] = longer
+        return replace(self, columns=columns)
+
 
 def _series(array: pa.Array, name: str) -> pd.Series:
     """Return a column of a catalog as pandas has it; truth as numbers and days as times, which keep missing ones."""
@@ -170,7 +185,7 @@ class ItemFacts:
         clicks: training clicks, `[N]`.
         vectors: item text vectors of unit length, float32 `[n, E]`, n at most N; None where no part reads texts.
         codes: semantic IDs by part that has them, `[n, L]`, n at most N.
-        table: of the training items.
+        table: what is known of items beside the parts.
     """
 
     clicks: np.ndarray
