@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from huggingface_hub import HfApi, snapshot_download
 
-from cost_hf.data.item_columns import item_columns
+from cost_hf.data.item_columns import changed_columns
 from cost_hf.data.item_texts import item_titles, render_texts
 from cost_hf.data.schema import empty_texts
 from cost_hf.files import LOCK, atomic_path, locked
@@ -19,6 +19,7 @@ from cost_hf.hub.upload import push_recommender
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.catalog_changes import CatalogChange
 from cost_hf.recommenders.repository import locate, read_whole
+from cost_hf.semantic_ids.item_columns import TEXTS
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,8 @@ class UpdateRequest:
             if self.values is not None:
                 if "title" in self.values:
                     raise ValueError("values come without titles; give titles and texts as items to update")
-                changes.append(
-                    recommender.update_items(self.values["item_id"].tolist(), columns=item_columns(self.values))
-                )
+                columns = changed_columns(self.values, recommender.catalog.columns.of_kind(TEXTS))
+                changes.append(recommender.update_items(self.values["item_id"].tolist(), columns=columns))
             if self.clicks is not None:
                 num_clicks = recommender.update_from(self.clicks)
             if self.remove:
@@ -155,8 +155,9 @@ def _take_items(recommender: Recommender, items: pd.DataFrame, *, updates_known:
     ids = items["item_id"].tolist()
     titles = item_titles(items) or texts
     known = [place for place, item in enumerate(ids) if updates_known and item in recommender.catalog]
-    columns = item_columns(items)
-    columns = columns.select([name for name in columns.column_names if name in recommender.catalog.columns.names])
+    held = recommender.catalog.columns
+    kept = [name for name in items.columns if name in held.names]
+    columns = changed_columns(items[kept], held.of_kind(TEXTS))
     changes = [recommender.add_items(ids, texts, titles=titles, columns=columns if columns.num_columns else None)]
     if known:
         changes.append(

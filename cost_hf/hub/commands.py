@@ -307,7 +307,7 @@ def _format_proof(answers: "Sequence[Recommendation]") -> str:
 
 
 def _format_change(change: "CatalogChange") -> str:
-    ids = ", ".join(map(terminal_line, change.item_ids[:3])) + (" …" if len(change.item_ids) > 3 else "")
+    ids = ", ".join(map(terminal_line, change.item_ids[:3])) + (" …" if change.num_items > 3 else "")
     differ = f"; {change.would_differ} would have other codes now, their SIDs stay" if change.would_differ else ""
-    items = "1 item" if len(change.item_ids) == 1 else f"{len(change.item_ids)} items"
+    items = "1 item" if change.num_items == 1 else f"{change.num_items} items"
     return f"{change.action}: {items} ({ids}), {change.before[:12]} -> {change.after[:12]}{differ}"

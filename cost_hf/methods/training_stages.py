@@ -1,5 +1,6 @@
 """What methods share: the stage that trains a recommender, validation by ranking, metadata that change without it."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from cost_hf.stages import Stages
 
 TRAINING_LOG = "training_log.json"
 METADATA = "metadata_digest"  # in the record of a stage: of the titles and columns that came from the data
+METADATA_COLUMNS = "metadata_columns"  # and names of these columns, as JSON
 METADATA_CHANGES = "metadata_changes"  # and how many changes in the journal brought them
 ENCODER = Path("vectors") / "encoder"  # below the run directory
 # files of a recommender that catalog updates write, so that they may change after the stage
@@ -146,7 +148,7 @@ def update_metadata(workspace: Workspace, name: str, recommender: Recommender, c
     """Replace titles and columns of a trained recommender where the data has other ones now, in memory and on disk.
 
     Neither decides weights, so nothing is trained again; the change stands in the journal. What a user has changed in
-    the catalog since those of the data came stays as long as these are the same.
+    the catalog since those of the data came stays as long as these are the same; columns that the data has no more go.
 
     Args:
         name: of the stage that trained it, whose record has the digest of those that came last.
@@ -157,18 +159,20 @@ def update_metadata(workspace: Workspace, name: str, recommender: Recommender, c
     excluded = list(workspace.data.excluded)
     digest = content_digest(list(catalog.item_ids), titles, catalog.columns.digest, excluded)
     is_known = stages.noted(name, METADATA) == digest
+    gone = set(json.loads(stages.noted(name, METADATA_COLUMNS) or "[]")) - set(catalog.columns.names)
     PartialState().wait_for_everyone()  # nobody may find the new note before all have read the old one
     if is_known:
         return
     brought = metadata_changes(stages, name)
-    change = recommender.set_metadata(catalog.item_ids, titles, catalog.columns, without=excluded)
+    change = recommender.set_metadata(catalog.item_ids, titles, catalog.columns, without=[*excluded, *gone])
     if PartialState().is_main_process:
         if change.item_ids:
             logger.info("titles or columns of the data have changed since training; the present ones are served")
             stages.reopen()
             recommender.save_catalog(stages.output_dir / workspace.folder)
             brought += 1
-        stages.note(name, **{METADATA: digest, METADATA_CHANGES: str(brought)})
+        columns = json.dumps(catalog.columns.names)
+        stages.note(name, **{METADATA: digest, METADATA_COLUMNS: columns, METADATA_CHANGES: str(brought)})
     PartialState().wait_for_everyone()
 
 

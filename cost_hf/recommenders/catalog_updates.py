@@ -278,8 +278,9 @@ class CatalogUpdates:
             *older, last = self.versions
             before, after = self.catalog, last.load()
             changes = [change for change in self.journal if change.action != "rollback"]
-            undone = [change.item_ids for change in changes if change.after == before.version]
-            change = CatalogChange.between("rollback", undone[-1] if undone else (), before, after)
+            undone = [change for change in changes if change.after == before.version]
+            ids, more = (undone[-1].item_ids, undone[-1].more) if undone else ((), 0)
+            change = CatalogChange.between("rollback", ids, before, after, more=more)
             self._take(after, change, older)
             return change
 
@@ -288,9 +289,7 @@ class CatalogUpdates:
         before = self.catalog
         if after.version == before.version:
             return CatalogChange.between(action, (), before, before, would_differ=would_differ)
-        # the catalog's own strings: a journal of hourly changes would hold as many copies of an id
-        own_ids = [after.item_ids[row] for row in after.rows_of(item_ids).tolist()]
-        change = CatalogChange.between(action, own_ids, before, after, would_differ=would_differ)
+        change = CatalogChange.between(action, item_ids, before, after, would_differ=would_differ)
         versions = (*self.versions, Version.held(before))
         self._take(after, change, versions[-KEPT_VERSIONS:])
         return change

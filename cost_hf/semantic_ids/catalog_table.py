@@ -285,8 +285,9 @@ class CatalogTable(ItemRows):
     def to_parquet(self, path: str | Path) -> None:
         """Write the items that are not removed as a table.
 
-        Its columns are `item_id`, `title` where there are titles, `sid` (token texts), and `code_1` … `code_L`;
-        `Catalog.from_reference` reads it back.
+        It has `item_id`, `title` where there are titles, `sid` (token texts), `code_1` … `code_L`, which
+        `Catalog.from_reference` reads back, and the columns of the catalog; one with a name among these, or `text`,
+        begins with `column_`.
         """
         write_items_table(path, self)
 

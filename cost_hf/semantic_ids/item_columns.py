@@ -83,6 +83,10 @@ class ItemColumns:
         """Names of the columns."""
         return list(self.arrays)
 
+    def of_kind(self, kind: str) -> list[str]:
+        """Return the names of the columns of one kind, as `kind_of` gives it."""
+        return [name for name, array in self.arrays.items() if kind_of(array.type) == kind]
+
     def check_rows(self, num_items: int) -> None:
         """Raise ValueError unless every column has `num_items` values."""
         for name, array in self.arrays.items():
@@ -304,6 +308,8 @@ def _kept_type(kind: pa.DataType) -> pa.DataType:
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         return pa.list_(_kept_type(kind.value_type))
     if types.is_struct(kind):
+        if not kind.num_fields:
+            raise ValueError(f"{kind} without a field is kept by no parquet file")
         return pa.struct([field.with_type(_kept_type(field.type)) for field in kind])
     if types.is_float16(kind):
         return pa.float32()
@@ -351,7 +357,7 @@ def _values_like(held: pa.Array, values: Any, name: str) -> pa.Array:
         problem = f"holds {type_name(wanted)}, got {type_name(given.type)}"
     except (pa.ArrowException, ValueError) as error:
         problem = f"holds {type_name(wanted)}, and these values are none ({first_line(error)})"
-    raise ValueError(f"column {name!r} {problem}; convert the values, or store the column in another type first")
+    raise ValueError(f"column {name!r} {problem}; convert the values, or replace the whole column by add_columns")
 
 
 def _comparable(given: pa.DataType, wanted: pa.DataType) -> bool:

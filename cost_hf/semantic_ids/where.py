@@ -11,6 +11,7 @@ conditions can't express, such as missing values, a filter may be a pyarrow expr
 """
 
 import difflib
+import math
 import pickle
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -43,7 +44,8 @@ from cost_hf.semantic_ids.item_ids import ordered_list
 Where: TypeAlias = Mapping[str, Any] | pc.Expression
 BOUNDS = ("min", "max")
 SHOWN = 3  # values in an error
-MAX_COMPARED = 10_000  # values of a column that a misspelt one is compared with
+MAX_COMPARED = 1_000  # values of a column that a misspelt one is compared with, which takes long
+MAX_LENGTH = 50  # characters of it
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ def _checked(name: str, value: Any, kind: pa.DataType) -> Any:
     if sort == TEXTS and isinstance(value, str):
         return str(value)
     if sort == NUMBERS and not isinstance(value, bool | np.bool_):
-        if isinstance(value, Decimal):
+        if isinstance(value, Decimal) and value.is_finite():
             return value
         if isinstance(value, Integral):
             return int(value)
@@ -240,11 +242,23 @@ def _entries_hold(condition: Condition, array: pa.Array) -> pa.Array:
     if condition.values is not None:
         return pc.is_in(array, value_set=_value_set(condition, array.type))
     tests = [
-        compare(array, _bound(end, array.type))
-        for compare, end in ((pc.greater_equal, condition.low), (pc.less_equal, condition.high))
+        _compared(array, end, is_low=is_low)
+        for end, is_low in ((condition.low, True), (condition.high, False))
         if end is not None
     ]
     return tests[0] if len(tests) == 1 else pc.and_(*tests)
+
+
+def _compared(array: pa.Array, end: Any, *, is_low: bool) -> pa.Array:
+    """Return which values are within one bound; null for missing values."""
+    compare = pc.greater_equal if is_low else pc.less_equal
+    if not pa.types.is_integer(array.type):
+        return compare(array, _bound(end, array.type))
+    # whole numbers are compared as such: as floats they are not exact
+    limits = np.iinfo(array.type.to_pandas_dtype())
+    if limits.min <= end <= limits.max:
+        return compare(array, pa.scalar(math.ceil(end) if is_low else math.floor(end), array.type))
+    return pc.and_(array.is_valid(), pa.scalar((end < limits.min) == is_low))
 
 
 def _value_set(condition: Condition, kind: pa.DataType) -> pa.Array:
@@ -264,12 +278,15 @@ def _value_set(condition: Condition, kind: pa.DataType) -> pa.Array:
 def _bound(value: Any, kind: pa.DataType) -> pa.Scalar:
     """Return a bound as a scalar that can be compared with a column."""
     if pa.types.is_floating(kind):
-        return pa.scalar(float(value), kind)  # rounded as the values of the column are
-    if isinstance(value, int) and abs(value) >= 2**63:
-        return pa.scalar(float(value))
-    if isinstance(value, Decimal) and not pa.types.is_decimal(kind):
-        return pa.scalar(float(value))
-    return pa.scalar(value)
+        return pa.scalar(_float(value), kind)  # rounded as the values of the column are
+    return pa.scalar(_float(value) if isinstance(value, int) and abs(value) >= 2**63 else value)
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number above all floats
+        return math.copysign(math.inf, value)
 
 
 def _is_true(answers: pa.Array) -> np.ndarray:
@@ -301,9 +318,8 @@ def _close_value(condition: Condition, columns: ItemColumns) -> str:
     if condition.values is None or not pa.types.is_string(array.type):
         return ""
     known = array.unique()[:MAX_COMPARED].drop_null().to_pylist()
-    for value in condition.values[:SHOWN]:
-        for close in difflib.get_close_matches(value, known, n=1):
-            return f" (did you mean {close!r}?)"
+    for close in difflib.get_close_matches(condition.values[0][:MAX_LENGTH], known, n=1):
+        return f" (did you mean {close!r}?)"
     return ""
 
 

@@ -6,8 +6,9 @@ import pytest
 
 import cost_hf
 from cost_hf.data import DataError, DataOptions
-from cost_hf.data.item_columns import item_columns
+from cost_hf.data.item_columns import MAX_FIELDS, changed_columns, item_columns
 from cost_hf.data.prepare import prepare_data
+from cost_hf.semantic_ids.item_columns import ItemColumns
 
 ITEMS = pd.DataFrame(
     {
@@ -39,6 +40,38 @@ def test_types_stay_and_mixed_ones_become_text():
         "tags": [["x"], ["y", "z"]],
         "either": ['["x"]', "y"],
     }
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (pd.period_range("2026-01", periods=2, freq="M"), ["2026-01", "2026-02"]),
+        (pd.arrays.IntervalArray.from_breaks([0, 1, 2]), ["(0, 1]", "(1, 2]"]),
+        ([{}, {"a": {}}], [None, None]),
+        ([[{}], [{}]], ["[{}]", "[{}]"]),
+        ([{str(name): 1 for name in range(MAX_FIELDS + 1)}, None], [None]),
+        ([1 + 2j, 3], ["(1+2j)", "3"]),
+    ],
+    ids=["periods", "intervals", "no field", "lists of no field", "many fields", "complex"],
+)
+def test_what_no_file_keeps_becomes_text(values, expected, tmp_path):
+    columns = ItemColumns.of(item_columns(pd.DataFrame({"item_id": ["a", "b"], "x": values, "y": [1, 2]})))
+
+    columns.save(tmp_path / "columns.parquet")
+    assert ItemColumns.read(tmp_path / "columns.parquet").digest == columns.digest
+    assert columns.arrays["x"].type == pa.string()
+    assert len(expected) == 1 or columns.arrays["x"].to_pylist() == expected
+
+
+def test_values_of_few_items_are_of_the_types_of_the_catalog():
+    items = pd.DataFrame(
+        {"item_id": ["a", "b"], "title": ["A", "B"], "size": [36.0, None], "stock": [3, 4], "offer": [None, None]}
+    )
+
+    changed = changed_columns(items, texts=["size", "brand"])
+
+    assert changed.to_pydict() == {"size": ["36", None], "stock": [3, 4], "offer": [None, None]}
+    assert changed.schema.field("size").type == pa.string()
 
 
 def test_excluded_columns_are_part_of_the_text_and_not_of_the_catalog():

@@ -101,6 +101,20 @@ def test_columns_of_new_and_known_items_come_with_the_file_and_values_alone_too(
     assert value("new", "in_stock") is None
 
 
+def test_a_file_of_few_items_need_not_show_the_types_of_the_catalog(tmp_path):
+    directory = tmp_path / "run"
+    with_columns(toy_text_recommender()).save_pretrained(directory / "recommender")
+    (tmp_path / "items.csv").write_text("item_id,title,brand\nnew,b in oslo,4711\n")
+    (tmp_path / "values.csv").write_text("item_id,brand,price\nitem001,17,\nitem002,18,\n")
+
+    assert update(directory, tmp_path / "items.csv", "--values", tmp_path / "values.csv") == 0
+
+    catalog = Recommender.from_pretrained(directory).catalog
+    values = {item: catalog.columns.value("brand", catalog.row_of(item)) for item in ("new", "item001", "item002")}
+    assert values == {"new": "4711", "item001": "17", "item002": "18"}
+    assert [catalog.columns.value("price", row) for row in (0, 1, 2)] == [0.0, None, None]
+
+
 def test_a_copy_leaves_the_source_as_it_was(directory, new_items, tmp_path):
     assert update(directory, new_items, "--output_dir", tmp_path / "copy") == 0
 

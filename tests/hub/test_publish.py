@@ -172,7 +172,7 @@ def test_with_a_licence_the_data_set_holds_titles_and_texts(hub, finished_run):
     publish(hub.endpoint, finished_run, what=["dataset"])
 
     table = pd.read_parquet(io.BytesIO(hub.repositories["datasets/org/toy-items"].commits[-1][1]["items.parquet"]))
-    assert table["title"].notna().all() and table["text"].notna().all()
+    assert table["title"].notna().all() and table["text"].notna().all() and table["topic"].notna().all()
     assert table["sid"].map(len).eq(4).all()
 
 

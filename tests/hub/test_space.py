@@ -94,6 +94,10 @@ def test_visitors_filter_by_columns_of_few_values_and_see_them():
     assert [TOY_IDS[listed.row] for listed in answers] == [answer.item_id for answer in expected]
     page = markup.ranking(toy.view, answers, [3])
     assert page.count("brand Alba · in_stock · tags") == len(answers) > 0
+    assert toy.view.limited_columns == ["brand"]
+    diverse = toy.recommend(["item003"], top_k=6, diversify={"brand": 1})
+    expected = toy.recommender.recommend(["item003"], top_k=6, diversify={"brand": 1})
+    assert [TOY_IDS[listed.row] for listed in diverse] == [answer.item_id for answer in expected]
     assert toy.view.facts(19) == "" and "not in_stock" in toy.view.facts(3)
     with pytest.raises(ValueError, match="no item of 20 items fulfils"):
         toy.recommend(["item003"], where={"price": (80, None)})

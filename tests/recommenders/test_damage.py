@@ -301,9 +301,10 @@ def test_json_of_another_form_is_refused_by_name(copy, name, content):
         "[]",
         "{}",
         "{",
-        '{"action": "add", "item_ids": "x", "before": "a", "after": "b", "time": "t", "would_differ": 0}',
-        '{"action": "add", "item_ids": [], "before": "../../x", "after": "../x", "time": "t", "would_differ": 0}',
-        '{"action": "evil", "item_ids": [], "before": "D", "after": "D", "time": "t", "would_differ": 0}',
+        '{"action": "add", "item_ids": "x", "before": "a", "after": "b", "time": "t", "would_differ": 0, "more": 0}',
+        '{"action": "add", "item_ids": [], "before": "../x", "after": "x", "time": "t", "would_differ": 0, "more": 0}',
+        '{"action": "evil", "item_ids": [], "before": "D", "after": "D", "time": "t", "would_differ": 0, "more": 0}',
+        '{"action": "add", "item_ids": [], "before": "D", "after": "D", "time": "t", "would_differ": 0, "more": -1}',
     ],
 )
 def test_a_line_that_no_journal_has_is_named(copy, line):

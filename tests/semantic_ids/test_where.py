@@ -5,6 +5,7 @@ import decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from hypothesis import given
@@ -82,6 +83,36 @@ def test_a_filter_keeps_the_items_that_fulfil_all_conditions(where, expected):
     assert kept(where) == expected
 
 
+@pytest.mark.parametrize(
+    ("column", "bounds", "expected"),
+    [
+        ("whole", (2**60 + 1, None), [1]),
+        ("whole", (None, 2**60), [0]),
+        ("whole", (0.5, None), [0, 1]),
+        ("whole", (None, 10**400), [0, 1]),
+        ("whole", (-(10**400), None), [0, 1]),
+        ("whole", (10**400, None), []),
+        ("whole", (None, -(10**400)), []),
+        ("whole", (float("-inf"), float("inf")), [0, 1]),
+        ("whole", (float("inf"), None), []),
+        ("unsigned", (2**63, None), [1]),
+        ("unsigned", (-1, 2**63 + 4.5), [0]),
+        ("unsigned", (None, -1), []),
+        ("price", (None, 10**400), [0, 1]),
+        ("price", (10**400, None), []),
+        ("price", (float("-inf"), 1.5), [0]),
+    ],
+    ids=str,
+)
+def test_bounds_of_any_size_are_compared_exactly(column, bounds, expected):
+    unsigned = pa.array([1, 2**63 + 5, None], pa.uint64())
+    columns = ItemColumns.of({"whole": [2**60, 2**60 + 1, None], "unsigned": unsigned, "price": [1.5, 2.5, None]})
+
+    found = Filter({column: bounds}, columns).matches(columns)
+
+    assert np.flatnonzero(found).tolist() == expected
+
+
 @st.composite
 def conditions(draw):
     """Return conditions of columns of three items, and the same as plain functions."""
@@ -136,6 +167,7 @@ def test_filters_equal_plain_loops(values, both):
         ({"price": (None, "50")}, r"must be a number, as the column holds double, got '50'"),
         ({"price": True}, "must be a number"),
         ({"price": float("nan")}, "must be a number"),
+        ({"price": decimal.Decimal("NaN")}, "must be a number"),
         ({"price": None}, "must be a number"),
         ({"price": (5, 1)}, r"bounds of 'price' must rise, got \(5, 1\); swap them"),
         ({"price": (1, 2, 3)}, r"bounds of 'price' are \(low, high\)"),

@@ -129,10 +129,20 @@ def _check_port(host: str, port: int) -> None:
 
 def _api_recommend(visit: Visit) -> Callable[..., list[dict[str, Any]]]:
     def recommend(
-        history: list[str], top_k: int = 10, exclude_seen: bool = True, where: dict[str, Any] | None = None
+        history: list[str],
+        top_k: int = 10,
+        exclude_seen: bool = True,
+        where: dict[str, Any] | None = None,
+        diversify: dict[str, int] | None = None,
     ) -> list[dict[str, Any]]:
         """Return ranked items for a history of item ids: item_id, score, title."""
-        parameters = {"top_k": top_k, "exclude_seen": exclude_seen, "where": where, "on_empty": "error"}
+        parameters = {
+            "top_k": top_k,
+            "exclude_seen": exclude_seen,
+            "where": where,
+            "diversify": diversify,
+            "on_empty": "error",
+        }
         try:
             histories, options = parse({"inputs": history, "parameters": parameters})
             if len(histories) != 1 or not all(isinstance(item, str) for item in history):

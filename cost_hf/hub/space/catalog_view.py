@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cost_hf.hub.space.filters import ColumnFilter, column_filters, item_facts
+from cost_hf.hub.space.filters import ColumnFilter, column_filters, item_facts, repeated_columns
 
 Prefix = tuple[int, ...]
 FOUND = 20  # search results
@@ -58,6 +58,11 @@ class CatalogView:
     def filters(self) -> list[ColumnFilter]:
         """Columns that visitors can filter by."""
         return column_filters(self.catalog.columns)
+
+    @cached_property
+    def limited_columns(self) -> list[str]:
+        """Columns of which visitors can limit how many items of a list share a value."""
+        return repeated_columns(self.catalog.columns)
 
     def facts(self, row: int) -> str:
         """Return what an item has in these columns, in one line; empty where there are none."""

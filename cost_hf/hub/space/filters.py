@@ -1,4 +1,4 @@
-"""Filters of the demo: columns that visitors can filter by, and what they chose as conditions of `where`."""
+"""Filters of the demo: columns that visitors can filter by, what they chose, and columns for diverse lists."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +37,12 @@ def column_filters(columns: ItemColumns) -> list[ColumnFilter]:
     """Return filters of the first columns that can be chosen from: true or false, numbers, and texts of few values."""
     found = [_filter_of(name, array) for name, array in columns.arrays.items()]
     return [own for own in found if own is not None][:MAX_FILTERS]
+
+
+def repeated_columns(columns: ItemColumns) -> list[str]:
+    """Return the first columns of texts that several items share, such as brands, of which a list may be limited."""
+    names = [name for name in columns.of_kind(TEXTS) if _are_repeated(columns.arrays[name].drop_null())]
+    return names[:MAX_FILTERS]
 
 
 def chosen_conditions(filters: Sequence[ColumnFilter], chosen: Sequence[Any]) -> dict[str, Any] | None:
@@ -89,7 +95,12 @@ def _filter_of(name: str, array: pa.Array) -> ColumnFilter | None:
         return None
     known = array.drop_null()
     values = known.unique()
-    if len(values) > MAX_CHOICES or 2 * len(values) > len(known):
+    if len(values) > MAX_CHOICES or not _are_repeated(known):
         return None
     names = sorted(values.to_pylist())
     return ColumnFilter(name, "choice", tuple(names)) if max(map(len, names)) <= MAX_LABEL else None
+
+
+def _are_repeated(known: pa.Array) -> bool:
+    """Return whether the values of an array without missing ones occur twice on average, or more often."""
+    return 0 < 2 * pc.count_distinct(known).as_py() <= len(known)

@@ -12,6 +12,7 @@ from cost_hf.hub.space.visit import MAX_CHARACTERS, MAX_HISTORY, Visit
 from cost_hf.semantic_ids.vocabulary import level_name
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+MOST_ALIKE = 2  # items of a list that share a value, where a visitor limits them
 
 
 def _named(visit: Visit, rows: list[int]) -> list[tuple[str, str]]:
@@ -42,7 +43,7 @@ def recommend_tab(visit: Visit) -> None:
                 clear = gr.Button("Clear", min_width=80)
             top_k = gr.Slider(1, 50, value=10, step=1, label="How many")
             unseen = gr.Checkbox(True, label="Leave out items of the history")
-            filters = _filter_controls(visit)
+            narrowing = [_limit_control(visit), *_filter_controls(visit)]
         with gr.Column(scale=3, min_width=300):
             shown = gr.HTML(empty)
             onward = gr.Radio([], label="Add one of these to the history", visible=False)
@@ -55,13 +56,16 @@ def recommend_tab(visit: Visit) -> None:
         rows = visit.view.catalog.rows_of(ids).tolist()
         return gr.update(choices=_named(visit, rows), value=ids)
 
-    def recommend(ids: list[str] | None, count: float, leaves_out: bool, *chosen: Any) -> tuple[Any, Any]:
+    def recommend(
+        ids: list[str] | None, count: float, leaves_out: bool, column: str | None, *chosen: Any
+    ) -> tuple[Any, Any]:
         ids = known(ids)
         if not ids:
             return empty, gr.update(choices=[], visible=False)
         where = chosen_conditions(kinds, chosen)
         try:
-            answers = visit.recommend(ids, int(count), leaves_out, where=where)
+            limits = {column: MOST_ALIKE} if column else None
+            answers = visit.recommend(ids, int(count), leaves_out, where=where, diversify=limits)
         except ValueError as error:  # no item fulfils the filters
             return markup.notice(str(error), is_error=True), gr.update(choices=[], visible=False)
         if not answers:
@@ -76,11 +80,11 @@ def recommend_tab(visit: Visit) -> None:
         return chosen(held), None, *recommend(held, *set_up)
 
     kinds = visit.view.filters
-    settings = [history, top_k, unseen, *filters]
+    settings = [history, top_k, unseen, *narrowing]
     query.input(lambda text: _search(visit, text), query, found, trigger_mode="always_last", **PRIVATE)
     for control in (found, onward):
         control.input(add_to_history, [control, *settings], [history, found, shown, onward], **PRIVATE)
-    for event in (go.click, history.input, top_k.release, unseen.input, *(control.input for control in filters)):
+    for event in (go.click, history.input, top_k.release, unseen.input, *(control.input for control in narrowing)):
         event(recommend, settings, [shown, onward], **PRIVATE)
     example.click(
         lambda *set_up: add_to_history(None, visit.example(), *set_up),
@@ -115,6 +119,13 @@ def _filter_controls(visit: Visit) -> list[Any]:
                         gr.Number(None, label=f"{own.column} to", placeholder=f"{own.high:g}", min_width=120)
                     )
     return controls
+
+
+def _limit_control(visit: Visit) -> Any:
+    """Build the control of the column of which few items of a list may share a value; hidden where there is none."""
+    names = visit.view.limited_columns
+    choices = [("any number", ""), *((name, name) for name in names)]
+    return gr.Dropdown(choices, value="", label=f"At most {MOST_ALIKE} items of the same …", visible=bool(names))
 
 
 def tree_tab(visit: Visit, tab: gr.Tab) -> None:

@@ -47,6 +47,7 @@ class Visit:
         exclude_seen: bool = True,
         cold_share: float = 0.0,
         where: Mapping[str, Any] | None = None,
+        diversify: Mapping[str, int] | None = None,
     ) -> list[Listed]:
         """Return the recommended items for a history of item ids, best first.
 
@@ -63,6 +64,7 @@ class Visit:
             on_empty="popularity",
             cold_share=cold_share,
             where=where,
+            diversify=diversify,
             explain=self.recommender.can_explain,
         )
         catalog = self.recommender.catalog
