@@ -238,7 +238,8 @@ def where_section() -> str:
         "An untrained generator and an untrained SASRec over a made-up catalog, one thread. `compile`: a filter that "
         f"no request had before. `plain`: one request for ten items, the median of {found['requests']}; `filtered` "
         "(the filter keeps the share `kept`) and `diverse` (at most two items of a brand) are ratios to it. Then the "
-        "stock of 10,000 items changes in memory, and is written to disk:"
+        "stock of 10,000 items changes in memory, and all columns are written to disk, among them descriptions of 25 "
+        "words:"
     )
     return "\n\n".join([about, "\n".join("| " + " | ".join(line) + " |" for line in lines)])
 

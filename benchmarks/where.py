@@ -2,13 +2,13 @@
 
     OMP_NUM_THREADS=1 python benchmarks/where.py [--items 1e5]
 
-A made-up catalog with columns (price, brand, category, stock) under an untrained generator, whose semantic IDs are Zipf
-draws, and under an untrained SASRec: what is measured does not depend on what a model has learned. The filter keeps one
-item in a hundred. `compile`: the first request with a filter pays this, from conditions to the mask over rows and, for
-a generator, over the nodes of the trie. A request asks for ten items for a history of ten, seen items excluded;
-`filtered` and `diverse` (at most two items of a brand) take turns with `plain`, request by request, and ratios are the
-medians of the ratios. `change`: `update_items` of the stock of 10,000 items, or of all where there are fewer, in
-memory; `save`: `save_catalog` after it.
+A made-up catalog with columns (price, brand, category, stock, description) under an untrained generator, whose semantic
+IDs are Zipf draws, and under an untrained SASRec: what is measured does not depend on what a model has learned. The
+filter keeps one item in a hundred. `compile`: the first request with a filter pays this, from conditions to the mask
+over rows and, for a generator, over the nodes of the trie. A request asks for ten items for a history of ten, seen items
+excluded; `filtered` and `diverse` (at most two items of a brand) take turns with `plain`, request by request, and ratios
+are the medians of the ratios. `change`: `update_items` of the stock of 10,000 items, or of all where there are fewer, in
+memory; `save`: `save_catalog` after it, which writes all columns.
 """
 
 import tempfile
@@ -32,6 +32,8 @@ from cost_hf.semantic_ids.item_list import ItemList
 
 TOP_K, HISTORY, BATCH, WIDTH = 10, 10, 64, 128
 CHANGED = 10_000
+WORDS = np.array([f"word{number}" for number in range(5_000)])
+DESCRIPTION = 25  # words
 WHERE = {"category": ["category 3"], "in_stock": True, "price": (None, 1e6)}
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -40,7 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def columns_of(num_items: int) -> dict[str, np.ndarray]:
+def columns_of(num_items: int) -> dict[str, Any]:
     """Return columns of which `WHERE` keeps about one item in a hundred: one category of 50, half of it in stock."""
     draw = np.random.default_rng(0)
     shares = 1.0 / np.arange(1, 501)
@@ -49,6 +51,7 @@ def columns_of(num_items: int) -> dict[str, np.ndarray]:
         "brand": np.array([f"brand {number}" for number in draw.choice(500, num_items, p=shares / shares.sum())]),
         "category": np.array([f"category {number}" for number in draw.integers(0, 50, num_items)]),
         "in_stock": draw.random(num_items) < 0.5,
+        "description": [" ".join(WORDS[line]) for line in draw.integers(0, len(WORDS), (num_items, DESCRIPTION))],
     }
 
 

@@ -416,7 +416,7 @@ class Recommender(CatalogUpdates):
                 value; or a pyarrow expression over `catalog.columns`. Equal filters are compiled once for every state
                 of the columns.
             diversify: most items of a list with the same value of a column, as in `{"brand": 2}`; the list is filled
-                from deeper ranks, as if the ranking of the whole catalog was filtered. Items without a value are not
+                from deeper ranks, as if the ranking of the whole catalog were filtered. Items without a value are not
                 counted. A hybrid ranks candidates of its parts; where these are left out, it ranks further ones.
             on_unknown: `error`, or `drop` history items that the catalog does not hold.
             on_empty: `error`, or `popularity` to answer an empty history with the most clicked items.
