@@ -2,13 +2,13 @@
 
     OMP_NUM_THREADS=1 python benchmarks/where.py [--items 1e5]
 
-A made-up catalog with columns (price, brand, category, stock, description) under an untrained generator, whose semantic
-IDs are Zipf draws, and under an untrained SASRec: what is measured does not depend on what a model has learned. The
-filter keeps one item in a hundred. `compile`: the first request with a filter pays this, from conditions to the mask
-over rows and, for a generator, over the nodes of the trie. A request asks for ten items for a history of ten, seen items
-excluded; `filtered` and `diverse` (at most two items of a brand) take turns with `plain`, request by request, and ratios
-are the medians of the ratios. `change`: `update_items` of the stock of 10,000 items, or of all where there are fewer, in
-memory; `save`: `save_catalog` after it, which writes all columns.
+A made-up catalog with columns (price, brand, category, stock, description) under an untrained generator, whose
+semantic IDs are Zipf draws, and under an untrained SASRec: what is measured does not depend on what a model has
+learned. The filter keeps one item in a hundred. `compile`: the first request with a filter pays this, from conditions
+to the mask over rows and, for a generator, over the nodes of the trie. A request asks for ten items for a history of
+ten, seen items excluded; `filtered` and `diverse` (at most two items of a brand) take turns with `plain`, request by
+request, and ratios are the medians of the ratios. `change`: `update_items` of the stock of 10,000 items, or of all
+where there are fewer, in memory; `save`: `save_catalog` after it, which writes all columns.
 """
 
 import tempfile
