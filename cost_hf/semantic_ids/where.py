@@ -286,7 +286,7 @@ def _float(value: Any) -> float:
     try:
         return float(value)
     except OverflowError:  # a whole number above all floats
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def _is_true(answers: pa.Array) -> np.ndarray:

@@ -50,7 +50,7 @@ def test_types_stay_and_mixed_ones_become_text():
         ([{}, {"a": {}}], [None, None]),
         ([[{}], [{}]], ["[{}]", "[{}]"]),
         ([{str(name): 1 for name in range(MAX_FIELDS + 1)}, None], [None]),
-        ([1 + 2j, 3], ["(1+2j)", "3"]),
+        ([1 + 2j, 3], ["(1+2j)", "(3+0j)"]),
     ],
     ids=["periods", "intervals", "no field", "lists of no field", "many fields", "complex"],
 )

@@ -102,7 +102,6 @@ def test_a_filter_keeps_the_items_that_fulfil_all_conditions(where, expected):
         ("price", (10**400, None), []),
         ("price", (float("-inf"), 1.5), [0]),
     ],
-    ids=str,
 )
 def test_bounds_of_any_size_are_compared_exactly(column, bounds, expected):
     unsigned = pa.array([1, 2**63 + 5, None], pa.uint64())
