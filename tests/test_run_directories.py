@@ -264,7 +264,8 @@ def test_columns_follow_the_data_and_changes_of_the_user_stay(finished, caplog):
     assert served("price")[5] == 0.5
 
     priced["items"] = priced["items"].drop(columns="brand")
-    cost_hf.train(**priced, overrides=SMALL | {"data.exclude_columns": ["text"]}, output_dir=finished)
+    fewer = SMALL | {"data.exclude_columns": ["text"]}
+    cost_hf.train(**priced, overrides=fewer, output_dir=finished, overwrite=True)
     assert served("text") == served("brand") == [] and served("price")[5] == 5.0 and served("stock")[5] == 3
     older = [version.load().columns.names for version in cost_hf.Recommender.from_pretrained(finished).versions]
     assert older and not any({"text", "brand"} & set(names) for names in older)

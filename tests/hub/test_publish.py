@@ -52,7 +52,7 @@ def test_publishing_again_makes_no_commit_and_a_changed_catalog_only_what_change
     publish(hub.endpoint, run)
     commits = [files for _, files in hub.repositories["models/org/toy-recommender"].commits]
     changed = {path.partition("-")[0] for path in commits[2] if commits[1].get(path) != commits[2][path]}
-    assert changed == {"recommender.json", "journal.jsonl", "popularity.safetensors", "catalog"}
+    assert changed == {"recommender.json", "journal.jsonl", "popularity.safetensors", "catalog", "columns"}
     assert len(hub.repositories["models/org/toy"].commits) == 2  # the quantizer is the same
 
 
