@@ -141,10 +141,8 @@ class ItemRows:
         if titles is not None or self.titles is not None:
             other = self.with_titles(item_ids, [None] * len(item_ids) if titles is None else titles)
         own = columns.over(self.columns, self.rows_of(item_ids), len(self))
-        others = self.columns.without([*without, *own.names])
-        return other.with_columns(
-            own.with_columns(others)
-        )  # in the order of a catalog of the table
+        # in the order of a catalog of the table
+        return other.with_columns(own.with_columns(self.columns.without([*without, *own.names])))
 
     def with_titles(self, item_ids: Sequence[str], titles: Sequence[str | None]) -> Self:
         """Return the same rows with other titles of some items."""
