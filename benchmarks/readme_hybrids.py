@@ -47,21 +47,24 @@ def cobra_section() -> str:
     for name, report in _reports("cobra"):
         for seen, title in SEEN.items():
             parts.append(f"**{SETS[name]}, {title.lower()}**\n\n{_rows_table(report, rows, seen=seen)}")
+        parts.append(_claims_table(report, rows))
     return "\n\n".join(parts)
 
 
 def teacher_section() -> str:
     """Return generators with and without a teacher beside the best untrained row."""
     parts = []
-    for name, report in _reports("distillation"):
-        trained = [
-            row
-            for row, cells in report["rows"].items()
-            if cells["metrics"] and cells["family"] in ("dense", "generative")
-        ]
-        table = _rows_table(report, [*trained, "markov_text"], seen="seen_allowed")
-        parts.append(f"**{SETS[name]}, seen items allowed**\n\n{table}")
+    for data, report in _reports("distillation"):
+        trained = [name for name, row in report["rows"].items() if _is_trained_alone(row)]
+        rows = [*trained, "markov_text"]
+        parts.append(f"**{SETS[data]}, seen items allowed**\n\n{_rows_table(report, rows, seen='seen_allowed')}")
+        parts.append(_claims_table(report, rows))
     return "\n\n".join(parts)
+
+
+def _is_trained_alone(row: Mapping[str, Any]) -> bool:
+    """Return whether a row is a trained model and no hybrid of others."""
+    return bool(row["metrics"]) and row["family"] != "counting" and "parts" not in row
 
 
 def _reports(folder: str) -> list[tuple[str, Report]]:
@@ -79,6 +82,17 @@ def _rows_table(report: Report, names: Sequence[str], *, seen: str) -> str:
         cells = rows[name]["metrics"][seen]
         seeds = "none" if rows[name]["family"] == "counting" else str(len(rows[name]["seeds"]))
         lines.append([name, seeds, *(numbers.interval(cells[metric]) for metric in METRICS)])
+    return _markdown(lines)
+
+
+def _claims_table(report: Report, names: Sequence[str]) -> str:
+    """Return the paired differences between these rows that were fixed before the runs."""
+    lines = [["NDCG@10, seen items allowed", "paired difference [95 %]", "corrected p"], ["---"] * 3]
+    for claim in report["claims"]:
+        pair = (claim["a"], claim["b"])
+        if set(pair) <= set(names):
+            difference = numbers.interval(claim["difference"], signed=True)
+            lines.append([" − ".join(pair), difference, numbers.probability(claim["p_holm"])])
     return _markdown(lines)
 
 
