@@ -28,6 +28,7 @@ from cost_hf.recommenders.rankers import Ranking
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 
 STAGE = "ranker"
+PURPOSE = "ranker"  # of the folds of users
 FOLDS = "folds.json"  # models of the folds, in the folder of the recommender
 TRAINING = "training.json"  # cases and importances
 
@@ -113,7 +114,7 @@ def ranking_cases(
                     labels.append((np.arange(width) == column)[is_candidate])
                     sizes.append(int(is_candidate.sum()))
                     user_id = targets.user_ids[batch[number]]
-                    folds.append(fold_of(user_id, options.ranker.folds, seed=workspace.data_seed))
+                    folds.append(fold_of(user_id, options.ranker.folds, seed=workspace.data_seed, purpose=PURPOSE))
     counts = {"cases": len(targets) * len(catalogs), "cases_with_target": len(sizes)}
     names = feature_names(list(parts), trained.facts)
     if not sizes:
@@ -162,7 +163,9 @@ class HeldOutRanker(CandidateLists):
         if user_ids is None:
             raise ValueError("the models of the folds rank users by their ids, got none; pass user_ids=")
         found = self.candidates(histories, top_k=top_k, mask=mask, user_ids=user_ids)
-        folds = np.array([fold_of(user, len(self.boosters), seed=self.seed) for user in user_ids], dtype=np.int64)
+        folds = np.array(
+            [fold_of(user, len(self.boosters), seed=self.seed, purpose=PURPOSE) for user in user_ids], dtype=np.int64
+        )
         rows = histories.cpu().numpy()
         scores = np.zeros(found.items.shape)
         for fold in np.unique(folds).tolist():

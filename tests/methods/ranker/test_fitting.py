@@ -15,7 +15,7 @@ from cost_hf.files import read_json
 from cost_hf.methods.ranker import fitting
 from cost_hf.methods.ranker.booster import read_booster
 from cost_hf.methods.ranker.features import ItemTable
-from cost_hf.methods.ranker.fitting import FOLDS, TRAINING, HeldOutRanker, held_out_ranker, ranking_cases
+from cost_hf.methods.ranker.fitting import FOLDS, PURPOSE, TRAINING, HeldOutRanker, held_out_ranker, ranking_cases
 from cost_hf.methods.ranker.options import RankerOptions
 from cost_hf.methods.ranker.recommender import RankerRecommender
 from cost_hf.recommenders.candidates import Candidates
@@ -178,12 +178,18 @@ def test_every_case_is_ranked_again_among_items_that_stand_in_as_new_ones(run):
 
 
 def test_a_user_is_in_one_fold_whatever_the_case():
-    folds = {user: {fold_of(user, 5, seed=0) for _ in range(3)} for user in map(str, range(200))}
+    folds = {user: {fold_of(user, 5, seed=0, purpose="a") for _ in range(3)} for user in map(str, range(200))}
 
     assert all(len(own) == 1 for own in folds.values())
     sizes = np.bincount([next(iter(own)) for own in folds.values()], minlength=5)
     assert sizes.min() > 20
-    assert any(fold_of(user, 5, seed=1) not in own for user, own in folds.items())
+    assert any(fold_of(user, 5, seed=1, purpose="a") not in own for user, own in folds.items())
+
+
+def test_users_of_one_fold_are_spread_over_the_folds_of_another_purpose():
+    users = [user for user in map(str, range(200)) if fold_of(user, 2, seed=0, purpose="a") == 0]
+
+    assert {fold_of(user, 2, seed=0, purpose="b") for user in users} == {0, 1}
 
 
 @pytest.mark.trains
@@ -236,7 +242,7 @@ def test_every_user_is_ranked_by_the_trees_of_the_other_folds():
 
     ranking = ranker.rank(histories, top_k=5, user_ids=np.array(users, dtype=object))
 
-    expected = [float(fold_of(user, 3, seed=7)) for user in users]
+    expected = [float(fold_of(user, 3, seed=7, purpose=PURPOSE)) for user in users]
     assert ranking.scores.tolist() == [[fold] * 5 for fold in expected]
 
 
