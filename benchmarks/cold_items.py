@@ -27,7 +27,7 @@ from cost_hf.experiments.recipe import Recipe
 from cost_hf.files import read_json, write_json
 from cost_hf.generators.collation import pad_rows
 from cost_hf.recommenders.base import Recommender
-from cost_hf.recommenders.cold_item_quota import num_cold_items, with_cold_item_quota
+from cost_hf.recommenders.list_constraints import ValueLimits, constrained_lists, num_cold_items
 from cost_hf.recommenders.rankers import Ranking
 
 RESULTS = Path(__file__).parent / "results" / "cold_items.json"
@@ -163,18 +163,33 @@ def ranks_of(system: Recommender, draw: Draw, shares: Sequence[float]) -> dict[s
     for start in range(0, len(draw.targets), BATCH):
         histories = draw.histories[start : start + BATCH]
         rows = pad_rows([np.asarray(system.catalog.rows_of(history)) for history in histories])
-        targets = np.asarray(system.catalog.rows_of(draw.targets[start : start + BATCH]))
+        targets = system.catalog.rows_of(draw.targets[start : start + BATCH]).tolist()
         best = system.ranker_for(longest).rank(rows, top_k=longest)
         if most := num_cold_items(max(shares), longest):
             cold = system.ranker_for(most).rank(rows, top_k=most, mask=system.snapshot.cold_mask(None))
         for share in shares:
-            listed = best
+            some = best
             if places := num_cold_items(share, longest):
                 some = Ranking(cold.items[:, :places], cold.scores[:, :places])
-                listed = with_cold_item_quota(best, some, share)
-            hits = listed.items.cpu().numpy() == targets[:, None]
-            found[f"{share:g}"] += np.where(hits.any(1), hits.argmax(1) + 1, 0).tolist()
+            lists = with_quota(best, some, share)
+            found[f"{share:g}"] += [
+                items.index(target) + 1 if target in items else 0 for items, target in zip(lists, targets, strict=True)
+            ]
     return found
+
+
+def with_quota(best: Ranking, cold: Ranking, share: float) -> list[list[int]]:
+    """Return lists as long as `best`, in which a share of the positions is reserved for cold items.
+
+    Args:
+        best: of all items, `[B, R]`.
+        cold: of the cold items alone, `[B, C]`; not read where the share reserves no position.
+    """
+    requests, length = best.items.shape
+    lists = constrained_lists(
+        lambda is_cold, *_: cold if is_cold else best, requests, length, share=share, limits=ValueLimits()
+    )
+    return [own.items for own in lists]
 
 
 def of_seed(found: dict[str, dict[str, Any]], draw: Draw, seed: int) -> dict[str, Any]:

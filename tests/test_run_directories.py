@@ -238,6 +238,39 @@ def test_corrected_titles_are_served_without_training_again(finished, tmp_path, 
     assert "title 3" not in older  # what is published holds no title that the data have no more
 
 
+def test_columns_follow_the_data_and_changes_of_the_user_stay(finished, caplog):
+    weights = file_digest(finished / "recommender" / "model.safetensors")
+    priced = tables()
+    priced["items"] = priced["items"].assign(price=[float(row) for row in range(30)], brand=["a", "b"] * 15)
+    recommender = cost_hf.Recommender.from_pretrained(finished)
+    recommender.add_columns(["n5"], {"stock": [3]})
+    recommender.save_catalog(finished / "recommender")
+
+    def served(name: str) -> list:
+        columns = cost_hf.Recommender.from_pretrained(finished).catalog.columns
+        return columns.arrays[name].to_pylist() if name in columns.names else []
+
+    caplog.set_level("INFO", logger="cost_hf")
+    run = cost_hf.train(**priced, overrides=SMALL, output_dir=finished, overwrite=True)
+    assert "generator" not in stages_of(caplog.messages)
+    assert file_digest(finished / "recommender" / "model.safetensors") == weights
+    assert served("price") == priced["items"]["price"].tolist() and served("stock")[5] == 3
+    assert run.recommender.catalog.columns.names == ["text", "price", "brand"]
+
+    recommender = cost_hf.Recommender.from_pretrained(finished)
+    recommender.update_items(["n5"], columns={"price": [0.5]})
+    recommender.save_catalog(finished / "recommender")
+    cost_hf.train(**priced, overrides=SMALL, output_dir=finished)
+    assert served("price")[5] == 0.5
+
+    priced["items"] = priced["items"].drop(columns="brand")
+    fewer = SMALL | {"data.exclude_columns": ["text"]}
+    cost_hf.train(**priced, overrides=fewer, output_dir=finished, overwrite=True)
+    assert served("text") == served("brand") == [] and served("price")[5] == 5.0 and served("stock")[5] == 3
+    older = [version.load().columns.names for version in cost_hf.Recommender.from_pretrained(finished).versions]
+    assert older and not any({"text", "brand"} & set(names) for names in older)
+
+
 def served_titles(directory: Path) -> list[str | None]:
     return list(cost_hf.Recommender.from_pretrained(directory).catalog.titles)
 

@@ -56,6 +56,10 @@ class DataOptions:
     columns: dict[str, str] = field(
         default_factory=dict, metadata={"help": "our column -> name in the source; items.item_id applies to items only"}
     )
+    exclude_columns: list[str] = field(
+        default_factory=list,
+        metadata={"help": "columns of the items that a recommender does not keep for filters, such as long texts"},
+    )
     strict: bool = field(default=False, metadata={"help": "duplicate texts and repeated (user, item) pairs are errors"})
     on_unknown_item: str = field(
         default="error", metadata={"help": "clicks on items outside the catalog: error or drop"}

@@ -1,9 +1,13 @@
-"""From options to everything that later stages need of the data: tables, split and, for the toy data, its oracle."""
+"""From options to everything that later stages need of the data: tables, split, columns and the oracle of toy data."""
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
 
 from cost_hf.data.errors import DataError
+from cost_hf.data.item_columns import check_excluded, item_columns
 from cost_hf.data.options import DataOptions
 from cost_hf.data.schema import Tables
 from cost_hf.data.sources import Source
@@ -16,11 +20,24 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Tables, their split, and the oracle of the toy data (its columns are the rows of the catalog)."""
+    """What later stages need of the data.
+
+    Attributes:
+        tables: items and clicks.
+        split: of the clicks.
+        oracle: of the toy data; its columns are the rows of the catalog.
+        excluded: columns of the items that a recommender does not keep.
+    """
 
     tables: Tables
     split: Split
     oracle: NewsOracle | None
+    excluded: tuple[str, ...] = ()
+
+    @cached_property
+    def columns(self) -> pa.Table:
+        """Columns of the items that a recommender keeps for filters, in the order of the items."""
+        return item_columns(self.tables.items, self.excluded)
 
 
 def prepare_data(
@@ -64,4 +81,6 @@ def prepare_data(
             late,
             options.split_column,
         )
-    return PreparedData(tables, split, oracle)
+    excluded = tuple(options.exclude_columns)
+    check_excluded(tables.items, excluded)
+    return PreparedData(tables, split, oracle, excluded)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 from huggingface_hub import HfApi, snapshot_download
 
+from cost_hf.data.item_columns import changed_columns
 from cost_hf.data.item_texts import item_titles, render_texts
 from cost_hf.data.schema import empty_texts
 from cost_hf.files import LOCK, atomic_path, locked
@@ -18,6 +19,7 @@ from cost_hf.hub.upload import push_recommender
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.catalog_changes import CatalogChange
 from cost_hf.recommenders.repository import locate, read_whole
+from cost_hf.semantic_ids.item_columns import TEXTS
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,15 @@ class Updates:
 
 @dataclass(frozen=True, eq=False)
 class UpdateRequest:
-    """Changes of a recommender, in this order: items, clicks, removals.
+    """Changes of a recommender, in this order: items, values, clicks, removals.
 
     Args:
-        items: `item_id` and the text columns that the catalog was made from; known ids keep their SIDs.
+        items: `item_id` and the text columns that the catalog was made from; known ids keep their SIDs. Other columns
+            are kept where the catalog has them.
+        values: `item_id` of items that the catalog holds, and columns of it that have other values now.
         clicks: clicks after training, on these items too, as `Recommender.update_from` takes them.
         remove: ids to recommend no longer.
-        updates_known: change texts and titles of items that the catalog holds.
+        updates_known: change texts, titles and columns of items that the catalog holds.
         rolls_back: return to the catalog before the last change; no other change may be requested with it.
 
     Raises:
@@ -49,14 +53,16 @@ class UpdateRequest:
     """
 
     items: pd.DataFrame | None = None
+    values: pd.DataFrame | None = None
     clicks: pd.DataFrame | None = None
     remove: Sequence[str] = ()
     updates_known: bool = False
     rolls_back: bool = False
 
     def __post_init__(self) -> None:
-        if self.rolls_back == (self.items is not None or self.clicks is not None or bool(self.remove)):
-            raise ValueError("expected items, clicks, ids to remove, or a rollback alone; give one of them")
+        tables = (self.items, self.values, self.clicks)
+        if self.rolls_back == (any(table is not None for table in tables) or bool(self.remove)):
+            raise ValueError("expected items, values, clicks, ids to remove, or a rollback alone; give one of them")
 
     def apply(self, recommender: Recommender) -> Updates:
         """Make the changes in memory.
@@ -71,6 +77,11 @@ class UpdateRequest:
         try:
             if self.items is not None:
                 changes += _take_items(recommender, self.items, updates_known=self.updates_known)
+            if self.values is not None:
+                if "title" in self.values:
+                    raise ValueError("values come without titles; give titles and texts as items to update")
+                columns = changed_columns(self.values, recommender.catalog.columns.of_kind(TEXTS))
+                changes.append(recommender.update_items(self.values["item_id"].tolist(), columns=columns))
             if self.clicks is not None:
                 num_clicks = recommender.update_from(self.clicks)
             if self.remove:
@@ -144,13 +155,17 @@ def _take_items(recommender: Recommender, items: pd.DataFrame, *, updates_known:
     ids = items["item_id"].tolist()
     titles = item_titles(items) or texts
     known = [place for place, item in enumerate(ids) if updates_known and item in recommender.catalog]
-    changes = [recommender.add_items(ids, texts, titles=titles)]
+    held = recommender.catalog.columns
+    kept = [name for name in items.columns if name in held.names]
+    columns = changed_columns(items[kept], held.of_kind(TEXTS))
+    changes = [recommender.add_items(ids, texts, titles=titles, columns=columns if columns.num_columns else None)]
     if known:
         changes.append(
             recommender.update_items(
                 [ids[place] for place in known],
                 [texts[place] for place in known],
                 titles=[titles[place] for place in known],
+                columns=columns.take(known) if columns.num_columns else None,
             )
         )
     return changes

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cost_hf.command_line import CommandParser, check_target, print_text, report_errors, set_up_logging
 from cost_hf.hub import FORMATS, PARTS, WEIGHTS
@@ -78,7 +78,15 @@ def update_catalog_main(argv: Sequence[str]) -> int:
         "column counted is true for first clicks of a user that were counted before",
     )
     parser.add_argument("--remove", default=None, help="items to remove: a file as for items, or ids and commas")
-    parser.add_argument("--update", action="store_true", help="change texts and titles of items that the catalog holds")
+    parser.add_argument(
+        "--update", action="store_true", help="change texts, titles and columns of items that the catalog holds"
+    )
+    parser.add_argument(
+        "--values",
+        type=_file,
+        default=None,
+        help="new values of columns, such as price and stock: a file with item_id and these columns alone",
+    )
     parser.add_argument("--rollback", action="store_true", help="return to the catalog before the last change")
     parser.add_argument(
         "--columns", type=_columns, default={}, help="our column -> name in the file, as YAML: {item_id: asin}"
@@ -97,6 +105,7 @@ def update_catalog_main(argv: Sequence[str]) -> int:
         request = UpdateRequest(
             items=None if known.items is None else read_items(known.items, columns=columns),
             clicks=None if known.clicks is None else read_interactions(known.clicks, columns=columns),
+            values=None if known.values is None else read_items(known.values, columns=columns),
             remove=_ids(known.remove, columns),
             updates_known=known.update,
             rolls_back=known.rollback,
@@ -120,6 +129,15 @@ def recommend_main(argv: Sequence[str]) -> int:
     parser.add_argument("source", type=_source, help="run directory, recommender directory, or Hub id")
     parser.add_argument("history", nargs="+", metavar="item_id", help="items of the history, oldest first")
     parser.add_argument("--top-k", type=_count, default=10, help="items wanted [10]")
+    parser.add_argument(
+        "--where",
+        type=_mapping,
+        default=None,
+        help="only items whose columns fulfil this, as YAML: '{price: {max: 50}, brand: [a, b], in_stock: true}'",
+    )
+    parser.add_argument(
+        "--diversify", type=_mapping, default=None, help="most items with one value of a column, as YAML: '{brand: 2}'"
+    )
     parser.add_argument("--explain", action="store_true", help="say why every item is listed, for hybrids")
     parser.add_argument(
         "--exact",
@@ -134,7 +152,14 @@ def recommend_main(argv: Sequence[str]) -> int:
         from cost_hf.recommenders.explanations import explanation_text
 
         recommender = Recommender.from_pretrained(known.source)
-        answers = recommender.recommend(known.history, top_k=known.top_k, explain=known.explain, exact=known.exact)
+        answers = recommender.recommend(
+            known.history,
+            top_k=known.top_k,
+            where=known.where,
+            diversify=known.diversify,
+            explain=known.explain,
+            exact=known.exact,
+        )
         width = max((len(terminal_line(answer.item_id)) for answer in answers), default=0)
         for place, answer in enumerate(answers, start=1):
             title = terminal_line(answer.fields.get("title") or "")
@@ -248,6 +273,18 @@ def _columns(text: str) -> dict[str, str]:
     return columns
 
 
+def _mapping(text: str) -> dict[str, Any]:
+    try:
+        found = read_yaml(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found):
+        raise argparse.ArgumentTypeError(
+            f"expected columns with values as YAML, such as '{{brand: 2}}', got {text!r:.80}"
+        )
+    return found
+
+
 def _ids(text: str | None, columns: dict[str, str]) -> list[str]:
     """Return the ids of `--remove`: those in a file of that name, else the text split at commas."""
     if text is None:
@@ -270,7 +307,7 @@ def _format_proof(answers: "Sequence[Recommendation]") -> str:
 
 
 def _format_change(change: "CatalogChange") -> str:
-    ids = ", ".join(map(terminal_line, change.item_ids[:3])) + (" …" if len(change.item_ids) > 3 else "")
+    ids = ", ".join(map(terminal_line, change.item_ids[:3])) + (" …" if change.num_items > 3 else "")
     differ = f"; {change.would_differ} would have other codes now, their SIDs stay" if change.would_differ else ""
-    items = "1 item" if len(change.item_ids) == 1 else f"{len(change.item_ids)} items"
+    items = "1 item" if change.num_items == 1 else f"{change.num_items} items"
     return f"{change.action}: {items} ({ids}), {change.before[:12]} -> {change.after[:12]}{differ}"

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
 from cost_hf.files import LOCK, atomic_path, readable_os_errors, write_json
@@ -20,6 +19,7 @@ from cost_hf.hub import FORMATS, MERGED
 from cost_hf.recommenders.base import Recommender, class_of
 from cost_hf.recommenders.repository import locate, read_catalog
 from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.catalog_files import write_with_columns
 from cost_hf.semantic_ids.item_list import ItemRows
 from cost_hf.semantic_ids.vocabulary import FILE_NAME as VOCABULARY
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
@@ -48,7 +48,7 @@ def export_run(source: str | Path, *, to: str, output: str | Path) -> list[Path]
             f"{source} holds a recommender of kind {kind.kind!r}, which has no semantic IDs, so {to} can't hold its "
             "catalog; take --to parquet"
         )
-    catalog = read_catalog(directory, kind.catalog_class.load, besides=[VOCABULARY] if has_sids else [])
+    catalog = read_catalog(directory, kind.catalog_class, besides=[VOCABULARY] if has_sids else [])
     folder = Path(output)
     with readable_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,19 +69,18 @@ def _merged(directory: Path, folder: Path) -> list[Path]:
 
 
 def _table(catalog: ItemRows, folder: Path) -> list[Path]:
-    """One table of items without semantic IDs: item_id, title."""
-    rows = np.flatnonzero(~catalog.removed).tolist()
+    """One table of items without semantic IDs: item_id, title, columns."""
+    rows = np.flatnonzero(~catalog.removed)
     columns = {"item_id": pa.array([catalog.item_ids[row] for row in rows], pa.string())}
     if catalog.titles is not None:
         columns["title"] = pa.array([catalog.titles[row] for row in rows], pa.string())
     path = folder / "catalog.parquet"
-    with atomic_path(path) as temporary:
-        pq.write_table(pa.table(columns), temporary)
+    write_with_columns(path, columns, catalog, rows)
     return [path]
 
 
 def _parquet(catalog: Catalog, vocabulary: SidVocabulary, folder: Path) -> list[Path]:
-    """One table: item_id, title, sid, code_1 …"""
+    """One table: item_id, title, sid, code_1 …, columns."""
     path = folder / "catalog.parquet"
     catalog.to_parquet(path)
     return [path]

@@ -9,10 +9,11 @@ import difflib
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cost_hf.recommenders.base import Recommender
+from cost_hf.recommenders.list_constraints import ValueLimits
 from cost_hf.recommenders.rankers import exact_ranker
 from cost_hf.search.exact_search import BUDGET
 
@@ -21,9 +22,11 @@ MAX_BODY = 1_000_000  # bytes
 MAX_BATCH = 64  # histories
 MAX_HISTORY = 1_000  # items
 MAX_TOP_K = 200
-MAX_BEAMS = 6_400  # of one request: histories times beams, twice with a quota of cold items or explanations
+MAX_BEAMS = 6_400  # of one request: histories times beams, twice with a quota of cold items, limits or explanations
 MAX_IDS = 100_000  # of allowed and denied
 MAX_ID_LENGTH = 512  # characters
+MAX_CONDITIONS = 20  # columns of where and diversify
+MAX_VALUES = 1_000  # of one condition
 ANSWER_FIELDS = ("source", "title", "explanation", "is_exact", "bound")
 CHOICES = {"on_unknown": ("error", "drop"), "on_empty": ("error", "popularity")}
 DEFAULTS: dict[str, Any] = {
@@ -31,6 +34,8 @@ DEFAULTS: dict[str, Any] = {
     "exclude_seen": True,
     "allowed": None,
     "denied": None,
+    "where": None,
+    "diversify": None,
     "on_unknown": "drop",  # click logs hold items that the catalog does not
     "on_empty": "popularity",
     "cold_share": 0.0,
@@ -62,9 +67,9 @@ class EndpointHandler:
 
         Args:
             data: `inputs`: a history (item ids, oldest first) or a list of histories; `parameters`: any of `top_k`,
-                `exclude_seen`, `allowed`, `denied`, `on_unknown`, `on_empty`, `cold_share`, `explain`, `exact`, as
-                for `recommend`. Items that the catalog does not hold are dropped, and empty histories answered by
-                popularity, by default.
+                `exclude_seen`, `allowed`, `denied`, `where`, `diversify`, `on_unknown`, `on_empty`, `cold_share`,
+                `explain`, `exact`, as for `recommend`; bounds of `where` are `{"min": …, "max": …}`. Items that the
+                catalog does not hold are dropped, and empty histories answered by popularity, by default.
 
         Returns:
             `recommendations`, one list per history, best first; or `error` with `field` and `message`.
@@ -86,6 +91,7 @@ class EndpointHandler:
             unknown = [item for item in options[name] or () if item not in catalog]
             if unknown:
                 raise BadRequest(f"parameters.{name}", f"{_shown(unknown)} not in the catalog; leave them out")
+        self._check_columns(options)
         if options["on_unknown"] == "error":
             unknown = [item for history in histories for item in history if item not in catalog]
             if unknown:
@@ -106,13 +112,28 @@ class EndpointHandler:
         lists = self.recommender.recommend(histories, **options)
         return [[_answer(entry) for entry in answers] for answers in lists]
 
+    def _check_columns(self, options: dict[str, Any]) -> None:
+        """Raise `BadRequest` for conditions that do not fit the columns of the catalog, or that no item fulfils."""
+        snapshot = self.recommender.snapshot
+        checks: dict[str, Callable[[Any], Any]] = {
+            "where": snapshot.filtered,
+            "diversify": lambda limits: ValueLimits.of(limits, snapshot.catalog.columns),
+        }
+        for name, check in checks.items():
+            if options[name] is not None:
+                try:
+                    check(options[name])
+                except ValueError as error:
+                    raise BadRequest(f"parameters.{name}", str(error)) from error
+
     def _check_work(self, histories: int, options: dict[str, Any]) -> None:
         """Raise `BadRequest` for more work than one request may cause; time and memory grow with beams."""
         searches = [part for part in (self.recommender, *self.recommender.parts.values()) if hasattr(part, "num_beams")]
         beams = max(options["top_k"], sum(max(options["top_k"], part.num_beams) for part in searches))
         if options["exact"] and searches:
             beams = max(beams, BUDGET)
-        beams *= (2 if options["cold_share"] else 1) * (2 if options["explain"] else 1)
+        for name in ("cold_share", "diversify", "explain"):
+            beams *= 2 if options[name] else 1
         if histories > 1 and histories * beams > MAX_BEAMS:
             raise BadRequest(
                 "inputs",
@@ -193,12 +214,32 @@ def _option(field: str, name: str, value: Any) -> Any:
     elif name == "cold_share":
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             raise BadRequest(field, f"expected a share from 0 to 1, got {_kind(value)}")
+    elif name in ("where", "diversify"):
+        return None if value is None else _conditions(field, value)
     elif name in CHOICES:
         if value not in CHOICES[name]:
             raise BadRequest(field, f"expected one of {', '.join(CHOICES[name])}, got {_kind(value)}")
     elif value is not None:
         return _ids(field, value, MAX_IDS)
     return value
+
+
+def _conditions(field: str, value: Any) -> dict[str, Any]:
+    """Return conditions by column, small enough to be checked; `recommend` checks what they are."""
+    if not isinstance(value, Mapping) or not 1 <= len(value) <= MAX_CONDITIONS:
+        found = f"an object of {len(value)}" if isinstance(value, Mapping) else _kind(value)
+        raise BadRequest(field, f"expected an object of 1 to {MAX_CONDITIONS} columns, got {found}")
+    for name, condition in value.items():
+        if isinstance(condition, list) and len(condition) > MAX_VALUES:
+            raise BadRequest(
+                f"{field}.{str(name)[:80]}", f"expected at most {MAX_VALUES} values, got {len(condition)}; send fewer"
+            )
+        for part in condition if isinstance(condition, list) else [condition]:
+            if isinstance(part, str) and len(part) > MAX_ID_LENGTH:
+                raise BadRequest(
+                    f"{field}.{str(name)[:80]}", f"expected at most {MAX_ID_LENGTH} characters, got {len(part)}"
+                )
+    return dict(value)
 
 
 def _answer(entry: Any) -> dict[str, Any]:

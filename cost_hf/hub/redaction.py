@@ -34,10 +34,11 @@ class Licence:
     def sentence(self) -> str:
         """Return in one line what is published."""
         if self.name is not None:
-            return f"data.licence is {terminal_line(self.name)}: titles and texts of items are published"
+            return f"data.licence is {terminal_line(self.name)}: titles, texts and columns of items are published"
         return (
-            "data.licence is not set: only item ids and semantic IDs are published, no title, no text, no word list of "
-            "an lsa encoder; the same run with --data.licence NAME computes nothing anew and publishes them"
+            "data.licence is not set: only item ids and semantic IDs are published, no title, text or other column of "
+            "items, no word list of an lsa encoder; the same run with --data.licence NAME computes nothing anew and "
+            "publishes them"
         )
 
 

@@ -210,7 +210,7 @@ def publishable(recommender: Recommender, licence: Licence) -> Recommender:
     Raises:
         ValueError: for a text encoder whose directory does not exist any more.
     """
-    copied = copy(recommender) if licence.allows_texts else recommender.without_titles()
+    copied = copy(recommender) if licence.allows_texts else recommender.without_metadata()
     encoder = recommender.encoder
     if encoder is not None and encoder.options.model == "lsa":
         copied.encoder = encoder if licence.allows_texts else None
@@ -225,11 +225,16 @@ def write_recommender(recommender: Recommender, folder: Path, licence: Licence) 
     """Write a `publishable` recommender with all that it needs elsewhere: sources of its model, encoder, this package.
 
     Raises:
-        ValueError: for vectors of texts without a licence of the data.
+        ValueError: for vectors of texts, or columns that lists depend on, without a licence of the data.
     """
     if recommender.carries_text_vectors and not licence.allows_texts:
         raise ValueError(
             "this recommender holds vectors of item texts, and data.licence is not set, so it may not be published; "
+            "the same run with --data.licence NAME computes nothing anew"
+        )
+    if recommender.reads_columns and not licence.allows_texts:
+        raise ValueError(
+            "this recommender ranks by columns of the items, and data.licence is not set, so it may not be published; "
             "the same run with --data.licence NAME computes nothing anew"
         )
     recommender.save_pretrained(folder)

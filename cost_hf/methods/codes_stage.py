@@ -80,7 +80,11 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
 
 
 def build_catalog(workspace: Workspace, options: CatalogOptions, codes: CodesResult | None) -> Catalog:
-    """Assign a semantic ID to every item."""
+    """Assign a semantic ID to every item; columns of the item table stay with the catalog."""
+    return _catalog_of_codes(workspace, options, codes).with_columns(workspace.data.columns)
+
+
+def _catalog_of_codes(workspace: Workspace, options: CatalogOptions, codes: CodesResult | None) -> Catalog:
     items = workspace.data.tables.items
     ids = items["item_id"].tolist()
     titles = item_titles(items)

@@ -1,7 +1,8 @@
-"""What methods share: the stage that trains a recommender, validation by ranking, and titles that change without it."""
+"""What methods share: the stage that trains a recommender, validation by ranking, metadata that change without it."""
 
+import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from cost_hf.files import content_digest
 from cost_hf.methods.base import Workspace
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.candidates import Candidates
-from cost_hf.recommenders.catalog_changes import JOURNAL, Version, read_journal
+from cost_hf.recommenders.catalog_changes import JOURNAL, read_journal
 from cost_hf.recommenders.hybrid import DEPTH, CandidateLists, PartRanker
 from cost_hf.recommenders.rankers import Ranker
 from cost_hf.recommenders.repository import read_manifest
@@ -26,11 +27,12 @@ from cost_hf.semantic_ids.item_list import ItemList, ItemRows
 from cost_hf.stages import Stages
 
 TRAINING_LOG = "training_log.json"
-TITLES = "titles_digest"  # in the record of a stage: of the titles that its recommender got from the data
-TITLE_CHANGES = "title_changes"  # and how many changes in the journal brought them
+METADATA = "metadata_digest"  # in the record of a stage: of the titles and columns that came from the data
+METADATA_COLUMNS = "metadata_columns"  # and names of these columns, as JSON
+METADATA_CHANGES = "metadata_changes"  # and how many changes in the journal brought them
 ENCODER = Path("vectors") / "encoder"  # below the run directory
 # files of a recommender that catalog updates write, so that they may change after the stage
-UPDATED_FILES = ("recommender.json", "catalog-*", "journal.jsonl")
+UPDATED_FILES = ("recommender.json", "catalog-*", "columns-*", "journal.jsonl")
 logger = logging.getLogger(__name__)
 RecommenderT = TypeVar("RecommenderT", bound=Recommender)
 
@@ -45,7 +47,7 @@ def recommender_stage(
     catalog: ItemRows,
     shared_as: str | None = None,
 ) -> RecommenderT:
-    """Train a recommender in a stage of its own and return it as it is stored, with the titles of the data.
+    """Train a recommender in a stage of its own and return it as it is stored, with titles and columns of the data.
 
     Args:
         workspace: its row gives the folder.
@@ -53,7 +55,7 @@ def recommender_stage(
         digest: of everything that the weights depend on.
         train: writes the recommender into a folder, on every process of a distributed run.
         load: reads it.
-        catalog: as it would be built from the data now, for its titles.
+        catalog: as it would be built from the data now, for its titles and columns.
         shared_as: as in `Stages.run`, for weights that several rows or runs may use.
     """
     stages = workspace.stages
@@ -66,9 +68,9 @@ def recommender_stage(
         on_every_process=True,
         shared_as=shared_as,
         mutable=UPDATED_FILES,
-        work_lost=lambda folder: changes_in(folder, own=title_changes(stages, name)),
+        work_lost=lambda folder: changes_in(folder, own=metadata_changes(stages, name)),
     )
-    update_titles(stages, name, recommender, catalog, stages.output_dir / workspace.folder)
+    update_metadata(workspace, name, recommender, catalog)
     return recommender
 
 
@@ -138,43 +140,45 @@ def item_list(workspace: Workspace, vectors: np.ndarray | None = None) -> ItemLi
     item_ids = items["item_id"].tolist()
     titles = item_titles(items)
     removed = np.zeros(len(item_ids), dtype=bool)
-    return ItemList(tuple(item_ids), removed, None if titles is None else tuple(titles), vectors)
+    catalog = ItemList(tuple(item_ids), removed, None if titles is None else tuple(titles), vectors)
+    return catalog.with_columns(workspace.data.columns)
 
 
-def update_titles(stages: Stages, name: str, recommender: Recommender, catalog: ItemRows, directory: Path) -> None:
-    """Replace the titles of a trained recommender where the data has other ones now, in memory and on disk.
+def update_metadata(workspace: Workspace, name: str, recommender: Recommender, catalog: ItemRows) -> None:
+    """Replace titles and columns of a trained recommender where the data has other ones now, in memory and on disk.
 
-    Titles decide no weights, so nothing is trained again; the change stands in the journal. What a user has changed in
-    the catalog since the data's titles came stays as long as these are the same.
+    Neither decides weights, so nothing is trained again; the change stands in the journal. What a user has changed in
+    the catalog since those of the data came stays as long as these are the same; columns that the data has no more go.
 
     Args:
-        name: of the stage that trained it, whose record tells which titles came last.
+        name: of the stage that trained it, whose record has the digest of those that came last.
         catalog: as it would be built from the data now.
-        directory: of the recommender.
     """
-    titles = [None] * len(catalog) if catalog.titles is None else list(catalog.titles)
-    digest = content_digest(list(catalog.item_ids), titles)
-    is_known = stages.noted(name, TITLES) == digest
+    stages = workspace.stages
+    titles = None if catalog.titles is None else list(catalog.titles)
+    excluded = list(workspace.data.excluded)
+    digest = content_digest(list(catalog.item_ids), titles, catalog.columns.digest, excluded)
+    is_known = stages.noted(name, METADATA) == digest
+    gone = set(json.loads(stages.noted(name, METADATA_COLUMNS) or "[]")) - set(catalog.columns.names)
     PartialState().wait_for_everyone()  # nobody may find the new note before all have read the old one
     if is_known:
         return
-    brought = title_changes(stages, name)
-    if recommender.catalog.titles is not None or catalog.titles is not None:
-        change = recommender.update_items(list(catalog.item_ids), titles=titles)
-        if change.item_ids and PartialState().is_main_process:
-            logger.info("titles of the data have changed since training; the recommender serves the present ones")
-            stages.reopen()
-            recommender.versions = _with_titles(recommender, catalog.item_ids, titles)
-            recommender.save_catalog(directory)
-            brought += 1
+    brought = metadata_changes(stages, name)
+    change = recommender.set_metadata(catalog.item_ids, titles, catalog.columns, without=[*excluded, *gone])
     if PartialState().is_main_process:
-        stages.note(name, **{TITLES: digest, TITLE_CHANGES: str(brought)})
+        if change.item_ids:
+            logger.info("titles or columns of the data have changed since training; the present ones are served")
+            stages.reopen()
+            recommender.save_catalog(stages.output_dir / workspace.folder)
+            brought += 1
+        columns = json.dumps(catalog.columns.names)
+        stages.note(name, **{METADATA: digest, METADATA_COLUMNS: columns, METADATA_CHANGES: str(brought)})
     PartialState().wait_for_everyone()
 
 
-def title_changes(stages: Stages, name: str) -> int:
-    """Return how many changes in the journal of a stage's recommender brought titles of the data."""
-    noted = stages.noted(name, TITLE_CHANGES) or ""
+def metadata_changes(stages: Stages, name: str) -> int:
+    """Return how many changes in the journal of a stage's recommender brought titles and columns of the data."""
+    noted = stages.noted(name, METADATA_CHANGES) or ""
     return int(noted) if noted.isdecimal() else 0
 
 
@@ -199,7 +203,9 @@ def as_fitted(recommender: RecommenderT, catalog: ItemRows) -> RecommenderT:
     Args:
         catalog: of the data; titles make no difference.
     """
-    if recommender.catalog.without_titles().digest == catalog.without_titles().digest:
+    own = recommender.catalog
+    is_same = own.without_metadata().digest == catalog.without_metadata().digest
+    if is_same and own.columns.digest == catalog.columns.digest:
         return recommender
     warn_of_changes(recommender)
     return recommender.with_catalog(catalog)
@@ -212,13 +218,3 @@ def warn_of_changes(recommender: Recommender) -> None:
         "that was trained on, Recommender.from_pretrained reads the present one",
         len(recommender.journal),
     )
-
-
-def _with_titles(
-    recommender: Recommender, item_ids: Sequence[str], titles: Sequence[str | None]
-) -> tuple[Version, ...]:
-    """Return the older catalogs of a recommender with the titles of the data, so that no older ones are published."""
-    older = [version.load().with_titles(item_ids, titles) for version in recommender.versions]
-    versions = {catalog.stem: Version.held(catalog) for catalog in older}
-    versions.pop(recommender.catalog.stem, None)
-    return tuple(versions.values())

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -19,7 +20,7 @@ from cost_hf.plugins import declare_recommender, declared_recommenders, import_r
 from cost_hf.quantizers.base import Quantizer
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.catalog_updates import CatalogUpdates
-from cost_hf.recommenders.cold_item_quota import num_cold_items, with_cold_item_quota
+from cost_hf.recommenders.list_constraints import ConstrainedList, ValueLimits, constrained_lists, num_cold_items
 from cost_hf.recommenders.new_clicks import NewClicks
 from cost_hf.recommenders.rankers import Ranker, Ranking, exact_ranker
 from cost_hf.recommenders.repository import (
@@ -32,14 +33,15 @@ from cost_hf.recommenders.repository import (
     save_versions,
     save_whole,
 )
-from cost_hf.search.certificate import Certificate
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.catalog_mask import CatalogMask, check_batch
 from cost_hf.semantic_ids.item_ids import item_id_list, item_id_text, ordered_list
 from cost_hf.semantic_ids.item_list import ItemList, ItemRows, describe_digest, describe_items
 from cost_hf.semantic_ids.options import whole_number
+from cost_hf.semantic_ids.where import Where
 
 BATCH = 64  # histories that are ranked at once
+DEEPER = 50  # items that a search lists where some of them may be left out, at least; most rankers know them anyway
 METHODS = "cost_hf.methods"  # package and entry point group of the plugins that define kinds of recommenders
 declare_recommender("generator", "cost_hf.recommenders.generative")
 
@@ -305,9 +307,9 @@ class Recommender(CatalogUpdates):
             )
         return other
 
-    def without_titles(self) -> Self:
-        """Return a copy without titles, journal and older catalogs (which hold titles)."""
-        return self.with_catalog(self.catalog.without_titles())
+    def without_metadata(self) -> Self:
+        """Return a copy without titles, columns, journal and older catalogs (which hold them)."""
+        return self.with_catalog(self.catalog.without_metadata())
 
     def merge(self) -> Self:
         """Add an adapter to the weights of its base, in place; kinds without adapters stay as they are."""
@@ -359,6 +361,11 @@ class Recommender(CatalogUpdates):
         return getattr(self.catalog, "vectors", None) is not None
 
     @property
+    def reads_columns(self) -> bool:
+        """Whether lists depend on columns of the catalog, which are published only under a licence of the data."""
+        return False
+
+    @property
     def auto_class(self) -> str | None:
         """Name of the transformers Auto class that loads the saved weights without this package; None for none."""
         return None
@@ -385,6 +392,8 @@ class Recommender(CatalogUpdates):
         *,
         allowed: Sequence[str] | CatalogMask | Tensor | None = None,
         denied: Sequence[str] | None = None,
+        where: Where | None = None,
+        diversify: Mapping[str, int] | None = None,
         on_unknown: str = "error",
         on_empty: str = "error",
         user_ids: Sequence[str] | str | None = None,
@@ -402,6 +411,13 @@ class Recommender(CatalogUpdates):
             allowed: only these items may be recommended: item ids, a mask that serves many calls (see `mask`), or a
                 bool `[N]` or `[B, N]` over the rows of the present catalog (one line per history, in their order).
             denied: these items may not be recommended.
+            where: only items whose columns fulfil these conditions, inside the search: `{"price": (None, 50),
+                "category": ["a", "b"], "in_stock": True}` takes bounds, both included, values to choose from, or one
+                value; or a pyarrow expression over `catalog.columns`. Equal filters are compiled once for every state
+                of the columns.
+            diversify: most items of a list with the same value of a column, as in `{"brand": 2}`; the list is filled
+                from deeper ranks, as if the ranking of the whole catalog were filtered. Items without a value are not
+                counted. A hybrid ranks candidates of its parts; where these are left out, it ranks further ones.
             on_unknown: `error`, or `drop` history items that the catalog does not hold.
             on_empty: `error`, or `popularity` to answer an empty history with the most clicked items.
             user_ids: one per history (or the one user's id), needed by generators trained with user tokens.
@@ -424,7 +440,8 @@ class Recommender(CatalogUpdates):
         Raises:
             KeyError: for an item that the catalog does not hold.
             ValueError: for an empty history, what is no list of ids (None, a set, a float among them), a mask of
-                another catalog or number of requests, an option that does not exist, or `exact` with a recommender
+                another catalog or number of requests, a filter by a column that is not there, by values of another type
+                or that no item fulfils, an option that does not exist, or `exact` with a recommender
                 that scores candidates alone.
 
         Examples:
@@ -435,6 +452,13 @@ class Recommender(CatalogUpdates):
             (3, set())
             >>> [answer.item_id for answer in recommender.recommend(["kettle"], allowed=["teacup"])]
             ['teacup']
+            >>> found = recommender.recommend(["kettle"], where={"price": (None, 25), "in_stock": True})
+            >>> sorted(answer.item_id for answer in found)
+            ['press', 'teacup']
+            >>> brands = recommender.catalog.columns
+            >>> found = recommender.recommend(["kettle"], diversify={"brand": 1})
+            >>> sorted(brands.value("brand", recommender.catalog.row_of(answer.item_id)) for answer in found)
+            ['Alba', 'Brisa', 'Corva']
             >>> batch = recommender.recommend([["kettle"], []], top_k=1, on_empty="popularity")
             >>> batch[1][0].fields
             {'title': 'kettle for tea', 'source': 'popularity'}
@@ -456,7 +480,8 @@ class Recommender(CatalogUpdates):
         batch, is_single = _as_batch(histories)
         users = self._users(user_ids, len(batch))
         rows = [_rows(snapshot, history, on_unknown) for history in batch]
-        base = snapshot.base_mask(allowed, denied)
+        base = snapshot.base_mask(allowed, denied, where)
+        limits = ValueLimits.of(diversify, snapshot.catalog.columns)
         if base is not None and base.batch is not None:
             check_batch(len(rows), base.batch)
         answers: list[list[Recommendation]] = [[] for _ in rows]
@@ -467,9 +492,9 @@ class Recommender(CatalogUpdates):
                 f"history {empty[0]} is empty; give at least one item the catalog holds, or pass on_empty='popularity'"
             )
         for number in empty:
-            answers[number] = _popular(snapshot, top_k, None if base is None else base.take([number]))
-        if exact:
-            _add_proofs([answers[number] for number in empty], None)
+            answers[number] = _popular(snapshot, top_k, None if base is None else base.take([number]), limits)
+            if exact:
+                _add_proofs(answers[number], len(answers[number]))
         for start in range(0, len(filled), BATCH):
             part = filled[start : start + BATCH]
             own = None if users is None else [users[number] for number in part]
@@ -483,6 +508,7 @@ class Recommender(CatalogUpdates):
                 top_k,
                 mask,
                 own,
+                limits=limits,
                 cold_share=cold_share,
                 explain=explain,
                 exact=exact,
@@ -491,17 +517,25 @@ class Recommender(CatalogUpdates):
                 answers[number] = answer
         return answers[0] if is_single else answers
 
-    def mask(self, *, allowed: Sequence[str] | None = None, denied: Sequence[str] | None = None) -> CatalogMask:
-        """Return the mask of items that may be recommended (the stock of a shop, a category, fresh items).
+    def mask(
+        self,
+        *,
+        allowed: Sequence[str] | None = None,
+        denied: Sequence[str] | None = None,
+        where: Where | None = None,
+    ) -> CatalogMask:
+        """Return the mask of items that may be recommended (a selection of a shop, a category, fresh items).
 
         Build it once and hand it to any number of `recommend(..., allowed=mask)`: ids are looked up and the mask is
-        compiled for the model only once. Arguments and errors are those of `CatalogMask.from_item_ids`.
+        compiled for the model only once. Arguments and errors are those of `CatalogMask.from_item_ids` and
+        `CatalogMask.where`.
 
         It stays valid while the catalog changes: items added later are allowed where it only names `denied` ones, and
-        not where it names `allowed` ones; removed items are never recommended. After a rollback and other additions its
-        rows are other items: `recommend` then raises ValueError, and it must be built again.
+        not where it names `allowed` ones or a filter; removed items are never recommended. A filter is of the columns
+        as they are now: where they change, pass `where` to `recommend`. After a rollback and other additions its rows
+        are other items: `recommend` then raises ValueError, and it must be built again.
         """
-        return self.snapshot.mask(allowed=allowed, denied=denied)
+        return self.snapshot.mask(allowed=allowed, denied=denied, where=where)
 
     def _add_clicks(self, new: NewClicks) -> None:
         """Count clicks in the rows of the present catalog, popularity too, and make the snapshot that has them current.
@@ -540,39 +574,61 @@ class Recommender(CatalogUpdates):
         mask: CatalogMask | None,
         user_ids: list[str] | None,
         *,
+        limits: ValueLimits,
         cold_share: float,
         explain: bool,
         exact: bool,
     ) -> list[list[Recommendation]]:
         rows = pad_rows(histories)
-        extra = {} if user_ids is None else {"user_ids": user_ids}
+        num_items = len(snapshot.catalog)
+        places = num_cold_items(cold_share, top_k)
+        searches: list[_Search] = []
 
-        def ranked(length: int, mask: CatalogMask | None) -> Ranking:
+        def search(is_cold: bool, requests: list[int], denied: list[np.ndarray] | None) -> Ranking:
+            own_mask = mask if mask is None or len(requests) == len(rows) else mask.take(requests)
+            if is_cold:
+                own_mask = snapshot.cold_mask(own_mask)
+            if denied is not None:
+                left_out = pad_rows(denied)
+                own_mask = CatalogMask(num_items, denied=left_out) if own_mask is None else own_mask.without(left_out)
+            length = places if is_cold else top_k
+            # the ranker of this length: one with more beams would rank otherwise
             ranker = self.ranker_for(length, snapshot)
-            return (exact_ranker(ranker) if exact else ranker).rank(rows, top_k=length, mask=mask, **extra)
+            asked = min(max(length, DEEPER), num_items) if limits.groups and not exact else length
+            extra = {} if user_ids is None else {"user_ids": [user_ids[request] for request in requests]}
+            ranking = (exact_ranker(ranker) if exact else ranker).rank(
+                rows[requests], top_k=asked, mask=own_mask, **extra
+            )
+            searches.append(_Search("cold items" if is_cold else "all items", requests, ranking.items, own_mask, extra))
+            return ranking
 
-        ranking = ranked(top_k, mask)
-        requests = [("all items", ranking.items, mask)]
-        if (places := num_cold_items(cold_share, top_k)) and snapshot.has_cold_items:
-            cold_mask = snapshot.cold_mask(mask)
-            cold = ranked(places, cold_mask)
-            ranking = with_cold_item_quota(ranking, cold, cold_share)
-            requests.insert(0, ("cold items", cold.items, cold_mask))
-        lines = zip(ranking.items.tolist(), ranking.scores.tolist(), strict=True)
-        answers = [
-            [_answer(snapshot, row, score, self.source) for row, score in zip(*line, strict=True) if row >= 0]
-            for line in lines
-        ]
+        share = cold_share if places and snapshot.has_cold_items else 0.0
+        lists = constrained_lists(search, len(rows), top_k, share=share, limits=limits)
+        answers = [[_answer(snapshot, row, own.scores[row], self.source) for row in own.items] for own in lists]
         if exact:
-            _add_proofs(answers, ranking.certificate)
+            for answer, own in zip(answers, lists, strict=True):
+                _add_proofs(answer, own.num_exact, own.bound)
         if explain:
-            for among, listed, own_mask in requests:  # an item of both has the score of the last one
-                explanations = self._explanations(snapshot, rows, listed, own_mask, **extra)
-                for answer, own in zip(answers, explanations, strict=True):
-                    for item in answer:
-                        if item.item_id in own:
-                            item.fields["explanation"] = {"among": among, **own[item.item_id]}
+            self._add_explanations(snapshot, rows, searches, lists, answers)
         return answers
+
+    def _add_explanations(
+        self,
+        snapshot: CatalogSnapshot,
+        histories: Tensor,
+        searches: Sequence["_Search"],
+        lists: Sequence[ConstrainedList],
+        answers: Sequence[Sequence[Recommendation]],
+    ) -> None:
+        """Add to every answer its explanation by the search that its score is of."""
+        for number, search in enumerate(searches):
+            if not any(number in lists[request].searches.values() for request in search.requests):
+                continue
+            found = self._explanations(snapshot, histories[search.requests], search.items, search.mask, **search.extra)
+            for request, own in zip(search.requests, found, strict=True):
+                for row, item in zip(lists[request].items, answers[request], strict=True):
+                    if lists[request].searches[row] == number and item.item_id in own:
+                        item.fields["explanation"] = {"among": search.among, **own[item.item_id]}
 
     def _explanations(
         self, snapshot: CatalogSnapshot, histories: Tensor, items: Tensor, mask: CatalogMask | None, **extra: Any
@@ -597,6 +653,25 @@ class Recommender(CatalogUpdates):
         return users
 
 
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """One search for some of the requests of a batch, and what explains the items that it listed.
+
+    Attributes:
+        among: which items were searched.
+        requests: their indices, b of them.
+        items: catalog rows `[b, R]`.
+        mask: items that it might list.
+        extra: other arguments of the ranker.
+    """
+
+    among: str
+    requests: list[int]
+    items: Tensor
+    mask: CatalogMask | None
+    extra: dict[str, Any]
+
+
 def class_of(directory: str | Path) -> type[Recommender]:
     """Return the class of the recommender in a directory; methods are imported where its kind is not known yet.
 
@@ -616,28 +691,26 @@ def class_of(directory: str | Path) -> type[Recommender]:
     return Recommender.kinds[kind]
 
 
-def _popular(snapshot: CatalogSnapshot, top_k: int, mask: CatalogMask | None) -> list[Recommendation]:
+def _popular(
+    snapshot: CatalogSnapshot, top_k: int, mask: CatalogMask | None, limits: ValueLimits
+) -> list[Recommendation]:
     """Return the most clicked items, with the logarithms of their smoothed shares of training clicks."""
     order = snapshot.popularity_order
     clicks = snapshot.popularity
-    best = (order if mask is None else order[mask.dense(1)[0].cpu().numpy()[order]])[:top_k]
+    allowed = order if mask is None else order[mask.dense(1)[0].cpu().numpy()[order]]
+    best = np.array(limits.first(allowed.tolist(), top_k), dtype=np.int64) if limits.groups else allowed[:top_k]
     shares = np.log((clicks[best] + 1) / (clicks.sum() + len(clicks)))
     return [
         _answer(snapshot, row, share, "popularity") for row, share in zip(best.tolist(), shares.tolist(), strict=True)
     ]
 
 
-def _add_proofs(answers: list[list[Recommendation]], certificate: Certificate | None) -> None:
-    """Add to the fields of every answer whether its position is proved, and the bound where it is not.
-
-    Without a certificate every item was scored.
-    """
-    for line, answer in enumerate(answers):
-        num_exact = len(answer) if certificate is None else int(certificate.num_exact[line])
-        for position, entry in enumerate(answer):
-            entry.fields["is_exact"] = position < num_exact
-            if certificate is not None and position >= num_exact:
-                entry.fields["bound"] = float(certificate.bound[line])
+def _add_proofs(answer: list[Recommendation], num_exact: int, bound: float = -np.inf) -> None:
+    """Add to the fields of a list whether positions are proved, and the bound where they are not."""
+    for position, entry in enumerate(answer):
+        entry.fields["is_exact"] = position < num_exact
+        if position >= num_exact:
+            entry.fields["bound"] = bound
 
 
 def _answer(snapshot: CatalogSnapshot, row: int, score: float, source: str) -> Recommendation:

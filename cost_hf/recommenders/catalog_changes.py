@@ -15,9 +15,18 @@ from cost_hf.semantic_ids.item_list import ItemRows
 
 JOURNAL = "journal.jsonl"
 KEPT_VERSIONS = 10
+KEPT_IDS = 1_000  # of one change: the journal of a shop whose prices change every hour would outgrow its catalog
 SHOWN_IDS = 3
 ACTIONS = ("add", "remove", "update", "rollback")
-FIELDS = {"action": str, "item_ids": list[str], "before": str, "after": str, "time": str, "would_differ": int}
+FIELDS = {
+    "action": str,
+    "item_ids": list[str],
+    "before": str,
+    "after": str,
+    "time": str,
+    "would_differ": int,
+    "more": int,
+}
 
 
 @dataclass(frozen=True)
@@ -26,11 +35,12 @@ class CatalogChange:
 
     Attributes:
         action: `add`, `remove`, `update` or `rollback`.
-        item_ids: the items that are different now; none where the update changed nothing.
-        before: version digest before the change: ids, SIDs, removed flags and titles.
+        item_ids: the items that are different now, the first thousand of them; none where the update changed nothing.
+        before: version digest before the change: ids, SIDs, removed flags, titles and columns.
         after: version digest after the change.
         time: of the change, ISO 8601, UTC.
         would_differ: of an `update`, items whose new texts have other codes; their SIDs stay.
+        more: number of changed items besides `item_ids`.
     """
 
     action: str
@@ -39,23 +49,42 @@ class CatalogChange:
     after: str
     time: str
     would_differ: int = 0
+    more: int = 0
+
+    @property
+    def num_items(self) -> int:
+        """Number of items that are different now."""
+        return len(self.item_ids) + self.more
 
     def __repr__(self) -> str:
         """Return the change in one line."""
-        ids = ", ".join(map(repr, self.item_ids[:SHOWN_IDS])) + (", …" if len(self.item_ids) > SHOWN_IDS else "")
+        ids = ", ".join(map(repr, self.item_ids[:SHOWN_IDS])) + (", …" if self.num_items > SHOWN_IDS else "")
         differ = f", would_differ={self.would_differ}" if self.would_differ else ""
         return (
-            f"CatalogChange({self.action} of {len(self.item_ids)} items{f': {ids}' if ids else ''}, "
+            f"CatalogChange({self.action} of {self.num_items} items{f': {ids}' if ids else ''}, "
             f"{self.before[:12]} → {self.after[:12]}, {self.time}{differ})"
         )
 
     @classmethod
     def between(
-        cls, action: str, item_ids: Iterable[str], before: ItemRows, after: ItemRows, *, would_differ: int = 0
+        cls,
+        action: str,
+        item_ids: Iterable[str],
+        before: ItemRows,
+        after: ItemRows,
+        *,
+        would_differ: int = 0,
+        more: int = 0,
     ) -> "CatalogChange":
-        """Return the change from one catalog to the next."""
+        """Return the change from one catalog to the next.
+
+        Args:
+            item_ids: ids of the changed items, and `more` of them.
+        """
         moment = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(action, tuple(item_ids), before.version, after.version, moment, would_differ)
+        ids = tuple(item_ids)
+        more += max(0, len(ids) - KEPT_IDS)
+        return cls(action, ids[:KEPT_IDS], before.version, after.version, moment, would_differ, more)
 
 
 @dataclass(frozen=True)
@@ -137,9 +166,9 @@ def _change_of(line: bytes, source: str) -> CatalogChange:
         raise DamagedFileError(f"{source}: expected an object of {', '.join(FIELDS)}; copy the directory again")
     check_fields(entry, FIELDS, source=source)
     is_digest = all(re.fullmatch(r"[0-9a-f]{64}", entry[name]) for name in ("before", "after"))
-    if entry["action"] not in ACTIONS or not is_digest or entry["would_differ"] < 0:
+    if entry["action"] not in ACTIONS or not is_digest or min(entry["would_differ"], entry["more"]) < 0:
         raise DamagedFileError(
-            f"{source}: expected one of {', '.join(ACTIONS)}, two digests and a count, got {line[:80]!r}; copy the "
+            f"{source}: expected one of {', '.join(ACTIONS)}, two digests and two counts, got {line[:80]!r}; copy the "
             "directory again"
         )
     return CatalogChange(**{**entry, "item_ids": tuple(entry["item_ids"])})

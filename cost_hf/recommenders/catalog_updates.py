@@ -13,6 +13,7 @@ from cost_hf.data.encoders import ItemEncoder
 from cost_hf.recommenders.catalog_changes import KEPT_VERSIONS, CatalogChange, Version
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.rankers import training_clicks
+from cost_hf.semantic_ids.item_columns import ItemColumns
 from cost_hf.semantic_ids.item_ids import code_table, item_id_list, ordered_list, text_list, title_list, vector_table
 from cost_hf.semantic_ids.item_list import ItemRows
 
@@ -77,11 +78,12 @@ class CatalogUpdates:
         vectors: np.ndarray | None = None,
         codes: np.ndarray | None = None,
         titles: Sequence[str | None] | None = None,
+        columns: Any = None,
     ) -> CatalogChange:
         """Add items, which can be recommended from the next request on; existing items stay as they are.
 
-        An item that the catalog holds keeps its SID and its title, whatever its text; a removed one returns with its
-        own. Arguments may be lists, arrays or columns of tables; they belong together by position.
+        An item that the catalog holds keeps its SID, title and columns, whatever its text; a removed one returns with
+        its own. Arguments may be lists, arrays or columns of tables; they belong together by position.
 
         Args:
             item_ids: ids of the items, n of them, all different; whole numbers stand for their digits.
@@ -89,10 +91,13 @@ class CatalogUpdates:
             vectors: item vectors `[n, E]` of that encoder.
             codes: model-level codes `[n, L_model]`, for codes from elsewhere.
             titles: what to show; the texts by default, where the catalog holds titles.
+            columns: values of the catalog's columns, n by name (a dict of lists, a DataFrame or an Arrow table); those
+                of columns that it leaves out are missing.
 
         Raises:
-            ValueError: for an invalid or repeated id, an empty text, a vector that is not finite, an input that this
-                recommender does not take, or a full catalog. Nothing has changed then.
+            ValueError: for an invalid or repeated id, an empty text, a column that the catalog does not have, a vector
+                that is not finite, an input that this recommender does not take, or a full catalog. Nothing has changed
+                then.
 
         Examples:
             >>> from cost_hf.recommenders.example import example_recommender
@@ -134,6 +139,11 @@ class CatalogUpdates:
                     codes=None if codes is None else codes[fresh],
                     titles=None if titles is None or before.titles is None else [titles[place] for place in fresh],
                 )
+            if columns is not None:
+                own = ItemColumns.of(columns)
+                own.check_rows(len(ids))
+                if fresh:
+                    after = after.with_values([ids[place] for place in fresh], own.taken(fresh))
             new = [item for item in ids if item not in before or before.removed[before.row_of(item)]]
             return self._change("add", new, after)
 
@@ -159,21 +169,35 @@ class CatalogUpdates:
         texts: Sequence[str] | None = None,
         *,
         titles: Sequence[str | None] | None = None,
+        columns: Any = None,
     ) -> CatalogChange:
-        """Change texts and titles of items; SIDs stay (`would_differ` counts items whose new texts have other codes).
+        """Change texts, titles and columns of items; SIDs stay.
+
+        `would_differ` counts items whose new texts have other codes. Columns alone, such as stock and price, take
+        milliseconds to change: what a search is made of does not depend on them.
 
         Args:
             item_ids: ids of the items, n of them.
-            texts: their new texts; None changes titles alone.
+            texts: their new texts; None leaves them.
             titles: what to show; the texts by default, where the catalog holds titles.
+            columns: values of columns that the catalog has, n by name (a dict of lists, a DataFrame or an Arrow table),
+                None for a missing one; types stay.
 
         Raises:
             KeyError: for an item that the catalog does not hold.
-            ValueError: for an empty text, neither texts nor titles, or an invalid or repeated id.
+            ValueError: for an empty text, none of texts, titles and columns, an invalid or repeated id, a column that
+                the catalog does not have, or values of another type.
+
+        Examples:
+            >>> from cost_hf.recommenders.example import example_recommender
+            >>> recommender = example_recommender()
+            >>> change = recommender.update_items(["press", "teacup"], columns={"in_stock": [False, True]})
+            >>> sorted(answer.item_id for answer in recommender.recommend(["kettle"], where={"in_stock": False}))
+            ['filter', 'press']
         """
         ids = item_id_list(item_ids, is_unique=True)
-        if texts is None and titles is None:
-            raise ValueError("expected texts or titles of the items, got neither; pass one of them")
+        if texts is None and titles is None and columns is None:
+            raise ValueError("expected texts, titles or columns of the items, got none; pass one of them")
         texts = None if texts is None else text_list(texts, ids)
         titles = None if titles is None else title_list(titles, ids)
         with self._writing:
@@ -183,7 +207,61 @@ class CatalogUpdates:
             names = titles if titles is not None else texts if before.titles is not None else None
             if names is not None:
                 after = after.with_titles(ids, names)
+            if columns is not None:
+                after = after.with_values(ids, columns)
             return self._change("update", ids, after, would_differ=would_differ)
+
+    def add_columns(self, item_ids: Sequence[str], columns: Any) -> CatalogChange:
+        """Add columns to the catalog, or replace them by others of the same names; SIDs stay.
+
+        Args:
+            item_ids: ids of the items that have values, n of them; those of other items are missing.
+            columns: n values by column name (a dict of lists, a DataFrame or an Arrow table), None for a missing one.
+
+        Raises:
+            KeyError: for an item that the catalog does not hold.
+            ValueError: for an invalid or repeated id, another number of values, or values of mixed types.
+
+        Examples:
+            >>> from cost_hf.recommenders.example import example_recommender
+            >>> recommender = example_recommender()
+            >>> change = recommender.add_columns(["kettle", "teapot"], {"colour": ["red", "blue"]})
+            >>> recommender.catalog.columns
+            ItemColumns(price: double, brand: string, in_stock: bool, colour: string)
+        """
+        ids = item_id_list(item_ids, is_unique=True)
+        new = ItemColumns.of(columns)
+        new.check_rows(len(ids))
+        with self._writing:
+            before = self.catalog
+            own = new.over(ItemColumns(), before.rows_of(ids), len(before))
+            return self._change("update", ids, before.with_columns(before.columns.with_columns(own)))
+
+    def set_metadata(
+        self,
+        item_ids: Sequence[str],
+        titles: Sequence[str | None] | None,
+        columns: ItemColumns,
+        *,
+        without: Sequence[str] = (),
+    ) -> CatalogChange:
+        """Take titles and columns of an item table, for the present catalog and the older ones.
+
+        Args:
+            item_ids, titles, columns, without: as for `ItemRows.with_metadata`.
+
+        Raises:
+            KeyError: for an item that a catalog does not hold.
+        """
+        with self._writing:
+            own: dict[str, Any] = {"titles": titles, "columns": columns, "without": without}
+            change = self._change("update", item_ids, self.catalog.with_metadata(item_ids, **own))
+            if change.item_ids:  # no older metadata is published either
+                older = [version.load().with_metadata(item_ids, **own) for version in self.versions]
+                versions = {catalog.stem: Version.held(catalog) for catalog in older}
+                versions.pop(self.catalog.stem, None)
+                self.versions = tuple(versions.values())
+            return change
 
     def rollback(self) -> CatalogChange:
         """Return to the catalog before the last change.
@@ -200,8 +278,9 @@ class CatalogUpdates:
             *older, last = self.versions
             before, after = self.catalog, last.load()
             changes = [change for change in self.journal if change.action != "rollback"]
-            undone = [change.item_ids for change in changes if change.after == before.version]
-            change = CatalogChange.between("rollback", undone[-1] if undone else (), before, after)
+            undone = [change for change in changes if change.after == before.version]
+            ids, more = (undone[-1].item_ids, undone[-1].more) if undone else ((), 0)
+            change = CatalogChange.between("rollback", ids, before, after, more=more)
             self._take(after, change, older)
             return change
 
@@ -216,7 +295,11 @@ class CatalogUpdates:
         return change
 
     def _take(self, catalog: ItemRows, change: CatalogChange, versions: Sequence[Version]) -> None:
-        snapshot = self._snapshot_of(catalog)  # whatever can fail comes before the one assignment
+        # whatever can fail comes before the one assignment
+        if catalog.items_version == self.catalog.items_version:
+            snapshot = self.snapshot.with_columns(catalog.columns)
+        else:
+            snapshot = self._snapshot_of(catalog)
         self.snapshot = snapshot
         self.journal, self.versions = (*self.journal, change), tuple(versions)
 

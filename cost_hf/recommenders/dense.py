@@ -167,7 +167,7 @@ class DenseRecommender(Recommender):
     @classmethod
     def _read_parts(cls, source: Path, manifest: dict[str, Any]) -> Self:
         check_fields(manifest, {"weights_items_digest": str}, source=source / MANIFEST)
-        parts = read_catalog_parts(source, manifest, ItemList.load)
+        parts = read_catalog_parts(source, manifest, ItemList)
         model = load_all_weights("the model", source, cls.model_class.from_pretrained)
         recommender = cls(model, **parts)
         trained = recommender.identity["weights_items_digest"]

@@ -21,6 +21,12 @@ TEXTS = {
     "press": "press for coffee",
 }
 
+COLUMNS = {
+    "price": [39.0, 28.0, 9.0, 65.0, 7.5, 24.0],
+    "brand": ["Alba", "Brisa", "Alba", "Alba", "Brisa", "Corva"],
+    "in_stock": [True, True, True, True, False, True],
+}
+
 
 def example_recommender() -> GenerativeRecommender:
     """Return a generative recommender of six items with random weights, made in memory in less than a second.
@@ -44,6 +50,7 @@ def example_recommender() -> GenerativeRecommender:
         width = vectors.shape[1]
         quantizer = CostModel(CostConfig(item_dim=width, latent_dim=width, hidden_sizes=None, level_sizes=(4, 4)))
         catalog = Catalog.from_embeddings(list(TEXTS), vectors, quantizer, append_size=8, titles=texts)
+        catalog = catalog.with_columns(COLUMNS)
         vocabulary = SidVocabulary.for_catalog(catalog)
         generator = LlamaForCausalLM(
             LlamaConfig(

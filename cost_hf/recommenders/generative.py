@@ -255,7 +255,7 @@ class GenerativeRecommender(Recommender):
         cls, source: Path, manifest: dict[str, Any], generator: PreTrainedModel | None
     ) -> dict[str, Any]:
         _check_entries(source, manifest)
-        parts = read_catalog_parts(source, manifest, cls.catalog_class.load)
+        parts = read_catalog_parts(source, manifest, cls.catalog_class)
         _check_bounds(source, manifest, num_items=len(parts["catalog"]))
         backbone = _read_backbone(source, manifest, generator)
         quantizer = None

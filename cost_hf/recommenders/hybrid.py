@@ -29,6 +29,8 @@ from cost_hf.recommenders.hybrid_catalog import HybridCatalog
 from cost_hf.recommenders.rankers import Ranker, Ranking, ScoringRanker, takes_user_ids
 from cost_hf.recommenders.repository import MANIFEST, PARTS, check_parts, read_catalog_parts
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
+from cost_hf.semantic_ids.item_columns import ItemColumns
+from cost_hf.semantic_ids.item_list import ItemRows
 
 logger = logging.getLogger(__name__)
 DEPTH = 50  # items taken from every part; more where a longer list is requested
@@ -301,10 +303,13 @@ class HybridRecommender(Recommender):
         parts = [[name, part.kind, part.identity] for name, part in self.parts.items()]
         return {"parts_digest": content_digest("cost_hf.hybrid_parts.1", parts, *self._combination())}
 
-    def fitted_catalog(self, titles: Sequence[str | None] | None = None) -> HybridCatalog:
-        """Return the catalog that the parts were fitted on, with the first of these titles."""
+    def fitted_catalog(self, items: ItemRows) -> HybridCatalog:
+        """Return the catalog that the parts were fitted on, with the metadata of these items, which it begins."""
         parts = {name: part.catalog for name, part in self.parts.items()}
-        return HybridCatalog.of(parts, None if titles is None else titles[: max(map(len, parts.values()))])
+        count = max(map(len, parts.values()))
+        return HybridCatalog.of(
+            parts, None if items.titles is None else items.titles[:count], items.columns.taken(range(count))
+        )
 
     def ranker_for(self, top_k: int, snapshot: CatalogSnapshot | None = None) -> HybridRanker:
         """Return the ranker of the present (or the given) snapshot."""
@@ -353,7 +358,7 @@ class HybridRecommender(Recommender):
         check_fields(manifest, {"parts": list[str], "parts_digest": str}, source=path)
         names = [plain_name(name, source=path) for name in manifest["parts"]]
         parts = {name: Recommender.from_pretrained(source / PARTS / name) for name in names}
-        catalog_parts = read_catalog_parts(source, manifest, HybridCatalog.load)
+        catalog_parts = read_catalog_parts(source, manifest, HybridCatalog)
         try:
             recommender = cls._of_parts(source, manifest, parts, catalog_parts)
         except ValueError as error:
@@ -403,11 +408,13 @@ class HybridRecommender(Recommender):
                     parts[name] = part._with_appended_items(
                         parts[name], item_ids, vectors=vectors, codes=codes, titles=None
                     )
+        longest = max(parts.values(), key=len)
+        columns = catalog.columns.extended(len(longest) - len(catalog))
         if catalog.titles is None:
-            return HybridCatalog.of(parts)
+            return HybridCatalog.of(parts, None, columns)
         named = {} if titles is None else dict(zip(item_ids, titles, strict=True))
-        appended = max(parts.values(), key=len).item_ids[len(catalog) :]
-        return HybridCatalog.of(parts, [*catalog.titles, *map(named.get, appended)])
+        appended = longest.item_ids[len(catalog) :]
+        return HybridCatalog.of(parts, [*catalog.titles, *map(named.get, appended)], columns)
 
     def _with_updated_texts(
         self, catalog: HybridCatalog, item_ids: list[str], texts: Sequence[str]
@@ -422,7 +429,7 @@ class HybridRecommender(Recommender):
                 with _naming(name):
                     parts[name], would_differ = part._with_updated_texts(parts[name], own, [text_of[i] for i in own])
                 counts.append(would_differ)
-        return HybridCatalog.of(parts, catalog.titles), max(counts)
+        return HybridCatalog.of(parts, catalog.titles, catalog.columns), max(counts)
 
 
 def bare_parts(parts: Mapping[str, Recommender]) -> dict[str, Any]:
@@ -437,8 +444,10 @@ def bare_parts(parts: Mapping[str, Recommender]) -> dict[str, Any]:
     for name, part in parts.items():
         if isinstance(part, HybridRecommender):
             raise ValueError(f"part {name!r} is a hybrid itself; name its parts instead")
-    titles = [part.catalog.titles for part in parts.values() if part.catalog.titles is not None]
-    catalog = HybridCatalog.of({name: part.catalog for name, part in parts.items()}, titles[0] if titles else None)
+    catalogs = {name: part.catalog for name, part in parts.items()}
+    titles = [own.titles for own in catalogs.values() if own.titles is not None]
+    columns = [own.columns for own in catalogs.values() if own.columns.names]
+    catalog = HybridCatalog.of(catalogs, titles[0] if titles else None, columns[0] if columns else ItemColumns())
     return {
         "parts": {name: part.with_catalog(catalog.parts[name]) for name, part in parts.items()},
         "catalog": catalog,

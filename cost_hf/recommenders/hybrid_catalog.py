@@ -28,6 +28,7 @@ from cost_hf.files import (
 from cost_hf.recommenders.base import class_of
 from cost_hf.recommenders.repository import MANIFEST, PARTS, read_manifest
 from cost_hf.semantic_ids.catalog_files import read_item_columns, removed_flags
+from cost_hf.semantic_ids.item_columns import ItemColumns
 from cost_hf.semantic_ids.item_list import ItemList
 
 HEADER = "hybrid"  # the one entry of the safetensors metadata: several would be written in any order
@@ -38,7 +39,7 @@ class HybridCatalog(ItemList):
     """Items of several recommenders that answer as one; immutable.
 
     Attributes:
-        parts: catalog of every part by its name; titles are kept here alone.
+        parts: catalog of every part by its name; titles and columns are kept here alone.
     """
 
     parts: Mapping[str, Any] = field(default_factory=dict)
@@ -59,8 +60,13 @@ class HybridCatalog(ItemList):
             )
 
     @classmethod
-    def of(cls, parts: Mapping[str, Any], titles: Sequence[str | None] | None = None) -> "HybridCatalog":
-        """Return the catalog of parts over the same rows, with these titles alone.
+    def of(
+        cls,
+        parts: Mapping[str, Any],
+        titles: Sequence[str | None] | None = None,
+        columns: ItemColumns | None = None,
+    ) -> "HybridCatalog":
+        """Return the catalog of parts over the same rows, with these titles and columns alone.
 
         Raises:
             ValueError: where their items differ.
@@ -69,15 +75,16 @@ class HybridCatalog(ItemList):
         bare = {}
         for name, part in parts.items():
             # a catalog stays as it is where it can, with the digest that it knows
-            own = part if part.titles is None else part.without_titles()
+            own = part if part.titles is None and not part.columns.names else part.without_metadata()
             bare[name] = _with_ids(own, longest.item_ids)
-        return cls(longest.item_ids, longest.removed, None if titles is None else tuple(titles), parts=bare)
+        named = None if titles is None else tuple(titles)
+        return cls(longest.item_ids, longest.removed, named, columns=columns or ItemColumns(), parts=bare)
 
     @cached_property
-    def version(self) -> str:
-        """Digest of all that this catalog and those of the parts hold, in row order."""
+    def items_version(self) -> str:
+        """Digest of all that this catalog and those of the parts hold but the columns, in row order."""
         titles = None if self.titles is None else list(self.titles)
-        parts = [[name, part.version] for name, part in self.parts.items()]
+        parts = [[name, part.items_version] for name, part in self.parts.items()]
         return content_digest("cost_hf.hybrid.1", list(self.item_ids), self.removed.astype(np.uint8), titles, parts)
 
     def restored(self, item_ids: Sequence[str]) -> "HybridCatalog":
@@ -94,22 +101,22 @@ class HybridCatalog(ItemList):
         for name, part in self.parts.items():
             own = [item for item in item_ids if item in part]
             parts[name] = change(part, own) if own else part
-        return self.of(parts, self.titles)
+        return self.of(parts, self.titles, self.columns)
 
-    def save(self, directory: str | Path, stem: str) -> None:
+    def save_items(self, directory: str | Path, stem: str) -> None:
         """Write `<stem>.parquet` (ids, titles), then `<stem>.safetensors` (flags, and what the parts' catalogs hold).
 
         The tensors of a part have its name and a slash before theirs. Equal ones, such as text vectors that several
         parts read, are written once.
         """
-        ItemList(self.item_ids, self.removed, self.titles).save(directory, stem)
+        ItemList(self.item_ids, self.removed, self.titles).save_items(directory, stem)
         tensors = {"removed": self.removed.astype(np.uint8)}
         headers = {}
         first: dict[str, str] = {}  # name of the first tensor with a digest
         equal = {}
         with TemporaryDirectory() as scratch:
             for name, part in self.parts.items():
-                part.save(scratch, stem)
+                part.save_items(scratch, stem)
                 path = Path(scratch) / f"{stem}.safetensors"
                 for key, table in read_tensors(path).items():
                     own = f"{name}/{key}"
@@ -124,8 +131,10 @@ class HybridCatalog(ItemList):
             save_file(tensors, path, metadata=metadata)
 
     @classmethod
-    def load(cls, directory: str | Path, stem: str) -> "HybridCatalog":
-        """Read what `save` wrote into the directory of a hybrid; its manifest names the parts, which know their kinds.
+    def load_items(cls, directory: str | Path, stem: str) -> "HybridCatalog":
+        """Read what `save_items` wrote into the directory of a hybrid.
+
+        Its manifest names the parts, which know their kinds.
 
         Raises:
             OSError: where a file is missing.
@@ -153,7 +162,7 @@ class HybridCatalog(ItemList):
                 rows = pa.array(ids[: own["removed"].size], pa.string())
                 pq.write_table(pa.table({"item_id": rows}), Path(scratch) / f"{stem}.parquet")
                 save_file(own, Path(scratch) / f"{stem}.safetensors", metadata=headers[name] or None)
-                parts[name] = _with_ids(kind.load(scratch, stem), ids)
+                parts[name] = _with_ids(kind.load_items(scratch, stem), ids)
         removed = removed_flags(tensors["removed"], rows=len(ids), source=source)
         try:
             return cls(ids, removed, titles, parts=parts)

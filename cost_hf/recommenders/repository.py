@@ -7,7 +7,7 @@ their digest. Loading takes no lock and writes nothing; if another process saves
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,12 +37,14 @@ from cost_hf.files import (
 from cost_hf.recommenders.catalog_changes import JOURNAL, Version, read_journal, write_journal
 from cost_hf.recommenders.sources import check_source
 from cost_hf.replacing import REPLACED, replacing, settle
+from cost_hf.semantic_ids.item_columns import ItemColumns
+from cost_hf.semantic_ids.item_list import ItemRows
 from cost_hf.stages import is_run, require_finished, require_own
 
 if TYPE_CHECKING:
     from cost_hf.recommenders.base import Recommender
 
-FORMAT = 5  # 5: the manifest holds a digest of every file, and of itself
+FORMAT = 6  # 6: catalogs have columns in files of their own, and the manifest holds the version of the present one
 MANIFEST = "recommender.json"
 RESULTS = "results.json"  # of a published recommender
 POPULARITY = "popularity.safetensors"
@@ -53,6 +55,7 @@ FIELDS = {
     "format": int,
     "kind": str,
     "catalog": str,
+    "catalog_version": str,
     "catalog_digest": str,
     "catalog_history": list[str],
     "journal": int,
@@ -62,11 +65,12 @@ FIELDS = {
     "files": dict[str, str],
     "manifest_digest": str,
 }
-STEM = re.compile(r"catalog-[0-9a-f]{16}")
+STEM = re.compile(r"(catalog-[0-9a-f]{16})(-([0-9a-f]{16}))?")  # of items, and of columns where there are any
+CATALOG_FILE = re.compile(r"catalog-[0-9a-f]{16}\.(safetensors|parquet)|columns-[0-9a-f]{16}\.parquet")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 HUB_ERRORS = (HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled, OSError)
 # names of saved files, as regular expressions
-CATALOG_FILES = r"recommender\.json|journal\.jsonl|popularity\.safetensors|catalog-[0-9a-f]{16}\.(safetensors|parquet)"
+CATALOG_FILES = rf"recommender\.json|journal\.jsonl|popularity\.safetensors|{CATALOG_FILE.pattern}"
 WEIGHT_FILES = r"config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
 ADAPTER_FILES = r"adapter_config\.json|adapter_model\.safetensors"
 TOKENIZER_FILES = r"tokenizer\.json|tokenizer_config\.json|chat_template\.jinja|spiece\.model"
@@ -169,7 +173,11 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
         )
     for stem in (content["catalog"], *content["catalog_history"]):
         if not STEM.fullmatch(stem):
-            raise DamagedFileError(f"{path} names the catalog {stem!r:.80}, expected catalog- and 16 hex digits")
+            raise DamagedFileError(
+                f"{path} names the catalog {stem!r:.80}, expected catalog- and 16 hex digits, once or twice"
+            )
+    if not DIGEST.fullmatch(content["catalog_version"]):
+        raise DamagedFileError(f"{path} has catalog_version={content['catalog_version']!r:.80}, expected a sha256")
     for name, digest in content["files"].items():
         if not _is_inside(name) or not DIGEST.fullmatch(digest):
             raise DamagedFileError(
@@ -243,14 +251,14 @@ def read_whole(directory: Path, read: Callable[[dict[str, Any]], Result]) -> Res
 
 
 def _without_catalogs(files: Mapping[str, str]) -> dict[str, str]:
-    return {name: digest for name, digest in files.items() if not STEM.fullmatch(Path(name).stem)}
+    return {name: digest for name, digest in files.items() if not CATALOG_FILE.fullmatch(Path(name).name)}
 
 
 def _check_strays(directory: Path, files: Mapping[str, str]) -> None:
     """Raise `DamagedFileError` for a file that would be loaded as a part and that the manifest does not name."""
     unnamed = [path.name for path in directory.iterdir() if PART.fullmatch(path.name)]
     # an interrupted write may leave a journal and catalogs, which are never read
-    strays = {name for name in unnamed if name not in (MANIFEST, JOURNAL) and not STEM.fullmatch(Path(name).stem)}
+    strays = {name for name in unnamed if name not in (MANIFEST, JOURNAL) and not CATALOG_FILE.fullmatch(name)}
     for folder, pattern in FOLDERS.items():
         inside = (directory / folder).iterdir() if (directory / folder).is_dir() else ()
         strays |= {f"{folder}/{path.name}" for path in inside if pattern.fullmatch(path.name)}
@@ -326,6 +334,7 @@ def _parts_in(directory: Path) -> set[str]:
 def _catalog_entries(recommender: "Recommender") -> dict[str, Any]:
     return {
         "catalog": recommender.catalog.stem,
+        "catalog_version": recommender.catalog.version,
         "catalog_digest": recommender.catalog.digest,
         "catalog_history": [version.stem for version in recommender.versions],
         "journal": len(recommender.journal),
@@ -334,9 +343,8 @@ def _catalog_entries(recommender: "Recommender") -> dict[str, Any]:
 
 def _write_catalog_parts(directory: Path, recommender: "Recommender") -> dict[str, Any]:
     """Write what every kind has (catalogs, journal, popularity, encoder); return its manifest entries."""
-    for version in recommender.versions:
-        version.load().save(directory, stem=version.stem)
-    recommender.catalog.save(directory, stem=recommender.catalog.stem)
+    for version in (*recommender.versions, Version.held(recommender.catalog)):
+        _write_version(directory, version)
     with atomic_path(directory / POPULARITY) as temporary:
         save_file({"popularity": recommender.popularity}, temporary)
     if recommender.encoder is not None:
@@ -352,20 +360,41 @@ def _write_catalog_parts(directory: Path, recommender: "Recommender") -> dict[st
     }
 
 
-def read_catalog_parts(directory: Path, manifest: dict[str, Any], load: Callable[..., Any]) -> dict[str, Any]:
+def _write_version(directory: Path, version: Version) -> list[Path]:
+    """Write the files of a catalog that are not there yet, which are named by their content; return their paths.
+
+    The columns come first, so that a reader that finds the items finds them.
+    """
+    missing = [directory / name for name in _files_of(version.stem) if not (directory / name).is_file()]
+    if missing:
+        catalog = version.load()
+        stem, columns = _parts_of(version.stem)
+        if columns is not None and directory / columns in missing:
+            catalog.columns.save(directory / columns)
+        if {path.stem for path in missing} & {stem}:
+            catalog.save_items(directory, stem)
+    return missing
+
+
+def read_catalog_parts(directory: Path, manifest: dict[str, Any], kind: type[ItemRows]) -> dict[str, Any]:
     """Read what every kind has (catalog, popularity, encoder, journal, older catalogs), as arguments of a recommender.
 
     Args:
-        load: reads a catalog of this kind: `load(directory, stem=...)`.
+        kind: class of the catalog.
 
     Raises:
         ValueError: for a catalog or text encoder that is not the manifest's; both digests are named.
     """
-    catalog = load_version(load, directory, manifest["catalog"])
+    catalog = load_version(kind, directory, manifest["catalog"])
     encoder = ItemEncoder.load(directory / ENCODER) if (directory / ENCODER).is_dir() else None
     found = None if encoder is None else encoder.digest
     parts = [("the catalog", catalog.digest, manifest["catalog_digest"])]
     check_parts(directory, [*parts, ("the text encoder", found, manifest["encoder_digest"])])
+    if catalog.version != manifest["catalog_version"]:
+        raise DamagedFileError(
+            f"{directory / MANIFEST} has catalog_version {manifest['catalog_version']}, its catalog has "
+            f"{catalog.version}; copy the directory again"
+        )
     clicks = _read_popularity(directory / POPULARITY, rows=manifest["popularity_rows"])
     return {
         "catalog": catalog,
@@ -373,16 +402,16 @@ def read_catalog_parts(directory: Path, manifest: dict[str, Any], load: Callable
         "encoder": encoder,
         "journal": read_journal(directory, manifest["journal"], digest=manifest["journal_digest"]),
         "versions": [
-            Version(stem, partial(load_version, load, directory, stem)) for stem in manifest["catalog_history"]
+            Version(stem, partial(load_version, kind, directory, stem)) for stem in manifest["catalog_history"]
         ],
     }
 
 
-def read_catalog(directory: Path, load: Callable[..., Any], *, besides: Sequence[str] = ()) -> Any:
+def read_catalog(directory: Path, kind: type[ItemRows], *, besides: Sequence[str] = ()) -> Any:
     """Read the present catalog of a recommender without its weights.
 
     Args:
-        load: reads a catalog of this kind: `load(directory, stem=...)`.
+        kind: class of the catalog.
         besides: other files that the caller reads; they are checked too.
 
     Raises:
@@ -391,16 +420,23 @@ def read_catalog(directory: Path, load: Callable[..., Any], *, besides: Sequence
     manifest = read_manifest(directory)
     names = [*_files_of(manifest["catalog"]), *besides]
     check_file_digests(directory, {name: manifest["files"].get(name, "") for name in names}, follows_links=True)
-    return load_version(load, directory, manifest["catalog"])
+    return load_version(kind, directory, manifest["catalog"])
 
 
-def load_version(load: Callable[..., Any], directory: Path, stem: str) -> Any:
+def load_version(kind: type[ItemRows], directory: Path, stem: str) -> Any:
     """Read one version of a catalog; raise `DamagedFileError` where its name has another digest."""
-    catalog = load(directory, stem=stem)
+    items, columns = _parts_of(stem)
+    catalog = kind.load_items(directory, items)
+    if columns is not None:
+        own = ItemColumns.read(directory / columns)
+        try:
+            catalog = catalog.with_columns(own)
+        except ValueError as error:
+            raise DamagedFileError(f"{directory / columns}: {error}; copy the directory again") from error
     if catalog.stem != stem:
         raise DamagedFileError(
-            f"{directory / stem}.safetensors and .parquet hold {catalog.stem}; the files were changed or renamed: copy "
-            "the directory again"
+            f"{directory / items}.safetensors and .parquet{'' if columns is None else f' and {columns}'} hold "
+            f"{catalog.stem}; the files were changed or renamed: copy the directory again"
         )
     return catalog
 
@@ -415,8 +451,17 @@ def _read_popularity(path: Path, *, rows: int) -> np.ndarray:
     return clicks
 
 
-def _files_of(stem: str) -> tuple[str, str]:
-    return f"{stem}.parquet", f"{stem}.safetensors"
+def _parts_of(stem: str) -> tuple[str, str | None]:
+    """Return the stem of the files of items, and the file of columns where the catalog has any."""
+    found = STEM.fullmatch(stem)
+    if found is None:
+        raise ValueError(f"{stem!r:.80} names no catalog, expected catalog- and 16 hex digits, once or twice")
+    return found[1], None if found[3] is None else f"columns-{found[3]}.parquet"
+
+
+def _files_of(stem: str) -> tuple[str, ...]:
+    items, columns = _parts_of(stem)
+    return f"{items}.parquet", f"{items}.safetensors", *(() if columns is None else (columns,))
 
 
 def save_versions(directory: str | Path, recommender: "Recommender") -> None:
@@ -435,30 +480,30 @@ def save_versions(directory: str | Path, recommender: "Recommender") -> None:
         entries = _catalog_entries(recommender)
         if manifest | entries == manifest:
             return
-        held = {stem for stem in (manifest["catalog"], *manifest["catalog_history"])}
-        versions = [*recommender.versions, Version(recommender.catalog.stem, lambda: recommender.catalog)]
-        wanted = {version.stem for version in versions}
-        files = {name: digest for name, digest in manifest["files"].items() if not _is_of_any(name, held - wanted)}
+        held = _files_of_all((manifest["catalog"], *manifest["catalog_history"]))
+        versions = [*recommender.versions, Version.held(recommender.catalog)]
+        wanted = _files_of_all(version.stem for version in versions)
+        files = {name: digest for name, digest in manifest["files"].items() if name not in held - wanted}
         written: list[Path] = []
         try:
+            for name in wanted - held:  # what an interrupted write left may be damaged
+                written.append(target / name)
+                (target / name).unlink(missing_ok=True)
             for version in versions:
-                if version.stem not in held:
-                    written += [target / name for name in _files_of(version.stem)]
-                    version.load().save(target, stem=version.stem)
-                    files |= {name: file_digest(target / name) for name in _files_of(version.stem)}
+                for path in _write_version(target, version):
+                    files[path.name] = file_digest(path)
             journal_digest = write_journal(target, recommender.journal, kept=manifest["journal"])
             _write_manifest(target, manifest | entries | {"files": files, "journal_digest": journal_digest})
         except BaseException:
             for path in written:
                 path.unlink(missing_ok=True)
             raise
-        for stem in held - wanted:  # files that the manifest did not name stay
-            for name in _files_of(stem):
-                (target / name).unlink(missing_ok=True)
+        for name in held - wanted:  # files that the manifest did not name stay
+            (target / name).unlink(missing_ok=True)
 
 
-def _is_of_any(name: str, stems: set[str]) -> bool:
-    return any(name in _files_of(stem) for stem in stems)
+def _files_of_all(stems: Iterable[str]) -> set[str]:
+    return {name for stem in stems for name in _files_of(stem)}
 
 
 def _check_follows(target: Path, manifest: dict[str, Any], recommender: "Recommender") -> None:
@@ -479,7 +524,7 @@ def _check_follows(target: Path, manifest: dict[str, Any], recommender: "Recomme
     seen = manifest["journal"]
     if 0 < seen <= len(recommender.journal):
         known = recommender.journal[seen - 1].after
-    if seen > len(recommender.journal) or manifest["catalog"] != f"catalog-{known[:16]}":
+    if seen > len(recommender.journal) or manifest["catalog_version"] != known:
         raise ValueError(
             f"the catalog in {target} is {manifest['catalog']} after {seen} changes, which this recommender does not "
             "know: something else has changed it; load it again and repeat the change"

@@ -342,6 +342,7 @@ class Catalog(CatalogTable):
             titles=(*(self.titles or [None] * len(self)), *(titles or [None] * len(sids))) if named else None,
             moved=self.moved + moved,
             vectors=None if self.vectors is None or vectors is None else np.concatenate([self.vectors, vectors]),
+            columns=self.columns.extended(len(sids)),
         )
 
 

@@ -5,7 +5,7 @@ several metadata entries in an order that changes from process to process.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from cost_hf.semantic_ids.item_ids import item_id_list
 from cost_hf.semantic_ids.vocabulary import level_name, parse_sids
 
 FORMAT = "cost_hf.catalog.1"
+TEXT, PREFIX = "text", "column_"  # names in tables for others
 HEADER = {
     "level_sizes": list[int],
     "model_levels": int,
@@ -124,7 +125,7 @@ def read_item_columns(path: str | Path) -> tuple[tuple[str, ...], tuple[str | No
         OSError: for a file that can't be opened.
         DamagedFileError: for a file that is not parquet, damaged, or has other columns.
     """
-    with _readable_parquet_errors(path):
+    with readable_parquet_errors(path):
         table = pq.read_table(path, partitioning=None)
         columns = {name: table[name].to_pylist() for name in table.column_names}
     wrong = {table[name].type for name in columns} - {pa.string(), pa.large_string()}
@@ -138,7 +139,8 @@ def read_item_columns(path: str | Path) -> tuple[tuple[str, ...], tuple[str | No
 
 
 @contextmanager
-def _readable_parquet_errors(path: str | Path) -> Iterator[None]:
+def readable_parquet_errors(path: str | Path) -> Iterator[None]:
+    """Raise OSError for a parquet file that can't be opened, and `DamagedFileError` for one that can't be read."""
     with readable_os_errors(), Path(path).open("rb"):
         pass  # raises the error of the operating system, if any
     try:
@@ -171,7 +173,7 @@ def item_vectors(vectors: np.ndarray | None, *, rows: int, source: str | Path) -
 
 
 def write_items_table(path: str | Path, catalog: Any) -> None:
-    """Write ids, titles and SIDs of the items that are not removed, atomically."""
+    """Write ids, titles, SIDs and columns of the items that are not removed, atomically."""
     rows = np.flatnonzero(~catalog.removed)
     codes = catalog.codes[rows]
     names = [level_name(level) for level in range(codes.shape[1])]
@@ -181,8 +183,27 @@ def write_items_table(path: str | Path, catalog: Any) -> None:
         columns["title"] = pa.array([catalog.titles[row] for row in rows], pa.string())
     columns["sid"] = pa.array(sids, pa.list_(pa.string()))
     columns |= {f"code_{level + 1}": pa.array(codes[:, level], pa.int64()) for level in range(codes.shape[1])}
+    write_with_columns(path, columns, catalog, rows)
+
+
+def write_with_columns(path: str | Path, table: Mapping[str, pa.Array], catalog: Any, rows: np.ndarray) -> None:
+    """Write a table of items and, after it, the catalog's columns of these items, atomically.
+
+    A column with a name of the table, or `text`, as published tables name what vectors are made from, begins with
+    `column_`.
+
+    Args:
+        table: own columns, one entry an item.
+        catalog: of the items.
+        rows: of the items, int64 `[n]`.
+    """
+    whole = dict(table)
+    for name, array in catalog.columns.taken(rows).arrays.items():
+        while name in (*whole, TEXT):
+            name = f"{PREFIX}{name}"
+        whole[name] = array
     with atomic_path(path) as temporary:
-        pq.write_table(pa.table(columns), temporary)
+        pq.write_table(pa.table(whole), temporary)
 
 
 def read_reference(source: str | Path | pd.DataFrame, item_ids: Sequence[str] | None) -> tuple[list[str], np.ndarray]:
@@ -211,7 +232,7 @@ def read_reference(source: str | Path | pd.DataFrame, item_ids: Sequence[str] | 
 
 
 def _read_frame(path: str | Path) -> pd.DataFrame:
-    with _readable_parquet_errors(path):
+    with readable_parquet_errors(path):
         return pq.read_table(path, partitioning=None).to_pandas()
 
 

@@ -22,9 +22,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from cost_hf.semantic_ids.item_ids import item_id_list
-from cost_hf.semantic_ids.item_list import ItemRows
+from cost_hf.semantic_ids.item_list import ItemRows, describe_items
 from cost_hf.semantic_ids.options import whole_number
 from cost_hf.semantic_ids.trie import ChildRanges, SidTrie, windows
+from cost_hf.semantic_ids.where import Filter, Where
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -348,6 +349,41 @@ class CatalogMask:
                 table[torch.from_numpy(rows)] = name == "allowed"
         present = table & torch.from_numpy(~catalog.removed)
         return cls._of_own(len(catalog), present, rows=MaskRows(catalog.item_ids, table, allowed is None))
+
+    @classmethod
+    def where(cls, catalog: ItemRows, conditions: Where | Filter) -> "CatalogMask":
+        """Build the mask of the items whose columns fulfil all conditions, for all requests.
+
+        It is that of the columns as they are: where they change, or items are added, build it again. `recommend(...,
+        where=...)` does so by itself. Items removed from the catalog are never allowed.
+
+        Args:
+            catalog: the catalog of the items.
+            conditions: by column, as in `where`: `(low, high)`, a list of values, or one value; or a pyarrow
+                expression over the columns.
+
+        Raises:
+            ValueError: for a column that is not there, values of another type than the column's, or conditions that no
+                item fulfils.
+
+        Examples:
+            >>> from cost_hf import Catalog, CatalogMask
+            >>> catalog = Catalog.from_codes(["lamp", "desk", "chair"], [[0, 1], [1, 0], [1, 1]], level_sizes=(2, 2))
+            >>> catalog = catalog.with_columns({"price": [30.0, 120.0, 80.0], "in_stock": [True, True, False]})
+            >>> CatalogMask.where(catalog, {"price": (None, 100), "in_stock": True}).dense(1)
+            tensor([[ True, False, False]])
+        """
+        chosen = conditions if isinstance(conditions, Filter) else Filter(conditions, catalog.columns)
+        table = chosen.matches(catalog.columns)
+        present = table & ~catalog.removed
+        if not present.any():
+            reasons = chosen.why_none(catalog.columns, ~catalog.removed)
+            raise ValueError(
+                f"no item of {describe_items(catalog)} fulfils where {chosen}{f' ({reasons})' if reasons else ''}; "
+                "loosen a condition"
+            )
+        rows = MaskRows(catalog.item_ids, torch.from_numpy(table), takes_new=False)
+        return cls._of_own(len(catalog), torch.from_numpy(present), rows=rows)
 
     def for_catalog(self, catalog: ItemRows) -> "CatalogMask":
         """Return the mask for the current state of its catalog; itself if nothing changes.

@@ -1,7 +1,7 @@
 """The table of a catalog: rows of item ids and codes with lookup, assignment, counts, digests and files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -20,6 +20,7 @@ from cost_hf.semantic_ids.collisions import (
     spread_last_level,
 )
 from cost_hf.semantic_ids.digests import catalog_digest
+from cost_hf.semantic_ids.item_columns import ItemColumns
 from cost_hf.semantic_ids.item_ids import check_codes, check_ids, vector_table
 from cost_hf.semantic_ids.item_list import ItemRows, describe_digest, describe_items
 from cost_hf.semantic_ids.options import COLLISION_POLICIES, CatalogOptions, level_size_tuple
@@ -188,6 +189,7 @@ class CatalogTable(ItemRows):
         titles: a title per row, if the licence of the data allows keeping them.
         moved: number of items that did not get their own codes, by overflow or reassignment.
         vectors: item vectors, float32 `[N, E]`, read-only, for models that take them as input beside the codes.
+        columns: values of every row, such as its price, likewise only where the licence allows it.
     """
 
     item_ids: tuple[str, ...]
@@ -201,6 +203,7 @@ class CatalogTable(ItemRows):
     titles: tuple[str | None, ...] | None = None
     moved: int = 0
     vectors: np.ndarray | None = None
+    columns: ItemColumns = field(default_factory=ItemColumns)
 
     def __post_init__(self) -> None:
         codes, removed = np.array(self.codes, dtype=np.int64), np.array(self.removed, dtype=bool)
@@ -209,6 +212,7 @@ class CatalogTable(ItemRows):
         object.__setattr__(self, "removed", removed)
         object.__setattr__(self, "level_sizes", level_size_tuple(self.level_sizes))
         check_ids(self.item_ids, rows=len(codes), titles=self.titles)
+        self.columns.check_rows(len(codes))
         check_levels(self.level_sizes, model_levels=self.model_levels, policy=self.policy)
         check_codes(codes, self.level_sizes)
         if removed.shape != (len(codes),):
@@ -234,8 +238,8 @@ class CatalogTable(ItemRows):
         return catalog_digest(self.item_ids, self.codes, self.removed, self.vectors)
 
     @cached_property
-    def version(self) -> str:
-        """Digest of all content: ids, codes, removed flags, titles and vectors, in row order."""
+    def items_version(self) -> str:
+        """Digest of all content but the columns: ids, codes, removed flags, titles and vectors, in row order."""
         titles = None if self.titles is None else list(self.titles)
         vectors = [] if self.vectors is None else [self.vectors]
         return content_digest(
@@ -264,7 +268,7 @@ class CatalogTable(ItemRows):
         counts = {"items": len(live), "removed": int(self.removed.sum()), "moved": self.moved}
         return {**counts, **collision_report(live, self.level_sizes)}
 
-    def save(self, directory: str | Path, stem: str = "catalog") -> None:
+    def save_items(self, directory: str | Path, stem: str) -> None:
         """Write `<stem>.safetensors` and `<stem>.parquet`; equal catalogs give equal bytes."""
         fields = ("level_sizes", "model_levels", "policy", "quantizer_digest", "text_digest", "moved")
         write_catalog(
@@ -281,8 +285,9 @@ class CatalogTable(ItemRows):
     def to_parquet(self, path: str | Path) -> None:
         """Write the items that are not removed as a table.
 
-        Its columns are `item_id`, `title` where there are titles, `sid` (token texts), and `code_1` … `code_L`;
-        `Catalog.from_reference` reads it back.
+        It has `item_id`, `title` where there are titles, `sid` (token texts), `code_1` … `code_L`, which
+        `Catalog.from_reference` reads back, and the columns of the catalog; one with a name among these, or `text`,
+        begins with `column_`.
         """
         write_items_table(path, self)
 
@@ -295,8 +300,8 @@ class CatalogTable(ItemRows):
         return prefix_features(self.codes, self.level_sizes, length)
 
     @classmethod
-    def load(cls, directory: str | Path, stem: str = "catalog") -> Self:
-        """Read what `save` wrote; raise FileNotFoundError for missing and ValueError for damaged files."""
+    def load_items(cls, directory: str | Path, stem: str) -> Self:
+        """Read what `save_items` wrote; raise FileNotFoundError for missing and ValueError for damaged files."""
         fields = read_catalog(directory, stem)
         try:
             return cls(**fields)

@@ -1,8 +1,13 @@
-"""Items by row and id: the base of all catalogs, and the list of items for models without semantic IDs."""
+"""Items by row and id: the base of all catalogs, and the list of items for models without semantic IDs.
+
+What is known of items besides, titles and columns, is their metadata: it is shown and filtered by, and no model reads
+it from here.
+"""
 
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
@@ -15,9 +20,11 @@ from safetensors.numpy import save_file
 
 from cost_hf.files import DamagedFileError, atomic_path, content_digest, read_tensors
 from cost_hf.semantic_ids.catalog_files import item_vectors, read_item_columns, removed_flags
+from cost_hf.semantic_ids.item_columns import ItemColumns
 from cost_hf.semantic_ids.item_ids import check_ids, item_id_list, item_id_text, title_list, vectors_of_width
 
 MANY = 100_000  # rows
+COLUMNS_SUFFIX = ".columns.parquet"
 
 
 class ItemRows:
@@ -27,27 +34,115 @@ class ItemRows:
         item_ids: id of every row.
         titles: a title per row, or None.
         removed: rows that are not recommended, bool `[N]`.
+        columns: values of every row, such as its price, for filters.
     """
 
     item_ids: tuple[str, ...]
     titles: tuple[str | None, ...] | None
     removed: np.ndarray
-    version: Any  # digest of all content, titles included; a cached property of subclasses
-    digest: Any  # the catalog digest; likewise
+    columns: ItemColumns
+    items_version: Any  # digest of all content but the columns; a cached property of subclasses
+    digest: Any  # the catalog digest, without columns; likewise
+
+    @cached_property
+    def version(self) -> str:
+        """Digest of all content: that of `items_version`, and the columns where there are any."""
+        if not self.columns.names:
+            return self.items_version
+        return content_digest("cost_hf.catalog_with_columns.1", self.items_version, self.columns.digest)
 
     @property
     def stem(self) -> str:
-        """Name of this version's files."""
-        return f"catalog-{self.version[:16]}"
+        """Name of this version: the digests of its two parts, which are files of their own."""
+        columns = f"-{self.columns.digest[:16]}" if self.columns.names else ""
+        return f"catalog-{self.items_version[:16]}{columns}"
 
-    def save(self, directory: str | Path, stem: str) -> None:
-        """Write the files of this version."""
+    def save_items(self, directory: str | Path, stem: str) -> None:
+        """Write the files of all but the columns, `<stem>.parquet` and `<stem>.safetensors`."""
         raise NotImplementedError
 
     @classmethod
-    def load(cls, directory: str | Path, stem: str) -> Self:
-        """Read what `save` wrote; raise OSError or ValueError for missing or damaged files."""
+    def load_items(cls, directory: str | Path, stem: str) -> Self:
+        """Read what `save_items` wrote; raise OSError or ValueError for missing or damaged files."""
         raise NotImplementedError
+
+    def save(self, directory: str | Path, stem: str = "catalog") -> None:
+        """Write `<stem>.safetensors`, `<stem>.parquet` and, where there are columns, `<stem>.columns.parquet`.
+
+        Equal catalogs give equal bytes.
+        """
+        columns = Path(directory) / f"{stem}{COLUMNS_SUFFIX}"
+        columns.unlink(missing_ok=True)  # of another catalog, which had columns
+        self.columns.save(columns)
+        self.save_items(directory, stem)
+
+    @classmethod
+    def load(cls, directory: str | Path, stem: str = "catalog") -> Self:
+        """Read what `save` wrote; raise FileNotFoundError for missing and ValueError for damaged files."""
+        items = cls.load_items(directory, stem)
+        columns = Path(directory) / f"{stem}{COLUMNS_SUFFIX}"
+        return items.with_columns(ItemColumns.read(columns)) if columns.is_file() else items
+
+    def with_columns(self, columns: Any) -> Self:
+        """Return the same rows with these columns and no others.
+
+        Args:
+            columns: a mapping of names to one value a row, a DataFrame or an Arrow table, as for `ItemColumns.of`.
+
+        Raises:
+            ValueError: for another number of values, or values of mixed types.
+
+        Examples:
+            >>> from cost_hf import Catalog
+            >>> catalog = Catalog.from_codes(["lamp", "desk"], [[0], [1]], level_sizes=(2,))
+            >>> catalog.with_columns({"price": [30, 120], "brand": ["Hay", None]}).columns
+            ItemColumns(price: int64, brand: string)
+        """
+        own = ItemColumns.of(columns)
+        own.check_rows(len(self))
+        other = copy(self)  # what was computed of the rows stays known
+        object.__setattr__(other, "columns", own)
+        other.__dict__.pop("version", None)
+        return other
+
+    def with_values(self, item_ids: Sequence[str], values: Any) -> Self:
+        """Return the same rows with other values of some items in columns that the catalog has.
+
+        Args:
+            item_ids: n different ids.
+            values: n values by column name, None for a missing one.
+
+        Raises:
+            KeyError: for an unknown item.
+            ValueError: for a column that the catalog does not have, or values of another type.
+        """
+        return self.with_columns(self.columns.with_values(self.rows_of(item_ids), values))
+
+    def with_metadata(
+        self,
+        item_ids: Sequence[str],
+        titles: Sequence[str | None] | None,
+        columns: ItemColumns,
+        *,
+        without: Sequence[str],
+    ) -> Self:
+        """Return the same rows with the metadata of an item table.
+
+        Args:
+            item_ids: of the table, n different ones of this catalog.
+            titles: of these items; None where the table has none.
+            columns: of these items. Other items keep their values in columns of the same type.
+            without: columns that the catalog keeps no longer; others that the table does not have stay.
+
+        Raises:
+            KeyError: for an unknown item.
+        """
+        other = self
+        if titles is not None or self.titles is not None:
+            other = self.with_titles(item_ids, [None] * len(item_ids) if titles is None else titles)
+        own = columns.over(self.columns, self.rows_of(item_ids), len(self))
+        # in the order of a catalog of the table
+        return other.with_columns(own.with_columns(self.columns.without([*without, *own.names])))
 
     def with_titles(self, item_ids: Sequence[str], titles: Sequence[str | None]) -> Self:
         """Return the same rows with other titles of some items."""
@@ -57,9 +152,9 @@ class ItemRows:
             names[row] = title
         return replace(self, titles=tuple(names))  # type: ignore[type-var]
 
-    def without_titles(self) -> Self:
-        """Return the same rows without titles."""
-        return replace(self, titles=None)  # type: ignore[type-var]
+    def without_metadata(self) -> Self:
+        """Return the same rows without titles and columns."""
+        return replace(self, titles=None, columns=ItemColumns())  # type: ignore[type-var]
 
     def row_of(self, item_id: str) -> int:
         """Return the row of an item, removed or not; raise KeyError for an unknown id."""
@@ -135,15 +230,18 @@ class ItemList(ItemRows):
         removed: rows that are not recommended, bool `[N]`.
         titles: a title per row, if the licence of the data allows keeping them.
         vectors: frozen item vectors `[N, E]` float32, for models that take them as input.
+        columns: values of every row, such as its price, likewise only where the licence allows it.
     """
 
     item_ids: tuple[str, ...]
     removed: np.ndarray
     titles: tuple[str | None, ...] | None = None
     vectors: np.ndarray | None = None
+    columns: ItemColumns = field(default_factory=ItemColumns)
 
     def __post_init__(self) -> None:
         check_ids(self.item_ids, rows=len(self.removed), titles=self.titles)
+        self.columns.check_rows(len(self.item_ids))
         if self.vectors is not None and len(self.vectors) != len(self.item_ids):
             raise ValueError(f"expected one vector per item, got {len(self.vectors)} for {len(self.item_ids)} items")
 
@@ -152,16 +250,16 @@ class ItemList(ItemRows):
         return f"ItemList({describe_items(self)}{vectors}, {describe_digest(self)})"
 
     @cached_property
-    def version(self) -> str:
-        """Digest of all content in row order."""
+    def items_version(self) -> str:
+        """Digest of all content but the columns, in row order."""
         vectors = [] if self.vectors is None else [self.vectors]
         titles = None if self.titles is None else list(self.titles)
         return content_digest("cost_hf.items.1", list(self.item_ids), self.removed.astype(np.uint8), titles, *vectors)
 
     @cached_property
     def digest(self) -> str:
-        """The catalog digest; without SIDs it equals `version`."""
-        return self.version
+        """The catalog digest; without SIDs it equals `items_version`."""
+        return self.items_version
 
     def with_items(
         self,
@@ -196,6 +294,7 @@ class ItemList(ItemRows):
             removed=np.concatenate([self.removed, np.zeros(len(order), dtype=bool)]),
             titles=None if self.titles is None else (*self.titles, *names),
             vectors=table,
+            columns=self.columns.extended(len(order)),
         )
 
     def restored(self, item_ids: Sequence[str]) -> "ItemList":
@@ -220,7 +319,7 @@ class ItemList(ItemRows):
         table[self.rows_of(ids)] = vectors_of_width(vectors, ids, width=table.shape[1])
         return replace(self, vectors=table)
 
-    def save(self, directory: str | Path, stem: str) -> None:
+    def save_items(self, directory: str | Path, stem: str) -> None:
         """Write `<stem>.parquet` (ids, titles), then `<stem>.safetensors` (flags, vectors)."""
         columns = {"item_id": pa.array(self.item_ids, pa.string())}
         if self.titles is not None:
@@ -234,8 +333,8 @@ class ItemList(ItemRows):
             save_file(tensors, path)
 
     @classmethod
-    def load(cls, directory: str | Path, stem: str) -> "ItemList":
-        """Read what `save` wrote; raise OSError for missing and ValueError for damaged files."""
+    def load_items(cls, directory: str | Path, stem: str) -> "ItemList":
+        """Read what `save_items` wrote; raise OSError for missing and ValueError for damaged files."""
         ids, titles = read_item_columns(Path(directory) / f"{stem}.parquet")
         source = Path(directory) / f"{stem}.safetensors"
         tensors = read_tensors(source)

@@ -184,7 +184,7 @@ def test_what_is_not_published_is_not_promised():
     held = {"has_encoder": False, "new_item_inputs": ("vectors", "codes")}
     text = made_up_card("recommender", made_up_results(licence=None), **held)
 
-    assert "not in this copy" in text and "no text of an item" in text and ", text encoder" not in text
+    assert "not in this copy" in text and "no text or other column of an item" in text and ", text encoder" not in text
 
 
 def test_no_local_path_is_in_a_card():

@@ -7,7 +7,7 @@ from cost_hf.cli import main
 from cost_hf.files import read_json
 from cost_hf.recommenders.base import Recommender
 from tests.methods.counting.counting_toys import toy_counting
-from tests.recommenders.toys import TOY_IDS, toy_recommender, toy_text_recommender
+from tests.recommenders.toys import TOY_IDS, toy_recommender, toy_text_recommender, with_columns
 
 
 @pytest.fixture
@@ -76,6 +76,45 @@ def test_update_changes_titles_of_known_items_and_counts_codes_that_would_differ
     assert "1 would have other codes now, their SIDs stay" in capsys.readouterr().out
 
 
+def test_columns_of_new_and_known_items_come_with_the_file_and_values_alone_too(tmp_path, capsys):
+    directory = tmp_path / "run"
+    with_columns(toy_text_recommender()).save_pretrained(directory / "recommender")
+    rows = {"item_id": ["item001", "new"], "title": ["a", "b in oslo"], "price": [7, 8], "brand": ["X", "X"], "note": 1}
+    pd.DataFrame(rows).to_csv(tmp_path / "items.csv", index=False)
+    pd.DataFrame({"item_id": ["item003", "new"], "in_stock": [False, True]}).to_csv(tmp_path / "stock.csv", index=False)
+
+    def value(item: str, name: str):
+        catalog = Recommender.from_pretrained(directory).catalog
+        return catalog.columns.value(name, catalog.row_of(item))
+
+    assert update(directory, tmp_path / "items.csv") == 0
+    assert [value("new", "price"), value("new", "brand"), value("item001", "price")] == [8.0, "X", 2.5]
+    assert value("new", "in_stock") is None
+    assert update(directory, tmp_path / "items.csv", "--update") == 0
+    assert [value("item001", "price"), value("item001", "brand")] == [7.0, "X"]
+    weights = (directory / "recommender" / "model.safetensors").stat().st_mtime_ns
+    assert update(directory, "--values", tmp_path / "stock.csv") == 0
+    assert [value("item003", "in_stock"), value("new", "in_stock")] == [False, True]
+    assert (directory / "recommender" / "model.safetensors").stat().st_mtime_ns == weights
+    assert "update: 2 items (item003, new)" in capsys.readouterr().out
+    assert update(directory, "--rollback") == 0
+    assert value("new", "in_stock") is None
+
+
+def test_a_file_of_few_items_need_not_show_the_types_of_the_catalog(tmp_path):
+    directory = tmp_path / "run"
+    with_columns(toy_text_recommender()).save_pretrained(directory / "recommender")
+    (tmp_path / "items.csv").write_text("item_id,title,brand\nnew,b in oslo,4711\n")
+    (tmp_path / "values.csv").write_text("item_id,brand,price\nitem001,17,\nitem002,18,\n")
+
+    assert update(directory, tmp_path / "items.csv", "--values", tmp_path / "values.csv") == 0
+
+    catalog = Recommender.from_pretrained(directory).catalog
+    values = {item: catalog.columns.value("brand", catalog.row_of(item)) for item in ("new", "item001", "item002")}
+    assert values == {"new": "4711", "item001": "17", "item002": "18"}
+    assert [catalog.columns.value("price", row) for row in (0, 1, 2)] == [0.0, None, None]
+
+
 def test_a_copy_leaves_the_source_as_it_was(directory, new_items, tmp_path):
     assert update(directory, new_items, "--output_dir", tmp_path / "copy") == 0
 
@@ -112,7 +151,8 @@ def test_columns_may_have_other_names(directory, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "expected items, clicks, ids to remove, or a rollback alone"),
+        ([], "expected items, values, clicks, ids to remove, or a rollback alone"),
+        (["--values", "stock.csv"], "names the column 'stock', which the catalog does not have"),
         (["--rollback", "--remove", "item001"], "or a rollback alone"),
         (["--rollback"], "there is no older catalog to return to"),
         (["--remove", "item001,gone"], "1 of 2 item ids are not in the catalog"),
@@ -125,6 +165,7 @@ def test_columns_may_have_other_names(directory, tmp_path):
 def test_a_mistake_is_one_line_and_nothing_is_written(directory, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.csv").write_text("item_id,title\na,football\nb,\n")
+    (tmp_path / "stock.csv").write_text("item_id,stock\nitem001,3\n")
     (tmp_path / "twice.csv").write_text("item_id,title\ntwice,football\ntwice,oslo\n")
     files = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 

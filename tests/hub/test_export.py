@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
@@ -17,7 +18,15 @@ from cost_hf.semantic_ids.catalog import Catalog
 from tests.methods.counting.counting_toys import toy_counting
 from tests.methods.fusion.fusion_toys import toy_fusion
 from tests.methods.ranker.ranker_toys import toy_ranker
-from tests.recommenders.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender, toy_text_recommender
+from tests.recommenders.toys import (
+    TOY_COLUMNS,
+    TOY_IDS,
+    TOY_ITEMS,
+    toy_catalog,
+    toy_recommender,
+    toy_text_recommender,
+    with_columns,
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +58,27 @@ def test_parquet_reads_back_as_the_same_catalog(system, tmp_path):
     again = Catalog.from_reference(path, collisions="none", level_sizes=system.catalog.level_sizes)
     assert np.array_equal(again.codes, codes) and "item003" not in again
     assert table.set_index("item_id")["title"]["late"] == "football in oslo and quito"
+
+
+@pytest.mark.parametrize("build", [toy_text_recommender, lambda: toy_counting("popularity"), toy_fusion])
+def test_a_table_has_the_columns_of_the_catalog_in_their_types(build, tmp_path):
+    system = with_columns(build())
+    system.add_columns(TOY_IDS, {"sid": [f"s{row}" for row in range(TOY_ITEMS)], "text": ["t"] * TOY_ITEMS})
+    system.remove_items(["item003"])
+    system.save_pretrained(tmp_path / "saved")
+
+    (path,) = export_run(tmp_path / "saved", to="parquet", output=tmp_path)
+
+    table = pq.read_table(path)
+    has_sids = "code_1" in table.column_names
+    assert set(table.column_names) >= {*TOY_COLUMNS, "column_sid" if has_sids else "sid", "column_text"}
+    assert str(table.schema.field("price").type) == "double" and str(table.schema.field("in_stock").type) == "bool"
+    for name in TOY_COLUMNS:
+        left = [value for item, value in zip(TOY_IDS, TOY_COLUMNS[name], strict=True) if item != "item003"]
+        assert table[name].to_pylist() == left
+    if has_sids:
+        again = Catalog.from_reference(path, collisions="none", level_sizes=system.catalog.level_sizes)
+        assert len(again) == TOY_ITEMS - 1
 
 
 def test_flashrec_keys_are_codes_and_values_items(system, tmp_path):

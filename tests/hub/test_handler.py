@@ -25,14 +25,14 @@ from cost_hf.hub.handler import (
 from cost_hf.recommenders.base import Recommendation
 from tests.methods.fusion.fusion_toys import toy_fusion
 from tests.near_ties import assert_same_list
-from tests.recommenders.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender
+from tests.recommenders.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender, with_columns
 
 
 @pytest.fixture(scope="module")
 def handler(tmp_path_factory) -> EndpointHandler:
     folder = tmp_path_factory.mktemp("endpoint")
     titles = [item.upper() for item in TOY_IDS[:-1]] + [None]
-    toy_recommender(toy_catalog(TOY_ITEMS, (4, 5, 3), titles=titles)).save_pretrained(folder)
+    with_columns(toy_recommender(toy_catalog(TOY_ITEMS, (4, 5, 3), titles=titles))).save_pretrained(folder)
     return EndpointHandler(str(folder))
 
 
@@ -85,6 +85,22 @@ def test_one_history_and_a_batch_are_answered_like_recommend(handler, url):
     assert "item019" not in json.dumps(many)
 
 
+def test_filters_and_limits_of_values_are_those_of_recommend(handler, url):
+    where = {"price": {"min": 5, "max": 40}, "brand": ["Alba", "Brisa"], "in_stock": True}
+    inputs = [["item001"], []]
+
+    _, filtered = post(url, {"inputs": inputs, "parameters": {"where": where}})
+    both = {"diversify": {"brand": 1}, "where": {"tags": ["oslo"]}}
+    _, diverse = post(url, {"inputs": ["item001"], "parameters": both})
+
+    expected = handler.recommender.recommend(inputs, where=where | {"price": (5, 40)}, on_empty="popularity")
+    assert [[entry["item_id"] for entry in answers] for answers in filtered["recommendations"]] == [
+        [answer.item_id for answer in answers] for answers in expected
+    ]
+    expected = handler.recommender.recommend(["item001"], **both)
+    assert [entry["item_id"] for entry in diverse["recommendations"][0]] == [answer.item_id for answer in expected]
+
+
 def test_unknown_items_and_empty_histories_have_mild_defaults(handler):
     answer = handler({"inputs": [["gone"], [], ["item001", "gone"]], "parameters": {"top_k": 2}})
 
@@ -133,6 +149,20 @@ def test_eight_clients_at_once_get_what_each_would_get_alone(url):
         ({"inputs": [], "parameters": {"on_empty": []}}, "parameters.on_empty", "expected one of error, popularity"),
         ({"inputs": [], "parameters": {"allowed": "item001"}}, "parameters.allowed", "expected a list"),
         ({"inputs": [], "parameters": {"denied": ["gone"]}}, "parameters.denied", "'gone' is not in the catalog"),
+        (
+            {"inputs": [], "parameters": {"where": ["price"]}},
+            "parameters.where",
+            "1 to 20 columns, got a list",
+        ),
+        ({"inputs": [], "parameters": {"where": {}}}, "parameters.where", "got an object of 0"),
+        ({"inputs": [], "parameters": {"where": {"prise": 5}}}, "parameters.where", "did you mean 'price'"),
+        ({"inputs": [], "parameters": {"where": {"price": "5"}}}, "parameters.where", "must be a number"),
+        ({"inputs": [], "parameters": {"where": {"price": {"min": 900}}}}, "parameters.where", "no item of 20 items"),
+        ({"inputs": [], "parameters": {"where": {"brand": ["x"] * 1001}}}, "parameters.where.brand", "at most 1000"),
+        ({"inputs": [], "parameters": {"where": {"brand": "x" * 600}}}, "parameters.where.brand", "at most 512 char"),
+        ({"inputs": [], "parameters": {"diversify": {"brand": 0}}}, "parameters.diversify", "brand"),
+        ({"inputs": [], "parameters": {"diversify": {"brnad": 2}}}, "parameters.diversify", "did you mean 'brand'"),
+        ({"inputs": [], "parameters": {"diversify": 2}}, "parameters.diversify", "1 to 20 columns, got 2"),
         ({"inputs": ["gone"], "parameters": {"on_unknown": "error"}}, "inputs", "'gone' is not in the catalog"),
         ({"inputs": [[], []], "parameters": {"on_empty": "error"}}, "inputs", "history 0 holds no item"),
     ],
@@ -166,7 +196,8 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-NAMES = ["top_k", "exclude_seen", "allowed", "denied", "on_unknown", "on_empty", "cold_share", "explain", "exact", "x"]
+NAMES = ["top_k", "exclude_seen", "allowed", "denied", "where", "diversify", "on_unknown", "on_empty", "cold_share"]
+NAMES += ["explain", "exact", "x"]
 REQUESTS = JSON | st.fixed_dictionaries(
     {"inputs": JSON | st.lists(st.sampled_from(TOY_IDS), max_size=3)},
     optional={"parameters": JSON | st.dictionaries(st.sampled_from(NAMES), JSON, max_size=3)},

@@ -34,7 +34,7 @@ def test_every_repository_gets_one_commit_and_a_card_with_its_numbers(hub, finis
     found = {result.metric_type: result.metric_value for result in card.data.eval_results[:2]}
     row = results["rows"]["recommender"]["item"]["seen_allowed"]
     assert found == {metric: row[metric]["value"] for metric in ("recall@10", "ndcg@10")}
-    assert "Apache-2.0: titles and texts of items are published" in report and "toy data" in card.text
+    assert "Apache-2.0: titles, texts and columns of items are published" in report and "toy data" in card.text
     entries = yaml.safe_load(files[".eval_results/seen_allowed.yaml"])
     assert entries[0]["dataset"]["id"] == "org/toy-items"
 
@@ -52,7 +52,7 @@ def test_publishing_again_makes_no_commit_and_a_changed_catalog_only_what_change
     publish(hub.endpoint, run)
     commits = [files for _, files in hub.repositories["models/org/toy-recommender"].commits]
     changed = {path.partition("-")[0] for path in commits[2] if commits[1].get(path) != commits[2][path]}
-    assert changed == {"recommender.json", "journal.jsonl", "popularity.safetensors", "catalog"}
+    assert changed == {"recommender.json", "journal.jsonl", "popularity.safetensors", "catalog", "columns"}
     assert len(hub.repositories["models/org/toy"].commits) == 2  # the quantizer is the same
 
 
@@ -172,8 +172,20 @@ def test_with_a_licence_the_data_set_holds_titles_and_texts(hub, finished_run):
     publish(hub.endpoint, finished_run, what=["dataset"])
 
     table = pd.read_parquet(io.BytesIO(hub.repositories["datasets/org/toy-items"].commits[-1][1]["items.parquet"]))
-    assert table["title"].notna().all() and table["text"].notna().all()
+    assert table["title"].notna().all() and table["text"].notna().all() and table["topic"].notna().all()
     assert table["sid"].map(len).eq(4).all()
+
+
+def test_columns_are_published_under_a_licence_alone(hub, finished_run, tmp_path):
+    publish(hub.endpoint, finished_run, what=["recommender"])
+    files = hub.repositories["models/org/toy-recommender"].commits[-1][1]
+    tables = [pd.read_parquet(io.BytesIO(files[path])) for path in files if path.startswith("columns-")]
+    assert [list(table.columns) for table in tables] == [["topic"]]
+
+    publish(hub.endpoint, without_licence(finished_run, tmp_path / "run"), what=["recommender"])
+
+    files = hub.repositories["models/org/toy-recommender"].commits[-1][1]
+    assert not [path for path in files if path.startswith("columns-")]
 
 
 def test_texts_of_the_data_set_stand_beside_their_own_items_after_changes(hub, finished_run, tmp_path):

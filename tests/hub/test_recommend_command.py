@@ -6,7 +6,7 @@ from cost_hf.cli import main
 from cost_hf.recommenders.base import Recommendation, Recommender
 from tests.methods.counting.counting_toys import toy_counting
 from tests.methods.fusion.fusion_toys import toy_fusion
-from tests.recommenders.toys import TOY_IDS, TOY_TEXTS, toy_recommender
+from tests.recommenders.toys import TOY_IDS, TOY_TEXTS, toy_recommender, with_columns
 
 
 @pytest.fixture
@@ -45,6 +45,32 @@ def test_an_exact_list_says_what_is_proved(tmp_path, capsys, monkeypatch):
     assert main(["recommend", str(tmp_path), "item003", "--exact"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == "proved: the first 1 of 2; an item that is not listed may score up to -1.5000"
+
+
+def test_filters_and_limits_of_values_are_mappings_as_yaml(tmp_path, capsys):
+    system = with_columns(toy_recommender())
+    system.save_pretrained(tmp_path)
+
+    def listed(*options: str) -> list[str]:
+        assert main(["recommend", str(tmp_path), "item003", "--top-k", "5", *options]) == 0
+        return [line.split()[1] for line in capsys.readouterr().out.splitlines()]
+
+    where = {"price": (None, 20), "brand": ["Brisa", "Corva"]}
+    assert listed("--where", "{price: {max: 20}, brand: [Brisa, Corva]}") == [
+        answer.item_id for answer in system.recommend(["item003"], top_k=5, where=where)
+    ]
+    assert listed("--diversify", "{brand: 1}") == [
+        answer.item_id for answer in system.recommend(["item003"], top_k=5, diversify={"brand": 1})
+    ]
+    for option, value, message in (
+        ("--where", "{colour: red}", "where names the column 'colour'"),
+        ("--where", "price", "expected columns with values as YAML"),
+        ("--diversify", "[brand]", "expected columns with values as YAML"),
+        ("--where", "{price: {min: 900}}", "no item of 20 items fulfils where price of at least 900"),
+    ):
+        assert main(["recommend", str(tmp_path), "item003", option, value]) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
 
 
 def test_what_a_recommender_can_not_do_is_an_error(saved, tmp_path, capsys):

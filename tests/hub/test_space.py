@@ -10,12 +10,13 @@ import pytest
 from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.hub.space import app, markup, visit
 from cost_hf.hub.space.catalog_view import CatalogView, Listed
+from cost_hf.hub.space.filters import chosen_conditions
 from cost_hf.hub.space.visit import Visit
 from cost_hf.semantic_ids.catalog import Catalog
 from tests.hub.made_up import made_up_results
 from tests.methods.fusion.fusion_toys import toy_fusion
 from tests.methods.sasrec.test_sasrec_recommender import toy as dense_toy
-from tests.recommenders.toys import TOY_IDS, TOY_TEXTS, toy_recommender, toy_text_recommender
+from tests.recommenders.toys import TOY_IDS, TOY_TEXTS, toy_recommender, toy_text_recommender, with_columns
 from tests.runs import ROOT
 
 RESULTS = made_up_results(is_toy=True)
@@ -70,6 +71,36 @@ def test_recommendations_are_those_of_the_recommender(toy):
 
     expected = toy.recommender.recommend(["item001", "item002"], top_k=5)
     assert [TOY_IDS[listed.row] for listed in answers] == [answer.item_id for answer in expected]
+
+
+def test_visitors_filter_by_columns_of_few_values_and_see_them():
+    toy = Visit(with_columns(toy_text_recommender()))
+    toy.recommender.add_columns(TOY_IDS, {"code": [f"{row:03d}" for row in range(len(TOY_IDS))], "one": [1] * 20})
+
+    filters = toy.view.filters
+
+    assert [(own.column, own.kind) for own in filters] == [
+        ("price", "range"),
+        ("brand", "choice"),
+        ("in_stock", "truth"),
+        ("tags", "choice"),
+    ]
+    assert (filters[0].low, filters[0].high, filters[1].choices) == (0.0, 45.0, ("Alba", "Brisa", "Corva"))
+    assert chosen_conditions(filters, [None, None, [], False, []]) is None
+    where = chosen_conditions(filters, [None, 30.0, ["Alba"], True, ["oslo", "lima"]])
+    assert where == {"price": (None, 30.0), "brand": ["Alba"], "in_stock": True, "tags": ["oslo", "lima"]}
+    answers = toy.recommend(["item003"], where=where)
+    expected = toy.recommender.recommend(["item003"], where=where)
+    assert [TOY_IDS[listed.row] for listed in answers] == [answer.item_id for answer in expected]
+    page = markup.ranking(toy.view, answers, [3])
+    assert page.count("brand Alba · in_stock · tags") == len(answers) > 0
+    assert toy.view.limited_columns == ["brand"]
+    diverse = toy.recommend(["item003"], top_k=6, diversify={"brand": 1})
+    expected = toy.recommender.recommend(["item003"], top_k=6, diversify={"brand": 1})
+    assert [TOY_IDS[listed.row] for listed in diverse] == [answer.item_id for answer in expected]
+    assert toy.view.facts(19) == "" and "not in_stock" in toy.view.facts(3)
+    with pytest.raises(ValueError, match="no item of 20 items fulfils"):
+        toy.recommend(["item003"], where={"price": (80, None)})
 
 
 def test_an_added_item_is_recommended_at_once_and_is_the_same_the_second_time(toy):

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from cost_hf.hub.space import app
-from tests.recommenders.toys import toy_text_recommender
+from tests.recommenders.toys import toy_text_recommender, with_columns
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium")
@@ -17,7 +17,7 @@ SIZES = {"desk": {"width": 1280, "height": 800}, "phone": {"width": 375, "height
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
-    toy_text_recommender().save_pretrained(folder)
+    with_columns(toy_text_recommender()).save_pretrained(folder)
     demo = app.launch_demo(folder, block=False)
     yield demo.local_url
     demo.close()
@@ -69,6 +69,23 @@ def test_the_example_and_an_empty_history_have_their_states(page):
     page.wait_for_selector("ol.ranking li")
     page.locator("button", has_text="Clear").click()
     page.wait_for_selector("text=Put a history together")
+
+
+def test_filters_and_a_limit_of_equal_values_change_the_list(page):
+    facts = "[...document.querySelectorAll('ol.ranking .facts')].map(line => line.textContent)"
+    page.get_by_role("button", name="Example", exact=True).click()
+    page.wait_for_selector("ol.ranking li")
+
+    page.get_by_role("button", name="Filters").click()
+    page.get_by_label("in_stock").check()
+    page.wait_for_function(f"{facts}.length && {facts}.every(line => line.includes('· in_stock'))")
+    assert page.evaluate(f"{facts}.filter(line => line.includes('brand Alba')).length") > 2
+    page.get_by_label("At most 2 items of the same").click()
+    page.get_by_role("option", name="brand").click()
+    page.wait_for_function(f"{facts}.filter(line => line.includes('brand Alba')).length === 2")
+
+    page.get_by_label("price from").fill("1000")
+    page.wait_for_selector("text=no item of 20 items fulfils where")
 
 
 def test_the_tree_goes_down_and_up_again(page):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cost_hf.recommenders import base
+from cost_hf.recommenders import base, catalog_changes
 from cost_hf.recommenders.catalog_changes import KEPT_VERSIONS
 from cost_hf.recommenders.generative import GenerativeRecommender
 from tests.recommenders.toys import (
@@ -332,3 +332,18 @@ def test_any_history_of_changes_agrees_with_a_plain_model(steps):
     assert {item: sid for item, sid in sids(system).items() if item in born} == born
     if live:
         assert set(ids(system.recommend(["item000"], top_k=50, exclude_seen=False))) == live
+
+
+def test_the_journal_names_the_first_items_of_a_large_change(monkeypatch, tmp_path):
+    monkeypatch.setattr(catalog_changes, "KEPT_IDS", 2)
+    system = toy_text_recommender()
+
+    change = system.remove_items(["item001", "item002", "item003"])
+
+    assert (change.item_ids, change.more, change.num_items) == (("item001", "item002"), 1, 3)
+    assert repr(change).startswith("CatalogChange(remove of 3 items: 'item001', 'item002'")
+    system.save_pretrained(tmp_path)
+    loaded = GenerativeRecommender.from_pretrained(tmp_path)
+    assert loaded.journal == system.journal
+    undone = loaded.rollback()
+    assert undone.item_ids == change.item_ids and undone.num_items == 3

@@ -10,7 +10,7 @@ from cost_hf.recommenders.generative import GenerativeRecommender
 from cost_hf.search.generate_search import NEUTRAL
 from cost_hf.search.logits_processor import SidLogitsProcessor
 from tests.near_ties import assert_same_beams, assert_same_list
-from tests.recommenders.toys import TOY_IDS, toy_catalog, toy_causal, toy_gpt2, toy_recommender, toy_t5
+from tests.recommenders.toys import TOY_IDS, toy_catalog, toy_causal, toy_gpt2, toy_recommender, toy_t5, with_columns
 
 HISTORIES = [["item001"], ["item002", "item003", "item004"], ["item009", "item001"]]
 BUILDS = {"llama": toy_causal, "gpt2": toy_gpt2, "t5": toy_t5}
@@ -18,8 +18,10 @@ BUILDS = {"llama": toy_causal, "gpt2": toy_gpt2, "t5": toy_t5}
 
 @pytest.fixture(scope="module", params=list(BUILDS))
 def pair(request, tmp_path_factory):
-    """A recommender, and its generator as transformers loads it from the saved directory."""
-    return _pair(toy_recommender(build=BUILDS[request.param]), tmp_path_factory.mktemp(request.param))
+    """A recommender, and its generator as transformers loads it from the saved directory; one catalog has columns."""
+    system = toy_recommender(build=BUILDS[request.param])
+    system = with_columns(system) if request.param == "llama" else system
+    return _pair(system, tmp_path_factory.mktemp(request.param))
 
 
 def _pair(system: GenerativeRecommender, directory) -> tuple:

@@ -295,7 +295,7 @@ def test_copies_answer_alike_and_change_alone(build):
         assert copied.recommend(["item003"], top_k=20) == expected
         copied.remove_items(["item001"])
     assert system.recommend(["item003"], top_k=20) == expected
-    bare = system.without_titles()
+    bare = system.without_metadata()
     assert bare.catalog.titles is None and ids(bare.recommend(["item003"], top_k=20)) == ids(expected)
 
 
@@ -522,7 +522,7 @@ def test_the_catalog_of_the_training_is_known_beside_the_present_one(build, tmp_
     system.save_pretrained(tmp_path)
     loaded = Recommender.from_pretrained(tmp_path)
 
-    fitted = loaded.with_catalog(loaded.fitted_catalog(loaded.catalog.titles))
+    fitted = loaded.with_catalog(loaded.fitted_catalog(loaded.catalog))
     assert_same_list(fitted.recommend(["item003"], top_k=20), before)
 
 
@@ -626,7 +626,7 @@ def test_what_is_published(build, tmp_path):
 
     assert system.carries_text_vectors and system.new_item_inputs == ("texts", "vectors")
     own = {name for name in read_json(tmp_path / "recommender.json")["files"] if not name.startswith("encoder/")}
-    kept = {name for name in own if not re.fullmatch(r"catalog-.*|popularity\.safetensors", name)}
+    kept = {name for name in own if not re.fullmatch(r"(catalog|columns)-.*|popularity\.safetensors", name)}
     assert kept and all(re.fullmatch(type(system).published_files, name) for name in kept)
     for name in ("parts/x/../../secret.json", "parts/run.sh", "parts/x/notes.pickle"):
         assert not re.fullmatch(type(system).published_files, name)
@@ -683,7 +683,7 @@ def test_parts_of_other_rows_are_refused(build, tmp_path):
     build().save_pretrained(tmp_path)
     update_manifest(tmp_path, parts=["sids", "texts", "markov"])
 
-    with pytest.raises(ValueError, match=r"catalog-\w+\.safetensors and \.parquet hold .*copy the directory again"):
+    with pytest.raises(ValueError, match=r"catalog-\w+\.safetensors and \.parquet .*hold .*copy the directory again"):
         Recommender.from_pretrained(tmp_path)
 
 

@@ -107,7 +107,7 @@ def test_a_recommender_of_another_format_is_refused(tmp_path):
     toy_recommender().save_pretrained(tmp_path)
     write_json(tmp_path / "recommender.json", read_json(tmp_path / "recommender.json") | {"format": 99})
 
-    with pytest.raises(ValueError, match="has recommender format 99, this version reads 5"):
+    with pytest.raises(ValueError, match="has recommender format 99, this version reads 6"):
         Recommender.from_pretrained(tmp_path)
 
 

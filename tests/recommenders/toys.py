@@ -162,3 +162,18 @@ def toy_text_recommender(build=toy_causal, *, titles: bool = True, **options) ->
     catalog = Catalog.from_embeddings(TOY_IDS, vectors, quantizer, append_size=8, titles=TOY_TEXTS if titles else None)
     encoder = ItemEncoder.of(lsa, VectorOptions())
     return toy_recommender(catalog, build, quantizer=quantizer, encoder=encoder, **options)
+
+
+# a brand fills the first ranks of many lists, and the last item has no values
+TOY_COLUMNS = {
+    "price": [*(2.5 * row for row in range(TOY_ITEMS - 1)), None],
+    "brand": [*(("Alba", "Alba", "Alba", "Brisa", "Corva")[row % 5] for row in range(TOY_ITEMS - 1)), None],
+    "in_stock": [*(row % 3 > 0 for row in range(TOY_ITEMS - 1)), None],
+    "tags": [*([PLACES[row % 5], THEMES[row // 5]] for row in range(TOY_ITEMS - 1)), None],
+}
+
+
+def with_columns(system):
+    """Return a recommender with the toy columns of its first items, added to its catalog."""
+    system.add_columns(TOY_IDS, TOY_COLUMNS)
+    return system

@@ -128,12 +128,23 @@ def _check_port(host: str, port: int) -> None:
 
 
 def _api_recommend(visit: Visit) -> Callable[..., list[dict[str, Any]]]:
-    def recommend(history: list[str], top_k: int = 10, exclude_seen: bool = True) -> list[dict[str, Any]]:
+    def recommend(
+        history: list[str],
+        top_k: int = 10,
+        exclude_seen: bool = True,
+        where: dict[str, Any] | None = None,
+        diversify: dict[str, int] | None = None,
+    ) -> list[dict[str, Any]]:
         """Return ranked items for a history of item ids: item_id, score, title."""
+        parameters = {
+            "top_k": top_k,
+            "exclude_seen": exclude_seen,
+            "where": where,
+            "diversify": diversify,
+            "on_empty": "error",
+        }
         try:
-            histories, options = parse(
-                {"inputs": history, "parameters": {"top_k": top_k, "exclude_seen": exclude_seen, "on_empty": "error"}}
-            )
+            histories, options = parse({"inputs": history, "parameters": parameters})
             if len(histories) != 1 or not all(isinstance(item, str) for item in history):
                 raise ValueError("expected one history, a list of item ids")
             answers = visit.recommender.recommend(histories[0], **options)

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cost_hf.hub.space.filters import ColumnFilter, column_filters, item_facts, repeated_columns
+
 Prefix = tuple[int, ...]
 FOUND = 20  # search results
 MAX_QUERY = 200  # characters of a search that are read
@@ -51,6 +53,20 @@ class CatalogView:
     def num_items(self) -> int:
         """Items that can be recommended."""
         return len(self.catalog) - int(self.catalog.removed.sum())
+
+    @cached_property
+    def filters(self) -> list[ColumnFilter]:
+        """Columns that visitors can filter by."""
+        return column_filters(self.catalog.columns)
+
+    @cached_property
+    def limited_columns(self) -> list[str]:
+        """Columns of which visitors can limit how many items of a list share a value."""
+        return repeated_columns(self.catalog.columns)
+
+    def facts(self, row: int) -> str:
+        """Return what an item has in these columns, in one line; empty where there are none."""
+        return item_facts(self.filters, self.catalog.columns, row)
 
     def label(self, row: int) -> str:
         """Return the title of an item, or its id where it has none."""

@@ -59,9 +59,11 @@ def ranking(view: CatalogView, answers: Sequence[Listed], history: list[int]) ->
         explained = "<br>".join(map(escape, explanation.splitlines()))
         detail = f"{path} <span>{why}</span>" if view.has_sids else f"<span>{explained}</span>"
         detail = f'<span class="why">{detail}</span>' if view.has_sids or explained else ""
+        facts = view.facts(row)
+        known = f'<span class="facts">{escape(facts)}</span>' if facts else ""
         lines.append(
             f'<li><span class="title">{escape(view.label(row))}</span>'
-            f'<span class="score" title="score of the model">{score:.2f}</span>{tag}{detail}</li>'
+            f'<span class="score" title="score of the model">{score:.2f}</span>{tag}{known}{detail}</li>'
         )
     note = notice("Some places are reserved for items without clicks in training, whatever their score.")
     return f'{note if has_reserved else ""}<ol class="ranking">{"".join(lines)}</ol>'

@@ -7,10 +7,12 @@ import gradio as gr
 
 from cost_hf.hub.space import markup
 from cost_hf.hub.space.catalog_view import MAX_QUERY
+from cost_hf.hub.space.filters import chosen_conditions
 from cost_hf.hub.space.visit import MAX_CHARACTERS, MAX_HISTORY, Visit
 from cost_hf.semantic_ids.vocabulary import level_name
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+MOST_ALIKE = 2  # items of a list that share a value, where a visitor limits them
 
 
 def _named(visit: Visit, rows: list[int]) -> list[tuple[str, str]]:
@@ -41,6 +43,7 @@ def recommend_tab(visit: Visit) -> None:
                 clear = gr.Button("Clear", min_width=80)
             top_k = gr.Slider(1, 50, value=10, step=1, label="How many")
             unseen = gr.Checkbox(True, label="Leave out items of the history")
+            narrowing = [_limit_control(visit), *_filter_controls(visit)]
         with gr.Column(scale=3, min_width=300):
             shown = gr.HTML(empty)
             onward = gr.Radio([], label="Add one of these to the history", visible=False)
@@ -53,30 +56,39 @@ def recommend_tab(visit: Visit) -> None:
         rows = visit.view.catalog.rows_of(ids).tolist()
         return gr.update(choices=_named(visit, rows), value=ids)
 
-    def recommend(ids: list[str] | None, count: float, leaves_out: bool) -> tuple[Any, Any]:
+    def recommend(
+        ids: list[str] | None, count: float, leaves_out: bool, column: str | None, *chosen: Any
+    ) -> tuple[Any, Any]:
         ids = known(ids)
         if not ids:
             return empty, gr.update(choices=[], visible=False)
-        answers = visit.recommend(ids, int(count), leaves_out)
+        where = chosen_conditions(kinds, chosen)
+        try:
+            limits = {column: MOST_ALIKE} if column else None
+            answers = visit.recommend(ids, int(count), leaves_out, where=where, diversify=limits)
+        except ValueError as error:  # no item fulfils the filters
+            return markup.notice(str(error), is_error=True), gr.update(choices=[], visible=False)
         if not answers:
-            return markup.notice("Nothing is left to recommend: the history holds the whole catalog."), gr.update()
+            whole = "all that fulfils the filters" if where else "the whole catalog"
+            return markup.notice(f"Nothing is left to recommend: the history holds {whole}."), gr.update()
         rows = visit.view.catalog.rows_of(ids).tolist()
         onward = gr.update(choices=_named(visit, [listed.row for listed in answers]), value=None, visible=True)
         return markup.ranking(visit.view, answers, rows), onward
 
-    def add_to_history(item: str | None, ids: list[str] | None, count: float, leaves_out: bool) -> tuple[Any, ...]:
+    def add_to_history(item: str | None, ids: list[str] | None, *set_up: Any) -> tuple[Any, ...]:
         held = known(list(dict.fromkeys([*(ids or []), *([item] if item else [])])))
-        return chosen(held), None, *recommend(held, count, leaves_out)
+        return chosen(held), None, *recommend(held, *set_up)
 
-    settings = [history, top_k, unseen]
+    kinds = visit.view.filters
+    settings = [history, top_k, unseen, *narrowing]
     query.input(lambda text: _search(visit, text), query, found, trigger_mode="always_last", **PRIVATE)
     for control in (found, onward):
         control.input(add_to_history, [control, *settings], [history, found, shown, onward], **PRIVATE)
-    for event in (go.click, history.input, top_k.release, unseen.input):
+    for event in (go.click, history.input, top_k.release, unseen.input, *(control.input for control in narrowing)):
         event(recommend, settings, [shown, onward], **PRIVATE)
     example.click(
-        lambda count, leaves_out: add_to_history(None, visit.example(), count, leaves_out),
-        [top_k, unseen],
+        lambda *set_up: add_to_history(None, visit.example(), *set_up),
+        settings[1:],
         [history, found, shown, onward],
         **PRIVATE,
     )
@@ -85,6 +97,35 @@ def recommend_tab(visit: Visit) -> None:
         outputs=[history, query, shown, onward],
         **PRIVATE,
     )
+
+
+def _filter_controls(visit: Visit) -> list[Any]:
+    """Build the controls of the filters, in the order of `chosen_conditions`; none where the catalog has no columns."""
+    controls: list[Any] = []
+    if not visit.view.filters:
+        return controls
+    with gr.Accordion("Filters", open=False):
+        for own in visit.view.filters:
+            if own.kind == "truth":
+                controls.append(gr.Checkbox(False, label=own.column))
+            elif own.kind == "choice":
+                controls.append(gr.Dropdown(list(own.choices), value=[], multiselect=True, label=own.column))
+            else:
+                with gr.Row():
+                    controls.append(
+                        gr.Number(None, label=f"{own.column} from", placeholder=f"{own.low:g}", min_width=120)
+                    )
+                    controls.append(
+                        gr.Number(None, label=f"{own.column} to", placeholder=f"{own.high:g}", min_width=120)
+                    )
+    return controls
+
+
+def _limit_control(visit: Visit) -> Any:
+    """Build the control of the column of which few items of a list may share a value; hidden where there is none."""
+    names = visit.view.limited_columns
+    choices = [("any number", ""), *((name, name) for name in names)]
+    return gr.Dropdown(choices, value="", label=f"At most {MOST_ALIKE} items of the same …", visible=bool(names))
 
 
 def tree_tab(visit: Visit, tab: gr.Tab) -> None:

@@ -41,9 +41,19 @@ class Visit:
         return self._view
 
     def recommend(
-        self, history: Sequence[str], top_k: int = 10, exclude_seen: bool = True, cold_share: float = 0.0
+        self,
+        history: Sequence[str],
+        top_k: int = 10,
+        exclude_seen: bool = True,
+        cold_share: float = 0.0,
+        where: Mapping[str, Any] | None = None,
+        diversify: Mapping[str, int] | None = None,
     ) -> list[Listed]:
-        """Return the recommended items for a history of item ids, best first."""
+        """Return the recommended items for a history of item ids, best first.
+
+        Raises:
+            ValueError: for a filter that no item fulfils.
+        """
         held = [item for item in history[-MAX_HISTORY:] if isinstance(item, str)]
         length = max(1, min(int(top_k), MAX_SHOWN))
         answers = self.recommender.recommend(
@@ -53,6 +63,8 @@ class Visit:
             on_unknown="drop",
             on_empty="popularity",
             cold_share=cold_share,
+            where=where,
+            diversify=diversify,
             explain=self.recommender.can_explain,
         )
         catalog = self.recommender.catalog

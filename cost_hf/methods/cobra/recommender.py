@@ -82,11 +82,12 @@ class CobraRecommender(TextGenerativeRecommender):
         vectors: np.ndarray | None = None,
         codes: np.ndarray | None = None,
         titles: Sequence[str | None] | None = None,
+        columns: Any = None,
     ) -> CatalogChange:
         """Add items, as `CatalogUpdates.add_items` does; a model that reads words takes texts alone."""
         if vectors is not None and self.reads_words:
             raise ValueError("this COBRA reads the words of texts, which vectors do not hold; pass texts of new items")
-        return super().add_items(item_ids, texts, vectors=vectors, codes=codes, titles=titles)
+        return super().add_items(item_ids, texts, vectors=vectors, codes=codes, titles=titles, columns=columns)
 
     def ranker_for(self, top_k: int, snapshot: CatalogSnapshot | None = None) -> CobraRanker:  # type: ignore[override]
         """Return the ranker of the present (or the given) snapshot, with at least `top_k` beams."""

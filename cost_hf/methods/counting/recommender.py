@@ -134,7 +134,7 @@ class CountingRecommender(Recommender):
                 f"{source / MANIFEST} has scorer={scorer!r:.80}, expected one of {', '.join(BASELINES)}; use the "
                 "cost_hf release that wrote it"
             )
-        parts = read_catalog_parts(source, manifest, ItemList.load)
+        parts = read_catalog_parts(source, manifest, ItemList)
         tables = read_tensors(source / TABLES) if scorer in COUNTED else {}
         try:
             recommender = cls(scorer, tables, **parts)

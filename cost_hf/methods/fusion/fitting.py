@@ -57,7 +57,7 @@ def fusion_stage(
         catalog=item_list(workspace),
         shared_as=STAGE,
     )
-    return as_fitted(recommender, recommender.fitted_catalog(recommender.catalog.titles))
+    return as_fitted(recommender, recommender.fitted_catalog(item_list(workspace)))
 
 
 def chosen_weights(workspace: Workspace) -> dict[str, float]:

@@ -22,10 +22,10 @@ from cost_hf.methods.generative.teacher import teacher_lists
 from cost_hf.methods.training_stages import (
     ENCODER,
     TRAINING_LOG,
+    as_fitted,
     recommender_stage,
     training_clicks,
     validation_metrics,
-    warn_of_changes,
 )
 from cost_hf.recommenders.repository import update_manifest
 from cost_hf.recommenders.validity import invalid_shares
@@ -68,9 +68,7 @@ def generator_stage(
         catalog=catalog,
         shared_as=STAGE,
     )
-    if recommender.catalog.digest != catalog.digest:
-        warn_of_changes(recommender)
-        recommender = recommender.with_catalog(catalog)
+    recommender = as_fitted(recommender, catalog)
     _set_search(recommender, method.search_settings(workspace), workspace)
     return recommender
 

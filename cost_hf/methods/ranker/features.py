@@ -1,16 +1,20 @@
 """Features of a candidate: what its lists, its popularity, the history, the texts and the catalog say of it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from cost_hf.data.errors import DataError
 from cost_hf.data.splits import Split
 from cost_hf.recommenders.candidates import Candidates
+from cost_hf.semantic_ids.item_columns import LISTS, VALUES, ItemColumns, kind_of
 
+TREND = "trend"  # the feature of the training clicks
+COLUMN = "column_"  # what the names of features of columns begin with
 RECENT_SHARE = 0.25  # of the training clicks, the latest ones, whose share of an item's clicks is its trend
 PREFIX_ITEMS = 5  # last items of the history that semantic IDs are compared with
 MAX_CATEGORIES = 10_000  # of a column; LightGBM sorts them at every split
@@ -18,73 +22,136 @@ MAX_CATEGORIES = 10_000  # of a column; LightGBM sorts them at every split
 
 @dataclass(frozen=True)
 class ItemTable:
-    """What features know of an item beside the parts; items added later have none of it.
+    """What features know of an item beside the parts.
 
     Attributes:
-        columns: value of every training item by feature name, float64 `[n]`, nan where unknown.
+        columns: value of every item by feature name, float64 `[n]`, nan where unknown; `trend` of the training items,
+            `column_<name>` of a column of the catalog.
         categories: names among them whose values are numbers of categories.
+        values: texts that the categories are the numbers of, by feature name.
     """
 
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     categories: tuple[str, ...] = ()
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, items: pd.DataFrame, split: Split, names: Sequence[str]) -> "ItemTable":
+    def of(cls, items: ItemColumns, split: Split, names: Sequence[str], *, num_items: int) -> "ItemTable":
         """Return the trend of the training clicks, where they have times, and columns of a catalog.
 
         Columns of numbers, times, and texts that all are numbers become numbers; other columns become categories.
 
         Args:
-            items: the catalog, one row an item.
+            items: columns of the catalog.
             split: of its clicks.
             names: of the columns.
+            num_items: of the catalog.
 
         Raises:
-            DataError: for a column that the catalog does not have, that is the item id, or with too many categories.
+            DataError: for a column that the catalog does not have, or with too many categories.
         """
         columns: dict[str, np.ndarray] = {}
-        categories = []
+        values: dict[str, tuple[str, ...]] = {}
         if split.train_times is not None:
-            columns["trend"] = click_trend(np.concatenate(split.train), split.train_times, len(items))
-        others = [name for name in items.columns if name != "item_id"]
+            columns[TREND] = click_trend(np.concatenate(split.train), split.train_times, num_items)
         for name in names:
-            if name not in others:
-                raise DataError(f"ranker.columns names {name!r}, expected columns of the catalog: {', '.join(others)}")
-            numbers = _as_numbers(items[name])
+            if name not in items.names:
+                raise DataError(
+                    f"ranker.columns names {name!r}, expected columns that stay with the catalog: "
+                    f"{', '.join(items.names) or 'there are none'}; data.exclude_columns leaves columns out"
+                )
+            feature = f"{COLUMN}{name}"
+            column = _series(items.arrays[name], name)
+            numbers = _as_numbers(column)
             if numbers is None:
-                numbers = _as_categories(items[name])
-                categories.append(f"column_{name}")
-            columns[f"column_{name}"] = numbers
-        return cls(columns, tuple(categories))
+                numbers, values[feature] = _as_categories(column)
+            columns[feature] = numbers
+        return cls(columns, tuple(values), values)
+
+    def at(self, items: ItemColumns, num_items: int) -> "ItemTable":
+        """Return the table of another state of the catalog; values that training has not seen are unknown.
+
+        Args:
+            items: columns of that state; those that it does not have are unknown.
+            num_items: of that state.
+        """
+        columns = dict(self.columns)
+        for feature in columns:
+            if feature == TREND:
+                continue
+            name = feature.removeprefix(COLUMN)
+            array = items.arrays.get(name)
+            if array is None or kind_of(array.type) in (LISTS, VALUES):
+                columns[feature] = np.full(num_items, np.nan)
+            elif feature in self.values:
+                columns[feature] = _numbers_of(_series(array, name), self.values[feature])
+            else:
+                numbers = _as_numbers(_series(array, name), coerces=True)
+                columns[feature] = np.full(num_items, np.nan) if numbers is None else numbers
+        return replace(self, columns=columns)
+
+    def with_copies(self, rows: np.ndarray, originals: np.ndarray) -> "ItemTable":
+        """Return the table with later rows that have the columns of training items and no trend.
+
+        Args:
+            rows: the later rows, int64 `[m]`, those from `n` on in any order.
+            originals: rows of the training items, int64 `[m]`.
+        """
+        columns = dict(self.columns)
+        for feature, values in self.columns.items():
+            if feature != TREND:
+                longer = np.append(values, np.full(len(rows), np.nan))
+                longer[rows] = values[originals]
+                columns[feature] = longer
+        return replace(self, columns=columns)
 
 
-def _as_numbers(values: pd.Series) -> np.ndarray | None:
-    """Return a column as float64, nan where it is empty or no finite number; None where a text of it is no number."""
+def _series(array: pa.Array, name: str) -> pd.Series:
+    """Return a column of a catalog as pandas has it; truth as numbers and days as times, which keep missing ones."""
+    if pa.types.is_boolean(array.type):
+        array = array.cast(pa.int8())
+    if pa.types.is_date(array.type):
+        array = array.cast(pa.timestamp("ms"))
+    return array.to_pandas().rename(name)
+
+
+def _as_numbers(values: pd.Series, *, coerces: bool = False) -> np.ndarray | None:
+    """Return a column as float64, nan where it is empty or no finite number; None where a text of it is no number.
+
+    Args:
+        coerces: take such a text for a missing number.
+    """
     if pd.api.types.is_datetime64_any_dtype(values):
         values = (values.dt.tz_localize(None) - pd.Timestamp(0)) / pd.Timedelta(seconds=1)
     if not pd.api.types.is_numeric_dtype(values):
         texts = _texts(values) if values.map(pd.api.types.is_scalar).all() else values
         found = pd.to_numeric(texts, errors="coerce")
-        if (found.isna() & texts.notna()).any() or not found.notna().any():
+        if not coerces and ((found.isna() & texts.notna()).any() or not found.notna().any()):
             return None
         values = found
     numbers = values.astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
     return np.where(np.abs(numbers) <= np.finfo(np.float32).max, numbers, np.nan)
 
 
-def _as_categories(values: pd.Series) -> np.ndarray:
-    """Return the numbers of the values of a column in alphabetical order, float64, nan where it is empty."""
+def _as_categories(values: pd.Series) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the numbers of the values of a column in alphabetical order, as `_numbers_of` does, and these values."""
     if not values.map(pd.api.types.is_scalar).all():
         raise DataError(
             f"ranker.columns names {values.name!r}, which holds lists or mappings, expected a number or text an item; "
             "make a column of it, such as the first entry"
         )
-    codes, found = pd.factorize(_texts(values), sort=True)
+    found = sorted(_texts(values).dropna().unique())
     if len(found) > MAX_CATEGORIES:
         raise DataError(
             f"column {values.name!r} has {len(found)} different values, a feature at most {MAX_CATEGORIES}; leave it "
             "out of ranker.columns"
         )
+    return _numbers_of(values, found), tuple(found)
+
+
+def _numbers_of(values: pd.Series, categories: Sequence[str]) -> np.ndarray:
+    """Return the numbers of the values of a column among categories, float64 `[n]`, nan where it has none of them."""
+    codes = pd.Index(pd.Series(categories, dtype="string")).get_indexer(pd.Index(_texts(values)))
     return np.where(codes < 0, np.nan, codes.astype(np.float64))
 
 
@@ -118,7 +185,7 @@ class ItemFacts:
         clicks: training clicks, `[N]`.
         vectors: item text vectors of unit length, float32 `[n, E]`, n at most N; None where no part reads texts.
         codes: semantic IDs by part that has them, `[n, L]`, n at most N.
-        table: of the training items.
+        table: what is known of items beside the parts.
     """
 
     clicks: np.ndarray

@@ -45,6 +45,7 @@ def ranker_stage(
     data = workspace.data
     evaluation = workspace.evaluation
     parts = recommenders_of(fitted)
+    items = item_list(workspace)
 
     def write(folder: Path) -> None:
         if not PartialState().is_main_process:
@@ -66,16 +67,17 @@ def ranker_stage(
             workspace.data_seed,
             dataclasses.asdict(options),
             *[part for name, column in table.columns.items() for part in (name, column)],
+            {name: list(texts) for name, texts in table.values.items()},
             part_stages(fitted, workspace),
             [evaluation.num_beams],
             seed,
         ),
         train=write,
         load=RankerRecommender.read,
-        catalog=item_list(workspace),
+        catalog=items,
         shared_as=STAGE,
     )
-    return as_fitted(recommender, recommender.fitted_catalog(recommender.catalog.titles))
+    return as_fitted(recommender, recommender.fitted_catalog(items))
 
 
 def ranking_cases(

@@ -40,10 +40,12 @@ class Ranker(Method[RankerOptions]):
         """Fit every part, then the trees."""
         from cost_hf.methods.ranker.features import ItemTable
         from cost_hf.methods.ranker.fitting import ranker_stage, training_facts
+        from cost_hf.semantic_ids.item_columns import ItemColumns
 
         data = workspace.data
         # before the parts, which may take hours: it refuses columns that can't be features
-        table = ItemTable.of(data.tables.items, data.split, self.options.ranker.columns)
+        columns = ItemColumns.of(data.columns)
+        table = ItemTable.of(columns, data.split, self.options.ranker.columns, num_items=data.tables.num_items)
         fitted = fit_parts(self.parts, workspace, seed=seed)
         recommender = ranker_stage(workspace, self.options, fitted, table, seed=seed)
         return Fitted(recommender, parts=training_facts(workspace))

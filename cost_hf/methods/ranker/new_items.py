@@ -2,8 +2,9 @@
 
 Nearly all candidates of the training cases have training clicks, so what trees learn of items without any rests on few
 ones, which nobody wanted. Here copies of some items are added to the parts as new items are, by their vectors, and
-stand for the originals, in histories too: they have no counts, and no semantic ID that a generator was trained on. A
-model that reads texts was trained on those of the originals, which is more than it knows of a new item.
+stand for the originals, in histories too: they have the columns of the originals, no counts, and no semantic ID that a
+generator was trained on. A model that reads texts was trained on those of the originals, which is more than it knows of
+a new item.
 """
 
 from collections.abc import Mapping
@@ -82,5 +83,6 @@ class TrainingCatalog:
         is_allowed = torch.ones(len(catalog), dtype=torch.bool)
         is_allowed[torch.from_numpy(drawn)] = False
         clicks = np.concatenate([self.facts.clicks, np.zeros(len(catalog) - len(item_ids), dtype=np.int64)])
-        facts = ItemFacts.of(catalog, text_vectors_of(parts, catalog), clicks, self.facts.table)
+        table = self.facts.table.with_copies(rows[drawn], drawn)
+        facts = ItemFacts.of(catalog, text_vectors_of(parts, catalog), clicks, table)
         return TrainingCatalog(parts, facts, rows, CatalogMask(len(catalog), is_allowed))

@@ -1,6 +1,7 @@
 """A learned ranker as a recommender: boosted trees over what the parts and the catalog say of a candidate."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -9,9 +10,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from cost_hf.data.encoders import ItemEncoder
-from cost_hf.files import DamagedFileError, check_fields, read_tensors
+from cost_hf.files import DamagedFileError, check_fields, read_object, read_tensors, write_json
 from cost_hf.methods.ranker.booster import contributions, model_names, predict, read_booster
-from cost_hf.methods.ranker.features import ItemFacts, ItemTable, candidate_features, feature_names
+from cost_hf.methods.ranker.features import TREND, ItemFacts, ItemTable, candidate_features, feature_names
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.candidates import Candidates
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
@@ -20,11 +21,14 @@ from cost_hf.recommenders.hybrid_catalog import HybridCatalog
 from cost_hf.recommenders.repository import MANIFEST
 
 MODEL = "ranker.txt"  # in LightGBM's text format
-ITEMS = "items.safetensors"
+ITEMS = "items.safetensors"  # the trend of the training items
+CATEGORIES = "categories.json"  # texts of the categories of every column that has some
 
 
 class RankerSnapshot(HybridSnapshot):
     """A catalog with the snapshots of the parts, and what features are made from."""
+
+    of_columns = ("facts",)
 
     def __init__(
         self,
@@ -42,6 +46,10 @@ class RankerSnapshot(HybridSnapshot):
     @cached_property
     def facts(self) -> ItemFacts:
         """What the features of this catalog are made from."""
+        return replace(self._facts_without_columns, table=self.table.at(self.catalog.columns, len(self.catalog)))
+
+    @cached_property
+    def _facts_without_columns(self) -> ItemFacts:
         return ItemFacts.of(self.catalog, self.vectors, self.popularity, self.table)
 
 
@@ -52,7 +60,7 @@ class RankerRecommender(HybridRecommender):
         parts: recommenders over the same items by name.
         model: the trees, in LightGBM's text format.
         catalog: the items, with the catalogs of the parts.
-        table: what features know of the training items.
+        table: what features know of the items; its columns are those of the catalog, whatever their values are now.
         popularity: training clicks of every row, `[N]`.
         encoder: gives new texts their vectors, for all parts.
         journal, versions: of `CatalogUpdates`.
@@ -64,7 +72,9 @@ class RankerRecommender(HybridRecommender):
     kind = "ranker"
     source = "ranker"
     packages = ("lightgbm>=4.5",)
-    published_files: ClassVar[str] = rf"{HybridRecommender.published_files}|ranker\.txt|items\.safetensors"
+    published_files: ClassVar[str] = (
+        rf"{HybridRecommender.published_files}|ranker\.txt|items\.safetensors|categories\.json"
+    )
     snapshot: RankerSnapshot
 
     def __init__(
@@ -101,6 +111,11 @@ class RankerRecommender(HybridRecommender):
         return cls(inputs.pop("parts"), model, inputs.pop("catalog"), table=table, **inputs)
 
     @property
+    def reads_columns(self) -> bool:
+        """Whether features are made from columns of the catalog."""
+        return any(name != TREND for name in self.table.columns)
+
+    @property
     def features(self) -> list[str]:
         """Names of the features, in the order of the model."""
         return feature_names(list(self.parts), self.snapshot.facts)
@@ -129,28 +144,39 @@ class RankerRecommender(HybridRecommender):
         return RankerSnapshot(catalog, self._clicks, parts, vectors=vectors, table=self.table)
 
     def _combination(self) -> list[Any]:
-        arrays = [part for name, values in self.table.columns.items() for part in (name, values)]
-        return [self.model, list(self.table.categories), *arrays]
+        values = {name: list(texts) for name, texts in self.table.values.items()}
+        trend = [self.table.columns[TREND]] if TREND in self.table.columns else []
+        return [self.model, list(self.table.columns), values, *trend]
 
     def _write_own_parts(self, folder: Path) -> dict[str, Any]:
         (folder / MODEL).write_text(self.model, encoding="utf-8")
-        if self.table.columns:
-            columns = {name: np.ascontiguousarray(column) for name, column in self.table.columns.items()}
-            save_file(columns, folder / ITEMS)
-        own = {"columns": list(self.table.columns), "categories": list(self.table.categories)}
-        return super()._write_own_parts(folder) | own
+        if TREND in self.table.columns:
+            save_file({TREND: np.ascontiguousarray(self.table.columns[TREND])}, folder / ITEMS)
+        write_json(folder / CATEGORIES, {name: list(texts) for name, texts in self.table.values.items()})
+        return super()._write_own_parts(folder) | {"columns": list(self.table.columns)}
 
     @classmethod
     def _of_parts(
         cls, source: Path, manifest: dict[str, Any], parts: dict[str, Recommender], catalog_parts: dict[str, Any]
     ) -> Self:
-        check_fields(manifest, {"columns": list[str], "categories": list[str]}, source=source / MANIFEST)
-        tensors = read_tensors(source / ITEMS) if manifest["columns"] else {}
-        if set(tensors) != set(manifest["columns"]) or not set(manifest["categories"]) <= set(tensors):
+        check_fields(manifest, {"columns": list[str]}, source=source / MANIFEST)
+        tensors = read_tensors(source / ITEMS) if TREND in manifest["columns"] else {}
+        if set(tensors) != {TREND} & set(manifest["columns"]):
+            raise DamagedFileError(f"{source / ITEMS} holds {sorted(tensors)}, expected {TREND}; copy it again")
+        values = read_object(source / CATEGORIES)
+        check_fields(values, {name: list[str] for name in values}, source=source / CATEGORIES)
+        if not set(values) <= set(manifest["columns"]):
             raise DamagedFileError(
-                f"{source / ITEMS} holds {sorted(tensors)}, expected {sorted(manifest['columns'])}; copy it again"
+                f"{source / CATEGORIES} has categories of {sorted(values)}, expected some of "
+                f"{sorted(manifest['columns'])}; copy it again"
             )
-        table = ItemTable({name: tensors[name] for name in manifest["columns"]}, tuple(manifest["categories"]))
+        categories = tuple(name for name in manifest["columns"] if name in values)
+        unknown = np.empty(0)  # of the catalog, which is read for every state of it
+        table = ItemTable(
+            {name: tensors.get(name, unknown) for name in manifest["columns"]},
+            categories,
+            {name: tuple(values[name]) for name in categories},
+        )
         model = (source / MODEL).read_text(encoding="utf-8")
         return cls(parts, model, catalog_parts.pop("catalog"), table=table, **catalog_parts)
 

@@ -110,7 +110,7 @@ class Catalog:
     def __init__(self, path_of: Callable[[str], str | Path]) -> None:
         self.manifest = json.loads(Path(path_of("recommender.json")).read_text(encoding="utf-8"))
         vocabulary = json.loads(Path(path_of("vocabulary.json")).read_text(encoding="utf-8"))
-        check_stem(self.manifest["catalog"])
+        self.stem = check_stem(self.manifest["catalog"])
         self.path_of = path_of
         self.sizes = vocabulary["level_sizes"]
         self.num_levels = len(self.sizes)
@@ -118,7 +118,7 @@ class Catalog:
         self.first = [vocabulary["first_id"] + sum(self.sizes[:level]) for level in range(self.num_levels)]
         self.begin_id = vocabulary["first_id"] + sum(self.sizes)
         self.pad_id = vocabulary["pad_id"]
-        with safe_open(path_of(f"{self.manifest['catalog']}.safetensors"), framework="pt") as file:
+        with safe_open(path_of(f"{self.stem}.safetensors"), framework="pt") as file:
             self.codes = file.get_tensor("codes").long()  # [N, L]
             self.is_live = file.get_tensor("removed") == 0
         self.keys: list[Tensor] = []
@@ -154,7 +154,7 @@ class Catalog:
         if not hasattr(self, "_row_of"):
             if parquet is None:
                 raise ImportError("item ids are read by pyarrow, which is not installed; pip install pyarrow")
-            table = parquet.read_table(self.path_of(f"{self.manifest['catalog']}.parquet"))
+            table = parquet.read_table(self.path_of(f"{self.stem}.parquet"))
             self.item_ids = table["item_id"].to_pylist()
             self._row_of = {item: row for row, item in enumerate(self.item_ids)}
         return self._row_of
@@ -192,10 +192,11 @@ class Catalog:
 
 
 def check_stem(stem: str) -> str:
-    """Return the name of a catalog's files; raise ValueError for a name that could be a path elsewhere."""
-    if not isinstance(stem, str) or not re.fullmatch(r"catalog-[0-9a-f]{16}", stem):
+    """Return the name of the files of a catalog's items; raise ValueError for one that could be a path elsewhere."""
+    found = re.fullmatch(r"(catalog-[0-9a-f]{16})(-[0-9a-f]{16})?", stem) if isinstance(stem, str) else None
+    if found is None:  # a second digest is that of the columns, which no ID depends on
         raise ValueError(f"recommender.json names the catalog {stem!r:.80}, expected catalog- and 16 hex digits")
-    return stem
+    return found[1]
 
 
 class CatalogConstraint(LogitsProcessor):

@@ -210,6 +210,6 @@ def test_text_vectors_are_known_to_be_carried():
 def test_a_copy_without_titles_gives_the_same_lists(name):
     system = toy_counting(name)
 
-    copy = system.without_titles()
+    copy = system.without_metadata()
 
     assert copy.catalog.titles is None and ids(copy.recommend(["item003"])) == ids(system.recommend(["item003"]))

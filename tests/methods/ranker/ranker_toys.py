@@ -19,13 +19,19 @@ TINY = RankerSection(rounds=12, folds=2, leaves=4)
 MODELS: dict[tuple[tuple[str, str], ...], str] = {}  # by names and kinds of the parts
 
 
+COLUMNS = {
+    "list price (USD)": [*(row * 3.5 for row in range(TOY_ITEMS - 1)), None],
+    "topic": [*(f"topic {row % 4}" for row in range(TOY_ITEMS - 1)), None],
+}
+
+
 def toy_table() -> ItemTable:
     """Return a trend, a column of numbers and one of categories, each with an item of which nothing is known."""
     rows = np.arange(TOY_ITEMS, dtype=np.float64)
     columns = {"trend": 1 / (1 + rows), "column_list price (USD)": rows * 3.5, "column_topic": rows % 4}
     for values in columns.values():
         values[-1] = np.nan
-    return ItemTable(columns, ("column_topic",))
+    return ItemTable(columns, ("column_topic",), {"column_topic": tuple(f"topic {number}" for number in range(4))})
 
 
 def toy_cases(parts: Mapping[str, Recommender], table: ItemTable) -> tuple[RankingCases, list[str]]:
@@ -55,7 +61,9 @@ def ranker_of(parts: Mapping[str, Recommender]) -> RankerRecommender:
         cases, features = toy_cases(parts, toy_table())
         boosters = train_boosters(cases, features, toy_table().categories, TINY, seed=0)
         MODELS[key] = model_text(boosters.final)
-    return RankerRecommender.combine(parts, MODELS[key], toy_table())
+    first = next(iter(parts))
+    priced = parts[first].with_catalog(parts[first].catalog.with_columns(COLUMNS))
+    return RankerRecommender.combine({**parts, first: priced}, MODELS[key], toy_table())
 
 
 def toy_ranker(*, titles: bool = True, **others: Recommender) -> RankerRecommender:

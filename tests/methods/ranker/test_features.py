@@ -1,5 +1,7 @@
 """Features of candidates against plain loops, columns of catalogs, and what is not known of items that came later."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cost_hf.data import DataError, DataOptions, read_tables, split_interactions
+from cost_hf.data.item_columns import item_columns
 from cost_hf.methods.ranker.features import (
     MAX_CATEGORIES,
     PREFIX_ITEMS,
@@ -18,6 +21,7 @@ from cost_hf.methods.ranker.features import (
 )
 from cost_hf.recommenders.candidates import merge_lists
 from cost_hf.recommenders.hybrid import text_vectors_of
+from cost_hf.semantic_ids.item_columns import ItemColumns
 from tests.evaluation.stand_ins import pad
 from tests.methods.cobra.cobra_toys import text_recommender as cobra_recommender
 from tests.methods.counting.counting_toys import toy_counting
@@ -191,12 +195,14 @@ def split_of(**extra):
 
 
 def table_of(**columns) -> ItemTable:
-    return ItemTable.of(ITEMS.assign(**columns), split_of(), list(columns))
+    items = ItemColumns.of(item_columns(ITEMS.assign(**columns)))
+    return ItemTable.of(items, split_of(), list(columns), num_items=len(ITEMS))
 
 
 def test_a_catalog_without_times_has_no_trend():
     assert dict(table_of().columns) == {}
-    assert set(ItemTable.of(ITEMS, split_of(timestamp=np.arange(12)), []).columns) == {"trend"}
+    timed = ItemTable.of(ItemColumns(), split_of(timestamp=np.arange(12)), [], num_items=4)
+    assert set(timed.columns) == {"trend"} and timed.columns["trend"].shape == (4,)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +235,7 @@ def test_other_texts_become_categories_in_alphabetical_order(dtype):
     table = table_of(x=pd.Series(["tea", "coffee", None, "12"], dtype=dtype))
 
     np.testing.assert_array_equal(table.columns["column_x"], [2, 1, np.nan, 0])
-    assert table.categories == ("column_x",)
+    assert table.categories == ("column_x",) and table.values == {"column_x": ("12", "coffee", "tea")}
 
 
 def test_blank_texts_are_no_category():
@@ -238,29 +244,41 @@ def test_blank_texts_are_no_category():
     np.testing.assert_array_equal(table.columns["column_x"], [0, np.nan, np.nan, 0])
 
 
-def test_a_column_without_a_value_is_a_category_of_nothing():
-    table = table_of(x=pd.Series([None] * 4, dtype=object))
+def test_another_state_of_the_catalog_has_its_own_values_and_the_numbers_of_the_training():
+    prices = [1.0, 2.0, 3.0, 4.0]
+    table = table_of(x=["tea", "coffee", None, "12"], price=prices, size=["1", "2", "3", "4"], old=prices)
+    table = replace(table, columns={"trend": np.arange(4.0), **table.columns})
+    items = ItemColumns.of(
+        {"x": ["coffee", "milk", "tea", None, "12"], "price": [9, 8, 7, 6, None], "size": ["4", "x", None, "2", "1"]}
+    )
 
-    assert np.isnan(table.columns["column_x"]).all()
+    later = table.at(items, 5)
+
+    assert later.columns["trend"].tolist() == [0, 1, 2, 3] and later.categories == table.categories
+    np.testing.assert_array_equal(later.columns["column_x"], [1, np.nan, 2, np.nan, 0])
+    np.testing.assert_array_equal(later.columns["column_price"], [9, 8, 7, 6, np.nan])
+    np.testing.assert_array_equal(later.columns["column_size"], [4, np.nan, np.nan, 2, 1])
+    assert np.isnan(later.columns["column_old"]).all() and len(later.columns["column_old"]) == 5
+    lists = ItemColumns.of({"x": [["tea"]] * 5, "price": ["dear"] * 5})
+    assert all(np.isnan(table.at(lists, 5).columns[f"column_{name}"]).all() for name in ("x", "price"))
 
 
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (["price"], "ranker.columns names 'price', expected columns of the catalog: title, tags"),
-        (["item_id"], "ranker.columns names 'item_id', expected columns of the catalog: title, tags"),
+        (["price"], "ranker.columns names 'price', expected columns that stay with the catalog: tags; data.exclude"),
+        (["item_id"], "ranker.columns names 'item_id', expected columns that stay with the catalog: tags"),
         (["tags"], "ranker.columns names 'tags', which holds lists or mappings"),
     ],
 )
 def test_columns_that_are_no_features_are_an_error(columns, message):
     with pytest.raises(DataError, match=message):
-        ItemTable.of(ITEMS.assign(tags=[["a"], ["b", "c"], None, []]), split_of(), columns)
+        items = ItemColumns.of({"tags": [["a"], ["b", "c"], None, []]})
+        ItemTable.of(items, split_of(), columns, num_items=4)
 
 
 def test_a_column_of_very_many_texts_is_an_error():
-    items = pd.DataFrame(
-        {"item_id": np.arange(MAX_CATEGORIES + 1), "asin": [f"a{n}" for n in range(MAX_CATEGORIES + 1)]}
-    )
+    items = ItemColumns.of({"asin": [f"a{n}" for n in range(MAX_CATEGORIES + 1)]})
 
     with pytest.raises(DataError, match=r"column 'asin' has 10001 different values, a feature at most 10000"):
-        ItemTable.of(items, split_of(), ["asin"])
+        ItemTable.of(items, split_of(), ["asin"], num_items=MAX_CATEGORIES + 1)

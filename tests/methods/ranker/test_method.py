@@ -167,7 +167,7 @@ def test_other_trees_are_grown_without_training_the_parts_again(run, tmp_path, c
 
 @pytest.mark.trains
 def test_a_column_that_the_catalog_does_not_have_is_an_error_before_any_part_is_fitted(tmp_path):
-    with pytest.raises(DataError, match=r"ranker\.columns names 'price', expected columns of the catalog: .*topic"):
+    with pytest.raises(DataError, match=r"ranker\.columns names 'price', expected columns that stay .*: topic"):
         cost_hf.train(overrides=RANKER | {"ranker.columns": ["price"]}, output_dir=tmp_path)
 
     assert not (tmp_path / "parts").exists()

@@ -75,6 +75,11 @@ def test_features_of_a_copy_are_those_of_a_new_item(trained, grown):
     assert is_copy.any() and (features[is_copy, names.index("popularity")] == 0).all()
     assert np.isnan(features[is_copy, names.index("trend")]).all()
     assert not np.isnan(features[is_copy, names.index("cosine_mean")]).any()
+    original = {copy: row for row, copy in enumerate(grown.rows.tolist())}
+    rows = [original[copy] for copy in found.items[0][is_copy].tolist()]
+    for name in ("column_list price (USD)", "column_topic"):
+        expected = trained.facts.table.columns[name][rows]
+        np.testing.assert_array_equal(features[is_copy, names.index(name)], expected.astype(np.float32))
 
 
 def test_the_draw_depends_on_the_seed_alone(trained, grown):
