@@ -55,8 +55,8 @@ class Tables:
     Attributes:
         items: index 0..N-1 is the catalog row; column `item_id` (text, unique), then any others.
         interactions: `user_id`, `item_id` (text), `item_row` (int64), `position` (int64, 0 is a user's oldest, no
-            gaps), `timestamp` (Int64 epoch seconds, where the source has them), then any others; sorted by
-            (user_id, position).
+            gaps), `timestamp` (Int64 epoch seconds, where the source has them), `event_weight` (int64) and `is_target`
+            (bool; both where events have types), then any others; sorted by (user_id, position).
         counts: numbers of what was found and dropped while reading, by name.
         notices: what may be wrong in the source without being an error, each with a remedy.
         source_digest: sha256 over both source tables as they were read, before anything is dropped, sorted or cut; the

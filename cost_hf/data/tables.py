@@ -1,7 +1,7 @@
 """Tables reader: reads, checks, orders and filters items and interactions (`read_tables`).
 
-The order of the steps is fixed, because each changes the input of the next: ids and times, forms of ids and texts,
-repeated clicks, unknown items, items without text, order, k-core, history cap. Positions are renumbered last, so a
+The order of the steps is fixed, because each changes the input of the next: ids and times, guests, types of events,
+forms of ids and texts, repeated clicks, unknown items, items without text, order, k-core, history cap. Positions are renumbered last, so a
 dropped click leaves no gap.
 
 The source digest is computed before anything is dropped, sorted or cut, so that no option of the data section changes
@@ -22,6 +22,7 @@ from cost_hf.data import schema
 from cost_hf.data.amazon import read_amazon
 from cost_hf.data.cells import cell_text, find_mismatch, map_texts, normalized
 from cost_hf.data.errors import DataError
+from cost_hf.data.events import EVENT_OPTIONS, IS_TARGET, WEIGHT, check_targets, clean_users, event_types, resolve_guests, select_events
 from cost_hf.data.item_texts import is_text_column, plain_text, render_texts
 from cost_hf.data.mind import read_mind
 from cost_hf.data.movielens import read_movielens
@@ -95,11 +96,14 @@ def read_tables(
     catalog, clicks = load_frames(options, items=items, interactions=interactions)
     id_types = tuple(_id_type(frame) for frame in (catalog, clicks))
     catalog = _clean_items(catalog)
-    clicks, fractions = _clean_interactions(clicks)
+    clicks, fractions = _clean_interactions(clicks, options)
     order = _order_column(clicks, options.order)
     digest = source_digest(catalog, clicks if raw is None else _as_published(clicks), fractions)
+    notices: list[Notice] = []
+    clicks = select_events(resolve_guests(clicks, fractions, options, counts, notices), options, counts)
+    check_targets(clicks, options)
     catalog, clicks = _normalize(catalog, clicks, options, counts)
-    notices = [*schema.id_notices(catalog, clicks), *schema.time_notices(clicks)]
+    notices += [*schema.id_notices(catalog, clicks), *schema.time_notices(clicks)]
     clicks = _drop_repeats(clicks, fractions, options, counts, notices)
     if order == "position":
         clicks = clicks.assign(position=schema.clean_positions(clicks))
@@ -124,7 +128,9 @@ def read_items(path: str | Path, *, columns: dict[str, str] | None = None) -> pd
     return _clean_items(load_catalog(path, columns or {}))
 
 
-def read_interactions(source: Source, *, columns: dict[str, str] | None = None, seed: int = 0) -> pd.DataFrame:
+def read_interactions(
+    source: Source, *, columns: dict[str, str] | None = None, seed: int = 0, events: DataOptions | None = None
+) -> pd.DataFrame:
     """Read a click log alone, for example clicks after training; with the checks and the order of `read_tables`.
 
     Args:
@@ -132,6 +138,8 @@ def read_interactions(source: Source, *, columns: dict[str, str] | None = None, 
             and `position` or `timestamp`, and any other columns.
         columns: our column -> name in the source.
         seed: decides ties in time, as `data.seed` does.
+        events: data section of the training, whose types of events, weights and rules for guests apply to these clicks
+            as well; none by default.
 
     Returns:
         The clicks, those of a user together, oldest first, with positions that count from 0.
@@ -147,7 +155,10 @@ def read_interactions(source: Source, *, columns: dict[str, str] | None = None, 
         ['a', 'b', 'c']
     """
     options = DataOptions(columns=dict(columns or {}), seed=seed)
-    clicks, fractions = _clean_interactions(load_interactions(source, options.columns))
+    if events is not None:
+        options = replace(options, **{name: getattr(events, name) for name in EVENT_OPTIONS})
+    clicks, fractions = _clean_interactions(load_interactions(source, options.columns), options)
+    clicks = select_events(resolve_guests(clicks, fractions, options, {}, []), options, {})
     order = _order_column(clicks, options.order)
     if order == "position":
         clicks = clicks.assign(position=schema.clean_positions(clicks))
@@ -181,13 +192,16 @@ def _clean_items(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _clean_interactions(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
-    """Check ids and times; return the log and the nanoseconds beyond the whole seconds of `timestamp`."""
+def _clean_interactions(frame: pd.DataFrame, options: DataOptions) -> tuple[pd.DataFrame, pd.Series]:
+    """Check ids and times; return the log and the nanoseconds beyond the whole seconds of `timestamp`.
+
+    `user_id` is missing in clicks of guests, where `data.on_missing_user` allows them.
+    """
     schema.require_columns(frame, "interactions", ["user_id", "item_id"])
     if frame.empty:
         raise DataError("interactions has 0 rows, expected at least 1; check that the source has clicks")
-    for column in ("user_id", "item_id"):
-        frame[column] = schema.clean_ids(frame, "interactions", column)
+    frame["user_id"] = clean_users(frame, options)
+    frame["item_id"] = schema.clean_ids(frame, "interactions", "item_id")
     fractions = pd.Series(0, index=frame.index)
     if "timestamp" in frame.columns:
         frame["timestamp"], fractions = schema.clean_timestamps(frame)
@@ -223,8 +237,10 @@ def _drop_repeats(
     counts: dict[str, int],
     notices: list[Notice],
 ) -> pd.DataFrame:
-    """Find clicks with the user, item and time of another one; without times, those with its position."""
+    """Find clicks with the user, item, time and event of another one; without times, those with its position."""
     keys = clicks[["user_id", "item_id"]].assign(fraction=fractions)
+    if options.event_column is not None:  # a view and a purchase at one time are two clicks
+        keys["event"] = event_types(clicks, options.event_column)
     keys["time"] = clicks.get("timestamp", default=pd.NA)
     if "position" in clicks:
         keys["position"] = clicks["position"].where(keys["time"].isna())
@@ -397,7 +413,8 @@ def _finish(
     clicks = clicks.reset_index(drop=True)
     clicks["item_row"] = pd.Index(catalog["item_id"]).get_indexer(clicks["item_id"]).astype(np.int64)
     clicks["position"] = clicks.groupby("user_id", sort=False).cumcount().astype(np.int64)
-    first = [name for name in ("user_id", "item_id", "item_row", "position", "timestamp") if name in clicks.columns]
+    named = ("user_id", "item_id", "item_row", "position", "timestamp", WEIGHT, IS_TARGET)
+    first = [name for name in named if name in clicks.columns]
     clicks = clicks[first + [name for name in clicks.columns if name not in first]]
     texts = render_texts(catalog, template)
     if options.strict:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from cost_hf.data.events import target_text, weights_text
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.splits import Targets
 from cost_hf.experiments.recipe import Recipe
@@ -36,6 +37,8 @@ def protocol(recipe: Recipe, workspace: Workspace, own: Mapping[str, Any], targe
     lists = {name: value for name, value in own.items() if name != "shares"}
     return {
         "split": recipe.data.split,
+        "targets": target_text(recipe.data),
+        "event_weights": weights_text(recipe.data),
         "exclude_seen": "both settings; see the row names",
         "num_beams": recipe.evaluation.num_beams,
         **lists,

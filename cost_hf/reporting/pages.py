@@ -41,6 +41,7 @@ SHOWN_ELSEWHERE = (  # entries of the protocol that are shown elsewhere on the p
     "exclude_seen",
     "num_beams",
     "primary",
+    "targets",
     "users",
 )
 
@@ -281,6 +282,8 @@ def protocol_sentences(standings: Standings) -> tuple[str, ...]:
         parts.append(words.plural(protocol["cases"], "test case") + users)
     if data.get("split"):
         parts.append(f"split: {SPLITS.get(data['split'], words.spaced(data['split']))}")
+    if protocol.get("targets"):
+        parts.append(f"targets: {protocol['targets'].replace('; ', ', ')}")
     if protocol.get("num_beams") is not None:
         parts.append(f"{protocol['num_beams']} beams")
     metric = words.metric_name(standings.primary["metric"])

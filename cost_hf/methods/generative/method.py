@@ -141,9 +141,11 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
     Attributes:
         names_items: whether batches hold the catalog rows of their tokens and labels, for models that read more of an
             item than its tokens.
+        weighs_labels: whether `data.event_weights` apply to the whole loss: it is that of the tokens of items alone.
     """
 
     names_items: ClassVar[bool] = False
+    weighs_labels: ClassVar[bool] = True
     needs_text_vectors: ClassVar[bool] = True
     selects_on_validation: ClassVar[bool] = True
     options_class: ClassVar[type[MethodOptions]] = GenerativeOptions
