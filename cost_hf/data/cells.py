@@ -21,6 +21,12 @@ def is_empty(value: Any) -> bool:
     return bool(pd.isna(value))
 
 
+def is_missing(values: pd.Series) -> np.ndarray:
+    """Return which cells of a column of ids are empty or blank, bool `[rows]`."""
+    is_blank = [isinstance(value, str) and not value.strip() for value in values]
+    return values.isna().to_numpy(dtype=bool) | np.array(is_blank, dtype=bool)
+
+
 def cell_text(value: Any) -> str | None:
     """Return a string that is equal for equal cells of any file format; None for an empty cell.
 

@@ -12,37 +12,21 @@ import difflib
 import numpy as np
 import pandas as pd
 
-from cost_hf.data.cells import cell_text
+from cost_hf.data.cells import cell_text, is_missing
 from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
 from cost_hf.data.schema import Notice, clean_ids, require_columns
 
 WEIGHT = "event_weight"  # columns of the click log of `Tables`, where data.event_column is set
 IS_TARGET = "is_target"
-EVENT_OPTIONS = (
-    "event_column",
-    "event_weights",
-    "target_events",
-    "on_unknown_event",
-    "on_missing_user",
-    "session_column",
-    "session_gap",
-)  # fields of the data section
 GUEST = "session:"  # what the user ids of sessions begin with
 SHOWN = 8  # types of events in messages
 SECONDS = 60
 
 
-def is_guest(clicks: pd.DataFrame) -> np.ndarray:
-    """Return which clicks have no user: an empty or blank cell, bool `[clicks]`."""
-    users = clicks["user_id"]
-    is_blank = [isinstance(value, str) and not value.strip() for value in users]
-    return users.isna().to_numpy(dtype=bool) | np.array(is_blank, dtype=bool)
-
-
 def clean_users(clicks: pd.DataFrame, options: DataOptions) -> pd.Series:
     """Return `user_id` as strings, missing where a guest clicked and `data.on_missing_user` allows it."""
-    guests = is_guest(clicks)
+    guests = is_missing(clicks["user_id"])
     if not guests.any():
         return clean_ids(clicks, "interactions", "user_id")
     if options.on_missing_user == "error":

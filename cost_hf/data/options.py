@@ -1,6 +1,8 @@
 """Recipe sections `data` and `vectors`, checked before anything is read; imports neither pandas nor torch."""
 
+import codecs
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -12,6 +14,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "on_unknown_item": ("error", "drop"),
     "on_empty_text": ("error", "drop"),
     "on_duplicate_click": ("keep", "drop"),
+    "on_duplicate_item": ("error", "first", "last"),
+    "on_bad_row": ("error", "drop"),
     "on_unknown_event": ("error", "ignore"),
     "on_missing_user": ("error", "drop", "session"),
     "order": ("auto", "position", "timestamp"),
@@ -21,6 +25,8 @@ MAX_SYNTHETIC = 10**7
 MAX_VALUES = {"dim": 1 << 16, "batch_size": 1 << 20, "max_length": 1 << 20}
 ID_FORMS = ("strip", "nfc", "lower")
 MAX_EVENT_WEIGHT = 1000
+CSV_KEYS = ("sep", "encoding", "decimal", "date_format")
+TIME_UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # values of date_format for numbers: units in a second
 MIN_VALUES = {
     "min_user_interactions": 0,
     "min_item_interactions": 0,
@@ -54,15 +60,28 @@ class DataOptions:
         metadata={"help": "directory with items.* and interactions.* (or a reader's raw files), or a Hub data set"},
     )
     items: str | None = field(
-        default=None, metadata={"help": "catalog file (parquet, csv, tsv, jsonl; texts also .gz)"}
+        default=None,
+        metadata={"help": "catalog file (parquet, xlsx, csv, tsv, jsonl; texts also .gz or .zip), or a pattern: items-*.csv"},
     )
-    interactions: str | None = field(
-        default=None, metadata={"help": "click log file (parquet, csv, tsv, jsonl; texts also .gz)"}
+    interactions: str | None = field(default=None, metadata={"help": "click log file, or a pattern, likewise"})
+    csv: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "help": "how tables are written: sep, encoding, decimal, date_format (of times: %d.%m.%Y %H:%M, or s, ms, us, "
+            "ns for numbers); items.sep applies to items only"
+        },
     )
     columns: dict[str, str] = field(
         default_factory=dict, metadata={"help": "our column -> name in the source; items.item_id applies to items only"}
     )
     strict: bool = field(default=False, metadata={"help": "duplicate texts and repeated (user, item) pairs are errors"})
+    on_duplicate_item: str = field(
+        default="error", metadata={"help": "an item id in several rows of the catalog: error, or keep the first or last"}
+    )
+    on_bad_row: str = field(
+        default="error",
+        metadata={"help": "rows that can't be read (no item id, no readable time, other fields than the header): error or drop"},
+    )
     on_unknown_item: str = field(
         default="error", metadata={"help": "clicks on items outside the catalog: error or drop"}
     )
@@ -157,6 +176,7 @@ class DataOptions:
             )
         if not 0 <= self.cold_share < 1:
             raise DataError(f"data.cold_share is {self.cold_share!r}, expected 0 <= share < 1; correct it")
+        _check_csv(self.csv)
         self._validate_events()
         shares = self.time_shares
         if len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
@@ -189,6 +209,49 @@ class DataOptions:
             )
         if self.session_gap is not None and not 0 < self.session_gap < math.inf:
             raise DataError(f"data.session_gap is {self.session_gap!r}, expected minutes above 0; raise it")
+
+
+def csv_option(csv: Mapping[str, str], table: str, name: str) -> str | None:
+    """Return one value of `data.csv` for a table, None where there is none.
+
+    Examples:
+        >>> csv_option({"sep": ";", "items.sep": ","}, "items", "sep")
+        ','
+    """
+    return csv.get(f"{table}.{name}", csv.get(name))
+
+
+def _check_csv(csv: Mapping[str, str]) -> None:
+    """Raise `DataError` for an unknown key of `data.csv` or a value that it can't have."""
+    for key, value in csv.items():
+        table, _, name = key.rpartition(".")
+        if name not in CSV_KEYS or table not in ("", "items", "interactions"):
+            raise DataError(
+                f"data.csv has {key!r}, expected {', '.join(CSV_KEYS)}, or one of them after items. or interactions.; "
+                "correct the name"
+            )
+        wrong = _csv_fault(name, value)
+        if wrong:
+            raise DataError(f"data.csv.{key} is {value!r}, expected {wrong}; correct it")
+    for table in ("items", "interactions"):
+        if csv_option(csv, table, "decimal") == csv_option(csv, table, "sep") == ",":
+            raise DataError(f"data.csv has a comma as sep and as decimal of {table}, expected two marks; correct one")
+
+
+def _csv_fault(name: str, value: str) -> str:
+    """Return what a value of `data.csv` should be, "" where it is."""
+    if name == "sep" and (len(value) != 1 or value in '"\r\n'):
+        return "one character, such as ';' or \"\\t\""
+    if name == "decimal" and value not in (".", ","):
+        return "a point or a comma"
+    if name == "date_format" and value not in TIME_UNITS and re.search("%[A-Za-z]", value) is None:
+        return f"a format such as '%d.%m.%Y %H:%M', or one of {', '.join(TIME_UNITS)} for numbers"
+    if name == "encoding":
+        try:
+            codecs.lookup(value)
+        except LookupError:
+            return "an encoding that Python knows, such as utf-8, cp1252, latin-1 or utf-16"
+    return ""
 
 
 def _check_weights(weights: Mapping[str, int | float]) -> None:

@@ -20,13 +20,13 @@ import pandas as pd
 
 from cost_hf.data import schema
 from cost_hf.data.amazon import read_amazon
-from cost_hf.data.cells import cell_text, find_mismatch, map_texts, normalized
+from cost_hf.data.cells import cell_text, find_mismatch, is_missing, map_texts, normalized
 from cost_hf.data.errors import DataError
-from cost_hf.data.events import EVENT_OPTIONS, IS_TARGET, WEIGHT, check_targets, clean_users, event_types, resolve_guests, select_events
+from cost_hf.data.events import IS_TARGET, WEIGHT, check_targets, clean_users, event_types, resolve_guests, select_events
 from cost_hf.data.item_texts import is_text_column, plain_text, render_texts
 from cost_hf.data.mind import read_mind
 from cost_hf.data.movielens import read_movielens
-from cost_hf.data.options import DataOptions
+from cost_hf.data.options import DataOptions, csv_option
 from cost_hf.data.schema import Notice, Tables, as_numbers
 from cost_hf.data.sources import RawTables, Source, load_catalog, load_frames, load_interactions
 from cost_hf.data.splits import source_parts, time_order
@@ -93,12 +93,13 @@ def read_tables(
     if options.reader in READERS and items is None:
         raw = READERS[options.reader](options)
         items, interactions, counts = raw.items, raw.interactions, dict(raw.counts)
-    catalog, clicks = load_frames(options, items=items, interactions=interactions)
+    catalog, clicks = load_frames(options, items=items, interactions=interactions, counts=counts)
     id_types = tuple(_id_type(frame) for frame in (catalog, clicks))
-    catalog = _clean_items(catalog)
-    clicks, fractions = _clean_interactions(clicks, options)
+    catalog = _clean_items(catalog, options, counts)
+    clicks, fractions = _clean_interactions(clicks, options, counts)
     order = _order_column(clicks, options.order)
     digest = source_digest(catalog, clicks if raw is None else _as_published(clicks), fractions)
+    catalog = _drop_repeated_items(catalog, options, counts)
     notices: list[Notice] = []
     clicks = select_events(resolve_guests(clicks, fractions, options, counts, notices), options, counts)
     check_targets(clicks, options)
@@ -115,21 +116,25 @@ def read_tables(
     return _finish(catalog, clicks, options, template, counts, notices, digest)
 
 
-def read_items(path: str | Path, *, columns: dict[str, str] | None = None) -> pd.DataFrame:
+def read_items(
+    path: str | Path, *, columns: dict[str, str] | None = None, options: DataOptions | None = None
+) -> pd.DataFrame:
     """Read a catalog alone, for example new items after training; with the checks of `read_tables`.
 
     Args:
-        path: parquet, csv, tsv or jsonl file; text files may be gzipped.
+        path: file or pattern of files, of the kinds that `read_tables` takes.
         columns: our column -> name in the file.
+        options: data section of the training, whose rules for files and rows apply to this catalog as well.
 
     Raises:
         DataError: a check fails.
     """
-    return _clean_items(load_catalog(path, columns or {}))
+    own = replace(options or DataOptions(), columns=dict(columns or {}), path=None)
+    return _drop_repeated_items(_clean_items(load_catalog(path, own), own, {}), own, {})
 
 
 def read_interactions(
-    source: Source, *, columns: dict[str, str] | None = None, seed: int = 0, events: DataOptions | None = None
+    source: Source, *, columns: dict[str, str] | None = None, seed: int = 0, options: DataOptions | None = None
 ) -> pd.DataFrame:
     """Read a click log alone, for example clicks after training; with the checks and the order of `read_tables`.
 
@@ -138,8 +143,8 @@ def read_interactions(
             and `position` or `timestamp`, and any other columns.
         columns: our column -> name in the source.
         seed: decides ties in time, as `data.seed` does.
-        events: data section of the training, whose types of events, weights and rules for guests apply to these clicks
-            as well; none by default.
+        options: data section of the training, whose rules for files, rows, events and guests apply to these clicks as
+            well.
 
     Returns:
         The clicks, those of a user together, oldest first, with positions that count from 0.
@@ -154,16 +159,14 @@ def read_interactions(
         >>> read_interactions(log)["item_id"].tolist()
         ['a', 'b', 'c']
     """
-    options = DataOptions(columns=dict(columns or {}), seed=seed)
-    if events is not None:
-        options = replace(options, **{name: getattr(events, name) for name in EVENT_OPTIONS})
-    clicks, fractions = _clean_interactions(load_interactions(source, options.columns), options)
-    clicks = select_events(resolve_guests(clicks, fractions, options, {}, []), options, {})
-    order = _order_column(clicks, options.order)
+    own = replace(options or DataOptions(), columns=dict(columns or {}), seed=seed, path=None, split="leave_one_out")
+    clicks, fractions = _clean_interactions(load_interactions(source, own), own, {})
+    clicks = select_events(resolve_guests(clicks, fractions, own, {}, []), own, {})
+    order = _order_column(clicks, own.order)
     if order == "position":
         clicks = clicks.assign(position=schema.clean_positions(clicks))
         schema.check_positions(clicks)
-    clicks = _sort(clicks, order, fractions, options, {}, []).reset_index(drop=True)
+    clicks = _sort(clicks, order, fractions, own, {}, []).reset_index(drop=True)
     return clicks.assign(position=clicks.groupby("user_id", sort=False).cumcount().astype(np.int64))
 
 
@@ -183,29 +186,63 @@ def _as_published(clicks: pd.DataFrame) -> pd.DataFrame:
     return clicks.assign(position=clicks["position"].where(clicks["timestamp"].isna()))
 
 
-def _clean_items(frame: pd.DataFrame) -> pd.DataFrame:
+def _clean_items(frame: pd.DataFrame, options: DataOptions, counts: dict[str, int]) -> pd.DataFrame:
+    """Return the catalog with ids as text, without rows that have none where `data.on_bad_row` allows it."""
     schema.require_columns(frame, "items", ["item_id"])
+    frame = _drop_bad_rows(frame, ~is_missing(frame["item_id"]), "items", options, counts)
     if frame.empty:
         raise DataError("items has 0 rows, expected at least 1; check that the source has items")
-    frame["item_id"] = schema.clean_ids(frame, "items", "item_id")
-    schema.check_unique_items(frame)
-    return frame
+    return frame.assign(item_id=schema.clean_ids(frame, "items", "item_id"))
 
 
-def _clean_interactions(frame: pd.DataFrame, options: DataOptions) -> tuple[pd.DataFrame, pd.Series]:
+def _drop_repeated_items(catalog: pd.DataFrame, options: DataOptions, counts: dict[str, int]) -> pd.DataFrame:
+    """Return the catalog with every item once, as `data.on_duplicate_item` demands."""
+    if options.on_duplicate_item == "error":
+        remedy = "remove one of the rows, or choose one with data.on_duplicate_item: first (or last)"
+        schema.check_unique_items(catalog, remedy=remedy)
+        return catalog
+    is_repeat = catalog["item_id"].duplicated(keep=options.on_duplicate_item)
+    counts["dropped_duplicate_items"] = int(is_repeat.sum())
+    return catalog.loc[~is_repeat]
+
+
+def _clean_interactions(
+    frame: pd.DataFrame, options: DataOptions, counts: dict[str, int]
+) -> tuple[pd.DataFrame, pd.Series]:
     """Check ids and times; return the log and the nanoseconds beyond the whole seconds of `timestamp`.
 
     `user_id` is missing in clicks of guests, where `data.on_missing_user` allows them.
     """
     schema.require_columns(frame, "interactions", ["user_id", "item_id"])
+    frame = _drop_bad_rows(frame, ~is_missing(frame["item_id"]), "interactions", options, counts)
+    date_format = csv_option(options.csv, "interactions", "date_format")
+    if options.on_bad_row == "drop" and "timestamp" in frame.columns:
+        is_known = schema.readable_times(frame, date_format)
+        if _order_column(frame, options.order) == "timestamp":
+            is_known &= frame["timestamp"].notna().to_numpy()
+        frame = _drop_bad_rows(frame, is_known, "interactions", options, counts)
     if frame.empty:
         raise DataError("interactions has 0 rows, expected at least 1; check that the source has clicks")
-    frame["user_id"] = clean_users(frame, options)
-    frame["item_id"] = schema.clean_ids(frame, "interactions", "item_id")
+    frame = frame.assign(
+        user_id=clean_users(frame, options), item_id=schema.clean_ids(frame, "interactions", "item_id")
+    )
     fractions = pd.Series(0, index=frame.index)
     if "timestamp" in frame.columns:
-        frame["timestamp"], fractions = schema.clean_timestamps(frame)
+        times, fractions = schema.clean_timestamps(frame, date_format)
+        frame = frame.assign(timestamp=times)
     return frame, fractions
+
+
+def _drop_bad_rows(
+    frame: pd.DataFrame, is_good: np.ndarray, table: str, options: DataOptions, counts: dict[str, int]
+) -> pd.DataFrame:
+    """Return the good rows under `data.on_bad_row: drop`, else all: their check comes next."""
+    bad = int((~is_good).sum())
+    if options.on_bad_row != "drop" or not bad:
+        return frame
+    name = f"dropped_unreadable_rows_of_{table}"
+    counts[name] = counts.get(name, 0) + bad
+    return frame.loc[is_good]
 
 
 def _normalize(

@@ -69,7 +69,7 @@ class _CatalogCrossEntropy(Function):
             logs = probabilities[rows, chosen].clamp_min(least).to(total.dtype).log()
             probabilities[rows, chosen] -= 1  # now the gradient of the logits
             if weights is not None:
-                logs = logs * weights[part]
+                logs = logs * weights[part].to(logs.dtype)
                 probabilities *= weights[part, None].to(dtype)
             total -= logs.sum()
             user_gradient[part] = probabilities @ table
