@@ -212,12 +212,19 @@ def _times(frame: pd.DataFrame, values: pd.Series, date_format: str | None) -> t
     if date_format in TIME_UNITS:
         return _of_units(as_numbers(values), TIME_UNITS[date_format])
     if date_format is not None and not holds_dates(values):
-        return _of_dates(values.map(lambda value: value if isinstance(value, str) else None), date_format)
+        return _of_dates(values.map(_date_text), date_format)
     if _holds_numbers(values):
         return _of_numbers(frame, values)
     if holds_dates(values) and not isinstance(values.dtype, pd.ArrowDtype):
         return _of_dates(values)
     return _of_cells(frame, values.astype(object))
+
+
+def _date_text(value: Any) -> str | None:
+    """Return a date as text: a whole number such as 20240131 is its digits."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_)):
+        return str(value)
+    return value if isinstance(value, str) else None
 
 
 def _of_units(numbers: pd.Series, units: int) -> tuple[pd.Series, pd.Series]:
@@ -455,7 +462,8 @@ def time_notices(clicks: pd.DataFrame) -> Iterator[Notice]:
         if dates.notna().all():
             yield Notice(
                 f"the times look like dates (the first is {least}) and were read as seconds after 1970-01-01",
-                "write them as 2024-01-31",
+                "--data.csv '{date_format: \"%Y%m%d\"}'",
+                {"data.csv": {"date_format": "%Y%m%d"}},
             )
 
 

@@ -381,6 +381,11 @@ def _count_rows(
     return header, count, bad
 
 
+def bad_rows_of(path: Path, *, separator: str, form: TextFormat) -> list[BadRow]:
+    """Return the rows with another number of fields than the header."""
+    return _check_rows(path, separator, form.encoding, collects=True)[-1]
+
+
 def table_lines(path: Path, *, separator: str, form: TextFormat) -> Iterator[int]:
     """Yield the line in which each row begins, the header first; blank lines and bad rows are left out."""
     quoting, header, _, _ = _check_rows(path, separator, form.encoding, collects=True)

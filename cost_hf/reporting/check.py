@@ -42,6 +42,7 @@ def check_text(findings: Mapping[str, Any]) -> str:
         ("power", _power(findings["power"])),
         ("code sizes", _code_sizes(findings)),
         ("costs", _costs(findings["estimate"], findings["recipe"])),
+        ("not used", [_unused(column) for column in findings["unused"]]),
     ]
     lines = [head, ""]
     for label, texts in sections:
@@ -81,6 +82,10 @@ def _columns(findings: Mapping[str, Any]) -> Iterator[str]:
         yield f"--data.columns {shlex.quote(findings['flags']['data.columns'])}"
     elif not given:
         yield "all columns have the expected names"
+
+
+def _unused(column: Mapping[str, str]) -> str:
+    return f"{column['table']}.{column['name']} ({column['content']}): {column['use']}"
 
 
 def _texts(texts: Mapping[str, Any]) -> list[str]:

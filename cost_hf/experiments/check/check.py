@@ -27,6 +27,7 @@ from cost_hf.experiments.check.power import Power, measure_power
 from cost_hf.experiments.check.problems import Problem, by_severity
 from cost_hf.experiments.check.reading import Reading, read_leniently
 from cost_hf.experiments.check.texts import TextFacts, letter_grams, text_facts
+from cost_hf.experiments.check.unused import UnusedColumn
 from cost_hf.experiments.check.vectors import CheckVectors, check_vectors
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.reporting.check import check_text, command_line
@@ -49,7 +50,8 @@ class CheckResult:
         code_sizes: smallest first; `advised` is the one to take.
         power: what the test part can show; None without a split.
         estimate: costs, or why they were not measured.
-        problems: errors first.
+        unused: columns that a run does not read.
+        problems: errors first; rows that a run would stop at are among them.
         flags: dotted fields that a run on this data needs, as text.
         commands: what to run next.
     """
@@ -65,6 +67,7 @@ class CheckResult:
     advised: CodeSize
     power: Power | None
     estimate: RunCosts | str
+    unused: tuple[UnusedColumn, ...]
     problems: tuple[Problem, ...]
     flags: dict[str, str]
     commands: tuple[str, ...]
@@ -154,6 +157,7 @@ def _measure(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: s
         advised=advised,
         power=power,
         estimate=costs,
+        unused=tuple(reading.unused),
         problems=tuple(by_severity([*problems, *more])),
         flags=flags,
         commands=_commands(name, flags),

@@ -13,20 +13,29 @@ import numpy as np
 import pandas as pd
 
 from cost_hf.data.errors import DataError
+from cost_hf.experiments.check.dates import guess_date_format
 
 ALIASES = {
-    "user_id": "userid user uid customerid customer reviewerid visitorid memberid accountid clientid profileid",
+    "user_id": (
+        "userid user uid customerid customer reviewerid visitorid memberid accountid clientid profileid kundenid kundennr "
+        "kundennummer kunde"
+    ),
     "item_id": (
         "itemid item iid id asin parentasin sku productid product movieid newsid articleid article bookid isbn trackid "
-        "songid videoid businessid gameid appid contentid docid"
+        "songid videoid businessid gameid appid contentid docid artikelid artikelnr artikelnummer produktid"
     ),
     "timestamp": (
         "timestamp time ts date datetime eventtime eventdate unixreviewtime unixtime reviewtime createdat clickedat "
-        "orderdate purchasedate purchasedat viewedat"
+        "orderdate purchasedate purchasedat viewedat zeit datum zeitpunkt zeitstempel bestelldatum"
     ),
     "position": "position pos order seq sequence step rank",
     "title": "title name productname producttitle itemname movietitle headline",
     "rating": "rating ratings score overall stars",
+    "event": (
+        "event eventtype eventname eventkind action actiontype activity activitytype interaction interactiontype type kind "
+        "behavior behaviortype ereignis aktion"
+    ),
+    "session": "session sessionid sid visit visitid cookie cookieid deviceid visitorid anonymousid usersession sitzung",
 }
 USER_WORDS = ("user", "customer", "member", "visitor", "reviewer", "session")
 EPOCHS = ((1e8, 4.2e9), (1e11, 4.2e12))  # seconds and milliseconds of the years 1973 to 2103
@@ -77,6 +86,11 @@ def guess_columns(items: pd.DataFrame, clicks: pd.DataFrame) -> ColumnGuess:
         if names:
             guess.add("items.title" if names[0] in clicks else "title", names[0], "by its name")
     return guess
+
+
+def session_columns(clicks: pd.DataFrame) -> list[str]:
+    """Return the columns of a click log that name sessions or devices."""
+    return [str(name) for name in clicks if name != "user_id" and is_called(name, "session")]
 
 
 def simple(name: object) -> str:
@@ -227,4 +241,5 @@ def _looks_like_time(values: pd.Series) -> bool:
         middle = float(np.median(numbers))
         return any(low <= middle <= high for low, high in EPOCHS)
     is_text = present.map(lambda value: isinstance(value, str)).all()
-    return bool(is_text and pd.to_datetime(present, utc=True, errors="coerce", format="ISO8601").notna().mean() > 0.95)
+    is_iso = is_text and pd.to_datetime(present, utc=True, errors="coerce", format="ISO8601").notna().mean() > 0.95
+    return bool(is_iso or guess_date_format(present) is not None)

@@ -1,0 +1,327 @@
+"""Rows that a run would stop at: all of them in one list, with counts, first lines and the flag for each.
+
+How text files are written is found first (encoding, separator, decimal commas), since nothing can be read before; then
+the rows that can't be read; then cells that are missing, unreadable or repeated. Each fault has recipe fields with which
+the data can be read, so that the rest of the check goes on with them.
+"""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cost_hf.data import text_files
+from cost_hf.data.cells import is_missing
+from cost_hf.data.options import DataOptions, csv_option
+from cost_hf.data.schema import clean_ids, readable_times
+from cost_hf.data.sources import table_files, text_format
+from cost_hf.data.text_files import COMMA_NUMBER, SEPARATORS, TextFormat
+from cost_hf.experiments.check.dates import guess_date_format
+from cost_hf.experiments.check.guess import is_called, session_columns
+
+TABLES = ("items", "interactions")
+MARKS = tuple(SEPARATORS.values())
+SHOWN = 60  # characters of a value
+
+
+@dataclass(frozen=True)
+class RowFault:
+    """Rows of one table that a run would stop at, for one reason.
+
+    Attributes:
+        message: the finding with its count and an example, one sentence.
+        count: number of rows, lines or cells.
+        first: file and line (or row) of the first one.
+        fields: recipe fields with which the table can be read, by dotted name.
+        note: what to know of the fields; empty where there is nothing.
+    """
+
+    message: str
+    count: int
+    first: str
+    fields: Mapping[str, Any]
+    note: str = ""
+
+
+class TableFiles:
+    """The files of a table, and where its rows are in them.
+
+    Args:
+        table: `items` or `interactions`.
+        options: the data section.
+    """
+
+    def __init__(self, table: str, options: DataOptions):
+        self.table = table
+        self.options = options
+
+    @cached_property
+    def paths(self) -> list[Path]:
+        """The files; none of raw files of known form and of data sets of the Hub."""
+        if self.options.reader != "tables":
+            return []
+        return table_files(self.table, self.options, getattr(self.options, self.table))
+
+    @property
+    def texts(self) -> list[Path]:
+        """The text files among them."""
+        return [path for path in self.paths if text_files.kind_of(path) is not None]
+
+    @property
+    def form(self) -> TextFormat:
+        """How they are written."""
+        return text_format(self.table, self.options)
+
+    def place(self, row: int) -> str:
+        """Return file and line of a row of the table, counted from 0 over all files."""
+        before = 0
+        for path in self.paths:
+            lines = self._lines(path)
+            if lines is None:
+                break
+            if row - before < len(lines):
+                return f"{path.name} line {lines[row - before]}"
+            before += len(lines)
+        return f"{self.paths[0].name if len(self.paths) == 1 else self.table} row {row}"
+
+    def _lines(self, path: Path) -> list[int] | None:
+        kind = text_files.kind_of(path)
+        if kind is None:
+            return None
+        if kind == ".jsonl":
+            bad: list[text_files.BadRow] = []
+            text_files.read_jsonl(path, encoding=self.form.encoding, bad_rows=bad)
+            lines = (number for number, _ in text_files.read_lines(path, encoding=self.form.encoding))
+            return sorted(set(lines) - {row.line for row in bad})
+        rows = text_files.table_lines(path, separator=self.form.separator(kind), form=self.form)
+        return list(itertools.islice(rows, 1, None))
+
+
+def find_forms(options: DataOptions) -> tuple[DataOptions, list[RowFault]]:
+    """Return the options with the encoding and the separator of the files filled in, and what is wrong with their lines.
+
+    Raises:
+        DataError: for a file that can't be read at all.
+    """
+    faults: list[RowFault] = []
+    for find in (_encoding, _separator):
+        for table in TABLES:
+            files = TableFiles(table, options)
+            for path in files.texts:
+                fault = find(path, files)
+                if fault is not None:
+                    faults.append(fault)
+                    options = with_fields(options, fault.fields)
+                    break  # the files of one table are written alike
+    for table in TABLES:
+        faults += _bad_lines(TableFiles(table, options))
+    if any("data.on_bad_row" in fault.fields for fault in faults):
+        options = dataclasses.replace(options, on_bad_row="drop")
+    return options, faults
+
+
+def with_fields(options: DataOptions, fields: Mapping[str, Any]) -> DataOptions:
+    """Return the data section with fields set by their dotted names; `data.csv` is extended."""
+    changes = {name.removeprefix("data."): value for name, value in fields.items()}
+    if "csv" in changes:
+        changes["csv"] = options.csv | changes["csv"]
+    return dataclasses.replace(options, **changes)
+
+
+def flag_of(fields: Mapping[str, Any]) -> str:
+    """Return fields as flags of the command line."""
+    return " ".join(f"--{name} {_flag_value(value)}" for name, value in fields.items())
+
+
+def _flag_value(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "'" + "{" + ", ".join(f"{name}: {json.dumps(text)}" for name, text in value.items()) + "}" + "'"
+
+
+def _csv_fields(files: TableFiles, name: str, value: str) -> dict[str, Any]:
+    """Return the field for one property of a table; other text files of the data keep theirs."""
+    others = [TableFiles(table, files.options) for table in TABLES if table != files.table]
+    is_alone = not any(other.texts for other in others)
+    return {"data.csv": {name if is_alone else f"{files.table}.{name}": value}}
+
+
+def _encoding(path: Path, files: TableFiles) -> RowFault | None:
+    if csv_option(files.options.csv, files.table, "encoding") is not None:
+        return None
+    bad: list[tuple[int, bytes]] = []
+    with text_files.open_table(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            if number == 1 and (name := _wide_encoding(line)) is not None:
+                fields = _csv_fields(files, "encoding", name)
+                return RowFault(f"{path.name} is written in {name}, not in UTF-8", 1, f"{path.name} line 1", fields)
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                bad.append((number, line))
+    if not bad:
+        return None
+    name = "cp1252" if all(_decodes(line, "cp1252") for _, line in bad) else "latin-1"
+    first, line = bad[0]
+    shown = line.decode(name).strip()
+    message = f"{len(bad):,} lines are not UTF-8; in {name} the first reads {shown!r:.{SHOWN}}"
+    return RowFault(message, len(bad), f"{path.name} line {first}", _csv_fields(files, "encoding", name))
+
+
+def _wide_encoding(line: bytes) -> str | None:
+    if line.startswith(text_files.UTF16_STARTS):
+        return "utf-16"
+    if b"\0" in line:
+        return "utf-16-be" if line.startswith(b"\0") else "utf-16-le"
+    return None
+
+
+def _decodes(line: bytes, encoding: str) -> bool:
+    try:
+        line.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _separator(path: Path, files: TableFiles) -> RowFault | None:
+    kind = text_files.kind_of(path)
+    if kind == ".jsonl" or csv_option(files.options.csv, files.table, "sep") is not None:
+        return None
+    lines = (text for _, text in text_files.read_lines(path, encoding=files.form.encoding))
+    first = list(itertools.islice(lines, 20))
+    expected = files.form.separator(kind or ".csv")
+    if not first or expected in first[0]:
+        return None
+    others = [mark for mark in MARKS if mark != expected and mark in first[0]]
+    if not others:
+        return None
+    mark = max(others, key=lambda mark: (first[0].count(mark), sum(mark in text for text in first)))
+    names = {mark: name for name, mark in SEPARATORS.items()}
+    message = f"the fields are separated by {names[mark]}, not by {names.get(expected, repr(expected))}"
+    return RowFault(message, len(first), f"{path.name} line 1", _csv_fields(files, "sep", mark))
+
+
+def _bad_lines(files: TableFiles) -> Iterator[RowFault]:
+    bad: list[tuple[Path, text_files.BadRow]] = []
+    for path in files.texts:
+        rows: list[text_files.BadRow] = []
+        if text_files.kind_of(path) == ".jsonl":
+            text_files.read_jsonl(path, encoding=files.form.encoding, bad_rows=rows)
+        else:
+            separator = files.form.separator(text_files.kind_of(path) or ".csv")
+            rows = text_files.bad_rows_of(path, separator=separator, form=files.form)
+        bad += [(path, row) for row in rows]
+    if bad and files.options.on_bad_row == "error":
+        path, row = bad[0]
+        message = f"{len(bad):,} lines of {files.table} can't be read: {row.fault:.200}"
+        yield RowFault(message, len(bad), f"{path.name} line {row.line}", {"data.on_bad_row": "drop"})
+
+
+def find_faults(
+    items: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions
+) -> tuple[DataOptions, list[RowFault]]:
+    """Return the options with which the rows can be read, and what is wrong with them as they are.
+
+    Args:
+        items: catalog with our column names, as it was read.
+        clicks: click log, likewise.
+        options: the data section.
+    """
+    faults = list(_comma_faults({"items": items, "interactions": clicks}, options))
+    faults += _id_faults(items, clicks, options)
+    faults += _time_faults(clicks, options)
+    for fault in faults:
+        options = with_fields(options, fault.fields)
+    return options, faults
+
+
+def _comma_faults(frames: Mapping[str, pd.DataFrame], options: DataOptions) -> Iterator[RowFault]:
+    for table, frame in frames.items():
+        files = TableFiles(table, options)
+        if not files.texts or csv_option(options.csv, table, "decimal") is not None:
+            continue
+        names = [str(name) for name in frame if name not in ("item_id", "user_id") and not is_called(name, "title")]
+        found = [name for name in names if _has_commas(frame[name])]
+        if found:
+            cells = frame[found[0]]
+            has_comma = cells.str.contains(",", regex=False, na=False)
+            row = int(has_comma.to_numpy().argmax())
+            count = int(sum(frame[name].str.contains(",", regex=False, na=False).sum() for name in found))
+            message = (
+                f"{count:,} numbers of {table}.{', '.join(found)} have a decimal comma, like {cells.iloc[row]!r}, and are "
+                "read as text"
+            )
+            yield RowFault(message, count, files.place(row), _csv_fields(files, "decimal", ","))
+
+
+def _has_commas(values: pd.Series) -> bool:
+    """Return whether a column holds numbers alone, some with a decimal comma."""
+    known = values.dropna()
+    if known.empty or not all(isinstance(value, str) for value in known):
+        return False
+    return bool(known.str.fullmatch(COMMA_NUMBER).all() and known.str.contains(",", regex=False).any())
+
+
+def _id_faults(items: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions) -> Iterator[RowFault]:
+    frames = {"items": items, "interactions": clicks}
+    if options.on_bad_row == "error":
+        for table, frame in frames.items():
+            missing = is_missing(frame["item_id"])
+            if missing.any():
+                count = int(missing.sum())
+                message = f"{count:,} of {len(frame):,} rows of {table} have no item_id"
+                place = TableFiles(table, options).place(int(missing.argmax()))
+                yield RowFault(message, count, place, {"data.on_bad_row": "drop"})
+    present = items.loc[~is_missing(items["item_id"])]
+    ids = clean_ids(present, "items", "item_id")
+    repeated = ids.duplicated()
+    if repeated.any() and options.on_duplicate_item == "error":
+        row = repeated.index[repeated][0]
+        message = f"{int(repeated.sum()):,} rows of items repeat the item_id of another one, like {ids.loc[row]!r}"
+        fields = {"data.on_duplicate_item": "first"}
+        place = TableFiles("items", options).place(int(items.index.get_loc(row)))
+        yield RowFault(message, int(repeated.sum()), place, fields, "or last, if later rows are newer")
+    guests = is_missing(clicks["user_id"])
+    if guests.any() and options.on_missing_user == "error":
+        message = f"{int(guests.sum()):,} of {len(clicks):,} clicks have no user"
+        place = TableFiles("interactions", options).place(int(guests.argmax()))
+        sessions = session_columns(clicks)
+        fields: dict[str, Any] = {"data.on_missing_user": "drop"}
+        note = "or --data.on_missing_user session --data.session_gap 30, where the log is of one visitor at a time"
+        if sessions:
+            fields = {"data.on_missing_user": "session", "data.session_column": sessions[0]}
+            note = "or --data.on_missing_user drop"
+        yield RowFault(message, int(guests.sum()), place, fields, note)
+
+
+def _time_faults(clicks: pd.DataFrame, options: DataOptions) -> Iterator[RowFault]:
+    if "timestamp" not in clicks:
+        return
+    files = TableFiles("interactions", options)
+    given = csv_option(options.csv, "interactions", "date_format")
+    values = clicks["timestamp"]
+    found = guess_date_format(values) if given is None else None
+    if found is not None:
+        unread = ~readable_times(clicks) if found.text.startswith("%") else values.notna().to_numpy()
+        row = int(unread.argmax())
+        message = f"{int(unread.sum()):,} times are written like {values.iloc[row]!r}"
+        note = f"or {', '.join(found.others)}, which reads them as well: check the order of day and month"
+        fields = {"data.csv": {"date_format": found.text}}
+        yield RowFault(message, int(unread.sum()), files.place(row), fields, note if found.others else "")
+        given = found.text
+    unread = ~readable_times(clicks, given)
+    has_position = "position" in clicks and bool(clicks["position"].notna().any()) and options.order != "timestamp"
+    missing = values.isna().to_numpy(dtype=bool)
+    if missing.any() and not missing.all() and not has_position:
+        unread |= missing
+    if unread.any() and options.on_bad_row == "error":
+        row = int(unread.argmax())
+        message = f"{int(unread.sum()):,} of {len(clicks):,} clicks have no time that can be read, like {values.iloc[row]!r}"
+        yield RowFault(message, int(unread.sum()), files.place(row), {"data.on_bad_row": "drop"})
