@@ -29,11 +29,10 @@ from cost_hf.experiments.check.reading import Reading, read_leniently
 from cost_hf.experiments.check.texts import TextFacts, letter_grams, text_facts
 from cost_hf.experiments.check.unused import UnusedColumn
 from cost_hf.experiments.check.vectors import CheckVectors, check_vectors
+from cost_hf.experiments.own_data import LEVEL_SIZES, OWN_DATA
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.reporting.check import check_text, command_line
 
-DEFAULT_RECIPE = "cost_default"
-LEVEL_SIZES = "codes.level_sizes"  # field of recipes that have semantic IDs
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def check(path: str | Path, *, recipe: str | None = None, overrides: Mapping[str
         (50, 30)
     """
     given = dict(overrides or {}) | {"data.path": str(path)}
-    name = recipe or DEFAULT_RECIPE
+    name = recipe or OWN_DATA
     resolved = Recipe.load(name, given)
     if resolved.data.reader == "synthetic":
         resolved.data.reader = "tables"
@@ -201,7 +200,7 @@ def as_flag(value: Any) -> str:
 
 
 def _commands(name: str, flags: dict[str, str]) -> tuple[str, ...]:
-    sources = [flags["data.path"], *([] if name == DEFAULT_RECIPE else [name])]
+    sources = [flags["data.path"], *([] if name == OWN_DATA else [name])]
     rest = {dotted: value for dotted, value in flags.items() if dotted != "data.path"}
     return (
         command_line(f"cost-hf compare {shlex.join(sources)}", rest | {"budget": "60min"}),

@@ -5,6 +5,7 @@ A directory with `items.*` and `interactions.*` is taken as it is. Otherwise it 
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,7 +67,18 @@ def _named(names: Sequence[str], table: str, words: Sequence[str], directory: st
     found = exact or [name for name in readable if any(word in name.lower() for word in words)]
     if len(found) != 1:
         raise DataError(
-            f"{directory!r} should hold one table of {table}, found {found or 'none'} among {list(names)[:12]!r}; "
-            f"name it with --data.{table} FILE, or call it {table}.parquet, .csv, .tsv or .jsonl (the texts also .gz)"
+            f"{directory!r} should hold one table of {table}, found {found[:8] or 'none'} among {list(names)[:12]!r}; "
+            f"name it with --data.{table} FILE{_pattern_hint(found)}, or call it {table}.parquet, .xlsx, .csv, .tsv or "
+            ".jsonl (the texts also .gz or .zip)"
         )
     return found[0]
+
+
+def _pattern_hint(names: Sequence[str]) -> str:
+    """Return how to name several files that are parts of one table."""
+    prefix = os.path.commonprefix(list(names))
+    suffixes = {suffix for suffix in SUFFIXES for name in names if name.lower().endswith(suffix)}
+    if len(names) < 2 or not prefix or len({name[len(prefix) :].partition(".")[2] for name in names}) > 1:
+        return ""
+    ending = max(suffixes, key=len)
+    return f" (all of them, if they are parts of one table: '{prefix}*{ending}')"
