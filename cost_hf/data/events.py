@@ -33,8 +33,8 @@ def clean_users(clicks: pd.DataFrame, options: DataOptions) -> pd.Series:
         row = int(guests.argmax())
         raise DataError(
             f"interactions.user_id, row {clicks.index[row]}: expected an id in every row, got "
-            f"{clicks['user_id'].iloc[row]!r} ({int(guests.sum())} of {len(clicks)} rows like this); leave the clicks of "
-            "guests out with data.on_missing_user: drop, or make their sessions users with data.on_missing_user: "
+            f"{clicks['user_id'].iloc[row]!r} ({int(guests.sum())} of {len(clicks)} rows like this); leave the clicks "
+            "of guests out with data.on_missing_user: drop, or make their sessions users with data.on_missing_user: "
             "session and data.session_column or data.session_gap"
         )
     return clean_ids(clicks.loc[~guests], "interactions", "user_id").reindex(clicks.index)
@@ -181,8 +181,8 @@ def check_targets(clicks: pd.DataFrame, options: DataOptions) -> None:
     missing = [name for name in options.target_events if name not in found.index]
     if missing:
         raise DataError(
-            f"data.target_events has {missing[0]!r}, and no click in interactions.{options.event_column} is one: it has "
-            f"{_listed(found)}; correct the name"
+            f"data.target_events has {missing[0]!r}, and no click in interactions.{options.event_column} is one: it "
+            f"has {_listed(found)}; correct the name"
         )
 
 
@@ -199,8 +199,8 @@ def _without_unknown(
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise DataError(
             f"interactions.{options.event_column} has types of events that data.event_weights does not name: "
-            f"{_listed(unknown)}{hint}; add them there (0 keeps them in histories alone), or leave such clicks out with "
-            "data.on_unknown_event: ignore"
+            f"{_listed(unknown)}{hint}; add them there (0 keeps them in histories alone), or leave such clicks out "
+            "with data.on_unknown_event: ignore"
         )
     is_known = types.isin(known)
     counts["dropped_unknown_events"] = int((~is_known).sum())

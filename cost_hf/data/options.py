@@ -61,14 +61,16 @@ class DataOptions:
     )
     items: str | None = field(
         default=None,
-        metadata={"help": "catalog file (parquet, xlsx, csv, tsv, jsonl; texts also .gz or .zip), or a pattern: items-*.csv"},
+        metadata={
+            "help": "catalog file (parquet, xlsx, csv, tsv, jsonl; texts also .gz or .zip), or a pattern: items-*.csv"
+        },
     )
     interactions: str | None = field(default=None, metadata={"help": "click log file, or a pattern, likewise"})
     csv: dict[str, str] = field(
         default_factory=dict,
         metadata={
-            "help": "how tables are written: sep, encoding, decimal, date_format (of times: %d.%m.%Y %H:%M, or s, ms, us, "
-            "ns for numbers); items.sep applies to items only"
+            "help": "how tables are written: sep, encoding, decimal, date_format (of times: %d.%m.%Y %H:%M, or s, ms, "
+            "us, ns for numbers); items.sep applies to items only"
         },
     )
     columns: dict[str, str] = field(
@@ -76,11 +78,12 @@ class DataOptions:
     )
     strict: bool = field(default=False, metadata={"help": "duplicate texts and repeated (user, item) pairs are errors"})
     on_duplicate_item: str = field(
-        default="error", metadata={"help": "an item id in several rows of the catalog: error, or keep the first or last"}
+        default="error",
+        metadata={"help": "an item id in several rows of the catalog: error, or keep the first or last"},
     )
     on_bad_row: str = field(
         default="error",
-        metadata={"help": "rows that can't be read (no item id, no readable time, other fields than the header): error or drop"},
+        metadata={"help": "rows that can't be read (no item id or time, other fields than the header): error or drop"},
     )
     on_unknown_item: str = field(
         default="error", metadata={"help": "clicks on items outside the catalog: error or drop"}

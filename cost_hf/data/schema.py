@@ -230,7 +230,9 @@ def _date_text(value: Any) -> str | None:
 def _of_units(numbers: pd.Series, units: int) -> tuple[pd.Series, pd.Series]:
     """Read numbers of which there are `units` in a second."""
     numbers = numbers if pd.api.types.is_integer_dtype(numbers) else numbers.astype("Float64")
-    is_known = numbers.notna().to_numpy(dtype=bool) & (numbers.abs() < MAX_EPOCH_SECONDS * units).fillna(False).to_numpy()
+    is_known = (
+        numbers.notna().to_numpy(dtype=bool) & (numbers.abs() < MAX_EPOCH_SECONDS * units).fillna(False).to_numpy()
+    )
     known = numbers[is_known]
     whole = known // 1
     seconds = pd.Series(pd.NA, index=numbers.index, dtype="Int64")

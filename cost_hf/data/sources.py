@@ -23,8 +23,8 @@ from cost_hf.data.text_files import BadRow, TextFormat
 from cost_hf.files import readable_os_errors
 
 Source: TypeAlias = Any
-"""A DataFrame, a `datasets.Dataset` or `DatasetDict`, or the path of a file that ends as one of `SUFFIXES`, or a pattern
-of such paths, like `orders-*.parquet`."""
+"""A DataFrame, a `datasets.Dataset` or `DatasetDict`, or the path of a file that ends as one of `SUFFIXES`, or a
+pattern of such paths, like `orders-*.parquet`."""
 
 KINDS = text_files.KINDS
 SUFFIXES = (".parquet", ".xlsx", *KINDS, *(kind + ending for kind in KINDS for ending in text_files.COMPRESSED), ".zip")
@@ -166,14 +166,16 @@ def resolve_file(path: Path, directory: str | None) -> Path:
 
 
 def resolve_files(path: str, directory: str | None) -> list[Path]:
-    """Return the file of this path or, if it is a pattern such as `orders-*.parquet`, all that match, sorted."""
-    if not glob.has_magic(path):
-        return [resolve_file(Path(path), directory)]
-    for pattern in ([str(Path(directory) / path)] if directory is not None else []) + [path]:
-        found = sorted(Path(name) for name in glob.glob(pattern, recursive=True) if Path(name).is_file())
-        if found:
-            return found
-    return [resolve_file(Path(path), directory)]  # a name may contain the characters of a pattern
+    """Return the file of this path or, if there is none, all that match it as a pattern like `orders-*.parquet`, sorted."""
+    whole = Path(path)
+    folders = [Path()] if directory is None else [Path(directory), Path()]
+    if glob.has_magic(path) and not any((folder / whole).is_file() for folder in folders):
+        pattern = str(whole.relative_to(whole.anchor))
+        for folder in [Path(whole.anchor)] if whole.is_absolute() else folders:
+            found = sorted(name for name in folder.glob(pattern) if name.is_file())
+            if found:
+                return found
+    return [resolve_file(whole, directory)]
 
 
 def table_names(table: str) -> list[str]:
@@ -275,7 +277,9 @@ def _read_excel(path: Path, table: str) -> pd.DataFrame:
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path.name} is not a valid workbook ({error!s:.200}); save it again as .xlsx or csv") from error
+        raise DataError(
+            f"{path.name} is not a valid workbook ({error!s:.200}); save it again as .xlsx or csv"
+        ) from error
     return sheet.dropna(how="all").reset_index(drop=True)  # rows that were emptied are still part of a sheet
 
 

@@ -249,7 +249,7 @@ class Split:
             if values is not None and values.shape != tensors["train_rows"].shape:
                 raise DataError(
                     f"split in {str(directory)!r} has the {name} of {values.size} training clicks, expected "
-                    f"{tensors['train_rows'].size}; the files come from different runs: delete the directory, split again"
+                    f"{tensors['train_rows'].size}; the files are of different runs: delete the directory, split again"
                 )
         split = _build(
             users["train"],
@@ -348,8 +348,8 @@ def _weights(clicks: pd.DataFrame) -> np.ndarray | None:
     weights = clicks[WEIGHT].to_numpy(dtype=np.int64)
     if not weights.any():
         raise DataError(
-            f"all {len(weights):,} training clicks are of events with weight 0, so nothing can be learned; raise one of "
-            "data.event_weights, or choose a data.split that leaves target events to training"
+            f"all {len(weights):,} training clicks are of events with weight 0, so nothing can be learned; raise one "
+            "of data.event_weights, or choose a data.split that leaves target events to training"
         )
     return weights
 
@@ -470,7 +470,9 @@ def _by_position(clicks: pd.DataFrame, counts: dict[str, int | float]) -> np.nda
     is_first = (clicks["position"] == 0).to_numpy()
     length = clicks["position"].groupby(users, sort=False).transform("size").to_numpy()
     counts["short_users"] = int(((length < 3) & is_first).sum())
-    may_be_target = pd.Series(_target_flags(clicks) & ~is_first & (length >= 3)).astype(np.int64).groupby(users, sort=False)
+    may_be_target = (
+        pd.Series(_target_flags(clicks) & ~is_first & (length >= 3)).astype(np.int64).groupby(users, sort=False)
+    )
     total = may_be_target.transform("sum").to_numpy()
     left = total - may_be_target.cumsum().to_numpy()  # targets after this click
     # a part begins at its target: what a user clicked after a target must not train

@@ -1,8 +1,8 @@
 """Tables reader: reads, checks, orders and filters items and interactions (`read_tables`).
 
 The order of the steps is fixed, because each changes the input of the next: ids and times, guests, types of events,
-forms of ids and texts, repeated clicks, unknown items, items without text, order, k-core, history cap. Positions are renumbered last, so a
-dropped click leaves no gap.
+forms of ids and texts, repeated clicks, unknown items, items without text, order, k-core, history cap. Positions are
+renumbered last, so a dropped click leaves no gap.
 
 The source digest is computed before anything is dropped, sorted or cut, so that no option of the data section changes
 it. Equal content gives an equal digest in any file format and column order: whole numbers count as their digits, lists
@@ -22,7 +22,15 @@ from cost_hf.data import schema
 from cost_hf.data.amazon import read_amazon
 from cost_hf.data.cells import cell_text, find_mismatch, is_missing, map_texts, normalized
 from cost_hf.data.errors import DataError
-from cost_hf.data.events import IS_TARGET, WEIGHT, check_targets, clean_users, event_types, resolve_guests, select_events
+from cost_hf.data.events import (
+    IS_TARGET,
+    WEIGHT,
+    check_targets,
+    clean_users,
+    event_types,
+    resolve_guests,
+    select_events,
+)
 from cost_hf.data.item_texts import is_text_column, plain_text, render_texts
 from cost_hf.data.mind import read_mind
 from cost_hf.data.movielens import read_movielens

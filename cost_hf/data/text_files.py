@@ -9,13 +9,13 @@ instead, which are then left out.
 import codecs
 import csv
 import gzip
-import json
 import io
+import json
 import re
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,8 +103,8 @@ def _zipped_table(path: Path) -> str:
     if len(tables) != 1:
         raise DataError(
             f"{path.name}: expected one table in the archive ({', '.join(KINDS)}), got "
-            f"{[entry.filename for entry in entries[:8]]}; pack each table into an archive of its own, or unpack them and "
-            "name them by a pattern"
+            f"{[entry.filename for entry in entries[:8]]}; pack each table into an archive of its own, or unpack them "
+            "and name them by a pattern"
         )
     if tables[0].flag_bits & ENCRYPTED:
         raise DataError(f"{path.name}: expected an archive without a password, got an encrypted one; unpack it")
@@ -138,8 +138,8 @@ def decoded_lines(path: Path, *, encoding: str = "utf-8") -> Iterator[tuple[int,
         raise _undecodable(path, number, encoding, f"invalid bytes ({error})") from error
     except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(
-            f"{path.name}, after line {number}: expected a complete {path.suffix[1:]} file, got a damaged one ({error}); "
-            f"download the file again, or remove {path.suffix} from its name if it is not compressed"
+            f"{path.name}, after line {number}: expected a complete {path.suffix[1:]} file, got a damaged one "
+            f"({error}); download the file again, or remove {path.suffix} from its name if it is not compressed"
         ) from error
 
 
@@ -401,8 +401,8 @@ def _check_separator(path: Path, separator: str, header: list[str]) -> None:
     if other is not None:
         raise DataError(
             f"{path.name}, line 1: expected fields separated by {names.get(separator, repr(separator))}, got "
-            f"{header[0]!r:.200}, which looks separated by {names[other]}; name it with data.csv: {{sep: {other!r}}}, or "
-            "write the table with commas (.csv) or tabs (.tsv)"
+            f"{header[0]!r:.200}, which looks separated by {names[other]}; name it with data.csv: {{sep: {other!r}}}, "
+            "or write the table with commas (.csv) or tabs (.tsv)"
         )
 
 
@@ -530,6 +530,4 @@ def read_text_table(
     if kind == ".jsonl":
         return read_jsonl(path, encoding=form.encoding, bad_rows=bad_rows)
     separator = form.separator(kind or ".csv")
-    return read_separated(
-        path, separator=separator, ids=ids, texts=texts, times=times, form=form, bad_rows=bad_rows
-    )
+    return read_separated(path, separator=separator, ids=ids, texts=texts, times=times, form=form, bad_rows=bad_rows)

@@ -31,8 +31,8 @@ class SequenceDataset(Dataset):
         sequences: item rows of every user, oldest first.
         user_ids: of every sequence.
         max_items: longest row.
-        weights: of the loss of every item, like `sequences`; an item with 0 is no label, and a row without a label is no
-            example. None where all are 1.
+        weights: of the loss of every item, like `sequences`; an item with 0 is no label, and a row without a label is
+            no example. None where all are 1.
         num_unlabelled: first items of a row that are never labels.
     """
 

@@ -47,11 +47,11 @@ class NewClicks:
         return int((self._lengths - self.counted).sum())
 
     @classmethod
-    def of_new_users(
-        cls, sequences: Sequence[np.ndarray], weights: Sequence[np.ndarray] | None = None
-    ) -> "NewClicks":
+    def of_new_users(cls, sequences: Sequence[np.ndarray], weights: Sequence[np.ndarray] | None = None) -> "NewClicks":
         """Return whole sequences, of which nothing was counted before."""
-        return cls(list(sequences), np.zeros(len(sequences), dtype=np.int64), None if weights is None else list(weights))
+        return cls(
+            list(sequences), np.zeros(len(sequences), dtype=np.int64), None if weights is None else list(weights)
+        )
 
     @classmethod
     def read(cls, clicks: Any, catalog: ItemRows, *, counted: Sequence[int] | None = None) -> "NewClicks":
@@ -145,8 +145,8 @@ def _weights(clicks: pd.DataFrame) -> np.ndarray:
     if is_wrong.any():
         raise DataError(
             f"interactions.{WEIGHT}: expected a whole number of 0 or more in every row, got "
-            f"{clicks[WEIGHT].iloc[int(is_wrong.argmax())]!r} ({int(is_wrong.sum())} like this); correct the column, or "
-            "drop it where all clicks count 1"
+            f"{clicks[WEIGHT].iloc[int(is_wrong.argmax())]!r} ({int(is_wrong.sum())} like this); correct the column, "
+            "or drop it where all clicks count 1"
         )
     return values.astype(np.int64)
 

@@ -45,8 +45,8 @@ def run_text(results: Mapping[str, Any], *, answers: Sequence[ExampleAnswer] = (
     targets = f"targets are {protocol['targets']}, " if protocol.get("targets", "every click") != "every click" else ""
     parts = [
         _wrapped(
-            f"{data}{results['recipe']['name']}, seed {results['seed']}, {protocol['cases']} test cases, {targets}{beams}hits "
-            "on items, seen items allowed, 95 % intervals over users"
+            f"{data}{results['recipe']['name']}, seed {results['seed']}, {protocol['cases']} test cases, {targets}"
+            f"{beams}hits on items, seen items allowed, 95 % intervals over users"
         ),
         results_table(results),
         _wrapped(protocol["note"]),

@@ -56,7 +56,7 @@ def test_with_every_event_a_target_the_split_is_that_of_plain_clicks():
     clicks = log(u="av bp cv dp", v="av bv cp", w="av bp")
     plain = split_of(clicks)
 
-    split = split_of(clicks, event_column="kind", target_events=["view", "purchase", "cart"][:2] + ["cart"])
+    split = split_of(clicks, event_column="kind", target_events=["view", "purchase"])
 
     assert split.digest == plain.digest
     assert split.counts == plain.counts
@@ -148,7 +148,10 @@ def test_a_view_and_a_purchase_at_one_time_are_two_clicks():
     ("fields", "message"),
     [
         ({"event_weights": WEIGHTS}, "needs the column"),
-        ({"event_column": "kind", "event_weights": {"view": 0.5, "buy": 2}}, r"multiply all of them: \{view: 1, buy: 4\}"),
+        (
+            {"event_column": "kind", "event_weights": {"view": 0.5, "buy": 2}},
+            r"multiply all of them: \{view: 1, buy: 4\}",
+        ),
         ({"event_column": "kind", "event_weights": {"view": -1}}, "from 0 to 1000"),
         ({"event_column": "kind", "event_weights": {"view": 0}}, "a weight above 0"),
         ({**SHOP, "target_events": ["purchases"]}, "does not name"),
@@ -225,9 +228,7 @@ def test_a_user_named_like_a_session_is_refused():
     clicks = GUESTS.replace({"u": "session:s1"})
 
     with pytest.raises(DataError, match="also the name of a session"):
-        read_tables(
-            DataOptions(on_missing_user="session", session_column="session"), items=ITEMS, interactions=clicks
-        )
+        read_tables(DataOptions(on_missing_user="session", session_column="session"), items=ITEMS, interactions=clicks)
 
 
 def test_no_option_of_events_changes_the_digest_of_the_source():
@@ -249,4 +250,8 @@ def test_clicks_after_training_get_the_weights_of_training():
 
     found = read_interactions(clicks, options=DataOptions(**SHOP, target_events=["purchase"]))
 
-    assert found[["user_id", "item_id", "event_weight"]].to_numpy().tolist() == [["u", "a", 1], ["u", "b", 3], ["v", "c", 5]]
+    assert found[["user_id", "item_id", "event_weight"]].to_numpy().tolist() == [
+        ["u", "a", 1],
+        ["u", "b", 3],
+        ["v", "c", 5],
+    ]

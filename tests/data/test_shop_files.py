@@ -1,4 +1,4 @@
-"""Files as shops write them: separators, encodings, decimal commas, date formats, archives, workbooks, patterns, bad rows."""
+"""Files as shops write them: separators, encodings, decimal commas, dates, archives, workbooks, patterns, bad rows."""
 
 import gzip
 import zipfile
@@ -177,7 +177,7 @@ def test_bad_rows_can_be_dropped(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("user_id,item_id,timestamp\nu,a,1\nu,b\nu,,2\nu,c,soon\nu,b,\nu,b,5,9\nu,c,4\n")
 
-    with pytest.raises(DataError, match="line 3: expected 3 fields .* got 2.*on_bad_row: drop"):
+    with pytest.raises(DataError, match=r"line 3: expected 3 fields .* got 2.*on_bad_row: drop"):
         read(path)
     tables = read(path, on_bad_row="drop")
 

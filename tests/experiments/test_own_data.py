@@ -31,13 +31,16 @@ def prepared(users: int, clicks: int, items: int) -> PreparedData:
 def test_short_histories_take_counts_and_texts():
     catalog, log = shop(50, 2, 40)
     long = log.loc[log["user_id"] == "u0"].assign(user_id="long")
-    log = pd.concat([log, pd.concat([long.assign(position=n, item_id=str(n)) for n in range(4)]).drop_duplicates("position")])
+    log = pd.concat(
+        [log, pd.concat([long.assign(position=n, item_id=str(n)) for n in range(4)]).drop_duplicates("position")]
+    )
     data = prepare_data(DataOptions(), items=catalog, interactions=log)
 
-    recipe, reason = choose_recipe(Recipe.load("cost_default"), data, {"vectors.dim": 16})
+    given = {"vectors.dim": 16}
 
-    assert recipe.name == "markov_text"
-    assert recipe.vectors.dim != 16  # the base had no override: sections are those of the base
+    recipe, reason = choose_recipe(Recipe.load("cost_default", given), data, given)
+
+    assert (recipe.name, recipe.vectors.dim) == ("markov_text", 16)
     assert "40 items, 51 users with 2 clicks" in reason
 
 

@@ -41,7 +41,9 @@ def test_examples_without_a_label_are_left_out():
 def test_windows_give_the_weights_of_their_labels():
     rows = SequenceDataset([np.arange(7)], ["u"], max_items=4, weights=[np.arange(7, dtype=np.float32)])
 
-    labels = [(items[first:].tolist(), rows.label_weights(n).tolist()) for n, (_, items, first) in enumerate(rows.examples)]
+    labels = [
+        (items[first:].tolist(), rows.label_weights(n).tolist()) for n, (_, items, first) in enumerate(rows.examples)
+    ]
 
     assert labels == [([0, 1, 2], [0, 1, 2]), ([3, 4], [3, 4]), ([5, 6], [5, 6])]
 

@@ -34,7 +34,6 @@ from cost_hf.experiments.recipe import Recipe
 from cost_hf.reporting.check import check_text, command_line
 
 
-
 @dataclass(frozen=True)
 class CheckResult:
     """Everything that a check found.

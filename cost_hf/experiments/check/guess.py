@@ -17,8 +17,8 @@ from cost_hf.experiments.check.dates import guess_date_format
 
 ALIASES = {
     "user_id": (
-        "userid user uid customerid customer reviewerid visitorid memberid accountid clientid profileid kundenid kundennr "
-        "kundennummer kunde"
+        "userid user uid customerid customer reviewerid visitorid memberid accountid clientid profileid kundenid "
+        "kundennr kundennummer kunde"
     ),
     "item_id": (
         "itemid item iid id asin parentasin sku productid product movieid newsid articleid article bookid isbn trackid "
@@ -32,8 +32,8 @@ ALIASES = {
     "title": "title name productname producttitle itemname movietitle headline",
     "rating": "rating ratings score overall stars",
     "event": (
-        "event eventtype eventname eventkind action actiontype activity activitytype interaction interactiontype type kind "
-        "behavior behaviortype ereignis aktion"
+        "event eventtype eventname eventkind action actiontype activity activitytype interaction interactiontype type "
+        "kind behavior behaviortype ereignis aktion"
     ),
     "session": "session sessionid sid visit visitid cookie cookieid deviceid visitorid anonymousid usersession sitzung",
 }

@@ -5,7 +5,7 @@ A directory with `items.*` and `interactions.*` is taken as it is. Otherwise it 
 """
 
 import dataclasses
-import os
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,7 +76,8 @@ def _named(names: Sequence[str], table: str, words: Sequence[str], directory: st
 
 def _pattern_hint(names: Sequence[str]) -> str:
     """Return how to name several files that are parts of one table."""
-    prefix = os.path.commonprefix(list(names))
+    same = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    prefix = "".join(letters[0] for letters in same)
     suffixes = {suffix for suffix in SUFFIXES for name in names if name.lower().endswith(suffix)}
     if len(names) < 2 or not prefix or len({name[len(prefix) :].partition(".")[2] for name in names}) > 1:
         return ""

@@ -1,7 +1,7 @@
 """Lenient reading: everything that a training run would stop at becomes a problem with its remedy, where it can.
 
-What can't be passed over (a missing column, quotes that do not close) stays a `DataError` of the reader, which names the
-row and the remedy already.
+What can't be passed over (a missing column, quotes that do not close) stays a `DataError` of the reader, which names
+the row and the remedy already.
 """
 
 import dataclasses

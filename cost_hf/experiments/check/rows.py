@@ -1,8 +1,8 @@
 """Rows that a run would stop at: all of them in one list, with counts, first lines and the flag for each.
 
 How text files are written is found first (encoding, separator, decimal commas), since nothing can be read before; then
-the rows that can't be read; then cells that are missing, unreadable or repeated. Each fault has recipe fields with which
-the data can be read, so that the rest of the check goes on with them.
+the rows that can't be read; then cells that are missing, unreadable or repeated. Each fault has recipe fields with
+which the data can be read; the rest of the check uses them.
 """
 
 import dataclasses
@@ -104,7 +104,7 @@ class TableFiles:
 
 
 def find_forms(options: DataOptions) -> tuple[DataOptions, list[RowFault]]:
-    """Return the options with the encoding and the separator of the files filled in, and what is wrong with their lines.
+    """Return the options with encoding and separator of the files filled in, and what is wrong with their lines.
 
     Raises:
         DataError: for a file that can't be read at all.
@@ -224,9 +224,7 @@ def _bad_lines(files: TableFiles) -> Iterator[RowFault]:
         yield RowFault(message, len(bad), f"{path.name} line {row.line}", {"data.on_bad_row": "drop"})
 
 
-def find_faults(
-    items: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions
-) -> tuple[DataOptions, list[RowFault]]:
+def find_faults(items: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions) -> tuple[DataOptions, list[RowFault]]:
     """Return the options with which the rows can be read, and what is wrong with them as they are.
 
     Args:
@@ -255,8 +253,8 @@ def _comma_faults(frames: Mapping[str, pd.DataFrame], options: DataOptions) -> I
             row = int(has_comma.to_numpy().argmax())
             count = int(sum(frame[name].str.contains(",", regex=False, na=False).sum() for name in found))
             message = (
-                f"{count:,} numbers of {table}.{', '.join(found)} have a decimal comma, like {cells.iloc[row]!r}, and are "
-                "read as text"
+                f"{count:,} numbers of {table}.{', '.join(found)} have a decimal comma, like {cells.iloc[row]!r}, and "
+                "are read as text"
             )
             yield RowFault(message, count, files.place(row), _csv_fields(files, "decimal", ","))
 
@@ -323,5 +321,7 @@ def _time_faults(clicks: pd.DataFrame, options: DataOptions) -> Iterator[RowFaul
         unread |= missing
     if unread.any() and options.on_bad_row == "error":
         row = int(unread.argmax())
-        message = f"{int(unread.sum()):,} of {len(clicks):,} clicks have no time that can be read, like {values.iloc[row]!r}"
+        message = (
+            f"{int(unread.sum()):,} of {len(clicks):,} clicks have no time that can be read, like {values.iloc[row]!r}"
+        )
         yield RowFault(message, int(unread.sum()), files.place(row), {"data.on_bad_row": "drop"})

@@ -106,7 +106,11 @@ def _event_flags(name: str, kinds: Sequence[str]) -> str:
 
 
 def _quoted(kind: str) -> str:
-    return kind if re.fullmatch(r"[A-Za-z_][\w-]*", kind) and kind.lower() not in ("true", "false", "null") else f'"{kind}"'
+    return (
+        kind
+        if re.fullmatch(r"[A-Za-z_][\w-]*", kind) and kind.lower() not in ("true", "false", "null")
+        else f'"{kind}"'
+    )
 
 
 def _weight(kind: str) -> int | None:

@@ -52,9 +52,7 @@ class Popularity:
         self.counts = np.asarray(counts, dtype=np.float64)
 
     @classmethod
-    def fit(
-        cls, train: Sequence[np.ndarray], num_items: int, *, weights: Sequence[np.ndarray] | None = None
-    ) -> Self:
+    def fit(cls, train: Sequence[np.ndarray], num_items: int, *, weights: Sequence[np.ndarray] | None = None) -> Self:
         """Count the clicks.
 
         Args:
@@ -131,9 +129,7 @@ class ItemKnn:
         self.heavy_users = _squares(heavy)
 
     @classmethod
-    def fit(
-        cls, train: Sequence[np.ndarray], num_items: int, *, weights: Sequence[np.ndarray] | None = None
-    ) -> Self:
+    def fit(cls, train: Sequence[np.ndarray], num_items: int, *, weights: Sequence[np.ndarray] | None = None) -> Self:
         """Count the pairs; arguments and errors as for `Popularity.fit`."""
         return cls.of_tables({}, num_items).updated(NewClicks.of_new_users(train, weights))
 
@@ -189,8 +185,8 @@ class ItemKnn:
 class Markov:
     """Scores items by how often they followed the items of the history, weighted .5 ** age.
 
-    An ordered pair of training clicks at distance g counts 1 / g for g up to 3, times the weight of the later click; the
-    sum is divided by the root of the product of both items' clicks.
+    An ordered pair of training clicks at distance g counts 1 / g for g up to 3, times the weight of the later click;
+    the sum is divided by the root of the product of both items' clicks.
 
     Args:
         counts: training clicks per catalog row, with their weights, `[N]`.
@@ -211,9 +207,7 @@ class Markov:
         self.inverse = _inverse_root(self.counts)
 
     @classmethod
-    def fit(
-        cls, train: Sequence[np.ndarray], num_items: int, *, weights: Sequence[np.ndarray] | None = None
-    ) -> Self:
+    def fit(cls, train: Sequence[np.ndarray], num_items: int, *, weights: Sequence[np.ndarray] | None = None) -> Self:
         """Count the transitions; arguments and errors as for `Popularity.fit`."""
         return cls.of_tables({}, num_items).updated(NewClicks.of_new_users(train, weights))
 

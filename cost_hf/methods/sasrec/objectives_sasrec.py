@@ -33,9 +33,7 @@ def catalog_cross_entropy(users: Tensor, items: Tensor, labels: Tensor, weights:
         return _CatalogCrossEntropy.apply(users, items, labels, weights, dtype)
 
 
-def sampled_binary_loss(
-    users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None
-) -> Tensor:
+def sampled_binary_loss(users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the mean over positions of `-log s(u·p) - mean_k log s(-u·n_k)`, s being the logistic function.
 
     Args:

@@ -100,7 +100,10 @@ def test_weights_of_one_are_bit_for_bit_no_weights(dtype):
     ones = torch.ones(len(labels))
     pairs = [
         [catalog_cross_entropy(users, table, labels, weights) for weights in (None, ones)],
-        [sampled_binary_loss(users.float(), table.float()[labels], negatives.float(), weights) for weights in (None, ones)],
+        [
+            sampled_binary_loss(users.float(), table.float()[labels], negatives.float(), weights)
+            for weights in (None, ones)
+        ],
     ]
     for plain, weighted in pairs:
         assert torch.equal(plain, weighted)
