@@ -62,7 +62,8 @@ def choose_recipe(base: Recipe, data: PreparedData, overrides: Mapping[str, Any]
     middle = float(np.median(lengths))
     ninety = float(np.quantile(lengths, 0.9))
     num_items = data.tables.num_items
-    facts = f"{num_items:,} items, {len(lengths):,} users with {middle:.0f} clicks (median), nine of ten at most {ninety:.0f}"
+    users = f"{len(lengths):,} users with {middle:.0f} clicks (median), nine of ten at most {ninety:.0f}"
+    facts = f"{num_items:,} items, {users}"
     names_method = any(name.partition(".")[0] not in COMMON for name in overrides)
     if middle <= SHORT and not names_method:
         recipe = Recipe.load(SHORT_HISTORIES, overrides)
