@@ -23,6 +23,8 @@ def is_empty(value: Any) -> bool:
 
 def is_missing(values: pd.Series) -> np.ndarray:
     """Return which cells of a column of ids are empty or blank, bool `[rows]`."""
+    if pd.api.types.is_numeric_dtype(values):
+        return values.isna().to_numpy(dtype=bool)
     is_blank = [isinstance(value, str) and not value.strip() for value in values]
     return values.isna().to_numpy(dtype=bool) | np.array(is_blank, dtype=bool)
 

@@ -166,7 +166,7 @@ def resolve_file(path: Path, directory: str | None) -> Path:
 
 
 def resolve_files(path: str, directory: str | None) -> list[Path]:
-    """Return the file of this path or, if there is none, all that match it as a pattern (`orders-*.parquet`), sorted."""
+    """Return the file of this path or those that it matches as a pattern, like `orders-*.parquet`, sorted."""
     whole = Path(path)
     folders = [Path()] if directory is None else [Path(directory), Path()]
     if glob.has_magic(path) and not any((folder / whole).is_file() for folder in folders):

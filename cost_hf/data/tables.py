@@ -292,7 +292,8 @@ def _drop_repeats(
     else:
         keys = keys.loc[keys["time"].notna()]
     # of a click that is in two parts the one in the earlier part is kept: the other would be its own history
-    keys = keys.iloc[np.argsort(_part_ranks(clicks, options)[keys.index], kind="stable")]
+    ranks = pd.Series(_part_ranks(clicks, options), index=clicks.index)
+    keys = keys.iloc[np.argsort(ranks.loc[keys.index].to_numpy(), kind="stable")]
     is_repeat = keys.duplicated().reindex(clicks.index, fill_value=False)
     repeats = int(is_repeat.sum())
     counts["dropped_duplicate_clicks"] = 0

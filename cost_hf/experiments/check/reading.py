@@ -19,7 +19,7 @@ from cost_hf.data.tables import read_tables
 from cost_hf.experiments.check.guess import ColumnGuess, guess_columns
 from cost_hf.experiments.check.layouts import locate
 from cost_hf.experiments.check.problems import Problem
-from cost_hf.experiments.check.rows import RowFault, find_faults, find_forms, flag_of, with_fields
+from cost_hf.experiments.check.rows import RowFault, find_faults, find_forms, flag_of, plain_csv, with_fields
 from cost_hf.experiments.check.texts import TextColumn, guess_template, text_columns
 from cost_hf.experiments.check.unused import UnusedColumn, unused_columns
 from cost_hf.reporting import numbers
@@ -62,11 +62,14 @@ def read_leniently(options: DataOptions, template: str | None) -> Reading:
     frames: tuple[pd.DataFrame, pd.DataFrame] | None = None
     if options.reader == "tables":
         options, faults = find_forms(options)
-        guess = guess_columns(*load_frames(options, items=None, interactions=None))
-        options = dataclasses.replace(options, columns=options.columns | guess.columns)
         frames = load_frames(options, items=None, interactions=None)
+        guess = guess_columns(*frames)
+        if guess.columns:
+            options = dataclasses.replace(options, columns=options.columns | guess.columns)
+            frames = load_frames(options, items=None, interactions=None)
         options, more = find_faults(*frames, options)
         faults += more
+        options = dataclasses.replace(options, csv=plain_csv(options.csv))
     lenient = dataclasses.replace(options, on_unknown_item="drop", on_empty_text="drop", strict=False)
     tables = read_tables(lenient)
     notices = list(tables.notices)
@@ -77,10 +80,10 @@ def read_leniently(options: DataOptions, template: str | None) -> Reading:
         options, lenient = (with_fields(each, fixes) for each in (options, lenient))
         tables = read_tables(lenient)
         notices += [notice for notice in tables.notices if notice not in notices]
-    for fault in faults:
-        fixes |= {name: getattr(options, name.removeprefix("data.")) for name in fault.fields}
+    for name in dict.fromkeys([*fixes, *(name for fault in faults for name in fault.fields)]):
+        fixes[name] = getattr(options, name.removeprefix("data."))
     counts = dict(tables.counts)
-    problems = [_fault_problem(fault) for fault in faults]
+    problems = [_fault_problem(fault, options) for fault in faults]
     problems += [Problem("warning", doubt, "name the right one with --data.columns") for doubt in guess.doubts]
     problems += [Problem("warning", notice.message, notice.remedy) for notice in notices]
     chosen, fault = _template(tables, template)
@@ -117,8 +120,10 @@ def read_leniently(options: DataOptions, template: str | None) -> Reading:
     return Reading(tables, options, guess, chosen, texts, text_columns(tables.items), problems, needed, unused)
 
 
-def _fault_problem(fault: RowFault) -> Problem:
-    remedy = flag_of(fault.fields) + (f" ({fault.note})" if fault.note else "")
+def _fault_problem(fault: RowFault, options: DataOptions) -> Problem:
+    """Return a fault with its flags; those of one field are written together, since a flag is given once."""
+    fields = {name: getattr(options, name.removeprefix("data.")) for name in fault.fields}
+    remedy = flag_of(fields) + (f" ({fault.note})" if fault.note else "")
     return Problem("error", f"{fault.first}: {fault.message}", remedy, count=fault.count, first=fault.first)
 
 

@@ -26,7 +26,7 @@ from cost_hf.experiments.check.dates import guess_date_format
 from cost_hf.experiments.check.guess import is_called, session_columns
 
 TABLES = ("items", "interactions")
-MARKS = tuple(SEPARATORS.values())
+MARKS = {mark: name for name, mark in SEPARATORS.items()}
 SHOWN = 60  # characters of a value
 
 
@@ -134,6 +134,21 @@ def with_fields(options: DataOptions, fields: Mapping[str, Any]) -> DataOptions:
     return dataclasses.replace(options, **changes)
 
 
+def plain_csv(csv: Mapping[str, str]) -> dict[str, str]:
+    """Return `data.csv` with what both tables have in common named once.
+
+    Examples:
+        >>> plain_csv({"items.sep": ";", "interactions.sep": ";", "items.decimal": ","})
+        {'sep': ';', 'items.decimal': ','}
+    """
+    plain: dict[str, str] = {}
+    for key, value in csv.items():
+        name = key.rpartition(".")[2]
+        is_common = all(csv.get(f"{table}.{name}") == value for table in TABLES)
+        plain[name if is_common else key] = value
+    return plain
+
+
 def flag_of(fields: Mapping[str, Any]) -> str:
     """Return fields as flags of the command line."""
     return " ".join(f"--{name} {_flag_value(value)}" for name, value in fields.items())
@@ -195,17 +210,14 @@ def _separator(path: Path, files: TableFiles) -> RowFault | None:
     if kind == ".jsonl" or csv_option(files.options.csv, files.table, "sep") is not None:
         return None
     lines = (text for _, text in text_files.read_lines(path, encoding=files.form.encoding))
-    first = list(itertools.islice(lines, 20))
+    header = next(lines, "")
     expected = files.form.separator(kind or ".csv")
-    if not first or expected in first[0]:
+    mark = max((expected, *MARKS), key=header.count)  # the expected one where counts are equal
+    if mark == expected:
         return None
-    others = [mark for mark in MARKS if mark != expected and mark in first[0]]
-    if not others:
-        return None
-    mark = max(others, key=lambda mark: (first[0].count(mark), sum(mark in text for text in first)))
-    names = {mark: name for name, mark in SEPARATORS.items()}
-    message = f"the fields are separated by {names[mark]}, not by {names.get(expected, repr(expected))}"
-    return RowFault(message, len(first), f"{path.name} line 1", _csv_fields(files, "sep", mark))
+    count = 1 + sum(mark in text for text in lines)
+    message = f"the fields are separated by {MARKS[mark]}, not by {MARKS.get(expected, repr(expected))}"
+    return RowFault(f"{message}, in {count:,} lines", count, f"{path.name} line 1", _csv_fields(files, "sep", mark))
 
 
 def _bad_lines(files: TableFiles) -> Iterator[RowFault]:

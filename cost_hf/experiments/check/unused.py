@@ -71,12 +71,12 @@ def _of_items(name: str, values: pd.Series, template: str) -> UnusedColumn:
 def _of_clicks(name: str, clicks: pd.DataFrame, options: DataOptions) -> UnusedColumn:
     values = clicks[name]
     content = _content(values)
-    kinds = values.map(cell_text).value_counts()
+    kinds = values.iloc[:SAMPLE].map(cell_text).value_counts()
     if options.event_column is None and _are_events(name, values, kinds):
         return UnusedColumn("interactions", name, content, _event_flags(name, list(map(str, kinds.index))))
     if name in session_columns(clicks):
         use = f"--data.on_missing_user session --data.session_column {name} makes sessions of clicks without a user"
-    elif len(kinds) and len(kinds) <= MAX_EVENTS and source_parts(values.dropna()).notna().all():
+    elif len(kinds) and source_parts(pd.Series(kinds.index)).notna().all():
         use = f"--data.split source --data.split_column {name} splits by it"
     elif is_called(name, "rating"):
         use = "every row is a click, whatever its rating; remove low ratings from the source"
@@ -132,4 +132,4 @@ def _content(values: pd.Series) -> str:
     if len(kinds) <= MAX_EVENTS:
         shares = ", ".join(f"{kind!s:.20} {count / len(present):.0%}" for kind, count in kinds.head(SHOWN).items())
         return shares + (f" and {len(kinds) - SHOWN} more" if len(kinds) > SHOWN else "")
-    return f"{values.nunique() if values.map(pd.api.types.is_hashable).all() else len(kinds):,} different values"
+    return f"{len(kinds):,} different values{f' in {SAMPLE:,} rows' if len(values) > SAMPLE else ''}"
