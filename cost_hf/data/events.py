@@ -138,7 +138,8 @@ def select_events(clicks: pd.DataFrame, options: DataOptions, counts: dict[str, 
     is_target = types.isin(options.target_events) if options.target_events else pd.Series(True, index=types.index)
     weights = types.map(options.event_weights) if options.event_weights else is_target
     counts |= {f"events.{name}": int(count) for name, count in types.value_counts().sort_index().items()}
-    return clicks.assign(**{WEIGHT: weights.astype(np.int64), IS_TARGET: is_target.astype(bool)})
+    columns: dict[str, pd.Series] = {WEIGHT: weights.astype(np.int64), IS_TARGET: is_target.astype(bool)}
+    return clicks.assign(**columns)
 
 
 def target_text(options: DataOptions) -> str:

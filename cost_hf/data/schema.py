@@ -244,9 +244,9 @@ def _of_units(numbers: pd.Series, units: int) -> tuple[pd.Series, pd.Series]:
 
 
 def _of_cells(frame: pd.DataFrame, values: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Read times of mixed types: as numbers if all are numbers, else as dates."""
+    """Read times of mixed types: as numbers if most are numbers, else as dates."""
     numbers = as_numbers(values)
-    if not (numbers.isna() & values.notna()).any():
+    if 2 * numbers.notna().sum() > values.notna().sum() or values.isna().all():
         seconds, fractions = _of_numbers(frame, numbers)
         return _exact_times(values, seconds, fractions)
     # a string without a leading digit is not a date, though pandas accepts "now"

@@ -10,6 +10,7 @@ import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -261,7 +262,7 @@ def _read_file(path: Path, table: str, options: DataOptions, bad_rows: list[BadR
 def _read_excel(path: Path, table: str) -> pd.DataFrame:
     """Read the sheet that is called like the table, or the only one."""
     try:
-        import openpyxl  # noqa: F401  (pandas reads workbooks by it)
+        import_module("openpyxl")  # pandas reads workbooks by it
     except ImportError as error:
         raise DataError(
             f"{path.name} is a workbook, which needs openpyxl: pip install 'cost-hf[excel]', or save the sheet as csv"

@@ -209,7 +209,7 @@ def _drop_repeated_items(catalog: pd.DataFrame, options: DataOptions, counts: di
         remedy = "remove one of the rows, or choose one with data.on_duplicate_item: first (or last)"
         schema.check_unique_items(catalog, remedy=remedy)
         return catalog
-    is_repeat = catalog["item_id"].duplicated(keep=options.on_duplicate_item)
+    is_repeat = catalog["item_id"].duplicated(keep="first" if options.on_duplicate_item == "first" else "last")
     counts["dropped_duplicate_items"] = int(is_repeat.sum())
     return catalog.loc[~is_repeat]
 
@@ -227,7 +227,7 @@ def _clean_interactions(
     if options.on_bad_row == "drop" and "timestamp" in frame.columns:
         is_known = schema.readable_times(frame, date_format)
         if _order_column(frame, options.order) == "timestamp":
-            is_known &= frame["timestamp"].notna().to_numpy()
+            is_known = is_known & frame["timestamp"].notna().to_numpy(dtype=bool)
         frame = _drop_bad_rows(frame, is_known, "interactions", options, counts)
     if frame.empty:
         raise DataError("interactions has 0 rows, expected at least 1; check that the source has clicks")

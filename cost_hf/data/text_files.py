@@ -32,7 +32,7 @@ OTHER_STARTS = {b"PK\x03\x04": "a zip archive", b"BZh9": "bzip2 data", b"\xfd7zX
 OTHER_STARTS |= {b"\x28\xb5\x2f\xfd": "zstandard data", b"\xd0\xcf\x11\xe0": "a spreadsheet"}
 UTF16_STARTS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 KINDS = (".csv", ".tsv", ".jsonl")
-COMPRESSED = (".gz", ".zip")
+COMPRESSED = {".gz": "gzip", ".zip": "zip"}
 ENCRYPTED = 1  # flag of an entry of a zip archive
 
 
@@ -137,8 +137,9 @@ def decoded_lines(path: Path, *, encoding: str = "utf-8") -> Iterator[tuple[int,
     except UnicodeError as error:
         raise _undecodable(path, number, encoding, f"invalid bytes ({error})") from error
     except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
+        kind = COMPRESSED[path.suffix.lower()]
         raise DataError(
-            f"{path.name}, after line {number}: expected a complete {path.suffix[1:]} file, got a damaged one "
+            f"{path.name}, after line {number}: expected a complete {kind} file, got a damaged one "
             f"({error}); download the file again, or remove {path.suffix} from its name if it is not compressed"
         ) from error
 

@@ -276,8 +276,8 @@ def _named_recipe(argv: Sequence[str], *, sources: Sequence[str] = ()) -> Recipe
     # the kind of a section exists with its method alone; a wrong one is reported when the recipe is loaded
     if name is None:
         reader = next(_values_of("--data.reader", argv), "synthetic")
-        sources = {option: next(_values_of(f"--{option}", argv), None) for option in SOURCES}
-        name = OWN_DATA if names_own_data(sources | {"data.reader": reader}) else QUICKSTART
+        named: dict[str, Any] = {option: next(_values_of(f"--{option}", argv), None) for option in SOURCES}
+        name = OWN_DATA if names_own_data(named | {"data.reader": reader}) else QUICKSTART
     return Recipe.load(name, chosen)
 
 

@@ -66,7 +66,7 @@ class GeneratorTrainer(RankingTrainer):
         if weights is not None and not ((weights != 1) & (inputs["labels"] != IGNORED_LABEL)).any():
             weights = None  # labels of weight 0 are none, and models of other losses may give no logits
         loss, outputs = super().compute_loss(model, rest, True, num_items_in_batch)
-        added = 0.0
+        added: Any = 0.0
         if soft:
             added = added + self._teacher_weight * soft_label_loss(outputs["logits"], soft)
         if weights is not None:

@@ -16,8 +16,8 @@ COLUMNS = {"user_id": "kunde", "timestamp": "zeit"}
 FORM = {"sep": ";", "decimal": ",", "date_format": "%d.%m.%Y %H:%M"}
 
 
-def read(path, **options):
-    return read_tables(DataOptions(**options), items=ITEMS, interactions=path)
+def read(source, **options):
+    return read_tables(DataOptions(**options), items=ITEMS, interactions=source)
 
 
 def test_a_german_export_is_read_by_its_form(tmp_path):

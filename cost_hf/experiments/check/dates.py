@@ -8,7 +8,7 @@ import pandas as pd
 
 from cost_hf.data.schema import as_numbers
 
-DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%y", "%Y%m%d")
+DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%d.%m.%y", "%d %b %Y")  # with the year first they are ISO 8601
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", ", %H:%M", ", %H:%M:%S", " %I:%M %p")
 FORMATS = tuple(day + clock for day, clock in itertools.product(DAYS, CLOCKS))
 MIN_READ = 0.9  # share of the cells that a format must read

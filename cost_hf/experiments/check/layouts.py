@@ -13,8 +13,37 @@ from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
 from cost_hf.data.sources import SUFFIXES, table_names
 
-ITEM_WORDS = ("item", "product", "catalog", "movie", "news", "article", "book", "track", "song", "business", "meta")
-CLICK_WORDS = ("interaction", "click", "rating", "review", "event", "log", "purchase", "order", "view", "behavior")
+ITEM_WORDS = (
+    "item",
+    "product",
+    "catalog",
+    "movie",
+    "news",
+    "article",
+    "book",
+    "track",
+    "song",
+    "business",
+    "meta",
+    "artikel",
+    "produkt",
+    "katalog",
+)
+CLICK_WORDS = (
+    "interaction",
+    "click",
+    "rating",
+    "review",
+    "event",
+    "log",
+    "purchase",
+    "order",
+    "view",
+    "behavior",
+    "bestell",
+    "kauf",
+    "klick",
+)
 
 
 def locate(options: DataOptions) -> DataOptions:
@@ -32,10 +61,10 @@ def locate(options: DataOptions) -> DataOptions:
     reader = _raw_reader(Path(options.path))
     if reader is not None:
         return dataclasses.replace(options, reader=reader)
+    items = _named(names, "items", ITEM_WORDS, options.path)
+    others = [name for name in names if name != items]  # a catalog has the word log in its name
     return dataclasses.replace(
-        options,
-        items=_named(names, "items", ITEM_WORDS, options.path),
-        interactions=_named(names, "interactions", CLICK_WORDS, options.path),
+        options, items=items, interactions=_named(others, "interactions", CLICK_WORDS, options.path)
     )
 
 

@@ -61,13 +61,14 @@ def read_leniently(options: DataOptions, template: str | None) -> Reading:
     faults: list[RowFault] = []
     frames: tuple[pd.DataFrame, pd.DataFrame] | None = None
     if options.reader == "tables":
+        drops_bad_rows = options.on_bad_row == "drop"
         options, faults = find_forms(options)
         frames = load_frames(options, items=None, interactions=None)
         guess = guess_columns(*frames)
         if guess.columns:
             options = dataclasses.replace(options, columns=options.columns | guess.columns)
             frames = load_frames(options, items=None, interactions=None)
-        options, more = find_faults(*frames, options)
+        options, more = find_faults(*frames, options, drops_bad_rows=drops_bad_rows)
         faults += more
         options = dataclasses.replace(options, csv=plain_csv(options.csv))
     lenient = dataclasses.replace(options, on_unknown_item="drop", on_empty_text="drop", strict=False)
@@ -86,9 +87,9 @@ def read_leniently(options: DataOptions, template: str | None) -> Reading:
     problems = [_fault_problem(fault, options) for fault in faults]
     problems += [Problem("warning", doubt, "name the right one with --data.columns") for doubt in guess.doubts]
     problems += [Problem("warning", notice.message, notice.remedy) for notice in notices]
-    chosen, fault = _template(tables, template)
-    if fault is not None:
-        problems.append(fault)
+    chosen, unfit = _template(tables, template)
+    if unfit is not None:
+        problems.append(unfit)
     empty = sum(not text.strip() for text in render_texts(tables.items, chosen))
     if empty:
         # what was found by the fractions of a second is found once: the tables keep whole seconds
@@ -124,7 +125,7 @@ def _fault_problem(fault: RowFault, options: DataOptions) -> Problem:
     """Return a fault with its flags; those of one field are written together, since a flag is given once."""
     fields = {name: getattr(options, name.removeprefix("data.")) for name in fault.fields}
     remedy = flag_of(fields) + (f" ({fault.note})" if fault.note else "")
-    return Problem("error", f"{fault.first}: {fault.message}", remedy, count=fault.count, first=fault.first)
+    return Problem(fault.severity, f"{fault.first}: {fault.message}", remedy, count=fault.count, first=fault.first)
 
 
 def _template(tables: Tables, given: str | None) -> tuple[str, Problem | None]:

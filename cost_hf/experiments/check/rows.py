@@ -24,6 +24,7 @@ from cost_hf.data.sources import table_files, text_format
 from cost_hf.data.text_files import COMMA_NUMBER, SEPARATORS, TextFormat
 from cost_hf.experiments.check.dates import guess_date_format
 from cost_hf.experiments.check.guess import is_called, session_columns
+from cost_hf.reporting.words import plural
 
 TABLES = ("items", "interactions")
 MARKS = {mark: name for name, mark in SEPARATORS.items()}
@@ -40,6 +41,7 @@ class RowFault:
         first: file and line (or row) of the first one.
         fields: recipe fields with which the table can be read, by dotted name.
         note: what to know of the fields; empty where there is nothing.
+        severity: `error`, or `warning` where a run would not stop but read something else.
     """
 
     message: str
@@ -47,6 +49,7 @@ class RowFault:
     first: str
     fields: Mapping[str, Any]
     note: str = ""
+    severity: str = "error"
 
 
 class TableFiles:
@@ -185,7 +188,7 @@ def _encoding(path: Path, files: TableFiles) -> RowFault | None:
     name = "cp1252" if all(_decodes(line, "cp1252") for _, line in bad) else "latin-1"
     first, line = bad[0]
     shown = line.decode(name).strip()
-    message = f"{len(bad):,} lines are not UTF-8; in {name} the first reads {shown!r:.{SHOWN}}"
+    message = f"{plural(len(bad), 'line')} not in UTF-8; in {name} the first reads {shown!r:.{SHOWN}}"
     return RowFault(message, len(bad), f"{path.name} line {first}", _csv_fields(files, "encoding", name))
 
 
@@ -217,7 +220,9 @@ def _separator(path: Path, files: TableFiles) -> RowFault | None:
         return None
     count = 1 + sum(mark in text for text in lines)
     message = f"the fields are separated by {MARKS[mark]}, not by {MARKS.get(expected, repr(expected))}"
-    return RowFault(f"{message}, in {count:,} lines", count, f"{path.name} line 1", _csv_fields(files, "sep", mark))
+    return RowFault(
+        f"{message}, in {plural(count, 'line')}", count, f"{path.name} line 1", _csv_fields(files, "sep", mark)
+    )
 
 
 def _bad_lines(files: TableFiles) -> Iterator[RowFault]:
@@ -232,21 +237,24 @@ def _bad_lines(files: TableFiles) -> Iterator[RowFault]:
         bad += [(path, row) for row in rows]
     if bad and files.options.on_bad_row == "error":
         path, row = bad[0]
-        message = f"{len(bad):,} lines of {files.table} can't be read: {row.fault:.200}"
+        message = f"{plural(len(bad), 'line')} of {files.table} can't be read: {row.fault:.200}"
         yield RowFault(message, len(bad), f"{path.name} line {row.line}", {"data.on_bad_row": "drop"})
 
 
-def find_faults(items: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions) -> tuple[DataOptions, list[RowFault]]:
+def find_faults(
+    items: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions, *, drops_bad_rows: bool
+) -> tuple[DataOptions, list[RowFault]]:
     """Return the options with which the rows can be read, and what is wrong with them as they are.
 
     Args:
         items: catalog with our column names, as it was read.
         clicks: click log, likewise.
         options: the data section.
+        drops_bad_rows: whether the user chose to leave bad rows out, so that they are no fault.
     """
     faults = list(_comma_faults({"items": items, "interactions": clicks}, options))
-    faults += _id_faults(items, clicks, options)
-    faults += _time_faults(clicks, options)
+    faults += _id_faults(items, clicks, options, drops_bad_rows=drops_bad_rows)
+    faults += _time_faults(clicks, options, drops_bad_rows=drops_bad_rows)
     for fault in faults:
         options = with_fields(options, fault.fields)
     return options, faults
@@ -268,7 +276,8 @@ def _comma_faults(frames: Mapping[str, pd.DataFrame], options: DataOptions) -> I
                 f"{count:,} numbers of {table}.{', '.join(found)} have a decimal comma, like {cells.iloc[row]!r}, and "
                 "are read as text"
             )
-            yield RowFault(message, count, files.place(row), _csv_fields(files, "decimal", ","))
+            fields = _csv_fields(files, "decimal", ",")
+            yield RowFault(message, count, files.place(row), fields, severity="warning")
 
 
 def _has_commas(values: pd.Series) -> bool:
@@ -279,28 +288,32 @@ def _has_commas(values: pd.Series) -> bool:
     return bool(known.str.fullmatch(COMMA_NUMBER).all() and known.str.contains(",", regex=False).any())
 
 
-def _id_faults(items: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions) -> Iterator[RowFault]:
+def _id_faults(
+    items: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions, *, drops_bad_rows: bool
+) -> Iterator[RowFault]:
     frames = {"items": items, "interactions": clicks}
-    if options.on_bad_row == "error":
+    if not drops_bad_rows:
         for table, frame in frames.items():
             missing = is_missing(frame["item_id"])
             if missing.any():
                 count = int(missing.sum())
-                message = f"{count:,} of {len(frame):,} rows of {table} have no item_id"
+                message = f"{count:,} of {plural(len(frame), 'row')} of {table} without an item_id"
                 place = TableFiles(table, options).place(int(missing.argmax()))
                 yield RowFault(message, count, place, {"data.on_bad_row": "drop"})
     present = items.loc[~is_missing(items["item_id"])]
     ids = clean_ids(present, "items", "item_id")
     repeated = ids.duplicated()
     if repeated.any() and options.on_duplicate_item == "error":
-        row = repeated.index[repeated][0]
-        message = f"{int(repeated.sum()):,} rows of items repeat the item_id of another one, like {ids.loc[row]!r}"
-        fields = {"data.on_duplicate_item": "first"}
-        place = TableFiles("items", options).place(int(items.index.get_loc(row)))
-        yield RowFault(message, int(repeated.sum()), place, fields, "or last, if later rows are newer")
+        row = int(repeated.index[repeated][0])
+        message = (
+            f"{plural(int(repeated.sum()), 'row')} of items with the item_id of another one, like {ids.loc[row]!r}"
+        )
+        place = TableFiles("items", options).place(row)
+        first = {"data.on_duplicate_item": "first"}
+        yield RowFault(message, int(repeated.sum()), place, first, "or last, if later rows are newer")
     guests = is_missing(clicks["user_id"])
     if guests.any() and options.on_missing_user == "error":
-        message = f"{int(guests.sum()):,} of {len(clicks):,} clicks have no user"
+        message = f"{int(guests.sum()):,} of {plural(len(clicks), 'click')} without a user"
         place = TableFiles("interactions", options).place(int(guests.argmax()))
         sessions = session_columns(clicks)
         fields: dict[str, Any] = {"data.on_missing_user": "drop"}
@@ -311,7 +324,7 @@ def _id_faults(items: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions) 
         yield RowFault(message, int(guests.sum()), place, fields, note)
 
 
-def _time_faults(clicks: pd.DataFrame, options: DataOptions) -> Iterator[RowFault]:
+def _time_faults(clicks: pd.DataFrame, options: DataOptions, *, drops_bad_rows: bool) -> Iterator[RowFault]:
     if "timestamp" not in clicks:
         return
     files = TableFiles("interactions", options)
@@ -321,7 +334,7 @@ def _time_faults(clicks: pd.DataFrame, options: DataOptions) -> Iterator[RowFaul
     if found is not None:
         unread = ~readable_times(clicks) if found.text.startswith("%") else values.notna().to_numpy()
         row = int(unread.argmax())
-        message = f"{int(unread.sum()):,} times are written like {values.iloc[row]!r}"
+        message = f"{plural(int(unread.sum()), 'time')} written like {values.iloc[row]!r}"
         note = f"or {', '.join(found.others)}, which reads them as well: check the order of day and month"
         fields = {"data.csv": {"date_format": found.text}}
         yield RowFault(message, int(unread.sum()), files.place(row), fields, note if found.others else "")
@@ -331,9 +344,10 @@ def _time_faults(clicks: pd.DataFrame, options: DataOptions) -> Iterator[RowFaul
     missing = values.isna().to_numpy(dtype=bool)
     if missing.any() and not missing.all() and not has_position:
         unread |= missing
-    if unread.any() and options.on_bad_row == "error":
+    if unread.any() and not drops_bad_rows:
         row = int(unread.argmax())
         message = (
-            f"{int(unread.sum()):,} of {len(clicks):,} clicks have no time that can be read, like {values.iloc[row]!r}"
+            f"{int(unread.sum()):,} of {plural(len(clicks), 'click')} without a time that can be read, like "
+            f"{values.iloc[row]!r}"
         )
         yield RowFault(message, int(unread.sum()), files.place(row), {"data.on_bad_row": "drop"})

@@ -50,9 +50,10 @@ def test_every_fault_is_listed_with_its_count_first_line_and_flag(tmp_path):
         "--data.on_missing_user session --data.session_column sitzung"
     )
     assert by_place["bestellungen.csv line 243"].count == 2
-    assert all(problem.severity == "error" for problem in by_place.values())
+    assert {problem.severity for problem in by_place.values()} == {"error", "warning"}
+    assert (by_place["bestellungen.csv line 245"].count, by_place["produkte.csv line 2"].severity) == (1, "warning")
     messages = " | ".join(problem.message for problem in reading.problems)
-    for part in ("not UTF-8", "a semicolon", "decimal comma", "written like '01.03.2024 12:00'", "'neulich'"):
+    for part in ("not in UTF-8", "a semicolon", "decimal comma", "written like '01.03.2024 12:00'", "'neulich'"):
         assert part in messages
 
 
