@@ -29,6 +29,12 @@ def is_missing(values: pd.Series) -> np.ndarray:
     return values.isna().to_numpy(dtype=bool) | np.array(is_blank, dtype=bool)
 
 
+def plain_value(values: pd.Series, row: int) -> Any:
+    """Return the cell in a row, counted from 0, as a Python value, for messages."""
+    value = values.iloc[row]
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def cell_text(value: Any) -> str | None:
     """Return a string that is equal for equal cells of any file format; None for an empty cell.
 

@@ -12,7 +12,7 @@ import difflib
 import numpy as np
 import pandas as pd
 
-from cost_hf.data.cells import cell_text, is_missing
+from cost_hf.data.cells import cell_text, is_missing, plain_value
 from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
 from cost_hf.data.schema import Notice, clean_ids, require_columns
@@ -33,7 +33,7 @@ def clean_users(clicks: pd.DataFrame, options: DataOptions) -> pd.Series:
         row = int(guests.argmax())
         raise DataError(
             f"interactions.user_id, row {clicks.index[row]}: expected an id in every row, got "
-            f"{clicks['user_id'].iloc[row]!r} ({int(guests.sum())} of {len(clicks)} rows like this); leave the clicks "
+            f"{plain_value(clicks['user_id'], row)!r} ({int(guests.sum())} of {len(clicks)} rows like this); leave the clicks "
             "of guests out with data.on_missing_user: drop, or make their sessions users with data.on_missing_user: "
             "session and data.session_column or data.session_gap"
         )

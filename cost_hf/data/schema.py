@@ -21,7 +21,7 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 
-from cost_hf.data.cells import EXACT_WHOLE, cell_text, count_twins, has_control, holds_words, is_empty
+from cost_hf.data.cells import EXACT_WHOLE, cell_text, count_twins, has_control, holds_words, is_empty, plain_value
 from cost_hf.data.errors import DataError
 from cost_hf.data.item_texts import count_markup, is_text_column, item_titles
 from cost_hf.data.options import TIME_UNITS
@@ -416,8 +416,7 @@ def _forbid(
     if not flags.any():
         return
     place = int(flags.argmax())
-    value = frame[column].iloc[place]
-    value = value.item() if isinstance(value, np.generic) else value
+    value = plain_value(frame[column], place)
     raise DataError(
         f"{table}.{column}, row {frame.index[place]}: expected {expected}, got {value!r:.200} "
         f"({_rows(int(flags.sum()))} like this); {remedy}"

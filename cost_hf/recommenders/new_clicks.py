@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cost_hf.data.cells import plain_value
 from cost_hf.data.errors import DataError
 from cost_hf.data.events import WEIGHT
 from cost_hf.data.schema import as_numbers
@@ -145,7 +146,7 @@ def _weights(clicks: pd.DataFrame) -> np.ndarray:
     if is_wrong.any():
         raise DataError(
             f"interactions.{WEIGHT}: expected a whole number of 0 or more in every row, got "
-            f"{clicks[WEIGHT].iloc[int(is_wrong.argmax())]!r} ({int(is_wrong.sum())} like this); correct the column, "
+            f"{plain_value(clicks[WEIGHT], int(is_wrong.argmax()))!r} ({int(is_wrong.sum())} like this); correct the column, "
             "or drop it where all clicks count 1"
         )
     return values.astype(np.int64)

@@ -67,7 +67,7 @@ def test_only_target_events_are_evaluated_and_the_protocol_states_it(shop, tmp_p
 
 def test_popularity_counts_weights(shop, tmp_path):
     run = train(shop, tmp_path, "popularity", event_column="kind", target_events=["purchase"])
-    items, clicks = shop
+    _, clicks = shop
     bought = clicks.loc[clicks["kind"] == "purchase", "item_id"].value_counts()
 
     found = dict(zip(run.recommender.catalog.item_ids, run.recommender.popularity.tolist(), strict=True))

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from cost_hf.data import text_files
-from cost_hf.data.cells import is_missing
+from cost_hf.data.cells import is_missing, plain_value
 from cost_hf.data.options import DataOptions, csv_option
 from cost_hf.data.schema import clean_ids, readable_times
 from cost_hf.data.sources import table_files, text_format
@@ -273,7 +273,7 @@ def _comma_faults(frames: Mapping[str, pd.DataFrame], options: DataOptions) -> I
             row = int(has_comma.to_numpy().argmax())
             count = int(sum(frame[name].str.contains(",", regex=False, na=False).sum() for name in found))
             message = (
-                f"{count:,} numbers of {table}.{', '.join(found)} have a decimal comma, like {cells.iloc[row]!r}, and "
+                f"{count:,} numbers of {table}.{', '.join(found)} have a decimal comma, like {plain_value(cells, row)!r}, and "
                 "are read as text"
             )
             fields = _csv_fields(files, "decimal", ",")
@@ -334,7 +334,7 @@ def _time_faults(clicks: pd.DataFrame, options: DataOptions, *, drops_bad_rows: 
     if found is not None:
         unread = ~readable_times(clicks) if found.text.startswith("%") else values.notna().to_numpy()
         row = int(unread.argmax())
-        message = f"{plural(int(unread.sum()), 'time')} written like {values.iloc[row]!r}"
+        message = f"{plural(int(unread.sum()), 'time')} written like {plain_value(values, row)!r}"
         note = f"or {', '.join(found.others)}, which reads them as well: check the order of day and month"
         fields = {"data.csv": {"date_format": found.text}}
         yield RowFault(message, int(unread.sum()), files.place(row), fields, note if found.others else "")
@@ -348,6 +348,6 @@ def _time_faults(clicks: pd.DataFrame, options: DataOptions, *, drops_bad_rows: 
         row = int(unread.argmax())
         message = (
             f"{int(unread.sum()):,} of {plural(len(clicks), 'click')} without a time that can be read, like "
-            f"{values.iloc[row]!r}"
+            f"{plain_value(values, row)!r}"
         )
         yield RowFault(message, int(unread.sum()), files.place(row), {"data.on_bad_row": "drop"})
