@@ -33,8 +33,8 @@ def clean_users(clicks: pd.DataFrame, options: DataOptions) -> pd.Series:
         row = int(guests.argmax())
         raise DataError(
             f"interactions.user_id, row {clicks.index[row]}: expected an id in every row, got "
-            f"{plain_value(clicks['user_id'], row)!r} ({int(guests.sum())} of {len(clicks)} rows like this); leave the clicks "
-            "of guests out with data.on_missing_user: drop, or make their sessions users with data.on_missing_user: "
+            f"{plain_value(clicks['user_id'], row)!r} ({int(guests.sum())} of {len(clicks)} rows like this); leave them "
+            "out with data.on_missing_user: drop, or make their sessions users with data.on_missing_user: "
             "session and data.session_column or data.session_gap"
         )
     return clean_ids(clicks.loc[~guests], "interactions", "user_id").reindex(clicks.index)

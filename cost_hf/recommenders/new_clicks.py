@@ -146,8 +146,8 @@ def _weights(clicks: pd.DataFrame) -> np.ndarray:
     if is_wrong.any():
         raise DataError(
             f"interactions.{WEIGHT}: expected a whole number of 0 or more in every row, got "
-            f"{plain_value(clicks[WEIGHT], int(is_wrong.argmax()))!r} ({int(is_wrong.sum())} like this); correct the column, "
-            "or drop it where all clicks count 1"
+            f"{plain_value(clicks[WEIGHT], int(is_wrong.argmax()))!r} ({int(is_wrong.sum())} like this); correct the "
+            "column, or drop it where all clicks count 1"
         )
     return values.astype(np.int64)
 

@@ -273,8 +273,8 @@ def _comma_faults(frames: Mapping[str, pd.DataFrame], options: DataOptions) -> I
             row = int(has_comma.to_numpy().argmax())
             count = int(sum(frame[name].str.contains(",", regex=False, na=False).sum() for name in found))
             message = (
-                f"{count:,} numbers of {table}.{', '.join(found)} have a decimal comma, like {plain_value(cells, row)!r}, and "
-                "are read as text"
+                f"{count:,} numbers of {table}.{', '.join(found)} have a decimal comma, like "
+                f"{plain_value(cells, row)!r}, and are read as text"
             )
             fields = _csv_fields(files, "decimal", ",")
             yield RowFault(message, count, files.place(row), fields, severity="warning")

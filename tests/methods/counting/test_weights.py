@@ -86,7 +86,7 @@ def test_users_with_very_many_items_are_weighted_too(monkeypatch):
     knn = COUNTED["item_knn"].fit(rows, ITEMS, weights=weights)
 
     assert knn.heavy.shape[0] == 1
-    np.testing.assert_allclose(knn.scores(HISTORIES), whole, rtol=1e-12)
+    np.testing.assert_allclose(knn.scores(HISTORIES), whole, rtol=1e-12, atol=1e-12)
 
 
 def test_the_scale_of_the_weights_changes_no_list():
