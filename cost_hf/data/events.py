@@ -33,7 +33,7 @@ def clean_users(clicks: pd.DataFrame, options: DataOptions) -> pd.Series:
         row = int(guests.argmax())
         raise DataError(
             f"interactions.user_id, row {clicks.index[row]}: expected an id in every row, got "
-            f"{plain_value(clicks['user_id'], row)!r} ({int(guests.sum())} of {len(clicks)} rows like this); leave them "
+            f"{plain_value(clicks['user_id'], row)!r} ({int(guests.sum())} of {len(clicks)} rows); leave them "
             "out with data.on_missing_user: drop, or make their sessions users with data.on_missing_user: "
             "session and data.session_column or data.session_gap"
         )
