@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.embedding_init import table
-from benchmarks.readme_hybrids import cobra_section, hybrid_section, hybrid_sections, score_sum_section, teacher_section
+from benchmarks.readme_hybrids import hybrid_section, hybrid_sections
 from cost_hf.files import read_json
 from cost_hf.hub.cards import markdown_table, verdict
 from cost_hf.reporting import numbers
@@ -169,18 +169,51 @@ def certificate_section() -> str:
     return "\n\n".join([about, "\n".join("| " + " | ".join(line) + " |" for line in lines)])
 
 
+def explanation_section() -> str:
+    """Return the commands that explain a list, and what they print."""
+    found = read_json(RESULTS / "explanation.json")
+    commands = "\n".join(command.replace(" --data.", " \\\n  --data.") for command in found["commands"])
+    return "\n".join(["```bash", commands, "```", "", "```", *found["list"], "```"])
+
+
+def hybrid_speed_section() -> str:
+    """Return what a request to a hybrid costs beside its parts."""
+    found = read_json(RESULTS / "speed" / "hybrid.json")
+    lines = [["hybrid", "p50 ms", "p95 ms", "slowest part", "its p50 ms", "ratio", "p50 ms of all parts"]]
+    lines.append(["---"] * len(lines[0]))
+    for run, facts in found["runs"].items():
+        own = [row for row in found["rows"] if row["run"] == run]
+        parts = [row for row in own if row["system"] in facts["parts"]]
+        slowest = max(parts, key=lambda row: row["p50 ms"])
+        total = sum(row["p50 ms"] for row in parts)
+        for row in own:
+            if row not in parts:
+                times = [f"{row[name]:.1f}" for name in ("p50 ms", "p95 ms")]
+                ratio = f"{row['against the slowest part']:.1f}x"
+                cells = [f"`{slowest['system']}`", f"{slowest['p50 ms']:.1f}", ratio, f"{total:.1f}"]
+                lines.append([f"{row['system']}, {len(parts)} parts", *times, *cells])
+    items = {facts["items"] for facts in found["runs"].values()}
+    about = (
+        f"One request for ten items on {found['data']} ({numbers.amount(max(items))} items), seen items excluded, "
+        f"medians of {found['requests']} requests of one thread. The ratio is the median over the requests, and the "
+        "last column what the parts take as recommenders of their own, one after the other:"
+    )
+    return "\n\n".join([about, "\n".join("| " + " | ".join(line) + " |" for line in lines)])
+
+
 SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"hybrids": hybrid_section},
     "docs/pages/results.md": {
         "hybrids": hybrid_sections,
-        "score_sum": score_sum_section,
-        "cobra": cobra_section,
-        "teacher": teacher_section,
         "results": results_section,
         "liger": liger_section,
     },
     "docs/pages/catalog_updates.md": {"cold": cold_section},
-    "docs/pages/serving.md": {"certificate": certificate_section},
+    "docs/pages/serving.md": {
+        "certificate": certificate_section,
+        "explanation": explanation_section,
+        "hybrid_speed": hybrid_speed_section,
+    },
     "benchmarks/README.md": {"embedding_init": embedding_init_section, "language_model": language_model_section},
 }
 

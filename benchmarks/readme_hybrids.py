@@ -1,4 +1,4 @@
-"""Sections of README and docs on hybrids: rankers and fusions, COBRA, generators that learn from a teacher."""
+"""Sections of README and docs on hybrids."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,51 +37,6 @@ def hybrid_sections() -> str:
         for metric, name in METRICS.items():
             parts.append(f"**{title}, {name}**\n\n{_hybrid_table(metric, seen)}")
     return "\n\n".join([*parts, _generator_table()])
-
-
-def score_sum_section() -> str:
-    """Return the score sum of two SASRec models on Beauty beside its parts and other hybrids."""
-    report = read_json(RESULTS / "hybrids" / "amazon_beauty" / "compare.json")
-    names = ["sasrec_ce", "sasrec_text_beauty", "score_sum_beauty", "fusion", "ranker"]
-    return _rows_table(report, names, seen="seen_excluded")
-
-
-def cobra_section() -> str:
-    """Return COBRA beside the same generator without dense vectors, and SASRec on texts."""
-    parts = []
-    for name in ("amazon_industrial", "amazon_scientific"):
-        report = read_json(RESULTS / "cobra" / name / "compare.json")
-        rows = ["cobra", "cobra_no_dense", "cost_industrial", "sasrec_text", "markov_text"]
-        for seen, title in SEEN.items():
-            parts.append(f"**{SETS[name]}, {title.lower()}**\n\n{_rows_table(report, rows, seen=seen)}")
-    return "\n\n".join(parts)
-
-
-def teacher_section() -> str:
-    """Return generators with and without a teacher, and what the teacher adds."""
-    parts = []
-    for path in sorted((RESULTS / "distillation").glob("*/compare.json")):
-        report = read_json(path)
-        rows = [name for name, row in report["rows"].items() if row["metrics"] and not name.endswith("_generative")]
-        table = _rows_table(report, [*_without_counts(report, rows), "markov_text"], seen="seen_allowed")
-        parts.append(f"**{SETS[path.parent.name]}, seen items allowed**\n\n{table}")
-    return "\n\n".join(parts)
-
-
-def _without_counts(report: Report, names: Sequence[str]) -> list[str]:
-    return [name for name in names if report["rows"][name]["family"] != "counting"]
-
-
-def _rows_table(report: Report, names: Sequence[str], *, seen: str) -> str:
-    """Return both metrics of rows, the best NDCG@10 first."""
-    rows = {name: report["rows"][name] for name in names}
-    lines = [["", "seeds", *(f"{title} [95 %]" for title in METRICS.values())]]
-    lines.append(["---"] * len(lines[0]))
-    for name in sorted(rows, key=lambda name: -rows[name]["metrics"][seen]["ndcg@10"]["value"]):
-        cells = rows[name]["metrics"][seen]
-        seeds = "none" if rows[name]["family"] == "counting" else str(len(rows[name]["seeds"]))
-        lines.append([name, seeds, *(numbers.interval(cells[metric]) for metric in METRICS)])
-    return _markdown(lines)
 
 
 def _hybrid_table(metric: str, seen: str) -> str:

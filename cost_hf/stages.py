@@ -115,21 +115,26 @@ class Stages:
             ValueError: where the directory was made from other data. Nothing has changed then.
         """
         self.overwrite = overwrite
-        path = self._state / DATA
+        if not overwrite:
+            self.check_source(source_digest)
         known = source_digest_of(self.output_dir)
-        if known is None and not overwrite and self._records():
+        PartialState().wait_for_everyone()  # nobody may find the new record before all have compared the old one
+        if PartialState().is_main_process and known != source_digest:
+            write_json(self._state / DATA, {"source_digest": source_digest})
+
+    def check_source(self, source_digest: str) -> None:
+        """Raise ValueError where the run directory was made from other data, or it is not known from which."""
+        known = source_digest_of(self.output_dir)
+        if known is None and self._records():
             raise ValueError(
-                f"{self.output_dir} has lost its record {path}, so what data it was made from is not known; give "
-                "another --output_dir, or --overwrite (overwrite=True) to use it all the same"
+                f"{self.output_dir} has lost its record {self._state / DATA}, so what data it was made from is not "
+                "known; give another --output_dir, or --overwrite (overwrite=True) to use it all the same"
             )
-        if known is not None and known != source_digest and not overwrite:
+        if known is not None and known != source_digest:
             raise ValueError(
                 f"{self.output_dir} was made from other data (digest {known}, this data has {source_digest}); give "
                 "another --output_dir, or --overwrite (overwrite=True) to replace what is there"
             )
-        PartialState().wait_for_everyone()  # nobody may find the new record before all have compared the old one
-        if PartialState().is_main_process and known != source_digest:
-            write_json(path, {"source_digest": source_digest})
 
     def run(
         self,

@@ -118,7 +118,11 @@ class Recipe:
             getattr(self, section).validate()
         self.options.validate()
         for name in self.baselines:
-            row_recipe(name, self)
+            row = row_recipe(name, self)
+            try:
+                row.options.validate()
+            except ValueError as error:
+                raise RecipeError(f"baseline {name}: {error}") from error
 
     @property
     def system(self) -> Method[Any]:

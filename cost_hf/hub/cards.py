@@ -54,7 +54,9 @@ class Contents:
         auto_class: transformers class that loads the weights without this package; None for none.
         generates_items: whether that class has a `generate()` that is constrained to the catalog.
         base_model: pretrained model that an adapter belongs to; None for whole weights.
-        packages: distributions besides cost_hf that define its classes.
+        packages: distributions that it needs besides cost_hf.
+        parts: names of the recommenders that it combines.
+        fixed_parts: names of those among them that take no new items.
     """
 
     kind: str
@@ -70,6 +72,8 @@ class Contents:
     generates_items: bool = False
     base_model: str | None = None
     packages: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    fixed_parts: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -96,6 +100,8 @@ class Contents:
             generates_items=generates_items,
             base_model=None if recommender.base is None else public_name(recommender.base.name),
             packages=packages,
+            parts=tuple(recommender.parts),
+            fixed_parts=tuple(recommender.fixed_parts),
         )
 
 
@@ -188,6 +194,8 @@ def card_facts(results: Mapping[str, Any]) -> dict[str, Any]:
         "note": protocol["note"],
         "ties": protocol["ties"],
         "constraint": protocol.get("constraint"),
+        "score": protocol.get("score"),
+        "selected_parts": protocol.get("parts_selected_on_validation") or [],
         "num_beams": protocol.get("num_beams"),
         "max_history": protocol.get("max_history"),
         "cases": numbers.amount(protocol["cases"]),

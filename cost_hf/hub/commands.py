@@ -18,6 +18,7 @@ from cost_hf.terminal_text import terminal_line
 from cost_hf.yaml_text import read_yaml
 
 if TYPE_CHECKING:
+    from cost_hf.recommenders.base import Recommendation
     from cost_hf.recommenders.catalog_changes import CatalogChange
 
 
@@ -120,6 +121,11 @@ def recommend_main(argv: Sequence[str]) -> int:
     parser.add_argument("history", nargs="+", metavar="item_id", help="items of the history, oldest first")
     parser.add_argument("--top-k", type=_count, default=10, help="items wanted [10]")
     parser.add_argument("--explain", action="store_true", help="say why every item is listed, for hybrids")
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="prove that no other item of the catalog has a higher score, for generators",
+    )
 
     def command() -> None:
         known = parser.parse_args(argv)
@@ -128,13 +134,15 @@ def recommend_main(argv: Sequence[str]) -> int:
         from cost_hf.recommenders.explanations import explanation_text
 
         recommender = Recommender.from_pretrained(known.source)
-        answers = recommender.recommend(known.history, top_k=known.top_k, explain=known.explain)
+        answers = recommender.recommend(known.history, top_k=known.top_k, explain=known.explain, exact=known.exact)
         width = max((len(terminal_line(answer.item_id)) for answer in answers), default=0)
         for place, answer in enumerate(answers, start=1):
             title = terminal_line(answer.fields.get("title") or "")
             print_text(f"{place:>3}  {terminal_line(answer.item_id):<{width}}  {answer.score:>9.4f}  {title}".rstrip())
             if known.explain:
                 print_text(textwrap.indent(explanation_text(answer), " " * 5))
+        if known.exact:
+            print_text(_format_proof(answers))
 
     return report_errors(command)
 
@@ -249,6 +257,16 @@ def _ids(text: str | None, columns: dict[str, str]) -> list[str]:
     if Path(text).is_file():
         return read_items(text, columns=columns)["item_id"].tolist()
     return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _format_proof(answers: "Sequence[Recommendation]") -> str:
+    """Return how many positions of a list are proved, and how high an item may score that it does not hold."""
+    open_answers = [answer for answer in answers if not answer.fields["is_exact"]]
+    if not open_answers:
+        return "proved: no other item has a higher score"
+    proved = len(answers) - len(open_answers)
+    bound = open_answers[0].fields["bound"]
+    return f"proved: the first {proved} of {len(answers)}; an item that is not listed may score up to {bound:.4f}"
 
 
 def _format_change(change: "CatalogChange") -> str:

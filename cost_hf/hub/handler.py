@@ -13,15 +13,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from cost_hf.recommenders.base import Recommender
+from cost_hf.recommenders.rankers import exact_ranker
+from cost_hf.search.exact_search import BUDGET
 
 logger = logging.getLogger(__name__)
 MAX_BODY = 1_000_000  # bytes
 MAX_BATCH = 64  # histories
 MAX_HISTORY = 1_000  # items
 MAX_TOP_K = 200
-MAX_BEAMS = 6_400  # of one request: histories times beams, twice with a quota of cold items
+MAX_BEAMS = 6_400  # of one request: histories times beams, twice with a quota of cold items or explanations
 MAX_IDS = 100_000  # of allowed and denied
 MAX_ID_LENGTH = 512  # characters
+ANSWER_FIELDS = ("source", "title", "explanation", "is_exact", "bound")
 CHOICES = {"on_unknown": ("error", "drop"), "on_empty": ("error", "popularity")}
 DEFAULTS: dict[str, Any] = {
     "top_k": 10,
@@ -31,6 +34,8 @@ DEFAULTS: dict[str, Any] = {
     "on_unknown": "drop",  # click logs hold items that the catalog does not
     "on_empty": "popularity",
     "cold_share": 0.0,
+    "explain": False,
+    "exact": False,
 }
 
 
@@ -57,8 +62,9 @@ class EndpointHandler:
 
         Args:
             data: `inputs`: a history (item ids, oldest first) or a list of histories; `parameters`: any of `top_k`,
-                `exclude_seen`, `allowed`, `denied`, `on_unknown`, `on_empty`, `cold_share`, as for `recommend`. Items
-                that the catalog does not hold are dropped, and empty histories answered by popularity, by default.
+                `exclude_seen`, `allowed`, `denied`, `on_unknown`, `on_empty`, `cold_share`, `explain`, `exact`, as
+                for `recommend`. Items that the catalog does not hold are dropped, and empty histories answered by
+                popularity, by default.
 
         Returns:
             `recommendations`, one list per history, best first; or `error` with `field` and `message`.
@@ -88,13 +94,25 @@ class EndpointHandler:
             empty = [number for number, history in enumerate(histories) if not any(item in catalog for item in history)]
             if empty:
                 raise BadRequest("inputs", f"history {empty[0]} holds no item of the catalog; or on_empty: popularity")
+        if options["explain"] and not self.recommender.can_explain:
+            raise BadRequest("parameters.explain", "this recommender can't explain its answers; leave it out")
+        if options["exact"]:
+            try:
+                exact_ranker(self.recommender.ranker_for(options["top_k"]))
+            except ValueError as error:
+                message = "this recommender scores candidates alone, so no list can be proved; leave it out"
+                raise BadRequest("parameters.exact", message) from error
         self._check_work(len(histories), options)
         lists = self.recommender.recommend(histories, **options)
         return [[_answer(entry) for entry in answers] for answers in lists]
 
     def _check_work(self, histories: int, options: dict[str, Any]) -> None:
         """Raise `BadRequest` for more work than one request may cause; time and memory grow with beams."""
-        beams = max(options["top_k"], getattr(self.recommender, "num_beams", 1)) * (2 if options["cold_share"] else 1)
+        searches = [part for part in (self.recommender, *self.recommender.parts.values()) if hasattr(part, "num_beams")]
+        beams = max(options["top_k"], sum(max(options["top_k"], part.num_beams) for part in searches))
+        if options["exact"] and searches:
+            beams = max(beams, BUDGET)
+        beams *= (2 if options["cold_share"] else 1) * (2 if options["explain"] else 1)
         if histories > 1 and histories * beams > MAX_BEAMS:
             raise BadRequest(
                 "inputs",
@@ -169,7 +187,7 @@ def _option(field: str, name: str, value: Any) -> Any:
     if name == "top_k":
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_TOP_K:
             raise BadRequest(field, f"expected a whole number from 1 to {MAX_TOP_K}, got {_kind(value)}")
-    elif name == "exclude_seen":
+    elif name in ("exclude_seen", "explain", "exact"):
         if not isinstance(value, bool):
             raise BadRequest(field, f"expected true or false, got {_kind(value)}")
     elif name == "cold_share":
@@ -184,10 +202,10 @@ def _option(field: str, name: str, value: Any) -> Any:
 
 
 def _answer(entry: Any) -> dict[str, Any]:
-    title = entry.fields.get("title")
-    score = float(entry.score)
-    answer = {"item_id": entry.item_id, "score": score if math.isfinite(score) else None}
-    return {**answer, "source": entry.fields["source"], **({} if title is None else {"title": title})}
+    """Return an entry of a list as JSON; numbers that JSON does not have are null."""
+    answer = {"item_id": entry.item_id, "score": float(entry.score)}
+    answer |= {name: entry.fields[name] for name in ANSWER_FIELDS if name in entry.fields}
+    return answer | {name: None for name in ("score", "bound") if not math.isfinite(answer.get(name, 0.0))}
 
 
 def _shown(items: list[str]) -> str:

@@ -374,12 +374,16 @@ def _add_package(folder: Path, others: Sequence[str]) -> None:
 
 
 def _packages_of(recommender: Recommender) -> list[str]:
-    """Return the distributions besides cost_hf that define the classes of a recommender and its models."""
-    parts = [recommender, recommender.network, recommender.quantizer]
-    modules = {type(part).__module__.partition(".")[0] for part in parts if part is not None}
+    """Return the distributions besides cost_hf that a recommender and its parts need, or that define their classes."""
+    modules = set()
+    needed = set()
+    for own in (recommender, *recommender.parts.values()):
+        classes = [type(part) for part in (own, own.network, own.quantizer) if part is not None]
+        modules |= {kind.__module__.partition(".")[0] for kind in classes}
+        needed |= set(own.packages)
     distributions = packages_distributions()
     known = {"cost_hf", "peft", "transformers", "transformers_modules"}
-    return sorted({name for module in modules - known for name in distributions.get(module, [module])})
+    return sorted({name for module in modules - known for name in distributions.get(module, [module])} | needed)
 
 
 def _choose_weights(recommender: Recommender, weights: str | None) -> None:

@@ -70,6 +70,9 @@ class Recommender(CatalogUpdates):
             (catalog, popularity, journal, text encoder); no other file is published.
         has_own_code: whether the class of `network` is defined in the folder of its method, so that its sources are
             published with its weights (`AutoModel.from_pretrained(..., trust_remote_code=True)`).
+        packages: distributions that this kind needs besides those that cost_hf requires, as in requirements.txt.
+        parts: recommenders that this one is made of, by name.
+        fixed_parts: names of the parts that take no new items.
         quantizer: model that gives item vectors their codes; None for kinds and copies without one.
         base: pretrained model that an adapter belongs to; None for whole weights.
         directory: where it was loaded from; None for one that was made in memory.
@@ -86,6 +89,9 @@ class Recommender(CatalogUpdates):
     takes_clicks: bool = False
     num_new_clicks: int = 0
     can_explain: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ()
+    parts: Mapping[str, "Recommender"] = {}
+    fixed_parts: Sequence[str] = ()
     quantizer: Quantizer | None = None
     base: BaseModel | None = None
     directory: Path | None = None
@@ -344,6 +350,10 @@ class Recommender(CatalogUpdates):
         inputs = tuple(name for name, by_codes in (("vectors", False), ("codes", True)) if self._takes_new(by_codes))
         has_vectors_of_texts = self.encoder is not None or not self.needs_vectors
         return ("texts", *inputs) if has_vectors_of_texts and "vectors" in inputs else inputs
+
+    def text_vectors(self, catalog: Any) -> np.ndarray | None:
+        """Return the item text vectors `[N, E]` that a catalog of this recommender holds; None for none."""
+        return getattr(catalog, "vectors", None)
 
     @property
     def carries_text_vectors(self) -> bool:

@@ -69,10 +69,12 @@ class Candidates:
         """
         scores = np.where(self.items >= 0, scores, -np.inf)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
-        items = np.take_along_axis(self.items, order, axis=1)
-        best = np.take_along_axis(scores, order, axis=1)
-        missing = ((0, 0), (0, top_k - items.shape[1]))
-        return np.pad(items, missing, constant_values=-1), np.pad(best, missing, constant_values=-np.inf)
+        requests = np.arange(len(scores))[:, None]
+        items = np.full((len(scores), top_k), -1, dtype=np.int64)
+        best = np.full(items.shape, -np.inf)
+        items[:, : order.shape[1]] = self.items[requests, order]
+        best[:, : order.shape[1]] = scores[requests, order]
+        return items, best
 
 
 def merge_lists(lists: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> Candidates:

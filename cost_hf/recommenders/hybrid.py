@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -236,6 +236,7 @@ class HybridRecommender(Recommender):
         self.base = next((part.base for part in parts.values() if part.base is not None), None)
         for part in parts.values():
             part.encoder = encoder
+        self.fixed_parts = tuple(name for name, part in parts.items() if "vectors" not in part.new_item_inputs)
         super().__init__(catalog, popularity=popularity, encoder=encoder, journal=journal, versions=versions)
 
     @abstractmethod
@@ -289,10 +290,10 @@ class HybridRecommender(Recommender):
         """Whether a part that takes new items needs their vectors."""
         return any(part.needs_vectors for name, part in self.parts.items() if name not in self.fixed_parts)
 
-    @cached_property
-    def fixed_parts(self) -> tuple[str, ...]:
-        """Names of the parts that take no new items; they keep ranking the items of their training."""
-        return tuple(name for name, part in self.parts.items() if "vectors" not in part.new_item_inputs)
+    @property
+    def carries_text_vectors(self) -> bool:
+        """Whether the catalog of a part holds vectors of item texts, or their words."""
+        return any(part.carries_text_vectors for part in self.parts.values())
 
     @property
     def identity(self) -> dict[str, str]:
@@ -352,8 +353,7 @@ class HybridRecommender(Recommender):
         check_fields(manifest, {"parts": list[str], "parts_digest": str}, source=path)
         names = [plain_name(name, source=path) for name in manifest["parts"]]
         parts = {name: Recommender.from_pretrained(source / PARTS / name) for name in names}
-        kinds = {name: type(part.catalog) for name, part in parts.items()}
-        catalog_parts = read_catalog_parts(source, manifest, partial(HybridCatalog.read, kinds=kinds))
+        catalog_parts = read_catalog_parts(source, manifest, HybridCatalog.load)
         try:
             recommender = cls._of_parts(source, manifest, parts, catalog_parts)
         except ValueError as error:
@@ -447,6 +447,15 @@ def bare_parts(parts: Mapping[str, Recommender]) -> dict[str, Any]:
     }
 
 
+def text_vectors_of(parts: Mapping[str, Recommender], catalog: HybridCatalog) -> np.ndarray | None:
+    """Return item text vectors `[n, E]`, float32, of the part that has them for most items, the first of several.
+
+    They are fewer than there are items where all parts that hold them take no new items; None where no part holds any.
+    """
+    tables = [part.text_vectors(catalog.parts[name]) for name, part in parts.items()]
+    return max((table for table in tables if table is not None), key=len, default=None)
+
+
 def _without_unknown(histories: Tensor, num_items: int) -> Tensor:
     """Return histories `[B, T]` without the rows from `num_items` on, their other items moved together.
 
@@ -475,11 +484,14 @@ def _shared_ranks(ranks: np.ndarray, scores: np.ndarray, table: np.ndarray) -> n
     places = np.arange(scores.shape[1])
     begins = np.ones(scores.shape, dtype=bool)
     begins[:, 1:] = scores[:, 1:] != scores[:, :-1]
+    num_last = (table == scores[:, -1:]).sum(axis=1)
+    if begins.all() and (num_last <= 1).all():
+        return ranks
     first = np.maximum.accumulate(np.where(begins, places, 0), axis=1)
     ends = np.ones(scores.shape, dtype=bool)
     ends[:, :-1] = begins[:, 1:]
     last = np.minimum.accumulate(np.where(ends, places, len(places))[:, ::-1], axis=1)[:, ::-1]
-    beyond = (table == scores[:, -1:]).sum(axis=1) - 1 + first[:, -1]
+    beyond = num_last - 1 + first[:, -1]
     last = np.where(first == first[:, -1:], np.maximum(beyond, last[:, -1])[:, None], last)
     shared = (first + last) / 2 + 1.0
     own = np.take_along_axis(shared, np.nan_to_num(ranks, nan=1.0).astype(np.int64) - 1, axis=1)

@@ -16,7 +16,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
-from cost_hf.files import DamagedFileError, atomic_path, content_digest, read_tensor_metadata, read_tensors
+from cost_hf.files import (
+    DamagedFileError,
+    atomic_path,
+    check_fields,
+    content_digest,
+    plain_name,
+    read_tensor_metadata,
+    read_tensors,
+)
+from cost_hf.recommenders.base import class_of
+from cost_hf.recommenders.repository import MANIFEST, PARTS, read_manifest
 from cost_hf.semantic_ids.catalog_files import read_item_columns, removed_flags
 from cost_hf.semantic_ids.item_list import ItemList
 
@@ -29,17 +39,12 @@ class HybridCatalog(ItemList):
 
     Attributes:
         parts: catalog of every part by its name; titles are kept here alone.
-        vectors: item vectors that the parts read, `[n, E]`; fewer than there are items where the parts that read them
-            take no new items, None where none reads any.
     """
 
     parts: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "vectors", None)  # those of the parts, whatever a copy was made with
         super().__post_init__()
-        tables = [part.vectors for part in self.parts.values() if getattr(part, "vectors", None) is not None]
-        object.__setattr__(self, "vectors", max(tables, key=len, default=None))
         for name, part in self.parts.items():
             size = len(part)
             if part.item_ids != self.item_ids[:size] or not np.array_equal(part.removed, self.removed[:size]):
@@ -119,11 +124,8 @@ class HybridCatalog(ItemList):
             save_file(tensors, path, metadata=metadata)
 
     @classmethod
-    def read(cls, directory: str | Path, stem: str, *, kinds: Mapping[str, Any]) -> "HybridCatalog":
-        """Read what `save` wrote.
-
-        Args:
-            kinds: class of every part's catalog.
+    def load(cls, directory: str | Path, stem: str) -> "HybridCatalog":
+        """Read what `save` wrote into the directory of a hybrid; its manifest names the parts, which know their kinds.
 
         Raises:
             OSError: where a file is missing.
@@ -138,6 +140,7 @@ class HybridCatalog(ItemList):
                 raise DamagedFileError(f"{source} has no tensor {kept!r:.80}, which its header names; copy it again")
             tensors[key] = tensors[kept]
         found = {key.partition("/")[0] for key in tensors if "/" in key}
+        kinds = _catalog_classes(Path(directory))
         needed = {"removed", *(f"{name}/removed" for name in kinds)}
         if not needed <= set(tensors) or found != set(kinds) or set(headers) != set(kinds):
             raise DamagedFileError(
@@ -156,6 +159,15 @@ class HybridCatalog(ItemList):
             return cls(ids, removed, titles, parts=parts)
         except ValueError as error:
             raise DamagedFileError(f"{source}: {error}") from error
+
+
+def _catalog_classes(directory: Path) -> dict[str, Any]:
+    """Return the class of every part's catalog, in the order of the parts."""
+    manifest = read_manifest(directory)
+    path = directory / MANIFEST
+    check_fields(manifest, {"parts": list[str]}, source=path)
+    names = [plain_name(name, source=path) for name in manifest["parts"]]
+    return {name: class_of(directory / PARTS / name).catalog_class for name in names}
 
 
 def _with_ids(part: Any, item_ids: tuple[str, ...]) -> Any:

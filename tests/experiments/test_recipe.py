@@ -130,6 +130,13 @@ def test_a_row_is_a_variant_or_a_recipe_on_common_ground(tmp_path):
         row_recipe("sasrec_txt", base)
 
 
+def test_a_baseline_with_values_that_no_run_can_have_is_an_error_before_any_work(tmp_path):
+    (tmp_path / "mine.yaml").write_text("method: fusion\nfusion: {parts: [markov]}\n")
+
+    with pytest.raises(RecipeError, match=r"baseline .*mine\.yaml: a hybrid needs two or more parts"):
+        Recipe.load("cost_quickstart", {"evaluation.baselines": [str(tmp_path / "mine.yaml")]}).validate()
+
+
 @pytest.mark.parametrize("name", sorted({*shipped_recipes()} & {*variants()}))
 def test_a_row_of_a_name_that_a_recipe_has_too_is_the_method(name):
     """What a recipe of that name says beside data and vectors is what the method is without it."""

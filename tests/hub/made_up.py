@@ -54,6 +54,19 @@ RUNS: dict[str, dict[str, Any]] = {
         "contents": {"kind": "counting", "num_parameters": 0},
     },
 }
+RUNS["hybrid"] = {
+    "method": {"method": "mixture", "family": "hybrid", "summary": "trees over lists"},
+    "recipe": {"mixture": {"parts": ["counts", "dense"]}},
+    "protocol": {"score": "sum of trees", "parts": ["counts", "dense"], "parts_selected_on_validation": ["dense"]},
+    "contents": {
+        "kind": "mixture",
+        "parts": ("counts", "dense"),
+        "fixed_parts": ("dense",),
+        "new_item_inputs": ("texts", "vectors"),
+        "has_encoder": True,
+        "packages": ("trees>=2",),
+    },
+}
 BASELINES = {"popularity": ("counting", 0.012), "markov_text": ("counting", 0.079), "oracle": ("oracle", 0.31)}
 
 

@@ -80,7 +80,7 @@ def test_a_card_describes_a_method_that_it_does_not_know():
     loaded = ModelCard(text)
     assert "A dense recommender, method `walker`: random walks, arXiv 9999.00001." in loaded.text
     assert "semantic" not in text.lower() and "generat" not in text and "LoRA" not in text
-    assert "from transformers import AutoModel\n" in loaded.text and "`walk-lib`, which has to be installed" in text
+    assert "from transformers import AutoModel\n" in loaded.text and "It needs `walk-lib` besides cost_hf." in text
     assert "new ones need another training" in loaded.text
     assert loaded.data.tags == ["recommendation", "cost_hf"] and loaded.data.library_name == "transformers"
 
@@ -237,3 +237,13 @@ def test_texts_of_a_recipe_are_escaped_and_end_no_front_matter(run, part):
 
 def test_a_licence_that_the_hub_knows_is_named_as_it_is():
     assert ModelCard(made_up_card("recommender", made_up_results())).data.license == "apache-2.0"
+
+
+def test_a_hybrid_names_its_parts_what_was_selected_before_and_what_it_needs():
+    text = made_up_card("recommender", made_up_results("hybrid"), run="hybrid")
+
+    assert "It combines the lists of `counts`, `dense`, which are stored whole inside it." in text
+    assert "Candidates are the items that a part lists; score: sum of trees." in text
+    assert "which had also chosen the epoch of `dense`." in text and "The whole catalog is scored" not in text
+    assert "The lists of `dense` hold items of the training alone, the others new ones too." in text
+    assert "It needs `trees>=2` besides cost_hf." in text and "explain=True" in text

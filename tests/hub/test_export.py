@@ -15,6 +15,8 @@ from cost_hf.hub.export import WRITERS, export_run
 from cost_hf.methods.counting.counting import BASELINES
 from cost_hf.semantic_ids.catalog import Catalog
 from tests.methods.counting.counting_toys import toy_counting
+from tests.methods.fusion.fusion_toys import toy_fusion
+from tests.methods.ranker.ranker_toys import toy_ranker
 from tests.recommenders.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender, toy_text_recommender
 
 
@@ -115,6 +117,19 @@ def test_a_catalog_without_semantic_ids_is_a_table_of_items(name, tmp_path):
     assert list(table.columns) == ["item_id", "title"]
     assert set(table["item_id"]) == {*TOY_IDS, "late"} - {"item003"}
     assert table.set_index("item_id")["title"]["late"] == "football in oslo and quito"
+
+
+@pytest.mark.parametrize("build", [toy_fusion, toy_ranker])
+def test_the_catalog_of_a_hybrid_is_a_table_of_items(build, tmp_path):
+    system = build()
+    system.add_items(["late"], ["football in oslo and quito"])
+    system.remove_items(["item003"])
+    system.save_pretrained(tmp_path / "hybrid")
+
+    (path,) = export_run(tmp_path / "hybrid", to="parquet", output=tmp_path)
+
+    table = pd.read_parquet(path).set_index("item_id")["title"]
+    assert set(table.index) == {*TOY_IDS, "late"} - {"item003"} and table["late"] == "football in oslo and quito"
 
 
 @pytest.mark.parametrize("to", [name for name in WRITERS if name != "parquet"])

@@ -22,6 +22,8 @@ from cost_hf.hub.handler import (
     EndpointHandler,
     decode,
 )
+from cost_hf.recommenders.base import Recommendation
+from tests.methods.fusion.fusion_toys import toy_fusion
 from tests.near_ties import assert_same_list
 from tests.recommenders.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender
 
@@ -164,7 +166,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
-NAMES = ["top_k", "exclude_seen", "allowed", "denied", "on_unknown", "on_empty", "cold_share", "x"]
+NAMES = ["top_k", "exclude_seen", "allowed", "denied", "on_unknown", "on_empty", "cold_share", "explain", "exact", "x"]
 REQUESTS = JSON | st.fixed_dictionaries(
     {"inputs": JSON | st.lists(st.sampled_from(TOY_IDS), max_size=3)},
     optional={"parameters": JSON | st.dictionaries(st.sampled_from(NAMES), JSON, max_size=3)},
@@ -224,3 +226,63 @@ def test_a_fault_of_the_server_shows_nothing_of_it(handler, monkeypatch, caplog)
     answer = handler({"inputs": ["item001"]})
 
     assert "secret" not in json.dumps(answer) and "secret" in caplog.text
+
+
+def test_a_hybrid_explains_its_answers(tmp_path):
+    toy_fusion().save_pretrained(tmp_path)
+    hybrid = EndpointHandler(str(tmp_path))
+
+    answer = hybrid({"inputs": ["item003"], "parameters": {"top_k": 2, "explain": True}})
+
+    json.dumps(answer, allow_nan=False)
+    for entry in answer["recommendations"][0]:
+        assert set(entry["explanation"]) == {"among", "parts", "effects", "base_value"}
+    assert "explanation" not in hybrid({"inputs": ["item003"]})["recommendations"][0][0]
+
+
+def test_what_can_not_be_explained_is_a_bad_request(handler):
+    answer = handler({"inputs": ["item003"], "parameters": {"explain": True}})
+
+    assert answer["error"] == {
+        "field": "parameters.explain",
+        "message": "this recommender can't explain its answers; leave it out",
+    }
+
+
+def test_a_search_may_be_exact(handler):
+    answer = handler({"inputs": ["item003"], "parameters": {"top_k": 3, "exact": True}})
+
+    exact = handler.recommender.recommend(["item003"], top_k=3, exact=True)
+    assert [entry["item_id"] for entry in answer["recommendations"][0]] == [entry.item_id for entry in exact]
+    assert [entry["is_exact"] for entry in answer["recommendations"][0]] == [True] * 3
+    assert "is_exact" not in handler({"inputs": ["item003"]})["recommendations"][0][0]
+    many = handler({"inputs": [["item003"]] * MAX_BATCH, "parameters": {"exact": True}})
+    assert many["error"]["field"] == "inputs"
+
+
+def test_an_answer_that_is_not_proved_has_the_bound(handler, monkeypatch):
+    entries = [Recommendation("item001", -1.0, {"source": "beams", "is_exact": False, "bound": float("-inf")})]
+    monkeypatch.setattr(handler.recommender, "recommend", lambda histories, **options: [entries])
+
+    (answer,) = handler({"inputs": ["item003"], "parameters": {"exact": True}})["recommendations"][0]
+
+    assert answer["is_exact"] is False and answer["bound"] is None and answer["score"] == -1.0
+
+
+def test_what_can_not_be_exact_is_a_bad_request(tmp_path):
+    toy_fusion().save_pretrained(tmp_path)
+
+    answer = EndpointHandler(str(tmp_path))({"inputs": ["item003"], "parameters": {"exact": True}})
+
+    assert answer["error"]["field"] == "parameters.exact" and "no list can be proved" in answer["error"]["message"]
+
+
+def test_the_beams_of_the_parts_of_a_hybrid_count(tmp_path, monkeypatch):
+    toy_fusion().save_pretrained(tmp_path)
+    hybrid = EndpointHandler(str(tmp_path))
+    batch = {"inputs": [["item001"]] * 2}
+    assert "recommendations" in hybrid(batch)
+
+    monkeypatch.setattr(hybrid.recommender.parts["sids"], "num_beams", MAX_BEAMS)
+
+    assert hybrid(batch)["error"]["field"] == "inputs"

@@ -3,9 +3,10 @@
 import pytest
 
 from cost_hf.cli import main
+from cost_hf.recommenders.base import Recommendation, Recommender
 from tests.methods.counting.counting_toys import toy_counting
 from tests.methods.fusion.fusion_toys import toy_fusion
-from tests.recommenders.toys import TOY_IDS, TOY_TEXTS
+from tests.recommenders.toys import TOY_IDS, TOY_TEXTS, toy_recommender
 
 
 @pytest.fixture
@@ -32,12 +33,28 @@ def test_every_item_is_explained_in_the_lines_below_it(saved, capsys):
     assert [line.strip().split()[0] for line in lines] == ["1", "listed", "raised", "2", "listed", "raised"]
 
 
+def test_an_exact_list_says_what_is_proved(tmp_path, capsys, monkeypatch):
+    toy_recommender().save_pretrained(tmp_path)
+
+    assert main(["recommend", str(tmp_path), "item003", "--top-k", "2", "--exact"]) == 0
+    assert capsys.readouterr().out.splitlines()[2] == "proved: no other item has a higher score"
+
+    found = [Recommendation("item001", -1.0, {"is_exact": True})]
+    found.append(Recommendation("item002", -2.0, {"is_exact": False, "bound": -1.5}))
+    monkeypatch.setattr(Recommender, "recommend", lambda self, history, **options: found)
+    assert main(["recommend", str(tmp_path), "item003", "--exact"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "proved: the first 1 of 2; an item that is not listed may score up to -1.5000"
+
+
 def test_what_a_recommender_can_not_do_is_an_error(saved, tmp_path, capsys):
     assert main(["recommend", str(saved), "nowhere"]) == 2
     assert "1 of 1 item ids are not in the catalog of 20 items: 'nowhere'" in capsys.readouterr().err
     toy_counting("markov").save_pretrained(tmp_path / "counts")
     assert main(["recommend", str(tmp_path / "counts"), "item003", "--explain"]) == 2
     assert "can't explain its answers" in capsys.readouterr().err
+    assert main(["recommend", str(saved), "item003", "--exact"]) == 2
+    assert "call recommend without exact" in capsys.readouterr().err
 
 
 def test_titles_never_reach_the_terminal_raw(tmp_path, capsys):

@@ -9,10 +9,11 @@ import pytest
 
 from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.hub.space import app, markup, visit
-from cost_hf.hub.space.catalog_view import CatalogView
+from cost_hf.hub.space.catalog_view import CatalogView, Listed
 from cost_hf.hub.space.visit import Visit
 from cost_hf.semantic_ids.catalog import Catalog
 from tests.hub.made_up import made_up_results
+from tests.methods.fusion.fusion_toys import toy_fusion
 from tests.methods.sasrec.test_sasrec_recommender import toy as dense_toy
 from tests.recommenders.toys import TOY_IDS, TOY_TEXTS, toy_recommender, toy_text_recommender
 from tests.runs import ROOT
@@ -68,14 +69,14 @@ def test_recommendations_are_those_of_the_recommender(toy):
     answers = toy.recommend(["item001", "item002"], 5)
 
     expected = toy.recommender.recommend(["item001", "item002"], top_k=5)
-    assert [TOY_IDS[row] for row, _, _ in answers] == [answer.item_id for answer in expected]
+    assert [TOY_IDS[listed.row] for listed in answers] == [answer.item_id for answer in expected]
 
 
 def test_an_added_item_is_recommended_at_once_and_is_the_same_the_second_time(toy):
     row = toy.add("football in lisbon and oslo")
 
     history, answers, place = toy.seen_recommended(row)
-    assert answers[place - 1][0] == row and answers[place - 1][2]
+    assert answers[place - 1].row == row and answers[place - 1].is_added
     assert all(item in TOY_IDS for item in history)
     assert toy.add("football in lisbon and oslo") == row and len(toy.added) == 1
 
@@ -120,7 +121,7 @@ def test_words_of_items_and_visitors_are_escaped(toy):
 def test_the_ranking_marks_shared_codes_and_added_items(toy):
     row = toy.add("football in lisbon and oslo")
 
-    page = markup.ranking(toy.view, [(row, -1.5, True)], [0])
+    page = markup.ranking(toy.view, [Listed(row, -1.5, is_added=True)], [0])
 
     assert "added in this demo" in page and "-1.50" in page
     assert page.count(" shared") == (toy.view.closest(row, [0]) or (0, 0))[1]
@@ -164,8 +165,8 @@ def test_the_page_of_an_added_item_shows_its_place(toy):
 
 
 def test_reserved_places_are_marked_where_scores_do_not_fall(toy):
-    assert "places are reserved" in markup.ranking(toy.view, [(0, -2.0, False), (1, -1.0, False)], [])
-    assert "places are reserved" not in markup.ranking(toy.view, [(0, -1.0, False), (1, -2.0, False)], [])
+    assert "places are reserved" in markup.ranking(toy.view, [Listed(0, -2.0), Listed(1, -1.0)], [])
+    assert "places are reserved" not in markup.ranking(toy.view, [Listed(0, -1.0), Listed(1, -2.0)], [])
 
 
 def test_the_tree_shows_every_code_that_follows():
@@ -228,6 +229,25 @@ def test_a_dense_model_on_texts_takes_a_new_item():
 
     assert place is not None and dense.view.num_items == len(dense.recommender.catalog)
     assert "football in lisbon" in markup.added(dense.view, row, history=history, answers=answers, place=place)
+
+
+def test_a_hybrid_shows_why_an_item_is_listed():
+    hybrid = Visit(toy_fusion())
+
+    answers = hybrid.recommend(["item003"], 5)
+    page = markup.ranking(hybrid.view, answers, [3])
+
+    assert all(listed.explanation.startswith("listed by ") for listed in answers)
+    assert page.count('<span class="why"><span>listed by ') == 5 and "<br>raised by " in page
+    assert hybrid.add("football in lisbon and oslo") == len(TOY_IDS)
+    names = [block.label for block in app.build_demo(toy_fusion()).blocks.values() if isinstance(block, gr.Tab)]
+    assert names == ["Recommend", "New item"]
+
+
+def test_an_explanation_can_not_write_the_page(toy):
+    page = markup.ranking(Visit(toy_fusion()).view, [Listed(0, 1.0, explanation=EVIL)], [])
+
+    assert "<script>" not in page and "&lt;script&gt;" in page
 
 
 def test_the_error_for_a_used_port_names_the_flag(tmp_path):

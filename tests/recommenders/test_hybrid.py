@@ -18,13 +18,22 @@ from cost_hf.files import read_json, read_tensor_metadata
 from cost_hf.generators.pretrained import BaseModel
 from cost_hf.methods.sasrec.recommender import SasRecRecommender
 from cost_hf.recommenders.base import Recommender
-from cost_hf.recommenders.hybrid import DEPTH, CandidateLists, HybridRanker, HybridRecommender, PartRanker, bare_parts
+from cost_hf.recommenders.hybrid import (
+    DEPTH,
+    CandidateLists,
+    HybridRanker,
+    HybridRecommender,
+    PartRanker,
+    bare_parts,
+    text_vectors_of,
+)
 from cost_hf.recommenders.hybrid_catalog import HybridCatalog
 from cost_hf.recommenders.rankers import ScoringRanker
 from cost_hf.recommenders.repository import renew_files, update_manifest
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.item_list import ItemList
 from tests.evaluation.stand_ins import FixedOrder
+from tests.methods.cobra.cobra_toys import text_recommender as toy_cobra
 from tests.methods.counting.counting_toys import toy_counting, toy_encoder
 from tests.methods.fusion.fusion_toys import toy_fusion, toy_parts
 from tests.methods.ranker.ranker_toys import ranker_of, toy_ranker
@@ -362,7 +371,8 @@ def test_changes_of_the_catalog_reach_all_parts(build, tmp_path):
     assert [change.action for change in loaded.journal] == ["add", "remove", "update"]
     for part in loaded.catalog.parts.values():
         assert part.item_ids == loaded.catalog.item_ids and part.removed.tolist() == loaded.catalog.removed.tolist()
-    assert np.array_equal(loaded.catalog.vectors[4], loaded.catalog.vectors[11])
+    vectors = text_vectors_of(loaded.parts, loaded.catalog)
+    assert np.array_equal(vectors[4], vectors[11])
     for _ in range(3):
         loaded.rollback()
     assert_same_list(loaded.recommend(["item003"], top_k=20), before)
@@ -457,11 +467,22 @@ def test_vectors_that_only_a_fixed_part_reads_stay_known():
 
     system.add_items(["new"], ["football in oslo"])
 
-    assert len(system.catalog.vectors) == TOY_ITEMS and system.carries_text_vectors
+    assert len(text_vectors_of(system.parts, system.catalog)) == TOY_ITEMS and system.carries_text_vectors
     assert set(ids(system.recommend(["item003", "new"], top_k=21))) == set(before)
     assert "new" in ids(system.recommend(["item003"], top_k=21))
     assert system.update_items(["item004", "new"], [TOY_TEXTS[11], "weather in lima"]).action == "update"
-    assert np.array_equal(system.catalog.vectors[4], system.catalog.vectors[11])
+    vectors = text_vectors_of(system.parts, system.catalog)
+    assert np.array_equal(vectors[4], vectors[11])
+
+
+def test_words_that_a_part_reads_are_no_text_vectors():
+    words = toy_cobra("light")
+    system = ranker_of({"words": words, "texts": toy_counting("text_last")})
+    alone = ranker_of({"words": words, "markov": toy_counting("markov")})
+
+    assert np.array_equal(text_vectors_of(system.parts, system.catalog), toy_encoder().encode(TOY_TEXTS))
+    assert text_vectors_of(alone.parts, alone.catalog) is None and "cosine_last" not in alone.features
+    assert system.carries_text_vectors and alone.carries_text_vectors
 
 
 def test_a_change_that_a_part_can_not_take_names_it_and_changes_nothing(build):
@@ -621,7 +642,7 @@ def test_equal_vectors_of_several_parts_are_stored_once(tmp_path):
     assert sum(name.endswith("/vectors") for name in tensors) == 1
     loaded = Recommender.from_pretrained(tmp_path)
     for name in ("texts", "mean"):
-        assert np.array_equal(loaded.catalog.parts[name].vectors, system.catalog.vectors)
+        assert np.array_equal(loaded.catalog.parts[name].vectors, system.parts[name].catalog.vectors)
     assert all(part.item_ids is loaded.catalog.item_ids for part in loaded.snapshot.catalog.parts.values())
 
 

@@ -124,8 +124,8 @@ def compare_recipes(
             of what the comparison has trained; the budget does not stop it. None trains nothing more.
 
     Raises:
-        ValueError: for an `output_dir` that was made from other data, without `overwrite`, or a `train_winner` inside
-            of it.
+        ValueError: for an `output_dir` or a `train_winner` that was made from other data, without `overwrite`, or a
+            `train_winner` inside of the `output_dir`.
         LockedError: where another comparison is writing to `output_dir`.
     """
     start = time.monotonic()
@@ -137,6 +137,8 @@ def compare_recipes(
         check_target(train_winner, directory)
     plan = plan_systems(base, systems, others=others, reference=reference)
     data = prepare_data(base.data, template=base.vectors.template)
+    if train_winner is not None and not overwrite:  # hours before the winner is known
+        Stages(train_winner).check_source(data.tables.source_digest)
     jobs = plan_jobs(
         plan.systems,
         seeds=seeds,

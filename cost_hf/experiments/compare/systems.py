@@ -94,11 +94,14 @@ def plan_systems(
     chosen = default_systems() if names is None else list(names)
     asked = [*chosen, *(name for name in base.baselines if name not in chosen)]
     rows = [(row_name(name), row_recipe(name, base)) for name in asked]
+    # a recipe says what it combines, also where that is the default of its method
+    with_own_parts = {row_name(name) for name in asked if name not in variants()}
     for recipe in others:
         own = on_common_ground(recipe, base)
         same = next((name for name, known in rows if own.inputs() == known.inputs()), None)
         if same is None:
             rows.append((recipe.name, own))
+            with_own_parts.add(recipe.name)
         else:
             logger.info("recipe %s stands in the table as %s", recipe.name, same)
     taken = [name for name, _ in rows]
@@ -115,7 +118,11 @@ def plan_systems(
     systems = [_system(name, recipe) for name, recipe in trained]
     parts = dict(counting) | {name: recipe for name, recipe in trained if not recipe.system.is_control}
     for name, recipe in combining:
-        systems += _combinations(name, recipe, parts, is_named=name in taken)
+        if name in with_own_parts or _names_parts(recipe):
+            recipe.validate()
+            systems.append(_system(name, recipe))
+        else:
+            systems += _combinations(name, recipe, parts, is_named=name in taken)
     if reference is not None:
         recipe = on_common_ground(base, base)
         recipe.set("catalog.reference", reference)
@@ -148,15 +155,10 @@ def combined(recipe: Recipe, parts: Mapping[str, Recipe]) -> Recipe:
 def _combinations(name: str, recipe: Recipe, parts: Mapping[str, Recipe], *, is_named: bool) -> list[System]:
     """Return the rows of a method that combines others: without those that have a generator, and with them.
 
-    A recipe with parts of its own keeps them.
-
     Args:
         parts: recipes of the rows by name.
         is_named: whether a user asked for the row, so that it can't be left out.
     """
-    if _names_parts(recipe):
-        recipe.validate()
-        return [_system(name, recipe)]
     plain = {part: own for part, own in parts.items() if own.system.family in (COUNTING, DENSE)}
     candidates: dict[str, Mapping[str, Recipe]] = {name: plain}
     if len(plain) < len(parts):
@@ -172,12 +174,13 @@ def _combinations(name: str, recipe: Recipe, parts: Mapping[str, Recipe], *, is_
             continue
         systems.append(dataclasses.replace(system, without_generative=systems[0].name if systems else None))
     if is_named and not systems:
-        raise RecipeError(f"row {name} can't be made of the other rows: {reason}; add systems, or name its parts")
+        remedy = "; add systems, or name its parts" if len(parts) < 2 else ""
+        raise RecipeError(f"row {name} can't be made of the other rows: {reason}{remedy}")
     return systems
 
 
 def _names_parts(recipe: Recipe) -> bool:
-    """Return whether a hybrid's recipe names its parts: what a combination would set is not as the method has it."""
+    """Return whether a variant has parts of its base: what a combination would set is not the method's default."""
     own = {entry.dotted: entry.value for entry in recipe.fields()}
     default = {entry.dotted: entry.value for entry in Recipe(method=recipe.method).fields()}
     return any(own[dotted] != default[dotted] for dotted in recipe.system.combination_of({}) or {})

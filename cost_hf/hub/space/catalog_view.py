@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,22 @@ class Branch:
 
     code: int
     items: int
+
+
+class Listed(NamedTuple):
+    """A recommended item.
+
+    Attributes:
+        row: of the catalog.
+        score: of the model.
+        is_added: whether it was added in this demo.
+        explanation: why it is listed, in a few lines; empty where the recommender gives none.
+    """
+
+    row: int
+    score: float
+    is_added: bool = False
+    explanation: str = ""
 
 
 class CatalogView:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.hub.cards import card_facts, score_rows
-from cost_hf.hub.space.catalog_view import CatalogView, Prefix
+from cost_hf.hub.space.catalog_view import CatalogView, Listed, Prefix
 from cost_hf.reporting import numbers, words
 from cost_hf.semantic_ids.codebook_utilization import codebook_utilization
 from cost_hf.semantic_ids.vocabulary import level_name
@@ -36,16 +36,16 @@ def chips(codes: Prefix, *, shared: int = 0, appended: int | None = None) -> str
     return f'<span class="chips" aria-label="semantic ID {" ".join(map(str, codes))}">{"".join(parts)}</span>'
 
 
-def ranking(view: CatalogView, answers: Sequence[tuple[int, float, bool]], history: list[int]) -> str:
-    """Return ranked items as a list: title, score, path of codes, and which history item shares how much of it.
+def ranking(view: CatalogView, answers: Sequence[Listed], history: list[int]) -> str:
+    """Return ranked items as a list: title, score and why it is there.
 
-    Args:
-        answers: catalog row, score, and whether the item was added in this demo.
+    With semantic IDs that is the path of codes, and which history item shares how much of it; otherwise the explanation
+    of the recommender, where it gives one.
     """
     lines = []
-    scores = [score for _, score, _ in answers]
+    scores = [listed.score for listed in answers]
     has_reserved = False
-    for place, (row, score, is_added) in enumerate(answers):
+    for place, (row, score, is_added, explanation) in enumerate(answers):
         close = view.closest(row, history)
         why = "shares no first code with the history"
         if close is not None:
@@ -56,7 +56,9 @@ def ranking(view: CatalogView, answers: Sequence[tuple[int, float, bool]], histo
         has_reserved = has_reserved or is_reserved
         tags = [*(["added in this demo"] if is_added else []), *(["reserved place"] if is_reserved else [])]
         tag = f'<span class="added">{", ".join(tags)}</span>' if tags else ""
-        detail = f'<span class="why">{path} <span>{why}</span></span>' if view.has_sids else ""
+        explained = "<br>".join(map(escape, explanation.splitlines()))
+        detail = f"{path} <span>{why}</span>" if view.has_sids else f"<span>{explained}</span>"
+        detail = f'<span class="why">{detail}</span>' if view.has_sids or explained else ""
         lines.append(
             f'<li><span class="title">{escape(view.label(row))}</span>'
             f'<span class="score" title="score of the model">{score:.2f}</span>{tag}{detail}</li>'
@@ -70,7 +72,7 @@ def added(
     row: int,
     *,
     history: Sequence[str],
-    answers: Sequence[tuple[int, float, bool]],
+    answers: Sequence[Listed],
     place: int | None,
 ) -> str:
     """Return an added item with its ID, and the recommendations for a history of similar items.

@@ -61,7 +61,7 @@ def recommend_tab(visit: Visit) -> None:
         if not answers:
             return markup.notice("Nothing is left to recommend: the history holds the whole catalog."), gr.update()
         rows = visit.view.catalog.rows_of(ids).tolist()
-        onward = gr.update(choices=_named(visit, [row for row, _, _ in answers]), value=None, visible=True)
+        onward = gr.update(choices=_named(visit, [listed.row for listed in answers]), value=None, visible=True)
         return markup.ranking(visit.view, answers, rows), onward
 
     def add_to_history(item: str | None, ids: list[str] | None, count: float, leaves_out: bool) -> tuple[Any, ...]:

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cost_hf.files import content_digest
-from cost_hf.hub.space.catalog_view import CatalogView, Prefix
+from cost_hf.hub.space.catalog_view import CatalogView, Listed, Prefix
 from cost_hf.recommenders.base import Recommender
+from cost_hf.recommenders.explanations import explanation_text
 
 MAX_ADDED = 200
 MAX_CHARACTERS = 2_000
@@ -41,15 +42,29 @@ class Visit:
 
     def recommend(
         self, history: Sequence[str], top_k: int = 10, exclude_seen: bool = True, cold_share: float = 0.0
-    ) -> list[tuple[int, float, bool]]:
-        """Return (catalog row, score, added in this demo) for a history of item ids, best first."""
+    ) -> list[Listed]:
+        """Return the recommended items for a history of item ids, best first."""
         held = [item for item in history[-MAX_HISTORY:] if isinstance(item, str)]
         length = max(1, min(int(top_k), MAX_SHOWN))
         answers = self.recommender.recommend(
-            held, length, bool(exclude_seen), on_unknown="drop", on_empty="popularity", cold_share=cold_share
+            held,
+            length,
+            bool(exclude_seen),
+            on_unknown="drop",
+            on_empty="popularity",
+            cold_share=cold_share,
+            explain=self.recommender.can_explain,
         )
         catalog = self.recommender.catalog
-        return [(catalog.row_of(entry.item_id), entry.score, entry.item_id in self.added) for entry in answers]
+        return [
+            Listed(
+                catalog.row_of(entry.item_id),
+                entry.score,
+                entry.item_id in self.added,
+                explanation_text(entry) if self.recommender.can_explain else "",
+            )
+            for entry in answers
+        ]
 
     @property
     def takes_texts(self) -> bool:
@@ -93,7 +108,7 @@ class Visit:
                 self.added.append(item)
         return self.recommender.catalog.row_of(item)
 
-    def seen_recommended(self, row: int) -> tuple[list[str], list[tuple[int, float, bool]], int | None]:
+    def seen_recommended(self, row: int) -> tuple[list[str], list[Listed], int | None]:
         """Return a history of the item's neighbours, the first recommendations for it, and the place of the item.
 
         A share of the places is reserved for items without clicks. The place counts from 1; it is None beyond the
@@ -118,5 +133,5 @@ def _check(text: str) -> None:
         raise ValueError(f"the demo takes at most {MAX_CHARACTERS} characters, got {len(text)}; shorten the text")
 
 
-def _place(row: int, answers: Sequence[tuple[int, float, bool]]) -> int | None:
-    return next((place for place, (found, _, _) in enumerate(answers, start=1) if found == row), None)
+def _place(row: int, answers: Sequence[Listed]) -> int | None:
+    return next((place for place, listed in enumerate(answers, start=1) if listed.row == row), None)

@@ -70,6 +70,10 @@ class CobraRecommender(TextGenerativeRecommender):
         inputs = super().new_item_inputs
         return tuple(name for name in inputs if name != "vectors") if self.reads_words else inputs
 
+    def text_vectors(self, catalog: Catalog) -> np.ndarray | None:
+        """Return the item text vectors `[N, E]` of a catalog; None for a model that reads words."""
+        return None if self.reads_words else super().text_vectors(catalog)
+
     def add_items(
         self,
         item_ids: Sequence[str],

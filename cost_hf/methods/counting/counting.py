@@ -437,7 +437,12 @@ def history_weights(
     weights = decay ** (lengths[rows] - 1 - columns)
     if scales is not None:
         weights = weights * scales[items]
-    return sparse.coo_array((weights, (rows, items)), shape=(len(histories), num_items)).tocsr()
+    starts = np.append(0, lengths.cumsum())
+    # with int64 a product would convert the counts
+    arrays = (weights, items.astype(np.int32), starts.astype(np.int32))
+    table = sparse.csr_array(arrays, shape=(len(histories), num_items))
+    table.sum_duplicates()
+    return table
 
 
 def _queries(vectors: np.ndarray, histories: np.ndarray, *, only_last: bool) -> np.ndarray:

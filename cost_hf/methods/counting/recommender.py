@@ -15,6 +15,7 @@ import torch
 from safetensors.numpy import save_file
 
 from cost_hf.data.encoders import ItemEncoder
+from cost_hf.evaluation.sequences import click_counts
 from cost_hf.files import DamagedFileError, check_fields, content_digest, read_tensors
 from cost_hf.methods.counting.counting import BASELINES, COUNTED, TEXTUAL, add_clicks, build_scorer
 from cost_hf.recommenders.base import Recommender, checked_device
@@ -154,6 +155,13 @@ class CountingRecommender(Recommender):
         return CountingSnapshot(catalog, self._clicks, scorer)
 
     def _add_clicks(self, new: NewClicks) -> None:
+        is_short = self.popularity < click_counts(new.earlier, num_items=len(self.catalog))
+        if is_short.any():
+            raise ValueError(
+                "expected clicks that were counted before to be in the counts, got more of item "
+                f"{self.catalog.item_ids[int(is_short.argmax())]!r} than were counted ({int(is_short.sum())} such "
+                "items); correct counted, or leave it out for users who were not counted"
+            )
         clicks = self.popularity + new.clicks_of_items(len(self.catalog))
         tables = add_clicks(self.scorer_name, self.tables, new, len(self.catalog))
         scorer = build_scorer(self.scorer_name, tables, len(self.catalog), vectors=self.catalog.vectors)

@@ -20,6 +20,11 @@ def teacher_method(name: str) -> Method[Any]:
         RecipeError: for a name that stands for nothing, an unfinished run, or a teacher that has a teacher itself.
     """
     recipe = name
+    if "/" in name and not Path(name).exists():
+        raise RecipeError(
+            f"training.teacher {name!r} is neither a run directory nor a recipe file; check the path, or name a "
+            "method, variant or shipped recipe"
+        )
     if Path(name).is_dir():
         recipe = str(Path(name) / RECIPE)
         if not Path(recipe).is_file():

@@ -141,13 +141,13 @@ def contributions(booster: Any, features: np.ndarray) -> np.ndarray:
     return np.asarray(booster.predict(features, pred_contrib=True, num_threads=1))
 
 
-def importances(booster: Any, names: Sequence[str]) -> dict[str, float]:
-    """Return the share of the total gain of every feature, largest first.
+def importances(booster: Any, names: Sequence[str]) -> list[tuple[str, float]]:
+    """Return every feature with its share of the total gain, largest first; files keep the order of a list.
 
     Args:
         names: of the features, in the order of the model.
     """
     gains = booster.feature_importance("gain")
     total = gains.sum() or 1.0
-    shares = {name: float(gain / total) for name, gain in zip(names, gains, strict=True)}
-    return dict(sorted(shares.items(), key=lambda entry: -entry[1]))
+    shares = [(name, float(gain / total)) for name, gain in zip(names, gains, strict=True)]
+    return sorted(shares, key=lambda entry: -entry[1])

@@ -63,9 +63,9 @@ def _as_numbers(values: pd.Series) -> np.ndarray | None:
     if pd.api.types.is_datetime64_any_dtype(values):
         values = (values.dt.tz_localize(None) - pd.Timestamp(0)) / pd.Timedelta(seconds=1)
     if not pd.api.types.is_numeric_dtype(values):
-        texts = values.astype("string") if values.map(pd.api.types.is_scalar).all() else values
+        texts = _texts(values) if values.map(pd.api.types.is_scalar).all() else values
         found = pd.to_numeric(texts, errors="coerce")
-        if (found.isna() & values.notna()).any() or not found.notna().any():
+        if (found.isna() & texts.notna()).any() or not found.notna().any():
             return None
         values = found
     numbers = values.astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
@@ -79,13 +79,19 @@ def _as_categories(values: pd.Series) -> np.ndarray:
             f"ranker.columns names {values.name!r}, which holds lists or mappings, expected a number or text an item; "
             "make a column of it, such as the first entry"
         )
-    codes, found = pd.factorize(values.astype("string"), sort=True)
+    codes, found = pd.factorize(_texts(values), sort=True)
     if len(found) > MAX_CATEGORIES:
         raise DataError(
             f"column {values.name!r} has {len(found)} different values, a feature at most {MAX_CATEGORIES}; leave it "
             "out of ranker.columns"
         )
     return np.where(codes < 0, np.nan, codes.astype(np.float64))
+
+
+def _texts(values: pd.Series) -> pd.Series:
+    """Return scalars as texts without blanks around them, null for those that are empty."""
+    texts = values.astype("string").str.strip()
+    return texts.mask(texts == "")
 
 
 def click_trend(rows: np.ndarray, times: np.ndarray, num_items: int) -> np.ndarray:
@@ -121,12 +127,11 @@ class ItemFacts:
     table: ItemTable
 
     @classmethod
-    def of(cls, catalog: Any, clicks: np.ndarray, table: ItemTable) -> "ItemFacts":
-        """Return those of a `HybridCatalog` with its training clicks `[N]`."""
-        vectors = None
-        if catalog.vectors is not None:
-            lengths = np.linalg.norm(catalog.vectors, axis=1, keepdims=True)
-            vectors = (catalog.vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+    def of(cls, catalog: Any, vectors: np.ndarray | None, clicks: np.ndarray, table: ItemTable) -> "ItemFacts":
+        """Return those of a `HybridCatalog` with its item text vectors `[n, E]` and training clicks `[N]`."""
+        if vectors is not None:
+            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors = (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
         codes = {name: part.codes for name, part in catalog.parts.items() if hasattr(part, "codes")}
         return cls(clicks, vectors, codes, table)
 

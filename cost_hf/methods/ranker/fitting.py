@@ -22,7 +22,7 @@ from cost_hf.methods.ranker.recommender import RankerRecommender, score_by
 from cost_hf.methods.training_stages import as_fitted, candidate_batches, item_list, recommender_stage
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.candidates import Candidates
-from cost_hf.recommenders.hybrid import CandidateLists, bare_parts
+from cost_hf.recommenders.hybrid import CandidateLists, bare_parts, text_vectors_of
 from cost_hf.recommenders.rankers import Ranking
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 
@@ -32,17 +32,17 @@ TRAINING = "training.json"  # cases and importances
 
 
 def ranker_stage(
-    workspace: Workspace, options: RankerOptions, fitted: Mapping[str, Fitted], *, seed: int
+    workspace: Workspace, options: RankerOptions, fitted: Mapping[str, Fitted], table: ItemTable, *, seed: int
 ) -> RankerRecommender:
     """Train the ranker in a stage of its own, and return it as it is stored.
 
     Args:
         fitted: the parts, fitted on the same data, by name.
+        table: what features know of the items of the data.
     """
     data = workspace.data
     evaluation = workspace.evaluation
     parts = recommenders_of(fitted)
-    table = ItemTable.of(data.tables.items, data.split, options.ranker.columns)
 
     def write(folder: Path) -> None:
         if not PartialState().is_main_process:
@@ -86,7 +86,8 @@ def ranking_cases(
     """
     targets = workspace.data.split.validation.sample(options.ranker.cases, seed=workspace.data_seed)
     inputs = bare_parts(parts)
-    facts = ItemFacts.of(inputs["catalog"], inputs["popularity"], table)
+    vectors = text_vectors_of(inputs["parts"], inputs["catalog"])
+    facts = ItemFacts.of(inputs["catalog"], vectors, inputs["popularity"], table)
     features: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     sizes: list[int] = []

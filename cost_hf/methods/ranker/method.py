@@ -38,10 +38,14 @@ class Ranker(Method[RankerOptions]):
 
     def fit(self, workspace: Workspace, *, seed: int) -> Fitted:
         """Fit every part, then the trees."""
+        from cost_hf.methods.ranker.features import ItemTable
         from cost_hf.methods.ranker.fitting import ranker_stage, training_facts
 
+        data = workspace.data
+        # before the parts, which may take hours: it refuses columns that can't be features
+        table = ItemTable.of(data.tables.items, data.split, self.options.ranker.columns)
         fitted = fit_parts(self.parts, workspace, seed=seed)
-        recommender = ranker_stage(workspace, self.options, fitted, seed=seed)
+        recommender = ranker_stage(workspace, self.options, fitted, table, seed=seed)
         return Fitted(recommender, parts=training_facts(workspace))
 
     def validation_ranker(self, fitted: Fitted, workspace: Workspace) -> RankerProtocol:
@@ -63,7 +67,7 @@ class Ranker(Method[RankerOptions]):
         )
 
     def describe(self, fitted: Fitted, workspace: Workspace, targets: Targets, *, seed: int) -> dict[str, Any]:
-        """Return section `ranker`: cases, boosting rounds and the share of the gain of every feature."""
+        """Return section `ranker`: cases, rounds, and features with their shares of the gain, largest first."""
         return {"ranker": dict(fitted.parts)}
 
     def protocol(self, fitted: Fitted, workspace: Workspace, targets: Targets) -> dict[str, Any]:

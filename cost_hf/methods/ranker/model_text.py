@@ -21,6 +21,8 @@ REAL = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d{1,3})?")
 LIMIT = re.compile(rf"{REAL.pattern}|-?inf")  # a split of all known values from unknown ones has the threshold inf
 INFO = re.compile(rf"none|\[{REAL.pattern}:{REAL.pattern}\]|{WHOLE.pattern}(:{WHOLE.pattern})*")
 IS_CATEGORY = 1  # bit of a decision type
+MAX_VALUE = 1e100  # of a leaf: sums of leaves stay finite
+MAX_COUNT = 2**31
 DECISIONS = 16  # a bit for categories, one for the default direction, two for missing values
 
 
@@ -77,6 +79,11 @@ def _check_tree(tree: Mapping[str, str], num_features: int, number: int) -> None
         form = LIMIT if name == "threshold" else REAL
         if (len(values) != expected and not is_left_out) or not all(form.fullmatch(value) for value in values):
             _refuse(f"{name} {where} must be {expected} numbers")
+    if not all(abs(float(value)) <= MAX_VALUE for value in tree["leaf_value"].split()):
+        _refuse(f"leaf_value {where} must be numbers of at most {MAX_VALUE:g} in size")
+    counts = _wholes(f"{tree['internal_count']} {tree['leaf_count']}", f"internal_count and leaf_count {where}")
+    if not all(0 < count < MAX_COUNT for count in counts):  # contributions are divided by them
+        _refuse(f"internal_count and leaf_count {where} must be above 0 and below {MAX_COUNT}")
     if not REAL.fullmatch(tree["shrinkage"]):
         _refuse(f"shrinkage {where} must be a number")
     features, decisions, left, right = (
@@ -86,7 +93,8 @@ def _check_tree(tree: Mapping[str, str], num_features: int, number: int) -> None
     if not all(0 <= feature < num_features for feature in features):
         _refuse(f"split_feature {where} must be below {num_features}, the number of features")
     children = sorted(left + right)
-    if children != sorted([*range(-leaves, 0), *range(1, nodes)]) or any(
+    expected_children = sorted([*range(-leaves, 0), *range(1, nodes)]) if nodes else []  # a single leaf has no parent
+    if children != expected_children or any(
         0 <= child <= node for side in (left, right) for node, child in enumerate(side)
     ):
         _refuse(

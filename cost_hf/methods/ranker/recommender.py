@@ -15,7 +15,7 @@ from cost_hf.methods.ranker.features import ItemFacts, ItemTable, candidate_feat
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.candidates import Candidates
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
-from cost_hf.recommenders.hybrid import Effects, HybridRecommender, HybridSnapshot, bare_parts
+from cost_hf.recommenders.hybrid import Effects, HybridRecommender, HybridSnapshot, bare_parts, text_vectors_of
 from cost_hf.recommenders.hybrid_catalog import HybridCatalog
 from cost_hf.recommenders.repository import MANIFEST
 
@@ -26,14 +26,23 @@ ITEMS = "items.safetensors"
 class RankerSnapshot(HybridSnapshot):
     """A catalog with the snapshots of the parts, and what features are made from."""
 
-    def __init__(self, catalog: HybridCatalog, clicks: np.ndarray, parts: Mapping[str, Any], table: ItemTable):
+    def __init__(
+        self,
+        catalog: HybridCatalog,
+        clicks: np.ndarray,
+        parts: Mapping[str, Any],
+        *,
+        vectors: np.ndarray | None,
+        table: ItemTable,
+    ):
         super().__init__(catalog, clicks, parts)
+        self.vectors = vectors
         self.table = table
 
     @cached_property
     def facts(self) -> ItemFacts:
         """What the features of this catalog are made from."""
-        return ItemFacts.of(self.catalog, self.popularity, self.table)
+        return ItemFacts.of(self.catalog, self.vectors, self.popularity, self.table)
 
 
 class RankerRecommender(HybridRecommender):
@@ -54,6 +63,7 @@ class RankerRecommender(HybridRecommender):
 
     kind = "ranker"
     source = "ranker"
+    packages = ("lightgbm>=4.5",)
     published_files: ClassVar[str] = rf"{HybridRecommender.published_files}|ranker\.txt|items\.safetensors"
     snapshot: RankerSnapshot
 
@@ -115,7 +125,8 @@ class RankerRecommender(HybridRecommender):
 
     def _snapshot_of(self, catalog: Any) -> RankerSnapshot:
         parts = {name: part._snapshot_of(catalog.parts[name]) for name, part in self.parts.items()}
-        return RankerSnapshot(catalog, self._clicks, parts, self.table)
+        vectors = text_vectors_of(self.parts, catalog)
+        return RankerSnapshot(catalog, self._clicks, parts, vectors=vectors, table=self.table)
 
     def _combination(self) -> list[Any]:
         arrays = [part for name, values in self.table.columns.items() for part in (name, values)]

@@ -11,6 +11,7 @@ import cost_hf
 from cost_hf.cli import main
 from cost_hf.experiments.compare import runner, worker
 from cost_hf.methods.ranker.options import is_installed
+from cost_hf.stages import Stages
 from tests.runs import TINY, stages_of
 
 pytestmark = pytest.mark.trains
@@ -140,6 +141,15 @@ def test_the_recommended_system_is_made_of_what_is_trained_and_a_second_call_com
 def test_the_recommended_system_is_not_written_into_the_comparison(copy, capsys):
     assert main(arguments(copy, "--train-winner", str(copy / "winner"))) == 2
     assert "is in the directory of the comparison" in capsys.readouterr().err
+
+
+def test_a_run_on_other_data_is_not_replaced_by_the_recommended_system_and_no_run_is_begun(tmp_path, started, capsys):
+    target = tmp_path / "winner"
+    Stages(target).claim("other", overwrite=False)
+
+    assert main(arguments(tmp_path / "comparison", "--train-winner", str(target))) == 2
+    assert "winner was made from other data (digest other," in capsys.readouterr().err
+    assert started == []
 
 
 def test_no_claim_is_made_of_the_oracle(compared):

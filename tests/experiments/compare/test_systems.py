@@ -109,6 +109,13 @@ def test_a_hybrid_of_nothing_is_an_error_where_it_is_named_and_no_row_elsewhere(
         plan_systems(own, ["cost", "fusion"])
 
 
+def test_a_hybrid_that_needs_a_missing_package_names_it_and_no_other_remedy(monkeypatch):
+    monkeypatch.setattr("cost_hf.methods.ranker.options.find_spec", lambda name: None)
+
+    with pytest.raises(RecipeError, match=r"row ranker can't be made .* pip install cost-hf\[rank\]$"):
+        plan_systems(base(), ["ranker"])
+
+
 def test_a_recipe_keeps_the_parts_that_it_names(tmp_path):
     own = base(method="fusion", fusion__parts=["markov", "text_last", "sasrec_ce"])
     own.save(tmp_path / "mine.yaml")
@@ -116,6 +123,17 @@ def test_a_recipe_keeps_the_parts_that_it_names(tmp_path):
     (mine,) = [one for one in plan_systems(base(), [str(tmp_path / "mine.yaml")]).systems if one.name == "mine"]
     assert mine.recipe.options.fusion.parts == ["markov", "text_last", "sasrec_ce"]
     assert (mine.family, mine.parts) == (HYBRID, {})
+
+
+@pytest.mark.parametrize("is_source", [True, False])
+def test_a_recipe_keeps_its_parts_also_where_they_are_the_default(tmp_path, is_source):
+    own = base(method="fusion", name="mine")
+    own.save(tmp_path / "mine.yaml")
+    names, others = (["cost"], [own]) if is_source else (["cost", str(tmp_path / "mine.yaml")], [])
+
+    mine = [one for one in plan_systems(base(), names, others=others).systems if one.name.startswith("mine")]
+
+    assert [list(one.recipe.system.parts) for one in mine] == [own.options.fusion.parts]
 
 
 @pytest.mark.parametrize("name", ["markov_text", "popularity"])

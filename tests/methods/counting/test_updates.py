@@ -116,6 +116,17 @@ def test_pairs_that_were_not_counted_are_not_taken_back():
 
 
 @pytest.mark.parametrize("name", BASELINES)
+def test_more_clicks_than_were_counted_can_not_have_been_counted_before(name):
+    system = toy_counting(name)
+    before, snapshot = system.identity, system.snapshot
+
+    with pytest.raises(ValueError, match=r"counted before to be in the counts, got more of item 'item001' than were"):
+        system.update_from([["item001", "item001", "item005"]], counted=[2])
+
+    assert system.identity == before and system.snapshot is snapshot and system.num_new_clicks == 0
+
+
+@pytest.mark.parametrize("name", BASELINES)
 def test_an_updated_recommender_is_that_of_all_clicks(name):
     system = toy_counting(name)
     second = arrays([[3, 7, 3], [11, 3]])

@@ -209,6 +209,7 @@ def test_a_teacher_is_a_method_a_recipe_or_a_run_directory(tmp_path):
     [
         ("markov_txt", r"training.teacher must be a method, variant or recipe, got 'markov_txt'; did you mean"),
         ("missing.yaml", "no recipe file 'missing.yaml'"),
+        ("runs/missing", "'runs/missing' is neither a run directory nor a recipe file; check the path"),
         ("empty", "training.teacher .*empty' is no finished run: recipe.yaml is missing"),
         ("taught.yaml", r"training.teacher .*taught.yaml' has a teacher itself, 'markov'; name that one"),
         ("alone.yaml", "a hybrid needs two or more parts"),

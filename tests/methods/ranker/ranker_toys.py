@@ -10,7 +10,7 @@ from cost_hf.methods.ranker.model_text import model_text
 from cost_hf.methods.ranker.options import RankerSection
 from cost_hf.methods.ranker.recommender import RankerRecommender
 from cost_hf.recommenders.base import Recommender
-from cost_hf.recommenders.hybrid import CandidateLists, PartRanker, bare_parts
+from cost_hf.recommenders.hybrid import CandidateLists, PartRanker, bare_parts, text_vectors_of
 from tests.methods.fusion.fusion_toys import toy_parts
 from tests.recommenders.toys import TOY_ITEMS, toy_catalog, toy_histories
 
@@ -31,7 +31,8 @@ def toy_table() -> ItemTable:
 def toy_cases(parts: Mapping[str, Recommender], table: ItemTable) -> tuple[RankingCases, list[str]]:
     """Return the candidates of made-up histories, whose target is the item after the last one of the history."""
     inputs = bare_parts(parts)
-    facts = ItemFacts.of(inputs["catalog"], inputs["popularity"], table)
+    vectors = text_vectors_of(inputs["parts"], inputs["catalog"])
+    facts = ItemFacts.of(inputs["catalog"], vectors, inputs["popularity"], table)
     histories = toy_histories(toy_catalog(TOY_ITEMS), CASES)
     rankers = {name: PartRanker(part.ranker_for(10), TOY_ITEMS) for name, part in inputs["parts"].items()}
     lists = CandidateLists(rankers, num_items=TOY_ITEMS, depth=10)

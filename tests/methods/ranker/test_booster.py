@@ -49,9 +49,9 @@ def test_cases_of_a_fold_keep_their_candidates():
 
 def test_trees_learn_what_tells_the_target():
     boosters = train_boosters(made_up(), NAMES, [], options(), seed=0)
-    found = importances(boosters.final, NAMES)
+    (first, share), (second, rest) = importances(boosters.final, NAMES)
 
-    assert list(found) == NAMES and sum(found.values()) == pytest.approx(1) and found["signal"] > 0.5
+    assert [first, second] == NAMES and share + rest == pytest.approx(1) and share > 0.5
     scores = predict(boosters.final, np.array([[2.0, 0.0], [-2.0, 0.0]], dtype=np.float32))
     assert scores[0] > scores[1] and len(boosters.folds) == 3
 
@@ -100,7 +100,9 @@ def test_so_few_cases_that_no_tree_grows_are_no_error():
     boosters = train_boosters(made_up(cases=4, candidates=2, folds=2), NAMES, [], options(folds=2), seed=0)
 
     assert predict(boosters.final, np.zeros((2, 2), dtype=np.float32)).tolist() == [0.0, 0.0]
-    assert importances(boosters.final, NAMES) == {"signal": 0.0, "noise": 0.0}
+    assert importances(boosters.final, NAMES) == [("signal", 0.0), ("noise", 0.0)]
+    loaded = read_booster(model_text(boosters.final))
+    assert contributions(loaded, np.zeros((2, 2), dtype=np.float32)).tolist() == [[0.0] * 3] * 2
 
 
 def test_contributions_and_the_mean_add_up_to_the_score():
@@ -147,7 +149,8 @@ def test_names_that_lightgbm_refuses_are_trained_all_the_same():
 
     boosters = train_boosters(made_up(), names, ["größe, in cm"][:0], options(), seed=0)
 
-    assert list(importances(boosters.final, names)) and boosters.final.feature_name() == model_names(names)
+    assert {name for name, _ in importances(boosters.final, names)} == set(names)
+    assert boosters.final.feature_name() == model_names(names)
 
 
 @pytest.mark.parametrize("text", ["", "tree", "no model at all\n" * 50, "tree\nversion=v4\n"])

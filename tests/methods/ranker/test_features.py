@@ -17,9 +17,12 @@ from cost_hf.methods.ranker.features import (
     feature_names,
 )
 from cost_hf.recommenders.candidates import merge_lists
+from cost_hf.recommenders.hybrid import text_vectors_of
 from tests.evaluation.stand_ins import pad
+from tests.methods.cobra.cobra_toys import text_recommender as cobra_recommender
+from tests.methods.counting.counting_toys import toy_counting
 from tests.methods.fusion.fusion_toys import toy_fusion
-from tests.methods.ranker.ranker_toys import toy_table
+from tests.methods.ranker.ranker_toys import ranker_of, toy_table
 from tests.recommenders.toys import TOY_CLICKS, TOY_ITEMS
 
 PARTS = ["a", "b"]
@@ -138,12 +141,33 @@ def test_no_requests_and_no_candidates_have_no_features():
 def test_facts_of_a_catalog_have_its_vectors_at_unit_length_and_the_codes_of_its_parts():
     system = toy_fusion()
 
-    facts = ItemFacts.of(system.catalog, system.popularity, toy_table())
+    vectors = text_vectors_of(system.parts, system.catalog)
+    facts = ItemFacts.of(system.catalog, vectors, system.popularity, toy_table())
 
     assert np.linalg.norm(facts.vectors, axis=1) == pytest.approx(1)
     assert set(facts.codes) == {"sids"} and facts.codes["sids"].shape == (TOY_ITEMS, 3)
     assert facts.clicks.tolist() == TOY_CLICKS.tolist()
     assert {"sids_prefix_last", "sids_prefix_recent", "cosine_last"} <= set(feature_names(list(system.parts), facts))
+
+
+@pytest.mark.parametrize("first", ["words", "texts"])
+def test_ids_of_words_are_no_text_vectors(first):
+    """The catalog of a COBRA with the light encoder holds ids of words, in the place of text vectors."""
+    both = {"words": cobra_recommender("light"), "texts": toy_counting("text_last")}
+    system = ranker_of({first: both[first], **both})
+    before = system.snapshot.facts.vectors
+
+    system.add_items(["new"], ["football in oslo"])
+
+    vectors = both["texts"].catalog.vectors
+    assert before == pytest.approx(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), abs=1e-6)
+    assert np.array_equal(system.snapshot.facts.vectors[:TOY_ITEMS], before)
+
+
+def test_without_a_part_that_reads_text_vectors_there_is_no_cosine():
+    system = ranker_of({"words": cobra_recommender("light"), "markov": toy_counting("markov")})
+
+    assert system.snapshot.facts.vectors is None and "cosine_last" not in system.features
 
 
 # --- trend and columns ---
@@ -184,13 +208,14 @@ def test_a_catalog_without_times_has_no_trend():
         (pd.array([True, None, False, True], dtype="boolean"), [1, np.nan, 0, 1]),
         ([1.5, np.inf, -np.inf, 1e300], [1.5, np.nan, np.nan, np.nan]),
         (["1.5", "2", None, "-3e2"], [1.5, 2, np.nan, -300]),
+        (["", "2", " ", " 3 "], [np.nan, 2, np.nan, 3]),
         (
             pd.to_datetime(["1970-01-02", None, "1970-01-01 00:00:10", "1969-12-31"], format="ISO8601"),
             [86400, np.nan, 10, -86400],
         ),
         (pd.to_datetime(["1970-01-02"] * 4, utc=True), [86400] * 4),
     ],
-    ids=["int", "Int64", "bool", "boolean", "float", "text", "time", "utc"],
+    ids=["int", "Int64", "bool", "boolean", "float", "text", "blank", "time", "utc"],
 )
 def test_numbers_become_numbers(values, expected):
     table = table_of(x=values)
@@ -205,6 +230,12 @@ def test_other_texts_become_categories_in_alphabetical_order(dtype):
 
     np.testing.assert_array_equal(table.columns["column_x"], [2, 1, np.nan, 0])
     assert table.categories == ("column_x",)
+
+
+def test_blank_texts_are_no_category():
+    table = table_of(x=["tea", "", " ", " tea"])
+
+    np.testing.assert_array_equal(table.columns["column_x"], [0, np.nan, np.nan, 0])
 
 
 def test_a_column_without_a_value_is_a_category_of_nothing():

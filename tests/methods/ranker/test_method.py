@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -15,7 +16,7 @@ from cost_hf.methods.ranker.fitting import FOLDS
 from cost_hf.methods.ranker.options import RankerOptions, RankerSection
 from cost_hf.methods.ranker.recommender import RankerRecommender
 from tests.methods.ranker.ranker_toys import toy_ranker
-from tests.runs import TINY, child_environment, command_line, run_train, stages_of
+from tests.runs import ROOT, TINY, child_environment, command_line, run_train, stages_of
 
 TOY = {name: value for name, value in TINY.items() if name.partition(".")[0] in ("data", "evaluation")}
 PARTS = ["random", "markov", "text_last"]
@@ -60,6 +61,12 @@ def test_values_that_no_run_can_have_are_an_error(fields, message):
 
 def test_all_validation_cases_may_be_used():
     RankerSection(cases=None).validate()
+
+
+def test_what_a_published_ranker_needs_is_what_the_extra_installs():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+    assert project["optional-dependencies"]["rank"] == list(RankerRecommender.packages)
 
 
 def test_without_lightgbm_a_run_is_refused_before_it_begins(monkeypatch):
@@ -124,7 +131,9 @@ def test_a_ranker_is_a_whole_run(run, caplog):
     assert type(loaded) is RankerRecommender
     assert loaded.recommend(history, top_k=5) == run.recommender.recommend(history, top_k=5)
     assert 0 < found["cases_with_target"] <= found["cases"] and found["rounds"] >= 1
-    features = set(found["importances"])
+    shares = [share for _, share in found["importances"]]
+    assert shares == sorted(shares, reverse=True)
+    features = {name for name, _ in found["importances"]}
     assert features == set(loaded.features)
     expected = {"random_prefix_last", "random_prefix_recent", "trend", "column_topic", "same_column_topic"}
     assert expected | {"markov_score", "text_last_rank", "cosine_last", "popularity", "times_in_history"} <= features
@@ -153,11 +162,11 @@ def test_other_trees_are_grown_without_training_the_parts_again(run, tmp_path, c
 
 
 @pytest.mark.trains
-def test_a_column_that_the_catalog_does_not_have_is_an_error(run, tmp_path):
-    directory = shutil.copytree(run.output_dir, tmp_path / "run")
-
+def test_a_column_that_the_catalog_does_not_have_is_an_error_before_any_part_is_fitted(tmp_path):
     with pytest.raises(DataError, match=r"ranker\.columns names 'price', expected columns of the catalog: .*topic"):
-        cost_hf.train(overrides=RANKER | {"ranker.columns": ["price"]}, output_dir=directory)
+        cost_hf.train(overrides=RANKER | {"ranker.columns": ["price"]}, output_dir=tmp_path)
+
+    assert not (tmp_path / "parts").exists()
 
 
 @pytest.mark.trains
