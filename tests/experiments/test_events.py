@@ -65,6 +65,14 @@ def test_only_target_events_are_evaluated_and_the_protocol_states_it(shop, tmp_p
     assert run.recommender.recommend(items["item_id"].tolist()[:3], top_k=3)
 
 
+@pytest.mark.parametrize("method", ["liger", "cobra"])
+def test_a_loss_that_weighs_no_events_is_refused_before_any_work(shop, tmp_path, method):
+    with pytest.raises(ValueError, match=f"method {method} has a loss of its own, which learns all events alike"):
+        train(shop, tmp_path, method, event_column="kind", event_weights={"view": 1, "cart": 0, "purchase": 5})
+
+    assert not (tmp_path / "quantizer").exists()
+
+
 def test_popularity_counts_weights(shop, tmp_path):
     run = train(shop, tmp_path, "popularity", event_column="kind", target_events=["purchase"])
     _, clicks = shop

@@ -159,8 +159,9 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
         """Fit the quantizer, assign semantic IDs and train the generator."""
         from cost_hf.methods.codes_stage import codes_stage
         from cost_hf.methods.generative.teacher import teacher_stage
-        from cost_hf.methods.generative.training import generator_stage, training_curve
+        from cost_hf.methods.generative.training import generator_stage, label_weights, training_curve
 
+        label_weights(self, workspace.data.split)  # a loss that does not weigh events is refused before any work
         teacher_stage(workspace, self.options.training, seed=seed)
         codes = None
         if self.options.catalog.reference is None:

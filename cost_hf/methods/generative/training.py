@@ -143,13 +143,17 @@ def train(
         item_texts=_item_texts(options, workspace),
         names_items=method.names_items,
         teacher=teacher_lists(workspace, options.training),
-        weights=_label_weights(method, split),
+        weights=label_weights(method, split),
     )
     return trained.history
 
 
-def _label_weights(method: GenerativeMethod[Any], split: Split) -> list[np.ndarray] | None:
-    """Return the weight of the loss of every training click; refuse what the model's own loss does not weigh."""
+def label_weights(method: GenerativeMethod[Any], split: Split) -> list[np.ndarray] | None:
+    """Return the weight of the loss of every training click, float32 by user; None where all are 1.
+
+    Raises:
+        ValueError: for weights of several values, where the model has a loss of its own that does not weigh labels.
+    """
     weights = split.label_weights()
     if weights is not None and not method.weighs_labels:
         known = np.unique(np.concatenate(weights))
