@@ -1,6 +1,6 @@
 """Events of a click log: what a click of each type counts, which are targets, and sessions of users without an id.
 
-A view, a cart and a purchase say different things of an item. `data.event_weights` is what a click of a type counts in
+Views, carts and purchases are evidence of different strength. `data.event_weights` is what a click of a type counts in
 everything that is fitted, `data.target_events` are the types that are predicted and evaluated. A click of another type
 is part of histories. Without weights, targets count 1 and all other clicks 0: they are read, not learned.
 

@@ -466,9 +466,9 @@ def _incidence(
         order = np.lexsort((values, rows, users))
         rows, users, values = rows[order], users[order], values[order]
         is_strongest = np.append((np.diff(users) != 0) | (np.diff(rows) != 0), True)[: len(rows)] & (values > 0)
-        places = (users[is_strongest], rows[is_strongest])
+        cells = (users[is_strongest], rows[is_strongest])
         strongest = values[is_strongest].astype(np.float64)
-        return sparse.csr_array((strongest, places), shape=(len(train), num_items))
+        return sparse.csr_array((strongest, cells), shape=(len(train), num_items))
     table = sparse.csr_array((np.ones(len(rows)), (users, rows)), shape=(len(train), num_items))
     table.sum_duplicates()
     table.data[:] = 1.0
