@@ -274,7 +274,8 @@ def _read_excel(path: Path, table: str) -> pd.DataFrame:
                 raise DataError(
                     f"{path.name} has the sheets {names}, expected one, or one called {table!r}; rename the right one"
                 )
-            sheet = book.parse(table if table in names else names[0], keep_default_na=False, na_values=[""])
+            name = table if table in names else names[0]
+            sheet = pd.read_excel(book, sheet_name=name, keep_default_na=False, na_values=[""])
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         if isinstance(error, DataError):
             raise
