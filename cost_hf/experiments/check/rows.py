@@ -18,6 +18,7 @@ import pandas as pd
 
 from cost_hf.data import text_files
 from cost_hf.data.cells import is_missing, plain_value
+from cost_hf.data.events import event_types
 from cost_hf.data.options import DataOptions, csv_option
 from cost_hf.data.schema import clean_ids, readable_times
 from cost_hf.data.sources import table_files, text_format
@@ -29,6 +30,7 @@ from cost_hf.reporting.words import plural
 TABLES = ("items", "interactions")
 MARKS = {mark: name for name, mark in SEPARATORS.items()}
 SHOWN = 60  # characters of a value
+SHOWN_TYPES = 8  # of events
 
 
 @dataclass(frozen=True)
@@ -255,6 +257,7 @@ def find_faults(
     faults = list(_comma_faults({"items": items, "interactions": clicks}, options))
     faults += _id_faults(items, clicks, options, drops_bad_rows=drops_bad_rows)
     faults += _time_faults(clicks, options, drops_bad_rows=drops_bad_rows)
+    faults += _event_faults(clicks, options)
     for fault in faults:
         options = with_fields(options, fault.fields)
     return options, faults
@@ -322,6 +325,19 @@ def _id_faults(
             fields = {"data.on_missing_user": "session", "data.session_column": sessions[0]}
             note = "or --data.on_missing_user drop"
         yield RowFault(message, int(guests.sum()), place, fields, note)
+
+
+def _event_faults(clicks: pd.DataFrame, options: DataOptions) -> Iterator[RowFault]:
+    if options.event_column not in clicks or options.on_unknown_event == "ignore":
+        return
+    types = event_types(clicks, options.event_column)
+    unknown = ~types.isin(options.event_weights) if options.event_weights else types == ""
+    if unknown.any() and not unknown.all():
+        names = ", ".join(repr(name) for name in types[unknown].unique()[:SHOWN_TYPES])
+        count = int(unknown.sum())
+        message = f"{count:,} of {plural(len(clicks), 'click')} of types that data.event_weights does not name: {names}"
+        place = TableFiles("interactions", options).place(int(unknown.to_numpy().argmax()))
+        yield RowFault(message, count, place, {"data.on_unknown_event": "ignore"}, "or give them a weight")
 
 
 def _time_faults(clicks: pd.DataFrame, options: DataOptions, *, drops_bad_rows: bool) -> Iterator[RowFault]:

@@ -85,6 +85,18 @@ def test_columns_that_are_not_used_are_listed_with_what_would_use_them(tmp_path)
     )
 
 
+def test_types_of_events_without_a_weight_are_a_fault(tmp_path):
+    write_shop(tmp_path)
+    options = DataOptions(path=str(tmp_path), event_column="aktion", event_weights={"purchase": 1})
+
+    reading = read_leniently(options, None)
+
+    (fault,) = [problem for problem in reading.problems if "does not name" in problem.message]
+    assert (fault.count, fault.first) == (163, "bestellungen.csv line 2")
+    assert reading.needed["data.on_unknown_event"] == "ignore"
+    assert reading.tables.counts["events.purchase"] == 80
+
+
 def test_a_clean_export_has_no_faults(tmp_path):
     pd.DataFrame({"item_id": list("abc"), "title": ["tea", "pot", "cup"]}).to_csv(tmp_path / "items.csv", index=False)
     clicks = pd.DataFrame({"user_id": list("uuuvvv"), "item_id": list("abcabc"), "timestamp": range(6)})
