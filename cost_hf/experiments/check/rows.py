@@ -328,7 +328,7 @@ def _id_faults(
 
 
 def _event_faults(clicks: pd.DataFrame, options: DataOptions) -> Iterator[RowFault]:
-    if options.event_column not in clicks or options.on_unknown_event == "ignore":
+    if options.event_column is None or options.event_column not in clicks or options.on_unknown_event == "ignore":
         return
     types = event_types(clicks, options.event_column)
     unknown = ~types.isin(options.event_weights) if options.event_weights else types == ""
