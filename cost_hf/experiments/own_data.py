@@ -13,11 +13,11 @@ import numpy as np
 from cost_hf.data.options import DataOptions
 from cost_hf.data.prepare import PreparedData
 from cost_hf.experiments.recipe import Recipe
-from cost_hf.recipe_files import COMMON
+from cost_hf.methods.base import DEFAULT_METHOD, FAMILIES, methods
+from cost_hf.recipe_files import COMMON, recipe_content, shipped_recipes
 
 QUICKSTART = "cost_quickstart"  # recipe without any data
 OWN_DATA = "cost_default"  # recipe for tables of any kind
-SHORT_HISTORIES = "markov_text"  # recipe where there is hardly a sequence to learn from
 SHORT = 2  # clicks of the user in the middle
 LARGE_CATALOG = 5_000  # items from which 64 codes a level leave many items without an ID of their own
 MAX_HISTORY = 50
@@ -66,7 +66,7 @@ def choose_recipe(base: Recipe, data: PreparedData, overrides: Mapping[str, Any]
     facts = f"{num_items:,} items, {users}"
     names_method = any(name.partition(".")[0] not in COMMON for name in overrides)
     if middle <= SHORT and not names_method:
-        recipe = Recipe.load(SHORT_HISTORIES, overrides)
+        recipe = Recipe.load(_counting_recipe(), overrides)
         for section in COMMON:
             setattr(recipe, section, copy.deepcopy(getattr(base, section)))
         reason = "there is hardly a sequence to learn from, so transitions are counted and texts compared"
@@ -80,3 +80,10 @@ def choose_recipe(base: Recipe, data: PreparedData, overrides: Mapping[str, Any]
         base.set(HISTORY, min(MAX_HISTORY, int(np.ceil(ninety))))
         chosen.append(f"{HISTORY} {min(MAX_HISTORY, int(np.ceil(ninety)))} for the length of the histories")
     return base, "; ".join([f"recipe {base.name}: {facts}", *chosen])
+
+
+def _counting_recipe() -> str:
+    """Return the shipped recipe that counts instead of training, where there is hardly a sequence to learn from."""
+    known = methods()
+    families = {name: known[recipe_content(name).get("method", DEFAULT_METHOD)].family for name in shipped_recipes()}
+    return next(name for name, family in families.items() if family == FAMILIES[0])
