@@ -10,6 +10,7 @@ from cost_hf.data.cells import cell_text, holds_words
 from cost_hf.data.options import DataOptions
 from cost_hf.data.splits import source_parts
 from cost_hf.experiments.check.guess import is_called, session_columns
+from cost_hf.reporting import numbers
 
 MAX_EVENTS = 20  # types; a column with more different values is no event
 SAMPLE = 20_000
@@ -130,6 +131,9 @@ def _content(values: pd.Series) -> str:
         return f"numbers, {present.min():g} to {present.max():g}"
     kinds = present.map(cell_text).value_counts()
     if len(kinds) <= MAX_EVENTS:
-        shares = ", ".join(f"{kind!s:.20} {count / len(present):.0%}" for kind, count in kinds.head(SHOWN).items())
+        total = len(present)
+        shares = ", ".join(
+            f"{kind!s:.20} {numbers.percent(count / total, digits=0)}" for kind, count in kinds.head(SHOWN).items()
+        )
         return shares + (f" and {len(kinds) - SHOWN} more" if len(kinds) > SHOWN else "")
     return f"{len(kinds):,} different values{f' in {SAMPLE:,} rows' if len(values) > SAMPLE else ''}"
