@@ -24,10 +24,11 @@ Report = Mapping[str, Any]
 def hybrid_section() -> str:
     """Return hybrids beside the best rows that they combine, on several data sets."""
     about = (
-        "NDCG@10 on items, seen items allowed, three seeds. The best row of each sort was chosen on validation; "
-        "differences are paired, with 95 % intervals over users and seeds:"
+        "NDCG@10 on items, seen items allowed, three seeds. The best untrained row was chosen on validation; the "
+        "paired difference has a 95 % interval over users and seeds:"
     )
-    return f"{about}\n\n{_hybrid_table('ndcg@10', 'seen_allowed')}"
+    shown = ["data", "best untrained", "fusion", "ranker", "ranker − untrained"]
+    return f"{about}\n\n{_hybrid_table('ndcg@10', 'seen_allowed', shown)}"
 
 
 def hybrid_sections() -> str:
@@ -39,18 +40,19 @@ def hybrid_sections() -> str:
     return "\n\n".join([*parts, _generator_table()])
 
 
-def _hybrid_table(metric: str, seen: str) -> str:
-    header = ["data", "test cases", "best untrained", "best trained part", "fusion", "ranker"]
-    header += ["ranker − untrained", "ranker − trained"]
-    lines = [header, ["---"] * len(header)]
+def _hybrid_table(metric: str, seen: str, columns: Sequence[str] | None = None) -> str:
+    """Return a line for every data set; all columns by default."""
+    rows = []
     for name, title in SETS.items():
         path = RESULTS / "hybrids" / name / "compare.json"
         if path.is_file():
-            lines.append([title, *_hybrid_line(read_json(path), metric, seen)])
-    return _markdown(lines)
+            rows.append({"data": title, **_hybrid_cells(read_json(path), metric, seen)})
+    header = list(rows[0]) if columns is None else list(columns)
+    return _markdown([header, ["---"] * len(header), *([row[column] for column in header] for row in rows)])
 
 
-def _hybrid_line(report: Report, metric: str, seen: str) -> list[str]:
+def _hybrid_cells(report: Report, metric: str, seen: str) -> dict[str, str]:
+    """Return the cells of a data set by column."""
     rows = {name: row for name, row in report["rows"].items() if row["metrics"]}
 
     def best(families: Sequence[str]) -> str | None:
@@ -66,14 +68,15 @@ def _hybrid_line(report: Report, metric: str, seen: str) -> list[str]:
         return numbers.interval(report["hybrid_differences"][f"ranker-{other}"][seen][metric], signed=True)
 
     untrained, trained = best(["counting"]), best(["dense", "generative"])
-    return [
-        f"{report['protocol']['cases']:,}",
-        *("" if name is None else f"{name} {value(name)}" for name in (untrained, trained)),
-        value("fusion"),
-        value("ranker"),
-        difference(untrained),
-        difference(trained),
-    ]
+    return {
+        "test cases": f"{report['protocol']['cases']:,}",
+        "best untrained": "" if untrained is None else f"{untrained} {value(untrained)}",
+        "best trained part": "" if trained is None else f"{trained} {value(trained)}",
+        "fusion": value("fusion"),
+        "ranker": value("ranker"),
+        "ranker − untrained": difference(untrained),
+        "ranker − trained": difference(trained),
+    }
 
 
 def _generator_table() -> str:

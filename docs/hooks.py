@@ -23,6 +23,7 @@ LINKS = {
     "../../benchmarks/README.md": "benchmarks/benchmarks.md",
     "../../benchmarks/": "benchmarks/",
     "../../model_cards/": "",
+    "../../../docs/pages/": "../",
     "../docs/pages/": "../",
     "docs/pages/": "",
 }
@@ -63,7 +64,7 @@ def on_page_markdown(markdown: str, **_: object) -> str:
     """Turn links that hold in the repository into those of the site."""
     for link, target in LINKS.items():
         markdown = markdown.replace(f"]({link}", f"]({target}")
-    return markdown
+    return re.sub(r"\]\(\.\./(\w+)/README\.md", r"](\1.md", markdown)  # of a method to another one
 
 
 def _with_sections(nav: list, sections: dict[str, list[str]]) -> list:

@@ -37,6 +37,7 @@ ELSEWHERE = {
     "pip install": "CI installs the package by this command",
     "cost-hf demo": "tests/hub/test_space_browser.py starts it",
     "cost-hf compare data --train-winner": "test_compare.py runs it; the data of the pages are too few",
+    "cost-hf compare DIR --train-winner": "the same",
 }
 # what a page leaves to its reader, and what stands in for it
 STAND_INS = {"DIR": "data", "ID_OR_DIR": "lsa", "BACKBONE": "backbone"}
