@@ -228,10 +228,10 @@ def _check_csv(csv: Mapping[str, str]) -> None:
     """Raise `DataError` for an unknown key of `data.csv` or a value that it can't have."""
     for key, value in csv.items():
         table, _, name = key.rpartition(".")
-        if name not in CSV_KEYS or table not in ("", "items", "interactions"):
+        if name not in CSV_KEYS or table not in ("", "items", "interactions") or key == "items.date_format":
             raise DataError(
-                f"data.csv has {key!r}, expected {', '.join(CSV_KEYS)}, or one of them after items. or interactions.; "
-                "correct the name"
+                f"data.csv has {key!r}, expected {', '.join(CSV_KEYS)}, or one of them after items. or interactions. "
+                "(items have no times); correct the name"
             )
         wrong = _csv_fault(name, value)
         if wrong:
@@ -271,7 +271,7 @@ def _check_weights(weights: Mapping[str, int | float]) -> None:
 
 def _whole_weights(weights: Mapping[str, int | float]) -> str:
     """Return the remedy for weights that are not whole: the same ratios in whole numbers, where these are small."""
-    if all(value >= 0 for value in weights.values()):
+    if all(0 <= value < math.inf for value in weights.values()):
         ratios = [Fraction(str(value)) for value in weights.values()]
         factor = math.lcm(*(ratio.denominator for ratio in ratios))
         whole = [int(ratio * factor) for ratio in ratios]

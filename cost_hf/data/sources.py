@@ -59,10 +59,9 @@ def load_frames(
     return _rename(catalog, "items", options.columns), _rename(clicks, "interactions", options.columns)
 
 
-def load_catalog(path: str | Path, options: DataOptions) -> pd.DataFrame:
-    """Read files of items and rename their columns to ours."""
-    frame = _read_files(resolve_files(str(path), None), "items", options, {})
-    return _rename(_plain_frame(frame, "items", options.columns), "items", options.columns)
+def load_catalog(source: Source, options: DataOptions) -> pd.DataFrame:
+    """Read items alone and rename their columns to ours."""
+    return _rename(_load(source, "items", options, {}), "items", options.columns)
 
 
 def load_interactions(source: Source, options: DataOptions) -> pd.DataFrame:
@@ -223,9 +222,16 @@ def text_format(table: str, options: DataOptions) -> TextFormat:
 
 
 def _read_files(paths: Sequence[Path], table: str, options: DataOptions, counts: dict[str, int]) -> pd.DataFrame:
-    """Read one table from its files, one after the other."""
+    """Read one table from its files, one after the other; a column of texts gets one type in all of them."""
+    kinds = sorted({_kind(path) for path in paths})
+    if len(kinds) > 1:
+        raise DataError(
+            f"the files of {table} are of the kinds {', '.join(kinds)}, expected one; convert them, or name those of "
+            f"one kind with data.{table}"
+        )
+    form = text_format(table, options)
     bad_rows: list[BadRow] | None = [] if options.on_bad_row == "drop" else None
-    frames = [_read_file(path, table, options, bad_rows) for path in paths]
+    frames = [_read_file(path, kinds[0], table, form, bad_rows) for path in paths]
     for path, frame in zip(paths, frames, strict=True):
         if set(frame.columns) != set(frames[0].columns):
             raise DataError(
@@ -234,26 +240,36 @@ def _read_files(paths: Sequence[Path], table: str, options: DataOptions, counts:
             )
     if bad_rows:
         counts[f"dropped_unreadable_rows_of_{table}"] = len(bad_rows)
-    return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
-
-
-def _read_file(path: Path, table: str, options: DataOptions, bad_rows: list[BadRow] | None) -> pd.DataFrame:
-    suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
-    if suffix is None:
-        raise DataError(f"cannot read {path.name!r}: expected a file ending in {', '.join(SUFFIXES)}; convert it")
-    if suffix == ".parquet":
-        return _read_parquet(path)
-    if suffix == ".xlsx":
-        return _read_excel(path, table)
-    columns = options.columns
-    frame = text_files.read_text_table(
-        path,
-        ids=_names(columns, "item_id", "user_id"),
-        texts=_names(columns, "title"),
-        times=_names(columns, "timestamp"),
-        form=text_format(table, options),
-        bad_rows=bad_rows,
+    whole = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+    if kinds[0] not in text_files.SEPARATED:
+        return whole
+    session = [] if options.session_column is None else [options.session_column]
+    return text_files.typed_columns(
+        whole,
+        source=paths[0].name + (f" and {len(paths) - 1} more" if len(paths) > 1 else ""),
+        ids=[*_names(options.columns, "item_id", "user_id"), *session],
+        texts=_names(options.columns, "title"),
+        times=_names(options.columns, "timestamp"),
+        decimal=form.decimal,
     )
+
+
+def _kind(path: Path) -> str:
+    """Return how a file ends, without its compression; for an archive, how the table in it ends."""
+    if not path.name.lower().endswith(SUFFIXES):
+        raise DataError(f"cannot read {path.name!r}: expected a file ending in {', '.join(SUFFIXES)}; convert it")
+    return text_files.kind_of(path) or path.suffix.lower()
+
+
+def _read_file(path: Path, kind: str, table: str, form: TextFormat, bad_rows: list[BadRow] | None) -> pd.DataFrame:
+    if kind == ".parquet":
+        return _read_parquet(path)
+    if kind == ".xlsx":
+        return _read_excel(path, table)
+    if kind == ".jsonl":
+        frame = text_files.read_jsonl(path, encoding=form.encoding, bad_rows=bad_rows)
+    else:
+        frame = text_files.read_cells(path, separator=form.separator(kind), form=form, bad_rows=bad_rows)
     if frame.columns.empty:
         raise DataError(f"{path.name} is empty, expected rows; write the table again")
     return frame
@@ -275,14 +291,16 @@ def _read_excel(path: Path, table: str) -> pd.DataFrame:
                     f"{path.name} has the sheets {names}, expected one, or one called {table!r}; rename the right one"
                 )
             name = table if table in names else names[0]
-            sheet = pd.read_excel(book, sheet_name=name, keep_default_na=False, na_values=[""])
+            # cells as they are: pandas would turn the text 007 into the number 7
+            sheet = pd.read_excel(book, sheet_name=name, dtype=object, keep_default_na=False, na_values=[""])
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(
             f"{path.name} is not a valid workbook ({error!s:.200}); save it again as .xlsx or csv"
         ) from error
-    return sheet.dropna(how="all").reset_index(drop=True)  # rows that were emptied are still part of a sheet
+    sheet = sheet.dropna(how="all").reset_index(drop=True)  # rows that were emptied are still part of a sheet
+    return sheet.infer_objects()
 
 
 def _names(columns: dict[str, str], *ours: str) -> list[str]:

@@ -4,16 +4,15 @@ The order of the steps is fixed, because each changes the input of the next: ids
 forms of ids and texts, repeated clicks, unknown items, items without text, order, k-core, history cap. Positions are
 renumbered last, so a dropped click leaves no gap.
 
-The source digest is computed before anything is dropped, sorted or cut, so that no option of the data section changes
-it. Equal content gives an equal digest in any file format and column order: whole numbers count as their digits, lists
-and objects as JSON, and a column without any value as absent. Rows of the click log may come in any order; the order
-of the catalog counts, since it numbers the items.
+The source digest is computed before anything but unreadable rows is dropped, sorted or cut, so that no option of
+the data section changes it. Equal content gives an equal digest in any file format and column order: whole numbers
+count as their digits, lists and objects as JSON, and a column without any value as absent. Rows of the click log may
+come in any order; the order of the catalog counts, since it numbers the items.
 """
 
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -111,7 +110,11 @@ def read_tables(
     notices: list[Notice] = []
     clicks = select_events(resolve_guests(clicks, fractions, options, counts, notices), options, counts)
     check_targets(clicks, options)
-    catalog, clicks = _normalize(catalog, clicks, options, counts)
+    catalog = _normalize_items(catalog, options)
+    users = clicks["user_id"].nunique()
+    clicks = _normalize_clicks(clicks, options)
+    if options.normalize_ids:
+        counts["merged_users"] = users - clicks["user_id"].nunique()
     notices += [*schema.id_notices(catalog, clicks), *schema.time_notices(clicks)]
     clicks = _drop_repeats(clicks, fractions, options, counts, notices)
     if order == "position":
@@ -125,34 +128,39 @@ def read_tables(
 
 
 def read_items(
-    path: str | Path, *, columns: dict[str, str] | None = None, options: DataOptions | None = None
+    source: Source, *, columns: dict[str, str] | None = None, options: DataOptions | None = None
 ) -> pd.DataFrame:
     """Read a catalog alone, for example new items after training; with the checks of `read_tables`.
 
     Args:
-        path: file or pattern of files, of the kinds that `read_tables` takes.
-        columns: our column -> name in the file.
-        options: data section of the training, whose rules for files and rows apply to this catalog as well.
+        source: DataFrame, `datasets.Dataset`, or file or pattern of files, of the kinds that `read_tables` takes.
+        columns: our column -> name in the source; those of `options` by default.
+        options: data section of the training, whose rules for files, rows and ids apply to this catalog as well.
 
     Raises:
         DataError: a check fails.
     """
-    own = replace(options or DataOptions(), columns=dict(columns or {}), path=None)
-    return _drop_repeated_items(_clean_items(load_catalog(path, own), own, {}), own, {})
+    own = _for_one_source(options or DataOptions(), columns)
+    catalog = _drop_repeated_items(_clean_items(load_catalog(source, own), own, {}), own, {})
+    return _normalize_items(catalog, own)
 
 
 def read_interactions(
-    source: Source, *, columns: dict[str, str] | None = None, seed: int = 0, options: DataOptions | None = None
+    source: Source,
+    *,
+    columns: dict[str, str] | None = None,
+    seed: int | None = None,
+    options: DataOptions | None = None,
 ) -> pd.DataFrame:
     """Read a click log alone, for example clicks after training; with the checks and the order of `read_tables`.
 
     Args:
         source: DataFrame, `datasets.Dataset`, or path of a parquet, csv, tsv or jsonl file, with `user_id`, `item_id`
             and `position` or `timestamp`, and any other columns.
-        columns: our column -> name in the source.
-        seed: decides ties in time, as `data.seed` does.
-        options: data section of the training, whose rules for files, rows, events and guests apply to these clicks as
-            well.
+        columns: our column -> name in the source; those of `options` by default.
+        seed: decides ties in time; `data.seed` by default.
+        options: data section of the training, whose rules for files, rows, events, guests and ids apply to these clicks
+            as well.
 
     Returns:
         The clicks, those of a user together, oldest first, with positions that count from 0.
@@ -167,10 +175,13 @@ def read_interactions(
         >>> read_interactions(log)["item_id"].tolist()
         ['a', 'b', 'c']
     """
-    own = replace(options or DataOptions(), columns=dict(columns or {}), seed=seed, path=None, split="leave_one_out")
+    own = replace(_for_one_source(options or DataOptions(), columns), split="leave_one_out")
+    own = own if seed is None else replace(own, seed=seed)
     clicks, fractions = _clean_interactions(load_interactions(source, own), own, {})
-    clicks = select_events(resolve_guests(clicks, fractions, own, {}, []), own, {})
     order = _order_column(clicks, own.order)
+    clicks = _normalize_clicks(select_events(resolve_guests(clicks, fractions, own, {}, []), own, {}), own)
+    if own.on_duplicate_click == "drop":
+        clicks = _drop_repeats(clicks, fractions, own, {}, [])
     if order == "position":
         clicks = clicks.assign(position=schema.clean_positions(clicks))
         schema.check_positions(clicks)
@@ -185,6 +196,18 @@ def _id_type(frame: pd.DataFrame) -> str:
         return ""
     kind = pd.api.types.infer_dtype(values.head(1000), skipna=True)
     return {"string": "text", "integer": "whole numbers", "floating": "floats"}.get(kind, kind)
+
+
+def _for_one_source(options: DataOptions, columns: dict[str, str] | None) -> DataOptions:
+    """Return the options with which one table is read, wherever the tables of the training were."""
+    return replace(
+        options,
+        reader="tables",
+        path=None,
+        items=None,
+        interactions=None,
+        columns=dict(options.columns if columns is None else columns),
+    )
 
 
 def _as_published(clicks: pd.DataFrame) -> pd.DataFrame:
@@ -253,22 +276,23 @@ def _drop_bad_rows(
     return frame.loc[is_good]
 
 
-def _normalize(
-    catalog: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions, counts: dict[str, int]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Normalise ids by `data.normalize_ids` and remove HTML from the catalog, as the options demand."""
+def _normalize_items(catalog: pd.DataFrame, options: DataOptions) -> pd.DataFrame:
+    """Normalise ids by `data.normalize_ids` and remove HTML from texts, as the options demand."""
     if forms := options.normalize_ids:
-        users = clicks["user_id"].nunique()
         catalog = catalog.assign(item_id=normalized(catalog["item_id"], forms))
         schema.check_unique_items(catalog, remedy="remove one of the rows, or a form from data.normalize_ids")
-        clicks = clicks.assign(**{name: normalized(clicks[name], forms) for name in ("user_id", "item_id")})
-        counts["merged_users"] = users - clicks["user_id"].nunique()
     schema.check_item_ids(catalog)
     if options.clean_html:
         catalog = catalog.assign(
             **{str(name): _without_html(cells) for name, cells in catalog.items() if name != "item_id"}
         )
-    return catalog, clicks
+    return catalog
+
+
+def _normalize_clicks(clicks: pd.DataFrame, options: DataOptions) -> pd.DataFrame:
+    if not options.normalize_ids:
+        return clicks
+    return clicks.assign(**{name: normalized(clicks[name], options.normalize_ids) for name in ("user_id", "item_id")})
 
 
 def _without_html(values: pd.Series) -> pd.Series:

@@ -31,7 +31,8 @@ GZIP_START = b"\x1f\x8b"
 OTHER_STARTS = {b"PK\x03\x04": "a zip archive", b"BZh9": "bzip2 data", b"\xfd7zXZ": "xz data"}
 OTHER_STARTS |= {b"\x28\xb5\x2f\xfd": "zstandard data", b"\xd0\xcf\x11\xe0": "a spreadsheet"}
 UTF16_STARTS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-KINDS = (".csv", ".tsv", ".jsonl")
+SEPARATED = (".csv", ".tsv")
+KINDS = (*SEPARATED, ".jsonl")
 COMPRESSED = {".gz": "gzip", ".zip": "zip"}
 ENCRYPTED = 1  # flag of an entry of a zip archive
 
@@ -192,31 +193,18 @@ SEPARATORS = {"a comma": ",", "a semicolon": ";", "a tab": "\t", "a bar": "|"}
 TRUTH = {"True": True, "False": False, "true": True, "false": False, "TRUE": True, "FALSE": False}
 
 
-def read_separated(
-    path: Path,
-    *,
-    separator: str,
-    ids: Sequence[str],
-    texts: Sequence[str] = (),
-    times: Sequence[str] = (),
-    form: TextFormat | None = None,
-    bad_rows: list[BadRow] | None = None,
-) -> pd.DataFrame:
-    """Read a csv or tsv file with quoted fields; a tsv may use quotes as plain characters instead.
+def read_cells(path: Path, *, separator: str, form: TextFormat, bad_rows: list[BadRow] | None = None) -> pd.DataFrame:
+    """Read a csv or tsv file with quoted fields, all cells as text; a tsv may use quotes as plain characters instead.
 
     Args:
         path: the file; one that ends in .gz or .zip is decompressed.
         separator: between fields.
-        ids: columns that are always read as text.
-        texts: likewise, character by character: a title "3.10" is not "3.1".
-        times: columns whose fractions are kept as text, since a float would round them.
-        form: encoding and decimal mark; UTF-8 and a point by default.
+        form: encoding of the characters.
         bad_rows: gets the rows with another number of fields than the header, which are left out; None raises for one.
 
     Raises:
         DataError: for an empty file, a repeated column name, a bad row, or quotes that do not close.
     """
-    form = form or TextFormat()
     quoting, header, num_rows, bad = _check_rows(path, separator, form.encoding, collects=bad_rows is not None)
     if bad_rows is not None:
         bad_rows += bad
@@ -226,14 +214,33 @@ def read_separated(
             f"{path.name}: expected {num_rows} rows below the header, got {len(frame)}; its quotes or line ends can be "
             "read in two ways: rewrite the file, or save it as parquet"
         )
+    return frame
+
+
+def typed_columns(
+    frame: pd.DataFrame, *, source: str, ids: Sequence[str], texts: Sequence[str], times: Sequence[str], decimal: str
+) -> pd.DataFrame:
+    """Return a table of text cells with numbers and booleans where a whole column holds nothing else.
+
+    Args:
+        frame: the rows of all files of the table.
+        source: name of the files, for errors.
+        ids: columns that are always texts.
+        texts: likewise, character by character: a title "3.10" is not "3.1".
+        times: columns whose fractions are kept as text, since a float would round them.
+        decimal: mark of numbers.
+
+    Raises:
+        DataError: for ids that were rounded when they were written.
+    """
     columns = {}
     for name, cells in frame.items():
         if name in ids:
-            columns[name] = _id_cells(path, cells)
+            columns[name] = _id_cells(source, cells)
         elif name in texts:
             columns[name] = cells
         else:
-            plain = with_points(cells) if form.decimal == "," else cells
+            plain = with_points(cells) if decimal == "," else cells
             if name in times and plain.str.contains(".", regex=False).any():
                 columns[name] = plain
             else:
@@ -450,7 +457,7 @@ def _checked_header(path: Path, line: int, names: list[str]) -> list[str]:
     return names
 
 
-def _id_cells(path: Path, cells: pd.Series) -> pd.Series:
+def _id_cells(source: str, cells: pd.Series) -> pd.Series:
     """Return ids as text; the `.0` of a column that was written from floats is removed.
 
     A column of floats is written so in all its rows.
@@ -463,7 +470,7 @@ def _id_cells(path: Path, cells: pd.Series) -> pd.Series:
     if is_inexact.any():
         row, text = next(iter(known[is_inexact].items()))
         raise DataError(
-            f"{path.name}, column {cells.name!r}, row {row}: expected an id, got {text!r}, a number that was "
+            f"{source}, column {cells.name!r}, row {row}: expected an id, got {text!r}, a number that was "
             f"rounded when it was written (floats are exact only below 2^53, spreadsheets show fewer "
             f"digits; {int(is_inexact.sum())} like this); write ids as text or int64"
         )
@@ -515,20 +522,3 @@ def _bad_record(path: Path, number: int, line: str, fault: str) -> DataError:
         f"{path.name}, line {number}: expected a JSON object, got {line.strip()!r:.80} ({fault}); "
         "write one object per line"
     )
-
-
-def read_text_table(
-    path: Path,
-    *,
-    ids: Sequence[str],
-    texts: Sequence[str],
-    times: Sequence[str],
-    form: TextFormat,
-    bad_rows: list[BadRow] | None = None,
-) -> pd.DataFrame:
-    """Read a text file of any kind; arguments and errors are those of `read_separated`."""
-    kind = kind_of(path)
-    if kind == ".jsonl":
-        return read_jsonl(path, encoding=form.encoding, bad_rows=bad_rows)
-    separator = form.separator(kind or ".csv")
-    return read_separated(path, separator=separator, ids=ids, texts=texts, times=times, form=form, bad_rows=bad_rows)

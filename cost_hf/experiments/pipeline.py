@@ -141,7 +141,7 @@ def train(
     if chooses:
         resolved, reason = choose_recipe(resolved, data, given)
         resolved.validate()
-        logger.warning("%s (recipe=NAME takes another one, `cost-hf compare` measures which is best)", reason)
+        logger.warning("%s (name a recipe for another one; `cost-hf compare` measures which is best)", reason)
     directory = Path("runs") / f"{name if chooses and name else resolved.name}-{seed}"
     if output_dir is not None:
         directory = Path(output_dir)

@@ -1,9 +1,13 @@
 """The report of `cost-hf check` for the terminal: facts, costs, problems with their remedies, and commands to run."""
 
+import json
+import math
 import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import yaml
 
 from cost_hf.reporting import numbers
 from cost_hf.reporting.terminal import WIDTH
@@ -52,6 +56,21 @@ def check_text(findings: Mapping[str, Any]) -> str:
     return terminal_text("\n".join(lines))
 
 
+def flag_value(value: Any) -> str:
+    """Return a value as the command line takes it: text as it stands, everything else as YAML on one line.
+
+    Examples:
+        >>> flag_value({"item_id": "sku"}), flag_value({"sep": ";", "decimal": ","})
+        ('{item_id: sku}', '{"sep": ";", "decimal": ","}')
+    """
+    if isinstance(value, str):
+        return value
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=math.inf)
+    if "'" in text:  # a shell has quotes of its own
+        text = json.dumps(value, ensure_ascii=False)
+    return text.removesuffix("...\n").strip()  # a document of one bare value ends with three points
+
+
 def command_line(start: str, flags: Mapping[str, str]) -> str:
     """Return a shell command with `--name value` pairs, wrapped with backslashes."""
     parts = [start, *(f"--{name} {shlex.quote(value)}" for name, value in flags.items())]
@@ -70,9 +89,9 @@ def _columns(findings: Mapping[str, Any]) -> Iterator[str]:
     if options["reader"] != "tables":
         yield f"raw files of a known format, read with --data.reader {options['reader']}"
         return
-    files = [f"--data.{name} {options[name]}" for name in ("items", "interactions") if options[name]]
+    files = [f"--data.{name} {shlex.quote(options[name])}" for name in ("items", "interactions") if options[name]]
     if files:
-        yield ", ".join(files)
+        yield " ".join(files)
     given = {ours: theirs for ours, theirs in options["columns"].items() if ours not in guess["columns"]}
     if given:
         yield "given: " + ", ".join(f"{ours} = {theirs!r}" for ours, theirs in given.items())

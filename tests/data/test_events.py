@@ -154,6 +154,7 @@ def test_a_view_and_a_purchase_at_one_time_are_two_clicks():
         ),
         ({"event_column": "kind", "event_weights": {"view": -1}}, "from 0 to 1000"),
         ({"event_column": "kind", "event_weights": {"view": 0}}, "a weight above 0"),
+        ({"event_column": "kind", "event_weights": {"view": float("inf")}}, "from 0 to 1000"),
         ({**SHOP, "target_events": ["purchases"]}, "does not name"),
         ({"on_missing_user": "session"}, "one of the two"),
         ({"session_gap": 30}, "on_missing_user: session"),
@@ -255,3 +256,11 @@ def test_clicks_after_training_get_the_weights_of_training():
         ["u", "b", 3],
         ["v", "c", 5],
     ]
+
+
+def test_clicks_after_training_are_cleaned_as_those_of_training():
+    clicks = pd.concat([log(u="av bc"), log(u="av")]).replace({"a": " A "})
+
+    found = read_interactions(clicks, options=DataOptions(normalize_ids=["strip", "lower"], on_duplicate_click="drop"))
+
+    assert found["item_id"].tolist() == ["a", "b"]

@@ -135,6 +135,24 @@ def test_a_pattern_names_the_parts_of_a_table(tmp_path):
     assert parts.interactions["item_id"].tolist() == ["a", "b", "c"]
 
 
+def test_a_column_has_one_type_in_all_parts(tmp_path):
+    (tmp_path / "log-1.csv").write_text("user_id,item_id,timestamp,session,size\nu,a,1,10,5\n,b,2,11,6\n")
+    (tmp_path / "log-2.csv").write_text("user_id,item_id,timestamp,session,size\nu,c,3,1e1,L\n,a,4,007,S\n")
+
+    clicks = read("log-*.csv", path=str(tmp_path), on_missing_user="session", session_column="session").interactions
+
+    assert sorted(clicks["user_id"]) == ["session:007", "session:11", "u", "u"]
+    assert sorted(clicks["size"]) == ["5", "6", "L", "S"]
+
+
+def test_parts_of_two_kinds_are_an_error(tmp_path):
+    (tmp_path / "log-1.csv").write_text(LOG)
+    (tmp_path / "log-2.tsv").write_text(LOG.replace(",", "\t"))
+
+    with pytest.raises(DataError, match=r"interactions are of the kinds \.csv, \.tsv, expected one"):
+        read("log-*", path=str(tmp_path))
+
+
 def test_parts_with_other_columns_are_an_error(tmp_path):
     (tmp_path / "log-1.csv").write_text(LOG)
     (tmp_path / "log-2.csv").write_text(LOG.replace("timestamp", "time"))
@@ -160,6 +178,19 @@ def test_a_workbook_has_a_sheet_for_each_table(tmp_path):
 
     assert tables.items["title"].tolist() == ITEMS["title"].tolist()
     assert tables.interactions["user_id"].tolist() == ["7", "7"]
+
+
+def test_texts_of_a_workbook_stay_texts(tmp_path):
+    pytest.importorskip("openpyxl")
+    path = tmp_path / "items.xlsx"
+    given = pd.DataFrame({"item_id": ["007", "7"], "title": ["1.10", "NA"], "price": [1.5, 2], "stock": [3, None]})
+    given.to_excel(path, index=False)
+
+    items = read_items(path)
+
+    assert items[["item_id", "title"]].to_numpy().tolist() == [["007", "1.10"], ["7", "NA"]]
+    assert items["price"].tolist() == [1.5, 2]
+    assert pd.api.types.is_numeric_dtype(items["stock"])
 
 
 def test_a_workbook_of_other_sheets_is_an_error(tmp_path):
@@ -212,6 +243,7 @@ def test_one_of_several_rows_of_an_item_is_kept(choice, title):
     [
         ({"separator": ";"}, "has 'separator', expected sep, encoding"),
         ({"users.sep": ";"}, "has 'users.sep'"),
+        ({"items.date_format": "ms"}, "items have no times"),
         ({"sep": ";;"}, "one character"),
         ({"decimal": ";"}, "a point or a comma"),
         ({"encoding": "ansi?"}, "an encoding that Python knows"),

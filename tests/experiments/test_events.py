@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 import cost_hf
-from cost_hf.data import make_news
+from cost_hf.data import DataOptions, make_news
+from cost_hf.experiments.protocol import leakage
+from cost_hf.experiments.recipe import Recipe
 from tests.runs import tiny_fields
 
 pytestmark = pytest.mark.trains
@@ -65,12 +67,32 @@ def test_only_target_events_are_evaluated_and_the_protocol_states_it(shop, tmp_p
     assert run.recommender.recommend(items["item_id"].tolist()[:3], top_k=3)
 
 
-@pytest.mark.parametrize("method", ["liger", "cobra"])
-def test_a_loss_that_weighs_no_events_is_refused_before_any_work(shop, tmp_path, method):
-    with pytest.raises(ValueError, match=f"method {method} has a loss of its own, which learns all events alike"):
-        train(shop, tmp_path, method, event_column="kind", event_weights={"view": 1, "cart": 0, "purchase": 5})
+@pytest.mark.parametrize(
+    ("fields", "method"),
+    [
+        ({"method": "liger"}, "liger"),
+        ({"method": "cobra"}, "cobra"),
+        ({"evaluation.baselines": ["liger"]}, "baseline liger: method liger"),
+        ({"method": "fusion", "fusion.parts": ["markov", "liger"]}, "liger"),
+    ],
+)
+def test_a_loss_that_weighs_no_events_is_refused_before_any_work(fields, method):
+    events = {"data.event_column": "kind", "data.event_weights": {"view": 1, "cart": 0, "purchase": 5}}
 
-    assert not (tmp_path / "quantizer").exists()
+    with pytest.raises(ValueError, match=f"{method} has a loss of its own, which learns all events alike"):
+        Recipe.load("cost_default", fields | events).validate()
+    Recipe.load("cost_default", fields | events | {"data.event_weights": {"view": 0, "purchase": 5}}).validate()
+
+
+@pytest.mark.parametrize(
+    ("fields", "target"),
+    [
+        ({}, "each user's last click is"),
+        ({"target_events": ["cart", "purchase"]}, "each user's last cart or purchase is"),
+    ],
+)
+def test_the_note_on_leave_one_out_names_the_target(fields, target):
+    assert target in leakage(DataOptions(event_column="kind", **fields))
 
 
 def test_popularity_counts_weights(shop, tmp_path):

@@ -1,14 +1,11 @@
 """`cost-hf check`: read a data set before any training and report what is there, what it costs and what to fix."""
 
 import dataclasses
-import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
@@ -31,7 +28,7 @@ from cost_hf.experiments.check.unused import UnusedColumn
 from cost_hf.experiments.check.vectors import CheckVectors, check_vectors
 from cost_hf.experiments.own_data import LEVEL_SIZES, OWN_DATA
 from cost_hf.experiments.recipe import Recipe
-from cost_hf.reporting.check import check_text, command_line
+from cost_hf.reporting.check import check_text, command_line, flag_value
 
 
 @dataclass(frozen=True)
@@ -187,15 +184,7 @@ def _flags(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: str
     if recipe.level_sizes is not None:
         found[LEVEL_SIZES] = (recipe.level_sizes, shipped.level_sizes)
     values = given | {dotted: value for dotted, (value, usual) in found.items() if value != usual} | reading.needed
-    return {dotted: as_flag(value) for dotted, value in values.items()}
-
-
-def as_flag(value: Any) -> str:
-    """Return a value as the command line takes it: text as it stands, everything else as YAML on one line."""
-    if isinstance(value, str):
-        return value
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=math.inf)
-    return text.removesuffix("...\n").strip()  # a document of one bare value ends with three points
+    return {dotted: flag_value(value) for dotted, value in values.items()}
 
 
 def _commands(name: str, flags: dict[str, str]) -> tuple[str, ...]:

@@ -29,7 +29,10 @@ ALIASES = {
         "orderdate purchasedate purchasedat viewedat zeit datum zeitpunkt zeitstempel bestelldatum"
     ),
     "position": "position pos order seq sequence step rank",
-    "title": "title name productname producttitle itemname movietitle headline",
+    "title": (
+        "title name productname producttitle itemname movietitle headline artikelname artikelbezeichnung bezeichnung "
+        "produktname titel"
+    ),
     "rating": "rating ratings score overall stars",
     "event": (
         "event eventtype eventname eventkind action actiontype activity activitytype interaction interactiontype type "
@@ -216,8 +219,9 @@ def _is_id(values: pd.Series) -> bool:
     if pd.api.types.is_integer_dtype(present):
         return True
     sample = present.iloc[:SAMPLE]
-    if not sample.map(lambda value: isinstance(value, str)).all():
+    if not sample.map(lambda value: isinstance(value, (str, int)) and not isinstance(value, bool)).all():
         return False
+    sample = sample.astype(str)
     return bool(sample.str.len().max() <= 64 and (sample.str.count(r"\S+") <= 1).mean() >= 0.95)
 
 

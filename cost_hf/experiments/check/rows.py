@@ -7,7 +7,7 @@ which the data can be read; the rest of the check uses them.
 
 import dataclasses
 import itertools
-import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +25,7 @@ from cost_hf.data.sources import table_files, text_format
 from cost_hf.data.text_files import COMMA_NUMBER, SEPARATORS, TextFormat
 from cost_hf.experiments.check.dates import guess_date_format
 from cost_hf.experiments.check.guess import is_called, session_columns
+from cost_hf.reporting.check import flag_value
 from cost_hf.reporting.words import plural
 
 TABLES = ("items", "interactions")
@@ -117,13 +118,10 @@ def find_forms(options: DataOptions) -> tuple[DataOptions, list[RowFault]]:
     faults: list[RowFault] = []
     for find in (_encoding, _separator):
         for table in TABLES:
-            files = TableFiles(table, options)
-            for path in files.texts:
-                fault = find(path, files)
-                if fault is not None:
-                    faults.append(fault)
-                    options = with_fields(options, fault.fields)
-                    break  # the files of one table are written alike
+            fault = find(TableFiles(table, options))
+            if fault is not None:
+                faults.append(fault)
+                options = with_fields(options, fault.fields)
     for table in TABLES:
         faults += _bad_lines(TableFiles(table, options))
     if any("data.on_bad_row" in fault.fields for fault in faults):
@@ -156,13 +154,7 @@ def plain_csv(csv: Mapping[str, str]) -> dict[str, str]:
 
 def flag_of(fields: Mapping[str, Any]) -> str:
     """Return fields as flags of the command line."""
-    return " ".join(f"--{name} {_flag_value(value)}" for name, value in fields.items())
-
-
-def _flag_value(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return "'" + "{" + ", ".join(f"{name}: {json.dumps(text)}" for name, text in value.items()) + "}" + "'"
+    return " ".join(f"--{name} {shlex.quote(flag_value(value))}" for name, value in fields.items())
 
 
 def _csv_fields(files: TableFiles, name: str, value: str) -> dict[str, Any]:
@@ -172,26 +164,32 @@ def _csv_fields(files: TableFiles, name: str, value: str) -> dict[str, Any]:
     return {"data.csv": {name if is_alone else f"{files.table}.{name}": value}}
 
 
-def _encoding(path: Path, files: TableFiles) -> RowFault | None:
+def _encoding(files: TableFiles) -> RowFault | None:
+    """Return the encoding of the files of a table, where that is not UTF-8: one for all of them."""
     if csv_option(files.options.csv, files.table, "encoding") is not None:
         return None
-    bad: list[tuple[int, bytes]] = []
-    with text_files.open_table(path) as lines:
-        for number, line in enumerate(lines, start=1):
-            if number == 1 and (name := _wide_encoding(line)) is not None:
-                fields = _csv_fields(files, "encoding", name)
-                return RowFault(f"{path.name} is written in {name}, not in UTF-8", 1, f"{path.name} line 1", fields)
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                bad.append((number, line))
+    bad: list[tuple[str, bytes]] = []
+    others = 0
+    for path in files.texts:
+        with text_files.open_table(path) as lines:
+            for number, line in enumerate(lines, start=1):
+                place = f"{path.name} line {number}"
+                if number == 1 and (name := _wide_encoding(line)) is not None:
+                    fields = _csv_fields(files, "encoding", name)
+                    return RowFault(f"{path.name} is written in {name}, not in UTF-8", 1, place, fields)
+                if not _decodes(line, "utf-8"):
+                    bad.append((place, line))
+                elif not line.isascii():
+                    others += 1
     if not bad:
         return None
     name = "cp1252" if all(_decodes(line, "cp1252") for _, line in bad) else "latin-1"
     first, line = bad[0]
-    shown = line.decode(name).strip()
-    message = f"{plural(len(bad), 'line')} not in UTF-8; in {name} the first reads {shown!r:.{SHOWN}}"
-    return RowFault(message, len(bad), f"{path.name} line {first}", _csv_fields(files, "encoding", name))
+    message = (
+        f"{plural(len(bad), 'line')} not in UTF-8; in {name} the first reads {line.decode(name).strip()[:SHOWN]!r}"
+    )
+    note = f"but {plural(others, 'line')} in UTF-8 would be read wrongly: write all of {files.table} alike"
+    return RowFault(message, len(bad), first, _csv_fields(files, "encoding", name), note if others else "")
 
 
 def _wide_encoding(line: bytes) -> str | None:
@@ -210,21 +208,22 @@ def _decodes(line: bytes, encoding: str) -> bool:
     return True
 
 
-def _separator(path: Path, files: TableFiles) -> RowFault | None:
-    kind = text_files.kind_of(path)
-    if kind == ".jsonl" or csv_option(files.options.csv, files.table, "sep") is not None:
+def _separator(files: TableFiles) -> RowFault | None:
+    """Return the separator of the files of a table, where that is another than their names tell."""
+    paths = [path for path in files.texts if text_files.kind_of(path) != ".jsonl"]
+    if not paths or csv_option(files.options.csv, files.table, "sep") is not None:
         return None
-    lines = (text for _, text in text_files.read_lines(path, encoding=files.form.encoding))
-    header = next(lines, "")
-    expected = files.form.separator(kind or ".csv")
+    expected = files.form.separator(text_files.kind_of(paths[0]) or ".csv")
+    header = next((text for _, text in text_files.read_lines(paths[0], encoding=files.form.encoding)), "")
     mark = max((expected, *MARKS), key=header.count)  # the expected one where counts are equal
     if mark == expected:
         return None
-    count = 1 + sum(mark in text for text in lines)
-    message = f"the fields are separated by {MARKS[mark]}, not by {MARKS.get(expected, repr(expected))}"
-    return RowFault(
-        f"{message}, in {plural(count, 'line')}", count, f"{path.name} line 1", _csv_fields(files, "sep", mark)
+    count = sum(mark in text for path in paths for _, text in text_files.read_lines(path, encoding=files.form.encoding))
+    message = (
+        f"the fields are separated by {MARKS[mark]}, not by {MARKS.get(expected, repr(expected))}, in "
+        f"{plural(count, 'line')}"
     )
+    return RowFault(message, count, f"{paths[0].name} line 1", _csv_fields(files, "sep", mark))
 
 
 def _bad_lines(files: TableFiles) -> Iterator[RowFault]:

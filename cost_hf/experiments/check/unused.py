@@ -1,6 +1,7 @@
 """Columns that a run does not use, and what using each would need."""
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -63,7 +64,7 @@ def unused_columns(
 
 
 def _of_items(name: str, values: pd.Series, template: str) -> UnusedColumn:
-    use = f"--vectors.template '{template}. {{{name}}}' makes it part of the item text"
+    use = f"--vectors.template {shlex.quote(f'{template}. {{{name}}}')} makes it part of the item text"
     if not values.map(holds_words).any() and values.notna().any():
         use += ", which is seldom of use for numbers"
     return UnusedColumn("items", name, _content(values), use)
@@ -76,9 +77,10 @@ def _of_clicks(name: str, clicks: pd.DataFrame, options: DataOptions) -> UnusedC
     if options.event_column is None and _are_events(name, values, kinds):
         return UnusedColumn("interactions", name, content, _event_flags(name, list(map(str, kinds.index))))
     if name in session_columns(clicks):
-        use = f"--data.on_missing_user session --data.session_column {name} makes sessions of clicks without a user"
+        field = f"--data.session_column {shlex.quote(name)}"
+        use = f"--data.on_missing_user session {field} makes sessions of clicks without a user"
     elif len(kinds) and source_parts(pd.Series(kinds.index)).notna().all():
-        use = f"--data.split source --data.split_column {name} splits by it"
+        use = f"--data.split source --data.split_column {shlex.quote(name)} splits by it"
     elif is_called(name, "rating"):
         use = "every row is a click, whatever its rating; remove low ratings from the source"
     elif pd.api.types.is_numeric_dtype(values):
@@ -100,9 +102,9 @@ def _event_flags(name: str, kinds: Sequence[str]) -> str:
     weights: Mapping[str, int] = dict(sorted(found.items(), key=lambda entry: entry[1]))
     strongest = [kind for kind, weight in weights.items() if weight == max(weights.values())]
     listed = ", ".join(f"{_quoted(kind)}: {weight}" for kind, weight in weights.items())
-    flags = f"--data.event_column {name} --data.event_weights '{{{listed}}}'"
+    flags = f"--data.event_column {shlex.quote(name)} --data.event_weights {shlex.quote(f'{{{listed}}}')}"
     if len(strongest) < len(kinds):
-        flags += f" --data.target_events '[{', '.join(map(_quoted, strongest))}]'"
+        flags += f" --data.target_events {shlex.quote('[' + ', '.join(map(_quoted, strongest)) + ']')}"
     return f"{flags} weighs events and predicts the strongest"
 
 

@@ -32,7 +32,7 @@ from cost_hf.recommenders.validity import invalid_shares
 from cost_hf.semantic_ids.trie import SidTrie
 
 if TYPE_CHECKING:
-    from cost_hf.data.splits import Split, Targets
+    from cost_hf.data.splits import Targets
     from cost_hf.generators.backbones import Backbone
     from cost_hf.generators.prompts import PromptBuilder
     from cost_hf.methods.base import Workspace
@@ -143,27 +143,9 @@ def train(
         item_texts=_item_texts(options, workspace),
         names_items=method.names_items,
         teacher=teacher_lists(workspace, options.training),
-        weights=label_weights(method, split),
+        weights=split.label_weights(),
     )
     return trained.history
-
-
-def label_weights(method: GenerativeMethod[Any], split: Split) -> list[np.ndarray] | None:
-    """Return the weight of the loss of every training click, float32 by user; None where all are 1.
-
-    Raises:
-        ValueError: for weights of several values, where the model has a loss of its own that does not weigh labels.
-    """
-    weights = split.label_weights()
-    if weights is not None and not method.weighs_labels:
-        known = np.unique(np.concatenate(weights))
-        if len(known[known > 0]) > 1:
-            raise ValueError(
-                f"method {method.name} has a loss of its own, which learns all events alike, got data.event_weights of "
-                "several values above 0; use one value and 0 for what is not to be learned, or another method"
-            )
-        weights = [(part > 0).astype(np.float32) for part in weights]
-    return weights
 
 
 def recommender_parts(method: GenerativeMethod[Any], workspace: Workspace, codes: CodesResult | None) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """An export with everything wrong at once: each fault with its count, its first line and the flag, all in one list."""
 
+import shlex
+
 import pandas as pd
 import pytest
 
@@ -9,6 +11,7 @@ from cost_hf.experiments.check.dates import FORMATS, guess_date_format
 from cost_hf.experiments.check.reading import read_leniently
 from cost_hf.experiments.commands import read_overrides
 from cost_hf.experiments.recipe import Recipe
+from cost_hf.yaml_text import read_yaml
 
 WORDS = ["Tee", "Kanne", "Tasse", "Löffel", "Sieb", "Dose", "Kaffee", "Mühle", "Filter", "Becher"]
 
@@ -34,12 +37,12 @@ def test_every_fault_is_listed_with_its_count_first_line_and_flag(tmp_path):
 
     reading = read_leniently(DataOptions(path=str(tmp_path)), None)
 
-    form = 'sep: ";", items.encoding: "cp1252", items.decimal: ",", date_format: "%d.%m.%Y %H:%M"'
+    form = {"sep": ";", "items.encoding": "cp1252", "items.decimal": ",", "date_format": "%d.%m.%Y %H:%M"}
     found = {(problem.first, problem.count, problem.remedy) for problem in reading.problems if problem.count}
     assert {("produkte.csv line 1", 32), ("bestellungen.csv line 1", 245), ("produkte.csv line 5", 6)} <= {
         (first, count)
         for first, count, remedy in found
-        if sorted(remedy[13:-2].split(", ")) == sorted(form.split(", "))
+        if remedy.startswith("--data.csv") and read_yaml(shlex.split(remedy)[1]) == form
     }
     by_place = {problem.first: problem for problem in reading.problems if problem.count}
     assert {"bestellungen.csv line 4", "produkte.csv line 32", "bestellungen.csv line 243"} <= set(by_place)
@@ -55,6 +58,33 @@ def test_every_fault_is_listed_with_its_count_first_line_and_flag(tmp_path):
     messages = " | ".join(problem.message for problem in reading.problems)
     for part in ("not in UTF-8", "a semicolon", "decimal comma", "written like '01.03.2024 12:00'", "'neulich'"):
         assert part in messages
+
+
+def test_lines_are_counted_over_all_parts_and_other_encodings_are_noted(tmp_path):
+    (tmp_path / "items.csv").write_text("item_id,title\na,tea\nb,pot\nc,cup\n")
+    for number, encoding in enumerate(("cp1252", "utf-8", "cp1252"), start=1):
+        rows = "".join(f"Jörg{number};{item};{step}\n" for step, item in enumerate("abc"))
+        (tmp_path / f"orders-{number}.csv").write_bytes(f"user_id;item_id;position\n{rows}".encode(encoding))
+
+    reading = read_leniently(DataOptions(path=str(tmp_path)), None)
+
+    encoding, separator = (problem for problem in reading.problems if problem.count)
+    assert (encoding.first, encoding.count) == ("orders-1.csv line 2", 6)
+    assert "but 3 lines in UTF-8 would be read wrongly" in encoding.remedy
+    assert (separator.first, separator.count) == ("orders-1.csv line 1", 12)
+    assert reading.options.interactions == "orders-*.csv"
+
+
+def test_flags_can_be_pasted_into_a_shell(tmp_path):
+    write_shop(tmp_path)
+    log = tmp_path / "bestellungen.csv"
+    log.write_bytes(log.read_bytes().replace(b";aktion;sitzung", b";Art der Aktion;Session ID", 1))
+
+    reading = read_leniently(DataOptions(path=str(tmp_path)), None)
+
+    remedies = " ".join(problem.remedy for problem in reading.problems)
+    assert "--data.session_column 'Session ID'" in remedies
+    assert any(column.use.startswith("--data.event_column 'Art der Aktion' ") for column in reading.unused)
 
 
 def test_the_flags_read_the_data(tmp_path):
