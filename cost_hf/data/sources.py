@@ -195,7 +195,7 @@ def _files_in_directory(directory: str, table: str) -> list[Path]:
         if not found and not (Path(directory) / "README.md").is_file():
             raise DataError(
                 f"{directory!r} has no {table} file: expected one of {table_names(table)}; "
-                f"rename the file or name it with data.{table}"
+                f"rename the file, name it with data.{table}, or let `cost-hf check` find it"
             )
         return found
     if HUB_ID.fullmatch(directory) is None:

@@ -72,11 +72,10 @@ def test_a_name_that_both_tables_have_is_mapped_in_one_of_them_alone():
 
 
 def test_a_customer_is_taken_before_a_session_and_with_guests_and_a_line_of_totals():
-    items, clicks = clicks_of()
-    mixed = pd.Series([*clicks["user_id"].iloc[2:], None, "Total:"], dtype=object)
-    clicks = clicks.drop(columns="user_id").assign(session_id=range(len(clicks)), Kundennr=mixed)
+    users = pd.Series([*(number % 15 for number in range(198)), None, "Total:"], dtype=object)
+    clicks = clicks_of(session_id=[f"s{number // 4}" for number in range(200)], Kundennr=users)
 
-    assert guess_columns(items, clicks).columns["user_id"] == "Kundennr"
+    assert guess_columns(ITEMS, clicks.drop(columns="reviewerID")).columns["user_id"] == "Kundennr"
 
 
 def test_two_columns_as_good_as_each_other_are_both_named():

@@ -49,8 +49,8 @@ def test_files_that_differ_in_numbers_alone_are_parts_of_one_table(tmp_path):
 def test_the_table_that_is_not_named_is_found(tmp_path):
     names = ("products.csv", "clicks.csv", "orders.csv")
 
-    assert located(tmp_path, *names, interactions="orders.csv").items == "products.csv"
-    assert located(tmp_path, "orders.csv", items="log.csv").interactions == "orders.csv"
+    assert located(tmp_path / "shop", *names, interactions="orders.csv").items == "products.csv"
+    assert located(tmp_path / "log", "orders.csv", "log.csv", items="log.csv").interactions == "orders.csv"
 
 
 def test_two_candidates_are_an_error_that_names_both(tmp_path):
