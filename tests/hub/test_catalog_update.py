@@ -163,7 +163,7 @@ def test_items_and_clicks_on_them_come_in_one_call(tmp_path, new_items, new_clic
     assert "counted: 3 clicks" in capsys.readouterr().out
 
 
-def test_a_run_remembers_how_its_files_are_written_and_what_events_count(tmp_path, capsys):
+def test_files_are_read_as_those_of_the_run_were(tmp_path):
     run = tmp_path / "run"
     toy_counting("popularity").save_pretrained(run / "recommender")
     fields = {
@@ -174,11 +174,11 @@ def test_a_run_remembers_how_its_files_are_written_and_what_events_count(tmp_pat
     }
     Recipe.load("markov_text", fields).save(run / "recipe.yaml")
     (tmp_path / "clicks.csv").write_text("Kunde;Artikel;Zeit;Art\nu;item003;1;buy\nu;item001;2;view\n")
-    before = Recommender.from_pretrained(run)
+    before = Recommender.from_pretrained(run / "recommender")
 
-    assert update(run, "--clicks", tmp_path / "clicks.csv") == 0
+    assert update(run / "recommender", "--clicks", tmp_path / "clicks.csv") == 0
 
-    after = Recommender.from_pretrained(run)
+    after = Recommender.from_pretrained(run / "recommender")
     rows = [after.catalog.row_of(item) for item in ("item003", "item001")]
     assert (after.popularity - before.popularity)[rows].tolist() == [5, 0]
 

@@ -80,6 +80,11 @@ class TableFiles:
         return [path for path in self.paths if text_files.kind_of(path) is not None]
 
     @property
+    def separated(self) -> list[Path]:
+        """Those with separators between fields."""
+        return [path for path in self.texts if text_files.kind_of(path) in text_files.SEPARATED]
+
+    @property
     def form(self) -> TextFormat:
         """How they are written."""
         return text_format(self.table, self.options)
@@ -210,7 +215,7 @@ def _decodes(line: bytes, encoding: str) -> bool:
 
 def _separator(files: TableFiles) -> RowFault | None:
     """Return the separator of the files of a table, where that is another than their names tell."""
-    paths = [path for path in files.texts if text_files.kind_of(path) != ".jsonl"]
+    paths = files.separated
     if not paths or csv_option(files.options.csv, files.table, "sep") is not None:
         return None
     expected = files.form.separator(text_files.kind_of(paths[0]) or ".csv")
@@ -265,7 +270,7 @@ def find_faults(
 def _comma_faults(frames: Mapping[str, pd.DataFrame], options: DataOptions) -> Iterator[RowFault]:
     for table, frame in frames.items():
         files = TableFiles(table, options)
-        if not files.texts or csv_option(options.csv, table, "decimal") is not None:
+        if not files.separated or csv_option(options.csv, table, "decimal") is not None:
             continue
         names = [str(name) for name in frame if name not in ("item_id", "user_id") and not is_called(name, "title")]
         found = [name for name in names if _has_commas(frame[name])]

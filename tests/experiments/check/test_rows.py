@@ -75,6 +75,14 @@ def test_lines_are_counted_over_all_parts_and_other_encodings_are_noted(tmp_path
     assert reading.options.interactions == "orders-*.csv"
 
 
+def test_the_numbers_of_json_are_no_texts_with_decimal_commas(tmp_path):
+    rows = [f'{{"item_id": "{item}", "title": "{item} tea", "price": "1,50"}}\n' for item in "abc"]
+    (tmp_path / "items.jsonl").write_text("".join(rows))
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,position\nu,a,0\nu,b,1\nu,c,2\n")
+
+    assert read_leniently(DataOptions(path=str(tmp_path)), None).needed == {}
+
+
 def test_flags_can_be_pasted_into_a_shell(tmp_path):
     write_shop(tmp_path)
     log = tmp_path / "bestellungen.csv"
