@@ -173,8 +173,9 @@ def _encoding(files: TableFiles) -> RowFault | None:
     """Return the encoding of the files of a table, where that is not UTF-8: one for all of them."""
     if csv_option(files.options.csv, files.table, "encoding") is not None:
         return None
-    bad: list[tuple[str, bytes]] = []
-    others = 0
+    first: tuple[str, bytes] | None = None
+    count = others = 0
+    is_windows = True
     for path in files.texts:
         with text_files.open_table(path) as lines:
             for number, line in enumerate(lines, start=1):
@@ -183,18 +184,18 @@ def _encoding(files: TableFiles) -> RowFault | None:
                     fields = _csv_fields(files, "encoding", name)
                     return RowFault(f"{path.name} is written in {name}, not in UTF-8", 1, place, fields)
                 if not _decodes(line, "utf-8"):
-                    bad.append((place, line))
+                    first = first or (place, line)
+                    count += 1
+                    is_windows = is_windows and _decodes(line, "cp1252")
                 elif not line.isascii():
                     others += 1
-    if not bad:
+    if first is None:
         return None
-    name = "cp1252" if all(_decodes(line, "cp1252") for _, line in bad) else "latin-1"
-    first, line = bad[0]
-    message = (
-        f"{plural(len(bad), 'line')} not in UTF-8; in {name} the first reads {line.decode(name).strip()[:SHOWN]!r}"
-    )
+    name = "cp1252" if is_windows else "latin-1"
+    shown = first[1].decode(name).strip()[:SHOWN]
+    message = f"{plural(count, 'line')} not in UTF-8; in {name} the first reads {shown!r}"
     note = f"but {plural(others, 'line')} in UTF-8 would be read wrongly: write all of {files.table} alike"
-    return RowFault(message, len(bad), first, _csv_fields(files, "encoding", name), note if others else "")
+    return RowFault(message, count, first[0], _csv_fields(files, "encoding", name), note if others else "")
 
 
 def _wide_encoding(line: bytes) -> str | None:
