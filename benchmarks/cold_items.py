@@ -3,13 +3,16 @@
     python benchmarks/cold_items.py --data DIR/amazon_industrial --model ID_OR_DIR --publish
 
 A seeded draw holds back a share of the items, with all of their clicks, from everything that is fitted: vectors,
-quantizer, popularity, generator, SASRec on texts. Then `add_items` brings them in. Every user's last click is a case
-with all earlier clicks as its history (added items included, for they are in the catalog then); the cases whose target
-was held back are judged apart from the others. Nothing is chosen by the outcome.
+quantizer, counts, models, weights of a fusion, trees of a ranker. Then `add_items` brings them in. Every user's last
+click is a case with all earlier clicks as its history (added items included, for they are in the catalog then); the
+cases whose target was held back are judged apart from the others. Nothing is chosen by the outcome: choices are made
+with `--part validation`, where every user's last click is left out first and the one before it is the case.
 """
 
 import argparse
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,108 +21,180 @@ import pandas as pd
 
 import cost_hf
 from benchmarks.timing import machine
+from cost_hf.data.item_texts import render_texts
 from cost_hf.evaluation.statistics import bootstrap_interval
+from cost_hf.experiments.recipe import Recipe
 from cost_hf.files import read_json, write_json
 from cost_hf.generators.collation import pad_rows
-from cost_hf.methods.counting.counting import Popularity, TextLast
-from cost_hf.recommenders.rankers import ScoringRanker
+from cost_hf.recommenders.base import Recommender
+from cost_hf.recommenders.cold_item_quota import num_cold_items, with_cold_item_quota
+from cost_hf.recommenders.rankers import Ranking
 
 RESULTS = Path(__file__).parent / "results" / "cold_items.json"
 SHARES = (0.0, 0.1, 0.2)
 CUTOFFS = (10, 50)
 BATCH = 256
+PARTS = ["item_knn", "markov", "text_last", "text_mean", "sasrec_text"]  # all of them take new items
+GENERATOR = "generative"
+COBRA = "cobra_industrial"  # recipe
+NEW_ITEM_SHARE = 0.3  # the better one of .1 and .3 by NDCG@10 on validation, with the untrained parts and lsa vectors
+UNTRAINED = ("text_last", "popularity")  # rows without cold_share
+# evaluation of the runs themselves, which is not read
+SETTINGS = {"evaluation.baselines": ["popularity"], "evaluation.max_users": 100}
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What is fitted to, what is added, and the cases.
+
+    Attributes:
+        items, clicks: without the held-back items.
+        added: rows of the held-back items.
+        histories, targets: of all M cases, item ids.
+    """
+
+    items: pd.DataFrame
+    clicks: pd.DataFrame
+    added: pd.DataFrame
+    histories: list[list[str]]
+    targets: list[str]
 
 
 def main() -> None:
-    """Measure every seed, then pool their cases."""
+    """Measure every system of every seed, then pool the cases of all seeds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="directory with items.parquet and interactions.parquet")
     parser.add_argument("--model", required=True, help="text encoder: id or directory")
-    parser.add_argument("--recipe", default="cost_industrial")
+    parser.add_argument("--recipe", default="cost_industrial", help="of the generator")
     parser.add_argument("--share", type=float, default=0.05, help="of the items that are held back")
     parser.add_argument("--seeds", default="0,1,2", help="of the draw and of the training")
+    parser.add_argument("--part", default="test", choices=("test", "validation"), help="which clicks are the cases")
+    parser.add_argument("--systems", default=None, help="rows that are measured, separated by commas; default all")
     parser.add_argument("--output_dir", default="runs/cold_items")
     parser.add_argument("--publish", action="store_true", help=f"also write {RESULTS}")
     known = parser.parse_args()
+    if known.publish and (known.systems is not None or known.part != "test"):
+        parser.error("--publish needs all systems and the test part")
     items = pd.read_parquet(Path(known.data) / "items.parquet")
     clicks = pd.read_parquet(Path(known.data) / "interactions.parquet").sort_values(["user_id", "position"])
+    if known.part == "validation":
+        clicks = clicks[clicks.duplicated("user_id", keep="last")]
+    systems = all_systems(known.recipe)
+    chosen = list(systems) if known.systems is None else known.systems.split(",")
     runs = []
     for seed in map(int, known.seeds.split(",")):
-        path = Path(known.output_dir) / f"seed-{seed}.json"
-        if not path.is_file():
-            write_json(path, measure(items, clicks, known, seed=seed))
-        runs.append(read_json(path))
+        draw = draw_items(items, clicks, share=known.share, seed=seed)
+        texts = render_texts(draw.added, Recipe.load(known.recipe).vectors.template)
+        folder = Path(known.output_dir) / f"seed-{seed}"
+        found = {}
+        for name in chosen:
+            path = folder / f"{name}.json"
+            if not path.is_file():
+                recipe, fields = systems[name]
+                overrides = {**SETTINGS, "vectors.model": known.model, **fields}
+                print(f"seed {seed}, {name}", flush=True)
+                run = cost_hf.train(
+                    items=draw.items,
+                    interactions=draw.clicks,
+                    recipe=recipe,
+                    overrides=overrides,
+                    seed=seed,
+                    output_dir=folder / name,
+                    shared_dir=folder / "shared",
+                )
+                write_json(path, measure(run.recommender, draw, texts, (0.0,) if name in UNTRAINED else SHARES))
+            found[name] = read_json(path)
+        runs.append(of_seed(found, draw, seed))
     record = pooled(runs) | {"recipe": known.recipe, "share": known.share, "data": Path(known.data).name}
     write_json(RESULTS if known.publish else Path(known.output_dir) / "cold_items.json", record)
     for system, cells in record["rows"].items():
         print(system, {group: {k: round(cell["value"], 4) for k, cell in row.items()} for group, row in cells.items()})
 
 
-def measure(items: pd.DataFrame, clicks: pd.DataFrame, known: argparse.Namespace, *, seed: int) -> dict[str, Any]:
-    """Train without the held-back items, add them, and return the rank of every user's last click."""
+def all_systems(recipe: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return recipe and fields of every system; those that others are parts of stand before them."""
+    systems: dict[str, tuple[str, dict[str, Any]]] = {
+        GENERATOR: (recipe, {}),
+        "sasrec_text": (recipe, {"method": "sasrec", "model.inputs": "text"}),
+        "cobra": (COBRA, {}),
+    }
+    for name in ("fusion", "ranker"):
+        systems[name] = (recipe, {"method": name, f"{name}.parts": PARTS})
+        systems[f"{name}_generative"] = (recipe, {"method": name, f"{name}.parts": [*PARTS, recipe]})
+    copies = {"ranker.new_item_share": NEW_ITEM_SHARE}
+    systems["ranker_new_items"] = (recipe, {**systems["ranker"][1], **copies})
+    return systems | {name: (recipe, {"method": name}) for name in UNTRAINED}
+
+
+def draw_items(items: pd.DataFrame, clicks: pd.DataFrame, *, share: float, seed: int) -> Draw:
+    """Hold back a share of the items with all of their clicks."""
     draw = np.random.default_rng(seed)
-    held = set(draw.choice(sorted(items["item_id"]), round(known.share * len(items)), replace=False).tolist())
-    kept_items = items[~items["item_id"].isin(held)].reset_index(drop=True)
-    kept_clicks = clicks[~clicks["item_id"].isin(held)].reset_index(drop=True)
-    added = items[items["item_id"].isin(held)].reset_index(drop=True)
-    tables = {"items": kept_items, "interactions": kept_clicks, "recipe": known.recipe, "seed": seed}
-    settings = {"vectors.model": known.model, "evaluation.baselines": ["popularity"]}
-    folder = Path(known.output_dir) / f"run-{seed}"
-    ours = cost_hf.train(**tables, overrides=settings, output_dir=folder / "generative").recommender
-    dense = settings | {"method": "sasrec", "model.inputs": "text"}
-    sasrec = cost_hf.train(**tables, overrides=dense, output_dir=folder / "sasrec_text").recommender
-    texts = ours.encoder.render(added)
-    before = ours.catalog
-    start = time.perf_counter()
-    ours.add_items(added["item_id"].tolist(), texts)
-    seconds = time.perf_counter() - start
-    if not np.array_equal(ours.catalog.codes[: len(before)], before.codes):
-        raise AssertionError("adding items has changed semantic IDs")
-    sasrec.add_items(added["item_id"].tolist(), texts)
+    held = draw.choice(sorted(items["item_id"]), round(share * len(items)), replace=False).tolist()
     sequences = clicks.groupby("user_id", sort=True)["item_id"].agg(list)
     sequences = sequences[sequences.map(len) > 1]
-    histories, targets = [sequence[:-1] for sequence in sequences], [sequence[-1] for sequence in sequences]
-    ranks = {
-        f"{name}, cold_share {share:g}": recommended(system, histories, targets, share)
-        for name, system in (("generative", ours), ("sasrec_text", sasrec))
-        for share in SHARES
+    return Draw(
+        items=items[~items["item_id"].isin(held)].reset_index(drop=True),
+        clicks=clicks[~clicks["item_id"].isin(held)].reset_index(drop=True),
+        added=items[items["item_id"].isin(held)].reset_index(drop=True),
+        histories=[sequence[:-1] for sequence in sequences],
+        targets=[sequence[-1] for sequence in sequences],
+    )
+
+
+def measure(system: Recommender, draw: Draw, texts: Sequence[str], shares: Sequence[float]) -> dict[str, Any]:
+    """Add the held-back items, and return the rank of every target for every share of positions reserved for them."""
+    before = system.catalog
+    codes = getattr(before, "codes", None)
+    start = time.perf_counter()
+    system.add_items(draw.added["item_id"].tolist(), texts)
+    seconds = time.perf_counter() - start
+    if codes is not None and not np.array_equal(system.catalog.codes[: len(before)], codes):
+        raise AssertionError("adding items has changed semantic IDs")
+    return {"add_seconds": seconds, "ranks": ranks_of(system, draw, shares), "machine": machine()}
+
+
+def ranks_of(system: Recommender, draw: Draw, shares: Sequence[float]) -> dict[str, list[int]]:
+    """Return the 1-based rank of every target in lists of the longest cutoff, 0 where it is not in, by share.
+
+    Lists are those of `recommend(..., exclude_seen=False, cold_share=share)`, made once for all shares.
+    """
+    longest = max(CUTOFFS)
+    found: dict[str, list[int]] = {f"{share:g}": [] for share in shares}
+    for start in range(0, len(draw.targets), BATCH):
+        histories = draw.histories[start : start + BATCH]
+        rows = pad_rows([np.asarray(system.catalog.rows_of(history)) for history in histories])
+        targets = np.asarray(system.catalog.rows_of(draw.targets[start : start + BATCH]))
+        best = system.ranker_for(longest).rank(rows, top_k=longest)
+        if most := num_cold_items(max(shares), longest):
+            cold = system.ranker_for(most).rank(rows, top_k=most, mask=system.snapshot.cold_mask(None))
+        for share in shares:
+            listed = best
+            if places := num_cold_items(share, longest):
+                some = Ranking(cold.items[:, :places], cold.scores[:, :places])
+                listed = with_cold_item_quota(best, some, share)
+            hits = listed.items.cpu().numpy() == targets[:, None]
+            found[f"{share:g}"] += np.where(hits.any(1), hits.argmax(1) + 1, 0).tolist()
+    return found
+
+
+def of_seed(found: dict[str, dict[str, Any]], draw: Draw, seed: int) -> dict[str, Any]:
+    """Return the results of a seed as rows."""
+    held = set(draw.added["item_id"])
+    rows = {
+        (f"{name}, cold_share {share}" if len(own["ranks"]) > 1 else name): ranks
+        for name, own in found.items()
+        for share, ranks in own["ranks"].items()
     }
-    vectors = sasrec.catalog.vectors
-    train = [ours.catalog.rows_of(list(sequence)) for sequence in kept_clicks.groupby("user_id")["item_id"].agg(list)]
-    for name, scorer in (("text_last", TextLast(vectors)), ("popularity", Popularity.fit(train, len(ours.catalog)))):
-        ranker = ScoringRanker(scorer, popularity=ours.popularity, item_ids=ours.catalog.item_ids)
-        ranks[name] = ranked(ranker, ours.catalog, histories, targets)
+    first = next(iter(found.values()))
     return {
         "seed": seed,
         "held_back": len(held),
-        "items": len(items),
-        "add_seconds": seconds,
-        "is_held": [target in held for target in targets],
-        "ranks": ranks,
-        "machine": machine(),
+        "items": len(draw.items) + len(held),
+        "add_seconds": first["add_seconds"],
+        "is_held": [target in held for target in draw.targets],
+        "ranks": rows,
+        "machine": first["machine"],
     }
-
-
-def recommended(system: Any, histories: list[list[str]], targets: list[str], share: float) -> list[int]:
-    """Return the 1-based rank of every target in lists of the longest cutoff, 0 where it is not in."""
-    found: list[int] = []
-    for start in range(0, len(histories), BATCH):
-        lists = system.recommend(histories[start : start + BATCH], max(CUTOFFS), False, cold_share=share)
-        for answers, target in zip(lists, targets[start : start + BATCH], strict=True):
-            ids = [answer.item_id for answer in answers]
-            found.append(ids.index(target) + 1 if target in ids else 0)
-    return found
-
-
-def ranked(ranker: ScoringRanker, catalog: Any, histories: list[list[str]], targets: list[str]) -> list[int]:
-    """Return the same for a baseline."""
-    found: list[int] = []
-    for start in range(0, len(histories), BATCH):
-        rows = pad_rows([np.asarray(catalog.rows_of(history)) for history in histories[start : start + BATCH]])
-        items = ranker.rank(rows, top_k=max(CUTOFFS)).items.numpy()
-        hits = items == np.asarray(catalog.rows_of(targets[start : start + BATCH]))[:, None]
-        found += np.where(hits.any(1), hits.argmax(1) + 1, 0).tolist()
-    return found
 
 
 def pooled(runs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Sections of README and docs on hybrids."""
+"""Sections of README and docs on hybrids, COBRA and teachers."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,13 +40,53 @@ def hybrid_sections() -> str:
     return "\n\n".join([*parts, _generator_table()])
 
 
+def cobra_section() -> str:
+    """Return COBRA beside the same generator without dense vectors, and SASRec on texts."""
+    rows = ["cobra", "cobra_no_dense", "cost_industrial", "sasrec_text", "markov_text"]
+    parts = []
+    for name, report in _reports("cobra"):
+        for seen, title in SEEN.items():
+            parts.append(f"**{SETS[name]}, {title.lower()}**\n\n{_rows_table(report, rows, seen=seen)}")
+    return "\n\n".join(parts)
+
+
+def teacher_section() -> str:
+    """Return generators with and without a teacher beside the best untrained row."""
+    parts = []
+    for name, report in _reports("distillation"):
+        trained = [
+            row
+            for row, cells in report["rows"].items()
+            if cells["metrics"] and cells["family"] in ("dense", "generative")
+        ]
+        table = _rows_table(report, [*trained, "markov_text"], seen="seen_allowed")
+        parts.append(f"**{SETS[name]}, seen items allowed**\n\n{table}")
+    return "\n\n".join(parts)
+
+
+def _reports(folder: str) -> list[tuple[str, Report]]:
+    """Return the comparisons of a folder of results by data set."""
+    paths = {name: RESULTS / folder / name / "compare.json" for name in SETS}
+    return [(name, read_json(path)) for name, path in paths.items() if path.is_file()]
+
+
+def _rows_table(report: Report, names: Sequence[str], *, seen: str) -> str:
+    """Return both metrics of rows, the best NDCG@10 first."""
+    rows = {name: report["rows"][name] for name in names}
+    lines = [["", "seeds", *(f"{title} [95 %]" for title in METRICS.values())]]
+    lines.append(["---"] * len(lines[0]))
+    for name in sorted(rows, key=lambda name: -rows[name]["metrics"][seen]["ndcg@10"]["value"]):
+        cells = rows[name]["metrics"][seen]
+        seeds = "none" if rows[name]["family"] == "counting" else str(len(rows[name]["seeds"]))
+        lines.append([name, seeds, *(numbers.interval(cells[metric]) for metric in METRICS)])
+    return _markdown(lines)
+
+
 def _hybrid_table(metric: str, seen: str, columns: Sequence[str] | None = None) -> str:
     """Return a line for every data set; all columns by default."""
     rows = []
-    for name, title in SETS.items():
-        path = RESULTS / "hybrids" / name / "compare.json"
-        if path.is_file():
-            rows.append({"data": title, **_hybrid_cells(read_json(path), metric, seen)})
+    for name, report in _reports("hybrids"):
+        rows.append({"data": SETS[name], **_hybrid_cells(report, metric, seen)})
     header = list(rows[0]) if columns is None else list(columns)
     return _markdown([header, ["---"] * len(header), *([row[column] for column in header] for row in rows)])
 
@@ -82,14 +122,12 @@ def _hybrid_cells(report: Report, metric: str, seen: str) -> dict[str, str]:
 def _generator_table() -> str:
     """Return what the generator adds to the hybrids that have it among their parts."""
     lines = [["data", "hybrid", "NDCG@10 with the generator less without"], ["---"] * 3]
-    for name, title in SETS.items():
-        path = RESULTS / "hybrids" / name / "compare.json"
-        found = read_json(path)["hybrid_differences"] if path.is_file() else {}
+    for name, report in _reports("hybrids"):
         for hybrid in ("fusion", "ranker"):
-            cells = found.get(f"{hybrid}_generative-{hybrid}")
+            cells = report["hybrid_differences"].get(f"{hybrid}_generative-{hybrid}")
             if cells is not None:
                 difference = numbers.interval(cells["seen_allowed"]["ndcg@10"], signed=True)
-                lines.append([title, hybrid, difference])
+                lines.append([SETS[name], hybrid, difference])
     return f"**What the generator adds to a hybrid, seen items allowed**\n\n{_markdown(lines)}"
 
 

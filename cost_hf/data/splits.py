@@ -320,9 +320,12 @@ def split_interactions(tables: Tables, options: DataOptions) -> Split:
     return _build(train_user_ids, train, validation, test, cold_items, counts, _times(train_clicks), weights)
 
 
-def fold_of(user_id: str, folds: int, *, seed: int) -> int:
-    """Return the fold of a user, the same for all of the user's clicks."""
-    digest = hashlib.blake2b(f"fold\0{user_id}\0{seed}".encode(), digest_size=8).digest()
+def fold_of(user_id: str, folds: int, *, seed: int, purpose: str) -> int:
+    """Return the fold of a user, the same for all of the user's clicks.
+
+    Folds of different purposes are independent: users who share one for one purpose are spread over those of another.
+    """
+    digest = hashlib.blake2b(f"{purpose}\0{user_id}\0{seed}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % folds
 
 

@@ -21,6 +21,7 @@ from cost_hf.recommenders.catalog_changes import JOURNAL, Version, read_journal
 from cost_hf.recommenders.hybrid import DEPTH, CandidateLists, PartRanker
 from cost_hf.recommenders.rankers import Ranker
 from cost_hf.recommenders.repository import read_manifest
+from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.item_list import ItemList, ItemRows
 from cost_hf.stages import Stages
 
@@ -92,7 +93,13 @@ def validation_metrics(ranker: Ranker, workspace: Workspace, *, users: int, top_
 
 
 def candidate_batches(
-    parts: Mapping[str, Recommender], cases: Targets, workspace: Workspace, *, description: str
+    parts: Mapping[str, Recommender],
+    cases: Targets,
+    workspace: Workspace,
+    *,
+    description: str,
+    rows: np.ndarray | None = None,
+    mask: CatalogMask | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, Candidates]]:
     """Yield batches of cases with what the parts of a hybrid list for them, seen items allowed.
 
@@ -100,18 +107,24 @@ def candidate_batches(
         parts: recommenders over the items of the data, by name.
         cases: M of them.
         description: label of the progress bar.
+        rows: row of every item of the data in catalogs of the parts that have grown since, `[N]`; None where these are
+            the same.
+        mask: items that may be listed, over the catalogs of the parts.
 
     Yields:
         Indices of the cases int64 `[B]`, their histories `[B, T]` (catalog rows, -1 pads) and their candidates.
     """
     rankers = {name: PartRanker(part.ranker_for(DEPTH), len(part.catalog)) for name, part in parts.items()}
-    lists = CandidateLists(rankers, num_items=workspace.data.tables.num_items)
+    lists = CandidateLists(rankers, num_items=max(len(part.catalog) for part in parts.values()))
     lengths = np.array([len(history) for history in cases.histories])
     batches = length_batches(lengths, workspace.evaluation.batch_size)
     for batch in tqdm(batches, desc=description, disable=not PartialState().is_main_process, leave=None):
         histories = cases.histories_matrix(batch)
+        if rows is not None:
+            histories = np.where(histories >= 0, rows[histories], -1)
         user_ids = [cases.user_ids[case] for case in batch]
-        yield batch, histories, lists.candidates(torch.from_numpy(histories), top_k=DEPTH, user_ids=user_ids)
+        found = lists.candidates(torch.from_numpy(histories), top_k=DEPTH, mask=mask, user_ids=user_ids)
+        yield batch, histories, found
 
 
 def training_clicks(workspace: Workspace) -> np.ndarray:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 STAGE = "teacher"
 ALL = "all"  # of the teacher that is fitted to every user
+PURPOSE = "teacher"  # of the folds of users
 FOLDS = "folds"  # run directories of the fitted teachers, until the lists are finished
 MAX_POSITIONS = 100  # of a user, the last ones, that get a list
 
@@ -98,7 +99,7 @@ def _write_lists(
     positions = ListTable.empty([len(rows) for rows in split.train], width=width, most=MAX_POSITIONS)
     items = np.arange(workspace.data.tables.num_items)[:, None]
     catalog = ListTable.empty([1] * len(items), width=width, most=1)
-    folds = np.array([fold_of(user, options.teacher_folds, seed=workspace.data_seed) for user in split.train_user_ids])
+    folds = np.array([_fold_of(user, options.teacher_folds, workspace) for user in split.train_user_ids])
     users = [str(user) for user in split.train_user_ids]
     for fold in [*np.unique(folds).tolist(), None]:
         name = ALL if fold is None else str(fold)
@@ -116,6 +117,10 @@ def _write_lists(
         shutil.rmtree(folder / FOLDS)
 
 
+def _fold_of(user_id: str, folds: int, workspace: Workspace) -> int:
+    return fold_of(user_id, folds, seed=workspace.data_seed, purpose=PURPOSE)
+
+
 def fold_workspace(workspace: Workspace, directory: Path, fold: int | None, folds: int) -> Workspace:
     """Return a workspace without the users of a fold, and without test cases, in a run directory of its own.
 
@@ -126,7 +131,7 @@ def fold_workspace(workspace: Workspace, directory: Path, fold: int | None, fold
         folds: how many there are.
     """
     data = workspace.data
-    split = data.split.fitting_part(lambda user: fold_of(user, folds, seed=workspace.data_seed) != fold)
+    split = data.split.fitting_part(lambda user: _fold_of(user, folds, workspace) != fold)
     if len(split.train) == 0 or len(split.validation) == 0:
         raise ValueError(
             f"a teacher is fitted to the other users' clicks, and without the users of fold {fold} there are "

@@ -15,18 +15,20 @@ from cost_hf.files import content_digest, read_json, write_json
 from cost_hf.methods.base import Fitted, Workspace
 from cost_hf.methods.parts import part_stages, recommenders_of
 from cost_hf.methods.ranker.booster import RankingCases, importances, read_booster, train_boosters
-from cost_hf.methods.ranker.features import ItemFacts, ItemTable, candidate_features, feature_names
+from cost_hf.methods.ranker.features import ItemTable, candidate_features, feature_names
 from cost_hf.methods.ranker.model_text import model_text
+from cost_hf.methods.ranker.new_items import TrainingCatalog
 from cost_hf.methods.ranker.options import RankerOptions
 from cost_hf.methods.ranker.recommender import RankerRecommender, score_by
 from cost_hf.methods.training_stages import as_fitted, candidate_batches, item_list, recommender_stage
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.candidates import Candidates
-from cost_hf.recommenders.hybrid import CandidateLists, bare_parts, text_vectors_of
+from cost_hf.recommenders.hybrid import CandidateLists
 from cost_hf.recommenders.rankers import Ranking
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 
 STAGE = "ranker"
+PURPOSE = "ranker"  # of the folds of users
 FOLDS = "folds.json"  # models of the folds, in the folder of the recommender
 TRAINING = "training.json"  # cases and importances
 
@@ -81,31 +83,38 @@ def ranking_cases(
 ) -> tuple[RankingCases, list[str], dict[str, int]]:
     """Return the candidates of validation cases whose target is among them, the features' names, and counts of cases.
 
+    With `ranker.new_item_share` every case is ranked a second time, in a catalog with copies that stand in as new ones.
     Nothing of the test part is read: histories of validation cases end before the target, parts and popularity know
     the training part alone.
     """
     targets = workspace.data.split.validation.sample(options.ranker.cases, seed=workspace.data_seed)
-    inputs = bare_parts(parts)
-    vectors = text_vectors_of(inputs["parts"], inputs["catalog"])
-    facts = ItemFacts.of(inputs["catalog"], vectors, inputs["popularity"], table)
+    trained = TrainingCatalog.of(parts, table)
+    catalogs = [trained]
+    if options.ranker.new_item_share:
+        vectors = workspace.text_vectors().vectors
+        catalogs.append(trained.with_new_items(options.ranker.new_item_share, vectors, seed=workspace.data_seed))
     features: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     sizes: list[int] = []
     folds: list[int] = []
-    for rows, histories, candidates in candidate_batches(parts, targets, workspace, description="candidates"):
-        columns = candidates.columns_of(targets.items[rows][:, None])[:, 0]
-        width = candidates.items.shape[1]
-        found = candidate_features(histories, candidates, facts)
-        for number, column in enumerate(columns.tolist()):
-            if column >= 0:
-                is_candidate = candidates.items[number] >= 0
-                features.append(found[number][is_candidate])
-                labels.append((np.arange(width) == column)[is_candidate])
-                sizes.append(int(is_candidate.sum()))
-                user_id = targets.user_ids[rows[number]]
-                folds.append(fold_of(user_id, options.ranker.folds, seed=workspace.data_seed))
-    counts = {"cases": len(targets), "cases_with_target": len(sizes)}
-    names = feature_names(list(parts), facts)
+    for catalog in catalogs:
+        batches = candidate_batches(
+            catalog.parts, targets, workspace, description="candidates", rows=catalog.rows, mask=catalog.mask
+        )
+        for batch, histories, candidates in batches:
+            columns = candidates.columns_of(catalog.rows[targets.items[batch]][:, None])[:, 0]
+            width = candidates.items.shape[1]
+            found = candidate_features(histories, candidates, catalog.facts)
+            for number, column in enumerate(columns.tolist()):
+                if column >= 0:
+                    is_candidate = candidates.items[number] >= 0
+                    features.append(found[number][is_candidate])
+                    labels.append((np.arange(width) == column)[is_candidate])
+                    sizes.append(int(is_candidate.sum()))
+                    user_id = targets.user_ids[batch[number]]
+                    folds.append(fold_of(user_id, options.ranker.folds, seed=workspace.data_seed, purpose=PURPOSE))
+    counts = {"cases": len(targets) * len(catalogs), "cases_with_target": len(sizes)}
+    names = feature_names(list(parts), trained.facts)
     if not sizes:
         raise ValueError(
             f"no part lists the target of any of {len(targets)} validation cases, so there is nothing to learn from; "
@@ -152,7 +161,9 @@ class HeldOutRanker(CandidateLists):
         if user_ids is None:
             raise ValueError("the models of the folds rank users by their ids, got none; pass user_ids=")
         found = self.candidates(histories, top_k=top_k, mask=mask, user_ids=user_ids)
-        folds = np.array([fold_of(user, len(self.boosters), seed=self.seed) for user in user_ids], dtype=np.int64)
+        folds = np.array(
+            [fold_of(user, len(self.boosters), seed=self.seed, purpose=PURPOSE) for user in user_ids], dtype=np.int64
+        )
         rows = histories.cpu().numpy()
         scores = np.zeros(found.items.shape)
         for fold in np.unique(folds).tolist():

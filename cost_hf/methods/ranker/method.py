@@ -62,7 +62,8 @@ class Ranker(Method[RankerOptions]):
         if isinstance(found, str):
             return found
         cases = min(len(facts.split.validation), self.options.ranker.cases or len(facts.split.validation))
-        candidates = cases * CANDIDATES_PER_PART * len(self.parts)
+        catalogs = 2 if self.options.ranker.new_item_share else 1
+        candidates = cases * catalogs * CANDIDATES_PER_PART * len(self.parts)
         return Estimate(
             {**found.seconds, "ranker": candidates * SECONDS_PER_CANDIDATE}, found.memory_mb, found.assumptions
         )

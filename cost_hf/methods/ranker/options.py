@@ -23,6 +23,12 @@ class RankerSection(PartsOptions):
     cases: int | None = field(
         default=10_000, metadata={"help": "validation cases that it is trained on, at most; null for all"}
     )
+    new_item_share: float = field(
+        default=0.0,
+        metadata={
+            "help": "share of the items that stand in as new ones when cases are ranked a second time; 0 for none"
+        },
+    )
     folds: int = field(default=5, metadata={"help": "groups of users, each left out once to choose the rounds"})
     rounds: int = field(default=500, metadata={"help": "boosting rounds, at most"})
     learning_rate: float = field(default=0.05, metadata={"help": "shrinkage of a round"})
@@ -32,6 +38,8 @@ class RankerSection(PartsOptions):
         """Raise ValueError for values that no run can have, or where LightGBM is not installed."""
         if self.cases is not None:
             whole_number(self.cases, "ranker.cases")
+        if not 0 <= self.new_item_share < 1:
+            raise ValueError(f"ranker.new_item_share must be in [0, 1), got {self.new_item_share!r}")
         whole_number(self.folds, "ranker.folds", least=2, most=MAX_FOLDS)
         whole_number(self.rounds, "ranker.rounds", most=MAX_ROUNDS)
         whole_number(self.leaves, "ranker.leaves", least=2, most=MAX_LEAVES)

@@ -14,7 +14,7 @@ from cost_hf.experiments.pipeline import make_workspace
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.generators.distillation import ListTable, TeacherLists
 from cost_hf.methods.base import methods
-from cost_hf.methods.generative.teacher import fold_workspace, teacher_stage
+from cost_hf.methods.generative.teacher import PURPOSE, fold_workspace, teacher_stage
 from cost_hf.methods.generative.teacher_method import teacher_method
 from cost_hf.stages import Stages
 from tests.runs import TINY, stages_of
@@ -37,7 +37,9 @@ def lists_of(directory, **fields) -> tuple[ListTable, np.ndarray, list[np.ndarra
     workspace, training = workspace_of(directory, **fields)
     teacher_stage(workspace, training, seed=0)
     users = workspace.data.split.train_user_ids
-    folds = np.array([fold_of(user, training.teacher_folds, seed=workspace.data_seed) for user in users])
+    folds = np.array(
+        [fold_of(user, training.teacher_folds, seed=workspace.data_seed, purpose=PURPOSE) for user in users]
+    )
     return TeacherLists.load(directory / "teacher").positions, folds, workspace.data.split.train
 
 
@@ -69,7 +71,7 @@ def test_a_fold_has_none_of_its_users_and_no_test_case(tmp_path):
     split = workspace.data.split
     for fold in range(3):
         own = fold_workspace(workspace, tmp_path / str(fold), fold, 3).data.split
-        users = {user for user in split.train_user_ids if fold_of(user, 3, seed=0) == fold}
+        users = {user for user in split.train_user_ids if fold_of(user, 3, seed=0, purpose=PURPOSE) == fold}
 
         assert users
         assert not users & {*own.train_user_ids, *own.validation.user_ids}
@@ -92,7 +94,7 @@ def test_times_stay_with_their_clicks():
 def test_the_last_click_of_a_user_changes_no_count_that_lists_for_this_user(tmp_path):
     workspace, training = workspace_of(tmp_path / "facts")
     user = workspace.data.split.train_user_ids[4]
-    fold = fold_of(user, training.teacher_folds, seed=0)
+    fold = fold_of(user, training.teacher_folds, seed=0, purpose=PURPOSE)
 
     for number in range(training.teacher_folds):
         before = fold_counts(tmp_path / f"before{number}", number)
@@ -185,7 +187,7 @@ def test_every_user_in_one_fold_is_an_error(tmp_path):
     users = workspace.data.split.train_user_ids
 
     with pytest.raises(ValueError, match="without the users of fold 0 there are 0 training users"):
-        only = [user for user in users if fold_of(user, 2, seed=0) == 0]
+        only = [user for user in users if fold_of(user, 2, seed=0, purpose=PURPOSE) == 0]
         split = workspace.data.split.fitting_part(lambda user: user in only)
         fold_workspace(
             dataclasses.replace(workspace, data=dataclasses.replace(workspace.data, split=split)), tmp_path / "x", 0, 2

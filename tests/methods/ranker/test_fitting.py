@@ -1,6 +1,7 @@
 """Fitting of a learned ranker: nothing of the test part is read, and no case is ranked by trees that have seen it."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,10 @@ from cost_hf.files import read_json
 from cost_hf.methods.ranker import fitting
 from cost_hf.methods.ranker.booster import read_booster
 from cost_hf.methods.ranker.features import ItemTable
-from cost_hf.methods.ranker.fitting import FOLDS, TRAINING, HeldOutRanker, held_out_ranker, ranking_cases
+from cost_hf.methods.ranker.fitting import FOLDS, PURPOSE, TRAINING, HeldOutRanker, held_out_ranker, ranking_cases
 from cost_hf.methods.ranker.options import RankerOptions
 from cost_hf.methods.ranker.recommender import RankerRecommender
+from cost_hf.recommenders.candidates import Candidates
 from tests.methods.ranker.ranker_toys import toy_ranker
 from tests.recommenders.toys import TOY_ITEMS, toy_catalog, toy_histories
 
@@ -151,13 +153,43 @@ def test_cases_hold_one_target_each_and_users_stay_in_one_fold(run):
     assert counts["cases_with_target"] == len(cases.sizes) == len(cases.folds)
 
 
+@pytest.mark.trains
+def test_every_case_is_ranked_again_among_items_that_stand_in_as_new_ones(run):
+    split = split_interactions(
+        read_tables(DataOptions(), items=NEWS.items, interactions=NEWS.interactions), DataOptions()
+    )
+    vectors = run.recommender.parts["text_last"].catalog.vectors
+    workspace = workspace_of(split)
+    workspace.text_vectors = lambda: SimpleNamespace(vectors=vectors)
+    parts = dict(run.recommender.parts)
+    options = RankerOptions()
+    options.ranker.new_item_share = 0.5
+
+    once, names, counts = ranking_cases(parts, ItemTable(), workspace, RankerOptions())
+    both, names_of_both, counts_of_both = ranking_cases(parts, ItemTable(), workspace, options)
+
+    assert names_of_both == names and counts_of_both["cases"] == 2 * counts["cases"]
+    assert len(both.sizes) > len(once.sizes)
+    rows = len(once.features)
+    assert np.array_equal(both.features[:rows], once.features, equal_nan=True)
+    is_target = both.labels[rows:] == 1
+    popularity = both.features[rows:, names.index("popularity")]
+    assert (popularity[is_target] == 0).any() and (popularity[is_target] > 0).any()
+
+
 def test_a_user_is_in_one_fold_whatever_the_case():
-    folds = {user: {fold_of(user, 5, seed=0) for _ in range(3)} for user in map(str, range(200))}
+    folds = {user: {fold_of(user, 5, seed=0, purpose="a") for _ in range(3)} for user in map(str, range(200))}
 
     assert all(len(own) == 1 for own in folds.values())
     sizes = np.bincount([next(iter(own)) for own in folds.values()], minlength=5)
     assert sizes.min() > 20
-    assert any(fold_of(user, 5, seed=1) not in own for user, own in folds.items())
+    assert any(fold_of(user, 5, seed=1, purpose="a") not in own for user, own in folds.items())
+
+
+def test_users_of_one_fold_are_spread_over_the_folds_of_another_purpose():
+    users = [user for user in map(str, range(200)) if fold_of(user, 2, seed=0, purpose="a") == 0]
+
+    assert {fold_of(user, 2, seed=0, purpose="b") for user in users} == {0, 1}
 
 
 @pytest.mark.trains
@@ -175,19 +207,19 @@ def test_popularity_and_trend_come_from_training_clicks_alone(run):
 
 
 @pytest.mark.trains
-def test_no_listed_target_at_all_is_an_error(run):
+def test_no_listed_target_at_all_is_an_error(run, monkeypatch):
     split = split_interactions(
         read_tables(DataOptions(), items=NEWS.items, interactions=NEWS.interactions), DataOptions()
     )
-    unknown = dataclasses.replace(split.validation, items=np.full(len(split.validation), len(NEWS.items)))
 
+    def batches(*arguments, **options):
+        for rows, histories, found in fitting_batches(*arguments, **options):
+            yield rows, histories, Candidates(np.full_like(found.items, -1), found.ranks, found.scores)
+
+    fitting_batches = fitting.candidate_batches
+    monkeypatch.setattr(fitting, "candidate_batches", batches)
     with pytest.raises(ValueError, match=r"no part lists the target of any of \d+ validation cases"):
-        ranking_cases(
-            dict(run.recommender.parts),
-            ItemTable(),
-            workspace_of(dataclasses.replace(split, validation=unknown)),
-            RankerOptions(),
-        )
+        ranking_cases(dict(run.recommender.parts), ItemTable(), workspace_of(split), RankerOptions())
 
 
 # --- ranking of validation users by the trees that have not seen them ---
@@ -210,7 +242,7 @@ def test_every_user_is_ranked_by_the_trees_of_the_other_folds():
 
     ranking = ranker.rank(histories, top_k=5, user_ids=np.array(users, dtype=object))
 
-    expected = [float(fold_of(user, 3, seed=7)) for user in users]
+    expected = [float(fold_of(user, 3, seed=7, purpose=PURPOSE)) for user in users]
     assert ranking.scores.tolist() == [[fold] * 5 for fold in expected]
 
 

@@ -50,6 +50,8 @@ def test_the_method_is_a_hybrid():
         ({"leaves": 1}, r"ranker\.leaves must be at least 2, got 1"),
         ({"learning_rate": 0.0}, r"ranker\.learning_rate must be in \(0, 1\], got 0\.0"),
         ({"learning_rate": 1.5}, r"ranker\.learning_rate must be in \(0, 1\], got 1\.5"),
+        ({"new_item_share": -0.1}, r"ranker\.new_item_share must be in \[0, 1\), got -0\.1"),
+        ({"new_item_share": 1.0}, r"ranker\.new_item_share must be in \[0, 1\), got 1\.0"),
         ({"columns": ["a", "a"]}, r"ranker\.columns must be different names, got \['a', 'a'\]"),
         ({"parts": ["markov"]}, "two or more parts with different names"),
     ],
@@ -113,6 +115,8 @@ def test_costs_are_those_of_the_parts_and_of_the_trees(monkeypatch):
 
     assert found.seconds.keys() == {"a", "evaluation", "ranker"} and found.seconds["ranker"] > 0
     assert (found.memory_mb, found.assumptions) == (8.0, ["few epochs"])
+    method.options.ranker.new_item_share = 0.1
+    assert method.estimate(Facts()).seconds["ranker"] == 2 * found.seconds["ranker"]
     monkeypatch.setattr("cost_hf.methods.ranker.method.estimate_parts", lambda parts, facts: "part a: no")
     assert method.estimate(Facts()) == "part a: no"
 
