@@ -176,9 +176,9 @@ def test_files_are_read_as_those_of_the_run_were(tmp_path):
     (tmp_path / "clicks.csv").write_text("Kunde;Artikel;Zeit;Art\nu;item003;1;buy\nu;item001;2;view\n")
     before = Recommender.from_pretrained(run / "recommender")
 
-    assert update(run / "recommender", "--clicks", tmp_path / "clicks.csv") == 0
+    assert update(run / "recommender", "--clicks", tmp_path / "clicks.csv", "--output_dir", tmp_path / "counted") == 0
 
-    after = Recommender.from_pretrained(run / "recommender")
+    after = Recommender.from_pretrained(tmp_path / "counted")
     rows = [after.catalog.row_of(item) for item in ("item003", "item001")]
     assert (after.popularity - before.popularity)[rows].tolist() == [5, 0]
 
