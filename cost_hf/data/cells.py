@@ -21,6 +21,20 @@ def is_empty(value: Any) -> bool:
     return bool(pd.isna(value))
 
 
+def is_missing(values: pd.Series) -> np.ndarray:
+    """Return which cells of a column of ids are empty or blank, bool `[rows]`."""
+    if pd.api.types.is_numeric_dtype(values):
+        return values.isna().to_numpy(dtype=bool)
+    is_blank = [isinstance(value, str) and not value.strip() for value in values]
+    return values.isna().to_numpy(dtype=bool) | np.array(is_blank, dtype=bool)
+
+
+def plain_value(values: pd.Series, row: int) -> Any:
+    """Return the cell in a row, counted from 0, as a Python value, for messages."""
+    value = values.iloc[row]
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def cell_text(value: Any) -> str | None:
     """Return a string that is equal for equal cells of any file format; None for an empty cell.
 

@@ -1,6 +1,11 @@
 """Recipe sections `data` and `vectors`, checked before anything is read; imports neither pandas nor torch."""
 
+import codecs
+import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from cost_hf.data.errors import DataError
 
@@ -9,12 +14,19 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "on_unknown_item": ("error", "drop"),
     "on_empty_text": ("error", "drop"),
     "on_duplicate_click": ("keep", "drop"),
+    "on_duplicate_item": ("error", "first", "last"),
+    "on_bad_row": ("error", "drop"),
+    "on_unknown_event": ("error", "ignore"),
+    "on_missing_user": ("error", "drop", "session"),
     "order": ("auto", "position", "timestamp"),
     "split": ("leave_one_out", "time", "source"),
 }
 MAX_SYNTHETIC = 10**7
 MAX_VALUES = {"dim": 1 << 16, "batch_size": 1 << 20, "max_length": 1 << 20}
 ID_FORMS = ("strip", "nfc", "lower")
+MAX_EVENT_WEIGHT = 1000
+CSV_KEYS = ("sep", "encoding", "decimal", "date_format")
+TIME_UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}  # values of date_format for numbers: units in a second
 MIN_VALUES = {
     "min_user_interactions": 0,
     "min_item_interactions": 0,
@@ -48,10 +60,18 @@ class DataOptions:
         metadata={"help": "directory with items.* and interactions.* (or a reader's raw files), or a Hub data set"},
     )
     items: str | None = field(
-        default=None, metadata={"help": "catalog file (parquet, csv, tsv, jsonl; texts also .gz)"}
+        default=None,
+        metadata={
+            "help": "catalog file (parquet, xlsx, csv, tsv, jsonl; texts also .gz or .zip), or a pattern: items-*.csv"
+        },
     )
-    interactions: str | None = field(
-        default=None, metadata={"help": "click log file (parquet, csv, tsv, jsonl; texts also .gz)"}
+    interactions: str | None = field(default=None, metadata={"help": "click log file, or a pattern, likewise"})
+    csv: dict[str, str] = field(
+        default_factory=dict,
+        metadata={
+            "help": "how tables are written: sep, encoding, decimal, date_format (of times: %d.%m.%Y %H:%M, or s, ms, "
+            "us, ns for numbers); items.sep applies to items only"
+        },
     )
     columns: dict[str, str] = field(
         default_factory=dict, metadata={"help": "our column -> name in the source; items.item_id applies to items only"}
@@ -61,12 +81,48 @@ class DataOptions:
         metadata={"help": "columns of the items that a recommender does not keep for filters, such as long texts"},
     )
     strict: bool = field(default=False, metadata={"help": "duplicate texts and repeated (user, item) pairs are errors"})
+    on_duplicate_item: str = field(
+        default="error",
+        metadata={"help": "an item id in several rows of the catalog: error, or keep the first or last"},
+    )
+    on_bad_row: str = field(
+        default="error",
+        metadata={"help": "rows that can't be read (no item id or time, other fields than the header): error or drop"},
+    )
     on_unknown_item: str = field(
         default="error", metadata={"help": "clicks on items outside the catalog: error or drop"}
     )
     on_empty_text: str = field(default="error", metadata={"help": "items without any text: error or drop"})
     on_duplicate_click: str = field(
         default="keep", metadata={"help": "the same click (user, item, time) more than once: keep or drop the repeats"}
+    )
+    event_column: str | None = field(
+        default=None, metadata={"help": "column of the interactions with the type of event, such as view or purchase"}
+    )
+    event_weights: dict[str, int | float] = field(
+        default_factory=dict,
+        metadata={
+            "help": "type of event -> what one counts in fitting, whole numbers; 0: in histories alone; none: 1 for "
+            "all, or for target_events alone where these are named"
+        },
+    )
+    target_events: list[str] = field(
+        default_factory=list,
+        metadata={"help": "types of events that are predicted and evaluated, others are history; none: all"},
+    )
+    on_unknown_event: str = field(
+        default="error", metadata={"help": "events of types that event_weights does not name: error or ignore"}
+    )
+    on_missing_user: str = field(
+        default="error",
+        metadata={"help": "clicks without a user (guests): error, drop, or session: each session is a user"},
+    )
+    session_column: str | None = field(
+        default=None, metadata={"help": "on_missing_user: session, column of the interactions with the session"}
+    )
+    session_gap: float | None = field(
+        default=None,
+        metadata={"help": "on_missing_user: session, minutes without a click after which another session begins"},
     )
     normalize_ids: list[str] = field(
         default_factory=list,
@@ -127,6 +183,8 @@ class DataOptions:
             )
         if not 0 <= self.cold_share < 1:
             raise DataError(f"data.cold_share is {self.cold_share!r}, expected 0 <= share < 1; correct it")
+        _check_csv(self.csv)
+        self._validate_events()
         shares = self.time_shares
         if len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
             raise DataError(
@@ -135,6 +193,96 @@ class DataOptions:
         cutoffs = self.time_cutoffs
         if cutoffs is not None and (len(cutoffs) != 2 or cutoffs[0] >= cutoffs[1]):
             raise DataError(f"data.time_cutoffs is {cutoffs!r}, expected two rising epoch seconds; correct them")
+
+    def _validate_events(self) -> None:
+        for name in ("event_weights", "target_events"):
+            if getattr(self, name) and self.event_column is None:
+                raise DataError(
+                    f"data.{name} needs the column with the type of event, got none; name it with data.event_column"
+                )
+        _check_weights(self.event_weights)
+        missing = [name for name in self.target_events if self.event_weights and name not in self.event_weights]
+        if missing:
+            raise DataError(
+                f"data.target_events has {missing[0]!r}, which data.event_weights does not name, only "
+                f"{list(self.event_weights)}; add it there, or correct the name"
+            )
+        has_sessions = self.session_column is not None or self.session_gap is not None
+        if has_sessions != (self.on_missing_user == "session"):
+            raise DataError(
+                f"data.on_missing_user is {self.on_missing_user!r} with data.session_column={self.session_column!r} "
+                f"and data.session_gap={self.session_gap!r}; sessions need data.on_missing_user: session and one of "
+                "the two, or both"
+            )
+        if self.session_gap is not None and not 0 < self.session_gap < math.inf:
+            raise DataError(f"data.session_gap is {self.session_gap!r}, expected minutes above 0; raise it")
+
+
+def csv_option(csv: Mapping[str, str], table: str, name: str) -> str | None:
+    """Return one value of `data.csv` for a table, None where there is none.
+
+    Examples:
+        >>> csv_option({"sep": ";", "items.sep": ","}, "items", "sep")
+        ','
+    """
+    return csv.get(f"{table}.{name}", csv.get(name))
+
+
+def _check_csv(csv: Mapping[str, str]) -> None:
+    """Raise `DataError` for an unknown key of `data.csv` or a value that it can't have."""
+    for key, value in csv.items():
+        table, _, name = key.rpartition(".")
+        if name not in CSV_KEYS or table not in ("", "items", "interactions") or key == "items.date_format":
+            raise DataError(
+                f"data.csv has {key!r}, expected {', '.join(CSV_KEYS)}, or one of them after items. or interactions. "
+                "(items have no times); correct the name"
+            )
+        wrong = _csv_fault(name, value)
+        if wrong:
+            raise DataError(f"data.csv.{key} is {value!r}, expected {wrong}; correct it")
+    for table in ("items", "interactions"):
+        if csv_option(csv, table, "decimal") == csv_option(csv, table, "sep") == ",":
+            raise DataError(f"data.csv has a comma as sep and as decimal of {table}, expected two marks; correct one")
+
+
+def _csv_fault(name: str, value: str) -> str:
+    """Return what a value of `data.csv` should be, "" where it is."""
+    if name == "sep" and (len(value) != 1 or value in '"\r\n'):
+        return "one character, such as ';' or \"\\t\""
+    if name == "decimal" and value not in (".", ","):
+        return "a point or a comma"
+    if name == "date_format" and value not in TIME_UNITS and re.search("%[A-Za-z]", value) is None:
+        return f"a format such as '%d.%m.%Y %H:%M', or one of {', '.join(TIME_UNITS)} for numbers"
+    if name == "encoding":
+        try:
+            codecs.lookup(value)
+        except LookupError:
+            return "an encoding that Python knows, such as utf-8, cp1252, latin-1 or utf-16"
+    return ""
+
+
+def _check_weights(weights: Mapping[str, int | float]) -> None:
+    """Raise `DataError` for a weight that is not a whole number in range, or if none is above 0."""
+    for name, value in weights.items():
+        if not float(value).is_integer() or not 0 <= value <= MAX_EVENT_WEIGHT:
+            raise DataError(
+                f"data.event_weights.{name} is {value!r}, expected a whole number from 0 to {MAX_EVENT_WEIGHT}, since "
+                f"counts must add up exactly; {_whole_weights(weights)}"
+            )
+    if weights and not any(weights.values()):
+        raise DataError(f"data.event_weights is {dict(weights)!r}, expected a weight above 0; raise one of them")
+
+
+def _whole_weights(weights: Mapping[str, int | float]) -> str:
+    """Return the remedy for weights that are not whole: the same ratios in whole numbers, where these are small."""
+    if all(0 <= value < math.inf for value in weights.values()):
+        ratios = [Fraction(str(value)) for value in weights.values()]
+        factor = math.lcm(*(ratio.denominator for ratio in ratios))
+        whole = [int(ratio * factor) for ratio in ratios]
+        if factor > 1 and max(whole) <= MAX_EVENT_WEIGHT:
+            pairs = ", ".join(f"{name}: {value}" for name, value in zip(weights, whole, strict=True))
+            return f"multiply all of them: {{{pairs}}}"
+    return "correct it; only the ratios of the weights matter"
 
 
 @dataclass

@@ -21,9 +21,10 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 
-from cost_hf.data.cells import EXACT_WHOLE, cell_text, count_twins, has_control, holds_words, is_empty
+from cost_hf.data.cells import EXACT_WHOLE, cell_text, count_twins, has_control, holds_words, is_empty, plain_value
 from cost_hf.data.errors import DataError
 from cost_hf.data.item_texts import count_markup, is_text_column, item_titles
+from cost_hf.data.options import TIME_UNITS
 from cost_hf.files import content_digest
 
 # Epoch seconds stay below this until the year 5138; epoch milliseconds have been above it since 1973.
@@ -55,8 +56,8 @@ class Tables:
     Attributes:
         items: index 0..N-1 is the catalog row; column `item_id` (text, unique), then any others.
         interactions: `user_id`, `item_id` (text), `item_row` (int64), `position` (int64, 0 is a user's oldest, no
-            gaps), `timestamp` (Int64 epoch seconds, where the source has them), then any others; sorted by
-            (user_id, position).
+            gaps), `timestamp` (Int64 epoch seconds, where the source has them), `event_weight` (int64) and `is_target`
+            (bool; both where events have types), then any others; sorted by (user_id, position).
         counts: numbers of what was found and dropped while reading, by name.
         notices: what may be wrong in the source without being an error, each with a remedy.
         source_digest: sha256 over both source tables as they were read, before anything is dropped, sorted or cut; the
@@ -176,27 +177,76 @@ def clean_positions(frame: pd.DataFrame) -> pd.Series:
     return numbers.astype("int64")
 
 
-def clean_timestamps(frame: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+def clean_timestamps(frame: pd.DataFrame, date_format: str | None = None) -> tuple[pd.Series, pd.Series]:
     """Return whole epoch seconds, Int64, and the nanoseconds beyond them, int64 (0 where the time is missing).
 
-    Times are numbers, dates or ISO 8601 strings (UTC if no zone is given).
+    Args:
+        frame: click log whose `timestamp` holds numbers, dates or ISO 8601 strings (UTC if no zone is given).
+        date_format: of strings, as `strptime` takes it, or the unit of numbers: s, ms, us or ns.
     """
     values = frame["timestamp"]
-    if _holds_numbers(values):
-        seconds, fractions = _of_numbers(frame, values)
-    elif holds_dates(values) and not isinstance(values.dtype, pd.ArrowDtype):
-        seconds, fractions = _of_dates(values)
-    else:
-        seconds, fractions = _of_cells(frame, values.astype(object))
+    seconds, fractions = _times(frame, values, date_format)
     unreadable = seconds.isna() & values.notna()
-    _forbid(unreadable, frame, "interactions", "timestamp", "epoch seconds or an ISO 8601 date", "correct the value")
+    if date_format is None:
+        expected = "epoch seconds or an ISO 8601 date"
+        remedy = "correct the value, or name the form of the dates, as in data.csv: {date_format: '%d.%m.%Y %H:%M'}"
+    else:
+        expected = f"a time of the form {date_format!r} (data.csv.date_format)"
+        remedy = "correct the value or the form"
+    remedy += ", or leave such rows out with data.on_bad_row: drop"
+    _forbid(unreadable, frame, "interactions", "timestamp", expected, remedy)
+    return seconds, fractions
+
+
+def readable_times(frame: pd.DataFrame, date_format: str | None = None) -> np.ndarray:
+    """Return which cells of `timestamp` are empty or can be read as times, bool `[rows]`."""
+    values = frame["timestamp"]
+    try:
+        seconds, _ = _times(frame, values, date_format)
+    except DataError:  # of a column that is no time at all, such as milliseconds
+        return np.ones(len(frame), dtype=bool)
+    return (seconds.notna() | values.isna()).to_numpy(dtype=bool)
+
+
+def _times(frame: pd.DataFrame, values: pd.Series, date_format: str | None) -> tuple[pd.Series, pd.Series]:
+    if date_format in TIME_UNITS:
+        return _of_units(as_numbers(values), TIME_UNITS[date_format])
+    if date_format is not None and not holds_dates(values):
+        return _of_dates(values.map(_date_text), date_format)
+    if _holds_numbers(values):
+        return _of_numbers(frame, values)
+    if holds_dates(values) and not isinstance(values.dtype, pd.ArrowDtype):
+        return _of_dates(values)
+    return _of_cells(frame, values.astype(object))
+
+
+def _date_text(value: Any) -> str | None:
+    """Return a date as text: a whole number such as 20240131 is its digits."""
+    if isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_)):
+        return str(value)
+    return value if isinstance(value, str) else None
+
+
+def _of_units(numbers: pd.Series, units: int) -> tuple[pd.Series, pd.Series]:
+    """Read numbers of which there are `units` in a second."""
+    numbers = numbers if pd.api.types.is_integer_dtype(numbers) else numbers.astype("Float64")
+    is_known = (
+        numbers.notna().to_numpy(dtype=bool) & (numbers.abs() < MAX_EPOCH_SECONDS * units).fillna(False).to_numpy()
+    )
+    known = numbers[is_known]
+    whole = known // 1
+    seconds = pd.Series(pd.NA, index=numbers.index, dtype="Int64")
+    fractions = pd.Series(0, index=numbers.index, dtype="int64")
+    seconds[is_known] = (whole // units).astype("Int64")
+    beyond = (whole % units + (known - whole)) * (NANOSECONDS // units)
+    fractions[is_known] = beyond.astype("int64").clip(upper=NANOSECONDS - 1)
     return seconds, fractions
 
 
 def _of_cells(frame: pd.DataFrame, values: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Read times of mixed types: as numbers if all are numbers, else as dates."""
+    """Read times of mixed types: as numbers if most are numbers, else as dates."""
     numbers = as_numbers(values)
-    if not (numbers.isna() & values.notna()).any():
+    if 2 * numbers.notna().sum() > values.notna().sum() or values.isna().all():
         seconds, fractions = _of_numbers(frame, numbers)
         return _exact_times(values, seconds, fractions)
     # a string without a leading digit is not a date, though pandas accepts "now"
@@ -251,15 +301,15 @@ def _of_numbers(frame: pd.DataFrame, values: pd.Series) -> tuple[pd.Series, pd.S
         _forbid(is_rounded.fillna(False), frame, "interactions", "timestamp", kind, "store times as int64 or float64")
     numbers = values.astype("Float64")
     too_large = (numbers.abs() > MAX_EPOCH_SECONDS).fillna(False)
-    remedy = "divide by 1000 if these are milliseconds (by 1000 again for microseconds, and again for nanoseconds)"
+    remedy = "name their unit with data.csv: {date_format: ms} (or us, ns), or divide by 1000 if these are milliseconds"
     _forbid(too_large, frame, "interactions", "timestamp", "epoch seconds", remedy)
     seconds = numbers // 1
     beyond = ((numbers - seconds) * NANOSECONDS).fillna(0).astype("int64").clip(upper=NANOSECONDS - 1)
     return seconds.astype("Int64"), beyond
 
 
-def _of_dates(values: pd.Series) -> tuple[pd.Series, pd.Series]:
-    dates = pd.to_datetime(values, utc=True, errors="coerce", format=None if holds_dates(values) else "ISO8601")
+def _of_dates(values: pd.Series, date_format: str = "ISO8601") -> tuple[pd.Series, pd.Series]:
+    dates = pd.to_datetime(values, utc=True, errors="coerce", format=None if holds_dates(values) else date_format)
     moments = dates.dt.tz_localize(None).to_numpy()
     units = {"s": 1, "ms": 10**3, "us": 10**6, "ns": NANOSECONDS}[np.datetime_data(moments.dtype)[0]]
     seconds, beyond = np.divmod(moments.view(np.int64), units)  # in integers: distant dates overflow nanoseconds
@@ -366,8 +416,7 @@ def _forbid(
     if not flags.any():
         return
     place = int(flags.argmax())
-    value = frame[column].iloc[place]
-    value = value.item() if isinstance(value, np.generic) else value
+    value = plain_value(frame[column], place)
     raise DataError(
         f"{table}.{column}, row {frame.index[place]}: expected {expected}, got {value!r:.200} "
         f"({_rows(int(flags.sum()))} like this); {remedy}"
@@ -414,7 +463,8 @@ def time_notices(clicks: pd.DataFrame) -> Iterator[Notice]:
         if dates.notna().all():
             yield Notice(
                 f"the times look like dates (the first is {least}) and were read as seconds after 1970-01-01",
-                "write them as 2024-01-31",
+                "--data.csv '{date_format: \"%Y%m%d\"}'",
+                {"data.csv": {"date_format": "%Y%m%d"}},
             )
 
 

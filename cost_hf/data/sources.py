@@ -1,12 +1,16 @@
-"""Sources: DataFrames, data sets, files, directories, Hub ids and raw files of published data sets.
+"""Sources: DataFrames, data sets, files, patterns of files, directories, Hub ids and raw files of published data sets.
 
 Reading is separate from checking, so that every source passes the same checks (`read_tables`). Ids are read as text:
 a csv that contains "007" keeps its zeros, and strings like "NA" or "null" stay strings, because titles are called that.
 A reader of a published data set (amazon, mind, movielens) turns raw files into two frames and counts.
 """
 
+import glob
 import re
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,30 +19,37 @@ import pandas as pd
 
 from cost_hf.data import text_files
 from cost_hf.data.errors import DataError
-from cost_hf.data.options import DataOptions
+from cost_hf.data.options import DataOptions, csv_option
+from cost_hf.data.text_files import BadRow, TextFormat
 from cost_hf.files import readable_os_errors
 
 Source: TypeAlias = Any
-"""A DataFrame, a `datasets.Dataset` or `DatasetDict`, or the path of a parquet, csv, tsv or jsonl file."""
+"""A DataFrame, a `datasets.Dataset` or `DatasetDict`, or the path of a file that ends as one of `SUFFIXES`, or a
+pattern of such paths, like `orders-*.parquet`."""
 
-SUFFIXES = (".parquet", ".csv", ".tsv", ".jsonl", ".csv.gz", ".tsv.gz", ".jsonl.gz")
+KINDS = text_files.KINDS
+SUFFIXES = (".parquet", ".xlsx", *KINDS, *(kind + ending for kind in KINDS for ending in text_files.COMPRESSED), ".zip")
 OURS = ("item_id", "user_id", "position", "timestamp")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-def load_frames(options: DataOptions, *, items: Source, interactions: Source) -> tuple[pd.DataFrame, pd.DataFrame]:
+def load_frames(
+    options: DataOptions, *, items: Source, interactions: Source, counts: dict[str, int] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read catalog and click log and rename their columns to ours.
 
     Args:
         options: the data section; its paths are used where no source is passed.
         items: source of the catalog, or None.
         interactions: source of the click log, or None.
+        counts: gets the number of rows that were left out by `data.on_bad_row: drop`.
 
     Raises:
         DataError: for a source that can't be read, or a column mapping that does not fit.
     """
-    catalog = _load(options.items if items is None else items, "items", options)
-    clicks = _load(options.interactions if interactions is None else interactions, "interactions", options)
+    counts = {} if counts is None else counts
+    catalog = _load(options.items if items is None else items, "items", options, counts)
+    clicks = _load(options.interactions if interactions is None else interactions, "interactions", options, counts)
     for ours, theirs in options.columns.items():
         if "." not in ours and theirs not in catalog.columns and theirs not in clicks.columns:
             raise DataError(
@@ -48,30 +59,41 @@ def load_frames(options: DataOptions, *, items: Source, interactions: Source) ->
     return _rename(catalog, "items", options.columns), _rename(clicks, "interactions", options.columns)
 
 
-def load_catalog(path: str | Path, columns: dict[str, str]) -> pd.DataFrame:
-    """Read a file of items and rename its columns to ours."""
-    frame = _read_file(resolve_file(Path(path), None), columns)
-    return _rename(_plain_frame(frame, "items", columns), "items", columns)
+def load_catalog(source: Source, options: DataOptions) -> pd.DataFrame:
+    """Read items alone and rename their columns to ours."""
+    return _rename(_load(source, "items", options, {}), "items", options.columns)
 
 
-def load_interactions(source: Source, columns: dict[str, str]) -> pd.DataFrame:
+def load_interactions(source: Source, options: DataOptions) -> pd.DataFrame:
     """Read a click log alone and rename its columns to ours."""
-    return _rename(_load(source, "interactions", DataOptions(columns=columns)), "interactions", columns)
+    return _rename(_load(source, "interactions", options, {}), "interactions", options.columns)
 
 
-def _load(source: Source, table: str, options: DataOptions) -> pd.DataFrame:
+def _load(source: Source, table: str, options: DataOptions, counts: dict[str, int]) -> pd.DataFrame:
     if source is None and options.path is None:
         raise DataError(
             f"no source for {table}: expected data.path (a directory or Hub data set) or data.{table} (a file), got "
             f"neither; set one of them or pass {table}= to cost_hf.train"
         )
-    if source is None:
-        frame = _read_directory(str(options.path), table, options.columns)
-    elif isinstance(source, (str, Path)):
-        frame = _read_file(resolve_file(Path(source), options.path), options.columns)
+    if source is None or isinstance(source, (str, Path)):
+        files = table_files(table, options, source)
+        frame = _read_files(files, table, options, counts) if files else _read_hub(str(options.path), table)
     else:
         frame = _to_frame(source, table)
     return _plain_frame(frame, table, options.columns)
+
+
+def table_files(table: str, options: DataOptions, source: str | Path | None = None) -> list[Path]:
+    """Return the files of a table; none for a data set of the Hub.
+
+    Args:
+        table: `items` or `interactions`.
+        options: the data section.
+        source: path or pattern; by default the files in `data.path`.
+    """
+    if source is not None:
+        return resolve_files(str(source), options.path)
+    return _files_in_directory(str(options.path), table)
 
 
 def _plain_frame(frame: pd.DataFrame, table: str, columns: dict[str, str]) -> pd.DataFrame:
@@ -143,12 +165,26 @@ def resolve_file(path: Path, directory: str | None) -> Path:
     )
 
 
+def resolve_files(path: str, directory: str | None) -> list[Path]:
+    """Return the file of this path or those that it matches as a pattern, like `orders-*.parquet`, sorted."""
+    whole = Path(path)
+    folders = [Path()] if directory is None else [Path(directory), Path()]
+    if glob.has_magic(path) and not any((folder / whole).is_file() for folder in folders):
+        pattern = str(whole.relative_to(whole.anchor))
+        for folder in [Path(whole.anchor)] if whole.is_absolute() else folders:
+            found = sorted(name for name in folder.glob(pattern) if name.is_file())
+            if found:
+                return found
+    return [resolve_file(whole, directory)]
+
+
 def table_names(table: str) -> list[str]:
     """Return the possible file names of a table in a directory."""
     return [table + suffix for suffix in SUFFIXES]
 
 
-def _read_directory(directory: str, table: str, columns: dict[str, str]) -> pd.DataFrame:
+def _files_in_directory(directory: str, table: str) -> list[Path]:
+    """Return the file of a table in `data.path`; none if that is a data set of the Hub or a clone of one."""
     if Path(directory).is_dir():
         found = [path for name in table_names(table) if (path := Path(directory) / name).is_file()]
         if len(found) > 1:
@@ -156,16 +192,15 @@ def _read_directory(directory: str, table: str, columns: dict[str, str]) -> pd.D
                 f"{directory!r} contains {[path.name for path in found]}, expected one of them; "
                 f"name the right one with data.{table}"
             )
-        if found:
-            return _read_file(found[0], columns)
-        if not (Path(directory) / "README.md").is_file():
+        if not found and not (Path(directory) / "README.md").is_file():
             raise DataError(
                 f"{directory!r} has no {table} file: expected one of {table_names(table)}; "
-                f"rename the file or name it with data.{table}"
+                f"rename the file, name it with data.{table}, or let `cost-hf check` find it"
             )
-    elif HUB_ID.fullmatch(directory) is None:
+        return found
+    if HUB_ID.fullmatch(directory) is None:
         raise DataError(f"data.path {directory!r} is neither a directory nor a Hub id (owner/name); correct it")
-    return _read_hub(directory, table)
+    return []
 
 
 def _read_hub(name: str, table: str) -> pd.DataFrame:
@@ -180,17 +215,92 @@ def _read_hub(name: str, table: str) -> pd.DataFrame:
         ) from error
 
 
-def _read_file(path: Path, columns: dict[str, str]) -> pd.DataFrame:
-    suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
-    if suffix is None:
+def text_format(table: str, options: DataOptions) -> TextFormat:
+    """Return how a table is written as text, by `data.csv`."""
+    given = {name: csv_option(options.csv, table, name) for name in ("sep", "encoding", "decimal")}
+    return TextFormat(**{name: value for name, value in given.items() if value is not None})
+
+
+def _read_files(paths: Sequence[Path], table: str, options: DataOptions, counts: dict[str, int]) -> pd.DataFrame:
+    """Read one table from its files, one after the other; a column of texts gets one type in all of them."""
+    kinds = sorted({_kind(path) for path in paths})
+    if len(kinds) > 1:
+        raise DataError(
+            f"the files of {table} are of the kinds {', '.join(kinds)}, expected one; convert them, or name those of "
+            f"one kind with data.{table}"
+        )
+    form = text_format(table, options)
+    bad_rows: list[BadRow] | None = [] if options.on_bad_row == "drop" else None
+    frames = [_read_file(path, kinds[0], table, form, bad_rows) for path in paths]
+    for path, frame in zip(paths, frames, strict=True):
+        if set(frame.columns) != set(frames[0].columns):
+            raise DataError(
+                f"{path.name} has the columns {list(map(str, frame.columns))}, expected those of {paths[0].name}, "
+                f"{list(map(str, frames[0].columns))}; rename them, or name files of one form with data.{table}"
+            )
+    if bad_rows:
+        counts[f"dropped_unreadable_rows_of_{table}"] = len(bad_rows)
+    whole = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+    if kinds[0] not in text_files.SEPARATED:
+        return whole
+    session = [] if options.session_column is None else [options.session_column]
+    return text_files.typed_columns(
+        whole,
+        source=paths[0].name + (f" and {len(paths) - 1} more" if len(paths) > 1 else ""),
+        ids=[*_names(options.columns, "item_id", "user_id"), *session],
+        texts=_names(options.columns, "title"),
+        times=_names(options.columns, "timestamp"),
+        decimal=form.decimal,
+    )
+
+
+def _kind(path: Path) -> str:
+    """Return how a file ends, without its compression; for an archive, how the table in it ends."""
+    if not path.name.lower().endswith(SUFFIXES):
         raise DataError(f"cannot read {path.name!r}: expected a file ending in {', '.join(SUFFIXES)}; convert it")
-    if suffix == ".parquet":
+    return text_files.kind_of(path) or path.suffix.lower()
+
+
+def _read_file(path: Path, kind: str, table: str, form: TextFormat, bad_rows: list[BadRow] | None) -> pd.DataFrame:
+    if kind == ".parquet":
         return _read_parquet(path)
-    ids, texts, times = (_names(columns, *names) for names in (("item_id", "user_id"), ("title",), ("timestamp",)))
-    frame = text_files.READERS[suffix.removesuffix(".gz")](path, ids=ids, texts=texts, times=times)
+    if kind == ".xlsx":
+        return _read_excel(path, table)
+    if kind == ".jsonl":
+        frame = text_files.read_jsonl(path, encoding=form.encoding, bad_rows=bad_rows)
+    else:
+        frame = text_files.read_cells(path, separator=form.separator(kind), form=form, bad_rows=bad_rows)
     if frame.columns.empty:
         raise DataError(f"{path.name} is empty, expected rows; write the table again")
     return frame
+
+
+def _read_excel(path: Path, table: str) -> pd.DataFrame:
+    """Read the sheet that is called like the table, or the only one."""
+    try:
+        import_module("openpyxl")  # pandas reads workbooks by it
+    except ImportError as error:
+        raise DataError(
+            f"{path.name} is a workbook, which needs openpyxl: pip install 'cost-hf[excel]', or save the sheet as csv"
+        ) from error
+    try:
+        with readable_os_errors(), pd.ExcelFile(path, engine="openpyxl") as book:
+            names = list(map(str, book.sheet_names))
+            if table not in names and len(names) > 1:
+                raise DataError(
+                    f"{path.name} has the sheets {names}, expected one, or one called {table!r}; rename the right one"
+                )
+            name = table if table in names else names[0]
+            # cells as they are: pandas would turn the text 007 into the number 7
+            sheet = pd.read_excel(book, sheet_name=name, dtype=object, keep_default_na=False, na_values=[""])
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{path.name} is not a valid workbook ({error!s:.200}); save it again as .xlsx or csv"
+        ) from error
+    sheet = sheet.dropna(how="all").reset_index(drop=True)  # rows that were emptied are still part of a sheet
+    return sheet.infer_objects()
 
 
 def _names(columns: dict[str, str], *ours: str) -> list[str]:

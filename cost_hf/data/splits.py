@@ -10,8 +10,11 @@ validation targets and histories. Histories of test cases stay whole, as the pap
 system meets items in a history that it was never trained on. Whatever is fitted to items must leave them out as well
 (`Split.fit_rows`).
 
-Parts are numbers: 0 trains, 1 is a validation target, 2 a test target, -1 is in no part (it can still be in histories
-of later targets).
+Where events have types (`data.event_column`), only those of `data.target_events` become targets. The other clicks of an
+evaluation part are in no training sequence, and in the histories of later targets.
+
+Parts are numbers: 0 trains, 1 is of validation, 2 of the test, -1 is in no part (it can still be in histories of later
+targets).
 """
 
 import hashlib
@@ -24,6 +27,7 @@ import pandas as pd
 from safetensors.numpy import load_file, save_file
 
 from cost_hf.data.errors import DataError
+from cost_hf.data.events import IS_TARGET, WEIGHT
 from cost_hf.data.options import DataOptions
 from cost_hf.data.schema import Tables, require_columns
 from cost_hf.files import JoinedRows, atomic_path, content_digest, read_json, write_json
@@ -127,6 +131,8 @@ class Split:
         cold_items: sorted catalog rows that the cold-start protocol hides from everything that is fitted, int64.
         train_times: epoch seconds of the training clicks in the order of `train`, int64; None where only the order of
             clicks is known.
+        train_weights: what each training click counts, by its event, in the order of `train`, int64; None where all
+            count 1.
     """
 
     train_user_ids: np.ndarray
@@ -137,6 +143,7 @@ class Split:
     digest: str
     cold_items: np.ndarray = field(default_factory=NO_ROWS.copy)
     train_times: np.ndarray | None = None
+    train_weights: np.ndarray | None = None
 
     def __repr__(self) -> str:
         """Summarise the sizes of the parts."""
@@ -147,8 +154,25 @@ class Split:
         )
 
     def popularity(self, num_items: int) -> np.ndarray:
-        """Return training clicks per catalog row, int64 `[N]`."""
-        return np.bincount(np.concatenate(self.train), minlength=num_items).astype(np.int64)
+        """Return training clicks per catalog row, each with its weight, int64 `[N]`."""
+        rows = np.concatenate(self.train)
+        return np.bincount(rows, self.train_weights, minlength=num_items).astype(np.int64)
+
+    def weights_of_users(self) -> list[np.ndarray] | None:
+        """Return what the clicks of every array of `train` count, int64; None where all count 1."""
+        if self.train_weights is None:
+            return None
+        return np.split(self.train_weights, np.cumsum(_lengths(self.train))[:-1])
+
+    def label_weights(self) -> list[np.ndarray] | None:
+        """Return the weight of the loss of every training click, float32, by user; None where all are 1.
+
+        The mean of those above 0 is 1, so that only the ratios of the weights of events matter; 0 is no label.
+        """
+        if self.train_weights is None:
+            return None
+        mean = self.train_weights[self.train_weights > 0].mean()
+        return [(weights / mean).astype(np.float32) for weights in self.weights_of_users() or []]
 
     def fit_rows(self, num_items: int) -> np.ndarray:
         """Return which catalog rows fitting may see (text vectors, quantizer), bool `[N]`: all but the cold items."""
@@ -166,14 +190,14 @@ class Split:
         validates = np.array([is_kept(user) for user in self.validation.user_ids], dtype=bool)
         cases = np.flatnonzero(validates)
         histories = [self.validation.histories[case] for case in cases]
-        times = None
-        if self.train_times is not None:
-            times = self.train_times[np.repeat(trains, _lengths(self.train))]
+        is_click_kept = np.repeat(trains, _lengths(self.train))
+        times = None if self.train_times is None else self.train_times[is_click_kept]
+        weights = None if self.train_weights is None else self.train_weights[is_click_kept]
         train = [rows for rows, kept in zip(self.train, trains, strict=True) if kept]
         validation = Targets(self.validation.user_ids[cases], histories, self.validation.items[cases])
         test = Targets(np.empty(0, dtype=object), [], NO_ROWS)
         counts: dict[str, int | float] = {"train_users": len(train), "validation": len(validation), "test": 0}
-        return _build(self.train_user_ids[trains], train, validation, test, self.cold_items, counts, times)
+        return _build(self.train_user_ids[trains], train, validation, test, self.cold_items, counts, times, weights)
 
     def shares(self) -> dict[str, float]:
         """Return the shares of targets that repeat an item of their history, and that were never seen in training."""
@@ -192,6 +216,8 @@ class Split:
         tensors["cold_items"] = self.cold_items
         if self.train_times is not None:
             tensors["train_times"] = self.train_times
+        if self.train_weights is not None:
+            tensors["train_weights"] = self.train_weights
         tensors["train_rows"], tensors["train_lengths"] = np.concatenate([NO_ROWS, *self.train]), _lengths(self.train)
         for part, targets in (("validation", self.validation), ("test", self.test)):
             tensors[f"{part}_rows"], tensors[f"{part}_starts"] = _pooled(targets)
@@ -218,12 +244,13 @@ class Split:
             sequences[part] = [rows[start : start + size] for start, size in zip(starts, lengths, strict=True)]
         validation, test = (Targets(users[part], sequences[part], tensors[f"{part}_items"]) for part in PARTS[1:])
         cold_items = tensors.get("cold_items", NO_ROWS)  # splits of earlier versions have none
-        train_times = tensors.get("train_times")
-        if train_times is not None and train_times.shape != tensors["train_rows"].shape:
-            raise DataError(
-                f"split in {str(directory)!r} has the times of {train_times.size} training clicks, expected "
-                f"{tensors['train_rows'].size}; the files come from different runs: delete the directory, split again"
-            )
+        of_clicks = {name: tensors.get(f"train_{name}") for name in ("times", "weights")}
+        for name, values in of_clicks.items():
+            if values is not None and values.shape != tensors["train_rows"].shape:
+                raise DataError(
+                    f"split in {str(directory)!r} has the {name} of {values.size} training clicks, expected "
+                    f"{tensors['train_rows'].size}; the files are of different runs: delete the directory, split again"
+                )
         split = _build(
             users["train"],
             sequences["train"],
@@ -231,7 +258,8 @@ class Split:
             test,
             cold_items,
             header["counts"],
-            train_times,
+            of_clicks["times"],
+            of_clicks["weights"],
         )
         if split.digest != header["digest"]:
             raise DataError(
@@ -244,11 +272,12 @@ class Split:
 def split_interactions(tables: Tables, options: DataOptions) -> Split:
     """Split a click log by `options.split`.
 
-    * `leave_one_out`: a user's last click is the test target, the one before it the validation target, the rest
-      train; users with fewer than three clicks only train.
+    * `leave_one_out`: a user's last target is the test target, the target before it the validation target, and the
+      clicks before that one train; users with fewer than three clicks only train. A single target tests, if a click
+      comes before it.
     * `source`: a column assigns every click to `history` (or `train`), `valid` or `test`. No validation history
       contains a test click, whatever the order.
-    * `time`: clicks before the first cutoff train, those before the second are validation targets, later ones test.
+    * `time`: clicks before the first cutoff train, targets before the second are of validation, later ones of the test.
 
     With `options.cold_share` a share of the test targets' items becomes cold: training and validation are those of a
     log without these items, test cases are not touched.
@@ -264,27 +293,31 @@ def split_interactions(tables: Tables, options: DataOptions) -> Split:
     clicks = tables.interactions
     counts: dict[str, int | float] = {}
     parts = part_numbers(clicks, options, counts)
-    test = _targets(clicks, parts == 2, options.min_history)
+    is_target = _target_flags(clicks)
+    test = _targets(clicks, (parts == 2) & is_target, options.min_history)
     item_ids = tables.items["item_id"].tolist()
     cold_items = choose_cold_items(item_ids, test.items, share=options.cold_share, seed=options.seed)
     is_visible = ~np.isin(clicks["item_row"].to_numpy(), cold_items)
     train_clicks = clicks.loc[(parts == 0) & is_visible]
     train_user_ids, train = _sequences(train_clicks)
     may_validate = is_visible & (parts != 2)
-    validation = _targets(clicks.loc[may_validate], (parts == 1)[may_validate], options.min_history)
+    validation = _targets(clicks.loc[may_validate], ((parts == 1) & is_target)[may_validate], options.min_history)
     counts |= {"users": int(clicks["user_id"].nunique()), "train_users": len(train)}
     counts |= {"train_interactions": sum(map(len, train)), "validation": len(validation), "test": len(test)}
-    counts["dropped_short_history_validation"] = int(((parts == 1) & is_visible).sum()) - len(validation)
-    counts["dropped_short_history_test"] = int((parts == 2).sum()) - len(test)
+    counts["dropped_short_history_validation"] = int(((parts == 1) & is_visible & is_target).sum()) - len(validation)
+    counts["dropped_short_history_test"] = int(((parts == 2) & is_target).sum()) - len(test)
+    if not is_target.all():
+        counts["history_clicks_of_evaluation"] = int(((parts > 0) & ~is_target).sum())
     if len(cold_items):
-        counts |= _cold_counts(parts, is_visible, test, cold_items)
+        counts |= _cold_counts(np.where(is_target, parts, np.minimum(parts, 0)), is_visible, test, cold_items)
     for part, size in zip(PARTS, (len(train), len(validation), len(test)), strict=True):
         if size == 0:
             raise DataError(
                 f"split {options.split!r} leaves 0 {part} cases, expected at least 1 (counts: {counts}); "
                 "give longer histories, another data.split, or a smaller data.min_history or data.cold_share"
             )
-    return _build(train_user_ids, train, validation, test, cold_items, counts, _times(train_clicks))
+    weights = _weights(train_clicks)
+    return _build(train_user_ids, train, validation, test, cold_items, counts, _times(train_clicks), weights)
 
 
 def fold_of(user_id: str, folds: int, *, seed: int, purpose: str) -> int:
@@ -309,6 +342,26 @@ def _times(clicks: pd.DataFrame) -> np.ndarray | None:
     if "timestamp" not in clicks or clicks["timestamp"].isna().any():
         return None
     return clicks["timestamp"].to_numpy(dtype=np.int64)
+
+
+def _weights(clicks: pd.DataFrame) -> np.ndarray | None:
+    """Return what each training click counts, int64; None where all count 1."""
+    if WEIGHT not in clicks or (clicks[WEIGHT] == 1).all():
+        return None
+    weights = clicks[WEIGHT].to_numpy(dtype=np.int64)
+    if not weights.any():
+        raise DataError(
+            f"all {len(weights):,} training clicks are of events with weight 0, so nothing can be learned; raise one "
+            "of data.event_weights, or choose a data.split that leaves target events to training"
+        )
+    return weights
+
+
+def _target_flags(clicks: pd.DataFrame) -> np.ndarray:
+    """Return which clicks may be targets, bool `[clicks]`."""
+    if IS_TARGET not in clicks:
+        return np.ones(len(clicks), dtype=bool)
+    return clicks[IS_TARGET].to_numpy(dtype=bool)
 
 
 def _targets(clicks: pd.DataFrame, chosen: np.ndarray, least: int) -> Targets:
@@ -365,6 +418,7 @@ def _build(
     cold_items: np.ndarray,
     counts: dict[str, int | float],
     train_times: np.ndarray | None,
+    train_weights: np.ndarray | None,
 ) -> Split:
     parts: list[object] = [list(train_user_ids), list(map(len, train)), np.concatenate([NO_ROWS, *train])]
     for targets in (validation, test):
@@ -372,7 +426,10 @@ def _build(
         parts.append(JoinedRows(targets.histories))
     if len(cold_items):  # a split without them keeps the digest that it had before there was a protocol
         parts.append(cold_items)
-    return Split(train_user_ids, train, validation, test, counts, content_digest(*parts), cold_items, train_times)
+    if train_weights is not None:
+        parts.append(train_weights)
+    digest = content_digest(*parts)
+    return Split(train_user_ids, train, validation, test, counts, digest, cold_items, train_times, train_weights)
 
 
 UNUSED = -1
@@ -412,11 +469,17 @@ def choose_cold_items(item_ids: Sequence[str], candidates: np.ndarray, *, share:
 
 
 def _by_position(clicks: pd.DataFrame, counts: dict[str, int | float]) -> np.ndarray:
-    by_user = clicks.groupby("user_id", sort=False)["position"]
-    length = by_user.transform("size").to_numpy()
-    from_end = length - 1 - clicks["position"].to_numpy()
-    counts["short_users"] = int((by_user.size() < 3).sum())
-    return np.where(length < 3, 0, np.where(from_end == 0, 2, np.where(from_end == 1, 1, 0)))
+    users = clicks["user_id"].to_numpy(dtype=object)
+    is_first = (clicks["position"] == 0).to_numpy()
+    length = clicks["position"].groupby(users, sort=False).transform("size").to_numpy()
+    counts["short_users"] = int(((length < 3) & is_first).sum())
+    may_be_target = (
+        pd.Series(_target_flags(clicks) & ~is_first & (length >= 3)).astype(np.int64).groupby(users, sort=False)
+    )
+    total = may_be_target.transform("sum").to_numpy()
+    left = total - may_be_target.cumsum().to_numpy()  # targets after this click
+    # a part begins at its target: what a user clicked after a target must not train
+    return np.where(total == 0, 0, np.where(left == 0, 2, np.where((left == 1) & (total > 1), 1, 0)))
 
 
 def source_parts(values: pd.Series) -> pd.Series:

@@ -1,31 +1,39 @@
 """Tables reader: reads, checks, orders and filters items and interactions (`read_tables`).
 
-The order of the steps is fixed, because each changes the input of the next: ids and times, forms of ids and texts,
-repeated clicks, unknown items, items without text, order, k-core, history cap. Positions are renumbered last, so a
-dropped click leaves no gap.
+The order of the steps is fixed, because each changes the input of the next: ids and times, guests, types of events,
+forms of ids and texts, repeated clicks, unknown items, items without text, order, k-core, history cap. Positions are
+renumbered last, so a dropped click leaves no gap.
 
-The source digest is computed before anything is dropped, sorted or cut, so that no option of the data section changes
-it. Equal content gives an equal digest in any file format and column order: whole numbers count as their digits, lists
-and objects as JSON, and a column without any value as absent. Rows of the click log may come in any order; the order
-of the catalog counts, since it numbers the items.
+The source digest is computed before anything but unreadable rows is dropped, sorted or cut, so that no option of
+the data section changes it. Equal content gives an equal digest in any file format and column order: whole numbers
+count as their digits, lists and objects as JSON, and a column without any value as absent. Rows of the click log may
+come in any order; the order of the catalog counts, since it numbers the items.
 """
 
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from cost_hf.data import schema
 from cost_hf.data.amazon import read_amazon
-from cost_hf.data.cells import cell_text, find_mismatch, map_texts, normalized
+from cost_hf.data.cells import cell_text, find_mismatch, is_missing, map_texts, normalized
 from cost_hf.data.errors import DataError
+from cost_hf.data.events import (
+    IS_TARGET,
+    WEIGHT,
+    check_targets,
+    clean_users,
+    event_types,
+    resolve_guests,
+    select_events,
+)
 from cost_hf.data.item_texts import is_text_column, plain_text, render_texts
 from cost_hf.data.mind import read_mind
 from cost_hf.data.movielens import read_movielens
-from cost_hf.data.options import DataOptions
+from cost_hf.data.options import DataOptions, csv_option
 from cost_hf.data.schema import Notice, Tables, as_numbers
 from cost_hf.data.sources import RawTables, Source, load_catalog, load_frames, load_interactions
 from cost_hf.data.splits import source_parts, time_order
@@ -92,14 +100,22 @@ def read_tables(
     if options.reader in READERS and items is None:
         raw = READERS[options.reader](options)
         items, interactions, counts = raw.items, raw.interactions, dict(raw.counts)
-    catalog, clicks = load_frames(options, items=items, interactions=interactions)
+    catalog, clicks = load_frames(options, items=items, interactions=interactions, counts=counts)
     id_types = tuple(_id_type(frame) for frame in (catalog, clicks))
-    catalog = _clean_items(catalog)
-    clicks, fractions = _clean_interactions(clicks)
+    catalog = _clean_items(catalog, options, counts)
+    clicks, fractions = _clean_interactions(clicks, options, counts)
     order = _order_column(clicks, options.order)
     digest = source_digest(catalog, clicks if raw is None else _as_published(clicks), fractions)
-    catalog, clicks = _normalize(catalog, clicks, options, counts)
-    notices = [*schema.id_notices(catalog, clicks), *schema.time_notices(clicks)]
+    catalog = _drop_repeated_items(catalog, options, counts)
+    notices: list[Notice] = []
+    clicks = select_events(resolve_guests(clicks, fractions, options, counts, notices), options, counts)
+    check_targets(clicks, options)
+    catalog = _normalize_items(catalog, options)
+    users = clicks["user_id"].nunique()
+    clicks = _normalize_clicks(clicks, options)
+    if options.normalize_ids:
+        counts["merged_users"] = users - clicks["user_id"].nunique()
+    notices += [*schema.id_notices(catalog, clicks), *schema.time_notices(clicks)]
     clicks = _drop_repeats(clicks, fractions, options, counts, notices)
     if order == "position":
         clicks = clicks.assign(position=schema.clean_positions(clicks))
@@ -111,27 +127,40 @@ def read_tables(
     return _finish(catalog, clicks, options, template, counts, notices, digest)
 
 
-def read_items(path: str | Path, *, columns: dict[str, str] | None = None) -> pd.DataFrame:
+def read_items(
+    source: Source, *, columns: dict[str, str] | None = None, options: DataOptions | None = None
+) -> pd.DataFrame:
     """Read a catalog alone, for example new items after training; with the checks of `read_tables`.
 
     Args:
-        path: parquet, csv, tsv or jsonl file; text files may be gzipped.
-        columns: our column -> name in the file.
+        source: DataFrame, `datasets.Dataset`, or file or pattern of files, of the kinds that `read_tables` takes.
+        columns: our column -> name in the source; those of `options` by default.
+        options: data section of the training, whose rules for files, rows and ids apply to this catalog as well.
 
     Raises:
         DataError: a check fails.
     """
-    return _clean_items(load_catalog(path, columns or {}))
+    own = _for_one_source(options or DataOptions(), columns)
+    catalog = _drop_repeated_items(_clean_items(load_catalog(source, own), own, {}), own, {})
+    return _normalize_items(catalog, own)
 
 
-def read_interactions(source: Source, *, columns: dict[str, str] | None = None, seed: int = 0) -> pd.DataFrame:
+def read_interactions(
+    source: Source,
+    *,
+    columns: dict[str, str] | None = None,
+    seed: int | None = None,
+    options: DataOptions | None = None,
+) -> pd.DataFrame:
     """Read a click log alone, for example clicks after training; with the checks and the order of `read_tables`.
 
     Args:
         source: DataFrame, `datasets.Dataset`, or path of a parquet, csv, tsv or jsonl file, with `user_id`, `item_id`
             and `position` or `timestamp`, and any other columns.
-        columns: our column -> name in the source.
-        seed: decides ties in time, as `data.seed` does.
+        columns: our column -> name in the source; those of `options` by default.
+        seed: decides ties in time; `data.seed` by default.
+        options: data section of the training, whose rules for files, rows, events, guests and ids apply to these clicks
+            as well.
 
     Returns:
         The clicks, those of a user together, oldest first, with positions that count from 0.
@@ -146,13 +175,17 @@ def read_interactions(source: Source, *, columns: dict[str, str] | None = None, 
         >>> read_interactions(log)["item_id"].tolist()
         ['a', 'b', 'c']
     """
-    options = DataOptions(columns=dict(columns or {}), seed=seed)
-    clicks, fractions = _clean_interactions(load_interactions(source, options.columns))
-    order = _order_column(clicks, options.order)
+    own = replace(_for_one_source(options or DataOptions(), columns), split="leave_one_out")
+    own = own if seed is None else replace(own, seed=seed)
+    clicks, fractions = _clean_interactions(load_interactions(source, own), own, {})
+    order = _order_column(clicks, own.order)
+    clicks = _normalize_clicks(select_events(resolve_guests(clicks, fractions, own, {}, []), own, {}), own)
+    if own.on_duplicate_click == "drop":
+        clicks = _drop_repeats(clicks, fractions, own, {}, [])
     if order == "position":
         clicks = clicks.assign(position=schema.clean_positions(clicks))
         schema.check_positions(clicks)
-    clicks = _sort(clicks, order, fractions, options, {}, []).reset_index(drop=True)
+    clicks = _sort(clicks, order, fractions, own, {}, []).reset_index(drop=True)
     return clicks.assign(position=clicks.groupby("user_id", sort=False).cumcount().astype(np.int64))
 
 
@@ -165,6 +198,18 @@ def _id_type(frame: pd.DataFrame) -> str:
     return {"string": "text", "integer": "whole numbers", "floating": "floats"}.get(kind, kind)
 
 
+def _for_one_source(options: DataOptions, columns: dict[str, str] | None) -> DataOptions:
+    """Return the options with which one table is read, wherever the tables of the training were."""
+    return replace(
+        options,
+        reader="tables",
+        path=None,
+        items=None,
+        interactions=None,
+        columns=dict(options.columns if columns is None else columns),
+    )
+
+
 def _as_published(clicks: pd.DataFrame) -> pd.DataFrame:
     """Return the log of a reader without positions derived from times, which depend on the seed of ties."""
     if "position" not in clicks or "timestamp" not in clicks:
@@ -172,44 +217,82 @@ def _as_published(clicks: pd.DataFrame) -> pd.DataFrame:
     return clicks.assign(position=clicks["position"].where(clicks["timestamp"].isna()))
 
 
-def _clean_items(frame: pd.DataFrame) -> pd.DataFrame:
+def _clean_items(frame: pd.DataFrame, options: DataOptions, counts: dict[str, int]) -> pd.DataFrame:
+    """Return the catalog with ids as text, without rows that have none where `data.on_bad_row` allows it."""
     schema.require_columns(frame, "items", ["item_id"])
+    frame = _drop_bad_rows(frame, ~is_missing(frame["item_id"]), "items", options, counts)
     if frame.empty:
         raise DataError("items has 0 rows, expected at least 1; check that the source has items")
-    frame["item_id"] = schema.clean_ids(frame, "items", "item_id")
-    schema.check_unique_items(frame)
-    return frame
+    return frame.assign(item_id=schema.clean_ids(frame, "items", "item_id"))
 
 
-def _clean_interactions(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
-    """Check ids and times; return the log and the nanoseconds beyond the whole seconds of `timestamp`."""
+def _drop_repeated_items(catalog: pd.DataFrame, options: DataOptions, counts: dict[str, int]) -> pd.DataFrame:
+    """Return the catalog with every item once, as `data.on_duplicate_item` demands."""
+    if options.on_duplicate_item == "error":
+        remedy = "remove one of the rows, or choose one with data.on_duplicate_item: first (or last)"
+        schema.check_unique_items(catalog, remedy=remedy)
+        return catalog
+    is_repeat = catalog["item_id"].duplicated(keep="first" if options.on_duplicate_item == "first" else "last")
+    counts["dropped_duplicate_items"] = int(is_repeat.sum())
+    return catalog.loc[~is_repeat]
+
+
+def _clean_interactions(
+    frame: pd.DataFrame, options: DataOptions, counts: dict[str, int]
+) -> tuple[pd.DataFrame, pd.Series]:
+    """Check ids and times; return the log and the nanoseconds beyond the whole seconds of `timestamp`.
+
+    `user_id` is missing in clicks of guests, where `data.on_missing_user` allows them.
+    """
     schema.require_columns(frame, "interactions", ["user_id", "item_id"])
+    frame = _drop_bad_rows(frame, ~is_missing(frame["item_id"]), "interactions", options, counts)
+    date_format = csv_option(options.csv, "interactions", "date_format")
+    if options.on_bad_row == "drop" and "timestamp" in frame.columns:
+        is_known = schema.readable_times(frame, date_format)
+        if _order_column(frame, options.order) == "timestamp":
+            is_known = is_known & frame["timestamp"].notna().to_numpy(dtype=bool)
+        frame = _drop_bad_rows(frame, is_known, "interactions", options, counts)
     if frame.empty:
         raise DataError("interactions has 0 rows, expected at least 1; check that the source has clicks")
-    for column in ("user_id", "item_id"):
-        frame[column] = schema.clean_ids(frame, "interactions", column)
+    frame = frame.assign(
+        user_id=clean_users(frame, options), item_id=schema.clean_ids(frame, "interactions", "item_id")
+    )
     fractions = pd.Series(0, index=frame.index)
     if "timestamp" in frame.columns:
-        frame["timestamp"], fractions = schema.clean_timestamps(frame)
+        times, fractions = schema.clean_timestamps(frame, date_format)
+        frame = frame.assign(timestamp=times)
     return frame, fractions
 
 
-def _normalize(
-    catalog: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions, counts: dict[str, int]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Normalise ids by `data.normalize_ids` and remove HTML from the catalog, as the options demand."""
+def _drop_bad_rows(
+    frame: pd.DataFrame, is_good: np.ndarray, table: str, options: DataOptions, counts: dict[str, int]
+) -> pd.DataFrame:
+    """Return the good rows under `data.on_bad_row: drop`, else all: their check comes next."""
+    bad = int((~is_good).sum())
+    if options.on_bad_row != "drop" or not bad:
+        return frame
+    name = f"dropped_unreadable_rows_of_{table}"
+    counts[name] = counts.get(name, 0) + bad
+    return frame.loc[is_good]
+
+
+def _normalize_items(catalog: pd.DataFrame, options: DataOptions) -> pd.DataFrame:
+    """Normalise ids by `data.normalize_ids` and remove HTML from texts, as the options demand."""
     if forms := options.normalize_ids:
-        users = clicks["user_id"].nunique()
         catalog = catalog.assign(item_id=normalized(catalog["item_id"], forms))
         schema.check_unique_items(catalog, remedy="remove one of the rows, or a form from data.normalize_ids")
-        clicks = clicks.assign(**{name: normalized(clicks[name], forms) for name in ("user_id", "item_id")})
-        counts["merged_users"] = users - clicks["user_id"].nunique()
     schema.check_item_ids(catalog)
     if options.clean_html:
         catalog = catalog.assign(
             **{str(name): _without_html(cells) for name, cells in catalog.items() if name != "item_id"}
         )
-    return catalog, clicks
+    return catalog
+
+
+def _normalize_clicks(clicks: pd.DataFrame, options: DataOptions) -> pd.DataFrame:
+    if not options.normalize_ids:
+        return clicks
+    return clicks.assign(**{name: normalized(clicks[name], options.normalize_ids) for name in ("user_id", "item_id")})
 
 
 def _without_html(values: pd.Series) -> pd.Series:
@@ -223,15 +306,18 @@ def _drop_repeats(
     counts: dict[str, int],
     notices: list[Notice],
 ) -> pd.DataFrame:
-    """Find clicks with the user, item and time of another one; without times, those with its position."""
+    """Find clicks with the user, item, time and event of another one; without times, those with its position."""
     keys = clicks[["user_id", "item_id"]].assign(fraction=fractions)
+    if options.event_column is not None:  # a view and a purchase at one time are two clicks
+        keys["event"] = event_types(clicks, options.event_column)
     keys["time"] = clicks.get("timestamp", default=pd.NA)
     if "position" in clicks:
         keys["position"] = clicks["position"].where(keys["time"].isna())
     else:
         keys = keys.loc[keys["time"].notna()]
     # of a click that is in two parts the one in the earlier part is kept: the other would be its own history
-    keys = keys.iloc[np.argsort(_part_ranks(clicks, options)[keys.index], kind="stable")]
+    ranks = pd.Series(_part_ranks(clicks, options), index=clicks.index)
+    keys = keys.iloc[np.argsort(ranks.loc[keys.index].to_numpy(), kind="stable")]
     is_repeat = keys.duplicated().reindex(clicks.index, fill_value=False)
     repeats = int(is_repeat.sum())
     counts["dropped_duplicate_clicks"] = 0
@@ -397,7 +483,8 @@ def _finish(
     clicks = clicks.reset_index(drop=True)
     clicks["item_row"] = pd.Index(catalog["item_id"]).get_indexer(clicks["item_id"]).astype(np.int64)
     clicks["position"] = clicks.groupby("user_id", sort=False).cumcount().astype(np.int64)
-    first = [name for name in ("user_id", "item_id", "item_row", "position", "timestamp") if name in clicks.columns]
+    named = ("user_id", "item_id", "item_row", "position", "timestamp", WEIGHT, IS_TARGET)
+    first = [name for name in named if name in clicks.columns]
     clicks = clicks[first + [name for name in clicks.columns if name not in first]]
     texts = render_texts(catalog, template)
     if options.strict:

@@ -1,21 +1,25 @@
-"""Tables in text files: csv, tsv and jsonl, plain or gzip, read line by line.
+"""Tables in text files: csv, tsv and jsonl, plain or compressed (gzip, zip), read line by line.
 
 A csv is read twice: first row by row, because pandas' fast parser takes a row with one field too many for a row with an
 index and fills short rows up, then by that parser. Cells are read as text and become numbers only where the whole
-column is numeric and no digit is lost: "007" stays a string. Errors name file and line.
+column is numeric and no digit is lost: "007" stays a string. Errors name file and line; a list of bad rows may be given
+instead, which are then left out.
 """
 
 import codecs
 import csv
 import gzip
+import io
 import json
 import re
 import sys
+import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import IO, Any, Literal, TypeAlias
 
 import pandas as pd
 
@@ -27,33 +31,117 @@ GZIP_START = b"\x1f\x8b"
 OTHER_STARTS = {b"PK\x03\x04": "a zip archive", b"BZh9": "bzip2 data", b"\xfd7zXZ": "xz data"}
 OTHER_STARTS |= {b"\x28\xb5\x2f\xfd": "zstandard data", b"\xd0\xcf\x11\xe0": "a spreadsheet"}
 UTF16_STARTS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+SEPARATED = (".csv", ".tsv")
+KINDS = (*SEPARATED, ".jsonl")
+COMPRESSED = {".gz": "gzip", ".zip": "zip"}
+ENCRYPTED = 1  # flag of an entry of a zip archive
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """How a table is written as text.
+
+    Attributes:
+        sep: between fields; None is a comma, or a tab in files that end in .tsv.
+        encoding: of the characters.
+        decimal: point or comma of numbers; with a comma, points separate thousands.
+    """
+
+    sep: str | None = None
+    encoding: str = "utf-8"
+    decimal: str = "."
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether this is UTF-8, with or without a byte order mark."""
+        return codecs.lookup(self.encoding).name in ("utf-8", "utf-8-sig")
+
+    def separator(self, kind: str) -> str:
+        """Return what is between the fields of a file of a kind."""
+        return self.sep or ("\t" if kind == ".tsv" else ",")
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row of a text file that can't be read."""
+
+    line: int
+    fault: str
+
+
+def kind_of(path: Path) -> str | None:
+    """Return the kind of a text file by its name, one of `KINDS`; in a zip archive, by that of the table in it."""
+    name = path.name.lower()
+    for ending in COMPRESSED:
+        name = name.removesuffix(ending)
+    kind = next((kind for kind in KINDS if name.endswith(kind)), None)
+    if kind is None and path.suffix.lower() == ".zip":
+        kind = next(kind for kind in KINDS if _zipped_table(path).lower().endswith(kind))
+    return kind
+
+
+@contextmanager
+def open_table(path: Path) -> Iterator[IO[bytes]]:
+    """Open a text file, decompressed where its name ends in .gz or .zip."""
+    ending = path.suffix.lower()
+    with readable_os_errors():
+        if ending == ".zip":
+            with zipfile.ZipFile(path) as archive, archive.open(_zipped_table(path)) as table:
+                yield table
+        else:
+            with gzip.open(path) if ending == ".gz" else path.open("rb") as table:
+                yield table  # type: ignore[misc]
+
+
+def _zipped_table(path: Path) -> str:
+    """Return the name of the one table in a zip archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.filename.startswith("__MACOSX/")]
+    except zipfile.BadZipFile as error:
+        raise DataError(f"{path.name}: expected a zip archive, got a damaged one ({error}); pack it again") from error
+    tables = [entry for entry in entries if entry.filename.lower().endswith(KINDS)]
+    if len(tables) != 1:
+        raise DataError(
+            f"{path.name}: expected one table in the archive ({', '.join(KINDS)}), got "
+            f"{[entry.filename for entry in entries[:8]]}; pack each table into an archive of its own, or unpack them "
+            "and name them by a pattern"
+        )
+    if tables[0].flag_bits & ENCRYPTED:
+        raise DataError(f"{path.name}: expected an archive without a password, got an encrypted one; unpack it")
+    return tables[0].filename
 
 
 def decoded_lines(path: Path, *, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     """Yield (number from 1, text with its line end) of each line, one at a time.
 
-    Lines end at newlines only: texts may contain other characters that Python treats as line ends. A byte order mark of
-    UTF-8 is skipped.
+    Lines end at newlines only: texts may contain other characters that Python treats as line ends. A byte order mark is
+    skipped.
 
     Raises:
-        DataError: for bytes that are not valid in this encoding, and for a damaged gzip file.
+        DataError: for bytes that are not valid in this encoding, and for a damaged file.
         OSError: for a file that can't be read.
     """
     number = 0
     try:
-        with readable_os_errors(), gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as lines:
+        with open_table(path) as lines:
+            if codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):  # a newline has several bytes
+                for number, text in enumerate(io.TextIOWrapper(lines, encoding=encoding, newline="\n"), start=1):
+                    yield number, text.removeprefix("\ufeff")
+                return
             for number, line in enumerate(lines, start=1):
                 if number == 1:
                     line = _without_mark(path, line)
                 if b"\0" in line:
                     raise _undecodable(path, number, encoding, "a NUL byte, as in UTF-16 or a damaged file")
                 yield number, line.decode(encoding)
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise _undecodable(path, number, encoding, f"invalid bytes ({error})") from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error) as error:
+        kind = COMPRESSED[path.suffix.lower()]
         raise DataError(
-            f"{path.name}, after line {number}: expected a complete gzip file, got a damaged one ({error}); "
-            "download the file again, or remove .gz from its name if it is not compressed"
+            f"{path.name}, after line {number}: expected a complete {kind} file, got a damaged one "
+            f"({error}); download the file again, or remove {path.suffix} from its name if it is not compressed"
         ) from error
 
 
@@ -84,7 +172,10 @@ def _without_mark(path: Path, line: bytes) -> bytes:
 
 
 def _undecodable(path: Path, number: int, encoding: str, got: str) -> DataError:
-    remedies = {"utf-8": "save it as UTF-8, as with `iconv -f latin1 -t utf-8` (or -f utf-16), or download it again"}
+    remedies = {
+        "utf-8": "name its encoding, as with data.csv: {encoding: cp1252} (or utf-16), or save it as UTF-8, as with "
+        "`iconv -f latin1 -t utf-8`"
+    }
     return DataError(
         f"{path.name}, line {number}: expected text in {encoding}, got {got}; "
         f"{remedies.get(encoding, 'download the file again or convert it')}"
@@ -97,64 +188,125 @@ WHOLE_FLOAT = re.compile(r"-?\d+\.0")
 EXPONENT = re.compile(r"-?\d(\.\d+)?[eE]\+\d+")  # how floats from 1e16 on are written
 SPREADSHEET = re.compile(r"-?\d\.\d+E\+\d+")  # how a spreadsheet writes whole numbers of twelve digits and more
 WHOLE = re.compile(r"[+-]?\d+")
-SEPARATORS = {"a comma": ",", "a semicolon": ";", "a tab": "\t"}
+COMMA_NUMBER = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+|\d+)(,\d+)?")
+SEPARATORS = {"a comma": ",", "a semicolon": ";", "a tab": "\t", "a bar": "|"}
 TRUTH = {"True": True, "False": False, "true": True, "false": False, "TRUE": True, "FALSE": False}
 
 
-def read_separated(
-    path: Path, *, separator: str, ids: Sequence[str], texts: Sequence[str] = (), times: Sequence[str] = ()
-) -> pd.DataFrame:
-    """Read a csv or tsv file with quoted fields; a tsv may use quotes as plain characters instead.
+def read_cells(path: Path, *, separator: str, form: TextFormat, bad_rows: list[BadRow] | None = None) -> pd.DataFrame:
+    """Read a csv or tsv file with quoted fields, all cells as text; a tsv may use quotes as plain characters instead.
 
     Args:
-        path: the file; one that ends in .gz is decompressed.
+        path: the file; one that ends in .gz or .zip is decompressed.
         separator: between fields.
-        ids: columns that are always read as text.
-        texts: likewise, character by character: a title "3.10" is not "3.1".
-        times: columns whose fractions are kept as text, since a float would round them.
+        form: encoding of the characters.
+        bad_rows: gets the rows with another number of fields than the header, which are left out; None raises for one.
 
     Raises:
-        DataError: for an empty file, a repeated column name, a row with another number of fields than the header, or
-            quotes that do not close.
+        DataError: for an empty file, a repeated column name, a bad row, or quotes that do not close.
     """
-    quoting, num_rows = _check_rows(path, separator)
-    try:
-        frame = pd.read_csv(
-            path,
-            sep=separator,
-            quoting=quoting,
-            compression="gzip" if path.suffix.lower() == ".gz" else None,
-            encoding="utf-8-sig",
-            dtype=str,
-            keep_default_na=False,
-            na_values=[""],
-            index_col=False,
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{path.name} can't be read as a table ({error}); rewrite it, or save it as parquet") from error
+    quoting, header, num_rows, bad = _check_rows(path, separator, form.encoding, collects=bad_rows is not None)
+    if bad_rows is not None:
+        bad_rows += bad
+    frame = _good_rows(path, separator, form, quoting, header) if bad else _parsed(path, separator, form, quoting)
     if len(frame) != num_rows:
         raise DataError(
             f"{path.name}: expected {num_rows} rows below the header, got {len(frame)}; its quotes or line ends can be "
             "read in two ways: rewrite the file, or save it as parquet"
         )
+    return frame
+
+
+def typed_columns(
+    frame: pd.DataFrame, *, source: str, ids: Sequence[str], texts: Sequence[str], times: Sequence[str], decimal: str
+) -> pd.DataFrame:
+    """Return a table of text cells with numbers and booleans where a whole column holds nothing else.
+
+    Args:
+        frame: the rows of all files of the table.
+        source: name of the files, for errors.
+        ids: columns that are always texts.
+        texts: likewise, character by character: a title "3.10" is not "3.1".
+        times: columns whose fractions are kept as text, since a float would round them.
+        decimal: mark of numbers.
+
+    Raises:
+        DataError: for ids that were rounded when they were written.
+    """
     columns = {}
     for name, cells in frame.items():
         if name in ids:
-            columns[name] = _id_cells(path, cells)
-        elif name in texts or (name in times and cells.str.contains(".", regex=False).any()):
+            columns[name] = _id_cells(source, cells)
+        elif name in texts:
             columns[name] = cells
         else:
-            columns[name] = _typed(cells)
+            plain = with_points(cells) if decimal == "," else cells
+            if name in times and plain.str.contains(".", regex=False).any():
+                columns[name] = plain
+            else:
+                typed = _typed(plain)
+                columns[name] = cells if typed is plain else typed
     return pd.DataFrame(columns)
 
 
-def read_jsonl(path: Path) -> pd.DataFrame:
-    """Read a file with one JSON object per line; a file that ends in .gz is decompressed.
+def with_points(cells: pd.Series) -> pd.Series:
+    """Return numbers with a decimal comma as those with a point; other columns are returned as they are.
+
+    Examples:
+        >>> import pandas as pd
+        >>> with_points(pd.Series(["1.299,00", "3,5", "7"], dtype=str)).tolist()
+        ['1299.00', '3.5', '7']
+    """
+    known = cells.dropna()
+    if known.empty or not known.str.fullmatch(COMMA_NUMBER).all():
+        return cells
+    return cells.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
+
+
+def _parsed(path: Path, separator: str, form: TextFormat, quoting: Quoting) -> pd.DataFrame:
+    try:
+        with open_table(path) as table:
+            return _text_cells(
+                table, sep=separator, quoting=quoting, encoding="utf-8-sig" if form.is_utf8 else form.encoding
+            )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise DataError(f"{path.name} can't be read as a table ({error}); rewrite it, or save it as parquet") from error
+
+
+def _text_cells(table: Any, **options: Any) -> pd.DataFrame:
+    """Return all cells as text, missing where they are empty."""
+    return pd.read_csv(table, dtype=str, keep_default_na=False, na_values=[""], index_col=False, **options)
+
+
+def _good_rows(path: Path, separator: str, form: TextFormat, quoting: Quoting, header: list[str]) -> pd.DataFrame:
+    """Read a file without its bad rows; pandas would fill short ones up."""
+    buffer = io.StringIO()
+    rows = (row for _, row in _table_rows(path, separator, form.encoding, quoting) if len(row) == len(header))
+    csv.writer(buffer).writerows(rows)
+    buffer.seek(0)
+    return _text_cells(buffer)
+
+
+def read_jsonl(path: Path, *, encoding: str = "utf-8", bad_rows: list[BadRow] | None = None) -> pd.DataFrame:
+    """Read a file with one JSON object per line; a file that ends in .gz or .zip is decompressed.
+
+    Args:
+        path: the file.
+        encoding: of the characters.
+        bad_rows: gets the lines that can't be read, which are left out; None raises for one.
 
     Raises:
         DataError: for a line that is not a JSON object, repeats a field, nests too deep or has a lone surrogate.
     """
-    return pd.DataFrame([parse_record(path, number, line) for number, line in read_lines(path)])
+    records = []
+    for number, line in read_lines(path, encoding=encoding):
+        try:
+            records.append(parse_record(path, number, line))
+        except DataError as error:
+            if bad_rows is None:
+                raise
+            bad_rows.append(BadRow(number, str(error)))
+    return pd.DataFrame(records)
 
 
 def parse_record(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -188,44 +340,66 @@ class _QuoteError(DataError):
     """Quotes are not placed as in csv."""
 
 
-def _check_rows(path: Path, separator: str) -> tuple[Quoting, int]:
-    """Return how the file quotes and its number of rows; `DataError` for the first row without the header's fields."""
-    limit = csv.field_size_limit(sys.maxsize)  # the default limit is shorter than some descriptions
-    try:
-        return csv.QUOTE_MINIMAL, _count_rows(path, separator, csv.QUOTE_MINIMAL)
-    except _QuoteError:
-        if separator != "\t":
-            raise
-        # many tsv files do not use quoting: a title may start with a quote
-        return csv.QUOTE_NONE, _count_rows(path, separator, csv.QUOTE_NONE)
-    finally:
-        csv.field_size_limit(limit)
+def _check_rows(
+    path: Path, separator: str, encoding: str, *, collects: bool
+) -> tuple[Quoting, list[str], int, list[BadRow]]:
+    """Return how the file quotes, its header, its number of good rows, and the bad ones: those with other fields.
+
+    Without `collects` the first bad row is a `DataError`.
+    """
+    quotings: tuple[Quoting, ...] = (csv.QUOTE_MINIMAL,)
+    if separator == "\t":  # many tsv files do not use quoting: a title may start with a quote
+        quotings = (csv.QUOTE_MINIMAL, csv.QUOTE_NONE)
+    for quoting in quotings:
+        try:
+            return (quoting, *_count_rows(path, separator, encoding, quoting, collects=collects))
+        except _QuoteError:
+            if quoting == quotings[-1]:
+                raise
+    raise AssertionError(quotings)
 
 
-def _count_rows(path: Path, separator: str, quoting: Quoting) -> int:
-    rows = csv.reader((line for _, line in decoded_lines(path)), delimiter=separator, quoting=quoting, strict=True)
+def _count_rows(
+    path: Path, separator: str, encoding: str, quoting: Quoting, *, collects: bool
+) -> tuple[list[str], int, list[BadRow]]:
     header: list[str] | None = None
-    count, start = 0, 1
-    for row in _rows(path, rows):
-        line, start = start, rows.line_num + 1
-        if not row or (len(row) == 1 and not row[0].strip()):
-            continue
+    count = 0
+    bad: list[BadRow] = []
+    for line, row in _table_rows(path, separator, encoding, quoting):
         if header is None:
             header = _checked_header(path, line, row)
         elif len(row) != len(header):
             if len(header) == 1:
                 _check_separator(path, separator, row)
-            raise DataError(
-                f"{path.name}, line {line}: expected {len(header)} fields as in the header ({', '.join(header)}), got "
-                f"{len(row)}: {row!r:.200}; correct the line, or quote fields that contain the separator"
+            fault = (
+                f"expected {len(header)} fields as in the header ({', '.join(header)}), got {len(row)}: {row!r:.200}"
             )
+            if not collects:
+                raise DataError(
+                    f"{path.name}, line {line}: {fault}; correct the line, quote fields that contain the separator, or "
+                    "leave such rows out with data.on_bad_row: drop"
+                )
+            bad.append(BadRow(line, fault))
         else:
             count += 1
     if header is None:
         raise DataError(f"{path.name} is empty, expected a header and rows; write the table again")
     if len(header) == 1:
         _check_separator(path, separator, header)
-    return count
+    return header, count, bad
+
+
+def bad_rows_of(path: Path, *, separator: str, form: TextFormat) -> list[BadRow]:
+    """Return the rows with another number of fields than the header."""
+    return _check_rows(path, separator, form.encoding, collects=True)[-1]
+
+
+def table_lines(path: Path, *, separator: str, form: TextFormat) -> Iterator[int]:
+    """Yield the line in which each row begins, the header first; blank lines and bad rows are left out."""
+    quoting, header, _, _ = _check_rows(path, separator, form.encoding, collects=True)
+    for line, row in _table_rows(path, separator, form.encoding, quoting):
+        if len(row) == len(header):
+            yield line
 
 
 def _check_separator(path: Path, separator: str, header: list[str]) -> None:
@@ -234,10 +408,26 @@ def _check_separator(path: Path, separator: str, header: list[str]) -> None:
     other = next((mark for mark in names if mark != separator and mark in header[0]), None)
     if other is not None:
         raise DataError(
-            f"{path.name}, line 1: expected fields separated by {names[separator]}, got {header[0]!r:.200}, which "
-            f"looks separated by {names[other]}; write the table with {names[separator]} (files with tabs "
-            "end in .tsv, those with commas in .csv)"
+            f"{path.name}, line 1: expected fields separated by {names.get(separator, repr(separator))}, got "
+            f"{header[0]!r:.200}, which looks separated by {names[other]}; name it with data.csv: {{sep: {other!r}}}, "
+            "or write the table with commas (.csv) or tabs (.tsv)"
         )
+
+
+def _table_rows(path: Path, separator: str, encoding: str, quoting: Quoting) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line in which it begins, fields) of each row that is not blank, the header first."""
+    limit = csv.field_size_limit(sys.maxsize)  # the default limit is shorter than some descriptions
+    try:
+        lines: Iterable[str] = (line for _, line in decoded_lines(path, encoding=encoding))
+        rows = csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
+        start = 1
+        for row in _rows(path, rows):
+            line = start
+            start = rows.line_num + 1
+            if row and (len(row) > 1 or row[0].strip()):
+                yield line, row
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _rows(path: Path, rows: Any) -> Iterator[list[str]]:
@@ -267,7 +457,7 @@ def _checked_header(path: Path, line: int, names: list[str]) -> list[str]:
     return names
 
 
-def _id_cells(path: Path, cells: pd.Series) -> pd.Series:
+def _id_cells(source: str, cells: pd.Series) -> pd.Series:
     """Return ids as text; the `.0` of a column that was written from floats is removed.
 
     A column of floats is written so in all its rows.
@@ -280,7 +470,7 @@ def _id_cells(path: Path, cells: pd.Series) -> pd.Series:
     if is_inexact.any():
         row, text = next(iter(known[is_inexact].items()))
         raise DataError(
-            f"{path.name}, column {cells.name!r}, row {row}: expected an id, got {text!r}, a number that was "
+            f"{source}, column {cells.name!r}, row {row}: expected an id, got {text!r}, a number that was "
             f"rounded when it was written (floats are exact only below 2^53, spreadsheets show fewer "
             f"digits; {int(is_inexact.sum())} like this); write ids as text or int64"
         )
@@ -332,10 +522,3 @@ def _bad_record(path: Path, number: int, line: str, fault: str) -> DataError:
         f"{path.name}, line {number}: expected a JSON object, got {line.strip()!r:.80} ({fault}); "
         "write one object per line"
     )
-
-
-READERS: dict[str, Callable[..., pd.DataFrame]] = {
-    ".csv": partial(read_separated, separator=","),
-    ".tsv": partial(read_separated, separator="\t"),
-    ".jsonl": lambda path, **columns: read_jsonl(path),
-}

@@ -24,8 +24,15 @@ def consecutive_pairs(sequences: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack([rows[:-1][is_pair], rows[1:][is_pair]], axis=1)
 
 
-def click_counts(sequences: Sequence[np.ndarray], *, num_items: int) -> np.ndarray:
+def click_counts(
+    sequences: Sequence[np.ndarray], *, num_items: int, weights: Sequence[np.ndarray] | None = None
+) -> np.ndarray:
     """Return clicks per catalog row, int64 `[N]`.
+
+    Args:
+        sequences: catalog rows of every user.
+        num_items: N, size of the catalog.
+        weights: what each click counts, whole numbers; 1 by default.
 
     Raises:
         ValueError: for rows outside the catalog.
@@ -40,4 +47,6 @@ def click_counts(sequences: Sequence[np.ndarray], *, num_items: int) -> np.ndarr
             f"sequences must hold catalog rows 0 … {num_items - 1}, got {int(rows.min())!r} … {int(rows.max())!r}; "
             "take them from a split of the same catalog"
         )
-    return np.bincount(rows, minlength=num_items)
+    if weights is None:
+        return np.bincount(rows, minlength=num_items)
+    return np.bincount(rows, np.concatenate([np.empty(0, dtype=np.int64), *weights]), num_items).astype(np.int64)

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentError, ArgumentParser
 
 from cost_hf.command_line import CommandParser, check_target, print_text, report_errors, set_up_logging
+from cost_hf.experiments.own_data import OWN_DATA, QUICKSTART, SOURCES, names_own_data
 from cost_hf.experiments.recipe import Recipe, row_recipe
 from cost_hf.methods.base import methods
 from cost_hf.recipe_fields import RecipeError, nearest, type_name
@@ -23,8 +24,6 @@ from cost_hf.yaml_text import read_yaml
 
 BUDGET_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 MAX_SEED = 2**32 - 1  # of numpy's generators
-DEFAULT_RECIPE = "cost_quickstart"
-OWN_DATA = "cost_default"  # recipe for tables of any kind
 OVERWRITE_HELP = "use the directory although it was made from other data, or changes of its catalog would be lost"
 COMMON_FIELDS = (
     "method",
@@ -44,14 +43,17 @@ def train_main(argv: Sequence[str]) -> int:
     """Run one recipe; the entry point of `train.py`."""
     parser = _parser("cost-hf train", "Train and evaluate a recommender from a recipe.", argv)
     parser.add_argument(
-        "--recipe", default=DEFAULT_RECIPE, help=f"name of a shipped recipe, or a .yaml file [{DEFAULT_RECIPE}]"
+        "--recipe",
+        default=None,
+        help=f"name of a shipped recipe, or a .yaml file [chosen for the data; {QUICKSTART} without any]",
     )
     parser.add_argument("--seed", type=_seed, default=0, help="seed of codes, generator and bootstrap [0]")
-    parser.add_argument("--output_dir", default=None, help="run directory [runs/<recipe>-<seed>]")
+    parser.add_argument("--output_dir", default=None, help="run directory [runs/<recipe or data>-<seed>]")
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
 
     def command(known: argparse.Namespace, overrides: dict[str, Any]) -> Callable[[], None]:
-        recipe = Recipe.load(known.recipe, overrides)
+        default = OWN_DATA if names_own_data(overrides) else QUICKSTART
+        recipe = Recipe.load(known.recipe or default, overrides)
         recipe.validate()
         check_paths(recipe)
         check_target(known.output_dir, is_directory=True)
@@ -272,7 +274,11 @@ def _named_recipe(argv: Sequence[str], *, sources: Sequence[str] = ()) -> Recipe
         if option.startswith("--") and (dotted == "method" or dotted.endswith(".kind")):
             chosen[dotted] = next(_values_of(f"--{dotted}", argv), "")
     # the kind of a section exists with its method alone; a wrong one is reported when the recipe is loaded
-    return Recipe.load(DEFAULT_RECIPE if name is None else name, chosen)
+    if name is None:
+        reader = next(_values_of("--data.reader", argv), "synthetic")
+        named: dict[str, Any] = {option: next(_values_of(f"--{option}", argv), None) for option in SOURCES}
+        name = OWN_DATA if names_own_data(named | {"data.reader": reader}) else QUICKSTART
+    return Recipe.load(name, chosen)
 
 
 def _values_of(option: str, argv: Sequence[str]) -> Iterator[str]:

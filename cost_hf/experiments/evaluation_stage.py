@@ -45,7 +45,12 @@ ORACLE = "oracle"  # row, and family, of the rule that made a toy data set
 
 
 def evaluation_stage(
-    recipe: Recipe, workspace: Workspace, fitted: Mapping[str, Fitted], *, seed: int
+    recipe: Recipe,
+    workspace: Workspace,
+    fitted: Mapping[str, Fitted],
+    *,
+    seed: int,
+    data_name: str | None = None,
 ) -> dict[str, Any]:
     """Rank, measure and compare; return the content of `evaluation/results.json` and write the report beside it.
 
@@ -54,6 +59,7 @@ def evaluation_stage(
         workspace: of its system.
         fitted: the system as row `recommender`, and the baselines, by row name.
         seed: of the bootstrap.
+        data_name: what the data are called in the report; None for the toy data and tables in memory.
     """
     stages = workspace.stages
     data = workspace.data
@@ -85,6 +91,7 @@ def evaluation_stage(
         on_every_process=True,
     )
     results["recipe"] = recipe.to_dict()  # fields that no stage depends on may have changed
+    results["data_name"] = data_name
     # what the evaluation itself cost is known only after it
     results["stages"] = {name: dataclasses.asdict(record) for name, record in stages.records.items()}
     if PartialState().is_main_process:

@@ -3,6 +3,7 @@
 Every costly step is a stage whose result is stored in the run directory.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,6 +16,7 @@ from accelerate import PartialState
 from cost_hf.data.prepare import PreparedData, prepare_data
 from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.experiments.evaluation_stage import REPORT, evaluation_stage
+from cost_hf.experiments.own_data import OWN_DATA, QUICKSTART, choose_recipe, data_name, names_own_data
 from cost_hf.experiments.recipe import Recipe, row_recipe
 from cost_hf.methods.base import Fitted, Workspace
 from cost_hf.methods.codes_stage import vector_stage
@@ -23,8 +25,8 @@ from cost_hf.semantic_ids.options import whole_number
 from cost_hf.stages import Stages
 
 RECIPE = "recipe.yaml"
-QUICKSTART, OWN_DATA = "cost_quickstart", "cost_default"  # recipes where none is named
 MAX_SEED = 2**32 - 1  # of numpy's generators
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,12 @@ def train(
     Args:
         items: catalog (`item_id` and text columns): DataFrame, `datasets.Dataset` or path; None reads `data.path`.
         interactions: clicks (`user_id`, `item_id`, `timestamp` or `position`), in the same forms.
-        recipe: name of a shipped recipe or a YAML file; by default `cost_default` for tables of your own, and
-            `cost_quickstart` without them.
+        recipe: name of a shipped recipe or a YAML file. By default it is chosen for your own data, by the size of the
+            catalog and the length of the histories, and the reason is logged; without data it is `cost_quickstart`.
         overrides: dotted fields, as on the command line, such as `{"training.epochs": 20}`.
         seed: of codes, generator and bootstrap; the split does not depend on it.
-        output_dir: run directory; `runs/<recipe>-<seed>` by default.
+        output_dir: run directory; `runs/<recipe>-<seed>` by default, or `runs/<data>-<seed>` where the recipe is chosen
+            for data that have a name.
         shared_dir: where several runs keep vectors and quantizers for each other; None shares nothing.
         overwrite: allow an `output_dir` that was made from other data, and training again where the catalog of its
             recommender was changed since, whose changes are lost then.
@@ -122,25 +125,32 @@ def train(
     # the first call decides for the process: without `cpu` accelerate gives every process of a CPU run world size 1
     state = PartialState(cpu=not torch.cuda.is_available())
     seed = whole_number(seed, "seed", least=0, most=MAX_SEED)
-    if recipe is None:
-        recipe = QUICKSTART if items is None else OWN_DATA
-    resolved = Recipe.load(recipe, overrides)
+    given = dict(overrides or {})
+    chooses = recipe is None and (items is not None or interactions is not None or names_own_data(given))
+    resolved = Recipe.load(recipe or (OWN_DATA if chooses else QUICKSTART), given)
     if (items is None) != (interactions is None):
         missing = "items" if items is None else "interactions"
         raise ValueError(f"items and interactions go together, {missing} is missing")
     if items is not None:
         resolved.data.reader = "tables"
-        if "data.licence" not in (overrides or {}):
+        if "data.licence" not in given:
             resolved.data.licence = None  # the recipe's licence is not that of the caller's data
     resolved.validate()
-    directory = Path(output_dir) if output_dir is not None else Path("runs") / f"{resolved.name}-{seed}"
-    stages = Stages(directory, shared=shared_dir)
     data = prepare_data(resolved.data, items=items, interactions=interactions, template=resolved.vectors.template)
+    name = None if items is not None else data_name(resolved.data)
+    if chooses:
+        resolved, reason = choose_recipe(resolved, data, given)
+        resolved.validate()
+        logger.warning("%s (name a recipe for another one; `cost-hf compare` measures which is best)", reason)
+    directory = Path("runs") / f"{name if chooses and name else resolved.name}-{seed}"
+    if output_dir is not None:
+        directory = Path(output_dir)
+    stages = Stages(directory, shared=shared_dir)
     with stages.exclusive():
         stages.claim(data.tables.source_digest, overwrite=overwrite)
         workspace = make_workspace(stages, resolved, data)
         fitted = fit_rows(resolved, workspace, seed=seed)
-        results = evaluation_stage(resolved, workspace, fitted, seed=seed)
+        results = evaluation_stage(resolved, workspace, fitted, seed=seed, data_name=name)
         if state.is_main_process:
             stages.write(RECIPE, resolved.save)
             stages.finish([RECIPE, REPORT])

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from cost_hf.data.events import target_text, weights_text
+from cost_hf.data.options import DataOptions
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.splits import Targets
 from cost_hf.experiments.recipe import Recipe
@@ -15,14 +17,20 @@ from cost_hf.version import __version__
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "numpy")
 LEAKAGE = {
-    "leave_one_out": "Leave-one-out: each user's last click is the test target. There is no common cutoff, so training "
-    "may hold clicks of other users later than a test click, and popularity and co-clicks may know the future.",
+    "leave_one_out": "Leave-one-out: each user's last {target} is the test target. There is no common cutoff, so "
+    "training may hold clicks of other users later than a test click, and popularity and co-clicks may know the "
+    "future.",
     "source": "The parts are as the data's publisher marked them: each marked row is one target with all earlier rows "
     "of its user as history (without test rows for a validation target), and rows after a target of the same user "
     "never train. Whether other users' training clicks are later than a test click depends on how the publisher cut.",
     "time": "Split by time: no training click is at or after the first validation target, and no choice made on "
     "validation sees a click after the test cutoff. Histories grow: a later target sees the user's earlier ones.",
 }
+
+
+def leakage(options: DataOptions) -> str:
+    """Return how targets were split off, and what training may know of the future."""
+    return LEAKAGE[options.split].replace("{target}", " or ".join(options.target_events) or "click")
 
 
 def protocol(recipe: Recipe, workspace: Workspace, own: Mapping[str, Any], targets: Targets) -> dict[str, Any]:
@@ -36,6 +44,8 @@ def protocol(recipe: Recipe, workspace: Workspace, own: Mapping[str, Any], targe
     lists = {name: value for name, value in own.items() if name != "shares"}
     return {
         "split": recipe.data.split,
+        "targets": target_text(recipe.data),
+        "event_weights": weights_text(recipe.data),
         "exclude_seen": "both settings; see the row names",
         "num_beams": recipe.evaluation.num_beams,
         **lists,
@@ -44,7 +54,7 @@ def protocol(recipe: Recipe, workspace: Workspace, own: Mapping[str, Any], targe
         "in scores: training popularity, then item_id",
         "cases": len(targets),
         "users": len(set(targets.user_ids)),
-        "note": LEAKAGE[recipe.data.split],
+        "note": leakage(recipe.data),
         "counts": data.tables.counts | data.split.counts,
         "shares": data.split.shares() | own.get("shares", {}),
     }

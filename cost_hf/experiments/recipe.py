@@ -117,10 +117,12 @@ class Recipe:
         for section in COMMON:
             getattr(self, section).validate()
         self.options.validate()
+        self.system.check_data(self.data)
         for name in self.baselines:
             row = row_recipe(name, self)
             try:
                 row.options.validate()
+                row.system.check_data(self.data)
             except ValueError as error:
                 raise RecipeError(f"baseline {name}: {error}") from error
 

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from cost_hf.generators.distillation import SoftTargets, soft_label_tensors
 from cost_hf.generators.packing import Packing, pack
-from cost_hf.generators.prompts import IGNORED_LABEL, Example
+from cost_hf.generators.prompts import IGNORED_LABEL, LABEL_WEIGHTS, Example
 
 NO_TOKENS = np.empty(0, np.int64)
 NO_ITEM = -1  # catalog row of tokens that belong to no item
@@ -26,13 +26,32 @@ class SequenceDataset(Dataset):
 
     A longer sequence becomes overlapping windows, cut from its end: every item is a label once, and after the first
     window it has at least half a window of history before it.
+
+    Args:
+        sequences: item rows of every user, oldest first.
+        user_ids: of every sequence.
+        max_items: longest row.
+        weights: of the loss of every item, like `sequences`; an item with 0 is no label, and a row without a label is
+            no example. None where all are 1.
+        num_unlabelled: first items of a row that are never labels.
     """
 
-    def __init__(self, sequences: Sequence[np.ndarray], user_ids: Sequence[str], *, max_items: int):
+    def __init__(
+        self,
+        sequences: Sequence[np.ndarray],
+        user_ids: Sequence[str],
+        *,
+        max_items: int,
+        weights: Sequence[np.ndarray] | None = None,
+        num_unlabelled: int = 0,
+    ):
+        self.weights = weights
         self.examples: list[tuple[str, np.ndarray, int]] = []
         self.first_labels: list[tuple[int, int]] = []
         for number, (user, sequence) in enumerate(zip(user_ids, sequences, strict=True)):
             for start, end, first in _windows(len(sequence), max_items):
+                if weights is not None and not weights[number][max(first, start + num_unlabelled) : end].any():
+                    continue
                 self.examples.append((user, np.asarray(sequence[start:end]), first - start))
                 self.first_labels.append((number, first))
         self.lengths = np.array([len(rows) for _, rows, _ in self.examples])
@@ -47,6 +66,14 @@ class SequenceDataset(Dataset):
         """Return the number of an example's sequence and the position of its first label there."""
         return self.first_labels[index % len(self)]
 
+    def label_weights(self, index: int) -> np.ndarray | None:
+        """Return the weight of every label of an example, float32; None where all are 1."""
+        if self.weights is None:
+            return None
+        number, first = self.first_label(index)
+        _, rows, unlabelled = self[index]
+        return self.weights[number][first : first + len(rows) - unlabelled]
+
 
 class PrefixDataset(Dataset):
     """Every prefix of every training sequence with the item that follows it (seq2seq generator).
@@ -56,6 +83,7 @@ class PrefixDataset(Dataset):
         user_ids: of every sequence.
         max_history: most recent items kept of a prefix.
         with_first_items: include the empty prefix, whose target is the user's first item.
+        weights: of the loss of every item, like `sequences`; an item with 0 is no target. None where all are 1.
     """
 
     def __init__(
@@ -65,8 +93,10 @@ class PrefixDataset(Dataset):
         *,
         max_history: int,
         with_first_items: bool = False,
+        weights: Sequence[np.ndarray] | None = None,
     ):
         self.sequences = list(sequences)
+        self.weights = weights
         self.user_ids = list(user_ids)
         self.max_history = max_history
         first = 0 if with_first_items else 1
@@ -74,6 +104,10 @@ class PrefixDataset(Dataset):
         ends = [np.arange(first, len(rows)) for rows in self.sequences]
         self.owners = np.concatenate(owners) if owners else np.empty(0, np.int64)
         self.ends = np.concatenate(ends) if ends else np.empty(0, np.int64)
+        if weights is not None:
+            is_target = np.concatenate([np.empty(0), *(part[first:] for part in weights)]) > 0
+            self.owners = self.owners[is_target]
+            self.ends = self.ends[is_target]
         self.lengths = np.minimum(self.ends, max_history)
 
     def __len__(self) -> int:
@@ -90,6 +124,13 @@ class PrefixDataset(Dataset):
         """Return the number of an example's sequence and the position of its label there."""
         index %= len(self)
         return int(self.owners[index]), int(self.ends[index])
+
+    def label_weights(self, index: int) -> np.ndarray | None:
+        """Return the weight of the label of an example, float32 `[1]`; None where all are 1."""
+        if self.weights is None:
+            return None
+        number, end = self.first_label(index)
+        return self.weights[number][end : end + 1]
 
 
 class CausalCollator:
@@ -113,7 +154,8 @@ class CausalCollator:
         The mask is `[R, 1, S, S]`, additive, for packed rows, and `[R, S]` for padded ones. Where items are named,
         there are also `item_rows` and `item_labels`, `[R, S]`: the catalog row of the item that a token or a label
         belongs to, -1 and -100 where there is none. Where an example has soft targets, there are `SOFT_LABELS` of
-        `distillation`, and the tokens of their branches follow those of the example.
+        `distillation`, and the tokens of their branches follow those of the example. Where one has weights, there are
+        `LABEL_WEIGHTS` `[R, S]`, 1 where nothing is weighted.
         """
         if not self.packs:
             return self._padded(examples)
@@ -121,10 +163,11 @@ class CausalCollator:
         for example in examples:
             groups.setdefault(example.shared.tobytes(), []).append(example)
         has_teacher = any(example.soft_targets is not None for example in examples)
-        rows = [self._packed(group, has_teacher=has_teacher) for group in groups.values()]
+        has_weights = any(example.weights is not None for example in examples)
+        rows = [self._packed(group, has_teacher=has_teacher, has_weights=has_weights) for group in groups.values()]
         return joined_rows(rows, pad_id=self.pad_id)
 
-    def _packed(self, examples: Sequence[Example], *, has_teacher: bool) -> dict[str, Tensor]:
+    def _packed(self, examples: Sequence[Example], *, has_teacher: bool, has_weights: bool) -> dict[str, Tensor]:
         """Pack examples whose shared tokens are the same."""
         shared = examples[0].shared
         soft = [example.soft_targets for example in examples]
@@ -162,6 +205,10 @@ class CausalCollator:
             batch["item_labels"] = torch.cat([ignored, packing.grid(item_labels, fill=IGNORED_LABEL)], 1)
         if has_teacher:
             batch |= _soft_labels(own, soft, packing, shared=len(shared))
+        if has_weights:
+            weights = np.ones(len(tokens), dtype=np.float32)
+            weights[is_label] = np.concatenate([_label_weights(example) for example in examples])
+            return _weighted(batch, torch.cat([torch.ones(head.shape), packing.grid(weights, fill=1)], 1))
         return batch
 
     def _padded(self, examples: Sequence[Example]) -> dict[str, Tensor]:
@@ -189,6 +236,12 @@ class CausalCollator:
                 batch["item_rows"][line, len(example.shared) : len(row)] = own
                 labels = own[len(example.source) :]
                 batch["item_labels"][line, learned] = labels.masked_fill(labels < 0, IGNORED_LABEL)
+        if any(example.weights is not None for example in examples):
+            weights = torch.ones(shape)
+            for line, (row, example) in enumerate(zip(rows, examples, strict=True)):
+                learned = slice(len(row) - len(example.target), len(row))
+                weights[line, learned] = torch.from_numpy(_label_weights(example))
+            return _weighted(batch, weights)
         return batch
 
 
@@ -220,7 +273,22 @@ class Seq2SeqCollator:
                 batch["item_rows"][line, batch["item_rows"].shape[1] - cut :] = row[:cut]
             labels = _right_padded_labels([row[cut:] for row, cut in zip(rows, cuts, strict=True)])
             batch["item_labels"] = labels.masked_fill(labels < 0, IGNORED_LABEL)
+        if any(example.weights is not None for example in examples):
+            weights = [torch.from_numpy(_label_weights(example)) for example in examples]
+            return _weighted(batch, nn.utils.rnn.pad_sequence(weights, batch_first=True, padding_value=1.0))
         return batch
+
+
+def _weighted(batch: dict[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
+    """Return a batch with the weights of its labels; what has none is no label."""
+    labels = [name for name in ("labels", "item_labels") if name in batch]
+    masked = {name: batch[name].masked_fill(weights == 0, IGNORED_LABEL) for name in labels}
+    return batch | masked | {LABEL_WEIGHTS: weights}
+
+
+def _label_weights(example: Example) -> np.ndarray:
+    """Return the weight of every target token of an example, float32 `[T]`."""
+    return np.ones(len(example.target), dtype=np.float32) if example.weights is None else example.weights
 
 
 def _soft_labels(
@@ -279,6 +347,8 @@ def joined_rows(batches: Sequence[dict[str, Tensor]], *, pad_id: int) -> dict[st
         fills |= {"item_rows": NO_ITEM, "item_labels": IGNORED_LABEL}
     if "soft_totals" in batches[0]:
         fills["soft_totals"] = 0
+    if LABEL_WEIGHTS in batches[0]:
+        fills[LABEL_WEIGHTS] = 1
     rows: dict[str, list[Tensor]] = {name: [] for name in batches[0]}
     first_row = 0
     for batch in batches:

@@ -144,12 +144,14 @@ class SoftTargets:
         paths: tokens of the item that is drawn at each position, int64 `[P, L]`.
         listed: tokens of the listed items, int64 `[P, N, L]`.
         weights: their probabilities, float64 `[P, N]`.
+        scales: weight of the loss at every position, `[P]`; None where all are 1.
     """
 
     places: np.ndarray
     paths: np.ndarray
     listed: np.ndarray
     weights: np.ndarray
+    scales: np.ndarray | None = None
 
     @property
     def branches(self) -> np.ndarray:
@@ -180,9 +182,10 @@ class SoftTargets:
         count, levels = self.paths.shape
         forks = self.places - 1
         true = self.places[:, None] + np.arange(levels)
+        scales = np.ones(count) if self.scales is None else self.scales.astype(np.float64)
         after = [(true - 1).ravel()]
         predicted = [tokens[true].ravel()]
-        weights = [np.full(true.size, -1.0)]
+        weights = [np.repeat(-scales, levels)]
         on_path = self.weights.copy()
         for level in range(levels):
             node = forks if level == 0 else len(tokens) + np.arange(count) * (levels - 1) + level - 1
@@ -190,7 +193,7 @@ class SoftTargets:
             rows, columns = conditional.nonzero()
             after.append(node[rows])
             predicted.append(self.listed[rows, columns, level])
-            weights.append(conditional[rows, columns])
+            weights.append(conditional[rows, columns] * scales[rows])
             on_path *= self.listed[:, :, level] == self.paths[:, level, None]
         return np.concatenate(after), np.concatenate(predicted), np.concatenate(weights)
 
@@ -212,7 +215,14 @@ class Teacher:
     seed: int
 
     def soft_targets(
-        self, sequence: int, positions: np.ndarray, places: np.ndarray, item_tokens: np.ndarray, *, number: int
+        self,
+        sequence: int,
+        positions: np.ndarray,
+        places: np.ndarray,
+        item_tokens: np.ndarray,
+        *,
+        number: int,
+        scales: np.ndarray | None = None,
     ) -> SoftTargets:
         """Return the targets of positions of a sequence.
 
@@ -222,6 +232,7 @@ class Teacher:
             places: of the first token of the item at each position, `[P]`.
             item_tokens: token ids of every catalog row, `[N, L]`.
             number: of the example, which the draws depend on.
+            scales: weight of the loss at every position, `[P]`; 1 by default.
         """
         rows = self.lists.rows(sequence, positions)
         has_list = rows >= 0
@@ -229,7 +240,8 @@ class Teacher:
         weights = self.lists.distribution(rows, self.temperature)
         items = self.lists.items[rows]
         drawn = items[np.arange(len(rows)), self._draws(weights, number)]
-        return SoftTargets(places[has_list], item_tokens[drawn], item_tokens[np.maximum(items, 0)], weights)
+        own = None if scales is None else scales[has_list]
+        return SoftTargets(places[has_list], item_tokens[drawn], item_tokens[np.maximum(items, 0)], weights, own)
 
     def target(self, sequence: int, position: int, item: int, *, number: int) -> int:
         """Return the target of an example with one: `item`, or with probability `weight` one from the list."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import PreTrainedModel
 
 from cost_hf.generators.backbones import Backbone, GeneratorOptions
@@ -16,7 +17,7 @@ from cost_hf.generators.distillation import SOFT_LABELS, Teacher, TeacherLists, 
 from cost_hf.generators.dropout import add_residual_dropout
 from cost_hf.generators.item_texts import ItemTexts
 from cost_hf.generators.options import NEXT_ITEM, TaskOptions, TrainingOptions
-from cost_hf.generators.prompts import IGNORED_LABEL, PromptBuilder
+from cost_hf.generators.prompts import IGNORED_LABEL, LABEL_WEIGHTS, PromptBuilder
 from cost_hf.generators.ranking_trainer import (
     RankingTrainer,
     Validate,
@@ -55,15 +56,28 @@ class GeneratorTrainer(RankingTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return the model's loss, and the teacher's share of it where the batch has soft labels."""
+        """Return the model's loss, and what a teacher and the weights of labels add to it.
+
+        Both are sums over labels, divided by the number of labels as the model's own loss is.
+        """
         soft = {name: inputs[name] for name in SOFT_LABELS if name in inputs}
         rest = {name: value for name, value in inputs.items() if name not in soft}
+        weights = rest.pop(LABEL_WEIGHTS, None)
+        if weights is not None and not ((weights != 1) & (inputs["labels"] != IGNORED_LABEL)).any():
+            weights = None  # labels of weight 0 are none, and models of other losses may give no logits
         loss, outputs = super().compute_loss(model, rest, True, num_items_in_batch)
+        added: Any = 0.0
         if soft:
-            count = (inputs["labels"] != IGNORED_LABEL).sum() if num_items_in_batch is None else num_items_in_batch
-            added = self._teacher_weight * soft_label_loss(outputs["logits"], soft) / count
-            is_averaged = self.args.average_tokens_across_devices and self.model_accepts_loss_kwargs
-            if is_averaged and num_items_in_batch is not None:
+            added = added + self._teacher_weight * soft_label_loss(outputs["logits"], soft)
+        if weights is not None:
+            is_causal = not self.model.config.is_encoder_decoder
+            added = added + extra_loss(outputs["logits"], inputs["labels"], weights, is_causal=is_causal)
+        if soft or weights is not None:
+            # T5 takes the mean over its own batch, whatever the number of labels of all batches is
+            takes_count = self.model_accepts_loss_kwargs and num_items_in_batch is not None
+            count = num_items_in_batch if takes_count else (inputs["labels"] != IGNORED_LABEL).sum()
+            added = added / count
+            if self.args.average_tokens_across_devices and takes_count:
                 added = added * self.accelerator.num_processes  # as Trainer does: the count is that of all processes
             loss = loss + added
         return (loss, outputs) if return_outputs else loss
@@ -112,6 +126,7 @@ def train_generator(
     item_texts: ItemTexts | None = None,
     names_items: bool = False,
     teacher: TeacherLists | None = None,
+    weights: Sequence[np.ndarray] | None = None,
 ) -> TrainedGenerator:
     """Train on users' sequences, keep the checkpoint with the best validation NDCG@10, continue a killed run.
 
@@ -131,6 +146,8 @@ def train_generator(
         names_items: give batches the catalog rows of their tokens and labels too, for models that read more of an item
             than its tokens.
         teacher: lists for the sequences, whose items are soft targets beside the next ones; None for none.
+        weights: of the loss of every item, float32 arrays like `sequences`, of mean 1; 0 is no label. None where all
+            are 1.
     """
     training.validate()
     dataset, collator = training_examples(
@@ -144,6 +161,7 @@ def train_generator(
         overflow=generator.overflow,
         names_items=names_items,
         teacher=teacher,
+        weights=weights,
         seed=seed,
     )
     if len(dataset) == 0:
@@ -223,6 +241,7 @@ def training_examples(
     overflow: str = "error",
     names_items: bool = False,
     teacher: TeacherLists | None = None,
+    weights: Sequence[np.ndarray] | None = None,
     seed: int = 0,
 ) -> tuple[TaskMixture, CausalCollator | Seq2SeqCollator]:
     """Return the data set of a generator's training and the collator of its batches.
@@ -231,13 +250,19 @@ def training_examples(
     """
     tasks = tasks or TaskOptions()
     first, pad_id = prompts[0], backbone.vocabulary.pad_id
-    prefixes = PrefixDataset(sequences, user_ids, max_history=first.max_history, with_first_items=training.first_items)
+    prefixes = PrefixDataset(
+        sequences,
+        user_ids,
+        max_history=first.max_history,
+        with_first_items=training.first_items,
+        weights=weights,
+    )
     rows: SequenceDataset | PrefixDataset = prefixes
     if first.learns_all_positions:
         # a full prompt and its answer: the answer's positions must be trained as well
-        rows = SequenceDataset(sequences, user_ids, max_items=first.max_history + 1)
+        rows = SequenceDataset(sequences, user_ids, max_items=first.max_history + 1, weights=weights)
     taught = None
-    weights = dict(tasks.weights)
+    passes = dict(tasks.weights)
     others: dict[str, Task] = {}
     if teacher is not None and training.teacher_weight > 0:
         temperature = training.teacher_temperature
@@ -246,7 +271,7 @@ def training_examples(
         ends, alone = (Teacher(table, 1.0, temperature, seed) for table in (teacher.positions, teacher.catalog))
         others["teacher_ends"] = OpenTask(ends, sequences, user_ids, prompts, seed=seed)
         others["teacher_catalog"] = OpenTask(alone, items, [None] * len(items), prompts, seed=seed)
-        weights |= {name: getattr(training, name) for name in others}
+        passes |= {name: getattr(training, name) for name in others}
     next_item = NextItemTask(rows, prompts, seed=seed, teacher=taught)
     if tasks.text_tasks:
         if not backbone.is_pretrained or item_texts is None:
@@ -264,7 +289,7 @@ def training_examples(
             overflow=overflow,
             seed=seed,
         )
-    mixture = TaskMixture({NEXT_ITEM: next_item, **others}, weights, seed=seed)
+    mixture = TaskMixture({NEXT_ITEM: next_item, **others}, passes, seed=seed)
     if not first.is_causal:
         return mixture, Seq2SeqCollator(pad_id, names_items=names_items)
     reason = unsupported_reason(backbone.model)
@@ -275,6 +300,21 @@ def training_examples(
             "training.teacher to null, or generator.prompt to instruction"
         )
     return mixture, CausalCollator(pad_id, packs=packs, names_items=names_items)
+
+
+def extra_loss(logits: Tensor, labels: Tensor, weights: Tensor, *, is_causal: bool) -> Tensor:
+    """Return what weights add to a sum over labels of negative log-probabilities: nothing where all are 1.
+
+    Args:
+        logits: `[R, S, V]`.
+        labels: `[R, S]`, -100 where there is none.
+        weights: of the labels, `[R, S]`.
+        is_causal: whether a token is predicted from the position before it, else from its own.
+    """
+    rows, columns = ((labels != IGNORED_LABEL) & (weights != 1)).nonzero(as_tuple=True)
+    predicted = logits[rows, columns - 1 if is_causal else columns].float()
+    losses = functional.cross_entropy(predicted, labels[rows, columns], reduction="none")
+    return ((weights[rows, columns] - 1) * losses).sum()
 
 
 def training_dropout(backbone: Backbone, generator: GeneratorOptions) -> list[Any]:

@@ -37,8 +37,11 @@ class Packing:
     cells: np.ndarray
 
     def grid(self, values: np.ndarray, *, fill: int) -> Tensor:
-        """Return values of the tokens `[T]` as an int64 grid `[R, S]` with `fill` after a row's last sequence."""
-        flat = np.full(self.num_rows * self.width, fill, dtype=np.int64)
+        """Return values of the tokens `[T]` as a grid `[R, S]` with `fill` after a row's last sequence.
+
+        It is int64, or float32 for such values.
+        """
+        flat = np.full(self.num_rows * self.width, fill, dtype=np.float32 if values.dtype == np.float32 else np.int64)
         flat[self.cells] = values
         return torch.from_numpy(flat.reshape(self.num_rows, self.width))
 

@@ -20,6 +20,7 @@ from cost_hf.semantic_ids.options import MAX_HISTORY, whole_number
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 IGNORED_LABEL = -100
+LABEL_WEIGHTS = "label_weights"  # in batches: of the loss of every label
 
 
 class Example(NamedTuple):
@@ -32,6 +33,8 @@ class Example(NamedTuple):
         item_rows: catalog row of the item that each token of source and target belongs to, `[S + T]`, -1 for tokens of
             no item; None for text tasks, whose tokens belong to no item.
         soft_targets: of a teacher, beside the target; None without one.
+        weights: of the loss of every target token, float32 `[T]`, 0 for tokens that are not learned; None where all are
+            1.
     """
 
     shared: np.ndarray
@@ -39,6 +42,7 @@ class Example(NamedTuple):
     target: np.ndarray
     item_rows: np.ndarray | None = None
     soft_targets: SoftTargets | None = None
+    weights: np.ndarray | None = None
 
     @property
     def tokens(self) -> np.ndarray:

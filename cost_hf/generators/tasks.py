@@ -56,6 +56,13 @@ class NextItemTask(Dataset):
 
     def __getitem__(self, number: int) -> Example:
         prompts = self.prompts[_draw(self.seed, number, len(self.prompts))]
+        example = self._example(prompts, number)
+        weights = self.rows.label_weights(number)
+        if weights is None:
+            return example
+        return example._replace(weights=np.repeat(weights, prompts.item_tokens.shape[1]))
+
+    def _example(self, prompts: PromptBuilder, number: int) -> Example:
         user, rows, last = self.rows[number]
         if self.teacher is None:
             return (prompts.sequence if prompts.learns_all_positions else prompts.pair)(user, rows, last)
@@ -65,8 +72,14 @@ class NextItemTask(Dataset):
         example = prompts.sequence(user, rows, last)
         tokens = prompts.item_tokens.numpy()
         labels = np.arange(len(rows) - last)
+        scales = self.rows.label_weights(number)
+        if scales is not None:
+            labels = np.flatnonzero(scales)
+            scales = scales[labels]
         places = len(example.source) + labels * tokens.shape[1]
-        soft_targets = self.teacher.soft_targets(sequence, position + labels, places, tokens, number=number)
+        soft_targets = self.teacher.soft_targets(
+            sequence, position + labels, places, tokens, number=number, scales=scales
+        )
         return example._replace(soft_targets=soft_targets)
 
 

@@ -18,6 +18,7 @@ from cost_hf.terminal_text import terminal_line
 from cost_hf.yaml_text import read_yaml
 
 if TYPE_CHECKING:
+    from cost_hf.data.options import DataOptions
     from cost_hf.recommenders.base import Recommendation
     from cost_hf.recommenders.catalog_changes import CatalogChange
 
@@ -89,7 +90,10 @@ def update_catalog_main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--rollback", action="store_true", help="return to the catalog before the last change")
     parser.add_argument(
-        "--columns", type=_columns, default={}, help="our column -> name in the file, as YAML: {item_id: asin}"
+        "--columns",
+        type=_columns,
+        default=None,
+        help="our column -> name in the file, as YAML: {item_id: asin} [as in the run]",
     )
     parser.add_argument("--output_dir", default=None, help="write a changed copy there")
     parser.add_argument("--push", action="store_true", help="of a Hub id: commit the change there")
@@ -101,12 +105,13 @@ def update_catalog_main(argv: Sequence[str]) -> int:
         from cost_hf.data.tables import read_interactions, read_items
         from cost_hf.hub.catalog_update import UpdateRequest, push_update, update_catalog
 
-        columns = known.columns
+        columns, data = known.columns, _data_of_run(known.source)
+        items, clicks = known.items, known.clicks
         request = UpdateRequest(
-            items=None if known.items is None else read_items(known.items, columns=columns),
-            clicks=None if known.clicks is None else read_interactions(known.clicks, columns=columns),
-            values=None if known.values is None else read_items(known.values, columns=columns),
-            remove=_ids(known.remove, columns),
+            items=None if items is None else read_items(items, columns=columns, options=data),
+            clicks=None if clicks is None else read_interactions(clicks, columns=columns, options=data),
+            values=None if known.values is None else read_items(known.values, columns=columns, options=data),
+            remove=[] if known.remove is None else _ids(known.remove, columns=columns, options=data),
             updates_known=known.update,
             rolls_back=known.rollback,
         )
@@ -285,14 +290,22 @@ def _mapping(text: str) -> dict[str, Any]:
     return found
 
 
-def _ids(text: str | None, columns: dict[str, str]) -> list[str]:
+def _data_of_run(source: str) -> "DataOptions | None":
+    """Return the data section of the run that a recommender is of, None where there is no run."""
+    from cost_hf.experiments.recipe import Recipe
+
+    for directory in (Path(source), Path(source).parent):
+        if (directory / "recipe.yaml").is_file():
+            return Recipe.load(str(directory / "recipe.yaml")).data
+    return None
+
+
+def _ids(text: str, *, columns: dict[str, str] | None, options: "DataOptions | None") -> list[str]:
     """Return the ids of `--remove`: those in a file of that name, else the text split at commas."""
-    if text is None:
-        return []
     from cost_hf.data.tables import read_items
 
     if Path(text).is_file():
-        return read_items(text, columns=columns)["item_id"].tolist()
+        return read_items(text, columns=columns, options=options)["item_id"].tolist()
     return [item.strip() for item in text.split(",") if item.strip()]
 
 

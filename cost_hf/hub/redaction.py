@@ -59,7 +59,7 @@ def without_local_paths(results: Mapping[str, Any]) -> dict[str, Any]:
     """Return results.json with a recipe without local paths: of a local model or file the last part is left."""
     recipe = {name: _redacted(value) for name, value in results["recipe"].items()}
     recipe["data"] = recipe["data"] | {name: None for name in SOURCES if name in recipe["data"]}
-    return {**results, "recipe": recipe}
+    return {**results, "recipe": recipe, "data_name": None}  # the name is that of a local directory or file
 
 
 def _redacted(value: Any) -> Any:

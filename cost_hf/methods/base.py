@@ -18,7 +18,7 @@ from cost_hf.plugins import declare_recommender, load_plugins
 if TYPE_CHECKING:
     import numpy as np
 
-    from cost_hf.data.options import VectorOptions
+    from cost_hf.data.options import DataOptions, VectorOptions
     from cost_hf.data.prepare import PreparedData
     from cost_hf.data.schema import Tables
     from cost_hf.data.splits import Split, Targets
@@ -276,6 +276,9 @@ class Method(ABC, Generic[OptionsT]):
     def input_parts(self) -> list[Any]:
         """Return what names of models and files in the options stand for now: their content, for digests."""
         return []
+
+    def check_data(self, options: DataOptions) -> None:
+        """Raise ValueError for a data section that this method can't be trained with."""
 
     def check_paths(self) -> None:
         """Raise FileNotFoundError for a path in the options that a later stage would miss."""

@@ -214,7 +214,9 @@ class Recommender(CatalogUpdates):
         Args:
             clicks: a DataFrame, `datasets.Dataset` or path of a parquet, csv, tsv or jsonl file, with `user_id`,
                 `item_id` and `timestamp` or `position`; an optional column `counted` is true in the rows of clicks that
-                were counted before, the first of their user. Or a list of sequences of item ids, oldest first.
+                were counted before, the first of their user, and an optional column `event_weight` has what each click
+                counts, as `cost_hf.data.tables.read_interactions(clicks, options=recipe.data)` makes it. Or a list of
+                sequences of item ids, oldest first.
             counted: of sequences: how many first clicks of each were counted before; none by default.
 
         Returns:

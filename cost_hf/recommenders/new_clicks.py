@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cost_hf.data.cells import plain_value
 from cost_hf.data.errors import DataError
+from cost_hf.data.events import WEIGHT
+from cost_hf.data.schema import as_numbers
 from cost_hf.data.tables import read_interactions
 from cost_hf.semantic_ids.item_ids import item_id_list
 from cost_hf.semantic_ids.item_list import ItemRows
@@ -23,6 +26,7 @@ class NewClicks:
     Args:
         sequences: catalog rows of S users, oldest first.
         counted: how many first clicks of every sequence are in the counts already, int64 `[S]`.
+        weights: what each click counts, by its event, int64 arrays like `sequences`; None where all count 1.
 
     Examples:
         >>> import numpy as np
@@ -32,6 +36,7 @@ class NewClicks:
 
     sequences: list[np.ndarray]
     counted: np.ndarray
+    weights: list[np.ndarray] | None = None
 
     def __repr__(self) -> str:
         """Return the number of clicks to count and of their users."""
@@ -43,9 +48,11 @@ class NewClicks:
         return int((self._lengths - self.counted).sum())
 
     @classmethod
-    def of_new_users(cls, sequences: Sequence[np.ndarray]) -> "NewClicks":
+    def of_new_users(cls, sequences: Sequence[np.ndarray], weights: Sequence[np.ndarray] | None = None) -> "NewClicks":
         """Return whole sequences, of which nothing was counted before."""
-        return cls(list(sequences), np.zeros(len(sequences), dtype=np.int64))
+        return cls(
+            list(sequences), np.zeros(len(sequences), dtype=np.int64), None if weights is None else list(weights)
+        )
 
     @classmethod
     def read(cls, clicks: Any, catalog: ItemRows, *, counted: Sequence[int] | None = None) -> "NewClicks":
@@ -62,17 +69,34 @@ class NewClicks:
     @property
     def earlier(self) -> list[np.ndarray]:
         """The part of every sequence that was counted already."""
-        return [rows[:count] for rows, count in zip(self.sequences, self.counted.tolist(), strict=True)]
+        return self._first(self.sequences)
+
+    @property
+    def earlier_weights(self) -> list[np.ndarray] | None:
+        """What the clicks that were counted already count; None where all count 1."""
+        return None if self.weights is None else self._first(self.weights)
 
     @property
     def later(self) -> list[np.ndarray]:
         """The part of every sequence that is to be counted."""
-        return [rows[count:] for rows, count in zip(self.sequences, self.counted.tolist(), strict=True)]
+        return self._last(self.sequences)
+
+    @property
+    def later_weights(self) -> list[np.ndarray] | None:
+        """What the clicks that are to be counted count; None where all count 1."""
+        return None if self.weights is None else self._last(self.weights)
 
     def clicks_of_items(self, num_items: int) -> np.ndarray:
-        """Return how many clicks on each catalog row are to be counted, int64 `[N]`."""
+        """Return what the clicks on each catalog row that are to be counted add up to, int64 `[N]`."""
         rows = np.concatenate([np.empty(0, dtype=np.int64), *self.later])
-        return np.bincount(rows, minlength=num_items)
+        weights = None if self.later_weights is None else np.concatenate([rows[:0], *self.later_weights])
+        return np.bincount(rows, weights, minlength=num_items).astype(np.int64)
+
+    def _first(self, parts: list[np.ndarray]) -> list[np.ndarray]:
+        return [part[:count] for part, count in zip(parts, self.counted.tolist(), strict=True)]
+
+    def _last(self, parts: list[np.ndarray]) -> list[np.ndarray]:
+        return [part[count:] for part, count in zip(parts, self.counted.tolist(), strict=True)]
 
     @property
     def _lengths(self) -> np.ndarray:
@@ -91,7 +115,9 @@ class NewClicks:
             )
         rows = catalog.rows_of(clicks["item_id"].tolist())
         starts = np.flatnonzero(np.concatenate([[True], users[1:] != users[:-1]]))
-        return cls(np.split(rows, starts[1:]), np.add.reduceat(is_counted.astype(np.int64), starts))
+        counted = np.add.reduceat(is_counted.astype(np.int64), starts)
+        weights = np.split(_weights(clicks), starts[1:]) if WEIGHT in clicks else None
+        return cls(np.split(rows, starts[1:]), counted, weights)
 
     @classmethod
     def _of_sequences(cls, clicks: Any, catalog: ItemRows, counted: Sequence[int] | None) -> "NewClicks":
@@ -111,6 +137,19 @@ class NewClicks:
             )
         rows = catalog.rows_of([item for one in sequences for item in one])
         return cls(np.split(rows, np.cumsum(lengths)[:-1]) if len(lengths) else [], counts.astype(np.int64))
+
+
+def _weights(clicks: pd.DataFrame) -> np.ndarray:
+    """Return what each click of a log counts, int64 `[clicks]`."""
+    values = as_numbers(clicks[WEIGHT]).to_numpy(dtype=np.float64, na_value=np.nan)
+    is_wrong = ~(np.isfinite(values) & (values >= 0) & (values % 1 == 0))
+    if is_wrong.any():
+        raise DataError(
+            f"interactions.{WEIGHT}: expected a whole number of 0 or more in every row, got "
+            f"{plain_value(clicks[WEIGHT], int(is_wrong.argmax()))!r} ({int(is_wrong.sum())} like this); correct the "
+            "column, or drop it where all clicks count 1"
+        )
+    return values.astype(np.int64)
 
 
 def _flags(clicks: pd.DataFrame) -> np.ndarray:

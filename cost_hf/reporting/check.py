@@ -1,9 +1,13 @@
 """The report of `cost-hf check` for the terminal: facts, costs, problems with their remedies, and commands to run."""
 
+import json
+import math
 import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import yaml
 
 from cost_hf.reporting import numbers
 from cost_hf.reporting.terminal import WIDTH
@@ -42,6 +46,7 @@ def check_text(findings: Mapping[str, Any]) -> str:
         ("power", _power(findings["power"])),
         ("code sizes", _code_sizes(findings)),
         ("costs", _costs(findings["estimate"], findings["recipe"])),
+        ("not used", [_unused(column) for column in findings["unused"]]),
     ]
     lines = [head, ""]
     for label, texts in sections:
@@ -49,6 +54,21 @@ def check_text(findings: Mapping[str, Any]) -> str:
             lines += _paragraph(label if number == 0 else "", text)
     lines += ["", *_problems(findings["problems"]), "", *_commands(findings["commands"])]
     return terminal_text("\n".join(lines))
+
+
+def flag_value(value: Any) -> str:
+    """Return a value as the command line takes it: text as it stands, everything else as YAML on one line.
+
+    Examples:
+        >>> flag_value({"item_id": "sku"}), flag_value({"sep": ";", "decimal": ","})
+        ('{item_id: sku}', '{"sep": ";", "decimal": ","}')
+    """
+    if isinstance(value, str):
+        return value
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=math.inf)
+    if "'" in text:  # a shell has quotes of its own
+        text = json.dumps(value, ensure_ascii=False)
+    return text.removesuffix("...\n").strip()  # a document of one bare value ends with three points
 
 
 def command_line(start: str, flags: Mapping[str, str]) -> str:
@@ -69,9 +89,9 @@ def _columns(findings: Mapping[str, Any]) -> Iterator[str]:
     if options["reader"] != "tables":
         yield f"raw files of a known format, read with --data.reader {options['reader']}"
         return
-    files = [f"--data.{name} {options[name]}" for name in ("items", "interactions") if options[name]]
+    files = [f"--data.{name} {shlex.quote(options[name])}" for name in ("items", "interactions") if options[name]]
     if files:
-        yield ", ".join(files)
+        yield " ".join(files)
     given = {ours: theirs for ours, theirs in options["columns"].items() if ours not in guess["columns"]}
     if given:
         yield "given: " + ", ".join(f"{ours} = {theirs!r}" for ours, theirs in given.items())
@@ -81,6 +101,10 @@ def _columns(findings: Mapping[str, Any]) -> Iterator[str]:
         yield f"--data.columns {shlex.quote(findings['flags']['data.columns'])}"
     elif not given:
         yield "all columns have the expected names"
+
+
+def _unused(column: Mapping[str, str]) -> str:
+    return f"{column['table']}.{column['name']} ({column['content']}): {column['use']}"
 
 
 def _texts(texts: Mapping[str, Any]) -> list[str]:

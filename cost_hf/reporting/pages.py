@@ -41,6 +41,7 @@ SHOWN_ELSEWHERE = (  # entries of the protocol that are shown elsewhere on the p
     "exclude_seen",
     "num_beams",
     "primary",
+    "targets",
     "users",
 )
 
@@ -192,8 +193,10 @@ def run_page(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]) 
     """Return the page of a run from its results.json and examples.json."""
     standings = Standings(as_comparison(results, examples))
     recipe = results.get("recipe") or {}
-    name = f"{recipe.get('name') or 'run'}, seed {results.get('seed', numbers.DASH)}"
     is_toy = standings.compare["data"]["is_toy"]
+    name = f"{recipe.get('name') or 'run'}, seed {results.get('seed', numbers.DASH)}"
+    if not is_toy:
+        name = f"{_data_title(results)}: {name}"
     return Page(
         title=f"Run: {name}",
         kicker="One run",
@@ -204,6 +207,13 @@ def run_page(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]) 
         protocol=protocol_sentences(standings),
         sections=page_sections(standings, scores_title="Scores"),
     )
+
+
+def _data_title(results: Mapping[str, Any]) -> str:
+    """Return what the data are called, or their sizes where they have no name."""
+    counts = (results.get("protocol") or {}).get("counts") or {}
+    sizes = [f"{numbers.amount(counts[key])} {key}" for key in ("items", "users") if key in counts]
+    return str(results.get("data_name") or ", ".join(sizes) or "own data")
 
 
 def as_comparison(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -281,6 +291,8 @@ def protocol_sentences(standings: Standings) -> tuple[str, ...]:
         parts.append(words.plural(protocol["cases"], "test case") + users)
     if data.get("split"):
         parts.append(f"split: {SPLITS.get(data['split'], words.spaced(data['split']))}")
+    if protocol.get("targets", "every click") != "every click":
+        parts.append(f"targets: {protocol['targets'].replace('; ', ', ')}")
     if protocol.get("num_beams") is not None:
         parts.append(f"{protocol['num_beams']} beams")
     metric = words.metric_name(standings.primary["metric"])

@@ -41,10 +41,12 @@ def run_text(results: Mapping[str, Any], *, answers: Sequence[ExampleAnswer] = (
     costs = ", ".join(f"{name} {numbers.duration(cost['seconds'])}" for name, cost in stages)
     peak = max(cost["peak_mb"] for _, cost in stages)
     beams = f"{protocol['num_beams']} beams, " if "constraint" in protocol else ""
+    data = f"{results['data_name']}: " if results.get("data_name") else ""
+    targets = f"targets are {protocol['targets']}, " if protocol.get("targets", "every click") != "every click" else ""
     parts = [
         _wrapped(
-            f"{results['recipe']['name']}, seed {results['seed']}, {protocol['cases']} test cases, {beams}hits on "
-            "items, seen items allowed, 95 % intervals over users"
+            f"{data}{results['recipe']['name']}, seed {results['seed']}, {protocol['cases']} test cases, {targets}"
+            f"{beams}hits on items, seen items allowed, 95 % intervals over users"
         ),
         results_table(results),
         _wrapped(protocol["note"]),

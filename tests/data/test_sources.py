@@ -188,9 +188,9 @@ def test_absent_file_is_an_error(tmp_path):
 
 
 def test_unknown_format_is_an_error(tmp_path):
-    (tmp_path / "items.xlsx").write_text("")
-    with pytest.raises(DataError, match=r"cannot read 'items\.xlsx': expected a file ending in \.parquet"):
-        read_tables(DataOptions(), items=tmp_path / "items.xlsx", interactions=CLICKS)
+    (tmp_path / "items.ods").write_text("")
+    with pytest.raises(DataError, match=r"cannot read 'items\.ods': expected a file ending in \.parquet"):
+        read_tables(DataOptions(), items=tmp_path / "items.ods", interactions=CLICKS)
 
 
 def test_broken_json_line_is_named(tmp_path):

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from cost_hf.cli import main
+from cost_hf.experiments.recipe import Recipe
 from cost_hf.files import read_json
 from cost_hf.recommenders.base import Recommender
 from tests.methods.counting.counting_toys import toy_counting
@@ -201,6 +202,26 @@ def test_items_and_clicks_on_them_come_in_one_call(tmp_path, new_items, new_clic
     assert loaded.recommend(["item003"], top_k=1, allowed=["new1", "item000"])[0].item_id == "new1"
     assert loaded.popularity[loaded.catalog.row_of("new1")] == 2
     assert "counted: 3 clicks" in capsys.readouterr().out
+
+
+def test_files_are_read_as_those_of_the_run_were(tmp_path):
+    run = tmp_path / "run"
+    toy_counting("popularity").save_pretrained(run / "recommender")
+    fields = {
+        "data.csv": {"sep": ";"},
+        "data.columns": {"user_id": "Kunde", "item_id": "Artikel", "timestamp": "Zeit"},
+        "data.event_column": "Art",
+        "data.event_weights": {"view": 0, "buy": 5},
+    }
+    Recipe.load("markov_text", fields).save(run / "recipe.yaml")
+    (tmp_path / "clicks.csv").write_text("Kunde;Artikel;Zeit;Art\nu;item003;1;buy\nu;item001;2;view\n")
+    before = Recommender.from_pretrained(run / "recommender")
+
+    assert update(run / "recommender", "--clicks", tmp_path / "clicks.csv", "--output_dir", tmp_path / "counted") == 0
+
+    after = Recommender.from_pretrained(tmp_path / "counted")
+    rows = [after.catalog.row_of(item) for item in ("item003", "item001")]
+    assert (after.popularity - before.popularity)[rows].tolist() == [5, 0]
 
 
 @pytest.mark.parametrize("name", ["popularity", "markov"])

@@ -56,6 +56,9 @@ def findings(**changes):
             "threads": 2,
             "assumptions": ["10 epochs"],
         },
+        "unused": [
+            {"table": "interactions", "name": "kind", "content": "view 80%, buy 20%", "use": "--data.event_column kind"}
+        ],
         "problems": [{"severity": "warning", "message": "few clicks", "remedy": "--data.min_item_interactions 5"}],
         "commands": ["cost-hf compare shop"],
     }
@@ -84,6 +87,7 @@ def test_every_fact_is_in_the_report():
         "made_up, one seed:",
         "item texts under a minute, training 10–35 minutes",
         "assumes 10 epochs",
+        "not used interactions.kind (view 80%, buy 20%): --data.event_column kind",
         " 1. warning: few clicks -> --data.min_item_interactions 5",
         "  cost-hf compare shop",
     ):

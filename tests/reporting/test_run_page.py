@@ -101,5 +101,5 @@ def test_names_and_titles_are_escaped(results):
 
     page = PageReader(to_html(run_page(results | {"recipe": recipe}, [{"item": hostile, "sid": "1-2"}])))
 
-    assert page.headings[0] == (1, f"{hostile}, seed 3")
+    assert page.headings[0] == (1, f"800 items, 600 users: {hostile}, seed 3")
     assert "This is toy data" not in "".join(page.text)

@@ -1,14 +1,11 @@
 """`cost-hf check`: read a data set before any training and report what is there, what it costs and what to fix."""
 
 import dataclasses
-import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
@@ -27,12 +24,11 @@ from cost_hf.experiments.check.power import Power, measure_power
 from cost_hf.experiments.check.problems import Problem, by_severity
 from cost_hf.experiments.check.reading import Reading, read_leniently
 from cost_hf.experiments.check.texts import TextFacts, letter_grams, text_facts
+from cost_hf.experiments.check.unused import UnusedColumn
 from cost_hf.experiments.check.vectors import CheckVectors, check_vectors
+from cost_hf.experiments.own_data import LEVEL_SIZES, OWN_DATA
 from cost_hf.experiments.recipe import Recipe
-from cost_hf.reporting.check import check_text, command_line
-
-DEFAULT_RECIPE = "cost_default"
-LEVEL_SIZES = "codes.level_sizes"  # field of recipes that have semantic IDs
+from cost_hf.reporting.check import check_text, command_line, flag_value
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,8 @@ class CheckResult:
         code_sizes: smallest first; `advised` is the one to take.
         power: what the test part can show; None without a split.
         estimate: costs, or why they were not measured.
-        problems: errors first.
+        unused: columns that a run does not read.
+        problems: errors first; rows that a run would stop at are among them.
         flags: dotted fields that a run on this data needs, as text.
         commands: what to run next.
     """
@@ -65,6 +62,7 @@ class CheckResult:
     advised: CodeSize
     power: Power | None
     estimate: RunCosts | str
+    unused: tuple[UnusedColumn, ...]
     problems: tuple[Problem, ...]
     flags: dict[str, str]
     commands: tuple[str, ...]
@@ -111,7 +109,7 @@ def check(path: str | Path, *, recipe: str | None = None, overrides: Mapping[str
         (50, 30)
     """
     given = dict(overrides or {}) | {"data.path": str(path)}
-    name = recipe or DEFAULT_RECIPE
+    name = recipe or OWN_DATA
     resolved = Recipe.load(name, given)
     if resolved.data.reader == "synthetic":
         resolved.data.reader = "tables"
@@ -154,6 +152,7 @@ def _measure(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: s
         advised=advised,
         power=power,
         estimate=costs,
+        unused=tuple(reading.unused),
         problems=tuple(by_severity([*problems, *more])),
         flags=flags,
         commands=_commands(name, flags),
@@ -185,19 +184,11 @@ def _flags(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: str
     if recipe.level_sizes is not None:
         found[LEVEL_SIZES] = (recipe.level_sizes, shipped.level_sizes)
     values = given | {dotted: value for dotted, (value, usual) in found.items() if value != usual} | reading.needed
-    return {dotted: as_flag(value) for dotted, value in values.items()}
-
-
-def as_flag(value: Any) -> str:
-    """Return a value as the command line takes it: text as it stands, everything else as YAML on one line."""
-    if isinstance(value, str):
-        return value
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=math.inf)
-    return text.removesuffix("...\n").strip()  # a document of one bare value ends with three points
+    return {dotted: flag_value(value) for dotted, value in values.items()}
 
 
 def _commands(name: str, flags: dict[str, str]) -> tuple[str, ...]:
-    sources = [flags["data.path"], *([] if name == DEFAULT_RECIPE else [name])]
+    sources = [flags["data.path"], *([] if name == OWN_DATA else [name])]
     rest = {dotted: value for dotted, value in flags.items() if dotted != "data.path"}
     return (
         command_line(f"cost-hf compare {shlex.join(sources)}", rest | {"budget": "60min"}),

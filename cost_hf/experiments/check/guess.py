@@ -13,20 +13,32 @@ import numpy as np
 import pandas as pd
 
 from cost_hf.data.errors import DataError
+from cost_hf.experiments.check.dates import guess_date_format
 
 ALIASES = {
-    "user_id": "userid user uid customerid customer reviewerid visitorid memberid accountid clientid profileid",
+    "user_id": (
+        "userid user uid customerid customer reviewerid visitorid memberid accountid clientid profileid kundenid "
+        "kundennr kundennummer kunde"
+    ),
     "item_id": (
         "itemid item iid id asin parentasin sku productid product movieid newsid articleid article bookid isbn trackid "
-        "songid videoid businessid gameid appid contentid docid"
+        "songid videoid businessid gameid appid contentid docid artikelid artikelnr artikelnummer produktid"
     ),
     "timestamp": (
         "timestamp time ts date datetime eventtime eventdate unixreviewtime unixtime reviewtime createdat clickedat "
-        "orderdate purchasedate purchasedat viewedat"
+        "orderdate purchasedate purchasedat viewedat zeit datum zeitpunkt zeitstempel bestelldatum"
     ),
     "position": "position pos order seq sequence step rank",
-    "title": "title name productname producttitle itemname movietitle headline",
+    "title": (
+        "title name productname producttitle itemname movietitle headline artikelname artikelbezeichnung bezeichnung "
+        "produktname titel"
+    ),
     "rating": "rating ratings score overall stars",
+    "event": (
+        "event eventtype eventname eventkind action actiontype activity activitytype interaction interactiontype type "
+        "kind behavior behaviortype ereignis aktion"
+    ),
+    "session": "session sessionid sid visit visitid cookie cookieid deviceid visitorid anonymousid usersession sitzung",
 }
 USER_WORDS = ("user", "customer", "member", "visitor", "reviewer", "session")
 EPOCHS = ((1e8, 4.2e9), (1e11, 4.2e12))  # seconds and milliseconds of the years 1973 to 2103
@@ -77,6 +89,11 @@ def guess_columns(items: pd.DataFrame, clicks: pd.DataFrame) -> ColumnGuess:
         if names:
             guess.add("items.title" if names[0] in clicks else "title", names[0], "by its name")
     return guess
+
+
+def session_columns(clicks: pd.DataFrame) -> list[str]:
+    """Return the columns of a click log that name sessions or devices."""
+    return [str(name) for name in clicks if name != "user_id" and is_called(name, "session")]
 
 
 def simple(name: object) -> str:
@@ -202,14 +219,16 @@ def _is_id(values: pd.Series) -> bool:
     if pd.api.types.is_integer_dtype(present):
         return True
     sample = present.iloc[:SAMPLE]
-    if not sample.map(lambda value: isinstance(value, str)).all():
+    if not sample.map(lambda value: isinstance(value, (str, int)) and not isinstance(value, bool)).all():
         return False
+    sample = sample.astype(str)
     return bool(sample.str.len().max() <= 64 and (sample.str.count(r"\S+") <= 1).mean() >= 0.95)
 
 
 def _is_key(values: pd.Series) -> bool:
     """Return whether a column can be the id of a catalog: ids, nearly all of them there and different."""
-    return _is_id(values) and values.notna().mean() >= 0.98 and values.nunique() >= 0.98 * len(values)
+    least = 0.8 if is_called(values.name, "item_id") else 0.98  # its name tells an id that is repeated by mistake
+    return _is_id(values) and values.notna().mean() >= least and values.nunique() >= least * len(values)
 
 
 def _is_typed_time(values: pd.Series) -> bool:
@@ -227,4 +246,5 @@ def _looks_like_time(values: pd.Series) -> bool:
         middle = float(np.median(numbers))
         return any(low <= middle <= high for low, high in EPOCHS)
     is_text = present.map(lambda value: isinstance(value, str)).all()
-    return bool(is_text and pd.to_datetime(present, utc=True, errors="coerce", format="ISO8601").notna().mean() > 0.95)
+    is_iso = is_text and pd.to_datetime(present, utc=True, errors="coerce", format="ISO8601").notna().mean() > 0.95
+    return bool(is_iso or guess_date_format(present) is not None)

@@ -14,11 +14,15 @@ class Problem:
         severity: `error` stops a training run, `warning` spoils its result, `note` is good to know.
         message: one sentence.
         remedy: a flag to add or an action; empty where nothing can be done.
+        count: number of rows that it is about; None where it is about no rows.
+        first: file and line of the first of them.
     """
 
     severity: str
     message: str
     remedy: str = ""
+    count: int | None = None
+    first: str | None = None
 
 
 def by_severity(problems: Iterable[Problem]) -> list[Problem]:

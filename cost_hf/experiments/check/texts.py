@@ -13,6 +13,7 @@ from cost_hf.experiments.check.guess import simple
 
 ORDER = ("title", "name", "headline", "brand", "store", "category", "categories", "genres", "subcategory", "keywords")
 LAST = ("abstract", "description", "body", "text", "content", "features", "details")
+FLAGS = ("yes", "no", "y", "n", "true", "false", "ja", "nein", "j", "wahr", "falsch")  # in stock or not: no text
 MIN_FILLED = 0.05
 SAMPLE = 5_000
 NEAR = 0.95  # cosine of letter groups from which two different texts count as nearly the same
@@ -141,7 +142,7 @@ def _contains(items: pd.DataFrame, whole: TextColumn, part: TextColumn) -> bool:
 
 
 def _text_column(values: pd.Series) -> TextColumn | None:
-    """Describe a column where it holds words, None for ids, urls, numbers, dates and columns that are nearly empty.
+    """Describe a column where it holds words, None for ids, urls, numbers, dates, flags and columns nearly empty.
 
     A title is one whatever it holds: there are films called 1984.
     """
@@ -155,6 +156,8 @@ def _text_column(values: pd.Series) -> TextColumn | None:
     found = TextColumn(str(values.name), float(is_filled.mean()), float(words.mean()))
     if values.name == "title":
         return found
+    if texts.str.lower().isin(FLAGS).all():
+        return None
     is_word = texts.str.contains(r"[^\W\d_]{2,}", regex=True)
     is_url = texts.str.match(r"(https?://|www\.)\S+$")
     is_number = pd.to_numeric(texts.str.lstrip("$€£ "), errors="coerce").notna()

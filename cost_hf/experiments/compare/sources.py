@@ -6,12 +6,10 @@ from typing import Any
 
 from cost_hf.data.prepare import prepare_data
 from cost_hf.experiments.check.layouts import locate
+from cost_hf.experiments.own_data import LEVEL_SIZES, OWN_DATA, advised_level_sizes
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.recipe_fields import RecipeError, nearest
 from cost_hf.recipe_files import shipped_recipes
-
-DEFAULT_RECIPE = "cost_default"
-LARGE_CATALOG = 5_000  # items from which 64 codes a level leave many items without an ID of their own
 
 
 def resolve_sources(sources: Sequence[str], overrides: Mapping[str, Any]) -> tuple[Recipe, list[Recipe]]:
@@ -39,12 +37,12 @@ def resolve_sources(sources: Sequence[str], overrides: Mapping[str, Any]) -> tup
     if recipes:
         rows = recipes if len(recipes) > 1 else []
         return Recipe.load(recipes[0], own), [Recipe.load(name, overrides) for name in rows]
-    base = Recipe.load(DEFAULT_RECIPE, own)
+    base = Recipe.load(OWN_DATA, own)
     base.name = Path(data[0]).absolute().name
     base.data = locate(base.data)
-    if "codes.level_sizes" not in own:
+    if LEVEL_SIZES not in own:
         num_items = prepare_data(base.data, template=base.vectors.template).tables.num_items
-        base.set("codes.level_sizes", [256, 256, 256] if num_items >= LARGE_CATALOG else [64, 64, 64])
+        base.set(LEVEL_SIZES, advised_level_sizes(num_items))
     return base, []
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cost_hf.data.events import target_text, weights_text
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.splits import Targets
 from cost_hf.evaluation.ranking import RankedLists, per_user_metrics
@@ -28,7 +29,7 @@ from cost_hf.experiments.compare.claims import PRIMARY, claims_of, detectable, w
 from cost_hf.experiments.compare.recommendation import recommend
 from cost_hf.experiments.compare.rows import Row
 from cost_hf.experiments.evaluation_stage import SEEN
-from cost_hf.experiments.protocol import LEAKAGE, device_name, versions
+from cost_hf.experiments.protocol import device_name, leakage, versions
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.methods.base import FAMILIES
 
@@ -213,7 +214,7 @@ def _data(base: Recipe, data: PreparedData) -> dict[str, Any]:
         "split": base.data.split,
         "split_digest": data.split.digest,
         "shares": data.split.shares(),
-        "note": LEAKAGE[base.data.split],
+        "note": leakage(base.data),
         "is_toy": base.data.reader == "synthetic",
     }
 
@@ -223,6 +224,8 @@ def _protocol(base: Recipe, targets: Targets, seen: str) -> dict[str, Any]:
         "primary": {"metric": PRIMARY, "unit": "item", "seen": seen},
         "cases": len(targets),
         "users": len(set(targets.user_ids)),
+        "targets": target_text(base.data),
+        "event_weights": weights_text(base.data),
         "num_beams": base.evaluation.num_beams,
         "cutoffs": base.evaluation.cutoffs,
         "bootstrap_draws": base.evaluation.bootstrap_draws,

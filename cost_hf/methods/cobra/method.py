@@ -41,6 +41,11 @@ class Cobra(GenerativeMethod[CobraOptions]):
         """True where texts are read."""
         return self.options.dense.reads_text
 
+    @property
+    def weighs_labels(self) -> bool:  # type: ignore[override]
+        """False where texts are read: the dense loss compares items that are all alike."""
+        return not self.options.dense.reads_text
+
     @classmethod
     def variants(cls) -> Iterable[Variant]:
         """Yield a row for the method and one for the ablation without dense vectors."""

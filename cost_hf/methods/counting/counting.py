@@ -6,9 +6,13 @@ the transition counts, or the sum of both are often ahead of trained systems, so
 
 What a scorer has counted are its `tables`: plain arrays of whole numbers, which are stored, grow with a catalog
 (`build_scorer`) and add up exactly (`add_clicks`). Counts are divided by those of the items when scores are computed.
+
+Where events have weights (`data.event_weights`), a click counts its weight; a user's weight of an item is that of the
+strongest event, and a transition has the weight of the click that it leads to.
 """
 
 import difflib
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Self
@@ -36,7 +40,7 @@ class Popularity:
     """Scores items by their number of training clicks, the same for every history.
 
     Args:
-        counts: training clicks per catalog row, `[N]`.
+        counts: training clicks per catalog row, with their weights, `[N]`.
 
     Examples:
         >>> import numpy as np
@@ -48,17 +52,18 @@ class Popularity:
         self.counts = np.asarray(counts, dtype=np.float64)
 
     @classmethod
-    def fit(cls, train: Sequence[np.ndarray], num_items: int) -> Self:
+    def fit(cls, train: Sequence[np.ndarray], num_items: int, *, weights: Sequence[np.ndarray] | None = None) -> Self:
         """Count the clicks.
 
         Args:
             train: catalog rows of every training user, oldest first.
             num_items: N, size of the catalog.
+            weights: what each click counts, int64 arrays like `train`; 1 by default.
 
         Raises:
             ValueError: for rows outside the catalog.
         """
-        return cls.of_tables({}, num_items).updated(NewClicks.of_new_users(train))
+        return cls.of_tables({}, num_items).updated(NewClicks.of_new_users(train, weights))
 
     @classmethod
     def of_tables(cls, tables: Mapping[str, np.ndarray], num_items: int) -> Self:
@@ -80,7 +85,7 @@ class Popularity:
             ValueError: for rows outside the catalog, or clicks that are counted already according to `new` and can't
                 be.
         """
-        return type(self)(self.counts + click_counts(new.later, num_items=len(self.counts)))
+        return type(self)(self.counts + _new_counts(new, len(self.counts)))
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """Return training clicks, float64 `[B, N]`, one read-only row repeated."""
@@ -95,16 +100,18 @@ class ItemKnn:
     """Scores items by cosine co-occurrence with the items of the history, weighted .7 ** age.
 
     The similarity of two different items is the number of users who have both over the root of the product of their
-    numbers of users; an item is no neighbour of itself (Sarwar et al. 2001, "Item-based collaborative filtering").
+    numbers of users; an item is no neighbour of itself (Sarwar et al. 2001, "Item-based collaborative filtering"). With
+    weights it is the cosine of the items' columns of the table of users' weights.
 
     Pairs of items are counted once for all users but those with very many items, whose pairs alone could fill the
     memory: these are counted at every request.
 
     Args:
         counts: training clicks per catalog row, `[N]`.
-        users: users who have the item, `[N]`.
-        shared: users who have both of two different items, without the heavy users, sparse `[N, N]`.
-        heavy: 1 for every item of the users with very many items, sparse `[U, N]`.
+        users: users who have the item, `[N]`; with weights the sum of their squares.
+        shared: users who have both of two different items, without the heavy users, sparse `[N, N]`; with weights the
+            sum of the products.
+        heavy: 1, or the weight, for every item of the users with very many items, sparse `[U, N]`.
 
     Examples:
         >>> import numpy as np
@@ -119,12 +126,12 @@ class ItemKnn:
         self.shared = shared
         self.heavy = heavy
         self.inverse = _inverse_root(self.users)
-        self.heavy_users = np.asarray(heavy.sum(axis=0))
+        self.heavy_users = _squares(heavy)
 
     @classmethod
-    def fit(cls, train: Sequence[np.ndarray], num_items: int) -> Self:
+    def fit(cls, train: Sequence[np.ndarray], num_items: int, *, weights: Sequence[np.ndarray] | None = None) -> Self:
         """Count the pairs; arguments and errors as for `Popularity.fit`."""
-        return cls.of_tables({}, num_items).updated(NewClicks.of_new_users(train))
+        return cls.of_tables({}, num_items).updated(NewClicks.of_new_users(train, weights))
 
     @classmethod
     def of_tables(cls, tables: Mapping[str, np.ndarray], num_items: int) -> Self:
@@ -142,10 +149,11 @@ class ItemKnn:
         user may become a heavy one.
         """
         num_items = len(self.counts)
-        counts = self.counts + click_counts(new.later, num_items=num_items)
-        before, whole = _incidence(new.earlier, num_items), _incidence(new.sequences, num_items)
+        counts = self.counts + _new_counts(new, num_items)
+        before = _incidence(new.earlier, num_items, new.earlier_weights)
+        whole = _incidence(new.sequences, num_items, new.weights)
         heavy, was_heavy = _without_rows(self.heavy, before)
-        users = self.users + whole.sum(axis=0) - before.sum(axis=0)
+        users = self.users + _squares(whole) - _squares(before)
         shared = self.shared - _pairs(before[~was_heavy])
         if users.min(initial=0) < 0 or shared.data.min(initial=0) < 0:
             raise ValueError(
@@ -177,12 +185,13 @@ class ItemKnn:
 class Markov:
     """Scores items by how often they followed the items of the history, weighted .5 ** age.
 
-    An ordered pair of training clicks at distance g counts 1 / g for g up to 3; the sum is divided by the root of the
-    product of both items' clicks.
+    An ordered pair of training clicks at distance g counts 1 / g for g up to 3, times the weight of the later click;
+    the sum is divided by the root of the product of both items' clicks.
 
     Args:
-        counts: training clicks per catalog row, `[N]`.
+        counts: training clicks per catalog row, with their weights, `[N]`.
         following: pair counts from row to column in units of 1 / `PAIR_UNIT`, sparse `[N, N]`.
+        clicks: training clicks without weights, `[N]`, where they differ: what precedes a purchase counts as it is.
 
     Examples:
         >>> import numpy as np
@@ -191,36 +200,45 @@ class Markov:
         [[0.0, 1.0, 0.5]]
     """
 
-    def __init__(self, counts: np.ndarray, following: sparse.csr_array):
+    def __init__(self, counts: np.ndarray, following: sparse.csr_array, clicks: np.ndarray | None = None):
         self.counts = np.asarray(counts, dtype=np.float64)
+        self.clicks = self.counts if clicks is None else np.asarray(clicks, dtype=np.float64)
         self.following = following
         self.inverse = _inverse_root(self.counts)
 
     @classmethod
-    def fit(cls, train: Sequence[np.ndarray], num_items: int) -> Self:
+    def fit(cls, train: Sequence[np.ndarray], num_items: int, *, weights: Sequence[np.ndarray] | None = None) -> Self:
         """Count the transitions; arguments and errors as for `Popularity.fit`."""
-        return cls.of_tables({}, num_items).updated(NewClicks.of_new_users(train))
+        return cls.of_tables({}, num_items).updated(NewClicks.of_new_users(train, weights))
 
     @classmethod
     def of_tables(cls, tables: Mapping[str, np.ndarray], num_items: int) -> Self:
         """Return the scorer of stored arrays; arguments and errors as for `Popularity.of_tables`."""
-        return cls(_counts(tables, num_items, matrices=("following",)), _matrix("following", tables, num_items))
+        clicks = ("clicks",) if "clicks" in tables else ()
+        counts = _counts(tables, num_items, *clicks, matrices=("following",))
+        return cls(
+            counts,
+            _matrix("following", tables, num_items),
+            _vector("clicks", tables, num_items) if clicks else None,
+        )
 
     def updated(self, new: NewClicks) -> Self:
         """Return the scorer with more clicks counted; errors as for `Popularity.updated`."""
         num_items = len(self.counts)
-        counts = self.counts + click_counts(new.later, num_items=num_items)
-        return type(self)(counts, self.following + _following(new, num_items))
+        counts = self.counts + _new_counts(new, num_items)
+        clicks = self.clicks + click_counts(new.later, num_items=num_items)
+        return type(self)(counts, self.following + _following(new, num_items), clicks)
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """Return weighted transition counts plus 1e-6 of the popularity, float64 `[B, N]`."""
-        scales = self.inverse / PAIR_UNIT
+        scales = _inverse_root(self.clicks) / PAIR_UNIT
         weights = history_weights(histories, len(self.counts), decay=MARKOV_DECAY, scales=scales)
         return (weights @ self.following).toarray() * self.inverse + POPULARITY_WEIGHT * self.counts
 
     def tables(self) -> dict[str, np.ndarray]:
         """Return the arrays to store."""
-        return {"counts": self.counts, **_csr_arrays("following", self.following)}
+        clicks = {} if np.array_equal(self.clicks, self.counts) else {"clicks": self.clicks}
+        return {"counts": self.counts, **clicks, **_csr_arrays("following", self.following)}
 
 
 class TextLast:
@@ -275,15 +293,18 @@ TEXTUAL = ("text_last", "text_mean", "markov_text")  # scorers that read text ve
 BASELINES = ("popularity", "item_knn", "markov", "text_last", "text_mean", "markov_text")
 
 
-def fit_tables(name: str, train: Sequence[np.ndarray], num_items: int) -> dict[str, np.ndarray]:
+def fit_tables(
+    name: str, train: Sequence[np.ndarray], num_items: int, *, weights: Sequence[np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
     """Return what a baseline counts in the training part, by name; nothing for those that read texts alone.
 
     Args:
         name: one of `BASELINES`.
         train: catalog rows of every training user, oldest first.
         num_items: N, size of the catalog.
+        weights: what each click counts, int64 arrays like `train`; 1 by default.
     """
-    return add_clicks(name, {}, NewClicks.of_new_users(train), num_items)
+    return add_clicks(name, {}, NewClicks.of_new_users(train, weights), num_items)
 
 
 def add_clicks(name: str, tables: Mapping[str, np.ndarray], new: NewClicks, num_items: int) -> dict[str, np.ndarray]:
@@ -430,9 +451,24 @@ def _queries(vectors: np.ndarray, histories: np.ndarray, *, only_last: bool) -> 
     return history_weights(histories, len(vectors), decay=decay) @ vectors
 
 
-def _incidence(train: Sequence[np.ndarray], num_items: int) -> sparse.csr_array:
-    """Return 1 where a user has an item, however often, sparse `[users, N]`."""
+def _new_counts(new: NewClicks, num_items: int) -> np.ndarray:
+    """Return what the new clicks on each catalog row add up to, int64 `[N]`."""
+    return click_counts(new.later, num_items=num_items, weights=new.later_weights)
+
+
+def _incidence(
+    train: Sequence[np.ndarray], num_items: int, weights: Sequence[np.ndarray] | None = None
+) -> sparse.csr_array:
+    """Return 1, or the weight of the strongest event, where a user has an item, however often, sparse `[users, N]`."""
     rows, users = joined(train)
+    if weights is not None:
+        values = np.concatenate([np.empty(0, np.int64), *weights])
+        order = np.lexsort((values, rows, users))
+        rows, users, values = rows[order], users[order], values[order]
+        is_strongest = np.append((np.diff(users) != 0) | (np.diff(rows) != 0), True)[: len(rows)] & (values > 0)
+        cells = (users[is_strongest], rows[is_strongest])
+        strongest = values[is_strongest].astype(np.float64)
+        return sparse.csr_array((strongest, cells), shape=(len(train), num_items))
     table = sparse.csr_array((np.ones(len(rows)), (users, rows)), shape=(len(train), num_items))
     table.sum_duplicates()
     table.data[:] = 1.0
@@ -442,9 +478,10 @@ def _incidence(train: Sequence[np.ndarray], num_items: int) -> sparse.csr_array:
 def _following(new: NewClicks, num_items: int) -> sparse.csr_array:
     """Return the sum of `PAIR_UNIT` / gap over ordered pairs at most `MARKOV_GAP` apart, sparse `[N, N]`.
 
-    Pairs are of one sequence, and their later click is a new one.
+    Pairs are of one sequence, and their later click is a new one, whose weight they have.
     """
     rows, users = joined(new.sequences)
+    counts = np.ones(len(rows)) if new.weights is None else np.concatenate([np.empty(0), *new.weights])
     lengths = np.fromiter(map(len, new.sequences), dtype=np.int64, count=len(new.sequences))
     starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
     is_new = np.arange(len(rows)) - starts >= new.counted[users]
@@ -453,9 +490,15 @@ def _following(new: NewClicks, num_items: int) -> sparse.csr_array:
         is_pair = (users[:-gap] == users[gap:]) & is_new[gap:]
         before = rows[:-gap][is_pair]
         after = rows[gap:][is_pair]
-        weights = np.full(len(before), PAIR_UNIT / gap)
+        weights = PAIR_UNIT / gap * counts[gap:][is_pair]
         total = total + sparse.coo_array((weights, (before, after)), shape=total.shape).tocsr()
+    total.eliminate_zeros()
     return total
+
+
+def _squares(table: sparse.csr_array) -> np.ndarray:
+    """Return the sum of the squares of every column, `[N]`."""
+    return np.asarray(table.multiply(table).sum(axis=0))
 
 
 def _pairs(has_item: sparse.csr_array) -> sparse.csr_array:
@@ -470,15 +513,25 @@ def _without_rows(table: sparse.csr_array, rows: sparse.csr_array) -> tuple[spar
     if not table.shape[0] or not rows.nnz:
         return table, found
     held: dict[bytes, list[int]] = {}
-    for number, items in enumerate(np.split(table.indices, table.indptr[1:-1])):
-        held.setdefault(np.sort(items).astype(np.int64).tobytes(), []).append(number)
+    for number, content in enumerate(_row_contents(table)):
+        held.setdefault(content, []).append(number)
     is_kept = np.ones(table.shape[0], dtype=bool)
-    for number, items in enumerate(np.split(rows.indices, rows.indptr[1:-1])):
-        same = held.get(np.sort(items).astype(np.int64).tobytes())
-        if len(items) and same:
+    for number, content in enumerate(_row_contents(rows)):
+        same = held.get(content)
+        if content and same:
             is_kept[same.pop()] = False
             found[number] = True
     return table[is_kept], found
+
+
+def _row_contents(table: sparse.csr_array) -> list[bytes]:
+    """Return the items and values of every row as bytes that are equal for equal rows; none for an empty row."""
+    contents = []
+    for start, end in itertools.pairwise(table.indptr.tolist()):
+        order = np.argsort(table.indices[start:end])
+        items = table.indices[start:end][order].astype(np.int64)
+        contents.append(items.tobytes() + table.data[start:end][order].astype(np.float64).tobytes())
+    return contents
 
 
 def _has_too_many_pairs(has_item: sparse.csr_array, room: int) -> np.ndarray:

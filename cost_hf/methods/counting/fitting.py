@@ -50,5 +50,6 @@ def fit_recommender(name: str, workspace: Workspace, *, needs_text_vectors: bool
 def _fit(name: str, workspace: Workspace, vectors: TextVectors | None) -> CountingRecommender:
     catalog = item_list(workspace, None if vectors is None else vectors.vectors)
     encoder = None if vectors is None else ItemEncoder.load(workspace.stages.output_dir / ENCODER)
-    tables = fit_tables(name, workspace.data.split.train, len(catalog))
+    split = workspace.data.split
+    tables = fit_tables(name, split.train, len(catalog), weights=split.weights_of_users())
     return CountingRecommender(name, tables, catalog, popularity=training_clicks(workspace), encoder=encoder)

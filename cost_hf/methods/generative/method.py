@@ -34,6 +34,7 @@ from cost_hf.semantic_ids.options import CatalogOptions
 if TYPE_CHECKING:
     import numpy as np
 
+    from cost_hf.data.options import DataOptions
     from cost_hf.data.splits import Targets
     from cost_hf.generators.backbones import Backbone
     from cost_hf.generators.prompts import PromptBuilder
@@ -141,9 +142,11 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
     Attributes:
         names_items: whether batches hold the catalog rows of their tokens and labels, for models that read more of an
             item than its tokens.
+        weighs_labels: whether `data.event_weights` apply to the loss, which is of the tokens of items alone then.
     """
 
     names_items: ClassVar[bool] = False
+    weighs_labels: ClassVar[bool] = True
     needs_text_vectors: ClassVar[bool] = True
     selects_on_validation: ClassVar[bool] = True
     options_class: ClassVar[type[MethodOptions]] = GenerativeOptions
@@ -320,6 +323,18 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
         from cost_hf.methods.generative.training import outside_parts
 
         return outside_parts(self.options)
+
+    def check_data(self, options: DataOptions) -> None:
+        """Raise ValueError for weights of several values, where the model or its teacher has a loss without them."""
+        teacher = self.options.training.teacher
+        if teacher is not None:
+            teacher_method(teacher).check_data(options)
+        if not self.weighs_labels and len({weight for weight in options.event_weights.values() if weight}) > 1:
+            raise ValueError(
+                f"method {self.name} has a loss of its own, which learns all events alike, got data.event_weights of "
+                f"several values above 0: {options.event_weights}; use one value and 0 for what is not to be learned, "
+                "or another method"
+            )
 
     def check_paths(self) -> None:
         """Raise FileNotFoundError for identifiers, templates or a backbone that are not there."""

@@ -141,6 +141,7 @@ def train(
         item_texts=_item_texts(options, workspace),
         names_items=method.names_items,
         teacher=teacher_lists(workspace, options.training),
+        weights=split.label_weights(),
     )
     return trained.history
 

@@ -10,6 +10,7 @@ from cost_hf.methods.parts import compared_parts, estimate_parts, fit_parts, par
 from cost_hf.methods.ranker.options import RankerOptions, is_installed
 
 if TYPE_CHECKING:
+    from cost_hf.data.options import DataOptions
     from cost_hf.data.splits import Targets
     from cost_hf.recommenders.rankers import Ranker as RankerProtocol
 
@@ -89,6 +90,11 @@ class Ranker(Method[RankerOptions]):
     def input_parts(self) -> list[Any]:
         """Return those of the parts."""
         return [part for method in self.parts.values() for part in method.input_parts()]
+
+    def check_data(self, options: DataOptions) -> None:
+        """Raise ValueError for a data section that a part can't be trained with."""
+        for method in self.parts.values():
+            method.check_data(options)
 
     def check_paths(self) -> None:
         """Raise FileNotFoundError for a path in a part's options that is not there."""

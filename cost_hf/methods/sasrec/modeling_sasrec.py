@@ -66,6 +66,7 @@ class SasRecModel(PreTrainedModel):
         labels: Tensor | None = None,
         item_vectors: Tensor | None = None,
         negatives: Tensor | None = None,
+        label_weights: Tensor | None = None,
     ) -> SasRecOutput:
         """Read histories and predict the item behind every position.
 
@@ -74,10 +75,11 @@ class SasRecModel(PreTrainedModel):
             labels: the next rows, `[B, T]`, -100 where nothing is to be learned.
             item_vectors: frozen item vectors of the catalog `[N, E]`, for models with text inputs.
             negatives: sampled catalog rows `[B, T, K]`, for the binary loss.
+            label_weights: factor of the loss of every label, `[B, T]`; 1 by default.
         """
         table = self.item_table(item_vectors)
         hidden = self._read(histories, table)
-        loss = None if labels is None else self._loss(hidden, table.float(), labels, negatives)
+        loss = None if labels is None else self._loss(hidden, table.float(), labels, negatives, label_weights)
         return SasRecOutput(loss=loss, hidden_states=hidden)
 
     def item_table(self, item_vectors: Tensor | None = None) -> Tensor:
@@ -119,17 +121,25 @@ class SasRecModel(PreTrainedModel):
             hidden = layer(hidden)
         return self.output_norm(hidden).float()
 
-    def _loss(self, hidden: Tensor, table: Tensor, labels: Tensor, negatives: Tensor | None) -> Tensor:
+    def _loss(
+        self,
+        hidden: Tensor,
+        table: Tensor,
+        labels: Tensor,
+        negatives: Tensor | None,
+        label_weights: Tensor | None,
+    ) -> Tensor:
         is_label = labels >= 0
+        weights = None if label_weights is None else label_weights[is_label]
         chosen = labels[is_label]  # [P]
         users, items = self._scaled(hidden[is_label]), self.targets(table)
         if self.config.loss == "cross_entropy":
-            return catalog_cross_entropy(users, items, chosen)
+            return catalog_cross_entropy(users, items, chosen, weights)
         if negatives is None:
             raise ValueError("loss='binary' needs negatives [B, T, K] beside labels, got None; sample them")
         # not items[...]: with several threads its backward adds the gradients of an item in any order
         positives = functional.embedding(chosen, items)
-        return sampled_binary_loss(users, positives, functional.embedding(negatives[is_label], items))
+        return sampled_binary_loss(users, positives, functional.embedding(negatives[is_label], items), weights)
 
     def _scaled(self, users: Tensor) -> Tensor:
         """Return users whose products with `targets` are scores."""

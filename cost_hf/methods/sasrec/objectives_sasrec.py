@@ -16,8 +16,8 @@ from torch.nn import functional
 POSITIONS_PER_CHUNK = 256
 
 
-def catalog_cross_entropy(users: Tensor, items: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean of `-log softmax(users @ items.T)[labels]`.
+def catalog_cross_entropy(users: Tensor, items: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean of `-log softmax(users @ items.T)[labels]`, each times its weight.
 
     Under autocast the logits have its precision; sums over chunks and the gradients stay in that of the operands.
 
@@ -25,31 +25,36 @@ def catalog_cross_entropy(users: Tensor, items: Tensor, labels: Tensor) -> Tenso
         users: `[P, D]`.
         items: `[N, D]`.
         labels: rows of `items`, `[P]`.
+        weights: of the labels, `[P]`; 1 by default.
     """
     device = users.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else users.dtype
     with torch.autocast(device, enabled=False):
-        return _CatalogCrossEntropy.apply(users, items, labels, dtype)
+        return _CatalogCrossEntropy.apply(users, items, labels, weights, dtype)
 
 
-def sampled_binary_loss(users: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+def sampled_binary_loss(users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the mean over positions of `-log s(u·p) - mean_k log s(-u·n_k)`, s being the logistic function.
 
     Args:
         users: `[P, D]`.
         positives: items that followed, `[P, D]`.
         negatives: sampled items, `[P, K, D]`.
+        weights: factor of the loss of every position, `[P]`; 1 by default.
     """
     attraction = functional.softplus(-(users * positives).sum(-1))
     repulsion = functional.softplus((users[:, None] * negatives).sum(-1)).mean(-1)
-    return (attraction + repulsion).mean()
+    losses = attraction + repulsion
+    return (losses if weights is None else losses * weights).mean()
 
 
 class _CatalogCrossEntropy(Function):
     """Computes the gradients of both operands together with the loss; backward only scales them."""
 
     @staticmethod
-    def forward(ctx: Any, users: Tensor, items: Tensor, labels: Tensor, dtype: torch.dtype) -> Tensor:
+    def forward(
+        ctx: Any, users: Tensor, items: Tensor, labels: Tensor, weights: Tensor | None, dtype: torch.dtype
+    ) -> Tensor:
         table = items.to(dtype)  # [N, D]
         user_gradient, item_gradient = torch.empty_like(users), torch.zeros_like(items)
         total = users.new_zeros(())
@@ -59,8 +64,12 @@ class _CatalogCrossEntropy(Function):
             rows = torch.arange(len(chunk), device=users.device)
             probabilities = (chunk @ table.T).softmax(1)  # [C, N]
             least = torch.finfo(probabilities.dtype).tiny  # an underflow must not make the loss infinite
-            total -= probabilities[rows, chosen].clamp_min(least).to(total.dtype).log().sum()
+            logs = probabilities[rows, chosen].clamp_min(least).to(total.dtype).log()
             probabilities[rows, chosen] -= 1  # now the gradient of the logits
+            if weights is not None:
+                logs = logs * weights[part].to(logs.dtype)
+                probabilities *= weights[part, None].to(dtype)
+            total -= logs.sum()
             user_gradient[part] = probabilities @ table
             item_gradient += probabilities.T @ chunk
         ctx.save_for_backward(user_gradient, item_gradient)
@@ -68,7 +77,7 @@ class _CatalogCrossEntropy(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         user_gradient, item_gradient = ctx.saved_tensors
         scale = gradient / len(user_gradient)
-        return user_gradient * scale, item_gradient * scale, None, None
+        return user_gradient * scale, item_gradient * scale, None, None, None

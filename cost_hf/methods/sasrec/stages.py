@@ -103,6 +103,7 @@ def _train(folder: Path, options: SasRecOptions, workspace: Workspace, table: np
         validate=validate,
         output_dir=folder,
         seed=seed,
+        weights=workspace.data.split.label_weights(),
     )
     if not PartialState().is_main_process:
         return

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from cost_hf.generators.collation import SequenceDataset, pad_rows
 from cost_hf.generators.prompts import IGNORED_LABEL
@@ -19,6 +20,8 @@ from cost_hf.generators.ranking_trainer import RankingTrainer, Validate, checkpo
 from cost_hf.methods.sasrec.configuration_sasrec import SasRecConfig
 from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
 from cost_hf.methods.sasrec.options import SasRecModelOptions, SasRecOptions
+
+WEIGHTED = 4  # members of an example with weights
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ def train_sasrec(
     validate: Validate | None,
     output_dir: str | Path,
     seed: int,
+    weights: Sequence[np.ndarray] | None = None,
 ) -> TrainedSasRec:
     """Train on users' sequences, keep the checkpoint with the best validation NDCG@10, continue a killed run.
 
@@ -50,22 +54,33 @@ def train_sasrec(
             given epochs and keeps the last weights.
         output_dir: holds `checkpoints/` while the run is going on.
         seed: of weights, order of users, dropout and negatives.
+        weights: of the loss of every item, float32 arrays like `sequences`, of mean 1; 0 is no label. None where all
+            are 1.
     """
     options.validate()
     model = options.model
     vectors = _item_vectors(item_vectors, model, num_items)
-    long_enough = [np.asarray(rows) for rows in sequences if len(rows) > 1]
-    if not long_enough:
+    teaches = [number for number, rows in enumerate(sequences) if len(rows) > 1]
+    if weights is not None:
+        teaches = [number for number in teaches if weights[number][1:].any()]
+    if not teaches:
         raise ValueError(
-            f"the training part holds no user with two items ({len(sequences)} users); lower "
-            "data.min_user_interactions or give longer histories"
+            f"the training part holds no user with two items, or none whose later ones are learned ({len(sequences)} "
+            "users); lower data.min_user_interactions, give longer histories, or raise data.event_weights"
         )
     text_dim = None if vectors is None else vectors.shape[1]
-    users = {str(number): rows for number, rows in enumerate(long_enough)}
+    users = {str(number): np.asarray(sequences[chosen]) for number, chosen in enumerate(teaches)}
+    dataset = SequenceDataset(
+        list(users.values()),
+        list(users),
+        max_items=model.max_history + 1,
+        weights=None if weights is None else [weights[chosen] for chosen in teaches],
+        num_unlabelled=1,
+    )
     trainer = SasRecTrainer(
         build_sasrec(model, num_items=num_items, text_dim=text_dim, seed=seed),
         options.training,
-        dataset=SequenceDataset(list(users.values()), list(users), max_items=model.max_history + 1),
+        dataset=dataset if weights is None else WeightedSequences(dataset),
         collator=HistoryCollator(users if model.loss == "binary" else None),
         directory=checkpoints_of(output_dir),
         seed=seed,
@@ -101,6 +116,23 @@ def build_sasrec(options: SasRecModelOptions, *, num_items: int, text_dim: int |
         return SasRecModel(config)
 
 
+class WeightedSequences(Dataset):
+    """Sequences with the weight of every item, 0 where it is no label."""
+
+    def __init__(self, sequences: SequenceDataset):
+        self.sequences = sequences
+        self.lengths = sequences.lengths
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def __getitem__(self, index: int) -> tuple[str, np.ndarray, int, np.ndarray]:
+        user, rows, first = self.sequences[index]
+        weights = np.zeros(len(rows), dtype=np.float32)
+        weights[first:] = self.sequences.label_weights(index)
+        return user, rows, first, weights
+
+
 class HistoryCollator:
     """Histories and the item behind every position, right-padded.
 
@@ -111,15 +143,24 @@ class HistoryCollator:
     def __init__(self, known: dict[str, np.ndarray] | None = None):
         self.known = known
 
-    def __call__(self, examples: Sequence[tuple[str, np.ndarray, int]]) -> dict[str, Tensor]:
-        """Return `histories` and `labels` `[B, T]`, and `known` `[B, S]`, padded with -1, where negatives are drawn."""
-        rows = pad_rows([rows for _, rows, _ in examples])
+    def __call__(self, examples: Sequence[Any]) -> dict[str, Tensor]:
+        """Return `histories` and `labels` `[B, T]`, and `known` `[B, S]`, padded with -1, where negatives are drawn.
+
+        Args:
+            examples: of `SequenceDataset` or, for `label_weights` `[B, T]` beside the labels, of `WeightedSequences`.
+        """
+        rows = pad_rows([example[1] for example in examples])
         following = rows[:, 1:]
-        first = torch.tensor([first for _, _, first in examples])[:, None]
+        first = torch.tensor([example[2] for example in examples])[:, None]
         is_label = (following >= 0) & (torch.arange(1, rows.shape[1]) >= first)
-        batch = {"histories": rows[:, :-1], "labels": following.masked_fill(~is_label, IGNORED_LABEL)}
+        batch = {"histories": rows[:, :-1]}
+        if len(examples[0]) == WEIGHTED:
+            weights = [torch.from_numpy(example[3]) for example in examples]
+            batch["label_weights"] = nn.utils.rnn.pad_sequence(weights, batch_first=True)[:, 1:]
+            is_label &= batch["label_weights"] > 0
+        batch["labels"] = following.masked_fill(~is_label, IGNORED_LABEL)
         if self.known is not None:
-            batch["known"] = pad_rows([self.known[user] for user, _, _ in examples])
+            batch["known"] = pad_rows([self.known[example[0]] for example in examples])
         return batch
 
 

@@ -171,7 +171,7 @@ def test_the_report_is_json(result):
 
     assert plain["clicks"]["users"] == result.clicks.users
     assert plain["power"]["detectable"] == pytest.approx(result.power.detectable)
-    assert plain["problems"][0].keys() == {"severity", "message", "remedy"}
+    assert plain["problems"][0].keys() == {"severity", "message", "remedy", "count", "first"}
 
 
 def test_times_open_the_split_by_time(result):

@@ -71,6 +71,13 @@ def test_a_name_that_both_tables_have_is_mapped_in_one_of_them_alone():
     assert "timestamp" not in columns
 
 
+def test_a_customer_is_taken_before_a_session_and_with_guests_and_a_line_of_totals():
+    users = pd.Series([*(number % 15 for number in range(198)), None, "Total:"], dtype=object)
+    clicks = clicks_of(session_id=[f"s{number // 4}" for number in range(200)], Kundennr=users)
+
+    assert guess_columns(ITEMS, clicks.drop(columns="reviewerID")).columns["user_id"] == "Kundennr"
+
+
 def test_two_columns_as_good_as_each_other_are_both_named():
     guess = guess_columns(ITEMS, clicks_of(customer_id=clicks_of()["reviewerID"]))
 

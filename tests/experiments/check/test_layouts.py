@@ -40,6 +40,19 @@ def test_tables_of_other_names_are_named_by_what_they_hold(tmp_path):
     assert (options.reader, options.items, options.interactions) == ("tables", "products.csv", "clicks_2024.csv")
 
 
+def test_files_that_differ_in_numbers_alone_are_parts_of_one_table(tmp_path):
+    options = located(tmp_path, "catalog-1.csv", "catalog-2.csv", "orders_2024-01.csv", "orders_2023-12.csv")
+
+    assert (options.items, options.interactions) == ("catalog-*.csv", "orders_*-*.csv")
+
+
+def test_the_table_that_is_not_named_is_found(tmp_path):
+    names = ("products.csv", "clicks.csv", "orders.csv")
+
+    assert located(tmp_path / "shop", *names, interactions="orders.csv").items == "products.csv"
+    assert located(tmp_path / "log", "orders.csv", "log.csv", items="log.csv").interactions == "orders.csv"
+
+
 def test_two_candidates_are_an_error_that_names_both(tmp_path):
     with pytest.raises(
         DataError, match=r"one table of interactions, found \['clicks.csv', 'orders.csv'\].*--data.inter"

@@ -28,8 +28,9 @@ def catalog(**columns):
         list(range(ROWS)),
         [None] * ROWS,
         ["a word", "two words", *[None] * (ROWS - 2)],
+        ["ja", "Nein"] * (ROWS // 2),
     ],
-    ids=["urls", "prices", "dollars", "dates", "skus", "hashes", "numbers", "nothing", "nearly nothing"],
+    ids=["urls", "prices", "dollars", "dates", "skus", "hashes", "numbers", "nothing", "nearly nothing", "flags"],
 )
 def test_columns_that_say_nothing_are_left_out(values):
     assert guess_template(catalog(other=values)) == "{title}"

@@ -68,6 +68,7 @@ def test_every_row_stands_in_both_tables_with_an_interval(compared):
     assert "sid" in report["rows"]["cost"]
     assert "sid" not in report["rows"]["sasrec_ce"]
     assert report["data"]["is_toy"]
+    assert (report["protocol"]["targets"], report["protocol"]["event_weights"]) == ("every click", "1 each")
 
 
 def test_hybrids_take_the_recommenders_of_the_rows_that_they_combine(compared):

@@ -79,3 +79,37 @@ def test_sampled_binary_loss_is_the_mean_over_positions_of_its_two_terms():
         for negative in negatives[position]:
             expected -= math.log(1 - torch.sigmoid(users[position] @ negative)) / 2
     assert loss.item() == pytest.approx(expected / 4, rel=1e-5)
+
+
+def test_weights_multiply_the_losses_of_labels():
+    users, table, labels = operands()
+    weights = torch.linspace(0, 2, len(labels), dtype=torch.float64)
+
+    loss = catalog_cross_entropy(users, table, labels, weights)
+    found = torch.autograd.grad(loss, (users, table))
+
+    plain = (functional.cross_entropy(users @ table.T, labels, reduction="none") * weights).mean()
+    torch.testing.assert_close(loss, plain)
+    torch.testing.assert_close(found, torch.autograd.grad(plain, (users, table)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_of_one_are_bit_for_bit_no_weights(dtype):
+    users, table, labels = operands(dtype=dtype)
+    negatives = table[labels.flip(0)][:, None]
+    ones = torch.ones(len(labels))
+    pairs = [
+        [catalog_cross_entropy(users, table, labels, weights) for weights in (None, ones)],
+        [
+            sampled_binary_loss(users.float(), table.float()[labels], negatives.float(), weights)
+            for weights in (None, ones)
+        ],
+    ]
+    for plain, weighted in pairs:
+        assert torch.equal(plain, weighted)
+        for left, right in zip(
+            torch.autograd.grad(plain, (users, table), retain_graph=True),
+            torch.autograd.grad(weighted, (users, table), retain_graph=True),
+            strict=True,
+        ):
+            assert torch.equal(left, right)
