@@ -1,4 +1,4 @@
-"""Columns that a run does not use, and what using each would need."""
+"""Columns that no part of a run learns from, and what using each would need."""
 
 import re
 import shlex
@@ -27,7 +27,7 @@ STRENGTHS: tuple[tuple[int, str], ...] = (
 
 @dataclass(frozen=True)
 class UnusedColumn:
-    """A column that a run does not read.
+    """A column that no part of a run learns from.
 
     Attributes:
         table: `items` or `interactions`.
@@ -45,7 +45,7 @@ class UnusedColumn:
 def unused_columns(
     items: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions, template: str
 ) -> list[UnusedColumn]:
-    """List the columns that a run with these options does not use.
+    """List the columns that no part of a run with these options learns from.
 
     Args:
         items: catalog with our column names, as it was read.
@@ -55,7 +55,7 @@ def unused_columns(
     """
     theirs = {name.rpartition(".")[2]: source for name, source in options.columns.items()}
     read = {"item_id", "title", *re.findall(r"{([^{}]+)}", template)}
-    found = [_of_items(name, items[name], template) for name in map(str, items) if name not in read]
+    found = [_of_items(name, items[name], template, options) for name in map(str, items) if name not in read]
     read = {"user_id", "item_id", "timestamp", "position", options.event_column, options.session_column}
     if options.split == "source":
         read.add(options.split_column)
@@ -63,8 +63,9 @@ def unused_columns(
     return [UnusedColumn(each.table, theirs.get(each.name, each.name), each.content, each.use) for each in found]
 
 
-def _of_items(name: str, values: pd.Series, template: str) -> UnusedColumn:
-    use = f"--vectors.template {shlex.quote(f'{template}. {{{name}}}')} makes it part of the item text"
+def _of_items(name: str, values: pd.Series, template: str, options: DataOptions) -> UnusedColumn:
+    use = "" if name in options.exclude_columns else "filters can use it; "
+    use += f"--vectors.template {shlex.quote(f'{template}. {{{name}}}')} makes it part of the item text"
     if not values.map(holds_words).any() and values.notna().any():
         use += ", which is seldom of use for numbers"
     return UnusedColumn("items", name, _content(values), use)
