@@ -12,7 +12,6 @@ conditions can't express, such as missing values, a filter may be a pyarrow expr
 
 import difflib
 import math
-import pickle
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -73,6 +72,20 @@ class Condition:
         return f"{self.column} of {' and '.join(least + most)}"
 
 
+class _ExpressionKey:
+    """An expression as a key: its own `==` makes another expression."""
+
+    def __init__(self, expression: pc.Expression):
+        self.expression = expression
+        self._hash = hash(str(expression))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ExpressionKey) and self.expression.equals(other.expression)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
 class Filter:
     """A filter that was checked against the columns of a catalog.
 
@@ -106,7 +119,7 @@ class Filter:
     @property
     def key(self) -> Any:
         """What is equal for filters that keep the same items of the same columns; hashable."""
-        return self.conditions if self.expression is None else pickle.dumps(self.expression)
+        return self.conditions if self.expression is None else _ExpressionKey(self.expression)
 
     def __str__(self) -> str:
         """Return the filter in a few words."""
