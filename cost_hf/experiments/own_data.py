@@ -6,15 +6,17 @@ The choice is a rule of thumb that needs no training; `cost-hf compare` measures
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cost_hf.data.options import DataOptions
-from cost_hf.data.prepare import PreparedData
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.methods.base import DEFAULT_METHOD, FAMILIES, methods
 from cost_hf.recipe_files import COMMON, recipe_content, shipped_recipes
+
+if TYPE_CHECKING:  # the arguments of a command need no pandas
+    from cost_hf.data.prepare import PreparedData
 
 QUICKSTART = "cost_quickstart"  # recipe without any data
 OWN_DATA = "cost_default"  # recipe for tables of any kind
@@ -50,7 +52,7 @@ def advised_level_sizes(num_items: int) -> list[int]:
     return [256, 256, 256] if num_items >= LARGE_CATALOG else [64, 64, 64]
 
 
-def choose_recipe(base: Recipe, data: PreparedData, overrides: Mapping[str, Any]) -> tuple[Recipe, str]:
+def choose_recipe(base: Recipe, data: "PreparedData", overrides: Mapping[str, Any]) -> tuple[Recipe, str]:
     """Return the recipe for the data, and why it was chosen, one sentence.
 
     Args:

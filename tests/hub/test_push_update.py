@@ -26,7 +26,7 @@ def published(hub, finished_run, monkeypatch, tmp_path):
     return hub.repositories[f"models/{NAME}"], api
 
 
-def test_the_change_is_one_commit_of_catalog_and_manifest(published):
+def test_the_change_is_one_commit_of_catalog_columns_and_manifest(published):
     found, api = published
 
     updates = push_update(NAME, ITEMS, api=api, report=lambda line: None)
@@ -34,7 +34,7 @@ def test_the_change_is_one_commit_of_catalog_and_manifest(published):
     assert [change.action for change in updates.changes] == ["add"] and len(found.commits) == 3
     before, after = (files for _, files in found.commits[1:])
     changed = {path.partition("-")[0] for path in after if before.get(path) != after[path]}
-    assert changed == {"recommender.json", "journal.jsonl", "catalog"}
+    assert changed == {"recommender.json", "journal.jsonl", "catalog", "columns"}
 
 
 def test_nothing_to_do_is_no_commit(published):

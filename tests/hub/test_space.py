@@ -87,6 +87,8 @@ def test_visitors_filter_by_columns_of_few_values_and_see_them():
     ]
     assert (filters[0].low, filters[0].high, filters[1].choices) == (0.0, 45.0, ("Alba", "Brisa", "Corva"))
     assert chosen_conditions(filters, [None, None, [], False, []]) is None
+    assert chosen_conditions(filters, [0.0, 45.0, [], False, []]) is None  # the whole range
+    assert chosen_conditions(filters, [5.0, 45.0, [], False, []]) == {"price": (5.0, None)}
     where = chosen_conditions(filters, [None, 30.0, ["Alba"], True, ["oslo", "lima"]])
     assert where == {"price": (None, 30.0), "brand": ["Alba"], "in_stock": True, "tags": ["oslo", "lima"]}
     answers = toy.recommend(["item003"], where=where)

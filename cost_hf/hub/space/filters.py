@@ -48,6 +48,8 @@ def repeated_columns(columns: ItemColumns) -> list[str]:
 def chosen_conditions(filters: Sequence[ColumnFilter], chosen: Sequence[Any]) -> dict[str, Any] | None:
     """Return what visitors chose as conditions of `where`; None where nothing is chosen.
 
+    A bound that leaves out no value is none, so that items without a value stay.
+
     Args:
         filters: of the catalog.
         chosen: a bool for every `truth`, a list for every `choice`, two numbers or None for every `range`, in order.
@@ -61,9 +63,11 @@ def chosen_conditions(filters: Sequence[ColumnFilter], chosen: Sequence[Any]) ->
         elif own.kind == "choice" and value:
             conditions[own.column] = list(value)
         elif own.kind == "range":
-            bounds = (value, next(entries))
-            if bounds != (None, None):
-                conditions[own.column] = bounds
+            least, most = value, next(entries)
+            low = None if least is None or least <= own.low else least
+            high = None if most is None or most >= own.high else most
+            if (low, high) != (None, None):
+                conditions[own.column] = (low, high)
     return conditions or None
 
 

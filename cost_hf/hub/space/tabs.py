@@ -85,7 +85,8 @@ def recommend_tab(visit: Visit) -> None:
     for control in (found, onward):
         control.input(add_to_history, [control, *settings], [history, found, shown, onward], **PRIVATE)
     for event in (go.click, history.input, top_k.release, unseen.input, *(control.input for control in narrowing)):
-        event(recommend, settings, [shown, onward], **PRIVATE)
+        # a change during an answer is answered next, not dropped
+        event(recommend, settings, [shown, onward], trigger_mode="always_last", **PRIVATE)
     example.click(
         lambda *set_up: add_to_history(None, visit.example(), *set_up),
         settings[1:],
@@ -111,13 +112,9 @@ def _filter_controls(visit: Visit) -> list[Any]:
             elif own.kind == "choice":
                 controls.append(gr.Dropdown(list(own.choices), value=[], multiselect=True, label=own.column))
             else:
-                with gr.Row():
-                    controls.append(
-                        gr.Number(None, label=f"{own.column} from", placeholder=f"{own.low:g}", min_width=120)
-                    )
-                    controls.append(
-                        gr.Number(None, label=f"{own.column} to", placeholder=f"{own.high:g}", min_width=120)
-                    )
+                with gr.Row():  # the whole range, as an empty number is sent as 0
+                    controls.append(gr.Number(own.low, label=f"{own.column} from", min_width=120))
+                    controls.append(gr.Number(own.high, label=f"{own.column} to", min_width=120))
     return controls
 
 
