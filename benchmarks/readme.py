@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.embedding_init import table
-from benchmarks.readme_hybrids import cobra_section, hybrid_section, hybrid_sections, teacher_section
+from benchmarks.readme_hybrids import (
+    cobra_section,
+    hybrid_section,
+    hybrid_sections,
+    score_sum_section,
+    teacher_section,
+)
 from cost_hf.files import read_json
 from cost_hf.hub.cards import markdown_table, verdict
 from cost_hf.reporting import numbers
@@ -248,6 +254,7 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"hybrids": hybrid_section},
     "docs/pages/results.md": {
         "hybrids": hybrid_sections,
+        "score_sum": score_sum_section,
         "cobra": cobra_section,
         "teacher": teacher_section,
         "results": results_section,
