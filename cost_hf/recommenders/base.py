@@ -490,8 +490,9 @@ class Recommender(CatalogUpdates):
         filled = [number for number, history in enumerate(rows) if len(history)]
         empty = [number for number, history in enumerate(rows) if not len(history)]
         if empty and on_empty == "error":
+            found = "holds no item of the catalog" if len(batch[empty[0]]) else "is empty"
             raise ValueError(
-                f"history {empty[0]} is empty; give at least one item the catalog holds, or pass on_empty='popularity'"
+                f"history {empty[0]} {found}; give at least one item the catalog holds, or pass on_empty='popularity'"
             )
         for number in empty:
             answers[number] = _popular(snapshot, top_k, None if base is None else base.take([number]), limits)

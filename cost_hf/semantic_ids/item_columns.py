@@ -138,7 +138,7 @@ class ItemColumns:
         places = np.asarray(rows, dtype=np.int64)
         changed = {}
         for name, entries in given.items():
-            held = self.require(name, what="an update of items")
+            held = self.require(name, what="columns")
             new = _values_like(held, entries, name)
             if len(new) != len(places):
                 raise ValueError(f"expected one value of {name!r} per item, got {len(new)} for {len(places)} items")
@@ -356,7 +356,7 @@ def _values_like(held: pa.Array, values: Any, name: str) -> pa.Array:
             return given.cast(wanted)
         problem = f"holds {type_name(wanted)}, got {type_name(given.type)}"
     except (pa.ArrowException, ValueError) as error:
-        problem = f"holds {type_name(wanted)}, and these values are none ({first_line(error)})"
+        problem = f"holds {type_name(wanted)}, which can't hold these values ({first_line(error)})"
     raise ValueError(f"column {name!r} {problem}; convert the values, or replace the whole column by add_columns")
 
 

@@ -138,10 +138,13 @@ class Filter:
             columns: of the catalog.
             present: items that are not removed, bool `[N]`.
         """
+        if len(self.conditions) == 1:
+            return _close_value(self.conditions[0], columns)
         reasons = []
         for condition in self.conditions:
             count = int((_holds(condition, columns) & present).sum())
-            reasons.append(f"{condition} alone keeps {count}{'' if count else _close_value(condition, columns)}")
+            hint = "" if count else _close_value(condition, columns)
+            reasons.append(f"{condition} alone keeps {count}{f', {hint}' if hint else ''}")
         return "; ".join(reasons)
 
 
@@ -332,7 +335,7 @@ def _close_value(condition: Condition, columns: ItemColumns) -> str:
         return ""
     known = array.unique()[:MAX_COMPARED].drop_null().to_pylist()
     for close in difflib.get_close_matches(condition.values[0][:MAX_LENGTH], known, n=1):
-        return f" (did you mean {close!r}?)"
+        return f"did you mean {close!r}?"
     return ""
 
 

@@ -153,7 +153,7 @@ def test_whole_numbers_become_numbers_of_the_column_and_times_may_be_texts():
         ({"prise": [1.0]}, "did you mean 'price'"),
         ({"price": ["9.5"]}, "column 'price' holds double, got string"),
         ({"price": [True]}, "column 'price' holds double, got bool"),
-        ({"stock": [9.5]}, "column 'stock' holds int64, and these values are none"),
+        ({"stock": [9.5]}, "column 'stock' holds int64, which can't hold these values"),
         ({"in_stock": [1]}, "column 'in_stock' holds bool, got int64"),
         ({"brand": [5]}, "column 'brand' holds string, got int64"),
         ({"tags": ["x"]}, "column 'tags' holds list<string>, got string"),

@@ -235,7 +235,7 @@ def test_a_mask_of_a_filter_has_no_removed_items_and_none_that_came_later():
             {"price": (None, 10), "in_stock": True},
             "price of at most 10 alone keeps 1; in_stock in .True. alone keeps 1",
         ),
-        ({"brand": ["Albo"]}, r"brand in \['Albo'\] alone keeps 0 \(did you mean 'Alba'\?\)"),
+        ({"brand": ["Albo"]}, r"brand in \['Albo'\] \(did you mean 'Alba'\?\)"),
         ({"tags": "xx"}, "did you mean 'x'"),
         (pc.field("price") > 70, r"fulfils where \(price > 70\)"),
     ],
