@@ -111,7 +111,7 @@ def test_an_unknown_item_is_an_error_or_dropped(mine):
         mine.recommend(["item001", "gone"])
 
     assert mine.recommend(["item001", "gone"], on_unknown="drop") == mine.recommend(["item001"])
-    with pytest.raises(ValueError, match="history 0 is empty"):
+    with pytest.raises(ValueError, match="history 0 holds no item of the catalog"):
         mine.recommend(["gone"], on_unknown="drop")
     assert mine.recommend(["gone"], on_unknown="drop", on_empty="popularity", top_k=1)[0].item_id == "item019"
 
