@@ -117,6 +117,7 @@ def test_the_evaluation_page_has_a_note_without_results(page):
     page.get_by_role("tab", name="Results").click()
 
     page.wait_for_selector("text=has no results.json")
+    page.locator("table.codes:visible tr").nth(2).wait_for()
     assert page.locator("table.codes:visible tr").count() == 3
 
 
