@@ -30,7 +30,9 @@ from cost_hf.search.beam_search import beam_search
 from cost_hf.search.catalog_scores import score_catalog
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 
-TOP_K, BATCH, TIMED_BATCHES = 10, 64, 3
+TOP_K = 10
+BATCH = 64
+TIMED_BATCHES = 3
 REFERENCE = "50 beams"
 ALL = "all items scored"
 SEARCHES: dict[str, dict[str, Any]] = {

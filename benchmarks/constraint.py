@@ -24,8 +24,12 @@ from cost_hf import CatalogMask, SidLogitsProcessor, SidTrie, SidVocabulary
 from cost_hf.semantic_ids.catalog_mask import TrieMask, log_legal
 from cost_hf.semantic_ids.item_list import ItemList
 
-LEVELS, SIZE, BEAMS, IDS = 4, 256, 20, 100_000
-ROUNDS, CALLS = 5, 10
+LEVELS = 4
+SIZE = 256
+BEAMS = 20
+IDS = 100_000
+ROUNDS = 5
+CALLS = 10
 
 
 def main() -> None:

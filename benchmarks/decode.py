@@ -21,7 +21,9 @@ from cost_hf import CatalogMask, SidLogitsProcessor, SidTrie, SidVocabulary, bea
 from cost_hf.generators.backbones import CAUSAL_SIZES, SEQ2SEQ_SIZES
 from cost_hf.search.captured_search import CapturedSearch
 
-LEVELS, CODES, HISTORY = 4, 256, 20
+LEVELS = 4
+CODES = 256
+HISTORY = 20
 T5_SMALL = {"num_layers": 6, "num_decoder_layers": 6, "d_model": 512, "d_ff": 2048, "num_heads": 8, "d_kv": 64}
 T5_BASE = {"num_layers": 12, "num_decoder_layers": 12, "d_model": 768, "d_ff": 3072, "num_heads": 12, "d_kv": 64}
 T5_WORDS = 32_128
@@ -34,7 +36,9 @@ class Case:
     """A model with random weights, a batch of prompts and the searches that are compared."""
 
     def __init__(self, size: str, trie: SidTrie, codes: np.ndarray, *, batch: int, beams: int, device: str, dtype: Any):
-        self.trie, self.beams, self.is_causal = trie.to(device), beams, size in CAUSAL_SIZES
+        self.trie = trie.to(device)
+        self.beams = beams
+        self.is_causal = size in CAUSAL_SIZES
         first_id = T5_WORDS if size.startswith("t5") else 3
         self.vocabulary = SidVocabulary([CODES] * LEVELS, first_id=first_id)
         torch.manual_seed(0)
@@ -87,7 +91,8 @@ class Case:
         }
         if masks:
             half = torch.rand(self.trie.num_items, generator=torch.Generator().manual_seed(0)) < 0.5
-            stock, everything = CatalogMask(len(half), half), CatalogMask(len(half))
+            stock = CatalogMask(len(half), half)
+            everything = CatalogMask(len(half))
             runs["beam_search, seen excluded"] = lambda: self.search(mask=everything.without(self.seen))
             runs["beam_search, half in stock"] = lambda: self.search(mask=stock)
             runs["beam_search, both"] = lambda: self.search(mask=stock.without(self.seen))
@@ -100,7 +105,9 @@ class Case:
     @torch.inference_mode()
     def constraint(self) -> None:
         """Do what the constraint does in one search: children, their log-probabilities, illegal ones to -inf."""
-        batch, beams, device = len(self.input_ids), self.beams, self.input_ids.device
+        batch = len(self.input_ids)
+        beams = self.beams
+        device = self.input_ids.device
         for level in range(LEVELS):
             nodes = torch.zeros(batch, 1, dtype=torch.long, device=device)
             if level:
@@ -111,7 +118,8 @@ class Case:
 
     def agreement(self) -> tuple[float, float]:
         """Return the share of requests with the items of `generate()` in order, and the largest relative difference."""
-        found, output = self.search(), self.generate(logits_processor=[SidLogitsProcessor(self.trie, self.vocabulary)])
+        found = self.search()
+        output = self.generate(logits_processor=[SidLogitsProcessor(self.trie, self.vocabulary)])
         tokens = self.vocabulary.encode(found.codes.cpu()).flatten(0, 1).to(output.sequences.device)
         same = (tokens == output.sequences[:, -LEVELS:]).view(len(found.items), -1).all(1)
         scores = output.sequences_scores.view_as(found.scores)
@@ -123,7 +131,9 @@ def new_model(size: str, vocabulary: SidVocabulary) -> PreTrainedModel:
     """Return a model of a size of this package, or of T5's own."""
     if size in CAUSAL_SIZES:
         config = LlamaConfig(vocab_size=vocabulary.size, tie_word_embeddings=True, **CAUSAL_SIZES[size])
-        config.pad_token_id, config.bos_token_id, config.eos_token_id = 0, vocabulary.begin_id, None
+        config.pad_token_id = 0
+        config.bos_token_id = vocabulary.begin_id
+        config.eos_token_id = None
         return LlamaForCausalLM(config)
     sizes = {"t5-small": T5_SMALL, "t5-base": T5_BASE} | SEQ2SEQ_SIZES
     tokens = {"decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": vocabulary.eos_id}
@@ -132,7 +142,9 @@ def new_model(size: str, vocabulary: SidVocabulary) -> PreTrainedModel:
 
 def t5_gflop(config: T5Config, *, batch: int, beams: int, source: int) -> float:
     """Count the products that an exact search needs: the source once, the start token once, the beams L - 1 times."""
-    model, inner, wide = config.d_model, config.num_heads * config.d_kv, config.d_ff
+    model = config.d_model
+    inner = config.num_heads * config.d_kv
+    wide = config.d_ff
     encoder = source * (8 * model * inner + 4 * model * wide + 4 * source * inner) * config.num_layers
     cross = source * 4 * model * inner * config.num_decoder_layers
     fed = [1] + [beams] * (LEVELS - 1)
@@ -180,7 +192,8 @@ def main() -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda needs a GPU that torch can use")
     codes = zipf_codes(int(options.items), levels=LEVELS, size=CODES)
-    trie, on_cpu = SidTrie(codes, [CODES] * LEVELS), options.device == "cpu"
+    trie = SidTrie(codes, [CODES] * LEVELS)
+    on_cpu = options.device == "cpu"
     cases = CPU_CASES if on_cpu else GPU_CASES
     rows = []
     for dtype in [torch.float32] if on_cpu else [torch.float32, torch.bfloat16]:

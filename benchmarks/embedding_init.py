@@ -27,8 +27,12 @@ from cost_hf.semantic_ids.options import EMBEDDING_INITS
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 RESULTS = Path(__file__).parent / "results" / "embedding_init.json"
-LEVELS, CODES, ITEMS, WIDTH = 4, 256, 500, 96
-USERS, HISTORY = 16, 5
+LEVELS = 4
+CODES = 256
+ITEMS = 500
+WIDTH = 96
+USERS = 16
+HISTORY = 5
 LIBRARY = {"transformers, mean_resizing": True, "transformers, no mean_resizing": False}
 PROMPTS = ("continuation", "instruction", "bare")
 
@@ -62,7 +66,8 @@ def start_losses(backbone: str, embedding_init: str, *, seed: int) -> dict[str, 
     catalog = Catalog.from_codes(
         [str(row) for row in range(ITEMS)], codes, level_sizes=(CODES,) * LEVELS, collisions="none"
     )
-    tokenizer, model = load_tokenizer(backbone), AutoModelForCausalLM.from_pretrained(backbone, dtype=torch.float32)
+    tokenizer = load_tokenizer(backbone)
+    model = AutoModelForCausalLM.from_pretrained(backbone, dtype=torch.float32)
     vocabulary = SidVocabulary.for_catalog(catalog)
     if embedding_init in LIBRARY:
         vocabulary = vocabulary.extend(tokenizer, None)

@@ -24,7 +24,9 @@ from cost_hf.methods.fusion.recommender import FusionRecommender
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.hybrid import text_vectors_of
 
-TOP_K, HISTORY, WARM_UP = 10, 20, 3
+TOP_K = 10
+HISTORY = 20
+WARM_UP = 3
 
 
 def histories_of(clicks: pd.DataFrame, requests: int) -> list[list[str]]:

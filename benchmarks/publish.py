@@ -24,7 +24,8 @@ SEEN = {"seen_allowed": "Seen items allowed", "seen_excluded": "Seen items exclu
 
 def main(source: str, target: str) -> None:
     """Copy the numbers of `source` to `target`."""
-    run, folder = Path(source), Path(target)
+    run = Path(source)
+    folder = Path(target)
     require_finished(run, checked=["evaluation"])
     folder.mkdir(parents=True, exist_ok=True)
     if (run / "compare.json").is_file():

@@ -78,7 +78,8 @@ def cold_section() -> str:
     lines = [["", *columns.values()], ["---"] * (len(columns) + 1)]
     for name, cells in found["rows"].items():
         lines.append([name, *(numbers.interval(cells[group][metric]) for group, metric in columns)])
-    seconds, cases = ", ".join(f"{value:.1f}" for value in found["add_seconds"]), found["cases"]
+    seconds = ", ".join(f"{value:.1f}" for value in found["add_seconds"])
+    cases = found["cases"]
     about = (
         f"Measured on {found['data']}, recipe `{found['recipe']}`: {numbers.percent(found['share'], digits=0)} of the "
         f"items ({found['held_back_items'][0]} of {found['items']:,}) were held out with all their clicks from "

@@ -151,7 +151,8 @@ def _hybrid_cells(report: Report, metric: str, seen: str) -> dict[str, str]:
             return ""
         return numbers.interval(report["hybrid_differences"][f"ranker-{other}"][seen][metric], signed=True)
 
-    untrained, trained = best(["counting"]), best(["dense", "generative"])
+    untrained = best(["counting"])
+    trained = best(["dense", "generative"])
     return {
         "test cases": f"{report['protocol']['cases']:,}",
         "best untrained": "" if untrained is None else f"{untrained} {value(untrained)}",

@@ -41,7 +41,10 @@ from cost_hf.search.logits_processor import SidLogitsProcessor, prefix_allowed_t
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.trie import SidTrie
 
-TOP_K, HISTORY, BATCH, WIDTH = 10, 10, 64, 128
+TOP_K = 10
+HISTORY = 10
+BATCH = 64
+WIDTH = 128
 MB = 2**20
 GENERATORS = {"causal small": GeneratorOptions(), "T5 letter": GeneratorOptions(kind="seq2seq", size="letter")}
 
@@ -60,7 +63,8 @@ def measure(variants: list[Variant], *, num_items: int, requests: int, rounds: i
     draw = np.random.default_rng(0)
     singles = torch.from_numpy(draw.integers(0, num_items, (requests, 1, HISTORY)))
     batches = torch.from_numpy(draw.integers(0, num_items, (rounds, BATCH, HISTORY)))
-    alone, together = _seconds(variants, singles), _seconds(variants, batches)
+    alone = _seconds(variants, singles)
+    together = _seconds(variants, batches)
     rows = []
     for variant, one, many in zip(variants, alone, together, strict=True):
         rows.append(
@@ -109,7 +113,9 @@ def trained_variants(run: Path) -> tuple[list[Variant], dict[str, Any]]:
 
 def generative_paths(system: GenerativeRecommender, facts: dict[str, Any]) -> list[Variant]:
     """Return the searches below the door, and the exact probabilities of all items that they are held against."""
-    generator, prompts, trie = system.generator, system.prompts, system.trie
+    generator = system.generator
+    prompts = system.prompts
+    trie = system.trie
 
     def exact(histories: Tensor) -> Tensor:
         inputs = prompts.inputs(histories)
@@ -147,7 +153,8 @@ def product(scorer: DenseScorer) -> Callable[[Tensor], Any]:
 
 
 def searches(model: Any, prompts: PromptBuilder, trie: SidTrie, *, beams: int) -> Iterator[tuple[str, Callable]]:
-    vocabulary, ranker = prompts.vocabulary, BeamRanker(model, prompts, trie, num_beams=beams)
+    vocabulary = prompts.vocabulary
+    ranker = BeamRanker(model, prompts, trie, num_beams=beams)
     yield f"beam_search, {beams} beams", lambda histories: ranker.rank(histories, top_k=TOP_K)
     processor = LogitsProcessorList([SidLogitsProcessor(trie, vocabulary)])
     allowed = prefix_allowed_tokens_fn(trie, vocabulary)
@@ -189,7 +196,8 @@ def dense_variants(num_items: int, faiss: Any) -> list[Variant]:
         Variant(facts | {"path": "ScoringRanker"}, lambda histories: ranker.rank(histories, top_k=TOP_K)),
         Variant(facts | {"path": "one product, topk"}, product(scorer)),
     ]
-    flat, inverted = faiss.IndexFlatIP(WIDTH), faiss.index_factory(WIDTH, "IVF1024,Flat", faiss.METRIC_INNER_PRODUCT)
+    flat = faiss.IndexFlatIP(WIDTH)
+    inverted = faiss.index_factory(WIDTH, "IVF1024,Flat", faiss.METRIC_INNER_PRODUCT)
     inverted.nprobe = 16
     queries = vectors[torch.randint(num_items, (500, 5))].mean(1).numpy()
     exact = None

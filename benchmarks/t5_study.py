@@ -77,7 +77,10 @@ def run_all(arguments: argparse.Namespace) -> None:
 
 def run_jobs(arguments: argparse.Namespace, jobs: list[str], folder: Path) -> list[str]:
     """Run jobs in order, so many at once, and return those that began; the total time ends what still runs then."""
-    waiting, running, begun, longest = list(jobs), dict[str, subprocess.Popen[bytes]](), dict[str, float](), 0.0
+    waiting = list(jobs)
+    running = dict[str, subprocess.Popen[bytes]]()
+    begun = dict[str, float]()
+    longest = 0.0
     start = time.perf_counter()
     while waiting or running:
         now = time.perf_counter()
@@ -91,7 +94,8 @@ def run_jobs(arguments: argparse.Namespace, jobs: list[str], folder: Path) -> li
                 process.kill()
         while waiting and len(running) < arguments.jobs:
             job = waiting.pop(0)
-            running[job], begun[job] = start_worker(arguments, job, out_file(folder, job)), now
+            running[job] = start_worker(arguments, job, out_file(folder, job))
+            begun[job] = now
         time.sleep(0.5)
     return list(begun)
 
@@ -114,14 +118,16 @@ def start_worker(arguments: argparse.Namespace, job: str, out: Path) -> subproce
 
 def finished_rows(arguments: argparse.Namespace, jobs: list[str], folder: Path) -> list[dict[str, Any]]:
     """Return the rows of all jobs in order, with test metrics and differences to the reference of the same seed."""
-    rows, users = [], Study(arguments.prepared).targets("test", arguments.test_users).user_ids
+    rows = []
+    users = Study(arguments.prepared).targets("test", arguments.test_users).user_ids
     for job in jobs:
         out = out_file(folder, job)
         if not out.is_file():
             rows.append({"variant": job, "error": out.with_suffix(".log").read_text()[-1500:]})
             continue
         row = json.loads(out.read_text())
-        own, reference = np.load(out.with_suffix(".npz")), folder / f"{arguments.reference}-{row['seed']}.npz"
+        own = np.load(out.with_suffix(".npz"))
+        reference = folder / f"{arguments.reference}-{row['seed']}.npz"
         curve = row.pop("curve")
         row |= {f"test {metric}": described(own[metric], users) for metric in ("recall@10", "ndcg@10")}
         if reference.is_file() and reference.stem != out.stem:

@@ -28,21 +28,25 @@ from cost_hf.generators.prompts import PromptBuilder
 from cost_hf.recommenders.beam_ranker import BeamRanker
 from cost_hf.semantic_ids.trie import SidTrie
 
-BEAMS, VALIDATION_BEAMS, WARMUP = 50, 10, 100
+BEAMS = 50
+VALIDATION_BEAMS = 10
+WARMUP = 100
 
 
 class Judge:
     """Ranks validation and test cases, keeps the learning curve and the seconds of training alone."""
 
     def __init__(self, study: Study, prompts: PromptBuilder, arguments: argparse.Namespace):
-        self.study, self.prompts = study, prompts
+        self.study = study
+        self.prompts = prompts
         self.cases = {
             "validation": study.targets("validation", arguments.validation_users),
             "test": study.targets("test", arguments.test_users),
         }
         self.trie = SidTrie.from_catalog(study.catalog, popularity=study.popularity)
         self.curve: list[dict[str, float]] = []
-        self.validating, self.start = 0.0, clock()
+        self.validating = 0.0
+        self.start = clock()
 
     def seconds(self) -> float:
         """Return the seconds so far, less those of validations."""
@@ -50,7 +54,8 @@ class Judge:
 
     def validate(self, model: Any) -> dict[str, float]:
         """Return the mean validation metrics and add a point to the curve."""
-        seconds, begin = self.seconds(), clock()
+        seconds = self.seconds()
+        begin = clock()
         values = self.values(model, "validation", VALIDATION_BEAMS, 512)
         metrics = {name: float(column.mean()) for name, column in values.items()}
         self.curve.append({"seconds": round(seconds, 1), "ndcg@10": round(metrics["ndcg@10"], 5)})
@@ -71,7 +76,8 @@ class Budget(TrainerCallback):
     """Learning rate from warm-up linearly to zero at the last step or the last second, whichever comes first."""
 
     def __init__(self, limit_seconds: float, elapsed: Callable[[], float]):
-        self.limit_seconds, self.elapsed = limit_seconds, elapsed
+        self.limit_seconds = limit_seconds
+        self.elapsed = elapsed
 
     def on_step_begin(self, args: Any, state: Any, control: Any, *, optimizer: Any, **_: Any) -> None:
         """Set the learning rate of the coming step."""
@@ -91,7 +97,9 @@ class Budget(TrainerCallback):
 def work(arguments: argparse.Namespace) -> None:
     """Train and judge one variant and seed; write its row and the test metrics of every case."""
     name, seed = arguments.worker.rsplit(":", 1)
-    variant, study, on_gpu = (VARIANTS | CPU_VARIANTS)[name], Study(arguments.prepared), torch.cuda.is_available()
+    variant = (VARIANTS | CPU_VARIANTS)[name]
+    study = Study(arguments.prepared)
+    on_gpu = torch.cuda.is_available()
     PartialState(cpu=not on_gpu)
     set_seed(int(seed))
     generator = GeneratorOptions(**variant.generator)
@@ -133,7 +141,8 @@ def train(
     dataset, collator = training_examples(backbone, [prompts], study.train, users, training=options)
     if variant.target_items > 1:
         prefixes = PrefixDataset(study.train, users, max_history=generator.max_history)
-        dataset, collator = NextItems(prefixes, variant.target_items), NextItemsCollator(prompts)
+        dataset = NextItems(prefixes, variant.target_items)
+        collator = NextItemsCollator(prompts)
     if variant.starts_small:
         start_small(backbone.model)
     handles = add_residual_dropout(backbone.model, generator.scratch_dropout) if prompts.is_causal else []
@@ -153,7 +162,8 @@ def training_options(variant: Variant, study: Study, arguments: argparse.Namespa
     examples = len(study.train)
     if variant.generator["kind"] == "seq2seq":
         examples = sum(map(len, study.train)) - (0 if options.first_items else len(study.train))
-    steps, per_pass = variant.steps or arguments.steps, math.ceil(examples / options.batch_size)
+    steps = variant.steps or arguments.steps
+    per_pass = math.ceil(examples / options.batch_size)
     users_pass = math.ceil(len(study.train) / options.batch_size)
     options.epochs = math.ceil(steps / (users_pass if variant.trainer is OnePrefixTrainer else per_pass))
     options.validate_every = max(round(steps / arguments.validations / per_pass), 1)

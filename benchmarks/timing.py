@@ -64,7 +64,8 @@ def peak_mb() -> float:
 
 def matmul_gflops(rows: int = 1024, inner: int = 1024, columns: int = 1024) -> float:
     """Measure the rate of fp32 matrix products under the settings in force: the machine's limit."""
-    left, right = torch.randn(rows, inner), torch.randn(inner, columns)
+    left = torch.randn(rows, inner)
+    right = torch.randn(inner, columns)
     seconds = min(interleaved({"product": lambda: left @ right}, rounds=15).values())
     return 2e-9 * rows * inner * columns / seconds
 

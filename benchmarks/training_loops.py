@@ -52,7 +52,8 @@ class StepTicks(TrainerCallback):
     """Notes the time at the end of the first step, which warms up, and of the last: a look at it drains a GPU."""
 
     def __init__(self, steps: int) -> None:
-        self.steps, self.done = steps, 0
+        self.steps = steps
+        self.done = 0
         self.times: list[float] = []
 
     def on_step_end(self, *_args: Any, **_kwargs: Any) -> None:

@@ -24,8 +24,12 @@ from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 SHAPES = {"amazon_industrial": (64, 64), "amazon_games": (128, 256)}  # of the recipes: batch size, codes a level
-LEVELS, MAX_HISTORY, DROPOUT = 4, 20, 0.2
-CHOICES, TOLERANCE = 4_000, 0.02  # random choices of batches, and how far the best may be from the epoch
+LEVELS = 4
+MAX_HISTORY = 20
+DROPOUT = 0.2
+# random choices of batches, and how far the best may be from the epoch
+CHOICES = 4_000
+TOLERANCE = 0.02
 EQUAL_T5: dict[
     str, dict[str, int]
 ] = {  # as many weights as causal `small`: as wide as it, or as deep as published ones
@@ -71,7 +75,8 @@ class Setup:
     def __init__(
         self, data: Histories, kind: str, size: str, *, users: int | None = None, batch_size: int | None = None
     ):
-        self.kind, self.batch_size = kind, batch_size or data.batch_size
+        self.kind = kind
+        self.batch_size = batch_size or data.batch_size
         vocabulary = SidVocabulary.for_catalog(data.catalog)
         if size in EQUAL_T5:
             self.model: PreTrainedModel = _equal_t5(vocabulary, **EQUAL_T5[size])
@@ -80,7 +85,8 @@ class Setup:
             self.model = build_backbone(options, data.catalog, seed=0).model
         is_causal = kind == "causal"
         self.prompts = PromptBuilder.for_catalog(data.catalog, vocabulary, is_causal=is_causal, max_history=MAX_HISTORY)
-        sequences, owners = data.sequences[:users], data.user_ids[:users]
+        sequences = data.sequences[:users]
+        owners = data.user_ids[:users]
         self.rows: Any
         self.collate: Callable[..., dict[str, Tensor]]
         if is_causal:
@@ -127,7 +133,10 @@ class TrainingRun:
         device: str,
         is_bf16: bool,
     ):
-        self.setup, self.collate, self.device, self.is_bf16 = setup, collate, device, is_bf16
+        self.setup = setup
+        self.collate = collate
+        self.device = device
+        self.is_bf16 = is_bf16
         order = np.array(list(setup.order(is_grouped=is_grouped)))
         batches = [order[start : start + setup.batch_size] for start in range(0, len(order), setup.batch_size)]
         full = [batch for batch in batches if len(batch) == setup.batch_size] or batches

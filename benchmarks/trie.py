@@ -52,7 +52,8 @@ def in_processes(items: int) -> dict[str, Any]:
 
 def measure(path: Path) -> dict[str, Any]:
     """Build the index once for its memory, search it, then build it again for its seconds."""
-    model, vocabulary = letter_model(), SidVocabulary(SIZES)
+    model = letter_model()
+    vocabulary = SidVocabulary(SIZES)
     before = peak_mb()
     codes = np.load(path)
     trie = SidTrie(codes, SIZES)

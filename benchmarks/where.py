@@ -30,7 +30,10 @@ from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.item_list import ItemList
 
-TOP_K, HISTORY, BATCH, WIDTH = 10, 10, 64, 128
+TOP_K = 10
+HISTORY = 10
+BATCH = 64
+WIDTH = 128
 CHANGED = 10_000
 WORDS = np.array([f"word{number}" for number in range(5_000)])
 DESCRIPTION = 25  # words

@@ -25,7 +25,11 @@ from cost_hf.files import (
 )
 
 STAGED = ".staged"  # the new files, until all of them are on the disk
-REPLACED, MOVES, OLD, NEW = ".replaced", "moves.json", "old", "new"  # what is moved: its list, and from and to where
+# what is moved: its list, and from and to where
+REPLACED = ".replaced"
+MOVES = "moves.json"
+OLD = "old"
+NEW = "new"
 
 
 @contextmanager
@@ -81,7 +85,8 @@ def settle(directory: str | Path, record: str) -> None:
 
 
 def _swap(target: Path, record: str, leaving: set[str]) -> None:
-    staged, replaced = target / STAGED, target / REPLACED
+    staged = target / STAGED
+    replaced = target / REPLACED
     coming = {plain_name(path.name, source=staged) for path in staged.iterdir()}
     for name in sorted(coming - leaving):
         place = target / name
@@ -123,7 +128,9 @@ def _settle(target: Path, record: str) -> None:
 def _undo(target: Path) -> None:
     """Move the new files out, their record first, and the old ones back, their record last; it can be done again."""
     replaced = target / REPLACED
-    source, old, new = replaced / MOVES, replaced / OLD, replaced / NEW
+    source = replaced / MOVES
+    old = replaced / OLD
+    new = replaced / NEW
     if new.is_dir():  # it comes there before anything else moves
         moves = read_object(source)
         check_fields(moves, {OLD: list[str], NEW: list[str]}, source=source)

@@ -45,11 +45,18 @@ from cost_hf.files import (
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
-FILES, RECORD = "files", "record.json"  # of a shared stage
+# of a shared stage
+FILES = "files"
+RECORD = "record.json"
 # entries of a record that stay where the result is copied; its folder is another one there, notes are of the place
 KEPT = ("digest", "status", "folder", "seconds", "peak_mb", "files", "shared_as")
-RUNNING, DONE = "running", "done"  # status of a stage
-STATE, DATA, FINISHED = ".stages", "data.json", "finished.json"  # in a run directory
+# status of a stage
+RUNNING = "running"
+DONE = "done"
+# in a run directory
+STATE = ".stages"
+DATA = "data.json"
+FINISHED = "finished.json"
 MARKS = ("recipe.yaml", "vectors", "evaluation")  # what a run directory holds besides
 OWN = (DATA, FINISHED)  # files of the state folder that are no records of stages
 LOCK_SECONDS = 2.0  # a run takes long: a second one on its directory is refused rather than kept waiting

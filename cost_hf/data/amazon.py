@@ -151,7 +151,8 @@ def _read_metadata(path: Path) -> tuple[pd.DataFrame, dict[str, int]]:
 def _read_reviews(path: Path) -> tuple[pd.DataFrame, dict[str, int]]:
     users: list[str] = []
     items: list[str] = []
-    times, ratings = array("q"), array("f")
+    times = array("q")
+    ratings = array("f")
     known: dict[str, str] = {}  # one string object per id, shared by all its reviews
     fields: ReviewFields | None = None
     for number, record in tqdm(_records(path), desc=path.name, unit=" lines", disable=None):
@@ -184,7 +185,9 @@ def _fields(path: Path, number: int, record: dict[str, Any]) -> ReviewFields:
 
 def _review(record: dict[str, Any], fields: ReviewFields) -> tuple[str, str, int, float]:
     """Return user, item, time in the units of the layout and rating (NaN where a record has none)."""
-    user, item, time = record[fields.user], record[fields.item], int(record[fields.time])
+    user = record[fields.user]
+    item = record[fields.item]
+    time = int(record[fields.time])
     if not (isinstance(user, str) and user and isinstance(item, str) and item):
         raise ValueError("ids must be non-empty strings")
     if fields.units_per_second > 1 and time < MAX_EPOCH_SECONDS:

@@ -134,10 +134,12 @@ class LsaEncoder:
     def load(cls, directory: str | Path) -> "LsaEncoder":
         """Read what `save` wrote; raise OSError or `DamagedFileError` where a file is missing or damaged."""
         paths = [Path(directory) / name for name in ("vocabulary.json", "lsa.safetensors")]
-        words, tensors = read_json(paths[0]), read_tensors(paths[1])
+        words = read_json(paths[0])
+        tensors = read_tensors(paths[1])
         if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
             raise DamagedFileError(f"{paths[0]} contains {str(words)[:80]}, expected a list of words; copy it again")
-        idf, components = tensors.get("idf"), tensors.get("components")
+        idf = tensors.get("idf")
+        components = tensors.get("components")
         if (
             idf is None
             or components is None
@@ -205,7 +207,8 @@ class SentenceEncoder:
                 f"cannot load text encoder {str(model)!r} ({type(error).__name__}: {error}); expected vectors.model as "
                 "lsa, a directory, or a Hub id with safetensors weights; check the name and the network"
             ) from error
-        self.name, self.revision = str(model), revision
+        self.name = str(model)
+        self.revision = revision
         self.batch_size = batch_size
         self.normalize = normalize
         self.prompt = prompt
@@ -234,7 +237,8 @@ class SentenceEncoder:
         names = [type(module).__name__ for module in self.model]
         if names not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
             return None
-        transformer, pooling = self.model[0], self.model[1]
+        transformer = self.model[0]
+        pooling = self.model[1]
         if not (_is_plain(transformer) and pooling.include_prompt and pooling.pooling_mode in POOLINGS):
             return None
         identity = _weights_identity(self.name, self.revision)
@@ -391,7 +395,10 @@ class ItemEncoder:
         directory: Path | None = None,
         encoder: LsaEncoder | SentenceEncoder | None = None,
     ):
-        self.options, self.digest, self.settings, self.directory = options, digest, settings, directory
+        self.options = options
+        self.digest = digest
+        self.settings = settings
+        self.directory = directory
         self._encoder = encoder
 
     @classmethod
@@ -431,7 +438,9 @@ class ItemEncoder:
             ValueError: if that directory contains another encoder than the catalog was built with, or a link that leads
                 out of it: only files of the encoder may be copied.
         """
-        target, options, settings = Path(directory), self.options, self.settings
+        target = Path(directory)
+        options = self.options
+        settings = self.settings
         if options.model == "lsa":
             encoder = self.encoder
             if isinstance(encoder, LsaEncoder):

@@ -110,7 +110,9 @@ def _parse_template(template: str, items: pd.DataFrame) -> _Group:
         pieces = list(string.Formatter().parse(template))
     except ValueError as error:
         raise DataError(f"vectors.template {template!r} is malformed ({error}); write fields as {{column}}") from error
-    groups, texts = [_Group()], [""]  # brackets that are open, and the text read since the last field in each
+    # brackets that are open, and the text read since the last field in each
+    groups = [_Group()]
+    texts = [""]
     for literal, name, spec, conversion in pieces:
         for letter in literal:
             _read_letter(letter, groups, texts)
@@ -136,7 +138,8 @@ def _read_letter(letter: str, groups: list[_Group], texts: list[str]) -> None:
     """Parse one character between fields: an opening or closing bracket, or plain text."""
     closes = len(groups) > 1 and BRACKETS[groups[-1].opening] == letter
     if closes and groups[-1].fields:
-        group, ending = groups.pop(), texts.pop()
+        group = groups.pop()
+        ending = texts.pop()
         group.closing = ending + letter
         groups[-1].fields.append(_Field(texts[-1], group))
         texts[-1] = ""
@@ -152,7 +155,8 @@ def _read_letter(letter: str, groups: list[_Group], texts: list[str]) -> None:
 
 def _dissolve(groups: list[_Group], texts: list[str]) -> None:
     """Turn the innermost bracket into plain text of the group around it."""
-    group, ending = groups.pop(), texts.pop()
+    group = groups.pop()
+    ending = texts.pop()
     texts[-1] += group.opening
     for each in group.fields:
         groups[-1].fields.append(_Field(texts[-1] + each.before, each.content))

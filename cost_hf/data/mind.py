@@ -17,7 +17,8 @@ from cost_hf.data.sources import RawTables, data_directory, find_file, malformed
 from cost_hf.data.splits import time_order
 from cost_hf.data.text_files import read_lines
 
-NEWS, BEHAVIORS = "news.tsv", "behaviors.tsv"
+NEWS = "news.tsv"
+BEHAVIORS = "behaviors.tsv"
 NEWS_FORM = "8 columns (id, category, subcategory, title, abstract, url, title entities, abstract entities)"
 BEHAVIORS_FORM = "5 columns (impression id, user id, time, history, impressions)"
 IMPRESSIONS = re.compile(r"\S+-[01](?: \S+-[01])*")
@@ -64,7 +65,8 @@ def _read_news(path: Path) -> pd.DataFrame:
 
 def _read_behaviors(path: Path) -> pd.DataFrame:
     """Return one row per impression: `user_id`, `timestamp`, `history` (as written) and `clicked` (list of ids)."""
-    rows, histories = [], dict[str, str]()
+    rows = []
+    histories = dict[str, str]()
     for number, line in tqdm(read_lines(path), desc=path.name, unit=" lines", disable=None):
         cells = line.split("\t")
         if len(cells) != 5:

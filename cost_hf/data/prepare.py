@@ -67,7 +67,9 @@ def prepare_data(
         )
     if options.reader == "synthetic" and items is None and interactions is None:
         news = make_news(seed=options.seed, num_users=options.synthetic_users, num_items=options.synthetic_items)
-        items, interactions, oracle = news.items, news.interactions, news.oracle
+        items = news.items
+        interactions = news.interactions
+        oracle = news.oracle
     tables = read_tables(options, items=items, interactions=interactions, template=template)
     for notice in tables.notices:
         logger.warning("%s; %s", notice.message, notice.remedy)

@@ -284,7 +284,8 @@ def _plain_number(value: Any) -> Any:
 
 def _exact_times(values: pd.Series, seconds: pd.Series, fractions: pd.Series) -> tuple[pd.Series, pd.Series]:
     """Return seconds and nanoseconds, those of strings and decimals in full precision: a float has fewer digits."""
-    whole, beyond = seconds.copy(), fractions.copy()
+    whole = seconds.copy()
+    beyond = fractions.copy()
     for place, value in enumerate(values):
         is_text = isinstance(value, str) and PLAIN_FRACTION.fullmatch(value.strip())
         if is_text or (isinstance(value, Decimal) and value.is_finite()):
@@ -457,7 +458,8 @@ def time_notices(clicks: pd.DataFrame) -> Iterator[Notice]:
     if "timestamp" not in clicks or clicks["timestamp"].isna().all():
         return
     times = clicks["timestamp"].dropna()
-    least, most = int(times.min()), int(times.max())
+    least = int(times.min())
+    most = int(times.max())
     if COMPACT_DATES[0] <= least and most <= COMPACT_DATES[1]:
         dates = pd.to_datetime(times.drop_duplicates().head(1000).astype(str), format="%Y%m%d", errors="coerce")
         if dates.notna().all():
@@ -512,7 +514,8 @@ def order_notices(backwards: int, neighbours: int) -> Iterator[Notice]:
 
 def history_notices(lengths: np.ndarray) -> Iterator[Notice]:
     """Report users with very many clicks; `lengths` is the number of clicks of every user, `[users]`."""
-    most, ninety = int(lengths.max()), float(np.quantile(lengths, 0.9))
+    most = int(lengths.max())
+    ninety = float(np.quantile(lengths, 0.9))
     if most > LONG_HISTORY and most > LONG_RATIO * ninety:
         many = int((lengths > max(LONG_HISTORY, LONG_RATIO * ninety)).sum())
         cap = max(MIN_CAP, int(LONG_RATIO * ninety))

@@ -81,7 +81,8 @@ class Targets:
         for case, length in enumerate(lengths.tolist()):
             if case > start and total + length > BLOCK_ROWS:
                 yield Targets(self.user_ids[start:case], self.histories[start:case], self.items[start:case])
-                start, total = case, 0
+                start = case
+                total = 0
             total += length
         if start < len(self):
             yield Targets(self.user_ids[start:], self.histories[start:], self.items[start:])
@@ -218,7 +219,8 @@ class Split:
             tensors["train_times"] = self.train_times
         if self.train_weights is not None:
             tensors["train_weights"] = self.train_weights
-        tensors["train_rows"], tensors["train_lengths"] = np.concatenate([NO_ROWS, *self.train]), _lengths(self.train)
+        tensors["train_rows"] = np.concatenate([NO_ROWS, *self.train])
+        tensors["train_lengths"] = _lengths(self.train)
         for part, targets in (("validation", self.validation), ("test", self.test)):
             tensors[f"{part}_rows"], tensors[f"{part}_starts"] = _pooled(targets)
             tensors[f"{part}_lengths"] = _lengths(targets.histories)
@@ -236,10 +238,12 @@ class Split:
         header = read_json(Path(directory) / "split.json")
         tensors = load_file(Path(directory) / "split.safetensors")
         frame = pd.read_parquet(Path(directory) / "split.parquet")
-        users, sequences = {}, {}
+        users = {}
+        sequences = {}
         for part in PARTS:
             users[part] = frame.loc[frame["part"] == part, "user_id"].to_numpy(dtype=object)
-            rows, lengths = tensors[f"{part}_rows"], tensors[f"{part}_lengths"]
+            rows = tensors[f"{part}_rows"]
+            lengths = tensors[f"{part}_lengths"]
             starts = tensors.get(f"{part}_starts", np.cumsum(lengths) - lengths)  # only histories have any
             sequences[part] = [rows[start : start + size] for start, size in zip(starts, lengths, strict=True)]
         validation, test = (Targets(users[part], sequences[part], tensors[f"{part}_items"]) for part in PARTS[1:])

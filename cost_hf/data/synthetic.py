@@ -25,7 +25,9 @@ from scipy import sparse
 
 from cost_hf.data.errors import DataError
 
-SAME_STORY, FOLLOW_LINK, NEW_STORY = 0.50, 0.35, 0.15
+SAME_STORY = 0.50
+FOLLOW_LINK = 0.35
+NEW_STORY = 0.15
 LEADS = 2  # articles of a story at which links and new readers enter it
 CONCENTRATION = 0.25  # of the Dirichlet prior of topic mixes: most readers like one or two topics
 MEMORY = 0.9  # decay per later click in the oracle's estimate of the mix
@@ -153,7 +155,8 @@ class NewsOracle:
             histories: catalog rows, oldest first, int64 `[B, T]`, -1 to the right of shorter ones.
         """
         histories = np.asarray(histories)
-        batch, num_items = len(histories), len(self.world.stories)
+        batch = len(histories)
+        num_items = len(self.world.stories)
         real = histories >= 0
         lengths = real.sum(1)
         users, columns = np.nonzero(real)
@@ -210,9 +213,12 @@ SYLLABLES = (
 )  # fmt: skip
 STORY_LENGTH = 25  # articles a story has on average: 24 stories for 600 articles
 ATTRACTION_EXPONENT = 0.2  # of all articles but the rare ones alike
-RARE_SHARE, RARE_WEIGHT = 0.4, 0.2  # of the articles, and their attraction beside that of the others
+# of the articles, and their attraction beside that of the others
+RARE_SHARE = 0.4
+RARE_WEIGHT = 0.2
 DRIFT = 0.15  # probability that interests move half of the way to a new draw before a step
-MIN_CLICKS, MAX_CLICKS = 6, 14
+MIN_CLICKS = 6
+MAX_CLICKS = 14
 USERS_AT_A_TIME = 1000
 FIRST_SECOND = 1_704_067_200  # 2024-01-01 UTC
 DAY = 86_400
@@ -280,7 +286,8 @@ def _make_world(generator: np.random.Generator, num_items: int) -> NewsWorld:
     num_stories = len(TOPICS) * max(1, round(num_items / STORY_LENGTH / len(TOPICS)))
     topics = np.arange(num_stories) % len(TOPICS)
     shuffled = generator.permutation(num_items)
-    stories, places = shuffled % num_stories, shuffled // num_stories
+    stories = shuffled % num_stories
+    places = shuffled // num_stories
     leads = places < LEADS
     weights = (1.0 + generator.permutation(num_items)) ** -ATTRACTION_EXPONENT
     is_rare = (generator.random(num_items) < RARE_SHARE) & ~leads

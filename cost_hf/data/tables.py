@@ -99,7 +99,9 @@ def read_tables(
     raw = None
     if options.reader in READERS and items is None:
         raw = READERS[options.reader](options)
-        items, interactions, counts = raw.items, raw.interactions, dict(raw.counts)
+        items = raw.items
+        interactions = raw.interactions
+        counts = dict(raw.counts)
     catalog, clicks = load_frames(options, items=items, interactions=interactions, counts=counts)
     id_types = tuple(_id_type(frame) for frame in (catalog, clicks))
     catalog = _clean_items(catalog, options, counts)
@@ -322,7 +324,8 @@ def _drop_repeats(
     repeats = int(is_repeat.sum())
     counts["dropped_duplicate_clicks"] = 0
     if options.on_duplicate_click == "drop":
-        counts["dropped_duplicate_clicks"], repeats = repeats, 0
+        counts["dropped_duplicate_clicks"] = repeats
+        repeats = 0
         clicks = clicks.loc[~is_repeat]
     counts["duplicate_clicks"] = repeats
     notices += schema.repeat_notices(clicks, repeats)
@@ -422,7 +425,8 @@ def _backwards(clicks: pd.DataFrame, fractions: pd.Series) -> tuple[int, int]:
     times = clicks["timestamp"].to_numpy(dtype=np.int64, na_value=0)[is_known]
     beyond = fractions.to_numpy()[is_known]
     is_next = np.diff(users) == 0
-    passed, rest = np.diff(times), np.diff(beyond)
+    passed = np.diff(times)
+    rest = np.diff(beyond)
     return int((((passed < 0) | ((passed == 0) & (rest < 0))) & is_next).sum()), int(is_next.sum())
 
 
@@ -434,11 +438,9 @@ def _keep_core_and_latest(
     Minimum counts refer to whole histories. The cap can leave items with too few clicks, so the k-core is computed
     again, with a minimum for users that is at most the cap.
     """
-    least_user, least_item, most = (
-        options.min_user_interactions,
-        options.min_item_interactions,
-        options.max_user_interactions,
-    )
+    least_user = options.min_user_interactions
+    least_item = options.min_item_interactions
+    most = options.max_user_interactions
     core = whole = _core(clicks, least_user, least_item)
     counts["dropped_old_interactions"] = 0
     if most is not None:

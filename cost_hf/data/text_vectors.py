@@ -89,10 +89,12 @@ def encode_items(
     if options.model == "lsa":
         known = texts if fit_rows is None else [text for text, fits in zip(texts, fit_rows, strict=True) if fits]
         lsa = LsaEncoder.fit(known, dim=options.dim, seed=seed)
-        encoder, vectors = ItemEncoder.of(lsa, options), lsa.encode(texts)
+        encoder = ItemEncoder.of(lsa, options)
+        vectors = lsa.encode(texts)
     else:
         pretrained = sentence_encoder(options)
-        encoder, vectors = ItemEncoder.of(pretrained, options), _encode_cached(texts, pretrained, cache_dir)
+        encoder = ItemEncoder.of(pretrained, options)
+        vectors = _encode_cached(texts, pretrained, cache_dir)
     encoder.save(output_dir / "encoder")
     result = TextVectors(vectors, tuple(texts), content_digest(texts), encoder.digest)
     with atomic_path(output_dir / "vectors.safetensors") as temporary:

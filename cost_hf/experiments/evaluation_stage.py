@@ -39,7 +39,10 @@ from cost_hf.reporting import write_run_report
 
 logger = logging.getLogger(__name__)
 SEEN = {"seen_allowed": False, "seen_excluded": True}
-FOLDER, LISTS, VALIDATION, EXAMPLES = "evaluation", "lists", "validation", "examples.json"
+FOLDER = "evaluation"
+LISTS = "lists"
+VALIDATION = "validation"
+EXAMPLES = "examples.json"
 REPORT = "report.html"
 ORACLE = "oracle"  # row, and family, of the rule that made a toy data set
 

@@ -10,7 +10,9 @@ from cost_hf.data.splits import Targets
 from cost_hf.recommenders.rankers import Ranker, takes_user_ids
 
 TOP_K = 10
-SINGLE_REQUESTS, BATCH, BATCHES = 20, 64, 3
+SINGLE_REQUESTS = 20
+BATCH = 64
+BATCHES = 3
 
 
 def request_times(ranker: Ranker, targets: Targets) -> dict[str, float]:

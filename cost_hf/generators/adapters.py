@@ -145,7 +145,8 @@ def _layer_names(model: PreTrainedModel) -> list[str]:
 
 def _embedding_names(model: Any) -> list[str]:
     """Return the names of the modules with token embeddings: one where the head is tied to the embedding, else two."""
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    embedding = model.get_input_embeddings()
+    head = model.get_output_embeddings()
     matrices = [embedding]
     if head is not None and head.weight is not embedding.weight:
         matrices.append(head)

@@ -118,7 +118,8 @@ def build_backbone(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if options.backbone is not None:
-            adapter, tasks = adapter or AdapterOptions(), tasks or TaskOptions()
+            adapter = adapter or AdapterOptions()
+            tasks = tasks or TaskOptions()
             return _load(options, vocabulary, adapter, tasks, level_vectors, model_classes, seed=seed)
         build = _new_causal if is_causal else _new_seq2seq
         model = build(options, vocabulary, model_classes or STOCK)
@@ -168,7 +169,8 @@ def _load(
     seed: int,
 ) -> Backbone:
     """Load a pretrained model, extend its vocabulary, and add LoRA where the recipe has it."""
-    name, is_causal = str(options.backbone), options.kind == "causal"
+    name = str(options.backbone)
+    is_causal = options.kind == "causal"
     if model_classes is not None and adapter.r is not None:
         raise ValueError(
             f"adapter.r={adapter.r!r} trains LoRA on models of transformers alone, and this method has model classes "

@@ -378,7 +378,9 @@ def pad_rows(histories: Sequence[np.ndarray]) -> Tensor:
 
 def _windows(length: int, size: int) -> list[tuple[int, int, int]]:
     """Cut a sequence into windows (start, end, first label), oldest first; steps of half a window from the end."""
-    step, windows, end = max(size // 2, 1), [], length
+    step = max(size // 2, 1)
+    windows = []
+    end = length
     while end > size:
         windows.append((end - size, end, end - step))
         end -= step

@@ -249,7 +249,8 @@ def training_examples(
     Arguments are those of `train_generator`; `overflow` is that of the section `generator`.
     """
     tasks = tasks or TaskOptions()
-    first, pad_id = prompts[0], backbone.vocabulary.pad_id
+    first = prompts[0]
+    pad_id = backbone.vocabulary.pad_id
     prefixes = PrefixDataset(
         sequences,
         user_ids,

@@ -49,7 +49,9 @@ class ModelClasses:
             model_type: a key of `classes`.
             values: of the configuration.
         """
-        own, stock, config = self.of_type(model_type), SCRATCH[model_type], self.config(model_type, **values)
+        own = self.of_type(model_type)
+        stock = SCRATCH[model_type]
+        config = self.config(model_type, **values)
         base = stock(config)
         if own is stock:
             return base

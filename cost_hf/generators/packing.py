@@ -112,7 +112,8 @@ def _first_fit(lengths: list[int], capacity: int) -> tuple[list[int], list[int],
     starts: list[int] = []
     used: list[int] = []
     for length, same in groupby(lengths):
-        left, row = sum(1 for _ in same), 0
+        left = sum(1 for _ in same)
+        row = 0
         while left:
             if row == len(used):
                 used.append(0)
@@ -120,5 +121,6 @@ def _first_fit(lengths: list[int], capacity: int) -> tuple[list[int], list[int],
             rows += [row] * number
             starts += range(used[row], used[row] + number * length, length)
             used[row] += number * length
-            left, row = left - number, row + 1
+            left = left - number
+            row = row + 1
     return rows, starts, used

@@ -104,7 +104,8 @@ def load_model(
     key = "dropout_rate" if hasattr(config, "dropout_rate") else "dropout"  # T5's name, and that of the others
     own = {} if dropout is None else {key: dropout}
     if model_classes is not None:
-        kind, extended = model_classes.of_type(config.model_type), model_classes.extended(config)
+        kind = model_classes.of_type(config.model_type)
+        extended = model_classes.extended(config)
         for field, value in own.items():
             setattr(extended, field, value)
         with readable_load_errors("the pretrained model", name):

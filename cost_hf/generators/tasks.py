@@ -47,7 +47,10 @@ class NextItemTask(Dataset):
         seed: int = 0,
         teacher: Teacher | None = None,
     ):
-        self.rows, self.prompts, self.seed, self.teacher = rows, list(prompts), seed, teacher
+        self.rows = rows
+        self.prompts = list(prompts)
+        self.seed = seed
+        self.teacher = teacher
         levels = prompts[0].item_tokens.shape[1]
         self.lengths = np.asarray(rows.lengths) * levels + prompts[0].layout.constant_tokens
 
@@ -103,8 +106,11 @@ class OpenTask(Dataset):
         *,
         seed: int = 0,
     ):
-        self.teacher, self.prompts, self.seed = teacher, list(prompts), seed
-        self.histories, self.user_ids = histories, user_ids
+        self.teacher = teacher
+        self.prompts = list(prompts)
+        self.seed = seed
+        self.histories = histories
+        self.user_ids = user_ids
         rows = [int(teacher.lists.rows(number, np.array([len(own)]))[0]) for number, own in enumerate(histories)]
         self.chosen = np.flatnonzero(np.array(rows) >= 0)
         first = prompts[0]
@@ -122,7 +128,8 @@ class OpenTask(Dataset):
         chosen = int(self.chosen[number % len(self)])
         history = self.histories[chosen]
         target = self.teacher.target(chosen, len(history), -1, number=number)
-        user, recent = self.user_ids[chosen], history[-prompts.max_history :]
+        user = self.user_ids[chosen]
+        recent = history[-prompts.max_history :]
         if prompts.learns_all_positions:
             return prompts.sequence(user, np.append(recent, target), len(recent))
         return prompts.pair(user, recent, target)

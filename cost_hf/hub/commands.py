@@ -105,8 +105,10 @@ def update_catalog_main(argv: Sequence[str]) -> int:
         from cost_hf.data.tables import read_interactions, read_items
         from cost_hf.hub.catalog_update import UpdateRequest, push_update, update_catalog
 
-        columns, data = known.columns, _data_of_run(known.source)
-        items, clicks = known.items, known.clicks
+        columns = known.columns
+        data = _data_of_run(known.source)
+        items = known.items
+        clicks = known.clicks
         request = UpdateRequest(
             items=None if items is None else read_items(items, columns=columns, options=data),
             clicks=None if clicks is None else read_interactions(clicks, columns=columns, options=data),

@@ -184,7 +184,8 @@ def static_index(sids: np.ndarray, *, vocab_size: int, dense_levels: int = 2) ->
     dense = tuple(table[:, level] for level in range(dense_levels))
     dense_mask = np.zeros([vocab_size] * dense_levels, dtype=bool)
     dense_states = np.zeros([vocab_size] * dense_levels, dtype=np.int32)
-    dense_mask[dense], dense_states[dense] = True, states[:, dense_levels - 1]
+    dense_mask[dense] = True
+    dense_states[dense] = states[:, dense_levels - 1]
     return {
         "packed_csr": np.concatenate([np.stack([codes, children], axis=1), padding]).astype(np.int32),
         "indptr": np.concatenate([[0], np.cumsum(fan_out), [len(codes) + vocab_size]]).astype(np.int32),

@@ -209,9 +209,11 @@ def _explained(staged: StagedRepository, error: Exception, follows: str | None) 
 
 
 def _size(count: int) -> str:
-    size, unit = float(count), "B"
+    size = float(count)
+    unit = "B"
     for larger in ("kB", "MB", "GB"):
         if size < 1000:
             break
-        size, unit = size / 1000, larger
+        size = size / 1000
+        unit = larger
     return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"

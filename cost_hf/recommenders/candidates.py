@@ -96,7 +96,8 @@ def merge_lists(lists: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> Ca
     """
     if len({len(part) for part in lists}) > 1:
         raise ValueError(f"lists must be of the same requests, got {[len(part) for part in lists]!r}; rank all of them")
-    num_requests, num_parts = len(lists[0]), len(lists)
+    num_requests = len(lists[0])
+    num_parts = len(lists)
     longest = max(part.shape[1] for part in lists)
     listed = np.full((num_requests, longest, num_parts), -1, dtype=np.int64)
     known = np.full(listed.shape, np.nan)

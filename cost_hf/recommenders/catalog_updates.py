@@ -276,7 +276,8 @@ class CatalogUpdates:
                     f"{KEPT_VERSIONS} catalogs are kept)"
                 )
             *older, last = self.versions
-            before, after = self.catalog, last.load()
+            before = self.catalog
+            after = last.load()
             changes = [change for change in self.journal if change.action != "rollback"]
             undone = [change for change in changes if change.after == before.version]
             ids, more = (undone[-1].item_ids, undone[-1].more) if undone else ((), 0)
@@ -301,7 +302,8 @@ class CatalogUpdates:
         else:
             snapshot = self._snapshot_of(catalog)
         self.snapshot = snapshot
-        self.journal, self.versions = (*self.journal, change), tuple(versions)
+        self.journal = (*self.journal, change)
+        self.versions = tuple(versions)
 
     def _require_encoder(self, *, by_codes: bool) -> None:
         """Raise ValueError where new items can't be added by codes, or (without `by_codes`) by texts and vectors."""

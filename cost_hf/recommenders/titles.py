@@ -31,7 +31,8 @@ def generate_titles(
         fields: of the template, one mapping per question; the title is not read.
         max_tokens: of an answer.
     """
-    generator, vocabulary = recommender.generator, recommender.vocabulary
+    generator = recommender.generator
+    vocabulary = recommender.vocabulary
     ends: dict[str, Any] = {"eos_token_id": vocabulary.eos_id, "pad_token_id": vocabulary.pad_id}
     answers: list[str] = []
     for start in range(0, len(fields), BATCH):

@@ -51,7 +51,8 @@ def _beams(
     users: list[str],
 ) -> Tensor:
     """Return the codes of the live beams, `[beams, L]`; a token of another level gives a code outside its level."""
-    generator, vocabulary = recommender.generator, recommender.vocabulary
+    generator = recommender.generator
+    vocabulary = recommender.vocabulary
     levels = len(vocabulary.level_sizes)
     output = generator.generate(
         **recommender.prompt_inputs(histories, user_ids=users or None),

@@ -340,7 +340,8 @@ def descend(
     level_inputs: LevelInputs | None,
 ) -> ContinuedBeams:
     """Return the leaves that a beam search finds, best first."""
-    batch, device = steps.batch, trie.device
+    batch = steps.batch
+    device = trie.device
     nodes = torch.zeros(batch, 1, dtype=torch.long, device=device)
     parents = nodes
     scores = torch.zeros(batch, 1, device=device)

@@ -93,7 +93,9 @@ def _t5_unsupported_reason(model: PreTrainedModel, base: type) -> str | None:
 
 
 def _causal_unsupported_reason(model: PreTrainedModel, base: type) -> str | None:
-    config, name, decoder = model.config, type(model).__name__, model.get_decoder()
+    config = model.config
+    name = type(model).__name__
+    decoder = model.get_decoder()
     # what keeps keys and values knows its layer; attention of another make may not read the mask
     for part in (decoder, *(part for part in decoder.modules() if "layer_idx" in vars(part))):
         if type(part).__module__ != base.__module__:

@@ -62,7 +62,8 @@ class SidLogitsProcessor(LogitsProcessor):
 
     def __init__(self, trie: SidTrie, vocabulary: SidVocabulary, *, mask: Tensor | CatalogMask | None = None):
         check_sizes(trie, vocabulary)
-        self.trie, self.vocabulary = trie, vocabulary
+        self.trie = trie
+        self.vocabulary = vocabulary
         self.mask = CatalogMask.of(mask, trie.num_items, trie.item_ids)
         self.trie_mask = None if self.mask is None else self.mask.on(trie)
 

@@ -131,15 +131,20 @@ class _Layer:
     """One decoder block for beams that share the encoded prompt of their request."""
 
     def __init__(self, block: Any, relative_bias: Tensor | None, states: Tensor, source: Tensor | None, room: int):
-        self.self_norm, self.self_attention = block.layer[0].layer_norm, block.layer[0].SelfAttention
-        self.cross_norm, self.cross_attention = block.layer[1].layer_norm, block.layer[1].EncDecAttention
-        self.feed_forward, self.relative_bias = block.layer[-1], relative_bias
-        self.heads, self.width = self.self_attention.n_heads, self.self_attention.key_value_proj_dim
+        self.self_norm = block.layer[0].layer_norm
+        self.self_attention = block.layer[0].SelfAttention
+        self.cross_norm = block.layer[1].layer_norm
+        self.cross_attention = block.layer[1].EncDecAttention
+        self.feed_forward = block.layer[-1]
+        self.relative_bias = relative_bias
+        self.heads = self.self_attention.n_heads
+        self.width = self.self_attention.key_value_proj_dim
         self.cross_keys = self._by_head(self.cross_attention.k(states)).transpose(1, 2)
         self.cross_values = self._by_head(self.cross_attention.v(states))
         self.cross_mask = None if source is None else source.expand(-1, self.heads, -1, -1).flatten(0, 1)
         shape = (len(states) * self.heads, room, self.width)
-        self.keys, self.values = states.new_empty(shape), states.new_empty(shape)
+        self.keys = states.new_empty(shape)
+        self.values = states.new_empty(shape)
 
     def __call__(self, hidden: Tensor, mask: Tensor | None, before: int) -> Tensor:
         normed = self.self_norm(hidden)

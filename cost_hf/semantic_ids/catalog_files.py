@@ -30,7 +30,9 @@ from cost_hf.semantic_ids.item_ids import item_id_list
 from cost_hf.semantic_ids.vocabulary import level_name, parse_sids
 
 FORMAT = "cost_hf.catalog.1"
-TEXT, PREFIX = "text", "column_"  # names in tables for others
+# names in tables for others
+TEXT = "text"
+PREFIX = "column_"
 HEADER = {
     "level_sizes": list[int],
     "model_levels": int,

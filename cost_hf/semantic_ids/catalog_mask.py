@@ -73,7 +73,9 @@ class TrieMask:
     """
 
     def __init__(self, trie: SidTrie, *, batch: int | None, allowed: AllowedNodes | None, dead: list[Tensor] | None):
-        self.batch, self._allowed, self._dead = batch, allowed, dead
+        self.batch = batch
+        self._allowed = allowed
+        self._dead = dead
         self._widths = [*trie.num_nodes, trie.num_items]
         first = torch.arange(trie.num_nodes[0], device=trie.device).expand(batch or 1, -1)
         self.is_empty = ~self.keeps_nodes(0, first).any(1)
@@ -88,7 +90,8 @@ class TrieMask:
             requests: index of the request of each run, of shape `[…]`; by default the first dimension of `nodes`.
                 Ignored if the mask is the same for all requests.
         """
-        first, size = nodes[..., 0].flatten(), nodes.shape[-1]
+        first = nodes[..., 0].flatten()
+        size = nodes.shape[-1]
         keys = self._keys(self._widths[level], nodes[..., 0], requests)
         kept = torch.ones((), dtype=torch.bool, device=nodes.device).expand(len(first), size)
         if self._allowed is not None:
@@ -158,7 +161,8 @@ def dead_keys(trie: SidTrie, denied: Tensor, allowed: AllowedNodes | None) -> li
     """
     requests, columns = (denied >= 0).nonzero(as_tuple=True)
     item_keys = (requests * trie.num_items + denied[requests, columns]).unique()
-    requests, rows = item_keys // trie.num_items, item_keys % trie.num_items
+    requests = item_keys // trie.num_items
+    rows = item_keys % trie.num_items
     leaves = trie.leaves[rows].long()
     counted = leaves >= 0 if allowed is None else (leaves >= 0) & allowed.items[rows]
     keys, lost = (requests * trie.num_nodes[-1] + leaves)[counted].unique(return_counts=True)
@@ -280,12 +284,17 @@ class CatalogMask:
     ) -> None:
         if allowed is not None and allowed.ndim == 2:
             if denied is not None:
-                allowed, denied = _without_rows(allowed, denied, _lines(denied, allowed)), None
+                allowed = _without_rows(allowed, denied, _lines(denied, allowed))
+                denied = None
             if (few := _few_denied(allowed)) is not None:
-                allowed, denied = None, few
+                allowed = None
+                denied = few
             elif len(allowed) == 1:
                 allowed = allowed[0]
-        self.num_items, self._allowed, self._denied, self._rows = num_items, allowed, denied, rows
+        self.num_items = num_items
+        self._allowed = allowed
+        self._denied = denied
+        self._rows = rows
         per_request = allowed if allowed is not None and allowed.ndim == 2 else denied
         self.batch = None if per_request is None or len(per_request) == 1 else len(per_request)
         self._compiled: WeakKeyDictionary[SidTrie, AllowedNodes] = WeakKeyDictionary()
@@ -298,7 +307,8 @@ class CatalogMask:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore the state and start with empty caches."""
         self.__dict__.update(state)
-        self._compiled, self._carried = WeakKeyDictionary(), None
+        self._compiled = WeakKeyDictionary()
+        self._carried = None
 
     def __repr__(self) -> str:
         """Summarise the size of the mask."""

@@ -206,7 +206,8 @@ class CatalogTable(ItemRows):
     columns: ItemColumns = field(default_factory=ItemColumns)
 
     def __post_init__(self) -> None:
-        codes, removed = np.array(self.codes, dtype=np.int64), np.array(self.removed, dtype=bool)
+        codes = np.array(self.codes, dtype=np.int64)
+        removed = np.array(self.removed, dtype=bool)
         codes.flags.writeable = removed.flags.writeable = False
         object.__setattr__(self, "codes", codes)
         object.__setattr__(self, "removed", removed)

@@ -52,9 +52,12 @@ def append_suffixes(
     if not shared.any():
         return suffixes
     groups, inverse = np.unique(np.concatenate([keys, taken_keys[shared]]), return_inverse=True)
-    new, old, used = inverse[: len(keys)], inverse[len(keys) :], taken_suffixes[shared]
+    new = inverse[: len(keys)]
+    old = inverse[len(keys) :]
+    used = taken_suffixes[shared]
     order = np.lexsort((used, old))
-    old, used = old[order], used[order]
+    old = old[order]
+    used = used[order]
     # the j-th free number is j + t, where t counts the taken numbers that have at most j free ones below them
     first = np.searchsorted(old, np.arange(len(groups)))
     free_below = used - (np.arange(len(used)) - first[old])
@@ -110,7 +113,8 @@ def resolve_collisions(
         for level in range(top, len(sizes)):
             placed = _place(codes, assigned, waiting, level, x[vector_of[waiting]], model, capacity, item_ids)
             if level == top:
-                rest, waiting = waiting[~placed], waiting[placed]
+                rest = waiting[~placed]
+                waiting = waiting[placed]
         assigned[waiting] = True
         waiting = rest
         if not len(waiting):
@@ -248,16 +252,20 @@ def spread_last_level(
     names = np.arange(len(waiting))
     keys = prefix_keys(codes[:, :-1], sizes)
     by_prefix = np.argsort(keys[waiting], kind="stable")
-    waiting, names = waiting[by_prefix], names[by_prefix]
+    waiting = waiting[by_prefix]
+    names = names[by_prefix]
     parents, counts = np.unique(keys[waiting], return_counts=True)
     is_open = _open_codes(codes, keys, waiting, parents, sizes[-1])
     vector_of = np.cumsum(is_new) - 1  # catalog row → row of x
-    spread, ends, first = codes.copy(), np.cumsum(counts), 0
+    spread = codes.copy()
+    ends = np.cumsum(counts)
+    first = 0
     while first < len(parents):
         # whole prefixes at a time: they do not compete with each other
         begin = ends[first] - counts[first]
         last = max(first + 1, int(np.searchsorted(ends, begin + CHUNK_DISTANCES // sizes[-1], side="right")))
-        rows, part = waiting[begin : ends[last - 1]], slice(begin, ends[last - 1])
+        rows = waiting[begin : ends[last - 1]]
+        part = slice(begin, ends[last - 1])
         distances = next_level_distances(x[vector_of[rows]], codes[rows, :-1], model)
         parent = np.repeat(np.arange(last - first), counts[first:last])
         spread[rows, -1] = _spread(distances, codes[rows, -1], parent, is_open[first:last], names[part])
@@ -288,10 +296,13 @@ def _spread(
         is_open: codes that may be assigned, `[P, K]`; updated.
         names: rank of each item's id, `[n]`, for ties.
     """
-    chosen, waiting, proposed = wanted.copy(), np.arange(len(wanted)), wanted
+    chosen = wanted.copy()
+    waiting = np.arange(len(wanted))
+    proposed = wanted
     for _ in range(1 + ROUNDS):
         can_win = is_open[parent[waiting], proposed]
-        rows, slot = waiting[can_win], parent[waiting[can_win]] * is_open.shape[1] + proposed[can_win]
+        rows = waiting[can_win]
+        slot = parent[waiting[can_win]] * is_open.shape[1] + proposed[can_win]
         order = np.lexsort((names[rows], distances[rows, proposed[can_win]], slot))
         is_first = np.ones(len(order), dtype=bool)
         is_first[1:] = slot[order][1:] != slot[order][:-1]
@@ -321,7 +332,8 @@ def _balanced_codes(distances: np.ndarray, parent: np.ndarray, is_open: np.ndarr
     scale = np.maximum(far / 2, np.finfo(np.float32).tiny)[place] * EPSILON
     open_distances = np.where(room[place], distances.astype(np.float64), np.inf)
     logits = (open_distances.min(1, keepdims=True) - open_distances) / scale[:, None]
-    kernel, column = np.exp(logits), room.astype(np.float64)
+    kernel = np.exp(logits)
+    column = room.astype(np.float64)
     for _ in range(ITERATIONS):
         row = mass / (kernel * column[place]).sum(1)
         slack = slack_mass / column.sum(1)

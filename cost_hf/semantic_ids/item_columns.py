@@ -22,8 +22,15 @@ import pyarrow.parquet as pq
 from cost_hf.files import DamagedFileError, atomic_path, content_digest, first_line
 from cost_hf.semantic_ids.catalog_files import readable_parquet_errors
 
-ITEM_ID, TITLE = "item_id", "title"  # what a catalog keeps of every item by itself
-NUMBERS, TRUTHS, TEXTS, TIMES, LISTS, VALUES = "numbers", "true or false", "texts", "times", "lists", "values"
+# what a catalog keeps of every item by itself
+ITEM_ID = "item_id"
+TITLE = "title"
+NUMBERS = "numbers"
+TRUTHS = "true or false"
+TEXTS = "texts"
+TIMES = "times"
+LISTS = "lists"
+VALUES = "values"
 
 
 class ItemColumns:
@@ -362,7 +369,8 @@ def _values_like(held: pa.Array, values: Any, name: str) -> pa.Array:
 
 def _comparable(given: pa.DataType, wanted: pa.DataType) -> bool:
     """Return whether values of a type may be cast to another without changing what they are."""
-    ours, theirs = kind_of(given), kind_of(wanted)
+    ours = kind_of(given)
+    theirs = kind_of(wanted)
     if ours == theirs == LISTS:
         return _comparable(given.value_type, wanted.value_type)
     if ours == theirs == VALUES:

@@ -58,7 +58,8 @@ def add_tokens(tokenizer: Any, tokens: Sequence[str]) -> tuple[int, int]:
     Raises:
         ValueError: if the tokens would not get contiguous ids; the tokenizer is then unchanged.
     """
-    before, known = len(tokenizer), tokenizer.get_vocab()
+    before = len(tokenizer)
+    known = tokenizer.get_vocab()
     missing = [token for token in tokens if token not in known]
     coming = dict(zip(missing, range(before, before + len(missing)), strict=True))
     ids = [known[token] if token in known else coming[token] for token in tokens]
@@ -116,7 +117,8 @@ def _write_rows(
 ) -> None:
     """Write the rows `ids`, whose indices in the vocabulary are `indices`, scaled per dimension of the old rows."""
     old = matrix[:num_old].float()
-    centre, spread = old.mean(0), old.std(0)
+    centre = old.mean(0)
+    spread = old.std(0)
     if start.anchor:
         centre = old[list(start.anchor)].mean(0)
     noise = torch.randn(len(ids), matrix.shape[1], generator=generator).to(matrix.device)

@@ -47,7 +47,8 @@ class ChildRanges:
         blocks = starts[:: 1 << BLOCK_BITS].astype(np.int32)
         offsets = starts - np.repeat(blocks, 1 << BLOCK_BITS)[: len(starts)]
         if offsets.max() > np.iinfo(np.int16).max:
-            blocks, offsets = np.zeros_like(blocks), starts.astype(np.int32)
+            blocks = np.zeros_like(blocks)
+            offsets = starts.astype(np.int32)
         else:
             offsets = offsets.astype(np.int16)
         return cls(torch.from_numpy(blocks), torch.from_numpy(offsets))
@@ -70,7 +71,8 @@ class ChildRanges:
         if self.offsets.dtype == torch.int32:
             return torch.searchsorted(self.offsets, children, right=True) - 1
         node = torch.searchsorted(self.blocks, children, right=True) - 1
-        inside, node = children - self.blocks.index_select(0, node), node << BLOCK_BITS
+        inside = children - self.blocks.index_select(0, node)
+        node = node << BLOCK_BITS
         for bit in reversed(range(BLOCK_BITS)):
             # the last offset is the end of all children: larger than any child, or in an empty block of its own
             probe = (node + (1 << bit)).clamp_max(len(self.offsets) - 1)
@@ -146,7 +148,8 @@ def build_levels(
         codes: SIDs of all catalog rows.
         rows: catalog rows in SID order.
     """
-    node_codes, starts = [], []
+    node_codes = []
+    starts = []
     parents = np.zeros(1, dtype=np.int64)  # positions, in SID order, of the first rows of the nodes of the depth above
     is_first = np.zeros(len(rows), dtype=bool)
     is_first[0] = True
@@ -336,7 +339,8 @@ class SidTrie:
 
     def _step(self, level: int, nodes: Tensor, wanted: Tensor) -> Tensor:
         """Return the child of each node `[R]` with the code `wanted` `[R]`, -1 if there is none."""
-        codes, size = self._codes[level], self.level_sizes[level]
+        codes = self._codes[level]
+        size = self.level_sizes[level]
         code = wanted.clamp(0, size - 1)
         if level < len(self._tables):
             child = self._tables[level].index_select(0, nodes.clamp_min(0) * size + code).long()

@@ -50,7 +50,8 @@ def level_name(level: int) -> str:
         >>> level_name(0), level_name(26)
         ('a', 'aa')
     """
-    letters, number = "", level + 1
+    letters = ""
+    number = level + 1
     while number:
         number, digit = divmod(number - 1, 26)
         letters = string.ascii_lowercase[digit] + letters

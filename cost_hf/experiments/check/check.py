@@ -114,14 +114,16 @@ def check(path: str | Path, *, recipe: str | None = None, overrides: Mapping[str
     if resolved.data.reader == "synthetic":
         resolved.data.reader = "tables"
     reading = read_leniently(resolved.data, resolved.vectors.template)
-    resolved.data, resolved.vectors.template = reading.options, reading.template
+    resolved.data = reading.options
+    resolved.vectors.template = reading.template
     keeps_sizes = recipe is not None or LEVEL_SIZES in given
     return _measure(reading, resolved, given, name=name, keeps_sizes=keeps_sizes)
 
 
 def _measure(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: str, keeps_sizes: bool) -> CheckResult:
     """Measure everything; without `keeps_sizes` the recipe gets the advised level sizes."""
-    tables, options = reading.tables, reading.options
+    tables = reading.tables
+    options = reading.options
     clicks = click_facts(tables, options)
     grams = letter_grams(reading.texts)
     texts = text_facts(reading.texts, grams, template=reading.template, columns=reading.columns)
@@ -163,7 +165,8 @@ def _measure_split(
     reading: Reading, recipe: Recipe, clicks: ClickFacts, vectors: CheckVectors
 ) -> tuple[Power | None, RunCosts | str, list[Problem]]:
     """Return what the chosen split can show and what training on it costs; nothing where it is not possible."""
-    tables, options = reading.tables, reading.options
+    tables = reading.tables
+    options = reading.options
     split = try_split(tables, options, options.split)
     if isinstance(split, DataError):
         return None, "there is no split to train on", []
@@ -173,7 +176,8 @@ def _measure_split(
 
 def _flags(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: str) -> dict[str, str]:
     """Return the fields in which a run on this data must differ from the recipe, as the command line takes them."""
-    shipped, options = Recipe.load(name), reading.options
+    shipped = Recipe.load(name)
+    options = reading.options
     found: dict[str, tuple[Any, Any]] = {
         "data.reader": (options.reader, shipped.data.reader),
         "data.items": (options.items, shipped.data.items),

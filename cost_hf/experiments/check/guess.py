@@ -180,9 +180,11 @@ def _guess_order(clicks: pd.DataFrame, guess: ColumnGuess, *, shared: set[str]) 
         if _looks_like_time(clicks[name])
         and (is_called(name, "timestamp") or _is_typed_time(clicks[name]) or _sounds_like_time(name))
     }
-    ours, reason = "timestamp", "its values are times"
+    ours = "timestamp"
+    reason = "its values are times"
     if not scores:
-        ours, reason = "position", "by its name"
+        ours = "position"
+        reason = "by its name"
         scores = {
             str(name): (1.0, 1.0)
             for name in clicks

@@ -19,7 +19,10 @@ from cost_hf.methods.benchmarking import fastest
 
 STAND_IN_DIM = 128
 TIMED_TEXTS = 32
-ASSUMED_WIDTH, ASSUMED_WORDS_PER_SECOND, ASSUMED_MOST_WORDS = 384, 3_000.0, 75  # MiniLM, one CPU thread
+# MiniLM, one CPU thread
+ASSUMED_WIDTH = 384
+ASSUMED_WORDS_PER_SECOND = 3_000.0
+ASSUMED_MOST_WORDS = 75
 
 
 @dataclass(frozen=True, eq=False)

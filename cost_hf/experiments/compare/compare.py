@@ -192,7 +192,8 @@ def _report(
 
 def _check(base: Recipe, seeds: Sequence[int], generators_per_quantizer: int) -> None:
     """Raise ValueError, before any work, where the primary metric or the spread over seeds would mean nothing."""
-    cutoff, options = int(PRIMARY.partition("@")[2]), base.evaluation
+    cutoff = int(PRIMARY.partition("@")[2])
+    options = base.evaluation
     if cutoff not in options.cutoffs or options.num_beams < cutoff:
         raise ValueError(
             f"{PRIMARY} decides a comparison: evaluation.cutoffs must hold {cutoff} and evaluation.num_beams be at "

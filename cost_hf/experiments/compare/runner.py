@@ -33,8 +33,14 @@ from cost_hf.methods.codes_stage import encoder_parts
 from cost_hf.stages import FINISHED, STATE, is_finished, require_finished
 
 logger = logging.getLogger(__name__)
-RECORD, RECIPE, LOG, RESULTS = "job.json", "job.yaml", "log.txt", "evaluation/results.json"
-DONE, FAILED, UNFINISHED, NOT_STARTED = "done", "failed", "unfinished", "not_started"
+RECORD = "job.json"
+RECIPE = "job.yaml"
+LOG = "log.txt"
+RESULTS = "evaluation/results.json"
+DONE = "done"
+FAILED = "failed"
+UNFINISHED = "unfinished"
+NOT_STARTED = "not_started"
 FIELDS = {"status": str, "message": str, "seconds": int | float, "digest": str, "run": str}
 QUANTIZER_SEED = "codes.seed"  # field of recipes that have a quantizer
 GRACE = 20.0  # seconds that a stopped process has to end
@@ -190,7 +196,8 @@ def worker_command(job: Job, shared: Path) -> list[str]:
 def _run(job: Job, *, shared: Path, timeout: float | None) -> dict[str, Any]:
     job.directory.mkdir(parents=True, exist_ok=True)
     job.recipe.save(job.directory / RECIPE)
-    start, is_stopped = time.monotonic(), False
+    start = time.monotonic()
+    is_stopped = False
     with (job.directory / LOG).open("a", encoding="utf-8") as log:
         process = subprocess.Popen(worker_command(job, shared), stdout=log, stderr=subprocess.STDOUT)
         try:
@@ -199,11 +206,14 @@ def _run(job: Job, *, shared: Path, timeout: float | None) -> dict[str, Any]:
             is_stopped = process.poll() is None  # it may have ended in the last moment
         finally:
             _stop(process)
-    status, message = DONE, ""
+    status = DONE
+    message = ""
     if is_stopped:
-        status, message = UNFINISHED, f"the budget ended in: {_last_line(job.directory / LOG)}"
+        status = UNFINISHED
+        message = f"the budget ended in: {_last_line(job.directory / LOG)}"
     elif process.returncode != 0:
-        status, message = FAILED, _last_line(job.directory / LOG)
+        status = FAILED
+        message = _last_line(job.directory / LOG)
         if process.returncode < 0:  # the log of a process that was killed, as for memory, has no line about it
             message = f"ended by signal {-process.returncode} in: {message}"
     before = job.record["seconds"]

@@ -63,7 +63,8 @@ def chosen_conditions(filters: Sequence[ColumnFilter], chosen: Sequence[Any]) ->
         elif own.kind == "choice" and value:
             conditions[own.column] = list(value)
         elif own.kind == "range":
-            least, most = value, next(entries)
+            least = value
+            most = next(entries)
             low = None if least is None or least <= own.low else least
             high = None if most is None or most >= own.high else most
             if (low, high) != (None, None):

@@ -85,7 +85,8 @@ class Visit:
 
     def example(self) -> list[str]:
         """Return a history to start with: the most clicked item and those with the most similar IDs."""
-        snapshot, view = self.recommender.snapshot, self.view
+        snapshot = self.recommender.snapshot
+        view = self.view
         row = int(snapshot.popularity_order[0])
         near = [other for other, _ in view.neighbours(view.sid(row), without=row, limit=2)] if view.has_sids else []
         rows = [*reversed(near), row] if near else snapshot.popularity_order[:3].tolist()

@@ -68,7 +68,8 @@ class TextLayer(nn.Module):
 
     def __init__(self, inner: int, outer: int, dropout: float) -> None:
         super().__init__()
-        self.linear, self.norm = TextLinear(inner, outer), nn.LayerNorm(outer)
+        self.linear = TextLinear(inner, outer)
+        self.norm = nn.LayerNorm(outer)
         self.dropout = nn.Dropout(dropout)
         self.shortcut = TextLinear(inner, outer, bias=False)
 
@@ -115,10 +116,14 @@ class TextBlock(nn.Module):
 
     def __init__(self, config: CobraConfig) -> None:
         super().__init__()
-        width, self.heads = config.hidden_size, config.num_attention_heads
-        self.attention_norm, self.feed_forward_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query_key_value, self.merge = TextLinear(width, 3 * width), TextLinear(width, width)
-        self.inner, self.outer = TextLinear(width, 4 * width), TextLinear(4 * width, width)
+        width = config.hidden_size
+        self.heads = config.num_attention_heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.feed_forward_norm = nn.LayerNorm(width)
+        self.query_key_value = TextLinear(width, 3 * width)
+        self.merge = TextLinear(width, width)
+        self.inner = TextLinear(width, 4 * width)
+        self.outer = TextLinear(4 * width, width)
         self.dropout = nn.Dropout(config.text_dropout)
 
     def forward(self, hidden: Tensor, is_visible: Tensor) -> Tensor:
@@ -290,7 +295,8 @@ class CobraForCausalLM(LlamaForCausalLM):
         input_ids, item_rows = _with_items(input_ids, item_rows)
         position_ids = _positions(input_ids, attention_mask) if position_ids is None else position_ids
         is_dense = self._is_dense(item_rows)
-        is_query, targets = None, None
+        is_query = None
+        targets = None
         if self.config.has_dense_head and item_labels is not None:
             is_query = self._ends_codes(item_rows) & (item_labels >= 0)
             targets = item_labels[is_query]
@@ -306,7 +312,8 @@ class CobraForCausalLM(LlamaForCausalLM):
         )
         states = output.last_hidden_state
         logits = self.lm_head(states)
-        sid_loss, dense_loss = None, None
+        sid_loss = None
+        dense_loss = None
         total = kwargs.pop("num_items_in_batch", None)  # labels of all batches of a step; their losses are added up
         if labels is not None:
             codes = labels.masked_fill(is_dense, IGNORED_LABEL)

@@ -85,8 +85,12 @@ class CobraRanker:
         tie_rank: Tensor,
         fusion: BeamFusion,
     ):
-        self.generator, self.prompts, self.fusion = generator, prompts, fusion
-        self.trie, self.table, self.tie_rank = trie.to(generator.device), table, tie_rank
+        self.generator = generator
+        self.prompts = prompts
+        self.fusion = fusion
+        self.trie = trie.to(generator.device)
+        self.table = table
+        self.tie_rank = tie_rank
 
     def rank(
         self,
@@ -125,9 +129,11 @@ class CobraRanker:
         scores = self.fusion.log_scores(beams.scores, cosines, present).flatten(1)
         rows = beams.rows.flatten(1)
         order = self.tie_rank[rows].argsort(dim=1)
-        rows, scores = rows.gather(1, order), scores.gather(1, order)
+        rows = rows.gather(1, order)
+        scores = scores.gather(1, order)
         best = scores.argsort(dim=1, descending=True, stable=True)[:, :top_k]
-        rows, scores = rows.gather(1, best), scores.gather(1, best)
+        rows = rows.gather(1, best)
+        scores = scores.gather(1, best)
         return rows.masked_fill(scores == -torch.inf, -1), scores
 
     def _nearest(self, beams: LeafBeams) -> tuple[Tensor, Tensor]:

@@ -464,7 +464,9 @@ def _incidence(
     if weights is not None:
         values = np.concatenate([np.empty(0, np.int64), *weights])
         order = np.lexsort((values, rows, users))
-        rows, users, values = rows[order], users[order], values[order]
+        rows = rows[order]
+        users = users[order]
+        values = values[order]
         is_strongest = np.append((np.diff(users) != 0) | (np.diff(rows) != 0), True)[: len(rows)] & (values > 0)
         cells = (users[is_strongest], rows[is_strongest])
         strongest = values[is_strongest].astype(np.float64)

@@ -30,7 +30,9 @@ class ReciprocalRankScorer:
     """
 
     def __init__(self, scorers: Sequence[Scorer], *, depth: int = SCORER_DEPTH, offset: int = OFFSET):
-        self.scorers, self.depth, self.offset = list(scorers), depth, offset
+        self.scorers = list(scorers)
+        self.depth = depth
+        self.offset = offset
 
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """Return summed reciprocal ranks, float64 `[B, N]`, 0 for items beyond the depth of all scorers."""

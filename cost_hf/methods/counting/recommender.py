@@ -166,7 +166,9 @@ class CountingRecommender(Recommender):
         tables = add_clicks(self.scorer_name, self.tables, new, len(self.catalog))
         scorer = build_scorer(self.scorer_name, tables, len(self.catalog), vectors=self.catalog.vectors)
         snapshot = CountingSnapshot(self.catalog, clicks, scorer)
-        self.tables, self._clicks, self.snapshot = tables, clicks, snapshot
+        self.tables = tables
+        self._clicks = clicks
+        self.snapshot = snapshot
 
     def _require_encoder(self, *, by_codes: bool) -> None:
         if by_codes:

@@ -115,7 +115,8 @@ def _epoch_seconds(
         names_items=method.names_items,
         teacher=_stand_in_lists(options.training, facts) if options.training.has_teacher else None,
     )
-    size, lengths = options.training.batch_size, dataset.lengths
+    size = options.training.batch_size
+    lengths = dataset.lengths
     tokens = lengths.astype(float) + (0 if prompts.is_causal else prompts.item_tokens.shape[1])
     sampler: ShuffledSampler = LengthGroupedSampler(lengths, batch_size=size, seed=0)
     training_dropout(backbone, options.generator)

@@ -11,14 +11,16 @@ from cost_hf.methods.base import Workspace
 from cost_hf.quantizers.fit import CodesResult
 from cost_hf.semantic_ids.catalog import Catalog
 
-EXAMPLES, NEIGHBOURS = 8, 4
+EXAMPLES = 8
+NEIGHBOURS = 4
 
 
 def describe_semantic_ids(catalog: Catalog, codes: CodesResult | None, workspace: Workspace) -> dict[str, Any]:
     """Return section `semantic_ids` of results.json."""
     data = workspace.data
     vectors = workspace.text_vectors()
-    own, sizes = catalog.codes[:, : catalog.model_levels], catalog.level_sizes[: catalog.model_levels]
+    own = catalog.codes[:, : catalog.model_levels]
+    sizes = catalog.level_sizes[: catalog.model_levels]
     reconstruction = None
     decode = None if codes is None else getattr(codes.model, "decode", None)  # not every quantizer has a decoder
     if decode is not None:

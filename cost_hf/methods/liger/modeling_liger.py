@@ -19,7 +19,8 @@ from transformers.modeling_outputs import CausalLMOutputWithPast, Seq2SeqLMOutpu
 
 from .configuration_liger import LigerCausalConfig, LigerConfig
 
-NO_ITEM, IGNORED_LABEL = -1, -100
+NO_ITEM = -1
+IGNORED_LABEL = -100
 ROWS_AT_ONCE = 8192  # of the catalog, in `item_table`
 
 
@@ -78,7 +79,8 @@ class TextLayer(nn.Module):
 
     def __init__(self, inner: int, outer: int, dropout: float) -> None:
         super().__init__()
-        self.linear, self.norm = TextLinear(inner, outer), nn.LayerNorm(outer, eps=1e-8)
+        self.linear = TextLinear(inner, outer)
+        self.norm = nn.LayerNorm(outer, eps=1e-8)
         self.dropout = nn.Dropout(dropout)
         self.shortcut = TextLinear(inner, outer, bias=False)
 
@@ -213,7 +215,8 @@ class LigerMixin:
 
     def _candidates(self) -> Tensor:
         """Return the catalog rows of the softmax of the dense loss, `[K]`."""
-        rows, number = self.trained_rows, self.config.dense_negatives
+        rows = self.trained_rows
+        number = self.config.dense_negatives
         if number is None or number >= len(rows):
             return rows
         return rows[torch.randperm(len(rows), device=rows.device)[:number]]
@@ -299,7 +302,8 @@ class LigerForConditionalGeneration(LigerMixin, T5ForConditionalGeneration):
             return tokens
         is_item = item_rows >= 0
         order = (is_item.cumsum(1) - 1).clamp_min(0)  # of the tokens of items, from the oldest
-        items, codes = order // self.config.num_levels, order % self.config.num_levels
+        items = order // self.config.num_levels
+        codes = order % self.config.num_levels
         added = texts + self.item_positions(items) + self.code_positions(codes)
         embeds = tokens + added.masked_fill(~is_item[..., None], 0.0)
         return self.text_input_dropout(self.text_input_norm(embeds))
@@ -446,7 +450,9 @@ class LigerForCausalLM(LigerMixin, LlamaForCausalLM):
             **kwargs,
         )
         states = output.last_hidden_state
-        logits, sid_loss, dense_loss = None, None, None
+        logits = None
+        sid_loss = None
+        dense_loss = None
         if self.config.sid_loss_weight > 0 or labels is None:
             logits = self.lm_head(states)
         if self.config.sid_loss_weight > 0 and labels is not None:

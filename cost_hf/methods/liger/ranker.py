@@ -105,8 +105,11 @@ class LigerRanker:
         index: DenseIndex,
         search: LigerSearch,
     ):
-        self.generator, self.prompts, self.search = generator, prompts, search
-        self.trie, self.index = trie.to(generator.device), index
+        self.generator = generator
+        self.prompts = prompts
+        self.search = search
+        self.trie = trie.to(generator.device)
+        self.index = index
         self.num_invalid_beams = 0
 
     def rank(
@@ -143,7 +146,8 @@ class LigerRanker:
             found = self._beams(input_ids, attention_mask, read, mask)
             if not self.generator.config.has_dense_head:
                 return found.items[:, :top_k], found.scores[:, :top_k]
-            states, beams = found.prompt_states, found.items  # type: ignore[assignment]
+            states = found.prompt_states  # type: ignore[assignment]
+            beams = found.items
         users = self.generator.users(states, item_rows, attention_mask)
         users = functional.normalize(users.float(), dim=-1) / self.generator.config.logits_temperature  # [B, D]
         allowed = self.index.present.expand(len(users), -1)  # [B, N]
@@ -211,9 +215,11 @@ class LigerRanker:
     def _ordered(self, rows: Tensor, scores: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
         """Return rows and scores `[B, W]` cut to the best, equal ones in the order of `tie_rank`."""
         order = self.index.tie_rank[rows.clamp_min(0)].argsort(dim=1)
-        rows, scores = rows.gather(1, order), scores.gather(1, order)
+        rows = rows.gather(1, order)
+        scores = scores.gather(1, order)
         best = scores.argsort(dim=1, descending=True, stable=True)[:, :top_k]
-        rows, scores = rows.gather(1, best), scores.gather(1, best)
+        rows = rows.gather(1, best)
+        scores = scores.gather(1, best)
         return rows.masked_fill(scores == -torch.inf, -1), scores
 
 
@@ -237,7 +243,8 @@ def free_beam_search(
     Returns:
         What `beam_search` returns, `prompt_states` included, and how many of the beams were no item of the catalog.
     """
-    levels, batch = len(vocabulary.level_sizes), len(inputs_embeds)
+    levels = len(vocabulary.level_sizes)
+    batch = len(inputs_embeds)
     width = max(num_beams, 2)  # one beam is greedy decoding to `generate`, which then returns no scores
     states = _prompt_states(generator, inputs_embeds, attention_mask)
     inputs = {"inputs_embeds": inputs_embeds}

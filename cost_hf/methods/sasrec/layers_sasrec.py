@@ -15,7 +15,8 @@ class ItemEncoder(nn.Module):
 
     def __init__(self, config: SasRecConfig) -> None:
         super().__init__()
-        self.has_ids, self.text_dim = config.has_ids, config.text_dim
+        self.has_ids = config.has_ids
+        self.text_dim = config.text_dim
         if self.has_ids:
             self.ids = nn.Embedding(config.num_items, config.hidden_size)
         if self.text_dim is not None:
@@ -54,7 +55,8 @@ class SasRecLayer(nn.Module):
     def __init__(self, config: SasRecConfig) -> None:
         super().__init__()
         width = config.hidden_size
-        self.num_heads, self.dropout = config.num_heads, config.dropout
+        self.num_heads = config.num_heads
+        self.dropout = config.dropout
         self.attention_norm = nn.LayerNorm(width, eps=1e-6)
         self.attention_input = nn.Linear(width, 3 * width)  # queries, keys, values
         self.attention_output = nn.Linear(width, width)

@@ -132,7 +132,8 @@ class SasRecModel(PreTrainedModel):
         is_label = labels >= 0
         weights = None if label_weights is None else label_weights[is_label]
         chosen = labels[is_label]  # [P]
-        users, items = self._scaled(hidden[is_label]), self.targets(table)
+        users = self._scaled(hidden[is_label])
+        items = self.targets(table)
         if self.config.loss == "cross_entropy":
             return catalog_cross_entropy(users, items, chosen, weights)
         if negatives is None:

@@ -56,11 +56,13 @@ class _CatalogCrossEntropy(Function):
         ctx: Any, users: Tensor, items: Tensor, labels: Tensor, weights: Tensor | None, dtype: torch.dtype
     ) -> Tensor:
         table = items.to(dtype)  # [N, D]
-        user_gradient, item_gradient = torch.empty_like(users), torch.zeros_like(items)
+        user_gradient = torch.empty_like(users)
+        item_gradient = torch.zeros_like(items)
         total = users.new_zeros(())
         for start in range(0, len(users), POSITIONS_PER_CHUNK):
             part = slice(start, start + POSITIONS_PER_CHUNK)
-            chunk, chosen = users[part].to(dtype), labels[part]
+            chunk = users[part].to(dtype)
+            chosen = labels[part]
             rows = torch.arange(len(chunk), device=users.device)
             probabilities = (chunk @ table.T).softmax(1)  # [C, N]
             least = torch.finfo(probabilities.dtype).tiny  # an underflow must not make the loss infinite

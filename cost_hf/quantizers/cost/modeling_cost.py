@@ -207,7 +207,8 @@ class CostModel(CostPreTrainedModel):
 
     def _loss_terms(self, items: Tensor, reconstruction: Tensor, quantized: QuantizedLatents) -> dict[str, Tensor]:
         """Return the unweighted terms whose weight is not 0."""
-        config, reduction = self.config, self.config.reduction
+        config = self.config
+        reduction = self.config.reduction
         terms = {}
         if config.contrastive_weight:
             terms["contrastive"] = contrastive_loss(

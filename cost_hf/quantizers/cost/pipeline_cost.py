@@ -127,7 +127,8 @@ def _as_vector(item: Any, width: int) -> Tensor:
 
 def _level_name(level: int) -> str:
     """Return the letters of a level: 0 is a, 25 is z, 26 is aa."""
-    letters, number = "", level + 1
+    letters = ""
+    number = level + 1
     while number:
         number, digit = divmod(number - 1, 26)
         letters = string.ascii_lowercase[digit] + letters
