@@ -101,7 +101,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if same_field and not section:
         best = min(same_field, key=lambda entry: (entry.count("."), not entry.startswith("training.")))
     else:
-        close = difflib.get_close_matches(asked, same_field or candidates, n=1, cutoff=0.0 if same_field else 0.4)
+        close = difflib.get_close_matches(asked, same_field or candidates, n=1, cutoff=0.0 if same_field else 0.6)
         if not close:
             return ""
         best = close[0]

@@ -81,6 +81,10 @@ def test_help_of_a_kind_of_codes_lists_its_fields(capsys):
         (["--max_history", "9"], "of method sid_generator; did you mean 'generator.max_history'?"),
         (["--recipe", "sasrec_beauty", "--codes.kind", "cost"], "unknown field 'codes.kind' of method sasrec"),
         (
+            ["--recipe", "markov_text", "--codes.level_sizes", "[32, 32]"],
+            "for a recipe of method markov_text, which has no section 'codes'; leave it out (",
+        ),
+        (
             ["--recipes", "x"],
             "unknown argument '--recipes' for a recipe of method sid_generator; did you mean 'recipe'?",
         ),

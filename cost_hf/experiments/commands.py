@@ -349,8 +349,12 @@ def _refuse(
             f"unknown argument {token!r:.80}, expected --field value (`{program} --help` lists recipes){hint}"
         )
     name = token.removeprefix("--").partition("=")[0]
+    hint = nearest(name, [*hints, *options])
+    section = name.rpartition(".")[0]
+    if section and not hint and section not in {field.rpartition(".")[0] for field in hints}:
+        hint = f", which has no section {section!r}; leave it out"
     raise RecipeError(
-        f"unknown argument {token!r:.80} for a recipe of method {recipe.method}{nearest(name, [*hints, *options])} "
+        f"unknown argument {token!r:.80} for a recipe of method {recipe.method}{hint} "
         f"(`{program} --recipe NAME --help` lists the fields of a recipe)"
     )
 

@@ -1,12 +1,13 @@
-"""Parts of a hybrid: the methods that it combines, by name, and how they are fitted."""
+"""Hybrids: methods that combine others, their parts by name, and how these are fitted."""
 
 from __future__ import annotations
 
 import dataclasses
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from cost_hf.files import PLAIN_NAME
 from cost_hf.methods.base import (
@@ -16,6 +17,7 @@ from cost_hf.methods.base import (
     Fitted,
     Method,
     MethodOptions,
+    OptionsT,
     Workspace,
     methods,
     variants,
@@ -24,6 +26,7 @@ from cost_hf.recipe_fields import RecipeError, in_order, nearest, set_field
 from cost_hf.recipe_files import COMMON, TEXTS, flat_fields, recipe_content, shipped_recipes
 
 if TYPE_CHECKING:
+    from cost_hf.data.options import DataOptions
     from cost_hf.recommenders.base import Recommender
 
 
@@ -73,6 +76,43 @@ class PartsOptions:
                 )
             own[name][dotted.removeprefix(f"{name}.")] = value
         return {part_name(part): _method(part, own[part_name(part)]) for part in self.parts}
+
+
+class HybridMethod(Method[OptionsT], Generic[OptionsT]):
+    """A method that combines others; the section of its options with its name is a `PartsOptions`."""
+
+    family = "hybrid"
+    needs_text_vectors = True
+    combines_methods = True
+    selects_on_validation = True
+
+    @property
+    @abstractmethod
+    def parts(self) -> dict[str, Method[Any]]:
+        """The methods that are combined, by name."""
+
+    def estimate(self, facts: DataFacts) -> Estimate | str:
+        """Return the sum of the parts' costs, by part."""
+        return estimate_parts(self.parts, facts)
+
+    @classmethod
+    def combination_of(cls, rows: Mapping[str, Method[Any]]) -> dict[str, Any] | None:
+        """Return the recipe fields that combine the rows of a comparison."""
+        return {f"{cls.name}.{name}": value for name, value in compared_parts(rows).items()}
+
+    def input_parts(self) -> list[Any]:
+        """Return those of the parts."""
+        return [part for method in self.parts.values() for part in method.input_parts()]
+
+    def check_data(self, options: DataOptions) -> None:
+        """Raise ValueError for a data section that a part can't be trained with."""
+        for method in self.parts.values():
+            method.check_data(options)
+
+    def check_paths(self) -> None:
+        """Raise FileNotFoundError for a path in a part's options that is not there."""
+        for method in self.parts.values():
+            method.check_paths()
 
 
 def part_name(part: str) -> str:

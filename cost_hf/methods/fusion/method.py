@@ -5,28 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cost_hf.methods.base import DataFacts, Estimate, Fitted, Method, MethodOptions, Variant, Workspace, register
+from cost_hf.methods.base import Fitted, Method, MethodOptions, Variant, Workspace, register
 from cost_hf.methods.fusion.options import FusionOptions
-from cost_hf.methods.parts import compared_parts, estimate_parts, fit_parts, part_protocol
+from cost_hf.methods.parts import HybridMethod, fit_parts, part_protocol
 
 if TYPE_CHECKING:
-    from cost_hf.data.options import DataOptions
     from cost_hf.data.splits import Targets
 
 SUMMARY = "fusion of several methods, weights chosen on validation"
 
 
 @register
-class Fusion(Method[FusionOptions]):
-    """Sums what its parts say of their candidates, with weights that are chosen on validation."""
+class Fusion(HybridMethod[FusionOptions]):
+    """Sums the parts' ranks or scores of their candidates, with weights that are chosen on validation."""
 
     name = "fusion"
-    family = "hybrid"
     summary = SUMMARY
     options_class: ClassVar[type[MethodOptions]] = FusionOptions
-    needs_text_vectors = True
-    combines_methods = True
-    selects_on_validation = True
     recommenders: ClassVar[Mapping[str, str]] = {"fusion": "cost_hf.methods.fusion.recommender"}
 
     @property
@@ -42,10 +37,6 @@ class Fusion(Method[FusionOptions]):
         recommender = fusion_stage(workspace, self.options, fitted, seed=seed)
         return Fitted(recommender, parts={"weights": chosen_weights(workspace)})
 
-    def estimate(self, facts: DataFacts) -> Estimate | str:
-        """Return the sum of the parts' costs, by part."""
-        return estimate_parts(self.parts, facts)
-
     def describe(self, fitted: Fitted, workspace: Workspace, targets: Targets, *, seed: int) -> dict[str, Any]:
         """Return section `fusion`: the weight of every part, 0 for one that is left out."""
         return {"fusion": {"weights": fitted.parts["weights"]}}
@@ -57,25 +48,6 @@ class Fusion(Method[FusionOptions]):
             "score_sum": "weighted sum of the parts' scores, standardised over the candidates of a request",
         }
         return {"score": scores[self.options.fusion.kind], **part_protocol(self.parts)}
-
-    @classmethod
-    def combination_of(cls, rows: Mapping[str, Method[Any]]) -> dict[str, Any] | None:
-        """Return the recipe fields that fuse the rows of a comparison."""
-        return {f"fusion.{name}": value for name, value in compared_parts(rows).items()}
-
-    def input_parts(self) -> list[Any]:
-        """Return those of the parts."""
-        return [part for method in self.parts.values() for part in method.input_parts()]
-
-    def check_data(self, options: DataOptions) -> None:
-        """Raise ValueError for a data section that a part can't be trained with."""
-        for method in self.parts.values():
-            method.check_data(options)
-
-    def check_paths(self) -> None:
-        """Raise FileNotFoundError for a path in a part's options that is not there."""
-        for method in self.parts.values():
-            method.check_paths()
 
     @classmethod
     def variants(cls) -> Iterable[Variant]:

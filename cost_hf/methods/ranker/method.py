@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cost_hf.methods.base import DataFacts, Estimate, Fitted, Method, MethodOptions, Variant, Workspace, register
-from cost_hf.methods.parts import compared_parts, estimate_parts, fit_parts, part_protocol
+from cost_hf.methods.parts import HybridMethod, fit_parts, part_protocol
 from cost_hf.methods.ranker.options import RankerOptions, is_installed
 
 if TYPE_CHECKING:
-    from cost_hf.data.options import DataOptions
     from cost_hf.data.splits import Targets
     from cost_hf.recommenders.rankers import Ranker as RankerProtocol
 
@@ -20,16 +19,12 @@ CANDIDATES_PER_PART = 35  # lists of 50 overlap
 
 
 @register
-class Ranker(Method[RankerOptions]):
+class Ranker(HybridMethod[RankerOptions]):
     """Ranks the union of its parts' lists by boosted trees that are trained on validation targets."""
 
     name = "ranker"
-    family = "hybrid"
     summary = SUMMARY
     options_class: ClassVar[type[MethodOptions]] = RankerOptions
-    needs_text_vectors = True
-    combines_methods = True
-    selects_on_validation = True
     recommenders: ClassVar[Mapping[str, str]] = {"ranker": "cost_hf.methods.ranker.recommender"}
 
     @property
@@ -60,7 +55,7 @@ class Ranker(Method[RankerOptions]):
 
     def estimate(self, facts: DataFacts) -> Estimate | str:
         """Return the sum of the parts' costs, by part, and that of the trees."""
-        found = estimate_parts(self.parts, facts)
+        found = super().estimate(facts)
         if isinstance(found, str):
             return found
         cases = min(len(facts.split.validation), self.options.ranker.cases or len(facts.split.validation))
@@ -81,25 +76,6 @@ class Ranker(Method[RankerOptions]):
             "validation": "every user by the trees of the folds without this user",
             **part_protocol(self.parts),
         }
-
-    @classmethod
-    def combination_of(cls, rows: Mapping[str, Method[Any]]) -> dict[str, Any] | None:
-        """Return the recipe fields that rank the candidates of the rows of a comparison."""
-        return {f"ranker.{name}": value for name, value in compared_parts(rows).items()}
-
-    def input_parts(self) -> list[Any]:
-        """Return those of the parts."""
-        return [part for method in self.parts.values() for part in method.input_parts()]
-
-    def check_data(self, options: DataOptions) -> None:
-        """Raise ValueError for a data section that a part can't be trained with."""
-        for method in self.parts.values():
-            method.check_data(options)
-
-    def check_paths(self) -> None:
-        """Raise FileNotFoundError for a path in a part's options that is not there."""
-        for method in self.parts.values():
-            method.check_paths()
 
     @classmethod
     def variants(cls) -> Iterable[Variant]:

@@ -109,7 +109,7 @@ class Facts:
 def test_costs_are_those_of_the_parts_and_of_the_trees(monkeypatch):
     method = Ranker(RankerOptions())
     own = Estimate({"a": 1.0, "evaluation": 2.0}, 8.0, ["few epochs"])
-    monkeypatch.setattr("cost_hf.methods.ranker.method.estimate_parts", lambda parts, facts: own)
+    monkeypatch.setattr("cost_hf.methods.parts.estimate_parts", lambda parts, facts: own)
 
     found = method.estimate(Facts())
 
@@ -117,7 +117,7 @@ def test_costs_are_those_of_the_parts_and_of_the_trees(monkeypatch):
     assert (found.memory_mb, found.assumptions) == (8.0, ["few epochs"])
     method.options.ranker.new_item_share = 0.1
     assert method.estimate(Facts()).seconds["ranker"] == 2 * found.seconds["ranker"]
-    monkeypatch.setattr("cost_hf.methods.ranker.method.estimate_parts", lambda parts, facts: "part a: no")
+    monkeypatch.setattr("cost_hf.methods.parts.estimate_parts", lambda parts, facts: "part a: no")
     assert method.estimate(Facts()) == "part a: no"
 
 
