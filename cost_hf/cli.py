@@ -22,6 +22,7 @@ COMMANDS = {
     "update-catalog": ("cost_hf.hub.commands:update_catalog_main", "add, change or remove items, or roll back"),
     "recommend": ("cost_hf.hub.commands:recommend_main", "print what a recommender lists for a history, and why"),
     "export": ("cost_hf.hub.commands:export_main", "write a catalog for another program"),
+    "serve": ("cost_hf.serving.commands:serve_main", "answer requests over HTTP, in batches, and follow the directory"),
     "demo": ("cost_hf.hub.commands:demo_main", "see in a browser what is recommended, and why"),
 }
 
