@@ -1,1 +1,1 @@
-"""`cost-hf serve`: answers requests over HTTP in batches, and follows the directory of its recommender."""
+"""Serving: the server, which answers in batches and follows its directory, and the log of what it has shown."""
