@@ -97,6 +97,11 @@ class Batcher:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether no more requests are taken."""
+        return self._is_stopping
+
     def submit(self, request: Any, size: int = 1) -> Waiting:
         """Put a request into the queue; for coroutines of one event loop.
 

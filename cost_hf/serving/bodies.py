@@ -13,6 +13,10 @@ class BodyTooLarge(Exception):
         super().__init__(f"expected at most {most} bytes; send the request in parts")
 
 
+class BodyTooSlow(Exception):
+    """A client takes too long to send a body."""
+
+
 class ClientLeft(Exception):
     """The client closed the connection before the answer."""
 
@@ -29,21 +33,28 @@ async def read_body(request: Request, *, most: int, seconds: float) -> bytes:
 
     Raises:
         BodyTooLarge: before more than `most` bytes are read.
-        TimeoutError: where the client takes longer than that to send it.
+        BodyTooSlow: where the client takes longer than that to send it.
         ClientLeft: where it closes the connection.
     """
     check_length(request.headers, most)
+    try:
+        async with asyncio.timeout(seconds):
+            return await _whole_body(request, most)
+    except TimeoutError as error:
+        raise BodyTooSlow from error
+
+
+async def _whole_body(request: Request, most: int) -> bytes:
     parts: list[bytes] = []
     size = 0
-    async with asyncio.timeout(seconds):
-        while True:
-            message = await request.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientLeft
-            part = message.get("body", b"")
-            size += len(part)
-            if size > most:
-                raise BodyTooLarge(most)
-            parts.append(part)
-            if not message.get("more_body", False):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        part = message.get("body", b"")
+        size += len(part)
+        if size > most:
+            raise BodyTooLarge(most)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)

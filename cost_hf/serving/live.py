@@ -16,7 +16,7 @@ from typing import Any
 
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.repository import MANIFEST, locate, read_manifest
-from cost_hf.recommenders.requests import ChangeRequest, RecommendRequest
+from cost_hf.recommenders.requests import ChangeRequest, RecommendRequest, parse
 from cost_hf.recommenders.service import RecommenderService
 
 logger = logging.getLogger(__name__)
@@ -212,8 +212,8 @@ def popular_items(recommender: Recommender, count: int = 3) -> list[str]:
 
 
 def _example_request(recommender: Recommender) -> RecommendRequest:
-    history = tuple(popular_items(recommender))
-    return RecommendRequest((history,), user_ids=("",) if recommender.needs_user_ids else None)
+    parameters = {"user_ids": ["user"]} if recommender.needs_user_ids else {}
+    return parse({"inputs": popular_items(recommender), "parameters": parameters})
 
 
 def _signature(directory: Path) -> Signature:

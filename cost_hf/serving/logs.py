@@ -39,6 +39,9 @@ def set_up_json_logs(level: str) -> None:
     Args:
         level: the lowest that is logged; requests are logged at `info`.
     """
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

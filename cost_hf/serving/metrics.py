@@ -11,6 +11,7 @@ from prometheus_client import (
     Info,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 
@@ -29,6 +30,7 @@ class ServerMetrics:
     """
 
     def __init__(self, paths: frozenset[str], *, waiting: Callable[[], int]):
+        disable_created_metrics()  # a second series of every counter, which nothing here reads
         self.registry = CollectorRegistry()
         self._paths = paths
         self._requests = Counter(

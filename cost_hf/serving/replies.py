@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from cost_hf.recommenders.requests import RequestError
 from cost_hf.serving.answering import Answer
@@ -12,6 +13,13 @@ from cost_hf.serving.live import Served
 
 MODEL_HEADER = "X-Model-Digest"
 CATALOG_HEADER = "X-Catalog-Digest"
+
+
+class NoReply(Response):
+    """What is sent to a client that has left: nothing."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send nothing."""
 
 
 def json_reply(content: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -21,10 +21,10 @@ from cost_hf.recommenders.requests import (
 )
 from cost_hf.serving.answering import Answer, Computed, size_of
 from cost_hf.serving.batching import BatcherStopped, QueueFull
-from cost_hf.serving.bodies import BodyTooLarge, ClientLeft, read_body
+from cost_hf.serving.bodies import BodyTooLarge, BodyTooSlow, ClientLeft, read_body
 from cost_hf.serving.live import NotSavedError
 from cost_hf.serving.metrics import CONTENT_TYPE
-from cost_hf.serving.replies import answer_reply, digest_headers, error_reply, json_reply
+from cost_hf.serving.replies import NoReply, answer_reply, digest_headers, error_reply, json_reply
 from cost_hf.serving.state import ServerState
 
 logger = logging.getLogger(__name__)
@@ -120,9 +120,14 @@ class Routes:
             return error_reply(409, "", f"nothing has changed: {error}")
         except BodyTooLarge as error:
             return error_reply(413, "body", str(error), headers={"Connection": "close"})
+        except BodyTooSlow:
+            text = f"the body did not come within {timeout:g} s"
+            return error_reply(408, "body", text, headers={"Connection": "close"})
         except QueueFull as error:
             return error_reply(503, "", str(error), headers={"Retry-After": str(error.retry_after)})
         except BatcherStopped as error:
             return error_reply(503, "", str(error), headers={"Retry-After": "1", "Connection": "close"})
+        except ClientLeft:
+            return NoReply()
         except TimeoutError:
             return error_reply(504, "", f"not answered within {timeout:g} s; send fewer histories, or try again later")

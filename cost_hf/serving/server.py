@@ -27,8 +27,16 @@ class GracefulServer(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, state: ServerState):
         super().__init__(config)
-        self._state = state
+        self.state = state
         self._stop_at: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, and log where."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            host, port = listener.getsockname()[:2]
+            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            logger.info("listening", extra={"fields": {"address": address, **self.state.live.served.facts}})
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop."""
@@ -36,8 +44,8 @@ class GracefulServer(uvicorn.Server):
             self.should_exit = True
             self.force_exit = True
             return
-        self._state.is_draining = True
-        self._stop_at = time.monotonic() + (self._state.options.drain if sig == signal.SIGTERM else 0.0)
+        self.state.is_draining = True
+        self._stop_at = time.monotonic() + (self.state.options.drain if sig == signal.SIGTERM else 0.0)
 
     async def on_tick(self, counter: int) -> bool:
         """Return whether to stop listening now; called ten times a second."""
@@ -63,25 +71,31 @@ def serve(source: str | Path, options: ServeOptions) -> None:
         OSError: where nothing is found, or the port is not free.
         ValueError: for a recommender that can't be loaded.
     """
-    with _bound_socket(options.host, options.port) as listener:
-        app = build_app(source, options)
-        state: ServerState = app.state.serving
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="on",
-            timeout_graceful_shutdown=max(1, round(options.timeout)),
-        )
-        host, port = listener.getsockname()[:2]
-        facts = {"address": f"http://{f'[{host}]' if ':' in host else host}:{port}", **state.live.served.facts}
-        logger.info("listening", extra={"fields": facts})
-        GracefulServer(config, state).run(sockets=[listener])
-        logger.info("stopped")
+    with bound_socket(options.host, options.port) as listener:
+        server = new_server(source, options)
+        server.run(sockets=[listener])
+    logger.info("stopped")
 
 
-def _bound_socket(host: str, port: int) -> socket.socket:
+def new_server(source: str | Path, options: ServeOptions) -> GracefulServer:
+    """Return the server of a recommender, which is loaded here; `run` it with a `bound_socket`.
+
+    Raises:
+        OSError, ValueError: where the recommender can't be loaded.
+    """
+    app = build_app(source, options)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=max(1, round(options.timeout)),
+    )
+    return GracefulServer(config, app.state.serving)
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
     """Return a socket that has the port, but does not listen yet; a port that is taken is an error before the load."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
