@@ -13,7 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cost_hf.files import DamagedFileError
+from cost_hf.files import DamagedFileError, content_digest
 from cost_hf.generators.collation import pad_rows
 from cost_hf.generators.pretrained import BaseModel
 from cost_hf.plugins import declare_recommender, declared_recommenders, import_recommender, load_plugins
@@ -335,6 +335,23 @@ class Recommender(CatalogUpdates):
     def identity(self) -> dict[str, str]:
         """Digests of what a catalog must have in common with the weights; entries of the manifest."""
         raise NotImplementedError
+
+    @property
+    def search_settings(self) -> dict[str, Any]:
+        """What lists depend on besides weights and catalog, as JSON; empty for kinds that score the whole catalog."""
+        return {}
+
+    @property
+    def model_digest(self) -> str:
+        """Digest of what lists depend on besides the catalog: weights or counts, and how they are searched.
+
+        It reads all weights, which takes about a second per GB. Changes of the catalog do not change it.
+        """
+        clicks = np.trim_zeros(self._clicks, "b")
+        parts = [[name, part.model_digest] for name, part in self.parts.items()]
+        weights = {} if self.network is None else self.network.state_dict()
+        arrays = [part for name in sorted(weights) for part in (name, *_raw_bytes(weights[name]))]
+        return content_digest("cost_hf.model.1", self.kind, self.identity, self.search_settings, parts, clicks, *arrays)
 
     @property
     def sid_keys(self) -> np.ndarray | None:
@@ -759,6 +776,12 @@ def _is_share(value: Any) -> bool:
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r:.80}")
+
+
+def _raw_bytes(weights: Tensor) -> tuple[str, np.ndarray]:
+    """Return type, shape and bytes of a tensor; numpy lacks some types, such as bf16."""
+    flat = weights.detach().cpu().contiguous().reshape(-1)
+    return f"{weights.dtype}{tuple(weights.shape)}", flat.view(torch.uint8).numpy()
 
 
 def checked_device(device: torch.device | str) -> torch.device:

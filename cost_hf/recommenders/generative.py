@@ -189,6 +189,11 @@ class GenerativeRecommender(Recommender):
             normalization=self.normalization,
         )
 
+    @property
+    def search_settings(self) -> dict[str, Any]:
+        """How histories are read and searched, as JSON."""
+        return {name: getattr(self, name) for name in PROTOCOL} | {"prompt": asdict(self.layout)}
+
     def prompt_inputs(self, histories: Tensor, *, user_ids: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Return histories `[B, T]` (catalog rows, -1 pads on the right) as arguments of the generator's `generate()`.
 
@@ -206,8 +211,15 @@ class GenerativeRecommender(Recommender):
         Raises:
             ValueError: where the text encoder or the quantizer is missing.
         """
-        vectors = torch.from_numpy(self._vectors_of(texts))
-        return self._required_quantizer.encode(vectors).cpu().numpy()
+        return self.encode_vectors(self._vectors_of(texts))
+
+    def encode_vectors(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the model-level codes of vectors `[n, E]` of the text encoder, int64 `[n, L_model]`.
+
+        Raises:
+            ValueError: where the quantizer is missing, or for vectors of another width.
+        """
+        return self._required_quantizer.encode(torch.from_numpy(vectors)).cpu().numpy()
 
     def _check_parts(self) -> None:
         digest = None if self.quantizer is None else assignment_digest(self.quantizer)
@@ -229,8 +241,7 @@ class GenerativeRecommender(Recommender):
             script = Path(CUSTOM_GENERATE) / "generate.py"
             shutil.copyfile(Path(__file__).parent / script, folder / script)
         self.vocabulary.save(folder)
-        entries: dict[str, Any] = {name: getattr(self, name) for name in PROTOCOL}
-        entries["prompt"] = asdict(self.layout)
+        entries = self.search_settings
         if self.base is not None:
             (folder / "README.md").unlink(missing_ok=True)  # peft's card describes the adapter alone
             entries["base"] = asdict(self.base)

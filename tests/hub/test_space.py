@@ -228,14 +228,18 @@ def test_a_search_reads_the_beginning_of_a_long_text(toy):
 
 def test_a_history_and_a_list_are_bounded(toy, monkeypatch):
     asked = {}
-    monkeypatch.setattr(
-        toy.recommender, "recommend", lambda held, top_k, *rest, **options: asked.update(held=held, top_k=top_k) or []
-    )
+
+    def recommend(histories, **options):
+        asked.update(histories=histories, **options)
+        return [[]]
+
+    monkeypatch.setattr(toy.recommender, "recommend", recommend)
 
     toy.recommend(["item001"] * 100_000 + [7, None], 10**9)
 
-    assert len(asked["held"]) <= visit.MAX_HISTORY and asked["top_k"] == visit.MAX_SHOWN
-    assert set(asked["held"]) == {"item001"}
+    (history,) = asked["histories"]
+    assert len(history) <= visit.MAX_HISTORY and asked["top_k"] == visit.MAX_SHOWN
+    assert set(history) == {"item001"}
 
 
 def test_results_of_another_form_show_no_figures(toy):
