@@ -26,9 +26,10 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 from timing import new_parser, save
 
 from cost_hf.data.tables import read_tables
@@ -173,9 +174,22 @@ def request_bytes(history: Sequence[str]) -> bytes:
     return head.encode() + body
 
 
+class Process(NamedTuple):
+    """A server that runs."""
+
+    port: int
+    pid: int
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time that it has taken so far."""
+        times = psutil.Process(self.pid).cpu_times()
+        return times.user + times.system
+
+
 @contextmanager
-def server(directory: Path, *options: str) -> Iterator[int]:
-    """Run `cost-hf serve` and yield its port; it must end with status 0."""
+def server(directory: Path, *options: str) -> Iterator["Process"]:
+    """Run `cost-hf serve`; it must end with status 0."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "cost_hf.cli", "serve", str(directory), "--port", str(port), *options]
@@ -185,7 +199,7 @@ def server(directory: Path, *options: str) -> Iterator[int]:
             if process.poll() is not None:
                 raise SystemExit("the server did not start")
             time.sleep(0.2)
-        yield port
+        yield Process(port, process.pid)
         process.send_signal(signal.SIGINT)
         if process.wait(60) != 0:
             raise SystemExit(f"the server ended with status {process.returncode}")
@@ -259,9 +273,11 @@ def main() -> None:
     requests = [request_bytes(history) for history in histories]
     rows: list[dict[str, Any]] = []
 
-    def loaded(port: int, clients: int) -> dict[str, Any]:
-        found = asyncio.run(Load(requests, clients=clients, seconds=options.seconds).run(port))
-        return {"clients": clients, **found}
+    def loaded(process: Process, clients: int) -> dict[str, Any]:
+        load = Load(requests, clients=clients, seconds=options.seconds)
+        before = process.cpu_seconds
+        found = asyncio.run(load.run(process.port))
+        return {"clients": clients, **found, "CPU ms a request": 1e3 * (process.cpu_seconds - before) / load.sent}
 
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch) / "recommender"
@@ -269,13 +285,13 @@ def main() -> None:
         found = called(directory, histories, seconds=options.seconds)
         rows.append({"system": "EndpointHandler, called in a loop", "clients": 1, **found})
         single = ["--max-batch", "1", *options.server]
-        with server(directory, *single) as port:
-            rows.append({"system": "server, one client", **loaded(port, 1)})
-            rows.append({"system": "server, one by one", **loaded(port, options.clients)})
-        with server(directory, *options.server) as port:
-            rows.append({"system": "server, batches", **loaded(port, options.clients)})
+        with server(directory, *single) as process:
+            rows.append({"system": "server, one client", **loaded(process, 1)})
+            rows.append({"system": "server, one by one", **loaded(process, options.clients)})
+        with server(directory, *options.server) as process:
+            rows.append({"system": "server, batches", **loaded(process, options.clients)})
             with swaps(directory):
-                rows.append({"system": "server, batches, swapped", **loaded(port, options.clients)})
+                rows.append({"system": "server, batches, swapped", **loaded(process, options.clients)})
     rates = {row["system"]: row["requests a second"] for row in rows}
     ratio = rates["server, batches"] / rates["server, one by one"]
     print(f"batched / one by one: {ratio:.2f}x")

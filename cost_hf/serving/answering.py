@@ -32,13 +32,13 @@ class Answering:
         """Return an answer, or why there is none, for every request; all by one model and one state of its catalog."""
         served = self.live.served
         found: list[Any] = [None] * len(requests)
-        together: list[int] = []
+        together: dict[int, RecommendRequest] = {}
         for number, request in enumerate(requests):
             if isinstance(request, RecommendRequest):
-                together.append(number)
+                together[number] = request
             else:
                 found[number] = _alone(served, request)
-        lists = served.service.recommend_many([requests[number] for number in together])
+        lists = served.service.recommend_many(list(together.values()))
         for number, own in zip(together, lists, strict=True):
             found[number] = own if isinstance(own, Exception) else {"recommendations": own}
         return [own if isinstance(own, Exception) else Answer(own, served) for own in found]

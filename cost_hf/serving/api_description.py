@@ -37,14 +37,14 @@ ANSWERS: Mapping[str, type[BaseModel]] = {
     "/health": StatusAnswer,
     "/ready": StatusAnswer,
 }
-ERRORS: Mapping[int, str] = {
+ERRORS = {
     400: "The request can't be answered as it is; the field is named.",
     401: "The token of the server is missing.",
     413: "The body is too large.",
     503: "Too many requests wait, or the server stops; `Retry-After` says when to try again.",
     504: "It took too long.",
 }
-ITEMS_ERRORS: Mapping[int, str] = {
+ITEMS_ERRORS = {
     403: f"Changes are off: the server was started without `{ITEMS_TOKEN}`.",
     409: "The change could not be saved, and nothing has changed.",
 }

@@ -1,10 +1,11 @@
 """The application: endpoints, middleware, the parts that they share, and what starts and stops with it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -26,7 +27,7 @@ from cost_hf.version import __version__
 PATHS = frozenset({"/recommend", "/similar", "/encode", ITEMS_PATH, "/health", "/ready", "/metrics", "/docs"})
 
 
-def build_app(source: str | Path, options: ServeOptions) -> FastAPIOffline:
+def build_app(source: str | Path, options: ServeOptions) -> FastAPI:
     """Return the application that serves a recommender; its `state.serving` is the `ServerState`.
 
     Args:
@@ -55,8 +56,8 @@ def build_app(source: str | Path, options: ServeOptions) -> FastAPIOffline:
         app.add_api_route(path, endpoint, methods=["POST"], **endpoint_description(path))
     for path, endpoint in {"/health": routes.health, "/ready": routes.ready, "/metrics": routes.metrics}.items():
         app.add_api_route(path, endpoint, methods=["GET"], **endpoint_description(path))
-    app.openapi = ApiDescription(app, state.live, options.tokens)  # type: ignore[method-assign]
-    app.add_exception_handler(HTTPException, _no_such_path)  # type: ignore[arg-type]
+    app.openapi = ApiDescription(app, state.live, options.tokens)
+    app.add_exception_handler(HTTPException, _no_such_path)
     app.add_middleware(RequestMiddleware, tokens=options.tokens, metrics=state.metrics)
     return app
 
@@ -81,9 +82,9 @@ def _state(source: str | Path, options: ServeOptions) -> ServerState:
     return ServerState(options, live, batcher, metrics)
 
 
-def _lifespan(state: ServerState):  # type: ignore[no-untyped-def]
+def _lifespan(state: ServerState) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
-    async def lifespan(app: FastAPIOffline) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         state.batcher.start()
         state.live.start()
         yield

@@ -14,7 +14,7 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record as a JSON object: `time`, `level`, `logger`, `message`, `request_id` and the record's `fields`."""
+    """Writes a record as JSON: `time`, `level`, `logger`, `message`, `request_id` and the `fields` of the record."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line."""

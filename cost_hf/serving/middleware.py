@@ -75,18 +75,19 @@ class RequestMiddleware:
             reply = error_reply(500, "", "the request could not be answered; the server has logged why")
             await reply(scope, receive, send_with_id)
         finally:
-            self._record(scope, status, time.perf_counter() - start)
+            self._record(scope, own_id, status, time.perf_counter() - start)
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, own_id: str, status: int, seconds: float) -> None:
         self.metrics.count_request(scope["path"], status, seconds)
         level = logging.WARNING if status >= 500 else logging.INFO
         if status < 400 and scope["path"] in QUIET_PATHS:
             level = logging.DEBUG
         if logger.isEnabledFor(level):
             facts: dict[str, Any] = {
+                "request_id": own_id,
                 "method": scope["method"],
                 "path": scope["path"],
                 "status": status,
                 "ms": round(1e3 * seconds, 2),
             }
-            logger.log(level, "request", extra={"fields": facts | scope.get("cost_hf_log", {})})
+            logger.log(level, "request", extra={"fields": facts})

@@ -24,7 +24,7 @@ from cost_hf.serving.batching import BatcherStopped, QueueFull
 from cost_hf.serving.bodies import BodyTooLarge, BodyTooSlow, ClientLeft, read_body
 from cost_hf.serving.live import NotSavedError
 from cost_hf.serving.metrics import CONTENT_TYPE
-from cost_hf.serving.replies import NoReply, answer_reply, digest_headers, error_reply, json_reply
+from cost_hf.serving.replies import NoReply, answer_reply, digest_headers, error_reply, json_reply, unread_reply
 from cost_hf.serving.state import ServerState
 
 logger = logging.getLogger(__name__)
@@ -119,10 +119,9 @@ class Routes:
             logger.error("a change was not saved: %s", error)
             return error_reply(409, "", f"nothing has changed: {error}")
         except BodyTooLarge as error:
-            return error_reply(413, "body", str(error), headers={"Connection": "close"})
+            return unread_reply(413, str(error))
         except BodyTooSlow:
-            text = f"the body did not come within {timeout:g} s"
-            return error_reply(408, "body", text, headers={"Connection": "close"})
+            return unread_reply(408, f"the body did not come within {timeout:g} s")
         except QueueFull as error:
             return error_reply(503, "", str(error), headers={"Retry-After": str(error.retry_after)})
         except BatcherStopped as error:

@@ -30,7 +30,7 @@ class SimilarParameters(Body):
     where: Annotated[
         Where | None,
         Field(
-            description="Conditions by column: a value, a list of values, or bounds, `{\"min\": 5, \"max\": 50}`.",
+            description='Conditions by column: a value, a list of values, or bounds, `{"min": 5, "max": 50}`.',
         ),
     ] = None
 
@@ -52,9 +52,9 @@ class RecommendParameters(SimilarParameters):
         float, Field(ge=0, le=1, description="Share of the first places for items without a click in training.")
     ] = 0.0
     explain: Annotated[bool, Field(description="Say why every item is listed, where the recommender can.")] = False
-    exact: Annotated[bool, Field(description="Prove that no other item has a higher score, where that is possible.")] = (
-        False
-    )
+    exact: Annotated[
+        bool, Field(description="Prove that no other item has a higher score, where that is possible.")
+    ] = False
     user_ids: Annotated[
         list[ItemId] | None, Field(description="One per history, for generators that were trained with user tokens.")
     ] = None

@@ -12,7 +12,7 @@ from typing import Any
 
 from cost_hf.recommenders.example import example_recommender
 from cost_hf.serving.options import ServeOptions
-from cost_hf.serving.server import bound_socket, new_server
+from cost_hf.serving.server import GracefulServer, bound_socket, new_server
 from cost_hf.serving.state import ServerState
 
 SECONDS = 30.0  # to wait for what must come
@@ -40,9 +40,13 @@ class Reply:
 class Running:
     """A server that runs, and requests to it."""
 
-    def __init__(self, port: int, state: ServerState):
+    def __init__(self, port: int, server: GracefulServer):
         self.port = port
-        self.state = state
+        self.server = server
+
+    @property
+    def state(self) -> ServerState:
+        return self.server.state
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Reply:
         """Send a request over a connection of its own; a body that is no bytes is sent as JSON."""
@@ -52,9 +56,7 @@ class Running:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, content, named)
             answer = connection.getresponse()
-            return Reply(
-                answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
-            )
+            return Reply(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
         finally:
             connection.close()
 
@@ -85,7 +87,7 @@ def running(directory: Path, **options: Any) -> Iterator[Running]:
         thread.start()
         wait_until(lambda: server.started)
         try:
-            yield Running(listener.getsockname()[1], server.state)
+            yield Running(listener.getsockname()[1], server)
         finally:
             server.should_exit = True
             thread.join(SECONDS)
