@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from cost_hf.files import DamagedFileError, content_digest
+from cost_hf.garbage import collection_paused
 from cost_hf.generators.collation import pad_rows
 from cost_hf.generators.pretrained import BaseModel
 from cost_hf.plugins import declare_recommender, declared_recommenders, import_recommender, load_plugins
@@ -24,11 +25,13 @@ from cost_hf.recommenders.list_constraints import ConstrainedList, ValueLimits, 
 from cost_hf.recommenders.new_clicks import NewClicks
 from cost_hf.recommenders.rankers import Ranker, Ranking, exact_ranker
 from cost_hf.recommenders.repository import (
+    MANIFEST,
     check_kind,
     check_no_results,
     hub_commit,
     locate,
     read_manifest,
+    read_saved_catalog,
     read_whole,
     save_versions,
     save_whole,
@@ -141,7 +144,8 @@ class Recommender(CatalogUpdates):
         # absolute: text encoder and older catalogs load on first use, whatever the working directory is by then
         directory = locate(name_or_path, revision=revision, token=token).absolute()
         try:
-            recommender = class_of(directory).read(directory)
+            with collection_paused():
+                recommender = class_of(directory).read(directory)
         except StrictDataclassError as error:  # a configuration whose sizes no model can have
             raise DamagedFileError(f"{directory} holds a config.json that defines no model: {error}") from error
         commit = hub_commit(name_or_path, directory)
@@ -306,6 +310,30 @@ class Recommender(CatalogUpdates):
             raise ValueError(
                 f"the catalog does not belong to these weights: they have {self.identity}, with this catalog "
                 f"{other.identity}; take a catalog of the same training"
+            )
+        return other
+
+    def with_saved_catalog(self, directory: str | Path, manifest: Mapping[str, Any]) -> Self:
+        """Return a recommender of the same weights over the catalog that a directory holds now, with its journal.
+
+        Args:
+            directory: that holds these weights: the manifests of then and now `differ_in_catalog_alone`.
+            manifest: of the directory now.
+
+        Raises:
+            OSError: where a file can't be read.
+            ValueError: for a damaged file, or a catalog that does not belong to these weights.
+        """
+        parts = read_saved_catalog(Path(directory), manifest, self.catalog_class)
+        other = copy.copy(self)
+        other.journal = parts["journal"]
+        other.versions = tuple(parts["versions"])
+        other.snapshot = other._next_snapshot(parts["catalog"])
+        entries = {name: manifest.get(name) for name in other.identity}
+        if other.identity != entries:
+            raise ValueError(
+                f"the catalog in {directory} has {other.identity}, {MANIFEST} asks for {entries}; copy the whole "
+                "directory of one run"
             )
         return other
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cost_hf.recommenders.base import Recommender
-from cost_hf.recommenders.repository import MANIFEST, locate, read_manifest
+from cost_hf.recommenders.repository import MANIFEST, differ_in_catalog_alone, locate, read_manifest
 from cost_hf.recommenders.requests import ChangeRequest, RecommendRequest, parse
 from cost_hf.recommenders.service import RecommenderService
 
@@ -162,15 +162,28 @@ class LiveRecommender:
 
     def _reload(self, signature: Signature) -> None:
         try:
-            directory = locate(self.source).absolute()
-            if directory == self.served.directory and read_manifest(directory) == self.served.manifest:
-                self._seen = signature  # it was only touched
+            fresh = self._successor()
+            if fresh is None:
+                self._seen = signature
                 return
-            fresh = self._read(directory)
         except Exception as error:  # whatever is wrong there, what was loaded before goes on
             self._fail(signature, error)
             return
         self._take(fresh, signature, "catalog" if fresh.model == self.served.model else "model")
+
+    def _successor(self) -> Served | None:
+        """Load what the directory holds now; None where it is what answers already."""
+        before = self.served
+        directory = locate(self.source).absolute()
+        if directory != before.directory:
+            return self._read(directory)
+        manifest = read_manifest(directory)
+        if manifest == before.manifest:
+            return None
+        if differ_in_catalog_alone(manifest, before.manifest):
+            recommender = before.recommender.with_saved_catalog(directory, manifest)
+            return Served.of(recommender, directory, manifest, model=before.model)
+        return self._read(directory)
 
     def _read(self, directory: Path) -> Served:
         for _ in range(ATTEMPTS):

@@ -10,7 +10,7 @@ import pytest
 
 from cost_hf.serving.access import ITEMS_TOKEN, OPEN_PATHS, TOKEN
 from cost_hf.serving.app import PATHS
-from cost_hf.serving.commands import serve_parser
+from cost_hf.serving.serve_command import serve_parser
 from cost_hf.yaml_text import read_yaml
 
 ROOT = Path(__file__).parents[2]

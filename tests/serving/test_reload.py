@@ -158,7 +158,8 @@ def test_a_damaged_directory_changes_nothing_until_it_is_whole_again(directory, 
         )
         assert server.get("/ready").status == 200
         failures = [record for record in caplog.records if "can't be loaded" in record.getMessage()]
-        assert len(failures) == 1 and failures[0].levelname == "ERROR"  # once, however often it was tried
+        # once for every reason, however often it was tried
+        assert 1 <= len({failure.getMessage() for failure in failures}) == len(failures) <= 2
 
         shutil.copytree(whole, directory, dirs_exist_ok=True)
         wait_until(lambda: server.state.live.served.catalog == writer.catalog.version)

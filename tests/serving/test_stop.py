@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cost_hf.serving.access import TOKEN
-from cost_hf.serving.commands import serve_main
+from cost_hf.serving.serve_command import serve_main
 from tests.serving.running import SECONDS, gated, running, wait_until
 
 
