@@ -11,7 +11,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cost_hf.serving.access import ITEMS_PATH
 from cost_hf.serving.answering import Answering
 from cost_hf.serving.api_description import ApiDescription, endpoint_description
 from cost_hf.serving.batching import Batcher
@@ -24,7 +23,7 @@ from cost_hf.serving.routes import Routes
 from cost_hf.serving.state import ServerState
 from cost_hf.version import __version__
 
-PATHS = frozenset({"/recommend", "/similar", "/encode", ITEMS_PATH, "/health", "/ready", "/metrics", "/docs"})
+PATHS = frozenset({"/recommend", "/encode", "/health", "/ready", "/metrics", "/docs"})
 
 
 def build_app(source: str | Path, options: ServeOptions) -> FastAPI:
@@ -49,9 +48,7 @@ def build_app(source: str | Path, options: ServeOptions) -> FastAPI:
     routes = Routes(state)
     for path, endpoint in {
         "/recommend": routes.recommend,
-        "/similar": routes.similar,
         "/encode": routes.encode,
-        ITEMS_PATH: routes.change_items,
     }.items():
         app.add_api_route(path, endpoint, methods=["POST"], **endpoint_description(path))
     for path, endpoint in {"/health": routes.health, "/ready": routes.ready, "/metrics": routes.metrics}.items():

@@ -15,16 +15,13 @@ from cost_hf.recommenders.requests import (
     FailedRequest,
     decode,
     parse,
-    parse_changes,
     parse_encode,
-    parse_similar,
 )
 from cost_hf.serving.answering import Answer, Computed, size_of
 from cost_hf.serving.batching import BatcherStopped, QueueFull
 from cost_hf.serving.bodies import BodyTooLarge, BodyTooSlow, ClientLeft, read_body
-from cost_hf.serving.live import NotSavedError
 from cost_hf.serving.metrics import CONTENT_TYPE
-from cost_hf.serving.replies import NoReply, answer_reply, digest_headers, error_reply, json_reply, unread_reply
+from cost_hf.serving.replies import NoReply, answer_reply, error_reply, json_reply, unread_reply
 from cost_hf.serving.state import ServerState
 
 logger = logging.getLogger(__name__)
@@ -45,17 +42,9 @@ class Routes:
         """Return the best items for a history, or for each of a list of histories."""
         return await self._guarded(request, self._computed(parse))
 
-    async def similar(self, request: Request) -> Response:
-        """Return the items whose texts are most similar to those of an item."""
-        return await self._guarded(request, self._computed(parse_similar))
-
     async def encode(self, request: Request) -> Response:
         """Return the codes of texts or item vectors."""
         return await self._guarded(request, self._computed(parse_encode))
-
-    async def change_items(self, request: Request) -> Response:
-        """Add, update and remove items, and save the change into the directory."""
-        return await self._guarded(request, self._change)
 
     async def health(self, request: Request) -> Response:
         """Return whether the process answers requests at all; one that does not should be started again."""
@@ -99,13 +88,6 @@ class Routes:
             if not waiting.future.done():
                 batcher.abandon(waiting)
 
-    async def _change(self, request: Request, deadline: float) -> Response:
-        body = await read_body(request, most=MAX_BODY, seconds=self.state.options.timeout)
-        changes = parse_changes(decode(body))
-        # one that has begun is never given up: the client has to know what became of it
-        answer = await asyncio.shield(asyncio.to_thread(self.state.live.change, changes))
-        return json_reply(answer, headers=digest_headers(self.state.live.served))
-
     async def _guarded(self, request: Request, answer: Callable[[Request, float], Awaitable[Response]]) -> Response:
         """Answer a request, or say why not by a status."""
         timeout = self.state.options.timeout
@@ -115,9 +97,6 @@ class Routes:
             return error_reply(400, error.field, str(error))
         except FailedRequest as error:
             return error_reply(500, error.field, str(error))
-        except NotSavedError as error:
-            logger.error("a change was not saved: %s", error)
-            return error_reply(409, "", f"nothing has changed: {error}")
         except BodyTooLarge as error:
             return unread_reply(413, str(error))
         except BodyTooSlow:

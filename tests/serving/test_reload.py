@@ -1,4 +1,4 @@
-"""Hot reload: what is saved into the directory answers soon, nothing is dropped or mixed, and damage changes nothing."""
+"""Hot reload: what is saved into the directory answers soon, nothing is dropped or mixed; damage changes nothing."""
 
 import os
 import shutil

@@ -48,18 +48,6 @@ def test_clients_at_once_get_what_each_would_get_alone(server):
         assert_same_list(scores(found), scores(own))
 
 
-def test_similar_items_and_codes(server, example):
-    similar = server.post("/similar", {"item_id": "kettle", "parameters": {"top_k": 2}})
-    codes = server.post("/encode", {"texts": ["mug for tea"]})
-
-    service = EndpointHandler(str(example)).service
-    assert similar.status == 200
-    assert len(similar.json["similar"]) == 2 and "kettle" not in similar.body.decode().partition("item_id")[2]
-    assert codes.json["codes"][0]["codes"] == service.recommender.encode(["mug for tea"])[0].tolist()
-    for reply in (similar, codes):
-        assert reply.headers["x-catalog-digest"] == service.recommender.catalog.version
-
-
 def test_every_answer_says_what_gave_it(server, example):
     reply = server.recommend(["kettle"])
 
@@ -81,8 +69,6 @@ def test_every_answer_says_what_gave_it(server, example):
         ("/recommend", {"inputs": ["kettle"], "parameters": {"denied": ["nothing"]}}, "parameters.denied"),
         ("/recommend", {"inputs": ["kettle"], "parameters": {"where": {"colour": "red"}}}, "parameters.where"),
         ("/recommend", {"inputs": ["kettle"], "parameters": {"explain": True}}, "parameters.explain"),
-        ("/similar", {"item_id": "nothing"}, "item_id"),
-        ("/similar", {}, "item_id"),
         ("/encode", {"texts": [" "]}, "texts[0]"),
         ("/encode", {"vectors": [[1.0]]}, "vectors"),
     ],
