@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from cost_hf.files import DamagedFileError, content_digest
+from cost_hf.garbage import collection_paused
 from cost_hf.generators.collation import pad_rows
 from cost_hf.generators.pretrained import BaseModel
 from cost_hf.plugins import declare_recommender, declared_recommenders, import_recommender, load_plugins
@@ -140,7 +141,8 @@ class Recommender(CatalogUpdates):
         # absolute: text encoder and older catalogs load on first use, whatever the working directory is by then
         directory = locate(name_or_path, revision=revision, token=token).absolute()
         try:
-            recommender = class_of(directory).read(directory)
+            with collection_paused():
+                recommender = class_of(directory).read(directory)
         except StrictDataclassError as error:  # a configuration whose sizes no model can have
             raise DamagedFileError(f"{directory} holds a config.json that defines no model: {error}") from error
         commit = hub_commit(name_or_path, directory)

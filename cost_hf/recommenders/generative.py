@@ -19,7 +19,6 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import DamagedFileError, check_fields, load_all_weights, readable_load_errors
-from cost_hf.generators.adapters import load_adapted
 from cost_hf.generators.backbones import Backbone
 from cost_hf.generators.pretrained import BaseModel, auto_class
 from cost_hf.generators.prompts import PromptBuilder, PromptLayout
@@ -340,8 +339,12 @@ def _read_backbone(source: Path, manifest: dict[str, Any], generator: PreTrained
         with readable_load_errors("the tokenizer", source):
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     base = BaseModel(**manifest["base"]) if "base" in manifest else None
-    if generator is None:
-        generator = _read_generator(source) if base is None else load_adapted(source, base, vocabulary, tokenizer)
+    if generator is None and base is not None:
+        from cost_hf.generators.adapters import load_adapted  # peft takes a while to import, and few need it
+
+        generator = load_adapted(source, base, vocabulary, tokenizer)
+    elif generator is None:
+        generator = _read_generator(source)
     layout = PromptLayout(*(tuple(manifest["prompt"][part]) for part in ("before", "after")))
     rows = generator.get_input_embeddings().weight.shape[0]
     highest = max(vocabulary.size - 1, *layout.before, *layout.after)
