@@ -223,7 +223,7 @@ def recommend_main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--diversify", type=_mapping, default=None, help="most items with one value of a column, as YAML: '{brand: 2}'"
     )
-    parser.add_argument("--explain", action="store_true", help="say why every item is listed, for hybrids")
+    parser.add_argument("--explain", action="store_true", help="say what every item has to do with the history")
     parser.add_argument(
         "--exact",
         action="store_true",
