@@ -23,6 +23,10 @@ COMMANDS = {
     "recommend": ("cost_hf.hub.commands:recommend_main", "print what a recommender lists for a history, and why"),
     "replay": ("cost_hf.serving.commands:replay_main", "what was clicked of the lists in a request log, by model"),
     "export": ("cost_hf.hub.commands:export_main", "write a catalog for another program"),
+    "serve": (
+        "cost_hf.serving.serve_command:serve_main",
+        "answer requests over HTTP, in batches, and follow the directory",
+    ),
     "demo": ("cost_hf.hub.commands:demo_main", "see in a browser what is recommended, and why"),
 }
 

@@ -17,6 +17,7 @@ import numpy as np
 from cost_hf.quantizers.base import Quantizer
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
+from cost_hf.recommenders.item_evidence import ItemEvidence
 from cost_hf.recommenders.list_constraints import ValueLimits
 from cost_hf.recommenders.rankers import exact_ranker
 from cost_hf.recommenders.requests import (
@@ -26,7 +27,9 @@ from cost_hf.recommenders.requests import (
     FailedRequest,
     RecommendRequest,
     RequestError,
+    SimilarRequest,
 )
+from cost_hf.recommenders.similar_items import SimilarItemSearch
 from cost_hf.search.exact_search import BUDGET
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
@@ -70,6 +73,7 @@ class RecommenderService:
 
     def __init__(self, recommender: Recommender):
         self.recommender = recommender
+        self._similar: SimilarItemSearch | None = None  # in the snapshot of the last such request
         self._model_digest: tuple[int, str] | None = None  # and how many new clicks it is of
 
     def recommend(self, request: RecommendRequest) -> Answers:
@@ -82,17 +86,19 @@ class RecommenderService:
         Raises:
             BadRequest: for an item, column or option that this recommender does not have.
         """
-        for attempt in range(1, ATTEMPTS + 1):
+        attempts = ATTEMPTS
+        while True:
+            attempts -= 1
             snapshot = self.recommender.snapshot
             try:
                 self._check_options(request.options, snapshot)
                 self._check_histories(request, snapshot)
                 return self._lists([request])[0]
-            except (KeyError, ValueError) as error:
-                is_settled = isinstance(error, BadRequest) or self.recommender.snapshot is snapshot
-                if is_settled or attempt == ATTEMPTS:
+            except BadRequest:
+                raise
+            except (KeyError, ValueError):
+                if self.recommender.snapshot is snapshot or not attempts:
                     raise
-        raise AssertionError("the last attempt returns or raises")
 
     def recommend_many(self, requests: Sequence[RecommendRequest]) -> list[Answers | RequestError]:
         """Answer several requests, each as it would be answered alone (scores up to rounding).
@@ -118,6 +124,35 @@ class RecommenderService:
                     for number, own in zip(batch, found, strict=True):
                         answers[number] = own
         return answers
+
+    def similar(self, request: SimilarRequest) -> list[dict[str, Any]]:
+        """Return the items that are most similar to one, best first, each as in a list of `recommend`.
+
+        `source` is what they are compared by: `text` (cosines of text vectors), `item_vectors` (cosines of what the
+        model has learned), or `semantic_id` (the number of leading codes in common, at least one). A recommender that
+        has none of these, such as counts, lists what it recommends after the item.
+
+        Raises:
+            BadRequest: for an item that the catalog does not hold, or a wrong filter.
+        """
+        snapshot = self.recommender.snapshot
+        catalog = snapshot.catalog
+        if request.item_id not in catalog:
+            raise BadRequest("item_id", f"{_shown([request.item_id])} not in the catalog")
+        options = request.options
+        self._check_columns(options, snapshot)
+        row = catalog.row_of(request.item_id)
+        mask = snapshot.base_mask(options["allowed"], options["denied"], options["where"])
+        allowed = np.ones(len(catalog), dtype=bool) if mask is None else mask.dense(1)[0].cpu().numpy().copy()
+        found = self._search_in(snapshot).find(row, options["top_k"], allowed)
+        if found is None:
+            return self.recommend(RecommendRequest.of([[request.item_id]], **options))[0]
+        titles = catalog.titles or [None] * len(catalog)
+        return [
+            {"item_id": catalog.item_ids[other], "score": float(score), "source": found.source}
+            | ({} if titles[other] is None else {"title": titles[other]})
+            for other, score in zip(found.rows, found.scores, strict=True)
+        ]
 
     def encode(self, request: EncodeRequest) -> list[dict[str, Any]]:
         """Return the codes of texts or item vectors by the quantizer of a generator, or of the first such part.
@@ -167,6 +202,15 @@ class RecommenderService:
             "can_explain": recommender.can_explain,
             "new_item_inputs": list(recommender.new_item_inputs),
         }
+
+    def _search_in(self, snapshot: CatalogSnapshot) -> SimilarItemSearch:
+        """Return the search for similar items, made once for every state of the catalog."""
+        search = self._similar
+        if search is None or search.snapshot is not snapshot:
+            evidence = ItemEvidence.of(self.recommender, snapshot.catalog)
+            search = SimilarItemSearch(snapshot, evidence, self.recommender.learned_item_vectors(snapshot))
+            self._similar = search
+        return search
 
     def _lists(self, requests: Sequence[RecommendRequest]) -> list[Answers]:
         """Answer checked requests of equal options by one call."""
@@ -219,6 +263,19 @@ class RecommenderService:
 
     def _check_options(self, options: Mapping[str, Any], snapshot: CatalogSnapshot) -> None:
         """Raise `BadRequest` for options that this recommender does not take, whatever the history."""
+        self._check_columns(options, snapshot)
+        if options["explain"] and not self.recommender.can_explain:
+            message = "this recommender knows neither semantic IDs nor texts of its items; leave it out"
+            raise BadRequest("parameters.explain", message)
+        if options["exact"]:
+            try:
+                exact_ranker(self.recommender.ranker_for(options["top_k"]))
+            except ValueError as error:
+                message = "this recommender scores candidates alone, so no list can be proved; leave it out"
+                raise BadRequest("parameters.exact", message) from error
+
+    def _check_columns(self, options: Mapping[str, Any], snapshot: CatalogSnapshot) -> None:
+        """Raise `BadRequest` for items or columns that the catalog does not hold, or a filter that no item fulfils."""
         for name in ("allowed", "denied"):
             unknown = [item for item in options[name] or () if item not in snapshot.catalog]
             if unknown:
@@ -228,19 +285,11 @@ class RecommenderService:
             "diversify": lambda limits: ValueLimits.of(limits, snapshot.catalog.columns),
         }
         for name, check in checks.items():
-            if options[name] is not None:
+            if options.get(name) is not None:
                 try:
                     check(options[name])
                 except ValueError as error:
                     raise BadRequest(f"parameters.{name}", str(error)) from error
-        if options["explain"] and not self.recommender.can_explain:
-            raise BadRequest("parameters.explain", "this recommender can't explain its answers; leave it out")
-        if options["exact"]:
-            try:
-                exact_ranker(self.recommender.ranker_for(options["top_k"]))
-            except ValueError as error:
-                message = "this recommender scores candidates alone, so no list can be proved; leave it out"
-                raise BadRequest("parameters.exact", message) from error
 
     def _check_histories(self, request: RecommendRequest, snapshot: CatalogSnapshot) -> None:
         """Raise `BadRequest` for histories that these options refuse, missing users, or too much work."""

@@ -232,7 +232,7 @@ class SidVocabulary:
 
     def texts(self, codes: np.ndarray) -> list[list[str]]:
         """Return the token texts of codes `[N, l]`, l ≤ L levels from the first: N lists of l texts."""
-        ids = self.encode(torch.from_numpy(np.asarray(codes))).tolist()
+        ids = self.encode(torch.tensor(codes)).tolist()
         return [[self.tokens[token - self.first_id] for token in own] for own in ids]
 
     def user_token_id(self, user_id: str) -> int:

@@ -16,6 +16,7 @@ from cost_hf.hub.handler import EndpointHandler
 from cost_hf.recommenders.base import Recommendation
 from cost_hf.recommenders.requests import MAX_BATCH, MAX_BODY, MAX_HISTORY, MAX_TOP_K, BadRequest, decode
 from cost_hf.recommenders.service import MAX_BEAMS
+from tests.methods.counting.counting_toys import toy_counting
 from tests.methods.fusion.fusion_toys import toy_fusion
 from tests.near_ties import assert_same_list
 from tests.recommenders.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender, with_columns
@@ -261,16 +262,30 @@ def test_a_hybrid_explains_its_answers(tmp_path):
 
     json.dumps(answer, allow_nan=False)
     for entry in answer["recommendations"][0]:
-        assert set(entry["explanation"]) == {"among", "parts", "effects", "base_value"}
+        assert set(entry["explanation"]) >= {"among", "parts", "effects", "base_value", "semantic_id", "nearest_texts"}
     assert "explanation" not in hybrid({"inputs": ["item003"]})["recommendations"][0][0]
 
 
-def test_what_can_not_be_explained_is_a_bad_request(handler):
-    answer = handler({"inputs": ["item003"], "parameters": {"explain": True}})
+def test_a_generator_explains_its_answers_by_their_codes(handler):
+    catalog = handler.service.recommender.catalog
+
+    (answers,) = handler({"inputs": ["item003", "item005"], "parameters": {"explain": True}})["recommendations"]
+
+    for entry in answers:
+        path = entry["explanation"]["semantic_id"]
+        assert path["codes"] == catalog.codes[catalog.row_of(entry["item_id"])].tolist()
+        assert {item["item_id"] for item in entry["explanation"]["shared_prefixes"]} <= {"item003", "item005"}
+    json.dumps(answers, allow_nan=False)
+
+
+def test_what_can_not_be_explained_is_a_bad_request(tmp_path):
+    toy_counting("markov").save_pretrained(tmp_path)
+
+    answer = EndpointHandler(str(tmp_path))({"inputs": ["item003"], "parameters": {"explain": True}})
 
     assert answer["error"] == {
         "field": "parameters.explain",
-        "message": "this recommender can't explain its answers; leave it out",
+        "message": "this recommender knows neither semantic IDs nor texts of its items; leave it out",
     }
 
 

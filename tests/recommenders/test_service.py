@@ -262,12 +262,30 @@ def test_users_are_ignored_by_what_was_trained_without_them(service):
 
 
 def test_an_unanswered_option_of_a_kind_is_named(services):
-    with pytest.raises(BadRequest, match="can't explain") as caught:
-        services["sasrec"].recommend(ask(["item001"], explain=True))
+    with pytest.raises(BadRequest, match="neither semantic IDs nor texts") as caught:
+        RecommenderService(toy_sasrec("ids")).recommend(ask(["item001"], explain=True))
     assert caught.value.field == "parameters.explain"
     with pytest.raises(BadRequest, match="no list can be proved") as caught:
         services["fusion"].recommend(ask(["item001"], exact=True))
     assert caught.value.field == "parameters.exact"
+
+
+def test_explanations_of_requests_in_one_call_are_of_their_own_histories(services):
+    for own in services.values():
+        requests = [ask([["item001"], []], explain=True), ask(["item007", "item009"], explain=True, top_k=10)]
+
+        first, second = own.recommend_many(requests)
+
+        for answers, history in ((first[0], {"item001"}), (second[0], {"item007", "item009"})):
+            assert all(named_items(entry) <= history for entry in answers)
+            assert set().union(*map(named_items, answers)) == history
+        assert all("explanation" not in entry for entry in first[1])
+        json.dumps([first, second], allow_nan=False)
+
+
+def named_items(entry) -> set[str]:
+    found = entry["explanation"]
+    return {item["item_id"] for name in ("shared_prefixes", "nearest_texts") for item in found.get(name, ())}
 
 
 def test_texts_and_vectors_are_encoded_alike(services):

@@ -57,7 +57,6 @@ class Visit:
         Raises:
             ValueError: for a filter that no item fulfils.
         """
-        can_explain = self.recommender.can_explain
         request = RecommendRequest.of(
             [[item for item in history[-MAX_HISTORY:] if isinstance(item, str)]],
             top_k=max(1, min(int(top_k), MAX_SHOWN)),
@@ -65,19 +64,28 @@ class Visit:
             cold_share=cold_share,
             where=where,
             diversify=diversify,
-            explain=can_explain,
+            explain=self.recommender.can_explain,
         )
         (answers,) = self.service.recommend(request)
-        catalog = self.recommender.catalog
-        return [
-            Listed(
-                catalog.row_of(answer["item_id"]),
-                answer["score"],
-                answer["item_id"] in self.added,
-                explanation_text(Recommendation(answer["item_id"], answer["score"], answer)) if can_explain else "",
+        return [self._listed(answer) for answer in answers]
+
+    def _listed(self, answer: Mapping[str, Any]) -> Listed:
+        """Return an answer of the service for display."""
+        item = answer["item_id"]
+        explanation = ""
+        if self.recommender.can_explain:
+            # the page shows the codes themselves where all items have them
+            explanation = explanation_text(
+                Recommendation(item, answer["score"], dict(answer)), shows_id=not self.view.has_sids
             )
-            for answer in answers
-        ]
+        shared = answer.get("explanation", {}).get("shared_prefixes")
+        return Listed(
+            self.recommender.catalog.row_of(item),
+            answer["score"],
+            item in self.added,
+            explanation,
+            shared[0]["shared_levels"] if shared else 0,
+        )
 
     @property
     def takes_texts(self) -> bool:
