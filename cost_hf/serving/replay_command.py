@@ -5,8 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cost_hf.command_line import CommandParser, check_target, print_text, report_errors, set_up_logging
-from cost_hf.recommenders.sources import check_source
+from cost_hf.command_line import CommandParser, check_target, print_text, report_errors, set_up_logging, source_argument
 from cost_hf.yaml_text import read_yaml
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ def replay_main(argv: Sequence[str]) -> int:
         "--clicks", required=True, help="clicks after the lists: a file with user_id, item_id and timestamp"
     )
     parser.add_argument(
-        "--run", type=_source, default=None, help="recommender of the log: clicks are read as those of its training"
+        "--run", type=source_argument, default=None, help="recommender of the log: clicks are read as those of its training"
     )
     parser.add_argument(
         "--columns", type=_columns, default=None, help="our column -> name in the clicks, as YAML: {user_id: customer}"
@@ -102,14 +101,6 @@ def _write(result: "ReplayResult", path: str) -> None:
         write_json(path, result.to_dict())
     else:
         write_replay_page(result.to_dict(), path)
-
-
-def _source(text: str) -> str:
-    try:
-        check_source(text)
-    except FileNotFoundError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return text
 
 
 def _columns(text: str) -> dict[str, str]:
