@@ -251,6 +251,21 @@ def where_section() -> str:
     return "\n\n".join([about, "\n".join("| " + " | ".join(line) + " |" for line in lines)])
 
 
+def start_section() -> str:
+    """Return how long a program takes from its start to the first answer."""
+    found = read_json(RESULTS / "speed" / "start.json")
+    lines = [["", "import", "load", "first answer", "together", "ratio"], ["---"] * 6]
+    for row in found["rows"]:
+        steps = [f"{row[name]:.2f} s" for name in ("import s", "load s", "first answer s", "total s")]
+        lines.append([row["program"], *steps, f"{row['ratio']:.2f}x"])
+    about = (
+        "From the start of a process to its first list, a run of the quick start, medians of "
+        f"{found['rounds']} processes of each kind in turns; the second row imports the two libraries and loads the "
+        "generator alone:"
+    )
+    return "\n\n".join([about, "\n".join("| " + " | ".join(line) + " |" for line in lines)])
+
+
 SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"hybrids": hybrid_section},
     "docs/pages/results.md": {
@@ -267,6 +282,7 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
         "certificate": certificate_section,
         "explanation": explanation_section,
         "hybrid_speed": hybrid_speed_section,
+        "start": start_section,
     },
     "benchmarks/README.md": {"embedding_init": embedding_init_section, "language_model": language_model_section},
 }

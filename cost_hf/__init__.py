@@ -8,6 +8,7 @@ first use.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cost_hf.garbage import collection_paused
 from cost_hf.registration import register_with_transformers
 from cost_hf.version import __version__ as __version__
 
@@ -93,7 +94,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        with collection_paused():
+            return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'cost_hf' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

@@ -26,7 +26,15 @@ COMMANDS = {
     "rollback": ("cost_hf.experiments.updates.commands:rollback_main", "return a run to the day before"),
     "update-catalog": ("cost_hf.hub.commands:update_catalog_main", "add, change or remove items, or roll back"),
     "recommend": ("cost_hf.hub.commands:recommend_main", "print what a recommender lists for a history, and why"),
+    "replay": (
+        "cost_hf.serving.replay_command:replay_main",
+        "what was clicked of the lists in a request log, by model",
+    ),
     "export": ("cost_hf.hub.commands:export_main", "write a catalog for another program"),
+    "serve": (
+        "cost_hf.serving.serve_command:serve_main",
+        "answer requests over HTTP, in batches, and follow the directory",
+    ),
     "demo": ("cost_hf.hub.commands:demo_main", "see in a browser what is recommended, and why"),
 }
 

@@ -1,9 +1,13 @@
 """Importing the package is quick, and what it registers is there whichever of the two is imported first."""
 
+import gc
 import subprocess
 import sys
 
 import pytest
+
+from cost_hf import Recommender
+from cost_hf.recommenders.example import example_recommender
 
 KNOWN = """
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -50,3 +54,34 @@ assert main(["compare", "cost_quickstart", "--systems", "cots"]) == 2
 print([name for name in ("torch", "transformers", "pandas", "scipy", "gradio") if name in sys.modules])
 """
     assert run(program).strip() == "[]"
+
+
+def test_loading_and_answering_import_only_what_they_need(tmp_path):
+    example_recommender().save_pretrained(tmp_path)
+    program = f"""
+import sys
+from cost_hf import Recommender
+recommender = Recommender.from_pretrained({str(tmp_path)!r})
+assert recommender.recommend(["kettle", "teapot"], top_k=2)
+heavy = ("peft", "datasets", "evaluate", "sklearn", "sentence_transformers", "gradio", "lightgbm", "matplotlib")
+print([name for name in (*heavy, "transformers.trainer") if name in sys.modules])
+"""
+    assert run(program).strip() == "[]"
+
+
+def test_garbage_is_collected_again_after_a_load(tmp_path):
+    example_recommender().save_pretrained(tmp_path)
+    (tmp_path / "broken").mkdir()
+
+    Recommender.from_pretrained(tmp_path)
+    assert gc.isenabled()
+    with pytest.raises(OSError):
+        Recommender.from_pretrained(tmp_path / "broken")
+    assert gc.isenabled()
+
+    gc.disable()
+    try:
+        Recommender.from_pretrained(tmp_path)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -36,18 +36,21 @@ def render_texts(items: pd.DataFrame, template: str | None) -> list[str]:
         >>> render_texts(items, "{title}, by {brand}")
         ['Lamp, by Ikea', 'Chair']
     """
-    if template is None:
-        names = [str(name) for name in items.columns if name != "item_id" and is_text_column(items[name])]
-        if not names:
-            raise DataError(
-                f"items has no text column besides item_id, only {list(map(str, items.columns))}; "
-                "add one, or name columns to use in vectors.template"
-            )
-        whole = _Group([_Field("" if number == 0 else ". ", name) for number, name in enumerate(names)])
-    else:
-        whole = _parse_template(template, items)
+    whole = _whole_text(items, template)
     cells = {name: column_words(items[name]) for name in whole.names()}
     return [whole.fill(cells, row) for row in range(len(items))]
+
+
+def text_columns(items: pd.DataFrame, template: str | None) -> list[str]:
+    """Return the columns that item texts are made of, sorted; arguments and errors are those of `render_texts`.
+
+    Examples:
+        >>> import pandas as pd
+        >>> items = pd.DataFrame({"item_id": ["a"], "title": ["Lamp"], "price": [9.5]})
+        >>> text_columns(items, None)
+        ['title']
+    """
+    return sorted(_whole_text(items, template).names())
 
 
 def item_titles(items: pd.DataFrame) -> list[str | None] | None:
@@ -102,6 +105,19 @@ class _Group:
             # a separator whose left neighbour was dropped keeps only its words: ", by " becomes "by "
             text += (each.before if text or number == 0 else each.before.lstrip(" .,;:|/-")) + words
         return self.opening + text + self.closing if text else ""
+
+
+def _whole_text(items: pd.DataFrame, template: str | None) -> _Group:
+    """Return the fields of a template, or of all text columns without one."""
+    if template is not None:
+        return _parse_template(template, items)
+    names = [str(name) for name in items.columns if name != "item_id" and is_text_column(items[name])]
+    if not names:
+        raise DataError(
+            f"items has no text column besides item_id, only {list(map(str, items.columns))}; "
+            "add one, or name columns to use in vectors.template"
+        )
+    return _Group([_Field("" if number == 0 else ". ", name) for number, name in enumerate(names)])
 
 
 def _parse_template(template: str, items: pd.DataFrame) -> _Group:

@@ -153,6 +153,8 @@ def read_interactions(
     columns: dict[str, str] | None = None,
     seed: int | None = None,
     options: DataOptions | None = None,
+    with_nanoseconds: bool = False,
+    counts: dict[str, int] | None = None,
 ) -> pd.DataFrame:
     """Read a click log alone, for example clicks after training; with the checks and the order of `read_tables`.
 
@@ -163,6 +165,8 @@ def read_interactions(
         seed: decides ties in time; `data.seed` by default.
         options: data section of the training, whose rules for files, rows, events, guests and ids apply to these clicks
             as well.
+        with_nanoseconds: add a column `nanoseconds`, int64: what each time has beyond the whole seconds of `timestamp`.
+        counts: numbers of what was found and dropped are added, by name.
 
     Returns:
         The clicks, those of a user together, oldest first, with positions that count from 0.
@@ -179,15 +183,19 @@ def read_interactions(
     """
     own = replace(_for_one_source(options or DataOptions(), columns), split="leave_one_out")
     own = own if seed is None else replace(own, seed=seed)
-    clicks, fractions = _clean_interactions(load_interactions(source, own), own, {})
+    counts = {} if counts is None else counts
+    clicks, fractions = _clean_interactions(load_interactions(source, own), own, counts)
     order = _order_column(clicks, own.order)
-    clicks = _normalize_clicks(select_events(resolve_guests(clicks, fractions, own, {}, []), own, {}), own)
+    clicks = _normalize_clicks(select_events(resolve_guests(clicks, fractions, own, counts, []), own, counts), own)
     if own.on_duplicate_click == "drop":
-        clicks = _drop_repeats(clicks, fractions, own, {}, [])
+        clicks = _drop_repeats(clicks, fractions, own, counts, [])
     if order == "position":
         clicks = clicks.assign(position=schema.clean_positions(clicks))
         schema.check_positions(clicks)
-    clicks = _sort(clicks, order, fractions, own, {}, []).reset_index(drop=True)
+    clicks = _sort(clicks, order, fractions, own, counts, [])
+    if with_nanoseconds:
+        clicks = clicks.assign(nanoseconds=fractions.loc[clicks.index])
+    clicks = clicks.reset_index(drop=True)
     return clicks.assign(position=clicks.groupby("user_id", sort=False).cumcount().astype(np.int64))
 
 

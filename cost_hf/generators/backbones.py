@@ -15,7 +15,6 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from cost_hf.generators.adapters import add_adapter
 from cost_hf.generators.model_classes import STOCK, ModelClasses
 from cost_hf.generators.options import CAUSAL_SIZES, SEQ2SEQ_SIZES, AdapterOptions, GeneratorOptions, TaskOptions
 from cost_hf.generators.pretrained import (
@@ -203,5 +202,7 @@ def _load(
     if digest is None or adapter.r is None:
         return Backbone(model, extended, tuple(layouts), max_history, tokenizer)
     base = BaseModel(name, commit_of(name, options.revision), digest, len(extended.tokens))
+    from cost_hf.generators.adapters import add_adapter  # peft takes a while to import, and few need it
+
     adapted = add_adapter(model, adapter, extended, rank=adapter.r)
     return Backbone(adapted, extended, tuple(layouts), max_history, tokenizer, base)

@@ -1,52 +1,79 @@
 """Updates of a saved recommender without training: new, changed and removed items, new clicks, or a rollback."""
 
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from huggingface_hub import HfApi, snapshot_download
 
-from cost_hf.data.item_columns import changed_columns
-from cost_hf.data.item_texts import item_titles, render_texts
-from cost_hf.data.schema import empty_texts
 from cost_hf.files import LOCK, atomic_path, locked
+from cost_hf.hub.catalog_plan import ITEM_LISTS, REPORTED, UPDATED, Planner, UpdatePlan, skipped_text
 from cost_hf.hub.publish import publish
+from cost_hf.hub.reading_options import keep_reading_options
 from cost_hf.hub.staging import StagedRepository, check
 from cost_hf.hub.upload import push_recommender
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.catalog_changes import CatalogChange
 from cost_hf.recommenders.repository import locate, read_whole
-from cost_hf.semantic_ids.item_columns import TEXTS
+from cost_hf.semantic_ids.item_list import ItemRows
+
+NEW = "new"  # what a table of items holds
+CHANGED = "changed"
+ALL = "all"
+MAX_GONE = 0.1
+FORMAT = 1  # of the summary
 
 
 @dataclass(frozen=True)
 class Updates:
-    """What an update has changed.
+    """What an update has changed, or would change.
 
     Attributes:
-        changes: of the catalog.
+        changes: of the catalog; none for a dry run.
         num_clicks: new clicks that were counted.
+        summary: plain values for another program: what happened to which items, skipped rows, digests.
+        is_dry_run: whether nothing was changed.
     """
 
     changes: list[CatalogChange]
     num_clicks: int = 0
+    summary: dict[str, Any] = field(default_factory=dict)
+    is_dry_run: bool = False
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether anything has changed, or would change."""
+        if not self.is_dry_run:
+            return bool(self.changes or self.num_clicks)
+        left = () if self.summary["known_items"] == UPDATED else ("texts_changed", "columns_changed")
+        lists = [name for name in ITEM_LISTS if name not in (*left, "not_compared")]
+        return any(self.summary.get(name) for name in (*lists, "rolled_back", "clicks"))
 
 
 @dataclass(frozen=True, eq=False)
 class UpdateRequest:
-    """Changes of a recommender, in this order: items, values, clicks, removals.
+    """Changes of a recommender, in this order: items, values, removals, clicks.
+
+    Rows that can't be applied are skipped and listed: items without text, values and removals of unknown items.
 
     Args:
         items: `item_id` and the text columns that the catalog was made from; known ids keep their SIDs. Other columns
             are kept where the catalog has them.
         values: `item_id` of items that the catalog holds, and columns of it that have other values now.
         clicks: clicks after training, on these items too, as `Recommender.update_from` takes them.
-        remove: ids to recommend no longer.
-        updates_known: change texts, titles and columns of items that the catalog holds.
-        rolls_back: return to the catalog before the last change; no other change may be requested with it.
+        remove: ids to recommend no longer, or a table with `item_id`.
+        items_are: `new`: known items stay as they are, and those that differ are reported; `changed`: texts, titles and
+            columns of known items change, too; `all`: the whole catalog, so that items that it does not name are
+            removed as well.
+        max_gone: with `all`, the largest share of the catalog that an update may remove.
+        strict: make no change where a row would be skipped.
+        rolls_back: return to the catalog before the last update; no other change may be requested with it.
 
     Raises:
         ValueError: where no change is requested, or another one with a rollback.
@@ -55,44 +82,127 @@ class UpdateRequest:
     items: pd.DataFrame | None = None
     values: pd.DataFrame | None = None
     clicks: pd.DataFrame | None = None
-    remove: Sequence[str] = ()
-    updates_known: bool = False
+    remove: Sequence[str] | pd.DataFrame = ()
+    items_are: str = NEW
+    max_gone: float = MAX_GONE
+    strict: bool = False
     rolls_back: bool = False
 
     def __post_init__(self) -> None:
         tables = (self.items, self.values, self.clicks)
-        if self.rolls_back == (any(table is not None for table in tables) or bool(self.remove)):
+        if self.rolls_back == (any(table is not None for table in tables) or bool(len(self.remove))):
             raise ValueError("expected items, values, clicks, ids to remove, or a rollback alone; give one of them")
+        if self.items_are not in (NEW, CHANGED, ALL):
+            raise ValueError(f"items_are must be one of {NEW}, {CHANGED}, {ALL}, got {self.items_are!r:.80}")
+        if self.items_are == ALL and (self.items is None or len(self.remove)):
+            raise ValueError(
+                "a whole catalog needs its items, and no ids to remove: what it does not name is removed by itself"
+            )
+        if not 0 <= self.max_gone <= 1:
+            raise ValueError(f"max_gone is a share of the catalog in [0, 1], got {self.max_gone!r:.80}")
 
-    def apply(self, recommender: Recommender) -> Updates:
-        """Make the changes in memory.
+    def plan(self, recommender: Recommender) -> UpdatePlan:
+        """Compare the tables with the catalog; nothing changes.
 
         Raises:
-            DataError: for items without id or text, or without a column of the template; or a click log that can't be
-                read.
-            ValueError: where one is not possible; the recommender may have made those before it.
+            DataError: for items without a column of the template.
+            ValueError: for values of another type or unknown columns, items that this recommender can't take, more
+                items gone than `max_gone` allows, or, with `strict`, rows that can't be applied.
         """
-        changes = [recommender.rollback()] if self.rolls_back else []
+        planner = Planner(recommender)
+        facts: dict[str, Any] = {}
+        table = None
+        if self.items is not None:
+            table, uncompared, ignored = planner.items(self.items, skips_new=self.items_are == ALL)
+            facts = {"items": table, "uncompared_columns": uncompared, "ignored_columns": ignored}
+            facts["known_items"] = REPORTED if self.items_are == NEW else UPDATED
+        if self.items is not None and self.items_are == ALL:
+            facts["remove"] = planner.gone(self.items)
+            _check_gone(len(facts["remove"]), recommender, self.max_gone)
+        elif len(self.remove):
+            given = self.remove
+            rows = given if isinstance(given, pd.DataFrame) else pd.DataFrame({"item_id": list(map(str, given))})
+            facts["remove"] = planner.removals(rows, table)
+        if self.values is not None:
+            facts["values"] = planner.values(self.values, table)
+        if self.strict and planner.skipped:
+            raise ValueError(
+                f"{skipped_text(planner.skipped)}; correct them, or leave out --strict, which skips them and applies "
+                "the rest"
+            )
+        return UpdatePlan(skipped=planner.skipped, **facts)
+
+    def apply(self, recommender: Recommender, *, dry_run: bool = False) -> Updates:
+        """Make the changes in memory.
+
+        Args:
+            dry_run: return what would change, and change nothing.
+
+        Raises:
+            DataError: for a click log that can't be read, or as `plan`.
+            ValueError: as `plan`, or where a change is not possible. Nothing has changed then, or all but the clicks.
+        """
+        before = recommender.catalog
         num_clicks = 0
         try:
-            if self.items is not None:
-                changes += _take_items(recommender, self.items, updates_known=self.updates_known)
-            if self.values is not None:
-                if "title" in self.values:
-                    raise ValueError("values come without titles; give titles and texts as items to update")
-                columns = changed_columns(self.values, recommender.catalog.columns.of_kind(TEXTS))
-                changes.append(recommender.update_items(self.values["item_id"].tolist(), columns=columns))
-            if self.clicks is not None:
+            if self.rolls_back:
+                draft = copy(recommender) if dry_run else recommender
+                rolled_back = draft.rollback()
+                summary = _summary(before, before if dry_run else draft.catalog)
+                summary["rolled_back"] = list(rolled_back.item_ids)
+                return Updates([] if dry_run else [rolled_back], summary=summary, is_dry_run=dry_run)
+            plan = self.plan(recommender)
+            lists = plan.item_lists(recommender)
+            changes = [] if dry_run else plan.apply(recommender)
+            if self.clicks is not None and not dry_run:
                 num_clicks = recommender.update_from(self.clicks)
-            if self.remove:
-                changes.append(recommender.remove_items(self.remove))
         except KeyError as error:  # an argument of the user
             raise ValueError(error.args[0]) from error
-        return Updates([change for change in changes if change.item_ids], num_clicks)
+        summary = _summary(before, recommender.catalog) | lists
+        summary["known_items"] = plan.known_items
+        summary["would_differ"] = sum(change.would_differ for change in changes)
+        summary["uncompared_columns"] = plan.uncompared_columns
+        summary["ignored_columns"] = plan.ignored_columns
+        summary["clicks"] = len(self.clicks) if dry_run and self.clicks is not None else num_clicks
+        summary["skipped"] = [asdict(row) for row in plan.skipped]
+        return Updates(changes, num_clicks, summary, dry_run)
+
+
+def _check_gone(num_gone: int, recommender: Recommender, max_gone: float) -> None:
+    """Raise ValueError where a table of the whole catalog lacks too many of its items."""
+    num_present = int((~recommender.catalog.removed).sum())
+    if num_gone <= max_gone * num_present:
+        return
+    share = num_gone / num_present
+    enough = min(1.0, math.ceil(share * 1000) / 1000)
+    raise ValueError(
+        f"the table of the whole catalog lacks {num_gone:,} of its {num_present:,} items ({share:.1%}), more than "
+        f"--max-gone {max_gone:g} allows; the export may be truncated: check it, and where these items are to go, run "
+        f"the same command with --max-gone {enough:g}"
+    )
+
+
+def _summary(before: ItemRows, after: ItemRows) -> dict[str, Any]:
+    """Return what every summary has: sizes and digests of the catalog."""
+    empty: dict[str, list[str]] = {name: [] for name in ITEM_LISTS}
+    return {
+        "format": FORMAT,
+        "items_before": int((~before.removed).sum()),
+        "items_after": int((~after.removed).sum()),
+        "catalog_before": before.version,
+        "catalog_after": after.version,
+        **empty,
+        "known_items": REPORTED,
+        "would_differ": 0,
+        "uncompared_columns": [],
+        "ignored_columns": [],
+        "clicks": 0,
+        "skipped": [],
+    }
 
 
 def update_catalog(
-    source: str | Path, request: UpdateRequest, *, output_dir: str | Path | None = None
+    source: str | Path, request: UpdateRequest, *, output_dir: str | Path | None = None, dry_run: bool = False
 ) -> tuple[Path, Updates]:
     """Change the catalog of a saved recommender, or its counts: all requested changes are made, or none.
 
@@ -101,6 +211,7 @@ def update_catalog(
         request: the changes.
         output_dir: write a changed copy there; required for a Hub id, whose cached files stay as they are, and for
             clicks where evaluation results belong to the counts. A copy with other counts holds the recommender alone.
+        dry_run: return what would change, and write nothing.
 
     Returns:
         The directory of the changed recommender, and what has changed.
@@ -109,6 +220,8 @@ def update_catalog(
         ValueError: where a change is not possible (`UpdateRequest.apply`); nothing has been written then.
     """
     directory = locate(source)
+    if dry_run:
+        return directory, request.apply(Recommender.from_pretrained(directory), dry_run=True)
     if output_dir is None and not Path(source).is_dir():
         raise ValueError(f"{str(source)!r} is a Hub repository; give --output_dir for a changed copy, or --push")
     if output_dir is not None and Path(output_dir).exists():
@@ -126,11 +239,14 @@ def update_catalog(
     if output_dir is None:
         with locked(directory):  # before reading, so that of two commands the second sees the changes of the first
             return directory, change(directory, directory)
-    with atomic_path(output_dir) as copy:
+    with atomic_path(output_dir) as copied:
         if request.clicks is None:
-            read_whole(directory, lambda manifest: _copy(directory, copy))
-            return Path(output_dir), change(copy, copy)
-        return Path(output_dir), change(directory, copy)
+            read_whole(directory, lambda manifest: _copy(directory, copied))
+            updates = change(copied, copied)
+        else:
+            updates = change(directory, copied)
+        keep_reading_options(source, copied)
+        return Path(output_dir), updates
 
 
 def _copy(directory: Path, target: Path) -> None:
@@ -144,35 +260,12 @@ def _copy(directory: Path, target: Path) -> None:
     shutil.copytree(directory, target, ignore=shutil.ignore_patterns(LOCK))
 
 
-def _take_items(recommender: Recommender, items: pd.DataFrame, *, updates_known: bool) -> list[CatalogChange]:
-    if "texts" not in recommender.new_item_inputs:
-        raise ValueError(
-            "this recommender has no text encoder (codes from elsewhere, ids alone, or a Hub copy without a licence of "
-            "the data); load the run directory, or use add_items with vectors or codes in Python"
-        )
-    texts = recommender.encoder.render(items) if recommender.encoder is not None else render_texts(items, None)
-    empty_texts(items, texts, drops=False)
-    ids = items["item_id"].tolist()
-    titles = item_titles(items) or texts
-    known = [place for place, item in enumerate(ids) if updates_known and item in recommender.catalog]
-    held = recommender.catalog.columns
-    kept = [name for name in items.columns if name in held.names]
-    columns = changed_columns(items[kept], held.of_kind(TEXTS))
-    changes = [recommender.add_items(ids, texts, titles=titles, columns=columns if columns.num_columns else None)]
-    if known:
-        changes.append(
-            recommender.update_items(
-                [ids[place] for place in known],
-                [texts[place] for place in known],
-                titles=[titles[place] for place in known],
-                columns=columns.take(known) if columns.num_columns else None,
-            )
-        )
-    return changes
-
-
 def push_update(
-    repo_id: str, request: UpdateRequest, *, api: HfApi | None = None, report: Callable[[str], None] = print
+    repo_id: str,
+    request: UpdateRequest,
+    *,
+    api: HfApi | None = None,
+    report: Callable[[str], None] = print,
 ) -> Updates:
     """Change the catalog or the counts of a recommender on the Hub by one commit that follows the commit that was read.
 

@@ -4,23 +4,33 @@ Arguments are checked before torch and gradio are imported, which takes seconds.
 """
 
 import argparse
+import glob
+import math
 import textwrap
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cost_hf.command_line import CommandParser, check_target, print_text, report_errors, set_up_logging
+from cost_hf.command_line import (
+    USER_ERRORS,
+    CommandParser,
+    check_target,
+    print_text,
+    report_errors,
+    set_up_logging,
+    source_argument,
+)
 from cost_hf.hub import FORMATS, PARTS, WEIGHTS
 from cost_hf.recipe_fields import nearest
-from cost_hf.recommenders.sources import check_source
 from cost_hf.terminal_text import terminal_line
 from cost_hf.yaml_text import read_yaml
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from cost_hf.data.options import DataOptions
     from cost_hf.recommenders.base import Recommendation
-    from cost_hf.recommenders.catalog_changes import CatalogChange
 
 
 def upload_main(argv: Sequence[str]) -> int:
@@ -61,15 +71,43 @@ def upload_main(argv: Sequence[str]) -> int:
     return report_errors(command)
 
 
+PARTIAL = 3  # status of an update that has skipped rows
+UPDATE_STATUS = """exit status:
+  0  the catalog is as the files demand; or there was nothing to do
+  2  an error, and nothing has changed
+  3  rows were skipped (items without text, unknown ids), and the rest is applied; --strict makes it 2"""
+
+
 def update_catalog_main(argv: Sequence[str]) -> int:
-    """Add, change or remove items of a saved recommender, count new clicks, or roll its catalog back."""
+    """Add, change or remove items of a saved recommender, count new clicks, or roll its catalog back.
+
+    The status is 3 where rows of the files were skipped and the rest is applied.
+    """
     parser = CommandParser(
         "cost-hf update-catalog",
         "Add, change or remove items, or count new clicks; existing semantic IDs and weights stay as they are.",
+        epilog=UPDATE_STATUS,
     )
-    parser.add_argument("source", type=_source, help="run directory, recommender directory, or Hub id")
+    parser.add_argument("source", type=source_argument, help="run directory, recommender directory, or Hub id")
     parser.add_argument(
-        "items", nargs="?", type=_file, default=None, help="items to add: a parquet, csv, tsv or jsonl file"
+        "items",
+        nargs="?",
+        type=_file,
+        default=None,
+        help="items to add: a parquet, xlsx, csv, tsv or jsonl file, or a pattern of them",
+    )
+    parser.add_argument(
+        "--from-full-catalog",
+        type=_file,
+        default=None,
+        help="the whole catalog as it is now: new items are added, changed ones updated, and those that it does not "
+        "name are removed",
+    )
+    parser.add_argument(
+        "--max-gone",
+        type=_share,
+        default=None,
+        help="largest share of the catalog that --from-full-catalog may remove [0.1]",
     )
     parser.add_argument(
         "--clicks",
@@ -88,52 +126,92 @@ def update_catalog_main(argv: Sequence[str]) -> int:
         default=None,
         help="new values of columns, such as price and stock: a file with item_id and these columns alone",
     )
-    parser.add_argument("--rollback", action="store_true", help="return to the catalog before the last change")
+    parser.add_argument("--rollback", action="store_true", help="return to the catalog before the last update")
     parser.add_argument(
         "--columns",
         type=_columns,
         default=None,
         help="our column -> name in the file, as YAML: {item_id: asin} [as in the run]",
     )
+    parser.add_argument(
+        "--data",
+        type=_mapping,
+        default={},
+        help="other fields of the data section by which the files are read, as YAML: {on_duplicate_item: last} [as in "
+        "the run]",
+    )
+    parser.add_argument("--strict", action="store_true", help="change nothing where a row would be skipped")
+    parser.add_argument("--dry-run", action="store_true", help="print what would change, and change nothing")
+    parser.add_argument("--json", default=None, help="write what has changed to this file, too")
     parser.add_argument("--output_dir", default=None, help="write a changed copy there")
     parser.add_argument("--push", action="store_true", help="of a Hub id: commit the change there")
+    skipped: list[int] = []
 
     def command() -> None:
         known = parser.parse_args(argv)
         check_target(known.output_dir, is_directory=True)
+        check_target(known.json, is_directory=False)
         set_up_logging()
-        from cost_hf.data.tables import read_interactions, read_items
-        from cost_hf.hub.catalog_update import UpdateRequest, push_update, update_catalog
+        from cost_hf.files import write_json
 
-        columns = known.columns
-        data = _data_of_run(known.source)
-        items = known.items
-        clicks = known.clicks
-        request = UpdateRequest(
-            items=None if items is None else read_items(items, columns=columns, options=data),
-            clicks=None if clicks is None else read_interactions(clicks, columns=columns, options=data),
-            values=None if known.values is None else read_items(known.values, columns=columns, options=data),
-            remove=[] if known.remove is None else _ids(known.remove, columns=columns, options=data),
-            updates_known=known.update,
-            rolls_back=known.rollback,
-        )
-        if known.push:
-            updates = push_update(known.source, request)
-        else:
-            directory, updates = update_catalog(known.source, request, output_dir=known.output_dir)
-            print_text(f"recommender: {directory}")
-        lines = [_format_change(change) for change in updates.changes]
-        if known.clicks is not None:
-            lines.append(f"counted: {updates.num_clicks} clicks")
-        print_text("\n".join(lines) or "nothing to do: the catalog has these items already")
+        try:
+            summary = _update_catalog(known)
+        except USER_ERRORS as error:
+            if known.json is not None:
+                write_json(known.json, {"status": "refused", "source": known.source, "error": str(error)})
+            raise
+        skipped.append(len(summary["skipped"]))
+        if known.json is not None:
+            write_json(known.json, summary)
 
-    return report_errors(command)
+    return report_errors(command) or (PARTIAL if any(skipped) else 0)
+
+
+def _update_catalog(known: argparse.Namespace) -> dict[str, Any]:
+    """Update a catalog as the arguments demand, print what has changed, and return it as plain values."""
+    from cost_hf.data.tables import read_interactions, read_items
+    from cost_hf.hub.catalog_update import ALL, CHANGED, MAX_GONE, NEW, UpdateRequest, push_update, update_catalog
+    from cost_hf.hub.reading_options import ReadingOptions
+    from cost_hf.hub.update_summary import update_lines
+
+    if known.items is not None and known.from_full_catalog is not None:
+        raise ValueError("give new items or --from-full-catalog, not both: the whole catalog has the new items, too")
+    if known.max_gone is not None and known.from_full_catalog is None:
+        raise ValueError("--max-gone belongs to --from-full-catalog; leave it out")
+    reading = ReadingOptions.of(known.source).changed(known.columns, known.data)
+    data = reading.options
+    items = known.items or known.from_full_catalog
+    request = UpdateRequest(
+        items=None if items is None else read_items(items, options=data),
+        clicks=None if known.clicks is None else read_interactions(known.clicks, options=data),
+        values=None if known.values is None else read_items(known.values, options=data),
+        remove=[] if known.remove is None else _ids(known.remove, data),
+        items_are=ALL if known.from_full_catalog is not None else CHANGED if known.update else NEW,
+        max_gone=MAX_GONE if known.max_gone is None else known.max_gone,
+        strict=known.strict,
+        rolls_back=known.rollback,
+    )
+    if any(given is not None for given in (items, known.clicks, known.values, known.remove)):
+        print_text(reading.sentence)
+    if known.push and not known.dry_run:
+        updates = push_update(known.source, request)
+    else:
+        directory, updates = update_catalog(known.source, request, output_dir=known.output_dir, dry_run=known.dry_run)
+        print_text(f"recommender: {directory}")
+    print_text("\n".join(update_lines(updates)))
+    outcome = "planned" if known.dry_run else "updated"
+    return {
+        "status": outcome if updates.has_effect else "nothing to do",
+        "source": known.source,
+        "read_by": reading.described(),
+        **updates.summary,
+    }
 
 
 def recommend_main(argv: Sequence[str]) -> int:
     """Print what a recommender lists for a history, and why."""
     parser = CommandParser("cost-hf recommend", "Print what a recommender lists for a history, and why.")
-    parser.add_argument("source", type=_source, help="run directory, recommender directory, or Hub id")
+    parser.add_argument("source", type=source_argument, help="run directory, recommender directory, or Hub id")
     parser.add_argument("history", nargs="+", metavar="item_id", help="items of the history, oldest first")
     parser.add_argument("--top-k", type=_count, default=10, help="items wanted [10]")
     parser.add_argument(
@@ -145,7 +223,7 @@ def recommend_main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--diversify", type=_mapping, default=None, help="most items with one value of a column, as YAML: '{brand: 2}'"
     )
-    parser.add_argument("--explain", action="store_true", help="say why every item is listed, for hybrids")
+    parser.add_argument("--explain", action="store_true", help="say what every item has to do with the history")
     parser.add_argument(
         "--exact",
         action="store_true",
@@ -182,7 +260,7 @@ def recommend_main(argv: Sequence[str]) -> int:
 def export_main(argv: Sequence[str]) -> int:
     """Write the catalog of a run, or its merged weights, for another program."""
     parser = CommandParser("cost-hf export", "Write a catalog for another program.")
-    parser.add_argument("source", type=_source, help="run directory, recommender directory, or Hub id")
+    parser.add_argument("source", type=source_argument, help="run directory, recommender directory, or Hub id")
     parser.add_argument("--to", required=True, type=_format, help=f"format: {', '.join(FORMATS)}")
     parser.add_argument("--output", default="exported", help="folder that receives the files [exported]")
 
@@ -201,7 +279,7 @@ def export_main(argv: Sequence[str]) -> int:
 def demo_main(argv: Sequence[str]) -> int:
     """Serve the demo of a run."""
     parser = CommandParser("cost-hf demo", "See in a browser what is recommended, and why.")
-    parser.add_argument("source", type=_source, help="run directory, recommender directory, or Hub id")
+    parser.add_argument("source", type=source_argument, help="run directory, recommender directory, or Hub id")
     parser.add_argument("--host", default="127.0.0.1", help="address of the server [127.0.0.1]")
     parser.add_argument("--port", type=_port, default=None, help="port [any free one]")
 
@@ -229,15 +307,6 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _source(text: str) -> str:
-    """Return a run or recommender directory, or a Hub id, for argparse: a path has to exist."""
-    try:
-        check_source(text)
-    except FileNotFoundError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return text
-
-
 def _directory(text: str) -> str:
     if not Path(text).is_dir():
         state = "is a file, expected a run directory" if Path(text).is_file() else "does not exist"
@@ -246,10 +315,20 @@ def _directory(text: str) -> str:
 
 
 def _file(text: str) -> str:
-    if not Path(text).is_file():
+    if not Path(text).is_file() and not (glob.has_magic(text) and glob.glob(text)):  # noqa: PTH207  may be absolute
         state = "is a directory, expected a file" if Path(text).is_dir() else "does not exist"
         raise argparse.ArgumentTypeError(f"{text!r} {state}; check the path")
     return text
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, such as 0.1, got {text!r:.40}")
+    return share
 
 
 def _parts(text: str) -> list[str]:
@@ -292,22 +371,12 @@ def _mapping(text: str) -> dict[str, Any]:
     return found
 
 
-def _data_of_run(source: str) -> "DataOptions | None":
-    """Return the data section of the run that a recommender is of, None where there is no run."""
-    from cost_hf.experiments.recipe import Recipe
-
-    for directory in (Path(source), Path(source).parent):
-        if (directory / "recipe.yaml").is_file():
-            return Recipe.load(str(directory / "recipe.yaml")).data
-    return None
-
-
-def _ids(text: str, *, columns: dict[str, str] | None, options: "DataOptions | None") -> list[str]:
-    """Return the ids of `--remove`: those in a file of that name, else the text split at commas."""
+def _ids(text: str, options: "DataOptions") -> "Sequence[str] | DataFrame":
+    """Return what `--remove` names: the items of a file of that name, else the text split at commas."""
     from cost_hf.data.tables import read_items
 
     if Path(text).is_file():
-        return read_items(text, columns=columns, options=options)["item_id"].tolist()
+        return read_items(text, options=options)
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
@@ -319,10 +388,3 @@ def _format_proof(answers: "Sequence[Recommendation]") -> str:
     proved = len(answers) - len(open_answers)
     bound = open_answers[0].fields["bound"]
     return f"proved: the first {proved} of {len(answers)}; an item that is not listed may score up to {bound:.4f}"
-
-
-def _format_change(change: "CatalogChange") -> str:
-    ids = ", ".join(map(terminal_line, change.item_ids[:3])) + (" …" if change.num_items > 3 else "")
-    differ = f"; {change.would_differ} would have other codes now, their SIDs stay" if change.would_differ else ""
-    items = "1 item" if change.num_items == 1 else f"{change.num_items} items"
-    return f"{change.action}: {items} ({ids}), {change.before[:12]} -> {change.after[:12]}{differ}"

@@ -13,22 +13,26 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cost_hf.files import DamagedFileError
+from cost_hf.files import DamagedFileError, content_digest
+from cost_hf.garbage import collection_paused
 from cost_hf.generators.collation import pad_rows
 from cost_hf.generators.pretrained import BaseModel
 from cost_hf.plugins import declare_recommender, declared_recommenders, import_recommender, load_plugins
 from cost_hf.quantizers.base import Quantizer
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.catalog_updates import CatalogUpdates
+from cost_hf.recommenders.item_evidence import ItemEvidence
 from cost_hf.recommenders.list_constraints import ConstrainedList, ValueLimits, constrained_lists, num_cold_items
 from cost_hf.recommenders.new_clicks import NewClicks
 from cost_hf.recommenders.rankers import Ranker, Ranking, exact_ranker, training_clicks
 from cost_hf.recommenders.repository import (
+    MANIFEST,
     check_kind,
     check_no_results,
     hub_commit,
     locate,
     read_manifest,
+    read_saved_catalog,
     read_whole,
     save_versions,
     save_whole,
@@ -68,7 +72,6 @@ class Recommender(CatalogUpdates):
         needs_user_ids: whether `recommend` needs the ids of the users.
         takes_clicks: whether `update_from` learns from clicks that came after training.
         num_new_clicks: how many it has learned from so since it was loaded or trained.
-        can_explain: whether `recommend(..., explain=True)` says why an item is listed.
         published_files: regular expression of the files that this kind saves besides those that every kind has
             (catalog, popularity, journal, text encoder); no other file is published.
         has_own_code: whether the class of `network` is defined in the folder of its method, so that its sources are
@@ -92,7 +95,6 @@ class Recommender(CatalogUpdates):
     needs_user_ids: bool = False
     takes_clicks: bool = False
     num_new_clicks: int = 0
-    can_explain: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ()
     parts: Mapping[str, "Recommender"] = {}
     fixed_parts: Sequence[str] = ()
@@ -144,7 +146,8 @@ class Recommender(CatalogUpdates):
         # absolute: text encoder and older catalogs load on first use, whatever the working directory is by then
         directory = locate(name_or_path, revision=revision, token=token).absolute()
         try:
-            recommender = class_of(directory).read(directory)
+            with collection_paused():
+                recommender = class_of(directory).read(directory)
         except StrictDataclassError as error:  # a configuration whose sizes no model can have
             raise DamagedFileError(f"{directory} holds a config.json that defines no model: {error}") from error
         commit = hub_commit(name_or_path, directory)
@@ -328,6 +331,30 @@ class Recommender(CatalogUpdates):
         other.snapshot = other._fresh_snapshot()
         return other
 
+    def with_saved_catalog(self, directory: str | Path, manifest: Mapping[str, Any]) -> Self:
+        """Return a recommender of the same weights over the catalog that a directory holds now, with its journal.
+
+        Args:
+            directory: that holds these weights: the manifests of then and now `differ_in_catalog_alone`.
+            manifest: of the directory now.
+
+        Raises:
+            OSError: where a file can't be read.
+            ValueError: for a damaged file, or a catalog that does not belong to these weights.
+        """
+        parts = read_saved_catalog(Path(directory), manifest, self.catalog_class)
+        other = copy.copy(self)
+        other.journal = parts["journal"]
+        other.versions = tuple(parts["versions"])
+        other.snapshot = other._next_snapshot(parts["catalog"])
+        entries = {name: manifest.get(name) for name in other.identity}
+        if other.identity != entries:
+            raise ValueError(
+                f"the catalog in {directory} has {other.identity}, {MANIFEST} asks for {entries}; copy the whole "
+                "directory of one run"
+            )
+        return other
+
     def without_metadata(self) -> Self:
         """Return a copy without titles, columns, journal and older catalogs (which hold them)."""
         return self.with_catalog(self.catalog.without_metadata())
@@ -356,6 +383,23 @@ class Recommender(CatalogUpdates):
         raise NotImplementedError
 
     @property
+    def search_settings(self) -> dict[str, Any]:
+        """What lists depend on besides weights and catalog, as JSON; empty for kinds that score the whole catalog."""
+        return {}
+
+    @property
+    def model_digest(self) -> str:
+        """Digest of what lists depend on besides the catalog: weights or counts, and how they are searched.
+
+        It reads all weights, which takes about a second per GB. Changes of the catalog do not change it.
+        """
+        clicks = np.trim_zeros(self._clicks, "b")
+        parts = [[name, part.model_digest] for name, part in self.parts.items()]
+        weights = {} if self.network is None else self.network.state_dict()
+        arrays = [part for name in sorted(weights) for part in (name, *_raw_bytes(weights[name]))]
+        return content_digest("cost_hf.model.1", self.kind, self.identity, self.search_settings, parts, clicks, *arrays)
+
+    @property
     def sid_keys(self) -> np.ndarray | None:
         """Number of each row's group of equal model-level codes, `[N]`; None without semantic IDs."""
         return None
@@ -364,6 +408,11 @@ class Recommender(CatalogUpdates):
     def has_semantic_ids(cls) -> bool:
         """Tell whether items of this kind have semantic IDs."""
         return issubclass(cls.catalog_class, Catalog)
+
+    @property
+    def can_explain(self) -> bool:
+        """Whether `recommend(..., explain=True)` has anything to say: semantic IDs, item texts, or parts."""
+        return ItemEvidence.of(self, self.catalog).is_known
 
     @property
     def new_item_inputs(self) -> tuple[str, ...]:
@@ -375,6 +424,10 @@ class Recommender(CatalogUpdates):
     def text_vectors(self, catalog: Any) -> np.ndarray | None:
         """Return the item text vectors `[N, E]` that a catalog of this recommender holds; None for none."""
         return getattr(catalog, "vectors", None)
+
+    def learned_item_vectors(self, snapshot: CatalogSnapshot) -> np.ndarray | None:
+        """Return item vectors `[N, D]` that the model has learned without texts; None for kinds that learn none."""
+        return None
 
     @property
     def carries_text_vectors(self) -> bool:
@@ -444,10 +497,12 @@ class Recommender(CatalogUpdates):
             user_ids: one per history (or the one user's id), needed by generators trained with user tokens.
             cold_share: share of the first places, at any length, that is reserved for items without a click in
                 training, such as added ones, where there are any (after the epsilon of TIGER, arXiv 2305.05065).
-            explain: add `fields["explanation"]`, for kinds that can: a hybrid gives the ranks in the lists of its parts
-                (`parts`, among `all items` or, for `cold_share`, among `cold items`) and what the score is the sum of
-                (`base_value` and `effects`). `cost_hf.explanation_text` puts it into words. Answers by popularity have
-                none.
+            explain: add `fields["explanation"]`, for recommenders that have any of this: the `semantic_id` of the item
+                and history items that share leading codes with it (`shared_prefixes`); history items with the
+                `nearest_texts`, by cosine; of a hybrid, the ranks in the lists of its parts (`parts`) and what the
+                score is the sum of (`base_value` and `effects`). `among` is whether the item was searched for among
+                `all items` or, for `cold_share`, among `cold items`. `cost_hf.explanation_text` puts it into words.
+                Answers by popularity have none.
             exact: search until the list is proved to hold the best items of the whole catalog by the model's scores,
                 or the budget of `beam_search` is spent. `fields["is_exact"]` is whether the position of an answer is
                 proved; where it is not, `fields["bound"]` is the highest score that an item which the search did not
@@ -489,7 +544,10 @@ class Recommender(CatalogUpdates):
         _check_choice("on_unknown", on_unknown, ("error", "drop"))
         _check_choice("on_empty", on_empty, ("error", "popularity"))
         if explain and not self.can_explain:
-            raise ValueError(f"a recommender of kind {self.kind} can't explain its answers; leave out explain")
+            raise ValueError(
+                f"this recommender of kind {self.kind} can't explain its answers: it has neither semantic IDs nor item "
+                "texts nor parts; leave out explain"
+            )
         for name, flag in (("exclude_seen", exclude_seen), ("exact", exact)):
             if not isinstance(flag, bool | np.bool_):
                 raise ValueError(f"{name} must be True or False, got {flag!r:.80}")
@@ -646,24 +704,34 @@ class Recommender(CatalogUpdates):
         lists: Sequence[ConstrainedList],
         answers: Sequence[Sequence[Recommendation]],
     ) -> None:
-        """Add to every answer its explanation by the search that its score is of."""
+        """Add to every answer its explanation: by its search, and by what items have in common."""
         for number, search in enumerate(searches):
             if not any(number in lists[request].searches.values() for request in search.requests):
                 continue
             found = self._explanations(snapshot, histories[search.requests], search.items, search.mask, **search.extra)
             for request, own in zip(search.requests, found, strict=True):
                 for row, item in zip(lists[request].items, answers[request], strict=True):
-                    if lists[request].searches[row] == number and item.item_id in own:
-                        item.fields["explanation"] = {"among": search.among, **own[item.item_id]}
+                    if lists[request].searches[row] == number:
+                        item.fields["explanation"] = {"among": search.among, **own.get(item.item_id, {})}
+        evidence = ItemEvidence.of(self, snapshot.catalog)
+        for own_list, history, answer in zip(lists, histories.tolist(), answers, strict=True):
+            shared = evidence.explain(own_list.items, [row for row in history if row >= 0])
+            for item, entry in zip(answer, shared, strict=True):
+                item.fields["explanation"] |= entry
 
     def _explanations(
         self, snapshot: CatalogSnapshot, histories: Tensor, items: Tensor, mask: CatalogMask | None, **extra: Any
     ) -> list[dict[str, dict[str, Any]]]:
-        """Return explanations by item id for the listed items `[B, R]` of histories `[B, T]`, one dict a history.
+        """Return explanations of a kind's own by item id, one dict a history; by default there are none.
 
-        Other arguments are those of the request that listed the items.
+        Args:
+            snapshot: state of the catalog that the request reads.
+            histories: rows `[B, T]`.
+            items: rows of the listed items `[B, R]`.
+            mask: items that might be listed.
+            extra: other arguments of the request that listed the items.
         """
-        raise NotImplementedError
+        return [{} for _ in histories]
 
     def _users(self, user_ids: Sequence[str] | str | None, histories: int) -> list[str] | None:
         if not self.needs_user_ids:
@@ -782,6 +850,12 @@ def _is_share(value: Any) -> bool:
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r:.80}")
+
+
+def _raw_bytes(weights: Tensor) -> tuple[str, np.ndarray]:
+    """Return type, shape and bytes of a tensor; numpy lacks some types, such as bf16."""
+    flat = weights.detach().cpu().contiguous().reshape(-1)
+    return f"{weights.dtype}{tuple(weights.shape)}", flat.view(torch.uint8).numpy()
 
 
 def checked_device(device: torch.device | str) -> torch.device:

@@ -157,6 +157,11 @@ class CatalogSnapshot:
         return popularity_order(self.popularity, self.catalog.item_ids)
 
     @cached_property
+    def tie_ranks(self) -> np.ndarray:
+        """Place of every catalog row in `popularity_order`, `[N]`."""
+        return self.popularity_order.argsort()
+
+    @cached_property
     def _cold_rows(self) -> Tensor:
         return torch.from_numpy((self.popularity == 0) & ~self.catalog.removed)
 

@@ -4,8 +4,10 @@ Writers hold a lock; readers need none, because a change is one assignment of a 
 """
 
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from typing import Any, Self
 
 import numpy as np
 
@@ -283,8 +285,36 @@ class CatalogUpdates:
                 self.versions = tuple(versions.values())
             return change
 
+    @contextmanager
+    def transaction(self) -> Iterator[Self]:
+        """Make several changes of the catalog take effect together, as one step of `rollback`; or none of them.
+
+        The changes are made to the draft that the block is given. Requests read the present catalog until the block
+        ends, and where it raises, nothing has changed. The journal has an entry for every change. New clicks
+        (`update_from`) are no change of the catalog and are not part of it.
+
+        Examples:
+            >>> from cost_hf.recommenders.example import example_recommender
+            >>> recommender = example_recommender()
+            >>> with recommender.transaction() as draft:
+            ...     added = draft.add_items(["mug"], ["mug for tea"])
+            ...     removed = draft.remove_items(["teacup"])
+            >>> [change.action for change in recommender.journal]
+            ['add', 'remove']
+            >>> recommender.rollback().item_ids  # both are undone
+            ('teacup', 'mug')
+        """
+        with self._writing:
+            draft = copy(self)
+            yield draft
+            before = self.catalog
+            if draft.catalog.version != before.version:
+                self.snapshot = draft.snapshot
+                self.journal = draft.journal
+                self.versions = (*self.versions, Version.held(before))[-KEPT_VERSIONS:]
+
     def rollback(self) -> CatalogChange:
-        """Return to the catalog before the last change.
+        """Return to the catalog before the last change, or before the last `transaction`.
 
         Raises:
             ValueError: where there is none.
@@ -298,9 +328,9 @@ class CatalogUpdates:
             *older, last = self.versions
             before = self.catalog
             after = last.load()
-            changes = [change for change in self.journal if change.action != "rollback"]
-            undone = [change for change in changes if change.after == before.version]
-            ids, more = (undone[-1].item_ids, undone[-1].more) if undone else ((), 0)
+            undone = self._changes_between(after, before)
+            ids = dict.fromkeys(item for change in undone for item in change.item_ids)
+            more = sum(change.more for change in undone)
             change = CatalogChange.between("rollback", ids, before, after, more=more)
             self._take(after, change, older)
             return change
@@ -315,15 +345,29 @@ class CatalogUpdates:
         self._take(after, change, versions[-KEPT_VERSIONS:])
         return change
 
+    def _changes_between(self, older: ItemRows, newer: ItemRows) -> list[CatalogChange]:
+        """Return the changes of the journal that led from one catalog to another, the last one first."""
+        found: list[CatalogChange] = []
+        version = newer.version
+        for change in reversed(self.journal):
+            if version == older.version:
+                break
+            if change.action != "rollback" and change.after == version:
+                found.append(change)
+                version = change.before
+        return found
+
     def _take(self, catalog: ItemRows, change: CatalogChange, versions: Sequence[Version]) -> None:
         # whatever can fail comes before the one assignment
-        if catalog.items_version == self.catalog.items_version:
-            snapshot = self.snapshot.with_columns(catalog.columns)
-        else:
-            snapshot = self._snapshot_of(catalog)
-        self.snapshot = snapshot
+        self.snapshot = self._next_snapshot(catalog)
         self.journal = (*self.journal, change)
         self.versions = tuple(versions)
+
+    def _next_snapshot(self, catalog: ItemRows) -> CatalogSnapshot:
+        """Return the snapshot of a catalog that comes after the present one; what depends on items alone is shared."""
+        if catalog.items_version == self.catalog.items_version:
+            return self.snapshot.with_columns(catalog.columns)
+        return self._snapshot_of(catalog)
 
     def _require_encoder(self, *, by_codes: bool) -> None:
         """Raise ValueError where new items can't be added by codes, or (without `by_codes`) by texts and vectors."""

@@ -196,6 +196,11 @@ class DenseRecommender(Recommender):
         """Return the ranking of the whole catalog; any length is possible."""
         return snapshot.ranker if isinstance(snapshot, DenseSnapshot) else self.snapshot.ranker
 
+    def learned_item_vectors(self, snapshot: CatalogSnapshot) -> np.ndarray | None:
+        """Return the item side of the scores, float32 `[N, D]`, of a model without texts."""
+        at = snapshot if isinstance(snapshot, DenseSnapshot) else self.snapshot
+        return None if self.model.config.text_dim is not None else at.scorer.targets.float().cpu().numpy()
+
     def _write_own_parts(self, folder: Path) -> dict[str, Any]:
         self.model.save_pretrained(folder)
         return {}

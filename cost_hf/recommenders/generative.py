@@ -19,7 +19,6 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import DamagedFileError, check_fields, load_all_weights, readable_load_errors
-from cost_hf.generators.adapters import load_adapted
 from cost_hf.generators.backbones import Backbone
 from cost_hf.generators.pretrained import BaseModel, auto_class
 from cost_hf.generators.prompts import PromptBuilder, PromptLayout
@@ -196,6 +195,11 @@ class GenerativeRecommender(Recommender):
             normalization=self.normalization,
         )
 
+    @property
+    def search_settings(self) -> dict[str, Any]:
+        """How histories are read and searched, as JSON."""
+        return {name: getattr(self, name) for name in PROTOCOL} | {"prompt": asdict(self.layout)}
+
     def prompt_inputs(self, histories: Tensor, *, user_ids: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Return histories `[B, T]` (catalog rows, -1 pads on the right) as arguments of the generator's `generate()`.
 
@@ -213,8 +217,15 @@ class GenerativeRecommender(Recommender):
         Raises:
             ValueError: where the text encoder or the quantizer is missing.
         """
-        vectors = torch.from_numpy(self._vectors_of(texts))
-        return self._required_quantizer.encode(vectors).cpu().numpy()
+        return self.encode_vectors(self._vectors_of(texts))
+
+    def encode_vectors(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the model-level codes of vectors `[n, E]` of the text encoder, int64 `[n, L_model]`.
+
+        Raises:
+            ValueError: where the quantizer is missing, or for vectors of another width.
+        """
+        return self._required_quantizer.encode(torch.from_numpy(vectors)).cpu().numpy()
 
     def _check_parts(self) -> None:
         digest = None if self.quantizer is None else assignment_digest(self.quantizer)
@@ -236,8 +247,7 @@ class GenerativeRecommender(Recommender):
             script = Path(CUSTOM_GENERATE) / "generate.py"
             shutil.copyfile(Path(__file__).parent / script, folder / script)
         self.vocabulary.save(folder)
-        entries: dict[str, Any] = {name: getattr(self, name) for name in PROTOCOL}
-        entries["prompt"] = asdict(self.layout)
+        entries = self.search_settings
         if self.base is not None:
             (folder / "README.md").unlink(missing_ok=True)  # peft's card describes the adapter alone
             entries["base"] = asdict(self.base)
@@ -336,8 +346,12 @@ def _read_backbone(source: Path, manifest: dict[str, Any], generator: PreTrained
         with readable_load_errors("the tokenizer", source):
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     base = BaseModel(**manifest["base"]) if "base" in manifest else None
-    if generator is None:
-        generator = _read_generator(source) if base is None else load_adapted(source, base, vocabulary, tokenizer)
+    if generator is None and base is not None:
+        from cost_hf.generators.adapters import load_adapted  # peft takes a while to import, and few need it
+
+        generator = load_adapted(source, base, vocabulary, tokenizer)
+    elif generator is None:
+        generator = _read_generator(source)
     layout = PromptLayout(*(tuple(manifest["prompt"][part]) for part in ("before", "after")))
     rows = generator.get_input_embeddings().weight.shape[0]
     highest = max(vocabulary.size - 1, *layout.before, *layout.after)

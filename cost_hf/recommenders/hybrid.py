@@ -213,7 +213,6 @@ class HybridRecommender(Recommender):
     """
 
     catalog_class = HybridCatalog
-    can_explain = True
     published_files: ClassVar[str] = (
         r"parts/\w[\w.-]*(/\w[\w.-]*)*/\w[\w.-]*\.(safetensors|json|parquet|jinja|model|py|txt)"
     )
@@ -350,6 +349,15 @@ class HybridRecommender(Recommender):
     def needs_vectors(self) -> bool:
         """Whether a part that takes new items needs their vectors."""
         return any(part.needs_vectors for name, part in self.parts.items() if name not in self.fixed_parts)
+
+    @property
+    def can_explain(self) -> bool:
+        """Whether lists can be explained: by the parts, always."""
+        return True
+
+    def text_vectors(self, catalog: HybridCatalog) -> np.ndarray | None:
+        """Return the item text vectors `[n, E]` that the catalogs of the parts hold; None for none."""
+        return text_vectors_of(self.parts, catalog)
 
     @property
     def carries_text_vectors(self) -> bool:

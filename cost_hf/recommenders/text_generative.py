@@ -160,6 +160,11 @@ class TextGenerativeRecommender(GenerativeRecommender):
             self.snapshot = self._new_snapshot(self.catalog, earlier=None)
         return self
 
+    @property
+    def search_settings(self) -> dict[str, Any]:
+        """How histories are read and searched, as JSON."""
+        return super().search_settings | {name: getattr(self, name) for name in self.search_fields}
+
     def prompt_inputs(self, histories: Tensor, *, user_ids: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Return histories as embedded prompts for `generate()`, with what the model reads of their items."""
         parts = self.prompts.inputs_with_items(histories, user_ids=user_ids)
@@ -174,7 +179,7 @@ class TextGenerativeRecommender(GenerativeRecommender):
         if self.generator.config.use_text_input:  # that script searches from tokens alone
             (folder / CUSTOM_GENERATE / "generate.py").unlink()
             (folder / CUSTOM_GENERATE).rmdir()
-        return entries | {name: getattr(self, name) for name in self.search_fields}
+        return entries
 
     @classmethod
     def _read_arguments(

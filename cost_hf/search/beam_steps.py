@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, T5ForConditionalGeneration, UMT5ForConditionalGeneration
+from transformers import PreTrainedModel
 
 from cost_hf.search.normalizations import check_normalization
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
@@ -160,6 +160,10 @@ def _is_plain(head: nn.Module) -> bool:
 
 def _scales_outputs(model: PreTrainedModel) -> bool:
     """Whether a model scales the decoder's states before its head: T5 has a flag, UMT5 a rule, mT5 neither."""
+    if not model.config.is_encoder_decoder:
+        return False
+    from transformers import T5ForConditionalGeneration, UMT5ForConditionalGeneration  # not needed by causal models
+
     if isinstance(model, UMT5ForConditionalGeneration):
         return bool(model.config.tie_word_embeddings)
     return isinstance(model, T5ForConditionalGeneration) and bool(model.config.scale_decoder_outputs)

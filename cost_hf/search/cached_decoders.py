@@ -4,27 +4,25 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import (
-    DynamicCache,
-    GenerationMixin,
-    MT5ForConditionalGeneration,
-    PreTrainedModel,
-    T5ForConditionalGeneration,
-    UMT5ForConditionalGeneration,
-)
+from transformers import DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+)
 
 from cost_hf.search.beam_steps import DecodingSteps, Prompt
 from cost_hf.search.causal_steps import CausalSteps
 from cost_hf.search.t5_steps import T5Steps
 
-T5_FAMILY = (T5ForConditionalGeneration, MT5ForConditionalGeneration, UMT5ForConditionalGeneration)
+T5_TYPES = ("t5", "mt5", "umt5")
 # positions follow position_ids alone and logits are the head of the last hidden states: each has a test
 CAUSAL_TYPES = ("gpt2", "gpt_neox", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
-CAUSAL_CLASSES = {
-    (f"transformers.models.{name}.modeling_{name}", MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[name]) for name in CAUSAL_TYPES
+# classes by module and name, so that only the model in use is imported
+NAMES = {name: MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES[name] for name in T5_TYPES} | {
+    name: MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[name] for name in CAUSAL_TYPES
 }
+TYPES = {(f"transformers.models.{name}.modeling_{name}", kind): name for name, kind in NAMES.items()}
 # methods that decoding depends on; a class that overrides one may decode otherwise
 DECODING_METHODS = frozenset(
     {"forward", "__call__", "_call_impl", "_wrapped_call_impl"}
@@ -41,7 +39,7 @@ def base_model(model: Any) -> PreTrainedModel:
 def decoder_class(model: PreTrainedModel) -> type | None:
     """Return the class of transformers that a model is or extends and whose decoding is known; None without one."""
     for kind in type(model).__mro__:
-        if kind in T5_FAMILY or (kind.__module__, kind.__name__) in CAUSAL_CLASSES:
+        if (kind.__module__, kind.__name__) in TYPES:
             return kind
     return None
 
@@ -56,12 +54,13 @@ def unsupported_reason(model: Any) -> str | None:
         return f"{type(inner).__name__} has hooks on its forward pass, which cached decoding does not call"
     base = decoder_class(inner)
     if base is None:
-        known = ", ".join(("t5", "mt5", "umt5", *CAUSAL_TYPES))
+        known = ", ".join(NAMES)
         return f"{type(inner).__name__} is no model of {known} and extends none"
     changed = _overridden(type(inner), base)
     if changed is not None:
         return changed
-    return _t5_unsupported_reason(inner, base) if base in T5_FAMILY else _causal_unsupported_reason(inner, base)
+    is_t5 = TYPES[base.__module__, base.__name__] in T5_TYPES
+    return _t5_unsupported_reason(inner, base) if is_t5 else _causal_unsupported_reason(inner, base)
 
 
 def _overridden(kind: type, base: type) -> str | None:

@@ -152,6 +152,30 @@ class ItemColumns:
             changed[name] = _put(held, places, new)
         return self._replaced(self.arrays | changed, changed)
 
+    def differing(self, rows: Sequence[int] | np.ndarray, values: Any) -> dict[str, np.ndarray]:
+        """Return by column which items have another value than the given one, bool `[n]`.
+
+        Args:
+            rows, values: as for `with_values`.
+
+        Raises:
+            ValueError: as `with_values`.
+
+        Examples:
+            >>> columns = ItemColumns.of({"brand": ["Ikea", None], "price": [9.5, 20.0]})
+            >>> columns.differing([1], {"price": [20], "brand": ["Hay"]})
+            {'price': array([False]), 'brand': array([ True])}
+        """
+        places = np.asarray(rows, dtype=np.int64)
+        found = {}
+        for name, entries in _by_name(values).items():
+            held = self.require(name, what="columns")
+            new = _values_like(held, entries, name)
+            if len(new) != len(places):
+                raise ValueError(f"expected one value of {name!r} per item, got {len(new)} for {len(places)} items")
+            found[name] = _differ(held.take(pa.array(places)), new)
+        return found
+
     def with_columns(self, columns: "ItemColumns") -> "ItemColumns":
         """Return the columns with more of them, or others in the place of those with the same names."""
         return self._replaced(self.arrays | columns.arrays, columns.arrays)
@@ -336,6 +360,16 @@ def _put(array: pa.Array, rows: np.ndarray, values: pa.Array) -> pa.Array:
     sources = np.arange(len(array))
     sources[rows] = len(array) + np.arange(len(rows))
     return pa.concat_arrays([array, values]).take(pa.array(sources))
+
+
+def _differ(held: pa.Array, new: pa.Array) -> np.ndarray:
+    """Return where two arrays of one type differ, bool `[n]`; missing values are equal."""
+    if kind_of(held.type) in (LISTS, VALUES):  # which Arrow does not compare
+        pairs = zip(held.to_pylist(), new.to_pylist(), strict=True)
+        return np.fromiter((old != own for old, own in pairs), dtype=bool, count=len(new))
+    is_other = pc.fill_null(pc.not_equal(held, new), False)
+    is_one_missing = pc.not_equal(pc.is_null(held), pc.is_null(new))
+    return pc.or_(is_other, is_one_missing).to_numpy(zero_copy_only=False)
 
 
 def _by_name(values: Any) -> dict[str, Any]:

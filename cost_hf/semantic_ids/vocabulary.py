@@ -230,6 +230,11 @@ class SidVocabulary:
         self._refuse((codes < 0) | (codes >= sizes), ids, "token id")
         return codes
 
+    def texts(self, codes: np.ndarray) -> list[list[str]]:
+        """Return the token texts of codes `[N, l]`, l ≤ L levels from the first: N lists of l texts."""
+        ids = self.encode(torch.tensor(codes)).tolist()
+        return [[self.tokens[token - self.first_id] for token in own] for own in ids]
+
     def user_token_id(self, user_id: str) -> int:
         """Return the id of a user's hashed token; the same on every machine.
 

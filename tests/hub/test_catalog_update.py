@@ -97,7 +97,7 @@ def test_columns_of_new_and_known_items_come_with_the_file_and_values_alone_too(
     assert update(directory, "--values", tmp_path / "stock.csv") == 0
     assert [value("item003", "in_stock"), value("new", "in_stock")] == [False, True]
     assert (directory / "recommender" / "model.safetensors").stat().st_mtime_ns == weights
-    assert "update: 2 items (item003, new)" in capsys.readouterr().out
+    assert "update: 1 item (new)" in capsys.readouterr().out
     assert update(directory, "--rollback") == 0
     assert value("new", "in_stock") is None
 
@@ -156,9 +156,16 @@ def test_columns_may_have_other_names(directory, tmp_path):
         (["--values", "stock.csv"], "names the column 'stock', which the catalog does not have"),
         (["--rollback", "--remove", "item001"], "or a rollback alone"),
         (["--rollback"], "there is no older catalog to return to"),
-        (["--remove", "item001,gone"], "1 of 2 item ids are not in the catalog"),
+        (["--remove", "item001,gone", "--strict"], "1 row: remove, row 1 (item_id 'gone'): not in the catalog"),
         (["missing.csv"], "'missing.csv' does not exist"),
-        (["empty.csv"], "items, row 1 (item_id 'b'): expected a text"),
+        (["empty.csv", "--strict"], "1 row: items, row 1 (item_id 'b'): no text; correct"),
+        (["empty.csv", "--from-full-catalog", "empty.csv"], "give new items or --from-full-catalog, not both"),
+        (["--from-full-catalog", "empty.csv", "--remove", "item001"], "and no ids to remove"),
+        (["--from-full-catalog", "empty.csv"], "lacks 20 of its 20 items (100.0%), more than --max-gone 0.1 allows"),
+        (["empty.csv", "--max-gone", "1"], "--max-gone belongs to --from-full-catalog"),
+        (["--from-full-catalog", "empty.csv", "--max-gone", "10%"], "expected a share from 0 to 1"),
+        (["empty.csv", "--data", "{seperator: x}"], "--data has 'seperator', expected csv, columns"),
+        (["empty.csv", "--data", "{normalize_ids: 5}"], "--data {'normalize_ids': 5} can't be used"),
         (["twice.csv"], "twice"),
         (["empty.csv", "--columns", "[a"], "argument --columns: expected a map of names as YAML"),
     ],

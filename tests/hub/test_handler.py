@@ -12,17 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cost_hf.hub.handler import (
-    MAX_BATCH,
-    MAX_BEAMS,
-    MAX_BODY,
-    MAX_HISTORY,
-    MAX_TOP_K,
-    BadRequest,
-    EndpointHandler,
-    decode,
-)
+from cost_hf.hub.handler import EndpointHandler
 from cost_hf.recommenders.base import Recommendation
+from cost_hf.recommenders.requests import MAX_BATCH, MAX_BODY, MAX_HISTORY, MAX_TOP_K, BadRequest, decode
+from cost_hf.recommenders.service import MAX_BEAMS
+from tests.methods.counting.counting_toys import toy_counting
 from tests.methods.fusion.fusion_toys import toy_fusion
 from tests.near_ties import assert_same_list
 from tests.recommenders.toys import TOY_IDS, TOY_ITEMS, toy_catalog, toy_recommender, with_columns
@@ -49,7 +43,7 @@ def url(handler):
             try:
                 answer = handler(decode(body))
             except BadRequest as error:
-                answer = {"error": {"field": error.field, "message": str(error)}}
+                answer = error.as_json()
             content = json.dumps(answer, allow_nan=False).encode()
             self.send_response(400 if "error" in answer else 200)
             self.send_header("Content-Length", str(len(content)))
@@ -77,7 +71,7 @@ def test_one_history_and_a_batch_are_answered_like_recommend(handler, url):
     status, one = post(url, {"inputs": batch[1], "parameters": {"top_k": 4}})
     _, many = post(url, {"inputs": batch, "parameters": {"top_k": 4, "exclude_seen": False, "denied": ["item019"]}})
 
-    expected = handler.recommender.recommend(batch[1], top_k=4)
+    expected = handler.service.recommender.recommend(batch[1], top_k=4)
     assert status == 200
     assert_same_list([(entry["item_id"], entry["score"]) for entry in one["recommendations"][0]], expected)
     assert set(one["recommendations"][0][0]) >= {"item_id", "score", "source"}
@@ -93,11 +87,11 @@ def test_filters_and_limits_of_values_are_those_of_recommend(handler, url):
     both = {"diversify": {"brand": 1}, "where": {"tags": ["oslo"]}}
     _, diverse = post(url, {"inputs": ["item001"], "parameters": both})
 
-    expected = handler.recommender.recommend(inputs, where=where | {"price": (5, 40)}, on_empty="popularity")
+    expected = handler.service.recommender.recommend(inputs, where=where | {"price": (5, 40)}, on_empty="popularity")
     assert [[entry["item_id"] for entry in answers] for answers in filtered["recommendations"]] == [
         [answer.item_id for answer in answers] for answers in expected
     ]
-    expected = handler.recommender.recommend(["item001"], **both)
+    expected = handler.service.recommender.recommend(["item001"], **both)
     assert [entry["item_id"] for entry in diverse["recommendations"][0]] == [answer.item_id for answer in expected]
 
 
@@ -131,7 +125,8 @@ def test_eight_clients_at_once_get_what_each_would_get_alone(url):
         ({"input": []}, "input", "did you mean inputs"),
         ({"inputs": "item001"}, "inputs", "expected a list of item ids"),
         ({"inputs": None}, "inputs", "got null"),
-        ({"inputs": ["item001", 3]}, "inputs[1]", "expected an item id .* got 3"),
+        ({"inputs": ["item001", 3.5]}, "inputs[1]", "expected an item id .* got 3.5"),
+        ({"inputs": ["item001", 2**70]}, "inputs[1]", "expected an item id .* got a number that large"),
         ({"inputs": [["item001"], [True]]}, "inputs[1][0]", "got True"),
         ({"inputs": [["item001"], "item002"]}, "inputs[0]", "expected an item id"),
         ({"inputs": ["x" * 600]}, "inputs[0]", "got 600 characters"),
@@ -215,7 +210,7 @@ def test_any_request_gets_a_response_of_valid_json(handler, request_):
 
 
 def test_the_work_of_one_request_is_bounded_before_it_begins(handler, monkeypatch):
-    monkeypatch.setattr(handler.recommender, "recommend", None)
+    monkeypatch.setattr(handler.service.recommender, "recommend", None)
     batch = [["item001"]] * MAX_BATCH
 
     for parameters in ({"top_k": MAX_TOP_K}, {"top_k": MAX_TOP_K, "cold_share": 1}):
@@ -225,7 +220,7 @@ def test_the_work_of_one_request_is_bounded_before_it_begins(handler, monkeypatc
 
 
 def test_a_model_that_searches_with_many_beams_takes_fewer_histories(handler, monkeypatch):
-    monkeypatch.setattr(handler.recommender, "num_beams", MAX_BEAMS)
+    monkeypatch.setattr(handler.service.recommender, "num_beams", MAX_BEAMS)
 
     assert handler({"inputs": [["item001"]] * 2})["error"]["field"] == "inputs"
 
@@ -252,7 +247,7 @@ def test_a_fault_of_the_server_shows_nothing_of_it(handler, monkeypatch, caplog)
     def broken(*arguments, **options):
         raise RuntimeError("secret path /srv/models")
 
-    monkeypatch.setattr(handler.recommender, "recommend", broken)
+    monkeypatch.setattr(handler.service.recommender, "recommend", broken)
 
     answer = handler({"inputs": ["item001"]})
 
@@ -267,23 +262,37 @@ def test_a_hybrid_explains_its_answers(tmp_path):
 
     json.dumps(answer, allow_nan=False)
     for entry in answer["recommendations"][0]:
-        assert set(entry["explanation"]) == {"among", "parts", "effects", "base_value"}
+        assert set(entry["explanation"]) >= {"among", "parts", "effects", "base_value", "semantic_id", "nearest_texts"}
     assert "explanation" not in hybrid({"inputs": ["item003"]})["recommendations"][0][0]
 
 
-def test_what_can_not_be_explained_is_a_bad_request(handler):
-    answer = handler({"inputs": ["item003"], "parameters": {"explain": True}})
+def test_a_generator_explains_its_answers_by_their_codes(handler):
+    catalog = handler.service.recommender.catalog
+
+    (answers,) = handler({"inputs": ["item003", "item005"], "parameters": {"explain": True}})["recommendations"]
+
+    for entry in answers:
+        path = entry["explanation"]["semantic_id"]
+        assert path["codes"] == catalog.codes[catalog.row_of(entry["item_id"])].tolist()
+        assert {item["item_id"] for item in entry["explanation"]["shared_prefixes"]} <= {"item003", "item005"}
+    json.dumps(answers, allow_nan=False)
+
+
+def test_what_can_not_be_explained_is_a_bad_request(tmp_path):
+    toy_counting("markov").save_pretrained(tmp_path)
+
+    answer = EndpointHandler(str(tmp_path))({"inputs": ["item003"], "parameters": {"explain": True}})
 
     assert answer["error"] == {
         "field": "parameters.explain",
-        "message": "this recommender can't explain its answers; leave it out",
+        "message": "this recommender knows neither semantic IDs nor texts of its items; leave it out",
     }
 
 
 def test_a_search_may_be_exact(handler):
     answer = handler({"inputs": ["item003"], "parameters": {"top_k": 3, "exact": True}})
 
-    exact = handler.recommender.recommend(["item003"], top_k=3, exact=True)
+    exact = handler.service.recommender.recommend(["item003"], top_k=3, exact=True)
     assert [entry["item_id"] for entry in answer["recommendations"][0]] == [entry.item_id for entry in exact]
     assert [entry["is_exact"] for entry in answer["recommendations"][0]] == [True] * 3
     assert "is_exact" not in handler({"inputs": ["item003"]})["recommendations"][0][0]
@@ -293,7 +302,7 @@ def test_a_search_may_be_exact(handler):
 
 def test_an_answer_that_is_not_proved_has_the_bound(handler, monkeypatch):
     entries = [Recommendation("item001", -1.0, {"source": "beams", "is_exact": False, "bound": float("-inf")})]
-    monkeypatch.setattr(handler.recommender, "recommend", lambda histories, **options: [entries])
+    monkeypatch.setattr(handler.service.recommender, "recommend", lambda histories, **options: [entries])
 
     (answer,) = handler({"inputs": ["item003"], "parameters": {"exact": True}})["recommendations"][0]
 
@@ -314,6 +323,6 @@ def test_the_beams_of_the_parts_of_a_hybrid_count(tmp_path, monkeypatch):
     batch = {"inputs": [["item001"]] * 2}
     assert "recommendations" in hybrid(batch)
 
-    monkeypatch.setattr(hybrid.recommender.parts["sids"], "num_beams", MAX_BEAMS)
+    monkeypatch.setattr(hybrid.service.recommender.parts["sids"], "num_beams", MAX_BEAMS)
 
     assert hybrid(batch)["error"]["field"] == "inputs"

@@ -48,14 +48,19 @@ def test_branches_count_the_items_below_and_every_item_is_under_its_prefix(toy):
     assert view.branches(view.sid(0)) == []
 
 
-def test_why_names_the_latest_history_item_that_shares_most():
-    codes = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]])
-    catalog = Catalog.from_codes(list("abcd"), codes, level_sizes=(2, 2, 2), collisions="none", quantizer_digest="toy")
-    view = CatalogView(catalog)
+def test_the_list_says_which_history_items_share_codes():
+    toy = Visit(toy_text_recommender())
 
-    assert view.closest(0, [2, 1]) == (1, 2)
-    assert view.closest(0, [2, 2]) == (2, 1)
-    assert view.closest(0, [3]) is None and view.closest(0, []) is None
+    answers = toy.recommend(["item001", "item009"], 20)
+    page = markup.ranking(toy.view, answers)
+
+    for listed in answers:
+        shared = [toy.view.sid(listed.row)[:2] == toy.view.sid(row)[:2] for row in (1, 9)]
+        assert (listed.shared_levels == 2) == any(shared)
+        assert ("shares no first code" in listed.explanation) == (listed.shared_levels == 0)
+        assert "semantic ID" not in listed.explanation  # the page shows it
+    assert page.count(" shared") == sum(listed.shared_levels for listed in answers) > 0
+    assert "shares 1 of 2 codes with &quot;football in oslo&quot;" in page
 
 
 def test_neighbours_share_a_prefix_and_are_not_the_item_itself(toy):
@@ -94,7 +99,7 @@ def test_visitors_filter_by_columns_of_few_values_and_see_them():
     answers = toy.recommend(["item003"], where=where)
     expected = toy.recommender.recommend(["item003"], where=where)
     assert [TOY_IDS[listed.row] for listed in answers] == [answer.item_id for answer in expected]
-    page = markup.ranking(toy.view, answers, [3])
+    page = markup.ranking(toy.view, answers)
     assert page.count("brand Alba · in_stock · tags") == len(answers) > 0
     assert toy.view.limited_columns == ["brand"]
     diverse = toy.recommend(["item003"], top_k=6, diversify={"brand": 1})
@@ -139,10 +144,9 @@ def test_the_error_of_a_copy_without_encoder_names_the_reason():
 def test_words_of_items_and_visitors_are_escaped(toy):
     row = toy.add(f"football {EVIL}")
     history, answers, place = toy.seen_recommended(row)
-    rows = toy.view.catalog.rows_of(history).tolist()
 
     pages = [
-        markup.ranking(toy.view, answers, [row, *rows]),
+        markup.ranking(toy.view, answers),
         markup.branches(toy.view, toy.view.sid(row)),
         markup.added(toy.view, row, history=history, answers=answers, place=place),
         markup.items(toy.view, [(row, 1)]),
@@ -154,10 +158,10 @@ def test_words_of_items_and_visitors_are_escaped(toy):
 def test_the_ranking_marks_shared_codes_and_added_items(toy):
     row = toy.add("football in lisbon and oslo")
 
-    page = markup.ranking(toy.view, [Listed(row, -1.5, is_added=True)], [0])
+    page = markup.ranking(toy.view, [Listed(row, -1.5, is_added=True, shared_levels=1)])
 
     assert "added in this demo" in page and "-1.50" in page
-    assert page.count(" shared") == (toy.view.closest(row, [0]) or (0, 0))[1]
+    assert page.count(" shared") == 1
 
 
 def test_the_evaluation_page_holds_the_figures_of_the_results(toy):
@@ -198,8 +202,8 @@ def test_the_page_of_an_added_item_shows_its_place(toy):
 
 
 def test_reserved_places_are_marked_where_scores_do_not_fall(toy):
-    assert "places are reserved" in markup.ranking(toy.view, [Listed(0, -2.0), Listed(1, -1.0)], [])
-    assert "places are reserved" not in markup.ranking(toy.view, [Listed(0, -1.0), Listed(1, -2.0)], [])
+    assert "places are reserved" in markup.ranking(toy.view, [Listed(0, -2.0), Listed(1, -1.0)])
+    assert "places are reserved" not in markup.ranking(toy.view, [Listed(0, -1.0), Listed(1, -2.0)])
 
 
 def test_the_tree_shows_every_code_that_follows():
@@ -228,14 +232,18 @@ def test_a_search_reads_the_beginning_of_a_long_text(toy):
 
 def test_a_history_and_a_list_are_bounded(toy, monkeypatch):
     asked = {}
-    monkeypatch.setattr(
-        toy.recommender, "recommend", lambda held, top_k, *rest, **options: asked.update(held=held, top_k=top_k) or []
-    )
+
+    def recommend(histories, **options):
+        asked.update(histories=histories, **options)
+        return [[]]
+
+    monkeypatch.setattr(toy.recommender, "recommend", recommend)
 
     toy.recommend(["item001"] * 100_000 + [7, None], 10**9)
 
-    assert len(asked["held"]) <= visit.MAX_HISTORY and asked["top_k"] == visit.MAX_SHOWN
-    assert set(asked["held"]) == {"item001"}
+    (history,) = asked["histories"]
+    assert len(history) <= visit.MAX_HISTORY and asked["top_k"] == visit.MAX_SHOWN
+    assert set(history) == {"item001"}
 
 
 def test_results_of_another_form_show_no_figures(toy):
@@ -268,17 +276,18 @@ def test_a_hybrid_shows_why_an_item_is_listed():
     hybrid = Visit(toy_fusion())
 
     answers = hybrid.recommend(["item003"], 5)
-    page = markup.ranking(hybrid.view, answers, [3])
+    page = markup.ranking(hybrid.view, answers)
 
     assert all(listed.explanation.startswith("listed by ") for listed in answers)
     assert page.count('<span class="why"><span>listed by ') == 5 and "<br>raised by " in page
+    assert page.count("<br>semantic ID &lt;s_a_") == 5 and "<br>text most like " in page
     assert hybrid.add("football in lisbon and oslo") == len(TOY_IDS)
     names = [block.label for block in app.build_demo(toy_fusion()).blocks.values() if isinstance(block, gr.Tab)]
     assert names == ["Recommend", "New item"]
 
 
 def test_an_explanation_can_not_write_the_page(toy):
-    page = markup.ranking(Visit(toy_fusion()).view, [Listed(0, 1.0, explanation=EVIL)], [])
+    page = markup.ranking(Visit(toy_fusion()).view, [Listed(0, 1.0, explanation=EVIL)])
 
     assert "<script>" not in page and "&lt;script&gt;" in page
 

@@ -271,7 +271,7 @@ def test_an_empty_history_of_an_evaluation_is_ranked_as_its_parts_rank_it():
 
 
 def test_a_recommender_that_can_not_explain_refuses():
-    with pytest.raises(ValueError, match="of kind counting can't explain its answers; leave out explain"):
+    with pytest.raises(ValueError, match="of kind counting can't explain its answers: it has neither"):
         toy_counting("markov").recommend(["item003"], explain=True)
 
 

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 WRITER = """
 import sys
 import numpy as np
+from cost_hf import Recommender
 directory, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 for number in range(count):
     while True:
@@ -34,6 +35,7 @@ for number in range(count):
 READER = """
 import sys
 from pathlib import Path
+from cost_hf import Recommender
 loaded = 0
 while not Path(sys.argv[2]).exists():
     system = Recommender.from_pretrained(sys.argv[1])

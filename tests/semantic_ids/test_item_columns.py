@@ -131,6 +131,28 @@ def test_other_values_of_some_items_leave_the_others(before, after, order, count
     assert plain(columns) == plain(typed(before))
 
 
+@given(columns_of_three, columns_of_three, st.permutations(range(3)), st.integers(0, 3))
+def test_values_differ_where_putting_them_in_would_change_something(before, after, order, count):
+    columns = typed(before)
+    rows = order[:count]
+    values = {name: [after[name][row] for row in rows] for name in columns.names}
+
+    found = columns.differing(rows, values)
+
+    assert {name: differs.tolist() for name, differs in found.items()} == {
+        name: [before[name][row] != after[name][row] for row in rows] for name in columns.names
+    }
+
+
+def test_values_of_every_type_equal_themselves_and_missing_ones_each_other():
+    columns = ItemColumns.of(FRAME)
+    same = columns.differing(range(3), FRAME.drop(columns=["item_id"], errors="ignore"))
+    missing = columns.differing([0, 1, 2], {name: [None] * 3 for name in columns.names})
+
+    assert set(same) == set(columns.names) and not np.any(list(same.values()))
+    assert all(missing[name].tolist() == columns.arrays[name].is_valid().to_pylist() for name in columns.names)
+
+
 def test_whole_numbers_become_numbers_of_the_column_and_times_may_be_texts():
     columns = ItemColumns.of(FRAME[["price", "stock", "added", "day"]])
 

@@ -1,6 +1,5 @@
 """The demo in Gradio: up to four tabs over one `Visit`, and two functions with stable API names."""
 
-import errno
 import logging
 import socket
 from collections.abc import Callable, Mapping
@@ -9,14 +8,15 @@ from typing import Any
 
 import gradio as gr
 
+from cost_hf.command_line import port_error
 from cost_hf.files import DamagedFileError
-from cost_hf.hub.handler import parse
 from cost_hf.hub.space import markup
 from cost_hf.hub.space.tabs import PRIVATE, new_item_tab, recommend_tab, tree_tab
 from cost_hf.hub.space.visit import Visit
 from cost_hf.hub.staging import read_results
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.repository import locate
+from cost_hf.recommenders.requests import parse
 from cost_hf.stages import UnfinishedRunError
 
 logger = logging.getLogger(__name__)
@@ -116,15 +116,7 @@ def _check_port(host: str, port: int) -> None:
         with socket.create_server((host, port)):
             pass
     except OSError as error:
-        reasons = {
-            errno.EADDRINUSE: "another program uses it",
-            errno.EACCES: "this user may not use it",
-            errno.EADDRNOTAVAIL: "this machine has no such address",
-        }
-        reason = reasons.get(error.errno or 0, str(error))
-        raise OSError(
-            f"port {port} at {host} can't be used ({reason}); give another --port or --host, or leave --port out"
-        ) from error
+        raise port_error(host, port, error) from error
 
 
 def _api_recommend(visit: Visit) -> Callable[..., list[dict[str, Any]]]:
@@ -144,13 +136,13 @@ def _api_recommend(visit: Visit) -> Callable[..., list[dict[str, Any]]]:
             "on_empty": "error",
         }
         try:
-            histories, options = parse({"inputs": history, "parameters": parameters})
-            if len(histories) != 1 or not all(isinstance(item, str) for item in history):
+            request = parse({"inputs": history, "parameters": parameters})
+            if any(isinstance(item, list) for item in history):
                 raise ValueError("expected one history, a list of item ids")
-            answers = visit.recommender.recommend(histories[0], **options)
-        except (ValueError, TypeError) as error:
+            (answers,) = visit.service.recommend(request)
+        except ValueError as error:
             raise gr.Error(str(error)) from error
-        return [{"item_id": entry.item_id, "score": entry.score, **entry.fields} for entry in answers]
+        return answers
 
     return recommend
 

@@ -30,12 +30,14 @@ class Listed(NamedTuple):
         score: of the model.
         is_added: whether it was added in this demo.
         explanation: why it is listed, in a few lines; empty where the recommender gives none.
+        shared_levels: most leading codes that it has in common with an item of the history.
     """
 
     row: int
     score: float
     is_added: bool = False
     explanation: str = ""
+    shared_levels: int = 0
 
 
 class CatalogView:
@@ -109,16 +111,6 @@ class CatalogView:
         shared[self.catalog.removed] = 0
         best = np.argsort(-shared, kind="stable")[:limit]
         return [(row, int(shared[row])) for row in best.tolist() if shared[row]]
-
-    def closest(self, row: int, history: list[int]) -> tuple[int, int] | None:
-        """Return (row, shared levels) of the history item whose ID shares most with an item's; None for none."""
-        if not history or not self.has_sids:
-            return None
-        levels = self.catalog.model_levels
-        same = self.catalog.codes[history][:, :levels] == self.catalog.codes[row, :levels]
-        shared = np.logical_and.accumulate(same, axis=1).sum(1)
-        best = len(history) - 1 - int(shared[::-1].argmax())  # the latest of equals
-        return (history[best], int(shared[best])) if shared[best] else None
 
     def _shared(self, codes: Prefix) -> np.ndarray:
         """Return how many first levels every item shares with codes, `[N]`."""

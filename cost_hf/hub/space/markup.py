@@ -36,29 +36,19 @@ def chips(codes: Prefix, *, shared: int = 0, appended: int | None = None) -> str
     return f'<span class="chips" aria-label="semantic ID {" ".join(map(str, codes))}">{"".join(parts)}</span>'
 
 
-def ranking(view: CatalogView, answers: Sequence[Listed], history: list[int]) -> str:
-    """Return ranked items as a list: title, score and why it is there.
-
-    With semantic IDs that is the path of codes, and which history item shares how much of it; otherwise the explanation
-    of the recommender, where it gives one.
-    """
+def ranking(view: CatalogView, answers: Sequence[Listed]) -> str:
+    """Return ranked items as a list: title, score, the codes where there are semantic IDs, and why it is there."""
     lines = []
     scores = [listed.score for listed in answers]
     has_reserved = False
-    for place, (row, score, is_added, explanation) in enumerate(answers):
-        close = view.closest(row, history)
-        why = "shares no first code with the history"
-        if close is not None:
-            levels = "1 level" if close[1] == 1 else f"{close[1]} levels"
-            why = f"shares {levels} with <q>{escape(view.label(close[0]))}</q>"
-        path = chips(view.sid(row), shared=close[1] if close else 0, appended=_appended(view)) if view.has_sids else ""
+    for place, (row, score, is_added, explanation, shared) in enumerate(answers):
+        path = f"{chips(view.sid(row), shared=shared, appended=_appended(view))} " if view.has_sids else ""
         is_reserved = score < max(scores[place:])  # items with a better score are ranked below it
         has_reserved = has_reserved or is_reserved
         tags = [*(["added in this demo"] if is_added else []), *(["reserved place"] if is_reserved else [])]
         tag = f'<span class="added">{", ".join(tags)}</span>' if tags else ""
         explained = "<br>".join(map(escape, explanation.splitlines()))
-        detail = f"{path} <span>{why}</span>" if view.has_sids else f"<span>{explained}</span>"
-        detail = f'<span class="why">{detail}</span>' if view.has_sids or explained else ""
+        detail = f'<span class="why">{path}<span>{explained}</span></span>' if path or explained else ""
         facts = view.facts(row)
         known = f'<span class="facts">{escape(facts)}</span>' if facts else ""
         lines.append(
@@ -94,7 +84,7 @@ def added(
     else:
         where = f"The new item is at place {place}."
     own = items(view, [(row, 0)]) if view.has_sids else f'<p class="title">{escape(view.label(row))}</p>'
-    return f"<h4>Added</h4>{own}<h4>Recommendations after {names}</h4>{notice(where)}{ranking(view, answers, rows)}"
+    return f"<h4>Added</h4>{own}<h4>Recommendations after {names}</h4>{notice(where)}{ranking(view, answers)}"
 
 
 def branches(view: CatalogView, prefix: Prefix) -> str:

@@ -71,9 +71,8 @@ def recommend_tab(visit: Visit) -> None:
         if not answers:
             whole = "all that fulfils the filters" if where else "the whole catalog"
             return markup.notice(f"Nothing is left to recommend: the history holds {whole}."), gr.update()
-        rows = visit.view.catalog.rows_of(ids).tolist()
         onward = gr.update(choices=_named(visit, [listed.row for listed in answers]), value=None, visible=True)
-        return markup.ranking(visit.view, answers, rows), onward
+        return markup.ranking(visit.view, answers), onward
 
     def add_to_history(item: str | None, ids: list[str] | None, *set_up: Any) -> tuple[Any, ...]:
         held = known(list(dict.fromkeys([*(ids or []), *([item] if item else [])])))

@@ -6,8 +6,10 @@ from typing import Any
 
 from cost_hf.files import content_digest
 from cost_hf.hub.space.catalog_view import CatalogView, Listed, Prefix
-from cost_hf.recommenders.base import Recommender
+from cost_hf.recommenders.base import Recommendation, Recommender
 from cost_hf.recommenders.explanations import explanation_text
+from cost_hf.recommenders.requests import EncodeRequest, RecommendRequest
+from cost_hf.recommenders.service import RecommenderService
 
 MAX_ADDED = 200
 MAX_CHARACTERS = 2_000
@@ -27,6 +29,7 @@ class Visit:
 
     def __init__(self, recommender: Recommender, results: Mapping[str, Any] | None = None):
         self.recommender = recommender
+        self.service = RecommenderService(recommender)
         self.results = results
         self.added: list[str] = []
         self._adding = threading.Lock()
@@ -54,29 +57,35 @@ class Visit:
         Raises:
             ValueError: for a filter that no item fulfils.
         """
-        held = [item for item in history[-MAX_HISTORY:] if isinstance(item, str)]
-        length = max(1, min(int(top_k), MAX_SHOWN))
-        answers = self.recommender.recommend(
-            held,
-            length,
-            bool(exclude_seen),
-            on_unknown="drop",
-            on_empty="popularity",
+        request = RecommendRequest.of(
+            [[item for item in history[-MAX_HISTORY:] if isinstance(item, str)]],
+            top_k=max(1, min(int(top_k), MAX_SHOWN)),
+            exclude_seen=bool(exclude_seen),
             cold_share=cold_share,
             where=where,
             diversify=diversify,
             explain=self.recommender.can_explain,
         )
-        catalog = self.recommender.catalog
-        return [
-            Listed(
-                catalog.row_of(entry.item_id),
-                entry.score,
-                entry.item_id in self.added,
-                explanation_text(entry) if self.recommender.can_explain else "",
+        (answers,) = self.service.recommend(request)
+        return [self._listed(answer) for answer in answers]
+
+    def _listed(self, answer: Mapping[str, Any]) -> Listed:
+        """Return an answer of the service for display."""
+        item = answer["item_id"]
+        explanation = ""
+        if self.recommender.can_explain:
+            # the page shows the codes themselves where all items have them
+            explanation = explanation_text(
+                Recommendation(item, answer["score"], dict(answer)), shows_id=not self.view.has_sids
             )
-            for entry in answers
-        ]
+        shared = answer.get("explanation", {}).get("shared_prefixes")
+        return Listed(
+            self.recommender.catalog.row_of(item),
+            answer["score"],
+            item in self.added,
+            explanation,
+            shared[0]["shared_levels"] if shared else 0,
+        )
 
     @property
     def takes_texts(self) -> bool:
@@ -99,10 +108,8 @@ class Visit:
             ValueError: for an empty or too long text, or a copy that can't encode texts.
         """
         _check(text)
-        encode = getattr(self.recommender, "encode", None)
-        if encode is None:
-            raise ValueError("this recommender has no semantic IDs")
-        return tuple(encode([text])[0].tolist())
+        (found,) = self.service.encode(EncodeRequest((text,), None))
+        return tuple(found["codes"])
 
     def add(self, text: str) -> int:
         """Add an item with this text; return its row. The same text again is the same item.

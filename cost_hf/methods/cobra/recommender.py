@@ -104,8 +104,7 @@ class CobraRecommender(TextGenerativeRecommender):
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return the model-level codes of texts, int64 `[n, L_model]`; items with the same ones share a semantic ID."""
-        vectors = torch.from_numpy(super()._vectors_of(texts))
-        return self._required_quantizer.encode(vectors).cpu().numpy()
+        return self.encode_vectors(super()._vectors_of(texts))
 
     def _prompts_for(self, catalog: Catalog) -> PromptBuilder:
         prompts = super()._prompts_for(catalog)
