@@ -4,6 +4,7 @@ Nothing here imports torch or transformers before a command runs: a misspelt arg
 """
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 from cost_hf.quantizers.base import CodebookCollapse
+from cost_hf.recommenders.sources import check_source
 from cost_hf.terminal_text import terminal_text
 from cost_hf.version import __version__
 
@@ -81,6 +83,26 @@ def check_target(path: str | None, *, is_directory: bool) -> None:
         raise OSError(f"{str(place)!r} is a file, expected a directory; move it away or give another path")
     if not os.access(place, os.W_OK):
         raise PermissionError(f"{str(place)!r} can't be written to; give another path or change its permissions")
+
+
+def source_argument(text: str) -> str:
+    """Return a run or recommender directory, or a Hub id, for argparse: a path has to exist."""
+    try:
+        check_source(text)
+    except FileNotFoundError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def port_error(host: str, port: int, error: OSError) -> OSError:
+    """Return the error of a port that a server can't listen at, with its reason."""
+    reasons = {
+        errno.EADDRINUSE: "another program uses it",
+        errno.EACCES: "this user may not use it",
+        errno.EADDRNOTAVAIL: "this machine has no such address",
+    }
+    reason = reasons.get(error.errno or 0, str(error))
+    return OSError(f"port {port} at {host} can't be used ({reason}); give another --port or --host")
 
 
 def print_text(text: object) -> None:

@@ -12,10 +12,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cost_hf.command_line import USER_ERRORS, CommandParser, check_target, print_text, report_errors, set_up_logging
+from cost_hf.command_line import (
+    USER_ERRORS,
+    CommandParser,
+    check_target,
+    print_text,
+    report_errors,
+    set_up_logging,
+    source_argument,
+)
 from cost_hf.hub import FORMATS, PARTS, WEIGHTS
 from cost_hf.recipe_fields import nearest
-from cost_hf.recommenders.sources import check_source
 from cost_hf.terminal_text import terminal_line
 from cost_hf.yaml_text import read_yaml
 
@@ -81,7 +88,7 @@ def update_catalog_main(argv: Sequence[str]) -> int:
         "Add, change or remove items, or count new clicks; existing semantic IDs and weights stay as they are.",
         epilog=UPDATE_STATUS,
     )
-    parser.add_argument("source", type=_source, help="run directory, recommender directory, or Hub id")
+    parser.add_argument("source", type=source_argument, help="run directory, recommender directory, or Hub id")
     parser.add_argument(
         "items",
         nargs="?",
@@ -204,7 +211,7 @@ def _update_catalog(known: argparse.Namespace) -> dict[str, Any]:
 def recommend_main(argv: Sequence[str]) -> int:
     """Print what a recommender lists for a history, and why."""
     parser = CommandParser("cost-hf recommend", "Print what a recommender lists for a history, and why.")
-    parser.add_argument("source", type=_source, help="run directory, recommender directory, or Hub id")
+    parser.add_argument("source", type=source_argument, help="run directory, recommender directory, or Hub id")
     parser.add_argument("history", nargs="+", metavar="item_id", help="items of the history, oldest first")
     parser.add_argument("--top-k", type=_count, default=10, help="items wanted [10]")
     parser.add_argument(
@@ -253,7 +260,7 @@ def recommend_main(argv: Sequence[str]) -> int:
 def export_main(argv: Sequence[str]) -> int:
     """Write the catalog of a run, or its merged weights, for another program."""
     parser = CommandParser("cost-hf export", "Write a catalog for another program.")
-    parser.add_argument("source", type=_source, help="run directory, recommender directory, or Hub id")
+    parser.add_argument("source", type=source_argument, help="run directory, recommender directory, or Hub id")
     parser.add_argument("--to", required=True, type=_format, help=f"format: {', '.join(FORMATS)}")
     parser.add_argument("--output", default="exported", help="folder that receives the files [exported]")
 
@@ -272,7 +279,7 @@ def export_main(argv: Sequence[str]) -> int:
 def demo_main(argv: Sequence[str]) -> int:
     """Serve the demo of a run."""
     parser = CommandParser("cost-hf demo", "See in a browser what is recommended, and why.")
-    parser.add_argument("source", type=_source, help="run directory, recommender directory, or Hub id")
+    parser.add_argument("source", type=source_argument, help="run directory, recommender directory, or Hub id")
     parser.add_argument("--host", default="127.0.0.1", help="address of the server [127.0.0.1]")
     parser.add_argument("--port", type=_port, default=None, help="port [any free one]")
 
@@ -298,15 +305,6 @@ def _port(text: str) -> int:
     if not text.isdecimal() or len(text) > 5 or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"expected a port from 1 to 65535, got {text!r:.40}")
     return int(text)
-
-
-def _source(text: str) -> str:
-    """Return a run or recommender directory, or a Hub id, for argparse: a path has to exist."""
-    try:
-        check_source(text)
-    except FileNotFoundError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return text
 
 
 def _directory(text: str) -> str:

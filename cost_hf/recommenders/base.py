@@ -26,11 +26,13 @@ from cost_hf.recommenders.list_constraints import ConstrainedList, ValueLimits, 
 from cost_hf.recommenders.new_clicks import NewClicks
 from cost_hf.recommenders.rankers import Ranker, Ranking, exact_ranker
 from cost_hf.recommenders.repository import (
+    MANIFEST,
     check_kind,
     check_no_results,
     hub_commit,
     locate,
     read_manifest,
+    read_saved_catalog,
     read_whole,
     save_versions,
     save_whole,
@@ -307,6 +309,30 @@ class Recommender(CatalogUpdates):
             raise ValueError(
                 f"the catalog does not belong to these weights: they have {self.identity}, with this catalog "
                 f"{other.identity}; take a catalog of the same training"
+            )
+        return other
+
+    def with_saved_catalog(self, directory: str | Path, manifest: Mapping[str, Any]) -> Self:
+        """Return a recommender of the same weights over the catalog that a directory holds now, with its journal.
+
+        Args:
+            directory: that holds these weights: the manifests of then and now `differ_in_catalog_alone`.
+            manifest: of the directory now.
+
+        Raises:
+            OSError: where a file can't be read.
+            ValueError: for a damaged file, or a catalog that does not belong to these weights.
+        """
+        parts = read_saved_catalog(Path(directory), manifest, self.catalog_class)
+        other = copy.copy(self)
+        other.journal = parts["journal"]
+        other.versions = tuple(parts["versions"])
+        other.snapshot = other._next_snapshot(parts["catalog"])
+        entries = {name: manifest.get(name) for name in other.identity}
+        if other.identity != entries:
+            raise ValueError(
+                f"the catalog in {directory} has {other.identity}, {MANIFEST} asks for {entries}; copy the whole "
+                "directory of one run"
             )
         return other
 

@@ -339,13 +339,15 @@ class CatalogUpdates:
 
     def _take(self, catalog: ItemRows, change: CatalogChange, versions: Sequence[Version]) -> None:
         # whatever can fail comes before the one assignment
-        if catalog.items_version == self.catalog.items_version:
-            snapshot = self.snapshot.with_columns(catalog.columns)
-        else:
-            snapshot = self._snapshot_of(catalog)
-        self.snapshot = snapshot
+        self.snapshot = self._next_snapshot(catalog)
         self.journal = (*self.journal, change)
         self.versions = tuple(versions)
+
+    def _next_snapshot(self, catalog: ItemRows) -> CatalogSnapshot:
+        """Return the snapshot of a catalog that comes after the present one; what depends on items alone is shared."""
+        if catalog.items_version == self.catalog.items_version:
+            return self.snapshot.with_columns(catalog.columns)
+        return self._snapshot_of(catalog)
 
     def _require_encoder(self, *, by_codes: bool) -> None:
         """Raise ValueError where new items can't be added by codes, or (without `by_codes`) by texts and vectors."""

@@ -65,6 +65,16 @@ FIELDS = {
     "files": dict[str, str],
     "manifest_digest": str,
 }
+# entries that change with the catalog alone
+OF_CATALOG = (
+    "catalog",
+    "catalog_version",
+    "catalog_digest",
+    "catalog_history",
+    "journal",
+    "journal_digest",
+    "manifest_digest",
+)
 STEM = re.compile(r"(catalog-[0-9a-f]{16})(-([0-9a-f]{16}))?")  # of items, and of columns where there are any
 CATALOG_FILE = re.compile(r"catalog-[0-9a-f]{16}\.(safetensors|parquet)|columns-[0-9a-f]{16}\.parquet")
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -398,26 +408,54 @@ def read_catalog_parts(directory: Path, manifest: dict[str, Any], kind: type[Ite
     Raises:
         ValueError: for a catalog or text encoder that is not the manifest's; both digests are named.
     """
-    catalog = load_version(kind, directory, manifest["catalog"])
+    parts = _read_versions(directory, manifest, kind)
     encoder = ItemEncoder.load(directory / ENCODER) if (directory / ENCODER).is_dir() else None
     found = None if encoder is None else encoder.digest
-    parts = [("the catalog", catalog.digest, manifest["catalog_digest"])]
-    check_parts(directory, [*parts, ("the text encoder", found, manifest["encoder_digest"])])
+    check_parts(directory, [("the text encoder", found, manifest["encoder_digest"])])
+    clicks = _read_popularity(directory / POPULARITY, rows=manifest["popularity_rows"])
+    num_items = len(parts["catalog"])
+    popularity = np.pad(clicks, (0, max(0, num_items - len(clicks))))[:num_items]
+    return {**parts, "popularity": popularity, "encoder": encoder}
+
+
+def _read_versions(directory: Path, manifest: Mapping[str, Any], kind: type[ItemRows]) -> dict[str, Any]:
+    """Read the catalog, the journal and, on demand, older catalogs."""
+    catalog = load_version(kind, directory, manifest["catalog"])
+    check_parts(directory, [("the catalog", catalog.digest, manifest["catalog_digest"])])
     if catalog.version != manifest["catalog_version"]:
         raise DamagedFileError(
             f"{directory / MANIFEST} has catalog_version {manifest['catalog_version']}, its catalog has "
             f"{catalog.version}; copy the directory again"
         )
-    clicks = _read_popularity(directory / POPULARITY, rows=manifest["popularity_rows"])
     return {
         "catalog": catalog,
-        "popularity": np.pad(clicks, (0, max(0, len(catalog) - len(clicks))))[: len(catalog)],
-        "encoder": encoder,
         "journal": read_journal(directory, manifest["journal"], digest=manifest["journal_digest"]),
         "versions": [
             Version(stem, partial(load_version, kind, directory, stem)) for stem in manifest["catalog_history"]
         ],
     }
+
+
+def read_saved_catalog(directory: Path, manifest: Mapping[str, Any], kind: type[ItemRows]) -> dict[str, Any]:
+    """Read catalog, journal and older catalogs alone, for a recommender whose other parts are in memory.
+
+    Raises:
+        OSError: where a file can't be read.
+        ValueError: for a damaged file, or a catalog that is not the manifest's.
+    """
+    names = _files_of(manifest["catalog"])
+    check_file_digests(directory, {name: manifest["files"][name] for name in names}, follows_links=True)
+    return _read_versions(directory, manifest, kind)
+
+
+def differ_in_catalog_alone(manifest: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two manifests name the same files but for those of the catalog and the journal."""
+
+    def rest(content: Mapping[str, Any]) -> dict[str, Any]:
+        own = {name: value for name, value in content.items() if name not in OF_CATALOG}
+        return own | {"files": _without_catalogs(content["files"])}
+
+    return rest(manifest) == rest(other)
 
 
 def read_catalog(directory: Path, kind: type[ItemRows], *, besides: Sequence[str] = ()) -> Any:

@@ -1,1 +1,1 @@
-"""Serving: the log of requests, and what it shows about the models that answered them."""
+"""Serving: the server, which answers in batches and follows its directory, and the log of what it has shown."""

@@ -1,6 +1,5 @@
 """The demo in Gradio: up to four tabs over one `Visit`, and two functions with stable API names."""
 
-import errno
 import logging
 import socket
 from collections.abc import Callable, Mapping
@@ -9,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from cost_hf.command_line import port_error
 from cost_hf.files import DamagedFileError
 from cost_hf.hub.space import markup
 from cost_hf.hub.space.tabs import PRIVATE, new_item_tab, recommend_tab, tree_tab
@@ -116,15 +116,7 @@ def _check_port(host: str, port: int) -> None:
         with socket.create_server((host, port)):
             pass
     except OSError as error:
-        reasons = {
-            errno.EADDRINUSE: "another program uses it",
-            errno.EACCES: "this user may not use it",
-            errno.EADDRNOTAVAIL: "this machine has no such address",
-        }
-        reason = reasons.get(error.errno or 0, str(error))
-        raise OSError(
-            f"port {port} at {host} can't be used ({reason}); give another --port or --host, or leave --port out"
-        ) from error
+        raise port_error(host, port, error) from error
 
 
 def _api_recommend(visit: Visit) -> Callable[..., list[dict[str, Any]]]:

@@ -1,0 +1,64 @@
+"""Examples of requests for the OpenAPI page: bodies that the recommender which answers now can answer."""
+
+from typing import Any
+
+from cost_hf.recommenders.base import Recommender
+from cost_hf.serving.access import ITEMS_PATH
+from cost_hf.serving.live import popular_items
+
+Examples = dict[str, dict[str, Any]]  # by name: `summary` and `value`
+MADE_UP = ("item-1", "item-2", "item-3")
+
+
+def request_examples(recommender: Recommender | None) -> dict[str, Examples]:
+    """Return examples of bodies by path.
+
+    Args:
+        recommender: whose items they name; None for made-up ids.
+    """
+    items = list(MADE_UP) if recommender is None else popular_items(recommender)
+    return {
+        "/recommend": _recommend(items, recommender),
+        "/similar": {"similar": _example("An item", {"item_id": items[0], "parameters": {"top_k": 5}})},
+        "/encode": {"texts": _example("A text", {"texts": ["a text as the item table has them"]})},
+        ITEMS_PATH: _changes(items, recommender),
+    }
+
+
+def _recommend(items: list[str], recommender: Recommender | None) -> Examples:
+    users = {"user_ids": ["user-1"]} if recommender is not None and recommender.needs_user_ids else {}
+    examples = {
+        "one": _example("One history", {"inputs": items, "parameters": {"top_k": 5, **users}}),
+    }
+    if not users:
+        examples["several"] = _example("Several histories", {"inputs": [items[:1], items], "parameters": {"top_k": 3}})
+    where = None if recommender is None else _condition(recommender, items)
+    if where is not None:
+        parameters = {"top_k": 5, "where": where, **users}
+        examples["where"] = _example("Filtered by a column", {"inputs": items, "parameters": parameters})
+    return examples
+
+
+def _condition(recommender: Recommender, items: list[str]) -> dict[str, Any] | None:
+    """Return a condition that the catalog's first column of texts, truth values or numbers fulfils; None for none."""
+    columns = recommender.catalog.columns
+    for name in columns.names:
+        for item in items:
+            value = columns.value(name, recommender.catalog.row_of(item))
+            if isinstance(value, str | bool):
+                return {name: value}
+            if isinstance(value, int | float):
+                return {name: {"max": value}}
+    return None
+
+
+def _changes(items: list[str], recommender: Recommender | None) -> Examples:
+    new = {"item_id": "new-item", "title": "a new item"}
+    examples = {"remove": _example("Remove an item", {"remove": items[-1:]})}
+    if recommender is None or recommender.new_item_inputs:
+        examples = {"add": _example("Add an item", {"add": [new]}), **examples}
+    return examples
+
+
+def _example(summary: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {"summary": summary, "value": value}

@@ -1,0 +1,197 @@
+"""The recommender that answers now, and its successors: whatever is saved into its directory, or changed by requests.
+
+What answers is one reference to a `Served`, which nobody changes: a batch reads the reference once, so it is answered
+by one model and one state of its catalog, whatever is loaded beside it meanwhile. A directory that is half written or
+damaged is tried again later, and what was loaded before goes on.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cost_hf.recommenders.base import Recommender
+from cost_hf.recommenders.repository import MANIFEST, differ_in_catalog_alone, locate, read_manifest
+from cost_hf.recommenders.requests import RecommendRequest, parse
+from cost_hf.recommenders.service import RecommenderService
+
+logger = logging.getLogger(__name__)
+MAX_RETRY_SECONDS = 60.0
+ATTEMPTS = 5  # to load a directory that others change meanwhile
+Signature = tuple[int, int, int] | None  # of a manifest: whether it may have changed is seen without reading it
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A recommender that answers requests, and is changed by none.
+
+    Attributes:
+        service: answers by it.
+        directory: that it was read from.
+        manifest: of the directory, as it was read.
+        model: digest of the weights, and of how they are searched.
+        catalog: digest of all content of the catalog.
+    """
+
+    service: RecommenderService
+    directory: Path
+    manifest: Mapping[str, Any]
+    model: str
+    catalog: str
+
+    @classmethod
+    def of(cls, recommender: Recommender, directory: Path, manifest: Mapping[str, Any], *, model: str) -> "Served":
+        """Return a recommender that was read from a directory; its first request is answered here."""
+        service = RecommenderService(recommender)
+        service.recommend(_example_request(recommender))  # what the first request sets up is there
+        return cls(service, directory, manifest, model, recommender.catalog.version)
+
+    @property
+    def recommender(self) -> Recommender:
+        """What answers."""
+        return self.service.recommender
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What answers, for logs and metrics."""
+        return {"kind": self.recommender.kind, "model_digest": self.model, "catalog_digest": self.catalog}
+
+    @property
+    def num_items(self) -> int:
+        """Number of items that may be recommended."""
+        catalog = self.recommender.catalog
+        return len(catalog) - int(catalog.removed.sum())
+
+
+class LiveRecommender:
+    """Holds what answers, and replaces it by what appears in its directory; several threads may use one.
+
+    Args:
+        source: run directory, recommender directory, or Hub id.
+        poll_seconds: between two looks at the manifest.
+        on_reload: called with `model`, `catalog` (the weights stayed) or `failed`, and with what answers then.
+
+    Raises:
+        OSError, ValueError: as `Recommender.from_pretrained`.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        *,
+        poll_seconds: float,
+        on_reload: Callable[[str, Served], None] = lambda outcome, served: None,
+    ):
+        self.source = source
+        self.poll_seconds = poll_seconds
+        self.on_reload = on_reload
+        self._changing = threading.Lock()  # one change of what answers at a time: a reload or a request's
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="reload", daemon=True)
+        self._failed: Signature = None
+        self._failure = ""
+        self._retry_seconds = 0.0
+        self._retry_at = 0.0
+        directory = locate(source).absolute()
+        self._seen = _signature(directory)
+        self.served = self._read(directory)
+
+    def start(self) -> None:
+        """Watch the directory from now on, in a thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop watching; a reload that has begun is not waited for."""
+        self._stopping.set()
+
+    def poll(self) -> None:
+        """Look at the manifest, and load what has changed."""
+        signature = _signature(self.served.directory)
+        is_known = signature == self._seen or (signature == self._failed and time.monotonic() < self._retry_at)
+        if not is_known:
+            with self._changing:
+                self._reload(signature)
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(self.poll_seconds):
+            self.poll()
+
+    def _reload(self, signature: Signature) -> None:
+        try:
+            fresh = self._successor()
+            if fresh is None:
+                self._seen = signature
+                return
+        except Exception as error:  # whatever is wrong there, what was loaded before goes on
+            self._fail(signature, error)
+            return
+        self._take(fresh, signature, "catalog" if fresh.model == self.served.model else "model")
+
+    def _successor(self) -> Served | None:
+        """Load what the directory holds now; None where it is what answers already."""
+        before = self.served
+        directory = locate(self.source).absolute()
+        if directory != before.directory:
+            return self._read(directory)
+        manifest = read_manifest(directory)
+        if manifest == before.manifest:
+            return None
+        if differ_in_catalog_alone(manifest, before.manifest):
+            recommender = before.recommender.with_saved_catalog(directory, manifest)
+            return Served.of(recommender, directory, manifest, model=before.model)
+        return self._read(directory)
+
+    def _read(self, directory: Path) -> Served:
+        for _ in range(ATTEMPTS):
+            manifest = read_manifest(directory)
+            recommender = Recommender.from_pretrained(directory)
+            if read_manifest(directory) == manifest:
+                return Served.of(recommender, directory, manifest, model=recommender.model_digest)
+        raise OSError(f"{directory} was changed {ATTEMPTS} times while it was read; try again")
+
+    def _take(self, fresh: Served, signature: Signature, outcome: str) -> None:
+        self.served = fresh  # from the next batch on
+        self._seen = signature
+        self._failed = None
+        self._failure = ""
+        logger.info("the recommender was reloaded", extra={"fields": {"outcome": outcome, **fresh.facts}})
+        self.on_reload(outcome, fresh)
+
+    def _fail(self, signature: Signature, error: Exception) -> None:
+        is_same = signature == self._failed and self._failure
+        self._retry_seconds = min(MAX_RETRY_SECONDS, 2 * self._retry_seconds) if is_same else self.poll_seconds
+        self._retry_at = time.monotonic() + self._retry_seconds
+        self._failed = signature
+        if str(error) != self._failure:  # once, however often it is tried
+            is_expected = isinstance(error, OSError | ValueError)
+            logger.error(
+                "the directory can't be loaded, and what was loaded before goes on: %s",
+                error,
+                exc_info=None if is_expected else error,
+            )
+        self._failure = str(error) or type(error).__name__
+        self.on_reload("failed", self.served)
+
+
+def popular_items(recommender: Recommender, count: int = 3) -> list[str]:
+    """Return the ids of the most clicked items that may be recommended; fewer where the catalog has fewer."""
+    catalog = recommender.catalog
+    order = recommender.snapshot.popularity_order
+    return [catalog.item_ids[row] for row in order[~catalog.removed[order]][:count]]
+
+
+def _example_request(recommender: Recommender) -> RecommendRequest:
+    parameters = {"user_ids": ["user"]} if recommender.needs_user_ids else {}
+    return parse({"inputs": popular_items(recommender), "parameters": parameters})
+
+
+def _signature(directory: Path) -> Signature:
+    """Return what changes with a manifest; None where there is none, as in the middle of a save."""
+    try:
+        found = (directory / MANIFEST).stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,0 +1,111 @@
+"""The endpoints: bodies are read and checked here, answered in batches, and errors become statuses."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cost_hf.recommenders.requests import (
+    MAX_BODY,
+    BadRequest,
+    FailedRequest,
+    decode,
+    parse,
+    parse_encode,
+)
+from cost_hf.serving.answering import Answer, Computed, size_of
+from cost_hf.serving.batching import BatcherStopped, QueueFull
+from cost_hf.serving.bodies import BodyTooLarge, BodyTooSlow, ClientLeft, read_body
+from cost_hf.serving.metrics import CONTENT_TYPE
+from cost_hf.serving.replies import NoReply, answer_reply, error_reply, json_reply, unread_reply
+from cost_hf.serving.state import ServerState
+
+logger = logging.getLogger(__name__)
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Routes:
+    """The endpoints of a server.
+
+    Args:
+        state: of the server.
+    """
+
+    def __init__(self, state: ServerState):
+        self.state = state
+
+    async def recommend(self, request: Request) -> Response:
+        """Return the best items for a history, or for each of a list of histories."""
+        return await self._guarded(request, self._computed(parse))
+
+    async def encode(self, request: Request) -> Response:
+        """Return the codes of texts or item vectors."""
+        return await self._guarded(request, self._computed(parse_encode))
+
+    async def health(self, request: Request) -> Response:
+        """Return whether the process answers requests at all; one that does not should be started again."""
+        is_alive = self.state.batcher.is_alive
+        return json_reply({"status": "alive" if is_alive else "dead"}, status=200 if is_alive else 503)
+
+    async def ready(self, request: Request) -> Response:
+        """Return whether requests should be sent here; not any more once the server is stopping."""
+        is_ready = self.state.batcher.is_alive and not self.state.is_draining
+        return json_reply({"status": "ready" if is_ready else "stopping"}, status=200 if is_ready else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        """Return the metrics in the format of Prometheus."""
+        return Response(self.state.metrics.text(), media_type=CONTENT_TYPE)
+
+    def _computed(self, parse_body: Callable[[Any], Computed]) -> Callable[[Request, float], Awaitable[Response]]:
+        async def answer(request: Request, deadline: float) -> Response:
+            body = await read_body(request, most=MAX_BODY, seconds=self.state.options.timeout)
+            parsed = parse_body(decode(body))
+            found = await self._batched(request, parsed, deadline)
+            return answer_reply(found)
+
+        return answer
+
+    async def _batched(self, request: Request, parsed: Computed, deadline: float) -> Answer:
+        """Return the answer of a request, unless it takes too long or its client leaves."""
+        batcher = self.state.batcher
+        waiting = batcher.submit(parsed, size_of(parsed))
+        # the body is read, so the next message is that the client has left
+        gone = asyncio.ensure_future(request.receive())
+        try:
+            seconds = max(0.0, deadline - time.monotonic())
+            await asyncio.wait((waiting.future, gone), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if waiting.future.done():
+                return waiting.future.result()
+            if gone.done():
+                raise ClientLeft
+            raise TimeoutError
+        finally:
+            gone.cancel()
+            if not waiting.future.done():
+                batcher.abandon(waiting)
+
+    async def _guarded(self, request: Request, answer: Callable[[Request, float], Awaitable[Response]]) -> Response:
+        """Answer a request, or say why not by a status."""
+        timeout = self.state.options.timeout
+        try:
+            return await answer(request, time.monotonic() + timeout)
+        except BadRequest as error:
+            return error_reply(400, error.field, str(error))
+        except FailedRequest as error:
+            return error_reply(500, error.field, str(error))
+        except BodyTooLarge as error:
+            return unread_reply(413, str(error))
+        except BodyTooSlow:
+            return unread_reply(408, f"the body did not come within {timeout:g} s")
+        except QueueFull as error:
+            return error_reply(503, "", str(error), headers={"Retry-After": str(error.retry_after)})
+        except BatcherStopped as error:
+            return error_reply(503, "", str(error), headers={"Retry-After": "1", "Connection": "close"})
+        except ClientLeft:
+            return NoReply()
+        except TimeoutError:
+            return error_reply(504, "", f"not answered within {timeout:g} s; send fewer histories, or try again later")

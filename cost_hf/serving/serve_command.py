@@ -1,0 +1,129 @@
+"""The command `cost-hf serve`. Arguments are checked before torch and FastAPI are imported, which takes seconds."""
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+
+from cost_hf.command_line import CommandParser, report_errors, source_argument
+from cost_hf.serving.access import ITEMS_TOKEN, TOKEN, Tokens
+from cost_hf.serving.options import ServeOptions
+
+LEVELS = ("debug", "info", "warning", "error")
+DEFAULTS = ServeOptions()
+PACKAGES = ("fastapi", "fastapi_offline", "prometheus_client", "uvicorn")  # of the extra
+
+
+def serve_main(argv: Sequence[str]) -> int:
+    """Serve a recommender over HTTP."""
+    parser = serve_parser()
+
+    def command() -> None:
+        known = parser.parse_args(argv)
+        missing = [name for name in PACKAGES if find_spec(name) is None]
+        if missing:
+            raise ValueError(f'the server needs {", ".join(missing)}; pip install "cost-hf[serve]"')
+        options = _options(known)
+        from cost_hf.serving.logs import set_up_json_logs
+        from cost_hf.serving.server import serve, set_threads
+
+        set_up_json_logs(known.log_level)
+        set_threads(known.threads)
+        serve(known.source, options)
+
+    return report_errors(command)
+
+
+def serve_parser() -> CommandParser:
+    """Return the parser of the arguments."""
+    parser = CommandParser(
+        "cost-hf serve",
+        "Serve a recommender over HTTP; /docs on the server describes the requests.",
+        epilog=f"environment:\n  {TOKEN:<20} bearer token that requests need; none by default\n"
+        f"  {ITEMS_TOKEN:<20} bearer token of /items, which is off without it",
+    )
+    add = parser.add_argument
+    add("source", type=source_argument, help="run directory, recommender directory, or Hub id")
+    add("--host", default=DEFAULTS.host, help=f"address of the server [{DEFAULTS.host}]")
+    add("--port", type=_whole(0, 65535), default=DEFAULTS.port, help=f"port, 0 for any free one [{DEFAULTS.port}]")
+    add("--threads", type=_whole(1, 1024), default=None, help="threads of the model [all cores, or OMP_NUM_THREADS]")
+    add(
+        "--max-batch",
+        type=_whole(1, 10_000),
+        default=DEFAULTS.max_batch,
+        help=f"most histories that are answered together [{DEFAULTS.max_batch}]",
+    )
+    add(
+        "--max-wait",
+        type=_number(0, 1000),
+        default=1e3 * DEFAULTS.max_wait,
+        help=f"milliseconds that a request waits at most for others [{1e3 * DEFAULTS.max_wait:g}]",
+    )
+    add(
+        "--max-queue",
+        type=_whole(1, 1_000_000),
+        default=DEFAULTS.max_queue,
+        help=f"most histories that wait; requests beyond get status 503 [{DEFAULTS.max_queue}]",
+    )
+    add(
+        "--timeout",
+        type=_number(0.001, 3600),
+        default=DEFAULTS.timeout,
+        help=f"seconds after which a request gets status 504 [{DEFAULTS.timeout:g}]",
+    )
+    add(
+        "--drain",
+        type=_number(0, 3600),
+        default=DEFAULTS.drain,
+        help="seconds between SIGTERM, after which /ready has status 503, and the end of the listening "
+        f"[{DEFAULTS.drain:g}]",
+    )
+    add(
+        "--poll",
+        type=_number(0.05, 3600),
+        default=DEFAULTS.poll,
+        help=f"seconds between two looks at the directory, whose changes are taken over [{DEFAULTS.poll:g}]",
+    )
+    add(
+        "--log-level",
+        choices=LEVELS,
+        default="info",
+        help="lowest level that is logged; requests are logged at info [info]",
+    )
+    return parser
+
+
+def _options(known: argparse.Namespace) -> ServeOptions:
+    return ServeOptions(
+        host=known.host,
+        port=known.port,
+        max_batch=known.max_batch,
+        max_wait=known.max_wait / 1e3,
+        max_queue=known.max_queue,
+        timeout=known.timeout,
+        drain=known.drain,
+        poll=known.poll,
+        tokens=Tokens.from_environment(),
+    )
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or len(text) > 9 or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}, got {text!r:.40}")
+        return int(text)
+
+    return parse
+
+
+def _number(least: float, most: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:  # NaN is in no range
+            raise argparse.ArgumentTypeError(f"expected a number from {least:g} to {most:g}, got {text!r:.40}")
+        return value
+
+    return parse

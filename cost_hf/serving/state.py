@@ -1,0 +1,27 @@
+"""What the parts of one server share."""
+
+from dataclasses import dataclass
+
+from cost_hf.serving.batching import Batcher
+from cost_hf.serving.live import LiveRecommender
+from cost_hf.serving.metrics import ServerMetrics
+from cost_hf.serving.options import ServeOptions
+
+
+@dataclass
+class ServerState:
+    """The parts of one server.
+
+    Attributes:
+        options: of the server.
+        live: holds what answers.
+        batcher: answers in batches.
+        metrics: of the server.
+        is_draining: whether it stops soon, so that no more requests should be sent to it.
+    """
+
+    options: ServeOptions
+    live: LiveRecommender
+    batcher: Batcher
+    metrics: ServerMetrics
+    is_draining: bool = False
