@@ -5,6 +5,7 @@ by one model and one state of its catalog, whatever is loaded beside it meanwhil
 damaged is tried again later, and what was loaded before goes on.
 """
 
+import copy
 import logging
 import threading
 import time
@@ -15,13 +16,17 @@ from typing import Any
 
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.repository import MANIFEST, differ_in_catalog_alone, locate, read_manifest
-from cost_hf.recommenders.requests import RecommendRequest, parse
+from cost_hf.recommenders.requests import ChangeRequest, RecommendRequest, parse
 from cost_hf.recommenders.service import RecommenderService
 
 logger = logging.getLogger(__name__)
 MAX_RETRY_SECONDS = 60.0
 ATTEMPTS = 5  # to load a directory that others change meanwhile
 Signature = tuple[int, int, int] | None  # of a manifest: whether it may have changed is seen without reading it
+
+
+class NotSavedError(Exception):
+    """A change was not saved, and nothing has changed; the message says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +119,42 @@ class LiveRecommender:
         if not is_known:
             with self._changing:
                 self._reload(signature)
+
+    def change(self, request: ChangeRequest) -> dict[str, Any]:
+        """Change the catalog and save it into the directory; requests read the change from the next batch on.
+
+        Returns:
+            What has changed, as JSON.
+
+        Raises:
+            BadRequest: for a change that can't be made; the field is named.
+            NotSavedError: where the directory can't be written to, or changed meanwhile.
+        """
+        with self._changing:
+            for _ in range(ATTEMPTS):
+                before = self.served
+                recommender = copy.copy(before.recommender)  # of the same weights; answers go on by the old one
+                answer = RecommenderService(recommender).change_items(request)
+                try:
+                    recommender.save_catalog(before.directory)
+                except (OSError, ValueError) as error:
+                    self._reload(_signature(before.directory))  # another process may have saved meanwhile
+                    if self.served is before:
+                        raise NotSavedError(str(error)) from error
+                    continue
+                self._take_saved(recommender, before)
+                return answer
+        raise NotSavedError(f"{before.directory} was changed {ATTEMPTS} times meanwhile; try again")
+
+    def _take_saved(self, recommender: Recommender, before: Served) -> None:
+        """Answer by a recommender whose catalog was saved."""
+        signature = _signature(before.directory)
+        manifest = read_manifest(before.directory)
+        is_own = manifest["catalog_version"] == recommender.catalog.version
+        if is_own and manifest["journal"] == len(recommender.journal):
+            self._take(Served.of(recommender, before.directory, manifest, model=before.model), signature, "catalog")
+        else:  # another process has saved since
+            self._reload(signature)
 
     def _watch(self) -> None:
         while not self._stopping.wait(self.poll_seconds):
