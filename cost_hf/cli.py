@@ -21,7 +21,10 @@ COMMANDS = {
     "upload": ("cost_hf.hub.commands:upload_main", "publish a finished run on the Hugging Face Hub"),
     "update-catalog": ("cost_hf.hub.commands:update_catalog_main", "add, change or remove items, or roll back"),
     "recommend": ("cost_hf.hub.commands:recommend_main", "print what a recommender lists for a history, and why"),
-    "replay": ("cost_hf.serving.commands:replay_main", "what was clicked of the lists in a request log, by model"),
+    "replay": (
+        "cost_hf.serving.replay_command:replay_main",
+        "what was clicked of the lists in a request log, by model",
+    ),
     "export": ("cost_hf.hub.commands:export_main", "write a catalog for another program"),
     "serve": (
         "cost_hf.serving.serve_command:serve_main",

@@ -173,8 +173,16 @@ class Mismatch:
 def normalized(ids: pd.Series, forms: Sequence[str]) -> pd.Series:
     """Return ids in the forms of `data.normalize_ids`."""
     numbers, distinct = pd.factorize(ids)
-    texts = [_in_forms(text, forms) for text in distinct]
+    texts = [in_forms(text, forms) for text in distinct]
     return pd.Series(pd.array(texts, dtype=object)[numbers], index=ids.index).astype(str)
+
+
+def in_forms(text: str, forms: Sequence[str]) -> str:
+    """Return an id in the forms of `data.normalize_ids`."""
+    for name, change in FORMS.items():
+        if name in forms:
+            text = change(text)
+    return text
 
 
 def find_mismatch(unknown: pd.Series, known: pd.Series) -> Mismatch | None:
@@ -215,14 +223,7 @@ def _reason(forms: Sequence[str]) -> str:
 
 
 def _with_forms(forms: Sequence[str]) -> Callable[[str], str]:
-    return lambda text: _in_forms(text, forms)
-
-
-def _in_forms(text: str, forms: Sequence[str]) -> str:
-    for name, change in FORMS.items():
-        if name in forms:
-            text = change(text)
-    return text
+    return lambda text: in_forms(text, forms)
 
 
 def _without_zeros(text: str) -> str:

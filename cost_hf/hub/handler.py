@@ -8,6 +8,7 @@ No request raises: errors are returned as `{"error": {"field", "message"}}`.
 import logging
 from typing import Any
 
+from cost_hf.hub.reading_options import ReadingOptions
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.requests import BadRequest, FailedRequest, parse
 from cost_hf.recommenders.service import RecommenderService
@@ -23,7 +24,8 @@ class EndpointHandler:
     """
 
     def __init__(self, path: str = ""):
-        self.service = RecommenderService(Recommender.from_pretrained(path or "."))
+        source = path or "."
+        self.service = RecommenderService(Recommender.from_pretrained(source), data=ReadingOptions.of(source).options)
 
     def __call__(self, data: Any) -> dict[str, Any]:
         """Answer one request.

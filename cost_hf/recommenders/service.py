@@ -14,15 +14,19 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from cost_hf.data.cells import in_forms
+from cost_hf.data.options import DataOptions
 from cost_hf.quantizers.base import Quantizer
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
+from cost_hf.recommenders.item_changes import ItemChanges
 from cost_hf.recommenders.item_evidence import ItemEvidence
 from cost_hf.recommenders.list_constraints import ValueLimits
 from cost_hf.recommenders.rankers import exact_ranker
 from cost_hf.recommenders.requests import (
     USER_IDS,
     BadRequest,
+    ChangeRequest,
     EncodeRequest,
     FailedRequest,
     RecommendRequest,
@@ -61,6 +65,8 @@ class RecommenderService:
 
     Args:
         recommender: of any kind.
+        data: data section of its run, by which new items are read and ids of requests normalised; the defaults where
+            the run is not known.
 
     Examples:
         >>> from cost_hf.recommenders.example import example_recommender
@@ -71,8 +77,9 @@ class RecommenderService:
         (2, ['item_id', 'score', 'source', 'title'])
     """
 
-    def __init__(self, recommender: Recommender):
+    def __init__(self, recommender: Recommender, *, data: DataOptions | None = None):
         self.recommender = recommender
+        self.data = data or DataOptions()
         self._similar: SimilarItemSearch | None = None  # in the snapshot of the last such request
         self._model_digest: tuple[int, str] | None = None  # and how many new clicks it is of
 
@@ -86,6 +93,7 @@ class RecommenderService:
         Raises:
             BadRequest: for an item, column or option that this recommender does not have.
         """
+        request = self._own(request)
         attempts = ATTEMPTS
         while True:
             attempts -= 1
@@ -109,6 +117,7 @@ class RecommenderService:
             For every request its answer, as `recommend` returns it, or why it has none: a `BadRequest`, or a
             `FailedRequest` where the recommender failed, which is logged.
         """
+        requests = [self._own(request) for request in requests]
         answers: list[Answers | RequestError] = [FailedRequest() for _ in requests]
         groups: dict[str, list[int]] = {}
         for number, request in enumerate(requests):
@@ -137,16 +146,17 @@ class RecommenderService:
         """
         snapshot = self.recommender.snapshot
         catalog = snapshot.catalog
-        if request.item_id not in catalog:
-            raise BadRequest("item_id", f"{_shown([request.item_id])} not in the catalog")
-        options = request.options
+        item = in_forms(request.item_id, self.data.normalize_ids)
+        if item not in catalog:
+            raise BadRequest("item_id", f"{_shown([item])} not in the catalog")
+        options = self._own_options(request.options)
         self._check_columns(options, snapshot)
-        row = catalog.row_of(request.item_id)
+        row = catalog.row_of(item)
         mask = snapshot.base_mask(options["allowed"], options["denied"], options["where"])
         allowed = np.ones(len(catalog), dtype=bool) if mask is None else mask.dense(1)[0].cpu().numpy().copy()
         found = self._search_in(snapshot).find(row, options["top_k"], allowed)
         if found is None:
-            return self.recommend(RecommendRequest.of([[request.item_id]], **options))[0]
+            return self.recommend(RecommendRequest.of([[item]], **options))[0]
         titles = catalog.titles or [None] * len(catalog)
         return [
             {"item_id": catalog.item_ids[other], "score": float(score), "source": found.source}
@@ -179,6 +189,20 @@ class RecommenderService:
         tokens = owner.vocabulary.texts(codes)
         return [{"codes": own, "tokens": texts} for own, texts in zip(codes.tolist(), tokens, strict=True)]
 
+    def change_items(self, request: ChangeRequest) -> dict[str, Any]:
+        """Add, change and remove items in memory: all that is asked for, or nothing.
+
+        Items are read as the item table of the run was; later requests are answered from the changed catalog. The
+        directory stays as it is: `recommender.save_catalog` writes to it.
+
+        Returns:
+            What has changed, as `ItemChanges.apply` returns it.
+
+        Raises:
+            BadRequest: for an item or value that can't be taken; the field is named, and nothing has changed.
+        """
+        return ItemChanges(self.recommender, self.data).apply(request)
+
     def describe(self) -> dict[str, Any]:
         """Return what answers, as JSON: digests of model and catalog, and what requests may ask for.
 
@@ -202,6 +226,23 @@ class RecommenderService:
             "can_explain": recommender.can_explain,
             "new_item_inputs": list(recommender.new_item_inputs),
         }
+
+    def _own(self, request: RecommendRequest) -> RecommendRequest:
+        """Return a request with the ids that the run has made of those of its tables."""
+        forms = self.data.normalize_ids
+        if not forms:
+            return request
+        users = request.user_ids
+        return RecommendRequest(
+            tuple(tuple(in_forms(item, forms) for item in history) for history in request.histories),
+            self._own_options(request.options),
+            None if users is None else tuple(in_forms(user, forms) for user in users),
+        )
+
+    def _own_options(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        forms = self.data.normalize_ids
+        lists = {name: options[name] for name in ("allowed", "denied") if options[name] is not None}
+        return {**options, **{name: [in_forms(item, forms) for item in ids] for name, ids in lists.items()}}
 
     def _search_in(self, snapshot: CatalogSnapshot) -> SimilarItemSearch:
         """Return the search for similar items, made once for every state of the catalog."""

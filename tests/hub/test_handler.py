@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cost_hf.experiments.recipe import Recipe
 from cost_hf.hub.handler import EndpointHandler
 from cost_hf.recommenders.base import Recommendation
 from cost_hf.recommenders.requests import MAX_BATCH, MAX_BODY, MAX_HISTORY, MAX_TOP_K, BadRequest, decode
@@ -93,6 +94,16 @@ def test_filters_and_limits_of_values_are_those_of_recommend(handler, url):
     ]
     expected = handler.service.recommender.recommend(["item001"], **both)
     assert [entry["item_id"] for entry in diverse["recommendations"][0]] == [answer.item_id for answer in expected]
+
+
+def test_ids_are_normalised_as_the_tables_of_the_run_were(tmp_path):
+    toy_counting("markov").save_pretrained(tmp_path / "recommender")
+    Recipe.load("cost_quickstart", {"data.normalize_ids": ["strip", "lower"]}).save(tmp_path / "recipe.yaml")
+    own = EndpointHandler(str(tmp_path / "recommender"))
+
+    answer = own({"inputs": [" ITEM001"], "parameters": {"on_unknown": "error", "top_k": 3}})
+
+    assert answer == own({"inputs": ["item001"], "parameters": {"top_k": 3}})
 
 
 def test_unknown_items_and_empty_histories_have_mild_defaults(handler):

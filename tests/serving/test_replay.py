@@ -374,7 +374,8 @@ def test_the_command_says_by_its_status_that_records_are_damaged(log_of, tmp_pat
         (["--window", "a day"], "a time such as 30min, 24h or 7d"),
         (["--cutoffs", "5,x"], "a whole number of at least 1, got 'x'"),
         (["--output", "report.pdf"], "ending in .json or .html"),
-        (["--run", "nowhere"], "holds no recipe.yaml"),
+        (["--run", "./nowhere"], "is not there"),
+        (["--data", "type"], "fields with values as YAML"),
         (["--columns", "[a]"], "a map of names as YAML"),
     ],
 )

@@ -16,6 +16,7 @@ MIN_CLICKS_AN_ITEM = 10  # below, text neighbours have been ahead of every train
 MIN_TEST_USERS = 1_000
 MAX_DETECTABLE = 0.25  # share of a simple baseline's NDCG@10
 MAX_UNSEEN = 0.05
+MAX_REPEATED = 0.5
 MAX_TIED = 0.2
 MAX_SHARED_TEXTS = 0.02
 MAX_UNCLICKED = 0.1
@@ -44,11 +45,16 @@ def split_problems(clicks: ClickFacts, split: str) -> list[Problem]:
             )
         )
     if chosen.repeated > 0.01:
+        is_most = chosen.repeated > MAX_REPEATED
         problems.append(
             Problem(
-                "note",
+                "warning" if is_most else "note",
                 f"{percent(chosen.repeated)} of the test targets were clicked before by the same user; with seen items "
                 "excluded they are misses",
+                "predict the first event of an item, such as a view, by --data.target_events: a purchase of what was "
+                "just viewed is easy to predict"
+                if is_most
+                else "",
             )
         )
     if split == "leave_one_out":

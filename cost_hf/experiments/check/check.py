@@ -196,5 +196,6 @@ def _commands(name: str, flags: dict[str, str]) -> tuple[str, ...]:
     rest = {dotted: value for dotted, value in flags.items() if dotted != "data.path"}
     return (
         command_line(f"cost-hf compare {shlex.join(sources)}", rest | {"budget": "60min"}),
-        command_line(f"accelerate launch train.py --recipe {shlex.quote(name)}", flags),
+        # without a recipe it is chosen for the data
+        command_line("cost-hf train" if name == OWN_DATA else f"cost-hf train --recipe {shlex.quote(name)}", flags),
     )

@@ -174,12 +174,12 @@ def _guess_user_id(clicks: pd.DataFrame, guess: ColumnGuess, *, taken: set[str],
 
 def _guess_order(clicks: pd.DataFrame, guess: ColumnGuess, *, shared: set[str]) -> None:
     """Map a time, or else a position; without either the reader's own error says what is missing."""
-    scores = {
-        str(name): (is_called(name, "timestamp") + 0.5 * (_is_typed_time(clicks[name]) or _sounds_like_time(name)), 1.0)
-        for name in clicks
-        if _looks_like_time(clicks[name])
-        and (is_called(name, "timestamp") or _is_typed_time(clicks[name]) or _sounds_like_time(name))
-    }
+    scores = {}
+    for name in map(str, clicks):
+        by_name = is_called(name, "timestamp") + 0.5 * (_is_typed_time(clicks[name]) or _sounds_like_time(name))
+        # dates are known by what they are; a number needs a name that speaks of a time
+        if _looks_like_time(clicks[name]) and (by_name or not _holds_numbers(clicks[name])):
+            scores[name] = (by_name, 1.0)
     ours = "timestamp"
     reason = "its values are times"
     if not scores:
@@ -235,6 +235,10 @@ def _is_key(values: pd.Series) -> bool:
 
 def _is_typed_time(values: pd.Series) -> bool:
     return pd.api.types.is_datetime64_any_dtype(values)
+
+
+def _holds_numbers(values: pd.Series) -> bool:
+    return bool(pd.to_numeric(values.dropna().iloc[:SAMPLE], errors="coerce").notna().all())
 
 
 def _looks_like_time(values: pd.Series) -> bool:

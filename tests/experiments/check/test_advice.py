@@ -118,3 +118,13 @@ def test_errors_stand_first_and_the_order_within_a_kind_stays():
     given = [Problem("note", "a"), Problem("error", "b"), Problem("warning", "c"), Problem("error", "d")]
 
     assert [problem.message for problem in by_severity(given)] == ["b", "d", "c", "a"]
+
+
+@pytest.mark.parametrize(("repeated", "severity"), [(0.3, "note"), (0.9, "warning")])
+def test_targets_that_mostly_repeat_the_history_are_too_easy(repeated, severity):
+    split = SplitFacts("leave_one_out", 5_000, 5_000, 0.0, repeated)
+    problems = split_problems(changed(splits=(split,)), "leave_one_out")
+    (problem,) = [problem for problem in problems if "clicked before" in problem.message]
+
+    assert problem.severity == severity
+    assert ("--data.target_events" in problem.remedy) == (severity == "warning")

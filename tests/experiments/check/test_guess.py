@@ -133,3 +133,10 @@ def test_the_order_of_columns_decides_nothing(order):
     clicks = clicks_of(rating=5, vote=range(200))
 
     assert guess_columns(ITEMS, clicks[list(order)]).columns == guess_columns(ITEMS, clicks).columns
+
+
+def test_dates_are_known_by_what_they_are():
+    clicks = clicks_of().drop(columns="unixReviewTime")
+    clicks["am"] = [f"{number % 28 + 1:02d}.01.2026 10:30:00" for number in range(len(clicks))]
+
+    assert guess_columns(ITEMS, clicks).columns["timestamp"] == "am"

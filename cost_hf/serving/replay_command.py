@@ -3,14 +3,13 @@
 import argparse
 import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cost_hf.command_line import CommandParser, check_target, print_text, report_errors, set_up_logging
+from cost_hf.recommenders.sources import check_source
 from cost_hf.yaml_text import read_yaml
 
 if TYPE_CHECKING:
-    from cost_hf.data.options import DataOptions
     from cost_hf.serving.replay import ReplayResult
 
 PARTIAL = 3  # status of a report on a log that could be read only in part
@@ -35,10 +34,16 @@ def replay_main(argv: Sequence[str]) -> int:
         "--clicks", required=True, help="clicks after the lists: a file with user_id, item_id and timestamp"
     )
     parser.add_argument(
-        "--run", type=_directory, default=None, help="run directory: its data section says how the clicks are written"
+        "--run", type=_source, default=None, help="recommender of the log: clicks are read as those of its training"
     )
     parser.add_argument(
         "--columns", type=_columns, default=None, help="our column -> name in the clicks, as YAML: {user_id: customer}"
+    )
+    parser.add_argument(
+        "--data",
+        type=_mapping,
+        default={},
+        help="other fields of the data section by which the clicks are read, as YAML: {event_column: type}",
     )
     parser.add_argument(
         "--timezone", default=None, help="of click times that carry no offset, such as Europe/Berlin [UTC]"
@@ -66,6 +71,7 @@ def replay_main(argv: Sequence[str]) -> int:
         for path in known.output:
             check_target(path, is_directory=False)
         set_up_logging()
+        from cost_hf.hub.reading_options import ReadingOptions
         from cost_hf.reporting.replay import replay_text
         from cost_hf.serving.replay import ReplayOptions, replay
 
@@ -76,8 +82,9 @@ def replay_main(argv: Sequence[str]) -> int:
             by=known.by,
             baseline=known.baseline,
         )
-        data = _data_options(known.run, known.columns)
-        result = replay(known.log, known.clicks, data=data, timezone=known.timezone, options=options)
+        reading = ReadingOptions() if known.run is None else ReadingOptions.of(known.run)
+        reading = reading.changed(known.columns, known.data)
+        result = replay(known.log, known.clicks, data=reading.options, timezone=known.timezone, options=options)
         print_text(replay_text(result.to_dict()))
         for path in known.output:
             _write(result, path)
@@ -85,17 +92,6 @@ def replay_main(argv: Sequence[str]) -> int:
         damaged.append(result.log["damaged"])
 
     return report_errors(command) or (PARTIAL if any(damaged) else 0)
-
-
-def _data_options(run: str | None, columns: dict[str, str] | None) -> "DataOptions":
-    """Return how clicks are read: as those of a run where one is given, with other columns where these are given."""
-    from dataclasses import replace
-
-    from cost_hf.data.options import DataOptions
-    from cost_hf.experiments.recipe import Recipe
-
-    options = DataOptions() if run is None else Recipe.load(str(Path(run) / "recipe.yaml")).data
-    return options if columns is None else replace(options, columns=columns)
 
 
 def _write(result: "ReplayResult", path: str) -> None:
@@ -108,9 +104,11 @@ def _write(result: "ReplayResult", path: str) -> None:
         write_replay_page(result.to_dict(), path)
 
 
-def _directory(text: str) -> str:
-    if not (Path(text) / "recipe.yaml").is_file():
-        raise argparse.ArgumentTypeError(f"{text!r} holds no recipe.yaml, expected a run directory; check the path")
+def _source(text: str) -> str:
+    try:
+        check_source(text)
+    except FileNotFoundError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     return text
 
 
@@ -124,6 +122,18 @@ def _columns(text: str) -> dict[str, str]:
             f"expected a map of names as YAML, such as '{{user_id: customer}}', got {text!r:.80}"
         )
     return columns
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    try:
+        found = read_yaml(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise argparse.ArgumentTypeError(
+            f"expected fields with values as YAML, such as '{{event_column: type}}', got {text!r:.80}"
+        )
+    return found
 
 
 def _seconds(text: str) -> float:
