@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cost_hf.serving.access import ITEMS_PATH
+from cost_hf.serving.access import ITEMS_PATH, ITEMS_TOKEN
 from cost_hf.serving.answering import Answering
 from cost_hf.serving.api_description import ApiDescription, endpoint_description
 from cost_hf.serving.batching import Batcher
@@ -66,6 +66,11 @@ def build_app(source: str | Path, options: ServeOptions) -> FastAPI:
 
 def _state(source: str | Path, options: ServeOptions) -> ServerState:
     live = LiveRecommender(source, poll_seconds=options.poll)
+    if options.tokens.items is not None and not live.is_local:
+        raise ValueError(
+            f"{ITEMS_TOKEN} is set, and changes can't be saved into the Hub repository {source}; download it into a "
+            "directory and serve that, or unset the variable"
+        )
     batcher = Batcher(
         Answering(live).answer,
         max_batch=options.max_batch,

@@ -116,8 +116,8 @@ class Routes:
     async def _change(self, request: Request, deadline: float) -> Response:
         changes = parse_changes(await self._content(request))
         # one that has begun is never given up: the client has to know what became of it
-        answer = await asyncio.shield(asyncio.to_thread(self.state.live.change, changes))
-        return json_reply(answer, headers=digest_headers(self.state.live.served))
+        answer, served = await asyncio.shield(asyncio.to_thread(self.state.live.change, changes))
+        return json_reply(answer, headers=digest_headers(served))
 
     async def _guarded(self, request: Request, answer: Callable[[Request, float], Awaitable[Response]]) -> Response:
         """Answer a request, or say why not by a status."""
