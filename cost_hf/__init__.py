@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from cost_hf.experiments.check.check import check
     from cost_hf.experiments.compare.compare import compare
     from cost_hf.experiments.pipeline import Run, train
+    from cost_hf.experiments.updates.options import UpdateOptions
+    from cost_hf.experiments.updates.update import rollback_run, update_run
     from cost_hf.methods.base import Method, MethodOptions
     from cost_hf.quantizers.cost import CostConfig, CostModel, CostOutput
     from cost_hf.recommenders.base import Recommender
@@ -37,6 +39,9 @@ _HOMES = {
     "train": "cost_hf.experiments.pipeline",
     "compare": "cost_hf.experiments.compare.compare",
     "check": "cost_hf.experiments.check.check",
+    "update_run": "cost_hf.experiments.updates.update",
+    "rollback_run": "cost_hf.experiments.updates.update",
+    "UpdateOptions": "cost_hf.experiments.updates.options",
     "evaluate": "cost_hf.evaluation.evaluate",
     "Run": "cost_hf.experiments.pipeline",
     "Recommender": "cost_hf.recommenders.base",
@@ -73,14 +78,17 @@ __all__ = [
     "SidLogitsProcessor",
     "SidTrie",
     "SidVocabulary",
+    "UpdateOptions",
     "beam_search",
     "check",
     "compare",
     "evaluate",
     "explanation_text",
     "prefix_allowed_tokens_fn",
+    "rollback_run",
     "score_catalog",
     "train",
+    "update_run",
 ]
 
 

@@ -19,6 +19,11 @@ COMMANDS = {
         "methods and baselines on your data, with advice",
     ),
     "upload": ("cost_hf.hub.commands:upload_main", "publish a finished run on the Hugging Face Hub"),
+    "update": (
+        "cost_hf.experiments.updates.commands:update_main",
+        "train a run on with the clicks and items of another day",
+    ),
+    "rollback": ("cost_hf.experiments.updates.commands:rollback_main", "return a run to the day before"),
     "update-catalog": ("cost_hf.hub.commands:update_catalog_main", "add, change or remove items, or roll back"),
     "recommend": ("cost_hf.hub.commands:recommend_main", "print what a recommender lists for a history, and why"),
     "replay": (

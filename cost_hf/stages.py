@@ -42,6 +42,7 @@ from cost_hf.files import (
     remove_scratch,
     write_json,
 )
+from cost_hf.run_updates import RECOMMENDER, is_updated
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -432,7 +433,9 @@ def require_finished(directory: str | Path, *, checked: Sequence[str] | None = (
                 "written, so weights, results and recipe would be those of different runs; run the last command again "
                 "to its end, or load its recommender/ folder for the weights alone"
             )
-        if checked is None or name in checked:
+        # what an update has put in place of a recommender is compared with its manifest and the record of the update
+        is_replaced = record["folder"] == RECOMMENDER and is_updated(root)
+        if (checked is None or name in checked) and not is_replaced:
             check_file_digests(root / record["folder"], record["files"])
     if checked is None:
         check_file_digests(root, finished["files"])

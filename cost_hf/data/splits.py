@@ -19,7 +19,7 @@ targets).
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +134,8 @@ class Split:
             clicks is known.
         train_weights: what each training click counts, by its event, in the order of `train`, int64; None where all
             count 1.
+        train_labels: which training clicks the loss is of, in the order of `train`, bool; None for all. A model that
+            is trained on learns new clicks and a sample of the old ones, and reads all of them.
     """
 
     train_user_ids: np.ndarray
@@ -145,6 +147,7 @@ class Split:
     cold_items: np.ndarray = field(default_factory=NO_ROWS.copy)
     train_times: np.ndarray | None = None
     train_weights: np.ndarray | None = None
+    train_labels: np.ndarray | None = None
 
     def __repr__(self) -> str:
         """Summarise the sizes of the parts."""
@@ -170,10 +173,37 @@ class Split:
 
         The mean of those above 0 is 1, so that only the ratios of the weights of events matter; 0 is no label.
         """
-        if self.train_weights is None:
+        if self.train_weights is None and self.train_labels is None:
             return None
-        mean = self.train_weights[self.train_weights > 0].mean()
-        return [(weights / mean).astype(np.float32) for weights in self.weights_of_users() or []]
+        lengths = _lengths(self.train)
+        weights = np.ones(lengths.sum(), dtype=np.int64) if self.train_weights is None else self.train_weights
+        if self.train_labels is not None:
+            weights = np.where(self.train_labels, weights, 0)
+        mean = weights[weights > 0].mean() if weights.any() else 1
+        return np.split((weights / mean).astype(np.float32), np.cumsum(lengths)[:-1])
+
+    def num_labels(self) -> int:
+        """Return how many training clicks the loss is of."""
+        weights = self.label_weights()
+        return int(_lengths(self.train).sum()) if weights is None else sum(int((own > 0).sum()) for own in weights)
+
+    def first_items(self, num_items: int) -> "Split":
+        """Return the training sequences without clicks on items from row `num_items` on, and no evaluation case."""
+        if all(rows.max(initial=-1) < num_items for rows in self.train):
+            return self
+        rows = np.concatenate([NO_ROWS, *self.train])
+        is_kept = rows < num_items
+        train = [part[part < num_items] for part in self.train]
+        nobody = Targets(np.empty(0, dtype=object), [], NO_ROWS)
+        return replace(
+            self,
+            train=train,
+            validation=nobody,
+            test=nobody,
+            train_times=None if self.train_times is None else self.train_times[is_kept],
+            train_weights=None if self.train_weights is None else self.train_weights[is_kept],
+            train_labels=None if self.train_labels is None else self.train_labels[is_kept],
+        )
 
     def fit_rows(self, num_items: int) -> np.ndarray:
         """Return which catalog rows fitting may see (text vectors, quantizer), bool `[N]`: all but the cold items."""
@@ -298,14 +328,14 @@ def split_interactions(tables: Tables, options: DataOptions) -> Split:
     counts: dict[str, int | float] = {}
     parts = part_numbers(clicks, options, counts)
     is_target = _target_flags(clicks)
-    test = _targets(clicks, (parts == 2) & is_target, options.min_history)
+    test = targets_of(clicks, (parts == 2) & is_target, options.min_history)
     item_ids = tables.items["item_id"].tolist()
     cold_items = choose_cold_items(item_ids, test.items, share=options.cold_share, seed=options.seed)
     is_visible = ~np.isin(clicks["item_row"].to_numpy(), cold_items)
     train_clicks = clicks.loc[(parts == 0) & is_visible]
     train_user_ids, train = _sequences(train_clicks)
     may_validate = is_visible & (parts != 2)
-    validation = _targets(clicks.loc[may_validate], ((parts == 1) & is_target)[may_validate], options.min_history)
+    validation = targets_of(clicks.loc[may_validate], ((parts == 1) & is_target)[may_validate], options.min_history)
     counts |= {"users": int(clicks["user_id"].nunique()), "train_users": len(train)}
     counts |= {"train_interactions": sum(map(len, train)), "validation": len(validation), "test": len(test)}
     counts["dropped_short_history_validation"] = int(((parts == 1) & is_visible & is_target).sum()) - len(validation)
@@ -368,8 +398,14 @@ def _target_flags(clicks: pd.DataFrame) -> np.ndarray:
     return clicks[IS_TARGET].to_numpy(dtype=bool)
 
 
-def _targets(clicks: pd.DataFrame, chosen: np.ndarray, least: int) -> Targets:
-    """Build the cases of the chosen clicks: a user's clicks are adjacent, so a history is the slice before."""
+def targets_of(clicks: pd.DataFrame, chosen: np.ndarray, least: int) -> Targets:
+    """Build the cases of the chosen clicks: a user's clicks are adjacent, so a history is the slice before.
+
+    Args:
+        clicks: `user_id` and `item_row`.
+        chosen: clicks that are targets where enough comes before them, bool `[clicks]`.
+        least: length of the shortest history.
+    """
     rows = clicks["item_row"].to_numpy(dtype=np.int64)
     lengths = clicks.groupby("user_id", sort=False).cumcount().to_numpy()  # positions have gaps where items are cold
     cases = np.flatnonzero(chosen & (lengths >= least))

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from cost_hf.data.click_log import CLICKS, save_clicks, training_clicks
 from cost_hf.data.prepare import PreparedData, prepare_data
 from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.experiments.evaluation_stage import REPORT, evaluation_stage
@@ -21,6 +22,7 @@ from cost_hf.experiments.recipe import Recipe, row_recipe
 from cost_hf.methods.base import Fitted, Workspace
 from cost_hf.methods.codes_stage import vector_stage
 from cost_hf.recommenders.base import Recommender
+from cost_hf.run_updates import remove_updates
 from cost_hf.semantic_ids.options import whole_number
 from cost_hf.stages import Stages
 
@@ -147,13 +149,15 @@ def train(
         directory = Path(output_dir)
     stages = Stages(directory, shared=shared_dir)
     with stages.exclusive():
+        remove_updates(directory, overwrite=overwrite)
         stages.claim(data.tables.source_digest, overwrite=overwrite)
         workspace = make_workspace(stages, resolved, data)
         fitted = fit_rows(resolved, workspace, seed=seed)
         results = evaluation_stage(resolved, workspace, fitted, seed=seed, data_name=name)
         if state.is_main_process:
             stages.write(RECIPE, resolved.save)
-            stages.finish([RECIPE, REPORT])
+            stages.write(CLICKS, lambda path: save_clicks(training_clicks(data.tables, resolved.data), path))
+            stages.finish([RECIPE, REPORT, CLICKS])
     recommender = fitted[MAIN_ROW].recommender
     first = zip(data.split.test.user_ids[:3], data.split.test.histories[:3], strict=True)
     item_ids = recommender.catalog.item_ids

@@ -99,6 +99,11 @@ def load_adapted(directory: Path, base: BaseModel, vocabulary: SidVocabulary, to
         ) from warning
 
 
+def train_adapter(model: PeftModel) -> None:
+    """Let a loaded adapter, and the embeddings that belong to it, be trained; the base stays frozen."""
+    model.set_adapter(model.active_adapter)
+
+
 def saving_adapter_only(model: PeftModel) -> PeftModel:
     """Make every save of a model leave out the embedding matrix, those of Trainer and of users alike."""
     model.save_pretrained = partial(model.save_pretrained, save_embedding_layers=False)

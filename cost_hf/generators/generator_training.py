@@ -119,7 +119,7 @@ def train_generator(
     *,
     generator: GeneratorOptions,
     training: TrainingOptions,
-    validate: Validate,
+    validate: Validate | None,
     output_dir: str | Path,
     seed: int,
     tasks: TaskOptions | None = None,
@@ -138,7 +138,8 @@ def train_generator(
         user_ids: their users.
         generator: section `generator`.
         training: section `training`.
-        validate: ranks the validation sample with a model and returns metrics, `ndcg@10` among them.
+        validate: ranks the validation sample with a model and returns metrics, `ndcg@10` among them; None trains the
+            given epochs and keeps the last weights.
         output_dir: holds `checkpoints/` until `remove_checkpoints`.
         seed: of the order of examples and of dropout.
         tasks: what is learned beside next items; nothing by default.
@@ -188,7 +189,7 @@ def fit_generator(
     *,
     generator: GeneratorOptions,
     training: TrainingOptions,
-    validate: Validate,
+    validate: Validate | None,
     output_dir: str | Path,
     seed: int,
 ) -> TrainedGenerator:

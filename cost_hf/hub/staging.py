@@ -35,6 +35,7 @@ from cost_hf.recommenders.repository import (
     read_manifest,
     renew_files,
 )
+from cost_hf.run_updates import RECORD, is_updated
 from cost_hf.stages import require_finished
 from cost_hf.yaml_text import read_yaml
 
@@ -113,7 +114,7 @@ class RunPublication:
         weights: one of `WEIGHTS`, for a LoRA run; by default the adapter where its base model is on the Hub.
 
     Attributes:
-        parts: that the run can be published as.
+        parts: that the run can be published as; an updated one as a recommender alone.
 
     Raises:
         OSError: where there is no such directory.
@@ -128,7 +129,8 @@ class RunPublication:
         if not self.run.is_dir():
             raise FileNotFoundError(f"{run} is no directory; give the directory of a finished run")
         require_finished(self.run, checked=None)
-        self.results = read_results(self.run / "recommender")
+        self.is_updated = is_updated(self.run)
+        self.results = read_object(self.run / "evaluation" / "results.json")
         # the licence may be added to the recipe when everything is computed
         self.licence = licence_of_run(self.run)
         self.results["recipe"]["data"]["licence"] = self.licence.name
@@ -137,9 +139,21 @@ class RunPublication:
         self.recommender = publishable(loaded, self.licence)
         has = {"quantizer": loaded.quantizer is not None, "dataset": loaded.has_semantic_ids()}
         self.parts = tuple(part for part in REPO_TYPES if has.get(part, True))
+        if self.is_updated:
+            logger.warning(
+                "%s was updated after its evaluation, so its recommender is published without figures and its other "
+                "repositories stay as they are",
+                self.run,
+            )
+            self.parts = ("recommender",)
 
     def stage(self, part: str) -> StagedRepository:
         """Stage the repository of one part and check it."""
+        if self.is_updated and part != "recommender":
+            raise ValueError(
+                f"the card of a {part} repository shows the results of {self.run}, which was updated after its "
+                "evaluation; publish the recommender alone (--what recommender)"
+            )
         folder = self.target / part
         folder.mkdir(parents=True)
         write = {
@@ -175,7 +189,7 @@ class RunPublication:
             self.recommender,
             folder,
             self.licence,
-            results=self.results,
+            results=None if self.is_updated else self.results,
             repo_id=self.repo_ids["recommender"],
             related=self.repo_ids,
         )
@@ -299,7 +313,7 @@ def read_results(directory: Path) -> dict[str, Any]:
         directory: of the recommender.
 
     Raises:
-        FileNotFoundError: where there are none.
+        FileNotFoundError: where there are none, or where the run was updated after its evaluation.
         UnfinishedRunError: where the run is not finished; `DamagedFileError` where its results were changed since.
     """
     if (directory / "results.json").is_file():
@@ -308,6 +322,11 @@ def read_results(directory: Path) -> dict[str, Any]:
     path = run / "evaluation" / "results.json"
     if not path.is_file():
         raise FileNotFoundError(f"{directory} came without results.json, and {run} holds no results of a run")
+    if is_updated(run):
+        raise FileNotFoundError(
+            f"the results of {run} are of the model that it trained, and it was updated since; {RECORD} has the "
+            "figures of the updates"
+        )
     require_finished(run, checked=["evaluation"])
     return read_object(path)
 

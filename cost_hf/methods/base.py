@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from cost_hf.plugins import declare_recommender, load_plugins
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
     from cost_hf.data.options import DataOptions, VectorOptions
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from cost_hf.data.splits import Split, Targets
     from cost_hf.data.text_vectors import TextVectors
     from cost_hf.evaluation.options import EvaluationOptions
+    from cost_hf.generators.options import RankingTrainingOptions
     from cost_hf.recommenders.base import Recommender
     from cost_hf.recommenders.rankers import Ranker, Scorer
     from cost_hf.stages import Stages
@@ -32,6 +35,7 @@ PACKAGE = "cost_hf.methods"
 DEFAULT_METHOD = "sid_generator"  # of a recipe that names none
 FAMILIES = ("counting", "dense", "generative", "hybrid")  # cheapest first
 OptionsT = TypeVar("OptionsT", bound="MethodOptions")
+RankingT = TypeVar("RankingT", bound="RankingTrainingOptions")
 
 
 @dataclass
@@ -138,6 +142,42 @@ class Fitted:
 
 
 @dataclass(frozen=True)
+class WarmStart:
+    """What a fitted method is trained on with, and how.
+
+    Attributes:
+        split: today's training sequences over the rows of the recommender's catalog, and which of their clicks are
+            learned; it holds no evaluation case.
+        epochs: passes over the clicks that are learned.
+        learning_rate_factor: of the learning rates of the method's options.
+        folder: an empty one for checkpoints.
+        seed: of fresh weights, of the order of examples and of dropout.
+    """
+
+    split: Split
+    epochs: int
+    learning_rate_factor: float
+    folder: Path
+    seed: int
+
+    def training(self, options: RankingT) -> RankingT:
+        """Return a method's section `training` for the few epochs of a warm start: lower rates and no selection.
+
+        Warm-up takes a tenth of the steps at most, of the shortest training that the examples may be.
+        """
+        users = sum(bool(own.any()) for own in self.split.label_weights() or self.split.train)
+        steps = self.epochs * max(1, users // (options.batch_size * options.gradient_accumulation))
+        return dataclasses.replace(
+            options,
+            epochs=self.epochs,
+            learning_rate=options.learning_rate * self.learning_rate_factor,
+            warmup_steps=min(options.warmup_steps, steps // 10),
+            validate_every=self.epochs,
+            patience=None,
+        )
+
+
+@dataclass(frozen=True)
 class DataFacts:
     """What an estimate of costs is made from.
 
@@ -183,6 +223,7 @@ class Method(ABC, Generic[OptionsT]):
         gives_item_vectors: whether `item_vectors` can be called.
         combines_methods: whether it combines recommenders of other methods; it can't be a part then.
         selects_on_validation: whether fitting chooses by validation cases, such as the epoch whose weights are kept.
+        can_warm_start: whether a fitted recommender can be trained on with the clicks of another day (`warm_start`).
         is_control: whether it shows what a part of another method adds and is meant for no other use; a comparison
             makes it a part of no hybrid.
         auto_models: module that registers models of its own with the Auto classes of transformers. It is imported with
@@ -204,6 +245,7 @@ class Method(ABC, Generic[OptionsT]):
     gives_item_vectors: ClassVar[bool] = False
     combines_methods: ClassVar[bool] = False
     selects_on_validation: ClassVar[bool] = False
+    can_warm_start: ClassVar[bool] = False
     is_control: ClassVar[bool] = False
     auto_models: ClassVar[str | None] = None
     recommenders: ClassVar[Mapping[str, str]] = {}
@@ -217,6 +259,14 @@ class Method(ABC, Generic[OptionsT]):
 
         Every costly step is a stage (`workspace.stages.run`), so a killed call resumes and a repeated one is free.
         """
+
+    def warm_start(self, recommender: Any, start: WarmStart) -> Fitted:
+        """Train a recommender on from its weights, whose catalog holds today's items already, and return it.
+
+        Counts are made exactly as from scratch. The weights of `recommender` may change in place. Nothing is chosen on
+        validation cases: these decide whether the result is served.
+        """
+        raise NotImplementedError(f"method {self.name} has no warm start")
 
     def validation_ranker(self, fitted: Fitted, workspace: Workspace) -> Ranker:
         """Return what ranks validation cases for comparisons, with lists of `evaluation.num_beams`.

@@ -18,6 +18,7 @@ from cost_hf.methods.base import (
     Method,
     MethodOptions,
     OptionsT,
+    WarmStart,
     Workspace,
     methods,
     variants,
@@ -26,8 +27,11 @@ from cost_hf.recipe_fields import RecipeError, in_order, nearest, set_field
 from cost_hf.recipe_files import COMMON, TEXTS, flat_fields, recipe_content, shipped_recipes
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cost_hf.data.options import DataOptions
     from cost_hf.recommenders.base import Recommender
+    from cost_hf.recommenders.hybrid import HybridRecommender
 
 
 @dataclass
@@ -91,6 +95,15 @@ class HybridMethod(Method[OptionsT], Generic[OptionsT]):
     def parts(self) -> dict[str, Method[Any]]:
         """The methods that are combined, by name."""
 
+    @property
+    def can_warm_start(self) -> bool:  # type: ignore[override]
+        """Whether all parts have a warm start."""
+        return all(method.can_warm_start for method in self.parts.values())
+
+    def warm_start(self, recommender: Any, start: WarmStart) -> Fitted:
+        """Train the parts on; what combines them, which was chosen on validation cases, stays."""
+        return Fitted(recommender.with_trained_parts(*train_parts_on(self.parts, recommender, start)))
+
     def estimate(self, facts: DataFacts) -> Estimate | str:
         """Return the sum of the parts' costs, by part."""
         return estimate_parts(self.parts, facts)
@@ -123,6 +136,23 @@ def part_name(part: str) -> str:
 def fit_parts(parts: Mapping[str, Method[Any]], workspace: Workspace, *, seed: int) -> dict[str, Fitted]:
     """Fit every part in stages of its own; what another row of the run, or another run, has fitted is taken."""
     return {name: method.fit(workspace.part(name), seed=seed) for name, method in parts.items()}
+
+
+def train_parts_on(
+    parts: Mapping[str, Method[Any]], recommender: HybridRecommender, start: WarmStart
+) -> tuple[dict[str, Recommender], np.ndarray]:
+    """Return the parts of a hybrid that are left in it, each trained on, and what was clicked in training by now.
+
+    A part that lacks the last items of the hybrid learns from clicks on its own.
+    """
+    trained = {}
+    for name, part in recommender.parts.items():
+        own = part.with_catalog(recommender.catalog.parts[name])
+        split = start.split.first_items(len(own.catalog))
+        folder = start.folder / name
+        folder.mkdir()
+        trained[name] = parts[name].warm_start(own, dataclasses.replace(start, split=split, folder=folder)).recommender
+    return trained, start.split.popularity(len(recommender.catalog))
 
 
 def part_stages(parts: Iterable[str], workspace: Workspace) -> list[tuple[str, str]]:

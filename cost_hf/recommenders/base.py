@@ -24,7 +24,7 @@ from cost_hf.recommenders.catalog_updates import CatalogUpdates
 from cost_hf.recommenders.item_evidence import ItemEvidence
 from cost_hf.recommenders.list_constraints import ConstrainedList, ValueLimits, constrained_lists, num_cold_items
 from cost_hf.recommenders.new_clicks import NewClicks
-from cost_hf.recommenders.rankers import Ranker, Ranking, exact_ranker
+from cost_hf.recommenders.rankers import Ranker, Ranking, exact_ranker, training_clicks
 from cost_hf.recommenders.repository import (
     MANIFEST,
     check_kind,
@@ -37,6 +37,7 @@ from cost_hf.recommenders.repository import (
     save_versions,
     save_whole,
 )
+from cost_hf.run_updates import NUMBER
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.catalog_mask import CatalogMask, check_batch
 from cost_hf.semantic_ids.item_ids import item_id_list, item_id_text, ordered_list
@@ -84,6 +85,7 @@ class Recommender(CatalogUpdates):
         base: pretrained model that an adapter belongs to; None for whole weights.
         directory: where it was loaded from; None for one that was made in memory.
         hub_commits: last commit that it knows of each (Hub id, revision): that it was loaded from or pushed.
+        update: number of the update of its run that trained it last; 0 for the training itself.
     """
 
     kind: ClassVar[str]
@@ -102,6 +104,7 @@ class Recommender(CatalogUpdates):
     base: BaseModel | None = None
     directory: Path | None = None
     hub_commits: Mapping[tuple[str, str], str] = {}
+    update: int = 0
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Register the kind for `from_pretrained`."""
@@ -171,7 +174,9 @@ class Recommender(CatalogUpdates):
 
         def read_parts(manifest: dict[str, Any]) -> Any:
             check_kind(source, manifest, cls.kind)
-            return cls._read_parts(source, manifest, **options)
+            found = cls._read_parts(source, manifest, **options)
+            found.update = manifest.get(NUMBER, 0)
+            return found
 
         recommender: Self = read_whole(source, read_parts)
         recommender.directory = source
@@ -312,6 +317,20 @@ class Recommender(CatalogUpdates):
                 f"the catalog does not belong to these weights: they have {self.identity}, with this catalog "
                 f"{other.identity}; take a catalog of the same training"
             )
+        return other
+
+    def after_training(self, popularity: np.ndarray) -> Self:
+        """Return the recommender over the same catalog after its weights were trained on.
+
+        Older catalogs are gone: they are of the clicks before.
+
+        Args:
+            popularity: what was clicked in training by now, of every catalog row, `[N]`.
+        """
+        other = copy.copy(self)
+        other.versions = ()
+        other._clicks = training_clicks(popularity)
+        other.snapshot = other._fresh_snapshot()
         return other
 
     def with_saved_catalog(self, directory: str | Path, manifest: Mapping[str, Any]) -> Self:
@@ -623,6 +642,10 @@ class Recommender(CatalogUpdates):
         except ValueError:
             return False
         return True
+
+    def _fresh_snapshot(self) -> CatalogSnapshot:
+        """Return the snapshot of the present catalog, with nothing of an earlier one."""
+        return self._snapshot_of(self.catalog)
 
     def _check_parts(self) -> None:
         """Raise ValueError where parts do not belong together, before anything is written."""

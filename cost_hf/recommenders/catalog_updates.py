@@ -149,6 +149,26 @@ class CatalogUpdates:
             new = [item for item in ids if item not in before or before.removed[before.row_of(item)]]
             return self._change("add", new, after)
 
+    def add_items_to_train(
+        self,
+        item_ids: Sequence[str],
+        texts: Sequence[str],
+        *,
+        titles: Sequence[str | None] | None = None,
+        columns: Any = None,
+    ) -> CatalogChange:
+        """Add items by `add_items` to a recommender that is trained on next.
+
+        Kinds whose weights know items by their rows, which `add_items` refuses, get rows with fresh weights here.
+
+        Args:
+            item_ids, texts, titles, columns: as for `add_items`.
+
+        Raises:
+            ValueError: as `add_items`.
+        """
+        return self.add_items(item_ids, texts, titles=titles, columns=columns)
+
     def remove_items(self, item_ids: Sequence[str]) -> CatalogChange:
         """Stop recommending items; they stay valid in histories and keep their SIDs.
 

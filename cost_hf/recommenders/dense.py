@@ -21,6 +21,7 @@ from cost_hf.recommenders.catalog_changes import CatalogChange, Version
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.rankers import ScoringRanker
 from cost_hf.recommenders.repository import MANIFEST, WEIGHT_FILES, check_parts, read_catalog_parts
+from cost_hf.semantic_ids.item_columns import ItemColumns
 from cost_hf.semantic_ids.item_list import ItemList
 
 
@@ -40,6 +41,10 @@ class DenseModel(Protocol):
 
     def targets(self, table: Tensor) -> Tensor:
         """Return the item side of the scores, `[N, D]`."""
+        ...
+
+    def with_items(self, num_items: int) -> "DenseModel":
+        """Return a model with rows for `num_items` items, those beyond the present ones fresh; others share weights."""
         ...
 
     def users(self, histories: Tensor, table: Tensor) -> Tensor:
@@ -155,6 +160,37 @@ class DenseRecommender(Recommender):
     def identity(self) -> dict[str, str]:
         """The digest that ties the items of training to the weights."""
         return {"weights_items_digest": content_digest(list(self.catalog.item_ids[: self.model.config.num_items]))}
+
+    def add_items_to_train(
+        self,
+        item_ids: Sequence[str],
+        texts: Sequence[str],
+        *,
+        titles: Sequence[str | None] | None = None,
+        columns: Any = None,
+    ) -> CatalogChange:
+        """Add items, with fresh rows in the weights of a model that knows items by their rows."""
+        if not self.model.config.has_ids:
+            return super().add_items_to_train(item_ids, texts, titles=titles, columns=columns)
+        with self._writing:
+            before = self.catalog
+            after = before.restored([item for item in item_ids if item in before])
+            fresh = [place for place, item in enumerate(item_ids) if item not in before]
+            ids = [item_ids[place] for place in fresh]
+            if fresh:
+                own_titles = None if titles is None else [titles[place] for place in fresh]
+                vectors = self._vectors_of([texts[place] for place in fresh]) if self.needs_vectors else None
+                after = self._with_appended_items(after, ids, vectors=vectors, codes=None, titles=own_titles)
+                self.model = self.model.with_items(len(after)).eval()
+            if fresh and columns is not None:
+                after = after.with_values(ids, ItemColumns.of(columns).taken(fresh))
+            new = [item for item in item_ids if item not in before or before.removed[before.row_of(item)]]
+            return self._change("add", new, after)
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether the model reads text vectors."""
+        return self.model.config.text_dim is not None
 
     def ranker_for(self, top_k: int, snapshot: CatalogSnapshot | None = None) -> ScoringRanker:
         """Return the ranking of the whole catalog; any length is possible."""

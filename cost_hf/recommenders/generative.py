@@ -148,6 +148,13 @@ class GenerativeRecommender(Recommender):
         return self
 
     @property
+    def backbone(self) -> Backbone:
+        """The generator with what it was made of, for more training."""
+        return Backbone(
+            self.generator, self.vocabulary, (self.layout,), self.max_history, tokenizer=self.tokenizer, base=self.base
+        )
+
+    @property
     def trie(self) -> SidTrie:
         """Index of the catalog's SIDs."""
         return self.snapshot.trie

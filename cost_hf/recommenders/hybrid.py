@@ -6,6 +6,7 @@ all parts that can take it: a part that takes no new items (item ids are rows of
 lists them and leaves them out of the histories that it reads.
 """
 
+import copy
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from cost_hf.recommenders.candidates import Candidates, merge_lists
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.hybrid_catalog import HybridCatalog
-from cost_hf.recommenders.rankers import Ranker, Ranking, ScoringRanker, takes_user_ids
+from cost_hf.recommenders.rankers import Ranker, Ranking, ScoringRanker, takes_user_ids, training_clicks
 from cost_hf.recommenders.repository import MANIFEST, PARTS, check_parts, read_catalog_parts
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.item_columns import ItemColumns
@@ -232,12 +233,10 @@ class HybridRecommender(Recommender):
                 f"catalog and popularity must be those of {list(parts)} and {len(catalog)} items, got "
                 f"{list(catalog.parts)} and {len(popularity)}; take all of them from one hybrid"
             )
-        self.parts = dict(parts)
+        self.encoder = encoder
+        self._take_parts(parts)
         self.needs_user_ids = any(part.needs_user_ids for part in parts.values())
         self.base = next((part.base for part in parts.values() if part.base is not None), None)
-        for part in parts.values():
-            part.encoder = encoder
-        self.fixed_parts = tuple(name for name, part in parts.items() if "vectors" not in part.new_item_inputs)
         super().__init__(catalog, popularity=popularity, encoder=encoder, journal=journal, versions=versions)
 
     @abstractmethod
@@ -260,6 +259,66 @@ class HybridRecommender(Recommender):
             snapshot, histories, candidates: as in `score_candidates`.
             columns: columns of the candidates, int64 `[B, R]`.
         """
+
+    def add_items_to_train(
+        self,
+        item_ids: Sequence[str],
+        texts: Sequence[str],
+        *,
+        titles: Sequence[str | None] | None = None,
+        columns: Any = None,
+    ) -> CatalogChange:
+        """Add items to all parts, also to those that take no new items without a training.
+
+        A part of the latter sort that lacks items which `add_items` brought stays as it is: their texts are not known.
+        """
+        with self._writing:
+            before = self.catalog
+            parts = {}
+            for name, part in self.parts.items():
+                bare = part.with_catalog(before.parts[name])
+                bare.encoder = self.encoder
+                if len(bare.catalog) == len(before):
+                    with _naming(name):
+                        bare.add_items_to_train(item_ids, texts)
+                parts[name] = bare
+            longest = max((part.catalog for part in parts.values()), key=len)
+            named = None
+            if before.titles is not None:
+                own = {} if titles is None else dict(zip(item_ids, titles, strict=True))
+                named = [*before.titles, *map(own.get, longest.item_ids[len(before) :])]
+            after = HybridCatalog.of(
+                {name: part.catalog for name, part in parts.items()},
+                named,
+                before.columns.extended(len(longest) - len(before)),
+            )
+            fresh = [place for place, item in enumerate(item_ids) if item not in before]
+            if fresh and columns is not None:
+                after = after.with_values([item_ids[place] for place in fresh], ItemColumns.of(columns).taken(fresh))
+            self._take_parts(parts)
+            new = [item for item in item_ids if item not in before or before.removed[before.row_of(item)]]
+            return self._change("add", new, after)
+
+    def with_trained_parts(self, parts: Mapping[str, Recommender], popularity: np.ndarray) -> Self:
+        """Return the hybrid of parts that were trained on, as `after_training` does for other kinds.
+
+        Args:
+            parts: by name, over the rows of the present catalog.
+            popularity: what was clicked in training by now, `[N]`.
+        """
+        other = copy.copy(self)
+        other._take_parts(parts)
+        other.versions = ()
+        other._clicks = training_clicks(popularity)
+        catalogs = {name: part.catalog for name, part in parts.items()}
+        other.snapshot = other._snapshot_of(HybridCatalog.of(catalogs, self.catalog.titles, self.catalog.columns))
+        return other
+
+    def _take_parts(self, parts: Mapping[str, Recommender]) -> None:
+        self.parts = dict(parts)
+        for part in self.parts.values():
+            part.encoder = self.encoder
+        self.fixed_parts = tuple(name for name, part in self.parts.items() if "vectors" not in part.new_item_inputs)
 
     def merge(self) -> Self:
         """Add the adapters of all parts to the weights of their bases, in place."""

@@ -7,6 +7,7 @@ their digest. Loading takes no lock and writes nothing; if another process saves
 
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -37,6 +38,7 @@ from cost_hf.files import (
 from cost_hf.recommenders.catalog_changes import JOURNAL, Version, read_journal, write_journal
 from cost_hf.recommenders.sources import check_source
 from cost_hf.replacing import REPLACED, replacing, settle
+from cost_hf.run_updates import NUMBER, require_own_update, served_update
 from cost_hf.semantic_ids.item_columns import ItemColumns
 from cost_hf.semantic_ids.item_list import ItemRows
 from cost_hf.stages import is_run, require_finished, require_own
@@ -145,8 +147,13 @@ def hub_commit(name: str | Path, directory: Path) -> str | None:
 
 def _require_own(run: Path, directory: Path) -> None:
     """Raise `DamagedFileError` where the recommender in a run directory is not the one that the run wrote."""
+    manifest = read_manifest(directory)
+    update = served_update(run, manifest)
+    if update is not None:
+        require_own_update(run, update, manifest["files"])
+        return
     # a save after changes of the catalog writes the clicks of new items, too
-    require_own(run, directory.name, read_manifest(directory)["files"], mutable=[POPULARITY])
+    require_own(run, directory.name, manifest["files"], mutable=[POPULARITY])
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any]:
@@ -173,6 +180,8 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
             "use the cost_hf release that wrote it, or train again"
         )
     check_fields(content, FIELDS, source=path)
+    if NUMBER in content:
+        check_fields(content, {NUMBER: int}, source=path)
     try:
         digest = _manifest_digest(content)
     except ValueError as error:  # half a character, which JSON can spell and UTF-8 can't
@@ -320,7 +329,27 @@ def save_whole(directory: str | Path, recommender: "Recommender", write: Callabl
     with replacing(directory, MANIFEST, old=_parts_in) as staged:
         own = write(staged)
         entries = _write_catalog_parts(staged, recommender) | own
+        if recommender.update:
+            entries[NUMBER] = recommender.update
         _write_manifest(staged, entries | {"files": _part_digests(staged)})
+
+
+def replace_whole(directory: str | Path, source: Path) -> None:
+    """Put a copy of the recommender in `source` in place of one that is there: all of it, or nothing where it fails.
+
+    Whatever else is in the directory, such as the log of a training, goes with the old recommender.
+    """
+    with replacing(directory, MANIFEST, old=_visible) as staged:
+        copy_recommender(source, staged)
+
+
+def copy_recommender(source: Path, target: Path) -> None:
+    """Copy what a recommender directory holds; the target may exist."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(".*"), dirs_exist_ok=True)
+
+
+def _visible(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir() if not path.name.startswith(".")}
 
 
 def check_no_results(directory: str | Path) -> None:

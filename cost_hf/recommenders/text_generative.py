@@ -200,6 +200,9 @@ class TextGenerativeRecommender(GenerativeRecommender):
     def _snapshot_of(self, catalog: Any) -> TextSnapshot:
         return self._new_snapshot(catalog, earlier=getattr(self, "snapshot", None))
 
+    def _fresh_snapshot(self) -> TextSnapshot:
+        return self._new_snapshot(self.catalog, earlier=None)
+
     def _new_snapshot(self, catalog: Catalog, *, earlier: TextSnapshot | None) -> TextSnapshot:
         return self.snapshot_class(catalog, self._clicks, self._prompts_for(catalog), self.generator, earlier)
 

@@ -189,6 +189,10 @@ def _example_section(examples: Sequence[Mapping[str, Any]]) -> Section:
     return Section("examples", "Neighbors", (lead,), examples=shown)
 
 
+# true of every run; what an update changes later is in no report
+TRAINED = "All figures are of the model that this run trained; what updates changed since is in updates.json."
+
+
 def run_page(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]) -> Page:
     """Return the page of a run from its results.json and examples.json."""
     standings = Standings(as_comparison(results, examples))
@@ -204,7 +208,7 @@ def run_page(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]) 
         paragraphs=tuple(_summary(standings)),
         warnings=(TOY,) if is_toy else (),
         facts=data_facts(standings),
-        protocol=protocol_sentences(standings),
+        protocol=(*protocol_sentences(standings), TRAINED),
         sections=page_sections(standings, scores_title="Scores"),
     )
 

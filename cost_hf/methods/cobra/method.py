@@ -77,6 +77,12 @@ class Cobra(GenerativeMethod[CobraOptions]):
         options = self.options
         return build_cobra(options.generator, options.dense, catalog, popularity=training_clicks(workspace), seed=seed)
 
+    def attach_catalog(self, model: Any, catalog: Catalog, popularity: np.ndarray) -> None:
+        """Give a model the texts of the items, where it reads any."""
+        from cost_hf.methods.cobra.training import attach_catalog
+
+        attach_catalog(model, catalog, popularity)
+
     def training_inputs(self, workspace: Workspace) -> list[Any]:
         """Return what the weights depend on beside catalog, split and seed."""
         options = self.options

@@ -94,10 +94,15 @@ def build_cobra(
         fields["max_position_embeddings"] = (levels + 1) * items + 2
     classes = ModelClasses({"llama": CobraForCausalLM}, fields)
     backbone = build_backbone(generator, catalog, seed=seed, model_classes=classes)
-    if dense.reads_text:
-        is_trained = torch.from_numpy(np.asarray(popularity) > 0)
-        backbone.model.attach_catalog(torch.tensor(catalog.vectors), torch.tensor(catalog.codes), is_trained)
+    attach_catalog(backbone.model, catalog, popularity)
     return CobraBackbone(**vars(backbone)) if dense.inputs else backbone
+
+
+def attach_catalog(model: Any, catalog: Catalog, popularity: np.ndarray | Sequence[int]) -> None:
+    """Give a model the texts of the items for its training, where it reads any; unclicked items are no negatives."""
+    if model.config.reads_text:
+        is_clicked = torch.from_numpy(np.asarray(popularity) > 0)
+        model.attach_catalog(torch.tensor(catalog.vectors), torch.tensor(catalog.codes), is_clicked)
 
 
 def ranker_of(

@@ -5,6 +5,7 @@ from pathlib import Path
 from accelerate import PartialState
 
 from cost_hf.data.encoders import ItemEncoder
+from cost_hf.data.splits import Split
 from cost_hf.data.text_vectors import TextVectors
 from cost_hf.files import content_digest
 from cost_hf.methods.base import Workspace
@@ -45,6 +46,20 @@ def fit_recommender(name: str, workspace: Workspace, *, needs_text_vectors: bool
         catalog=catalog,
     )
     return as_fitted(recommender, catalog)
+
+
+def count_again(recommender: CountingRecommender, split: Split) -> CountingRecommender:
+    """Return the recommender with the counts of other training sequences over the rows of its catalog."""
+    catalog = recommender.catalog
+    tables = fit_tables(recommender.scorer_name, split.train, len(catalog), weights=split.weights_of_users())
+    return CountingRecommender(
+        recommender.scorer_name,
+        tables,
+        catalog,
+        popularity=split.popularity(len(catalog)),
+        encoder=recommender.encoder,
+        journal=recommender.journal,
+    )
 
 
 def _fit(name: str, workspace: Workspace, vectors: TextVectors | None) -> CountingRecommender:

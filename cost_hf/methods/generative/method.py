@@ -22,6 +22,7 @@ from cost_hf.methods.base import (
     Method,
     MethodOptions,
     Variant,
+    WarmStart,
     Workspace,
     collaborative_method,
     register,
@@ -149,6 +150,7 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
     weighs_labels: ClassVar[bool] = True
     needs_text_vectors: ClassVar[bool] = True
     selects_on_validation: ClassVar[bool] = True
+    can_warm_start: ClassVar[bool] = True
     options_class: ClassVar[type[MethodOptions]] = GenerativeOptions
 
     @property
@@ -279,6 +281,24 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
 
         parts = recommender_parts(self, workspace, codes)
         return self.recommender_class()(backbone, catalog, **parts)
+
+    def warm_start(self, recommender: GenerativeRecommender, start: WarmStart) -> Fitted:
+        """Train the generator, or its adapter, on for next items; vocabulary, codes and quantizer stay.
+
+        Text tasks and a teacher's targets belong to the training from scratch.
+        """
+        from cost_hf.methods.generative.warm_start import train_on
+
+        return train_on(self, recommender, start)
+
+    def attach_catalog(self, model: Any, catalog: Catalog, popularity: np.ndarray) -> None:
+        """Give a model what its training reads of the items, where it is more than their tokens.
+
+        Args:
+            model: trained next.
+            catalog: the items.
+            popularity: their training clicks, `[N]`.
+        """
 
     def estimate(self, facts: DataFacts) -> Estimate | str:
         """Measure training steps of quantizer and generator, and searches, on this machine."""

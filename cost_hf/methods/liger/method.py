@@ -75,6 +75,12 @@ class Liger(GenerativeMethod[LigerOptions]):
         options = self.options
         return build_liger(options.generator, options.dense, catalog, popularity=training_clicks(workspace), seed=seed)
 
+    def attach_catalog(self, model: Any, catalog: Catalog, popularity: np.ndarray) -> None:
+        """Give a model the texts of the items, where it reads any."""
+        from cost_hf.methods.liger.training import attach_catalog
+
+        attach_catalog(model, catalog, popularity)
+
     def training_inputs(self, workspace: Workspace) -> list[Any]:
         """Return what the weights depend on beside catalog, split and seed."""
         dense = dataclasses.asdict(self.options.dense)

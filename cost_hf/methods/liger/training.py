@@ -70,9 +70,7 @@ def build_liger(
     backbone = build_backbone(generator, catalog, seed=seed, model_classes=classes)
     if dense.initializer_std is not None and generator.kind == "seq2seq":
         draw_weights(backbone.model, std=dense.initializer_std, seed=seed)
-    if dense.reads_text:
-        is_trained = torch.from_numpy(np.asarray(popularity) > 0)
-        backbone.model.attach_catalog(torch.tensor(catalog.vectors), is_trained)
+    attach_catalog(backbone.model, catalog, popularity)
     return backbone
 
 
@@ -94,6 +92,13 @@ def draw_weights(model: PreTrainedModel, *, std: float, seed: int) -> None:
         if isinstance(part, nn.Linear | nn.Embedding) and id(part.weight) not in known:
             known.add(id(part.weight))
             part.weight.copy_(torch.randn(part.weight.shape, generator=draws) * std)
+
+
+def attach_catalog(model: Any, catalog: Catalog, popularity: np.ndarray | Sequence[int]) -> None:
+    """Give a model the texts of the items for its training, where it reads any; unclicked items are no negatives."""
+    if model.config.reads_text:
+        is_clicked = torch.from_numpy(np.asarray(popularity) > 0)
+        model.attach_catalog(torch.tensor(catalog.vectors), is_clicked)
 
 
 def ranker_of(

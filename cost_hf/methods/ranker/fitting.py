@@ -10,12 +10,12 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from cost_hf.data.splits import fold_of
+from cost_hf.data.splits import Split, fold_of
 from cost_hf.files import content_digest, read_json, write_json
 from cost_hf.methods.base import Fitted, Workspace
 from cost_hf.methods.parts import part_stages, recommenders_of
 from cost_hf.methods.ranker.booster import RankingCases, importances, read_booster, train_boosters
-from cost_hf.methods.ranker.features import ItemTable, candidate_features, feature_names
+from cost_hf.methods.ranker.features import TREND, ItemTable, candidate_features, click_trend, feature_names
 from cost_hf.methods.ranker.model_text import model_text
 from cost_hf.methods.ranker.new_items import TrainingCatalog
 from cost_hf.methods.ranker.options import RankerOptions
@@ -180,6 +180,15 @@ def held_out_ranker(workspace: Workspace, recommender: RankerRecommender, *, top
     """Return the ranker of validation users of a fitted run."""
     texts = read_json(workspace.stages.output_dir / workspace.folder / FOLDS)
     return HeldOutRanker(recommender, [read_booster(text) for text in texts], seed=workspace.data_seed, top_k=top_k)
+
+
+def with_trend(recommender: Any, split: Split) -> RankerRecommender:
+    """Return a ranker whose items have the trend of other training clicks, where it reads one and they have times."""
+    if TREND not in recommender.table.columns or split.train_times is None:
+        return recommender
+    trend = click_trend(np.concatenate(split.train), split.train_times, len(recommender.catalog))
+    table = dataclasses.replace(recommender.table, columns={**recommender.table.columns, TREND: trend})
+    return recommender.with_table(table)
 
 
 def training_facts(workspace: Workspace) -> dict[str, Any]:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cost_hf.methods.base import DataFacts, Estimate, Fitted, Method, MethodOptions, Variant, Workspace, register
+from cost_hf.methods.base import (
+    DataFacts,
+    Estimate,
+    Fitted,
+    Method,
+    MethodOptions,
+    Variant,
+    WarmStart,
+    Workspace,
+    register,
+)
 from cost_hf.methods.parts import HybridMethod, fit_parts, part_protocol
 from cost_hf.methods.ranker.options import RankerOptions, is_installed
 
@@ -45,6 +55,12 @@ class Ranker(HybridMethod[RankerOptions]):
         fitted = fit_parts(self.parts, workspace, seed=seed)
         recommender = ranker_stage(workspace, self.options, fitted, table, seed=seed)
         return Fitted(recommender, parts=training_facts(workspace))
+
+    def warm_start(self, recommender: Any, start: WarmStart) -> Fitted:
+        """Train the parts on; the trees stay, and read the trend of today's clicks."""
+        from cost_hf.methods.ranker.fitting import with_trend
+
+        return Fitted(with_trend(super().warm_start(recommender, start).recommender, start.split))
 
     def validation_ranker(self, fitted: Fitted, workspace: Workspace) -> RankerProtocol:
         """Return the ranker whose trees have not seen the user that they rank for."""

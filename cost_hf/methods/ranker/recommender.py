@@ -1,5 +1,6 @@
 """A learned ranker as a recommender: boosted trees over what the parts and the catalog say of a candidate."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -109,6 +110,13 @@ class RankerRecommender(HybridRecommender):
         """
         inputs = bare_parts(parts)
         return cls(inputs.pop("parts"), model, inputs.pop("catalog"), table=table, **inputs)
+
+    def with_table(self, table: ItemTable) -> Self:
+        """Return the ranker of the same trees and parts with another table of what features know of the items."""
+        other = copy.copy(self)
+        other.table = table
+        other.snapshot = other._snapshot_of(self.catalog)
+        return other
 
     @property
     def reads_columns(self) -> bool:

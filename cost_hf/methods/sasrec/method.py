@@ -6,13 +6,24 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cost_hf.methods.base import DataFacts, Estimate, Fitted, Method, MethodOptions, Variant, Workspace, register
+from cost_hf.methods.base import (
+    DataFacts,
+    Estimate,
+    Fitted,
+    Method,
+    MethodOptions,
+    Variant,
+    WarmStart,
+    Workspace,
+    register,
+)
 from cost_hf.methods.sasrec.options import SasRecOptions
 
 if TYPE_CHECKING:
     import numpy as np
 
     from cost_hf.data.splits import Targets
+    from cost_hf.methods.sasrec.recommender import SasRecRecommender
 
 # an objective, and what was tuned together with it
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -42,6 +53,7 @@ class SasRec(Method[SasRecOptions]):
     recommenders: ClassVar[Mapping[str, str]] = {"sasrec": "cost_hf.methods.sasrec.recommender"}
     gives_item_vectors = True
     selects_on_validation = True
+    can_warm_start = True
 
     def fit(self, workspace: Workspace, *, seed: int) -> Fitted:
         """Train on the training part."""
@@ -49,6 +61,12 @@ class SasRec(Method[SasRecOptions]):
 
         recommender = sasrec_stage(self.options, workspace, seed=seed)
         return Fitted(recommender, {"training": training_log(workspace)})
+
+    def warm_start(self, recommender: SasRecRecommender, start: WarmStart) -> Fitted:
+        """Train the model on; new items have rows with fresh weights, where ids are read."""
+        from cost_hf.methods.sasrec.stages import warm_start
+
+        return warm_start(self.options, recommender, start)
 
     def estimate(self, facts: DataFacts) -> Estimate:
         """Time a step of the softmax over the catalog, which most of the time goes to."""

@@ -5,6 +5,7 @@ cosine scores by default, and items that may be frozen text vectors. Those are d
 so a text model scores whatever catalog it is given. `forward` is pure; positions count from the oldest item.
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -85,6 +86,23 @@ class SasRecModel(PreTrainedModel):
     def item_table(self, item_vectors: Tensor | None = None) -> Tensor:
         """Return the vectors of all items, `[N, D]`; compute them once to score many users."""
         return self.items(item_vectors)
+
+    def with_items(self, num_items: int) -> "SasRecModel":
+        """Return a model for a larger catalog, whose first rows are those of this one; later rows have fresh weights.
+
+        Args:
+            num_items: of the catalog, at least as many as now.
+        """
+        config = copy.deepcopy(self.config)
+        config.num_items = num_items
+        larger = type(self)(config)
+        weights = self.state_dict()
+        if config.has_ids:
+            table = larger.items.ids.weight.detach().clone()
+            table[: self.config.num_items] = weights["items.ids.weight"]
+            weights["items.ids.weight"] = table
+        larger.load_state_dict(weights)
+        return larger.to(self.device)
 
     def scores(self, histories: Tensor, table: Tensor) -> Tensor:
         """Return the scores of all items for histories `[B, T]`, fp32 `[B, N]`; all 0 for an empty history.

@@ -12,10 +12,10 @@ from accelerate.utils import set_seed
 from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import content_digest, read_json, write_json
 from cost_hf.generators.ranking_trainer import remove_checkpoints
-from cost_hf.methods.base import Workspace
+from cost_hf.methods.base import Fitted, WarmStart, Workspace
 from cost_hf.methods.sasrec.options import SasRecOptions
 from cost_hf.methods.sasrec.recommender import SasRecRecommender
-from cost_hf.methods.sasrec.training import train_sasrec
+from cost_hf.methods.sasrec.training import fit_sasrec, train_sasrec
 from cost_hf.methods.training_stages import (
     ENCODER,
     TRAINING_LOG,
@@ -45,6 +45,23 @@ def sasrec_stage(options: SasRecOptions, workspace: Workspace, *, seed: int) -> 
         shared_as=STAGE,
     )
     return as_fitted(recommender, catalog)
+
+
+def warm_start(options: SasRecOptions, recommender: SasRecRecommender, start: WarmStart) -> Fitted:
+    """Train a SASRec on from its weights."""
+    split = start.split
+    trained = fit_sasrec(
+        recommender.model,
+        split.train,
+        item_vectors=recommender.catalog.vectors,
+        options=dataclasses.replace(options, training=start.training(options.training)),
+        validate=None,
+        output_dir=start.folder,
+        seed=start.seed,
+        weights=split.label_weights(),
+    )
+    popularity = split.popularity(len(recommender.catalog))
+    return Fitted(recommender.after_training(popularity), {"training": trained.history})
 
 
 def collaborative_vectors(options: SasRecOptions, workspace: Workspace, *, seed: int) -> np.ndarray:

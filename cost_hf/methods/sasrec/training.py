@@ -57,9 +57,42 @@ def train_sasrec(
         weights: of the loss of every item, float32 arrays like `sequences`, of mean 1; 0 is no label. None where all
             are 1.
     """
+    text_dim = None if options.model.inputs == "ids" or item_vectors is None else item_vectors.shape[1]
+    check_item_vectors(item_vectors, options.model, num_items)
+    return fit_sasrec(
+        build_sasrec(options.model, num_items=num_items, text_dim=text_dim, seed=seed),
+        sequences,
+        item_vectors=item_vectors,
+        options=options,
+        validate=validate,
+        output_dir=output_dir,
+        seed=seed,
+        weights=weights,
+    )
+
+
+def fit_sasrec(
+    model: SasRecModel,
+    sequences: Sequence[np.ndarray],
+    *,
+    item_vectors: np.ndarray | None,
+    options: SasRecOptions,
+    validate: Validate | None,
+    output_dir: str | Path,
+    seed: int,
+    weights: Sequence[np.ndarray] | None = None,
+) -> TrainedSasRec:
+    """Train a model in place, a fresh one or one that was trained before; other arguments are those of `train_sasrec`.
+
+    Args:
+        model: for the items of the sequences; its configuration is that of `options.model`.
+    """
     options.validate()
-    model = options.model
-    vectors = _item_vectors(item_vectors, model, num_items)
+    own = options.model
+    vectors = None
+    if own.inputs != "ids":
+        check_item_vectors(item_vectors, own, model.config.num_items if model.config.has_ids else None)
+        vectors = torch.from_numpy(np.ascontiguousarray(item_vectors, dtype=np.float32))
     teaches = [number for number, rows in enumerate(sequences) if len(rows) > 1]
     if weights is not None:
         teaches = [number for number in teaches if weights[number][1:].any()]
@@ -68,25 +101,24 @@ def train_sasrec(
             f"the training part holds no user with two items, or none whose later ones are learned ({len(sequences)} "
             "users); lower data.min_user_interactions, give longer histories, or raise data.event_weights"
         )
-    text_dim = None if vectors is None else vectors.shape[1]
     users = {str(number): np.asarray(sequences[chosen]) for number, chosen in enumerate(teaches)}
     dataset = SequenceDataset(
         list(users.values()),
         list(users),
-        max_items=model.max_history + 1,
+        max_items=own.max_history + 1,
         weights=None if weights is None else [weights[chosen] for chosen in teaches],
         num_unlabelled=1,
     )
     trainer = SasRecTrainer(
-        build_sasrec(model, num_items=num_items, text_dim=text_dim, seed=seed),
+        model,
         options.training,
         dataset=dataset if weights is None else WeightedSequences(dataset),
-        collator=HistoryCollator(users if model.loss == "binary" else None),
+        collator=HistoryCollator(users if own.loss == "binary" else None),
         directory=checkpoints_of(output_dir),
         seed=seed,
         validate=validate,
         item_vectors=vectors,
-        num_negatives=model.num_negatives,
+        num_negatives=own.num_negatives,
     )
     trained = trainer.fit()
     if hasattr(trained.config, "use_cache"):
@@ -214,12 +246,12 @@ def draw_negatives(known: Tensor, count: int, *, num_items: int) -> Tensor:
     return (numbers + skipped).clamp_max(num_items - 1)
 
 
-def _item_vectors(item_vectors: np.ndarray | None, options: SasRecModelOptions, num_items: int) -> Tensor | None:
+def check_item_vectors(item_vectors: np.ndarray | None, options: SasRecModelOptions, num_items: int | None) -> None:
+    """Raise ValueError where a model that reads item vectors has none, or those of another number of items."""
     if options.inputs == "ids":
-        return None
-    if item_vectors is None or len(item_vectors) != num_items:
+        return
+    if item_vectors is None or len(item_vectors) != (len(item_vectors) if num_items is None else num_items):
         raise ValueError(
             f"model.inputs={options.inputs!r} needs one item vector for each of {num_items!r} items, got "
             f"{None if item_vectors is None else len(item_vectors)!r}; give those of the vectors section"
         )
-    return torch.from_numpy(np.ascontiguousarray(item_vectors, dtype=np.float32))

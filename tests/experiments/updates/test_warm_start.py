@@ -1,0 +1,89 @@
+"""Every method trains on from its weights: today's items and clicks enter, and what must stay stays."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import cost_hf
+from cost_hf.experiments.updates import guard
+from cost_hf.experiments.updates.update import update_run
+from cost_hf.methods.base import methods
+from cost_hf.recommenders.base import Recommender
+from cost_hf.semantic_ids.digests import assignment_digest
+from tests.experiments.updates.shop import catalog, clicks, fields, new_items
+
+SMALL_PARTS = {
+    "parts": ["markov", "text_last", "sasrec_ce"],
+    "overrides": {"sasrec_ce.training.epochs": 1, "sasrec_ce.model.hidden_size": 8, "sasrec_ce.model.num_heads": 1},
+}
+RUNS = {
+    "markov_text": fields("markov_text"),
+    "sasrec on ids": fields("sasrec", model__hidden_size=16),
+    "sasrec on texts and ids": fields("sasrec", model__hidden_size=16, model__inputs="both"),
+    "causal generator": fields("sid_generator", generator__size="tiny"),
+    "T5 with events": fields("sid_generator", generator__size="tiny", generator__kind="seq2seq")
+    | {"data.event_column": "kind", "data.event_weights": {"view": 0, "buy": 2}},
+    "liger": fields("liger", generator__size="tiny"),
+    "cobra": fields("cobra", generator__size="tiny"),
+    "fusion": fields("fusion") | {f"fusion.{name}": value for name, value in SMALL_PARTS.items()},
+}
+
+
+@pytest.fixture(autouse=True)
+def lenient(monkeypatch) -> None:
+    monkeypatch.setattr(guard, "_reason", lambda figures, tolerance: "")
+
+
+def weights_of(recommender: Recommender) -> dict[str, torch.Tensor]:
+    models = {name: part.network for name, part in recommender.parts.items()} or {"": recommender.network}
+    return {
+        f"{name}/{key}": tensor.clone()
+        for name, model in models.items()
+        if model is not None
+        for key, tensor in model.state_dict().items()
+    }
+
+
+def with_events(log: pd.DataFrame) -> pd.DataFrame:
+    return log.assign(kind=np.where(np.arange(len(log)) % 3, "buy", "view"))
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("name", RUNS)
+def test_a_method_trains_on_and_serves_todays_items(name, tmp_path):
+    first = clicks(0, users=40)
+    # the new items follow each other, so that they are learned
+    tomorrow = pd.DataFrame(
+        [
+            (f"v{user}", f"n{item}", 900_000 + 10 * step)
+            for user in range(12)
+            for step, item in enumerate((3, 24, 25, 4))
+        ],
+        columns=["user_id", "item_id", "timestamp"],
+    )
+    run = cost_hf.train(
+        items=catalog(), interactions=with_events(first), overrides=RUNS[name], output_dir=tmp_path / "run"
+    )
+    before = weights_of(run.recommender)
+
+    update = update_run(tmp_path / "run", clicks=with_events(tomorrow), items=new_items(), options={"epochs": 1})
+
+    recommender = update.recommender
+    after = weights_of(recommender)
+    assert update.is_accepted and recommender.update == 1
+    assert recommender.catalog.item_ids == (*run.recommender.catalog.item_ids, "n24", "n25")
+    assert all(torch.isfinite(tensor.float()).all() for tensor in after.values())
+    trained = [key for key in after if after[key].shape == before[key].shape and not after[key].equal(before[key])]
+    assert bool(trained) == bool(before)
+    assert recommender.popularity[-2:].sum() > 0
+    answers = recommender.recommend(["n3", "n24"], top_k=26, exclude_seen=False)
+    assert {"n24", "n25"} <= {answer.item_id for answer in answers} or len(answers) < 26
+    if recommender.quantizer is not None:
+        assert assignment_digest(recommender.quantizer) == assignment_digest(run.recommender.quantizer)
+        assert recommender.vocabulary.digest == run.recommender.vocabulary.digest
+        assert np.array_equal(recommender.catalog.codes[:24], run.recommender.catalog.codes)
+
+
+def test_every_method_has_a_warm_start():
+    assert [name for name, method in methods().items() if not method(method.options_class()).can_warm_start] == []
