@@ -33,7 +33,10 @@ def replay_main(argv: Sequence[str]) -> int:
         "--clicks", required=True, help="clicks after the lists: a file with user_id, item_id and timestamp"
     )
     parser.add_argument(
-        "--run", type=source_argument, default=None, help="recommender of the log: clicks are read as those of its training"
+        "--run",
+        type=source_argument,
+        default=None,
+        help="recommender of the log: clicks are read as those of its training",
     )
     parser.add_argument(
         "--columns", type=_columns, default=None, help="our column -> name in the clicks, as YAML: {user_id: customer}"
