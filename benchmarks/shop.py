@@ -29,7 +29,8 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "pages" / "from_exports_to_production.md"
 RESULTS = ROOT / "benchmarks" / "results" / "shop.json"
 READY_SECONDS = 120
-KEPT_LINES = 80
+KEPT_LINES = 150
+PROGRESS = re.compile(r"it/s\]|s/it\]|^\{'")  # bars, and the log of a trainer
 
 
 class PageRun:
@@ -43,9 +44,8 @@ class PageRun:
         self.directory = directory
         self.steps: list[dict[str, Any]] = []
         self._servers: list[subprocess.Popen] = []
-        # no progress bars in what is kept
         paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        self._environment = {**os.environ, "PYTHONPATH": paths, "TQDM_DISABLE": "1"}
+        self._environment = {**os.environ, "PYTHONPATH": paths}
 
     def run(self, blocks: list[Block]) -> None:
         """Run the shell blocks; raise SystemExit for a command with another status than the page says."""
@@ -78,7 +78,7 @@ class PageRun:
         print(f"{seconds:7.1f} s  status {status}  {command[:100]}", flush=True)
         if status not in statuses:
             raise SystemExit(f"{command}\nstatus {status}, expected {sorted(statuses)}:\n{output[-4000:]}")
-        lines = [line.rstrip() for line in output.splitlines()][-KEPT_LINES:]
+        lines = [line.rstrip() for line in output.splitlines() if not PROGRESS.search(line)][-KEPT_LINES:]
         self.steps.append(
             {"section": section, "command": command, "seconds": seconds, "status": status, "output": lines}
         )

@@ -82,6 +82,7 @@ def test_text_and_page_show_the_same_rates():
     for text in (replay_text(findings()), to_html(replay_page(findings()))):
         assert "5.23\u00a0%" in text and "[4.01\u00a0%, 6.54\u00a0%]" in text
         assert ".0523" in text
+        assert "had an event of each type" in text
         assert "90 without a user id, 10 at other times than the clicks" in " ".join(text.split())
         assert "Clicks depend on what was shown." in text
 
