@@ -175,6 +175,44 @@ def liger_section() -> str:
     )
 
 
+def warm_start_section() -> str:
+    """Return what an update gains and costs beside yesterday's model and a training from scratch."""
+    found = read_json(RESULTS / "warm_start.json")
+    lines = [["data", "system", "model", "Recall@10 [95 %]", "minutes", "guard"], ["---"] * 6]
+    notes = []
+    for data, facts in found["data"].items():
+        for system, measured in facts["systems"].items():
+            update = measured["update"]
+            for row, cells in measured["rows"].items():
+                minutes = "" if cells["minutes"] is None else f"{cells['minutes']:.1f}"
+                guard = "" if row != "warm start" else "accepted" if update["is_accepted"] else "refused"
+                lines.append([data, f"`{system}`", row, numbers.interval(cells["recall@10"]), minutes, guard])
+        share = numbers.percent(facts["budget"], digits=0)
+        cut = "" if facts["budget"] == 1 else f", trained for {share} of the recipes' epochs"
+        notes.append(
+            f"{data}{cut}: {numbers.amount(facts['clicks_0'])} clicks until yesterday, {numbers.amount(facts['clicks_1'])} "
+            f"of today with {facts['new_items']} new items, {numbers.amount(facts['cases'])} of the next slice ranked"
+        )
+    differences = [
+        f"{data}, `{system}`: "
+        + "; ".join(
+            f"{name} {numbers.interval(cells['recall@10'], signed=True)}"
+            for name, cells in measured["differences"].items()
+        )
+        for data, facts in found["data"].items()
+        for system, measured in facts["systems"].items()
+    ]
+    about = (
+        f"MovieLens-100K by real time, Amazon Industrial by the order of its source; recipe `{found['recipe']}`"
+        f", one seed, defaults of an update, seen items allowed, CPU minutes of one thread. {'. '.join(notes)}."
+    )
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    paired = "Paired differences of Recall@10 with 95 % intervals over users:\n\n" + "\n".join(
+        f"- {line}" for line in differences
+    )
+    return "\n\n".join([about, table, paired, "`benchmarks/warm_start.py` makes this table."])
+
+
 def certificate_section() -> str:
     """Return how many lists of beams are proved, and what an exact search costs beside them."""
     found = read_json(RESULTS / "speed" / "certificate.json")
@@ -277,6 +315,7 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
         "liger": liger_section,
     },
     "docs/pages/catalog_updates.md": {"cold": cold_section},
+    "docs/pages/daily_updates.md": {"warm_start": warm_start_section},
     "docs/pages/serving.md": {
         "where": where_section,
         "certificate": certificate_section,
