@@ -190,8 +190,9 @@ def warm_start_section() -> str:
         share = numbers.percent(facts["budget"], digits=0)
         cut = "" if facts["budget"] == 1 else f", trained for {share} of the recipes' epochs"
         notes.append(
-            f"{data}{cut}: {numbers.amount(facts['clicks_0'])} clicks until yesterday, {numbers.amount(facts['clicks_1'])} "
-            f"of today with {facts['new_items']} new items, {numbers.amount(facts['cases'])} of the next slice ranked"
+            f"{data}{cut}: {numbers.amount(facts['clicks_0'])} clicks until yesterday, "
+            f"{numbers.amount(facts['clicks_1'])} of today with {facts['new_items']} new items, "
+            f"{numbers.amount(facts['cases'])} of the next slice ranked"
         )
     differences = [
         f"{data}, `{system}`: "
@@ -203,8 +204,8 @@ def warm_start_section() -> str:
         for system, measured in facts["systems"].items()
     ]
     about = (
-        f"MovieLens-100K by real time, Amazon Industrial by the order of its source; recipe `{found['recipe']}`"
-        f", one seed, defaults of an update, seen items allowed, CPU minutes of one thread. {'. '.join(notes)}."
+        f"MovieLens-100K by real time, Amazon Industrial by the order of its source; recipe `{found['recipe']}`, one "
+        f"seed, defaults of an update, seen items allowed, CPU minutes of one thread. {'. '.join(notes)}."
     )
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     paired = "Paired differences of Recall@10 with 95 % intervals over users:\n\n" + "\n".join(

@@ -17,7 +17,7 @@ class UpdateOptions:
 
     epochs: int = field(default=5, metadata={"help": "passes over the clicks that are learned"})
     learning_rate_factor: float = field(
-        default=0.5, metadata={"help": "factor on the learning rates of the run's recipe"}
+        default=1.0, metadata={"help": "factor on the learning rates of the run's recipe"}
     )
     replay: float = field(
         default=0.8, metadata={"help": "share of old clicks among those that are learned, from 0 to below 1"}
