@@ -186,6 +186,12 @@ class Process(NamedTuple):
         times = psutil.Process(self.pid).cpu_times()
         return times.user + times.system
 
+    def batches(self) -> tuple[float, float]:
+        """Return how many histories and batches it has answered so far."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics") as answer:
+            lines = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line[:1] != "#")
+        return float(lines["cost_hf_batch_size_sum"]), float(lines["cost_hf_batch_size_count"])
+
 
 @contextmanager
 def server(directory: Path, *options: str) -> Iterator["Process"]:
@@ -276,8 +282,15 @@ def main() -> None:
     def loaded(process: Process, clients: int) -> dict[str, Any]:
         load = Load(requests, clients=clients, seconds=options.seconds)
         before = process.cpu_seconds
+        histories, batches = process.batches()
         found = asyncio.run(load.run(process.port))
-        return {"clients": clients, **found, "CPU ms a request": 1e3 * (process.cpu_seconds - before) / load.sent}
+        histories_after, batches_after = process.batches()
+        return {
+            "clients": clients,
+            **found,
+            "mean batch": (histories_after - histories) / (batches_after - batches),
+            "CPU ms a request": 1e3 * (process.cpu_seconds - before) / load.sent,
+        }
 
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch) / "recommender"

@@ -7,6 +7,7 @@ from cost_hf.recommenders.base import Recommendation
 from cost_hf.terminal_text import terminal_line
 
 EFFECTS = 3  # of each direction that are named
+LEAST_COSINE = 0.005  # below it, texts have nothing in common
 LONGEST_TITLE = 60  # characters
 SMALLEST = 0.01  # share of the largest effect from which one is worth a word
 
@@ -57,8 +58,8 @@ def explanation_text(recommendation: Recommendation, *, shows_id: bool = True) -
     if "semantic_id" in found:
         lines += [f"semantic ID {''.join(found['semantic_id']['tokens'])}"] if shows_id else []
         lines.append(_shared_codes(found))
-    if found.get("nearest_texts"):
-        (nearest, *_) = found["nearest_texts"]
+    nearest = next(iter(found.get("nearest_texts", ())), None)
+    if nearest is not None and nearest["cosine"] >= LEAST_COSINE:
         lines.append(f"text most like {_name(nearest)} (cosine {nearest['cosine']:.2f})")
     return "\n".join(lines)
 
@@ -93,7 +94,9 @@ def _name(item: Mapping[str, Any]) -> str:
     title = " ".join(terminal_line(item.get("title") or "").split())
     if not title:
         return terminal_line(item["item_id"])
-    return f'"{title if len(title) <= LONGEST_TITLE else title[: LONGEST_TITLE - 2].rstrip() + " …"}"'
+    if len(title) > LONGEST_TITLE:
+        title = title[: LONGEST_TITLE - 2].rsplit(" ", 1)[0] + " …"
+    return f'"{title}"'
 
 
 def _largest(effects: Mapping[str, float], sign: int) -> Sequence[str]:

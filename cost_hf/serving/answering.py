@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cost_hf.recommenders.requests import EncodeRequest, RecommendRequest
+from cost_hf.recommenders.requests import EncodeRequest, RecommendRequest, SimilarRequest
 from cost_hf.serving.live import LiveRecommender, Served
 
-Computed = RecommendRequest | EncodeRequest  # requests that wait for a batch
+Computed = RecommendRequest | SimilarRequest | EncodeRequest  # requests that wait for a batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,10 @@ class Answering:
         return [own if isinstance(own, Exception) else Answer(own, served) for own in found]
 
 
-def _alone(served: Served, request: EncodeRequest) -> Mapping[str, Any] | Exception:
+def _alone(served: Served, request: SimilarRequest | EncodeRequest) -> Mapping[str, Any] | Exception:
     try:
+        if isinstance(request, SimilarRequest):
+            return {"similar": served.service.similar(request)}
         return {"codes": served.service.encode(request)}
     except Exception as error:
         return error

@@ -93,8 +93,6 @@ class ApiDescription:
         # the description needs no token, so where requests need one it shows nothing of the catalog
         recommender = self._live.served.recommender if self._tokens.all_requests is None else None
         for path, examples in request_examples(recommender).items():
-            if path not in found["paths"]:
-                continue
             schema = {"$ref": f"#/components/schemas/{BODIES[path].__name__}"}
             content = {"application/json": {"schema": schema, "examples": examples}}
             found["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}

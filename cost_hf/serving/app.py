@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from cost_hf.serving.access import ITEMS_PATH, ITEMS_TOKEN
 from cost_hf.serving.answering import Answering
 from cost_hf.serving.api_description import ApiDescription, endpoint_description
 from cost_hf.serving.batching import Batcher
@@ -19,11 +20,13 @@ from cost_hf.serving.metrics import ServerMetrics
 from cost_hf.serving.middleware import RequestMiddleware
 from cost_hf.serving.options import ServeOptions
 from cost_hf.serving.replies import error_reply
+from cost_hf.serving.request_log import RequestLog
 from cost_hf.serving.routes import Routes
+from cost_hf.serving.shown import ShownLists
 from cost_hf.serving.state import ServerState
 from cost_hf.version import __version__
 
-PATHS = frozenset({"/recommend", "/encode", "/health", "/ready", "/metrics", "/docs"})
+PATHS = frozenset({"/recommend", "/similar", "/encode", ITEMS_PATH, "/health", "/ready", "/metrics", "/docs"})
 
 
 def build_app(source: str | Path, options: ServeOptions) -> FastAPI:
@@ -48,7 +51,9 @@ def build_app(source: str | Path, options: ServeOptions) -> FastAPI:
     routes = Routes(state)
     for path, endpoint in {
         "/recommend": routes.recommend,
+        "/similar": routes.similar,
         "/encode": routes.encode,
+        ITEMS_PATH: routes.change_items,
     }.items():
         app.add_api_route(path, endpoint, methods=["POST"], **endpoint_description(path))
     for path, endpoint in {"/health": routes.health, "/ready": routes.ready, "/metrics": routes.metrics}.items():
@@ -61,6 +66,11 @@ def build_app(source: str | Path, options: ServeOptions) -> FastAPI:
 
 def _state(source: str | Path, options: ServeOptions) -> ServerState:
     live = LiveRecommender(source, poll_seconds=options.poll)
+    if options.tokens.items is not None and not live.is_local:
+        raise ValueError(
+            f"{ITEMS_TOKEN} is set, and changes can't be saved into the Hub repository {source}; download it into a "
+            "directory and serve that, or unset the variable"
+        )
     batcher = Batcher(
         Answering(live).answer,
         max_batch=options.max_batch,
@@ -76,7 +86,12 @@ def _state(source: str | Path, options: ServeOptions) -> ServerState:
 
     live.on_reload = on_reload
     metrics.show_recommender(live.served.facts, live.served.num_items)
-    return ServerState(options, live, batcher, metrics)
+    shown = None
+    if options.request_log is not None:
+        log = RequestLog(options.request_log, options.log)
+        metrics.show_log(lambda: log.counts)
+        shown = ShownLists(log, options.variant)
+    return ServerState(options, live, batcher, metrics, shown)
 
 
 def _lifespan(state: ServerState) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
@@ -88,6 +103,8 @@ def _lifespan(state: ServerState) -> Callable[[FastAPI], AbstractAsyncContextMan
         state.is_draining = True
         state.live.stop()
         await asyncio.to_thread(state.batcher.stop)
+        if state.shown is not None:
+            await asyncio.to_thread(state.shown.log.close)
 
     return lifespan
 

@@ -5,6 +5,7 @@ by one model and one state of its catalog, whatever is loaded beside it meanwhil
 damaged is tried again later, and what was loaded before goes on.
 """
 
+import copy
 import logging
 import threading
 import time
@@ -13,15 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cost_hf.hub.reading_options import ReadingOptions
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.repository import MANIFEST, differ_in_catalog_alone, locate, read_manifest
-from cost_hf.recommenders.requests import RecommendRequest, parse
+from cost_hf.recommenders.requests import ChangeRequest, RecommendRequest, parse
 from cost_hf.recommenders.service import RecommenderService
 
 logger = logging.getLogger(__name__)
 MAX_RETRY_SECONDS = 60.0
 ATTEMPTS = 5  # to load a directory that others change meanwhile
 Signature = tuple[int, int, int] | None  # of a manifest: whether it may have changed is seen without reading it
+
+
+class NotSavedError(Exception):
+    """A change was not saved, and nothing has changed; the message says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +49,9 @@ class Served:
     catalog: str
 
     @classmethod
-    def of(cls, recommender: Recommender, directory: Path, manifest: Mapping[str, Any], *, model: str) -> "Served":
+    def of(cls, service: RecommenderService, directory: Path, manifest: Mapping[str, Any], *, model: str) -> "Served":
         """Return a recommender that was read from a directory; its first request is answered here."""
-        service = RecommenderService(recommender)
+        recommender = service.recommender
         service.recommend(_example_request(recommender))  # what the first request sets up is there
         return cls(service, directory, manifest, model, recommender.catalog.version)
 
@@ -53,6 +59,10 @@ class Served:
     def recommender(self) -> Recommender:
         """What answers."""
         return self.service.recommender
+
+    def service_of(self, recommender: Recommender) -> RecommenderService:
+        """Return the service of a recommender of the same run."""
+        return RecommenderService(recommender, data=self.service.data)
 
     @property
     def facts(self) -> dict[str, str]:
@@ -99,6 +109,11 @@ class LiveRecommender:
         self._seen = _signature(directory)
         self.served = self._read(directory)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the directory may be written to; the cache of a Hub id may not."""
+        return Path(self.source).expanduser().exists()
+
     def start(self) -> None:
         """Watch the directory from now on, in a thread."""
         self._thread.start()
@@ -114,6 +129,44 @@ class LiveRecommender:
         if not is_known:
             with self._changing:
                 self._reload(signature)
+
+    def change(self, request: ChangeRequest) -> tuple[dict[str, Any], Served]:
+        """Change the catalog and save it into the directory; requests read the change from the next batch on.
+
+        Returns:
+            What has changed, as JSON, and what answers now.
+
+        Raises:
+            BadRequest: for a change that can't be made; the field is named.
+            NotSavedError: where the directory can't be written to, or changed meanwhile.
+        """
+        with self._changing:
+            for _ in range(ATTEMPTS):
+                before = self.served
+                # of the same weights; requests are answered by the old one meanwhile
+                service = before.service_of(copy.copy(before.recommender))
+                answer = service.change_items(request)
+                try:
+                    service.recommender.save_catalog(before.directory)
+                except (OSError, ValueError) as error:
+                    self._reload(_signature(before.directory))  # another process may have saved meanwhile
+                    if self.served is before:
+                        raise NotSavedError(str(error)) from error
+                    continue
+                self._take_saved(service, before)
+                return answer, self.served
+        raise NotSavedError(f"{before.directory} was changed {ATTEMPTS} times meanwhile; try again")
+
+    def _take_saved(self, service: RecommenderService, before: Served) -> None:
+        """Answer by a recommender whose catalog was saved."""
+        recommender = service.recommender
+        signature = _signature(before.directory)
+        manifest = read_manifest(before.directory)
+        is_own = manifest["catalog_version"] == recommender.catalog.version
+        if is_own and manifest["journal"] == len(recommender.journal):
+            self._take(Served.of(service, before.directory, manifest, model=before.model), signature, "catalog")
+        else:  # another process has saved since
+            self._reload(signature)
 
     def _watch(self) -> None:
         while not self._stopping.wait(self.poll_seconds):
@@ -140,8 +193,8 @@ class LiveRecommender:
         if manifest == before.manifest:
             return None
         if differ_in_catalog_alone(manifest, before.manifest):
-            recommender = before.recommender.with_saved_catalog(directory, manifest)
-            return Served.of(recommender, directory, manifest, model=before.model)
+            service = before.service_of(before.recommender.with_saved_catalog(directory, manifest))
+            return Served.of(service, directory, manifest, model=before.model)
         return self._read(directory)
 
     def _read(self, directory: Path) -> Served:
@@ -149,7 +202,8 @@ class LiveRecommender:
             manifest = read_manifest(directory)
             recommender = Recommender.from_pretrained(directory)
             if read_manifest(directory) == manifest:
-                return Served.of(recommender, directory, manifest, model=recommender.model_digest)
+                service = RecommenderService(recommender, data=ReadingOptions.of(self.source).options)
+                return Served.of(service, directory, manifest, model=recommender.model_digest)
         raise OSError(f"{directory} was changed {ATTEMPTS} times while it was read; try again")
 
     def _take(self, fresh: Served, signature: Signature, outcome: str) -> None:

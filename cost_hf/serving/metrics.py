@@ -1,6 +1,6 @@
 """What Prometheus reads at `/metrics`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -14,6 +14,11 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from cost_hf.serving.request_log import LogCounts
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -89,6 +94,26 @@ class ServerMetrics:
         self._recommender.info(facts)
         self._items.set(num_items)
 
+    def show_log(self, counts: Callable[[], LogCounts]) -> None:
+        """Show how many records of the request log were written, dropped and failed."""
+        self.registry.register(_LogCollector(counts))
+
     def text(self) -> bytes:
         """Return all of them in the format of Prometheus."""
         return generate_latest(self.registry)
+
+
+class _LogCollector(Collector):
+    """Counters of the request log, which counts by itself."""
+
+    def __init__(self, counts: Callable[[], LogCounts]):
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        found = self._counts()
+        records = CounterMetricFamily(
+            "cost_hf_request_log_records", "Records of the request log by outcome.", labels=["outcome"]
+        )
+        for outcome in ("written", "dropped", "failed"):
+            records.add_metric([outcome], getattr(found, outcome))
+        yield records

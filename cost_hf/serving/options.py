@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cost_hf.serving.access import Tokens
+from cost_hf.serving.request_log import LogOptions
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class ServeOptions:
         drain: seconds between SIGTERM, after which `/ready` is 503, and the end of the listening.
         poll: seconds between two looks at the directory.
         request_log: directory of the request log; None for none.
+        log: how it is written.
+        variant: arm of an A/B test that this server is, for the log.
         tokens: of the requests.
     """
 
@@ -32,4 +35,6 @@ class ServeOptions:
     drain: float = 2.0
     poll: float = 1.0
     request_log: Path | None = None
+    log: LogOptions = field(default_factory=LogOptions)
+    variant: str | None = None
     tokens: Tokens = field(default_factory=Tokens)

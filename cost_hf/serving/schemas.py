@@ -68,6 +68,10 @@ class RecommendBody(Body):
         Field(description="A history, item ids with the oldest first; or a list of histories."),
     ]
     parameters: RecommendParameters | None = None
+    user_id: Annotated[
+        str | list[str | None] | None,
+        Field(description="Who sees the list, or each of the lists: for the request log alone."),
+    ] = None
 
 
 class SimilarBody(Body):

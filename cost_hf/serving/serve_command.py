@@ -4,10 +4,13 @@ import argparse
 import math
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
-from cost_hf.command_line import CommandParser, report_errors, source_argument
+from cost_hf.command_line import CommandParser, check_target, report_errors, source_argument
 from cost_hf.serving.access import ITEMS_TOKEN, TOKEN, Tokens
+from cost_hf.serving.log_files import FORMATS
 from cost_hf.serving.options import ServeOptions
+from cost_hf.serving.request_log import LogOptions
 
 LEVELS = ("debug", "info", "warning", "error")
 DEFAULTS = ServeOptions()
@@ -23,6 +26,7 @@ def serve_main(argv: Sequence[str]) -> int:
         missing = [name for name in PACKAGES if find_spec(name) is None]
         if missing:
             raise ValueError(f'the server needs {", ".join(missing)}; pip install "cost-hf[serve]"')
+        check_target(known.request_log, is_directory=True)
         options = _options(known)
         from cost_hf.serving.logs import set_up_json_logs
         from cost_hf.serving.server import serve, set_threads
@@ -84,6 +88,10 @@ def serve_parser() -> CommandParser:
         default=DEFAULTS.poll,
         help=f"seconds between two looks at the directory, whose changes are taken over [{DEFAULTS.poll:g}]",
     )
+    add("--request-log", default=None, metavar="DIR", help="log every list that is shown there, for `cost-hf replay`")
+    add("--request-log-format", choices=FORMATS, default=FORMATS[0], help=f"of its files [{FORMATS[0]}]")
+    add("--request-log-without-histories", action="store_true", help="leave histories out of it")
+    add("--variant", default=None, help="name of this server in an A/B test, for the request log")
     add(
         "--log-level",
         choices=LEVELS,
@@ -103,6 +111,9 @@ def _options(known: argparse.Namespace) -> ServeOptions:
         timeout=known.timeout,
         drain=known.drain,
         poll=known.poll,
+        request_log=None if known.request_log is None else Path(known.request_log),
+        log=LogOptions(format=known.request_log_format, with_histories=not known.request_log_without_histories),
+        variant=known.variant,
         tokens=Tokens.from_environment(),
     )
 

@@ -6,6 +6,7 @@ from cost_hf.serving.batching import Batcher
 from cost_hf.serving.live import LiveRecommender
 from cost_hf.serving.metrics import ServerMetrics
 from cost_hf.serving.options import ServeOptions
+from cost_hf.serving.shown import ShownLists
 
 
 @dataclass
@@ -17,6 +18,7 @@ class ServerState:
         live: holds what answers.
         batcher: answers in batches.
         metrics: of the server.
+        shown: writes the request log; None without one.
         is_draining: whether it stops soon, so that no more requests should be sent to it.
     """
 
@@ -24,4 +26,5 @@ class ServerState:
     live: LiveRecommender
     batcher: Batcher
     metrics: ServerMetrics
+    shown: ShownLists | None = None
     is_draining: bool = False

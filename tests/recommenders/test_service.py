@@ -3,7 +3,9 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -234,6 +236,27 @@ def user_recommender() -> Recommender:
     generator = toy_causal(vocabulary)
     generator.get_input_embeddings().weight.data[vocabulary.end_id + 1 :] *= 5
     return GenerativeRecommender(toy_backbone(generator, vocabulary), catalog, popularity=TOY_CLICKS, num_beams=8)
+
+
+def test_a_large_batch_is_answered_in_its_order_whatever_the_lengths():
+    """Histories are ranked by their lengths; masks and users of a batch go with them."""
+    recommender = user_recommender()
+    draw = np.random.default_rng(0)
+    ids = recommender.catalog.item_ids
+    histories = [[ids[row] for row in draw.integers(0, len(ids), length)] for length in draw.integers(0, 9, 75)]
+    allowed = torch.from_numpy(draw.random((len(histories), len(ids))) < 0.7)
+    users = [f"user {number % 5}" for number in range(len(histories))]
+    options = {"top_k": 3, "exclude_seen": False, "on_empty": "popularity"}
+
+    together = recommender.recommend(histories, allowed=allowed, user_ids=users, **options)
+
+    for number, (history, own) in enumerate(zip(histories, together, strict=True)):
+        alone = recommender.recommend(
+            [history], allowed=allowed[number : number + 1], user_ids=[users[number]], **options
+        )
+        assert_same_list(
+            [(answer.item_id, answer.score) for answer in own], [(answer.item_id, answer.score) for answer in alone[0]]
+        )
 
 
 def test_every_history_is_answered_for_its_user():

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cost_hf.hub.handler import EndpointHandler
-from cost_hf.recommenders.requests import MAX_BODY
+from cost_hf.recommenders.requests import MAX_BODY, parse_encode, parse_similar
 from tests.near_ties import assert_same_list
 from tests.serving.running import SECONDS, gated, running, wait_until
 
@@ -48,6 +48,18 @@ def test_clients_at_once_get_what_each_would_get_alone(server):
         assert_same_list(scores(found), scores(own))
 
 
+def test_similar_items_and_codes(server, example):
+    similar = server.post("/similar", {"item_id": "kettle", "parameters": {"top_k": 2, "denied": ["teapot"]}})
+    codes = server.post("/encode", {"texts": ["mug for tea"]})
+
+    service = EndpointHandler(str(example)).service
+    expected = service.similar(parse_similar({"item_id": "kettle", "parameters": {"top_k": 2, "denied": ["teapot"]}}))
+    assert similar.json == {"similar": expected} and expected
+    assert codes.json == {"codes": service.encode(parse_encode({"texts": ["mug for tea"]}))}
+    for reply in (similar, codes):
+        assert reply.headers["x-catalog-digest"] == service.recommender.catalog.version
+
+
 def test_every_answer_says_what_gave_it(server, example):
     reply = server.recommend(["kettle"])
 
@@ -68,7 +80,9 @@ def test_every_answer_says_what_gave_it(server, example):
         ("/recommend", {"inputs": ["kettle"], "parameters": {"top_k": 0}}, "parameters.top_k"),
         ("/recommend", {"inputs": ["kettle"], "parameters": {"denied": ["nothing"]}}, "parameters.denied"),
         ("/recommend", {"inputs": ["kettle"], "parameters": {"where": {"colour": "red"}}}, "parameters.where"),
-        ("/recommend", {"inputs": ["kettle"], "parameters": {"explain": True}}, "parameters.explain"),
+        ("/similar", {"item_id": "nothing"}, "item_id"),
+        ("/similar", {}, "item_id"),
+        ("/similar", {"item_id": "kettle", "parameters": {"where": {"colour": "red"}}}, "parameters.where"),
         ("/encode", {"texts": [" "]}, "texts[0]"),
         ("/encode", {"vectors": [[1.0]]}, "vectors"),
     ],
