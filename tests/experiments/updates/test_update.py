@@ -387,6 +387,16 @@ def test_training_again_says_that_updates_would_be_lost(run):
     assert not (run / "updates.json").exists() and not (run / "updates").exists()
 
 
+def test_an_update_that_failed_is_in_the_way_of_no_training(run, monkeypatch):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(guard.Guard, "compare", lambda *arguments, **options: (_ for _ in ()).throw(KeyboardInterrupt))
+        update(run)
+
+    cost_hf.train(items=catalog(), interactions=clicks(0), overrides=fields("markov"), output_dir=run)
+
+    assert not (run / "updates").exists()
+
+
 def test_a_recommender_of_another_update_is_not_taken_for_the_one_of_the_run(run):
     update(run)
     record = read_json(run / "updates.json")

@@ -27,6 +27,7 @@ RUNS = {
     | {"data.event_column": "kind", "data.event_weights": {"view": 0, "buy": 2}},
     "liger": fields("liger", generator__size="tiny"),
     "cobra": fields("cobra", generator__size="tiny"),
+    "ranker": fields("ranker") | {"ranker.parts": ["markov", "text_last"], "ranker.folds": 2},
     "fusion": fields("fusion") | {f"fusion.{name}": value for name, value in SMALL_PARTS.items()},
 }
 
@@ -108,6 +109,20 @@ def test_an_adapter_trains_on_and_its_base_stays(tmp_path):
     assert recommender.base == run.recommender.base
     assert (tmp_path / "run" / "recommender" / "adapter_model.safetensors").is_file()
     assert len(recommender.recommend(["n24"], top_k=3)) == 3
+
+
+def test_a_generator_with_a_training_of_its_own_needs_a_warm_start_of_its_own():
+    class Own(methods()["sid_generator"]):
+        def train(self, *arguments, **options):
+            raise NotImplementedError
+
+    class Whole(Own):
+        def warm_start(self, recommender, start):
+            raise NotImplementedError
+
+    options = methods()["sid_generator"].options_class()
+    assert not Own(options).can_warm_start
+    assert Whole(options).can_warm_start
 
 
 def test_every_method_has_a_warm_start():
