@@ -38,6 +38,10 @@ ELSEWHERE = {
     "cost-hf demo": "tests/hub/test_space_browser.py starts it",
     "cost-hf update runs/mine --clicks FILE": "daily_updates.md runs it on clicks",
     "cost-hf replay LOG": "request_log.md runs it on a log",
+    "cost-hf serve": "tests/serving/test_stop.py starts it",
+    "curl": "tests/serving/test_api_description.py sends the same",
+    "docker": "tests/serving/test_docker.py builds the image where docker is",
+    "MODEL=": "the same",
     "cost-hf compare data --train-winner": "test_compare.py runs it; the data of the pages are too few",
     "cost-hf compare DIR --train-winner": "the same",
 }

@@ -142,6 +142,9 @@ class LiveRecommender:
         """
         with self._changing:
             for _ in range(ATTEMPTS):
+                signature = _signature(self.served.directory)
+                if signature != self._seen:
+                    self._reload(signature)
                 before = self.served
                 # of the same weights; requests are answered by the old one meanwhile
                 service = before.service_of(copy.copy(before.recommender))
@@ -149,10 +152,9 @@ class LiveRecommender:
                 try:
                     service.recommender.save_catalog(before.directory)
                 except (OSError, ValueError) as error:
-                    self._reload(_signature(before.directory))  # another process may have saved meanwhile
-                    if self.served is before:
+                    if _signature(before.directory) == signature:
                         raise NotSavedError(str(error)) from error
-                    continue
+                    continue  # another process has saved meanwhile
                 self._take_saved(service, before)
                 return answer, self.served
         raise NotSavedError(f"{before.directory} was changed {ATTEMPTS} times meanwhile; try again")
@@ -175,29 +177,35 @@ class LiveRecommender:
     def _reload(self, signature: Signature) -> None:
         try:
             fresh = self._successor()
-            if fresh is None:
-                self._seen = signature
-                return
         except Exception as error:  # whatever is wrong there, what was loaded before goes on
             self._fail(signature, error)
             return
-        self._take(fresh, signature, "catalog" if fresh.model == self.served.model else "model")
+        if fresh is None:
+            self._is_whole(signature)
+        else:
+            self._take(fresh, signature, "catalog" if fresh.model == self.served.model else "model")
 
     def _successor(self) -> Served | None:
         """Load what the directory holds now; None where it is what answers already."""
         before = self.served
-        directory = locate(self.source).absolute()
-        if directory != before.directory:
-            return self._read(directory)
-        manifest = read_manifest(directory)
-        if manifest == before.manifest:
-            return None
-        if differ_in_catalog_alone(manifest, before.manifest):
-            service = before.service_of(before.recommender.with_saved_catalog(directory, manifest))
-            return Served.of(service, directory, manifest, model=before.model)
-        return self._read(directory)
+        for _ in range(ATTEMPTS):
+            directory = locate(self.source).absolute()
+            manifest = read_manifest(directory)
+            if (directory, manifest) == (before.directory, before.manifest):
+                return None
+            try:
+                if directory == before.directory and differ_in_catalog_alone(manifest, before.manifest):
+                    service = before.service_of(before.recommender.with_saved_catalog(directory, manifest))
+                    return Served.of(service, directory, manifest, model=before.model)
+                return self._read(directory)
+            except (OSError, ValueError):
+                if read_manifest(directory) == manifest:
+                    raise
+                # it was changed meanwhile
+        raise OSError(f"{directory} was changed {ATTEMPTS} times while it was read; try again")
 
     def _read(self, directory: Path) -> Served:
+        """Load all of a directory."""
         for _ in range(ATTEMPTS):
             manifest = read_manifest(directory)
             recommender = Recommender.from_pretrained(directory)
@@ -208,11 +216,16 @@ class LiveRecommender:
 
     def _take(self, fresh: Served, signature: Signature, outcome: str) -> None:
         self.served = fresh  # from the next batch on
+        self._is_whole(signature)
+        logger.info("the recommender was reloaded", extra={"fields": {"outcome": outcome, **fresh.facts}})
+        self.on_reload(outcome, fresh)
+
+    def _is_whole(self, signature: Signature) -> None:
+        """Note that the directory holds what answers."""
         self._seen = signature
         self._failed = None
         self._failure = ""
-        logger.info("the recommender was reloaded", extra={"fields": {"outcome": outcome, **fresh.facts}})
-        self.on_reload(outcome, fresh)
+        self._retry_at = 0.0
 
     def _fail(self, signature: Signature, error: Exception) -> None:
         is_same = signature == self._failed and self._failure

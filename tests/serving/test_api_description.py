@@ -2,17 +2,30 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
-from cost_hf.recommenders.requests import DEFAULTS, SIMILAR, USER_IDS
+from cost_hf.recommenders.requests import (
+    DEFAULTS,
+    SIMILAR,
+    USER_IDS,
+    decode,
+    parse,
+    parse_changes,
+    parse_encode,
+    parse_similar,
+)
 from cost_hf.serving.access import ITEMS_PATH, Tokens
+from cost_hf.serving.api_description import BODIES
 from cost_hf.serving.app import PATHS
 from cost_hf.serving.examples import request_examples
 from cost_hf.serving.schemas import RecommendAnswer, RecommendParameters, SimilarParameters
 from tests.serving.running import running, saved_example
 
 TOKEN = "change-sesame-2"
+ROOT = Path(__file__).parents[2]
+PARSERS = {"/recommend": parse, "/similar": parse_similar, "/encode": parse_encode, ITEMS_PATH: parse_changes}
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +78,21 @@ def test_the_page_loads_nothing_from_elsewhere(server):
     assert loaded and all(address.startswith("/") for address in loaded)
     for address in loaded:
         assert server.get(address).status == 200
+
+
+def test_the_requests_of_the_page_are_of_the_form_that_the_server_takes():
+    page = (ROOT / "docs" / "pages" / "serving.md").read_text(encoding="utf-8")
+    requests = re.findall(r"curl localhost:8000(/\w+)[^']*--data '([^']*)'", page)
+
+    assert {path for path, _ in requests} == set(PARSERS)
+    for path, body in requests:
+        PARSERS[path](decode(body.encode()))
+        BODIES[path].model_validate_json(body)
+
+
+def test_the_page_names_every_metric_and_path(server):
+    page = (ROOT / "docs" / "pages" / "serving.md").read_text(encoding="utf-8")
+
+    families = re.findall(r"^# TYPE (cost_hf_\w+)", server.get("/metrics").body.decode(), re.MULTILINE)
+    assert len(families) >= 8 and all(f"`{name}`" in page for name in families)
+    assert all(f" {path}`" in page for path in PATHS - {"/docs"})
