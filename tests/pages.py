@@ -43,6 +43,7 @@ ELSEWHERE = {
     "python benchmarks/shop": "benchmarks/shop.py runs the page with them; its export is beside the page",
     "cost-hf replay logs/": "of the same servers; request_log.md runs the command",
     "cost-hf demo": "tests/hub/test_space_browser.py starts it",
+    "cost-hf update runs/mine --clicks FILE": "daily_updates.md runs it on clicks",
     "cost-hf replay LOG": "request_log.md runs it on a log",
     "cost-hf serve": "tests/serving/test_stop.py starts it",
     "curl": "tests/serving/test_api_description.py sends the same",

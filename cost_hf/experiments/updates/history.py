@@ -1,7 +1,7 @@
 """Recommenders of other days: where they are kept, and how one takes the place of another in one step."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
@@ -79,25 +79,10 @@ class History:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def serve(self, coming: Path, *, follows: Mapping[str, Any]) -> None:
-        """Put a recommender in place of the one that is served, which is kept.
-
-        Args:
-            coming: directory of the recommender.
-            follows: manifest of the one that it takes the place of.
-
-        Raises:
-            ValueError: where another process has changed the catalog of the served recommender meanwhile.
-        """
+    def serve(self, coming: Path) -> None:
+        """Put the recommender of a directory in place of the one that is served, which is kept."""
         with locked(self.directory):
-            manifest = read_manifest(self.directory)
-            if manifest != dict(follows):
-                raise ValueError(
-                    f"the catalog of {self.directory} was changed while this update was made ({manifest['journal']} "
-                    f"changes, {follows['journal']} when it began), which would be lost; the run is as it was, start "
-                    "the update again"
-                )
-            with atomic_path(self.kept(manifest.get(NUMBER, 0)), durable=True) as copy:
+            with atomic_path(self.kept(self.served), durable=True) as copy:
                 copy_recommender(self.directory, copy)
             replace_whole(self.directory, coming)
 
