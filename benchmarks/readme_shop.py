@@ -9,7 +9,7 @@ from cost_hf.files import read_json
 from cost_hf.reporting import numbers
 
 SHOP = Path(__file__).parent / "results" / "shop.json"
-SHOWN = 62  # characters of a command in the table of times
+SHOWN = 90  # characters of a command in the table of times
 FENCE = "```"
 
 
@@ -81,9 +81,16 @@ def times_section() -> str:
     machine = found["machine"]
     about = (
         f"On {machine['cores']} cores ({machine['processor']}). Every command is a process of its own, so its seconds "
-        f"hold the start; those of a server run until it is ready. Together {numbers.duration(total)}:"
+        f"hold the start; those of a server run until it is ready. {_load(machine)}Together {numbers.duration(total)}:"
     )
     return "\n\n".join([about, "\n".join(lines)])
+
+
+def _load(machine: Mapping[str, Any]) -> str:
+    """Return a sentence where the machine had other work, too."""
+    if machine["load"] <= machine["cores"]:
+        return ""
+    return f"The machine was shared (load {machine['load']:.0f}), so these are upper bounds. "
 
 
 def _output(command: str) -> list[str]:
@@ -119,7 +126,13 @@ def _block(lines: Any) -> str:
 
 
 def _short(command: str) -> str:
-    return command if len(command) <= SHOWN else command[: SHOWN - 1].rstrip() + "…"
+    """Return a command that fits a cell: of a long one its beginning and its last option."""
+    if len(command) <= SHOWN:
+        return command
+    first, *_, last = command.split(" --") if " --" in command else (command, "")
+    first = " ".join(first.split()[:3])
+    short = f"{first} … --{last}" if last else f"{first} …"
+    return short if len(short) <= SHOWN else f"{first} …"
 
 
 SECTIONS: dict[str, Callable[[], str]] = {

@@ -1,10 +1,10 @@
 """Run the page "from exports to production": every command in its order, with its seconds and what it prints.
 
-    python benchmarks/shop.py [--directory DIR]
+    python benchmarks/shop.py [--directory DIR] [--only "cost-hf drift"]
 
 Writes results/shop.json, which `benchmarks/readme.py` puts into the page. Every command is a process of its own, so its
 seconds hold the start of the program; those of a server run until it is ready. Training takes about a minute on two
-idle cores.
+idle cores. `--only` runs the commands with one beginning again, in a directory where the page has run.
 """
 
 import argparse
@@ -22,8 +22,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from cost_hf.files import write_json
-from tests.pages import Block, blocks_of, commands_with_statuses
+from cost_hf.files import read_json, write_json
+from tests.pages import Block, blocks_of, commands_of, commands_with_statuses
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "pages" / "from_exports_to_production.md"
@@ -47,13 +47,14 @@ class PageRun:
         paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         self._environment = {**os.environ, "PYTHONPATH": paths}
 
-    def run(self, blocks: list[Block]) -> None:
-        """Run the shell blocks; raise SystemExit for a command with another status than the page says."""
+    def run(self, blocks: list[Block], *, only: str = "") -> None:
+        """Run the commands that begin with `only`; SystemExit for one with another status than the page says."""
         try:
             for block in blocks:
                 if block.language == "bash":
                     for command, statuses in commands_with_statuses(block):
-                        self._step(command, statuses, section=_section(block.line))
+                        if command.startswith(only):
+                            self._step(command, statuses, section=_section(block.line))
         finally:
             self._stop_servers()
 
@@ -136,14 +137,27 @@ def main() -> None:
     """Run the page and write the results."""
     parser = argparse.ArgumentParser(description="Run the page of the made-up shop.")
     parser.add_argument("--directory", type=Path, default=None, help="empty; a temporary one by default")
+    parser.add_argument("--only", default="", help="beginning of the commands to run again in --directory")
     known = parser.parse_args()
+    load = os.getloadavg()[0]  # of what else runs here
     with tempfile.TemporaryDirectory() as temporary:
         directory = known.directory or Path(temporary)
         directory.mkdir(parents=True, exist_ok=True)
         run = PageRun(directory)
-        run.run(blocks_of(PAGE))
-    machine = {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()}
-    write_json(RESULTS, {"machine": machine, "steps": run.steps})
+        run.run(blocks_of(PAGE), only=known.only)
+    processor = platform.processor() or platform.machine()
+    results = {"machine": {"cores": os.cpu_count(), "processor": processor, "load": load}, "steps": run.steps}
+    if known.only:
+        results = read_json(RESULTS)
+        results["steps"] = _in_page_order([*results["steps"], *run.steps])
+    write_json(RESULTS, results)
+
+
+def _in_page_order(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the last step of every command of the page, in its order."""
+    found = {step["command"]: step for step in steps}
+    commands = [command for block in blocks_of(PAGE) if block.language == "bash" for command in commands_of(block)]
+    return [found[command] for command in commands if command in found]
 
 
 if __name__ == "__main__":

@@ -37,8 +37,6 @@ ELSEWHERE = {
     "make quickstart": "tests/test_quickstart.py trains the same recipe",
     "make ": "the command that this test is part of, or another one of CI",
     "pip install": "CI installs the package by this command",
-    "cost-hf serve": "tests/serving starts it",
-    "curl": "it asks that server",
     "kill": "it stops that server",
     "python benchmarks/shop": "benchmarks/shop.py runs the page with them; its export is beside the page",
     "cost-hf replay logs/": "of the same servers; request_log.md runs the command",

@@ -29,11 +29,10 @@ def replay_text(findings: Mapping[str, Any]) -> str:
     Args:
         findings: of a replay, as plain values: `ReplayResult.to_dict()`.
     """
-    parts = [
-        *map(_wrapped, _facts(findings)),
-        _rows(_online_table(findings)),
-        _rows(_rank_table(findings, SHOWN_RANKS)),
-    ]
+    events = _event_table(findings)
+    parts = [*map(_wrapped, _facts(findings)), _rows(_online_table(findings))]
+    parts += [_rows(events)] if events.groups[0].lines else []
+    parts.append(_rows(_rank_table(findings, SHOWN_RANKS)))
     catalogs = _catalog_table(findings)
     if len(findings["catalogs"]) > len(findings["models"]):
         parts.append(_rows(catalogs, most=MAX_CATALOGS))
@@ -166,10 +165,6 @@ def _targets(findings: Mapping[str, Any]) -> str:
 
 def _online_table(findings: Mapping[str, Any]) -> Table:
     models = findings["models"]
-    events = [
-        name for name in dict.fromkeys(rate for row in models for rate in row["rates"]) if name.startswith("ctr.")
-    ]
-    shown = (CTR, CLICKED_LISTS)
     scale = _scale(row["rates"].get(CTR) for row in models)
     columns = [
         Column("model", is_text=True),
@@ -188,9 +183,8 @@ def _online_table(findings: Mapping[str, Any]) -> Table:
 def _event_table(findings: Mapping[str, Any]) -> Table:
     """Return the rates of every type of event; without lines where there are no types."""
     models = findings["models"]
-    events = [
-        name for name in dict.fromkeys(rate for row in models for rate in row["rates"]) if name.startswith("ctr.")
-    ]
+    rates = dict.fromkeys(rate for row in models for rate in row["rates"])
+    events = [name for name in rates if name.startswith("ctr.")]
     columns = (
         Column("model", is_text=True),
         *(Column(name.partition(".")[2], "95 % interval", is_text=True) for name in events),

@@ -82,9 +82,17 @@ def test_text_and_page_show_the_same_rates():
     for text in (replay_text(findings()), to_html(replay_page(findings()))):
         assert "5.23\u00a0%" in text and "[4.01\u00a0%, 6.54\u00a0%]" in text
         assert ".0523" in text
-        assert "had an event of each type" in text
         assert "90 without a user id, 10 at other times than the clicks" in " ".join(text.split())
         assert "Clicks depend on what was shown." in text
+
+
+def test_types_of_events_have_a_table_where_there_are_any():
+    events = "Items shown that had an event of each type"
+    rates = {name: RATE for name in ("ctr", "clicked_lists")}
+    without = findings(models=[row("aaaaaaaa", rates=rates)])
+
+    assert events in replay_text(findings()) and events in to_html(replay_page(findings()))
+    assert events not in replay_text(without) and events not in to_html(replay_page(without))
 
 
 def test_the_page_has_all_ranks_and_the_terminal_the_first():
