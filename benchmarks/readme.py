@@ -22,6 +22,7 @@ from cost_hf.reporting import numbers
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+WARM_START_ROWS = ("yesterday", "yesterday, with today's items", "warm start", "from scratch")
 
 
 def main() -> None:
@@ -173,6 +174,46 @@ def liger_section() -> str:
             "\n".join("| " + " | ".join(line) + " |" for line in lines),
         ]
     )
+
+
+def warm_start_section() -> str:
+    """Return what an update gains and costs beside yesterday's model and a training from scratch."""
+    found = read_json(RESULTS / "warm_start.json")
+    lines = [["data", "system", "model", "Recall@10 [95 %]", "minutes", "guard"], ["---"] * 6]
+    notes = []
+    for data, facts in found["data"].items():
+        for system, measured in facts["systems"].items():
+            update = measured["update"]
+            for row in WARM_START_ROWS:
+                cells = measured["rows"][row]
+                minutes = "" if cells["minutes"] is None else f"{cells['minutes']:.1f}"
+                guard = "" if row != "warm start" else "accepted" if update["is_accepted"] else "refused"
+                lines.append([data, f"`{system}`", row, numbers.interval(cells["recall@10"]), minutes, guard])
+        share = numbers.percent(facts["budget"], digits=0)
+        cut = "" if facts["budget"] == 1 else f", trained for {share} of the recipes' epochs"
+        notes.append(
+            f"{data}{cut}: {numbers.amount(facts['clicks_0'])} clicks until yesterday, "
+            f"{numbers.amount(facts['clicks_1'])} of today with {facts['new_items']} new items, "
+            f"{numbers.amount(facts['cases'])} of the next slice ranked"
+        )
+    differences = [
+        f"{data}, `{system}`: "
+        + "; ".join(
+            f"{name} {numbers.interval(cells['recall@10'], signed=True)}"
+            for name, cells in measured["differences"].items()
+        )
+        for data, facts in found["data"].items()
+        for system, measured in facts["systems"].items()
+    ]
+    about = (
+        f"MovieLens-100K by real time, Amazon Industrial by the order of its source; recipe `{found['recipe']}`, one "
+        f"seed, defaults of an update, seen items allowed, CPU minutes of one thread. {'. '.join(notes)}."
+    )
+    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    paired = "Paired differences of Recall@10 with 95 % intervals over users:\n\n" + "\n".join(
+        f"- {line}" for line in differences
+    )
+    return "\n\n".join([about, table, paired, "`benchmarks/warm_start.py` makes this table."])
 
 
 def certificate_section() -> str:

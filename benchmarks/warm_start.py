@@ -31,7 +31,7 @@ from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
 from cost_hf.evaluation.statistics import bootstrap_interval
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.experiments.updates.items import add_new_items
-from cost_hf.files import write_json
+from cost_hf.files import read_json, write_json
 from cost_hf.recommenders.base import Recommender
 
 RESULTS = Path(__file__).parent / "results" / "warm_start.json"
@@ -105,33 +105,33 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="directory of amazon_industrial")
     parser.add_argument("--movielens", required=True, help="directory of MovieLens-100K")
     parser.add_argument("--model", required=True, help="text encoder: id or directory")
-    parser.add_argument("--budget", type=float, default=1.0, help="share of the epochs of the recipes [1.0]")
+    for name in ("amazon", "movielens"):
+        text = f"share of the epochs of the recipes on {name} [1.0]"
+        parser.add_argument(f"--{name}-budget", type=float, default=1.0, help=text)
+    parser.add_argument("--sets", default=",".join(TEMPLATES), help="data sets, separated by commas")
     parser.add_argument("--cases", type=int, default=3000, help="most clicks that are ranked [3000]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", default="runs/warm_start.json")
     parser.add_argument("--publish", action="store_true", help=f"write {RESULTS.name}")
     known = parser.parse_args()
     systems: dict[str, dict[str, Any]] = {
-        "markov": {"method": "markov"},
-        "sasrec_ce": {"method": "sasrec"},
         "cost": {"vectors.model": known.model},
+        "sasrec_ce": {"method": "sasrec"},
+        "markov": {"method": "markov"},
     }
-    for fields in systems.values():
-        recipe = Recipe.load(RECIPE, fields)
-        for name in EPOCHS:
-            if recipe.has_field(name):
-                value = next(entry.value for entry in recipe.fields() if entry.dotted == name)
-                fields[name] = max(1, round(known.budget * value))
     output = RESULTS if known.publish else Path(known.output)
     found: dict[str, Any] = {
         "recipe": RECIPE,
-        "budget": known.budget,
         "seed": known.seed,
         "machine": machine(),
-        "data": {},
+        "data": read_json(output)["data"] if output.is_file() else {},  # of other sets
     }
-    sets = {"amazon_industrial": amazon(known.data), "ml-100k": movielens(known.movielens)}
-    for name, days in sets.items():
+    sets = {
+        "amazon_industrial": (amazon(known.data), known.amazon_budget),
+        "ml-100k": (movielens(known.movielens), known.movielens_budget),
+    }
+    for name in known.sets.split(","):
+        days, budget = sets[name]
         cases = days.cases(known.cases, seed=known.seed)
         facts = {f"clicks_{day}": int((days.clicks["day"] == day).sum()) for day in range(3)}
         found["data"][name] = {
@@ -139,16 +139,25 @@ def main() -> None:
             "items": len(days.until(0)[0]),
             "new_items": len(days.new_items()),
             "cases": len(cases),
+            "budget": budget,
             "systems": {},
         }
         for system, fields in systems.items():
             with tempfile.TemporaryDirectory() as scratch:
-                measured = measure(days, cases, fields, Path(scratch), seed=known.seed)
+                own = fields | shorter(fields, budget)
+                measured = measure(days, cases, own, Path(scratch), seed=known.seed)
             found["data"][name]["systems"][system] = measured
             write_json(output, found)
             print(
                 name, system, {row: cells["recall@10"]["value"] for row, cells in measured["rows"].items()}, flush=True
             )
+
+
+def shorter(fields: Mapping[str, Any], budget: float) -> dict[str, int]:
+    """Return the fields of a recipe that give it a share of its epochs."""
+    recipe = Recipe.load(RECIPE, fields)
+    epochs = {entry.dotted: entry.value for entry in recipe.fields() if entry.dotted in EPOCHS}
+    return {name: max(1, round(budget * value)) for name, value in epochs.items()}
 
 
 def measure(

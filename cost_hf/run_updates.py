@@ -108,9 +108,8 @@ def remove_updates(run: str | Path, *, overwrite: bool) -> None:
     """
     record = Path(run) / RECORD
     folder = Path(run) / FOLDER
-    if not record.exists() and not folder.exists():
-        return
-    if not overwrite:
+    kept = [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
+    if (record.exists() or kept or is_updated(run)) and not overwrite:
         raise ValueError(
             f"{run} was updated after its training ({RECORD}), which training again would lose; give another "
             "--output_dir, or --overwrite (overwrite=True)"

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from cost_hf.data.options import DataOptions, VectorOptions
 from cost_hf.evaluation.options import EvaluationOptions
+from cost_hf.experiments.updates.options import UpdateOptions
 from cost_hf.methods.base import methods
 from cost_hf.options import KindOptions
 from cost_hf.recipe_fields import type_name
@@ -56,6 +57,12 @@ def _shared_page() -> str:
     ]
     for section, options in SHARED.items():
         parts += [f"## {section}", _first_line(options), field_table(options, section)]
+    parts += [
+        "## Updates",
+        "Settings of `cost-hf update` (`--learning-rate-factor 0.5`) and of `update_run(..., options={...})`; they are "
+        "in no recipe.",
+        field_table(UpdateOptions, "update"),
+    ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -36,6 +36,7 @@ ELSEWHERE = {
     "make ": "the command that this test is part of, or another one of CI",
     "pip install": "CI installs the package by this command",
     "cost-hf demo": "tests/hub/test_space_browser.py starts it",
+    "cost-hf update runs/mine --clicks FILE": "daily_updates.md runs it on clicks",
     "cost-hf replay LOG": "request_log.md runs it on a log",
     "cost-hf serve": "tests/serving/test_stop.py starts it",
     "curl": "tests/serving/test_api_description.py sends the same",

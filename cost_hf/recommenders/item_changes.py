@@ -123,7 +123,9 @@ class ItemChanges:
             if set(frame.columns) == {ITEM_ID}:
                 raise BadRequest(place, "expected columns of the item that are to change, got its id alone")
             texts = None
-            if fields & set(frame.columns):
+            changed = fields & set(frame.columns)
+            # without vectors of texts, columns that are kept change nothing but themselves
+            if changed and (draft.carries_text_vectors or not changed <= set(catalog.columns.names)):
                 texts = self._texts(draft, self._whole(draft, frame, place))
             # values alone take milliseconds, titles as long as the catalog is
             titles = self._titles(draft, frame) if texts is not None or TITLE in frame else None

@@ -25,6 +25,7 @@ MAX_CONDITIONS = 20  # columns of where and diversify
 MAX_VALUES = 1_000  # of one condition
 MAX_TEXT_LENGTH = 10_000  # characters
 MAX_WIDTH = 16_384  # of a vector
+MAX_DEPTH = 8  # of lists and objects in a column
 MAX_CHANGES = 10_000  # items of one request
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 CHOICES = {"on_unknown": ("error", "drop"), "on_empty": ("error", "popularity")}
@@ -329,15 +330,15 @@ def _conditions(place: str, value: Any) -> dict[str, Any]:
         found = f"an object of {len(value)}" if isinstance(value, Mapping) else _kind(value)
         raise BadRequest(place, f"expected an object of 1 to {MAX_CONDITIONS} columns, got {found}")
     for name, condition in value.items():
+        own = f"{place}.{_name(name)}"
         if isinstance(condition, list) and len(condition) > MAX_VALUES:
-            raise BadRequest(
-                f"{place}.{_name(name)}", f"expected at most {MAX_VALUES} values, got {len(condition)}; send fewer"
-            )
-        for part in condition if isinstance(condition, list) else [condition]:
+            raise BadRequest(own, f"expected at most {MAX_VALUES} values, got {len(condition)}; send fewer")
+        parts = condition.values() if isinstance(condition, Mapping) else condition
+        for part in parts if isinstance(condition, list | Mapping) else [condition]:
+            if isinstance(part, list | Mapping) or (isinstance(part, int) and abs(part) > MAX_WHOLE_ID):
+                raise BadRequest(own, f"expected a value, a list of values, or min and max, got {_kind(part)} in it")
             if isinstance(part, str) and len(part) > MAX_ID_LENGTH:
-                raise BadRequest(
-                    f"{place}.{_name(name)}", f"expected at most {MAX_ID_LENGTH} characters, got {len(part)}"
-                )
+                raise BadRequest(own, f"expected at most {MAX_ID_LENGTH} characters, got {len(part)}")
     return dict(value)
 
 
@@ -367,7 +368,20 @@ def _records(place: str, value: Any) -> tuple[Mapping[str, Any], ...]:
         if not isinstance(record, Mapping) or not record:
             found = "an empty one" if isinstance(record, Mapping) else _kind(record)
             raise BadRequest(f"{place}[{number}]", f"expected an object with the columns of an item, got {found}")
+        for name, entry in record.items():
+            if _is_deeper(entry, MAX_DEPTH):
+                raise BadRequest(
+                    f"{place}[{number}].{_name(name)}", f"expected lists and objects of at most {MAX_DEPTH} levels"
+                )
     return tuple(value)
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    """Return whether lists and objects are in each other more than `most` times."""
+    if not isinstance(value, list | Mapping):
+        return False
+    parts = value.values() if isinstance(value, Mapping) else value
+    return not most or any(_is_deeper(part, most - 1) for part in parts)
 
 
 def _kind(value: Any) -> str:

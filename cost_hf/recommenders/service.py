@@ -35,6 +35,7 @@ from cost_hf.recommenders.requests import (
 )
 from cost_hf.recommenders.similar_items import SimilarItemSearch
 from cost_hf.search.exact_search import BUDGET
+from cost_hf.semantic_ids.item_columns import type_name
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 logger = logging.getLogger(__name__)
@@ -221,7 +222,7 @@ class RecommenderService:
             "catalog": catalog.version,
             "num_items": len(catalog) - num_removed,
             "num_removed": num_removed,
-            "columns": {name: str(array.type) for name, array in catalog.columns.arrays.items()},
+            "columns": {name: type_name(array.type) for name, array in catalog.columns.arrays.items()},
             "needs_user_ids": recommender.needs_user_ids,
             "can_explain": recommender.can_explain,
             "new_item_inputs": list(recommender.new_item_inputs),

@@ -13,6 +13,7 @@ import numpy as np
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.item_evidence import ItemEvidence, cosines_with
 
+DIGITS = 6  # of a cosine
 TEXT = "text"
 ITEM_VECTORS = "item_vectors"
 SEMANTIC_ID = "semantic_id"
@@ -61,7 +62,8 @@ class SimilarItemSearch:
         for source, table in self._tables.items():
             norms = self._norms[source]
             if row < len(table) and norms[row] > 0:
-                scores = cosines_with(table[row], table, norms)
+                # rounded, so that popularity decides among equal texts, on every machine alike
+                scores = cosines_with(table[row], table, norms).astype(np.float64).round(DIGITS)
                 return self._best(row, scores, allowed & self._has(norms > 0), top_k, source)
         if row < len(self.evidence.codes):
             shared = self.evidence.shared_levels(row, slice(None))

@@ -121,6 +121,17 @@ def test_values_alone_do_not_touch_what_is_searched():
     assert after.catalog.items_version == before.catalog.items_version
 
 
+def test_text_columns_are_values_where_no_model_reads_texts(monkeypatch):
+    service = service_of(toy_text_recommender())
+    monkeypatch.setattr(service.recommender.encoder, "encode", None)
+    before = service.recommender.snapshot
+
+    change(service, update=[{"item_id": "item001", "brand": "Dora", "tags": ["oslo"]}])
+
+    after = service.recommender.snapshot
+    assert after.trie is before.trie and after.catalog.columns.value("brand", 1) == "Dora"
+
+
 def test_a_changed_text_is_made_of_all_of_its_columns():
     service = service_of(with_template("{title}, by {brand}"))
     vectors = service.recommender.catalog.vectors

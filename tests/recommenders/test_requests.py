@@ -117,6 +117,22 @@ def test_a_bad_request_names_its_field(name, data, field, message):
     json.dumps(caught.value.as_json(), ensure_ascii=False).encode()
 
 
+def test_nesting_without_end_is_refused_before_anything_reads_it():
+    deep: list = []
+    for _ in range(100_000):
+        deep = [deep]
+
+    for condition in (deep, [deep], {"min": deep}):
+        with pytest.raises(BadRequest, match="a value, a list of values, or min and max") as caught:
+            parse({"inputs": [], "parameters": {"where": {"price": condition}}})
+        assert caught.value.field == "parameters.where.price"
+    with pytest.raises(BadRequest, match="at most 8 levels") as caught:
+        parse_changes({"add": [{"item_id": "a"}, {"item_id": "b", "tags": deep}]})
+    assert caught.value.field == "add[1].tags"
+    with pytest.raises(BadRequest, match="got a number that large in it"):
+        parse({"inputs": [], "parameters": {"where": {"price": [10**5000]}}})
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=4),
     lambda inner: (

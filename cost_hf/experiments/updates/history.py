@@ -1,7 +1,7 @@
 """Recommenders of other days: where they are kept, and how one takes the place of another in one step."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
@@ -65,9 +65,17 @@ class History:
         return self.run / CLICKS if number == 0 else self.folder / f"{number:04d}-{CLICKS}"
 
     def clean(self) -> None:
-        """Delete what an update left that was killed; the caller holds the lock of the run."""
+        """Delete what an update left that failed or was killed; the caller holds the lock of the run."""
         if self.folder.is_dir():
             remove_scratch(self.folder)
+        ever_served = {0, self.served, *self.line()}
+        for entry in list(self.updates):
+            number = entry["number"]
+            was_served = number in ever_served or "rolled_back" in entry or self.kept(number).is_dir()
+            if entry["is_accepted"] and not was_served:
+                self.updates.remove(entry)
+                write_updates(self.run, self.updates)
+                self.clicks(number).unlink(missing_ok=True)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -79,25 +87,10 @@ class History:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def serve(self, coming: Path, *, follows: Mapping[str, Any]) -> None:
-        """Put a recommender in place of the one that is served, which is kept.
-
-        Args:
-            coming: directory of the recommender.
-            follows: manifest of the one that it takes the place of.
-
-        Raises:
-            ValueError: where another process has changed the catalog of the served recommender meanwhile.
-        """
+    def serve(self, coming: Path) -> None:
+        """Put the recommender of a directory in place of the one that is served, which is kept."""
         with locked(self.directory):
-            manifest = read_manifest(self.directory)
-            if manifest != dict(follows):
-                raise ValueError(
-                    f"the catalog of {self.directory} was changed while this update was made ({manifest['journal']} "
-                    f"changes, {follows['journal']} when it began), which would be lost; the run is as it was, start "
-                    "the update again"
-                )
-            with atomic_path(self.kept(manifest.get(NUMBER, 0)), durable=True) as copy:
+            with atomic_path(self.kept(self.served), durable=True) as copy:
                 copy_recommender(self.directory, copy)
             replace_whole(self.directory, coming)
 

@@ -15,12 +15,12 @@ class UpdateOptions:
         3
     """
 
-    epochs: int = field(default=2, metadata={"help": "passes over the clicks that are learned"})
+    epochs: int = field(default=5, metadata={"help": "passes over the clicks that are learned"})
     learning_rate_factor: float = field(
-        default=0.3, metadata={"help": "factor on the learning rates of the run's recipe"}
+        default=1.0, metadata={"help": "factor on the learning rates of the run's recipe"}
     )
     replay: float = field(
-        default=0.5, metadata={"help": "share of old clicks among those that are learned, from 0 to below 1"}
+        default=0.8, metadata={"help": "share of old clicks among those that are learned, from 0 to below 1"}
     )
     holdout: float = field(
         default=0.1, metadata={"help": "share of the new clicks, the latest, that the new model is judged by"}

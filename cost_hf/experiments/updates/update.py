@@ -19,7 +19,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 
-from cost_hf.data.click_log import CLICKS, KnownClicks, Today, save_clicks
+from cost_hf.data.click_log import CLICKS, KnownClicks, save_clicks
 from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
 from cost_hf.data.sources import Source
@@ -28,14 +28,15 @@ from cost_hf.experiments.pipeline import RECIPE
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.experiments.updates.guard import Guard
 from cost_hf.experiments.updates.history import History
-from cost_hf.experiments.updates.items import add_new_items
+from cost_hf.experiments.updates.items import add_new_items, take_later_changes
 from cost_hf.experiments.updates.options import UpdateOptions
-from cost_hf.files import write_json
+from cost_hf.files import locked, write_json
 from cost_hf.methods.base import Method, WarmStart
 from cost_hf.methods.training_stages import TRAINING_LOG
 from cost_hf.recommenders.base import Recommender
-from cost_hf.recommenders.repository import read_manifest
+from cost_hf.recommenders.repository import read_catalog, read_manifest
 from cost_hf.run_updates import model_files, now, write_updates
+from cost_hf.semantic_ids.item_list import ItemRows
 from cost_hf.semantic_ids.options import whole_number
 from cost_hf.stages import Stages, is_run, require_finished
 
@@ -98,7 +99,7 @@ def update_run(
         seed: of fresh weights, samples and the bootstrap.
 
     Raises:
-        ValueError: for a method without warm start, a run that hides cold items, or a catalog that was changed
+        ValueError: for a method without warm start, a run that hides cold items, or items that were added to the run
             meanwhile. Nothing has changed then.
         DataError: for clicks or items that can't be used as they are.
         LockedError: where another process is writing to the run.
@@ -130,7 +131,12 @@ def update_run(
     recipe = updatable_recipe(directory)
     with Stages(directory).exclusive():
         require_finished(directory)
-        return _Updating(directory, recipe, chosen, seed).run(clicks, items)
+        history = History(directory)
+        try:
+            history.clean()
+            return _Updating(history, recipe, chosen, seed).run(clicks, items)
+        finally:
+            history.clean()
 
 
 def rollback_run(run: str | Path) -> int:
@@ -156,7 +162,7 @@ def rollback_run(run: str | Path) -> int:
             raise ValueError(f"{directory} serves the model of its training; there is no update to take back")
         parent = history.parent(served)
         history.check_kept(parent)
-        history.serve(history.kept(parent), follows=read_manifest(history.directory))
+        history.serve(history.kept(parent))
         for entry in history.updates:
             if entry["number"] == served:
                 entry["rolled_back"] = now()
@@ -201,23 +207,23 @@ def _require_run(run: Path) -> None:
 class _Updating:
     """One update of a run, whose lock is held."""
 
-    def __init__(self, run: Path, recipe: Recipe, options: UpdateOptions, seed: int):
-        self.run_directory = run
+    def __init__(self, history: History, recipe: Recipe, options: UpdateOptions, seed: int):
+        self.run_directory = history.run
         self.data: DataOptions = recipe.data
         self.method: Method[Any] = recipe.system
         self.batch_size = recipe.evaluation.batch_size
         self.options = options
         self.seed = seed
-        self.history = History(run)
-        self.number = self.history.next_number
+        self.history = history
+        self.number = history.next_number
 
     def run(self, clicks: Source, items: Source | None) -> Update:
         """Train, judge and serve."""
         start = time.perf_counter()
+        set_seed(self.seed)  # rows of new items get fresh weights
         history = self.history
-        history.clean()
-        follows = read_manifest(history.directory)
         recommender = Recommender.from_pretrained(self.run_directory, device=PartialState().device)
+        started = recommender.catalog
         line = history.line()
         known = KnownClicks.load(history.clicks(0), [history.clicks(number) for number in line])
         log = read_interactions(clicks, options=self.data)
@@ -226,7 +232,7 @@ class _Updating:
         counts = {"read": len(log), "known": len(log) - len(fresh)}
         fresh = self._without_unknown_items(fresh, {*recommender.catalog.item_ids, *new_items["item_id"]}, counts)
         if fresh.empty:
-            logger.warning("none of %d clicks is new, so there is nothing to learn", len(log))
+            logger.warning("none of %d clicks is new and on a known item, so there is nothing to learn", len(log))
             return Update(self.run_directory, None)
         added = [] if new_items.empty else add_new_items(recommender, new_items)
         rows = pd.Series(np.arange(len(recommender.catalog)), index=recommender.catalog.item_ids)
@@ -278,9 +284,21 @@ class _Updating:
                 folder.replace(history.refused(self.number))
                 history.record(record)
             else:
-                self._serve(folder, record, today, held_out, follows)
+                save_clicks(today.brought(held_out), history.clicks(self.number))
+                history.record(record)
+                self._serve(trained, folder, started)
         history.prune(self.options.keep)
         return Update(self.run_directory, record)
+
+    def _serve(self, trained: Recommender, folder: Path, started: ItemRows) -> None:
+        """Serve the new model, which makes the update take effect; its catalog has the prices and stock of now."""
+        directory = self.history.directory
+        with locked(directory):  # from here on nobody changes the catalog
+            present = read_catalog(directory, type(started))
+            if present.version != started.version:
+                take_later_changes(trained, started, present)
+                trained.save_catalog(folder)
+            self.history.serve(folder)
 
     def _without_unknown_items(self, clicks: pd.DataFrame, known: set[str], counts: dict[str, int]) -> pd.DataFrame:
         """Return the clicks on items that the catalog or the new items hold, as `data.on_unknown_item` demands."""
@@ -314,11 +332,3 @@ class _Updating:
         trained.save_pretrained(folder)
         if "training" in fitted.curves:
             write_json(folder / TRAINING_LOG, fitted.curves["training"])
-
-    def _serve(
-        self, folder: Path, record: dict[str, Any], today: Today, held_out: np.ndarray, follows: Mapping[str, Any]
-    ) -> None:
-        """Write what belongs to the update, and then serve it, which makes it take effect."""
-        save_clicks(today.brought(held_out), self.history.clicks(self.number))
-        self.history.record(record)
-        self.history.serve(folder, follows=follows)

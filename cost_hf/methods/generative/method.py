@@ -150,13 +150,18 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
     weighs_labels: ClassVar[bool] = True
     needs_text_vectors: ClassVar[bool] = True
     selects_on_validation: ClassVar[bool] = True
-    can_warm_start: ClassVar[bool] = True
     options_class: ClassVar[type[MethodOptions]] = GenerativeOptions
 
     @property
     def is_control(self) -> bool:  # type: ignore[override]
         """True where the codes are those of a control."""
         return self.options.catalog.reference is None and self.options.codes.is_control
+
+    @property
+    def can_warm_start(self) -> bool:  # type: ignore[override]
+        """True where the training is that of this class, or the method has a warm start of its own."""
+        own = type(self)
+        return own.train is GenerativeMethod.train or own.warm_start is not GenerativeMethod.warm_start
 
     def fit(self, workspace: Workspace, *, seed: int) -> Fitted:
         """Fit the quantizer, assign semantic IDs and train the generator."""

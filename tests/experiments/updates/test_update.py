@@ -209,6 +209,8 @@ def test_a_run_that_is_killed_at_any_moment_is_as_before_or_as_after(run, tmp_pa
     for number in (0, np.flatnonzero(np.diff(states))[0], np.flatnonzero(np.diff(states))[0] + 1):
         # the clicks of the day that is served are known, and those of the other one are not
         later = update(taken[number])
+        accepted = [entry for entry in read_json(taken[number] / "updates.json")["updates"] if entry["is_accepted"]]
+        assert {entry["number"] for entry in accepted} == set(range(1, len(accepted) + 1))
         is_known = states[number] == 2
         assert (later.record is None) == is_known
         assert not list((taken[number] / "updates").glob(".*"))
@@ -266,24 +268,54 @@ def test_readers_see_one_day_or_the_other(run):
     assert not errors and seen <= versions
 
 
-def test_a_catalog_that_changed_meanwhile_is_not_overwritten(run, monkeypatch):
-    change = guard.Guard.compare
+def while_it_is_judged(monkeypatch, change) -> None:
+    """Let another process change the catalog of the run once, while an update judges its model."""
+    compare = guard.Guard.compare
+    done = []
 
-    def while_it_is_judged(*arguments, **options):
+    def changing(*arguments, **options):
+        if not done:
+            done.append(change())
+        return compare(*arguments, **options)
+
+    monkeypatch.setattr(guard.Guard, "compare", changing)
+
+
+def test_prices_and_removals_of_meanwhile_are_those_of_the_new_model(run, monkeypatch):
+    def change():
         served = Recommender.from_pretrained(run)
-        served.update_items(["n3"], columns={"price": [9.0]})
+        served.update_items(["n3"], columns={"price": [9.0]}, titles=["sale"])
+        served.remove_items(["n5"])
         served.save_catalog(run / "recommender")
-        return change(*arguments, **options)
 
-    with monkeypatch.context() as patched, pytest.raises(ValueError, match="was changed while this update was made"):
-        patched.setattr(guard.Guard, "compare", while_it_is_judged)
+    while_it_is_judged(monkeypatch, change)
+    recommender = update(run).recommender
+
+    catalog = recommender.catalog
+    assert recommender.update == 1 and len(catalog) == 26
+    assert catalog.columns.value("price", 3) == 9.0 and catalog.titles[3] == "sale"
+    assert catalog.columns.value("price", 25) == 200.0 and catalog.titles[25] == new_items()["title"][1]
+    assert np.flatnonzero(catalog.removed).tolist() == [5]
+
+
+@pytest.mark.parametrize("change", ["add", "restore"])
+def test_an_update_does_not_lose_items_that_came_meanwhile(run, monkeypatch, change):
+    served = Recommender.from_pretrained(run)
+    served.remove_items(["n5"])
+    served.save_catalog(run / "recommender")
+
+    def act():
+        served.add_items(["n5" if change == "restore" else "n99"], ["tea of meanwhile"])
+        served.save_catalog(run / "recommender")
+
+    with monkeypatch.context() as patched, pytest.raises(ValueError, match="were added, restored"):
+        while_it_is_judged(patched, act)
         update(run)
 
-    served = Recommender.from_pretrained(run)
-    assert served.update == 0 and served.catalog.columns.value("price", 3) == 9.0
-    recommender = update(run).recommender
-    assert recommender.catalog.columns.value("price", 3) == 9.0
-    assert [entry.action for entry in recommender.journal] == ["update", "add"]
+    assert Recommender.from_pretrained(run).update == 0
+    assert Recommender.from_pretrained(run).catalog.version == served.catalog.version
+    assert read_json(run / "updates.json")["updates"] == []
+    assert update(run).is_accepted
 
 
 def test_the_catalog_of_an_updated_run_can_change(run):
@@ -356,6 +388,16 @@ def test_training_again_says_that_updates_would_be_lost(run):
 
     assert Recommender.from_pretrained(run).update == 0
     assert not (run / "updates.json").exists() and not (run / "updates").exists()
+
+
+def test_an_update_that_failed_is_in_the_way_of_no_training(run, monkeypatch):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(guard.Guard, "compare", lambda *arguments, **options: (_ for _ in ()).throw(KeyboardInterrupt))
+        update(run)
+
+    cost_hf.train(items=catalog(), interactions=clicks(0), overrides=fields("markov"), output_dir=run)
+
+    assert not (run / "updates").exists()
 
 
 def test_a_recommender_of_another_update_is_not_taken_for_the_one_of_the_run(run):

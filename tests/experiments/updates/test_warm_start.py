@@ -12,6 +12,7 @@ from cost_hf.methods.base import methods
 from cost_hf.recommenders.base import Recommender
 from cost_hf.semantic_ids.digests import assignment_digest
 from tests.experiments.updates.shop import catalog, clicks, fields, new_items
+from tests.generators.backbone_toys import causal_backbone
 
 SMALL_PARTS = {
     "parts": ["markov", "text_last", "sasrec_ce"],
@@ -26,6 +27,7 @@ RUNS = {
     | {"data.event_column": "kind", "data.event_weights": {"view": 0, "buy": 2}},
     "liger": fields("liger", generator__size="tiny"),
     "cobra": fields("cobra", generator__size="tiny"),
+    "ranker": fields("ranker") | {"ranker.parts": ["markov", "text_last"], "ranker.folds": 2},
     "fusion": fields("fusion") | {f"fusion.{name}": value for name, value in SMALL_PARTS.items()},
 }
 
@@ -83,6 +85,44 @@ def test_a_method_trains_on_and_serves_todays_items(name, tmp_path):
         assert assignment_digest(recommender.quantizer) == assignment_digest(run.recommender.quantizer)
         assert recommender.vocabulary.digest == run.recommender.vocabulary.digest
         assert np.array_equal(recommender.catalog.codes[:24], run.recommender.catalog.codes)
+
+
+@pytest.mark.trains
+def test_an_adapter_trains_on_and_its_base_stays(tmp_path):
+    backbone = causal_backbone(tmp_path / "backbone")
+    chosen = {"generator__backbone": str(backbone), "generator__prompt": "continuation", "adapter__r": 2}
+    overrides = fields("sid_generator", **chosen) | {
+        "generator.dropout": None,
+        "tasks.weights": {"next_item": 1.0, "text_to_item": 1.0},
+    }
+    run = cost_hf.train(
+        items=catalog(), interactions=clicks(0, users=40), overrides=overrides, output_dir=tmp_path / "run"
+    )
+    before = weights_of(run.recommender)
+
+    update = update_run(tmp_path / "run", clicks=clicks(1, users=20), items=new_items(), options={"epochs": 1})
+
+    recommender = update.recommender
+    after = weights_of(recommender)
+    changed = {key for key in before if not after[key].equal(before[key])}
+    assert changed and all("lora_" in key or "trainable_tokens_delta" in key for key in changed)
+    assert recommender.base == run.recommender.base
+    assert (tmp_path / "run" / "recommender" / "adapter_model.safetensors").is_file()
+    assert len(recommender.recommend(["n24"], top_k=3)) == 3
+
+
+def test_a_generator_with_a_training_of_its_own_needs_a_warm_start_of_its_own():
+    class Own(methods()["sid_generator"]):
+        def train(self, *arguments, **options):
+            raise NotImplementedError
+
+    class Whole(Own):
+        def warm_start(self, recommender, start):
+            raise NotImplementedError
+
+    options = methods()["sid_generator"].options_class()
+    assert not Own(options).can_warm_start
+    assert Whole(options).can_warm_start
 
 
 def test_every_method_has_a_warm_start():
