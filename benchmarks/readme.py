@@ -321,6 +321,25 @@ def start_section() -> str:
     return "\n\n".join([about, "\n".join("| " + " | ".join(line) + " |" for line in lines)])
 
 
+def server_section() -> str:
+    """Return how many requests a second the server answers, batched and one by one."""
+    found = read_json(RESULTS / "speed" / "serve_load.json")
+    lines = [["", "clients", "requests a second", "p50", "p99", "mean batch", "errors"]]
+    lines.append(["---"] * len(lines[0]))
+    for row in found["rows"]:
+        times = [f"{row[name]:.0f} ms" for name in ("p50 ms", "p99 ms")]
+        batch = f"{row['mean batch']:.1f}" if "mean batch" in row else ""
+        rate = f"{row['requests a second']:.1f}"
+        lines.append([row["system"], str(row["clients"]), rate, *times, batch, str(row["errors"])])
+    about = (
+        f"Recipe `{found['recipe']}`, one history a request, ten items wanted, {found['seconds']:g} s a row, on "
+        f"{found['cores']} cores, which the clients share. Every client waits for its answer before it asks "
+        "again. `swapped`: another "
+        f"process changes the catalog every 5 s. Batches answer {found['ratio']:.1f} times the requests of one by one:"
+    )
+    return "\n\n".join([about, "\n".join("| " + " | ".join(line) + " |" for line in lines)])
+
+
 SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"hybrids": hybrid_section},
     "docs/pages/results.md": {
@@ -335,6 +354,7 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/pages/daily_updates.md": {"warm_start": warm_start_section},
     "docs/pages/serving.md": {
         "where": where_section,
+        "server": server_section,
         "certificate": certificate_section,
         "explanation": explanation_section,
         "hybrid_speed": hybrid_speed_section,
