@@ -31,7 +31,7 @@ from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
 from cost_hf.evaluation.statistics import bootstrap_interval
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.experiments.updates.items import add_new_items
-from cost_hf.files import write_json
+from cost_hf.files import read_json, write_json
 from cost_hf.recommenders.base import Recommender
 
 RESULTS = Path(__file__).parent / "results" / "warm_start.json"
@@ -108,6 +108,7 @@ def main() -> None:
     for name in ("amazon", "movielens"):
         text = f"share of the epochs of the recipes on {name} [1.0]"
         parser.add_argument(f"--{name}-budget", type=float, default=1.0, help=text)
+    parser.add_argument("--sets", default=",".join(TEMPLATES), help="data sets, separated by commas")
     parser.add_argument("--cases", type=int, default=3000, help="most clicks that are ranked [3000]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", default="runs/warm_start.json")
@@ -123,13 +124,14 @@ def main() -> None:
         "recipe": RECIPE,
         "seed": known.seed,
         "machine": machine(),
-        "data": {},
+        "data": read_json(output)["data"] if output.is_file() else {},  # of other sets
     }
     sets = {
         "amazon_industrial": (amazon(known.data), known.amazon_budget),
         "ml-100k": (movielens(known.movielens), known.movielens_budget),
     }
-    for name, (days, budget) in sets.items():
+    for name in known.sets.split(","):
+        days, budget = sets[name]
         cases = days.cases(known.cases, seed=known.seed)
         facts = {f"clicks_{day}": int((days.clicks["day"] == day).sum()) for day in range(3)}
         found["data"][name] = {

@@ -40,6 +40,7 @@ ELSEWHERE = {
     "kill": "it stops that server",
     "python benchmarks/shop": "benchmarks/shop.py runs the page with them; its export is beside the page",
     "cost-hf replay logs/": "of the same servers; request_log.md runs the command",
+    "cost-hf drift runs/mine --items FILE": "docs/pages/drift.md runs it with a file",
     "cost-hf demo": "tests/hub/test_space_browser.py starts it",
     "cost-hf update runs/mine --clicks FILE": "daily_updates.md runs it on clicks",
     "cost-hf replay LOG": "request_log.md runs it on a log",

@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftModel, TaskType, get_peft_model
-from torch import nn
+from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model_state_dict
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -97,6 +97,12 @@ def load_adapted(directory: Path, base: BaseModel, vocabulary: SidVocabulary, to
             f"the adapter in {directory} lacks weights that its configuration defines ({str(warning)[:200]}); "
             "copy the directory again"
         ) from warning
+
+
+def adapter_weights(model: Any) -> dict[str, Tensor]:
+    """Return the weights of an adapter by name, without those of its base."""
+    with _without_deprecation_warning():
+        return get_peft_model_state_dict(model, save_embedding_layers=False)
 
 
 def train_adapter(model: PeftModel) -> None:

@@ -397,7 +397,7 @@ class Recommender(CatalogUpdates):
         """
         clicks = np.trim_zeros(self._clicks, "b")
         parts = [[name, part.model_digest] for name, part in self.parts.items()]
-        weights = {} if self.network is None else self.network.state_dict()
+        weights = self._weights()
         arrays = [part for name in sorted(weights) for part in (name, *_raw_bytes(weights[name]))]
         return content_digest("cost_hf.model.1", self.kind, self.identity, self.search_settings, parts, clicks, *arrays)
 
@@ -646,6 +646,10 @@ class Recommender(CatalogUpdates):
     def _fresh_snapshot(self) -> CatalogSnapshot:
         """Return the snapshot of the present catalog, with nothing of an earlier one."""
         return self._snapshot_of(self.catalog)
+
+    def _weights(self) -> dict[str, Tensor]:
+        """Return the weights that `model_digest` is of, by name."""
+        return {} if self.network is None else self.network.state_dict()
 
     def _check_parts(self) -> None:
         """Raise ValueError where parts do not belong together, before anything is written."""

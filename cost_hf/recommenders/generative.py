@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from cost_hf.data.encoders import ItemEncoder
-from cost_hf.files import DamagedFileError, check_fields, load_all_weights, readable_load_errors
+from cost_hf.files import DamagedFileError, check_fields, content_digest, load_all_weights, readable_load_errors
 from cost_hf.generators.backbones import Backbone
 from cost_hf.generators.pretrained import BaseModel, auto_class
 from cost_hf.generators.prompts import PromptBuilder, PromptLayout
@@ -200,6 +200,12 @@ class GenerativeRecommender(Recommender):
         """How histories are read and searched, as JSON."""
         return {name: getattr(self, name) for name in PROTOCOL} | {"prompt": asdict(self.layout)}
 
+    @property
+    def model_digest(self) -> str:
+        """Digest of what lists depend on besides the catalog; with an adapter, of it and of the digest of its base."""
+        own = super().model_digest
+        return own if self.base is None else content_digest("cost_hf.adapted.1", own, self.base.digest)
+
     def prompt_inputs(self, histories: Tensor, *, user_ids: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Return histories `[B, T]` (catalog rows, -1 pads on the right) as arguments of the generator's `generate()`.
 
@@ -226,6 +232,14 @@ class GenerativeRecommender(Recommender):
             ValueError: where the quantizer is missing, or for vectors of another width.
         """
         return self._required_quantizer.encode(torch.from_numpy(vectors)).cpu().numpy()
+
+    def _weights(self) -> dict[str, Tensor]:
+        if self.base is None:
+            return super()._weights()
+        from cost_hf.generators.adapters import adapter_weights  # peft takes a while to import
+
+        # the rows of SID tokens in the base are never read, and another load makes others
+        return adapter_weights(self.generator)
 
     def _check_parts(self) -> None:
         digest = None if self.quantizer is None else assignment_digest(self.quantizer)

@@ -143,6 +143,19 @@ def test_a_saved_adapter_has_no_matrix_and_comes_back_bit_equal(trained_case):
     assert loaded.layout == recommender.layout
 
 
+def test_a_saved_adapter_is_the_same_model_and_merged_weights_another(tmp_path, trained_case):
+    recommender, directory = trained_case
+    loaded = Recommender.from_pretrained(directory)
+
+    assert loaded.model_digest == recommender.model_digest
+    assert loaded.model_digest == Recommender.from_pretrained(directory).model_digest
+    weights = dict(loaded.generator.named_parameters())
+    changed = next(weight for name, weight in weights.items() if "lora_B" in name)
+    changed.data += 1
+    assert loaded.model_digest != recommender.model_digest
+    assert recommender.model_digest not in (loaded.merge().model_digest, loaded.model_digest)
+
+
 def test_merged_weights_answer_alike_load_alone_and_stay_tied(tmp_path, trained_case):
     recommender = Recommender.from_pretrained(trained_case[1])
     expected = answer(recommender)

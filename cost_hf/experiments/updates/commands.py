@@ -40,7 +40,7 @@ def update_main(argv: Sequence[str]) -> int:
             known["run"], clicks=known["clicks"], items=known["items"], options=options, seed=known["seed"]
         )
         if update.record is None:
-            print_text(f"nothing to do: {known['run']} knows all of these clicks")
+            print_text(f"nothing to do: {known['run']} knows these clicks, or none of their items")
             return
         print_text(update_text(update.record, known["run"]))
         if not update.is_accepted:

@@ -65,9 +65,17 @@ class History:
         return self.run / CLICKS if number == 0 else self.folder / f"{number:04d}-{CLICKS}"
 
     def clean(self) -> None:
-        """Delete what an update left that was killed; the caller holds the lock of the run."""
+        """Delete what an update left that failed or was killed; the caller holds the lock of the run."""
         if self.folder.is_dir():
             remove_scratch(self.folder)
+        ever_served = {0, self.served, *self.line()}
+        for entry in list(self.updates):
+            number = entry["number"]
+            was_served = number in ever_served or "rolled_back" in entry or self.kept(number).is_dir()
+            if entry["is_accepted"] and not was_served:
+                self.updates.remove(entry)
+                write_updates(self.run, self.updates)
+                self.clicks(number).unlink(missing_ok=True)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

@@ -131,7 +131,12 @@ def update_run(
     recipe = updatable_recipe(directory)
     with Stages(directory).exclusive():
         require_finished(directory)
-        return _Updating(directory, recipe, chosen, seed).run(clicks, items)
+        history = History(directory)
+        try:
+            history.clean()
+            return _Updating(history, recipe, chosen, seed).run(clicks, items)
+        finally:
+            history.clean()
 
 
 def rollback_run(run: str | Path) -> int:
@@ -202,22 +207,21 @@ def _require_run(run: Path) -> None:
 class _Updating:
     """One update of a run, whose lock is held."""
 
-    def __init__(self, run: Path, recipe: Recipe, options: UpdateOptions, seed: int):
-        self.run_directory = run
+    def __init__(self, history: History, recipe: Recipe, options: UpdateOptions, seed: int):
+        self.run_directory = history.run
         self.data: DataOptions = recipe.data
         self.method: Method[Any] = recipe.system
         self.batch_size = recipe.evaluation.batch_size
         self.options = options
         self.seed = seed
-        self.history = History(run)
-        self.number = self.history.next_number
+        self.history = history
+        self.number = history.next_number
 
     def run(self, clicks: Source, items: Source | None) -> Update:
         """Train, judge and serve."""
         start = time.perf_counter()
         set_seed(self.seed)  # rows of new items get fresh weights
         history = self.history
-        history.clean()
         recommender = Recommender.from_pretrained(self.run_directory, device=PartialState().device)
         started = recommender.catalog
         line = history.line()
@@ -228,7 +232,7 @@ class _Updating:
         counts = {"read": len(log), "known": len(log) - len(fresh)}
         fresh = self._without_unknown_items(fresh, {*recommender.catalog.item_ids, *new_items["item_id"]}, counts)
         if fresh.empty:
-            logger.warning("none of %d clicks is new, so there is nothing to learn", len(log))
+            logger.warning("none of %d clicks is new and on a known item, so there is nothing to learn", len(log))
             return Update(self.run_directory, None)
         added = [] if new_items.empty else add_new_items(recommender, new_items)
         rows = pd.Series(np.arange(len(recommender.catalog)), index=recommender.catalog.item_ids)

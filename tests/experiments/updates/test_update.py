@@ -209,6 +209,8 @@ def test_a_run_that_is_killed_at_any_moment_is_as_before_or_as_after(run, tmp_pa
     for number in (0, np.flatnonzero(np.diff(states))[0], np.flatnonzero(np.diff(states))[0] + 1):
         # the clicks of the day that is served are known, and those of the other one are not
         later = update(taken[number])
+        accepted = [entry for entry in read_json(taken[number] / "updates.json")["updates"] if entry["is_accepted"]]
+        assert {entry["number"] for entry in accepted} == set(range(1, len(accepted) + 1))
         is_known = states[number] == 2
         assert (later.record is None) == is_known
         assert not list((taken[number] / "updates").glob(".*"))
@@ -312,6 +314,7 @@ def test_an_update_does_not_lose_items_that_came_meanwhile(run, monkeypatch, cha
 
     assert Recommender.from_pretrained(run).update == 0
     assert Recommender.from_pretrained(run).catalog.version == served.catalog.version
+    assert read_json(run / "updates.json")["updates"] == []
     assert update(run).is_accepted
 
 
