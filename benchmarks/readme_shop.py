@@ -1,6 +1,7 @@
 """What the page "from exports to production" shows of its run: outputs of commands, and a table of times."""
 
 import json
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from cost_hf.reporting import numbers
 
 SHOP = Path(__file__).parent / "results" / "shop.json"
 SHOWN = 90  # characters of a command in the table of times
+WIDTH = 110
 FENCE = "```"
 
 
@@ -25,7 +27,7 @@ def train_section() -> str:
     reason = next(line for line in lines if line.startswith("recipe "))
     table = _between(lines, "row ", "")
     costs = next(line for line in lines if line.startswith("vectors "))
-    return _block([reason, "", *table, "", costs])
+    return _block([*textwrap.wrap(reason, WIDTH), "", *table, "", costs])
 
 
 def recommend_section() -> str:

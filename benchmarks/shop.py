@@ -30,7 +30,7 @@ PAGE = ROOT / "docs" / "pages" / "from_exports_to_production.md"
 RESULTS = ROOT / "benchmarks" / "results" / "shop.json"
 READY_SECONDS = 120
 KEPT_LINES = 150
-PROGRESS = re.compile(r"it/s\]|s/it\]|^\{'")  # bars, and the log of a trainer
+PROGRESS = re.compile(r"\d%\|.*/s|s/it|^\{'")  # bars, and the log of a trainer
 
 
 class PageRun:
