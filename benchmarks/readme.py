@@ -217,8 +217,17 @@ def warm_start_section() -> str:
         "intervals over users:"
     )
     paired = "Paired differences of Recall@10, and what a model took; `refused` is measured all the same:"
+    cells = [own["differences"] for facts in found["data"].values() for own in facts["systems"].values()]
+    better = {
+        pair: sum(own[pair]["recall@10"]["low"] > 0 for own in cells)
+        for pair in ("warm start - yesterday", "from scratch - warm start")
+    }
+    outcome = (
+        f"The warm start is significantly better than yesterday's model in {better['warm start - yesterday']} of "
+        f"{len(cells)} rows, and a training from scratch than the warm start in {better['from scratch - warm start']}."
+    )
     tables = ["\n".join("| " + " | ".join(line) + " |" for line in lines) for lines in (scores, rest)]
-    return "\n\n".join([about, tables[0], paired, tables[1], "`benchmarks/warm_start.py` makes these tables."])
+    return "\n\n".join([about, tables[0], paired, tables[1], outcome, "`benchmarks/warm_start.py` makes these tables."])
 
 
 def certificate_section() -> str:
