@@ -32,9 +32,8 @@ MAX_EPOCH_SECONDS = 10**11
 NANOSECONDS = 10**9
 MAX_FLOAT = 10**300
 PLAIN_FRACTION = re.compile(r"-?\d+\.\d+")
-OFFSET = re.compile(r"[T ]\d.*?(Z|[+-]\d{2}(:?\d{2})?)\s*$", re.IGNORECASE)  # of an ISO 8601 date with a time
-    r"[T ]\d.*?(Z|[+-]\d{2}(:?\d{2})?)\s*$", re.IGNORECASE
-)  # at the end of an ISO 8601 date with a time
+# of an ISO 8601 date with a time
+OFFSET = re.compile(r"[T ]\d.*?(Z|[+-]\d{2}(:?\d{2})?)\s*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
