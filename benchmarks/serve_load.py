@@ -43,6 +43,7 @@ CLIENTS = 64
 SWAP_SECONDS = 5.0
 WARM_UP = 2.0  # seconds that are not counted
 SWAPPED = "load_test"  # the column that changes
+SWAPPING = "swapping"  # what the process that changes it says when it has begun
 
 
 class Client(asyncio.Protocol):
@@ -223,14 +224,16 @@ def _is_ready(port: int) -> bool:
 
 @contextmanager
 def swaps(directory: Path) -> Iterator[None]:
-    """Change the catalog every few seconds in another process."""
-    process = subprocess.Popen([sys.executable, __file__, "--swap", str(directory)])
+    """Change the catalog every few seconds in another process, which has done so once when the block begins."""
+    process = subprocess.Popen([sys.executable, __file__, "--swap", str(directory)], stdout=subprocess.PIPE, text=True)
     try:
+        if process.stdout.readline().strip() != SWAPPING:
+            raise SystemExit("the process that changes the catalog did not start")
         yield
         if process.poll() is not None:
             raise SystemExit("the process that changes the catalog ended early")
     finally:
-        process.terminate()
+        process.kill()
         process.wait()
 
 
@@ -240,11 +243,13 @@ def swap(directory: Path) -> None:
     ids = recommender.catalog.item_ids
     draw = np.random.default_rng(0)
     recommender.add_columns(ids, {SWAPPED: draw.integers(0, 1000, len(ids))})
+    recommender.save_catalog(directory)
+    print(SWAPPING, flush=True)
     while True:
-        recommender.save_catalog(directory)
         time.sleep(SWAP_SECONDS)
         chosen = [ids[row] for row in draw.choice(len(ids), min(100, len(ids)), replace=False)]
         recommender.update_items(chosen, columns={SWAPPED: draw.integers(0, 1000, len(chosen))})
+        recommender.save_catalog(directory)
 
 
 def called(directory: Path, histories: Sequence[Sequence[str]], *, seconds: float) -> dict[str, Any]:
@@ -305,10 +310,14 @@ def main() -> None:
             rows.append({"system": "server, batches", **loaded(process, options.clients)})
             with swaps(directory):
                 rows.append({"system": "server, batches, swapped", **loaded(process, options.clients)})
+    fewest = int(options.seconds / SWAP_SECONDS)
+    if rows[-1]["catalogs"] < fewest:
+        raise SystemExit(f"answers were of {rows[-1]['catalogs']} states of the catalog, expected {fewest} or more")
     rates = {row["system"]: row["requests a second"] for row in rows}
     ratio = rates["server, batches"] / rates["server, one by one"]
     print(f"batched / one by one: {ratio:.2f}x")
-    save("serve_load", rows, publish=options.publish, seconds=options.seconds, cores=os.cpu_count(), ratio=ratio)
+    about = {"recipe": Recipe.load(str(options.run / "recipe.yaml")).name, "ratio": round(ratio, 2)}
+    save("serve_load", rows, publish=options.publish, seconds=options.seconds, cores=os.cpu_count(), **about)
 
 
 if __name__ == "__main__":

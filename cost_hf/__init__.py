@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cost_hf.evaluation.evaluate import evaluate
     from cost_hf.experiments.check.check import check
     from cost_hf.experiments.compare.compare import compare
+    from cost_hf.experiments.drift.drift import drift
     from cost_hf.experiments.pipeline import Run, train
     from cost_hf.experiments.updates.options import UpdateOptions
     from cost_hf.experiments.updates.update import rollback_run, update_run
@@ -39,6 +40,7 @@ _HOMES = {
     "train": "cost_hf.experiments.pipeline",
     "compare": "cost_hf.experiments.compare.compare",
     "check": "cost_hf.experiments.check.check",
+    "drift": "cost_hf.experiments.drift.drift",
     "update_run": "cost_hf.experiments.updates.update",
     "rollback_run": "cost_hf.experiments.updates.update",
     "UpdateOptions": "cost_hf.experiments.updates.options",
@@ -82,6 +84,7 @@ __all__ = [
     "beam_search",
     "check",
     "compare",
+    "drift",
     "evaluate",
     "explanation_text",
     "prefix_allowed_tokens_fn",

@@ -25,6 +25,10 @@ COMMANDS = {
     ),
     "rollback": ("cost_hf.experiments.updates.commands:rollback_main", "return a run to the day before"),
     "update-catalog": ("cost_hf.hub.commands:update_catalog_main", "add, change or remove items, or roll back"),
+    "drift": (
+        "cost_hf.experiments.drift.commands:drift_main",
+        "compare new items and clicks with those of the training",
+    ),
     "recommend": ("cost_hf.hub.commands:recommend_main", "print what a recommender lists for a history, and why"),
     "replay": (
         "cost_hf.serving.replay_command:replay_main",

@@ -5,17 +5,19 @@ Nothing here imports torch or transformers before a command runs: a misspelt arg
 
 import argparse
 import errno
+import glob
 import logging
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 from cost_hf.quantizers.base import CodebookCollapse
 from cost_hf.recommenders.sources import check_source
 from cost_hf.terminal_text import terminal_text
 from cost_hf.version import __version__
+from cost_hf.yaml_text import read_yaml
 
 # of a user: data, recipe, path, item or network; anything else is a bug and shows its trace
 USER_ERRORS = (CodebookCollapse, FloatingPointError, ValueError, OSError)
@@ -92,6 +94,40 @@ def source_argument(text: str) -> str:
     except FileNotFoundError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return text
+
+
+def file_argument(text: str) -> str:
+    """Return a file that is there, or a pattern that matches some, for argparse."""
+    if not Path(text).is_file() and not (glob.has_magic(text) and glob.glob(text)):  # noqa: PTH207  may be absolute
+        state = "is a directory, expected a file" if Path(text).is_dir() else "does not exist"
+        raise argparse.ArgumentTypeError(f"{text!r} {state}; check the path")
+    return text
+
+
+def columns_argument(text: str) -> dict[str, str]:
+    """Return a map of our columns to their names in a file, for argparse."""
+    try:
+        columns = read_yaml(text)
+    except ValueError:
+        columns = None
+    if not isinstance(columns, dict) or not all(isinstance(part, str) for pair in columns.items() for part in pair):
+        raise argparse.ArgumentTypeError(
+            f"expected a map of names as YAML, such as '{{item_id: asin}}', got {text!r:.80}"
+        )
+    return columns
+
+
+def mapping_argument(text: str) -> dict[str, Any]:
+    """Return a map of names to values, for argparse."""
+    try:
+        found = read_yaml(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found):
+        raise argparse.ArgumentTypeError(
+            f"expected names with values as YAML, such as '{{brand: 2}}', got {text!r:.80}"
+        )
+    return found
 
 
 def port_error(host: str, port: int, error: OSError) -> OSError:

@@ -100,23 +100,22 @@ def require_own_update(run: str | Path, update: Mapping[str, Any], files: Mappin
             )
 
 
-def remove_updates(run: str | Path, *, overwrite: bool) -> None:
-    """Delete the updates of a run that is trained again.
-
-    Raises:
-        ValueError: where there are any, without `overwrite`.
-    """
-    record = Path(run) / RECORD
+def require_no_updates(run: str | Path) -> None:
+    """Raise ValueError for a run with updates, which training again would lose."""
     folder = Path(run) / FOLDER
     kept = [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
-    if (record.exists() or kept or is_updated(run)) and not overwrite:
+    if (Path(run) / RECORD).exists() or kept or is_updated(run):
         raise ValueError(
             f"{run} was updated after its training ({RECORD}), which training again would lose; give another "
             "--output_dir, or --overwrite (overwrite=True)"
         )
-    if folder.is_dir():
-        shutil.rmtree(folder)
-    record.unlink(missing_ok=True)
+
+
+def remove_updates(run: str | Path) -> None:
+    """Delete the updates of a run that is trained again, and what failed ones left."""
+    if (Path(run) / FOLDER).is_dir():
+        shutil.rmtree(Path(run) / FOLDER)
+    (Path(run) / RECORD).unlink(missing_ok=True)
 
 
 def now() -> str:

@@ -35,6 +35,7 @@ ELSEWHERE = {
     "make quickstart": "tests/test_quickstart.py trains the same recipe",
     "make ": "the command that this test is part of, or another one of CI",
     "pip install": "CI installs the package by this command",
+    "cost-hf drift runs/mine --items FILE": "docs/pages/drift.md runs it with a file",
     "cost-hf demo": "tests/hub/test_space_browser.py starts it",
     "cost-hf update runs/mine --clicks FILE": "daily_updates.md runs it on clicks",
     "cost-hf replay LOG": "request_log.md runs it on a log",

@@ -59,7 +59,7 @@ def slice_labels(
         "transition": np.where(_is_seen_transition(targets, train, num_items), "seen", "unseen"),
         "target": np.where(targets.repeated(), "repeated", "new"),
         "history": np.where(lengths <= SHORT_HISTORY, "short", "long"),
-        "popularity": np.where(target_clicks > _head_bound(clicks), "head", "tail"),
+        "popularity": np.where(target_clicks > head_bound(clicks), "head", "tail"),
     }
     if cold_items is not None and len(cold_items):
         is_cold = np.isin(targets.items, cold_items)
@@ -117,7 +117,7 @@ def _is_seen_transition(targets: Targets, train: Sequence[np.ndarray], num_items
     return (last >= 0) & np.isin(last * num_items + targets.items, known)
 
 
-def _head_bound(clicks: np.ndarray) -> int:
+def head_bound(clicks: np.ndarray) -> int:
     """Return the number of clicks that an item of the head exceeds: that of the first item outside."""
     known = np.sort(clicks[clicks > 0])[::-1]
     return int(known[int(HEAD_SHARE * len(known))]) if len(known) else 0

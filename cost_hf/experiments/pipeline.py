@@ -22,7 +22,7 @@ from cost_hf.experiments.recipe import Recipe, row_recipe
 from cost_hf.methods.base import Fitted, Workspace
 from cost_hf.methods.codes_stage import vector_stage
 from cost_hf.recommenders.base import Recommender
-from cost_hf.run_updates import remove_updates
+from cost_hf.run_updates import remove_updates, require_no_updates
 from cost_hf.semantic_ids.options import whole_number
 from cost_hf.stages import Stages
 
@@ -149,7 +149,11 @@ def train(
         directory = Path(output_dir)
     stages = Stages(directory, shared=shared_dir)
     with stages.exclusive():
-        remove_updates(directory, overwrite=overwrite)
+        if not overwrite:
+            require_no_updates(directory)
+        state.wait_for_everyone()  # nobody may find them gone before all have looked
+        if state.is_main_process:
+            remove_updates(directory)
         stages.claim(data.tables.source_digest, overwrite=overwrite)
         workspace = make_workspace(stages, resolved, data)
         fitted = fit_rows(resolved, workspace, seed=seed)

@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 from huggingface_hub import HfApi, snapshot_download
 
+from cost_hf.experiments.reading_options import keep_reading_options
 from cost_hf.files import LOCK, atomic_path, locked
 from cost_hf.hub.catalog_plan import ITEM_LISTS, REPORTED, UPDATED, Planner, UpdatePlan, skipped_text
 from cost_hf.hub.publish import publish
-from cost_hf.hub.reading_options import keep_reading_options
 from cost_hf.hub.staging import StagedRepository, check
 from cost_hf.hub.upload import push_recommender
 from cost_hf.recommenders.base import Recommender

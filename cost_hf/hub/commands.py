@@ -4,7 +4,6 @@ Arguments are checked before torch and gradio are imported, which takes seconds.
 """
 
 import argparse
-import glob
 import math
 import textwrap
 from collections.abc import Sequence
@@ -16,6 +15,9 @@ from cost_hf.command_line import (
     USER_ERRORS,
     CommandParser,
     check_target,
+    columns_argument,
+    file_argument,
+    mapping_argument,
     print_text,
     report_errors,
     set_up_logging,
@@ -24,7 +26,6 @@ from cost_hf.command_line import (
 from cost_hf.hub import FORMATS, PARTS, WEIGHTS
 from cost_hf.recipe_fields import nearest
 from cost_hf.terminal_text import terminal_line
-from cost_hf.yaml_text import read_yaml
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -92,13 +93,13 @@ def update_catalog_main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "items",
         nargs="?",
-        type=_file,
+        type=file_argument,
         default=None,
         help="items to add: a parquet, xlsx, csv, tsv or jsonl file, or a pattern of them",
     )
     parser.add_argument(
         "--from-full-catalog",
-        type=_file,
+        type=file_argument,
         default=None,
         help="the whole catalog as it is now: new items are added, changed ones updated, and those that it does not "
         "name are removed",
@@ -111,7 +112,7 @@ def update_catalog_main(argv: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--clicks",
-        type=_file,
+        type=file_argument,
         default=None,
         help="clicks after training, for counting methods: a file with user_id, item_id and timestamp or position; a "
         "column counted is true for first clicks of a user that were counted before",
@@ -122,20 +123,20 @@ def update_catalog_main(argv: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--values",
-        type=_file,
+        type=file_argument,
         default=None,
         help="new values of columns, such as price and stock: a file with item_id and these columns alone",
     )
     parser.add_argument("--rollback", action="store_true", help="return to the catalog before the last update")
     parser.add_argument(
         "--columns",
-        type=_columns,
+        type=columns_argument,
         default=None,
         help="our column -> name in the file, as YAML: {item_id: asin} [as in the run]",
     )
     parser.add_argument(
         "--data",
-        type=_mapping,
+        type=mapping_argument,
         default={},
         help="other fields of the data section by which the files are read, as YAML: {on_duplicate_item: last} [as in "
         "the run]",
@@ -170,8 +171,8 @@ def update_catalog_main(argv: Sequence[str]) -> int:
 def _update_catalog(known: argparse.Namespace) -> dict[str, Any]:
     """Update a catalog as the arguments demand, print what has changed, and return it as plain values."""
     from cost_hf.data.tables import read_interactions, read_items
+    from cost_hf.experiments.reading_options import ReadingOptions
     from cost_hf.hub.catalog_update import ALL, CHANGED, MAX_GONE, NEW, UpdateRequest, push_update, update_catalog
-    from cost_hf.hub.reading_options import ReadingOptions
     from cost_hf.hub.update_summary import update_lines
 
     if known.items is not None and known.from_full_catalog is not None:
@@ -216,12 +217,15 @@ def recommend_main(argv: Sequence[str]) -> int:
     parser.add_argument("--top-k", type=_count, default=10, help="items wanted [10]")
     parser.add_argument(
         "--where",
-        type=_mapping,
+        type=mapping_argument,
         default=None,
         help="only items whose columns fulfil this, as YAML: '{price: {max: 50}, brand: [a, b], in_stock: true}'",
     )
     parser.add_argument(
-        "--diversify", type=_mapping, default=None, help="most items with one value of a column, as YAML: '{brand: 2}'"
+        "--diversify",
+        type=mapping_argument,
+        default=None,
+        help="most items with one value of a column, as YAML: '{brand: 2}'",
     )
     parser.add_argument("--explain", action="store_true", help="say what every item has to do with the history")
     parser.add_argument(
@@ -314,13 +318,6 @@ def _directory(text: str) -> str:
     return text
 
 
-def _file(text: str) -> str:
-    if not Path(text).is_file() and not (glob.has_magic(text) and glob.glob(text)):  # noqa: PTH207  may be absolute
-        state = "is a directory, expected a file" if Path(text).is_dir() else "does not exist"
-        raise argparse.ArgumentTypeError(f"{text!r} {state}; check the path")
-    return text
-
-
 def _share(text: str) -> float:
     try:
         share = float(text)
@@ -345,30 +342,6 @@ def _format(text: str) -> str:
     if text not in FORMATS:
         raise argparse.ArgumentTypeError(f"expected one of {', '.join(FORMATS)}, got {text!r}{nearest(text, FORMATS)}")
     return text
-
-
-def _columns(text: str) -> dict[str, str]:
-    try:
-        columns = read_yaml(text)
-    except ValueError:
-        columns = None
-    if not isinstance(columns, dict) or not all(isinstance(part, str) for pair in columns.items() for part in pair):
-        raise argparse.ArgumentTypeError(
-            f"expected a map of names as YAML, such as '{{item_id: asin}}', got {text!r:.80}"
-        )
-    return columns
-
-
-def _mapping(text: str) -> dict[str, Any]:
-    try:
-        found = read_yaml(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found):
-        raise argparse.ArgumentTypeError(
-            f"expected columns with values as YAML, such as '{{brand: 2}}', got {text!r:.80}"
-        )
-    return found
 
 
 def _ids(text: str, options: "DataOptions") -> "Sequence[str] | DataFrame":

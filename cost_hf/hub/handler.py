@@ -8,7 +8,7 @@ No request raises: errors are returned as `{"error": {"field", "message"}}`.
 import logging
 from typing import Any
 
-from cost_hf.hub.reading_options import ReadingOptions
+from cost_hf.experiments.reading_options import ReadingOptions
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.requests import BadRequest, FailedRequest, parse
 from cost_hf.recommenders.service import RecommenderService

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cost_hf.hub.reading_options import ReadingOptions
+from cost_hf.experiments.reading_options import ReadingOptions
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.repository import MANIFEST, differ_in_catalog_alone, locate, read_manifest
 from cost_hf.recommenders.requests import ChangeRequest, RecommendRequest, parse

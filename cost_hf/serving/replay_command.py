@@ -3,11 +3,18 @@
 import argparse
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cost_hf.command_line import CommandParser, check_target, print_text, report_errors, set_up_logging
-from cost_hf.recommenders.sources import check_source
-from cost_hf.yaml_text import read_yaml
+from cost_hf.command_line import (
+    CommandParser,
+    check_target,
+    columns_argument,
+    mapping_argument,
+    print_text,
+    report_errors,
+    set_up_logging,
+    source_argument,
+)
 
 if TYPE_CHECKING:
     from cost_hf.serving.replay import ReplayResult
@@ -34,14 +41,20 @@ def replay_main(argv: Sequence[str]) -> int:
         "--clicks", required=True, help="clicks after the lists: a file with user_id, item_id and timestamp"
     )
     parser.add_argument(
-        "--run", type=_source, default=None, help="recommender of the log: clicks are read as those of its training"
+        "--run",
+        type=source_argument,
+        default=None,
+        help="recommender of the log: clicks are read as those of its training",
     )
     parser.add_argument(
-        "--columns", type=_columns, default=None, help="our column -> name in the clicks, as YAML: {user_id: customer}"
+        "--columns",
+        type=columns_argument,
+        default=None,
+        help="our column -> name in the clicks, as YAML: {user_id: customer}",
     )
     parser.add_argument(
         "--data",
-        type=_mapping,
+        type=mapping_argument,
         default={},
         help="other fields of the data section by which the clicks are read, as YAML: {event_column: type}",
     )
@@ -71,7 +84,7 @@ def replay_main(argv: Sequence[str]) -> int:
         for path in known.output:
             check_target(path, is_directory=False)
         set_up_logging()
-        from cost_hf.hub.reading_options import ReadingOptions
+        from cost_hf.experiments.reading_options import ReadingOptions
         from cost_hf.reporting.replay import replay_text
         from cost_hf.serving.replay import ReplayOptions, replay
 
@@ -102,38 +115,6 @@ def _write(result: "ReplayResult", path: str) -> None:
         write_json(path, result.to_dict())
     else:
         write_replay_page(result.to_dict(), path)
-
-
-def _source(text: str) -> str:
-    try:
-        check_source(text)
-    except FileNotFoundError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return text
-
-
-def _columns(text: str) -> dict[str, str]:
-    try:
-        columns = read_yaml(text)
-    except ValueError:
-        columns = None
-    if not isinstance(columns, dict) or not all(isinstance(part, str) for pair in columns.items() for part in pair):
-        raise argparse.ArgumentTypeError(
-            f"expected a map of names as YAML, such as '{{user_id: customer}}', got {text!r:.80}"
-        )
-    return columns
-
-
-def _mapping(text: str) -> dict[str, Any]:
-    try:
-        found = read_yaml(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        raise argparse.ArgumentTypeError(
-            f"expected fields with values as YAML, such as '{{event_column: type}}', got {text!r:.80}"
-        )
-    return found
 
 
 def _seconds(text: str) -> float:

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +29,9 @@ def serve_main(argv: Sequence[str]) -> int:
             raise ValueError(f'the server needs {", ".join(missing)}; pip install "cost-hf[serve]"')
         check_target(known.request_log, is_directory=True)
         options = _options(known)
+        # read when torch is loaded: threads of the model that spin while they wait for each other would take the cores
+        # from the server, and from each other where there are fewer cores than threads
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         from cost_hf.serving.logs import set_up_json_logs
         from cost_hf.serving.server import serve, set_threads
 

@@ -66,8 +66,8 @@ def test_filters_and_limits_of_values_are_mappings_as_yaml(tmp_path, capsys):
     ]
     for option, value, message in (
         ("--where", "{colour: red}", "where names the column 'colour'"),
-        ("--where", "price", "expected columns with values as YAML"),
-        ("--diversify", "[brand]", "expected columns with values as YAML"),
+        ("--where", "price", "expected names with values as YAML"),
+        ("--diversify", "[brand]", "expected names with values as YAML"),
         ("--where", "{price: {min: 900}}", "no item of 20 items fulfils where price of at least 900"),
     ):
         assert main(["recommend", str(tmp_path), "item003", option, value]) == 2

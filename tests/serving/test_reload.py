@@ -191,3 +191,25 @@ def test_a_touched_manifest_is_not_loaded_again(directory):
 
         assert server.state.live.served is before
         assert server.metric('cost_hf_reloads_total{outcome="catalog"}') == 0
+
+
+def test_what_was_saved_during_a_load_is_not_taken_for_what_was_loaded(directory, monkeypatch):
+    writer = Recommender.from_pretrained(directory)
+    load = Recommender.from_pretrained
+    loads = []
+
+    def overtaken(source: object) -> Recommender:
+        """Load; the first time, another process saves right afterwards."""
+        loads.append(source)
+        loaded = load(source)
+        if len(loads) == 1:
+            writer.remove_items(["press"])
+            writer.save_catalog(directory)
+        return loaded
+
+    monkeypatch.setattr(Recommender, "from_pretrained", overtaken)
+    with running(directory) as server:
+        served = server.state.live.served
+
+    assert len(loads) == 2
+    assert served.catalog == served.manifest["catalog_version"] == writer.catalog.version

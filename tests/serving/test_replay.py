@@ -393,7 +393,7 @@ def test_the_command_says_by_its_status_that_records_are_damaged(log_of, tmp_pat
         (["--cutoffs", "5,x"], "a whole number of at least 1, got 'x'"),
         (["--output", "report.pdf"], "ending in .json or .html"),
         (["--run", "./nowhere"], "is not there"),
-        (["--data", "type"], "fields with values as YAML"),
+        (["--data", "type"], "names with values as YAML"),
         (["--columns", "[a]"], "a map of names as YAML"),
     ],
 )

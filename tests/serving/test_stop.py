@@ -49,6 +49,7 @@ def test_a_token_that_no_header_can_hold_is_an_error(example, capsys, monkeypatc
 
 
 def test_a_port_that_is_taken_is_an_error_before_anything_is_loaded(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")  # the command sets it for its process
     monkeypatch.setattr("cost_hf.serving.logs.set_up_json_logs", lambda level: None)  # those of pytest stay
     (tmp_path / "recommender.json").write_text("{}")  # loading it would be another error
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -57,6 +58,13 @@ def test_a_port_that_is_taken_is_an_error_before_anything_is_loaded(capsys, monk
         assert serve_main([str(tmp_path), "--port", str(port)]) == 2
 
     assert f"port {port} at 127.0.0.1 can't be used (another program uses it)" in capsys.readouterr().err
+
+
+def test_the_command_is_read_before_torch_is_loaded():
+    """Only then can the command say how the threads of torch wait."""
+    code = "import sys; from cost_hf.serving.serve_command import serve_parser; assert 'torch' not in sys.modules"
+
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
 def test_a_stop_answers_what_it_has_taken(example):
