@@ -63,7 +63,8 @@ def endpoint_description(path: str) -> dict[str, Any]:
         responses[200] = {"model": ANSWERS[path]}
     if path == "/ready":
         responses[503] = {"model": StatusAnswer, "description": "The server stops."}
-    return {"responses": responses, "name": path.removeprefix("/"), "response_model": None}
+    tag = "Catalog" if path == ITEMS_PATH else "Requests" if path in BODIES else "Operation"
+    return {"responses": responses, "name": path.removeprefix("/"), "response_model": None, "tags": [tag]}
 
 
 class ApiDescription:

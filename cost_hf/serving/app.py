@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -71,13 +72,11 @@ def _state(source: str | Path, options: ServeOptions) -> ServerState:
             f"{ITEMS_TOKEN} is set, and changes can't be saved into the Hub repository {source}; download it into a "
             "directory and serve that, or unset the variable"
         )
-    batcher = Batcher(
-        Answering(live).answer,
-        max_batch=options.max_batch,
-        max_wait=options.max_wait,
-        max_queue=options.max_queue,
-    )
-    metrics = ServerMetrics(PATHS, waiting=lambda: len(batcher))
+    answer = Answering(live).answer
+    limits: dict[str, Any] = {"max_wait": options.max_wait, "max_queue": options.max_queue}
+    batcher = Batcher(answer, max_batch=options.max_batch, **limits)
+    encoder = Batcher(answer, max_batch=options.max_batch, **limits)
+    metrics = ServerMetrics(PATHS, waiting=lambda: len(batcher) + len(encoder))
     batcher.on_batch = metrics.count_batch
 
     def on_reload(outcome: str, served: Served) -> None:
@@ -91,18 +90,20 @@ def _state(source: str | Path, options: ServeOptions) -> ServerState:
         log = RequestLog(options.request_log, options.log)
         metrics.show_log(lambda: log.counts)
         shown = ShownLists(log, options.variant)
-    return ServerState(options, live, batcher, metrics, shown)
+    return ServerState(options, live, batcher, encoder, metrics, shown)
 
 
 def _lifespan(state: ServerState) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        state.batcher.start()
+        for batcher in state.batchers:
+            batcher.start()
         state.live.start()
         yield
         state.is_draining = True
         state.live.stop()
-        await asyncio.to_thread(state.batcher.stop)
+        for batcher in state.batchers:
+            await asyncio.to_thread(batcher.stop)
         if state.shown is not None:
             await asyncio.to_thread(state.shown.log.close)
 

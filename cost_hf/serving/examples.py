@@ -1,5 +1,6 @@
 """Examples of requests for the OpenAPI page: bodies that the recommender which answers now can answer."""
 
+import string
 from typing import Any
 
 from cost_hf.recommenders.base import Recommender
@@ -53,11 +54,19 @@ def _condition(recommender: Recommender, items: list[str]) -> dict[str, Any] | N
 
 
 def _changes(items: list[str], recommender: Recommender | None) -> Examples:
-    new = {"item_id": "new-item", "title": "a new item"}
+    fields = {"title"} if recommender is None else _text_fields(recommender)
+    new = {"item_id": "new-item", **{name: f"{name} of a new item" for name in sorted(fields)}}
     examples = {"remove": _example("Remove an item", {"remove": items[-1:]})}
     if recommender is None or recommender.new_item_inputs:
         examples = {"add": _example("Add an item", {"add": [new]}), **examples}
     return examples
+
+
+def _text_fields(recommender: Recommender) -> set[str]:
+    """Return the columns that the text of an item is made of."""
+    template = None if recommender.encoder is None else recommender.encoder.options.template
+    named = {name for _, name, _, _ in string.Formatter().parse(template or "") if name}
+    return named or {"title"}
 
 
 def _example(summary: str, value: dict[str, Any]) -> dict[str, Any]:

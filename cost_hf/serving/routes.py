@@ -12,6 +12,7 @@ from starlette.responses import Response
 from cost_hf.recommenders.requests import (
     MAX_BODY,
     BadRequest,
+    EncodeRequest,
     FailedRequest,
     decode,
     parse,
@@ -62,12 +63,12 @@ class Routes:
 
     async def health(self, request: Request) -> Response:
         """Return whether the process answers requests at all; one that does not should be started again."""
-        is_alive = self.state.batcher.is_alive
+        is_alive = self.state.is_alive
         return json_reply({"status": "alive" if is_alive else "dead"}, status=200 if is_alive else 503)
 
     async def ready(self, request: Request) -> Response:
         """Return whether requests should be sent here; not any more once the server is stopping."""
-        is_ready = self.state.batcher.is_alive and not self.state.is_draining
+        is_ready = self.state.is_alive and not self.state.is_draining
         return json_reply({"status": "ready" if is_ready else "stopping"}, status=200 if is_ready else 503)
 
     async def metrics(self, request: Request) -> Response:
@@ -96,7 +97,7 @@ class Routes:
 
     async def _batched(self, request: Request, parsed: Computed, deadline: float) -> Answer:
         """Return the answer of a request, unless it takes too long or its client leaves."""
-        batcher = self.state.batcher
+        batcher = self.state.encoder if isinstance(parsed, EncodeRequest) else self.state.batcher
         waiting = batcher.submit(parsed, size_of(parsed))
         # the body is read, so the next message is that the client has left
         gone = asyncio.ensure_future(request.receive())

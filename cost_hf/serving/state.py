@@ -17,6 +17,8 @@ class ServerState:
         options: of the server.
         live: holds what answers.
         batcher: answers in batches.
+        encoder: encodes texts in batches, in another thread: a text encoder may take seconds to load, and no request
+            for recommendations waits for that.
         metrics: of the server.
         shown: writes the request log; None without one.
         is_draining: whether it stops soon, so that no more requests should be sent to it.
@@ -25,6 +27,17 @@ class ServerState:
     options: ServeOptions
     live: LiveRecommender
     batcher: Batcher
+    encoder: Batcher
     metrics: ServerMetrics
     shown: ShownLists | None = None
     is_draining: bool = False
+
+    @property
+    def batchers(self) -> tuple[Batcher, Batcher]:
+        """Both of them."""
+        return self.batcher, self.encoder
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether requests can be answered."""
+        return all(batcher.is_alive for batcher in self.batchers)

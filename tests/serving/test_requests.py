@@ -2,7 +2,9 @@
 
 import json
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -204,3 +206,32 @@ def test_a_failure_of_the_recommender_is_500_and_the_server_goes_on(server, capl
     assert failed.status == 500 and "ZeroDivisionError" not in failed.body.decode()
     assert "ZeroDivisionError" in caplog.text
     assert server.recommend(["kettle"]).status == 200
+
+
+def test_recommendations_do_not_wait_for_a_text_encoder(server):
+    """The first text may take seconds: encoders are loaded with it."""
+    service = server.state.live.served.service
+    entered = threading.Event()
+    go_on = threading.Event()
+
+    class Slow:
+        def __getattr__(self, name: str):
+            return getattr(service, name)
+
+        def encode(self, request):
+            entered.set()
+            assert go_on.wait(SECONDS)
+            return service.encode(request)
+
+    before = server.state.live.served
+    server.state.live.served = replace(before, service=Slow())
+    try:
+        with ThreadPoolExecutor(1) as clients:
+            codes = clients.submit(server.post, "/encode", {"texts": ["mug for tea"]})
+            assert entered.wait(SECONDS)
+            assert server.recommend(["kettle"]).status == 200
+            go_on.set()
+            assert codes.result().status == 200
+    finally:
+        go_on.set()
+        server.state.live.served = before

@@ -80,7 +80,7 @@ def test_a_stop_answers_what_it_has_taken(example):
         gate.go_on.set()
 
         assert [future.result().status for future in (first, *others)] == [200] * 6
-        wait_until(lambda: not server.state.batcher.is_alive)
+        wait_until(lambda: not any(batcher.is_alive for batcher in server.state.batchers))
 
 
 def test_while_it_drains_it_answers_and_is_not_ready(example):
