@@ -222,3 +222,33 @@ def test_a_log_is_read_back_as_it_was(tmp_path):
         load_clicks(tmp_path / CLICKS)
     assert {HELD_OUT, PART} <= set(unknown(known, log_of(("z", "a", 5)), OPTIONS))
     assert (unknown(known, log_of(("z", "a", 5)), OPTIONS)[PART] == LATER).all()
+
+
+def test_sequences_of_a_part_that_knows_fewer_items():
+    known = known_of(OPTIONS, first_log(users=4))
+    fresh = unknown(known, log_of(("u0", "f", 2000), ("u1", "a", 2001)), OPTIONS)
+    split = known.today(fresh).training_split(np.zeros(26, dtype=bool), ROWS, replay=0.0, seed=0)
+
+    fewer = split.first_items(5)
+
+    kept = np.concatenate(split.train) < 5
+    assert np.concatenate(fewer.train).tolist() == np.concatenate(split.train)[kept].tolist()
+    assert fewer.train_user_ids.tolist() == split.train_user_ids.tolist()
+    for name in ("train_times", "train_weights", "train_labels"):
+        assert getattr(fewer, name).tolist() == getattr(split, name)[kept].tolist()
+    assert split.first_items(6) is split
+
+
+def test_weights_of_labels_are_of_mean_one_over_what_is_learned():
+    options = DataOptions(reader="tables", event_column="kind", event_weights={"view": 1, "buy": 3})
+    known = known_of(options, first_log(users=3).assign(kind="view"))
+    fresh = unknown(known, log_of(("u0", "a", 2000), ("u1", "a", 2001)).assign(kind=["buy", "view"]), options)
+    today = known.today(fresh)
+
+    split = today.training_split(np.zeros(len(today.clicks), dtype=bool), ROWS, replay=0.0, seed=0)
+
+    weights = np.concatenate(split.label_weights())
+    learned = weights[weights > 0]
+    assert len(learned) == split.num_labels() == 3 + 2  # test clicks of the run, and the new ones
+    assert learned.mean() == pytest.approx(1.0)
+    assert learned.max() / learned.min() == pytest.approx(3.0)
