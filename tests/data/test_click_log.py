@@ -112,6 +112,39 @@ def test_without_times_whole_sequences_and_the_same_log_are_recognised():
     assert unknown(later, positions(("u0", "f", 0), ("u1", "b", 0), ("u9", "c", 0)), OPTIONS, number=2).empty
 
 
+def test_without_times_a_log_that_comes_again_is_known_though_some_of_it_was_known_before():
+    def positions(*rows):
+        return pd.DataFrame(rows, columns=["user_id", "item_id", "position"])
+
+    log = positions(*[(f"u{user}", "abcdef"[(user + step) % 6], step) for user in range(6) for step in range(4)])
+    known = known_of(OPTIONS, log)
+    # all of u0 and one more click, later clicks of u1 alone, and a new user
+    second = positions(*[("u0", item, step) for step, item in enumerate("abcdf")], ("u1", "b", 0), ("u9", "c", 0))
+    fresh = unknown(known, second, OPTIONS)
+
+    later = KnownClicks(known.trained, [known.today(fresh).brought(np.zeros(len(known.trained) + 3, dtype=bool))])
+
+    assert unknown(later, second, OPTIONS, number=2).empty
+    # one of its clicks alone may be another one
+    assert len(unknown(later, positions(("u1", "b", 0)), OPTIONS, number=2)) == 1
+
+
+@pytest.mark.parametrize("column", ["timestamp", "position"])
+def test_clicks_that_the_training_has_cut_off_are_not_new(column):
+    options = DataOptions(reader="tables", max_user_interactions=4)
+    steps = "abcdefa"
+    log = pd.DataFrame(
+        [(f"u{user}", item, step) for user in range(4) for step, item in enumerate(steps)],
+        columns=["user_id", "item_id", column],
+    )
+    known = known_of(options, log)
+    later = pd.DataFrame([("u0", "b", len(steps))], columns=log.columns)
+
+    fresh = unknown(known, pd.concat([log, later], ignore_index=True), options)
+
+    assert fresh[["user_id", "item_id"]].values.tolist() == [["u0", "b"]]
+
+
 def test_guests_of_two_exports_are_not_taken_for_one_and_their_clicks_are_known_again():
     options = DataOptions(reader="tables", on_missing_user="session", session_gap=30.0)
     guests = log_of((None, "a", 0), (None, "b", 10), (None, "c", 10_000), (None, "d", 10_010))

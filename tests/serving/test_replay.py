@@ -276,6 +276,24 @@ def test_clicks_in_local_time_are_moved_to_utc(log_of):
         replay(log, local, timezone="Greece/Athens")
 
 
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["2026-03-01T12:05:00Z", "2026-03-01T14:05:00+02:00", "2026-03-01 07:05:00-0500", "2026-03-01 14:05"],
+        [1772366700, 1772366701, 1772366702, 1772366703],
+        pd.to_datetime(["2026-03-01T12:05:00Z"] * 4),
+        pd.to_datetime(["2026-03-01T14:05:00"] * 4),
+    ],
+    ids=["text", "seconds", "with zone", "without zone"],
+)
+def test_a_time_zone_moves_only_times_without_an_offset(log_of, times):
+    log = log_of(*(shown(0, "x", user=user) for user in "abcd"))
+    clicks = pd.DataFrame({"user_id": list("abcd"), "item_id": "x", "timestamp": times})
+    options = ReplayOptions(window_seconds=600)
+
+    assert replay(log, clicks, timezone="Europe/Athens", options=options).models[0]["clicked"] == 4
+
+
 def test_a_log_without_users_says_how_to_send_them(log_of):
     with pytest.raises(DataError, match=r"none of the 1 lists .* user_id in the body or as header X-User-ID"):
         replay(log_of(shown(0, "x", user=None)), clicked(("ann", 1, "x")))

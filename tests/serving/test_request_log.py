@@ -58,6 +58,25 @@ def wait_until(holds, *, seconds: float = 20.0) -> None:
 
 
 @pytest.mark.parametrize("format", log_files.FORMATS)
+def test_a_score_that_an_answer_leaves_out_is_null(tmp_path, format):
+    with RequestLog(tmp_path, LogOptions(format=format)) as log:
+        log.add(record(shown=[("a", 0.5), ("b", None)]))
+
+    assert [entry["score"] for entry in rows_of(tmp_path)[0]["shown"]] == [0.5, None]
+
+
+@pytest.mark.parametrize("format", log_files.FORMATS)
+def test_a_record_that_cant_be_written_costs_no_other(tmp_path, format, caplog):
+    with RequestLog(tmp_path, LogOptions(format=format)) as log:
+        for number in range(3):
+            log.add(record(number, **({"shown": [("a", "high")]} if number == 1 else {})))
+
+    assert [row["request_id"] for row in rows_of(tmp_path)] == ["r0", "r2"]
+    assert (log.counts.written, log.counts.failed) == (2, 1)
+    assert "a record of request r1 could not be logged" in caplog.text
+
+
+@pytest.mark.parametrize("format", log_files.FORMATS)
 def test_a_record_comes_back_with_all_its_fields(tmp_path, format):
     cest = timezone(timedelta(hours=2))
     with RequestLog(tmp_path, LogOptions(format=format)) as log:
