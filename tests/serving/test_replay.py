@@ -395,8 +395,12 @@ def test_the_command_says_by_its_status_that_records_are_damaged(log_of, tmp_pat
         (["--run", "./nowhere"], "is not there"),
         (["--data", "type"], "names with values as YAML"),
         (["--columns", "[a]"], "a map of names as YAML"),
+        (["--clicks", "nowhere.csv"], "does not exist"),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused(option, named, capsys):
-    assert main(["replay", "log", "--clicks", "clicks.csv", *option]) == 2
+def test_arguments_that_do_not_fit_are_refused(option, named, tmp_path, capsys):
+    clicks = tmp_path / "clicks.csv"
+    clicks.write_text("")
+
+    assert main(["replay", "log", "--clicks", str(clicks), *option]) == 2
     assert named in capsys.readouterr().err
