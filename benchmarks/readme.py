@@ -16,6 +16,7 @@ from benchmarks.readme_hybrids import (
     score_sum_section,
     teacher_section,
 )
+from benchmarks.readme_shop import SECTIONS as SHOP_SECTIONS
 from cost_hf.files import read_json
 from cost_hf.hub.cards import markdown_table, verdict
 from cost_hf.reporting import numbers
@@ -360,6 +361,7 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
         "hybrid_speed": hybrid_speed_section,
         "start": start_section,
     },
+    "docs/pages/from_exports_to_production.md": SHOP_SECTIONS,
     "benchmarks/README.md": {"embedding_init": embedding_init_section, "language_model": language_model_section},
 }
 

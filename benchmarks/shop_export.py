@@ -231,14 +231,14 @@ def write_export(directory: Path, *, num_customers: int = 800, visits_a_day: int
     visits = shop.visits(FIRST_DAY, DAYS, visits_a_day=visits_a_day, seed=10)
     rows = _faulty_events(shop.event_rows(visits))
     half = len(rows) // 2
-    _write(directory / "events-2026-01.csv.gz", EVENT_COLUMNS, rows[:half])
-    _write(directory / "events-2026-02.zip", EVENT_COLUMNS, rows[half:])
+    write_table(directory / "events-2026-01.csv.gz", EVENT_COLUMNS, rows[:half])
+    write_table(directory / "events-2026-02.zip", EVENT_COLUMNS, rows[half:])
     _write_tomorrow(directory / "tomorrow", shop, visits_a_day)
     return shop
 
 
 def _write_products(path: Path, rows: Sequence[Sequence[str]]) -> None:
-    _write(path, PRODUCT_COLUMNS, rows)
+    write_table(path, PRODUCT_COLUMNS, rows)
 
 
 def _write_tomorrow(directory: Path, shop: MadeUpShop, visits_a_day: int) -> None:
@@ -257,11 +257,11 @@ def _write_tomorrow(directory: Path, shop: MadeUpShop, visits_a_day: int) -> Non
     directory.mkdir(parents=True, exist_ok=True)
     _write_products(directory / "products.csv.gz", rows)
     stock = [[row[0], row[4], row[5]] for row in rows[:-25]]
-    _write(directory / "stock.csv", ("article_no", "price", "stock"), stock)
+    write_table(directory / "stock.csv", ("article_no", "price", "stock"), stock)
     visits = shop.visits(FIRST_DAY + timedelta(days=DAYS), LATER_DAYS, visits_a_day=visits_a_day, seed=11)
     gone = {str(product.number) for product in shop.products[:24]}
     events = [row for row in shop.event_rows(visits) if row[1] not in gone]
-    _write(directory / "events.zip", EVENT_COLUMNS, events)
+    write_table(directory / "events.zip", EVENT_COLUMNS, events)
 
 
 def _faulty_products(shop: MadeUpShop) -> list[list[str]]:
@@ -295,7 +295,7 @@ def _faulty_events(rows: list[list[str]]) -> list[list[str]]:
     return found
 
 
-def _write(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write a table as the shop does: `;`, latin-1; packed where the name says so."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter=";", lineterminator="\r\n")

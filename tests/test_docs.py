@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.shop_export import write_export
 from cost_hf.files import read_json
 from tests.generators.backbone_toys import causal_backbone
 from tests.hub.loopback_hub import LoopbackHub
@@ -33,6 +34,7 @@ def docs_run(make_once) -> Path:
 
     def fill(directory: Path) -> None:
         write_toy_tables(directory / "data")
+        write_export(directory / "export", num_customers=150, visits_a_day=15)
         causal_backbone(directory / "backbone")
         run_page(FIRST, directory)
 

@@ -100,8 +100,9 @@ class KnownClicks:
         """Return the clicks of a log that are not known yet, in its order, as an update keeps them.
 
         Args:
-            clicks: as `read_interactions` returns them under the same options.
-            options: data section of the run.
+            clicks: on items that are known, as `read_interactions` returns them under the same options.
+            options: data section of the run. Clicks before the latest `max_user_interactions` of a user, which the
+                training has cut off, are not new.
             number: of the update; sessions of guests that are numbered in every export get it in their names.
 
         Raises:
@@ -121,9 +122,10 @@ class KnownClicks:
             )
         if _has_times(log):
             is_new = ~_keys(log, options).isin(_keys(known, options))
+            is_new &= ~_cut_off(log, self.trained, options.max_user_interactions)
         else:
-            is_new = _beyond_known(log, known)
-            if any(_are_same(log, update) for update in self.updates):
+            is_new = _beyond_known(log, known, is_cut=options.max_user_interactions is not None)
+            if any(_holds_again(log, is_new, update) for update in self.updates):
                 is_new[:] = False
         log = log.loc[is_new].reset_index(drop=True)
         if options.session_gap is not None:
@@ -307,18 +309,36 @@ def _keys(clicks: pd.DataFrame, options: DataOptions) -> pd.MultiIndex:
     return pd.MultiIndex.from_arrays(parts)
 
 
-def _are_same(clicks: pd.DataFrame, others: pd.DataFrame) -> bool:
-    """Return whether two logs without times hold the same clicks in the same order."""
-    return all(clicks[name].tolist() == others[name].tolist() for name in ("user_id", "item_id"))
+def _cut_off(clicks: pd.DataFrame, trained: pd.DataFrame, most: int | None) -> np.ndarray:
+    """Return which clicks are earlier than the latest `most` of their user, which the training kept, bool `[n]`."""
+    if most is None:
+        return np.zeros(len(clicks), dtype=bool)
+    kept = trained.groupby("user_id", sort=False)["timestamp"].agg(["size", "min"])
+    first = clicks["user_id"].map(kept.loc[kept["size"] >= most, "min"])
+    return (clicks["timestamp"] < first).fillna(False).to_numpy(dtype=bool)
 
 
-def _beyond_known(new: pd.DataFrame, known: pd.DataFrame) -> np.ndarray:
-    """Return which clicks of a log without times follow the known ones of their users, bool `[clicks]`."""
+def _holds_again(clicks: pd.DataFrame, is_new: np.ndarray, update: pd.DataFrame) -> bool:
+    """Return whether a log without times holds what an update brought, and nothing else that may be new."""
+    brought = update.groupby("user_id", sort=False)["item_id"].agg(list)
+    rest = clicks.loc[is_new].groupby("user_id", sort=False)["item_id"].agg(list)
+    is_whole = bool(brought.index.isin(clicks["user_id"]).all())
+    return is_whole and all(brought.get(user) == items for user, items in rest.items())
+
+
+def _beyond_known(new: pd.DataFrame, known: pd.DataFrame, *, is_cut: bool) -> np.ndarray:
+    """Return which clicks of a log without times follow the known ones of their users, bool `[clicks]`.
+
+    Args:
+        is_cut: whether clicks before the known ones were cut off.
+    """
     sequences = known.groupby("user_id", sort=False)["item_id"].agg(list)
     is_new = np.ones(len(new), dtype=bool)
     for user, places in new.groupby("user_id", sort=False).indices.items():
         before = sequences.get(user, [])
         items = new["item_id"].iloc[places].tolist()
-        if before and items[: len(before)] == before:
-            is_new[places[: len(before)]] = False
+        starts = range(len(items) - len(before) + 1) if is_cut else range(1)
+        start = next((start for start in starts if items[start : start + len(before)] == before), None)
+        if before and start is not None:
+            is_new[places[: start + len(before)]] = False
     return is_new

@@ -32,6 +32,8 @@ MAX_EPOCH_SECONDS = 10**11
 NANOSECONDS = 10**9
 MAX_FLOAT = 10**300
 PLAIN_FRACTION = re.compile(r"-?\d+\.\d+")
+# of an ISO 8601 date with a time
+OFFSET = re.compile(r"[T ]\d.*?(Z|[+-]\d{2}(:?\d{2})?)\s*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -177,15 +179,18 @@ def clean_positions(frame: pd.DataFrame) -> pd.Series:
     return numbers.astype("int64")
 
 
-def clean_timestamps(frame: pd.DataFrame, date_format: str | None = None) -> tuple[pd.Series, pd.Series]:
+def clean_timestamps(
+    frame: pd.DataFrame, date_format: str | None = None, timezone: str | None = None
+) -> tuple[pd.Series, pd.Series]:
     """Return whole epoch seconds, Int64, and the nanoseconds beyond them, int64 (0 where the time is missing).
 
     Args:
         frame: click log whose `timestamp` holds numbers, dates or ISO 8601 strings (UTC if no zone is given).
         date_format: of strings, as `strptime` takes it, or the unit of numbers: s, ms, us or ns.
+        timezone: of dates that carry no offset; UTC by default.
     """
     values = frame["timestamp"]
-    seconds, fractions = _times(frame, values, date_format)
+    seconds, fractions = _times(frame, values, date_format, timezone)
     unreadable = seconds.isna() & values.notna()
     if date_format is None:
         expected = "epoch seconds or an ISO 8601 date"
@@ -208,16 +213,18 @@ def readable_times(frame: pd.DataFrame, date_format: str | None = None) -> np.nd
     return (seconds.notna() | values.isna()).to_numpy(dtype=bool)
 
 
-def _times(frame: pd.DataFrame, values: pd.Series, date_format: str | None) -> tuple[pd.Series, pd.Series]:
+def _times(
+    frame: pd.DataFrame, values: pd.Series, date_format: str | None, timezone: str | None = None
+) -> tuple[pd.Series, pd.Series]:
     if date_format in TIME_UNITS:
         return _of_units(as_numbers(values), TIME_UNITS[date_format])
     if date_format is not None and not holds_dates(values):
-        return _of_dates(values.map(_date_text), date_format)
+        return _of_dates(values.map(_date_text), date_format, timezone)
     if _holds_numbers(values):
         return _of_numbers(frame, values)
     if holds_dates(values) and not isinstance(values.dtype, pd.ArrowDtype):
-        return _of_dates(values)
-    return _of_cells(frame, values.astype(object))
+        return _of_dates(values, timezone=timezone)
+    return _of_cells(frame, values.astype(object), timezone)
 
 
 def _date_text(value: Any) -> str | None:
@@ -243,7 +250,7 @@ def _of_units(numbers: pd.Series, units: int) -> tuple[pd.Series, pd.Series]:
     return seconds, fractions
 
 
-def _of_cells(frame: pd.DataFrame, values: pd.Series) -> tuple[pd.Series, pd.Series]:
+def _of_cells(frame: pd.DataFrame, values: pd.Series, timezone: str | None) -> tuple[pd.Series, pd.Series]:
     """Read times of mixed types: as numbers if most are numbers, else as dates."""
     numbers = as_numbers(values)
     if 2 * numbers.notna().sum() > values.notna().sum() or values.isna().all():
@@ -254,7 +261,7 @@ def _of_cells(frame: pd.DataFrame, values: pd.Series) -> tuple[pd.Series, pd.Ser
         value[:1].isdigit() if isinstance(value, str) else isinstance(value, (datetime.date, np.datetime64))
         for value in values
     ]
-    return _of_dates(values.where(np.array(is_date)))
+    return _of_dates(values.where(np.array(is_date)), timezone=timezone)
 
 
 def _holds_numbers(values: pd.Series) -> bool:
@@ -309,8 +316,12 @@ def _of_numbers(frame: pd.DataFrame, values: pd.Series) -> tuple[pd.Series, pd.S
     return seconds.astype("Int64"), beyond
 
 
-def _of_dates(values: pd.Series, date_format: str = "ISO8601") -> tuple[pd.Series, pd.Series]:
+def _of_dates(
+    values: pd.Series, date_format: str = "ISO8601", timezone: str | None = None
+) -> tuple[pd.Series, pd.Series]:
     dates = pd.to_datetime(values, utc=True, errors="coerce", format=None if holds_dates(values) else date_format)
+    if timezone is not None:
+        dates = dates.where(_have_offsets(values, date_format), _in_utc(dates, timezone))
     moments = dates.dt.tz_localize(None).to_numpy()
     units = {"s": 1, "ms": 10**3, "us": 10**6, "ns": NANOSECONDS}[np.datetime_data(moments.dtype)[0]]
     seconds, beyond = np.divmod(moments.view(np.int64), units)  # in integers: distant dates overflow nanoseconds
@@ -319,6 +330,28 @@ def _of_dates(values: pd.Series, date_format: str = "ISO8601") -> tuple[pd.Serie
     whole = pd.array(np.where(is_missing, 0, seconds), dtype="Int64")
     whole[is_missing] = pd.NA
     return pd.Series(whole, index=values.index), pd.Series(fractions, index=values.index)
+
+
+def _have_offsets(values: pd.Series, date_format: str) -> np.ndarray:
+    """Return which dates say how far they are from UTC, bool `[rows]`."""
+    if holds_dates(values):
+        return np.full(len(values), isinstance(values.dtype, pd.DatetimeTZDtype))
+    if date_format != "ISO8601":
+        return np.full(len(values), "%z" in date_format or "%Z" in date_format)
+    return np.array(
+        [
+            OFFSET.search(value) is not None if isinstance(value, str) else getattr(value, "tzinfo", None) is not None
+            for value in values
+        ],
+        dtype=bool,
+    )
+
+
+def _in_utc(dates: pd.Series, timezone: str) -> pd.Series:
+    """Return what clocks of a zone showed as moments; of an hour that comes twice the first one."""
+    shown = dates.dt.tz_localize(None)
+    there = shown.dt.tz_localize(timezone, ambiguous=np.ones(len(shown), dtype=bool), nonexistent="shift_forward")
+    return there.dt.tz_convert("UTC")
 
 
 def holds_dates(values: pd.Series) -> bool:

@@ -154,6 +154,7 @@ def read_interactions(
     seed: int | None = None,
     options: DataOptions | None = None,
     with_nanoseconds: bool = False,
+    timezone: str | None = None,
     counts: dict[str, int] | None = None,
 ) -> pd.DataFrame:
     """Read a click log alone, for example clicks after training; with the checks and the order of `read_tables`.
@@ -166,6 +167,7 @@ def read_interactions(
         options: data section of the training, whose rules for files, rows, events, guests and ids apply to these clicks
             as well.
         with_nanoseconds: add a column `nanoseconds`, int64: what each time has beyond the whole seconds of `timestamp`.
+        timezone: of dates that carry no offset, such as `Europe/Berlin`; UTC by default. Numbers are seconds of UTC.
         counts: numbers of what was found and dropped are added, by name.
 
     Returns:
@@ -184,7 +186,7 @@ def read_interactions(
     own = replace(_for_one_source(options or DataOptions(), columns), split="leave_one_out")
     own = own if seed is None else replace(own, seed=seed)
     counts = {} if counts is None else counts
-    clicks, fractions = _clean_interactions(load_interactions(source, own), own, counts)
+    clicks, fractions = _clean_interactions(load_interactions(source, own), own, counts, timezone)
     order = _order_column(clicks, own.order)
     clicks = _normalize_clicks(select_events(resolve_guests(clicks, fractions, own, counts, []), own, counts), own)
     if own.on_duplicate_click == "drop":
@@ -248,7 +250,7 @@ def _drop_repeated_items(catalog: pd.DataFrame, options: DataOptions, counts: di
 
 
 def _clean_interactions(
-    frame: pd.DataFrame, options: DataOptions, counts: dict[str, int]
+    frame: pd.DataFrame, options: DataOptions, counts: dict[str, int], timezone: str | None = None
 ) -> tuple[pd.DataFrame, pd.Series]:
     """Check ids and times; return the log and the nanoseconds beyond the whole seconds of `timestamp`.
 
@@ -269,7 +271,7 @@ def _clean_interactions(
     )
     fractions = pd.Series(0, index=frame.index)
     if "timestamp" in frame.columns:
-        times, fractions = schema.clean_timestamps(frame, date_format)
+        times, fractions = schema.clean_timestamps(frame, date_format, timezone)
         frame = frame.assign(timestamp=times)
     return frame, fractions
 

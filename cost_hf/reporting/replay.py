@@ -29,11 +29,10 @@ def replay_text(findings: Mapping[str, Any]) -> str:
     Args:
         findings: of a replay, as plain values: `ReplayResult.to_dict()`.
     """
-    parts = [
-        *map(_wrapped, _facts(findings)),
-        _rows(_online_table(findings)),
-        _rows(_rank_table(findings, SHOWN_RANKS)),
-    ]
+    events = _event_table(findings)
+    parts = [*map(_wrapped, _facts(findings)), _rows(_online_table(findings))]
+    parts += [_rows(events)] if events.groups[0].lines else []
+    parts.append(_rows(_rank_table(findings, SHOWN_RANKS)))
     catalogs = _catalog_table(findings)
     if len(findings["catalogs"]) > len(findings["models"]):
         parts.append(_rows(catalogs, most=MAX_CATALOGS))
@@ -138,7 +137,9 @@ def _left_out(log: Mapping[str, Any]) -> str:
 def _sections(findings: Mapping[str, Any]) -> Iterator[Section]:
     differences = _difference_table(findings)
     offline = _offline_table(findings)
-    yield Section("online", "What was clicked", (RANKS,), tables=(_online_table(findings), _rank_table(findings)))
+    tables = [_online_table(findings), _event_table(findings), _rank_table(findings)]
+    shown = tuple(table for table in tables if table.groups[0].lines)
+    yield Section("online", "What was clicked", (RANKS,), tables=shown)
     if findings["differences"]:
         yield Section(
             "differences",
@@ -164,24 +165,33 @@ def _targets(findings: Mapping[str, Any]) -> str:
 
 def _online_table(findings: Mapping[str, Any]) -> Table:
     models = findings["models"]
-    events = [
-        name for name in dict.fromkeys(rate for row in models for rate in row["rates"]) if name.startswith("ctr.")
-    ]
-    shown = (CTR, CLICKED_LISTS)
     scale = _scale(row["rates"].get(CTR) for row in models)
     columns = [
         Column("model", is_text=True),
         *(Column(name) for name in ("catalogs", "lists", "users", "impressions")),
         Column("CTR", "95 % interval", axis(scale), is_text=True),
         Column("lists with a click", "95 % interval", is_text=True),
-        *(Column(name.partition(".")[2], "of impressions", is_text=True) for name in events),
     ]
     lines = []
     for row in models:
         counts = [numbers.amount(row[name]) for name in ("catalogs", "lists", "users", "impressions")]
-        rates = [_rate_cell(row, name, scale if name == CTR else None) for name in (*shown, *events)]
+        rates = [_rate_cell(row, CTR, scale), _rate_cell(row, CLICKED_LISTS, None)]
         lines.append(Line((Cell(row["name"]), *map(Cell, counts), *rates), is_main=row["name"] == findings["baseline"]))
     return Table("What was clicked, by model", tuple(columns), (LineGroup(tuple(lines)),), cards=True)
+
+
+def _event_table(findings: Mapping[str, Any]) -> Table:
+    """Return the rates of every type of event; without lines where there are no types."""
+    models = findings["models"]
+    rates = dict.fromkeys(rate for row in models for rate in row["rates"])
+    events = [name for name in rates if name.startswith("ctr.")]
+    columns = (
+        Column("model", is_text=True),
+        *(Column(name.partition(".")[2], "95 % interval", is_text=True) for name in events),
+    )
+    lines = [Line((Cell(row["name"]), *(_rate_cell(row, name, None) for name in events))) for row in models]
+    caption = "Items shown that had an event of each type, by model"
+    return Table(caption, columns, (LineGroup(tuple(lines) if events else ()),), cards=True)
 
 
 def _rank_table(findings: Mapping[str, Any], most: int | None = None) -> Table:

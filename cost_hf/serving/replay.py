@@ -152,10 +152,9 @@ def replay(
 
 def _read_clicks(source: Source, data: DataOptions, timezone: str | None, counts: dict[str, int]) -> Clicks:
     options = _reading_options(data)
-    frame = read_interactions(source, options=options, with_nanoseconds=True, counts=counts)
+    _check_timezone(timezone)
+    frame = read_interactions(source, options=options, with_nanoseconds=True, timezone=timezone, counts=counts)
     times = frame["timestamp"].to_numpy(dtype=np.int64) * MICROSECONDS + frame["nanoseconds"].to_numpy() // 1_000
-    if timezone is not None:
-        times = _utc(times, timezone)
     column = data.event_column
     is_target = frame[IS_TARGET] if IS_TARGET in frame else pd.Series(True, index=frame.index)
     events = pd.Series("", index=frame.index) if column is None else event_types(frame, column)
@@ -179,14 +178,11 @@ def _reading_options(data: DataOptions) -> DataOptions:
     return options
 
 
-def _utc(times: np.ndarray, timezone: str) -> np.ndarray:
-    """Return times that clocks of a zone showed as microseconds of UTC; of an hour that comes twice the first one."""
-    moments = pd.DatetimeIndex(times.astype("datetime64[us]"))
+def _check_timezone(timezone: str | None) -> None:
     try:
-        there = moments.tz_localize(timezone, ambiguous=np.ones(len(moments), dtype=bool), nonexistent="shift_forward")
+        pd.DatetimeIndex([]).tz_localize(timezone)
     except (KeyError, ValueError, OSError) as error:  # ZoneInfoNotFoundError is a KeyError
         raise ValueError(f"expected a time zone such as Europe/Berlin, got {timezone!r:.60} ({error})") from error
-    return there.tz_convert("UTC").tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from cost_hf.command_line import (
     CommandParser,
     check_target,
     columns_argument,
+    file_argument,
     mapping_argument,
     print_text,
     report_errors,
@@ -38,7 +39,10 @@ def replay_main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("log", nargs="+", help="request log of `cost-hf serve`: directories, files or patterns")
     parser.add_argument(
-        "--clicks", required=True, help="clicks after the lists: a file with user_id, item_id and timestamp"
+        "--clicks",
+        required=True,
+        type=file_argument,
+        help="clicks after the lists: a file with user_id, item_id and timestamp",
     )
     parser.add_argument(
         "--run",

@@ -197,10 +197,15 @@ class RequestLog:
             return
         try:
             row = record.row(with_history=self.options.with_histories)
+        except Exception as error:  # of this record alone: the file and the records in it stay
+            self._add_counts(failed=1)
+            logger.warning("a record of request %s could not be logged (%s)", record.request_id, error)
+            return
+        try:
             if self._file is None:
                 self._file = self._open()
             self._file.write(row)
-        except Exception as error:  # the thread must outlive whatever a record holds and whatever the disk does
+        except Exception as error:  # the thread must outlive whatever the disk does
             self._add_counts(failed=1)
             self._abandon(error)
             return

@@ -39,7 +39,7 @@ class RequestRecord:
         request_id: of the request.
         model: digest of the model.
         catalog: digest of the catalog.
-        shown: item ids with their scores, best first.
+        shown: item ids with their scores, best first; an answer has None for a score that JSON does not have.
         history: item ids, oldest first.
         options: of the request.
         user_id: label of the user; None where the request has none.
@@ -50,7 +50,7 @@ class RequestRecord:
     request_id: str
     model: str
     catalog: str
-    shown: Sequence[tuple[str, float]]
+    shown: Sequence[tuple[str, float | None]]
     history: Sequence[str] = ()
     options: Mapping[str, Any] | None = None
     user_id: str | None = None
@@ -72,7 +72,7 @@ class RequestRecord:
             "history": [_whole_text(item) for item in self.history] if with_history else None,
             "options": logged_options(self.options or {}, with_ids=with_history),
             "shown": [
-                {"item_id": _whole_text(item), "rank": rank, "score": float(score) if math.isfinite(score) else None}
+                {"item_id": _whole_text(item), "rank": rank, "score": _score(score)}
                 for rank, (item, score) in enumerate(self.shown, start=1)
             ],
         }
@@ -142,6 +142,10 @@ def _counted(value: Any, *, most: int) -> Any:
 def options_json(options: Mapping[str, Any]) -> str:
     """Return options as JSON text; a value that JSON does not have is written as its text."""
     return json.dumps(options, default=str)
+
+
+def _score(score: float | None) -> float | None:
+    return None if score is None or not math.isfinite(score) else float(score)
 
 
 def _whole_text(text: str) -> str:

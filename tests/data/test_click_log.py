@@ -112,6 +112,39 @@ def test_without_times_whole_sequences_and_the_same_log_are_recognised():
     assert unknown(later, positions(("u0", "f", 0), ("u1", "b", 0), ("u9", "c", 0)), OPTIONS, number=2).empty
 
 
+def test_without_times_a_log_that_comes_again_is_known_though_some_of_it_was_known_before():
+    def positions(*rows):
+        return pd.DataFrame(rows, columns=["user_id", "item_id", "position"])
+
+    log = positions(*[(f"u{user}", "abcdef"[(user + step) % 6], step) for user in range(6) for step in range(4)])
+    known = known_of(OPTIONS, log)
+    # all of u0 and one more click, later clicks of u1 alone, and a new user
+    second = positions(*[("u0", item, step) for step, item in enumerate("abcdf")], ("u1", "b", 0), ("u9", "c", 0))
+    fresh = unknown(known, second, OPTIONS)
+
+    later = KnownClicks(known.trained, [known.today(fresh).brought(np.zeros(len(known.trained) + 3, dtype=bool))])
+
+    assert unknown(later, second, OPTIONS, number=2).empty
+    # one of its clicks alone may be another one
+    assert len(unknown(later, positions(("u1", "b", 0)), OPTIONS, number=2)) == 1
+
+
+@pytest.mark.parametrize("column", ["timestamp", "position"])
+def test_clicks_that_the_training_has_cut_off_are_not_new(column):
+    options = DataOptions(reader="tables", max_user_interactions=4)
+    steps = "abcdefa"
+    log = pd.DataFrame(
+        [(f"u{user}", item, step) for user in range(4) for step, item in enumerate(steps)],
+        columns=["user_id", "item_id", column],
+    )
+    known = known_of(options, log)
+    later = pd.DataFrame([("u0", "b", len(steps))], columns=log.columns)
+
+    fresh = unknown(known, pd.concat([log, later], ignore_index=True), options)
+
+    assert fresh[["user_id", "item_id"]].values.tolist() == [["u0", "b"]]
+
+
 def test_guests_of_two_exports_are_not_taken_for_one_and_their_clicks_are_known_again():
     options = DataOptions(reader="tables", on_missing_user="session", session_gap=30.0)
     guests = log_of((None, "a", 0), (None, "b", 10), (None, "c", 10_000), (None, "d", 10_010))
@@ -189,3 +222,33 @@ def test_a_log_is_read_back_as_it_was(tmp_path):
         load_clicks(tmp_path / CLICKS)
     assert {HELD_OUT, PART} <= set(unknown(known, log_of(("z", "a", 5)), OPTIONS))
     assert (unknown(known, log_of(("z", "a", 5)), OPTIONS)[PART] == LATER).all()
+
+
+def test_sequences_of_a_part_that_knows_fewer_items():
+    known = known_of(OPTIONS, first_log(users=4))
+    fresh = unknown(known, log_of(("u0", "f", 2000), ("u1", "a", 2001)), OPTIONS)
+    split = known.today(fresh).training_split(np.zeros(26, dtype=bool), ROWS, replay=0.0, seed=0)
+
+    fewer = split.first_items(5)
+
+    kept = np.concatenate(split.train) < 5
+    assert np.concatenate(fewer.train).tolist() == np.concatenate(split.train)[kept].tolist()
+    assert fewer.train_user_ids.tolist() == split.train_user_ids.tolist()
+    for name in ("train_times", "train_weights", "train_labels"):
+        assert getattr(fewer, name).tolist() == getattr(split, name)[kept].tolist()
+    assert split.first_items(6) is split
+
+
+def test_weights_of_labels_are_of_mean_one_over_what_is_learned():
+    options = DataOptions(reader="tables", event_column="kind", event_weights={"view": 1, "buy": 3})
+    known = known_of(options, first_log(users=3).assign(kind="view"))
+    fresh = unknown(known, log_of(("u0", "a", 2000), ("u1", "a", 2001)).assign(kind=["buy", "view"]), options)
+    today = known.today(fresh)
+
+    split = today.training_split(np.zeros(len(today.clicks), dtype=bool), ROWS, replay=0.0, seed=0)
+
+    weights = np.concatenate(split.label_weights())
+    learned = weights[weights > 0]
+    assert len(learned) == split.num_labels() == 3 + 2  # test clicks of the run, and the new ones
+    assert learned.mean() == pytest.approx(1.0)
+    assert learned.max() / learned.min() == pytest.approx(3.0)

@@ -86,6 +86,15 @@ def test_text_and_page_show_the_same_rates():
         assert "Clicks depend on what was shown." in text
 
 
+def test_types_of_events_have_a_table_where_there_are_any():
+    events = "Items shown that had an event of each type"
+    rates = {name: RATE for name in ("ctr", "clicked_lists")}
+    without = findings(models=[row("aaaaaaaa", rates=rates)])
+
+    assert events in replay_text(findings()) and events in to_html(replay_page(findings()))
+    assert events not in replay_text(without) and events not in to_html(replay_page(without))
+
+
 def test_the_page_has_all_ranks_and_the_terminal_the_first():
     assert "21+" in to_html(replay_page(findings())) and "21+" not in replay_text(findings())
 

@@ -276,6 +276,24 @@ def test_clicks_in_local_time_are_moved_to_utc(log_of):
         replay(log, local, timezone="Greece/Athens")
 
 
+@pytest.mark.parametrize(
+    "times",
+    [
+        ["2026-03-01T12:05:00Z", "2026-03-01T14:05:00+02:00", "2026-03-01 07:05:00-0500", "2026-03-01 14:05"],
+        [1772366700, 1772366701, 1772366702, 1772366703],
+        pd.to_datetime(["2026-03-01T12:05:00Z"] * 4),
+        pd.to_datetime(["2026-03-01T14:05:00"] * 4),
+    ],
+    ids=["text", "seconds", "with zone", "without zone"],
+)
+def test_a_time_zone_moves_only_times_without_an_offset(log_of, times):
+    log = log_of(*(shown(0, "x", user=user) for user in "abcd"))
+    clicks = pd.DataFrame({"user_id": list("abcd"), "item_id": "x", "timestamp": times})
+    options = ReplayOptions(window_seconds=600)
+
+    assert replay(log, clicks, timezone="Europe/Athens", options=options).models[0]["clicked"] == 4
+
+
 def test_a_log_without_users_says_how_to_send_them(log_of):
     with pytest.raises(DataError, match=r"none of the 1 lists .* user_id in the body or as header X-User-ID"):
         replay(log_of(shown(0, "x", user=None)), clicked(("ann", 1, "x")))
@@ -377,8 +395,12 @@ def test_the_command_says_by_its_status_that_records_are_damaged(log_of, tmp_pat
         (["--run", "./nowhere"], "is not there"),
         (["--data", "type"], "names with values as YAML"),
         (["--columns", "[a]"], "a map of names as YAML"),
+        (["--clicks", "nowhere.csv"], "does not exist"),
     ],
 )
-def test_arguments_that_do_not_fit_are_refused(option, named, capsys):
-    assert main(["replay", "log", "--clicks", "clicks.csv", *option]) == 2
+def test_arguments_that_do_not_fit_are_refused(option, named, tmp_path, capsys):
+    clicks = tmp_path / "clicks.csv"
+    clicks.write_text("")
+
+    assert main(["replay", "log", "--clicks", str(clicks), *option]) == 2
     assert named in capsys.readouterr().err

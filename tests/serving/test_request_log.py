@@ -58,6 +58,25 @@ def wait_until(holds, *, seconds: float = 20.0) -> None:
 
 
 @pytest.mark.parametrize("format", log_files.FORMATS)
+def test_a_score_that_an_answer_leaves_out_is_null(tmp_path, format):
+    with RequestLog(tmp_path, LogOptions(format=format)) as log:
+        log.add(record(shown=[("a", 0.5), ("b", None)]))
+
+    assert [entry["score"] for entry in rows_of(tmp_path)[0]["shown"]] == [0.5, None]
+
+
+@pytest.mark.parametrize("format", log_files.FORMATS)
+def test_a_record_that_cant_be_written_costs_no_other(tmp_path, format, caplog):
+    with RequestLog(tmp_path, LogOptions(format=format)) as log:
+        for number in range(3):
+            log.add(record(number, **({"shown": [("a", "high")]} if number == 1 else {})))
+
+    assert [row["request_id"] for row in rows_of(tmp_path)] == ["r0", "r2"]
+    assert (log.counts.written, log.counts.failed) == (2, 1)
+    assert "a record of request r1 could not be logged" in caplog.text
+
+
+@pytest.mark.parametrize("format", log_files.FORMATS)
 def test_a_record_comes_back_with_all_its_fields(tmp_path, format):
     cest = timezone(timedelta(hours=2))
     with RequestLog(tmp_path, LogOptions(format=format)) as log:
@@ -203,15 +222,16 @@ def test_a_failing_disk_loses_records_but_not_the_log(tmp_path, monkeypatch, cap
     assert "2 records are lost" in caplog.text
 
 
-def test_a_record_that_can_not_be_written_does_not_stop_the_log(tmp_path, monkeypatch):
-    monkeypatch.setattr("cost_hf.serving.request_log.RETRY_SECONDS", 0.0)
+def test_a_record_that_can_not_be_written_is_left_out_alone(tmp_path):
     with RequestLog(tmp_path) as log:
-        log.add(record(0, shown=None))
-        log.add(record(1, options={"strange": object()}, history=["half \ud800"]))
+        log.add(record(0))
+        log.add(record(1, shown=5))
+        log.add(record(2, options={"strange": object()}, history=["half \ud800"], shown=[("a", None)]))
 
-    (row,) = rows_of(tmp_path)
-    assert row["request_id"] == "r1" and row["history"] == ["half ?"]
-    assert log.counts.failed == 1
+    first, last = rows_of(tmp_path)
+    assert (first["request_id"], last["request_id"]) == ("r0", "r2")
+    assert last["history"] == ["half ?"] and last["shown"][0]["score"] is None
+    assert log.counts.failed == 1 and log.counts.written == 2
 
 
 def _log_and_wait(directory: str, format: str, ready) -> None:

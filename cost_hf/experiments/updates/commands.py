@@ -40,7 +40,13 @@ def update_main(argv: Sequence[str]) -> int:
             known["run"], clicks=known["clicks"], items=known["items"], options=options, seed=known["seed"]
         )
         if update.record is None:
-            print_text(f"nothing to do: {known['run']} knows these clicks, or none of their items")
+            text = f"nothing to do: {known['run']} knows these clicks, or none of their items"
+            if update.left_items:
+                text = (
+                    f"nothing to learn: {known['run']} knows these clicks; {len(update.left_items)} new items were not "
+                    f"added: cost-hf update-catalog {known['run']} {known['items']}"
+                )
+            print_text(text)
             return
         print_text(update_text(update.record, known["run"]))
         if not update.is_accepted:

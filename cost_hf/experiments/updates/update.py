@@ -52,10 +52,12 @@ class Update:
     Attributes:
         output_dir: the run directory.
         record: entry of `updates.json`; None where no click was new, so that nothing was done.
+        left_items: ids of new items that were not added, because no click was new.
     """
 
     output_dir: Path
     record: Mapping[str, Any] | None
+    left_items: tuple[str, ...] = ()
 
     @property
     def is_accepted(self) -> bool:
@@ -162,12 +164,18 @@ def rollback_run(run: str | Path) -> int:
             raise ValueError(f"{directory} serves the model of its training; there is no update to take back")
         parent = history.parent(served)
         history.check_kept(parent)
+        catalogs = {read_manifest(folder)["catalog_version"] for folder in (history.directory, history.kept(parent))}
         history.serve(history.kept(parent))
         for entry in history.updates:
             if entry["number"] == served:
                 entry["rolled_back"] = now()
         write_updates(directory, history.updates)
         history.forget_copy()
+    if len(catalogs) > 1:
+        logger.warning(
+            "the catalog is that of the day before, too: items, removals, prices and stock; `cost-hf update-catalog` "
+            "brings it up to date"
+        )
     return parent
 
 
@@ -228,12 +236,20 @@ class _Updating:
         known = KnownClicks.load(history.clicks(0), [history.clicks(number) for number in line])
         log = read_interactions(clicks, options=self.data)
         new_items = pd.DataFrame({"item_id": []}) if items is None else read_items(items, options=self.data)
-        fresh = known.unknown(log, self.data, number=self.number)
-        counts = {"read": len(log), "known": len(log) - len(fresh)}
-        fresh = self._without_unknown_items(fresh, {*recommender.catalog.item_ids, *new_items["item_id"]}, counts)
+        counts = {"read": len(log)}
+        # first, because the logs that the run keeps have no clicks on unknown items
+        usable = self._without_unknown_items(log, {*recommender.catalog.item_ids, *new_items["item_id"]}, counts)
+        fresh = known.unknown(usable, self.data, number=self.number)
+        counts["known"] = len(usable) - len(fresh)
         if fresh.empty:
             logger.warning("none of %d clicks is new and on a known item, so there is nothing to learn", len(log))
-            return Update(self.run_directory, None)
+            left = [item for item in new_items["item_id"] if item not in recommender.catalog]
+            if left:
+                logger.warning(
+                    "%d new items were not added, which needs no training: `cost-hf update-catalog` adds them",
+                    len(left),
+                )
+            return Update(self.run_directory, None, tuple(left))
         added = [] if new_items.empty else add_new_items(recommender, new_items)
         rows = pd.Series(np.arange(len(recommender.catalog)), index=recommender.catalog.item_ids)
         today = known.today(fresh)

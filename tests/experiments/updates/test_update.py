@@ -116,6 +116,24 @@ def test_clicks_that_the_run_knows_are_not_learned_twice(run):
     assert third.record["clicks"]["known"] == 150 and third.record["clicks"]["new"] == 25
 
 
+def test_new_items_without_new_clicks_are_named_and_not_lost_unsaid(run, caplog):
+    found = update(run, clicks(0))
+
+    assert found.record is None and found.left_items == ("n24", "n25")
+    assert "2 new items were not added" in caplog.text and "update-catalog" in caplog.text
+
+
+def test_a_rollback_says_that_the_catalog_goes_back_too(run, caplog):
+    update(run)
+    rollback_run(run)
+    assert "the catalog is that of the day before" in caplog.text
+
+    caplog.clear()
+    update_run(run, clicks=clicks(1, users=30))
+    rollback_run(run)
+    assert "catalog" not in caplog.text
+
+
 def test_rollbacks_return_day_by_day_and_the_next_update_starts_from_there(run):
     days = [served_files(run)]
     for day in (1, 2):

@@ -111,6 +111,28 @@ def test_an_adapter_trains_on_and_its_base_stays(tmp_path):
     assert len(recommender.recommend(["n24"], top_k=3)) == 3
 
 
+@pytest.mark.trains
+def test_a_part_that_missed_items_of_its_hybrid_learns_what_it_knows(tmp_path):
+    cost_hf.train(
+        items=catalog(), interactions=clicks(0, users=40), overrides=RUNS["fusion"], output_dir=tmp_path / "run"
+    )
+    served = Recommender.from_pretrained(tmp_path / "run")
+    served.add_items(["n90"], ["green tea of uji"])  # SASRec on ids takes no items without a training
+    served.save_catalog(tmp_path / "run" / "recommender")
+    tomorrow = pd.concat(
+        [clicks(1, users=20), pd.DataFrame([("u1", "n90", 150_000), ("u1", "n24", 150_001)], columns=clicks(1).columns)]
+    )
+
+    update = update_run(tmp_path / "run", clicks=tomorrow, items=new_items(), options={"epochs": 1})
+
+    recommender = update.recommender
+    assert recommender.catalog.item_ids[24:] == ("n90", "n24", "n25")
+    assert {name: len(part) for name, part in recommender.catalog.parts.items()} == {
+        name: 24 if name == "sasrec_ce" else 27 for name in recommender.parts
+    }
+    assert len(recommender.recommend(["n90", "n24"], top_k=5)) == 5
+
+
 def test_a_generator_with_a_training_of_its_own_needs_a_warm_start_of_its_own():
     class Own(methods()["sid_generator"]):
         def train(self, *arguments, **options):
