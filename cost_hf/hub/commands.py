@@ -237,12 +237,15 @@ def recommend_main(argv: Sequence[str]) -> int:
     def command() -> None:
         known = parser.parse_args(argv)
         set_up_logging()
+        from cost_hf.data.cells import in_forms
+        from cost_hf.experiments.reading_options import ReadingOptions
         from cost_hf.recommenders.base import Recommender
         from cost_hf.recommenders.explanations import explanation_text
 
         recommender = Recommender.from_pretrained(known.source)
+        forms = ReadingOptions.of(known.source).options.normalize_ids
         answers = recommender.recommend(
-            known.history,
+            [in_forms(item, forms) for item in known.history],
             top_k=known.top_k,
             where=known.where,
             diversify=known.diversify,
@@ -346,11 +349,12 @@ def _format(text: str) -> str:
 
 def _ids(text: str, options: "DataOptions") -> "Sequence[str] | DataFrame":
     """Return what `--remove` names: the items of a file of that name, else the text split at commas."""
+    from cost_hf.data.cells import in_forms
     from cost_hf.data.tables import read_items
 
     if Path(text).is_file():
         return read_items(text, options=options)
-    return [item.strip() for item in text.split(",") if item.strip()]
+    return [in_forms(item.strip(), options.normalize_ids) for item in text.split(",") if item.strip()]
 
 
 def _format_proof(answers: "Sequence[Recommendation]") -> str:

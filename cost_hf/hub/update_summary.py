@@ -30,7 +30,7 @@ def update_lines(updates: Updates) -> list[str]:
     if summary["clicks"]:
         lines.append(f"{'would count' if updates.is_dry_run else 'counted'}: {summary['clicks']} clicks")
     if not updates.has_effect:
-        lines = ["nothing to do: the catalog has these items already"]
+        lines = ["nothing to do: the catalog stays as it is"]
     return lines + list(_left_undone(summary))
 
 

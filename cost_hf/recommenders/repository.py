@@ -83,7 +83,6 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 HUB_ERRORS = (HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled, OSError)
 # names of saved files, as regular expressions
 CATALOG_FILES = rf"recommender\.json|journal\.jsonl|popularity\.safetensors|{CATALOG_FILE.pattern}"
-CATALOG_NAME = re.compile(CATALOG_FILES)
 WEIGHT_FILES = r"config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
 ADAPTER_FILES = r"adapter_config\.json|adapter_model\.safetensors"
 TOKENIZER_FILES = r"tokenizer\.json|tokenizer_config\.json|chat_template\.jinja|spiece\.model"
@@ -233,18 +232,6 @@ def update_manifest(directory: str | Path, **entries: Any) -> None:
     target = Path(directory)
     with locked(target):
         _write_manifest(target, read_manifest(target) | entries)
-
-
-def model_digest(manifest: Mapping[str, Any]) -> str:
-    """Return the digest of a recommender without its catalog: that of its weights, tables, tokenizer and options.
-
-    Catalog updates do not change it; training and counting clicks do.
-
-    Args:
-        manifest: as `read_manifest` returns it.
-    """
-    files = {name: digest for name, digest in manifest["files"].items() if not CATALOG_NAME.fullmatch(Path(name).name)}
-    return content_digest("cost_hf.model.1", manifest["kind"], files)
 
 
 def renew_files(directory: str | Path) -> None:

@@ -15,9 +15,12 @@ def request_examples(recommender: Recommender | None) -> dict[str, Examples]:
     """Return examples of bodies by path.
 
     Args:
-        recommender: whose items they name; None for made-up ids.
+        recommender: whose items they name; None, or one without items, for made-up ids.
     """
-    items = list(MADE_UP) if recommender is None else popular_items(recommender)
+    items = [] if recommender is None else popular_items(recommender)
+    if not items:
+        items = list(MADE_UP)
+        recommender = None
     return {
         "/recommend": _recommend(items, recommender),
         "/similar": {"similar": _example("An item", {"item_id": items[0], "parameters": {"top_k": 5}})},

@@ -125,7 +125,7 @@ def read_log(sources: Sequence[str | Path]) -> tuple[ShownLists, LogFindings]:
 
 def _files(sources: Sequence[str | Path], findings: LogFindings) -> list[Path]:
     """Return the files of all sources, each once."""
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}  # by whole path
     for source in sources:
         path = Path(source)
         if path.is_dir():
@@ -141,8 +141,9 @@ def _files(sources: Sequence[str | Path], findings: LogFindings) -> list[Path]:
                 raise DataError(
                     f"{str(other)!r} is no file of a log, expected {', '.join(ENDINGS)}; name the right ones"
                 )
-        found |= dict.fromkeys(inside)
-    return list(found)
+        for name in inside:
+            found.setdefault(name.resolve(), name)
+    return list(found.values())
 
 
 @dataclass

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from cost_hf.recommenders.requests import MAX_WHOLE_ID
+
 USER_HEADER = "X-User-ID"
 MAX_LABEL = 512  # characters of a user id or request id
 MAX_LISTED = 100  # entries of a list in options; of a longer one the number is logged
@@ -99,7 +101,8 @@ def user_labels(in_body: Any, header: str | None, num_histories: int) -> list[st
     """Return the user id of each history of a request; the body is preferred to the header.
 
     Args:
-        in_body: field `user_id` of the body: a string, a list with an entry for each history, or None.
+        in_body: field `user_id` of the body: an id, a list with an entry for each history, or None. A whole number
+            stands for its digits, as in tables of clicks.
         header: value of `X-User-ID`, or None. It counts only for a request with one history.
         num_histories: in the request.
 
@@ -121,6 +124,7 @@ def user_labels(in_body: Any, header: str | None, num_histories: int) -> list[st
             f"expected a user id for each of the {num_histories} histories, got {len(labels)}; send a list with null "
             "where a user is not known"
         )
+    labels = [str(label) if _is_whole(label) else label for label in labels]
     for label in labels:
         if label is not None and not (isinstance(label, str) and 0 < len(label) <= MAX_LABEL):
             found = f"{len(label)} characters" if isinstance(label, str) else f"a {type(label).__name__}"
@@ -128,6 +132,10 @@ def user_labels(in_body: Any, header: str | None, num_histories: int) -> list[st
                 f"expected user ids of 1 to {MAX_LABEL} characters, got {found}; leave it out or send null"
             )
     return labels
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_WHOLE_ID
 
 
 def _counted(value: Any, *, most: int) -> Any:

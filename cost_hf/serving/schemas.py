@@ -69,7 +69,7 @@ class RecommendBody(Body):
     ]
     parameters: RecommendParameters | None = None
     user_id: Annotated[
-        str | list[str | None] | None,
+        ItemId | list[ItemId | None] | None,
         Field(description="Who sees the list, or each of the lists: for the request log alone."),
     ] = None
 

@@ -51,6 +51,19 @@ def test_adding_again_changes_nothing(directory, new_items, capsys):
     assert "nothing to do" in capsys.readouterr().out
 
 
+def test_ids_of_the_command_line_take_the_forms_of_the_training(directory):
+    Recipe.load("cost_quickstart", {"data.normalize_ids": ["strip", "lower"]}).save(directory / "recipe.yaml")
+
+    assert main(["recommend", str(directory / "recommender"), " ITEM003", "--top-k", "3"]) == 0
+    assert update(directory / "recommender", "--remove", "ITEM001, item002") == 0
+
+    catalog = Recommender.from_pretrained(directory / "recommender").catalog
+    assert [item for item, is_removed in zip(catalog.item_ids, catalog.removed, strict=True) if is_removed] == [
+        "item001",
+        "item002",
+    ]
+
+
 def test_remove_takes_ids_or_a_file_and_rollback_undoes_it(directory, new_items):
     update(directory, new_items)
 

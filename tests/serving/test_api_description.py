@@ -21,6 +21,7 @@ from cost_hf.serving.api_description import BODIES
 from cost_hf.serving.app import PATHS
 from cost_hf.serving.examples import request_examples
 from cost_hf.serving.schemas import RecommendAnswer, RecommendParameters, SimilarParameters
+from tests.methods.counting.counting_toys import toy_counting
 from tests.serving.running import running, saved_example
 
 TOKEN = "change-sesame-2"
@@ -69,6 +70,13 @@ def test_every_example_is_answered(tmp_path):
                     assert all(answer.recommendations)
     names = {path: set(examples) for path, examples in request_examples(None).items()}
     assert names["/recommend"] == {"one", "several"} and set(names) >= {"/similar", "/encode", ITEMS_PATH}
+
+
+def test_a_catalog_without_items_has_examples():
+    recommender = toy_counting("markov")
+    recommender.remove_items(recommender.catalog.item_ids)
+
+    assert request_examples(recommender) == request_examples(None)
 
 
 def test_the_page_loads_nothing_from_elsewhere(server):

@@ -294,6 +294,15 @@ def test_a_time_zone_moves_only_times_without_an_offset(log_of, times):
     assert replay(log, clicks, timezone="Europe/Athens", options=options).models[0]["clicked"] == 4
 
 
+def test_a_log_that_is_named_twice_is_read_once(log_of, monkeypatch):
+    log = log_of(shown(0, "x"))
+    monkeypatch.chdir(log)
+
+    result = replay([log, "*.jsonl", "."], clicked(("ann", 1, "x")))
+
+    assert (result.log["files"], result.log["lists"]) == (1, 1)
+
+
 def test_a_log_without_users_says_how_to_send_them(log_of):
     with pytest.raises(DataError, match=r"none of the 1 lists .* user_id in the body or as header X-User-ID"):
         replay(log_of(shown(0, "x", user=None)), clicked(("ann", 1, "x")))

@@ -285,6 +285,8 @@ def test_a_directory_that_is_a_file_is_refused(tmp_path):
         (None, "h", 2, [None, None]),  # one user can't have asked for both
         ("b", "h", 1, ["b"]),
         (["a", None], "h", 2, ["a", None]),
+        (17, None, 1, ["17"]),  # whole numbers stand for their digits, as in tables
+        ([17, "u"], None, 2, ["17", "u"]),
     ],
 )
 def test_user_labels(in_body, header, num, wanted):
@@ -293,7 +295,13 @@ def test_user_labels(in_body, header, num, wanted):
 
 @pytest.mark.parametrize(
     ("in_body", "named"),
-    [("u", "2 histories, got 1"), ([1, 2], "got a int"), (["", "u"], "0 characters"), (["u" * 600, "u"], "600")],
+    [
+        ("u", "2 histories, got 1"),
+        ([True, 2.5], "got a bool"),
+        ([2.5, 1], "got a float"),
+        (["", "u"], "0 characters"),
+        (["u" * 600, "u"], "600"),
+    ],
 )
 def test_user_labels_that_do_not_fit_are_refused(in_body, named):
     with pytest.raises(ValueError, match=named):

@@ -51,6 +51,6 @@ def test_histories_can_be_left_out(example, tmp_path):
 
 
 def test_a_label_that_is_none_is_an_error_of_its_field(server):
-    for wrong in (17, "", ["u1", "u2"], "u" * 513, {"id": "u1"}):
+    for wrong in (True, 1.5, "", ["u1", "u2"], "u" * 513, {"id": "u1"}):
         reply = server.post("/recommend", {"inputs": ["kettle"], "user_id": wrong})
         assert reply.status == 400 and reply.error[0] == "user_id", wrong

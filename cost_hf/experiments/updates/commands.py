@@ -97,4 +97,5 @@ def update_text(record: Mapping[str, Any], run: str | Path) -> str:
         lines.append(f"served: update {number}; `cost-hf rollback {run}` returns to the day before")
     else:
         lines.append(f"refused: {record['reason']}; the model is kept in updates/{number:04d}-refused")
+        lines.append("its clicks and new items are not in the run: give them to the next update again")
     return "\n".join(lines)

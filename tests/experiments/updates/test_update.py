@@ -182,7 +182,9 @@ def test_a_worse_model_is_refused_and_kept_beside(run, tmp_path, capsys, monkeyp
         status = main(["update", str(run), *arguments])
 
     assert status == REFUSED == 3
-    assert "refused: it is worse; the model is kept in updates/0001-refused" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "refused: it is worse; the model is kept in updates/0001-refused" in text
+    assert "give them to the next update again" in text
     assert served_files(run) == before
     assert Recommender.from_pretrained(run / "updates" / "0001-refused").update == 1
     [entry] = read_json(run / "updates.json")["updates"]
