@@ -3,8 +3,8 @@
     python benchmarks/shop.py [--directory DIR] [--only "cost-hf drift"]
 
 Writes results/shop.json, which `benchmarks/readme.py` puts into the page. Every command is a process of its own, so its
-seconds hold the start of the program; those of a server run until it is ready. Training takes about a minute on two
-idle cores. `--only` runs the commands with one beginning again, in a directory where the page has run.
+seconds hold the start of the program; those of a server run until it is ready. Most of the time is the training.
+`--only` runs the commands with one beginning again, in a directory where the page has run.
 """
 
 import argparse
