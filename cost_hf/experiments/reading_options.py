@@ -3,7 +3,6 @@
 A run has them in its recipe, a published recommender in its results, and a copy of a recommender in a file of its own.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -88,15 +87,12 @@ class ReadingOptions:
 
     @property
     def sentence(self) -> str:
-        """What is used, in one sentence."""
-        own = self.described()["fields"]
-        fields = "; ".join(f"data.{name} {json.dumps(value, ensure_ascii=False)}" for name, value in own.items())
+        """What is used, in one sentence; `described` has the values."""
+        names = ", ".join(f"data.{name}" for name in self.described()["fields"])
         if self.origin is None:
-            return (
-                f"files are read by {fields or 'the names that columns usually have'}: how those of the training were "
-                "written is not known here (--columns, --data)"
-            )
-        return f"files are read as those of the training ({self.origin}): {fields or 'columns have their usual names'}"
+            by = names or "the names that columns usually have"
+            return f"files are read by {by}; how the training read its files is not known here (--columns, --data)"
+        return f"files are read as in training: {names or 'the usual names of columns'}, from {self.origin}"
 
     def described(self) -> dict[str, Any]:
         """Return origin and the fields whose values are not the default."""
