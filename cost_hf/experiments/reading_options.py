@@ -3,7 +3,7 @@
 A run has them in its recipe, a published recommender in its results, and a copy of a recommender in a file of its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ FIELDS = (
     "session_column",
     "session_gap",
 )
+# what is left out where clicks and items are read together, as training and updates do
+LEAVING_OUT = ("on_unknown_item", "on_empty_text")
 
 
 @dataclass(frozen=True)
@@ -70,15 +72,23 @@ class ReadingOptions:
             return cls(_options(results["recipe"]["data"], directory / RESULTS), directory / RESULTS)
         return cls()
 
-    def changed(self, columns: Mapping[str, str] | None, fields: Mapping[str, Any]) -> "ReadingOptions":
+    def changed(
+        self, columns: Mapping[str, str] | None, fields: Mapping[str, Any], *, more: Sequence[str] = ()
+    ) -> "ReadingOptions":
         """Return the options with other columns, where any are given, and other values of some fields.
+
+        Args:
+            columns: our column -> name in the files; None for those of the training.
+            fields: values by the name of their field.
+            more: names of fields that may be given besides `FIELDS`, such as `LEAVING_OUT`.
 
         Raises:
             ValueError: for a field that does not decide how files are read, or a wrong value.
         """
+        allowed = (*FIELDS, *more)
         for name in fields:
-            if name not in FIELDS:
-                raise ValueError(f"--data has {name!r:.80}{nearest(str(name), FIELDS)}, expected {', '.join(FIELDS)}")
+            if name not in allowed:
+                raise ValueError(f"--data has {name!r:.80}{nearest(str(name), allowed)}, expected {', '.join(allowed)}")
         given = dict(fields) if columns is None else dict(fields) | {"columns": dict(columns)}
         try:
             return replace(self, options=replace(self.options, **given))

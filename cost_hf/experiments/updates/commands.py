@@ -5,7 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cost_hf.command_line import CommandParser, print_text, report_errors, set_up_logging
+from cost_hf.command_line import (
+    CommandParser,
+    columns_argument,
+    mapping_argument,
+    print_text,
+    report_errors,
+    set_up_logging,
+)
 from cost_hf.experiments.updates.options import UpdateOptions
 
 REFUSED = 3  # exit status of an update whose model is not served
@@ -20,6 +27,19 @@ def update_main(argv: Sequence[str]) -> int:
     parser.add_argument("run", help="directory of a finished run")
     parser.add_argument("--clicks", required=True, help="new clicks: a file or pattern of files, as for training")
     parser.add_argument("--items", default=None, help="new items, with the text columns of the run")
+    parser.add_argument(
+        "--columns",
+        type=columns_argument,
+        default=None,
+        help="our column -> name in the files, as YAML: {item_id: asin} [as in the run]",
+    )
+    parser.add_argument(
+        "--data",
+        type=mapping_argument,
+        default={},
+        help="other fields of the data section by which the files are read, as YAML: {on_unknown_item: drop} [as in "
+        "the run]",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of samples and training [0]")
     for entry in dataclasses.fields(UpdateOptions):
         kind = type(entry.default)
@@ -34,17 +54,27 @@ def update_main(argv: Sequence[str]) -> int:
         options = UpdateOptions(**{entry.name: known[entry.name] for entry in dataclasses.fields(UpdateOptions)})
         options.validate()
         set_up_logging()
-        from cost_hf.experiments.updates.update import update_run
+        from cost_hf.experiments.reading_options import LEAVING_OUT, ReadingOptions
+        from cost_hf.experiments.updates.update import updatable_recipe, update_run
+        from cost_hf.reporting.words import plural
 
+        own = ReadingOptions(updatable_recipe(Path(known["run"])).data)
         update = update_run(
-            known["run"], clicks=known["clicks"], items=known["items"], options=options, seed=known["seed"]
+            known["run"],
+            clicks=known["clicks"],
+            items=known["items"],
+            data=own.changed(known["columns"], known["data"], more=LEAVING_OUT).options,
+            options=options,
+            seed=known["seed"],
         )
         if update.record is None:
             text = f"nothing to do: {known['run']} knows these clicks, or none of their items"
             if update.left_items:
+                left = plural(len(update.left_items), "new item")
                 text = (
-                    f"nothing to learn: {known['run']} knows these clicks; {len(update.left_items)} new items were not "
-                    f"added: cost-hf update-catalog {known['run']} {known['items']}"
+                    f"nothing to learn: {known['run']} knows these clicks; {left} "
+                    f"{'was' if len(update.left_items) == 1 else 'were'} not added: cost-hf update-catalog "
+                    f"{known['run']} {known['items']}"
                 )
             print_text(text)
             return

@@ -1,15 +1,75 @@
 """New items of an update enter the catalog of its recommender."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from cost_hf.data.errors import DataError
 from cost_hf.data.item_columns import changed_columns
 from cost_hf.data.item_texts import item_titles, render_texts
 from cost_hf.data.schema import empty_texts
 from cost_hf.recommenders.base import Recommender
+from cost_hf.reporting.words import plural
 from cost_hf.semantic_ids.item_columns import TEXTS
 from cost_hf.semantic_ids.item_list import ItemRows
+
+SHOWN_IDS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class NewItems:
+    """Items that the catalog does not hold.
+
+    Attributes:
+        table: those that can be added, as `read_items` returns them.
+        texts: one for each of them.
+        without_text: ids of those that are left out, because they have no text.
+    """
+
+    table: pd.DataFrame
+    texts: Sequence[str]
+    without_text: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, recommender: Recommender, items: pd.DataFrame, *, drops_empty: bool) -> "NewItems":
+        """Return the new ones among some items.
+
+        Args:
+            recommender: whose catalog and text template decide.
+            items: as `read_items` returns them.
+            drops_empty: whether items without text are left out.
+
+        Raises:
+            DataError: for an item without text that is not to be left out, or without a column of the text template.
+        """
+        new = items.loc[[item not in recommender.catalog for item in items["item_id"]]].reset_index(drop=True)
+        if new.empty:
+            return cls(new, [])
+        encoder = recommender.encoder
+        texts = encoder.render(new) if encoder is not None else render_texts(new, None)
+        is_empty = empty_texts(new, texts, drops=True)
+        without_text = new.loc[is_empty, "item_id"].tolist()
+        if without_text and not drops_empty:
+            is_one = len(without_text) == 1
+            raise DataError(
+                f"{plural(len(without_text), 'new item')} {'has' if is_one else 'have'} no text "
+                f"({shown_ids(without_text)}); fill a field of the run's vectors.template, or leave "
+                f"{'it' if is_one else 'them'} out with --data '{{on_empty_text: drop}}'"
+            )
+        kept = [text for text, lacks in zip(texts, is_empty, strict=True) if not lacks]
+        return cls(new.loc[~is_empty].reset_index(drop=True), kept, without_text)
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the items that can be added."""
+        return self.table["item_id"].tolist()
+
+
+def shown_ids(ids: Sequence[str]) -> str:
+    """Return the first of some ids, for a message."""
+    return ", ".join(map(repr, ids[:SHOWN_IDS])) + (", ..." if len(ids) > SHOWN_IDS else "")
 
 
 def take_later_changes(trained: Recommender, started: ItemRows, present: ItemRows) -> None:
@@ -42,27 +102,27 @@ def _without_flags(catalog: Any) -> str:
     return bare.restored(list(bare.item_ids)).items_version
 
 
-def add_new_items(recommender: Recommender, items: pd.DataFrame) -> list[str]:
-    """Add the items that the catalog does not hold, with their columns that it has; return their ids.
+def add_new_items(recommender: Recommender, new: NewItems) -> list[str]:
+    """Add items with those of their columns that the catalog has; return their ids.
 
     Args:
         recommender: is trained on next.
-        items: as `read_items` returns them.
+        new: what is added.
 
     Raises:
-        DataError: for an item without text, or without a column of the text template.
         ValueError: where the recommender has no text encoder and needs one.
     """
-    new = items.loc[[item not in recommender.catalog for item in items["item_id"]]].reset_index(drop=True)
-    if new.empty:
+    ids = new.ids
+    if not ids:
         return []
-    encoder = recommender.encoder
-    texts = encoder.render(new) if encoder is not None else render_texts(new, None)
-    empty_texts(new, texts, drops=False)
     held = recommender.catalog.columns
-    columns = changed_columns(new[[name for name in new.columns if name in held.names]], held.of_kind(TEXTS))
-    ids = new["item_id"].tolist()
+    columns = changed_columns(
+        new.table[[name for name in new.table.columns if name in held.names]], held.of_kind(TEXTS)
+    )
     recommender.add_items_to_train(
-        ids, texts, titles=item_titles(new) or texts, columns=columns if columns.num_columns else None
+        ids,
+        new.texts,
+        titles=item_titles(new.table) or new.texts,
+        columns=columns if columns.num_columns else None,
     )
     return ids

@@ -25,23 +25,24 @@ from cost_hf.data.options import DataOptions
 from cost_hf.data.sources import Source
 from cost_hf.data.tables import read_interactions, read_items
 from cost_hf.experiments.pipeline import RECIPE
+from cost_hf.experiments.reading_options import FIELDS, LEAVING_OUT
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.experiments.updates.guard import Guard
 from cost_hf.experiments.updates.history import History
-from cost_hf.experiments.updates.items import add_new_items, take_later_changes
+from cost_hf.experiments.updates.items import NewItems, add_new_items, shown_ids, take_later_changes
 from cost_hf.experiments.updates.options import UpdateOptions
 from cost_hf.files import locked, write_json
 from cost_hf.methods.base import Method, WarmStart
 from cost_hf.methods.training_stages import TRAINING_LOG
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.repository import read_catalog, read_manifest
+from cost_hf.reporting.words import plural
 from cost_hf.run_updates import model_files, now, write_updates
 from cost_hf.semantic_ids.item_list import ItemRows
 from cost_hf.semantic_ids.options import whole_number
 from cost_hf.stages import Stages, is_run, require_finished
 
 MAX_SEED = 2**32 - 1  # of numpy's generators
-SHOWN_IDS = 3
 logger = logging.getLogger(__name__)
 
 
@@ -84,25 +85,29 @@ def update_run(
     *,
     clicks: Source,
     items: Source | None = None,
+    data: DataOptions | None = None,
     options: UpdateOptions | Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> Update:
     """Train a finished run on with new clicks, and serve the new model where it is not worse.
 
     New items get semantic IDs of the same vocabulary; counts and popularity are those of all clicks known now. Column
-    names, events and file options are those of the run (section `data` of its recipe). Clicks that the run knows are
-    not counted again. The model that is replaced stays in `updates/`, and `rollback_run` returns to it.
+    names, events and file options are those of the run (section `data` of its recipe) by default. Clicks that the run
+    knows are not counted again. The model that is replaced stays in `updates/`, and `rollback_run` returns to it.
 
     Args:
         run: directory of a finished run.
         clicks: new clicks, in any form that `train` takes; they may come with known ones.
         items: new items with the text columns of the run's catalog; known ones stay as they are.
+        data: data section by which clicks and items are read in place of the run's; what does not decide how files are
+            read (split, filters) stays as in the run.
         options: settings, as `UpdateOptions` or its fields.
         seed: of fresh weights, samples and the bootstrap.
 
     Raises:
         ValueError: for a method without warm start, a run that hides cold items, or items that were added to the run
-            meanwhile. Nothing has changed then.
+            meanwhile; for `data` with types of events where the run has none, or without where it has. Nothing has
+            changed then.
         DataError: for clicks or items that can't be used as they are.
         LockedError: where another process is writing to the run.
 
@@ -131,12 +136,13 @@ def update_run(
     whole_number(seed, "seed", least=0, most=MAX_SEED)
     directory = Path(run)
     recipe = updatable_recipe(directory)
+    reading = _reading_options(recipe.data, data)
     with Stages(directory).exclusive():
         require_finished(directory)
         history = History(directory)
         try:
             history.clean()
-            return _Updating(history, recipe, chosen, seed).run(clicks, items)
+            return _Updating(history, recipe, reading, chosen, seed).run(clicks, items)
         finally:
             history.clean()
 
@@ -207,6 +213,23 @@ def updatable_recipe(run: Path) -> Recipe:
     return recipe
 
 
+def _reading_options(own: DataOptions, given: DataOptions | None) -> DataOptions:
+    """Return the data section of a run with the fields of another one that decide how clicks and items are read."""
+    if given is None:
+        return own
+    if given.event_column is None and own.event_column is not None:
+        raise ValueError(
+            f"the run knows types of events (data.event_column {own.event_column!r}), so an update needs them, too, got "
+            "no data.event_column; name the column of the new clicks: --data '{event_column: NAME}'"
+        )
+    if given.event_column is not None and own.event_column is None:
+        raise ValueError(
+            f"the run knows no types of events, so an update can't use them, got data.event_column "
+            f"{given.event_column!r}; leave it out, or train again with it"
+        )
+    return dataclasses.replace(own, **{name: getattr(given, name) for name in (*FIELDS, *LEAVING_OUT)})
+
+
 def _require_run(run: Path) -> None:
     if not is_run(run) or not (run / RECIPE).is_file():
         raise FileNotFoundError(f"{run} is no directory of a finished run; give one that `cost-hf train` made")
@@ -215,9 +238,9 @@ def _require_run(run: Path) -> None:
 class _Updating:
     """One update of a run, whose lock is held."""
 
-    def __init__(self, history: History, recipe: Recipe, options: UpdateOptions, seed: int):
+    def __init__(self, history: History, recipe: Recipe, data: DataOptions, options: UpdateOptions, seed: int):
         self.run_directory = history.run
-        self.data: DataOptions = recipe.data
+        self.data = data
         self.method: Method[Any] = recipe.system
         self.batch_size = recipe.evaluation.batch_size
         self.options = options
@@ -235,22 +258,30 @@ class _Updating:
         line = history.line()
         known = KnownClicks.load(history.clicks(0), [history.clicks(number) for number in line])
         log = read_interactions(clicks, options=self.data)
-        new_items = pd.DataFrame({"item_id": []}) if items is None else read_items(items, options=self.data)
+        table = pd.DataFrame({"item_id": []}) if items is None else read_items(items, options=self.data)
+        new_items = NewItems.of(recommender, table, drops_empty=self.data.on_empty_text == "drop")
+        if new_items.without_text:
+            logger.warning(
+                "%s without text left out, with the clicks on them (%s)",
+                plural(len(new_items.without_text), "new item"),
+                shown_ids(new_items.without_text),
+            )
         counts = {"read": len(log)}
         # first, because the logs that the run keeps have no clicks on unknown items
-        usable = self._without_unknown_items(log, {*recommender.catalog.item_ids, *new_items["item_id"]}, counts)
+        usable = self._without_unknown_items(log, recommender, new_items, counts)
         fresh = known.unknown(usable, self.data, number=self.number)
         counts["known"] = len(usable) - len(fresh)
         if fresh.empty:
             logger.warning("none of %d clicks is new and on a known item, so there is nothing to learn", len(log))
-            left = [item for item in new_items["item_id"] if item not in recommender.catalog]
+            left = new_items.ids
             if left:
                 logger.warning(
-                    "%d new items were not added, which needs no training: `cost-hf update-catalog` adds them",
-                    len(left),
+                    "%s not added, which needs no training: `cost-hf update-catalog` adds %s",
+                    f"{plural(len(left), 'new item')} {'was' if len(left) == 1 else 'were'}",
+                    "it" if len(left) == 1 else "them",
                 )
             return Update(self.run_directory, None, tuple(left))
-        added = [] if new_items.empty else add_new_items(recommender, new_items)
+        added = add_new_items(recommender, new_items)
         rows = pd.Series(np.arange(len(recommender.catalog)), index=recommender.catalog.item_ids)
         today = known.today(fresh)
         held_out = today.last_clicks(self.options.holdout, seed=self.seed)
@@ -291,7 +322,12 @@ class _Updating:
                 "seed": self.seed,
                 "options": dataclasses.asdict(self.options),
                 "clicks": counts,
-                "items": {"new": len(added), "catalog": len(trained.catalog), "catalog_digest": trained.catalog.digest},
+                "items": {
+                    "new": len(added),
+                    "without_text": len(new_items.without_text),
+                    "catalog": int((~trained.catalog.removed).sum()),
+                    "catalog_digest": trained.catalog.digest,
+                },
                 "guard": figures,
                 "seconds": round(time.perf_counter() - start, 3),
                 "files": model_files(read_manifest(folder)["files"]),
@@ -316,18 +352,28 @@ class _Updating:
                 trained.save_catalog(folder)
             self.history.serve(folder)
 
-    def _without_unknown_items(self, clicks: pd.DataFrame, known: set[str], counts: dict[str, int]) -> pd.DataFrame:
-        """Return the clicks on items that the catalog or the new items hold, as `data.on_unknown_item` demands."""
-        is_known = clicks["item_id"].isin(known).to_numpy()
+    def _without_unknown_items(
+        self, clicks: pd.DataFrame, recommender: Recommender, new_items: NewItems, counts: dict[str, int]
+    ) -> pd.DataFrame:
+        """Return the clicks on items of the catalog or new ones, as `data.on_unknown_item` demands of all others.
+
+        Clicks on items that are left out without text go with them.
+        """
+        is_known = clicks["item_id"].isin({*recommender.catalog.item_ids, *new_items.ids}).to_numpy()
         counts["unknown_items"] = int((~is_known).sum())
-        if is_known.all() or self.data.on_unknown_item != "error":
-            return clicks.loc[is_known].reset_index(drop=True)
-        unknown = clicks.loc[~is_known, "item_id"].drop_duplicates()
-        shown = ", ".join(map(repr, unknown.head(SHOWN_IDS)))
-        raise DataError(
-            f"{counts['unknown_items']} new clicks are on {len(unknown)} items that neither the catalog nor the new "
-            f"items hold ({shown}); give these items, or train with data.on_unknown_item: drop"
-        )
+        is_unknown = ~is_known & ~clicks["item_id"].isin(new_items.without_text).to_numpy()
+        if is_unknown.any() and self.data.on_unknown_item == "error":
+            unknown = clicks.loc[is_unknown, "item_id"].drop_duplicates().tolist()
+            number = int(is_unknown.sum())
+            is_one = len(unknown) == 1
+            raise DataError(
+                f"{plural(number, 'click')} {'is' if number == 1 else 'are'} on "
+                f"{'an item' if is_one else f'{len(unknown):,} items'} that {'is' if is_one else 'are'} neither in the "
+                f"catalog nor among the new items ({shown_ids(unknown)}); give {'this item' if is_one else 'these items'} "
+                f"with --items, or leave out {'this click' if number == 1 else 'these clicks'} with "
+                "--data '{on_unknown_item: drop}'"
+            )
+        return clicks.loc[is_known].reset_index(drop=True)
 
     def _train(self, recommender: Recommender, split: Any, checkpoints: Path, folder: Path) -> None:
         """Train the recommender on and write it."""

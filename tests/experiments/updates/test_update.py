@@ -13,9 +13,10 @@ import cost_hf
 from cost_hf.cli import main
 from cost_hf.data.click_log import CLICKS, load_clicks
 from cost_hf.data.errors import DataError
+from cost_hf.data.options import DataOptions
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.experiments.updates import guard
-from cost_hf.experiments.updates.commands import REFUSED
+from cost_hf.experiments.updates.commands import REFUSED, update_text
 from cost_hf.experiments.updates.history import History
 from cost_hf.experiments.updates.update import Update, rollback_run, update_run
 from cost_hf.files import DamagedFileError, read_json, write_json
@@ -345,19 +346,82 @@ def test_the_catalog_of_an_updated_run_can_change(run):
     served.save_catalog(run / "recommender")
 
     assert Recommender.from_pretrained(run).catalog.removed.sum() == 1
-    assert update(run, clicks(3, users=10)).recommender.catalog.removed.sum() == 1
+    later = update(run, clicks(3, users=10))
+    assert later.recommender.catalog.removed.sum() == 1
+    assert later.record["items"]["catalog"] == 25  # that can be recommended
+    assert "0 new, 25 in the catalog" in update_text(later.record, run)
 
 
 def test_items_that_nobody_knows_are_an_error_or_left_out_as_in_training(run):
     log = pd.concat([second_day(), pd.DataFrame([("u1", "n99", DAY * 2)], columns=second_day().columns)])
     before = served_files(run)
     recipe = Recipe.load(str(run / "recipe.yaml"))
-    with pytest.raises(DataError, match=r"1 new clicks are on 1 items .* \('n99'\)"):
+    with pytest.raises(DataError, match=r"1 click is on an item .* \('n99'\); .*on_unknown_item: drop"):
         update_run(with_data(run, recipe, on_unknown_item="error"), clicks=log, items=new_items())
     assert served_files(run) == before
 
     found = update_run(with_data(run, recipe, on_unknown_item="drop"), clicks=log, items=new_items())
     assert found.record["clicks"]["unknown_items"] == 1 and found.record["clicks"]["new"] == 150
+
+
+def spoiled_day(folder: Path) -> list[str]:
+    """Write files whose columns have other names, with a click on an unknown item and two items without text."""
+    others = [("u1", "n99", DAY * 2), ("u2", "n26", DAY * 2), ("u3", "n26", DAY * 2)]
+    log = pd.concat([second_day(), pd.DataFrame(others, columns=second_day().columns)])
+    log.rename(columns={"item_id": "sku"}).to_csv(folder / "new.csv", index=False)
+    textless = pd.DataFrame({"item_id": ["n26", "n27"]})
+    items = pd.concat([new_items(), textless]).rename(columns={"item_id": "sku"})
+    items.to_csv(folder / "items.csv", index=False)
+    return ["--clicks", str(folder / "new.csv"), "--items", str(folder / "items.csv"), "--columns", "{item_id: sku}"]
+
+
+def test_one_update_can_read_its_files_by_other_options_than_the_training(run, tmp_path, capsys, caplog):
+    before = served_files(run)
+    arguments = ["update", str(run), *spoiled_day(tmp_path)]
+
+    assert main(arguments) == 2
+    remedy = "leave them out with --data '{on_empty_text: drop}'"
+    assert f"2 new items have no text ('n26', 'n27'); fill a field of the run's vectors.template, or {remedy}" in (
+        capsys.readouterr().err
+    )
+    assert main([*arguments, "--data", "{on_empty_text: drop}"]) == 2
+    error = capsys.readouterr().err
+    assert (
+        "1 click is on an item that is neither in the catalog nor among the new items ('n99'); give this item" in error
+    )
+    assert "leave out this click with --data '{on_unknown_item: drop}'" in error
+    assert main([*arguments, "--data", "{on_empty_texts: drop}"]) == 2
+    assert "on_empty_text" in capsys.readouterr().err
+    assert served_files(run) == before
+
+    assert main([*arguments, "--data", "{on_empty_text: drop, on_unknown_item: drop}"]) == 0
+    assert "items: 2 new, 26 in the catalog" in capsys.readouterr().out
+    assert "2 new items without text left out, with the clicks on them ('n26', 'n27')" in caplog.text
+    [entry] = read_json(run / "updates.json")["updates"]
+    assert (entry["clicks"]["unknown_items"], entry["clicks"]["new"], entry["items"]["without_text"]) == (3, 150, 2)
+    assert Recipe.load(str(run / "recipe.yaml")).data.on_empty_text == "error"
+
+
+def test_events_of_an_update_are_those_of_its_run(run):
+    log = second_day().assign(kind="view")
+    data = DataOptions(event_column="kind", event_weights={"view": 1})
+    with pytest.raises(ValueError, match="the run knows no types of events"):
+        update_run(run, clicks=log, items=new_items(), data=data)
+
+    recipe = Recipe.load(str(run / "recipe.yaml"))
+    with_data(run, recipe, event_column="kind", event_weights={"view": 1})
+    with pytest.raises(ValueError, match=r"data.event_column 'kind'.*got no data.event_column"):
+        update_run(run, clicks=log, items=new_items(), data=DataOptions())
+
+
+def test_what_does_not_decide_how_files_are_read_stays_as_in_the_run(run):
+    with_data(run, Recipe.load(str(run / "recipe.yaml")), max_user_interactions=1)
+    older = clicks(-1, users=10).assign(timestamp=lambda log: log["timestamp"] + DAY // 2)
+    log = pd.concat([older, second_day()], ignore_index=True)
+
+    found = update_run(run, clicks=log, items=new_items(), data=DataOptions())
+
+    assert found.record["clicks"]["new"] == 150
 
 
 def with_data(run: Path, recipe: Recipe, **values) -> Path:
