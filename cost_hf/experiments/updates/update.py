@@ -219,8 +219,8 @@ def _reading_options(own: DataOptions, given: DataOptions | None) -> DataOptions
         return own
     if given.event_column is None and own.event_column is not None:
         raise ValueError(
-            f"the run knows types of events (data.event_column {own.event_column!r}), so an update needs them, too, got "
-            "no data.event_column; name the column of the new clicks: --data '{event_column: NAME}'"
+            f"the run knows types of events (data.event_column {own.event_column!r}), so an update needs them, too, "
+            "got no data.event_column; name the column of the new clicks: --data '{event_column: NAME}'"
         )
     if given.event_column is not None and own.event_column is None:
         raise ValueError(
@@ -366,12 +366,12 @@ class _Updating:
             unknown = clicks.loc[is_unknown, "item_id"].drop_duplicates().tolist()
             number = int(is_unknown.sum())
             is_one = len(unknown) == 1
+            items_are = "an item that is" if is_one else f"{len(unknown):,} items that are"
+            remedy = "give this item" if is_one else "give these items"
             raise DataError(
-                f"{plural(number, 'click')} {'is' if number == 1 else 'are'} on "
-                f"{'an item' if is_one else f'{len(unknown):,} items'} that {'is' if is_one else 'are'} neither in the "
-                f"catalog nor among the new items ({shown_ids(unknown)}); give {'this item' if is_one else 'these items'} "
-                f"with --items, or leave out {'this click' if number == 1 else 'these clicks'} with "
-                "--data '{on_unknown_item: drop}'"
+                f"{plural(number, 'click')} {'is' if number == 1 else 'are'} on {items_are} neither in the catalog nor "
+                f"among the new items ({shown_ids(unknown)}); {remedy} with --items, or leave out "
+                f"{'this click' if number == 1 else 'these clicks'} with --data '{{on_unknown_item: drop}}'"
             )
         return clicks.loc[is_known].reset_index(drop=True)
 
