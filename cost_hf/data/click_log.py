@@ -8,6 +8,7 @@ and so is the log of an update that comes a second time.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -183,11 +184,16 @@ class Today:
         clicks = self.clicks.assign(**{HELD_OUT: held_out}).loc[self.is_new].drop(columns="day")
         return clicks.dropna(axis="columns", how="all").reset_index(drop=True)
 
-    @property
-    def is_validation(self) -> np.ndarray:
-        """Which clicks are validation targets of the training, which stay held out, bool `[clicks]`."""
-        part = (self.clicks[PART] == VALIDATION).to_numpy()
-        return part & self._targets
+    @cached_property
+    def is_withheld(self) -> np.ndarray:
+        """Which clicks no update learns, bool `[clicks]`.
+
+        These are the validation targets of the training, and what its log holds of the same users and items afterwards:
+        who learns that an article was bought knows that it was viewed before.
+        """
+        is_target = (self.clicks[PART] == VALIDATION).to_numpy() & self._targets
+        pairs = pd.MultiIndex.from_frame(self.clicks[["user_id", "item_id"]])
+        return pairs.isin(pairs[is_target]) & self.clicks[PART].isin([VALIDATION, TEST]).to_numpy()
 
     @property
     def is_unlearned(self) -> np.ndarray:
@@ -197,7 +203,7 @@ class Today:
         else:
             was_held_out = (self.clicks["day"] == self.num_updates).to_numpy() & self._flags(HELD_OUT, default=False)
             found = was_held_out | self.is_new
-        return found & ~self.is_validation
+        return found & ~self.is_withheld
 
     @property
     def _targets(self) -> np.ndarray:
@@ -251,8 +257,8 @@ class Today:
         """Return the training sequences of today, and which of their clicks are learned.
 
         Clicks that the model has not learned are labels, and so are all clicks of a seeded sample of users, which
-        together are the share `replay` of all labels where there are so many. Validation targets of the training stay
-        in the histories of later clicks and count 0, as events that are read and not learned do.
+        together are the share `replay` of all labels where there are so many. Clicks that are withheld stay in the
+        histories of later clicks and count 0, as events that are read and not learned do.
 
         Args:
             held_out: clicks that are left out, bool `[clicks]`.
@@ -262,17 +268,17 @@ class Today:
         """
         is_kept = ~held_out
         clicks = self.clicks.loc[is_kept]
-        is_validation = self.is_validation[is_kept]
+        is_withheld = self.is_withheld[is_kept]
         users = clicks["user_id"].to_numpy(dtype=object)
         starts = np.flatnonzero(np.concatenate([[True], users[1:] != users[:-1]]))
         labels = self.is_unlearned[is_kept]
         lengths = np.diff(np.append(starts, len(users)))
         wanted = int(labels.sum() * replay / (1 - replay))
-        old = np.add.reduceat(~labels & ~is_validation, starts)
+        old = np.add.reduceat(~labels & ~is_withheld, starts)
         order = np.random.default_rng(seed).permutation(len(starts))
         chosen = np.zeros(len(starts), dtype=bool)
         chosen[order] = np.cumsum(old[order]) - old[order] < wanted
-        labels = (labels | np.repeat(chosen, lengths)) & ~is_validation
+        labels = (labels | np.repeat(chosen, lengths)) & ~is_withheld
         weights = clicks[WEIGHT].to_numpy(dtype=np.int64) if WEIGHT in clicks else np.ones(len(clicks), dtype=np.int64)
         nobody = Targets(np.empty(0, dtype=object), [], np.empty(0, dtype=np.int64))
         return Split(
@@ -283,7 +289,7 @@ class Today:
             counts={},
             digest="",
             train_times=clicks["timestamp"].to_numpy(dtype=np.int64) if _has_times(clicks) else None,
-            train_weights=np.where(is_validation, 0, weights),
+            train_weights=np.where(is_withheld, 0, weights),
             train_labels=labels,
         )
 

@@ -131,7 +131,13 @@ def _files(sources: Sequence[str | Path], findings: LogFindings) -> list[Path]:
         if path.is_dir():
             names = sorted(path.iterdir())
             inside = [name for name in names if name.is_file() and name.name.endswith(ENDINGS)]
-            findings.in_progress += sum(name.name.endswith(UNFINISHED) for name in names)
+            unfinished = sum(name.name.endswith(UNFINISHED) for name in names)
+            findings.in_progress += unfinished
+            if not inside and unfinished:
+                raise DataError(
+                    f"{str(source)!r} has unfinished files of a log alone ({UNFINISHED}); they are finished when the "
+                    "server stops or begins the next one: stop it, or try again later"
+                )
             if not inside:
                 raise DataError(f"{str(source)!r} has no file of a log ({', '.join(ENDINGS)}); check the directory")
         else:

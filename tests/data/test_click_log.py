@@ -252,3 +252,32 @@ def test_weights_of_labels_are_of_mean_one_over_what_is_learned():
     assert len(learned) == split.num_labels() == 3 + 2  # test clicks of the run, and the new ones
     assert learned.mean() == pytest.approx(1.0)
     assert learned.max() / learned.min() == pytest.approx(3.0)
+
+
+def test_what_follows_a_validation_target_with_its_item_is_not_learned():
+    """Who learns that an article was bought knows which view the guard asks for."""
+    options = DataOptions(
+        reader="tables",
+        event_column="kind",
+        event_weights={"view": 1, "buy": 3},
+        target_events=["view"],
+        on_duplicate_click="keep",
+    )
+    log = first_log().assign(kind="view")
+    purchases = log.assign(kind="buy", timestamp=log["timestamp"] + 1)
+    known = known_of(options, pd.concat([log, purchases], ignore_index=True))
+    later = log_of(("u0", "f", 2_000)).assign(kind="view")
+    today = known.today(unknown(known, later, options))
+    guard = known.guard_cases(ROWS, options)
+
+    split = today.training_split(today.last_clicks(0.0, seed=0), ROWS, replay=0.9, seed=0)
+
+    targets = dict(zip(guard.user_ids.tolist(), guard.items.tolist(), strict=True))
+    assert len(targets) == 12
+    ends = np.cumsum([len(own) for own in split.train])
+    for user, own, end in zip(split.train_user_ids, split.train, ends, strict=True):
+        is_target = own == targets[user]
+        labels = split.train_labels[end - len(own) : end]
+        weights = split.train_weights[end - len(own) : end]
+        assert is_target.sum() == 2 and not labels[is_target].any() and not weights[is_target].any()
+        assert weights[~is_target].all()

@@ -413,3 +413,10 @@ def test_arguments_that_do_not_fit_are_refused(option, named, tmp_path, capsys):
 
     assert main(["replay", "log", "--clicks", str(clicks), *option]) == 2
     assert named in capsys.readouterr().err
+
+
+def test_a_log_that_is_still_written_is_named_as_such(tmp_path):
+    (tmp_path / "requests-1.jsonl.part").write_text("")
+
+    with pytest.raises(DataError, match="unfinished files of a log alone"):
+        read_log([str(tmp_path)])
