@@ -1,7 +1,8 @@
 """What an update of a catalog will change: tables compared with the catalog, before anything is written.
 
-A row that can't be applied (an item without text, an id that the catalog does not hold) is skipped and listed. Texts
-are compared by what the catalog keeps of them: titles, and the columns that the template of the texts names.
+A row that can't be applied (an item without text, an id that the catalog does not hold, a value that does not fit its
+column) is skipped and listed. Texts are compared by what the catalog keeps of them: titles, and the columns that the
+template of the texts names.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import pyarrow as pa
 from cost_hf.data.item_columns import changed_columns
 from cost_hf.data.item_texts import item_titles, render_texts, text_columns
 from cost_hf.data.schema import empty_texts
+from cost_hf.hub.column_values import fitting_values, is_misfit
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.catalog_changes import CatalogChange
 from cost_hf.semantic_ids.item_columns import TEXTS, TITLE
@@ -38,12 +40,16 @@ class SkippedRow:
         row: 0-based, as read.
         item_id: of the row.
         reason: why.
+        column: whose value does not fit; None for another reason.
+        value: what the row has there, as text.
     """
 
     table: str
     row: int
     item_id: str
     reason: str
+    column: str | None = None
+    value: str | None = None
 
     def __str__(self) -> str:
         """Return the row in a few words."""
@@ -172,10 +178,12 @@ class Planner:
 
     Args:
         recommender: before the update.
+        decimal: mark of numbers in text.
     """
 
-    def __init__(self, recommender: Recommender):
+    def __init__(self, recommender: Recommender, *, decimal: str = "."):
         self.recommender = recommender
+        self.decimal = decimal
         self.catalog = recommender.catalog
         self.skipped: list[SkippedRow] = []
         self._removed = {self.catalog.item_ids[row] for row in np.flatnonzero(self.catalog.removed)}
@@ -192,20 +200,22 @@ class Planner:
 
         Raises:
             DataError: for a table without a column of the template.
-            ValueError: for new items that the recommender can't take, or values of another type.
+            ValueError: for new items that the recommender can't take, or a column of another type.
         """
+        # first of all, since a column of numbers that is read as text would be part of the texts
+        items, kept = self._fitting("items", items)
         template = None if self.recommender.encoder is None else self.recommender.encoder.options.template
         texts = np.array(render_texts(items, template), dtype=object)
-        is_empty = empty_texts(items, texts.tolist(), drops=True)
+        is_empty = kept & empty_texts(items, texts.tolist(), drops=True)
+        kept &= ~is_empty
         is_new = ~self._is_held(items["item_id"]) | items["item_id"].isin(self._removed).to_numpy()
         takes_texts = "texts" in self.recommender.new_item_inputs
-        if (is_new & ~is_empty).any() and not takes_texts and not skips_new:
+        if (is_new & kept).any() and not takes_texts and not skips_new:
             raise ValueError(
                 "this recommender has no text encoder (codes from elsewhere, ids alone, or a Hub copy without a "
                 "licence of the data); load the run directory, or use add_items with vectors or codes in Python"
             )
         self._skip("items", items, is_empty, NO_TEXT)
-        kept = ~is_empty
         if not takes_texts:
             self._skip("items", items, is_new & kept, UNSUPPORTED)
             kept &= ~is_new
@@ -219,12 +229,14 @@ class Planner:
         """Return the rows whose values are to be changed, after these items were; None for none.
 
         Raises:
-            ValueError: for titles, a column that the catalog does not have, or values of another type.
+            ValueError: for titles, a column that the catalog does not have, or a column of another type.
         """
         if TITLE in values:
             raise ValueError("values come without titles; give titles and texts as items to update")
         for name in values.columns.drop("item_id"):
             self.catalog.columns.require(name, what="the table of values")
+        values, kept = self._fitting("values", values)
+        values = values.loc[kept]
         is_held = self._is_held(values["item_id"])
         touched = set() if items is None else items.touched
         is_touched = values["item_id"].isin(touched).to_numpy()
@@ -293,6 +305,15 @@ class Planner:
         """Return which items the catalog holds, removed or not, bool `[n]`."""
         return np.fromiter((item in self.catalog for item in ids), dtype=bool, count=len(ids))
 
+    def _fitting(self, table: str, frame: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+        """Return a table in the types of the catalog, and its rows without a value that does not fit, bool `[n]`."""
+        fitting, misfits = fitting_values(frame, self.catalog.columns, table=table, decimal=self.decimal)
+        for misfit in misfits:
+            row = int(frame.index[misfit.place])
+            item = frame["item_id"].iloc[misfit.place]
+            self.skipped.append(SkippedRow(table, row, item, misfit.reason, misfit.column, str(misfit.value)))
+        return fitting, ~is_misfit(misfits, len(frame))
+
     def _skip(self, table: str, frame: pd.DataFrame, is_skipped: np.ndarray, reason: str) -> None:
         skipped = frame.loc[is_skipped, "item_id"]
         self.skipped += [SkippedRow(table, int(row), item, reason) for row, item in skipped.items()]
@@ -301,7 +322,8 @@ class Planner:
 def skipped_text(skipped: Sequence[SkippedRow]) -> str:
     """Return the first skipped rows in one line."""
     shown = "; ".join(map(str, skipped[:SHOWN_ROWS]))
-    rows = "1 row" if len(skipped) == 1 else f"{len(skipped):,} rows"
+    count = len({(row.table, row.row) for row in skipped})  # a row may have several values that do not fit
+    rows = "1 row" if count == 1 else f"{count:,} rows"
     return f"{rows}: {shown}{'; …' if len(skipped) > SHOWN_ROWS else ''}"
 
 

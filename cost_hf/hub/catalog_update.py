@@ -60,7 +60,8 @@ class Updates:
 class UpdateRequest:
     """Changes of a recommender, in this order: items, values, removals, clicks.
 
-    Rows that can't be applied are skipped and listed: items without text, values and removals of unknown items.
+    Rows that can't be applied are skipped and listed: items without text, values and removals of unknown items, and
+    rows with a value that does not fit its column.
 
     Args:
         items: `item_id` and the text columns that the catalog was made from; known ids keep their SIDs. Other columns
@@ -74,6 +75,7 @@ class UpdateRequest:
         max_gone: with `all`, the largest share of the catalog that an update may remove.
         strict: make no change where a row would be skipped.
         rolls_back: return to the catalog before the last update; no other change may be requested with it.
+        decimal: mark of numbers in a column that holds texts, too; with a comma, points separate thousands.
 
     Raises:
         ValueError: where no change is requested, or another one with a rollback.
@@ -87,6 +89,7 @@ class UpdateRequest:
     max_gone: float = MAX_GONE
     strict: bool = False
     rolls_back: bool = False
+    decimal: str = "."
 
     def __post_init__(self) -> None:
         tables = (self.items, self.values, self.clicks)
@@ -106,10 +109,10 @@ class UpdateRequest:
 
         Raises:
             DataError: for items without a column of the template.
-            ValueError: for values of another type or unknown columns, items that this recommender can't take, more
+            ValueError: for columns of another type or unknown ones, items that this recommender can't take, more
                 items gone than `max_gone` allows, or, with `strict`, rows that can't be applied.
         """
-        planner = Planner(recommender)
+        planner = Planner(recommender, decimal=self.decimal)
         facts: dict[str, Any] = {}
         table = None
         if self.items is not None:

@@ -76,7 +76,8 @@ PARTIAL = 3  # status of an update that has skipped rows
 UPDATE_STATUS = """exit status:
   0  the catalog is as the files demand; or there was nothing to do
   2  an error, and nothing has changed
-  3  rows were skipped (items without text, unknown ids), and the rest is applied; --strict makes it 2"""
+  3  rows were skipped (items without text, unknown ids, values that do not fit their column), and the rest is
+     applied; --strict makes it 2"""
 
 
 def update_catalog_main(argv: Sequence[str]) -> int:
@@ -170,6 +171,7 @@ def update_catalog_main(argv: Sequence[str]) -> int:
 
 def _update_catalog(known: argparse.Namespace) -> dict[str, Any]:
     """Update a catalog as the arguments demand, print what has changed, and return it as plain values."""
+    from cost_hf.data.options import csv_option
     from cost_hf.data.tables import read_interactions, read_items
     from cost_hf.experiments.reading_options import ReadingOptions
     from cost_hf.hub.catalog_update import ALL, CHANGED, MAX_GONE, NEW, UpdateRequest, push_update, update_catalog
@@ -191,6 +193,7 @@ def _update_catalog(known: argparse.Namespace) -> dict[str, Any]:
         max_gone=MAX_GONE if known.max_gone is None else known.max_gone,
         strict=known.strict,
         rolls_back=known.rollback,
+        decimal=csv_option(data.csv, "items", "decimal") or ".",
     )
     if any(given is not None for given in (items, known.clicks, known.values, known.remove)):
         print_text(reading.sentence)

@@ -146,7 +146,7 @@ class ItemColumns:
         changed = {}
         for name, entries in given.items():
             held = self.require(name, what="columns")
-            new = _values_like(held, entries, name)
+            new = values_like(held, entries, name)
             if len(new) != len(places):
                 raise ValueError(f"expected one value of {name!r} per item, got {len(new)} for {len(places)} items")
             changed[name] = _put(held, places, new)
@@ -170,7 +170,7 @@ class ItemColumns:
         found = {}
         for name, entries in _by_name(values).items():
             held = self.require(name, what="columns")
-            new = _values_like(held, entries, name)
+            new = values_like(held, entries, name)
             if len(new) != len(places):
                 raise ValueError(f"expected one value of {name!r} per item, got {len(new)} for {len(places)} items")
             found[name] = _differ(held.take(pa.array(places)), new)
@@ -305,6 +305,24 @@ def type_name(kind: pa.DataType) -> str:
     return str(kind)
 
 
+def type_words(kind: pa.DataType) -> str:
+    """Return what a value of a type is, in plain words.
+
+    Examples:
+        >>> type_words(pa.float64()), type_words(pa.list_(pa.string()))
+        ('a number', 'a list, each entry text')
+    """
+    types = pa.types
+    if types.is_integer(kind):
+        return "a whole number"
+    if types.is_list(kind):
+        return f"a list, each entry {type_words(kind.value_type)}"
+    words = {NUMBERS: "a number", TRUTHS: "true or false", TEXTS: "text", TIMES: "a time"}
+    others = ((types.is_struct, "an object"), (types.is_time, "a time"), (types.is_binary, "bytes"))
+    other = next((text for fits, text in others if fits(kind)), "a value of another type")
+    return words.get(kind_of(kind), other)
+
+
 def as_array(values: Any, name: str) -> pa.Array:
     """Return the values of a column as an Arrow array of a type that catalogs keep; NaN is a missing value.
 
@@ -387,18 +405,37 @@ def _by_name(values: Any) -> dict[str, Any]:
     return {str(name): values[name] for name in names if name != ITEM_ID}
 
 
-def _values_like(held: pa.Array, values: Any, name: str) -> pa.Array:
-    """Return values in the type of a column; raise ValueError for those of another one."""
-    wanted = held.type
+def values_like(held: pa.Array, values: Any, name: str) -> pa.Array:
+    """Return values in the type of a column.
+
+    Args:
+        held: the column of the catalog.
+        values: n values, of which None and NaN are missing.
+        name: of the column, for errors.
+
+    Raises:
+        ValueError: for values of another type.
+    """
     given = as_array(values, name)
-    is_alike = pa.types.is_null(given.type) or _comparable(given.type, wanted)
+    is_alike = pa.types.is_null(given.type) or _comparable(given.type, held.type)
+    array = _cast(given, held.type) if is_alike else None
+    if array is not None:
+        return array
+    misfit = given.drop_null()
+    while is_alike and len(misfit) > 1:  # halves, one of which can't be cast either
+        half = len(misfit) // 2
+        misfit = misfit.slice(half) if _cast(misfit.slice(0, half), held.type) is not None else misfit.slice(0, half)
+    words = type_words(given.type)
+    got = f"{misfit[0].as_py()!r:.80} ({words})" if len(misfit) else words
+    raise ValueError(f"column {name!r}: expected {type_words(held.type)}, got {got}; convert the values")
+
+
+def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """Return values in another type, None where it can't hold one of them."""
     try:
-        if is_alike:
-            return given.cast(wanted)
-        problem = f"holds {type_name(wanted)}, got {type_name(given.type)}"
-    except (pa.ArrowException, ValueError) as error:
-        problem = f"holds {type_name(wanted)}, which can't hold these values ({first_line(error)})"
-    raise ValueError(f"column {name!r} {problem}; convert the values, or replace the whole column by add_columns")
+        return array.cast(kind)
+    except (pa.ArrowException, ValueError):
+        return None
 
 
 def _comparable(given: pa.DataType, wanted: pa.DataType) -> bool:

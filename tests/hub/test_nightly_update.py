@@ -210,7 +210,126 @@ def test_an_error_in_one_part_keeps_all_others_from_being_made(directory, tmp_pa
 
     assert update(directory, tmp_path / "new.csv", "--values", tmp_path / "stock.csv", "--remove", GONE) == 2
 
-    assert contents(directory) == files and "column 'price' holds double, got string" in capsys.readouterr().err
+    assert contents(directory) == files and "column 'price': expected a number, got 'cheap'" in capsys.readouterr().err
+
+
+def with_stock(directory) -> None:
+    """Add a column of whole numbers to a saved catalog."""
+    recommender = Recommender.from_pretrained(directory)
+    recommender.add_columns(TOY_IDS, {"stock": list(range(len(TOY_IDS)))})
+    recommender.save_catalog(directory / "recommender")
+
+
+def skipped_rows(path) -> list[tuple]:
+    """Return row, id, column, value and reason of the skipped rows of a summary."""
+    rows = json.loads(path.read_text())["skipped"]
+    return [tuple(row[name] for name in ("row", "item_id", "column", "value", "reason")) for row in rows]
+
+
+PRICE = "column 'price': expected a number, got"
+
+
+def test_a_row_of_a_whole_catalog_with_a_price_that_is_none_is_skipped(directory, tmp_path, capsys):
+    frame = whole_catalog().drop(columns="tags").drop(index=0)
+    frame["price"] = frame["price"].astype(object)
+    frame.loc[1, ["title", "price"]] = ["music in cairo", "on request"]
+    frame.loc[2, "price"] = 0.5
+    frame.loc[len(frame) + 1] = ["new", "weather in cairo", 9, "Alba", True]
+    frame.to_csv(tmp_path / "full.csv", index=False)
+
+    assert update(directory, "--from-full-catalog", tmp_path / "full.csv", "--json", tmp_path / "out.json") == 3
+
+    before = with_columns(toy_text_recommender()).catalog
+    after = Recommender.from_pretrained(directory).catalog
+    assert after.titles[1] == TOY_TEXTS[1] and after.columns.value("price", 1) == before.columns.value("price", 1)
+    assert after.removed.tolist() == [True] + [False] * 20
+    assert [after.columns.value("price", row) for row in (2, 3, 20)] == [0.5, before.columns.value("price", 3), 9.0]
+    assert skipped_rows(tmp_path / "out.json") == [(0, "item001", "price", "on request", f"{PRICE} 'on request'")]
+    # neither has another text: prices are no part of it, though one of them is text
+    summary = json.loads((tmp_path / "out.json").read_text())
+    assert [summary[name] for name in ("texts_changed", "columns_changed")] == [[], ["item002"]]
+    assert f"skipped 1 row: items, row 0 (item_id 'item001'): {PRICE} 'on request'" in capsys.readouterr().out
+
+
+def test_values_that_do_not_fit_are_listed_in_plain_words(directory, tmp_path, capsys):
+    with_stock(directory)
+    rows = ["item001,n/a,7,true", "item002,3.5,2.5,true", "item003,4.5,9,maybe"]
+    rows += ["item004,5.5,3,false", "item005,,4,true"]
+    (tmp_path / "stock.csv").write_text("\n".join(["item_id,price,stock,in_stock", *rows]))
+
+    assert update(directory, "--values", tmp_path / "stock.csv", "--json", tmp_path / "out.json") == 3
+
+    columns = Recommender.from_pretrained(directory).catalog.columns
+    assert skipped_rows(tmp_path / "out.json") == [
+        (0, "item001", "price", "n/a", f"{PRICE} 'n/a'"),
+        (1, "item002", "stock", "2.5", "column 'stock': expected a whole number, got 2.5"),
+        (2, "item003", "in_stock", "maybe", "column 'in_stock': expected true or false, got 'maybe'"),
+    ]
+    names = ("price", "stock", "in_stock")
+    assert [columns.value("stock", row) for row in (1, 2, 3)] == [1, 2, 3]
+    assert [columns.value(name, 4) for name in names] == [5.5, 3, False]
+    assert [columns.value(name, 5) for name in names] == [None, 4, True]
+    assert "skipped 3 rows: values, row 0" in capsys.readouterr().out
+
+
+def test_a_row_with_two_values_that_do_not_fit_is_one_row(directory, tmp_path, capsys):
+    (tmp_path / "stock.csv").write_text("item_id,price,in_stock\nitem001,n/a,maybe\nitem002,0.5,true\n")
+
+    assert update(directory, "--values", tmp_path / "stock.csv", "--json", tmp_path / "out.json") == 3
+
+    assert "skipped 1 row: " in capsys.readouterr().out
+    assert [row[2] for row in skipped_rows(tmp_path / "out.json")] == ["price", "in_stock"]
+
+
+def test_strict_refuses_a_value_that_does_not_fit(directory, tmp_path, capsys):
+    (tmp_path / "stock.csv").write_text("item_id,price\nitem001,n/a\nitem002,0.5\n")
+    files = contents(directory)
+
+    assert update(directory, "--values", tmp_path / "stock.csv", "--strict") == 2
+
+    assert contents(directory) == files and f"{PRICE} 'n/a'" in capsys.readouterr().err
+
+
+def test_a_column_whose_values_do_not_fit_is_refused_as_a_whole(directory, tmp_path, capsys):
+    (tmp_path / "stock.csv").write_text("item_id,price\nitem001,low\nitem002,0.5\nitem003,high\nitem004,\n")
+    files = contents(directory)
+
+    assert update(directory, "--values", tmp_path / "stock.csv") == 2
+
+    error = capsys.readouterr().err
+    assert contents(directory) == files
+    assert f"values, row 0 (item_id 'item001'): {PRICE} 'low'; 2 of 3 values of the column do not fit" in error
+    assert not any(word in error for word in ("double", "add_columns"))
+
+
+def test_one_value_of_a_column_that_is_empty_elsewhere_is_skipped(directory, tmp_path):
+    (tmp_path / "stock.csv").write_text("item_id,price,in_stock\nitem001,n/a,true\nitem002,,false\n")
+
+    assert update(directory, "--values", tmp_path / "stock.csv") == 3
+
+    columns = Recommender.from_pretrained(directory).catalog.columns
+    assert columns.value("price", 2) is None and columns.value("in_stock", 2) is False
+
+
+def test_prices_beside_one_that_does_not_fit_keep_their_decimal_comma(directory, tmp_path):
+    rows = ["item001;n/a", "item002;1.299", "item003;3,5", "item004;7"]
+    (tmp_path / "stock.csv").write_text("\n".join(["item_id;price", *rows]))
+    form = json.dumps({"csv": {"sep": ";", "decimal": ","}})
+
+    assert update(directory, "--values", tmp_path / "stock.csv", "--data", form) == 3
+
+    columns = Recommender.from_pretrained(directory).catalog.columns
+    assert [columns.value("price", row) for row in (1, 2, 3, 4)] == [2.5, 1299.0, 3.5, 7.0]
+
+
+def test_values_of_typed_files_are_skipped_alike(directory, tmp_path):
+    prices = [{"item_id": "item001", "price": True}, {"item_id": "item002", "price": 0.5}, {"item_id": "item003"}]
+    (tmp_path / "stock.jsonl").write_text("\n".join(map(json.dumps, prices)))
+
+    assert update(directory, "--values", tmp_path / "stock.jsonl", "--json", tmp_path / "out.json") == 3
+
+    assert skipped_rows(tmp_path / "out.json") == [(0, "item001", "price", "True", f"{PRICE} True")]
+    assert Recommender.from_pretrained(directory).catalog.columns.value("price", 2) == 0.5
 
 
 SHOP = {"data.csv": {"sep": ";"}, "data.columns": {"item_id": "Artikel", "title": "Name"}}

@@ -174,7 +174,7 @@ def test_a_new_item_has_the_columns_that_it_is_given():
     ("change", "error", "message"),
     [
         (lambda s: s.update_items(["item001"], columns={"colour": ["red"]}), ValueError, "'colour', which the catalog"),
-        (lambda s: s.update_items(["item001"], columns={"price": ["cheap"]}), ValueError, "holds double, got string"),
+        (lambda s: s.update_items(["item001"], columns={"price": ["cheap"]}), ValueError, "a number, got 'cheap'"),
         (lambda s: s.update_items(["item001"], columns={"price": [1, 2]}), ValueError, "got 2 for 1 items"),
         (lambda s: s.update_items(["nobody"], columns={"price": [1]}), KeyError, "not in the catalog"),
         (lambda s: s.update_items(["item001"]), ValueError, "expected texts, titles or columns of the items, got none"),

@@ -219,7 +219,7 @@ def test_ids_of_requests_are_normalised_as_those_of_the_run():
         ({"add": [{"item_id": "a", "title": "x"}, {"item_id": "a", "title": "y"}]}, "add", "got 'a'"),
         ({"add": [{"item_id": "a", "title": "x"}, {"item_id": "b", "title": ""}]}, "add", r"row 1 \(item_id 'b'\)"),
         ({"add": [{"item_id": "a", "price": 3}]}, "add", "no text column"),
-        ({"add": [{"item_id": "a", "title": "x", "price": "dear"}]}, "add", "'price' holds double, got string"),
+        ({"add": [{"item_id": "a", "title": "x", "price": "dear"}]}, "add", "'price': expected a number, got 'dear'"),
         ({"add": [{"item_id": 1.5, "title": "x"}]}, "add", "1.5"),
         ({"add": [{"item_id": None, "title": "x"}]}, "add", "item_id"),
         ({"add": [{"item_id": "a\x1b", "title": "x"}]}, "add", "control character"),
