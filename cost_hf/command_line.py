@@ -40,6 +40,26 @@ class CommandParser(argparse.ArgumentParser):
         self._epilog = epilog
         self.add_argument("--version", action="version", version=f"cost-hf {__version__}")
 
+    def add_reading_arguments(self, example: str, *, default: str = " [as in the run]") -> None:
+        """Add `--columns` and `--data`, by which files are read otherwise than those of the training.
+
+        Args:
+            example: field and value of `--data`, for its help.
+            default: what is taken without them, for the help.
+        """
+        self.add_argument(
+            "--columns",
+            type=columns_argument,
+            default=None,
+            help=f"our column -> name in the files, as YAML: {{item_id: asin}}{default}",
+        )
+        self.add_argument(
+            "--data",
+            type=mapping_argument,
+            default={},
+            help=f"other fields of the data section by which the files are read, as YAML: {{{example}}}{default}",
+        )
+
     def format_help(self) -> str:
         """Return the help; an epilog that is a function is called now, since it may take time to write."""
         self.epilog = self._epilog() if callable(self._epilog) else self._epilog

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 from cost_hf.command_line import (
     CommandParser,
     check_target,
-    columns_argument,
     file_argument,
-    mapping_argument,
     print_text,
     report_errors,
     set_up_logging,
@@ -50,18 +48,7 @@ def replay_main(argv: Sequence[str]) -> int:
         default=None,
         help="recommender of the log: clicks are read as those of its training",
     )
-    parser.add_argument(
-        "--columns",
-        type=columns_argument,
-        default=None,
-        help="our column -> name in the clicks, as YAML: {user_id: customer}",
-    )
-    parser.add_argument(
-        "--data",
-        type=mapping_argument,
-        default={},
-        help="other fields of the data section by which the clicks are read, as YAML: {event_column: type}",
-    )
+    parser.add_reading_arguments("event_column: type", default=" [as in --run]")
     parser.add_argument(
         "--timezone", default=None, help="of click times that carry no offset, such as Europe/Berlin [UTC]"
     )

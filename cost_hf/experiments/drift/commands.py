@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from cost_hf.command_line import (
     CommandParser,
     check_target,
-    columns_argument,
     file_argument,
-    mapping_argument,
     print_text,
     report_errors,
     set_up_logging,
@@ -42,19 +40,7 @@ def drift_main(argv: Sequence[str]) -> int:
         default=None,
         help="clicks after the training: likewise, with user_id, item_id and timestamp or position",
     )
-    parser.add_argument(
-        "--columns",
-        type=columns_argument,
-        default=None,
-        help="our column -> name in the files, as YAML: {item_id: asin} [as in the run]",
-    )
-    parser.add_argument(
-        "--data",
-        type=mapping_argument,
-        default={},
-        help="other fields of the data section by which the files are read, as YAML: {on_bad_row: drop} [as in the "
-        "run]",
-    )
+    parser.add_reading_arguments("on_bad_row: drop")
     parser.add_argument("--html", default=None, help="write the report to this web page, too")
     parser.add_argument("--json", default=None, help="write the findings to this file, too")
     parser.add_argument("--seed", type=int, default=0, help="of the samples [0]")

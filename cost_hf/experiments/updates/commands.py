@@ -7,8 +7,6 @@ from typing import Any
 
 from cost_hf.command_line import (
     CommandParser,
-    columns_argument,
-    mapping_argument,
     print_text,
     report_errors,
     set_up_logging,
@@ -27,19 +25,7 @@ def update_main(argv: Sequence[str]) -> int:
     parser.add_argument("run", help="directory of a finished run")
     parser.add_argument("--clicks", required=True, help="new clicks: a file or pattern of files, as for training")
     parser.add_argument("--items", default=None, help="new items, with the text columns of the run")
-    parser.add_argument(
-        "--columns",
-        type=columns_argument,
-        default=None,
-        help="our column -> name in the files, as YAML: {item_id: asin} [as in the run]",
-    )
-    parser.add_argument(
-        "--data",
-        type=mapping_argument,
-        default={},
-        help="other fields of the data section by which the files are read, as YAML: {on_unknown_item: drop} [as in "
-        "the run]",
-    )
+    parser.add_reading_arguments("on_unknown_item: drop")
     parser.add_argument("--seed", type=int, default=0, help="seed of samples and training [0]")
     for entry in dataclasses.fields(UpdateOptions):
         kind = type(entry.default)
