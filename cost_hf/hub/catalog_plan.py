@@ -264,6 +264,22 @@ class Planner:
         present = np.flatnonzero(~self.catalog.removed)
         return [item for row in present if (item := self.catalog.item_ids[row]) not in named]
 
+    def emptied(self, items: ItemTable) -> dict[str, int]:
+        """Return how many present items lose their value, by column; columns that lose none are left out.
+
+        Args:
+            items: a table of the whole catalog.
+        """
+        places = [place for place, item in enumerate(items.ids) if item in self.catalog and item not in self._removed]
+        if items.columns is None or not places:
+            return {}
+        rows = self.catalog.rows_of(items.ids_at(places))
+        lost = {}
+        for name, values in items.columns.take(places).to_pydict().items():
+            held = self.catalog.columns.arrays[name].take(pa.array(rows)).is_valid().to_numpy(zero_copy_only=False)
+            lost[name] = int((held & np.array([value is None for value in values])).sum())
+        return {name: number for name, number in lost.items() if number}
+
     def _compared(self, items: pd.DataFrame, texts: list[str], fields: Sequence[str], is_partial: bool) -> ItemTable:
         """Return the usable rows of a table; `is_partial` where some columns of the texts can't be compared."""
         ids = items["item_id"].tolist()

@@ -72,7 +72,8 @@ class UpdateRequest:
         items_are: `new`: known items stay as they are, and those that differ are reported; `changed`: texts, titles and
             columns of known items change, too; `all`: the whole catalog, so that items that it does not name are
             removed as well.
-        max_gone: with `all`, the largest share of the catalog that an update may remove.
+        max_gone: with `all`, the largest share of the catalog that an update may remove, or leave without a value of a
+            column.
         strict: make no change where a row would be skipped.
         rolls_back: return to the catalog before the last update; no other change may be requested with it.
         decimal: mark of numbers in a column that holds texts, too; with a comma, points separate thousands.
@@ -110,7 +111,7 @@ class UpdateRequest:
         Raises:
             DataError: for items without a column of the template.
             ValueError: for columns of another type or unknown ones, items that this recommender can't take, more
-                items gone than `max_gone` allows, or, with `strict`, rows that can't be applied.
+                items or values gone than `max_gone` allows, or, with `strict`, rows that can't be applied.
         """
         planner = Planner(recommender, decimal=self.decimal)
         facts: dict[str, Any] = {}
@@ -119,9 +120,11 @@ class UpdateRequest:
             table, uncompared, ignored = planner.items(self.items, skips_new=self.items_are == ALL)
             facts = {"items": table, "uncompared_columns": uncompared, "ignored_columns": ignored}
             facts["known_items"] = REPORTED if self.items_are == NEW else UPDATED
-        if self.items is not None and self.items_are == ALL:
+        if table is not None and self.items is not None and self.items_are == ALL:
             facts["remove"] = planner.gone(self.items)
-            _check_gone(len(facts["remove"]), recommender, self.max_gone)
+            _check_gone("", len(facts["remove"]), recommender, self.max_gone)
+            for name, number in planner.emptied(table).items():
+                _check_gone(f"the values of column {name!r:.80} for ", number, recommender, self.max_gone)
         elif len(self.remove):
             given = self.remove
             rows = given if isinstance(given, pd.DataFrame) else pd.DataFrame({"item_id": list(map(str, given))})
@@ -171,17 +174,24 @@ class UpdateRequest:
         return Updates(changes, num_clicks, summary, dry_run)
 
 
-def _check_gone(num_gone: int, recommender: Recommender, max_gone: float) -> None:
-    """Raise ValueError where a table of the whole catalog lacks too many of its items."""
+def _check_gone(what: str, number: int, recommender: Recommender, max_gone: float) -> None:
+    """Raise ValueError where a table of the whole catalog lacks too many of its items, or of the values of a column.
+
+    Args:
+        what: begins what is lacking in the message: empty, or `the values of column 'stock' for `.
+        number: of the items that it concerns.
+        recommender: before the update.
+        max_gone: largest share of its items.
+    """
     num_present = int((~recommender.catalog.removed).sum())
-    if num_gone <= max_gone * num_present:
+    if number <= max_gone * num_present:
         return
-    share = num_gone / num_present
+    share = number / num_present
     enough = min(1.0, math.ceil(share * 1000) / 1000)
     raise ValueError(
-        f"the table of the whole catalog lacks {num_gone:,} of its {num_present:,} items ({share:.1%}), more than "
-        f"--max-gone {max_gone:g} allows; the export may be truncated: check it, and where these items are to go, run "
-        f"the same command with --max-gone {enough:g}"
+        f"the table of the whole catalog lacks {what}{number:,} of its {num_present:,} items ({share:.1%}), more than "
+        f"--max-gone {max_gone:g} allows; the export may be truncated: check it, and where it is right, run the same "
+        f"command with --max-gone {enough:g}"
     )
 
 

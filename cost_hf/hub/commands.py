@@ -15,7 +15,6 @@ from cost_hf.command_line import (
     USER_ERRORS,
     CommandParser,
     check_target,
-    columns_argument,
     file_argument,
     mapping_argument,
     print_text,
@@ -109,7 +108,8 @@ def update_catalog_main(argv: Sequence[str]) -> int:
         "--max-gone",
         type=_share,
         default=None,
-        help="largest share of the catalog that --from-full-catalog may remove [0.1]",
+        help="largest share of the catalog that --from-full-catalog may remove, or leave without a value of a column "
+        "[0.1]",
     )
     parser.add_argument(
         "--clicks",
@@ -129,19 +129,7 @@ def update_catalog_main(argv: Sequence[str]) -> int:
         help="new values of columns, such as price and stock: a file with item_id and these columns alone",
     )
     parser.add_argument("--rollback", action="store_true", help="return to the catalog before the last update")
-    parser.add_argument(
-        "--columns",
-        type=columns_argument,
-        default=None,
-        help="our column -> name in the file, as YAML: {item_id: asin} [as in the run]",
-    )
-    parser.add_argument(
-        "--data",
-        type=mapping_argument,
-        default={},
-        help="other fields of the data section by which the files are read, as YAML: {on_duplicate_item: last} [as in "
-        "the run]",
-    )
+    parser.add_reading_arguments("on_duplicate_item: last")
     parser.add_argument("--strict", action="store_true", help="change nothing where a row would be skipped")
     parser.add_argument("--dry-run", action="store_true", help="print what would change, and change nothing")
     parser.add_argument("--json", default=None, help="write what has changed to this file, too")

@@ -121,6 +121,28 @@ def test_a_truncated_export_is_refused_and_the_error_says_how_to_go_on(directory
     assert Recommender.from_pretrained(directory).catalog.removed.sum() == 8
 
 
+def test_an_export_whose_column_is_empty_is_refused(directory, full, capsys):
+    pd.read_parquet(full).assign(price=None).to_parquet(full)
+    files = contents(directory)
+
+    assert update(directory, "--from-full-catalog", full) == 2
+
+    error = capsys.readouterr().err
+    assert contents(directory) == files and "lacks the values of column 'price' for" in error
+    assert update(directory, "--from-full-catalog", full, *error.split()[-2:]) == 0
+    assert Recommender.from_pretrained(directory).catalog.columns.value("price", 4) is None
+
+
+def test_a_few_values_may_go_with_an_export(directory, full):
+    frame = pd.read_parquet(full)
+    frame.loc[frame["item_id"] == "item004", "price"] = None
+    frame.to_parquet(full)
+
+    assert update(directory, "--from-full-catalog", full) == 0
+
+    assert Recommender.from_pretrained(directory).catalog.columns.value("price", 4) is None
+
+
 def test_rows_without_text_are_listed_and_the_rest_is_applied(directory, tmp_path, capsys):
     (tmp_path / "new.csv").write_text("item_id,title\na,football in cairo\nb,\nc,  \nitem001,\n")
 
