@@ -254,19 +254,32 @@ def read_whole(directory: Path, read: Callable[[dict[str, Any]], Result]) -> Res
         ValueError: for a damaged file, or whatever else `read` finds; the file is named.
     """
     for _ in range(ATTEMPTS):
+        stamp = _stamp(directory)
         manifest = read_manifest(directory)
         try:
             _check_strays(directory, manifest["files"])
             check_file_digests(directory, manifest["files"], follows_links=True)
             result = read(manifest)
         except (OSError, ValueError):
-            if read_manifest(directory) == manifest:
+            if read_manifest(directory) == manifest and _stamp(directory) == stamp:
                 raise
             continue
+        if _stamp(directory) == stamp:
+            return result
+        after = read_manifest(directory)
         # catalogs are named by their content, so a new one does not affect what was read
-        if _without_catalogs(read_manifest(directory)["files"]) == _without_catalogs(manifest["files"]):
+        if after != manifest and _without_catalogs(after["files"]) == _without_catalogs(manifest["files"]):
             return result
     raise OSError(f"{directory} was changed {ATTEMPTS} times while it was read; try again")
+
+
+def _stamp(directory: Path) -> tuple[int, int, int] | None:
+    """Return what changes with every save into a directory, also where a later one brings an equal manifest back."""
+    try:
+        found = (directory / MANIFEST).stat()
+    except OSError:  # in the middle of a save
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _without_catalogs(files: Mapping[str, str]) -> dict[str, str]:

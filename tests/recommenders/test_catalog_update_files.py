@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -11,7 +12,7 @@ from cost_hf.recommenders import repository
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.catalog_changes import KEPT_VERSIONS
 from cost_hf.recommenders.generative import GenerativeRecommender
-from cost_hf.recommenders.repository import renew_files
+from cost_hf.recommenders.repository import read_whole, renew_files
 from tests.near_ties import assert_same_list
 from tests.recommenders.toys import TOY_IDS, toy_recommender, toy_text_recommender
 from tests.runs import child_environment
@@ -165,3 +166,34 @@ def test_saving_over_a_recommender_that_is_there_leaves_one_that_is_whole(direct
     system.save_pretrained(directory)
 
     assert "new" in load(directory).catalog and len(load(directory).journal) == 1
+
+
+@pytest.mark.parametrize("outcome", ["an error", "a result"])
+def test_a_read_amid_a_save_and_the_way_back_is_repeated(directory, outcome):
+    """The manifest is what it was, and yet the files were others meanwhile."""
+    path = directory / "recommender.json"
+    reads = []
+
+    def read(manifest):
+        reads.append(manifest)
+        if len(reads) == 1:
+            time.sleep(0.05)  # times of files are as coarse as the clock of the kernel
+            path.rename(directory / "aside")
+            (directory / "aside").rename(path)
+            if outcome == "an error":
+                raise OSError("a file is missing")
+        return len(reads)
+
+    assert read_whole(directory, read) == 2
+
+
+def test_a_damaged_directory_that_nobody_changes_is_read_once(directory):
+    reads = []
+
+    def read(manifest):
+        reads.append(manifest)
+        raise ValueError("a damaged file")
+
+    with pytest.raises(ValueError, match="a damaged file"):
+        read_whole(directory, read)
+    assert len(reads) == 1
