@@ -67,8 +67,10 @@ def _is_model_file(fullname: str) -> bool:
 def _register() -> None:
     for name in HOMES:
         import_module(name)
+    from cost_hf.data.options import ItemVectorOptions
     from cost_hf.methods.base import methods
 
-    for method in methods().values():
-        if method.auto_models is not None:
-            import_module(method.auto_models)
+    ItemVectorOptions.load_kinds()
+    for owner in (*methods().values(), *ItemVectorOptions.kinds.values()):
+        if owner.auto_models is not None:
+            import_module(owner.auto_models)
