@@ -3,8 +3,8 @@
     python benchmarks/published_ids.py --data DIR/amazon_scientific --model ID_OR_DIR [--epochs 17] [--seeds 0,1,2]
 
 Run it in the root of the repository. Every variant in DIR/sids is a row of one `cost-hf compare`: the generator of
-recipe cost_industrial; only the identifiers differ. Items that share an identifier keep it, and stand in its leaf in the
-order of training popularity. The identifiers saw item texts, and some saw clicks of unknown parts, so that they calibrate
+recipe cost_industrial; only the identifiers differ. Items that share an identifier keep it, and stand in its leaf in
+the order of training popularity. The identifiers saw item texts, and some saw clicks of unknown parts: they calibrate
 the generator and never compete.
 """
 

@@ -4,9 +4,9 @@
       --catalog.reference DIR/amazon_scientific/sids/rkmeans_zcr.parquet --output_dir runs/published_t5
     python benchmarks/published_t5.py --data DIR/amazon_scientific --model ID_OR_DIR --run runs/published_t5
 
-The second command, in the root of the repository, measures the last checkpoint of a training that may still be going on,
-with the validation curve up to it, and writes results/published_ids/t5.json. CollisionGenRec gives Recall@10 on items .0812
-after 200 epochs (20 beams); whether it counts seen items is not said.
+The second command, in the root of the repository, measures the last checkpoint of a training that may still be going
+on, with the validation curve up to it, and writes results/published_ids/t5.json. CollisionGenRec gives Recall@10 on
+items .0812 after 200 epochs (20 beams); whether it counts seen items is not said.
 """
 
 import argparse
