@@ -27,7 +27,7 @@ def render_fields(items: pd.DataFrame, fields: Sequence[str]) -> list[str]:
 
     Args:
         items: `item_id` and the columns of the fields, N rows.
-        fields: of `vectors.fields`: a column, or `column:level` for the first levels of a list.
+        fields: of `vectors.fields`: a column, or `column:level` for one level of a list, 1 being the first.
 
     Raises:
         DataError: for a column that the items do not have.
@@ -36,7 +36,7 @@ def render_fields(items: pd.DataFrame, fields: Sequence[str]) -> list[str]:
         >>> import pandas as pd
         >>> items = pd.DataFrame({"item_id": ["a"], "brand": [None], "categories": ["Tools, Drills, Cordless"]})
         >>> render_fields(items, ["brand", "categories:2"])
-        ['["a", null, "Tools, Drills"]']
+        ['["a", null, "Drills"]']
     """
     for field in fields:
         if (column := field_column(field)) not in items:
@@ -142,15 +142,15 @@ class FieldVocabulary:
 
 
 def _values(column: pd.Series, level: int | None) -> list[str | None]:
-    """Return a value per item, None where it is missing; the first `level` parts of a list, or of a comma list."""
+    """Return a value per item, None where it is missing: the whole cell, or one part of a list or a comma list."""
     if level is None:
         return [words or None for words in column_words(column)]
-    return [_first_levels(cell, level) for cell in column]
+    return [_part(cell, level) for cell in column]
 
 
-def _first_levels(cell: Any, level: int) -> str | None:
-    """Return the first levels of a category path, None where it has fewer: a level means what the levels above say."""
+def _part(cell: Any, level: int) -> str | None:
+    """Return one part of a cell, counted from 1; None where it has fewer."""
     is_list = isinstance(cell, list | tuple | np.ndarray)
     parts = [cell_words(part) for part in cell] if is_list else cell_words(cell).split(",")
     known = [part.strip() for part in parts if part.strip()]
-    return ", ".join(known[:level]) if len(known) >= level else None
+    return known[level - 1] if len(known) >= level else None

@@ -36,7 +36,7 @@ def field_column(name: str) -> str:
 
 
 def field_level(name: str) -> int | None:
-    """Return how many levels of a list a field has; None for a whole column."""
+    """Return which level of a list a field is, 1 being the first; None for a whole column."""
     column, _, level = name.rpartition(":")
     return int(level) if column and level.isdecimal() else None
 
@@ -60,8 +60,8 @@ class FamaeOptions(ItemVectorOptions):
     fields: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "categorical columns beside the item id; categories:2 is the first two levels of a list, or of a "
-            "text with commas"
+            "help": "categorical columns beside the item id; categories:2 is the second level of a list, or of a text "
+            "with commas"
         },
     )
     dim: int = field(default=128, metadata={"help": "width of a field's embedding d; vectors have J·d", "is_own": True})

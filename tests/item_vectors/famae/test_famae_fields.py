@@ -23,7 +23,7 @@ def test_texts_are_json_lists_of_id_and_values():
     texts = render_fields(ITEMS, ["brand", "year", "categories:1", "categories:2", "path:2"])
 
     assert parse_fields(texts, count=6) == [
-        ["a", "Acme", "1999", "Tools", "Tools, Drills", "Tools, Saws"],
+        ["a", "Acme", "1999", "Tools", "Drills", "Saws"],
         ["b", None, None, "Tools", None, None],
         ["c", "Zeta", "2001", None, None, None],
     ]
