@@ -12,6 +12,7 @@ code must get the same mass, so that the few items of a group go to the codes th
 slack row absorbs the mass that no item needs, and items move to near codes.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 
 from cost_hf.semantic_ids.item_ids import id_ranks
 
+logger = logging.getLogger(__name__)
 KEY_BITS = 63  # of an int64 that packs codes
 CHUNK_DISTANCES = 1 << 24  # distances computed at a time: 64 MB
 
@@ -118,12 +120,25 @@ def resolve_collisions(
         assigned[waiting] = True
         waiting = rest
         if not len(waiting):
+            _report_full_prefixes(codes, wanted)
             return codes, int((codes != wanted).any(1).sum())
     raise ValueError(
         f"the catalog is full: {len(waiting)} of {len(codes)} items found no free code among {sizes} with {capacity} "
         "items each; build it again with larger level_sizes"
         + (" or collisions='append'" if capacity == 1 else " or a larger append_size")
     )
+
+
+def _report_full_prefixes(codes: np.ndarray, wanted: np.ndarray) -> None:
+    """Log how many items found all last codes of their prefix taken."""
+    elsewhere = int((codes[:, :-1] != wanted[:, :-1]).any(1).sum())
+    if elsewhere:
+        logger.warning(
+            "%d items found no free code below their first %d codes and got those of another prefix, which is less "
+            "near; a larger last level leaves more room",
+            elsewhere,
+            codes.shape[1] - 1,
+        )
 
 
 def _place(
