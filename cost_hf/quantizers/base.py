@@ -103,8 +103,8 @@ class CodesOptions(KindOptions, ABC):
         needs_item_ids: whether codes depend on the item ids.
         is_trained: whether fitting is a `Trainer` run.
         is_control: whether the codes carry no information about the items and show what learned ones add.
-        follows_reassignment: whether fitting returns a model, by whose distances the collision policies `reassign` and
-            `sinkhorn` move items.
+        follows_reassignment: whether fitting returns a model, by whose distances the collision policies `reassign`,
+            `min_cost` and `sinkhorn` move items.
         collisions: collision policy of the kind's rows in a comparison; None takes that of the base recipe.
         auto_models: module that registers a model of the kind's own with the Auto classes of transformers. It is
             imported with transformers, so that others can name it without importing it.

@@ -7,7 +7,6 @@ k-means numbered the children.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -23,7 +22,6 @@ from cost_hf.quantizers.gaoq.options import GaoqOptions
 from cost_hf.semantic_ids.collisions import resolve_collisions
 from cost_hf.semantic_ids.item_ids import id_ranks
 
-logger = logging.getLogger(__name__)
 Clustering = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]  # vectors, K -> clusters, centers
 
 
@@ -46,25 +44,20 @@ def fit_gaoq(inputs: FitInputs, options: GaoqOptions, *, seed: int) -> tuple[Gao
         input_norm=options.input_norm,
     )
     model = GaoqModel(config).eval()
-    statistics = _statistics(inputs) if options.input_norm == "standardize" else {}
-    for name, value in statistics.items():
-        getattr(model.tree, name).data.copy_(value)
+    model.fit_statistics(inputs.for_fitting(inputs.vectors))
     rows = np.flatnonzero(is_fitted)
     rows = rows[np.argsort(id_ranks([inputs.item_ids[row] for row in rows.tolist()]))]
     vectors = model.tree.normalised(inputs.vectors[torch.from_numpy(rows)]).numpy()
     clustering = _clustering(options.balancing, seed)
     anchors = None
     if options.index_alignment == "anchor":
-        anchors = (
-            orthonormal(sizes.level_sizes[1], width, seed=seed),
-            orthonormal(sizes.level_sizes[2], width, seed=seed),
-        )
+        second, last = sizes.level_sizes[1:]
+        anchors = (orthonormal(second, width, seed=seed), orthonormal(last, width, seed=seed))
     centroids, children, own = fit_tree(vectors, sizes.level_sizes[:2], anchors, clustering)
     model.set_centroids(
         torch.from_numpy(centroids),
         torch.from_numpy(children),
-        anchors=None if anchors is None else torch.from_numpy(anchors[1]),
-        **statistics,
+        None if anchors is None else torch.from_numpy(anchors[1]),
     )
     codes = np.empty((len(is_fitted), len(sizes.level_sizes)), dtype=np.int64)
     codes[rows] = own
@@ -120,9 +113,7 @@ def orthonormal(count: int, width: int, *, seed: int) -> np.ndarray:
         ValueError: for more anchors than dimensions.
     """
     if count > width:
-        raise ValueError(
-            f"{count} orthogonal anchors need vectors of that width or more, got {width}; take fewer codes"
-        )
+        raise ValueError(f"{count} orthogonal anchors need vectors as wide or wider, got {width}; take fewer codes")
     directions, triangle = np.linalg.qr(np.random.default_rng(seed).normal(size=(width, count)))
     signs = np.where(np.diag(triangle) < 0, -1.0, 1.0)  # a library is free in them
     return np.ascontiguousarray((directions * signs).T, dtype=np.float32)
@@ -154,13 +145,6 @@ def _groups(keys: np.ndarray, count: int) -> list[np.ndarray]:
     """Return the rows of each key 0 … count - 1, in order."""
     order = np.argsort(keys, kind="stable")
     return np.split(order, np.searchsorted(keys[order], np.arange(1, count)))
-
-
-def _statistics(inputs: FitInputs) -> dict[str, torch.Tensor]:
-    """Return mean and standard deviation of each dimension; one that never varies is centred, not scaled."""
-    items = inputs.for_fitting(inputs.vectors).double()
-    std = items.std(0, correction=0)
-    return {"mean": items.mean(0).float(), "std": torch.where(std > 1e-8, std, torch.ones_like(std)).float()}
 
 
 def _with_unseen(codes: np.ndarray, is_new: np.ndarray, inputs: FitInputs, model: GaoqModel) -> np.ndarray:

@@ -1,12 +1,12 @@
 """`GaoqModel`: two levels of centroids and one of anchors, as a Transformers model without gradient steps.
 
 Clusters of the first level have centroids mu_p; the child of p with code c has the centroid mu_pc, and the last code is
-that of the anchor a_k which the rest x - mu_pc of an item points at (arXiv 2602.02338, Algorithm 1). Children are stored
-in the order of their codes, so that no further table is needed. `forward` is pure; `set_centroids` is the one change of
-state.
+that of the anchor a_k that the rest x - mu_pc of an item points at (arXiv 2602.02338, Algorithm 1). Children are stored
+in the order of their codes, so that no further table is needed. `forward` is pure; state changes are named methods
+(`fit_statistics`, `set_centroids`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -87,8 +87,8 @@ class GaoqPreTrainedModel(PreTrainedModel):
 class GaoqModel(GaoqPreTrainedModel):
     """Tree quantizer for semantic IDs (GAOQ of ReSID): balanced clusters, codes aligned across parents.
 
-    `encode` gives the nearest codes. The catalog that a model is fitted to has codes of its own on the last level, unique
-    ones; a new item gets the nearest of those that are free (collision policy `reassign`).
+    `encode` gives the nearest codes, which items may share. The items that a model was fitted to have unique codes,
+    which it does not hold; a new item gets the nearest last code that is free (collision policy `reassign`).
 
     Args:
         config: sizes.
@@ -172,33 +172,31 @@ class GaoqModel(GaoqPreTrainedModel):
         return 1 - functional.normalize(rest, dim=-1) @ self.tree.anchors.T
 
     @torch.no_grad()
-    def set_centroids(
-        self,
-        centroids: Tensor,
-        child_centroids: Tensor,
-        *,
-        anchors: Tensor | None = None,
-        mean: Tensor | None = None,
-        std: Tensor | None = None,
-    ) -> None:
-        """Overwrite the weights of the tree, in place; shapes are those of `CentroidTree`."""
-        given = {
-            "centroids": centroids,
-            "child_centroids": child_centroids,
-            "anchors": anchors,
-            "mean": mean,
-            "std": std,
-        }
-        wanted = dict(self.tree.named_parameters())
-        found = {name: value for name, value in given.items() if value is not None}
-        shapes = {name: tuple(value.shape) for name, value in found.items()}
-        expected = {name: tuple(value.shape) for name, value in wanted.items()}
-        if shapes != expected:
-            raise ValueError(
-                f"expected weights of the shapes {expected}, got {shapes}; pass those of the configuration"
-            )
-        for name, value in found.items():
-            wanted[name].copy_(value)
+    def fit_statistics(self, item_embeddings: Tensor) -> None:
+        """Set mean and standard deviation of `input_norm="standardize"` from item vectors `[N, E]`; else do nothing.
+
+        A dimension that never varies is centred but not scaled.
+        """
+        if self.config.input_norm != "standardize":
+            return
+        items = self._checked(item_embeddings).to(self.device, torch.float64)
+        std = items.std(0, correction=0)
+        self.tree.mean.copy_(items.mean(0))
+        self.tree.std.copy_(torch.where(std > 1e-8, std, torch.ones_like(std)))
+
+    @torch.no_grad()
+    def set_centroids(self, centroids: Tensor, child_centroids: Tensor, anchors: Tensor | None) -> None:
+        """Overwrite centroids and anchors, in place; shapes are those of `CentroidTree`, None for no anchors."""
+        given = {"centroids": centroids, "child_centroids": child_centroids}
+        if anchors is not None:
+            given["anchors"] = anchors
+        own = {name: weight for name, weight in self.tree.named_parameters() if name in given}
+        wanted = _shapes(own)
+        found = _shapes(given)
+        if found != wanted:
+            raise ValueError(f"expected weights of the shapes {wanted}, got {found}; pass those of the configuration")
+        for name, weight in own.items():
+            weight.copy_(given[name])
 
     def _nearest(self, items: Tensor) -> Tensor:
         codes = torch.empty(len(items), 0, dtype=torch.int64, device=items.device)
@@ -241,6 +239,10 @@ class GaoqModel(GaoqPreTrainedModel):
     def _batches(self, rows: Tensor) -> Iterator[Tensor]:
         for start in range(0, len(rows), ITEMS_PER_BATCH):
             yield rows[start : start + ITEMS_PER_BATCH].to(self.device)
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(weight.shape) for name, weight in weights.items()}
 
 
 def _constant(*shape: int) -> nn.Parameter:

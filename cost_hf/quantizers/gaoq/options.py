@@ -84,16 +84,16 @@ class GaoqOptions(CodesOptions):
         if first * second > num_fitted // 2:
             raise ValueError(
                 f"codes of kind gaoq need two or more items per bucket of the first two levels, got {first} x {second} "
-                f"buckets for {num_fitted} items; choose codes.level_sizes with at most {num_fitted // 2} buckets, best "
-                f"{max(1, num_fitted // 20)} to {max(1, num_fitted // 10)}"
+                f"buckets for {num_fitted} items; choose codes.level_sizes with at most {num_fitted // 2} buckets, "
+                f"best {max(1, num_fitted // 20)} to {max(1, num_fitted // 10)}"
             )
         largest = math.ceil(math.ceil(num_fitted / first) / second)
         least = max(largest, math.ceil(num_items / (first * second)))
         last = self.level_sizes[2] if self.level_sizes else max(2, math.ceil(least * (1 + self.growth)))
         if last < least:
             raise ValueError(
-                f"codes of kind gaoq give every item of a bucket a last code of its own: {num_items} items in {first} x "
-                f"{second} buckets need {least} or more, got codes.level_sizes={self.level_sizes!r}; raise the last "
+                f"codes of kind gaoq give every item of a bucket a last code of its own: {num_items} items in {first} "
+                f"x {second} buckets need {least} or more, got codes.level_sizes={self.level_sizes!r}; raise the last "
                 "one, with room for new items, or leave codes.level_sizes []"
             )
         self._check_anchors((second, last), item_dim)
@@ -150,7 +150,7 @@ class GaoqOptions(CodesOptions):
         if self.index_alignment == "anchor" and max(sizes) > item_dim:
             raise ValueError(
                 f"codes of kind gaoq need an anchor per code, orthogonal to all others, on the second and the third "
-                f"level: at most {item_dim} codes for vectors of width {item_dim}, got {sizes[0]} and {sizes[1]}; lower "
-                "codes.level_sizes there (more codes on the first level make buckets smaller), or set "
+                f"level: at most {item_dim} codes for vectors of width {item_dim}, got {sizes[0]} and {sizes[1]}; "
+                "lower codes.level_sizes there (more codes on the first level make buckets smaller), or set "
                 "codes.index_alignment to local"
             )

@@ -142,9 +142,7 @@ def test_distances_are_those_of_a_plain_computation(tmp_path, alignment):
     codes = model.encode(items)
     tree = model.tree
     first = torch.cdist(x, tree.centroids).square()
-    second = torch.stack(
-        [torch.cdist(row[None], tree.child_centroids[p])[0].square() for row, p in zip(x, codes[:, 0])]
-    )
+    second = (x[:, None] - tree.child_centroids[codes[:, 0]]).square().sum(-1)
 
     assert torch.allclose(model.level_distances(items, codes[:, :0]), first, atol=1e-3)
     assert torch.allclose(model.level_distances(items, codes[:, :1]), second, atol=1e-3)
@@ -285,7 +283,7 @@ def test_wrong_shapes_are_refused(fitted):
     with pytest.raises(ValueError, match="level 0 has codes 0 … 5, got 6"):
         model.level_distances(torch.zeros(2, 48), torch.tensor([[0], [6]]))
     with pytest.raises(ValueError, match="expected weights of the shapes"):
-        model.set_centroids(model.tree.centroids[:2], model.tree.child_centroids, anchors=model.tree.anchors)
+        model.set_centroids(model.tree.centroids[:2], model.tree.child_centroids, model.tree.anchors)
 
 
 def test_sizes_of_another_kind_are_not_taken_over():
