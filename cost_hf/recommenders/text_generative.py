@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from cost_hf.files import check_fields
 from cost_hf.generators.backbones import Backbone
 from cost_hf.generators.prompts import PromptBuilder
+from cost_hf.quantizers.base import nearest_levels
 from cost_hf.recommenders.base import checked_device
 from cost_hf.recommenders.beam_ranker import BeamRanker
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
@@ -227,7 +228,8 @@ class TextGenerativeRecommender(GenerativeRecommender):
         vectors = self._vectors_of(texts)
         would_differ = 0
         if self.quantizer is not None:
-            held = catalog.codes[catalog.rows_of(item_ids)][:, : catalog.model_levels]
-            codes = self.quantizer.encode(torch.from_numpy(vectors)).cpu().numpy()
+            levels = nearest_levels(self.quantizer)
+            held = catalog.codes[catalog.rows_of(item_ids)][:, :levels]
+            codes = self.quantizer.encode(torch.from_numpy(vectors)).cpu().numpy()[:, :levels]
             would_differ = int((codes != held).any(1).sum())
         return catalog.with_vectors(item_ids, self._stored_vectors(catalog, item_ids, vectors)), would_differ

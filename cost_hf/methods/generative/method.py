@@ -396,8 +396,8 @@ class SemanticIdGenerator(GenerativeMethod[GenerativeOptions]):
         CodesOptions.load_kinds()
         for kind, options in CodesOptions.kinds.items():
             changes: dict[str, Any] = {"catalog.reference": None, "codes.kind": kind}
-            if not options.follows_reassignment:
-                changes["catalog.collisions"] = "append"  # other policies move items by their vectors
+            if options.collisions is not None:
+                changes["catalog.collisions"] = options.collisions
             text = f"generator of semantic IDs of kind {kind}"
             yield Variant(kind, cls.name, changes, text, is_compared=kind in COMPARED)
             yield Variant(f"t5_{kind}", cls.name, changes | T5, f"T5 of LETTER's size on semantic IDs of kind {kind}")
