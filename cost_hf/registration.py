@@ -69,8 +69,11 @@ def _register() -> None:
         import_module(name)
     from cost_hf.data.options import ItemVectorOptions
     from cost_hf.methods.base import methods
+    from cost_hf.quantizers.base import CodesOptions
 
+    CodesOptions.load_kinds()
     ItemVectorOptions.load_kinds()
-    for owner in (*methods().values(), *ItemVectorOptions.kinds.values()):
+    owners = (*CodesOptions.kinds.values(), *ItemVectorOptions.kinds.values(), *methods().values())
+    for owner in owners:
         if owner.auto_models is not None:
             import_module(owner.auto_models)
