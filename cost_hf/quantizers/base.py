@@ -105,6 +105,9 @@ class CodesOptions(KindOptions, ABC):
         is_control: whether the codes carry no information about the items and show what learned ones add.
         follows_reassignment: whether fitting returns a model, by whose distances the collision policies `reassign` and
             `sinkhorn` move items.
+        auto_models: module that registers models of its own with the Auto classes of transformers. It is imported with
+            transformers, so it may import modeling files and nothing else of this package.
+        collaborative_dim_field: name of the field that sets `collaborative_dim`.
     """
 
     default_kind: ClassVar[str] = "cost"
@@ -113,6 +116,8 @@ class CodesOptions(KindOptions, ABC):
     is_trained: ClassVar[bool] = False
     is_control: ClassVar[bool] = False
     follows_reassignment: ClassVar[bool] = True
+    auto_models: ClassVar[str | None] = None
+    collaborative_dim_field: ClassVar[str] = "latent_dim"
 
     level_sizes: list[int] = field(default_factory=lambda: [64, 64, 64], metadata={"help": "codes per level"})
     seed: int | None = field(default=None, metadata={"help": "of the codes; null takes the run's"})
@@ -181,8 +186,24 @@ class CodesOptions(KindOptions, ABC):
 
     @property
     def collaborative_method(self) -> str | None:
-        """Name of the method that gives the collaborative vectors; None takes the one that is registered for them."""
+        """Name of the method that gives the collaborative vectors; None where none are needed."""
         return None
+
+    @property
+    def needs_popularity(self) -> bool:
+        """Whether fitting needs the training clicks of every item."""
+        return False
+
+    def encoded_vectors(self, vectors: Tensor, collaborative: Tensor | None) -> Tensor:
+        """Return what the quantizer encodes of the items of the training, `[N, …]`; their vectors by default.
+
+        New items, of which nothing but a vector is known, are encoded by that.
+
+        Args:
+            vectors: item vectors, `[N, E]`.
+            collaborative: collaborative vectors, `[N, D]`; None where none are needed.
+        """
+        return vectors
 
     @property
     def item_columns(self) -> list[str]:
