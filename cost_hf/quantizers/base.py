@@ -103,8 +103,8 @@ class CodesOptions(KindOptions, ABC):
         needs_item_ids: whether codes depend on the item ids.
         is_trained: whether fitting is a `Trainer` run.
         is_control: whether the codes carry no information about the items and show what learned ones add.
-        follows_reassignment: whether fitting returns a model, by whose distances the collision policies `reassign` and
-            `sinkhorn` move items.
+        follows_reassignment: whether fitting returns a model, by whose distances the collision policies `reassign`,
+            `min_cost` and `sinkhorn` move items.
         auto_models: module that registers models of its own with the Auto classes of transformers. It is imported with
             transformers, so it may import modeling files and nothing else of this package.
         collaborative_dim_field: name of the field that sets `collaborative_dim`.

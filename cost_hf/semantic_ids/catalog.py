@@ -58,7 +58,7 @@ class Catalog(CatalogTable):
             item_ids: ids of the rows, N distinct ones.
             codes: integers `[N, L_model]`; floats are refused.
             level_sizes: codes per level, L_model numbers, without the appended level.
-            collisions: `append` or `none`; `reassign` and `sinkhorn` need vectors if codes collide.
+            collisions: `append` or `none`; `reassign`, `min_cost` and `sinkhorn` need vectors if codes collide.
             append_size: number of codes of the appended level.
             quantizer_digest: assignment digest of the quantizer of the codes; by default one derived from the codes.
             titles: a title or None per item.
@@ -107,8 +107,9 @@ class Catalog(CatalogTable):
             model: a `Quantizer`, or any object with `encode`, `level_sizes`, `level_distances`, `level_vectors`.
             codes: stored codes of `x` `[N, L_model]`, if there are any; another machine may round a tie differently.
             collisions: `append` adds a level; `reassign` moves all but the nearest item of a group to free codes;
-                `sinkhorn` spreads them over the free codes of the last level and keeps remaining collisions; `none`
-                keeps all collisions.
+                `min_cost` gives all items of a prefix different last codes at the least total distance; `sinkhorn`
+                spreads them over the free codes of the last level and keeps remaining collisions; `none` keeps all
+                collisions.
             append_size: codes of the appended level. Items beyond it move to the nearest free codes (`moved`).
             titles: a title or None per item.
             text_digest: digest of the item texts, if known.
@@ -179,8 +180,8 @@ class Catalog(CatalogTable):
             vectors: of the items, `[n, E]`, required if the catalog has vectors and ignored otherwise.
 
         Raises:
-            ValueError: as `from_codes`; for collisions under `reassign` or `sinkhorn` (use `with_embeddings`); for
-                missing vectors if the catalog has vectors.
+            ValueError: as `from_codes`; for collisions under `reassign`, `min_cost` or `sinkhorn` (use
+                `with_embeddings`); for missing vectors if the catalog has vectors.
         """
         ids, names = _named(item_ids, titles)
         table = code_table(codes)

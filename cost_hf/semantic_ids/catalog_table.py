@@ -23,6 +23,7 @@ from cost_hf.semantic_ids.digests import catalog_digest
 from cost_hf.semantic_ids.item_columns import ItemColumns
 from cost_hf.semantic_ids.item_ids import check_codes, check_ids, vector_table
 from cost_hf.semantic_ids.item_list import ItemRows, describe_digest, describe_items
+from cost_hf.semantic_ids.min_cost import resolve_at_min_cost
 from cost_hf.semantic_ids.options import COLLISION_POLICIES, CatalogOptions, level_size_tuple
 
 
@@ -122,6 +123,8 @@ def assign_semantic_ids(
     moved = 0
     if policy == "sinkhorn" and x is not None:
         codes, moved = spread_last_level(codes, is_new, x, model, item_ids=[*old_ids, *new_ids])
+    elif policy == "min_cost" and x is not None:
+        codes, moved = resolve_at_min_cost(codes, is_new, x, model, item_ids=[*old_ids, *new_ids])
     elif x is not None:
         capacity = level_sizes[-1] if policy == "append" else 1
         codes, moved = resolve_collisions(codes, is_new, x, model, capacity=capacity, item_ids=[*old_ids, *new_ids])
@@ -182,7 +185,7 @@ class CatalogTable(ItemRows):
         codes: SIDs, int64 `[N, L]`, read-only; L counts the appended level.
         level_sizes: codes per level, the appended level included.
         model_levels: leading levels from the quantizer; L, or L - 1 under `append`.
-        policy: collision policy: `append`, `reassign`, `sinkhorn` or `none`.
+        policy: collision policy: `append`, `reassign`, `min_cost`, `sinkhorn` or `none`.
         removed: rows that are not recommended, bool `[N]`, read-only.
         quantizer_digest: assignment digest; unchanged by updates.
         text_digest: digest of the item texts that the codes were computed from, if known.
@@ -263,7 +266,7 @@ class CatalogTable(ItemRows):
         """Counts over the items that are not removed; a group is all items with equal model-level codes.
 
         `collided_share` is the share of items in groups of two or more, `moved` counts items that did not get their own
-        codes (overflow under `append`, collisions under `reassign`).
+        codes (overflow under `append`, collisions under `reassign`, `min_cost` and `sinkhorn`).
         """
         live = self.codes[~self.removed, : self.model_levels]
         counts = {"items": len(live), "removed": int(self.removed.sum()), "moved": self.moved}

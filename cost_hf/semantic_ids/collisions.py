@@ -10,9 +10,11 @@ rounds of balanced assignment on the last level; items that still collide share 
 the item nearest to a code keeps it, codes of other items are closed, and codes need not be filled. As published, every
 code must get the same mass, so that the few items of a group go to the codes that distinguish them, however far; here a
 slack row absorbs the mass that no item needs, and items move to near codes.
+
+Policy `min_cost` is in `min_cost.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -119,11 +121,34 @@ def resolve_collisions(
         waiting = rest
         if not len(waiting):
             return codes, int((codes != wanted).any(1).sum())
-    raise ValueError(
-        f"the catalog is full: {len(waiting)} of {len(codes)} items found no free code among {sizes} with {capacity} "
-        "items each; build it again with larger level_sizes"
+    raise full_catalog(len(waiting), len(codes), sizes, capacity=capacity)
+
+
+def full_catalog(num_waiting: int, num_items: int, level_sizes: Sequence[int], *, capacity: int) -> ValueError:
+    """Return the error for a catalog in which `num_waiting` items find no code that has fewer than `capacity` items."""
+    return ValueError(
+        f"the catalog is full: {num_waiting} of {num_items} items found no free code among {list(level_sizes)} with "
+        f"{capacity} items each; build it again with larger level_sizes"
         + (" or collisions='append'" if capacity == 1 else " or a larger append_size")
     )
+
+
+def prefix_chunks(counts: np.ndarray, num_codes: int) -> Iterator[tuple[slice, slice]]:
+    """Yield slices of prefixes and of their items, so that the distances of a chunk to `num_codes` codes fit memory.
+
+    Prefixes stay whole, because their items do not compete with those of others.
+
+    Args:
+        counts: number of items of each prefix, `[P]`; items are sorted by prefix.
+        num_codes: K of the level.
+    """
+    ends = np.cumsum(counts)
+    first = 0
+    while first < len(counts):
+        begin = ends[first] - counts[first]
+        last = max(first + 1, int(np.searchsorted(ends, begin + CHUNK_DISTANCES // num_codes, side="right")))
+        yield slice(first, last), slice(begin, ends[last - 1])
+        first = last
 
 
 def _place(
@@ -150,20 +175,14 @@ def _place(
     held = parents[at] == keys[assigned]
     np.subtract.at(room, (at[held], codes[assigned][held, level]), 1)
     names = id_ranks([item_ids[row] for row in waiting.tolist()])
-    ends = np.cumsum(counts)
-    first = 0
-    while first < len(parents):
-        # whole prefixes at a time: they do not compete with each other
-        begin = ends[first] - counts[first]
-        last = max(first + 1, int(np.searchsorted(ends, begin + CHUNK_DISTANCES // sizes[level], side="right")))
-        part = by_prefix[begin : ends[last - 1]]
+    for chunk, members in prefix_chunks(counts, sizes[level]):
+        part = by_prefix[members]
         distances = next_level_distances(x[part], codes[waiting[part], :level], model)
-        parent = np.repeat(np.arange(last - first), counts[first:last])
-        chosen = _nearest_with_room(distances, parent, room[first:last], names[part])
+        parent = np.repeat(np.arange(chunk.stop - chunk.start), counts[chunk])
+        chosen = _nearest_with_room(distances, parent, room[chunk], names[part])
         found = chosen >= 0
         codes[waiting[part[found]], level] = chosen[found]
         placed[part[found]] = True
-        first = last
     return placed
 
 
@@ -255,26 +274,27 @@ def spread_last_level(
     waiting = waiting[by_prefix]
     names = names[by_prefix]
     parents, counts = np.unique(keys[waiting], return_counts=True)
-    is_open = _open_codes(codes, keys, waiting, parents, sizes[-1])
+    is_open = open_codes(codes, keys, waiting, parents, sizes[-1])
     vector_of = np.cumsum(is_new) - 1  # catalog row → row of x
     spread = codes.copy()
-    ends = np.cumsum(counts)
-    first = 0
-    while first < len(parents):
-        # whole prefixes at a time: they do not compete with each other
-        begin = ends[first] - counts[first]
-        last = max(first + 1, int(np.searchsorted(ends, begin + CHUNK_DISTANCES // sizes[-1], side="right")))
-        rows = waiting[begin : ends[last - 1]]
-        part = slice(begin, ends[last - 1])
+    for chunk, members in prefix_chunks(counts, sizes[-1]):
+        rows = waiting[members]
         distances = next_level_distances(x[vector_of[rows]], codes[rows, :-1], model)
-        parent = np.repeat(np.arange(last - first), counts[first:last])
-        spread[rows, -1] = _spread(distances, codes[rows, -1], parent, is_open[first:last], names[part])
-        first = last
+        parent = np.repeat(np.arange(chunk.stop - chunk.start), counts[chunk])
+        spread[rows, -1] = _spread(distances, codes[rows, -1], parent, is_open[chunk], names[members])
     return spread, int((spread != codes).any(1).sum())
 
 
-def _open_codes(codes: np.ndarray, keys: np.ndarray, waiting: np.ndarray, parents: np.ndarray, size: int) -> np.ndarray:
-    """Return which last codes below each parent are used by waiting rows only or free, bool `[P, K]`."""
+def open_codes(codes: np.ndarray, keys: np.ndarray, waiting: np.ndarray, parents: np.ndarray, size: int) -> np.ndarray:
+    """Return which last codes below each parent are used by waiting rows only or free, bool `[P, K]`.
+
+    Args:
+        codes: of all rows, `[N, L]`.
+        keys: prefix of every row, `[N]`.
+        waiting: rows that may move.
+        parents: distinct prefixes in ascending order, `[P]`.
+        size: K.
+    """
     is_open = np.ones((len(parents), size), dtype=bool)
     is_assigned = np.ones(len(codes), dtype=bool)
     is_assigned[waiting] = False

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any
 
-COLLISION_POLICIES = ("append", "reassign", "sinkhorn", "none")
+COLLISION_POLICIES = ("append", "reassign", "min_cost", "sinkhorn", "none")
 # initialisations of the SID token embeddings; in this module because reading it does not need torch
 EMBEDDING_INITS = ("normal", "mean", "text", "codebook")
 ANCHOR = " item"  # text whose embedding `text` and `codebook` start from
@@ -21,8 +21,9 @@ class CatalogOptions:
     collisions: str = field(
         default="append",
         metadata={
-            "help": "append (one more level), reassign (next-nearest code), sinkhorn (balanced over the free last "
-            "codes; items beyond these share a SID), none (items share a SID)"
+            "help": "append (one more level), reassign (next-nearest code), min_cost (last codes at the least total "
+            "distance), sinkhorn (balanced over the free last codes; items beyond these share a SID), none (items "
+            "share a SID)"
         },
     )
     append_size: int = field(

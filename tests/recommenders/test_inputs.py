@@ -338,7 +338,7 @@ def test_a_recommender_is_of_possible_sizes(options, message):
         toy_recommender(**options)
 
 
-@pytest.mark.parametrize("policy", ["append", "reassign", "sinkhorn"])
+@pytest.mark.parametrize("policy", ["append", "reassign", "min_cost", "sinkhorn"])
 @pytest.mark.parametrize("sizes", [(2, 2), (4,), (1, 1)])
 def test_a_full_catalog_is_an_error_and_stays_as_it_is(policy, sizes):
     model = FakeQuantizer(sizes)

@@ -46,7 +46,7 @@ def test_overflow_with_vectors_moves_items_and_counts_them():
     assert catalog.report["largest_group"] == 3
 
 
-@pytest.mark.parametrize("collisions", ["append", "reassign", "sinkhorn", "none"])
+@pytest.mark.parametrize("collisions", ["append", "reassign", "min_cost", "sinkhorn", "none"])
 def test_each_policy_gives_its_levels(collisions):
     model = FakeQuantizer((3, 5))
     x = torch.randn(12, 3, generator=torch.Generator().manual_seed(0)) * 0.1
@@ -55,7 +55,7 @@ def test_each_policy_gives_its_levels(collisions):
 
     distinct = len({tuple(row) for row in catalog.codes.tolist()})
     assert catalog.level_sizes == ((3, 5, 7) if collisions == "append" else (3, 5))
-    assert (distinct == 12) == (collisions in ("append", "reassign"))
+    assert (distinct == 12) == (collisions in ("append", "reassign", "min_cost"))
     assert catalog.quantizer_digest == assignment_digest(model)
 
 
@@ -75,7 +75,7 @@ def test_reassigning_codes_without_vectors_is_an_error():
         ({"codes": [[0, 0], [-1, 0]]}, "codes of level 0 must be in 0 … 1, got -1 in row 1"),
         ({"codes": [[0], [1]]}, r"must be integers \[N, 2\]"),
         ({"codes": [[0.5, 0], [1, 0]]}, "must be integers"),
-        ({"collisions": "dedup"}, "one of append, reassign, sinkhorn, none, got 'dedup'"),
+        ({"collisions": "dedup"}, "one of append, reassign, min_cost, sinkhorn, none, got 'dedup'"),
         ({"append_size": 0}, "append_size must be at least 1, got 0"),
     ],
     ids=lambda value: "" if isinstance(value, dict) else value[:20],
