@@ -342,7 +342,12 @@ class GenerativeRecommender(Recommender):
         if codes is not None:
             return catalog.with_items(item_ids, codes=codes, titles=titles)
         table = torch.from_numpy(np.asarray(vectors, dtype=np.float32))
-        return catalog.with_embeddings(item_ids, table, self._required_quantizer, titles=titles)
+        stored = self._stored_vectors(catalog, item_ids, table.numpy())
+        return catalog.with_embeddings(item_ids, table, self._required_quantizer, titles=titles, vectors=stored)
+
+    def _stored_vectors(self, catalog: Catalog, item_ids: Sequence[str], vectors: np.ndarray) -> np.ndarray:
+        """Return what a catalog with vectors stores of items whose text vectors are `[n, E]`: these, by default."""
+        return vectors
 
     def _with_updated_texts(self, catalog: Catalog, item_ids: list[str], texts: Sequence[str]) -> tuple[Catalog, int]:
         if self.quantizer is None or self.encoder is None:

@@ -311,6 +311,8 @@ def open_codes(codes: np.ndarray, keys: np.ndarray, waiting: np.ndarray, parents
         size: K.
     """
     is_open = np.ones((len(parents), size), dtype=bool)
+    if len(parents) == 0:
+        return is_open
     is_assigned = np.ones(len(codes), dtype=bool)
     is_assigned[waiting] = False
     at = np.searchsorted(parents, keys[is_assigned]).clip(max=len(parents) - 1)

@@ -173,15 +173,21 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
         codes = None
         if self.options.catalog.reference is None:
             codes = codes_stage(workspace, self.options.codes, seed=seed)
-        catalog = self.build_catalog(workspace, codes)
+        catalog = self.build_catalog(workspace, codes, seed=seed)
         recommender = generator_stage(self, workspace, catalog, codes, seed=seed)
         curves = {"training": training_curve(workspace)}
         if codes is not None and len(codes.history) > 1:
             curves["quantizer"] = codes.history
         return Fitted(recommender, curves, {"codes": codes})
 
-    def build_catalog(self, workspace: Workspace, codes: CodesResult | None) -> Catalog:
-        """Return the catalog of the data's items."""
+    def build_catalog(self, workspace: Workspace, codes: CodesResult | None, *, seed: int) -> Catalog:
+        """Return the catalog of the data's items.
+
+        Args:
+            workspace: of the run.
+            codes: of the items; None for those of a reference.
+            seed: of what is trained for the catalog alone.
+        """
         from cost_hf.methods.codes_stage import build_catalog
 
         return build_catalog(workspace, self.options.catalog, codes)
