@@ -15,6 +15,7 @@ CLOSURES = (
     "cost_hf/methods/lightgcn",
     "cost_hf/methods/liger",
     "cost_hf/methods/cobra",
+    "cost_hf/methods/prism",
 )
 NOT_OURS = {
     "TRF028": "the licence header of files inside transformers; ours stands in LICENSE",

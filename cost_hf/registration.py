@@ -71,6 +71,6 @@ def _register() -> None:
     from cost_hf.quantizers.base import CodesOptions
 
     CodesOptions.load_kinds()
-    for entry in (*CodesOptions.kinds.values(), *methods().values()):
-        if entry.auto_models is not None:
-            import_module(entry.auto_models)
+    for owner in (*CodesOptions.kinds.values(), *methods().values()):
+        if owner.auto_models is not None:
+            import_module(owner.auto_models)

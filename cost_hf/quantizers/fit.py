@@ -156,6 +156,7 @@ class CodesResult:
         inputs: FitInputs,
         history: list[dict[str, Any]] | None = None,
         *,
+        codes: np.ndarray | None = None,
         encoded: Tensor | None = None,
     ) -> CodesResult:
         """Return the result of a fitted model: the codes that it gives to all items.
@@ -164,13 +165,15 @@ class CodesResult:
             model: in eval mode.
             inputs: those that it was fitted to.
             history: training log; by default the utilization of the codes of the items that fitting could see.
+            codes: of all items, `[N, L]`, where fitting chose others than `model.encode` does.
             encoded: what the model encodes, `[N, …]`; by default the item vectors.
         """
         from cost_hf.semantic_ids.codebook_utilization import codebook_utilization
         from cost_hf.semantic_ids.digests import assignment_digest
 
         encoded = inputs.vectors if encoded is None else encoded
-        codes = model.encode(encoded).cpu().numpy()
+        if codes is None:
+            codes = model.encode(encoded).cpu().numpy()
         sizes = tuple(model.level_sizes)
         if history is None:
             history = [codebook_utilization(inputs.for_fitting(codes), sizes)]
