@@ -1,5 +1,6 @@
 """From texts to semantic IDs: vectors, codes, catalog."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
