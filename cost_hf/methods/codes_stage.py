@@ -13,7 +13,7 @@ from cost_hf.data.prepare import PreparedData
 from cost_hf.data.text_vectors import TextVectors, encode_items
 from cost_hf.files import content_digest
 from cost_hf.methods.base import Workspace, collaborative_method
-from cost_hf.methods.training_stages import ENCODER
+from cost_hf.methods.training_stages import ENCODER, training_clicks
 from cost_hf.quantizers.base import CodesOptions
 from cost_hf.quantizers.fit import CodesResult, fit_codes
 from cost_hf.semantic_ids.catalog import Catalog
@@ -52,7 +52,8 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
     if options.needs_collaborative_vectors:
         source = collaborative_method(options.collaborative_method)
         collaborative = source.item_vectors(workspace, options.collaborative_dim, seed=seed)
-    return workspace.stages.run(
+    popularity = training_clicks(workspace) if options.needs_popularity else None
+    result = workspace.stages.run(
         workspace.stage_of("quantizer"),
         digest=content_digest(
             vectors.digest,
@@ -61,6 +62,7 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
             seed,
             *_parts(fit_rows),
             *_parts(collaborative),
+            *_parts(popularity),
         ),
         folder=workspace.folder_of("quantizer"),
         compute=lambda folder: fit_codes(
@@ -70,6 +72,7 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
             seed=seed,
             items=data.tables.items,
             collaborative=collaborative,
+            popularity=popularity,
             fit_rows=fit_rows,
             text_encoder=ItemEncoder.load(workspace.stages.output_dir / ENCODER).settings,
         ),
@@ -77,6 +80,9 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
         on_every_process=True,
         shared_as="quantizer",
     )
+    table = torch.from_numpy(vectors.vectors)
+    other = None if collaborative is None else torch.from_numpy(collaborative)
+    return dataclasses.replace(result, encoded=options.encoded_vectors(table, other))
 
 
 def build_catalog(workspace: Workspace, options: CatalogOptions, codes: CodesResult | None) -> Catalog:
@@ -111,7 +117,7 @@ def _catalog_of_codes(workspace: Workspace, options: CatalogOptions, codes: Code
     vectors = workspace.text_vectors()
     return Catalog.from_embeddings(
         ids,
-        torch.from_numpy(vectors.vectors),
+        torch.from_numpy(vectors.vectors) if codes.encoded is None else codes.encoded,
         codes.model,
         codes=codes.codes,
         collisions=options.collisions,
