@@ -68,7 +68,9 @@ def _register() -> None:
     for name in HOMES:
         import_module(name)
     from cost_hf.methods.base import methods
+    from cost_hf.quantizers.base import CodesOptions
 
-    for method in methods().values():
-        if method.auto_models is not None:
-            import_module(method.auto_models)
+    CodesOptions.load_kinds()
+    for owner in (*CodesOptions.kinds.values(), *methods().values()):
+        if owner.auto_models is not None:
+            import_module(owner.auto_models)

@@ -102,9 +102,11 @@ class CodesOptions(KindOptions, ABC):
         uses_vectors: whether codes depend on the item vectors.
         needs_item_ids: whether codes depend on the item ids.
         is_trained: whether fitting is a `Trainer` run.
-        is_control: whether the codes carry no information about the items and show what learned ones add.
+        is_control: whether the codes are there to show what learned ones add and are meant for no other use.
         follows_reassignment: whether fitting returns a model, by whose distances the collision policies `reassign`,
             `min_cost` and `sinkhorn` move items.
+        auto_models: module that registers a model of the kind's own with the Auto classes of transformers. It is
+            imported with transformers, so that others can name it without importing it.
     """
 
     default_kind: ClassVar[str] = "cost"
@@ -113,6 +115,7 @@ class CodesOptions(KindOptions, ABC):
     is_trained: ClassVar[bool] = False
     is_control: ClassVar[bool] = False
     follows_reassignment: ClassVar[bool] = True
+    auto_models: ClassVar[str | None] = None
 
     level_sizes: list[int] = field(default_factory=lambda: [64, 64, 64], metadata={"help": "codes per level"})
     seed: int | None = field(default=None, metadata={"help": "of the codes; null takes the run's"})
