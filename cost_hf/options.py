@@ -63,6 +63,11 @@ class KindOptions:
         names = {entry.name for entry in dataclasses.fields(cls) if not entry.metadata.get("is_own")}  # type: ignore[arg-type]
         return {name: value for name, value in values.items() if name in names}
 
+    def shared_values(self) -> dict[str, Any]:
+        """Return the fields that are not this kind's own, by name: what another kind may take over."""
+        names = [entry.name for entry in dataclasses.fields(self) if not entry.metadata.get("is_own")]  # type: ignore[arg-type]
+        return {name: getattr(self, name) for name in names}
+
     def validate(self) -> None:
         """Raise ValueError for values that no run can have."""
 

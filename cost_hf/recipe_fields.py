@@ -3,6 +3,7 @@
 A section is a dataclass; `codes.level_sizes` is the field `level_sizes` of the section `codes`.
 """
 
+import copy
 import dataclasses
 import difflib
 import math
@@ -82,7 +83,7 @@ def _swap_kind(holder: Any, section: str, options: KindOptions, value: Any) -> N
     if kind not in kinds:
         raise RecipeError(f"{section}.kind must be one of {', '.join(kinds)}, got {kind!r:.80}{nearest(kind, kinds)}")
     if kind != options.kind:
-        kept = kinds[kind].carried_over(dataclasses.asdict(options))  # type: ignore[call-overload]
+        kept = kinds[kind].carried_over(copy.deepcopy(options.shared_values()))
         setattr(holder, section, kinds[kind](**kept))
 
 

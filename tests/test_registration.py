@@ -13,7 +13,7 @@ KNOWN = """
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
 tasks = PIPELINE_REGISTRY.get_supported_tasks()
-assert {"cost", "sasrec", "liger", "cobra"} <= set(CONFIG_MAPPING)
+assert {"cost", "sasrec", "liger", "cobra", "prism_isr"} <= set(CONFIG_MAPPING)
 assert {"semantic-id", "generative-recommendation"} <= set(tasks)
 """
 
@@ -36,6 +36,7 @@ def run(program: str) -> str:
         "from cost_hf.methods.sasrec.recommender import SasRecRecommender",
         "from cost_hf.methods.liger.modeling_liger import LigerForCausalLM",
         "from cost_hf.methods.cobra.modeling_cobra import CobraForCausalLM",
+        "from cost_hf.methods.prism.modeling_prism_isr import PrismForConditionalGeneration",
     ],
 )
 def test_models_and_pipelines_are_registered(program):

@@ -74,7 +74,7 @@ def choose_recipe(base: Recipe, data: "PreparedData", overrides: Mapping[str, An
         reason = "there is hardly a sequence to learn from, so transitions are counted and texts compared"
         return recipe, f"recipe {recipe.name}: {facts}; {reason}"
     chosen = []
-    if base.has_field(LEVEL_SIZES) and LEVEL_SIZES not in overrides:
+    if base.level_sizes is not None and LEVEL_SIZES not in overrides:
         base.set(LEVEL_SIZES, advised_level_sizes(num_items))
         chosen.append(f"{LEVEL_SIZES} {base.level_sizes} for the size of the catalog")
     usual = next((entry.value for entry in base.fields() if entry.dotted == HISTORY), None)

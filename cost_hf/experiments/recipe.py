@@ -140,9 +140,9 @@ class Recipe:
 
     @property
     def level_sizes(self) -> list[int] | None:
-        """Codes per level of the semantic IDs; None for a method without them."""
+        """Codes per level of the semantic IDs; None for a method without them, or codes that choose their sizes."""
         codes = self._section("codes")
-        return None if codes is None else list(codes.level_sizes)
+        return None if codes is None or not codes.level_sizes else list(codes.level_sizes)
 
     @property
     def append_size(self) -> int | None:

@@ -105,6 +105,7 @@ class CodesOptions(KindOptions, ABC):
         is_control: whether the codes are there to show what learned ones add and are meant for no other use.
         follows_reassignment: whether fitting returns a model, by whose distances the collision policies `reassign`,
             `min_cost` and `sinkhorn` move items.
+        collisions: collision policy of the kind's rows in a comparison; None takes that of the base recipe.
         auto_models: module that registers a model of the kind's own with the Auto classes of transformers. It is
             imported with transformers, so that others can name it without importing it.
     """
@@ -115,6 +116,7 @@ class CodesOptions(KindOptions, ABC):
     is_trained: ClassVar[bool] = False
     is_control: ClassVar[bool] = False
     follows_reassignment: ClassVar[bool] = True
+    collisions: ClassVar[str | None] = None
     auto_models: ClassVar[str | None] = None
 
     level_sizes: list[int] = field(default_factory=lambda: [64, 64, 64], metadata={"help": "codes per level"})
@@ -203,8 +205,23 @@ class CodesOptions(KindOptions, ABC):
         values = {name: value for name, value in asdict(self).items() if name not in unused}
         return {"kind": self.kind} | values
 
+    def sizes_for(self, num_items: int, item_dim: int) -> list[int]:
+        """Return the codes per level for a number of items; a kind that chooses them takes empty `level_sizes`.
+
+        Args:
+            num_items: N.
+            item_dim: E.
+
+        Raises:
+            ValueError: for sizes that do not fit.
+        """
+        return list(self.level_sizes)
+
     def build_model(self, item_dim: int) -> Quantizer | None:
-        """Return the model for item vectors `[N, item_dim]`, not fitted yet; None where codes have no model."""
+        """Return the model for item vectors `[N, item_dim]`, not fitted yet.
+
+        None where codes have no model, or one whose size depends on the items.
+        """
         return None
 
     def timed_step(self, *, num_items: int, item_dim: int) -> tuple[Callable[[], object], float] | None:
@@ -226,6 +243,14 @@ class CodesOptions(KindOptions, ABC):
                 f"codes.level_sizes needs one or more levels of at least 2 codes, got {self.level_sizes!r}"
             )
         level_size_tuple(self.level_sizes, "codes.level_sizes", most=MAX_CODES)
+
+
+def nearest_levels(model: Quantizer) -> int:
+    """Return how many leading codes depend on an item's vector alone: all, unless the model has `free_levels`.
+
+    The codes of the last `free_levels` levels are, for items of a catalog, the nearest ones that were free.
+    """
+    return len(model.level_sizes) - getattr(model, "free_levels", 0)
 
 
 def load_quantizer(folder: str | Path) -> Quantizer:

@@ -140,18 +140,27 @@ class CodesResult:
     inputs_digest: str = ""
 
     @classmethod
-    def of_model(cls, model: Quantizer, inputs: FitInputs, history: list[dict[str, Any]] | None = None) -> CodesResult:
+    def of_model(
+        cls,
+        model: Quantizer,
+        inputs: FitInputs,
+        history: list[dict[str, Any]] | None = None,
+        *,
+        codes: np.ndarray | None = None,
+    ) -> CodesResult:
         """Return the result of a fitted model: the codes that it gives to all items.
 
         Args:
             model: in eval mode.
             inputs: those that it was fitted to.
             history: training log; by default the utilization of the codes of the items that fitting could see.
+            codes: of all items, `[N, L]`, where fitting chose others than `model.encode` does.
         """
         from cost_hf.semantic_ids.codebook_utilization import codebook_utilization
         from cost_hf.semantic_ids.digests import assignment_digest
 
-        codes = model.encode(inputs.vectors).cpu().numpy()
+        if codes is None:
+            codes = model.encode(inputs.vectors).cpu().numpy()
         sizes = tuple(model.level_sizes)
         if history is None:
             history = [codebook_utilization(inputs.for_fitting(codes), sizes)]

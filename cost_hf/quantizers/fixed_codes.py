@@ -25,6 +25,7 @@ class FixedOptions(CodesOptions):
     uses_vectors: ClassVar[bool] = False
     needs_item_ids: ClassVar[bool] = True
     follows_reassignment: ClassVar[bool] = False
+    collisions: ClassVar[str | None] = "append"  # other policies move items by their vectors
 
 
 @CodesOptions.register("random")

@@ -24,6 +24,9 @@ class BeamRanker:
         normalization: of the scores, as for `beam_search`.
         is_exact: whether the search widens until a list is proved to be the best of the catalog, or its budget is
             spent; lists are then of any length, and `num_beams` has no effect.
+        names_items: give the generator's `embed_prompt` the catalog row of every token (`item_rows` `[B, S]`, -1 where
+            there is none) and `item_table`.
+        item_table: what the generator made of the vectors of the catalog's items, `[N, D]`; None where it reads none.
     """
 
     def __init__(
@@ -35,12 +38,16 @@ class BeamRanker:
         num_beams: int,
         normalization: str = "vocabulary",
         is_exact: bool = False,
+        names_items: bool = False,
+        item_table: Tensor | None = None,
     ):
         self.generator = generator
         self.prompts = prompts
         self.num_beams = num_beams
         self.normalization = normalization
         self.is_exact = is_exact
+        self.names_items = names_items
+        self.item_table = item_table
         self.trie = trie.to(generator.device)
 
     def exact(self) -> "BeamRanker":
@@ -52,6 +59,8 @@ class BeamRanker:
             num_beams=self.num_beams,
             normalization=self.normalization,
             is_exact=True,
+            names_items=self.names_items,
+            item_table=self.item_table,
         )
 
     def rank(
@@ -68,7 +77,8 @@ class BeamRanker:
         """
         top_k = ranked_number(top_k, "top_k", self.trie.num_items)
         device = self.generator.device
-        input_ids, attention_mask = (part.to(device) for part in self.prompts.inputs(histories, user_ids=user_ids))
+        parts = self.prompts.inputs_with_items(histories, user_ids=user_ids)
+        input_ids, attention_mask, item_rows = (part.to(device) for part in parts)
         found = beam_search(
             self.generator,
             input_ids,
@@ -78,6 +88,7 @@ class BeamRanker:
             num_beams=top_k if self.is_exact else self.num_beams,
             mask=mask,
             normalization=self.normalization,
+            model_kwargs={"item_rows": item_rows, "item_table": self.item_table} if self.names_items else None,
             exact=self.is_exact,
         )
         certificate = None if found.certificate is None else found.certificate.cut(top_k)

@@ -22,7 +22,7 @@ from cost_hf.files import DamagedFileError, check_fields, content_digest, load_a
 from cost_hf.generators.backbones import Backbone
 from cost_hf.generators.pretrained import BaseModel, auto_class
 from cost_hf.generators.prompts import PromptBuilder, PromptLayout
-from cost_hf.quantizers.base import Quantizer, load_quantizer
+from cost_hf.quantizers.base import Quantizer, load_quantizer, nearest_levels
 from cost_hf.recommenders.base import Recommender, checked_device
 from cost_hf.recommenders.beam_ranker import BeamRanker
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
@@ -342,13 +342,19 @@ class GenerativeRecommender(Recommender):
         if codes is not None:
             return catalog.with_items(item_ids, codes=codes, titles=titles)
         table = torch.from_numpy(np.asarray(vectors, dtype=np.float32))
-        return catalog.with_embeddings(item_ids, table, self._required_quantizer, titles=titles)
+        stored = self._stored_vectors(catalog, item_ids, table.numpy())
+        return catalog.with_embeddings(item_ids, table, self._required_quantizer, titles=titles, vectors=stored)
+
+    def _stored_vectors(self, catalog: Catalog, item_ids: Sequence[str], vectors: np.ndarray) -> np.ndarray:
+        """Return what a catalog with vectors stores of items whose text vectors are `[n, E]`: these, by default."""
+        return vectors
 
     def _with_updated_texts(self, catalog: Catalog, item_ids: list[str], texts: Sequence[str]) -> tuple[Catalog, int]:
         if self.quantizer is None or self.encoder is None:
             return catalog, 0
-        held = catalog.codes[catalog.rows_of(item_ids)][:, : catalog.model_levels]
-        return catalog, int((self.encode(texts) != held).any(1).sum())
+        levels = nearest_levels(self.quantizer)
+        held = catalog.codes[catalog.rows_of(item_ids)][:, :levels]
+        return catalog, int((self.encode(texts)[:, :levels] != held).any(1).sum())
 
 
 def _read_backbone(source: Path, manifest: dict[str, Any], generator: PreTrainedModel | None) -> Backbone:

@@ -18,7 +18,10 @@ from transformers import PreTrainedModel
 from cost_hf.files import check_fields
 from cost_hf.generators.backbones import Backbone
 from cost_hf.generators.prompts import PromptBuilder
+from cost_hf.quantizers.base import nearest_levels
 from cost_hf.recommenders.base import checked_device
+from cost_hf.recommenders.beam_ranker import BeamRanker
+from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.generative import CUSTOM_GENERATE, GenerativeRecommender, SidSnapshot
 from cost_hf.recommenders.repository import MANIFEST
 from cost_hf.semantic_ids.catalog import Catalog
@@ -165,6 +168,19 @@ class TextGenerativeRecommender(GenerativeRecommender):
         """How histories are read and searched, as JSON."""
         return super().search_settings | {name: getattr(self, name) for name in self.search_fields}
 
+    def ranker_for(self, top_k: int, snapshot: CatalogSnapshot | None = None) -> BeamRanker:
+        """Return the ranker of the present (or the given) snapshot, with at least `top_k` beams: beam search."""
+        at = snapshot if isinstance(snapshot, TextSnapshot) else self.snapshot
+        return BeamRanker(
+            self.generator,
+            at.prompts,
+            at.trie,
+            num_beams=max(self.num_beams, top_k),
+            normalization=self.normalization,
+            names_items=self.generator.config.use_text_input,
+            item_table=None if at.table is None else at.table.rows,
+        )
+
     def prompt_inputs(self, histories: Tensor, *, user_ids: Sequence[str] | None = None) -> dict[str, Tensor]:
         """Return histories as embedded prompts for `generate()`, with what the model reads of their items."""
         parts = self.prompts.inputs_with_items(histories, user_ids=user_ids)
@@ -212,7 +228,8 @@ class TextGenerativeRecommender(GenerativeRecommender):
         vectors = self._vectors_of(texts)
         would_differ = 0
         if self.quantizer is not None:
-            held = catalog.codes[catalog.rows_of(item_ids)][:, : catalog.model_levels]
-            codes = self.quantizer.encode(torch.from_numpy(vectors)).cpu().numpy()
+            levels = nearest_levels(self.quantizer)
+            held = catalog.codes[catalog.rows_of(item_ids)][:, :levels]
+            codes = self.quantizer.encode(torch.from_numpy(vectors)).cpu().numpy()[:, :levels]
             would_differ = int((codes != held).any(1).sum())
-        return catalog.with_vectors(item_ids, vectors), would_differ
+        return catalog.with_vectors(item_ids, self._stored_vectors(catalog, item_ids, vectors)), would_differ

@@ -209,10 +209,9 @@ class Catalog(CatalogTable):
         *,
         titles: Sequence[str | None] | None = None,
         text_digest: str | None = None,
+        vectors: np.ndarray | torch.Tensor | None = None,
     ) -> "Catalog":
         """Return the catalog with more items, given their vectors `[n, E]`; as `with_items` otherwise.
-
-        If the catalog has vectors, `x` is added to them.
 
         Args:
             item_ids: ids of the items, n distinct ones.
@@ -220,6 +219,7 @@ class Catalog(CatalogTable):
             model: the quantizer of the catalog.
             titles: a title or None per item.
             text_digest: digest of the item texts, if known.
+            vectors: what the catalog stores of the items, `[n, W]`, if it has vectors; `x` by default.
 
         Raises:
             ValueError: if `model` is not the quantizer of the catalog's codes, or the catalog is full.
@@ -233,16 +233,20 @@ class Catalog(CatalogTable):
                 "load the quantizer that the catalog was built with"
             )
         fresh = self._fresh(ids)
-        vectors = table[torch.as_tensor(fresh, dtype=torch.long, device=table.device)]
-        codes = encode(model, vectors) if fresh else np.empty((0, self.model_levels), dtype=np.int64)
+        encoded = table[torch.as_tensor(fresh, dtype=torch.long, device=table.device)]
+        codes = encode(model, encoded) if fresh else np.empty((0, self.model_levels), dtype=np.int64)
+        own = None
+        if self.vectors is not None and fresh:
+            stored = table.float().cpu().numpy() if vectors is None else vectors
+            own = vectors_of_width(stored, ids, width=self.vectors.shape[1])[fresh]
         return self.restored([item for item in ids if item in self])._with_appended_items(
             [ids[place] for place in fresh],
             codes,
             titles=_take(names, fresh),
             text_digest=text_digest,
-            x=vectors,
+            x=encoded,
             model=model,
-            vectors=None if self.vectors is None else vectors.float().cpu().numpy(),
+            vectors=own,
         )
 
     def with_vectors(self, item_ids: Sequence[str], vectors: np.ndarray | torch.Tensor) -> "Catalog":

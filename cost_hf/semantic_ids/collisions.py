@@ -14,6 +14,7 @@ slack row absorbs the mass that no item needs, and items move to near codes.
 Policy `min_cost` is in `min_cost.py`.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ import torch
 
 from cost_hf.semantic_ids.item_ids import id_ranks
 
+logger = logging.getLogger(__name__)
 KEY_BITS = 63  # of an int64 that packs codes
 CHUNK_DISTANCES = 1 << 24  # distances computed at a time: 64 MB
 
@@ -120,6 +122,7 @@ def resolve_collisions(
         assigned[waiting] = True
         waiting = rest
         if not len(waiting):
+            report_full_prefixes(codes, wanted)
             return codes, int((codes != wanted).any(1).sum())
     raise full_catalog(len(waiting), len(codes), sizes, capacity=capacity)
 
@@ -131,6 +134,18 @@ def full_catalog(num_waiting: int, num_items: int, level_sizes: Sequence[int], *
         f"{capacity} items each; build it again with larger level_sizes"
         + (" or collisions='append'" if capacity == 1 else " or a larger append_size")
     )
+
+
+def report_full_prefixes(codes: np.ndarray, wanted: np.ndarray) -> None:
+    """Log how many items found all last codes of their prefix taken."""
+    elsewhere = int((codes[:, :-1] != wanted[:, :-1]).any(1).sum())
+    if elsewhere:
+        logger.warning(
+            "%d items found no free code below their first %d codes and got those of another prefix, which is less "
+            "near; a larger last level leaves more room",
+            elsewhere,
+            codes.shape[1] - 1,
+        )
 
 
 def prefix_chunks(counts: np.ndarray, num_codes: int) -> Iterator[tuple[slice, slice]]:
@@ -296,6 +311,8 @@ def open_codes(codes: np.ndarray, keys: np.ndarray, waiting: np.ndarray, parents
         size: K.
     """
     is_open = np.ones((len(parents), size), dtype=bool)
+    if len(parents) == 0:
+        return is_open
     is_assigned = np.ones(len(codes), dtype=bool)
     is_assigned[waiting] = False
     at = np.searchsorted(parents, keys[is_assigned]).clip(max=len(parents) - 1)

@@ -29,6 +29,7 @@ OWN_FIELDS: dict[str, dict[str, Any]] = {
             "sasrec_text.training.epochs": 2,
         },
     },
+    "gaoq": {"codes.level_sizes": []},
     "ranker": {
         "ranker.overrides": {"sasrec_ce.training.epochs": 2, "sasrec_text.training.epochs": 2},
         "ranker.columns": ["topic"],

@@ -40,7 +40,7 @@ def resolve_sources(sources: Sequence[str], overrides: Mapping[str, Any]) -> tup
     base = Recipe.load(OWN_DATA, own)
     base.name = Path(data[0]).absolute().name
     base.data = locate(base.data)
-    if LEVEL_SIZES not in own:
+    if base.level_sizes is not None and LEVEL_SIZES not in own:
         num_items = prepare_data(base.data, template=base.vectors.template).tables.num_items
         base.set(LEVEL_SIZES, advised_level_sizes(num_items))
     return base, []

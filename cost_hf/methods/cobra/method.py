@@ -53,9 +53,9 @@ class Cobra(GenerativeMethod[CobraOptions]):
         changes = SHARED_SIDS | {"dense.inputs": False, "dense.weight": 0.0}
         yield Variant("cobra_no_dense", cls.name, changes, "COBRA without dense vectors: its semantic IDs alone")
 
-    def build_catalog(self, workspace: Workspace, codes: CodesResult | None) -> Catalog:
+    def build_catalog(self, workspace: Workspace, codes: CodesResult | None, *, seed: int) -> Catalog:
         """Return the catalog of the data's items, with what the model reads of their texts."""
-        catalog = super().build_catalog(workspace, codes)
+        catalog = super().build_catalog(workspace, codes, seed=seed)
         dense = self.options.dense
         if not dense.reads_text:
             return catalog

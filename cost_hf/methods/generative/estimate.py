@@ -35,10 +35,13 @@ def estimate(method: GenerativeMethod[Any], facts: DataFacts) -> Estimate | str:
     options: GenerativeOptions = method.options
     if options.generator.backbone is not None:
         return f"the pretrained backbone {options.generator.backbone!r} is not loaded for a check"
-    capacity = math.prod(options.codes.level_sizes)
     num_items = facts.tables.num_items
-    if options.catalog.collisions == "append" and capacity * options.catalog.append_size < num_items:
-        return f"codes of {list(options.codes.level_sizes)} have no room for {num_items:,} items"
+    try:
+        sizes = options.codes.sizes_for(num_items, facts.item_dim)
+    except ValueError as error:
+        return str(error)
+    if options.catalog.collisions == "append" and math.prod(sizes) * options.catalog.append_size < num_items:
+        return f"codes of {sizes} have no room for {num_items:,} items"
     codes = _codes_seconds(options.codes, facts)
     assumptions = [f"all {options.training.epochs} epochs (training may stop early)"]
     if options.codes.needs_collaborative_vectors:
@@ -53,7 +56,7 @@ def estimate(method: GenerativeMethod[Any], facts: DataFacts) -> Estimate | str:
         if isinstance(teacher, str):
             return teacher
         taught = {"teacher": teacher}
-    catalog = _stand_in_catalog(options, facts.tables.items["item_id"].tolist())
+    catalog = _stand_in_catalog(options, sizes, facts.tables.items["item_id"].tolist())
     backbone, catalog = method.untrained(catalog, facts.item_dim)
     prompts = backbone.prompts(catalog)[0]
     training = options.training.epochs * _epoch_seconds(method, backbone, prompts, facts)
@@ -150,9 +153,8 @@ def _stand_in_lists(options: TrainingOptions, facts: DataFacts) -> TeacherLists:
     return TeacherLists(*tables)
 
 
-def _stand_in_catalog(options: GenerativeOptions, item_ids: list[str]) -> Catalog:
-    """Return a catalog with the recipe's sizes whose items are spread evenly over the codes."""
-    sizes = options.codes.level_sizes
+def _stand_in_catalog(options: GenerativeOptions, sizes: list[int], item_ids: list[str]) -> Catalog:
+    """Return a catalog with these codes per level whose items are spread evenly over the codes."""
     capacity = int(np.prod(sizes, dtype=object))
     numbers = [row * capacity // len(item_ids) for row in range(len(item_ids))]
     codes = np.stack(np.unravel_index(np.array(numbers, dtype=np.int64), sizes), axis=1)

@@ -173,15 +173,21 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
         codes = None
         if self.options.catalog.reference is None:
             codes = codes_stage(workspace, self.options.codes, seed=seed)
-        catalog = self.build_catalog(workspace, codes)
+        catalog = self.build_catalog(workspace, codes, seed=seed)
         recommender = generator_stage(self, workspace, catalog, codes, seed=seed)
         curves = {"training": training_curve(workspace)}
         if codes is not None and len(codes.history) > 1:
             curves["quantizer"] = codes.history
         return Fitted(recommender, curves, {"codes": codes})
 
-    def build_catalog(self, workspace: Workspace, codes: CodesResult | None) -> Catalog:
-        """Return the catalog of the data's items."""
+    def build_catalog(self, workspace: Workspace, codes: CodesResult | None, *, seed: int) -> Catalog:
+        """Return the catalog of the data's items.
+
+        Args:
+            workspace: of the run.
+            codes: of the items; None for those of a reference.
+            seed: of what is trained for the catalog alone.
+        """
         from cost_hf.methods.codes_stage import build_catalog
 
         return build_catalog(workspace, self.options.catalog, codes)
@@ -390,8 +396,8 @@ class SemanticIdGenerator(GenerativeMethod[GenerativeOptions]):
         CodesOptions.load_kinds()
         for kind, options in CodesOptions.kinds.items():
             changes: dict[str, Any] = {"catalog.reference": None, "codes.kind": kind}
-            if not options.follows_reassignment:
-                changes["catalog.collisions"] = "append"  # other policies move items by their vectors
+            if options.collisions is not None:
+                changes["catalog.collisions"] = options.collisions
             text = f"generator of semantic IDs of kind {kind}"
             yield Variant(kind, cls.name, changes, text, is_compared=kind in COMPARED)
             yield Variant(f"t5_{kind}", cls.name, changes | T5, f"T5 of LETTER's size on semantic IDs of kind {kind}")

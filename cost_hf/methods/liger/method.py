@@ -58,9 +58,9 @@ class Liger(GenerativeMethod[LigerOptions]):
         for name, (changes, text) in ABLATIONS.items():
             yield Variant(name, cls.name, changes, f"LIGER: {text}")
 
-    def build_catalog(self, workspace: Workspace, codes: CodesResult | None) -> Catalog:
+    def build_catalog(self, workspace: Workspace, codes: CodesResult | None, *, seed: int) -> Catalog:
         """Return the catalog of the data's items, with their text vectors where they are read."""
-        catalog = super().build_catalog(workspace, codes)
+        catalog = super().build_catalog(workspace, codes, seed=seed)
         if not self.options.dense.reads_text:
             return catalog
         return catalog.with_vectors(list(catalog.item_ids), workspace.text_vectors().vectors)
