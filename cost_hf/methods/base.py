@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from cost_hf.data.options import DataOptions, VectorOptions
+    from cost_hf.data.options import DataOptions, ItemVectorOptions
     from cost_hf.data.prepare import PreparedData
     from cost_hf.data.schema import Tables
     from cost_hf.data.splits import Split, Targets
@@ -97,7 +97,7 @@ class Workspace:
     stages: Stages
     data: PreparedData
     text_vectors: Callable[[], TextVectors]
-    vector_options: VectorOptions
+    vector_options: ItemVectorOptions
     evaluation: EvaluationOptions
     data_seed: int
     row: str | None = None
@@ -220,6 +220,8 @@ class Method(ABC, Generic[OptionsT]):
         summary: one line for `--help` and tables.
         options_class: dataclass of the method's recipe sections.
         needs_text_vectors: whether `fit` reads the item text vectors.
+        requires_texts: whether vectors must be those of item texts (`vectors.kind: text`), as its name or what it reads
+            says.
         gives_item_vectors: whether `item_vectors` can be called.
         combines_methods: whether it combines recommenders of other methods; it can't be a part then.
         selects_on_validation: whether fitting chooses by validation cases, such as the epoch whose weights are kept.
@@ -242,6 +244,7 @@ class Method(ABC, Generic[OptionsT]):
     summary: ClassVar[str]
     options_class: ClassVar[type[MethodOptions]] = MethodOptions
     needs_text_vectors: ClassVar[bool] = False
+    requires_texts: ClassVar[bool] = False
     gives_item_vectors: ClassVar[bool] = False
     combines_methods: ClassVar[bool] = False
     selects_on_validation: ClassVar[bool] = False
@@ -292,7 +295,7 @@ class Method(ABC, Generic[OptionsT]):
         return []
 
     def item_vectors(self, workspace: Workspace, width: int, *, seed: int) -> np.ndarray:
-        """Return item vectors `[N, width]` learned from the training clicks, for codes that are aligned with them.
+        """Return item vectors `[N, width]` learned from the training clicks, for codes that are fitted to them.
 
         A row of zeros is an item without a training click.
         """
@@ -365,20 +368,19 @@ def methods() -> dict[str, type[Method[Any]]]:
     return dict(sorted(_METHODS.items()))
 
 
-def collaborative_method(name: str | None = None) -> Method[Any]:
-    """Return the method, with its default options, whose item vectors codes are aligned with.
+def collaborative_method(name: str | None) -> Method[Any]:
+    """Return the method, with its default options, whose item vectors codes are fitted to.
 
     Args:
-        name: of the method; None takes the one that gives item vectors, the first by name of several.
+        name: of the method, `CodesOptions.collaborative_method`.
 
     Raises:
         ValueError: for a method that gives none, or does not exist.
     """
     known = {own: method for own, method in methods().items() if method.gives_item_vectors}
-    chosen = next(iter(known), None) if name is None else name
-    if chosen not in known:
-        raise ValueError(f"codes.collaborative_method must be one of {', '.join(known) or 'none'}, got {name!r}")
-    return known[chosen](known[chosen].options_class())
+    if name not in known:
+        raise ValueError(f"codes.collaborative_method must be one of {', '.join(known)}, got {name!r}")
+    return known[name](known[name].options_class())
 
 
 def variants() -> dict[str, Variant]:

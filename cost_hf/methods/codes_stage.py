@@ -6,38 +6,35 @@ from typing import Any
 import numpy as np
 import torch
 
-from cost_hf.data.encoders import ItemEncoder, encoder_identity
-from cost_hf.data.item_texts import item_titles, render_texts
-from cost_hf.data.options import VectorOptions
+from cost_hf.data.encoders import ItemEncoder
+from cost_hf.data.item_texts import item_titles
+from cost_hf.data.options import ItemVectorOptions
 from cost_hf.data.prepare import PreparedData
-from cost_hf.data.text_vectors import TextVectors, encode_items
+from cost_hf.data.text_vectors import TextVectors
 from cost_hf.files import content_digest
 from cost_hf.methods.base import Workspace, collaborative_method
-from cost_hf.methods.training_stages import ENCODER
+from cost_hf.methods.training_stages import ENCODER, training_clicks
 from cost_hf.quantizers.base import CodesOptions
 from cost_hf.quantizers.fit import CodesResult, fit_codes
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.options import CatalogOptions
 from cost_hf.stages import Stages
 
+VECTORS = "vectors"  # stage and folder
 
-def vector_stage(stages: Stages, options: VectorOptions, data: PreparedData) -> TextVectors:
-    """Encode the item texts."""
-    texts = render_texts(data.tables.items, options.template)
+
+def vector_stage(stages: Stages, options: ItemVectorOptions, data: PreparedData) -> TextVectors:
+    """Make the item vectors."""
     fit_rows = _fit_rows(data)
     return stages.run(
-        "vectors",
-        digest=content_digest(texts, dataclasses.asdict(options), *encoder_parts(options), *_parts(fit_rows)),
-        folder="vectors",
-        compute=lambda folder: encode_items(data.tables.items, options, output_dir=folder, fit_rows=fit_rows),
+        VECTORS,
+        digest=content_digest(*options.digest_parts(data, fit_rows)),
+        folder=VECTORS,
+        compute=lambda folder: options.fit(data, output_dir=folder, fit_rows=fit_rows),
         load=TextVectors.load,
-        shared_as="vectors",
+        on_every_process=options.is_trained,
+        shared_as=VECTORS,
     )
-
-
-def encoder_parts(options: VectorOptions) -> list[list[str]]:
-    """Return what the name of a text encoder stands for: its content is an input, not its name; nothing for lsa."""
-    return [] if options.model == "lsa" else [encoder_identity(options.model, options.revision)]
 
 
 def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> CodesResult:
@@ -52,7 +49,8 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
     if options.needs_collaborative_vectors:
         source = collaborative_method(options.collaborative_method)
         collaborative = source.item_vectors(workspace, options.collaborative_dim, seed=seed)
-    return workspace.stages.run(
+    popularity = training_clicks(workspace) if options.needs_popularity else None
+    result = workspace.stages.run(
         workspace.stage_of("quantizer"),
         digest=content_digest(
             vectors.digest,
@@ -61,6 +59,7 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
             seed,
             *_parts(fit_rows),
             *_parts(collaborative),
+            *_parts(popularity),
         ),
         folder=workspace.folder_of("quantizer"),
         compute=lambda folder: fit_codes(
@@ -70,6 +69,7 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
             seed=seed,
             items=data.tables.items,
             collaborative=collaborative,
+            popularity=popularity,
             fit_rows=fit_rows,
             text_encoder=ItemEncoder.load(workspace.stages.output_dir / ENCODER).settings,
         ),
@@ -77,6 +77,9 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
         on_every_process=True,
         shared_as="quantizer",
     )
+    table = torch.from_numpy(vectors.vectors)
+    other = None if collaborative is None else torch.from_numpy(collaborative)
+    return dataclasses.replace(result, encoded=options.encoded_vectors(table, other))
 
 
 def build_catalog(workspace: Workspace, options: CatalogOptions, codes: CodesResult | None) -> Catalog:
@@ -111,7 +114,7 @@ def _catalog_of_codes(workspace: Workspace, options: CatalogOptions, codes: Code
     vectors = workspace.text_vectors()
     return Catalog.from_embeddings(
         ids,
-        torch.from_numpy(vectors.vectors),
+        torch.from_numpy(vectors.vectors) if codes.encoded is None else codes.encoded,
         codes.model,
         codes=codes.codes,
         collisions=options.collisions,
