@@ -190,6 +190,11 @@ class CodesOptions(KindOptions, ABC):
         return None
 
     @property
+    def needs_coclicks(self) -> bool:
+        """Whether fitting needs to know which items were clicked together."""
+        return False
+
+    @property
     def item_columns(self) -> list[str]:
         """Columns of the items table that codes depend on."""
         return []

@@ -47,11 +47,22 @@ class ExtraTerm(NamedTuple):
 
 
 class QuantizerTrainer(Trainer):
-    """Trains a `CostModel` and records the means of all loss terms; a subclass adds terms by `extra_terms`."""
+    """Trains a `CostModel` and records the means of all loss terms.
+
+    A subclass adds terms by `extra_terms`, and what the terms of the model need beside vectors by `model_inputs`.
+    """
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._terms: dict[str, list[Tensor]] = {}
+
+    def model_inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return further arguments of the model by name.
+
+        Args:
+            inputs: columns of the batch.
+        """
+        return {}
 
     def extra_terms(self, output: CostOutput, inputs: Mapping[str, Tensor]) -> dict[str, ExtraTerm]:
         """Return further loss terms by name.
@@ -70,7 +81,7 @@ class QuantizerTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Return the loss of a batch, with the model's output where that is asked for."""
-        output = model(inputs["item_embeddings"])
+        output = model(inputs["item_embeddings"], **self.model_inputs(inputs))
         extra = self.extra_terms(output, inputs)
         loss = sum((term.weight * term.value for term in extra.values()), start=output.loss)
         terms = {name: value for name, value in output.items() if name.endswith("loss")}
