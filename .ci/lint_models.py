@@ -10,7 +10,9 @@ import mlinter
 
 CLOSURES = (
     "cost_hf/quantizers/cost",
+    "cost_hf/quantizers/prism",
     "cost_hf/methods/sasrec",
+    "cost_hf/methods/lightgcn",
     "cost_hf/methods/liger",
     "cost_hf/methods/cobra",
     "cost_hf/methods/prism",

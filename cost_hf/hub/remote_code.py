@@ -4,7 +4,7 @@
 a training included. Here the files and the entries of `config.json` are written for one model.
 """
 
-import shutil
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,17 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from cost_hf.files import read_json, read_object, write_json
 
+# an import of a file of another folder of models of this package, as `from cost_hf.quantizers.cost.layers_cost import`
+OTHER_FOLDER = re.compile(r"^from (cost_hf(?:\.\w+)+)\.(\w+) import", re.MULTILINE)
+
 
 def save_with_code(model: PreTrainedModel, directory: str | Path, *, auto_class: str = "AutoModel") -> None:
     """Write a model, its source files and the entries by which `trust_remote_code=True` finds them.
 
     Args:
-        model: of a class whose module imports files of its folder (`from .layers import ...`), torch, transformers and
-            huggingface_hub alone. Pipelines that are registered from the same folder are published with it.
+        model: of a class whose module imports files of its folder (`from .layers import ...`), such files of other
+            folders of this package, by their full names, torch, transformers and huggingface_hub alone. All are
+            published side by side. Pipelines that are registered from the same folder are published with it.
         directory: gets `config.json`, `model.safetensors` and the sources.
         auto_class: name of the Auto class that loads the model.
     """
@@ -30,7 +34,8 @@ def save_with_code(model: PreTrainedModel, directory: str | Path, *, auto_class:
     pipelines = _pipelines_of(type(model))
     classes = (type(model), type(model.config), *pipelines.values())
     for path in {path for entry in classes for path in source_files(entry)}:
-        shutil.copyfile(path, target / path.name)
+        source = path.read_text(encoding="utf-8")
+        (target / path.name).write_text(OTHER_FOLDER.sub(r"from .\2 import", source), encoding="utf-8")
     entries: dict[str, Any] = {
         "auto_map": {"AutoConfig": _reference(type(model.config)), auto_class: _reference(type(model))}
     }
@@ -41,9 +46,19 @@ def save_with_code(model: PreTrainedModel, directory: str | Path, *, auto_class:
 
 
 def source_files(entry: type) -> list[Path]:
-    """Return the file that defines a class, and all files of its folder that it imports."""
-    own = Path(sys.modules[entry.__module__].__file__ or "")
-    return sorted({own, *map(Path, get_relative_import_files(own))})
+    """Return the file that defines a class, and all files of models of this package that it imports."""
+    found: set[Path] = set()
+    waiting = {Path(sys.modules[entry.__module__].__file__ or "")}
+    while waiting:
+        own = waiting.pop()
+        found.add(own)
+        near = {*map(Path, get_relative_import_files(own))}
+        far = {
+            Path(sys.modules[f"{package}.{name}"].__file__ or "")
+            for package, name in OTHER_FOLDER.findall(own.read_text(encoding="utf-8"))
+        }
+        waiting |= (near | far) - found
+    return sorted(found)
 
 
 def published_sources(folder: Path) -> set[str]:

@@ -292,7 +292,7 @@ class Method(ABC, Generic[OptionsT]):
         return []
 
     def item_vectors(self, workspace: Workspace, width: int, *, seed: int) -> np.ndarray:
-        """Return item vectors `[N, width]` learned from the training clicks, for codes that are aligned with them.
+        """Return item vectors `[N, width]` learned from the training clicks, for codes that are fitted to them.
 
         A row of zeros is an item without a training click.
         """
@@ -365,20 +365,19 @@ def methods() -> dict[str, type[Method[Any]]]:
     return dict(sorted(_METHODS.items()))
 
 
-def collaborative_method(name: str | None = None) -> Method[Any]:
-    """Return the method, with its default options, whose item vectors codes are aligned with.
+def collaborative_method(name: str | None) -> Method[Any]:
+    """Return the method, with its default options, whose item vectors codes are fitted to.
 
     Args:
-        name: of the method; None takes the one that gives item vectors, the first by name of several.
+        name: of the method, `CodesOptions.collaborative_method`.
 
     Raises:
         ValueError: for a method that gives none, or does not exist.
     """
     known = {own: method for own, method in methods().items() if method.gives_item_vectors}
-    chosen = next(iter(known), None) if name is None else name
-    if chosen not in known:
-        raise ValueError(f"codes.collaborative_method must be one of {', '.join(known) or 'none'}, got {name!r}")
-    return known[chosen](known[chosen].options_class())
+    if name not in known:
+        raise ValueError(f"codes.collaborative_method must be one of {', '.join(known)}, got {name!r}")
+    return known[name](known[name].options_class())
 
 
 def variants() -> dict[str, Variant]:

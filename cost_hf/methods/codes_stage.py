@@ -14,7 +14,7 @@ from cost_hf.data.prepare import PreparedData
 from cost_hf.data.text_vectors import TextVectors, encode_items
 from cost_hf.files import content_digest
 from cost_hf.methods.base import Workspace, collaborative_method
-from cost_hf.methods.training_stages import ENCODER
+from cost_hf.methods.training_stages import ENCODER, training_clicks
 from cost_hf.quantizers.base import CodesOptions
 from cost_hf.quantizers.fit import CodesResult, fit_codes, sparse_parts
 from cost_hf.semantic_ids.catalog import Catalog
@@ -54,7 +54,8 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
         source = collaborative_method(options.collaborative_method)
         collaborative = source.item_vectors(workspace, options.collaborative_dim, seed=seed)
     coclicks = co_clicks(data.split.train, data.tables.num_items) if options.needs_coclicks else None
-    return workspace.stages.run(
+    popularity = training_clicks(workspace) if options.needs_popularity else None
+    result = workspace.stages.run(
         workspace.stage_of("quantizer"),
         digest=content_digest(
             vectors.digest,
@@ -64,6 +65,7 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
             *_parts(fit_rows),
             *_parts(collaborative),
             *([] if coclicks is None else sparse_parts(coclicks)),
+            *_parts(popularity),
         ),
         folder=workspace.folder_of("quantizer"),
         compute=lambda folder: fit_codes(
@@ -74,6 +76,7 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
             items=data.tables.items,
             collaborative=collaborative,
             coclicks=coclicks,
+            popularity=popularity,
             fit_rows=fit_rows,
             text_encoder=ItemEncoder.load(workspace.stages.output_dir / ENCODER).settings,
         ),
@@ -81,6 +84,9 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
         on_every_process=True,
         shared_as="quantizer",
     )
+    table = torch.from_numpy(vectors.vectors)
+    other = None if collaborative is None else torch.from_numpy(collaborative)
+    return dataclasses.replace(result, encoded=options.encoded_vectors(table, other))
 
 
 def build_catalog(workspace: Workspace, options: CatalogOptions, codes: CodesResult | None) -> Catalog:
@@ -115,7 +121,7 @@ def _catalog_of_codes(workspace: Workspace, options: CatalogOptions, codes: Code
     vectors = workspace.text_vectors()
     return Catalog.from_embeddings(
         ids,
-        torch.from_numpy(vectors.vectors),
+        torch.from_numpy(vectors.vectors) if codes.encoded is None else codes.encoded,
         codes.model,
         codes=codes.codes,
         collisions=options.collisions,

@@ -108,6 +108,7 @@ class CodesOptions(KindOptions, ABC):
         collisions: collision policy of the kind's rows in a comparison; None takes that of the base recipe.
         auto_models: module that registers a model of the kind's own with the Auto classes of transformers. It is
             imported with transformers, so that others can name it without importing it.
+        collaborative_dim_field: name of the field that sets `collaborative_dim`.
     """
 
     default_kind: ClassVar[str] = "cost"
@@ -118,6 +119,7 @@ class CodesOptions(KindOptions, ABC):
     follows_reassignment: ClassVar[bool] = True
     collisions: ClassVar[str | None] = None
     auto_models: ClassVar[str | None] = None
+    collaborative_dim_field: ClassVar[str] = "latent_dim"
 
     level_sizes: list[int] = field(default_factory=lambda: [64, 64, 64], metadata={"help": "codes per level"})
     seed: int | None = field(default=None, metadata={"help": "of the codes; null takes the run's"})
@@ -186,13 +188,29 @@ class CodesOptions(KindOptions, ABC):
 
     @property
     def collaborative_method(self) -> str | None:
-        """Name of the method that gives the collaborative vectors; None takes the one that is registered for them."""
+        """Name of the method that gives the collaborative vectors; None where none are needed."""
         return None
 
     @property
     def needs_coclicks(self) -> bool:
         """Whether fitting needs to know which items were clicked together."""
         return False
+
+    @property
+    def needs_popularity(self) -> bool:
+        """Whether fitting needs the training clicks of every item."""
+        return False
+
+    def encoded_vectors(self, vectors: Tensor, collaborative: Tensor | None) -> Tensor:
+        """Return what the quantizer encodes of the items of the training, `[N, …]`; their vectors by default.
+
+        New items, of which nothing but a vector is known, are encoded by that.
+
+        Args:
+            vectors: item vectors, `[N, E]`.
+            collaborative: collaborative vectors, `[N, D]`; None where none are needed.
+        """
+        return vectors
 
     @property
     def item_columns(self) -> list[str]:

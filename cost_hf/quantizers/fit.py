@@ -60,6 +60,7 @@ def fit_codes(
     item_ids: Sequence[str] | None = None,
     collaborative: np.ndarray | Tensor | None = None,
     coclicks: csr_matrix | None = None,
+    popularity: np.ndarray | None = None,
     fit_rows: np.ndarray | None = None,
     text_encoder: dict[str, Any] | None = None,
 ) -> CodesResult:
@@ -77,6 +78,7 @@ def fit_codes(
             does not matter.
         coclicks: how often two items were clicked together in the training part, `[N, N]` (`data.coclicks`); needed
             where `options.needs_coclicks`.
+        popularity: training clicks of every item, `[N]`; needed where `options.needs_popularity`.
         fit_rows: items that initialisation, statistics and training may see, bool `[N]`; all by default. All items are
             encoded.
         text_encoder: what the vectors came from (`CostConfig.text_encoder`); it is written into the configuration.
@@ -109,6 +111,7 @@ def fit_codes(
         item_ids=item_ids,
         collaborative=collaborative,
         coclicks=coclicks,
+        popularity=popularity,
         fit_rows=fit_rows,
     )
     folder = Path(output_dir)
@@ -140,6 +143,7 @@ class CodesResult:
         history: one dict per epoch (`codebook_utilization` and mean loss terms); one in all for codes without training.
         quantizer_digest: assignment digest of the model, or `codes_digest` of codes without one.
         inputs_digest: digest of vectors, options and seed.
+        encoded: what the model encoded, `[N, …]`, for policies that move items by its distances; it is not stored.
     """
 
     codes: np.ndarray
@@ -148,6 +152,7 @@ class CodesResult:
     history: list[dict[str, Any]] = field(default_factory=list)
     quantizer_digest: str = ""
     inputs_digest: str = ""
+    encoded: Tensor | None = None
 
     @classmethod
     def of_model(
@@ -157,6 +162,7 @@ class CodesResult:
         history: list[dict[str, Any]] | None = None,
         *,
         codes: np.ndarray | None = None,
+        encoded: Tensor | None = None,
     ) -> CodesResult:
         """Return the result of a fitted model: the codes that it gives to all items.
 
@@ -165,16 +171,18 @@ class CodesResult:
             inputs: those that it was fitted to.
             history: training log; by default the utilization of the codes of the items that fitting could see.
             codes: of all items, `[N, L]`, where fitting chose others than `model.encode` does.
+            encoded: what the model encodes, `[N, …]`; by default the item vectors.
         """
         from cost_hf.semantic_ids.codebook_utilization import codebook_utilization
         from cost_hf.semantic_ids.digests import assignment_digest
 
+        encoded = inputs.vectors if encoded is None else encoded
         if codes is None:
-            codes = model.encode(inputs.vectors).cpu().numpy()
+            codes = model.encode(encoded).cpu().numpy()
         sizes = tuple(model.level_sizes)
         if history is None:
             history = [codebook_utilization(inputs.for_fitting(codes), sizes)]
-        return cls(codes, sizes, model, history, assignment_digest(model))
+        return cls(codes, sizes, model, history, assignment_digest(model), encoded=encoded)
 
     @classmethod
     def of_codes(cls, codes: np.ndarray, level_sizes: Sequence[int], inputs: FitInputs) -> CodesResult:
@@ -247,6 +255,7 @@ class FitInputs:
         items: items table; one of the ids alone where none was given.
         collaborative: collaborative vectors, fp32 `[N, D]`; None where the kind needs none.
         coclicks: counts of pairs, `[N, N]`; None where the kind needs none.
+        popularity: training clicks of every item, int64 `[N]`; None where the kind needs none.
         fit_rows: items that fitting may see, bool `[N]`; None for all.
     """
 
@@ -255,6 +264,7 @@ class FitInputs:
     items: pd.DataFrame
     collaborative: Tensor | None
     coclicks: csr_matrix | None
+    popularity: Tensor | None
     fit_rows: Tensor | None
 
     def __post_init__(self) -> None:
@@ -274,6 +284,7 @@ class FitInputs:
         item_ids: Sequence[str] | None = None,
         collaborative: np.ndarray | Tensor | None = None,
         coclicks: csr_matrix | None = None,
+        popularity: np.ndarray | None = None,
         fit_rows: np.ndarray | None = None,
     ) -> FitInputs:
         """Check the arguments of `fit_codes`; raise ValueError with what to change."""
@@ -293,6 +304,7 @@ class FitInputs:
             pd.DataFrame({"item_id": names}) if items is None else items,
             _collaborative_table(collaborative, len(table), options),
             _coclick_table(coclicks, len(table), options),
+            _checked_popularity(popularity, len(table), options),
             _checked_rows(fit_rows, len(table)),
         )
 
@@ -328,7 +340,8 @@ class FitInputs:
             parts.append(self.item_ids)
         known = [column for column in options.item_columns if column in self.items]
         parts += [self.items[column].fillna("").astype(str).tolist() for column in known]
-        for name, rows in (("collaborative", self.collaborative), ("fit_rows", self.fit_rows)):
+        tables = {"collaborative": self.collaborative, "popularity": self.popularity, "fit_rows": self.fit_rows}
+        for name, rows in tables.items():
             if rows is not None:
                 parts += [name, rows.numpy()]
         if self.coclicks is not None:
@@ -382,15 +395,15 @@ def _collaborative_table(
     width = options.collaborative_dim
     if collaborative is None:
         raise ValueError(
-            f"codes.kind={options.kind!r} aligns codes with collaborative item vectors, got collaborative=None; pass "
+            f"codes.kind={options.kind!r} needs collaborative item vectors, got collaborative=None; pass "
             f"an array [{num_items}, {width}], or take a kind that needs none (rqvae)"
         )
     table = _as_table(collaborative, "collaborative vectors", "train the model that gives them again")
     if table.shape != (num_items, width):
         raise ValueError(
             f"collaborative vectors must be [{num_items} items, {width} dimensions], the width that codes.kind="
-            f"{options.kind!r} aligns with, got shape {tuple(table.shape)!r}; train them in that width, or set "
-            f"codes.latent_dim to {table.shape[1]}"
+            f"{options.kind!r} is fitted to, got shape {tuple(table.shape)!r}; train them in that width, or set "
+            f"codes.{options.collaborative_dim_field} to {table.shape[1]}"
         )
     return table
 
@@ -416,6 +429,26 @@ def _coclick_table(coclicks: csr_matrix | None, num_items: int, options: CodesOp
             "to self"
         )
     return coclicks
+
+
+def _checked_popularity(popularity: np.ndarray | None, num_items: int, options: CodesOptions) -> Tensor | None:
+    """Return training clicks where the kind needs them; others change nothing and are left out."""
+    import torch
+
+    if not options.needs_popularity:
+        return None
+    if popularity is None:
+        raise ValueError(
+            f"codes.kind={options.kind!r} needs the training clicks of the items, got popularity=None; pass counts "
+            f"[{num_items}], or set the weight of the term that reads them to 0"
+        )
+    counts = np.asarray(popularity)
+    if counts.shape != (num_items,) or counts.dtype.kind not in "iu" or counts.min() < 0:
+        raise ValueError(
+            f"popularity must be training clicks, whole numbers of 0 or more for each of {num_items} items, got "
+            f"{counts.dtype} of shape {counts.shape!r}"
+        )
+    return torch.from_numpy(counts.astype(np.int64))
 
 
 def _checked_rows(fit_rows: np.ndarray | None, num_items: int) -> Tensor | None:

@@ -164,7 +164,9 @@ def test_an_unknown_recipe_names_the_nearest_and_all_of_them():
 def test_latents_must_fit_the_model_that_codes_are_aligned_with():
     recipe = Recipe.load("cost_quickstart", {"codes.kind": "letter", "codes.latent_dim": 33})
 
-    with pytest.raises(ValueError, match=r"codes.latent_dim must be a multiple of 2, .*, got 33"):
+    with pytest.raises(
+        ValueError, match=r"collaborative vectors of a SASRec must be as wide as a multiple of 2, .*, got 33"
+    ):
         recipe.validate()
 
 

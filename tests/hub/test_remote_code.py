@@ -8,10 +8,11 @@ from transformers import AutoModel, pipeline
 from transformers.dynamic_module_utils import get_relative_imports
 
 from cost_hf.files import read_json
-from cost_hf.hub.remote_code import save_with_code
+from cost_hf.hub.remote_code import published_sources, save_with_code
 from cost_hf.quantizers.cost import CostModel
 from tests.methods.sasrec.sasrec_toys import tiny_model as tiny_sasrec
 from tests.quantizers.cost.toys import item_vectors, tiny_model
+from tests.quantizers.prism.prism_toys import both_vectors, tiny_prism
 
 ENCODE = """
 import importlib.util, json, sys, torch
@@ -101,6 +102,23 @@ def test_sasrec_loads_in_the_same_way(second_environment, tmp_path):
 
     expected = model.scores(torch.tensor([[1, 2]]), model.item_table()).sum().item()
     assert name == "SasRecModel" and float(total) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_quantizer_that_imports_files_of_another_folder_loads_in_the_same_way(second_environment, tmp_path):
+    model = tiny_prism().eval()
+    save_with_code(model, tmp_path)
+    program = (
+        "import sys, torch; from transformers import AutoModel;"
+        "model = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True);"
+        "vectors = torch.load(sys.argv[2], weights_only=True);"
+        "print(type(model).__name__, model.encode(vectors).flatten().tolist())"
+    )
+    torch.save(both_vectors(), tmp_path / "vectors.pt")
+
+    name, codes = second_environment.run(program, tmp_path, tmp_path / "vectors.pt").split(maxsplit=1)
+
+    assert (name, json.loads(codes)) == ("PrismModel", model.encode(both_vectors()).flatten().tolist())
+    assert published_sources(tmp_path) == {path.name for path in tmp_path.glob("*.py")}
 
 
 def test_the_pipeline_of_an_unpublished_quantizer_needs_no_trust(tmp_path):

@@ -21,7 +21,9 @@ SMALL = {"level_sizes": [8, 8], "latent_dim": 8, "hidden_sizes": [16], "epochs":
 def small_options(kind: str = "cost", **changes) -> CodesOptions:
     """Options of a kind, small where it has sizes."""
     CodesOptions.load_kinds()
-    return CodesOptions.of(kind, **(CodesOptions.kinds[kind].carried_over(SMALL) | changes))
+    options = CodesOptions.kinds[kind]
+    collaborative = {options.collaborative_dim_field: 8} if CodesOptions.of(kind).needs_collaborative_vectors else {}
+    return CodesOptions.of(kind, **(options.carried_over(SMALL) | collaborative | changes))
 
 
 def toy_collaborative(num_items: int) -> np.ndarray:
@@ -36,7 +38,13 @@ def fit_toy(directory: str, epochs: int, kind: str) -> None:
     ids = list(map(str, range(NUM_ITEMS)))
     options = small_options(kind, epochs=epochs, batch_size=64, save_epochs=5)
     result = fit_codes(
-        items, options, output_dir=directory, seed=0, item_ids=ids, collaborative=toy_collaborative(NUM_ITEMS)
+        items,
+        options,
+        output_dir=directory,
+        seed=0,
+        item_ids=ids,
+        collaborative=toy_collaborative(NUM_ITEMS),
+        popularity=np.arange(NUM_ITEMS),
     )
     if "RANK" in os.environ and result.model is not None:
         weights = {name: value.contiguous() for name, value in result.model.state_dict().items()}

@@ -89,8 +89,8 @@ class SasRec(Method[SasRecOptions]):
         heads = self.options.model.num_heads
         if width % heads:
             raise ValueError(
-                f"codes.latent_dim must be a multiple of {heads!r}, the attention heads of the {self.summary} that "
-                f"codes are aligned with, which is as wide, got {width!r}"
+                f"collaborative vectors of a {self.summary} must be as wide as a multiple of {heads!r}, its attention "
+                f"heads, got {width!r}; change the field of section codes that sets this width"
             )
 
     @classmethod

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from cost_hf.generators.collation import SequenceDataset, pad_rows
 from cost_hf.generators.prompts import IGNORED_LABEL
 from cost_hf.generators.ranking_trainer import RankingTrainer, Validate, checkpoints_of
+from cost_hf.methods.negatives import draw_negatives
 from cost_hf.methods.sasrec.configuration_sasrec import SasRecConfig
 from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
 from cost_hf.methods.sasrec.options import SasRecModelOptions, SasRecOptions
@@ -218,32 +219,6 @@ class SasRecTrainer(RankingTrainer):
             drawn = draw_negatives(known, length * self._num_negatives, num_items=num_items)
             inputs["negatives"] = drawn.view(len(known), length, self._num_negatives)
         return super().compute_loss(model, inputs | {"item_vectors": self._item_vectors}, *args, **kwargs)
-
-
-def draw_negatives(known: Tensor, count: int, *, num_items: int) -> Tensor:
-    """Draw items uniformly from those that a user does not have.
-
-    A number below the count of unknown items becomes an item by stepping over the known ones, so nothing is drawn
-    twice or rejected.
-
-    Args:
-        known: catalog rows of every user, `[B, S]`, -1 pads; repeats are fine.
-        count: draws per user.
-        num_items: N.
-
-    Returns:
-        Catalog rows, int64 `[B, count]`; any item where a user has the whole catalog.
-    """
-    ordered = known.sort(dim=1).values
-    is_new = (ordered >= 0) & (ordered != ordered.roll(1, dims=1))
-    is_new[:, 0] = ordered[:, 0] >= 0
-    # every item once, in order, then numbers that no draw reaches
-    distinct = torch.where(is_new, ordered, num_items + known.shape[1]).sort(dim=1).values
-    left = (num_items - is_new.sum(1, keepdim=True)).clamp_min(1)
-    numbers = (torch.rand(len(known), count, dtype=torch.float64, device=known.device) * left).long()
-    unknown_before = distinct - torch.arange(distinct.shape[1], device=known.device)  # ascending
-    skipped = torch.searchsorted(unknown_before.contiguous(), numbers, right=True)
-    return (numbers + skipped).clamp_max(num_items - 1)
 
 
 def check_item_vectors(item_vectors: np.ndarray | None, options: SasRecModelOptions, num_items: int | None) -> None:

@@ -94,14 +94,18 @@ class CostModel(CostPreTrainedModel):
 
     def __init__(self, config: CostConfig) -> None:
         super().__init__(config)
+        self.input_norm = InputNorm(config)
+        self._build_layers(config)
+        self.post_init()
+
+    def _build_layers(self, config: CostConfig) -> None:
+        """Set encoder, quantizer and decoder; a model of the family with other layers overrides this."""
         widths = [config.item_dim]
         if config.hidden_sizes is not None:
             widths += [*config.hidden_sizes, config.latent_dim]
-        self.input_norm = InputNorm(config)
         self.encoder = Mlp(widths)
         self.quantizer = ResidualQuantizer(config)
         self.decoder = Mlp(widths[::-1])
-        self.post_init()
 
     @property
     def level_sizes(self) -> tuple[int, ...]:

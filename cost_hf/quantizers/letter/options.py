@@ -29,8 +29,8 @@ class LetterOptions(RqvaeOptions):
     collaborative_weight: float = field(
         default=0.2, metadata={"help": "of finding an item's collaborative vector in the batch", "is_own": True}
     )
-    collaborative_method: str | None = field(
-        default=None, metadata={"help": "method that gives collaborative vectors; null takes the one registered for it"}
+    collaborative_method: str = field(
+        default="sasrec", metadata={"help": "method that gives collaborative vectors", "is_own": True}
     )
     diversity_weight: float = field(
         default=1e-4, metadata={"help": "of spreading the codes of a cluster", "is_own": True}

@@ -53,8 +53,12 @@ class ItemTable:
 
 @torch.no_grad()
 def latents_of(model: CostModel, vectors: Tensor) -> Tensor:
-    """Return the latents of item vectors `[N, E]`, batch by batch, on the model's device, `[N, D]`."""
-    return torch.cat([model.embed(part.to(model.device)) for part in vectors.split(ITEMS_PER_BATCH)])
+    """Return the latents of item vectors `[N, E]`, batch by batch, on the model's device, `[N, D]`; without dropout."""
+    was_training = model.training
+    model.eval()
+    latents = torch.cat([model.embed(part.to(model.device)) for part in vectors.split(ITEMS_PER_BATCH)])
+    model.train(was_training)
+    return latents
 
 
 class InitializationCallback(TrainerCallback):

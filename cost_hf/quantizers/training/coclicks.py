@@ -37,12 +37,12 @@ class CoclickTrainer(QuantizerTrainer):
         self._coclicks = coclicks
         self._share = share
 
-    def model_inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the shares of the other candidates in the target of each item."""
+    def model_inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the item vectors and the shares of the other candidates in the target of each."""
         own = inputs[ROWS][:, 0]
         candidates = gather_rows(inputs[ROWS])[0][:, 0]
         shares = positive_shares(self._coclicks, own.cpu().numpy(), candidates.cpu().numpy(), share=self._share)
-        return {"positives": torch.from_numpy(shares).to(own.device)}
+        return super().model_inputs(inputs) | {"positives": torch.from_numpy(shares).to(own.device)}
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler:
         return PairedSampler(self._coclicks, seed=self.args.seed)

@@ -56,13 +56,9 @@ class QuantizerTrainer(Trainer):
         super().__init__(**arguments)
         self._terms: dict[str, list[Tensor]] = {}
 
-    def model_inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return further arguments of the model by name.
-
-        Args:
-            inputs: columns of the batch.
-        """
-        return {}
+    def model_inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the arguments of the model for a batch: the item vectors alone, unless a subclass adds some."""
+        return {"item_embeddings": inputs["item_embeddings"]}
 
     def extra_terms(self, output: CostOutput, inputs: Mapping[str, Tensor]) -> dict[str, ExtraTerm]:
         """Return further loss terms by name.
@@ -81,7 +77,7 @@ class QuantizerTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Return the loss of a batch, with the model's output where that is asked for."""
-        output = model(inputs["item_embeddings"], **self.model_inputs(inputs))
+        output = model(**self.model_inputs(inputs))
         extra = self.extra_terms(output, inputs)
         loss = sum((term.weight * term.value for term in extra.values()), start=output.loss)
         terms = {name: value for name, value in output.items() if name.endswith("loss")}
@@ -105,6 +101,7 @@ def train_quantizer(
     digest: str,
     seed: int,
     columns: Mapping[str, Tensor] | None = None,
+    make_model: Callable[[], CostModel] | None = None,
     make_trainer: Callable[..., QuantizerTrainer] = QuantizerTrainer,
 ) -> tuple[CostModel, list[dict[str, Any]]]:
     """Train a quantizer and return it, in eval mode, with the utilization and loss terms of every epoch.
@@ -116,6 +113,8 @@ def train_quantizer(
         digest: of everything that the result depends on.
         seed: of weights, order of items, k-means and dead-code reset.
         columns: further tables `[N, …]` that batches hold by these names.
+        make_model: returns the untrained model, with weights from torch's generator; by default that of the options for
+            vectors of this width.
         make_trainer: class of the trainer; it is called with the arguments of `Trainer`.
 
     Raises:
@@ -129,7 +128,7 @@ def train_quantizer(
     state.wait_for_everyone()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = options.build_model(vectors.shape[1])
+        model = options.build_model(vectors.shape[1]) if make_model is None else make_model()
     model.fit_statistics(vectors)
     trainer = make_trainer(
         model=model,

@@ -15,7 +15,6 @@ from cost_hf.methods.sasrec.options import SasRecModelOptions, SasRecOptions
 from cost_hf.methods.sasrec.training import (
     HistoryCollator,
     build_sasrec,
-    draw_negatives,
     train_sasrec,
 )
 from cost_hf.recommenders.dense import DenseScorer
@@ -182,28 +181,6 @@ def test_every_item_but_a_users_first_is_a_label_once(lengths, max_history):
     assert batch["histories"].shape[1] <= max_history
     at_label = batch["labels"] >= 0
     assert torch.equal(batch["histories"][at_label] + 1, batch["labels"][at_label])  # the item right before it
-
-
-@given(st.lists(st.lists(st.integers(0, 9), max_size=12), min_size=1, max_size=4))
-def test_negatives_are_any_item_but_those_of_the_user(owned):
-    known = torch.full((len(owned), 12), -1)
-    for line, rows in zip(known, owned, strict=True):
-        line[: len(rows)] = torch.tensor(rows)
-
-    drawn = draw_negatives(known, 400, num_items=11)
-
-    for line, rows in zip(drawn.tolist(), owned, strict=True):
-        assert set(line) == set(range(11)) - set(rows)
-
-
-def test_negatives_are_uniform():
-    torch.manual_seed(0)
-
-    drawn = draw_negatives(torch.tensor([[0, 4, 4, -1]]), 60_000, num_items=8)
-
-    counts = torch.bincount(drawn[0], minlength=8)
-    assert counts[[0, 4]].tolist() == [0, 0]
-    assert ((counts[[1, 2, 3, 5, 6, 7]] - 10_000).abs() < 500).all()
 
 
 def test_all_items_of_a_user_are_known_to_every_window_of_theirs():

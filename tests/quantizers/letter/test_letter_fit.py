@@ -67,7 +67,11 @@ def test_the_weight_decides_how_well_codes_find_the_collaborative_vectors(tmp_pa
 @pytest.mark.parametrize(
     ("collaborative", "changes", "message"),
     [
-        (None, {}, r"codes.kind='letter' aligns codes .* got collaborative=None; pass an array \[101, 8\]"),
+        (
+            None,
+            {},
+            r"codes.kind='letter' needs collaborative item vectors, got collaborative=None; pass an array \[101, 8\]",
+        ),
         (COLLABORATIVE[:, :6], {}, r"\[101 items, 8 dimensions\].* got shape \(101, 6\);.*codes.latent_dim to 6"),
         (COLLABORATIVE[:50], {}, r"got shape \(50, 8\)"),
         (COLLABORATIVE * np.nan, {}, "101 of 101 collaborative vectors hold NaN or infinity"),
