@@ -13,7 +13,7 @@ from cost_hf.data.coclicks import co_clicks
 from cost_hf.methods import codes_stage as codes_stage_module
 from cost_hf.methods.codes_stage import codes_stage
 from cost_hf.quantizers.base import CodesOptions
-from cost_hf.quantizers.fit import fit_codes
+from cost_hf.quantizers.fit import CodesResult, fit_codes
 from cost_hf.quantizers.training import callbacks
 from cost_hf.quantizers.training.coclicks import PairedSampler, matched_partners, positive_shares
 from tests.quantizers.cost.toys import item_vectors
@@ -184,7 +184,12 @@ def test_counts_are_those_of_the_training_part(monkeypatch):
         folder_of=str,
         stages=SimpleNamespace(run=lambda name, **arguments: arguments["compute"]("codes"), output_dir=Path("run")),
     )
-    monkeypatch.setattr(codes_stage_module, "fit_codes", lambda *_, **arguments: given.update(arguments))
+
+    def fitted(*_, **arguments):
+        given.update(arguments)
+        return CodesResult(np.zeros((4, 3), dtype=np.int64), (64, 64, 64), None)
+
+    monkeypatch.setattr(codes_stage_module, "fit_codes", fitted)
     monkeypatch.setattr(codes_stage_module.ItemEncoder, "load", lambda *_: SimpleNamespace(settings=None))
 
     codes_stage(workspace, CodesOptions.of("cost", positives="coclick"), seed=0)
