@@ -192,6 +192,11 @@ class CodesOptions(KindOptions, ABC):
         return None
 
     @property
+    def needs_coclicks(self) -> bool:
+        """Whether fitting needs to know which items were clicked together."""
+        return False
+
+    @property
     def needs_popularity(self) -> bool:
         """Whether fitting needs the training clicks of every item."""
         return False
