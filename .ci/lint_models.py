@@ -10,6 +10,7 @@ import mlinter
 
 CLOSURES = (
     "cost_hf/quantizers/cost",
+    "cost_hf/quantizers/gaoq",
     "cost_hf/quantizers/prism",
     "cost_hf/methods/sasrec",
     "cost_hf/methods/lightgcn",

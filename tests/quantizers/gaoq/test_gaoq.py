@@ -56,6 +56,16 @@ def test_sizes_are_chosen_for_any_number_of_items(tmp_path, num_items, alignment
     assert list(result.level_sizes) == GaoqOptions(index_alignment=alignment).sizes_for(num_items, WIDTH)
 
 
+@pytest.mark.parametrize("width", [8, 17, 48, 384])
+@pytest.mark.parametrize("growth", [0.0, 0.25, 1.0])
+def test_chosen_sizes_fit_the_width_and_hold_all_items(width, growth):
+    options = GaoqOptions(growth=growth)
+
+    for num_items in range(8, 4000, 31):
+        first, second, last = options.sizes_for(num_items, width)
+        assert max(second, last) <= width and first * second <= num_items / 2 and first * second * last >= num_items
+
+
 def test_chosen_sizes_follow_the_rule_of_the_paper():
     for num_items in (1_000, 24_000, 485_000):
         first, second, last = GaoqOptions().sizes_for(num_items, 640)
@@ -283,7 +293,7 @@ def test_wrong_shapes_are_refused(fitted):
     with pytest.raises(ValueError, match="level 0 has codes 0 … 5, got 6"):
         model.level_distances(torch.zeros(2, 48), torch.tensor([[0], [6]]))
     with pytest.raises(ValueError, match="expected weights of the shapes"):
-        model.set_centroids(model.tree.centroids[:2], model.tree.child_centroids, model.tree.anchors)
+        model.replace_centroids(model.tree.centroids[:2], model.tree.child_centroids, model.tree.anchors)
 
 
 def test_sizes_of_another_kind_are_not_taken_over():
