@@ -16,6 +16,7 @@ from cost_hf.quantizers.prism.training import curriculum_factors, popularity_tar
 from cost_hf.semantic_ids.catalog import Catalog
 from tests.quantizers.cost.toys import item_vectors
 from tests.quantizers.fit_toy import small_options, toy_collaborative
+from tests.quantizers.test_fit import Killed, kill_after
 
 ITEMS = item_vectors(101, clusters=30)
 COLLABORATIVE = toy_collaborative(101)
@@ -166,6 +167,19 @@ def test_items_outside_the_fit_rows_leave_no_trace_and_clicks_are_part_of_the_di
     assert_same_weights(first, second)
     assert first.codes.shape == (101, 2)
     assert first.inputs_digest != second.inputs_digest
+
+
+@pytest.mark.trains
+def test_a_killed_run_with_averages_and_dropout_ends_like_an_undisturbed_one(tmp_path, monkeypatch):
+    straight = fit(tmp_path / "straight", **AVERAGED)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        kill_after(patched, 2)
+        fit(tmp_path / "killed", **AVERAGED)
+
+    resumed = fit(tmp_path / "killed", **AVERAGED)
+
+    assert_same_weights(straight, resumed)
+    assert resumed.history == straight.history
 
 
 def test_another_kind_takes_no_method_of_collaborative_vectors_over():
