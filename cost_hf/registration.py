@@ -67,10 +67,13 @@ def _is_model_file(fullname: str) -> bool:
 def _register() -> None:
     for name in HOMES:
         import_module(name)
+    from cost_hf.data.options import ItemVectorOptions
     from cost_hf.methods.base import methods
     from cost_hf.quantizers.base import CodesOptions
 
     CodesOptions.load_kinds()
-    for owner in (*CodesOptions.kinds.values(), *methods().values()):
+    ItemVectorOptions.load_kinds()
+    owners = (*CodesOptions.kinds.values(), *ItemVectorOptions.kinds.values(), *methods().values())
+    for owner in owners:
         if owner.auto_models is not None:
             import_module(owner.auto_models)

@@ -9,10 +9,12 @@ must travel with the recommender.
 
 import logging
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
+from string import Formatter
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,8 +23,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from cost_hf.data.errors import DataError
-from cost_hf.data.item_texts import render_texts
-from cost_hf.data.options import VectorOptions
+from cost_hf.data.item_texts import render_texts, text_columns
+from cost_hf.data.options import ItemVectorOptions, VectorOptions
 from cost_hf.files import (
     DamagedFileError,
     atomic_path,
@@ -374,17 +376,119 @@ OPTIONS = {
 }
 
 
-class ItemEncoder:
+class ItemEncoder(ABC):
+    """What a recommender saves, publishes and loads to give new items their vectors.
+
+    An item is read as a text: `render` makes it of the item's columns, `encode` turns it into a vector.
+
+    Attributes:
+        options: the vectors section of the recipe.
+        digest: of everything that determines the vectors; a catalog is bound to it.
+        settings: what plain transformers needs to compute the same vectors, `{"model": "lsa"}`, or None if it can't.
+    """
+
+    options: ItemVectorOptions
+    digest: str
+    settings: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, encoder: "LsaEncoder | SentenceEncoder", options: VectorOptions) -> "TextItemEncoder":
+        """Wrap a text encoder that is in memory."""
+        settings = {"model": "lsa"} if isinstance(encoder, LsaEncoder) else encoder.settings()
+        return TextItemEncoder(options, encoder.digest, settings, encoder=encoder)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "ItemEncoder":
+        """Read what `save` wrote, for any kind of vectors.
+
+        Raises:
+            OSError: for files that can't be read.
+            DamagedFileError: for a damaged file, invalid options, or a kind that is not installed.
+        """
+        path = Path(directory) / FILE_NAME
+        content = read_object(path)
+        content.setdefault("kind", ItemVectorOptions.default_kind)  # earlier versions knew one kind and named none
+        check_fields(content, {"kind": str, "options": dict, "digest": str}, source=path)
+        ItemVectorOptions.load_kinds()
+        kind = ItemVectorOptions.kinds.get(content["kind"])
+        if kind is None:
+            raise DamagedFileError(
+                f"{path} is of vectors of kind {content['kind']!r:.80}, expected one of "
+                f"{', '.join(sorted(ItemVectorOptions.kinds))}; install the package that has the kind"
+            )
+        encoder: ItemEncoder = kind.read_encoder(Path(directory), content)
+        return encoder
+
+    @abstractmethod
+    def save(self, directory: str | Path, *, bundle_weights: bool = False) -> None:
+        """Write `encoder.json` and what belongs to it.
+
+        Args:
+            bundle_weights: write weights that are otherwise known by the name of a local directory, too.
+
+        Raises:
+            ValueError: where that directory is not what the catalog was built with.
+        """
+
+    @abstractmethod
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Return one vector per text, float32 `[n, E]`; ValueError for a single string."""
+
+    @abstractmethod
+    def render(self, items: pd.DataFrame) -> list[str]:
+        """Return the texts of items as the catalog was built with; DataError where a column is missing."""
+
+    @abstractmethod
+    def text_columns(self, items: pd.DataFrame) -> list[str]:
+        """Return the columns of a table that texts are made of, sorted; errors are those of `render`."""
+
+    @property
+    @abstractmethod
+    def named_columns(self) -> set[str] | None:
+        """Columns that texts are made of; None for all text columns."""
+
+    @property
+    @abstractmethod
+    def made_of(self) -> str:
+        """What the text of an item is made of, for messages."""
+
+    @property
+    @abstractmethod
+    def bundled(self) -> bool:
+        """Whether weights are stored next to `encoder.json`."""
+
+    @property
+    @abstractmethod
+    def holds_item_values(self) -> bool:
+        """Whether the files hold words or values of items, which need a licence of the data to be published."""
+
+    @property
+    def name(self) -> str:
+        """The model that makes the vectors, by name or directory; the kind of vectors where it has no name."""
+        return self.options.kind
+
+    @property
+    def missing_directory(self) -> Path | None:
+        """The directory of weights that is needed and does not exist any more; None where there is none."""
+        return None
+
+    @abstractmethod
+    def require(self) -> None:
+        """Load what `encode` needs; raise ValueError where it is not what the catalog was built with."""
+
+
+class TextItemEncoder(ItemEncoder):
     """The text encoder that a catalog was built with: item texts to vectors.
 
     Args:
         options: the vectors section of the recipe.
         digest: of the encoder; loading another one is refused.
-        settings: what plain transformers needs to compute the same vectors (`SentenceEncoder.settings`),
-            `{"model": "lsa"}`, or None if it can't.
+        settings: as `SentenceEncoder.settings`, or that of an lsa.
         directory: of the encoder's files, for an encoder that is loaded with its first text.
         encoder: the encoder itself, if it is in memory.
     """
+
+    options: VectorOptions
 
     def __init__(
         self,
@@ -402,22 +506,14 @@ class ItemEncoder:
         self._encoder = encoder
 
     @classmethod
-    def of(cls, encoder: LsaEncoder | SentenceEncoder, options: VectorOptions) -> "ItemEncoder":
-        """Wrap an encoder that is in memory."""
-        settings = {"model": "lsa"} if isinstance(encoder, LsaEncoder) else encoder.settings()
-        return cls(options, encoder.digest, settings, encoder=encoder)
-
-    @classmethod
-    def load(cls, directory: str | Path) -> "ItemEncoder":
+    def read(cls, directory: Path, content: dict[str, Any]) -> "TextItemEncoder":
         """Read what `save` wrote; the encoder itself is loaded with its first text.
 
         Raises:
-            OSError: for files that can't be read.
             DamagedFileError: for a damaged file, or invalid options.
         """
-        path = Path(directory) / FILE_NAME
-        content = read_object(path)
-        check_fields(content, {"options": dict, "digest": str, "settings": dict | None}, source=path)
+        path = directory / FILE_NAME
+        check_fields(content, {"settings": dict | None}, source=path)
         check_fields(content["options"], OPTIONS, source=f"{path}, options")
         if set(content["options"]) != set(OPTIONS):
             raise DamagedFileError(f"{path} has the options {sorted(content['options'])}, expected {sorted(OPTIONS)}")
@@ -425,11 +521,11 @@ class ItemEncoder:
             options = VectorOptions(**content["options"])
         except DataError as error:
             raise DamagedFileError(f"{path}: {error}") from error
-        return cls(options, content["digest"], content["settings"], directory=Path(directory))
+        return cls(options, content["digest"], content["settings"], directory=directory)
 
     def __repr__(self) -> str:
         """Name the encoder."""
-        return f"ItemEncoder({self.options.model!r}, digest {self.digest[:12]})"
+        return f"TextItemEncoder({self.options.model!r}, digest {self.digest[:12]})"
 
     def save(self, directory: str | Path, *, bundle_weights: bool = False) -> None:
         """Write `encoder.json`, and the fitted lsa or, with `bundle_weights`, the weights of a local directory.
@@ -452,7 +548,8 @@ class ItemEncoder:
             # a path of this machine means nothing elsewhere
             options = replace(options, model=Path(options.model).name)
             settings = settings and settings | {"model": options.model}
-        write_json(target / FILE_NAME, {"options": asdict(options), "digest": self.digest, "settings": settings})
+        content = {"kind": options.kind, "options": asdict(options), "digest": self.digest, "settings": settings}
+        write_json(target / FILE_NAME, content)
 
     @property
     def bundled(self) -> bool:
@@ -486,6 +583,41 @@ class ItemEncoder:
     def render(self, items: pd.DataFrame) -> list[str]:
         """Return the texts of items by the template that the catalog was built with."""
         return render_texts(items, self.options.template)
+
+    def text_columns(self, items: pd.DataFrame) -> list[str]:
+        """Return the columns of a table that texts are made of, sorted."""
+        return text_columns(items, self.options.template)
+
+    @property
+    def named_columns(self) -> set[str] | None:
+        """Columns that the template names; None without one."""
+        template = self.options.template
+        return None if template is None else {name for _, name, _, _ in Formatter().parse(template) if name}
+
+    @property
+    def made_of(self) -> str:
+        """What the text of an item is made of."""
+        return "all text columns" if self.options.template is None else f"the template {self.options.template!r}"
+
+    @property
+    def holds_item_values(self) -> bool:
+        """Whether this is an lsa, which holds words of the texts."""
+        return self.options.model == "lsa"
+
+    @property
+    def name(self) -> str:
+        """`lsa`, or the id or directory of the text encoder."""
+        return self.options.model
+
+    @property
+    def missing_directory(self) -> Path | None:
+        """The directory of a pretrained encoder that does not exist any more."""
+        directory = Path(self.options.model)
+        return directory if directory.is_absolute() and not directory.is_dir() and not self.bundled else None
+
+    def require(self) -> None:
+        """Load the encoder and compare its digest."""
+        _ = self.encoder
 
     def _load(self) -> LsaEncoder | SentenceEncoder:
         if self.options.model == "lsa" and self.directory is not None:

@@ -1,13 +1,32 @@
-"""Recipe sections `data` and `vectors`, checked before anything is read; imports neither pandas nor torch."""
+"""Recipe sections `data` and `vectors`, checked before anything is read; imports neither pandas nor torch.
+
+A kind of item vectors is a dataclass below `ItemVectorOptions`: `text` here, others in packages inside of
+`cost_hf.item_vectors`, or in those that another distribution names by an entry point of this group.
+"""
+
+from __future__ import annotations
 
 import codecs
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cost_hf.data.errors import DataError
+from cost_hf.options import KindOptions
+from cost_hf.plugins import load_plugins
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cost_hf.data.encoders import ItemEncoder
+    from cost_hf.data.prepare import PreparedData
+
+PACKAGE = "cost_hf.item_vectors"
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "reader": ("tables", "synthetic", "mind", "amazon", "movielens"),
@@ -285,9 +304,74 @@ def _whole_weights(weights: Mapping[str, int | float]) -> str:
     return "correct it; only the ratios of the weights matter"
 
 
+class ItemVectorOptions(KindOptions, ABC):
+    """Recipe section `vectors`: the kind of item vectors, and the fields of that kind.
+
+    Attributes:
+        default_kind: of a recipe that names none.
+        is_text: whether vectors are those of item texts, so that near ones belong to texts of like meaning.
+        is_trained: whether vectors are learned by `Trainer`, with all processes of a distributed run.
+        auto_models: module that registers models of its own with the Auto classes of transformers, as of a method.
+    """
+
+    default_kind: ClassVar[str] = "text"
+    is_text: ClassVar[bool] = True
+    is_trained: ClassVar[bool] = False
+    auto_models: ClassVar[str | None] = None
+
+    @classmethod
+    def load_kinds(cls) -> None:
+        """Import the packages that register kinds, those of other distributions among them."""
+        load_plugins(PACKAGE)
+
+    @property
+    def item_template(self) -> str | None:
+        """Template of the texts that items must have; None takes all text columns."""
+        return None
+
+    @property
+    def input_parts(self) -> list[Any]:
+        """What names of models in the options stand for now: their content, for digests."""
+        return []
+
+    @abstractmethod
+    def digest_parts(self, data: PreparedData, fit_rows: np.ndarray | None) -> list[Any]:
+        """Return all that the vectors depend on.
+
+        Args:
+            data: tables and split.
+            fit_rows: items that fitting may see, bool `[N]`; None for all.
+        """
+
+    @abstractmethod
+    def fit(self, data: PreparedData, *, output_dir: Path, fit_rows: np.ndarray | None) -> None:
+        """Make the vectors of all items and write them as `text_vectors.TextVectors` reads them, with their encoder.
+
+        Arguments are those of `digest_parts`; nothing of the evaluation parts may be fitted to.
+        """
+
+    @classmethod
+    @abstractmethod
+    def read_encoder(cls, directory: Path, content: dict[str, Any]) -> ItemEncoder:
+        """Return the encoder that this kind wrote.
+
+        Args:
+            directory: of its files.
+            content: of its `encoder.json`; `options` is an object, `digest` a text.
+
+        Raises:
+            OSError: for files that can't be read.
+            DamagedFileError: for damaged files, or invalid options.
+        """
+
+    def check_paths(self) -> None:
+        """Raise FileNotFoundError for a path in the options that a later stage would miss."""
+
+
+@ItemVectorOptions.register("text")
 @dataclass
-class VectorOptions:
-    """The `vectors` section of a recipe: the text of an item and its encoder.
+class VectorOptions(ItemVectorOptions):
+    """The `vectors` section of a recipe of kind `text`: the text of an item and its encoder.
 
     Raises:
         DataError: for a number outside its range.
@@ -303,9 +387,9 @@ class VectorOptions:
         default=None,
         metadata={"help": "item text, like '{title} ({year})'; empty fields are dropped; none: all text columns"},
     )
-    dim: int = field(default=128, metadata={"help": "width of lsa vectors (an encoder has its own)"})
+    dim: int = field(default=128, metadata={"help": "width of lsa vectors (an encoder has its own)", "is_own": True})
     max_length: int | None = field(default=None, metadata={"help": "longest text in tokens (none: the encoder's own)"})
-    batch_size: int = field(default=64, metadata={"help": "texts encoded at a time"})
+    batch_size: int = field(default=64, metadata={"help": "texts encoded at a time", "is_own": True})
     normalize: bool = field(default=True, metadata={"help": "scale an encoder's vectors to length 1 (lsa always does)"})
     prompt: str | None = field(
         default=None, metadata={"help": "text set before every item text, if the encoder wants one"}
@@ -322,3 +406,41 @@ class VectorOptions:
                 raise DataError(f"vectors.{name} is {value!r}, expected at least 1; raise it")
             if value is not None and value > MAX_VALUES[name]:
                 raise DataError(f"vectors.{name} is {value!r}, expected at most {MAX_VALUES[name]}; lower it")
+
+    @property
+    def item_template(self) -> str | None:
+        """Template of the item texts; None takes all text columns."""
+        return self.template
+
+    @property
+    def input_parts(self) -> list[Any]:
+        """What the name of a text encoder stands for: its content is an input, not its name; nothing for lsa."""
+        from cost_hf.data.encoders import encoder_identity
+
+        return [] if self.model == "lsa" else [encoder_identity(self.model, self.revision)]
+
+    def digest_parts(self, data: PreparedData, fit_rows: np.ndarray | None) -> list[Any]:
+        """Return the texts, the encoder, and which texts an lsa is fitted to."""
+        from cost_hf.data.item_texts import render_texts
+
+        texts = render_texts(data.tables.items, self.template)
+        return [texts, asdict(self), *self.input_parts, *([] if fit_rows is None else [fit_rows])]
+
+    def fit(self, data: PreparedData, *, output_dir: Path, fit_rows: np.ndarray | None) -> None:
+        """Encode the item texts."""
+        from cost_hf.data.text_vectors import encode_items
+
+        encode_items(data.tables.items, self, output_dir=output_dir, fit_rows=fit_rows)
+
+    @classmethod
+    def read_encoder(cls, directory: Path, content: dict[str, Any]) -> ItemEncoder:
+        """Return the text encoder, which is loaded with its first text."""
+        from cost_hf.data.encoders import TextItemEncoder
+
+        return TextItemEncoder.read(directory, content)
+
+    def check_paths(self) -> None:
+        """Raise FileNotFoundError for a directory of an encoder that is not there."""
+        name = self.model
+        if (Path(name).is_absolute() or name.startswith((".", "~"))) and not Path(name).is_dir():
+            raise FileNotFoundError(f"vectors.model {name!r} is no directory; check the path, or give a Hub id")

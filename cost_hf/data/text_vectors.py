@@ -8,8 +8,9 @@ damaged one is encoded again.
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,12 +36,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class TextVectors:
-    """Item vectors `[N, E]` float32 with the texts they were made from and the digests that identify both."""
+    """Item vectors `[N, E]` float32 with the texts they were made from and the digests that identify both.
+
+    Attributes:
+        vectors: float32 `[N, E]`.
+        texts: of the items, as their encoder renders them.
+        texts_digest: of the texts.
+        encoder_digest: of the encoder.
+        description: what results.json says of the vectors, such as metrics of their training; empty for most kinds.
+    """
 
     vectors: np.ndarray
     texts: tuple[str, ...]
     texts_digest: str
     encoder_digest: str
+    description: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Summarise texts, width and digests."""
@@ -56,10 +66,31 @@ class TextVectors:
 
     @classmethod
     def load(cls, directory: str | Path) -> "TextVectors":
-        """Load what `encode_items` wrote."""
+        """Load what `save` wrote."""
         header = read_object(Path(directory) / "vectors.json")
         vectors = read_tensors(Path(directory) / "vectors.safetensors")["vectors"]
-        return cls(vectors, tuple(header["texts"]), header["texts_digest"], header["encoder_digest"])
+        return cls(
+            vectors,
+            tuple(header["texts"]),
+            header["texts_digest"],
+            header["encoder_digest"],
+            header.get("description", {}),
+        )
+
+    def save(self, directory: str | Path) -> None:
+        """Write `vectors.safetensors` and `vectors.json`."""
+        with atomic_path(Path(directory) / "vectors.safetensors") as temporary:
+            save_file({"vectors": self.vectors}, temporary)
+        header: dict[str, Any] = {
+            "texts": list(self.texts),
+            "texts_digest": self.texts_digest,
+            "encoder_digest": self.encoder_digest,
+            "shape": list(self.vectors.shape),
+        }
+        if self.description:
+            header["description"] = self.description
+        # written last: a directory with vectors.json is complete
+        write_json(Path(directory) / "vectors.json", header)
 
 
 def encode_items(
@@ -97,11 +128,7 @@ def encode_items(
         vectors = _encode_cached(texts, pretrained, cache_dir)
     encoder.save(output_dir / "encoder")
     result = TextVectors(vectors, tuple(texts), content_digest(texts), encoder.digest)
-    with atomic_path(output_dir / "vectors.safetensors") as temporary:
-        save_file({"vectors": vectors}, temporary)
-    header = {"texts": texts, "texts_digest": result.texts_digest, "encoder_digest": result.encoder_digest}
-    # written last: a directory with vectors.json is complete
-    write_json(output_dir / "vectors.json", header | {"shape": list(vectors.shape)})
+    result.save(output_dir)
     return result
 
 

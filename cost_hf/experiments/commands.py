@@ -401,9 +401,7 @@ def _time(text: str) -> float:
 def check_paths(recipe: Recipe) -> None:
     """Raise FileNotFoundError for a path of the recipe that a later stage would miss, after hours of work."""
     recipe.system.check_paths()
-    name = recipe.vectors.model
-    if (Path(name).is_absolute() or name.startswith((".", "~"))) and not Path(name).is_dir():
-        raise FileNotFoundError(f"vectors.model {name!r} is no directory; check the path, or give a Hub id")
+    recipe.vectors.check_paths()
 
 
 def common_overrides(overrides: Mapping[str, Any]) -> dict[str, Any]:

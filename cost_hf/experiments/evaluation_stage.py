@@ -34,6 +34,7 @@ from cost_hf.files import (
     write_json,
 )
 from cost_hf.methods.base import Fitted, Method, Workspace
+from cost_hf.methods.codes_stage import VECTORS
 from cost_hf.recommenders.rankers import Ranker, ScoringRanker
 from cost_hf.reporting import write_run_report
 
@@ -142,6 +143,8 @@ def _write_results(
     }
     results["curves"] = _curves(fitted)
     results |= system.describe(main, workspace, targets, seed=seed)
+    if VECTORS in workspace.stages.digests and (described := workspace.text_vectors().description):
+        results[VECTORS] = described
     results["protocol"] = protocol(recipe, workspace, system.protocol(main, workspace, targets), targets)
     proved = {seen: proved_shares(ranked[MAIN_ROW, seen], options.cutoffs) for seen in SEEN}
     if None not in proved.values():

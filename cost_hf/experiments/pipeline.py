@@ -138,7 +138,7 @@ def train(
         if "data.licence" not in given:
             resolved.data.licence = None  # the recipe's licence is not that of the caller's data
     resolved.validate()
-    data = prepare_data(resolved.data, items=items, interactions=interactions, template=resolved.vectors.template)
+    data = prepare_data(resolved.data, items=items, interactions=interactions, template=resolved.vectors.item_template)
     name = None if items is not None else data_name(resolved.data)
     if chooses:
         resolved, reason = choose_recipe(resolved, data, given)

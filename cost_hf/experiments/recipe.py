@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from cost_hf.data.options import DataOptions, VectorOptions
+from cost_hf.data.options import DataOptions, ItemVectorOptions, VectorOptions
 from cost_hf.evaluation.options import EvaluationOptions
 from cost_hf.files import atomic_path
 from cost_hf.methods.base import DEFAULT_METHOD, FAMILIES, Method, Variant, methods, variants
@@ -58,7 +58,7 @@ class Recipe:
     description: str = ""
     method: str = DEFAULT_METHOD
     data: DataOptions = field(default_factory=DataOptions)
-    vectors: VectorOptions = field(default_factory=VectorOptions)
+    vectors: ItemVectorOptions = field(default_factory=VectorOptions)
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     options: Any = None
 
@@ -104,7 +104,8 @@ class Recipe:
                 self._swap_method(text)
             setattr(self, dotted, text)
             return
-        set_field(self.options, self.sections(), dotted, value, owner=f"method {self.method}")
+        holder = self if dotted.partition(".")[0] in COMMON else self.options
+        set_field(holder, self.sections(), dotted, value, owner=f"method {self.method}")
 
     def validate(self) -> None:
         """Raise for values that no run can have, before any work is done."""
@@ -117,11 +118,18 @@ class Recipe:
         for section in COMMON:
             getattr(self, section).validate()
         self.options.validate()
+        self._check_vectors()
         self.system.check_data(self.data)
         for name in self.baselines:
             row = row_recipe(name, self)
             try:
+                if not self.has_vectors_of(row):
+                    raise RecipeError(
+                        f"its vectors are of kind {row.vectors.kind}, those of the run of kind {self.vectors.kind}; "
+                        "make it a row of cost-hf compare"
+                    )
                 row.options.validate()
+                row._check_vectors()
                 row.system.check_data(self.data)
             except ValueError as error:
                 raise RecipeError(f"baseline {name}: {error}") from error
@@ -133,10 +141,23 @@ class Recipe:
 
     @property
     def baselines(self) -> list[str]:
-        """Names of the baseline rows; by default those of all counting methods."""
+        """Names of the baseline rows; by default those of all counting methods that vectors of this kind fit."""
         if self.evaluation.baselines is not None:
             return list(self.evaluation.baselines)
-        return [name for name, method in methods().items() if method.family == FAMILIES[0]]
+        counting = {name: method for name, method in methods().items() if method.family == FAMILIES[0]}
+        return [name for name, method in counting.items() if self.vectors.is_text or not method.requires_texts]
+
+    def has_vectors_of(self, other: "Recipe") -> bool:
+        """Return whether the item vectors of both recipes are of the same kind."""
+        return self.vectors.kind == other.vectors.kind
+
+    def _check_vectors(self) -> None:
+        """Raise RecipeError where the method requires vectors of texts and there are others."""
+        if self.system.requires_texts and not self.vectors.is_text:
+            raise RecipeError(
+                f"method {self.method} requires vectors of item texts, and vectors.kind is {self.vectors.kind}; set "
+                "vectors.kind: text, or choose parts, inputs or a method without texts"
+            )
 
     @property
     def level_sizes(self) -> list[int] | None:
@@ -202,7 +223,7 @@ class Recipe:
 def row_recipe(name: str, base: Recipe) -> Recipe:
     """Return the recipe of a row: a method or variant by name, a shipped recipe, or a recipe file, the first that fits.
 
-    Data, text vectors and evaluation are those of `base`, so that all rows are evaluated alike.
+    Data, vectors of the same kind, and evaluation are those of `base`, so that all rows are evaluated alike.
 
     Raises:
         RecipeError: for a name that stands for nothing.
@@ -229,8 +250,13 @@ def variant_recipe(variant: Variant, base: Recipe) -> Recipe:
 
 
 def on_common_ground(recipe: Recipe, base: Recipe) -> Recipe:
-    """Return a copy on the base's data and vectors, evaluated by the base's rules and without baselines of its own."""
+    """Return a copy on the base's data and vectors, evaluated by the base's rules and without baselines of its own.
+
+    Vectors of another kind than the base's are part of a system and stay.
+    """
     shared = {section: copy.deepcopy(getattr(base, section)) for section in COMMON}
+    if not recipe.has_vectors_of(base):
+        shared["vectors"] = copy.deepcopy(recipe.vectors)
     own = dataclasses.replace(recipe, options=copy.deepcopy(recipe.options), **shared)
     own.evaluation.baselines = []
     return own

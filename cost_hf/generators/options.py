@@ -20,6 +20,7 @@ CAUSAL_SIZES: dict[str, dict[str, int]] = {
 SEQ2SEQ_SIZES: dict[str, dict[str, int]] = {
     "tiny": {"num_layers": 2, "num_decoder_layers": 2, "d_model": 64, "d_ff": 256, "num_heads": 4, "d_kv": 16},
     "small": {"num_layers": 2, "num_decoder_layers": 2, "d_model": 96, "d_ff": 384, "num_heads": 4, "d_kv": 32},
+    "resid": {"num_layers": 4, "num_decoder_layers": 4, "d_model": 128, "d_ff": 512, "num_heads": 4, "d_kv": 32},
     "letter": {"num_layers": 4, "num_decoder_layers": 4, "d_model": 128, "d_ff": 1024, "num_heads": 6, "d_kv": 64},
     "deep": {"num_layers": 6, "num_decoder_layers": 6, "d_model": 128, "d_ff": 1024, "num_heads": 6, "d_kv": 64},
     "tiger": {"num_layers": 4, "num_decoder_layers": 4, "d_model": 384, "d_ff": 1024, "num_heads": 6, "d_kv": 64},

@@ -48,8 +48,9 @@ class RankingTrainer(Trainer):
         groups_by_length: puts examples of similar length into a batch, for collators that pad.
         directory: of the checkpoints.
         seed: of the order of rows and of dropout.
-        validate: ranks validation users with a model and returns metrics, `ndcg@10` among them; None trains the given
-            epochs and keeps the last weights.
+        validate: ranks validation users with a model and returns metrics, `selected_by` among them; None trains the
+            given epochs and keeps the last weights.
+        selected_by: metric that the checkpoint is chosen by, the higher the better.
 
     Raises:
         ValueError: for weights that are sharded over processes, or a tracker that is not installed.
@@ -69,12 +70,15 @@ class RankingTrainer(Trainer):
         directory: Path,
         seed: int,
         validate: Validate | None,
+        selected_by: str = SELECTION_METRIC,
     ) -> None:
         require_trackers(options.report_to, f"{options.section}.report_to")
         has_patience = validate is not None and options.patience is not None
         super().__init__(
             model=model,
-            args=_training_arguments(options, len(dataset), directory, seed, validates=validate is not None),
+            args=_training_arguments(
+                options, len(dataset), directory, seed, selected_by=None if validate is None else selected_by
+            ),
             train_dataset=dataset,
             eval_dataset=dataset,  # Trainer asks for one; `evaluate` ranks the validation users instead
             data_collator=collator,
@@ -176,7 +180,7 @@ def _checkpointing(options: RankingTrainingOptions) -> dict[str, Any]:
 
 
 def _training_arguments(
-    options: RankingTrainingOptions, examples: int, directory: Path, seed: int, *, validates: bool
+    options: RankingTrainingOptions, examples: int, directory: Path, seed: int, *, selected_by: str | None
 ) -> TrainingArguments:
     world = PartialState().num_processes
     batches = math.ceil(examples / (options.batch_size * world))
@@ -198,7 +202,7 @@ def _training_arguments(
         **_checkpointing(options),
         bf16=options.precision == "bf16" or (options.precision == "auto" and on_cuda),
         use_cpu=not on_cuda,
-        eval_strategy="steps" if validates else "no",
+        eval_strategy="no" if selected_by is None else "steps",
         save_strategy="steps",
         logging_strategy="steps",
         logging_nan_inf_filter=False,  # it reads every step's loss, for which a GPU waits, and hides a broken run
@@ -206,8 +210,8 @@ def _training_arguments(
         save_steps=interval,
         logging_steps=interval,
         save_total_limit=1,
-        load_best_model_at_end=validates,
-        metric_for_best_model=f"eval_{SELECTION_METRIC}",
+        load_best_model_at_end=selected_by is not None,
+        metric_for_best_model=f"eval_{selected_by or SELECTION_METRIC}",
         greater_is_better=True,
         restore_callback_states_from_checkpoint=True,
         remove_unused_columns=False,

@@ -203,7 +203,7 @@ def card_facts(results: Mapping[str, Any]) -> dict[str, Any]:
         "shares": {label: numbers.percent(shares[name]) for name, label in words.SHARES.items() if name in shares},
         "codes": _codes(results.get("semantic_ids")),
         "code_kind": _field(recipe, "codes", "kind"),
-        "encoder": public_name(recipe["vectors"]["model"]),
+        "encoder": public_name(_encoder_name(recipe["vectors"])),
         "backbone": None if backbone is None else public_name(backbone),
         "adapter_rank": _field(recipe, "adapter", "r"),
         "tables": {title: markdown_table(results, seen=seen) for seen, title in words.SEEN.items()},
@@ -270,6 +270,11 @@ def _check(results: Mapping[str, Any]) -> None:
             f"no results, no card: expected results.json with an evaluated row {MAIN_ROW!r}, got rows "
             f"{list(results.get('rows') or {})!r}; run the evaluation first"
         )
+
+
+def _encoder_name(vectors: Mapping[str, Any]) -> str:
+    """Return the text encoder of a recipe's section `vectors`; its kind where vectors come from no text encoder."""
+    return str(vectors["model"] if "model" in vectors else vectors["kind"])
 
 
 def _field(recipe: Mapping[str, Any], section: str, name: str) -> Any:

@@ -204,8 +204,8 @@ class Planner:
         """
         # first of all, since a column of numbers that is read as text would be part of the texts
         items, kept = self._fitting("items", items)
-        template = None if self.recommender.encoder is None else self.recommender.encoder.options.template
-        texts = np.array(render_texts(items, template), dtype=object)
+        encoder = self.recommender.encoder
+        texts = np.array(render_texts(items, None) if encoder is None else encoder.render(items), dtype=object)
         is_empty = kept & empty_texts(items, texts.tolist(), drops=True)
         kept &= ~is_empty
         is_new = ~self._is_held(items["item_id"]) | items["item_id"].isin(self._removed).to_numpy()
@@ -220,7 +220,7 @@ class Planner:
             self._skip("items", items, is_new & kept, UNSUPPORTED)
             kept &= ~is_new
         held = self.catalog.columns.names
-        fields = text_columns(items, template)
+        fields = text_columns(items, None) if encoder is None else encoder.text_columns(items)
         unknown = [name for name in fields if name not in held and (name != TITLE or self.catalog.titles is None)]
         ignored = [str(name) for name in items.columns if name not in ("item_id", TITLE, *held, *fields)]
         return self._compared(items.loc[kept], texts[kept].tolist(), fields, bool(unknown)), unknown, ignored

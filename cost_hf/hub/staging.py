@@ -219,19 +219,19 @@ class RunPublication:
 def publishable(recommender: Recommender, licence: Licence) -> Recommender:
     """Return a copy with the parts that may be published; the model is shared.
 
-    Without a licence of the data that is one without titles and without an lsa encoder, which holds words of the texts.
+    Without a licence of the data that is one without titles and without an encoder that holds words or values of items.
 
     Raises:
         ValueError: for a text encoder whose directory does not exist any more.
     """
     copied = copy(recommender) if licence.allows_texts else recommender.without_metadata()
     encoder = recommender.encoder
-    if encoder is not None and encoder.options.model == "lsa":
+    if encoder is not None and encoder.holds_item_values:
         copied.encoder = encoder if licence.allows_texts else None
-    elif encoder is not None:
-        directory = Path(encoder.options.model)
-        if directory.is_absolute() and not directory.is_dir() and not encoder.bundled:
-            raise ValueError(f"the text encoder {str(directory)!r} does not exist any more; put it back to publish")
+    elif encoder is not None and encoder.missing_directory is not None:
+        raise ValueError(
+            f"the text encoder {str(encoder.missing_directory)!r} does not exist any more; put it back to publish"
+        )
     return copied
 
 
@@ -376,7 +376,7 @@ def check(staged: StagedRepository) -> None:
     if staged.part == "recommender":
         encoder = Recommender.from_pretrained(staged.folder).encoder
         if encoder is not None and encoder.bundled:
-            encoder.encoder  # noqa: B018  reading it loads the weights and compares their digest
+            encoder.require()  # loads the weights and compares their digest
 
 
 def _add_package(folder: Path, others: Sequence[str]) -> None:
@@ -435,7 +435,7 @@ def require_hub_base(recommender: Recommender, *, remedy: str) -> None:
 
 def _set_text_encoder(path: Path, encoder: ItemEncoder | None) -> None:
     """Write into a quantizer's configuration what plain transformers needs to encode texts; no local directory."""
-    is_local = encoder is None or encoder.bundled or is_local_path(encoder.options.model)
+    is_local = encoder is None or encoder.bundled or is_local_path(encoder.name)
     settings = None if encoder is None or is_local else encoder.settings
     config = {name: value for name, value in read_object(path).items() if name != "text_encoder"}
     write_json(path, config if settings is None else config | {"text_encoder": settings})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from cost_hf.data.options import DataOptions, VectorOptions
+    from cost_hf.data.options import DataOptions, ItemVectorOptions
     from cost_hf.data.prepare import PreparedData
     from cost_hf.data.schema import Tables
     from cost_hf.data.splits import Split, Targets
@@ -97,7 +97,7 @@ class Workspace:
     stages: Stages
     data: PreparedData
     text_vectors: Callable[[], TextVectors]
-    vector_options: VectorOptions
+    vector_options: ItemVectorOptions
     evaluation: EvaluationOptions
     data_seed: int
     row: str | None = None
@@ -220,6 +220,8 @@ class Method(ABC, Generic[OptionsT]):
         summary: one line for `--help` and tables.
         options_class: dataclass of the method's recipe sections.
         needs_text_vectors: whether `fit` reads the item text vectors.
+        requires_texts: whether vectors must be those of item texts (`vectors.kind: text`), as its name or what it reads
+            says.
         gives_item_vectors: whether `item_vectors` can be called.
         combines_methods: whether it combines recommenders of other methods; it can't be a part then.
         selects_on_validation: whether fitting chooses by validation cases, such as the epoch whose weights are kept.
@@ -242,6 +244,7 @@ class Method(ABC, Generic[OptionsT]):
     summary: ClassVar[str]
     options_class: ClassVar[type[MethodOptions]] = MethodOptions
     needs_text_vectors: ClassVar[bool] = False
+    requires_texts: ClassVar[bool] = False
     gives_item_vectors: ClassVar[bool] = False
     combines_methods: ClassVar[bool] = False
     selects_on_validation: ClassVar[bool] = False

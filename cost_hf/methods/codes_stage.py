@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from cost_hf.data.encoders import ItemEncoder, encoder_identity
-from cost_hf.data.item_texts import item_titles, render_texts
-from cost_hf.data.options import VectorOptions
+from cost_hf.data.encoders import ItemEncoder
+from cost_hf.data.item_texts import item_titles
+from cost_hf.data.options import ItemVectorOptions
 from cost_hf.data.prepare import PreparedData
-from cost_hf.data.text_vectors import TextVectors, encode_items
+from cost_hf.data.text_vectors import TextVectors
 from cost_hf.files import content_digest
 from cost_hf.methods.base import Workspace, collaborative_method
 from cost_hf.methods.training_stages import ENCODER, training_clicks
@@ -20,24 +20,21 @@ from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.options import CatalogOptions
 from cost_hf.stages import Stages
 
+VECTORS = "vectors"  # stage and folder
 
-def vector_stage(stages: Stages, options: VectorOptions, data: PreparedData) -> TextVectors:
-    """Encode the item texts."""
-    texts = render_texts(data.tables.items, options.template)
+
+def vector_stage(stages: Stages, options: ItemVectorOptions, data: PreparedData) -> TextVectors:
+    """Make the item vectors."""
     fit_rows = _fit_rows(data)
     return stages.run(
-        "vectors",
-        digest=content_digest(texts, dataclasses.asdict(options), *encoder_parts(options), *_parts(fit_rows)),
-        folder="vectors",
-        compute=lambda folder: encode_items(data.tables.items, options, output_dir=folder, fit_rows=fit_rows),
+        VECTORS,
+        digest=content_digest(*options.digest_parts(data, fit_rows)),
+        folder=VECTORS,
+        compute=lambda folder: options.fit(data, output_dir=folder, fit_rows=fit_rows),
         load=TextVectors.load,
-        shared_as="vectors",
+        on_every_process=options.is_trained,
+        shared_as=VECTORS,
     )
-
-
-def encoder_parts(options: VectorOptions) -> list[list[str]]:
-    """Return what the name of a text encoder stands for: its content is an input, not its name; nothing for lsa."""
-    return [] if options.model == "lsa" else [encoder_identity(options.model, options.revision)]
 
 
 def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> CodesResult:

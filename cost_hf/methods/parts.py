@@ -96,6 +96,11 @@ class HybridMethod(Method[OptionsT], Generic[OptionsT]):
         """The methods that are combined, by name."""
 
     @property
+    def requires_texts(self) -> bool:  # type: ignore[override]
+        """Whether a part requires texts."""
+        return any(method.requires_texts for method in self.parts.values())
+
+    @property
     def can_warm_start(self) -> bool:  # type: ignore[override]
         """Whether all parts have a warm start."""
         return all(method.can_warm_start for method in self.parts.values())

@@ -4,7 +4,6 @@ Items come as objects with the columns of the item table that a run was trained 
 change of a text encodes the whole text again: the columns of it that a request does not have are those of the catalog.
 """
 
-import string
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -109,7 +108,7 @@ class ItemChanges:
                 titles=item_titles(frame) or texts,
                 columns=self._columns(draft, frame),
             )
-            used = {ITEM_ID, TITLE, *held.names, *text_columns(frame, _template(draft))}
+            used = {ITEM_ID, TITLE, *held.names, *_text_columns(draft, frame)}
         return [name for name in frame.columns if name not in used]
 
     def _update(self, draft: Recommender, frame: pd.DataFrame, place: str) -> int:
@@ -149,9 +148,9 @@ class ItemChanges:
 
     def _text_fields(self, draft: Recommender) -> set[str]:
         """Return the columns whose change is one of the text."""
-        template = _template(draft)
-        if template is not None:
-            return _fields_of(template)
+        named = _named_columns(draft)
+        if named is not None:
+            return named
         # the text is made of all text columns, those among them that the catalog does not keep
         columns = draft.catalog.columns
         lists = [name for name in columns.of_kind(LISTS) if pa.types.is_string(columns.arrays[name].type.value_type)]
@@ -167,11 +166,11 @@ class ItemChanges:
         for name in catalog.columns.names:
             held[name] = pd.Series([catalog.columns.value(name, row) for row in rows], dtype=object)
         whole = held | {name: frame[name] for name in frame.columns}
-        template = _template(draft)
-        needed = self.options.exclude_columns if template is None else _fields_of(template)
+        named = _named_columns(draft)
+        needed = self.options.exclude_columns if named is None else named
         missing = sorted(set(needed) - set(whole))
         if missing:
-            made = "all text columns" if template is None else f"the template {template!r}"
+            made = "all text columns" if draft.encoder is None else draft.encoder.made_of
             raise BadRequest(
                 place,
                 f"the text of an item is made of {made}, and the catalog does not keep {', '.join(missing)}; send "
@@ -185,7 +184,7 @@ class ItemChanges:
                 raise BadRequest(f"update[{number}]", f"{item!r:.80} is not in the catalog; add it")
 
     def _texts(self, draft: Recommender, frame: pd.DataFrame) -> list[str]:
-        texts = render_texts(frame, _template(draft))
+        texts = render_texts(frame, None) if draft.encoder is None else draft.encoder.render(frame)
         empty_texts(frame, texts, drops=False)
         return texts
 
@@ -196,13 +195,15 @@ class ItemChanges:
         return changed_columns(frame[names], held.of_kind(TEXTS)) if names else None
 
 
-def _template(recommender: Recommender) -> str | None:
-    return None if recommender.encoder is None else recommender.encoder.options.template
+def _named_columns(recommender: Recommender) -> set[str] | None:
+    """Return the columns that texts of items are made of; None for all text columns."""
+    return None if recommender.encoder is None else recommender.encoder.named_columns
 
 
-def _fields_of(template: str) -> set[str]:
-    """Return the columns that a template names."""
-    return {name for _, name, _, _ in string.Formatter().parse(template) if name}
+def _text_columns(recommender: Recommender, frame: pd.DataFrame) -> list[str]:
+    """Return the columns of a table that texts of items are made of."""
+    encoder = recommender.encoder
+    return text_columns(frame, None) if encoder is None else encoder.text_columns(frame)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Examples of requests for the OpenAPI page: bodies that the recommender which answers now can answer."""
 
-import string
 from typing import Any
 
 from cost_hf.recommenders.base import Recommender
@@ -67,8 +66,7 @@ def _changes(items: list[str], recommender: Recommender | None) -> Examples:
 
 def _text_fields(recommender: Recommender) -> set[str]:
     """Return the columns that the text of an item is made of."""
-    template = None if recommender.encoder is None else recommender.encoder.options.template
-    named = {name for _, name, _, _ in string.Formatter().parse(template or "") if name}
+    named = None if recommender.encoder is None else recommender.encoder.named_columns
     return named or {"title"}
 
 

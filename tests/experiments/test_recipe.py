@@ -1,6 +1,7 @@
 import pytest
 import yaml
 
+from cost_hf.data.options import ItemVectorOptions
 from cost_hf.experiments.recipe import Recipe, on_common_ground, row_recipe
 from cost_hf.methods.base import methods, variants
 from cost_hf.methods.sasrec.options import SasRecOptions
@@ -19,6 +20,8 @@ SHIPPED = [
     "cost_yelp",
     "letter_beauty",
     "markov_text",
+    "resid_beauty",
+    "resid_industrial",
     "sasrec_beauty",
     "tiger_beauty",
 ]
@@ -49,6 +52,7 @@ def test_overrides_win_over_the_file():
 def test_every_field_has_a_line_of_help():
     recipes = [Recipe.load(name) for name in shipped_recipes()]
     recipes += [Recipe.load("cost_default", {"codes.kind": kind}) for kind in CodesOptions.kinds]
+    recipes += [Recipe.load("cost_default", {"vectors.kind": kind}) for kind in ItemVectorOptions.kinds]
     recipes += [Recipe.load("cost_default", {"method": name}) for name in methods()]
 
     assert [entry.dotted for recipe in recipes for entry in recipe.fields() if not entry.help] == []

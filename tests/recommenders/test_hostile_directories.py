@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cost_hf.data import ItemEncoder, LsaEncoder, VectorOptions
-from cost_hf.data.encoders import SentenceEncoder, weight_files
+from cost_hf.data import LsaEncoder, VectorOptions
+from cost_hf.data.encoders import SentenceEncoder, TextItemEncoder, weight_files
 from cost_hf.data.errors import DataError
 from cost_hf.files import read_json, write_json
 from cost_hf.generators.pretrained import load_model, load_tokenizer
@@ -131,7 +131,7 @@ def encoder_directory(tmp_path):
 
 
 def bundled(folder: Path, target: Path) -> set[str]:
-    encoder = ItemEncoder(VectorOptions(model=str(folder)), "digest", None)
+    encoder = TextItemEncoder(VectorOptions(model=str(folder)), "digest", None)
     encoder._encoder = LsaEncoder(["word"], [1.0], [[1.0]])  # loaded, with the right digest
     encoder.save(target, bundle_weights=True)
     return set(files_of(target))
@@ -169,7 +169,7 @@ def test_the_links_of_the_hubs_cache_are_files(tmp_path):
 
 
 def test_a_directory_that_a_recommender_names_is_only_bundled_where_it_is_its_encoder(encoder_directory, tmp_path):
-    encoder = ItemEncoder(VectorOptions(model=str(encoder_directory)), "digest", None)
+    encoder = TextItemEncoder(VectorOptions(model=str(encoder_directory)), "digest", None)
 
     with pytest.raises(ValueError, match=r"cannot load text encoder|has digest"):
         encoder.save(tmp_path / "saved", bundle_weights=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cost_hf.data.errors import DataError
-from cost_hf.data.options import DataOptions
+from cost_hf.data.options import DataOptions, VectorOptions
 from cost_hf.experiments.check.advice import code_problems, data_problems, power_problems, split_problems
 from cost_hf.experiments.check.code_sizes import (
     MAX_COLLIDED,
@@ -25,7 +25,7 @@ from cost_hf.experiments.check.problems import Problem, by_severity
 from cost_hf.experiments.check.reading import Reading, read_leniently
 from cost_hf.experiments.check.texts import TextFacts, letter_grams, text_facts
 from cost_hf.experiments.check.unused import UnusedColumn
-from cost_hf.experiments.check.vectors import CheckVectors, check_vectors
+from cost_hf.experiments.check.vectors import CheckVectors, check_vectors, text_options
 from cost_hf.experiments.own_data import LEVEL_SIZES, OWN_DATA
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.reporting.check import check_text, command_line, flag_value
@@ -113,9 +113,10 @@ def check(path: str | Path, *, recipe: str | None = None, overrides: Mapping[str
     resolved = Recipe.load(name, given)
     if resolved.data.reader == "synthetic":
         resolved.data.reader = "tables"
-    reading = read_leniently(resolved.data, resolved.vectors.template)
+    texts = text_options(resolved)
+    reading = read_leniently(resolved.data, texts.template)
     resolved.data = reading.options
-    resolved.vectors.template = reading.template
+    texts.template = reading.template
     keeps_sizes = recipe is not None or LEVEL_SIZES in given
     return _measure(reading, resolved, given, name=name, keeps_sizes=keeps_sizes)
 
@@ -127,7 +128,7 @@ def _measure(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: s
     clicks = click_facts(tables, options)
     grams = letter_grams(reading.texts)
     texts = text_facts(reading.texts, grams, template=reading.template, columns=reading.columns)
-    vectors = check_vectors(reading.texts, grams, recipe.vectors)
+    vectors = check_vectors(reading.texts, grams, text_options(recipe))
     present = recipe.level_sizes
     sizes = measure_code_sizes(vectors.vectors, reading.texts, also=present or [])
     bounds: dict[str, Any] = {
@@ -177,13 +178,14 @@ def _measure_split(
 def _flags(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: str) -> dict[str, str]:
     """Return the fields in which a run on this data must differ from the recipe, as the command line takes them."""
     shipped = Recipe.load(name)
+    usual_template = shipped.vectors.template if isinstance(shipped.vectors, VectorOptions) else None
     options = reading.options
     found: dict[str, tuple[Any, Any]] = {
         "data.reader": (options.reader, shipped.data.reader),
         "data.items": (options.items, shipped.data.items),
         "data.interactions": (options.interactions, shipped.data.interactions),
         "data.columns": (options.columns, shipped.data.columns),
-        "vectors.template": (reading.template, shipped.vectors.template),
+        "vectors.template": (reading.template, usual_template),
     }
     if recipe.level_sizes is not None:
         found[LEVEL_SIZES] = (recipe.level_sizes, shipped.level_sizes)

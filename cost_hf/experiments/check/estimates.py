@@ -10,7 +10,7 @@ import torch
 
 from cost_hf.data.schema import Tables
 from cost_hf.data.splits import Split
-from cost_hf.experiments.check.vectors import CheckVectors
+from cost_hf.experiments.check.vectors import CheckVectors, text_options
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.methods.base import DataFacts
 from cost_hf.stages import peak_memory_mb
@@ -64,7 +64,7 @@ def wall_seconds(cpu_seconds: float, threads: int) -> float:
 def _assumptions(recipe: Recipe, vectors: CheckVectors) -> tuple[str, ...]:
     found = []
     if vectors.basis == "assumed":
-        found.append(f"an encoder like MiniLM ({recipe.vectors.model} is not on this machine)")
+        found.append(f"an encoder like MiniLM ({text_options(recipe).model} is not on this machine)")
     if vectors.basis == "cached":
         found.append("item vectors from the cache")
     if torch.cuda.is_available():

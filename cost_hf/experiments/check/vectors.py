@@ -15,7 +15,9 @@ from scipy import sparse
 from cost_hf.data.encoders import LsaEncoder, SentenceEncoder, sentence_encoder
 from cost_hf.data.options import VectorOptions
 from cost_hf.data.text_vectors import cached_vectors
+from cost_hf.experiments.recipe import Recipe
 from cost_hf.methods.benchmarking import fastest
+from cost_hf.recipe_fields import RecipeError
 
 STAND_IN_DIM = 128
 TIMED_TEXTS = 32
@@ -42,6 +44,16 @@ class CheckVectors:
     width: int
     encode_seconds: float
     basis: str
+
+
+def text_options(recipe: Recipe) -> VectorOptions:
+    """Return the section `vectors` of a recipe; raise RecipeError where its vectors are not those of texts."""
+    if not isinstance(recipe.vectors, VectorOptions):
+        raise RecipeError(
+            f"cost-hf check measures item texts, and vectors.kind of {recipe.name} is {recipe.vectors.kind}; check the "
+            "data with --vectors.kind text, or with another recipe"
+        )
+    return recipe.vectors
 
 
 def check_vectors(

@@ -136,7 +136,7 @@ def compare_recipes(
     if train_winner is not None:
         check_target(train_winner, directory)
     plan = plan_systems(base, systems, others=others, reference=reference)
-    data = prepare_data(base.data, template=base.vectors.template)
+    data = prepare_data(base.data, template=base.vectors.item_template)
     if train_winner is not None and not overwrite:  # hours before the winner is known
         Stages(train_winner).check_source(data.tables.source_digest)
     jobs = plan_jobs(

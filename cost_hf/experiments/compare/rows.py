@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
+from cost_hf.data.options import ItemVectorOptions
 from cost_hf.evaluation.ranking import RankedLists, per_user_metrics
 from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.experiments.compare.runner import DONE, FAILED, NOT_STARTED, UNFINISHED, Job
 from cost_hf.experiments.compare.systems import COUNTING, DENSE
 from cost_hf.experiments.evaluation_stage import EXAMPLES, FOLDER, LISTS, ORACLE, SEEN, VALIDATION
 from cost_hf.files import read_json
+from cost_hf.methods.codes_stage import VECTORS
 
 MINUTE = 60.0
-NOT_TRAINING = ("evaluation", "vectors")  # shared by all systems, so no cost of one
+EVALUATION = "evaluation"  # done for all systems alike, so no cost of one
 
 
 @dataclass(frozen=True)
@@ -176,11 +178,18 @@ def _state(jobs: Sequence[Job], num_done: int) -> tuple[str, str]:
     return (UNFINISHED if num_done else NOT_STARTED), f"{num_done} of {len(jobs)} runs are done; {reason}"
 
 
+def _common_stages(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the stages that cost all systems the same: the evaluation, and encoding texts, which trains nothing."""
+    ItemVectorOptions.load_kinds()
+    vectors = ItemVectorOptions.kinds[result["recipe"]["vectors"].get("kind", ItemVectorOptions.default_kind)]
+    return (EVALUATION,) if vectors.is_trained else (EVALUATION, VECTORS)
+
+
 def _cost(results: Sequence[Mapping[str, Any]]) -> dict[str, float | int | None]:
     if not results:
         return {"training_minutes": None, "request_ms": None, "peak_mb": None, "parameters": None}
     seconds = [
-        sum(stage["seconds"] for name, stage in result["stages"].items() if name not in NOT_TRAINING)
+        sum(stage["seconds"] for name, stage in result["stages"].items() if name not in _common_stages(result))
         for result in results
     ]
     return {

@@ -29,7 +29,6 @@ from cost_hf.files import (
     read_object,
     write_json,
 )
-from cost_hf.methods.codes_stage import encoder_parts
 from cost_hf.stages import FINISHED, STATE, is_finished, require_finished
 
 logger = logging.getLogger(__name__)
@@ -128,7 +127,7 @@ def _seeded(recipe: Recipe, quantizer_seed: int) -> Recipe:
 
 def outside_parts(recipe: Recipe) -> list[Any]:
     """Return what a recipe's names of models and files stand for now: their content, which no name determines."""
-    return [*encoder_parts(recipe.vectors), *recipe.system.input_parts()]
+    return [*recipe.vectors.input_parts, *recipe.system.input_parts()]
 
 
 def run_jobs(jobs: Sequence[Job], *, shared: Path, deadline: float | None) -> None:

@@ -16,7 +16,8 @@ def resolve_sources(sources: Sequence[str], overrides: Mapping[str, Any]) -> tup
     """Return the base recipe, with the data that is named, and the recipes that are further rows.
 
     Data without a recipe takes `cost_default`, with 256 codes a level from 5,000 items on. The first of several recipes
-    is a row like the others; alone it is what the named systems are made from.
+    is a row like the others; alone it is what the named systems are made from. Overrides of `vectors` concern recipes
+    with the first one's kind of vectors.
 
     Raises:
         RecipeError: for two data sources, or a source that is neither.
@@ -36,14 +37,22 @@ def resolve_sources(sources: Sequence[str], overrides: Mapping[str, Any]) -> tup
     own = dict(overrides) | ({"data.path": data[0]} if data else {})
     if recipes:
         rows = recipes if len(recipes) > 1 else []
-        return Recipe.load(recipes[0], own), [Recipe.load(name, overrides) for name in rows]
+        base = Recipe.load(recipes[0], own)
+        return base, [_load_row(name, overrides, base) for name in rows]
     base = Recipe.load(OWN_DATA, own)
     base.name = Path(data[0]).absolute().name
     base.data = locate(base.data)
     if base.level_sizes is not None and LEVEL_SIZES not in own:
-        num_items = prepare_data(base.data, template=base.vectors.template).tables.num_items
+        num_items = prepare_data(base.data, template=base.vectors.item_template).tables.num_items
         base.set(LEVEL_SIZES, advised_level_sizes(num_items))
     return base, []
+
+
+def _load_row(name: str, overrides: Mapping[str, Any], base: Recipe) -> Recipe:
+    """Return the recipe of a row with the overrides, those of `vectors` where its kind is that of the base."""
+    fits = Recipe.load(name).has_vectors_of(base)
+    given = {dotted: value for dotted, value in overrides.items() if fits or not dotted.startswith("vectors.")}
+    return Recipe.load(name, given)
 
 
 def _is_recipe(source: str) -> bool:

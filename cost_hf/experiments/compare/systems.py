@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from cost_hf.experiments.evaluation_stage import ORACLE
 from cost_hf.experiments.pipeline import row_name
-from cost_hf.experiments.recipe import Recipe, on_common_ground, row_recipe
+from cost_hf.experiments.recipe import Recipe, on_common_ground, row_recipe, variant_recipe
 from cost_hf.methods.base import FAMILIES, methods, variants
 from cost_hf.recipe_fields import RecipeError
 
@@ -67,6 +67,21 @@ def default_systems() -> list[str]:
     ]
 
 
+def _fitting_systems(base: Recipe) -> list[str]:
+    """Return `default_systems` without those that require texts where the base has other vectors."""
+    proposed = default_systems()
+    if base.vectors.is_text:
+        return proposed
+    left_out = [
+        name
+        for name in proposed
+        if not (system := variant_recipe(variants()[name], base).system).combines_methods and system.requires_texts
+    ]
+    if left_out:
+        logger.warning("%s are left out: vectors.kind is %s", ", ".join(left_out), base.vectors.kind)
+    return [name for name in proposed if name not in left_out]
+
+
 def combining_systems() -> list[str]:
     """Return the rows that every comparison has: proposed methods that combine the others."""
     known = methods()
@@ -91,7 +106,7 @@ def plan_systems(
     """
     if names is not None and not names:
         raise RecipeError("a comparison needs one or more systems, got none; name them, or leave `systems` out")
-    chosen = default_systems() if names is None else list(names)
+    chosen = _fitting_systems(base) if names is None else list(names)
     asked = [*chosen, *(name for name in base.baselines if name not in chosen)]
     rows = [(row_name(name), row_recipe(name, base)) for name in asked]
     # a recipe says what it combines, also where that is the default of its method
@@ -116,7 +131,10 @@ def plan_systems(
     for _, recipe in [*counting, *trained]:
         recipe.validate()
     systems = [_system(name, recipe) for name, recipe in trained]
-    parts = dict(counting) | {name: recipe for name, recipe in trained if not recipe.system.is_control}
+    # a hybrid reads one kind of vectors, its own
+    parts = dict(counting) | {
+        name: recipe for name, recipe in trained if not recipe.system.is_control and recipe.has_vectors_of(base)
+    }
     for name, recipe in combining:
         if name in with_own_parts or _names_parts(recipe):
             recipe.validate()

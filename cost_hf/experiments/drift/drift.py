@@ -254,8 +254,8 @@ def _new_items(
     frame: pd.DataFrame, training: TrainingItems, recommender: Recommender, notes: list[str]
 ) -> tuple[list[str], list[str]]:
     """Return ids and texts of the items that training has not seen, or of all where there are no others."""
-    template = None if recommender.encoder is None else recommender.encoder.options.template
-    texts = np.array(render_texts(frame, template), dtype=object)
+    encoder = recommender.encoder
+    texts = np.array(render_texts(frame, None) if encoder is None else encoder.render(frame), dtype=object)
     is_empty = empty_texts(frame, texts.tolist(), drops=True)
     known = set(training.item_ids)
     is_new = np.array([item not in known for item in frame["item_id"]], dtype=bool) & ~is_empty

@@ -131,8 +131,7 @@ def _catalog_texts(recommender: Recommender, rows: np.ndarray) -> list[str]:
         frame[TITLE] = [catalog.titles[row] for row in rows]
     for name, array in catalog.columns.taken(rows.tolist()).arrays.items():
         frame[name] = array.to_pandas().to_numpy(dtype=object)
-    template = None if recommender.encoder is None else recommender.encoder.options.template
-    return render_texts(frame, template)
+    return render_texts(frame, None) if recommender.encoder is None else recommender.encoder.render(frame)
 
 
 def _codings(recommender: Recommender, rows: np.ndarray) -> dict[str, Coding]:

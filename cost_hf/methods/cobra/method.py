@@ -42,6 +42,11 @@ class Cobra(GenerativeMethod[CobraOptions]):
         return self.options.dense.reads_text
 
     @property
+    def requires_texts(self) -> bool:  # type: ignore[override]
+        """True where words are read, not vectors."""
+        return self.options.dense.reads_text and self.options.dense.text_encoder == "light"
+
+    @property
     def weighs_labels(self) -> bool:  # type: ignore[override]
         """False where texts are read: the dense loss compares items that are all alike."""
         return not self.options.dense.reads_text
@@ -64,7 +69,7 @@ class Cobra(GenerativeMethod[CobraOptions]):
         from cost_hf.data.item_texts import render_texts
         from cost_hf.methods.cobra.word_ids import word_ids
 
-        texts = render_texts(workspace.data.tables.items, workspace.vector_options.template)
+        texts = render_texts(workspace.data.tables.items, workspace.vector_options.item_template)
         return catalog.with_vectors(list(catalog.item_ids), word_ids(texts, words=dense.words, ids=dense.word_ids))
 
     def build_backbone(

@@ -107,6 +107,7 @@ class TextLast(CountingMethod):
     name = "text_last"
     summary = "cosine of text vectors to the last item"
     needs_text_vectors = True
+    requires_texts = True
 
     @classmethod
     def cheap_scorer(cls, train: Sequence[np.ndarray], num_items: int, vectors: np.ndarray) -> Scorer:
@@ -123,6 +124,7 @@ class TextMean(CountingMethod):
     name = "text_mean"
     summary = "cosine of text vectors to the mean of the history"
     needs_text_vectors = True
+    requires_texts = True
 
 
 @register
@@ -132,3 +134,4 @@ class MarkovText(Markov):
     name = "markov_text"
     summary = "reciprocal-rank sum of markov and text_last"
     needs_text_vectors = True
+    requires_texts = True

@@ -31,7 +31,7 @@ def title_scores(
     from cost_hf.metrics.title_match.title_match import title_match
 
     prompt_encoder = prompt_encoder_of(recommender)
-    item_texts = ItemTexts.of(workspace.data, workspace.vector_options.template)
+    item_texts = ItemTexts.of(workspace.data, workspace.vector_options.item_template)
     asked = TemplateFields(options, item_texts, prompt_encoder, recommender.prompts.item_tokens.numpy())
     scores = {}
     for name in options.title_tasks:

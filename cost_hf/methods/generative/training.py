@@ -202,4 +202,4 @@ def shares_of_invalid(
 def _item_texts(options: GenerativeOptions, workspace: Workspace) -> ItemTexts | None:
     if not options.tasks.text_tasks:
         return None
-    return ItemTexts.of(workspace.data, workspace.vector_options.template)
+    return ItemTexts.of(workspace.data, workspace.vector_options.item_template)

@@ -55,6 +55,11 @@ class SasRec(Method[SasRecOptions]):
     selects_on_validation = True
     can_warm_start = True
 
+    @property
+    def requires_texts(self) -> bool:  # type: ignore[override]
+        """True where texts are an input."""
+        return self.options.model.inputs != "ids"
+
     def fit(self, workspace: Workspace, *, seed: int) -> Fitted:
         """Train on the training part."""
         from cost_hf.methods.sasrec.stages import sasrec_stage, training_log
