@@ -56,7 +56,9 @@ class CategoryTags:
             has_tag = has_tag & (name != "").to_numpy()
             paths = paths + name.map(lambda part: (part,))
             known = sorted(set(paths[has_tag]))
-            if len(known) > 1 and len(tags) < levels:
+            if len(tags) == levels:
+                break
+            if len(known) > 1:
                 numbers = {path: number for number, path in enumerate(known)}
                 level = [numbers[path] if has else NO_TAG for path, has in zip(paths, has_tag, strict=True)]
                 tags.append(np.array(level, dtype=np.int64))

@@ -301,8 +301,8 @@ class Method(ABC, Generic[OptionsT]):
         """
         raise NotImplementedError(f"method {self.name} gives no item vectors")
 
-    def check_item_width(self, width: int) -> None:
-        """Raise ValueError for a width that `item_vectors` can't have."""
+    def check_item_width(self, width: int, *, field: str) -> None:
+        """Raise ValueError for a width that `item_vectors` can't have, naming the recipe field that sets it."""
 
     @classmethod
     def cheap_scorer(cls, train: Sequence[np.ndarray], num_items: int, vectors: np.ndarray) -> Scorer | None:
@@ -368,18 +368,19 @@ def methods() -> dict[str, type[Method[Any]]]:
     return dict(sorted(_METHODS.items()))
 
 
-def collaborative_method(name: str | None) -> Method[Any]:
-    """Return the method, with its default options, whose item vectors codes are fitted to.
+def collaborative_method(name: str | None, *, field: str = "codes.collaborative_method") -> Method[Any]:
+    """Return the method, with its default options, that gives collaborative vectors of items.
 
     Args:
-        name: of the method, `CodesOptions.collaborative_method`.
+        name: of the method.
+        field: recipe field that names it, for errors.
 
     Raises:
         ValueError: for a method that gives none, or does not exist.
     """
     known = {own: method for own, method in methods().items() if method.gives_item_vectors}
     if name not in known:
-        raise ValueError(f"codes.collaborative_method must be one of {', '.join(known)}, got {name!r}")
+        raise ValueError(f"{field} must be one of {', '.join(known)}, got {name!r}")
     return known[name](known[name].options_class())
 
 

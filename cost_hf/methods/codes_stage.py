@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cost_hf.data.coclicks import co_clicks
 from cost_hf.data.encoders import ItemEncoder
 from cost_hf.data.item_texts import item_titles
 from cost_hf.data.options import ItemVectorOptions
@@ -15,7 +16,7 @@ from cost_hf.files import content_digest
 from cost_hf.methods.base import Workspace, collaborative_method
 from cost_hf.methods.training_stages import ENCODER, training_clicks
 from cost_hf.quantizers.base import CodesOptions
-from cost_hf.quantizers.fit import CodesResult, fit_codes
+from cost_hf.quantizers.fit import CodesResult, fit_codes, sparse_parts
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.options import CatalogOptions
 from cost_hf.stages import Stages
@@ -49,6 +50,7 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
     if options.needs_collaborative_vectors:
         source = collaborative_method(options.collaborative_method)
         collaborative = source.item_vectors(workspace, options.collaborative_dim, seed=seed)
+    coclicks = co_clicks(data.split.train, data.tables.num_items) if options.needs_coclicks else None
     popularity = training_clicks(workspace) if options.needs_popularity else None
     result = workspace.stages.run(
         workspace.stage_of("quantizer"),
@@ -59,6 +61,7 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
             seed,
             *_parts(fit_rows),
             *_parts(collaborative),
+            *([] if coclicks is None else sparse_parts(coclicks)),
             *_parts(popularity),
         ),
         folder=workspace.folder_of("quantizer"),
@@ -69,6 +72,7 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
             seed=seed,
             items=data.tables.items,
             collaborative=collaborative,
+            coclicks=coclicks,
             popularity=popularity,
             fit_rows=fit_rows,
             text_encoder=ItemEncoder.load(workspace.stages.output_dir / ENCODER).settings,

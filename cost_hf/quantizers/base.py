@@ -102,7 +102,7 @@ class CodesOptions(KindOptions, ABC):
         uses_vectors: whether codes depend on the item vectors.
         needs_item_ids: whether codes depend on the item ids.
         is_trained: whether fitting is a `Trainer` run.
-        is_control: whether the codes carry no information about the items and show what learned ones add.
+        is_control: whether the codes are there to show what learned ones add and are meant for no other use.
         follows_reassignment: whether fitting returns a model, by whose distances the collision policies `reassign`,
             `min_cost` and `sinkhorn` move items.
         collisions: collision policy of the kind's rows in a comparison; None takes that of the base recipe.
@@ -190,6 +190,11 @@ class CodesOptions(KindOptions, ABC):
     def collaborative_method(self) -> str | None:
         """Name of the method that gives the collaborative vectors; None where none are needed."""
         return None
+
+    @property
+    def needs_coclicks(self) -> bool:
+        """Whether fitting needs to know which items were clicked together."""
+        return False
 
     @property
     def needs_popularity(self) -> bool:

@@ -33,6 +33,7 @@ from cost_hf.replacing import replacing, settle
 
 if TYPE_CHECKING:
     import pandas as pd
+    from scipy.sparse import csr_matrix
     from torch import Tensor
 
 CHECKPOINTS = "checkpoints"
@@ -58,6 +59,7 @@ def fit_codes(
     items: pd.DataFrame | None = None,
     item_ids: Sequence[str] | None = None,
     collaborative: np.ndarray | Tensor | None = None,
+    coclicks: csr_matrix | None = None,
     popularity: np.ndarray | None = None,
     fit_rows: np.ndarray | None = None,
     text_encoder: dict[str, Any] | None = None,
@@ -74,6 +76,8 @@ def fit_codes(
         collaborative: collaborative vectors `[N, options.collaborative_dim]` from clicks that training may see; needed
             where `options.needs_collaborative_vectors`. A row of zeros is an item that has none; the scale of the whole
             does not matter.
+        coclicks: how often two items were clicked together in the training part, `[N, N]` (`data.coclicks`); needed
+            where `options.needs_coclicks`.
         popularity: training clicks of every item, `[N]`; needed where `options.needs_popularity`.
         fit_rows: items that initialisation, statistics and training may see, bool `[N]`; all by default. All items are
             encoded.
@@ -106,6 +110,7 @@ def fit_codes(
         items=items,
         item_ids=item_ids,
         collaborative=collaborative,
+        coclicks=coclicks,
         popularity=popularity,
         fit_rows=fit_rows,
     )
@@ -249,6 +254,7 @@ class FitInputs:
         item_ids: `[N]`, or empty where the kind needs none.
         items: items table; one of the ids alone where none was given.
         collaborative: collaborative vectors, fp32 `[N, D]`; None where the kind needs none.
+        coclicks: counts of pairs, `[N, N]`; None where the kind needs none.
         popularity: training clicks of every item, int64 `[N]`; None where the kind needs none.
         fit_rows: items that fitting may see, bool `[N]`; None for all.
     """
@@ -257,6 +263,7 @@ class FitInputs:
     item_ids: list[str]
     items: pd.DataFrame
     collaborative: Tensor | None
+    coclicks: csr_matrix | None
     popularity: Tensor | None
     fit_rows: Tensor | None
 
@@ -276,6 +283,7 @@ class FitInputs:
         items: pd.DataFrame | None = None,
         item_ids: Sequence[str] | None = None,
         collaborative: np.ndarray | Tensor | None = None,
+        coclicks: csr_matrix | None = None,
         popularity: np.ndarray | None = None,
         fit_rows: np.ndarray | None = None,
     ) -> FitInputs:
@@ -295,6 +303,7 @@ class FitInputs:
             names,
             pd.DataFrame({"item_id": names}) if items is None else items,
             _collaborative_table(collaborative, len(table), options),
+            _coclick_table(coclicks, len(table), options),
             _checked_popularity(popularity, len(table), options),
             _checked_rows(fit_rows, len(table)),
         )
@@ -316,6 +325,14 @@ class FitInputs:
         lengths = rows.norm(dim=1)
         return rows / lengths[lengths > 0].mean()
 
+    @property
+    def fit_coclicks(self) -> csr_matrix | None:
+        """Counts of pairs of items that fitting may see, `[n, n]`; None where not needed."""
+        if self.coclicks is None or self.fit_rows is None:
+            return self.coclicks
+        rows = np.flatnonzero(self.fit_rows.numpy())
+        return self.coclicks[rows][:, rows]
+
     def digest(self, options: CodesOptions, seed: int) -> str:
         """Return the digest of everything that the codes depend on."""
         parts: list[Any] = [self.vectors.numpy(), options.content(), seed]
@@ -327,6 +344,8 @@ class FitInputs:
         for name, rows in tables.items():
             if rows is not None:
                 parts += [name, rows.numpy()]
+        if self.coclicks is not None:
+            parts += ["coclicks", *sparse_parts(self.coclicks)]
         return content_digest("cost_hf.codes.2", *parts)
 
 
@@ -387,6 +406,29 @@ def _collaborative_table(
             f"codes.{options.collaborative_dim_field} to {table.shape[1]}"
         )
     return table
+
+
+def sparse_parts(table: csr_matrix) -> list[np.ndarray]:
+    """Return what a sparse table consists of, for digests."""
+    return [np.asarray(part, dtype=np.int64) for part in (table.indptr, table.indices, table.data)]
+
+
+def _coclick_table(coclicks: csr_matrix | None, num_items: int, options: CodesOptions) -> csr_matrix | None:
+    """Return the counts of pairs where the kind needs them; others change nothing and are left out."""
+    if not options.needs_coclicks:
+        return None
+    if coclicks is None or coclicks.shape != (num_items, num_items):
+        found = "coclicks=None" if coclicks is None else f"shape {coclicks.shape!r}"
+        raise ValueError(
+            f"codes.positives='coclick' needs the counts of pairs of items, [{num_items}, {num_items}], got {found}; "
+            "pass cost_hf.data.coclicks.co_clicks of the training histories"
+        )
+    if not coclicks.nnz:
+        raise ValueError(
+            "no two items were clicked together in the training part, so there are no positives; set codes.positives "
+            "to self"
+        )
+    return coclicks
 
 
 def _checked_popularity(popularity: np.ndarray | None, num_items: int, options: CodesOptions) -> Tensor | None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 # those of `configuration_cost`, whose import takes seconds; a test compares them
 INPUT_NORMS = ("none", "l2", "standardize")
 REDUCTIONS = ("sum", "mean")
+POSITIVES = ("self", "coclick")
+COCLICK_SHARE = 0.5
 RESIDUAL_UPDATES = ("detached", "straight_through")
 MAX_WIDTH = 1 << 20
 MAX_LAYERS = 256
@@ -246,6 +248,18 @@ class CostOptions(TrainedOptions):
 
     contrastive_weight: float = field(default=0.1, metadata={"help": "alpha", "is_own": True})
     temperature: float = field(default=0.1, metadata={"help": "of the contrastive softmax"})
+    positives: str = field(
+        default="self",
+        metadata={"help": "of an item in the contrastive softmax: self, or coclick for items clicked with it, too"},
+    )
+    coclick_share: float = field(
+        default=COCLICK_SHARE, metadata={"help": "of the target, for the items that were clicked together with it"}
+    )
+
+    @property
+    def needs_coclicks(self) -> bool:
+        """Whether items that were clicked together are positives."""
+        return self.positives == "coclick"
 
     @property
     def objective_weights(self) -> dict[str, float]:
@@ -256,11 +270,47 @@ class CostOptions(TrainedOptions):
         """Return layers, loss terms and the temperature."""
         return super().config_fields(item_dim) | {"temperature": self.temperature}
 
+    def fit(self, inputs: FitInputs, *, folder: Path, digest: str, seed: int) -> CodesResult:
+        """Train a `CostModel` on the item vectors and, for positives, the co-clicks."""
+        if not self.needs_coclicks:
+            return super().fit(inputs, folder=folder, digest=digest, seed=seed)
+        from functools import partial
+
+        import torch
+
+        from cost_hf.quantizers.fit import CodesResult
+        from cost_hf.quantizers.training.coclicks import ROWS, CoclickTrainer
+        from cost_hf.quantizers.training.trainer import train_quantizer
+
+        vectors = inputs.for_fitting(inputs.vectors)
+        model, history = train_quantizer(
+            vectors,
+            self,
+            folder=folder,
+            digest=digest,
+            seed=seed,
+            columns={ROWS: torch.arange(len(vectors))[:, None]},
+            make_trainer=partial(CoclickTrainer, coclicks=inputs.fit_coclicks, share=self.coclick_share),
+        )
+        return CodesResult.of_model(model, inputs, history)
+
     def validate(self) -> None:
         """Raise ValueError for values that no run can have."""
         super().validate()
         if self.temperature <= 0:
             raise ValueError(f"codes.temperature must be above 0, got {self.temperature!r}")
+        check_choice("positives", self.positives, POSITIVES)
+        if not 0 < self.coclick_share < 1:
+            raise ValueError(f"codes.coclick_share must be between 0 and 1, got {self.coclick_share!r}")
+        if not self.needs_coclicks and self.coclick_share != COCLICK_SHARE:
+            raise ValueError(
+                f"codes.coclick_share={self.coclick_share!r} is for codes.positives coclick, got {self.positives!r}; "
+                "set positives, or leave the share out"
+            )
+        if self.needs_coclicks and not self.contrastive_weight:
+            raise ValueError(
+                "codes.positives='coclick' is of the contrastive term, got codes.contrastive_weight=0; give it a weight"
+            )
 
 
 @CodesOptions.register("rqvae")

@@ -61,7 +61,7 @@ class TextGenerator(Protocol):
 
 
 class ItemTable:
-    """Item embeddings of one catalog, `[N, D]`, as the model reads them and, at unit length, as it scores them.
+    """Item embeddings of one catalog, `[N, D]`, as the model reads them and, at unit length, as it may score them.
 
     They are computed in blocks of rows. Blocks with the vectors of an earlier table are copied from it; a block has the
     same bits either way, since it is always computed by itself.
@@ -84,7 +84,11 @@ class ItemTable:
             else:
                 blocks.append(model.item_table(part))
         self.rows: Tensor = torch.cat(blocks)  # [N, D]
-        self.targets: Tensor = functional.normalize(self.rows.float(), dim=-1)  # [N, D]
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """The embeddings at unit length, fp32 `[N, D]`."""
+        return functional.normalize(self.rows.float(), dim=-1)
 
 
 class TextSnapshot(SidSnapshot):
@@ -209,7 +213,7 @@ class TextGenerativeRecommender(GenerativeRecommender):
         super()._require_encoder(by_codes=by_codes)
         if by_codes and self.generator.config.reads_text:
             raise ValueError(
-                f"this recommender of kind {self.kind} ranks items by their texts, which codes do not hold; pass texts "
+                f"this recommender of kind {self.kind} reads the texts of items, which codes do not hold; pass texts "
                 "or vectors of new items"
             )
 

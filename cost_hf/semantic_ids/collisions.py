@@ -122,7 +122,7 @@ def resolve_collisions(
         assigned[waiting] = True
         waiting = rest
         if not len(waiting):
-            _report_full_prefixes(codes, wanted)
+            report_full_prefixes(codes, wanted)
             return codes, int((codes != wanted).any(1).sum())
     raise full_catalog(len(waiting), len(codes), sizes, capacity=capacity)
 
@@ -136,7 +136,7 @@ def full_catalog(num_waiting: int, num_items: int, level_sizes: Sequence[int], *
     )
 
 
-def _report_full_prefixes(codes: np.ndarray, wanted: np.ndarray) -> None:
+def report_full_prefixes(codes: np.ndarray, wanted: np.ndarray) -> None:
     """Log how many items found all last codes of their prefix taken."""
     elsewhere = int((codes[:, :-1] != wanted[:, :-1]).any(1).sum())
     if elsewhere:

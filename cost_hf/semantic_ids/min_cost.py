@@ -30,6 +30,7 @@ from cost_hf.semantic_ids.collisions import (
     open_codes,
     prefix_chunks,
     prefix_keys,
+    report_full_prefixes,
 )
 from cost_hf.semantic_ids.item_ids import id_ranks
 
@@ -65,6 +66,7 @@ def resolve_at_min_cost(
     for level in range(len(sizes) - 1):
         _relieve_prefixes(resolved, rows, vectors, model, level=level)
     _assign_last_level(resolved, rows, vectors, model)
+    report_full_prefixes(resolved, codes)
     return resolved, int((resolved != codes).any(1).sum())
 
 

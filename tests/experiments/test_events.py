@@ -72,6 +72,7 @@ def test_only_target_events_are_evaluated_and_the_protocol_states_it(shop, tmp_p
     [
         ({"method": "liger"}, "liger"),
         ({"method": "cobra"}, "cobra"),
+        ({"method": "prism"}, "prism"),
         ({"evaluation.baselines": ["liger"]}, "baseline liger: method liger"),
         ({"method": "fusion", "fusion.parts": ["markov", "liger"]}, "liger"),
     ],

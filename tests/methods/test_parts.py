@@ -90,7 +90,7 @@ def test_the_default_parts_are_counts_texts_and_dense_models():
         ({"parts": ["markov"]}, r"two or more parts with different names, got \['markov'\]"),
         ({"parts": ["markov", "markov"]}, "two or more parts with different names"),
         ({"parts": ["markov", "text_lst"]}, r"got 'text_lst'; did you mean 'text_last'\?"),
-        ({"parts": ["markov", "fusion"]}, "part 'fusion' is of method 'fusion', a part must be one of .*liger, markov"),
+        ({"parts": ["markov", "fusion"]}, "a part must be one of .*liger, .*markov"),
         ({"parts": ["markov", "score_sum"]}, "part 'score_sum' is of method 'fusion'"),
         ({"parts": ["markov", "nowhere.yaml"]}, "no recipe file 'nowhere.yaml'"),
         (

@@ -13,7 +13,19 @@ from cost_hf.quantizers.cost import CostModel
 from cost_hf.quantizers.residual import CostOptions
 from tests.quantizers.cost.toys import tiny_model
 
-KINDS = ("category", "cost", "cost_rqvae", "gaoq", "letter", "prism", "random", "rkmeans", "rqvae")
+KINDS = (
+    "category",
+    "cost",
+    "cost_rqvae",
+    "gaoq",
+    "letter",
+    "opq",
+    "prism",
+    "random",
+    "rkmeans",
+    "rqvae",
+    "simhash",
+)
 
 
 def options_of_all_kinds():

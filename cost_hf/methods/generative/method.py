@@ -118,7 +118,9 @@ class GenerativeOptions(MethodOptions):
                 "so leave it out"
             )
         if self.catalog.reference is None and self.codes.needs_collaborative_vectors:
-            collaborative_method(self.codes.collaborative_method).check_item_width(self.codes.collaborative_dim)
+            collaborative_method(self.codes.collaborative_method).check_item_width(
+                self.codes.collaborative_dim, field=f"codes.{self.codes.collaborative_dim_field}"
+            )
 
     def _check_scratch(self) -> None:
         """Raise for what needs a pretrained generator."""

@@ -140,7 +140,10 @@ class Prism(GenerativeMethod[PrismOptions]):
         if options.isr.fusion:
             clicks = 0 if options.isr.collaborative_method is None else options.isr.collaborative_dim
             catalog = with_noise(catalog, item_dim + clicks)
-        levels = code_vectors(options.codes.build_model(item_dim), catalog.model_levels)
+        model = options.codes.build_model(item_dim)
+        levels = code_vectors(model, 0 if model is None else len(model.level_sizes))
+        if [len(vectors) for vectors in levels] != list(catalog.level_sizes[: catalog.model_levels]):
+            levels = []
         return build_prism(options.generator, options.isr, catalog, levels=levels, seed=0), catalog
 
     def estimate(self, facts: DataFacts) -> Estimate | str:

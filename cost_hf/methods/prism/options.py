@@ -75,7 +75,7 @@ class IsrOptions:
         """Return the method of the collaborative vectors; None without one."""
         if self.collaborative_method is None:
             return None
-        return collaborative_method(self.collaborative_method)
+        return collaborative_method(self.collaborative_method, field="isr.collaborative_method")
 
     def validate(self) -> None:
         """Raise ValueError for values that no run can have."""
@@ -138,4 +138,4 @@ class PrismOptions(GenerativeOptions):
             )
         source = self.isr.source()
         if source is not None:
-            source.check_item_width(self.isr.collaborative_dim)
+            source.check_item_width(self.isr.collaborative_dim, field="isr.collaborative_dim")

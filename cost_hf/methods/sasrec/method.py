@@ -89,13 +89,13 @@ class SasRec(Method[SasRecOptions]):
 
         return collaborative_vectors(self._of_ids(width), workspace, seed=seed)
 
-    def check_item_width(self, width: int) -> None:
+    def check_item_width(self, width: int, *, field: str) -> None:
         """Raise ValueError for a width that the attention heads do not divide."""
         heads = self.options.model.num_heads
         if width % heads:
             raise ValueError(
                 f"collaborative vectors of a {self.summary} must be as wide as a multiple of {heads!r}, its attention "
-                f"heads, got {width!r}; change the field of section codes that sets this width"
+                f"heads, got {width!r}; change {field}"
             )
 
     @classmethod

@@ -112,12 +112,17 @@ class CostModel(CostPreTrainedModel):
         """Codes per level, L numbers."""
         return tuple(self.config.level_sizes)
 
-    def forward(self, item_embeddings: Tensor, return_loss: bool = True) -> CostOutput:
+    def forward(self, item_embeddings: Tensor, return_loss: bool = True, positives: Tensor | None = None) -> CostOutput:
         """Quantize and reconstruct item vectors `[B, E]`.
 
         In training mode the contrastive candidates, and the items over which `sinkhorn_epsilon` balances the last
         level, are those of all processes of a distributed run, which must then call at the same time with equally many
         rows.
+
+        Args:
+            item_embeddings: item vectors.
+            return_loss: whether loss terms are computed.
+            positives: shares of other items of the batch in the target of the contrastive term, `[B, C]`.
         """
         items = self._normalised(item_embeddings)
         latents = self.encoder(items).float()
@@ -125,7 +130,7 @@ class CostModel(CostPreTrainedModel):
         passed = latents + (quantized.quantized - latents).detach()
         reconstruction = self.decoder(passed).float()
         with full_precision(items.device):
-            terms = self._loss_terms(items, reconstruction, quantized) if return_loss else {}
+            terms = self._loss_terms(items, reconstruction, quantized, positives) if return_loss else {}
         weighted = (getattr(self.config, f"{name}_weight") * term for name, term in terms.items())
         return CostOutput(
             loss=sum(weighted, start=items.new_zeros(())) if return_loss else None,
@@ -209,7 +214,9 @@ class CostModel(CostPreTrainedModel):
         self.input_norm.mean.copy_(items.mean(0))
         self.input_norm.std.copy_(torch.where(std > 1e-8, std, torch.ones_like(std)))
 
-    def _loss_terms(self, items: Tensor, reconstruction: Tensor, quantized: QuantizedLatents) -> dict[str, Tensor]:
+    def _loss_terms(
+        self, items: Tensor, reconstruction: Tensor, quantized: QuantizedLatents, positives: Tensor | None
+    ) -> dict[str, Tensor]:
         """Return the unweighted terms whose weight is not 0."""
         config = self.config
         reduction = self.config.reduction
@@ -221,6 +228,7 @@ class CostModel(CostPreTrainedModel):
                 temperature=config.temperature,
                 duplicate_similarity=config.duplicate_similarity,
                 gathers_candidates=self.training,
+                positives=positives,
             )
         if config.reconstruction_weight:
             terms["reconstruction"] = reconstruction_loss(items, reconstruction, reduction=reduction)

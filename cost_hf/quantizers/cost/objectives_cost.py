@@ -6,8 +6,9 @@ With normalised item vector x, reconstruction x_hat, residuals r_{m-1} and chose
   the item vector, the candidates are reconstructions, one direction only;
 * reconstruction `|x - x_hat|^2`; codebook `sum_m |sg(r_{m-1}) - e_m|^2`; commitment `sum_m |r_{m-1} - sg(e_m)|^2`.
 
-Beyond the paper: items with the same text are not each other's negatives, because no code could separate them, and
-in distributed training the candidates of all processes count, so that the loss does not depend on their number.
+Beyond the paper: items with the same text are not each other's negatives, because no code could separate them,
+in distributed training the candidates of all processes count, so that the loss does not depend on their number, and
+other items of the batch may be positives beside an item's own reconstruction.
 """
 
 from typing import Any
@@ -24,6 +25,7 @@ def contrastive_loss(
     temperature: float,
     duplicate_similarity: float = 1 - 1e-6,
     gathers_candidates: bool = False,
+    positives: Tensor | None = None,
 ) -> Tensor:
     """Return the mean in-batch contrastive loss of items `[B, E]` and their reconstructions `[B, E]`.
 
@@ -35,6 +37,8 @@ def contrastive_loss(
         gathers_candidates: take the candidates of all processes, with gradient. All processes must call at the same
             time with the same number of rows; averaged over processes, value and gradient are those of one process
             with the whole batch.
+        positives: shares of the other candidates in the target of an anchor, `[B, C]`, C over all processes; the rest
+            to 1, and the shares of candidates that are left out, are of its own reconstruction. None for no others.
     """
     anchors = functional.normalize(items.detach().float(), dim=-1)
     candidates = functional.normalize(reconstructions.float(), dim=-1)
@@ -43,11 +47,16 @@ def contrastive_loss(
     if gathers_candidates:
         others, first = gather_rows(anchors)
         candidates, _ = gather_rows(candidates)
-    positives = first + torch.arange(len(anchors), device=anchors.device)
-    own = positives[:, None] == torch.arange(len(candidates), device=anchors.device)  # [B, B * processes]
+    own_rows = first + torch.arange(len(anchors), device=anchors.device)
+    own = own_rows[:, None] == torch.arange(len(candidates), device=anchors.device)  # [B, B * processes]
     duplicates = (anchors @ others.T > duplicate_similarity) & ~own
     logits = (anchors @ candidates.T / temperature).masked_fill(duplicates, float("-inf"))
-    return functional.cross_entropy(logits, positives)
+    if positives is None:
+        return functional.cross_entropy(logits, own_rows)
+    shares = positives.masked_fill(duplicates | own, 0)
+    target = torch.where(own, 1 - shares.sum(1, keepdim=True), shares)
+    log_shares = logits.log_softmax(1).masked_fill(duplicates, 0)  # their share is 0, their logarithm is not finite
+    return -(target * log_shares).sum(1).mean()
 
 
 def reconstruction_loss(items: Tensor, reconstructions: Tensor, *, reduction: str) -> Tensor:

@@ -54,7 +54,7 @@ def fit_gaoq(inputs: FitInputs, options: GaoqOptions, *, seed: int) -> tuple[Gao
         second, last = sizes.level_sizes[1:]
         anchors = (orthonormal(second, width, seed=seed), orthonormal(last, width, seed=seed))
     centroids, children, own = fit_tree(vectors, sizes.level_sizes[:2], anchors, clustering)
-    model.set_centroids(
+    model.replace_centroids(
         torch.from_numpy(centroids),
         torch.from_numpy(children),
         None if anchors is None else torch.from_numpy(anchors[1]),

@@ -3,7 +3,7 @@
 Clusters of the first level have centroids mu_p; the child of p with code c has the centroid mu_pc, and the last code is
 that of the anchor a_k that the rest x - mu_pc of an item points at (arXiv 2602.02338, Algorithm 1). Children are stored
 in the order of their codes, so that no further table is needed. `forward` is pure; state changes are named methods
-(`fit_statistics`, `set_centroids`).
+(`fit_statistics`, `replace_centroids`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,7 +35,7 @@ class GaoqOutput(ModelOutput):
 class CentroidTree(nn.Module):
     """Centroids and anchors in the space of the normalised item vectors, fp32.
 
-    Weights, which `GaoqModel.set_centroids` writes and no gradient step does:
+    Weights, which `GaoqModel.replace_centroids` writes and no gradient step does:
         centroids: of the first level, `[b1, E]`.
         child_centroids: of the second level, `[b1, b2, E]`, in the order of their codes.
         anchors: orthonormal, of the last level, `[b3, E]`; with `index_alignment="anchor"` only.
@@ -185,7 +185,7 @@ class GaoqModel(GaoqPreTrainedModel):
         self.tree.std.copy_(torch.where(std > 1e-8, std, torch.ones_like(std)))
 
     @torch.no_grad()
-    def set_centroids(self, centroids: Tensor, child_centroids: Tensor, anchors: Tensor | None) -> None:
+    def replace_centroids(self, centroids: Tensor, child_centroids: Tensor, anchors: Tensor | None) -> None:
         """Overwrite centroids and anchors, in place; shapes are those of `CentroidTree`, None for no anchors."""
         given = {"centroids": centroids, "child_centroids": child_centroids}
         if anchors is not None:

@@ -47,7 +47,10 @@ class ExtraTerm(NamedTuple):
 
 
 class QuantizerTrainer(Trainer):
-    """Trains a `CostModel` and records the means of all loss terms; a subclass adds terms by `extra_terms`."""
+    """Trains a `CostModel` and records the means of all loss terms.
+
+    A subclass adds terms by `extra_terms`, and what the terms of the model need beside vectors by `model_inputs`.
+    """
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)

@@ -27,6 +27,7 @@ RUNS = {
     | {"data.event_column": "kind", "data.event_weights": {"view": 0, "buy": 2}},
     "liger": fields("liger", generator__size="tiny"),
     "cobra": fields("cobra", generator__size="tiny"),
+    "prism": fields("prism", generator__size="tiny"),
     "ranker": fields("ranker") | {"ranker.parts": ["markov", "text_last"], "ranker.folds": 2},
     "fusion": fields("fusion") | {f"fusion.{name}": value for name, value in SMALL_PARTS.items()},
 }

@@ -87,7 +87,7 @@ def test_items_are_added_by_vectors_where_the_model_reads_them():
 
     assert mine.new_item_inputs == ("texts", "vectors")
     assert mine.catalog.version == other.catalog.version
-    with pytest.raises(ValueError, match="ranks items by their texts, which codes do not hold"):
+    with pytest.raises(ValueError, match="reads the texts of items, which codes do not hold"):
         mine.add_items(["item200"], codes=[[0, 0]])
 
 

@@ -68,7 +68,7 @@ def test_vectors_are_a_way_in_and_codes_are_none(mine):
 
     assert mine.new_item_inputs == ("texts", "vectors")
     assert mine.catalog.version == other.catalog.version
-    with pytest.raises(ValueError, match="ranks items by their texts, which codes do not hold"):
+    with pytest.raises(ValueError, match="reads the texts of items, which codes do not hold"):
         mine.add_items(["item200"], codes=[[0, 0]])
 
 

@@ -46,7 +46,8 @@ def test_values_that_no_run_can_have_are_named(changes, message):
         ({"isr.positions": True}, "isr.positions is for generator.kind seq2seq"),
         ({"training.temperature": 0.8}, "both divide the logits"),
         ({"training.teacher": "markov"}, "takes a share of the plain loss"),
-        ({"isr.collaborative_method": "markov"}, "must be one of .*sasrec.*got 'markov'"),
+        ({"isr.collaborative_method": "markov"}, "isr.collaborative_method must be one of .*sasrec.*got 'markov'"),
+        ({"isr.collaborative_method": "sasrec", "isr.collaborative_dim": 33}, "got 33; change isr.collaborative_dim"),
         ({"isr.fusoin": True}, "did you mean 'isr.fusion'"),
     ],
 )

@@ -67,7 +67,7 @@ def test_the_order_of_new_items_does_not_matter(mine):
     other.add_items(list(NEW)[::-1], list(NEW.values())[::-1])
 
     assert mine.catalog.version == other.catalog.version
-    with pytest.raises(ValueError, match="which codes do not hold"):
+    with pytest.raises(ValueError, match="reads the texts of items, which codes do not hold"):
         mine.add_items(["item200"], codes=[[0, 0]])
 
 

@@ -137,3 +137,73 @@ def test_contrastive_weight_0_and_reconstruction_weight_1_are_the_rqvae_loss():
         strict=True,
     ):
         torch.testing.assert_close(found, wanted)
+
+
+def coclick_loss_one_by_one(items, reconstructions, positives, temperature):
+    """Reference: cross-entropy with a target of shares, the rest of which is the own reconstruction's."""
+    total = 0.0
+    for row, item in enumerate(items):
+        logits = torch.stack([cosine_similarity(item, other, dim=0) / temperature for other in reconstructions])
+        target = positives[row].clone()
+        target[row] = 1 - target.sum()
+        total -= float((target * (logits - logits.logsumexp(0))).sum())
+    return total / len(items)
+
+
+def shares_of_others(num_items, *, seed=0):
+    shares = torch.rand(num_items, num_items, generator=torch.Generator().manual_seed(seed)) / num_items
+    return shares.fill_diagonal_(0)
+
+
+def test_other_positives_share_the_target():
+    items, reconstructions = item_vectors(12), torch.randn(12, 16)
+    positives = shares_of_others(12)
+
+    loss = contrastive_loss(items, reconstructions, temperature=0.1, positives=positives)
+
+    assert float(loss) == pytest.approx(coclick_loss_one_by_one(items, reconstructions, positives, 0.1), rel=1e-4)
+
+
+def test_without_shares_of_others_the_loss_is_that_of_the_paper():
+    items, reconstructions = item_vectors(12), torch.randn(12, 16)
+
+    shared = contrastive_loss(items, reconstructions, temperature=0.1, positives=torch.zeros(12, 12))
+
+    torch.testing.assert_close(shared, contrastive_loss(items, reconstructions, temperature=0.1))
+
+
+def test_a_positive_is_pulled_to_the_anchor():
+    items = item_vectors(12)
+    positives = torch.zeros(12, 12)
+    positives[0, 5] = 0.5
+
+    def pull(**options):
+        reconstructions = items.flip(0).clone().requires_grad_()
+        contrastive_loss(items, reconstructions, temperature=0.1, **options).backward()
+        return -float(reconstructions.grad[5] @ items[0])  # by a step against the gradient
+
+    assert pull(positives=positives) > pull()
+
+
+def test_the_share_of_an_item_with_the_same_text_returns_to_the_own_reconstruction():
+    items, reconstructions = item_vectors(12), torch.randn(12, 16, requires_grad=True)
+    items[5] = items[0]
+    positives = torch.zeros(12, 12)
+    positives[0, 5] = 0.5
+
+    loss = contrastive_loss(items, reconstructions, temperature=0.1, positives=positives)
+    loss.backward()
+
+    torch.testing.assert_close(loss, contrastive_loss(items, reconstructions, temperature=0.1))
+    assert reconstructions.grad.isfinite().all()
+
+
+def test_the_model_passes_positives_on_to_the_contrastive_term():
+    model, items = tiny_model(), item_vectors(12)
+    positives = shares_of_others(12)
+
+    output = model(items, positives=positives)
+
+    expected = contrastive_loss(items, output.reconstruction, temperature=model.config.temperature, positives=positives)
+    assert torch.equal(output.contrastive_loss, expected)
+    assert not torch.equal(output.contrastive_loss, model(items).contrastive_loss)

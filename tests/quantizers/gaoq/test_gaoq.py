@@ -283,7 +283,7 @@ def test_wrong_shapes_are_refused(fitted):
     with pytest.raises(ValueError, match="level 0 has codes 0 … 5, got 6"):
         model.level_distances(torch.zeros(2, 48), torch.tensor([[0], [6]]))
     with pytest.raises(ValueError, match="expected weights of the shapes"):
-        model.set_centroids(model.tree.centroids[:2], model.tree.child_centroids, model.tree.anchors)
+        model.replace_centroids(model.tree.centroids[:2], model.tree.child_centroids, model.tree.anchors)
 
 
 def test_sizes_of_another_kind_are_not_taken_over():
