@@ -19,6 +19,7 @@ KINDS = (
     "cost_rqvae",
     "gaoq",
     "letter",
+    "opq",
     "prism",
     "random",
     "rkmeans",
