@@ -33,6 +33,7 @@ TEMPLATES = Path(__file__).parents[1] / "model_cards"
 METRICS = ("recall@10", "ndcg@10")
 VERDICT_METRIC = "ndcg@10"
 REFERENCE_FAMILIES = ("oracle", "calibration")  # rows that are no systems
+LSA = "lsa"  # fitted to the texts of a catalog, so it is nobody else's
 GRADIO = "6.31.0"
 HUB_LICENCE = re.compile(r"[a-z][a-z0-9.+-]{0,40}")
 MAX_LICENCE = 100  # characters
@@ -130,6 +131,7 @@ def render_card(
     if results is not None or part != "recommender":
         _check(results or {})
     facts: dict[str, Any] = {"has_results": results is not None, "codes": None, "backbone": None, "encoder": None}
+    facts |= {"encoder_reads_texts": True, "encoder_has_licence": False}
     if results is not None:
         facts |= card_facts(results)
     facts |= {"repo_id": repo_id, "related": dict(related), "contents": contents, "licence": contents.licence}
@@ -204,6 +206,8 @@ def card_facts(results: Mapping[str, Any]) -> dict[str, Any]:
         "codes": _codes(results.get("semantic_ids")),
         "code_kind": _field(recipe, "codes", "kind"),
         "encoder": public_name(_encoder_name(recipe["vectors"])),
+        "encoder_reads_texts": "model" in recipe["vectors"],
+        "encoder_has_licence": recipe["vectors"].get("model", LSA) != LSA,
         "backbone": None if backbone is None else public_name(backbone),
         "adapter_rank": _field(recipe, "adapter", "r"),
         "tables": {title: markdown_table(results, seen=seen) for seen, title in words.SEEN.items()},

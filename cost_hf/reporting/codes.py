@@ -145,7 +145,7 @@ def _quality_table(standings: Standings, codes: Mapping[str, Mapping[str, Any]])
     columns = [Column("row", is_text=True)]
     if has_overlap:
         width = max(facts.get("knn") or 10 for facts in found.values())
-        columns.append(Column("neighbor overlap", f"of {width} nearest by text"))
+        columns.append(Column("neighbor overlap", f"of {width} nearest item vectors"))
     columns += [Column(title, note) for _, title, note in measured]
     return Table("Quality, one figure per prefix length", tuple(columns), (LineGroup(tuple(lines)),))
 

@@ -87,7 +87,7 @@ class ChartRow:
 
 @dataclass(frozen=True)
 class Example:
-    """An item with its semantic ID and lists of titles: nearest by text, and nearest by shared codes."""
+    """An item with its semantic ID and lists of titles: nearest by item vector, and nearest by shared codes."""
 
     item: str
     sid: str
