@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 from accelerate import PartialState
 from safetensors.torch import save_file
+from scipy.sparse import csr_matrix
 
+from cost_hf.data.coclicks import co_clicks
 from cost_hf.quantizers.base import CodesOptions
 from cost_hf.quantizers.fit import fit_codes
 from tests.quantizers.cost.toys import item_vectors
@@ -33,10 +35,20 @@ def toy_collaborative(num_items: int) -> np.ndarray:
     return vectors
 
 
+def toy_coclicks(num_items: int, *, seed: int = 0) -> csr_matrix:
+    """Counts of clicks within groups of ten items; the last items have none."""
+    random = np.random.default_rng(seed)
+    starts = 10 * random.integers(num_items // 10, size=2 * num_items)
+    return co_clicks([start + random.integers(10, size=6) for start in starts], num_items)
+
+
 def fit_toy(directory: str, epochs: int, kind: str) -> None:
+    """Fit codes of a kind; a word after a plus is its `positives`."""
     items = item_vectors(NUM_ITEMS, clusters=30)
     ids = list(map(str, range(NUM_ITEMS)))
-    options = small_options(kind, epochs=epochs, batch_size=64, save_epochs=5)
+    kind, _, positives = kind.partition("+")
+    changes = {"positives": positives} if positives else {}
+    options = small_options(kind, epochs=epochs, batch_size=64, save_epochs=5, **changes)
     result = fit_codes(
         items,
         options,
@@ -44,6 +56,7 @@ def fit_toy(directory: str, epochs: int, kind: str) -> None:
         seed=0,
         item_ids=ids,
         collaborative=toy_collaborative(NUM_ITEMS),
+        coclicks=toy_coclicks(NUM_ITEMS),
         popularity=np.arange(NUM_ITEMS),
     )
     if "RANK" in os.environ and result.model is not None:

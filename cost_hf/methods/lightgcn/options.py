@@ -40,6 +40,9 @@ class LightGcnTrainingOptions(RankingTrainingOptions):
     gradient_clip: float = field(default=0.0, metadata={"help": "largest gradient norm; 0 does not clip"})
     validate_every: int = field(default=5, metadata={"help": "epochs between validations and checkpoints"})
     validation_users: int = field(default=4096, metadata={"help": "size of the fixed seeded validation sample"})
+    patience: int | None = field(
+        default=4, metadata={"help": "validations without a better NDCG@10 before stopping; null never stops"}
+    )
     regularization: float = field(
         default=1e-4, metadata={"help": "of half the squared lengths of the embeddings of a triple"}
     )

@@ -80,7 +80,7 @@ class GaoqOptions(CodesOptions):
         Raises:
             ValueError: for sizes that do not fit.
         """
-        first, second = self.level_sizes[:2] or self._branching(num_fitted, item_dim)
+        first, second = self.level_sizes[:2] or self._branching(num_fitted, num_items, item_dim)
         if first * second > num_fitted // 2:
             raise ValueError(
                 f"codes of kind gaoq need two or more items per bucket of the first two levels, got {first} x {second} "
@@ -134,17 +134,16 @@ class GaoqOptions(CodesOptions):
                 "pip install it, or use greedy"
             )
 
-    def _branching(self, num_items: int, item_dim: int) -> tuple[int, int]:
-        """Return b1 and b2, about as large as each other, with buckets of `ITEMS_PER_BUCKET` items."""
-        per_bucket = ITEMS_PER_BUCKET
-        most = num_items
-        if self.index_alignment == "anchor":  # no level may have more codes than there are dimensions
-            per_bucket = max(2, min(per_bucket, int(item_dim / (1 + self.growth)) - 1))
-            most = item_dim
-        buckets = max(4, num_items // per_bucket)
+    def _branching(self, num_fitted: int, num_items: int, item_dim: int) -> tuple[int, int]:
+        """Return b1 and b2, about as large as each other, with buckets of `ITEMS_PER_BUCKET` items or fewer."""
+        buckets = max(4, num_fitted // ITEMS_PER_BUCKET)
         first = max(2, math.isqrt(buckets))
-        second = max(2, min(most, round(buckets / first)))
-        return max(first, round(buckets / second)), second
+        second = max(2, round(buckets / first))
+        if self.index_alignment == "anchor":  # neither level may have more codes than there are dimensions
+            second = max(2, min(second, item_dim))
+            most = max(1, int(item_dim / (1 + self.growth)))  # items of a bucket
+            first = max(first, round(buckets / second), math.ceil(num_items / (second * most)))
+        return first, second
 
     def _check_anchors(self, sizes: Sequence[int], item_dim: int) -> None:
         if self.index_alignment == "anchor" and max(sizes) > item_dim:

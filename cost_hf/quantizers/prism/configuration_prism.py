@@ -40,6 +40,7 @@ class PrismConfig(CostConfig):
     model_type = "prism_quantizer"
 
     latent_dim: int = 32
+    reduction: str = "mean"
     contrastive_weight: float | int = 0.0
     collaborative_dim: int = 64
     dropout: float | int = 0.1

@@ -37,6 +37,11 @@ class PrismOptions(TrainedOptions):
     collaborative_dim_field: ClassVar[str] = "collaborative_width"
 
     latent_dim: int = field(default=32, metadata={"help": "width of latents and code vectors"})
+    # the encoder's layer normalisation makes latents long: as sums, squared errors would outweigh reconstruction and
+    # shrink all latents to a few codes
+    reduction: str = field(
+        default="mean", metadata={"help": "sum or mean over the dimensions of squared errors", "is_own": True}
+    )
     dropout: float = field(default=0.1, metadata={"help": "in encoder and decoder"})
     content_weight: float = field(default=1.0, metadata={"help": "of reconstructing the item vector", "is_own": True})
     collaborative_width: int = field(
@@ -159,8 +164,10 @@ class PrismOptions(TrainedOptions):
 
     def collapse_advice(self) -> list[str]:
         """Return what to change after a collapse: settings that are not at their safe value first."""
-        advice = super().collapse_advice()
-        return ["set codes.codebook_update to gradient", *advice] if self.codebook_update == "ema" else advice
+        advice = [line for line in super().collapse_advice() if "codes.reduction" not in line]
+        if self.codebook_update == "ema":
+            advice.insert(0, "set codes.codebook_update to gradient")
+        return advice if self.reduction == "mean" else ["set codes.reduction to mean", *advice]
 
     def validate(self) -> None:
         """Raise ValueError for values that no run can have, and for terms that would do nothing."""

@@ -9,13 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from accelerate.utils import reduce
 from torch import Tensor
+from torch.nn import functional
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from cost_hf.data.category_tags import CategoryTags
 from cost_hf.quantizers.fit import CodesResult, FitInputs
 from cost_hf.quantizers.prism.layers_prism import AveragedQuantizer
-from cost_hf.quantizers.prism.tags import ItemTags, item_tags
 from cost_hf.quantizers.training.trainer import QuantizerTrainer, train_quantizer
 
 if TYPE_CHECKING:
@@ -112,20 +114,37 @@ def popularity_targets(clicks: Tensor) -> Tensor:
     return ((logs - logs.min()) / (logs.max() - logs.min()).clamp_min(1e-12)).float()[:, None]
 
 
+def tag_vectors(tags: Tensor, sizes: Sequence[int], items: Tensor) -> list[Tensor]:
+    """Return the unit mean of the vectors of the items of every tag, `[tags, E]` for each level.
+
+    Args:
+        tags: of the items, int64 `[N, T]`, -1 for none.
+        sizes: numbers of tags of the levels.
+        items: item vectors, `[N, E]`.
+    """
+    means = []
+    for level, size in enumerate(sizes):
+        own = tags[:, level]
+        members = functional.one_hot(own.clamp_min(0), size).to(items) * (own >= 0)[:, None]  # [N, tags]
+        means.append(functional.normalize(members.T @ items, dim=1))
+    return means
+
+
 def fit_prism(options: "PrismOptions", inputs: FitInputs, *, folder: Path, digest: str, seed: int) -> CodesResult:
     """Train a `PrismModel` on what fitting may see, and encode all items; arguments are those of `CodesOptions.fit`."""
     encoded = options.encoded_vectors(inputs.vectors, inputs.collaborative)
     columns: dict[str, Tensor] = {}
-    tags: ItemTags | None = None
+    tag_sizes: tuple[int, ...] = ()
+    tag_means = None
     if inputs.popularity is not None:
         columns["popularity"] = popularity_targets(inputs.for_fitting(inputs.popularity))
     if options.uses_tags:
-        rows = None if inputs.fit_rows is None else inputs.fit_rows.numpy()
-        found = item_tags(inputs.items, str(options.tag_column), options.tag_levels, rows)
-        tags = ItemTags(inputs.for_fitting(found.ids), found.sizes)
-        columns["tags"] = tags.ids
-    has_anchor = tags is not None and options.anchor_weight > 0
-    tag_vectors = tags.vectors(inputs.for_fitting(inputs.vectors)) if tags is not None and has_anchor else None
+        items = inputs.items if inputs.fit_rows is None else inputs.items[inputs.fit_rows.numpy()]
+        found = CategoryTags.of(items, str(options.tag_column), levels=options.tag_levels, field="codes.tag_column")
+        tag_sizes = found.sizes
+        columns["tags"] = torch.from_numpy(found.tags)
+        if options.anchor_weight:
+            tag_means = tag_vectors(columns["tags"], tag_sizes, inputs.for_fitting(inputs.vectors))
     item_dim = inputs.vectors.shape[1]
     model, history = train_quantizer(
         inputs.for_fitting(encoded),
@@ -134,8 +153,8 @@ def fit_prism(options: "PrismOptions", inputs: FitInputs, *, folder: Path, diges
         digest=digest,
         seed=seed,
         columns=columns,
-        make_model=partial(options.build_model, item_dim, () if tags is None else tags.sizes),
-        make_trainer=partial(PrismTrainer, tag_vectors=tag_vectors, has_curriculum=options.curriculum),
+        make_model=partial(options.build_model, item_dim, tag_sizes),
+        make_trainer=partial(PrismTrainer, tag_vectors=tag_means, has_curriculum=options.curriculum),
     )
     return CodesResult.of_model(model, inputs, history, encoded=encoded)
 

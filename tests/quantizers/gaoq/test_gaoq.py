@@ -56,6 +56,16 @@ def test_sizes_are_chosen_for_any_number_of_items(tmp_path, num_items, alignment
     assert list(result.level_sizes) == GaoqOptions(index_alignment=alignment).sizes_for(num_items, WIDTH)
 
 
+@pytest.mark.parametrize("width", [8, 17, 48, 384])
+@pytest.mark.parametrize("growth", [0.0, 0.25, 1.0])
+def test_chosen_sizes_fit_the_width_and_hold_all_items(width, growth):
+    options = GaoqOptions(growth=growth)
+
+    for num_items in range(8, 4000, 31):
+        first, second, last = options.sizes_for(num_items, width)
+        assert max(second, last) <= width and first * second <= num_items / 2 and first * second * last >= num_items
+
+
 def test_chosen_sizes_follow_the_rule_of_the_paper():
     for num_items in (1_000, 24_000, 485_000):
         first, second, last = GaoqOptions().sizes_for(num_items, 640)

@@ -12,11 +12,11 @@ from cost_hf.quantizers.fit import CodesResult, fit_codes
 from cost_hf.quantizers.prism import configuration_prism
 from cost_hf.quantizers.prism import options as prism_options
 from cost_hf.quantizers.prism.options import PrismOptions
-from cost_hf.quantizers.prism.tags import item_tags
-from cost_hf.quantizers.prism.training import curriculum_factors, popularity_targets
+from cost_hf.quantizers.prism.training import curriculum_factors, popularity_targets, tag_vectors
 from cost_hf.semantic_ids.catalog import Catalog
 from tests.quantizers.cost.toys import item_vectors
 from tests.quantizers.fit_toy import small_options, toy_collaborative
+from tests.quantizers.test_fit import Killed, kill_after
 
 ITEMS = item_vectors(101, clusters=30)
 COLLABORATIVE = toy_collaborative(101)
@@ -102,21 +102,14 @@ def test_popularity_is_the_logarithm_of_clicks_between_0_and_1():
     assert not popularity_targets(torch.tensor([3, 3])).any()
 
 
-def test_tags_are_paths_below_the_levels_that_divide_no_item():
-    table = pd.DataFrame({"tags": ["all,a,x", "all,b,x", "all,a", None, "all, a ,y", "all,new"]})
-    seen = np.array([True, True, True, True, True, False])
+def test_the_vector_of_a_tag_is_the_unit_mean_of_its_items():
+    tags = torch.tensor([[0, 0], [1, -1], [0, 1], [-1, -1]])
 
-    tags = item_tags(table, "tags", 3, seen)
+    first, second = tag_vectors(tags, (2, 2), torch.eye(4))
 
-    assert tags.sizes == (2, 3)
-    assert tags.ids.tolist() == [[0, 0], [1, 2], [0, -1], [-1, -1], [0, 1], [-1, -1]]
-    assert item_tags(table, "tags", 1, None).sizes == (3,)
-    means = tags.vectors(torch.eye(6))
-    assert means[1].tolist() == torch.eye(6)[[0, 4, 1]].tolist()
-    with pytest.raises(ValueError, match="'tags' divides no items"):
-        item_tags(pd.DataFrame({"tags": ["all", "all,", ""]}), "tags", 3, None)
-    with pytest.raises(ValueError, match=r"need the items column 'topic', found tags; set codes.tag_column"):
-        item_tags(table, "topic", 3, None)
+    half = 0.5**0.5
+    assert torch.allclose(first, torch.tensor([[half, 0.0, half, 0.0], [0.0, 1.0, 0.0, 0.0]]))
+    assert torch.equal(second, torch.eye(4)[[0, 2]])
 
 
 @pytest.mark.parametrize(
@@ -127,7 +120,7 @@ def test_tags_are_paths_below_the_levels_that_divide_no_item():
         ({"popularity": CLICKS[:5]}, r"of shape \(5,\)"),
         ({"collaborative": None}, "codes.kind='prism' needs collaborative item vectors"),
         ({"collaborative": COLLABORATIVE[:, :6]}, "or set codes.collaborative_width to 6"),
-        ({"tag_column": "topics"}, "tags need the items column 'topics'"),
+        ({"tag_column": "topics"}, "codes.tag_column must be a column of the items, got 'topics'"),
     ],
 )
 def test_inputs_that_are_missing_or_do_not_fit_are_an_error(tmp_path, changes, message):
@@ -174,6 +167,19 @@ def test_items_outside_the_fit_rows_leave_no_trace_and_clicks_are_part_of_the_di
     assert_same_weights(first, second)
     assert first.codes.shape == (101, 2)
     assert first.inputs_digest != second.inputs_digest
+
+
+@pytest.mark.trains
+def test_a_killed_run_with_averages_and_dropout_ends_like_an_undisturbed_one(tmp_path, monkeypatch):
+    straight = fit(tmp_path / "straight", **AVERAGED)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        kill_after(patched, 2)
+        fit(tmp_path / "killed", **AVERAGED)
+
+    resumed = fit(tmp_path / "killed", **AVERAGED)
+
+    assert_same_weights(straight, resumed)
+    assert resumed.history == straight.history
 
 
 def test_another_kind_takes_no_method_of_collaborative_vectors_over():

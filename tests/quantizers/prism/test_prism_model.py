@@ -123,8 +123,8 @@ def test_without_its_own_terms_the_loss_is_that_of_a_residual_quantizer():
     quantized = model.quantizer(output.latents)
     content = functional.normalize(both_vectors()[:, :CONTENT], dim=1)
     expected = (1 - functional.cosine_similarity(content, output.reconstruction)).mean()
-    expected = expected + codebook_loss(quantized.residuals, quantized.vectors, reduction="sum")
-    expected = expected + 0.25 * commitment_loss(quantized.residuals, quantized.vectors, reduction="sum")
+    expected = expected + codebook_loss(quantized.residuals, quantized.vectors, reduction="mean")
+    expected = expected + 0.25 * commitment_loss(quantized.residuals, quantized.vectors, reduction="mean")
     assert torch.allclose(output.loss, expected)
     named = {name for name, value in output.items() if name.endswith("_loss")}
     assert named == {"content_loss", "codebook_loss", "commitment_loss"}

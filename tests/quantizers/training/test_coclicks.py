@@ -17,21 +17,14 @@ from cost_hf.quantizers.fit import CodesResult, fit_codes
 from cost_hf.quantizers.training import callbacks
 from cost_hf.quantizers.training.coclicks import PairedSampler, matched_partners, positive_shares
 from tests.quantizers.cost.toys import item_vectors
-from tests.quantizers.fit_toy import small_options
+from tests.quantizers.fit_toy import small_options, toy_coclicks
 
 NUM_ITEMS = 101
 ITEMS = item_vectors(NUM_ITEMS, clusters=30)
 IDS = [f"item-{number}" for number in range(NUM_ITEMS)]
 
 
-def toy_coclicks(num_items: int = NUM_ITEMS, *, seed: int = 0) -> csr_matrix:
-    """Counts of histories within groups of ten items; the last item has none."""
-    random = np.random.default_rng(seed)
-    starts = 10 * random.integers(num_items // 10, size=200)
-    return co_clicks([start + random.integers(10, size=6) for start in starts], num_items)
-
-
-COCLICKS = toy_coclicks()
+COCLICKS = toy_coclicks(NUM_ITEMS)
 
 
 def fit(directory, *, coclicks=COCLICKS, vectors=ITEMS, positives="coclick", fit_rows=None, **changes):
@@ -109,7 +102,7 @@ def test_a_killed_run_ends_like_an_undisturbed_one(tmp_path, monkeypatch):
 
 @pytest.mark.trains
 def test_codes_depend_on_the_counts_and_only_with_them_as_positives(tmp_path):
-    other = toy_coclicks(seed=1)
+    other = toy_coclicks(NUM_ITEMS, seed=1)
 
     own = fit(tmp_path / "own")
 

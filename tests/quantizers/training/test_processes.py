@@ -24,7 +24,7 @@ def run(*command: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["cost", "letter"])
+@pytest.mark.parametrize("kind", ["cost", "cost+coclick", "letter", "prism"])
 def test_a_run_killed_by_the_system_continues_to_the_same_bytes(tmp_path, kind):
     how = ["60", kind]
     run(*FIT_TOY, str(tmp_path / "straight"), *how)
@@ -47,7 +47,7 @@ def test_a_run_killed_by_the_system_continues_to_the_same_bytes(tmp_path, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["cost", "letter"])
+@pytest.mark.parametrize("kind", ["cost", "cost+coclick", "letter", "prism"])
 def test_two_processes_fit_a_table_of_odd_size_in_the_steps_of_one(tmp_path, kind):
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     run(*FIT_TOY, str(tmp_path / "one"), "20", kind)
