@@ -27,7 +27,7 @@ from benchmarks.timing import clock, machine, new_parser, peak_mb, put_into_read
 from cost_hf.data.options import VectorOptions
 from cost_hf.data.text_vectors import encode_items
 from cost_hf.experiments.recipe import Recipe
-from cost_hf.files import write_json
+from cost_hf.files import read_json, write_json
 from cost_hf.quantizers.cost import CostConfig, CostModel
 from cost_hf.quantizers.rkmeans import fit_rkmeans
 from cost_hf.semantic_ids.catalog import DEFAULT_APPEND_SIZE
@@ -65,10 +65,18 @@ def main() -> None:
         found = subprocess.run(command, check=True, stdout=subprocess.PIPE)
         rows += json.loads(found.stdout)
         print(table(rows[-len(POLICIES) :]), flush=True)
-    record = {"machine": machine(), "rows": rows}
-    if known.publish:
-        write_json(RESULTS, record)
-        put_into_readme("collisions", record)
+        if known.publish:
+            publish(rows)
+
+
+def publish(rows: list[dict[str, Any]]) -> None:
+    """Write rows to `RESULTS` and README.md; rows of cases that were not measured again stay."""
+    measured = {row["case"] for row in rows}
+    before = read_json(RESULTS)["rows"] if RESULTS.is_file() else []
+    every = [row for row in before if row["case"] not in measured] + rows
+    record = {"machine": machine(), "rows": sorted(every, key=lambda row: row["items"])}
+    write_json(RESULTS, record)
+    put_into_readme("collisions", record)
 
 
 def synthetic_vectors(items: int, *, seed: int = 0) -> np.ndarray:

@@ -283,7 +283,7 @@ class Planner:
     def _compared(self, items: pd.DataFrame, texts: list[str], fields: Sequence[str], is_partial: bool) -> ItemTable:
         """Return the usable rows of a table; `is_partial` where some columns of the texts can't be compared."""
         ids = items["item_id"].tolist()
-        titles = item_titles(items) or texts
+        titles = item_titles(items) or self.recommender.untitled(ids, texts)
         held = [name for name in items.columns if name in self.catalog.columns.names]
         columns = changed_columns(items[held], self.catalog.columns.of_kind(TEXTS)) if held else None
         # removed items are in the catalog, too: they return, and may have changed meanwhile

@@ -72,6 +72,21 @@ class CatalogUpdates:
         """Whether a new item needs a vector, of which its text is one source; where not, its text is only its title."""
         return True
 
+    def untitled(self, item_ids: Sequence[str], texts: Sequence[str]) -> list[str | None]:
+        """Return what to show of items that come without titles.
+
+        It is their texts. Where these are values for an encoder, it is the titles that the catalog has, or their ids.
+
+        Args:
+            item_ids: n ids.
+            texts: n texts.
+        """
+        if self.encoder is None or self.encoder.options.is_text:
+            return list(texts)
+        catalog = self.catalog
+        held = catalog.titles
+        return [held[catalog.row_of(item)] if held and item in catalog else item for item in item_ids]
+
     def add_items(
         self,
         item_ids: Sequence[str],
@@ -118,7 +133,7 @@ class CatalogUpdates:
         titles = None if titles is None else title_list(titles, ids)
         if texts is not None:
             texts = text_list(texts, ids)
-            titles = texts if titles is None else titles
+            titles = self.untitled(ids, texts) if titles is None else titles
         if vectors is not None:
             vectors = vector_table(vectors, ids)
         if codes is not None:
@@ -226,7 +241,9 @@ class CatalogUpdates:
             before = self.catalog
             before.rows_of(ids)
             after, would_differ = self._with_updated_texts(before, ids, texts) if texts else (before, 0)
-            names = titles if titles is not None else texts if before.titles is not None else None
+            names = titles
+            if titles is None and texts is not None and before.titles is not None:
+                names = self.untitled(ids, texts)
             if names is not None:
                 after = after.with_titles(ids, names)
             if columns is not None:

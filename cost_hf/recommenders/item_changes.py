@@ -105,7 +105,7 @@ class ItemChanges:
             draft.add_items(
                 frame[ITEM_ID].tolist(),
                 texts,
-                titles=item_titles(frame) or texts,
+                titles=item_titles(frame),
                 columns=self._columns(draft, frame),
             )
             used = {ITEM_ID, TITLE, *held.names, *_text_columns(draft, frame)}

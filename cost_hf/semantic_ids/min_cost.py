@@ -16,6 +16,7 @@ Items are taken in item_id order, so neither sums nor ties depend on the order o
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -159,23 +160,60 @@ def cheapest_moves(distances: np.ndarray, home: np.ndarray, room: np.ndarray) ->
     cost[items, home] = own
     room = room.copy()
     code = home.copy()
-    steps = {start: _step_costs(cost, code, start) for start in np.flatnonzero(room < 0).tolist()}
+    steps = {start: _Steps(cost, code, start) for start in np.flatnonzero(room < 0).tolist()}
     while (room < 0).any():
-        path = _shortest_path(steps, room)
-        for start, end in zip(path[-2::-1], path[:0:-1], strict=True):
-            members = np.flatnonzero(code == start)
-            code[members[(cost[members, end] - cost[members, start]).argmin()]] = end
+        path = _shortest_path({start: step.added for start, step in steps.items()}, room)
+        moved = [int(steps[start].item[end]) for start, end in pairwise(path)]
+        code[moved] = path[1:]
         room[path[0]] += 1
         room[path[-1]] -= 1
-        for changed in path:
-            steps[changed] = _step_costs(cost, code, changed)
+        for place, start in enumerate(path):
+            if start not in steps:
+                steps[start] = _Steps(cost, code, start)
+                continue
+            if place < len(moved):
+                steps[start].leave(cost, code, moved[place])
+            if place > 0:
+                steps[start].join(cost, moved[place - 1])
     return code
 
 
-def _step_costs(cost: np.ndarray, code: np.ndarray, start: int) -> np.ndarray:
-    """Return what it adds to move the cheapest item of code `start` to each other code, `[K]`."""
-    members = np.flatnonzero(code == start)
-    return (cost[members] - cost[members, start][:, None]).min(0, initial=np.inf)
+class _Steps:
+    """The cheapest moves of the items of one code to each other code.
+
+    Attributes:
+        start: the code.
+        added: what the move to each code adds to the sum, `[K]`; infinite where no item may go.
+        item: the item that moves, `[K]`.
+    """
+
+    def __init__(self, cost: np.ndarray, code: np.ndarray, start: int) -> None:
+        self.start = start
+        self.added = np.full(cost.shape[1], np.inf)
+        self.item = np.full(cost.shape[1], -1)
+        self._search(cost, code, np.arange(cost.shape[1]))
+
+    def leave(self, cost: np.ndarray, code: np.ndarray, item: int) -> None:
+        """Search again for the codes whose cheapest move was that of an item that left."""
+        self._search(cost, code, np.flatnonzero(self.item == item))
+
+    def join(self, cost: np.ndarray, item: int) -> None:
+        """Take an item that came into account."""
+        offered = cost[item] - cost[item, self.start]
+        is_cheaper = offered < self.added
+        self.added[is_cheaper] = offered[is_cheaper]
+        self.item[is_cheaper] = item
+
+    def _search(self, cost: np.ndarray, code: np.ndarray, ends: np.ndarray) -> None:
+        members = np.flatnonzero(code == self.start)
+        if not len(members):
+            self.added[ends] = np.inf
+            self.item[ends] = -1
+            return
+        offered = cost[members[:, None], ends] - cost[members, self.start][:, None]
+        nearest = offered.argmin(0)
+        self.added[ends] = offered[nearest, np.arange(len(ends))]
+        self.item[ends] = members[nearest]
 
 
 def _shortest_path(steps: dict[int, np.ndarray], room: np.ndarray) -> list[int]:
@@ -187,7 +225,7 @@ def _shortest_path(steps: dict[int, np.ndarray], room: np.ndarray) -> list[int]:
     while len(changed):
         offers = reached[changed, None] + np.stack([steps[int(start)] for start in changed])
         nearest = offers.argmin(0)
-        offered = offers.min(0)
+        offered = offers[nearest, np.arange(len(room))]
         is_closer = offered < reached
         reached[is_closer] = offered[is_closer]
         before[is_closer] = changed[nearest[is_closer]]

@@ -122,7 +122,7 @@ def add_new_items(recommender: Recommender, new: NewItems) -> list[str]:
     recommender.add_items_to_train(
         ids,
         new.texts,
-        titles=item_titles(new.table) or new.texts,
+        titles=item_titles(new.table),
         columns=columns if columns.num_columns else None,
     )
     return ids

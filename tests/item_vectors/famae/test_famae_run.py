@@ -1,6 +1,7 @@
 """From a recipe with FAMAE vectors to a recommender that takes new items, and rows beside other vectors."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import cost_hf
@@ -75,6 +76,19 @@ def test_an_item_with_another_brand_is_encoded_again(run):
 
     assert answer["updated"] == ["i1"]
     assert recommender.catalog.columns.value("brand", 1) == "brand 2"
+
+
+@pytest.mark.trains
+def test_items_without_titles_show_ids_and_not_values_for_the_encoder(run):
+    recommender = cost_hf.Recommender.from_pretrained(run.output_dir)
+    items = shop_items().head(1).drop(columns="title")
+    texts = recommender.encoder.render(pd.concat([items.assign(item_id="new"), items]))
+
+    recommender.add_items(["new"], texts[:1])
+    recommender.update_items(["i0"], texts[1:])
+
+    titles = dict(zip(recommender.catalog.item_ids, recommender.catalog.titles, strict=True))
+    assert (titles["new"], titles["i0"]) == ("new", "thing number 0")
 
 
 @pytest.mark.trains
