@@ -25,6 +25,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.hub import PARTS
 from cost_hf.hub.redaction import is_local_path, public_name
+from cost_hf.hub.remote_code import pipelines_of
 from cost_hf.recommenders.base import Recommender
 from cost_hf.reporting import numbers, words
 from cost_hf.reporting.markdown import escape
@@ -50,6 +51,7 @@ class Contents:
         model_type: architecture of its network, such as `llama`; None without a network.
         licence: of the data; None where it is not known.
         has_quantizer, has_encoder: whether these are in the copy.
+        has_pipeline: whether a pipeline of transformers is published with the quantizer.
         new_item_inputs: what `add_items` takes for new items.
         takes_clicks: whether `update_from` counts new clicks.
         auto_class: transformers class that loads the weights without this package; None for none.
@@ -67,6 +69,7 @@ class Contents:
     licence: str | None = None
     has_quantizer: bool = False
     has_encoder: bool = False
+    has_pipeline: bool = False
     new_item_inputs: tuple[str, ...] = ()
     takes_clicks: bool = False
     auto_class: str | None = None
@@ -95,6 +98,7 @@ class Contents:
             licence=licence,
             has_quantizer=recommender.quantizer is not None,
             has_encoder=recommender.encoder is not None,
+            has_pipeline=recommender.quantizer is not None and bool(pipelines_of(type(recommender.quantizer))),
             new_item_inputs=recommender.new_item_inputs,
             takes_clicks=recommender.takes_clicks,
             auto_class=recommender.auto_class,

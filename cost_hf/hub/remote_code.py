@@ -31,7 +31,7 @@ def save_with_code(model: PreTrainedModel, directory: str | Path, *, auto_class:
     """
     target = Path(directory)
     model.save_pretrained(target)
-    pipelines = _pipelines_of(type(model))
+    pipelines = pipelines_of(type(model))
     classes = (type(model), type(model.config), *pipelines.values())
     for path in {path for entry in classes for path in source_files(entry)}:
         source = path.read_text(encoding="utf-8")
@@ -71,7 +71,7 @@ def published_sources(folder: Path) -> set[str]:
     return {path.name for path in files | {Path(name) for file in files for name in get_relative_import_files(file)}}
 
 
-def _pipelines_of(model: type) -> dict[str, type]:
+def pipelines_of(model: type) -> dict[str, type]:
     """Return the registered pipelines by task whose class is defined in the folder of a model's."""
     registered = {task: entry["impl"] for task, entry in PIPELINE_REGISTRY.supported_tasks.items()}
     return {

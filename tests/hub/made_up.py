@@ -35,6 +35,7 @@ RUNS: dict[str, dict[str, Any]] = {
             "kind": "generator",
             "model_type": "llama",
             "has_quantizer": True,
+            "has_pipeline": True,
             "has_encoder": True,
             "new_item_inputs": ("texts", "vectors", "codes"),
             "auto_class": "AutoModelForCausalLM",

@@ -104,6 +104,13 @@ def test_a_card_of_a_generator_shows_codes_and_how_to_generate_without_the_packa
     assert set(loaded.data.tags) >= {"semantic-ids", "generative-recommendation"}
 
 
+def test_a_card_of_a_quantizer_shows_a_pipeline_where_one_is_published():
+    results = made_up_results("generative")
+
+    assert 'to_codes = pipeline("semantic-id"' in made_up_card("quantizer", results)
+    assert "pipeline" not in made_up_card("quantizer", results, has_pipeline=False)
+
+
 def test_a_card_of_an_adapter_names_its_base():
     results = made_up_results()
     results["recipe"]["generator"]["backbone"] = "org/base"

@@ -30,6 +30,7 @@ class PrismIsrFields:
         content_dim: E, width of the frozen text vectors; 0 where none are read.
         collaborative_dim: C, width of the frozen collaborative vectors; 0 where there are none.
         code_dim: D, width of the code vectors; 0 where the codes have none.
+        code_levels: first levels that have code vectors; an appended one has none.
         content_size: width that text vectors are projected to.
         collaborative_size: width that collaborative vectors are projected to.
         num_experts: networks that the router chooses from.
@@ -53,6 +54,7 @@ class PrismIsrFields:
     content_dim: int = 0
     collaborative_dim: int = 0
     code_dim: int = 0
+    code_levels: int = 0
     content_size: int = 256
     collaborative_size: int = 64
     num_experts: int = 3
@@ -120,6 +122,11 @@ class PrismIsrFields:
                 "content_dim must be the width of the text vectors with use_fusion, and 0 without it, as must "
                 f"collaborative_dim, got {self.content_dim!r} and {self.collaborative_dim!r} with use_fusion="
                 f"{self.use_fusion!r}"
+            )
+        if not 0 <= self.code_levels <= self.num_levels or (self.code_levels > 0) != (self.code_dim > 0):
+            raise ValueError(
+                f"code_levels must be 1 to {self.num_levels} where code_dim is above 0, and 0 elsewhere, got "
+                f"{self.code_levels!r} with code_dim={self.code_dim!r}"
             )
         if self.code_dim and not (self.use_fusion or self.has_codebook_head):
             raise ValueError(

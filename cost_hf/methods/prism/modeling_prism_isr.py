@@ -172,10 +172,10 @@ class CodebookHead(nn.Module):
         super().__init__()
         self.code_dim = config.code_dim
         sizes = [width + config.code_dim, width, config.code_dim]
-        self.levels = nn.ModuleList(LayerStack(sizes) for _ in config.level_sizes)
+        self.levels = nn.ModuleList(LayerStack(sizes) for _ in range(config.code_levels))
 
     def forward(self, states: Tensor) -> Tensor:
-        """Return predicted code vectors `[P, L, D]` for decoder states `[P, L, d]`."""
+        """Return predicted vectors of the codes that have any, `[P, C, D]`, for decoder states `[P, L, d]`."""
         before = states.new_zeros(len(states), self.code_dim)
         predicted = []
         for level, network in enumerate(self.levels):
@@ -237,21 +237,21 @@ class PrismMixin:
 
     @torch.no_grad()
     def attach_code_vectors(self, levels: Sequence[Tensor]) -> None:
-        """Copy the code vectors of a quantizer's levels; those of later levels, which the catalog appends, are 0.
+        """Copy the code vectors of a quantizer's levels; those of an appended level are 0.
 
         Args:
-            levels: `[K, D]` each, of the first levels.
+            levels: `[K, D]` each.
         """
-        sizes = list(self.config.level_sizes)
+        sizes = list(self.config.level_sizes[: self.config.code_levels])
         shapes = [tuple(level.shape) for level in levels]
-        expected = [(size, self.config.code_dim) for size in sizes[: len(levels)]]
-        if not levels or shapes != expected:
+        expected = [(size, self.config.code_dim) for size in sizes]
+        if shapes != expected:
             raise ValueError(
                 f"expected code vectors of shapes {expected} for the first levels, got {shapes}; give those of the "
                 "quantizer that the codes come from"
             )
         self.code_vectors.zero_()
-        self.code_vectors[: sum(sizes[: len(levels)])] = torch.cat([level.to(self.code_vectors) for level in levels])
+        self.code_vectors[: sum(sizes)] = torch.cat([level.to(self.code_vectors) for level in levels])
 
     def attach_catalog(
         self,
@@ -380,10 +380,10 @@ class PrismMixin:
         codebook_loss = None
         tag_loss = None
         if self.config.has_codebook_head:
-            targets = functional.embedding(tokens - self.config.first_code_id, self.code_vectors)
-            known = targets.abs().sum(-1) > 0  # the appended level has no code vectors
+            numbers = tokens[:, : self.config.code_levels] - self.config.first_code_id
+            targets = functional.embedding(numbers, self.code_vectors)
             cosines = functional.cosine_similarity(self.codebook_head(states).float(), targets.float(), dim=-1)
-            codebook_loss = (1 - cosines)[known].sum() / known.sum().clamp_min(1)
+            codebook_loss = (1 - cosines).mean() if len(cosines) else states.sum() * 0.0
         if self.config.has_tag_head and self.item_tags is not None:
             tag_loss = self.tag_head(states, self.item_tags[rows])
         return codebook_loss, tag_loss

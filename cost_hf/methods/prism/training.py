@@ -66,6 +66,7 @@ def build_prism(
         "content_dim": content_dim,
         "collaborative_dim": collaborative_dim,
         "code_dim": levels[0].shape[1] if reads_codes else 0,
+        "code_levels": len(levels) if reads_codes else 0,
         "content_size": isr.content_size,
         "collaborative_size": isr.collaborative_size,
         "num_experts": isr.experts,

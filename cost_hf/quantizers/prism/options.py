@@ -36,7 +36,13 @@ class PrismOptions(TrainedOptions):
     auto_models: ClassVar[str | None] = "cost_hf.quantizers.prism.auto_prism"
     collaborative_dim_field: ClassVar[str] = "collaborative_width"
 
-    latent_dim: int = field(default=32, metadata={"help": "width of latents and code vectors"})
+    # with the paper's three layers, few items and few steps end in few codes
+    latent_dim: int = field(default=32, metadata={"help": "width of latents and code vectors", "is_own": True})
+    hidden_sizes: list[int] = field(
+        default_factory=lambda: [128],
+        metadata={"help": "encoder widths, mirrored in the decoder; published: 512, 256, 128", "is_own": True},
+    )
+    batch_size: int = field(default=512, metadata={"help": "items per step over all processes", "is_own": True})
     # the encoder's layer normalisation makes latents long: as sums, squared errors would outweigh reconstruction and
     # shrink all latents to a few codes
     reduction: str = field(

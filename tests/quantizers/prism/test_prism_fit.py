@@ -34,7 +34,7 @@ AVERAGED: dict[str, Any] = {"codebook_update": "ema", "codebook_weight": 0.0, "b
 def fit(directory, *, vectors=ITEMS, collaborative=COLLABORATIVE, popularity=CLICKS, fit_rows=None, **changes):
     return fit_codes(
         vectors,
-        small_options("prism", **({"epochs": 3} | changes)),
+        small_options("prism", **({"epochs": 3, "latent_dim": 8, "hidden_sizes": [16], "batch_size": 32} | changes)),
         output_dir=directory,
         seed=0,
         items=TABLE,
