@@ -102,7 +102,7 @@ def with_codes(data: str, codes: dict[str, Any]) -> dict[str, Any]:
     known = content["codes"]
     sizes = {"level_sizes": known["level_sizes"]}
     if codes["kind"] in TRAINED:
-        sizes |= {name: known[name] for name in ("epochs", "batch_size")}
+        sizes["epochs"] = known["epochs"]
     if codes["kind"] == "prism" and data in TAGGED:
         sizes["tag_column"] = "categories"
     return content | {"codes": codes | sizes}
