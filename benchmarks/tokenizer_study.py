@@ -28,8 +28,8 @@ BASES = {
 }
 FIELDS = {
     "amazon_industrial": ["brand"],
-    "amazon_scientific": ["brand", "categories:1", "categories:2", "categories:3"],
-    "amazon_beauty": ["brand", "categories:1", "categories:2", "categories:3"],
+    "amazon_scientific": ["brand", "categories:2", "categories:3"],  # the first level has one value
+    "amazon_beauty": ["brand", "categories:2", "categories:3"],
 }
 TAGGED = ("amazon_scientific", "amazon_beauty")  # sets with a column of categories
 FAMAE = {"kind": "famae", "max_items": 20, "epochs": 100, "batch_size": 256}
@@ -102,7 +102,7 @@ def with_codes(data: str, codes: dict[str, Any]) -> dict[str, Any]:
     known = content["codes"]
     sizes = {"level_sizes": known["level_sizes"]}
     if codes["kind"] in TRAINED:
-        sizes |= {name: known[name] for name in ("epochs", "batch_size")}
+        sizes["epochs"] = known["epochs"]
     if codes["kind"] == "prism" and data in TAGGED:
         sizes["tag_column"] = "categories"
     return content | {"codes": codes | sizes}

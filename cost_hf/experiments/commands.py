@@ -16,7 +16,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from cost_hf.command_line import CommandParser, check_target, print_text, report_errors, set_up_logging
 from cost_hf.experiments.own_data import OWN_DATA, QUICKSTART, SOURCES, names_own_data
-from cost_hf.experiments.recipe import Recipe, row_recipe
+from cost_hf.experiments.recipe import Recipe, load_beside, row_recipe
 from cost_hf.methods.base import methods
 from cost_hf.recipe_fields import RecipeError, nearest, type_name
 from cost_hf.recipe_files import COMMON, shipped_recipes
@@ -144,7 +144,8 @@ def compare_main(argv: Sequence[str]) -> int:
     missing: list[str] = []
 
     def command(known: argparse.Namespace, overrides: dict[str, Any]) -> Callable[[], None]:
-        base = Recipe.load(OWN_DATA, common_overrides(overrides))
+        recipes = [source for source in known.sources if _is_recipe(source)]
+        base = Recipe.load(recipes[0], overrides) if recipes else Recipe.load(OWN_DATA, common_overrides(overrides))
         for name in known.systems or ():
             row_recipe(name, base)
         check_target(known.output_dir, is_directory=True)
@@ -152,8 +153,8 @@ def compare_main(argv: Sequence[str]) -> int:
         if known.reference is not None and not Path(known.reference).is_file():
             raise FileNotFoundError(f"--reference {known.reference!r} is no file; check the path")
         for source in known.sources:
-            if source.endswith((".yaml", ".yml")) or source in shipped_recipes():
-                Recipe.load(source, overrides)
+            if source in recipes:
+                load_beside(base, source, overrides)
             else:
                 _check_source(source)
         return lambda: _compare(known, overrides, missing)
@@ -267,7 +268,7 @@ def _named_recipe(argv: Sequence[str], *, sources: Sequence[str] = ()) -> Recipe
     """
     name = next(_values_of("--recipe", argv), None)
     if name is None:
-        name = next((text for text in sources if text in shipped_recipes() or text.endswith((".yaml", ".yml"))), None)
+        name = next(filter(_is_recipe, sources), None)
     chosen = {}
     for option in argv:
         dotted = option.removeprefix("--").partition("=")[0]
@@ -279,6 +280,10 @@ def _named_recipe(argv: Sequence[str], *, sources: Sequence[str] = ()) -> Recipe
         named: dict[str, Any] = {option: next(_values_of(f"--{option}", argv), None) for option in SOURCES}
         name = OWN_DATA if names_own_data(named | {"data.reader": reader}) else QUICKSTART
     return Recipe.load(name, chosen)
+
+
+def _is_recipe(source: str) -> bool:
+    return source.endswith((".yaml", ".yml")) or source in shipped_recipes()
 
 
 def _values_of(option: str, argv: Sequence[str]) -> Iterator[str]:

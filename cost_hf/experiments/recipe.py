@@ -220,6 +220,17 @@ class Recipe:
         self.options = options
 
 
+def load_beside(base: Recipe, name_or_path: str, overrides: Mapping[str, Any]) -> Recipe:
+    """Load the recipe of a row with overrides; those of `vectors` concern recipes with vectors of the base's kind.
+
+    Raises:
+        RecipeError: as `Recipe.load`.
+    """
+    fits = Recipe.load(name_or_path).has_vectors_of(base)
+    given = {dotted: value for dotted, value in overrides.items() if fits or not dotted.startswith("vectors.")}
+    return Recipe.load(name_or_path, given)
+
+
 def row_recipe(name: str, base: Recipe) -> Recipe:
     """Return the recipe of a row: a method or variant by name, a shipped recipe, or a recipe file, the first that fits.
 

@@ -7,7 +7,7 @@ from typing import Any
 from cost_hf.data.prepare import prepare_data
 from cost_hf.experiments.check.layouts import locate
 from cost_hf.experiments.own_data import LEVEL_SIZES, OWN_DATA, advised_level_sizes
-from cost_hf.experiments.recipe import Recipe
+from cost_hf.experiments.recipe import Recipe, load_beside
 from cost_hf.recipe_fields import RecipeError, nearest
 from cost_hf.recipe_files import shipped_recipes
 
@@ -38,7 +38,7 @@ def resolve_sources(sources: Sequence[str], overrides: Mapping[str, Any]) -> tup
     if recipes:
         rows = recipes if len(recipes) > 1 else []
         base = Recipe.load(recipes[0], own)
-        return base, [_load_row(name, overrides, base) for name in rows]
+        return base, [load_beside(base, name, overrides) for name in rows]
     base = Recipe.load(OWN_DATA, own)
     base.name = Path(data[0]).absolute().name
     base.data = locate(base.data)
@@ -46,13 +46,6 @@ def resolve_sources(sources: Sequence[str], overrides: Mapping[str, Any]) -> tup
         num_items = prepare_data(base.data, template=base.vectors.item_template).tables.num_items
         base.set(LEVEL_SIZES, advised_level_sizes(num_items))
     return base, []
-
-
-def _load_row(name: str, overrides: Mapping[str, Any], base: Recipe) -> Recipe:
-    """Return the recipe of a row with the overrides, those of `vectors` where its kind is that of the base."""
-    fits = Recipe.load(name).has_vectors_of(base)
-    given = {dotted: value for dotted, value in overrides.items() if fits or not dotted.startswith("vectors.")}
-    return Recipe.load(name, given)
 
 
 def _is_recipe(source: str) -> bool:
