@@ -110,8 +110,7 @@ class LatentItemEncoder(ItemEncoder):
                 f"vectors.model {self.name!r} have {vectors.shape[1]}; set vectors.model to the text encoder that the "
                 "quantizer was fitted with"
             )
-        # an empty list has latents of the right width too
-        starts = range(0, max(len(vectors), 1), BATCH)
+        starts = range(0, len(vectors), BATCH)
         with torch.inference_mode():
             parts = [self.model.embed(torch.from_numpy(vectors[start : start + BATCH])) for start in starts]
         return np.ascontiguousarray(torch.cat(parts).float().cpu().numpy())
