@@ -78,7 +78,7 @@ def _cobra_beauty() -> str:
     lines.append(["published", *map(numbers.score, COBRA_PUBLISHED.values())])
     minutes = sum(stage["seconds"] for stage in results["stages"].values()) / 60
     about = f"one run of recipe `cobra_beauty`, {minutes:.0f} minutes on a shared machine"
-    return f"**{SETS['amazon_beauty']}**, {about}:\n\n{_markdown(lines)}"
+    return f"**{SETS['amazon_beauty']}**, {about}:\n\n{markdown_lines(lines)}"
 
 
 def teacher_section() -> str:
@@ -112,7 +112,7 @@ def _rows_table(report: Report, names: Sequence[str], *, seen: str) -> str:
         cells = rows[name]["metrics"][seen]
         seeds = "none" if rows[name]["family"] == "counting" else str(len(rows[name]["seeds"]))
         lines.append([name, seeds, *(numbers.interval(cells[metric]) for metric in METRICS)])
-    return _markdown(lines)
+    return markdown_lines(lines)
 
 
 def _claims_table(report: Report, names: Sequence[str]) -> str:
@@ -123,7 +123,7 @@ def _claims_table(report: Report, names: Sequence[str]) -> str:
         if set(pair) <= set(names):
             difference = numbers.interval(claim["difference"], signed=True)
             lines.append([" − ".join(pair), difference, numbers.probability(claim["p_holm"])])
-    return _markdown(lines)
+    return markdown_lines(lines)
 
 
 def _hybrid_table(metric: str, seen: str, columns: Sequence[str] | None = None) -> str:
@@ -132,7 +132,7 @@ def _hybrid_table(metric: str, seen: str, columns: Sequence[str] | None = None) 
     for name, report in _reports("hybrids"):
         rows.append({"data": SETS[name], **_hybrid_cells(report, metric, seen)})
     header = list(rows[0]) if columns is None else list(columns)
-    return _markdown([header, ["---"] * len(header), *([row[column] for column in header] for row in rows)])
+    return markdown_lines([header, ["---"] * len(header), *([row[column] for column in header] for row in rows)])
 
 
 def _hybrid_cells(report: Report, metric: str, seen: str) -> dict[str, str]:
@@ -173,8 +173,8 @@ def _generator_table() -> str:
             if cells is not None:
                 difference = numbers.interval(cells["seen_allowed"]["ndcg@10"], signed=True)
                 lines.append([SETS[name], hybrid, difference])
-    return f"**What the generator adds to a hybrid, seen items allowed**\n\n{_markdown(lines)}"
+    return f"**What the generator adds to a hybrid, seen items allowed**\n\n{markdown_lines(lines)}"
 
 
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
+def markdown_lines(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -310,12 +310,14 @@ class ItemVectorOptions(KindOptions, ABC):
     Attributes:
         default_kind: of a recipe that names none.
         is_text: whether vectors are those of item texts, so that near ones belong to texts of like meaning.
+        shows_texts: whether the text of an item is one for readers, so that it may stand where a title is missing.
         is_trained: whether vectors are learned by `Trainer`, with all processes of a distributed run.
         auto_models: module that registers models of its own with the Auto classes of transformers, as of a method.
     """
 
     default_kind: ClassVar[str] = "text"
     is_text: ClassVar[bool] = True
+    shows_texts: ClassVar[bool] = True
     is_trained: ClassVar[bool] = False
     auto_models: ClassVar[str | None] = None
 
@@ -419,12 +421,16 @@ class VectorOptions(ItemVectorOptions):
 
         return [] if self.model == "lsa" else [encoder_identity(self.model, self.revision)]
 
+    def content(self) -> dict[str, Any]:
+        """Return the fields that vectors depend on, for digests."""
+        return asdict(self)
+
     def digest_parts(self, data: PreparedData, fit_rows: np.ndarray | None) -> list[Any]:
         """Return the texts, the encoder, and which texts an lsa is fitted to."""
         from cost_hf.data.item_texts import render_texts
 
         texts = render_texts(data.tables.items, self.template)
-        return [texts, asdict(self), *self.input_parts, *([] if fit_rows is None else [fit_rows])]
+        return [texts, self.content(), *self.input_parts, *([] if fit_rows is None else [fit_rows])]
 
     def fit(self, data: PreparedData, *, output_dir: Path, fit_rows: np.ndarray | None) -> None:
         """Encode the item texts."""

@@ -125,7 +125,7 @@ def encode_items(
     else:
         pretrained = sentence_encoder(options)
         encoder = ItemEncoder.of(pretrained, options)
-        vectors = _encode_cached(texts, pretrained, cache_dir)
+        vectors = encode_cached(texts, pretrained, cache_dir)
     encoder.save(output_dir / "encoder")
     result = TextVectors(vectors, tuple(texts), content_digest(texts), encoder.digest)
     result.save(output_dir)
@@ -141,7 +141,14 @@ def cached_vectors(
     return np.concatenate(whole) if len(whole) == len(parts) else None
 
 
-def _encode_cached(texts: list[str], encoder: TextEncoder, cache_dir: str | Path | None) -> np.ndarray:
+def encode_cached(texts: Sequence[str], encoder: TextEncoder, cache_dir: str | Path | None = None) -> np.ndarray:
+    """Return the vectors `[N, E]` of texts; chunks that are not in the cache are encoded and put there.
+
+    Args:
+        texts: N texts.
+        encoder: of the texts.
+        cache_dir: as for `encode_items`.
+    """
     chunks = _chunks(texts, encoder, cache_dir)
     parts = [_cached(path) for _, path in chunks]
     missing = [number for number, part in enumerate(parts) if part is None]

@@ -22,6 +22,7 @@ from huggingface_hub import (
 )
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from cost_hf.data.options import ItemVectorOptions
 from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.hub import PARTS
 from cost_hf.hub.redaction import is_local_path, public_name
@@ -209,7 +210,7 @@ def card_facts(results: Mapping[str, Any]) -> dict[str, Any]:
         "shares": {label: numbers.percent(shares[name]) for name, label in words.SHARES.items() if name in shares},
         "codes": _codes(results.get("semantic_ids")),
         "code_kind": _field(recipe, "codes", "kind"),
-        "encoder": public_name(_encoder_name(recipe["vectors"])),
+        "encoder": _encoder_name(recipe["vectors"]),
         "encoder_reads_texts": "model" in recipe["vectors"],
         "encoder_has_licence": recipe["vectors"].get("model", LSA) != LSA,
         "backbone": None if backbone is None else public_name(backbone),
@@ -281,8 +282,12 @@ def _check(results: Mapping[str, Any]) -> None:
 
 
 def _encoder_name(vectors: Mapping[str, Any]) -> str:
-    """Return the text encoder of a recipe's section `vectors`; its kind where vectors come from no text encoder."""
-    return str(vectors["model"] if "model" in vectors else vectors["kind"])
+    """Return the text encoder of a recipe's section `vectors`; before it, the kind of vectors that are not texts'."""
+    kind = vectors.get("kind", ItemVectorOptions.default_kind)
+    if "model" not in vectors:
+        return str(kind)
+    model = public_name(vectors["model"])
+    return model if kind == ItemVectorOptions.default_kind else f"{kind} ({model})"
 
 
 def _field(recipe: Mapping[str, Any], section: str, name: str) -> Any:

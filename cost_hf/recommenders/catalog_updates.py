@@ -81,7 +81,7 @@ class CatalogUpdates:
             item_ids: n ids.
             texts: n texts.
         """
-        if self.encoder is None or self.encoder.options.is_text:
+        if self.encoder is None or self.encoder.options.shows_texts:
             return list(texts)
         catalog = self.catalog
         held = catalog.titles

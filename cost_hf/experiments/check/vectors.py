@@ -48,7 +48,7 @@ class CheckVectors:
 
 def text_options(recipe: Recipe) -> VectorOptions:
     """Return the section `vectors` of a recipe; raise RecipeError where its vectors are not those of texts."""
-    if not isinstance(recipe.vectors, VectorOptions):
+    if not (isinstance(recipe.vectors, VectorOptions) and recipe.vectors.is_text):
         raise RecipeError(
             f"cost-hf check measures item texts, and vectors.kind of {recipe.name} is {recipe.vectors.kind}; check the "
             "data with --vectors.kind text, or with another recipe"

@@ -54,6 +54,7 @@ class FamaeOptions(ItemVectorOptions):
     """
 
     is_text: ClassVar[bool] = False
+    shows_texts: ClassVar[bool] = False
     is_trained: ClassVar[bool] = True
     auto_models: ClassVar[str | None] = "cost_hf.item_vectors.famae.auto_famae"
 

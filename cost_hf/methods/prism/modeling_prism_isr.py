@@ -119,10 +119,13 @@ class ItemFusion(nn.Module):
     Args:
         config: widths, experts and gate.
         width: d, of the model.
+        scale: standard deviation of token embeddings that are not trained yet. What the experts say begins with the
+            same one: normalised to 1, it would drown tokens of a model whose embeddings begin small.
     """
 
-    def __init__(self, config: Any, width: int) -> None:
+    def __init__(self, config: Any, width: int, *, scale: float) -> None:
         super().__init__()
+        self.scale = scale
         inputs = config.content_size + width + config.code_dim
         inputs += config.collaborative_size if config.collaborative_dim else 0
         self.content_size = config.content_size
@@ -219,15 +222,20 @@ class PrismMixin:
     config: Any
     code_vectors: Tensor
 
-    def _add_parts(self, width: int) -> None:
-        """Create what the configuration asks for, after the weights of the base class."""
+    def _add_parts(self, width: int, *, embedding_scale: float) -> None:
+        """Create what the configuration asks for, after the weights of the base class.
+
+        Args:
+            width: d, of the model.
+            embedding_scale: standard deviation of its token embeddings at the start.
+        """
         config = self.config
         if config.code_dim:
             codes = torch.zeros(sum(config.level_sizes), config.code_dim)
             self.register_buffer("code_vectors", codes)  # type: ignore[attr-defined]
         if config.use_fusion:
             self.item_projection = ItemProjection(config)
-            self.item_fusion = ItemFusion(config, width)
+            self.item_fusion = ItemFusion(config, width, scale=embedding_scale)
         if config.has_codebook_head:
             self.codebook_head = CodebookHead(config, width)
         if config.has_tag_head:
@@ -420,6 +428,7 @@ class PrismMixin:
         super()._init_weights(module)  # type: ignore[misc]
         if isinstance(module, ItemFusion):
             init.constant_(module.gate, module.initial_gate)
+            init.constant_(module.output_norm.weight, module.scale)
 
 
 def density_temperatures(branches: Tensor, lowest: float, highest: float) -> Tensor:
@@ -454,7 +463,7 @@ class PrismForConditionalGeneration(PrismMixin, T5ForConditionalGeneration):
 
     def __init__(self, config: PrismIsrConfig) -> None:
         super().__init__(config)
-        self._add_parts(config.d_model)
+        self._add_parts(config.d_model, embedding_scale=config.initializer_factor)
         if config.use_positions:
             self.item_positions = PositionEmbedding(config.max_items, config.d_model)
             self.level_positions = PositionEmbedding(config.num_levels, config.d_model)
@@ -541,7 +550,7 @@ class PrismForCausalLM(PrismMixin, LlamaForCausalLM):
 
     def __init__(self, config: PrismIsrCausalConfig) -> None:
         super().__init__(config)
-        self._add_parts(config.hidden_size)
+        self._add_parts(config.hidden_size, embedding_scale=config.initializer_range)
         self.post_init()
 
     def _fused_places(self, item_rows: Tensor) -> Tensor:

@@ -112,7 +112,10 @@ def test_the_fusion_is_its_formula(body, catalog):
                 best = logits.topk(2)
                 outputs = [fusion.experts[int(number)](features) for number in best.indices]
                 mixed = sum(share * output for share, output in zip(best.values.softmax(0), outputs, strict=True))
-                fused = functional.layer_norm(fusion.output(mixed), (width,))
+                # what is added begins as large as the token embeddings are
+                names = {"causal": "initializer_range", "seq2seq": "initializer_factor"}
+                start = getattr(model.config, names[body])
+                fused = start * functional.layer_norm(fusion.output(mixed), (width,))
                 expected = token + torch.sigmoid(torch.tensor(-2.0)) * (fused - token)
             torch.testing.assert_close(found[line, place], expected)
 

@@ -1,0 +1,166 @@
+"""Sections of the docs on kinds of codes: comparisons, collision policies and published identifiers."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import kendalltau
+
+from benchmarks.readme_hybrids import SETS, Report, markdown_lines
+from cost_hf.files import read_json
+from cost_hf.reporting import numbers
+
+RESULTS = Path(__file__).parent / "results"
+SEEN = {"seen_allowed": "seen items allowed", "seen_excluded": "seen items excluded"}
+BASE = "cost"  # the row that all others are compared with
+# Recall@10 on items and on SIDs of a T5 after 200 epochs, as CollisionGenRec publishes them
+PUBLISHED = {
+    "rkmeans_native": 0.0654,
+    "rqvae_native": 0.0665,
+    "letter_native": 0.0767,
+    "quasid_native": 0.0749,
+    "rkmeans_zcr": 0.0812,
+    "rqvae_zcr": 0.0800,
+    "letter_zcr": 0.0791,
+    "quasid_zcr": 0.0789,
+}
+
+
+def tokenizer_section() -> str:
+    """Return every kind of codes on every data set: accuracy, difference to CoST, and the codes themselves."""
+    parts = []
+    for name, report in _reports("tokenizers"):
+        parts.append(f"**{SETS[name]}**, {_about(report)}:\n\n{_accuracy_table(report)}")
+        parts.append(_codes_table(report))
+    return "\n\n".join(parts)
+
+
+def policy_section() -> str:
+    """Return kinds of codes under every collision policy."""
+    parts = []
+    for name, report in _reports("collision_policies"):
+        parts.append(f"**{SETS[name]}**, {_about(report)}:\n\n{_policy_table(report)}")
+    return "\n\n".join(parts)
+
+
+def coclick_section() -> str:
+    """Return CoST with co-clicked positives beside CoST."""
+    parts = []
+    for name, report in _reports("coclick"):
+        parts.append(f"**{SETS[name]}**, {_about(report)}:\n\n{_accuracy_table(report)}")
+    return "\n\n".join(parts)
+
+
+def published_ids_section() -> str:
+    """Return published identifiers under one generator, beside the published figures of another one."""
+    report = read_json(RESULTS / "published_ids" / "compare.json")
+    lines = [["identifiers", "Recall@10 [95 %]", "on SIDs", "NDCG@10 [95 %]", "seen excluded, Recall@10", "published"]]
+    lines.append(["---"] * len(lines[0]))
+    rows = {name: row for name, row in report["rows"].items() if "sid" in row and row["sid"] and name != "fusion"}
+    ours = {name: row["metrics"]["seen_allowed"]["recall@10"]["value"] for name, row in rows.items()}
+    for name in sorted(rows, key=lambda name: -ours[name]):
+        cells = rows[name]["metrics"]["seen_allowed"]
+        lines.append(
+            [
+                name,
+                numbers.interval(cells["recall@10"]),
+                numbers.score(rows[name]["sid"]["seen_allowed"]["recall@10"]["value"]),
+                numbers.interval(cells["ndcg@10"]),
+                numbers.score(rows[name]["metrics"]["seen_excluded"]["recall@10"]["value"]),
+                numbers.score(PUBLISHED.get(name)),
+            ]
+        )
+    return f"{_about(report).capitalize()}:\n\n{markdown_lines(lines)}\n\n{_order(ours)}"
+
+
+def _order(ours: Mapping[str, float]) -> str:
+    """Return how well our order of identifiers agrees with the published one."""
+    parts = []
+    for kind in ("native", "zcr"):
+        names = [name for name in PUBLISHED if name.endswith(kind) and name in ours]
+        if len(names) > 1:
+            tau = kendalltau([PUBLISHED[name] for name in names], [ours[name] for name in names]).statistic
+            parts.append(f"{tau:+.2f} among the {len(names)} of kind {kind}")
+    both = [name for name in PUBLISHED if name in ours]
+    tau = kendalltau([PUBLISHED[name] for name in both], [ours[name] for name in both]).statistic
+    parts.append(f"{tau:+.2f} among all {len(both)}")
+    return f"Rank correlation (Kendall's tau) of our Recall@10 with the published one: {', '.join(parts)}."
+
+
+def _about(report: Report) -> str:
+    """Return how a comparison was made."""
+    seeds = len(report["seeds"]["quantizer"])
+    epochs = max(curves["generator"][-1]["epoch"] for curves in report["curves"].values() if "generator" in curves)
+    cases = report["protocol"]["cases"]
+    return f"{cases:,} test cases, {epochs:.0f} epochs, {seeds} {'seed' if seeds == 1 else 'seeds'}, hits on items"
+
+
+def _accuracy_table(report: Report) -> str:
+    """Return both metrics of the rows with codes and the paired difference to the base row, the best first."""
+    claims = {claim["a"] if claim["b"] == BASE else claim["b"]: claim for claim in _claims(report)}
+    lines = [["", "NDCG@10 [95 %]", "Recall@10 [95 %]", f"NDCG@10 less that of {BASE}", "corrected p"]]
+    lines.append(["---"] * len(lines[0]))
+    rows = {name: row for name, row in report["rows"].items() if row["metrics"] and name in report["codes"]}
+    cells = {name: row["metrics"]["seen_allowed"] for name, row in rows.items()}
+    for name in sorted(rows, key=lambda name: -cells[name]["ndcg@10"]["value"]):
+        claim = claims.get(name)
+        lines.append(
+            [
+                name,
+                *(numbers.interval(cells[name][metric]) for metric in ("ndcg@10", "recall@10")),
+                "" if claim is None else numbers.interval(_turned(claim), signed=True),
+                "" if claim is None else numbers.probability(claim["p_holm"]),
+            ]
+        )
+    return markdown_lines(lines)
+
+
+def _claims(report: Report) -> list[Mapping[str, Any]]:
+    return [claim for claim in report["claims"] if BASE in (claim["a"], claim["b"])]
+
+
+def _turned(claim: Mapping[str, Any]) -> dict[str, float]:
+    """Return the difference of a claim as the other row less the base row."""
+    found = claim["difference"]
+    if claim["b"] == BASE:
+        return dict(found)
+    return {"value": -found["value"], "low": -found["high"], "high": -found["low"]}
+
+
+def _codes_table(report: Report) -> str:
+    """Return perplexity, collisions, neighbours and co-clicks of the codes of every row."""
+    lines = [["codes", "sizes", "perplexity", "unique share", "neighbours kept", "co-click affinity, first code"]]
+    lines.append(["---"] * len(lines[0]))
+    for name, codes in report["codes"].items():
+        levels = codes["levels"]
+        lines.append(
+            [
+                name,
+                numbers.level_sizes([level["num_codes"] for level in levels]),
+                " / ".join(f"{level['perplexity']:.0f}" for level in levels),
+                numbers.percent(codes["unique_share"], digits=0),
+                numbers.score(codes["knn_overlap_prefix"]),
+                f"{codes['quality']['co_click_affinity'][0]:.1f}",
+            ]
+        )
+    return markdown_lines(lines)
+
+
+def _policy_table(report: Report) -> str:
+    """Return a line for every kind of codes and a pair of columns for every policy."""
+    rows = {name: row["metrics"]["seen_allowed"] for name, row in report["rows"].items() if row["metrics"]}
+    pairs = [tuple(name.rsplit("_", 2 if name.endswith("min_cost") else 1)) for name in rows if name in report["codes"]]
+    kinds = list(dict.fromkeys(pair[0] for pair in pairs))
+    policies = list(dict.fromkeys("_".join(pair[1:]) for pair in pairs))
+    lines = [["NDCG@10 / Recall@10", *policies], ["---"] * (1 + len(policies))]
+    for kind in kinds:
+        cells = [rows[f"{kind}_{policy}"] for policy in policies]
+        values = [[numbers.score(own[metric]["value"]) for metric in ("ndcg@10", "recall@10")] for own in cells]
+        lines.append([kind, *(" / ".join(pair) for pair in values)])
+    return markdown_lines(lines)
+
+
+def _reports(folder: str) -> Sequence[tuple[str, Report]]:
+    """Return the comparisons of a folder of results by data set."""
+    paths = {name: RESULTS / folder / name / "compare.json" for name in SETS}
+    return [(name, read_json(path)) for name, path in paths.items() if path.is_file()]
