@@ -8,6 +8,7 @@ recommender refuse its parts, so each starts with its own name and version.
 |---|---|
 | vocabulary | `"cost_hf.vocabulary.1"`, namespace, level sizes, token texts |
 | assignment | `"cost_hf.assignment.1"`, level sizes, then the vectors of every level as float32 `[K, D]` |
+| assignment, code vectors not stored | the same, with all weights, sorted by name, in place of the vectors |
 | codes without a quantizer | `"cost_hf.lineage.1"`, level sizes, sorted item ids, their codes as int64 `[N, L]` |
 | catalog | `"cost_hf.catalog.1"`, sorted item ids, their codes as int64 `[N, L]`, their removed flags as uint8 `[N]` |
 | catalog with vectors | the same, then the vectors in that order as float32 `[N, E]` |
@@ -28,14 +29,15 @@ def vocabulary_digest(namespace: str, level_sizes: Sequence[int], tokens: Sequen
 
 
 def assignment_digest(model: Any) -> str:
-    """Return the digest of a quantizer's code vectors, or of all its weights if it has none.
+    """Return the digest of a quantizer's code vectors, or of all its weights if it stores none.
 
     Args:
-        model: a quantizer with `level_sizes` and `level_vectors(level) -> [K, D]` or None.
+        model: a quantizer with `level_sizes` and `level_vectors(level) -> [K, D]` or None. One that computes its
+            vectors from its weights, so that their last bits depend on the machine, has `computes_level_vectors` True.
     """
     sizes = [int(size) for size in model.level_sizes]
     vectors = [model.level_vectors(level) for level in range(len(sizes))]
-    if any(part is None for part in vectors):
+    if getattr(model, "computes_level_vectors", False) or any(part is None for part in vectors):
         vectors = [tensor for _, tensor in sorted(model.state_dict().items())]
     return content_digest("cost_hf.assignment.1", sizes, *(_as_float32(part) for part in vectors))
 

@@ -193,6 +193,15 @@ def test_first_items_are_for_seq2seq_alone():
         Recipe.load("cost_quickstart", {"training.first_items": True}).validate()
 
 
+@pytest.mark.parametrize("policy", ["reassign", "min_cost", "sinkhorn"])
+def test_codes_without_a_model_have_no_distances_to_move_items_by(policy):
+    changes = {"codes.kind": "random", "catalog.collisions": policy}
+
+    with pytest.raises(ValueError, match=rf"collisions='{policy}' moves items .* kind 'random' have none; set"):
+        Recipe.load("cost_default", changes).validate()
+    Recipe.load("cost_default", changes | {"catalog.reference": "published.parquet"}).validate()
+
+
 def test_titles_are_not_learned_where_they_could_not_be_judged(monkeypatch):
     overrides = {"tasks.weights": {"next_item": 1.0, "item_to_title": 1.0}}
     recipe = Recipe.load("cost_llm", overrides)

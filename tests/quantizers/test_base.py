@@ -67,6 +67,17 @@ def test_the_defaults_of_a_kind_are_valid_and_what_it_says_of_itself_agrees(opti
     assert options.content()["kind"] == options.kind and "report_to" not in options.content()
 
 
+@pytest.mark.parametrize("options", options_of_all_kinds(), ids=lambda options: options.kind)
+def test_digests_are_of_what_a_model_stores_not_of_what_a_machine_computes(options):
+    model = options.build_model(128)
+    if model is None or getattr(model, "computes_level_vectors", False):
+        return
+    stored = {weight.untyped_storage().data_ptr() for weight in model.state_dict().values()}
+    vectors = [model.level_vectors(level) for level in range(len(model.level_sizes))]
+
+    assert all(part is None or part.untyped_storage().data_ptr() in stored for part in vectors)
+
+
 def test_the_timed_steps_make_up_all_epochs():
     step, repetitions = CostOptions(epochs=10, batch_size=64).timed_step(num_items=640, item_dim=16)
 

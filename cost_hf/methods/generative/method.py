@@ -30,7 +30,7 @@ from cost_hf.methods.base import (
 from cost_hf.methods.generative.teacher_method import teacher_method
 from cost_hf.quantizers.base import CodesOptions
 from cost_hf.search.normalizations import check_normalization
-from cost_hf.semantic_ids.options import CatalogOptions
+from cost_hf.semantic_ids.options import MOVING_POLICIES, CatalogOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,9 +117,19 @@ class GenerativeOptions(MethodOptions):
                 "training.first_items is for generator.kind seq2seq; the causal generator learns first items anyway, "
                 "so leave it out"
             )
+        if self.catalog.reference is None and self.catalog.collisions in MOVING_POLICIES:
+            self._check_distances()
         if self.catalog.reference is None and self.codes.needs_collaborative_vectors:
             collaborative_method(self.codes.collaborative_method).check_item_width(
                 self.codes.collaborative_dim, field=f"codes.{self.codes.collaborative_dim_field}"
+            )
+
+    def _check_distances(self) -> None:
+        """Raise for codes without a model, whose items no distances can move."""
+        if not self.codes.follows_reassignment:
+            raise ValueError(
+                f"catalog.collisions={self.catalog.collisions!r} moves items by the distances of a quantizer, and "
+                f"codes of kind {self.codes.kind!r} have none; set catalog.collisions to append or none"
             )
 
     def _check_scratch(self) -> None:

@@ -36,30 +36,31 @@ def fit_gaoq(inputs: FitInputs, options: GaoqOptions, *, seed: int) -> tuple[Gao
     """
     is_fitted = np.ones(len(inputs.vectors), dtype=bool) if inputs.fit_rows is None else inputs.fit_rows.numpy()
     width = inputs.vectors.shape[1]
-    sizes = options.resolved_sizes(int(is_fitted.sum()), len(is_fitted), width)
+    level_sizes = options.resolved_sizes(int(is_fitted.sum()), len(is_fitted), width)
     config = GaoqConfig(
         item_dim=width,
-        level_sizes=sizes.level_sizes,
+        level_sizes=level_sizes,
         index_alignment=options.index_alignment,
         input_norm=options.input_norm,
     )
     model = GaoqModel(config).eval()
-    model.fit_statistics(inputs.for_fitting(inputs.vectors))
     rows = np.flatnonzero(is_fitted)
     rows = rows[np.argsort(id_ranks([inputs.item_ids[row] for row in rows.tolist()]))]
-    vectors = model.tree.normalised(inputs.vectors[torch.from_numpy(rows)]).numpy()
+    fitted = inputs.vectors[torch.from_numpy(rows)]
+    model.fit_statistics(fitted)
+    vectors = model.tree.normalised(fitted).numpy()
     clustering = _clustering(options.balancing, seed)
     anchors = None
     if options.index_alignment == "anchor":
-        second, last = sizes.level_sizes[1:]
+        second, last = level_sizes[1:]
         anchors = (orthonormal(second, width, seed=seed), orthonormal(last, width, seed=seed))
-    centroids, children, own = fit_tree(vectors, sizes.level_sizes[:2], anchors, clustering)
+    centroids, children, own = fit_tree(vectors, level_sizes[:2], anchors, clustering)
     model.replace_centroids(
         torch.from_numpy(centroids),
         torch.from_numpy(children),
         None if anchors is None else torch.from_numpy(anchors[1]),
     )
-    codes = np.empty((len(is_fitted), len(sizes.level_sizes)), dtype=np.int64)
+    codes = np.empty((len(is_fitted), len(level_sizes)), dtype=np.int64)
     codes[rows] = own
     return model, codes if is_fitted.all() else _with_unseen(codes, ~is_fitted, inputs, model)
 

@@ -101,6 +101,8 @@ class GaoqModel(GaoqPreTrainedModel):
         torch.Size([10, 3])
     """
 
+    computes_level_vectors = True  # means over parents, which say too little of the centroids: digests take the weights
+
     def __init__(self, config: GaoqConfig) -> None:
         super().__init__(config)
         self.tree = CentroidTree(config)

@@ -18,22 +18,10 @@ INDEX_ALIGNMENTS = ("anchor", "local")
 BALANCINGS = ("greedy", "k_means_constrained")
 INPUT_NORMS = ("none", "l2", "standardize")  # those of `configuration_gaoq`, whose import takes seconds
 NUM_LEVELS = 3
+MIN_ITEMS = 8  # two for each of 2 x 2 buckets
 ITEMS_PER_BUCKET = 15  # the published branchings have 10 to 20
 GROWTH = 0.25
 MAX_GROWTH = 100.0
-
-
-@dataclass
-class GaoqSizes:
-    """Codes per level for a number of items, and what they hold.
-
-    Attributes:
-        level_sizes: b1, b2, b3.
-        largest_bucket: most fitted items below one pair of the first two codes.
-    """
-
-    level_sizes: tuple[int, int, int]
-    largest_bucket: int
 
 
 @CodesOptions.register("gaoq")
@@ -67,10 +55,10 @@ class GaoqOptions(CodesOptions):
         Raises:
             ValueError: for sizes that do not fit.
         """
-        return list(self.resolved_sizes(num_items, num_items, item_dim).level_sizes)
+        return list(self.resolved_sizes(num_items, num_items, item_dim))
 
-    def resolved_sizes(self, num_fitted: int, num_items: int, item_dim: int) -> GaoqSizes:
-        """Return the codes per level, chosen or checked.
+    def resolved_sizes(self, num_fitted: int, num_items: int, item_dim: int) -> tuple[int, int, int]:
+        """Return b1, b2 and b3, chosen or checked.
 
         Args:
             num_fitted: items that fitting may see, which are spread evenly.
@@ -81,11 +69,13 @@ class GaoqOptions(CodesOptions):
             ValueError: for sizes that do not fit.
         """
         first, second = self.level_sizes[:2] or self._branching(num_fitted, num_items, item_dim)
+        if first * second > num_fitted // 2 and not (self.level_sizes and num_fitted >= MIN_ITEMS):
+            raise ValueError(self._too_few_items(num_fitted, num_items, item_dim))
         if first * second > num_fitted // 2:
             raise ValueError(
                 f"codes of kind gaoq need two or more items per bucket of the first two levels, got {first} x {second} "
                 f"buckets for {num_fitted} items; choose codes.level_sizes with at most {num_fitted // 2} buckets, "
-                f"best {max(1, num_fitted // 20)} to {max(1, num_fitted // 10)}"
+                f"best {max(4, num_fitted // 20)} to {max(4, num_fitted // 10)}"
             )
         largest = math.ceil(math.ceil(num_fitted / first) / second)
         least = max(largest, math.ceil(num_items / (first * second)))
@@ -97,7 +87,7 @@ class GaoqOptions(CodesOptions):
                 "one, with room for new items, or leave codes.level_sizes []"
             )
         self._check_anchors((second, last), item_dim)
-        return GaoqSizes((first, second, last), largest)
+        return first, second, last
 
     def fit(self, inputs: FitInputs, *, folder: Path, digest: str, seed: int) -> CodesResult:
         """Cluster the items, align the codes of children and number the items of every bucket."""
@@ -144,6 +134,17 @@ class GaoqOptions(CodesOptions):
             most = max(1, int(item_dim / (1 + self.growth)))  # items of a bucket
             first = max(first, round(buckets / second), math.ceil(num_items / (second * most)))
         return first, second
+
+    def _too_few_items(self, num_fitted: int, num_items: int, item_dim: int) -> str:
+        """Return why no sizes fit, and what to change."""
+        if num_fitted < MIN_ITEMS:
+            return f"codes of kind gaoq need {MIN_ITEMS} items or more to be fitted to, got {num_fitted}; give more"
+        return (
+            f"codes of kind gaoq find no sizes for {num_items} items, {num_fitted} of which fitting may see, with "
+            f"vectors of width {item_dim} and codes.growth={self.growth!r}: anchors allow {item_dim} codes on the "
+            "second and the third level, so there would be less than two items in a bucket; lower codes.growth, take "
+            "wider vectors, or set codes.index_alignment to local"
+        )
 
     def _check_anchors(self, sizes: Sequence[int], item_dim: int) -> None:
         if self.index_alignment == "anchor" and max(sizes) > item_dim:

@@ -95,6 +95,8 @@ class OpqModel(OpqPreTrainedModel):
         (torch.Size([10, 3]), torch.Size([10, 16]))
     """
 
+    computes_level_vectors = True  # by a product whose last bits depend on the machine: digests take the weights
+
     def __init__(self, config: OpqConfig) -> None:
         super().__init__(config)
         self.parts = RotatedParts(config)

@@ -13,6 +13,7 @@ from cost_hf.quantizers.gaoq.configuration_gaoq import GaoqConfig
 from cost_hf.quantizers.gaoq.fitting import aligned_codes, orthonormal
 from cost_hf.quantizers.gaoq.modeling_gaoq import GaoqModel
 from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.digests import assignment_digest
 
 NUM_ITEMS = 480
 WIDTH = 48
@@ -82,6 +83,29 @@ def test_codes_do_not_depend_on_the_order_of_rows(tmp_path, fitted):
 
     assert np.array_equal(mixed.codes, fitted.codes[order])
     assert mixed.quantizer_digest == fitted.quantizer_digest
+
+
+def test_statistics_do_not_depend_on_the_order_of_rows(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(GaoqModel, "fit_statistics", lambda self, items: seen.append(items))
+    order = np.random.default_rng(1).permutation(NUM_ITEMS)
+    rows = np.arange(NUM_ITEMS) % 5 > 0
+
+    fit(tmp_path / "straight", fit_rows=rows)
+    fit(tmp_path / "mixed", vectors=ITEMS[order], ids=[IDS[row] for row in order], fit_rows=rows[order])
+
+    assert torch.equal(*seen)  # rounding depends on the order of a sum
+
+
+def test_digests_tell_trees_with_other_children_apart(fitted):
+    tree = fitted.model.tree
+    other = GaoqModel(fitted.model.config)
+    children = tree.child_centroids.clone()
+    children[0, 0] += 1
+    children[1, 0] -= 1  # the mean over parents stays
+    other.replace_centroids(tree.centroids, children, tree.anchors)
+
+    assert assignment_digest(other) != fitted.quantizer_digest
 
 
 def test_a_seed_repeats_and_another_gives_other_codes(tmp_path, fitted):
@@ -224,6 +248,12 @@ def test_a_full_bucket_is_reported_and_its_items_go_to_another(fitted, caplog):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"level_sizes": [], "growth": 90.0},
+            r"find no sizes for 480 items, .* width 48 and codes.growth=90.0: .*; lower",
+        ),
+        ({"level_sizes": [], "fit_rows": np.arange(NUM_ITEMS) < 7}, "need 8 items or more to be fitted to, got 7"),
+        ({"fit_rows": np.arange(NUM_ITEMS) < 7}, "need 8 items or more to be fitted to, got 7"),
         ({"level_sizes": [6, 8]}, r"have 3 levels, got codes.level_sizes=\[6, 8\]"),
         ({"level_sizes": [6, 8, 9]}, r"480 items in 6 x 8 buckets need 10 or more, got codes.level_sizes=\[6, 8, 9\]"),
         ({"level_sizes": [20, 20, 14]}, r"got 20 x 20 buckets for 480 items; .* at most 240 buckets, best 24 to 48"),
