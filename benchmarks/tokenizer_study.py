@@ -135,7 +135,7 @@ def gaoq(data: str) -> dict[str, Any]:
 
 
 def with_isr(data: str) -> dict[str, Any]:
-    """Return PRISM's codes with its recommender, a T5 of the recipe for CPUs."""
+    """Return PRISM's codes with its recommender on the causal generator, as the recipe for CPUs has it."""
     content = with_codes(data, {"kind": "prism"})
     own = recipe_content("prism_industrial")
     return content | {name: own[name] for name in own if name not in ("description", "data", "vectors", "codes")}

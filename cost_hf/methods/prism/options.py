@@ -47,7 +47,8 @@ class IsrOptions:
         default=5e-4, metadata={"help": "of predicting the next item's tags, where tag_column names any"}
     )
     tag_column: str | None = field(
-        default=None, metadata={"help": "comma-separated categories from broad to narrow; null for no tags"}
+        default=None,
+        metadata={"help": "column of categories from broad to narrow (lists, or commas between); null for no tags"},
     )
     density_temperatures: list[float] | None = field(
         default_factory=lambda: [0.7, 0.8],

@@ -67,7 +67,8 @@ class PrismOptions(TrainedOptions):
         default=0.2, metadata={"help": "root of the variance of the gate that is wanted", "is_own": True}
     )
     tag_column: str | None = field(
-        default=None, metadata={"help": "comma-separated column of tags from broad to narrow; null: no tag terms"}
+        default=None,
+        metadata={"help": "column of tags from broad to narrow (lists, or commas between); null: no tag terms"},
     )
     tag_levels: int = field(
         default=3, metadata={"help": "levels of tags; leading ones that divide no items are skipped"}
