@@ -352,9 +352,16 @@ class GenerativeRecommender(Recommender):
     def _with_updated_texts(self, catalog: Catalog, item_ids: list[str], texts: Sequence[str]) -> tuple[Catalog, int]:
         if self.quantizer is None or self.encoder is None:
             return catalog, 0
-        levels = nearest_levels(self.quantizer)
+        return catalog, self._num_differing(catalog, item_ids, self.encode(texts))
+
+    def _num_differing(self, catalog: Catalog, item_ids: list[str], codes: np.ndarray) -> int:
+        """Return how many items of a catalog hold others than these codes `[n, L_model]` of their new texts.
+
+        Levels whose codes depend on what was free do not count.
+        """
+        levels = nearest_levels(self._required_quantizer)
         held = catalog.codes[catalog.rows_of(item_ids)][:, :levels]
-        return catalog, int((self.encode(texts)[:, :levels] != held).any(1).sum())
+        return int((codes[:, :levels] != held).any(1).sum())
 
 
 def _read_backbone(source: Path, manifest: dict[str, Any], generator: PreTrainedModel | None) -> Backbone:

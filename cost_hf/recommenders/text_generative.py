@@ -18,7 +18,6 @@ from transformers import PreTrainedModel
 from cost_hf.files import check_fields
 from cost_hf.generators.backbones import Backbone
 from cost_hf.generators.prompts import PromptBuilder
-from cost_hf.quantizers.base import nearest_levels
 from cost_hf.recommenders.base import checked_device
 from cost_hf.recommenders.beam_ranker import BeamRanker
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
@@ -232,8 +231,5 @@ class TextGenerativeRecommender(GenerativeRecommender):
         vectors = self._vectors_of(texts)
         would_differ = 0
         if self.quantizer is not None:
-            levels = nearest_levels(self.quantizer)
-            held = catalog.codes[catalog.rows_of(item_ids)][:, :levels]
-            codes = self.quantizer.encode(torch.from_numpy(vectors)).cpu().numpy()[:, :levels]
-            would_differ = int((codes != held).any(1).sum())
+            would_differ = self._num_differing(catalog, item_ids, self.encode_vectors(vectors))
         return catalog.with_vectors(item_ids, self._stored_vectors(catalog, item_ids, vectors)), would_differ

@@ -141,6 +141,5 @@ class CobraRecommender(TextGenerativeRecommender):
             return super()._with_updated_texts(catalog, item_ids, texts)
         would_differ = 0
         if self.quantizer is not None and self.encoder is not None:
-            held = catalog.codes[catalog.rows_of(item_ids)][:, : catalog.model_levels]
-            would_differ = int((self.encode(texts) != held).any(1).sum())
+            would_differ = self._num_differing(catalog, item_ids, self.encode(texts))
         return catalog.with_vectors(item_ids, self._words_of(texts)), would_differ
