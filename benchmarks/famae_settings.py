@@ -23,6 +23,7 @@ from cost_hf.data.encoders import ItemEncoder
 from cost_hf.data.prepare import prepare_data
 from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
 from cost_hf.experiments.recipe import Recipe
+from cost_hf.files import write_json
 from cost_hf.item_vectors.famae.options import NEW_ITEMS
 from cost_hf.methods.codes_stage import vector_stage
 from cost_hf.methods.counting.counting import TextMean
@@ -30,6 +31,7 @@ from cost_hf.methods.training_stages import ENCODER
 from cost_hf.recommenders.rankers import ScoringRanker
 from cost_hf.stages import Stages
 
+TARGET = Path(__file__).parent / "results" / "famae_settings.json"
 METRICS = {"metric 1": "target_recall@10", "metric 2": "item_id_recall@10"}
 SETTINGS: dict[str, dict[str, Any]] = {
     "full": {},
@@ -57,6 +59,7 @@ def measure(arguments: argparse.Namespace, name: str, changes: Mapping[str, Any]
         "seed": seed,
         "epochs": described["epochs"],
         **{label: described["validation"][metric] for label, metric in METRICS.items()},
+        "cases": run.results["protocol"]["cases"],
         "recall@10": row["recall@10"]["value"],
         "ndcg@10": row["ndcg@10"]["value"],
     }
@@ -100,6 +103,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--new_items", action="store_true", help="compare the id embeddings of unclicked items instead")
     parser.add_argument("--overrides", type=json.loads, default={}, help="recipe fields of all settings, as JSON")
+    parser.add_argument("--publish", action="store_true", help=f"write {TARGET.name}")
     arguments = parser.parse_args()
     if arguments.new_items:
         for row in compare_new_items(arguments):
@@ -115,10 +119,14 @@ def main() -> None:
             f"{row['setting']:12} {row['seed']:4} {row['epochs']:6.0f}  {row['metric 1']:.4f}    {row['metric 2']:.4f}"
             f"    {row['recall@10']:.4f}  {row['ndcg@10']:.4f}"
         )
-    for label in METRICS:
-        found = spearmanr([row[label] for row in rows], [row["recall@10"] for row in rows])
-        print(f"Spearman of {label} with R@10: {found.statistic:.2f} over {len(rows)} runs")
-    (Path(arguments.output_dir) / "settings.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    recalls = [row["recall@10"] for row in rows]
+    correlations = {label: float(spearmanr([row[label] for row in rows], recalls).statistic) for label in METRICS}
+    for label, value in correlations.items():
+        print(f"Spearman of {label} with R@10: {value:.2f} over {len(rows)} runs")
+    if arguments.publish:
+        data = Path(arguments.data).name
+        content = {"data": data, "overrides": arguments.overrides, "rows": rows, "spearman": correlations}
+        write_json(TARGET, content)
 
 
 if __name__ == "__main__":

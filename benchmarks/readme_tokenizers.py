@@ -73,6 +73,19 @@ def published_ids_section() -> str:
     return f"{_about(report).capitalize()}:\n\n{markdown_lines(lines)}\n\n{_order(ours)}"
 
 
+def famae_section() -> str:
+    """Return FAMAE's own metrics beside the recall that its vectors lead to."""
+    found = read_json(RESULTS / "famae_settings.json")
+    lines = [["FAMAE", "epochs", "metric 1", "metric 2", "Recall@10", "NDCG@10"], ["---"] * 6]
+    for row in found["rows"]:
+        values = [numbers.score(row[name]) for name in ("metric 1", "metric 2", "recall@10", "ndcg@10")]
+        lines.append([row["setting"], f"{row['epochs']:.0f}", *values])
+    spearman = ", ".join(f"{value:+.2f} for {label}" for label, value in found["spearman"].items())
+    about = f"{SETS[found['data']]}, {found['rows'][0]['cases']:,} test cases, one seed"
+    outcome = f"Rank correlation (Spearman) with Recall@10 over the settings: {spearman}."
+    return "\n\n".join([f"{about}:", markdown_lines(lines), outcome])
+
+
 def _order(ours: Mapping[str, float]) -> str:
     """Return how well our order of identifiers agrees with the published one."""
     parts = []

@@ -33,6 +33,7 @@ FIELDS = {
 }
 TAGGED = ("amazon_scientific", "amazon_beauty")  # sets with a column of categories
 FAMAE = {"kind": "famae", "max_items": 20, "epochs": 100, "batch_size": 256}
+LATENTS = "gaoq_latents"
 SIZED = ("cost", "rqvae", "cost_rqvae", "rkmeans", "letter", "prism", "opq", "simhash", "random")
 TRAINED = ("cost", "rqvae", "cost_rqvae", "letter", "prism")
 POLICIES = ("append", "reassign", "sinkhorn", "min_cost")
@@ -63,9 +64,17 @@ def main() -> None:
         if known.max_users is not None:
             overrides["evaluation.max_users"] = known.max_users
         group = "collision_policies" if known.policies else "tokenizers"
-        rows = policy_rows(name) if known.policies else tokenizer_rows(name)
-        chosen = list(rows) if known.rows is None else known.rows.split(",")
         directory = Path(known.output_dir) / group / name
+        rows = (
+            policy_rows(name)
+            if known.policies
+            else tokenizer_rows(name, model=known.model, quantizer=directory / "latents")
+        )
+        chosen = list(rows) if known.rows is None else known.rows.split(",")
+        if LATENTS in chosen:  # one quantizer gives the latents of all seeds
+            changes = {"training.epochs": 1, "evaluation.baselines": ["popularity"]}
+            own = overrides | changes
+            cost_hf.train(recipe=BASES[name], overrides=own, seed=0, output_dir=directory / "latents")
         recipes = [write_recipe(directory / "recipes", row, rows[row]) for row in chosen]
         cost_hf.compare(
             recipes,
@@ -77,11 +86,23 @@ def main() -> None:
         publish.main(str(directory / "compare"), str(RESULTS / group / name))
 
 
-def tokenizer_rows(data: str) -> dict[str, dict[str, Any]]:
-    """Return the recipe of every kind of codes on a data set, each under its default collision policy."""
+def tokenizer_rows(data: str, *, model: str, quantizer: Path) -> dict[str, dict[str, Any]]:
+    """Return the recipe of every kind of codes on a data set, each under its default collision policy.
+
+    Args:
+        data: name of the set.
+        model: text encoder of row `gaoq_latents`; overrides of the comparison reach rows of text vectors alone.
+        quantizer: run whose quantizer gives the vectors of row `gaoq_latents`.
+    """
     rows = {kind: with_codes(data, {"kind": kind}) for kind in SIZED}
     rows["gaoq"] = gaoq(data)
     rows["gaoq_famae"] = gaoq(data) | {"vectors": FAMAE | {"fields": FIELDS[data]}}
+    rows[LATENTS] = gaoq(data)
+    rows[LATENTS]["vectors"] = rows[LATENTS]["vectors"] | {
+        "kind": "latents",
+        "model": model,
+        "quantizer": str(quantizer),
+    }
     rows["cost_famae"] = rows["cost"] | {"vectors": FAMAE | {"fields": FIELDS[data]}}
     rows["prism_isr"] = with_isr(data)
     return rows

@@ -271,10 +271,13 @@ class CodesOptions(KindOptions, ABC):
 
 
 def nearest_levels(model: Quantizer) -> int:
-    """Return how many leading codes depend on an item's vector alone: all, unless the model has `free_levels`.
+    """Return how many leading codes of the items of a catalog depend on their vectors alone.
 
-    The codes of the last `free_levels` levels are, for items of a catalog, the nearest ones that were free.
+    All, unless the model has `free_levels`, on which they are the nearest codes that were free, or `reads_more`: the
+    items that it was fitted to have been encoded by more than their vectors, so there are none.
     """
+    if getattr(model, "reads_more", False):
+        return 0
     return len(model.level_sizes) - getattr(model, "free_levels", 0)
 
 

@@ -210,8 +210,10 @@ class CatalogUpdates:
     ) -> CatalogChange:
         """Change texts, titles and columns of items; SIDs stay.
 
-        `would_differ` counts items whose new texts have other codes. Columns alone, such as stock and price, take
-        milliseconds to change: what a search is made of does not depend on them.
+        `would_differ` counts items whose new texts have other codes, on the levels whose codes come from texts alone:
+        not on a last level where colliding items moved. Of a quantizer that read more than texts, the old and the new
+        text are compared, which needs a catalog with vectors. Columns alone, such as stock and price, take milliseconds
+        to change: what a search is made of does not depend on them.
 
         Args:
             item_ids: ids of the items, n of them.

@@ -6,6 +6,7 @@ a peft adapter takes the place of the model, and the manifest names the base mod
 parts belong together.
 """
 
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -38,11 +39,12 @@ from cost_hf.recommenders.repository import (
 from cost_hf.search.normalizations import check_normalization
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.digests import assignment_digest
-from cost_hf.semantic_ids.options import MAX_HISTORY, MAX_RANKED, ranked_number, whole_number
+from cost_hf.semantic_ids.options import MAX_HISTORY, MAX_RANKED, MOVING_POLICIES, ranked_number, whole_number
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 CUSTOM_GENERATE = "custom_generate"
+logger = logging.getLogger(__name__)
 PROTOCOL = ("max_history", "num_beams", "normalization")  # how histories are read and searched, in the manifest
 FIELDS = {
     "vocabulary_digest": str,
@@ -352,16 +354,37 @@ class GenerativeRecommender(Recommender):
     def _with_updated_texts(self, catalog: Catalog, item_ids: list[str], texts: Sequence[str]) -> tuple[Catalog, int]:
         if self.quantizer is None or self.encoder is None:
             return catalog, 0
-        return catalog, self._num_differing(catalog, item_ids, self.encode(texts))
+        return catalog, self._would_differ(catalog, item_ids, self._vectors_of(texts))
 
-    def _num_differing(self, catalog: Catalog, item_ids: list[str], codes: np.ndarray) -> int:
-        """Return how many items of a catalog hold others than these codes `[n, L_model]` of their new texts.
+    def _would_differ(self, catalog: Catalog, item_ids: Sequence[str], vectors: np.ndarray) -> int:
+        """Return how many items have other codes by new text vectors, before the catalog takes these.
 
-        Levels whose codes depend on what was free do not count.
+        Levels are left out on which an item's code is not the nearest one in any case. For a quantizer that encoded the
+        items by more than their texts, codes of the new and the old text vectors are compared, both without the rest.
+
+        Args:
+            catalog: with the old text vectors, where it holds any.
+            item_ids: n ids.
+            vectors: new text vectors, `[n, E]`.
         """
-        levels = nearest_levels(self._required_quantizer)
-        held = catalog.codes[catalog.rows_of(item_ids)][:, :levels]
-        return int((codes[:, :levels] != held).any(1).sum())
+        quantizer = self._required_quantizer
+        rows = catalog.rows_of(list(item_ids))
+        held = catalog.codes[rows]
+        levels = nearest_levels(quantizer)
+        if getattr(quantizer, "reads_more", False):
+            old = self.text_vectors(catalog)
+            if old is None:
+                logger.warning(
+                    "whether items with new texts would have other codes is not known: their codes were made of more "
+                    "than texts, and the catalog holds no vectors of the old ones"
+                )
+                return 0
+            levels = len(quantizer.level_sizes)
+            held = quantizer.encode(torch.from_numpy(np.ascontiguousarray(old[rows]))).cpu().numpy()
+        elif catalog.policy in MOVING_POLICIES:
+            levels = min(levels, len(quantizer.level_sizes) - 1)
+        codes = quantizer.encode(torch.from_numpy(vectors)).cpu().numpy()
+        return int((codes[:, :levels] != held[:, :levels]).any(1).sum())
 
 
 def _read_backbone(source: Path, manifest: dict[str, Any], generator: PreTrainedModel | None) -> Backbone:

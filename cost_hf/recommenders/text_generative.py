@@ -229,7 +229,5 @@ class TextGenerativeRecommender(GenerativeRecommender):
         if catalog.vectors is None:
             return super()._with_updated_texts(catalog, item_ids, texts)
         vectors = self._vectors_of(texts)
-        would_differ = 0
-        if self.quantizer is not None:
-            would_differ = self._num_differing(catalog, item_ids, self.encode_vectors(vectors))
+        would_differ = 0 if self.quantizer is None else self._would_differ(catalog, item_ids, vectors)
         return catalog.with_vectors(item_ids, self._stored_vectors(catalog, item_ids, vectors)), would_differ

@@ -4,12 +4,16 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cost_hf.data import ItemEncoder, LsaEncoder, VectorOptions
+from cost_hf.quantizers.cost import CostConfig, CostModel
 from cost_hf.recommenders import base, catalog_changes
 from cost_hf.recommenders.catalog_changes import KEPT_VERSIONS
 from cost_hf.recommenders.generative import GenerativeRecommender
+from cost_hf.semantic_ids.catalog import Catalog
 from tests.recommenders.toys import (
     PLACES,
     THEMES,
@@ -347,3 +351,23 @@ def test_the_journal_names_the_first_items_of_a_large_change(monkeypatch, tmp_pa
     assert loaded.journal == system.journal
     undone = loaded.rollback()
     assert undone.item_ids == change.item_ids and undone.num_items == 3
+
+
+@pytest.mark.parametrize("policy", ["reassign", "min_cost"])
+def test_items_that_a_policy_moved_have_no_other_codes_by_the_same_texts(policy):
+    lsa = LsaEncoder.fit(TOY_TEXTS, dim=8)
+    vectors = torch.from_numpy(lsa.encode(TOY_TEXTS * 2))
+    width = vectors.shape[1]
+    torch.manual_seed(0)
+    quantizer = CostModel(CostConfig(item_dim=width, latent_dim=width, hidden_sizes=None, level_sizes=(4, 64))).eval()
+    names = [f"item{row}" for row in range(len(vectors))]
+    catalog = Catalog.from_embeddings(names, vectors, quantizer, collisions=policy, titles=TOY_TEXTS * 2)
+    assert catalog.moved
+    system = toy_recommender(
+        catalog,
+        quantizer=quantizer,
+        encoder=ItemEncoder.of(lsa, VectorOptions()),
+        popularity=np.ones(len(names), dtype=np.int64),
+    )
+
+    assert system.update_items(names, TOY_TEXTS * 2).would_differ == 0

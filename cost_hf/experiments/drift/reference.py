@@ -12,6 +12,7 @@ from cost_hf.data.errors import DataError
 from cost_hf.data.item_texts import render_texts
 from cost_hf.data.text_vectors import TextVectors
 from cost_hf.files import read_tensors
+from cost_hf.quantizers.base import nearest_levels
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.repository import POPULARITY, locate
 from cost_hf.semantic_ids.digests import assignment_digest
@@ -29,10 +30,12 @@ class Coding:
     Attributes:
         quantizer: as `cost_hf.quantizers.base.Quantizer`.
         codes: model-level codes as the catalog holds them, int64 `[M, L]`.
+        is_of_vectors: whether these come from vectors of texts alone, as those of new items do.
     """
 
     quantizer: Any
     codes: np.ndarray
+    is_of_vectors: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +100,10 @@ class TrainingItems:
             missing["codes"] = "the codes of this recommender came without a quantizer"
         elif not codings:
             missing["codes"] = f"a recommender of kind {recommender.kind!r} has no quantizer"
+        elif vectors is None:
+            codings = {name: coding for name, coding in codings.items() if coding.is_of_vectors}
+            if not codings:
+                missing["codes"] = "the codes of the training items come from more than the texts of the items"
         return cls([recommender.catalog.item_ids[row] for row in rows], texts, vectors, codings, missing)
 
 
@@ -145,5 +152,6 @@ def _codings(recommender: Recommender, rows: np.ndarray) -> dict[str, Coding]:
         if quantizer is None or assignment_digest(quantizer) in known:
             continue
         known.add(assignment_digest(quantizer))
-        found[name] = Coding(quantizer, catalog.codes[rows, : catalog.model_levels])
+        is_of_vectors = nearest_levels(quantizer) == catalog.model_levels
+        found[name] = Coding(quantizer, catalog.codes[rows, : catalog.model_levels], is_of_vectors)
     return found

@@ -141,5 +141,5 @@ class CobraRecommender(TextGenerativeRecommender):
             return super()._with_updated_texts(catalog, item_ids, texts)
         would_differ = 0
         if self.quantizer is not None and self.encoder is not None:
-            would_differ = self._num_differing(catalog, item_ids, self.encode(texts))
+            would_differ = self._would_differ(catalog, item_ids, super()._vectors_of(texts))
         return catalog.with_vectors(item_ids, self._words_of(texts)), would_differ

@@ -74,6 +74,11 @@ class PrismModel(CostModel):
     decoder: DualDecoder  # type: ignore[assignment]
     base_model_prefix = "prism"
 
+    @property
+    def reads_more(self) -> bool:
+        """Whether items are encoded by collaborative vectors, too, which new items and new texts come without."""
+        return self.config.collaborative_dim > 0
+
     def _build_layers(self, config: PrismConfig) -> None:
         if config.collaborative_dim:
             self.gate = CollaborativeGate(config.collaborative_dim)

@@ -187,16 +187,6 @@ def test_other_texts_change_what_is_read_and_no_sid(mine):
     assert mine.catalog.version == before.version
 
 
-def test_codes_that_depend_on_what_was_free_do_not_count_as_different(mine, monkeypatch):
-    held = mine.catalog.codes[[5], : mine.catalog.model_levels]
-    elsewhere = held.copy()
-    elsewhere[:, -1] += 1
-    monkeypatch.setattr(mine, "encode", lambda texts: elsewhere)
-    monkeypatch.setattr(type(mine.quantizer), "free_levels", 1, raising=False)
-
-    assert mine.update_items(["item005"], ["theatre in quito"]).would_differ == 0
-
-
 def test_texts_need_the_encoder(mine):
     mine.encoder = None
 
