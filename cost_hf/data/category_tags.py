@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from cost_hf.data.cells import column_parts
+
 NO_TAG = -1
 
 
@@ -24,7 +26,7 @@ class CategoryTags:
 
     @classmethod
     def of(cls, items: pd.DataFrame, column: str, *, levels: int, field: str) -> CategoryTags:
-        """Return the tags of a column that lists categories from broad to narrow, separated by commas.
+        """Return the tags of a column of categories from broad to narrow: lists, or texts with commas.
 
         A tag is a category with those above it: a name below two parents is two tags. A level on which all items that
         have a tag have the same one says nothing, and is left out.
@@ -46,13 +48,13 @@ class CategoryTags:
         """
         if column not in items:
             raise ValueError(f"{field} must be a column of the items, got {column!r}, found {', '.join(items.columns)}")
-        names = items[column].fillna("").astype(str).str.split(",", expand=True).fillna("")
+        names = column_parts(items[column])
         paths = pd.Series([()] * len(items), index=items.index, dtype=object)
         tags: list[np.ndarray] = []
         sizes: list[int] = []
         has_tag = np.ones(len(items), dtype=bool)
         for depth in names:
-            name = names[depth].str.strip()
+            name = names[depth]
             has_tag = has_tag & (name != "").to_numpy()
             paths = paths + name.map(lambda part: (part,))
             known = sorted(set(paths[has_tag]))
@@ -64,8 +66,9 @@ class CategoryTags:
                 tags.append(np.array(level, dtype=np.int64))
                 sizes.append(len(known))
         if not tags:
+            different = names[(names != "").any(axis=1)].drop_duplicates()
             raise ValueError(
-                f"{field}={column!r} must list categories of at least two values, got {items[column].nunique()} "
+                f"{field}={column!r} must list categories of at least two values, got {len(different)} "
                 "different lists without such a level; name another column, or null"
             )
         return cls(np.stack(tags, 1), tuple(sizes))

@@ -100,6 +100,26 @@ def cell_words(value: Any) -> str:
     return str(value).strip()
 
 
+def cell_parts(value: Any) -> list[str]:
+    """Return the parts of a list, or of a text with commas, as text; one empty part, or none, for an empty cell.
+
+    Examples:
+        >>> cell_parts(["Beauty", "Hair, Nails"]), cell_parts("Beauty, Hair"), cell_parts(None)
+        (['Beauty', 'Hair, Nails'], ['Beauty', 'Hair'], [''])
+    """
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [cell_words(part) for part in value]
+    return [part.strip() for part in cell_words(value).split(",")]
+
+
+def column_parts(values: pd.Series) -> pd.DataFrame:
+    """Return the parts of every cell of a column, `[rows, most parts]`, "" where a cell has fewer."""
+    parts = [cell_parts(value) for value in values]
+    width = max(map(len, parts), default=0)
+    padded = [[*own, *[""] * (width - len(own))] for own in parts]
+    return pd.DataFrame(padded, index=values.index, columns=range(width), dtype=object)
+
+
 def holds_words(value: Any) -> bool:
     """Return whether a cell is a string or a list with one."""
     if isinstance(value, (list, tuple, np.ndarray)):

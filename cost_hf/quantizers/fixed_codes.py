@@ -72,7 +72,7 @@ def random_codes(item_ids: Sequence[str], level_sizes: Sequence[int], *, seed: i
 
 
 def category_codes(items: pd.DataFrame, column: str, level_sizes: Sequence[int]) -> np.ndarray:
-    """Return codes `[N, L]` int64 of categories listed from broad to narrow, separated by commas.
+    """Return codes `[N, L]` int64 of categories from broad to narrow: lists, or texts with commas.
 
     The code of level m is the position of the m-th name among the names below the same parent, in sorted order. Items
     with fewer names get the empty name there, which sorts first; names beyond the last level are left out.
@@ -80,13 +80,14 @@ def category_codes(items: pd.DataFrame, column: str, level_sizes: Sequence[int])
     Raises:
         ValueError: for a missing column, or a parent with more names than the level has codes.
     """
+    from cost_hf.data.cells import column_parts
+
     if column not in items:
         raise ValueError(
             f"category codes need the items column {column!r}, found {', '.join(map(str, items.columns))}; set "
             "codes.category_column"
         )
-    names = items[column].fillna("").astype(str).str.split(",", expand=True).fillna("")
-    names = names.apply(lambda part: part.str.strip()).reindex(columns=range(len(level_sizes)), fill_value="")
+    names = column_parts(items[column]).reindex(columns=range(len(level_sizes)), fill_value="")
     codes = np.empty((len(items), len(level_sizes)), dtype=np.int64)
     parent = np.zeros(len(items), dtype=np.int64)
     for level, size in enumerate(level_sizes):

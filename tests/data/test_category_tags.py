@@ -1,5 +1,6 @@
 """Categories as numbers: paths from broad to narrow, levels that say nothing left out."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -28,3 +29,13 @@ def test_columns_without_tags_are_named():
         CategoryTags.of(pd.DataFrame({"categories": ["a"]}), "topic", levels=1, field="isr.tag_column")
     with pytest.raises(ValueError, match="must list categories of at least two values, got 1 different lists"):
         tags_of(["a", "a", None])
+
+
+@pytest.mark.parametrize("as_cell", [list, tuple, np.array])
+def test_lists_of_categories_have_the_tags_of_texts_with_commas(as_cell):
+    texts = ["Beauty,Hair,Combs", "Beauty,Hair", "Beauty,Skin", None]
+    lists = [None if text is None else as_cell(text.split(",")) for text in texts]
+
+    assert tags_of(lists).tags.tolist() == tags_of(texts).tags.tolist()
+    with pytest.raises(ValueError, match="at least two values, got 1 different lists"):
+        tags_of([as_cell(["a"]), as_cell(["a"])])

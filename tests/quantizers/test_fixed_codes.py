@@ -52,3 +52,11 @@ def test_a_category_tree_wider_than_a_level_is_an_error_that_says_how_wide():
 def test_a_missing_category_column_is_an_error_that_lists_the_columns():
     with pytest.raises(ValueError, match=r"items column 'categories', found item_id, genre; set codes.category_column"):
         category_codes(pd.DataFrame({"item_id": ["1"], "genre": ["a"]}), "categories", (4,))
+
+
+def test_lists_of_categories_have_the_codes_of_texts_with_commas():
+    texts = ["Toys,Games", "Toys", "Books,Games", None]
+    lists = [None if text is None else np.array(text.split(",")) for text in texts]
+    codes = [category_codes(pd.DataFrame({"categories": column}), "categories", (4, 4)) for column in (texts, lists)]
+
+    assert codes[0].tolist() == codes[1].tolist()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cost_hf.data.cells import cell_words, column_words
+from cost_hf.data.cells import cell_parts, column_words
 from cost_hf.data.errors import DataError
 from cost_hf.item_vectors.famae.options import field_column, field_level
 
@@ -144,13 +144,12 @@ class FieldVocabulary:
 def _values(column: pd.Series, level: int | None) -> list[str | None]:
     """Return a value per item, None where it is missing: the whole cell, or one part of a list or a comma list."""
     if level is None:
-        return [words or None for words in column_words(column)]
+        # cell by cell, so that a number is one text whatever the rest of its column is, as in a table of new items
+        return [words or None for words in column_words(column.astype(object))]
     return [_part(cell, level) for cell in column]
 
 
 def _part(cell: Any, level: int) -> str | None:
     """Return one part of a cell, counted from 1; None where it has fewer."""
-    is_list = isinstance(cell, list | tuple | np.ndarray)
-    parts = [cell_words(part) for part in cell] if is_list else cell_words(cell).split(",")
-    known = [part.strip() for part in parts if part.strip()]
+    known = [part for part in cell_parts(cell) if part]
     return known[level - 1] if len(known) >= level else None

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cost_hf.data.cells import cell_words
 from cost_hf.data.text_vectors import TextVectors
 from cost_hf.evaluation.semantic_ids import sid_quality, sid_utilization, top_neighbours
 from cost_hf.methods.base import Workspace
@@ -28,7 +29,7 @@ def describe_semantic_ids(catalog: Catalog, codes: CodesResult | None, workspace
             reconstruction = decode(torch.from_numpy(np.array(own))).float().numpy()
     utilization = sid_utilization(own, sizes, vectors=vectors.vectors, reconstruction=reconstruction)
     column = data.tables.items.get("categories")
-    categories = None if column is None else column.fillna("").astype(str).tolist()
+    categories = None if column is None else [cell_words(cell) for cell in column]
     quality = sid_quality(
         own, level_sizes=sizes, categories=categories, train=data.split.train, targets=data.split.validation
     )

@@ -160,12 +160,16 @@ class LightGcnTraining(PreTrainedModel):
 
     @torch.no_grad()
     def item_side(self) -> LightGcnModel:
-        """Return the items as a model that ranks for histories, in eval mode."""
+        """Return the items as a model that ranks for histories, in eval mode.
+
+        An item without an edge adds nothing to a user: its embedding was learned as that of a negative alone.
+        """
         items = [layer[1] for layer in self.layers()]
         model = LightGcnModel(self.config).to(self.device).eval()
         model.items.weight.copy_(torch.stack(items).mean(0))
         neighbors = torch.stack(items[:-1]).sum(0) / len(items)
-        model.neighbors.weight.copy_(neighbors * self.propagation.item_scales[:, None])
+        has_edge = self.propagation.item_offsets.diff() > 0
+        model.neighbors.weight.copy_(neighbors * (self.propagation.item_scales * has_edge)[:, None])
         return model
 
 

@@ -78,9 +78,10 @@ class Prism(GenerativeMethod[PrismOptions]):
         parts = [workspace.text_vectors().vectors]
         source = isr.source()
         if source is not None:
-            # those of the codes, where these are learned from the same ones
-            seed = seed if self.options.codes.seed is None else self.options.codes.seed
-            own = workspace if self._shares_vectors else workspace.part("fusion")
+            own = workspace.part("fusion")
+            if self._shares_vectors:  # with the codes, which may have a seed of their own
+                own = workspace
+                seed = seed if self.options.codes.seed is None else self.options.codes.seed
             parts.append(source.item_vectors(own, isr.collaborative_dim, seed=seed))
         return catalog.with_vectors(list(catalog.item_ids), np.concatenate(parts, 1))
 

@@ -95,8 +95,9 @@ class PrismModel(CostModel):
         if isinstance(module, CollaborativeGate):
             init.ones_(module.scale)
         elif isinstance(module, AveragedQuantizer):
+            # as if each code had been chosen once; its vector would jump to 0 otherwise
             init.ones_(module.counts)
-            init.zeros_(module.sums)
+            init.copy_(module.sums, torch.cat(list(module.codebooks)))
 
     def forward(  # type: ignore[override]
         self,

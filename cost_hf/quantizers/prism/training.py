@@ -9,8 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from accelerate.utils import reduce
+from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.nn import functional
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -125,8 +127,10 @@ def tag_vectors(tags: Tensor, sizes: Sequence[int], items: Tensor) -> list[Tenso
     means = []
     for level, size in enumerate(sizes):
         own = tags[:, level]
-        members = functional.one_hot(own.clamp_min(0), size).to(items) * (own >= 0)[:, None]  # [N, tags]
-        means.append(functional.normalize(members.T @ items, dim=1))
+        rows = np.flatnonzero(own >= 0)
+        ones = np.ones(len(rows), dtype=np.float32)
+        members = csr_matrix((ones, (own[rows].numpy(), rows)), shape=(size, len(own)))  # dense, it may be gigabytes
+        means.append(functional.normalize(torch.from_numpy(members @ items.numpy()), dim=1))
     return means
 
 

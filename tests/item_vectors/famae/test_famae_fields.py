@@ -85,3 +85,11 @@ def test_a_field_without_any_value_is_refused():
 def test_options_that_no_run_can_have_are_refused(values, message):
     with pytest.raises(DataError, match=message):
         FamaeOptions(**values)
+
+
+def test_a_number_is_one_value_whatever_the_rest_of_its_column_is():
+    trained = pd.DataFrame({"item_id": ["a", "b"], "size": [5.0, 2.5]})
+    new = pd.DataFrame({"item_id": ["a", "b"], "size": [5, None]})
+
+    assert render_fields(trained, ["size"]) == ['["a", "5"]', '["b", "2.5"]']
+    assert render_fields(new, ["size"]) == ['["a", "5"]', '["b", null]']

@@ -173,3 +173,9 @@ def test_a_method_that_gives_collaborative_vectors_is_taken_by_its_name_alone():
     assert collaborative_method("lightgcn").name == "lightgcn"
     with pytest.raises(ValueError, match=r"codes.collaborative_method must be one of lightgcn, .*, got None"):
         collaborative_method(None)
+
+
+def test_an_item_without_a_training_click_adds_nothing_to_a_user():
+    vectors = training_model().item_side().item_table()
+
+    assert not vectors[ITEMS - 1].any() and vectors[: ITEMS - 1].any(1).all()

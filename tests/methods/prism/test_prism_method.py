@@ -12,11 +12,13 @@ from cost_hf.data.prepare import prepare_data
 from cost_hf.evaluation.options import EvaluationOptions
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.methods.base import DataFacts, methods, variants
+from cost_hf.methods.generative import GenerativeMethod
 from cost_hf.methods.prism import Prism
 from cost_hf.methods.prism.method import ROWS
 from cost_hf.methods.prism.options import IsrOptions, PrismOptions
 from cost_hf.methods.prism.recommender import PrismRecommender
 from cost_hf.methods.prism.training import code_vectors
+from tests.recommenders.toys import toy_catalog
 from tests.runs import TINY
 
 
@@ -141,3 +143,31 @@ def test_a_trained_recommender_takes_new_items(run):
 
     history = list(system.catalog.item_ids[:2])
     assert [answer.item_id for answer in system.recommend(history, allowed=["new"])] == ["new"]
+
+
+@pytest.mark.parametrize(("method", "seed"), [("lightgcn", 5), ("sasrec", 3)], ids=["of the codes", "their own"])
+def test_vectors_of_clicks_have_the_seed_of_the_codes_where_they_are_the_same_ones(method, seed, monkeypatch):
+    seeds = []
+
+    class Source:
+        def item_vectors(self, workspace, width, *, seed):
+            seeds.append(seed)
+            return np.zeros((24, width), dtype=np.float32)
+
+    class Workspace:
+        def text_vectors(self):
+            return self
+
+        def part(self, name):
+            return self
+
+        vectors = np.ones((24, 4), dtype=np.float32)
+
+    own = Recipe.load("prism_beauty", {"codes.seed": 5, "isr.collaborative_method": method}).sections()
+    options = PrismOptions(codes=own["codes"], isr=own["isr"])
+    monkeypatch.setattr(IsrOptions, "source", lambda isr: Source())
+    monkeypatch.setattr(GenerativeMethod, "build_catalog", lambda *args, **kwargs: toy_catalog(24))
+
+    Prism(options).build_catalog(Workspace(), None, seed=3)
+
+    assert seeds == [seed]

@@ -16,6 +16,7 @@ from tests.quantizers.prism.prism_toys import (
     CONTENT,
     PLAIN,
     TAGGED,
+    TINY,
     both_vectors,
     tiny_prism,
     training_inputs,
@@ -266,3 +267,13 @@ def test_a_saved_model_comes_back_by_auto_model(tmp_path, changes):
 def test_the_configuration_of_another_model_is_refused():
     with pytest.raises(ValueError, match="expected 'prism_quantizer'"):
         PrismConfig.from_dict({"model_type": "cost"})
+
+
+def test_averaged_codes_do_not_jump_to_zero_where_nothing_set_them():
+    torch.manual_seed(0)
+    model = PrismModel(PrismConfig(**TINY | AVERAGED))
+    before = torch.cat(list(model.quantizer.codebooks)).clone()
+
+    model.quantizer.update(torch.zeros_like(model.quantizer.counts), torch.zeros_like(model.quantizer.sums))
+
+    assert torch.allclose(torch.cat(list(model.quantizer.codebooks)), before, atol=1e-6) and before.any()
