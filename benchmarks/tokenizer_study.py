@@ -109,7 +109,7 @@ def tokenizer_rows(data: str, *, model: str, quantizer: Path) -> dict[str, dict[
 
 
 def policy_rows(data: str) -> dict[str, dict[str, Any]]:
-    """Return the recipe of every kind of codes under every collision policy that gives SIDs of one item each."""
+    """Return the recipe of learned codes and of residual k-means under every policy that resolves collisions."""
     rows = {}
     for kind in WITH_POLICIES:
         for policy in POLICIES:

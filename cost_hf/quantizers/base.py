@@ -105,6 +105,7 @@ class CodesOptions(KindOptions, ABC):
         is_control: whether the codes are there to show what learned ones add and are meant for no other use.
         follows_reassignment: whether fitting returns a model, by whose distances the collision policies `reassign`,
             `min_cost` and `sinkhorn` move items.
+        collides_like_kmeans: whether residual k-means of the same sizes shows how many items share codes.
         collisions: collision policy of the kind's rows in a comparison; None takes that of the base recipe.
         auto_models: module that registers a model of the kind's own with the Auto classes of transformers. It is
             imported with transformers, so that others can name it without importing it.
@@ -117,6 +118,7 @@ class CodesOptions(KindOptions, ABC):
     is_trained: ClassVar[bool] = False
     is_control: ClassVar[bool] = False
     follows_reassignment: ClassVar[bool] = True
+    collides_like_kmeans: ClassVar[bool] = True
     collisions: ClassVar[str | None] = None
     auto_models: ClassVar[str | None] = None
     collaborative_dim_field: ClassVar[str] = "latent_dim"

@@ -30,6 +30,7 @@ class GaoqOptions(CodesOptions):
     """GAOQ of ReSID: balanced k-means in two levels, codes aligned to anchors, unique SIDs; no gradient steps."""
 
     needs_item_ids: ClassVar[bool] = True  # rows are taken in id order, so that codes do not depend on the row order
+    collides_like_kmeans: ClassVar[bool] = False  # no two items share codes
     collisions: ClassVar[str | None] = "reassign"
     auto_models: ClassVar[str | None] = "cost_hf.quantizers.gaoq.auto_gaoq"
 

@@ -32,8 +32,8 @@ def fit_opq(vectors: Tensor, config: OpqConfig, *, iterations: int, seed: int) -
         ValueError: with fewer items than codes of a level.
     """
     model = OpqModel(config).eval()
-    items = model.parts.centered(vectors)
-    mean = items.double().mean(0).float() + model.parts.mean
+    items = model.parts.centered(vectors)  # of an untrained model, whose mean is 0
+    mean = items.double().mean(0).float()
     items = items - mean
     rotation = balanced_rotation(items, config.part_widths)
     parts = (items @ rotation).split(config.part_widths, dim=1)

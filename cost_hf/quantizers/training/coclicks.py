@@ -102,7 +102,10 @@ def matched_partners(coclicks: csr_matrix, random: np.random.Generator) -> np.nd
     for _ in range(MATCHING_ROUNDS):
         free = np.flatnonzero((partner < 0) & (np.diff(before) > 0))
         place = before[free] + random.random(len(free)) * (before[free + 1] - before[free])
-        drawn = coclicks.indices[np.searchsorted(counts, place, side="right")].astype(np.int64)
+        drawn_entry = np.minimum(
+            np.searchsorted(counts, place, side="right"), coclicks.indptr[free + 1] - 1
+        )  # rounding
+        drawn = coclicks.indices[drawn_entry].astype(np.int64)
         priority = random.permutation(len(free))
         is_free = partner[drawn] < 0
         first = free[is_free]

@@ -196,6 +196,16 @@ def test_a_recipe_keeps_its_sizes_and_is_told_better_ones(news, tmp_path):
     assert f'--codes.level_sizes "{list(found.advised.level_sizes)}"' in remedies
 
 
+def test_sizes_of_codes_that_never_collide_are_not_judged_by_residual_kmeans(news, tmp_path):
+    save(news, tmp_path)
+    own = {"codes.kind": "gaoq", "codes.level_sizes": [2, 2, 2]}
+
+    found = check(tmp_path, overrides=own)
+
+    assert found.flags["codes.level_sizes"] == "[2, 2, 2]"
+    assert not [problem for problem in found.problems if "codes.level_sizes" in problem.remedy]
+
+
 def test_a_template_that_does_not_fit_is_an_error_with_a_guess(news, tmp_path):
     save(news, tmp_path)
 

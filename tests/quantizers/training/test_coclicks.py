@@ -48,6 +48,20 @@ def test_partners_are_drawn_by_their_counts():
     assert drawn.count(1) > drawn.count(2) > 0
 
 
+def test_a_draw_that_rounds_up_stays_among_the_items_own():
+    class Last:
+        """Draws the largest share below 1, which rounds up beside large counts."""
+
+        permutation = staticmethod(np.arange)
+
+        def random(self, count):
+            return np.full(count, np.nextafter(1.0, 0.0))
+
+    table = csr_matrix(np.array([[0, 2**40, 0, 0], [2**40, 0, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]))
+
+    assert matched_partners(table, Last()).tolist() == [1, 0, 3, 2]
+
+
 def test_an_epoch_holds_every_item_once_and_partners_side_by_side():
     sampler = PairedSampler(COCLICKS, seed=3)
 
