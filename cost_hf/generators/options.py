@@ -1,6 +1,7 @@
 """Recipe sections `generator`, `adapter`, `tasks` and `training`, readable without torch.
 
-Sizes of generators from scratch: `letter` is the generator of LETTER's released code (d_model 128), `deep` the same
+Sizes of generators from scratch: `resid` is the T5 of ReSID (arXiv 2602.02338), `letter` the generator of LETTER's
+released code (d_model 128), `deep` the same
 with six layers (the T5 of arXiv 2411.18814), `tiger` the one whose parameter count matches TIGER's text (d_model 384;
 arXiv 2305.05065 section 4 gives both 128 and 13 M, which do not fit together).
 """
@@ -45,7 +46,7 @@ class GeneratorOptions:
         default="small",
         metadata={
             "help": "from scratch: causal tiny|small (CPU) or medium|large (5 M and 26 M weights, for a GPU), seq2seq "
-            "tiny|small (CPU), letter, deep or tiger; unused with a backbone"
+            "tiny|small (CPU), letter, resid, deep or tiger; unused with a backbone"
         },
     )
     backbone: str | None = field(
