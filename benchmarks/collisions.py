@@ -148,7 +148,8 @@ def measure(name: str, vectors: np.ndarray) -> list[dict[str, Any]]:
     of_reassign = rows[POLICIES.index("reassign")]
     for row in rows:
         row["seconds against reassign"] = row["seconds"] / of_reassign["seconds"]
-        row["distance against reassign"] = row["added distance"] / of_reassign["added distance"]
+        if of_reassign["added distance"]:  # 0 where no codes collide
+            row["distance against reassign"] = row["added distance"] / of_reassign["added distance"]
     return [
         {key: float(f"{cell:.4g}") if isinstance(cell, float) else cell for key, cell in row.items()} for row in rows
     ]
