@@ -61,13 +61,13 @@ def test_the_causal_sizes_have_their_parameters_and_start_with_logits_of_one_sca
     assert set(CAUSAL_SIZES) == {"tiny", "small", "medium", "large"}
 
 
-@pytest.mark.parametrize(("size", "millions"), [("tiny", 0.3), ("letter", 4.9), ("tiger", 14.5)])
+@pytest.mark.parametrize(("size", "millions"), [("tiny", 0.3), ("letter", 4.9), ("resid", 2.0), ("tiger", 14.5)])
 def test_the_seq2seq_sizes_have_the_published_parameters(size, millions):
     catalog = toy_catalog(40, (256, 256, 256), append_size=256)
     model = build_backbone(GeneratorOptions(kind="seq2seq", size=size), catalog, seed=0).model
 
     assert model.num_parameters() / 1e6 == pytest.approx(millions, rel=0.1)
-    assert set(SEQ2SEQ_SIZES) == {"tiny", "small", "letter", "tiger", "deep"}
+    assert set(SEQ2SEQ_SIZES) == {"tiny", "small", "letter", "resid", "tiger", "deep"}
 
 
 @pytest.mark.trains

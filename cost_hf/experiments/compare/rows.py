@@ -181,7 +181,7 @@ def _state(jobs: Sequence[Job], num_done: int) -> tuple[str, str]:
 def _common_stages(result: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the stages that cost all systems the same: the evaluation, and encoding texts, which trains nothing."""
     ItemVectorOptions.load_kinds()
-    vectors = ItemVectorOptions.kinds[result["recipe"]["vectors"].get("kind", ItemVectorOptions.default_kind)]
+    vectors = ItemVectorOptions.kinds[result["recipe"]["vectors"]["kind"]]
     return (EVALUATION,) if vectors.is_trained else (EVALUATION, VECTORS)
 
 

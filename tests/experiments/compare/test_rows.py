@@ -75,6 +75,7 @@ def finished(tmp_path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 save_file(ranked.arrays(), path)
         results = {
+            "recipe": {"vectors": {"kind": "text"}},
             "stages": {"evaluation": {"seconds": 600.0, "peak_mb": 90.0}, "work": {"seconds": 120.0, "peak_mb": 80.0}},
             "requests": {"recommender": {"batch_1_ms": 3.0}},
             "parameters": {},
