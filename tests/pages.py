@@ -200,7 +200,8 @@ def _small_budget(arguments: list[str]) -> Iterator[str]:
     chosen = {name: given[name] for name in ("method", "codes.kind") if name in given}
     recipe = Recipe.load(named[0] if named else "cost_default", chosen)
     for name, value in options.items():
-        is_missing = name not in given and recipe.has_field(name)
+        is_chosen = name == "codes.level_sizes" and recipe.level_sizes is None  # by the kind of codes itself
+        is_missing = name not in given and recipe.has_field(name) and not is_chosen
         if is_missing or (name == "budget" and name in given):  # of an option that stands twice the last one counts
             yield from (f"--{name}", value)
 
