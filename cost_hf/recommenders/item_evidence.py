@@ -28,10 +28,11 @@ class ItemEvidence:
 
     Attributes:
         catalog: of the recommender.
-        vectors: item text vectors, `[n, E]`; n is 0 without any.
+        vectors: item text vectors, or other ones that items are encoded by, `[n, E]`; n is 0 without any.
         codes: codes of all levels, `[n, L]`; n is 0 without semantic IDs.
         model_levels: levels that the quantizer gives; a last one may be appended to tell items apart.
         vocabulary: of these codes; None without any.
+        is_of_texts: whether the vectors are those of texts.
     """
 
     catalog: ItemRows
@@ -39,19 +40,21 @@ class ItemEvidence:
     codes: np.ndarray = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
     model_levels: int = 0
     vocabulary: SidVocabulary | None = None
+    is_of_texts: bool = True
 
     @classmethod
     def of(cls, recommender: "Recommender", catalog: Any) -> "ItemEvidence":
         """Return what a recommender knows of the items of its catalog; of the first parts that know it for a hybrid."""
         held = recommender.text_vectors(catalog)
         vectors = np.empty((0, 0), dtype=np.float32) if held is None else held
+        is_of_texts = recommender.encoder is None or recommender.encoder.options.is_text
         owners = [(recommender, catalog)] if recommender.has_semantic_ids() else []
         owners += [(part, catalog.parts[name]) for name, part in recommender.parts.items() if part.has_semantic_ids()]
         if not owners:
-            return cls(catalog, vectors)
+            return cls(catalog, vectors, is_of_texts=is_of_texts)
         owner: Any
         owner, own = owners[0]
-        return cls(catalog, vectors, own.codes, own.model_levels, owner.vocabulary)
+        return cls(catalog, vectors, own.codes, own.model_levels, owner.vocabulary, is_of_texts)
 
     @property
     def is_known(self) -> bool:

@@ -138,9 +138,10 @@ class RecommenderService:
     def similar(self, request: SimilarRequest) -> list[dict[str, Any]]:
         """Return the items that are most similar to one, best first, each as in a list of `recommend`.
 
-        `source` is what they are compared by: `text` (cosines of text vectors), `item_vectors` (cosines of what the
-        model has learned), or `semantic_id` (the number of leading codes in common, at least one). A recommender that
-        has none of these, such as counts, lists what it recommends after the item.
+        `source` is what they are compared by: `text` (cosines of text vectors), `item_vectors` (cosines of other
+        vectors that items are encoded by, or of what the model has learned), or `semantic_id` (the number of leading
+        codes in common, at least one). A recommender that has none of these, such as counts, lists what it recommends
+        after the item.
 
         Raises:
             BadRequest: for an item that the catalog does not hold, or a wrong filter.

@@ -1,9 +1,9 @@
 """Items that are similar to one, by what a recommender knows of its items.
 
-In this order, the first that it has for the item: cosines of item text vectors (`text`); of the item vectors that a
-model without texts has learned (`item_vectors`); the number of leading codes that semantic IDs share (`semantic_id`).
-Counts alone know no similar items, but what follows an item: there the list is that of `recommend` for a history of the
-item alone, and `source` is that of the recommender.
+In this order, the first that it has for the item: cosines of item text vectors (`text`); of other item vectors, which
+items are encoded by or a model has learned (`item_vectors`); the number of leading codes that semantic IDs share
+(`semantic_id`). Counts alone know no similar items, but what follows an item: there the list is that of `recommend` for
+a history of the item alone, and `source` is that of the recommender.
 """
 
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class SimilarItemSearch:
     def __init__(self, snapshot: CatalogSnapshot, evidence: ItemEvidence, item_vectors: np.ndarray | None = None):
         self.snapshot = snapshot
         self.evidence = evidence
-        self._tables = {TEXT: evidence.vectors}
+        self._tables = {TEXT if evidence.is_of_texts else ITEM_VECTORS: evidence.vectors}
         if item_vectors is not None and not len(evidence.vectors):
             self._tables[ITEM_VECTORS] = item_vectors
         self._norms = {name: np.linalg.norm(table, axis=1) for name, table in self._tables.items()}

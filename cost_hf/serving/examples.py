@@ -2,12 +2,15 @@
 
 from typing import Any
 
+from cost_hf.data.errors import DataError
 from cost_hf.recommenders.base import Recommender
+from cost_hf.recommenders.catalog_texts import catalog_items
 from cost_hf.serving.access import ITEMS_PATH
 from cost_hf.serving.live import popular_items
 
 Examples = dict[str, dict[str, Any]]  # by name: `summary` and `value`
 MADE_UP = ("item-1", "item-2", "item-3")
+MADE_UP_TEXT = "a text as the item table has them"
 
 
 def request_examples(recommender: Recommender | None) -> dict[str, Examples]:
@@ -23,7 +26,7 @@ def request_examples(recommender: Recommender | None) -> dict[str, Examples]:
     return {
         "/recommend": _recommend(items, recommender),
         "/similar": {"similar": _example("An item", {"item_id": items[0], "parameters": {"top_k": 5}})},
-        "/encode": {"texts": _example("A text", {"texts": ["a text as the item table has them"]})},
+        "/encode": {"texts": _example("A text", {"texts": [_text(items[0], recommender)]})},
         ITEMS_PATH: _changes(items, recommender),
     }
 
@@ -53,6 +56,22 @@ def _condition(recommender: Recommender, items: list[str]) -> dict[str, Any] | N
             if isinstance(value, int | float):
                 return {name: {"max": value}}
     return None
+
+
+def _text(item: str, recommender: Recommender | None) -> str:
+    """Return a text that the encoder of a recommender takes: that of an item, as far as the catalog keeps it."""
+    encoder = None if recommender is None else recommender.encoder
+    if recommender is None or encoder is None:
+        return MADE_UP_TEXT
+    frame = catalog_items(recommender, [recommender.catalog.row_of(item)])
+    if not encoder.options.shows_texts:  # only a text of its own form will do, and values may be missing in it
+        lacking = (encoder.named_columns or set()) - set(frame.columns)
+        frame = frame.assign(**dict.fromkeys(sorted(lacking)))
+    try:
+        text = encoder.render(frame)[0]
+    except DataError:  # the catalog does not keep what texts are made of; any text will do
+        return MADE_UP_TEXT
+    return text if text.strip() else MADE_UP_TEXT
 
 
 def _changes(items: list[str], recommender: Recommender | None) -> Examples:

@@ -50,7 +50,7 @@ class Routes:
         return await self._guarded(request, self._recommended)
 
     async def similar(self, request: Request) -> Response:
-        """Return the items whose texts are most similar to those of an item."""
+        """Return the items that are most similar to an item; `source` says by what."""
         return await self._guarded(request, self._computed(parse_similar))
 
     async def encode(self, request: Request) -> Response:

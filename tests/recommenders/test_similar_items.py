@@ -7,6 +7,7 @@ import pytest
 
 from cost_hf.recommenders.requests import BadRequest, parse_similar
 from cost_hf.recommenders.service import RecommenderService
+from tests.item_vectors.famae.famae_toys import shop_items, untrained_encoder
 from tests.methods.counting.counting_toys import toy_counting
 from tests.methods.fusion.fusion_toys import toy_fusion
 from tests.methods.sasrec.test_sasrec_recommender import toy as toy_sasrec
@@ -65,6 +66,15 @@ def test_without_vectors_they_are_ordered_by_shared_codes_and_then_popularity():
     order = sorted((row for row in shared if row != 3 and shared[row]), key=lambda row: (-shared[row], -row))
     assert pairs(found) == [(TOY_IDS[row], shared[row]) for row in order]  # later toy items have more clicks
     assert {entry["source"] for entry in found} == {"semantic_id"}
+
+
+def test_cosines_of_vectors_that_are_not_of_texts_are_not_called_so():
+    system = toy_sasrec("text")
+    system.encoder = untrained_encoder(shop_items())
+
+    found = RecommenderService(system).similar(ask("item003"))
+
+    assert {entry["source"] for entry in found} == {"item_vectors"}
 
 
 def test_counts_list_what_follows_the_item():

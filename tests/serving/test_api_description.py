@@ -21,6 +21,7 @@ from cost_hf.serving.api_description import BODIES
 from cost_hf.serving.app import PATHS
 from cost_hf.serving.examples import request_examples
 from cost_hf.serving.schemas import RecommendAnswer, RecommendParameters, SimilarParameters
+from tests.item_vectors.famae.famae_toys import shop_items, untrained_recommender
 from tests.methods.counting.counting_toys import toy_counting
 from tests.serving.running import running, saved_example
 
@@ -70,6 +71,20 @@ def test_every_example_is_answered(tmp_path):
                     assert all(answer.recommendations)
     names = {path: set(examples) for path, examples in request_examples(None).items()}
     assert names["/recommend"] == {"one", "several"} and set(names) >= {"/similar", "/encode", ITEMS_PATH}
+
+
+@pytest.mark.parametrize("columns", [True, False])
+def test_the_examples_of_a_recommender_that_reads_no_plain_texts_are_answered(tmp_path, columns):
+    untrained_recommender(shop_items(), columns=columns).save_pretrained(tmp_path)
+
+    with running(tmp_path, tokens=Tokens(items=TOKEN)) as server:
+        paths = server.get("/openapi.json").json["paths"]
+        for path in ("/encode", "/similar"):
+            for example in paths[path]["post"]["requestBody"]["content"]["application/json"]["examples"].values():
+                reply = server.post(path, example["value"])
+                assert reply.status == 200, (path, reply.body)
+
+    assert "text" not in paths["/similar"]["post"]["description"]
 
 
 def test_a_catalog_without_items_has_examples():

@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from cost_hf.data.errors import DataError
-from cost_hf.data.item_texts import render_texts
 from cost_hf.data.text_vectors import TextVectors
 from cost_hf.files import read_tensors
 from cost_hf.quantizers.base import nearest_levels
 from cost_hf.recommenders.base import Recommender
+from cost_hf.recommenders.catalog_texts import catalog_texts
 from cost_hf.recommenders.repository import POPULARITY, locate
 from cost_hf.semantic_ids.digests import assignment_digest
-from cost_hf.semantic_ids.item_columns import TITLE
 from cost_hf.stages import is_run
 
 MAX_ITEMS = 10_000  # training items that new ones are compared with: all pairs of more would take minutes
@@ -87,7 +85,7 @@ class TrainingItems:
             missing |= {"texts": reason, "vectors": reason}
         else:
             try:
-                texts = _catalog_texts(recommender, rows)
+                texts = catalog_texts(recommender, rows.tolist())
                 vectors = recommender.encoder.encode(texts)
             except DataError as error:
                 reason = f"the catalog does not keep the texts of the training items ({error})"
@@ -128,17 +126,6 @@ def _num_counted(source: str | Path) -> int:
 def _spread(count: int, most: int) -> np.ndarray:
     """Return at most `most` rows spread evenly over `count`, in order."""
     return np.arange(count) if count <= most else np.linspace(0, count - 1, most).round().astype(np.int64)
-
-
-def _catalog_texts(recommender: Recommender, rows: np.ndarray) -> list[str]:
-    """Return texts made of what the catalog keeps of its items; raise DataError where that is not enough."""
-    catalog = recommender.catalog
-    frame = pd.DataFrame({"item_id": [catalog.item_ids[row] for row in rows]})
-    if catalog.titles is not None:
-        frame[TITLE] = [catalog.titles[row] for row in rows]
-    for name, array in catalog.columns.taken(rows.tolist()).arrays.items():
-        frame[name] = array.to_pandas().to_numpy(dtype=object)
-    return render_texts(frame, None) if recommender.encoder is None else recommender.encoder.render(frame)
 
 
 def _codings(recommender: Recommender, rows: np.ndarray) -> dict[str, Coding]:

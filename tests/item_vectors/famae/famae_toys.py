@@ -9,8 +9,15 @@ import torch
 from cost_hf.data.options import DataOptions
 from cost_hf.data.prepare import PreparedData, prepare_data
 from cost_hf.item_vectors.famae.configuration_famae import FamaeConfig
+from cost_hf.item_vectors.famae.encoder import FamaeItemEncoder
+from cost_hf.item_vectors.famae.fields import FieldVocabulary, render_fields
 from cost_hf.item_vectors.famae.modeling_famae import FamaeModel
 from cost_hf.item_vectors.famae.options import FamaeOptions
+from cost_hf.quantizers.base import CodesOptions
+from cost_hf.quantizers.rkmeans import fit_rkmeans
+from cost_hf.recommenders.generative import GenerativeRecommender
+from cost_hf.semantic_ids.catalog import Catalog
+from tests.recommenders.toys import toy_recommender
 
 NUM_ITEMS = 24
 FIELDS = ["brand", "categories:1", "categories:2"]
@@ -56,3 +63,27 @@ def tiny_fields(length: int = 4, *, batch: int = 6) -> torch.Tensor:
     fields = np.stack([generator.integers(1, size, (batch, length)) for size in SIZES], axis=-1)
     fields[1:2, :2] = -1
     return torch.from_numpy(fields)
+
+
+def untrained_encoder(items: pd.DataFrame, **values: Any) -> FamaeItemEncoder:
+    """An encoder of fresh weights that knows the ids and field values of all items."""
+    options = tiny_options(**values)
+    texts = render_fields(items, options.fields)
+    vocabulary = FieldVocabulary.of(options.fields, texts, np.ones(len(items), dtype=bool))
+    model = tiny_model(vocab_sizes=list(vocabulary.sizes), initializer_range=1.0)
+    return FamaeItemEncoder(options, vocabulary, model)
+
+
+def untrained_recommender(items: pd.DataFrame, *, columns: bool = True) -> GenerativeRecommender:
+    """A recommender whose SIDs are residual k-means of vectors of fresh weights; its catalog keeps columns, or none."""
+    encoder = untrained_encoder(items)
+    vectors = torch.from_numpy(encoder.encode(encoder.render(items)))
+    options = CodesOptions.of("rkmeans", level_sizes=[4, 4], pca_dim=8)
+    quantizer = fit_rkmeans(vectors, options.config(vectors.shape[1]), seed=0)
+    ids = items["item_id"].tolist()
+    catalog = Catalog.from_embeddings(ids, vectors, quantizer, append_size=64, titles=items["title"].tolist())
+    clicks = np.arange(1, len(items) + 1)
+    recommender = toy_recommender(catalog, quantizer=quantizer, encoder=encoder, popularity=clicks)
+    if columns:
+        recommender.add_columns(ids, items[["brand", "categories"]])
+    return recommender
