@@ -36,6 +36,8 @@ class SasRecConfig(PreTrainedConfig):
         num_heads: attention heads; they divide `hidden_size`.
         intermediate_size: width of the feed-forward layers.
         dropout: share of activations dropped in training, behind the input and every sub-layer.
+        attention_dropout: share of attention weights dropped in training.
+        norm_first: normalise the input of every sub-layer and the last output, not what a sub-layer is added to.
         max_history: most recent items that are read, and number of positions.
         similarity: score of an item for a user: `cosine` over `temperature`, or the `dot` product. Without lengths,
             popular items can't win by a long vector alone (arXiv 1909.04276).
@@ -56,6 +58,8 @@ class SasRecConfig(PreTrainedConfig):
     num_heads: int = 2
     intermediate_size: int = 256
     dropout: float | int = 0.5
+    attention_dropout: float | int = 0.0
+    norm_first: bool = True
     max_history: int = 50
     similarity: str = "cosine"
     temperature: float | int = 0.07
@@ -122,8 +126,9 @@ class SasRecConfig(PreTrainedConfig):
 
     def validate_regularization(self) -> None:
         """Check dropout and temperature."""
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is a share in [0, 1), got {self.dropout!r}")
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is a share in [0, 1), got {getattr(self, name)!r}")
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
             raise ValueError(f"temperature must be above 0, got {self.temperature!r}; take a finite number")
         if not (self.initializer_range >= 0 and math.isfinite(self.initializer_range)):

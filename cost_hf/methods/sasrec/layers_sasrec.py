@@ -50,13 +50,15 @@ class ItemEncoder(nn.Module):
 
 
 class SasRecLayer(nn.Module):
-    """Causal self-attention and a feed-forward network, each normalised before and added to its input."""
+    """Causal self-attention and a feed-forward network, each added to its input; normalised before or behind them."""
 
     def __init__(self, config: SasRecConfig) -> None:
         super().__init__()
         width = config.hidden_size
         self.num_heads = config.num_heads
         self.dropout = config.dropout
+        self.attention_dropout = config.attention_dropout
+        self.norm_first = config.norm_first
         self.attention_norm = nn.LayerNorm(width, eps=1e-6)
         self.attention_input = nn.Linear(width, 3 * width)  # queries, keys, values
         self.attention_output = nn.Linear(width, width)
@@ -66,16 +68,22 @@ class SasRecLayer(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map `[B, T, D]` to `[B, T, D]`; pads stand on the right, where no item looks."""
-        hidden = hidden + self._dropped(self._attend(self.attention_norm(hidden)))
-        inner = functional.gelu(self.feed_forward_input(self.feed_forward_norm(hidden)))
-        return hidden + self._dropped(self.feed_forward_output(inner))
+        if self.norm_first:
+            hidden = hidden + self._dropped(self._attend(self.attention_norm(hidden)))
+            return hidden + self._dropped(self._feed_forward(self.feed_forward_norm(hidden)))
+        hidden = self.attention_norm(hidden + self._dropped(self._attend(hidden)))
+        return self.feed_forward_norm(hidden + self._dropped(self._feed_forward(hidden)))
 
     def _attend(self, hidden: Tensor) -> Tensor:
         batch, length, width = hidden.shape
         heads = self.attention_input(hidden).view(batch, length, 3, self.num_heads, width // self.num_heads)
         queries, keys, values = heads.permute(2, 0, 3, 1, 4)  # [B, heads, T, D / heads] each
-        mixed = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        dropped = self.attention_dropout if self.training else 0.0
+        mixed = functional.scaled_dot_product_attention(queries, keys, values, dropout_p=dropped, is_causal=True)
         return self.attention_output(mixed.transpose(1, 2).reshape(batch, length, width))
+
+    def _feed_forward(self, hidden: Tensor) -> Tensor:
+        return self.feed_forward_output(functional.gelu(self.feed_forward_input(hidden)))
 
     def _dropped(self, hidden: Tensor) -> Tensor:
         return functional.dropout(hidden, self.dropout, self.training)

@@ -7,6 +7,7 @@ so a text model scores whatever catalog it is given. `forward` is pure; position
 
 import copy
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -38,9 +39,13 @@ class SasRecModel(PreTrainedModel):
 
     Args:
         config: sizes and objective.
+
+    Attributes:
+        layer_class: layer `[B, T, D] -> [B, T, D]` built from a configuration, in which no position sees a later one.
     """
 
     config: SasRecConfig
+    layer_class: ClassVar[type[nn.Module]] = SasRecLayer
     base_model_prefix = "sasrec"
     main_input_name = "histories"
     _no_split_modules = ("SasRecLayer",)
@@ -50,8 +55,8 @@ class SasRecModel(PreTrainedModel):
         self.items = ItemEncoder(config)
         self.positions = nn.Embedding(config.max_history, config.hidden_size)
         self.input_norm = nn.LayerNorm(config.hidden_size, eps=1e-6)
-        self.layers = nn.ModuleList(SasRecLayer(config) for _ in range(config.num_layers))
-        self.output_norm = nn.LayerNorm(config.hidden_size, eps=1e-6)
+        self.layers = nn.ModuleList(self.layer_class(config) for _ in range(config.num_layers))
+        self.output_norm = nn.LayerNorm(config.hidden_size, eps=1e-6) if config.norm_first else nn.Identity()
         self.post_init()
 
     @torch.no_grad()
@@ -72,15 +77,18 @@ class SasRecModel(PreTrainedModel):
         """Read histories and predict the item behind every position.
 
         Args:
-            histories: catalog rows, oldest first, `[B, T]`, -1 pads on the right; T at most `max_history`.
-            labels: the next rows, `[B, T]`, -100 where nothing is to be learned.
+            histories: catalog rows, oldest first, `[B, T]`, -1 pads on the right; T at most `max_history`. A -1 within
+                a history is a hidden item, a vector of zeros.
+            labels: the next rows, `[L, T]`, -100 where nothing is to be learned; those of the first L histories.
             item_vectors: frozen item vectors of the catalog `[N, E]`, for models with text inputs.
-            negatives: sampled catalog rows `[B, T, K]`, for the binary loss.
-            label_weights: factor of the loss of every label, `[B, T]`; 1 by default.
+            negatives: sampled catalog rows `[L, T, K]`, for the binary loss.
+            label_weights: factor of the loss of every label, `[L, T]`; 1 by default.
         """
         table = self.item_table(item_vectors)
-        hidden = self._read(histories, table)
-        loss = None if labels is None else self._loss(hidden, table.float(), labels, negatives, label_weights)
+        hidden = self.read(histories, table)
+        loss = None
+        if labels is not None:
+            loss = self._loss(hidden[: len(labels)], table.float(), labels, negatives, label_weights)
         return SasRecOutput(loss=loss, hidden_states=hidden)
 
     def item_table(self, item_vectors: Tensor | None = None) -> Tensor:
@@ -119,21 +127,22 @@ class SasRecModel(PreTrainedModel):
         Arguments are those of `scores`.
         """
         recent = self._recent(histories)
-        return self._scaled(last_positions(recent, self._read(recent, table)))
+        return self._scaled(last_positions(recent, self.read(recent, table)))
 
     def targets(self, table: Tensor) -> Tensor:
         """Return items `[N, D]` as users are multiplied with them, fp32; keep them to score many users."""
         return table.float() if self.config.similarity == "dot" else functional.normalize(table.float(), dim=-1)
 
-    def _read(self, histories: Tensor, table: Tensor) -> Tensor:
-        """Return hidden states, fp32 `[B, T, D]`."""
+    def read(self, histories: Tensor, table: Tensor) -> Tensor:
+        """Return the states behind every item of histories `[B, T]`, fp32 `[B, T, D]`; arguments as in `forward`."""
         length = histories.shape[1]
         if length > self.config.max_history:
             raise ValueError(
                 f"expected histories of at most max_history={self.config.max_history!r} items, got {length!r}; cut "
                 "them at their old end"
             )
-        hidden = functional.embedding(histories.clamp_min(0), table) + self.positions.weight[:length]
+        items = functional.embedding(histories.clamp_min(0), table).masked_fill((histories < 0)[..., None], 0.0)
+        hidden = items + self.positions.weight[:length]
         hidden = functional.dropout(self.input_norm(hidden), self.config.dropout, self.training)
         for layer in self.layers:
             hidden = layer(hidden)

@@ -34,6 +34,10 @@ class SasRecModelOptions:
     intermediate_size: int = field(default=256, metadata={"help": "width of feed-forward layers"})
     text_hidden_size: int = field(default=512, metadata={"help": "width of the network over item vectors"})
     dropout: float = field(default=0.5, metadata={"help": "dropout in training"})
+    attention_dropout: float = field(default=0.0, metadata={"help": "dropout of attention weights in training"})
+    norm_first: bool = field(
+        default=True, metadata={"help": "normalise before the sub-layers; false normalises behind them, as BERT does"}
+    )
     max_history: int = field(default=50, metadata={"help": "most recent items that are read"})
 
     def validate(self) -> None:
@@ -49,8 +53,9 @@ class SasRecModelOptions:
             raise ValueError(
                 f"model.hidden_size must be a multiple of model.num_heads={self.num_heads!r}, got {self.hidden_size!r}"
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"model.dropout is a share in [0, 1), got {self.dropout!r}")
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"model.{name} is a share in [0, 1), got {getattr(self, name)!r}")
         if not (self.temperature > 0 and isfinite(self.temperature)):
             raise ValueError(f"model.temperature must be above 0, got {self.temperature!r}; take a finite number")
 

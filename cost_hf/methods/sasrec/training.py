@@ -139,6 +139,8 @@ def build_sasrec(options: SasRecModelOptions, *, num_items: int, text_dim: int |
         num_heads=options.num_heads,
         intermediate_size=options.intermediate_size,
         dropout=options.dropout,
+        attention_dropout=options.attention_dropout,
+        norm_first=options.norm_first,
         max_history=options.max_history,
         similarity=options.similarity,
         temperature=options.temperature,
