@@ -1,4 +1,4 @@
-"""The contrastive loss over two views of every sequence in a batch, and what of a view is compared."""
+"""Two views of every sequence in a batch: random positions, what of a view is compared, and the contrastive loss."""
 
 import torch
 from torch import Tensor
@@ -47,3 +47,22 @@ def pooled(hidden: Tensor, lengths: Tensor, pooling: str) -> Tensor:
     is_item = torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]
     kept = hidden * is_item[..., None]
     return kept.flatten(1) if pooling == "flatten" else kept.sum(1) / lengths[:, None]
+
+
+def random_positions(lengths: Tensor, count: Tensor, *, width: int) -> Tensor:
+    """Return a mask `[B, width]` of `count` random positions of every sequence.
+
+    Args:
+        lengths: of the sequences, `[B]`.
+        count: whole numbers `[B]`, at most the lengths.
+        width: T of the batch.
+    """
+    keys = torch.rand(len(lengths), width, device=lengths.device)
+    is_pad = torch.arange(width, device=lengths.device) >= lengths[:, None]
+    ranks = keys.masked_fill(is_pad, 2.0).argsort(1).argsort(1)
+    return ranks < count[:, None]
+
+
+def share_of(lengths: Tensor, rate: float, *, least: int = 0) -> Tensor:
+    """Return a share of lengths `[B]`, rounded down, int64 `[B]`."""
+    return (lengths.double() * rate).floor().long().clamp_min(least)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cost_hf.methods.contrastive import random_positions, share_of
+
 PAD = -1
 OPERATORS = ("substitute", "insert", "crop", "mask", "reorder")
 
@@ -69,14 +71,14 @@ class Augmentation:
 
 def substitute(rows: Tensor, lengths: Tensor, rate: float, similar: Tensor) -> Views:
     """Replace a share of the items, at least one, by the most similar item of each."""
-    is_chosen = _random_positions(rows, lengths, _share(lengths, rate, least=1))
+    is_chosen = random_positions(lengths, share_of(lengths, rate, least=1), width=rows.shape[1])
     return Views(torch.where(is_chosen, similar[rows.clamp_min(0)], rows), lengths)
 
 
 def insert(rows: Tensor, lengths: Tensor, rate: float, similar: Tensor) -> Views:
     """Put the most similar item before a share of the items, at least one; the oldest ones of a full row fall out."""
     width = rows.shape[1]
-    is_chosen = _random_positions(rows, lengths, _share(lengths, rate, least=1))
+    is_chosen = random_positions(lengths, share_of(lengths, rate, least=1), width=rows.shape[1])
     places = torch.arange(width, device=rows.device) + is_chosen.cumsum(1)  # of old items in the longer row
     longer = rows.new_full((len(rows), 2 * width), PAD)
     longer.scatter_(1, places, rows)
@@ -90,7 +92,7 @@ def insert(rows: Tensor, lengths: Tensor, rate: float, similar: Tensor) -> Views
 
 def crop(rows: Tensor, lengths: Tensor, rate: float, similar: Tensor) -> Views:
     """Keep a share of the items, at least one, that stand side by side."""
-    kept = _share(lengths, rate, least=1)
+    kept = share_of(lengths, rate, least=1)
     first = _below(lengths - kept + 1)
     index = first[:, None] + torch.arange(rows.shape[1], device=rows.device)
     part = rows.gather(1, index.clamp_max(rows.shape[1] - 1))
@@ -100,12 +102,13 @@ def crop(rows: Tensor, lengths: Tensor, rate: float, similar: Tensor) -> Views:
 
 def mask(rows: Tensor, lengths: Tensor, rate: float, similar: Tensor) -> Views:
     """Hide a share of the items; the model reads a vector of zeros there."""
-    return Views(rows.masked_fill(_random_positions(rows, lengths, _share(lengths, rate)), PAD), lengths)
+    is_hidden = random_positions(lengths, share_of(lengths, rate), width=rows.shape[1])
+    return Views(rows.masked_fill(is_hidden, PAD), lengths)
 
 
 def reorder(rows: Tensor, lengths: Tensor, rate: float, similar: Tensor) -> Views:
     """Shuffle a share of the items that stand side by side."""
-    count = _share(lengths, rate)
+    count = share_of(lengths, rate)
     first = _below(lengths - count + 1)
     positions = torch.arange(rows.shape[1], device=rows.device).expand_as(rows)
     is_inside = (positions >= first[:, None]) & (positions < (first + count)[:, None])
@@ -124,20 +127,7 @@ _OPERATORS: dict[str, Callable[[Tensor, Tensor, float, Tensor], Views]] = {
 }
 
 
-def _share(lengths: Tensor, rate: float, *, least: int = 0) -> Tensor:
-    """Return the share of lengths, rounded down, `[B]`."""
-    return (lengths.double() * rate).floor().long().clamp_min(least)
-
-
 def _below(bounds: Tensor) -> Tensor:
     """Return a random whole number from 0 to below each bound, `[B]`."""
     drawn = torch.rand(len(bounds), dtype=torch.float64, device=bounds.device)
     return torch.minimum((drawn * bounds).long(), bounds - 1)
-
-
-def _random_positions(rows: Tensor, lengths: Tensor, count: Tensor) -> Tensor:
-    """Return a mask `[B, T]` of `count` random positions of every sequence."""
-    keys = torch.rand(rows.shape, device=rows.device)
-    is_pad = torch.arange(rows.shape[1], device=rows.device) >= lengths[:, None]
-    ranks = keys.masked_fill(is_pad, 2.0).argsort(1).argsort(1)
-    return ranks < count[:, None]

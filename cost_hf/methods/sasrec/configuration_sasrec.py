@@ -22,8 +22,8 @@ MAX_WEIGHTS = 10**10
 
 
 @strict
-class SasRecConfig(PreTrainedConfig):
-    """Configuration of `SasRecModel`.
+class SequenceConfig(PreTrainedConfig):
+    """What the configurations of models that read a history item by item share.
 
     Args:
         num_items: N, size of the training catalog and number of id embeddings, where there are any.
@@ -32,12 +32,9 @@ class SasRecConfig(PreTrainedConfig):
         text_dim: width E of an item vector; None with ids alone.
         text_hidden_size: width of the network behind item vectors.
         hidden_size: width D of items and users.
-        num_layers: causal self-attention layers.
+        num_layers: causal layers.
         num_heads: attention heads; they divide `hidden_size`.
-        intermediate_size: width of the feed-forward layers.
         dropout: share of activations dropped in training, behind the input and every sub-layer.
-        attention_dropout: share of attention weights dropped in training.
-        norm_first: normalise the input of every sub-layer and the last output, not what a sub-layer is added to.
         max_history: most recent items that are read, and number of positions.
         similarity: score of an item for a user: `cosine` over `temperature`, or the `dot` product. Without lengths,
             popular items can't win by a long vector alone (arXiv 1909.04276).
@@ -46,7 +43,6 @@ class SasRecConfig(PreTrainedConfig):
         initializer_range: standard deviation of fresh embeddings.
     """
 
-    model_type = "sasrec"
     attribute_map: ClassVar[dict[str, str]] = {"num_hidden_layers": "num_layers", "num_attention_heads": "num_heads"}
 
     num_items: int = 1
@@ -56,10 +52,7 @@ class SasRecConfig(PreTrainedConfig):
     hidden_size: int = 64
     num_layers: int = 2
     num_heads: int = 2
-    intermediate_size: int = 256
     dropout: float | int = 0.5
-    attention_dropout: float | int = 0.0
-    norm_first: bool = True
     max_history: int = 50
     similarity: str = "cosine"
     temperature: float | int = 0.07
@@ -70,6 +63,11 @@ class SasRecConfig(PreTrainedConfig):
     def has_ids(self) -> bool:
         """True where every item has an embedding of its own."""
         return self.inputs != "text"
+
+    @property
+    def weights_per_layer(self) -> int:
+        """Weights of one layer, without biases and norms."""
+        raise NotImplementedError(f"{type(self).__name__} must say how many weights a layer has")
 
     @property
     def has_text(self) -> bool:
@@ -89,7 +87,7 @@ class SasRecConfig(PreTrainedConfig):
 
     def validate_sizes(self) -> None:
         """Check the widths and counts."""
-        bounds = dict.fromkeys(("text_hidden_size", "hidden_size", "num_heads", "intermediate_size"), MAX_WIDTH)
+        bounds = dict.fromkeys(("text_hidden_size", "hidden_size", "num_heads"), MAX_WIDTH)
         bounds |= {"num_items": MAX_ITEMS, "num_layers": MAX_LAYERS, "max_history": MAX_HISTORY}
         for name, most in bounds.items():
             value = getattr(self, name)
@@ -102,11 +100,10 @@ class SasRecConfig(PreTrainedConfig):
                 f"hidden_size must be a multiple of num_heads={self.num_heads!r}, got {self.hidden_size!r}"
             )
         rows = self.max_history + (self.num_items if self.has_ids else 0)
-        layer = 4 * self.hidden_size + 2 * self.intermediate_size
-        if self.hidden_size * (rows + self.num_layers * layer) > MAX_WEIGHTS:
+        if self.hidden_size * rows + self.num_layers * self.weights_per_layer > MAX_WEIGHTS:
             raise ValueError(
-                f"num_items={self.num_items!r}, hidden_size={self.hidden_size!r}, num_layers={self.num_layers!r} and "
-                f"intermediate_size={self.intermediate_size!r} make more than {MAX_WEIGHTS} weights; take smaller ones"
+                f"num_items={self.num_items!r}, hidden_size={self.hidden_size!r} and num_layers={self.num_layers!r} "
+                f"make more than {MAX_WEIGHTS} weights; take smaller ones"
             )
 
     def validate_choices(self) -> None:
@@ -126,10 +123,46 @@ class SasRecConfig(PreTrainedConfig):
 
     def validate_regularization(self) -> None:
         """Check dropout and temperature."""
-        for name in ("dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is a share in [0, 1), got {getattr(self, name)!r}")
+        self.check_share("dropout")
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
             raise ValueError(f"temperature must be above 0, got {self.temperature!r}; take a finite number")
         if not (self.initializer_range >= 0 and math.isfinite(self.initializer_range)):
             raise ValueError(f"initializer_range must be 0 or above and finite, got {self.initializer_range!r}")
+
+    def check_width(self, name: str) -> None:
+        """Raise ValueError for a width or count that no model can have."""
+        value = getattr(self, name)
+        if not 1 <= value <= MAX_WIDTH:
+            raise ValueError(f"{name} must be from 1 to {MAX_WIDTH}, got {value!r}")
+
+    def check_share(self, name: str) -> None:
+        """Raise ValueError for a field that is no share in [0, 1)."""
+        if not 0 <= getattr(self, name) < 1:
+            raise ValueError(f"{name} is a share in [0, 1), got {getattr(self, name)!r}")
+
+
+@strict
+class SasRecConfig(SequenceConfig):
+    """Configuration of `SasRecModel`; other arguments are those of `SequenceConfig`.
+
+    Args:
+        intermediate_size: width of the feed-forward layers.
+        attention_dropout: share of attention weights dropped in training.
+        norm_first: normalise the input of every sub-layer and the last output, not what a sub-layer is added to.
+    """
+
+    model_type = "sasrec"
+
+    intermediate_size: int = 256
+    attention_dropout: float | int = 0.0
+    norm_first: bool = True
+
+    @property
+    def weights_per_layer(self) -> int:
+        """Weights of one layer, without biases and norms."""
+        return self.hidden_size * (4 * self.hidden_size + 2 * self.intermediate_size)
+
+    def validate_layers(self) -> None:
+        """Check what the layers alone have."""
+        self.check_width("intermediate_size")
+        self.check_share("attention_dropout")

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .configuration_sasrec import SasRecConfig
+from .configuration_sasrec import SasRecConfig, SequenceConfig
 
 
 class ItemEncoder(nn.Module):
@@ -13,7 +13,7 @@ class ItemEncoder(nn.Module):
     A frozen text vector passes a linear map and, beside it, a network of one hidden layer.
     """
 
-    def __init__(self, config: SasRecConfig) -> None:
+    def __init__(self, config: SequenceConfig) -> None:
         super().__init__()
         self.has_ids = config.has_ids
         self.text_dim = config.text_dim

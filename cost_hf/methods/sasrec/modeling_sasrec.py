@@ -7,7 +7,7 @@ so a text model scores whatever catalog it is given. `forward` is pure; position
 
 import copy
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +16,14 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from .configuration_sasrec import SasRecConfig
+from .configuration_sasrec import SasRecConfig, SequenceConfig
 from .layers_sasrec import ItemEncoder, SasRecLayer, last_positions
 from .objectives_sasrec import catalog_cross_entropy, sampled_binary_loss
 
 
 @dataclass
-class SasRecOutput(ModelOutput):
-    """Output of `SasRecModel`.
+class SequenceOutput(ModelOutput):
+    """Output of a `SequenceModel`.
 
     Attributes:
         loss: mean over the labelled positions, a scalar; None without labels.
@@ -34,30 +34,26 @@ class SasRecOutput(ModelOutput):
     hidden_states: Tensor | None = None
 
 
-class SasRecModel(PreTrainedModel):
-    """Self-attentive sequential recommender (SASRec) over item ids, text vectors or both.
+class SequenceModel(PreTrainedModel):
+    """What models share that read a history item by item and score the whole catalog behind every item.
+
+    A subclass gives `layers`, which map `[B, T, D]` to `[B, T, D]` so that no position sees a later one, and
+    `output_norm`, and then calls `post_init`.
 
     Args:
         config: sizes and objective.
-
-    Attributes:
-        layer_class: layer `[B, T, D] -> [B, T, D]` built from a configuration, in which no position sees a later one.
     """
 
-    config: SasRecConfig
-    layer_class: ClassVar[type[nn.Module]] = SasRecLayer
-    base_model_prefix = "sasrec"
+    config: SequenceConfig
     main_input_name = "histories"
-    _no_split_modules = ("SasRecLayer",)
 
-    def __init__(self, config: SasRecConfig) -> None:
+    def __init__(self, config: SequenceConfig) -> None:
         super().__init__(config)
         self.items = ItemEncoder(config)
         self.positions = nn.Embedding(config.max_history, config.hidden_size)
         self.input_norm = nn.LayerNorm(config.hidden_size, eps=1e-6)
-        self.layers = nn.ModuleList(self.layer_class(config) for _ in range(config.num_layers))
-        self.output_norm = nn.LayerNorm(config.hidden_size, eps=1e-6) if config.norm_first else nn.Identity()
-        self.post_init()
+        self.layers: nn.ModuleList
+        self.output_norm: nn.Module
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -73,7 +69,7 @@ class SasRecModel(PreTrainedModel):
         item_vectors: Tensor | None = None,
         negatives: Tensor | None = None,
         label_weights: Tensor | None = None,
-    ) -> SasRecOutput:
+    ) -> SequenceOutput:
         """Read histories and predict the item behind every position.
 
         Args:
@@ -89,13 +85,13 @@ class SasRecModel(PreTrainedModel):
         loss = None
         if labels is not None:
             loss = self._loss(hidden[: len(labels)], table.float(), labels, negatives, label_weights)
-        return SasRecOutput(loss=loss, hidden_states=hidden)
+        return SequenceOutput(loss=loss, hidden_states=hidden)
 
     def item_table(self, item_vectors: Tensor | None = None) -> Tensor:
         """Return the vectors of all items, `[N, D]`; compute them once to score many users."""
         return self.items(item_vectors)
 
-    def with_items(self, num_items: int) -> "SasRecModel":
+    def with_items(self, num_items: int) -> Self:
         """Return a model for a larger catalog, whose first rows are those of this one; later rows have fresh weights.
 
         Args:
@@ -180,3 +176,21 @@ class SasRecModel(PreTrainedModel):
         width = min(self.config.max_history, histories.shape[1])
         index = (lengths - width).clamp_min(0) + torch.arange(width, device=histories.device)
         return histories.gather(1, index)
+
+
+class SasRecModel(SequenceModel):
+    """Self-attentive sequential recommender (SASRec) over item ids, text vectors or both.
+
+    Args:
+        config: sizes and objective.
+    """
+
+    config: SasRecConfig
+    base_model_prefix = "sasrec"
+    _no_split_modules = ("SasRecLayer",)
+
+    def __init__(self, config: SasRecConfig) -> None:
+        super().__init__(config)
+        self.layers = nn.ModuleList(SasRecLayer(config) for _ in range(config.num_layers))
+        self.output_norm = nn.LayerNorm(config.hidden_size, eps=1e-6) if config.norm_first else nn.Identity()
+        self.post_init()

@@ -18,8 +18,8 @@ MAX_NEGATIVES = 1 << 20  # per position
 
 
 @dataclass
-class SasRecModelOptions:
-    """Recipe section `model`."""
+class SequenceModelOptions:
+    """Fields of section `model` that methods share whose models read a history item by item."""
 
     inputs: str = field(default="ids", metadata={"help": "what an item is: ids, text (frozen item vectors) or both"})
     loss: str = field(default="cross_entropy", metadata={"help": "cross_entropy over the catalog, or binary (sampled)"})
@@ -29,15 +29,10 @@ class SasRecModelOptions:
         default=64, metadata={"help": "sampled items per position of the binary loss (arXiv 1808.09781: 1)"}
     )
     hidden_size: int = field(default=64, metadata={"help": "width of items and users"})
-    num_layers: int = field(default=2, metadata={"help": "self-attention layers"})
+    num_layers: int = field(default=2, metadata={"help": "causal layers"})
     num_heads: int = field(default=2, metadata={"help": "attention heads"})
-    intermediate_size: int = field(default=256, metadata={"help": "width of feed-forward layers"})
     text_hidden_size: int = field(default=512, metadata={"help": "width of the network over item vectors"})
     dropout: float = field(default=0.5, metadata={"help": "dropout in training"})
-    attention_dropout: float = field(default=0.0, metadata={"help": "dropout of attention weights in training"})
-    norm_first: bool = field(
-        default=True, metadata={"help": "normalise before the sub-layers; false normalises behind them, as BERT does"}
-    )
     max_history: int = field(default=50, metadata={"help": "most recent items that are read"})
 
     def validate(self) -> None:
@@ -45,7 +40,7 @@ class SasRecModelOptions:
         for name, allowed in {"inputs": INPUTS, "loss": LOSSES, "similarity": SIMILARITIES}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        bounds = dict.fromkeys(("hidden_size", "num_heads", "intermediate_size", "text_hidden_size"), MAX_WIDTH)
+        bounds = dict.fromkeys(("hidden_size", "num_heads", "text_hidden_size"), MAX_WIDTH)
         bounds |= {"num_layers": MAX_LAYERS, "max_history": MAX_HISTORY, "num_negatives": MAX_NEGATIVES}
         for name, most in bounds.items():
             whole_number(getattr(self, name), f"model.{name}", most=most)
@@ -53,11 +48,31 @@ class SasRecModelOptions:
             raise ValueError(
                 f"model.hidden_size must be a multiple of model.num_heads={self.num_heads!r}, got {self.hidden_size!r}"
             )
-        for name in ("dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"model.{name} is a share in [0, 1), got {getattr(self, name)!r}")
+        self.check_share("dropout")
         if not (self.temperature > 0 and isfinite(self.temperature)):
             raise ValueError(f"model.temperature must be above 0, got {self.temperature!r}; take a finite number")
+
+    def check_share(self, name: str) -> None:
+        """Raise ValueError for a field that is no share in [0, 1)."""
+        if not 0 <= getattr(self, name) < 1:
+            raise ValueError(f"model.{name} is a share in [0, 1), got {getattr(self, name)!r}")
+
+
+@dataclass
+class SasRecModelOptions(SequenceModelOptions):
+    """Recipe section `model`."""
+
+    intermediate_size: int = field(default=256, metadata={"help": "width of feed-forward layers"})
+    attention_dropout: float = field(default=0.0, metadata={"help": "dropout of attention weights in training"})
+    norm_first: bool = field(
+        default=True, metadata={"help": "normalise before the sub-layers; false normalises behind them, as BERT does"}
+    )
+
+    def validate(self) -> None:
+        """Raise ValueError for values no run can have."""
+        super().validate()
+        whole_number(self.intermediate_size, "model.intermediate_size", most=MAX_WIDTH)
+        self.check_share("attention_dropout")
 
 
 @dataclass
