@@ -123,7 +123,7 @@ class SequenceModel(PreTrainedModel):
         Arguments are those of `scores`.
         """
         recent = self._recent(histories)
-        return self._scaled(last_positions(recent, self.read(recent, table)))
+        return self.scaled(last_positions(recent, self.read(recent, table)))
 
     def targets(self, table: Tensor) -> Tensor:
         """Return items `[N, D]` as users are multiplied with them, fp32; keep them to score many users."""
@@ -155,7 +155,7 @@ class SequenceModel(PreTrainedModel):
         is_label = labels >= 0
         weights = None if label_weights is None else label_weights[is_label]
         chosen = labels[is_label]  # [P]
-        users = self._scaled(hidden[is_label])
+        users = self.scaled(hidden[is_label])
         items = self.targets(table)
         if self.config.loss == "cross_entropy":
             return catalog_cross_entropy(users, items, chosen, weights)
@@ -165,7 +165,7 @@ class SequenceModel(PreTrainedModel):
         positives = functional.embedding(chosen, items)
         return sampled_binary_loss(users, positives, functional.embedding(negatives[is_label], items), weights)
 
-    def _scaled(self, users: Tensor) -> Tensor:
+    def scaled(self, users: Tensor) -> Tensor:
         """Return users whose products with `targets` are scores."""
         is_dot = self.config.similarity == "dot"
         return users if is_dot else functional.normalize(users, dim=-1) / self.config.temperature
