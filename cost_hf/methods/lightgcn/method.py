@@ -28,10 +28,10 @@ class LightGcn(Method[LightGcnOptions]):
 
     def fit(self, workspace: Workspace, *, seed: int) -> Fitted:
         """Train on the training part."""
-        from cost_hf.methods.lightgcn.stages import lightgcn_stage, training_log
+        from cost_hf.methods.dense_training import fit_dense
+        from cost_hf.methods.lightgcn.stages import lightgcn_training
 
-        recommender = lightgcn_stage(self.options, workspace, seed=seed)
-        return Fitted(recommender, {"training": training_log(workspace)})
+        return fit_dense(lightgcn_training(self.options, workspace, seed=seed), workspace)
 
     def estimate(self, facts: DataFacts) -> Estimate:
         """Time a step over the graph of the training clicks."""
@@ -41,7 +41,9 @@ class LightGcn(Method[LightGcnOptions]):
 
     def item_vectors(self, workspace: Workspace, width: int, *, seed: int) -> np.ndarray:
         """Return the item vectors, `[N, width]`; zero for items without a training click."""
-        from cost_hf.methods.lightgcn.stages import collaborative_vectors
+        from cost_hf.methods.dense_training import collaborative_vectors
+        from cost_hf.methods.lightgcn.stages import lightgcn_training
 
         model = dataclasses.replace(self.options.model, hidden_size=width)
-        return collaborative_vectors(dataclasses.replace(self.options, model=model), workspace, seed=seed)
+        options = dataclasses.replace(self.options, model=model)
+        return collaborative_vectors(lightgcn_training(options, workspace, seed=seed), workspace)

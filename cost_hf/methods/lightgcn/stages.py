@@ -1,104 +1,35 @@
-"""Stages that train LightGCN: as a recommender, and for its item vectors alone."""
+"""The training of LightGCN on the training part of a workspace."""
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from accelerate import PartialState
-from accelerate.utils import set_seed
-
-from cost_hf.files import content_digest, read_json, write_json
-from cost_hf.generators.ranking_trainer import remove_checkpoints
+from cost_hf.generators.ranking_trainer import Validate
 from cost_hf.methods.base import Workspace
+from cost_hf.methods.dense_training import DenseTraining, TrainedModel
 from cost_hf.methods.lightgcn.options import LightGcnOptions
 from cost_hf.methods.lightgcn.recommender import LightGcnRecommender
 from cost_hf.methods.lightgcn.training import train_lightgcn
-from cost_hf.methods.training_stages import (
-    TRAINING_LOG,
-    as_fitted,
-    item_list,
-    recommender_stage,
-    training_clicks,
-    validation_metrics,
-)
-from cost_hf.recommenders.dense import DenseScorer
-from cost_hf.recommenders.rankers import ScoringRanker
-
-STAGE = "lightgcn"
 
 
-def lightgcn_stage(options: LightGcnOptions, workspace: Workspace, *, seed: int) -> LightGcnRecommender:
-    """Train a LightGCN as the row of the workspace."""
-    catalog = item_list(workspace)
-    recommender = recommender_stage(
-        workspace,
-        workspace.key or STAGE,
-        digest=_digest(options, workspace, seed),
-        train=lambda folder: _train(folder, options, workspace, seed=seed),
-        load=LightGcnRecommender.read,
-        catalog=catalog,
-        shared_as=STAGE,
-    )
-    return as_fitted(recommender, catalog)
+def lightgcn_training(options: LightGcnOptions, workspace: Workspace, *, seed: int) -> DenseTraining:
+    """Return the training of a LightGCN."""
 
+    def fit(folder: Path, validate: Validate) -> TrainedModel:
+        return train_lightgcn(
+            workspace.data.split.train,
+            num_items=workspace.data.tables.num_items,
+            options=options,
+            validate=validate,
+            output_dir=folder,
+            seed=seed,
+            weights=workspace.data.split.label_weights(),
+        )
 
-def collaborative_vectors(options: LightGcnOptions, workspace: Workspace, *, seed: int) -> np.ndarray:
-    """Return the item vectors of a LightGCN `[N, D]`, from a stage that runs may share; zero for unclicked items."""
-    trained = workspace.stages.run(
-        workspace.stage_of("collaborative"),
-        digest=_digest(options, workspace, seed),
-        folder=workspace.folder_of("collaborative"),
-        compute=lambda folder: _train(folder, options, workspace, seed=seed),
-        load=lambda folder: LightGcnRecommender.read(folder).to(PartialState().device),
-        on_every_process=True,
-        shared_as="collaborative",
-    )
-    with torch.inference_mode():
-        table = trained.model.items.weight.float().cpu().numpy().copy()
-    table[training_clicks(workspace) == 0] = 0.0
-    return table
-
-
-def training_log(workspace: Workspace) -> list[dict[str, float]]:
-    """Return the log of the training of this row."""
-    return read_json(workspace.stages.output_dir / workspace.folder / TRAINING_LOG)
-
-
-def _digest(options: LightGcnOptions, workspace: Workspace, seed: int) -> str:
-    data = workspace.data
-    return content_digest(
-        STAGE,
-        data.tables.items["item_id"].tolist(),
-        data.split.digest,
-        workspace.data_seed,
-        {"model": dataclasses.asdict(options.model), "training": options.training.content()},
-        seed,
-    )
-
-
-def _train(folder: Path, options: LightGcnOptions, workspace: Workspace, *, seed: int) -> None:
-    set_seed(seed)
-    catalog = item_list(workspace)
-    popularity = training_clicks(workspace)
-
-    def validate(model: Any) -> dict[str, float]:
-        scorer = DenseScorer(model.item_side())
-        ranker = ScoringRanker(scorer, popularity=popularity, item_ids=catalog.item_ids)
-        return validation_metrics(ranker, workspace, users=options.training.validation_users, top_k=10)
-
-    trained = train_lightgcn(
-        workspace.data.split.train,
-        num_items=len(catalog),
-        options=options,
-        validate=validate,
-        output_dir=folder,
+    return DenseTraining(
+        "lightgcn",
+        LightGcnRecommender,
+        content={"model": dataclasses.asdict(options.model), "training": options.training.content()},
+        fit=fit,
         seed=seed,
-        weights=workspace.data.split.label_weights(),
+        validation_users=options.training.validation_users,
     )
-    if not PartialState().is_main_process:
-        return
-    LightGcnRecommender(trained.model, catalog, popularity=popularity).save_pretrained(folder)
-    write_json(folder / TRAINING_LOG, trained.history)
-    remove_checkpoints(folder)

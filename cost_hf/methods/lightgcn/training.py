@@ -21,18 +21,11 @@ from transformers.utils import ModelOutput
 
 from cost_hf.generators.collation import pad_rows
 from cost_hf.generators.ranking_trainer import RankingTrainer, Validate, checkpoints_of
+from cost_hf.methods.dense_training import TrainedModel
 from cost_hf.methods.lightgcn.configuration_lightgcn import LightGcnConfig
 from cost_hf.methods.lightgcn.modeling_lightgcn import LightGcnModel
 from cost_hf.methods.lightgcn.options import LightGcnOptions
 from cost_hf.methods.negatives import draw_negatives
-
-
-@dataclass(frozen=True)
-class TrainedLightGcn:
-    """The chosen weights, in eval mode, and the log of the run (one dict a logging event)."""
-
-    model: LightGcnModel
-    history: list[dict[str, float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,14 +257,14 @@ def train_lightgcn(
     output_dir: str | Path,
     seed: int,
     weights: Sequence[np.ndarray] | None = None,
-) -> TrainedLightGcn:
+) -> TrainedModel:
     """Train on users' clicks, keep the checkpoint with the best validation NDCG@10, resume a killed run.
 
     Args:
         sequences: catalog rows of every training user.
         num_items: N, size of the catalog.
         options: sizes and training.
-        validate: ranks the validation sample with a model in training and returns metrics, `ndcg@10` among them; None
+        validate: ranks the validation sample with the items of a model and returns metrics, `ndcg@10` among them; None
             trains the given epochs and keeps the last weights.
         output_dir: holds `checkpoints/` while the run is going on.
         seed: of weights, order of clicks and negatives.
@@ -302,12 +295,12 @@ def train_lightgcn(
         groups_by_length=False,
         directory=checkpoints_of(output_dir),
         seed=seed,
-        validate=validate,
+        validate=None if validate is None else lambda model: validate(model.item_side()),
     )
     trained: Any = trainer.fit()
     if hasattr(trained.config, "use_cache"):
         del trained.config.use_cache  # Trainer leaves this generation setting in any model's configuration
-    return TrainedLightGcn(trained.item_side(), trainer.state.log_history)
+    return TrainedModel(trained.item_side(), trainer.state.log_history)
 
 
 def build_training_model(options: LightGcnOptions, graph: ClickGraph, *, seed: int) -> LightGcnTraining:

@@ -1,16 +1,16 @@
-"""What training and evaluating a SASRec will cost on this machine."""
+"""What training and evaluating a model of sequences will cost on this machine."""
 
 import torch
 from torch import nn
 
 from cost_hf.methods.base import DataFacts, Estimate
 from cost_hf.methods.benchmarking import BYTES_PER_WEIGHT, SEEN_SETTINGS, fastest
-from cost_hf.methods.sasrec.options import SasRecOptions
+from cost_hf.methods.sasrec.options import SequenceOptions
 
 POSITIONS = 1_024
 
 
-def estimate(options: SasRecOptions, facts: DataFacts) -> Estimate:
+def estimate(options: SequenceOptions, facts: DataFacts) -> Estimate:
     """Return the costs from one timed step of the softmax over the catalog."""
     width = options.model.hidden_size
     num_items = facts.tables.num_items
@@ -20,7 +20,7 @@ def estimate(options: SasRecOptions, facts: DataFacts) -> Estimate:
     return Estimate(
         {"training": training, "evaluation": evaluation},
         num_items * width * BYTES_PER_WEIGHT / 2**20,
-        [f"{options.training.epochs} epochs of SASRec"],
+        [f"{options.training.epochs} epochs"],
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from cost_hf.methods.base import (
     DataFacts,
@@ -17,18 +18,32 @@ from cost_hf.methods.base import (
     Workspace,
     register,
 )
-from cost_hf.methods.sasrec.options import SasRecOptions
+from cost_hf.methods.sasrec.options import SasRecOptions, SequenceOptions
 
 if TYPE_CHECKING:
     import numpy as np
 
     from cost_hf.data.splits import Targets
-    from cost_hf.methods.sasrec.recommender import SasRecRecommender
+    from cost_hf.methods.dense_training import DenseTraining
+    from cost_hf.recommenders.dense import DenseRecommender
+
+SequenceOptionsT = TypeVar("SequenceOptionsT", bound=SequenceOptions)
 
 # an objective, and what was tuned together with it
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "sasrec_ce": {"model.inputs": "ids", "model.loss": "cross_entropy", "model.similarity": "cosine"},
     "sasrec_bce": {"model.inputs": "ids", "model.loss": "binary", "model.similarity": "dot"},
+    "sasrec_published": {
+        "model.inputs": "ids",
+        "model.loss": "binary",
+        "model.similarity": "dot",
+        "model.num_negatives": 1,
+        "model.norm_first": False,
+        "model.attention_dropout": 0.5,
+        "training.learning_rate": 1e-3,
+        "training.warmup_steps": 0,
+        "training.scheduler": "constant",
+    },
     "sasrec_text": {
         "model.inputs": "text",
         "model.loss": "cross_entropy",
@@ -41,16 +56,10 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
 COMPARED = ("sasrec_ce", "sasrec_text")  # rows that a comparison has where none is named
 
 
-@register
-class SasRec(Method[SasRecOptions]):
-    """Self-attentive sequential recommendation."""
+class SequenceMethod(Method[SequenceOptionsT]):
+    """What methods share that train a model on histories item by item; a method gives its `training`."""
 
-    name = "sasrec"
     family = "dense"
-    summary = "SASRec"
-    options_class: ClassVar[type[MethodOptions]] = SasRecOptions
-    auto_models = "cost_hf.methods.sasrec.auto_sasrec"
-    recommenders: ClassVar[Mapping[str, str]] = {"sasrec": "cost_hf.methods.sasrec.recommender"}
     gives_item_vectors = True
     selects_on_validation = True
     can_warm_start = True
@@ -60,20 +69,23 @@ class SasRec(Method[SasRecOptions]):
         """True where texts are an input."""
         return self.options.model.inputs != "ids"
 
+    @abstractmethod
+    def training(self, workspace: Workspace, *, seed: int) -> DenseTraining:
+        """Return how the model is trained on the training part."""
+
     def fit(self, workspace: Workspace, *, seed: int) -> Fitted:
         """Train on the training part."""
-        from cost_hf.methods.sasrec.stages import sasrec_stage, training_log
+        from cost_hf.methods.dense_training import fit_dense
 
-        recommender = sasrec_stage(self.options, workspace, seed=seed)
-        return Fitted(recommender, {"training": training_log(workspace)})
+        return fit_dense(self.training(workspace, seed=seed), workspace)
 
-    def warm_start(self, recommender: SasRecRecommender, start: WarmStart) -> Fitted:
+    def warm_start(self, recommender: DenseRecommender, start: WarmStart) -> Fitted:
         """Train the model on; new items have rows with fresh weights, where ids are read."""
         from cost_hf.methods.sasrec.stages import warm_start
 
         return warm_start(self.options, recommender, start)
 
-    def estimate(self, facts: DataFacts) -> Estimate:
+    def estimate(self, facts: DataFacts) -> Estimate | str:
         """Time a step of the softmax over the catalog, which most of the time goes to."""
         from cost_hf.methods.sasrec.estimate import estimate
 
@@ -85,9 +97,11 @@ class SasRec(Method[SasRecOptions]):
 
     def item_vectors(self, workspace: Workspace, width: int, *, seed: int) -> np.ndarray:
         """Return the item table of a model of ids, `[N, width]`; zero for items without a training click."""
-        from cost_hf.methods.sasrec.stages import collaborative_vectors
+        from cost_hf.methods.dense_training import collaborative_vectors
 
-        return collaborative_vectors(self._of_ids(width), workspace, seed=seed)
+        model = dataclasses.replace(self.options.model, inputs="ids", loss="cross_entropy", hidden_size=width)
+        own = type(self)(dataclasses.replace(self.options, model=model))
+        return collaborative_vectors(own.training(workspace, seed=seed), workspace)
 
     def check_item_width(self, width: int, *, field: str) -> None:
         """Raise ValueError for a width that the attention heads do not divide."""
@@ -98,6 +112,24 @@ class SasRec(Method[SasRecOptions]):
                 f"heads, got {width!r}; change {field}"
             )
 
+
+@register
+class SasRec(SequenceMethod[SasRecOptions]):
+    """Self-attentive sequential recommendation."""
+
+    name = "sasrec"
+    summary = "SASRec"
+    options_class: ClassVar[type[MethodOptions]] = SasRecOptions
+    auto_models = "cost_hf.methods.sasrec.auto_sasrec"
+    recommenders: ClassVar[Mapping[str, str]] = {"sasrec": "cost_hf.methods.sasrec.recommender"}
+
+    def training(self, workspace: Workspace, *, seed: int) -> DenseTraining:
+        """Return how SASRec is trained on the training part."""
+        from cost_hf.methods.sasrec.recommender import SasRecRecommender
+        from cost_hf.methods.sasrec.stages import sequence_training
+
+        return sequence_training(self.name, SasRecRecommender, self.options, workspace, seed=seed)
+
     @classmethod
     def variants(cls) -> Iterable[Variant]:
         """Yield a row for the method as the recipe has it, and one for each objective."""
@@ -105,7 +137,3 @@ class SasRec(Method[SasRecOptions]):
         for name, changes in OBJECTIVES.items():
             text = ", ".join(f"{dotted.partition('.')[2]} {value}" for dotted, value in changes.items())
             yield Variant(name, cls.name, changes, f"{cls.summary}: {text}", is_compared=name in COMPARED)
-
-    def _of_ids(self, width: int) -> SasRecOptions:
-        model = dataclasses.replace(self.options.model, inputs="ids", loss="cross_entropy", hidden_size=width)
-        return dataclasses.replace(self.options, model=model)

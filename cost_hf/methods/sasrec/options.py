@@ -1,4 +1,4 @@
-"""Recipe sections of SASRec, readable without torch."""
+"""Recipe sections of SASRec, and what other models of sequences share with them; readable without torch."""
 
 from dataclasses import dataclass, field
 from math import isfinite
@@ -59,6 +59,24 @@ class SequenceModelOptions:
 
 
 @dataclass
+class SequenceTrainingOptions(RankingTrainingOptions):
+    """Recipe section `training`."""
+
+    epochs: int = field(default=40, metadata={"help": "passes over the training set"})
+    batch_size: int = field(default=128, metadata={"help": "users per device and step"})
+    validate_every: int = field(default=2, metadata={"help": "epochs between validations and checkpoints"})
+    validation_users: int = field(default=4096, metadata={"help": "size of the fixed seeded validation sample"})
+
+
+@dataclass
+class SequenceOptions(MethodOptions):
+    """Sections that methods share whose models read a history item by item."""
+
+    model: SequenceModelOptions = field(default_factory=SequenceModelOptions)
+    training: SequenceTrainingOptions = field(default_factory=SequenceTrainingOptions)
+
+
+@dataclass
 class SasRecModelOptions(SequenceModelOptions):
     """Recipe section `model`."""
 
@@ -76,18 +94,7 @@ class SasRecModelOptions(SequenceModelOptions):
 
 
 @dataclass
-class SasRecTrainingOptions(RankingTrainingOptions):
-    """Recipe section `training`."""
-
-    epochs: int = field(default=40, metadata={"help": "passes over the training set"})
-    batch_size: int = field(default=128, metadata={"help": "users per device and step"})
-    validate_every: int = field(default=2, metadata={"help": "epochs between validations and checkpoints"})
-    validation_users: int = field(default=4096, metadata={"help": "size of the fixed seeded validation sample"})
-
-
-@dataclass
-class SasRecOptions(MethodOptions):
+class SasRecOptions(SequenceOptions):
     """Sections of a SASRec recipe."""
 
     model: SasRecModelOptions = field(default_factory=SasRecModelOptions)
-    training: SasRecTrainingOptions = field(default_factory=SasRecTrainingOptions)

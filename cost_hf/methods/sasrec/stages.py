@@ -1,130 +1,96 @@
-"""Stages that train SASRec: as a recommender, and for its item vectors alone."""
+"""Trainings of models of sequences, as stages and as warm starts."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from accelerate import PartialState
-from accelerate.utils import set_seed
+from transformers import PreTrainedModel
 
-from cost_hf.data.encoders import ItemEncoder
-from cost_hf.files import content_digest, read_json, write_json
-from cost_hf.generators.ranking_trainer import remove_checkpoints
+from cost_hf.generators.ranking_trainer import Validate
 from cost_hf.methods.base import Fitted, WarmStart, Workspace
-from cost_hf.methods.sasrec.options import SasRecOptions
-from cost_hf.methods.sasrec.recommender import SasRecRecommender
-from cost_hf.methods.sasrec.training import fit_sasrec, train_sasrec
-from cost_hf.methods.training_stages import (
-    ENCODER,
-    TRAINING_LOG,
-    as_fitted,
-    item_list,
-    recommender_stage,
-    training_clicks,
-    validation_metrics,
-)
-from cost_hf.recommenders.dense import DenseScorer
-from cost_hf.recommenders.rankers import ScoringRanker
-
-STAGE = "sasrec"
+from cost_hf.methods.dense_training import DenseTraining, TrainedModel
+from cost_hf.methods.sasrec.options import SequenceOptions
+from cost_hf.methods.sasrec.training import SequenceTrainer, build_model, train_sequences
+from cost_hf.recommenders.dense import DenseRecommender
 
 
-def sasrec_stage(options: SasRecOptions, workspace: Workspace, *, seed: int) -> SasRecRecommender:
-    """Train a SASRec as the row of the workspace."""
-    table = _item_vectors(options, workspace)
-    catalog = item_list(workspace, table)
-    recommender = recommender_stage(
-        workspace,
-        workspace.key or STAGE,
-        digest=_digest(options, workspace, seed),
-        train=lambda folder: _train(folder, options, workspace, table, seed=seed),
-        load=SasRecRecommender.read,
-        catalog=catalog,
-        shared_as=STAGE,
+def sequence_training(
+    name: str,
+    recommender_class: type[DenseRecommender],
+    options: SequenceOptions,
+    workspace: Workspace,
+    *,
+    seed: int,
+    make_trainer: Callable[..., SequenceTrainer] | None = None,
+) -> DenseTraining:
+    """Return the training of a model of sequences on the training part of a workspace.
+
+    Args:
+        name: of the method.
+        recommender_class: whose model is trained.
+        options: of the recipe.
+        workspace: its data.
+        seed: of weights, order of users, dropout and negatives.
+        make_trainer: as in `train_sequences`.
+    """
+    vectors = None if options.model.inputs == "ids" else workspace.text_vectors().vectors
+    split = workspace.data.split
+
+    def fit(folder: Path, validate: Validate) -> TrainedModel:
+        model: Any = build_model(
+            recommender_class.model_class,
+            options.model,
+            num_items=workspace.data.tables.num_items,
+            text_dim=None if vectors is None else vectors.shape[1],
+            seed=seed,
+        )
+        return train_sequences(
+            model,
+            split.train,
+            item_vectors=vectors,
+            options=options,
+            validate=validate,
+            output_dir=folder,
+            seed=seed,
+            weights=split.label_weights(),
+            make_trainer=make_trainer,
+        )
+
+    return DenseTraining(
+        name,
+        recommender_class,
+        content=contents(options),
+        fit=fit,
+        seed=seed,
+        validation_users=options.training.validation_users,
+        item_vectors=vectors,
     )
-    return as_fitted(recommender, catalog)
 
 
-def warm_start(options: SasRecOptions, recommender: SasRecRecommender, start: WarmStart) -> Fitted:
-    """Train a SASRec on from its weights."""
-    split = start.split
-    trained = fit_sasrec(
-        recommender.model,
-        split.train,
+def contents(options: SequenceOptions) -> dict[str, Any]:
+    """Return all sections of a recipe that weights depend on."""
+    return dataclasses.asdict(options) | {"training": options.training.content()}
+
+
+def warm_start(
+    options: SequenceOptions,
+    recommender: DenseRecommender,
+    start: WarmStart,
+    make_trainer: Callable[..., SequenceTrainer] | None = None,
+) -> Fitted:
+    """Train a model of sequences on from its weights."""
+    model: PreTrainedModel = recommender.model
+    trained = train_sequences(
+        model,
+        start.split.train,
         item_vectors=recommender.catalog.vectors,
         options=dataclasses.replace(options, training=start.training(options.training)),
         validate=None,
         output_dir=start.folder,
         seed=start.seed,
-        weights=split.label_weights(),
+        weights=start.split.label_weights(),
+        make_trainer=make_trainer,
     )
-    popularity = split.popularity(len(recommender.catalog))
+    popularity = start.split.popularity(len(recommender.catalog))
     return Fitted(recommender.after_training(popularity), {"training": trained.history})
-
-
-def collaborative_vectors(options: SasRecOptions, workspace: Workspace, *, seed: int) -> np.ndarray:
-    """Return the item table of a SASRec of ids `[N, D]`, from a stage that runs may share; zero for unclicked items."""
-    trained = workspace.stages.run(
-        workspace.stage_of("collaborative"),
-        digest=_digest(options, workspace, seed),
-        folder=workspace.folder_of("collaborative"),
-        compute=lambda folder: _train(folder, options, workspace, None, seed=seed),
-        load=lambda folder: SasRecRecommender.read(folder).to(PartialState().device),
-        on_every_process=True,
-        shared_as="collaborative",
-    )
-    with torch.inference_mode():
-        table = trained.model.item_table().float().cpu().numpy()
-    table[training_clicks(workspace) == 0] = 0.0
-    return table
-
-
-def training_log(workspace: Workspace) -> list[dict[str, float]]:
-    """Return the log of the training of this row."""
-    return read_json(workspace.stages.output_dir / workspace.folder / TRAINING_LOG)
-
-
-def _digest(options: SasRecOptions, workspace: Workspace, seed: int) -> str:
-    data = workspace.data
-    vectors = "" if options.model.inputs == "ids" else workspace.text_vectors().digest
-    return content_digest(
-        data.tables.items["item_id"].tolist(),
-        data.split.digest,
-        workspace.data_seed,
-        vectors,
-        {"model": dataclasses.asdict(options.model), "training": options.training.content()},
-        seed,
-    )
-
-
-def _item_vectors(options: SasRecOptions, workspace: Workspace) -> np.ndarray | None:
-    return None if options.model.inputs == "ids" else workspace.text_vectors().vectors
-
-
-def _train(folder: Path, options: SasRecOptions, workspace: Workspace, table: np.ndarray | None, *, seed: int) -> None:
-    set_seed(seed)
-    catalog = item_list(workspace, table)
-    popularity = training_clicks(workspace)
-
-    def validate(model: Any) -> dict[str, float]:
-        ranker = ScoringRanker(DenseScorer(model, table), popularity=popularity, item_ids=catalog.item_ids)
-        return validation_metrics(ranker, workspace, users=options.training.validation_users, top_k=10)
-
-    trained = train_sasrec(
-        workspace.data.split.train,
-        num_items=len(catalog),
-        item_vectors=table,
-        options=options,
-        validate=validate,
-        output_dir=folder,
-        seed=seed,
-        weights=workspace.data.split.label_weights(),
-    )
-    if not PartialState().is_main_process:
-        return
-    encoder = None if options.model.inputs == "ids" else ItemEncoder.load(workspace.stages.output_dir / ENCODER)
-    SasRecRecommender(trained.model, catalog, popularity=popularity, encoder=encoder).save_pretrained(folder)
-    write_json(folder / TRAINING_LOG, trained.history)
-    remove_checkpoints(folder)

@@ -1,99 +1,62 @@
-"""Training SASRec with `Trainer`, selected on the ranking of validation users, continued bit for bit after a kill.
+"""Training models of sequences with `Trainer`, selected by ranking; a killed run continues bit for bit.
 
 Every item of a user is a label once, all positions in one pass. Item vectors are the same for every batch and stay on
 the device; negatives of the binary loss are drawn there too, from the random state that checkpoints restore.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+from transformers import PreTrainedModel
 
 from cost_hf.generators.collation import SequenceDataset, pad_rows
 from cost_hf.generators.prompts import IGNORED_LABEL
 from cost_hf.generators.ranking_trainer import RankingTrainer, Validate, checkpoints_of
+from cost_hf.methods.dense_training import TrainedModel
 from cost_hf.methods.negatives import draw_negatives
-from cost_hf.methods.sasrec.configuration_sasrec import SasRecConfig
-from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
-from cost_hf.methods.sasrec.options import SasRecModelOptions, SasRecOptions
+from cost_hf.methods.sasrec.options import SequenceModelOptions, SequenceOptions
 
 WEIGHTED = 4  # members of an example with weights
+ModelT = TypeVar("ModelT", bound=PreTrainedModel)
 
 
-@dataclass(frozen=True)
-class TrainedSasRec:
-    """The chosen weights, in eval mode, and the log of the run (one dict a logging event)."""
-
-    model: SasRecModel
-    history: list[dict[str, float]]
-
-
-def train_sasrec(
+def train_sequences(
+    model: PreTrainedModel,
     sequences: Sequence[np.ndarray],
     *,
-    num_items: int,
     item_vectors: np.ndarray | None,
-    options: SasRecOptions,
+    options: SequenceOptions,
     validate: Validate | None,
     output_dir: str | Path,
     seed: int,
     weights: Sequence[np.ndarray] | None = None,
-) -> TrainedSasRec:
-    """Train on users' sequences, keep the checkpoint with the best validation NDCG@10, continue a killed run.
+    make_trainer: "Callable[..., SequenceTrainer] | None" = None,
+) -> TrainedModel:
+    """Train a model in place, keep the checkpoint with the best validation NDCG@10, continue a killed run.
 
     Args:
+        model: for the items of the sequences, a fresh one or one that was trained before; its configuration is that of
+            `options.model`.
         sequences: catalog rows of every training user, oldest first; users with one item teach nothing.
-        num_items: N, size of the catalog.
         item_vectors: frozen item vectors `[N, E]`; used with inputs text or both alone.
         options: sizes and training.
         validate: ranks the validation sample with a model and returns metrics, `ndcg@10` among them; None trains the
             given epochs and keeps the last weights.
         output_dir: holds `checkpoints/` while the run is going on.
-        seed: of weights, order of users, dropout and negatives.
+        seed: of the order of users, of dropout and of negatives.
         weights: of the loss of every item, float32 arrays like `sequences`, of mean 1; 0 is no label. None where all
             are 1.
-    """
-    text_dim = None if options.model.inputs == "ids" or item_vectors is None else item_vectors.shape[1]
-    check_item_vectors(item_vectors, options.model, num_items)
-    return fit_sasrec(
-        build_sasrec(options.model, num_items=num_items, text_dim=text_dim, seed=seed),
-        sequences,
-        item_vectors=item_vectors,
-        options=options,
-        validate=validate,
-        output_dir=output_dir,
-        seed=seed,
-        weights=weights,
-    )
-
-
-def fit_sasrec(
-    model: SasRecModel,
-    sequences: Sequence[np.ndarray],
-    *,
-    item_vectors: np.ndarray | None,
-    options: SasRecOptions,
-    validate: Validate | None,
-    output_dir: str | Path,
-    seed: int,
-    weights: Sequence[np.ndarray] | None = None,
-) -> TrainedSasRec:
-    """Train a model in place, a fresh one or one that was trained before; other arguments are those of `train_sasrec`.
-
-    Args:
-        model: for the items of the sequences; its configuration is that of `options.model`.
+        make_trainer: called as `SequenceTrainer`, which is the default; a method that adds to the loss has its own.
     """
     options.validate()
     own = options.model
-    vectors = None
-    if own.inputs != "ids":
-        check_item_vectors(item_vectors, own, model.config.num_items if model.config.has_ids else None)
-        vectors = torch.from_numpy(np.ascontiguousarray(item_vectors, dtype=np.float32))
+    vectors = _checked_vectors(item_vectors, own, model.config.num_items if model.config.has_ids else None)
     teaches = [number for number, rows in enumerate(sequences) if len(rows) > 1]
     if weights is not None:
         teaches = [number for number in teaches if weights[number][1:].any()]
@@ -110,7 +73,7 @@ def fit_sasrec(
         weights=None if weights is None else [weights[chosen] for chosen in teaches],
         num_unlabelled=1,
     )
-    trainer = SasRecTrainer(
+    trainer = (make_trainer or SequenceTrainer)(
         model,
         options.training,
         dataset=dataset if weights is None else WeightedSequences(dataset),
@@ -124,31 +87,34 @@ def fit_sasrec(
     trained = trainer.fit()
     if hasattr(trained.config, "use_cache"):
         del trained.config.use_cache  # Trainer leaves this generation setting in any model's configuration
-    return TrainedSasRec(trained, trainer.state.log_history)
+    return TrainedModel(trained, trainer.state.log_history)
 
 
-def build_sasrec(options: SasRecModelOptions, *, num_items: int, text_dim: int | None, seed: int) -> SasRecModel:
-    """Return an untrained model whose weights depend on `seed` alone."""
-    config = SasRecConfig(
-        num_items=num_items,
-        inputs=options.inputs,
-        text_dim=text_dim,
-        text_hidden_size=options.text_hidden_size,
-        hidden_size=options.hidden_size,
-        num_layers=options.num_layers,
-        num_heads=options.num_heads,
-        intermediate_size=options.intermediate_size,
-        dropout=options.dropout,
-        attention_dropout=options.attention_dropout,
-        norm_first=options.norm_first,
-        max_history=options.max_history,
-        similarity=options.similarity,
-        temperature=options.temperature,
-        loss=options.loss,
-    )
+def build_model(
+    model_class: type[ModelT],
+    options: SequenceModelOptions,
+    *,
+    num_items: int,
+    text_dim: int | None,
+    seed: int,
+    **fields: Any,
+) -> ModelT:
+    """Return an untrained model whose weights depend on `seed` alone.
+
+    Args:
+        model_class: its configuration has the fields of `options`.
+        options: recipe section `model`.
+        num_items: N.
+        text_dim: width of the item vectors that it reads; None for ids alone.
+        seed: of the weights.
+        fields: of the configuration beside those of `options`.
+    """
+    sizes = dataclasses.asdict(options)
+    del sizes["num_negatives"]  # of the training alone
+    config = model_class.config_class(num_items=num_items, text_dim=text_dim, **sizes, **fields)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return SasRecModel(config)
+        return model_class(config)
 
 
 class WeightedSequences(Dataset):
@@ -199,7 +165,7 @@ class HistoryCollator:
         return batch
 
 
-class SasRecTrainer(RankingTrainer):
+class SequenceTrainer(RankingTrainer):
     """Ranking trainer that adds what batches do not hold: item vectors and sampled negatives.
 
     Args:
@@ -223,12 +189,15 @@ class SasRecTrainer(RankingTrainer):
         return super().compute_loss(model, inputs | {"item_vectors": self._item_vectors}, *args, **kwargs)
 
 
-def check_item_vectors(item_vectors: np.ndarray | None, options: SasRecModelOptions, num_items: int | None) -> None:
-    """Raise ValueError where a model that reads item vectors has none, or those of another number of items."""
+def _checked_vectors(
+    item_vectors: np.ndarray | None, options: SequenceModelOptions, num_items: int | None
+) -> Tensor | None:
+    """Return the item vectors that a model reads; raise ValueError where it has none, or those of other items."""
     if options.inputs == "ids":
-        return
+        return None
     if item_vectors is None or len(item_vectors) != (len(item_vectors) if num_items is None else num_items):
         raise ValueError(
             f"model.inputs={options.inputs!r} needs one item vector for each of {num_items!r} items, got "
             f"{None if item_vectors is None else len(item_vectors)!r}; give those of the vectors section"
         )
+    return torch.from_numpy(np.ascontiguousarray(item_vectors, dtype=np.float32))

@@ -14,11 +14,11 @@ from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
 from cost_hf.methods.sasrec.options import SasRecModelOptions, SasRecOptions
 from cost_hf.methods.sasrec.training import (
     HistoryCollator,
-    build_sasrec,
-    train_sasrec,
+    build_model,
+    train_sequences,
 )
 from cost_hf.recommenders.dense import DenseScorer
-from tests.methods.sasrec.sasrec_toys import ITEMS, item_vectors, walks
+from tests.methods.sasrec.sasrec_toys import ITEMS, WIDTH, item_vectors, walks
 
 pytestmark = pytest.mark.trains
 TINY: dict[str, Any] = {
@@ -48,6 +48,12 @@ def options_of(fields: dict[str, Any]) -> SasRecOptions:
     return options
 
 
+def fresh_model(options: SasRecOptions, *, seed: int) -> SasRecModel:
+    """Return an untrained model, with text inputs of `WIDTH` where it has any."""
+    text_dim = None if options.model.inputs == "ids" else WIDTH
+    return build_model(SasRecModel, options.model, num_items=ITEMS, text_dim=text_dim, seed=seed)
+
+
 def fit(directory, fields=None, *, stop_after=None, validate=UNSET, sequences=None):
     calls = []
 
@@ -57,11 +63,13 @@ def fit(directory, fields=None, *, stop_after=None, validate=UNSET, sequences=No
             raise Killed
         return {"ndcg@10": float(len(calls))}
 
-    trained = train_sasrec(
+    options = options_of(TINY | (fields or {}))
+    vectors = None if options.model.inputs == "ids" else item_vectors().numpy()
+    trained = train_sequences(
+        fresh_model(options, seed=0),
         walks() if sequences is None else sequences,
-        num_items=ITEMS,
-        item_vectors=item_vectors().numpy(),
-        options=options_of(TINY | (fields or {})),
+        item_vectors=vectors,
+        options=options,
         validate=rising if validate is UNSET else validate,
         output_dir=directory,
         seed=0,
@@ -163,10 +171,10 @@ def test_weights_depend_on_the_seed_alone_and_leave_the_global_random_state():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    first = build_sasrec(SasRecModelOptions(), num_items=9, text_dim=None, seed=1)
+    first = build_model(SasRecModel, SasRecModelOptions(), num_items=9, text_dim=None, seed=1)
 
     assert torch.equal(torch.rand(3), expected)
-    assert_equal_weights(first, build_sasrec(SasRecModelOptions(), num_items=9, text_dim=None, seed=1))
+    assert_equal_weights(first, build_model(SasRecModel, SasRecModelOptions(), num_items=9, text_dim=None, seed=1))
 
 
 @given(st.lists(st.integers(2, 15), min_size=1, max_size=6), st.integers(1, 5))
@@ -219,12 +227,14 @@ def test_variants_are_options_that_a_run_can_have(variant):
 
 
 def test_text_inputs_without_item_vectors_are_an_error(tmp_path):
-    with pytest.raises(ValueError, match=r"model.inputs='text' needs one item vector for each of 30 items, got None"):
-        train_sasrec(
+    options = options_of({"model.inputs": "both"})
+
+    with pytest.raises(ValueError, match=r"model.inputs='both' needs one item vector for each of 30 items, got None"):
+        train_sequences(
+            fresh_model(options, seed=0),
             walks(),
-            num_items=ITEMS,
             item_vectors=None,
-            options=options_of({"model.inputs": "text"}),
+            options=options,
             validate=None,
             output_dir=tmp_path,
             seed=0,
