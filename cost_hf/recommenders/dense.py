@@ -29,7 +29,8 @@ class DenseModel(Protocol):
     """What a `PreTrainedModel` of users and items must offer to be a `DenseRecommender`.
 
     Its configuration has `num_items` N (items of the training catalog), `has_ids` (whether the weights know items by
-    their rows) and `text_dim` E (width of the frozen item vectors that it reads; None where it reads none).
+    their rows) and `text_dim` E (width of the frozen item vectors that it reads; None where it reads none). It may have
+    `seen_score` (score that items of a history get in place of their own; None for their own).
     """
 
     config: Any
@@ -63,6 +64,7 @@ class DenseScorer:
 
     def __init__(self, model: DenseModel, item_vectors: np.ndarray | None = None):
         self.model = model
+        self.seen_score: float | None = getattr(model.config, "seen_score", None)
         vectors = None if item_vectors is None else torch.from_numpy(item_vectors).to(model.device)
         with torch.inference_mode():
             self.table = model.item_table(vectors)  # [N, D]
@@ -72,7 +74,11 @@ class DenseScorer:
         """Return scores, float32 `[B, N]`, of histories `[B, T]` (catalog rows, oldest first, -1 pads on the right)."""
         with torch.inference_mode():
             rows = torch.from_numpy(histories).to(self.model.device)
-            return (self.model.users(rows, self.table) @ self.targets.T).float().cpu().numpy()
+            scores = (self.model.users(rows, self.table) @ self.targets.T).float()
+            if self.seen_score is not None:
+                users, places = (rows >= 0).nonzero(as_tuple=True)
+                scores[users, rows[users, places]] = self.seen_score
+            return scores.cpu().numpy()
 
 
 class DenseSnapshot(CatalogSnapshot):

@@ -1,1 +1,5 @@
-"""CoSeRec: contrastive learning on sequences with informative augmentation (arXiv 2108.06479)."""
+"""CoSeRec (arXiv 2108.06479): contrastive learning on sequences with informative augmentation."""
+
+from cost_hf.methods.coserec.method import CoSeRec
+
+__all__ = ["CoSeRec"]

@@ -40,6 +40,7 @@ class SequenceConfig(PreTrainedConfig):
             popular items can't win by a long vector alone (arXiv 1909.04276).
         temperature: divides the cosine.
         loss: `cross_entropy` over the whole catalog, or `binary` with sampled negatives.
+        seen_score: score of items of the history; None where they are scored like all others.
         initializer_range: standard deviation of fresh embeddings.
     """
 
@@ -57,6 +58,7 @@ class SequenceConfig(PreTrainedConfig):
     similarity: str = "cosine"
     temperature: float | int = 0.07
     loss: str = "cross_entropy"
+    seen_score: float | int | None = None
     initializer_range: float = 0.02
 
     @property

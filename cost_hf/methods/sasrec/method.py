@@ -29,21 +29,30 @@ if TYPE_CHECKING:
 
 SequenceOptionsT = TypeVar("SequenceOptionsT", bound=SequenceOptions)
 
+# SASRec as later papers train it, such as those of contrastive learning (arXiv 2108.06479, 2405.09369)
+PUBLISHED: dict[str, Any] = {
+    "model.inputs": "ids",
+    "model.loss": "binary",
+    "model.similarity": "dot",
+    "model.num_negatives": 1,
+    "model.norm_first": False,
+    "model.attention_dropout": 0.5,
+    "training.epochs": 200,
+    "training.batch_size": 256,
+    "training.learning_rate": 1e-3,
+    "training.weight_decay": 0.0,
+    "training.beta2": 0.999,
+    "training.warmup_steps": 0,
+    "training.scheduler": "constant",
+    "training.gradient_clip": 0.0,
+    "training.validate_every": 5,
+    "training.patience": 8,
+}
 # an objective, and what was tuned together with it
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "sasrec_ce": {"model.inputs": "ids", "model.loss": "cross_entropy", "model.similarity": "cosine"},
     "sasrec_bce": {"model.inputs": "ids", "model.loss": "binary", "model.similarity": "dot"},
-    "sasrec_published": {
-        "model.inputs": "ids",
-        "model.loss": "binary",
-        "model.similarity": "dot",
-        "model.num_negatives": 1,
-        "model.norm_first": False,
-        "model.attention_dropout": 0.5,
-        "training.learning_rate": 1e-3,
-        "training.warmup_steps": 0,
-        "training.scheduler": "constant",
-    },
+    "sasrec_published": PUBLISHED,
     "sasrec_text": {
         "model.inputs": "text",
         "model.loss": "cross_entropy",

@@ -1,7 +1,7 @@
 """Trainings of models of sequences, as stages and as warm starts."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,10 @@ from cost_hf.methods.sasrec.training import SequenceTrainer, build_model, train_
 from cost_hf.recommenders.dense import DenseRecommender
 
 
+def _itself(model: Any) -> Any:
+    return model
+
+
 def sequence_training(
     name: str,
     recommender_class: type[DenseRecommender],
@@ -22,6 +26,9 @@ def sequence_training(
     workspace: Workspace,
     *,
     seed: int,
+    model_class: type[PreTrainedModel] | None = None,
+    fields: Mapping[str, Any] | None = None,
+    recommends: Callable[[Any], Any] = _itself,
     make_trainer: Callable[..., SequenceTrainer] | None = None,
 ) -> DenseTraining:
     """Return the training of a model of sequences on the training part of a workspace.
@@ -32,6 +39,9 @@ def sequence_training(
         options: of the recipe.
         workspace: its data.
         seed: of weights, order of users, dropout and negatives.
+        model_class: trained, where it is not the recommender's.
+        fields: of its configuration, beside those of section `model`.
+        recommends: returns the recommender's model from the one that is trained.
         make_trainer: as in `train_sequences`.
     """
     vectors = None if options.model.inputs == "ids" else workspace.text_vectors().vectors
@@ -39,23 +49,25 @@ def sequence_training(
 
     def fit(folder: Path, validate: Validate) -> TrainedModel:
         model: Any = build_model(
-            recommender_class.model_class,
+            model_class or recommender_class.model_class,
             options.model,
             num_items=workspace.data.tables.num_items,
             text_dim=None if vectors is None else vectors.shape[1],
             seed=seed,
+            **(fields or {}),
         )
-        return train_sequences(
+        trained = train_sequences(
             model,
             split.train,
             item_vectors=vectors,
             options=options,
-            validate=validate,
+            validate=lambda model: validate(recommends(model)),
             output_dir=folder,
             seed=seed,
             weights=split.label_weights(),
             make_trainer=make_trainer,
         )
+        return TrainedModel(recommends(trained.model), trained.history)
 
     return DenseTraining(
         name,

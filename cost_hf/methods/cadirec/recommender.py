@@ -1,0 +1,10 @@
+"""CaDiRec as a recommender: a SASRec whose training had more losses."""
+
+from cost_hf.methods.sasrec.recommender import SasRecRecommender
+
+
+class CaDiRecRecommender(SasRecRecommender):
+    """Recommends catalog items by the scores of a SASRec that was trained as CaDiRec."""
+
+    kind = "cadirec"
+    source = "cadirec"

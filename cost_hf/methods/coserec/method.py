@@ -1,0 +1,57 @@
+"""CoSeRec (arXiv 2108.06479) as a method: SASRec with a contrastive loss over augmented sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from cost_hf.methods.base import MethodOptions, Variant, WarmStart, Workspace, register
+from cost_hf.methods.coserec.options import CoSeRecOptions
+from cost_hf.methods.sasrec.method import PUBLISHED, SequenceMethod
+
+if TYPE_CHECKING:
+    from cost_hf.methods.base import Fitted
+    from cost_hf.methods.dense_training import DenseTraining
+    from cost_hf.recommenders.dense import DenseRecommender
+
+
+@register
+class CoSeRec(SequenceMethod[CoSeRecOptions]):
+    """Contrastive self-supervised sequential recommendation with robust augmentation."""
+
+    name = "coserec"
+    summary = "CoSeRec"
+    options_class: ClassVar[type[MethodOptions]] = CoSeRecOptions
+    recommenders: ClassVar[Mapping[str, str]] = {"coserec": "cost_hf.methods.coserec.recommender"}
+
+    def training(self, workspace: Workspace, *, seed: int) -> DenseTraining:
+        """Return how the model is trained on the training part."""
+        from cost_hf.methods.coserec.recommender import CoSeRecRecommender
+        from cost_hf.methods.coserec.training import trainer_of
+        from cost_hf.methods.sasrec.stages import sequence_training
+
+        data = workspace.data
+        return sequence_training(
+            self.name,
+            CoSeRecRecommender,
+            self.options,
+            workspace,
+            seed=seed,
+            fields={"seen_score": 0.0} if self.options.augmentation.official_quirks else {},
+            make_trainer=trainer_of(self.options.augmentation, data.split, data.tables.num_items),
+        )
+
+    def warm_start(self, recommender: DenseRecommender, start: WarmStart) -> Fitted:
+        """Train the model on, with views of today's sequences."""
+        from cost_hf.methods.coserec.training import trainer_of
+        from cost_hf.methods.sasrec.stages import warm_start
+
+        make_trainer = trainer_of(self.options.augmentation, start.split, len(recommender.catalog))
+        return warm_start(self.options, recommender, start, make_trainer)
+
+    @classmethod
+    def variants(cls) -> Iterable[Variant]:
+        """Yield the row over the tuned SASRec, and the one of the paper."""
+        yield Variant(cls.name, cls.name, {}, cls.summary)
+        paper = PUBLISHED | {"augmentation.warm_up_epochs": 160}
+        yield Variant("coserec_published", cls.name, paper, f"{cls.summary} over the SASRec of its paper")
