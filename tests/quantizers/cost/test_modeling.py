@@ -95,7 +95,7 @@ def test_encode_takes_no_items_and_more_than_a_batch(monkeypatch):
     model, items = tiny_model(), item_vectors()
     whole = model.encode(items)
 
-    monkeypatch.setattr("cost_hf.quantizers.cost.modeling_cost.ITEMS_PER_BATCH", 7)
+    monkeypatch.setattr("cost_hf.quantizers.cost.modeling_base_cost.ITEMS_PER_BATCH", 7)
 
     assert torch.equal(model.encode(items), whole)
     assert model.encode(items[:0]).shape == (0, 3)
