@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
+from cost_hf.checkpoints import forget_generation_settings
 from cost_hf.generators.collation import SequenceDataset, pad_rows
 from cost_hf.generators.prompts import IGNORED_LABEL
 from cost_hf.generators.ranking_trainer import RankingTrainer, Validate, checkpoints_of
@@ -85,8 +86,7 @@ def train_sequences(
         num_negatives=own.num_negatives,
     )
     trained = trainer.fit()
-    if hasattr(trained.config, "use_cache"):
-        del trained.config.use_cache  # Trainer leaves this generation setting in any model's configuration
+    forget_generation_settings(trained)
     return TrainedModel(trained, trainer.state.log_history)
 
 
