@@ -31,7 +31,10 @@ class CodesOutput(ModelOutput):
 
 
 class QuantizerPreTrainedModel(PreTrainedModel):
-    """Base of the models of quantizers: a subclass sets `input_norm` and writes `_codes`."""
+    """Base of the models of quantizers: a subclass writes `_codes`.
+
+    It sets `input_norm` unless it scales vectors in another way and has a `fit_statistics` of its own.
+    """
 
     config: QuantizerConfig
     main_input_name = "item_embeddings"

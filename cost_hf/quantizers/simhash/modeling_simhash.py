@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import initialization as init
 
-from cost_hf.quantizers.cost.layers_cost import InputNorm, constant_weight
+from cost_hf.quantizers.cost.layers_cost import constant_weight
 from cost_hf.quantizers.cost.modeling_base_cost import QuantizerPreTrainedModel
 
 from .configuration_simhash import SimhashConfig
@@ -30,8 +30,8 @@ class Hyperplanes(nn.Module):
         self.mean = constant_weight(config.item_dim)
 
     def forward(self, items: Tensor) -> Tensor:
-        """Return the signed distances of unit vectors `[B, E]` to the hyperplanes, fp32 `[B, bits]`."""
-        return (items - self.mean) @ self.normals.T
+        """Return the signed distances of item vectors `[B, E]` to the hyperplanes, fp32 `[B, bits]`."""
+        return (functional.normalize(items.float(), dim=-1) - self.mean) @ self.normals.T
 
 
 class SimhashPreTrainedModel(QuantizerPreTrainedModel):
@@ -66,7 +66,6 @@ class SimhashModel(SimhashPreTrainedModel):
 
     def __init__(self, config: SimhashConfig) -> None:
         super().__init__(config)
-        self.input_norm = InputNorm("l2", config.item_dim)
         self.hyperplanes = Hyperplanes(config)
         self.post_init()
 
@@ -92,7 +91,7 @@ class SimhashModel(SimhashPreTrainedModel):
         """
         self._check_prefix(prefix, len(item_embeddings))
         level = prefix.shape[1]
-        margins = self.hyperplanes(self._normalised(item_embeddings)).split(self.config.level_bits, dim=1)[level]
+        margins = self.hyperplanes(self._checked(item_embeddings)).split(self.config.level_bits, dim=1)[level]
         distances = margins.new_zeros(len(margins), self.level_sizes[level])
         numbers = torch.arange(self.level_sizes[level], device=margins.device)
         # bit by bit, so that the own code has exactly 0 and no sum of rounded terms
@@ -117,7 +116,7 @@ class SimhashModel(SimhashPreTrainedModel):
 
     def _codes(self, items: Tensor) -> Tensor:
         """Return the bits of each level as a number, int64 `[B, L]`."""
-        bits = (self.hyperplanes(self.input_norm(items)) > 0).long().split(self.config.level_bits, dim=1)
+        bits = (self.hyperplanes(items) > 0).long().split(self.config.level_bits, dim=1)
         return torch.stack([(part << _places(part)).sum(1) for part in bits], 1)
 
 
