@@ -119,7 +119,7 @@ def compare_main(argv: Sequence[str]) -> int:
         type=_names,
         default=None,
         help="rows, separated by commas: names of methods and variants on the first recipe, or recipes (several "
-        "recipes are rows themselves, too); by default those that the methods propose. Hybrids of all rows are added",
+        "recipes are rows themselves, too); by default those that the methods propose",
     )
     parser.add_argument("--seeds", type=_seeds, default="0,1,2", help="quantizer seeds, separated by commas [0,1,2]")
     parser.add_argument(
@@ -132,6 +132,7 @@ def compare_main(argv: Sequence[str]) -> int:
         "--seen", default="allowed", choices=["allowed", "excluded"], help="setting that decides [allowed]"
     )
     parser.add_argument("--reference", default=None, help="parquet of published identifiers, for a calibration row")
+    parser.add_argument("--no-hybrids", "--no_hybrids", action="store_true", help="add no row that combines the others")
     parser.add_argument("--output_dir", default=None, help="directory [runs/compare-<recipe>]")
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE_HELP)
     parser.add_argument(
@@ -171,6 +172,7 @@ def _compare(known: argparse.Namespace, overrides: dict[str, Any], missing: list
         known.systems,
         overrides=overrides,
         reference=known.reference,
+        hybrids=not known.no_hybrids,
         seeds=known.seeds,
         generators_per_quantizer=known.generators_per_quantizer,
         budget_seconds=known.budget,

@@ -69,7 +69,7 @@ def compare(
     Args:
         sources: data (a directory or Hub data set), recipes, or both. Data alone takes the recipe `cost_default`.
         systems: rows: names of methods and variants on the first recipe, or recipes; None takes those that the methods
-            propose. The fusion of all rows and, where LightGBM is installed, their learned ranking are rows anyway.
+            propose. The fusion of all rows and, where LightGBM is installed, their learned ranking are added.
         overrides: dotted recipe fields, such as `{"training.epochs": 20}`.
         options: further arguments of `compare_recipes`, such as `seeds`, `budget_seconds` and `train_winner`.
 
@@ -98,6 +98,7 @@ def compare_recipes(
     *,
     others: Sequence[Recipe] = (),
     reference: str | None = None,
+    hybrids: bool = True,
     seeds: Sequence[int] = (0, 1, 2),
     generators_per_quantizer: int = 1,
     budget_seconds: float | None = None,
@@ -113,6 +114,7 @@ def compare_recipes(
         systems: names of methods, variants or recipes; None takes those that the methods propose.
         others: recipes that are rows of their own.
         reference: published identifiers for a calibration row.
+        hybrids: add rows that combine all others; False where parts alone are of interest.
         seeds: of the quantizers.
         generators_per_quantizer: generator seeds nested in each quantizer seed.
         budget_seconds: wall time after which a run that is going on is stopped and none is begun; what comes before and
@@ -135,7 +137,7 @@ def compare_recipes(
     directory = Path(output_dir) if output_dir is not None else Path("runs") / f"compare-{base.name}"
     if train_winner is not None:
         check_target(train_winner, directory)
-    plan = plan_systems(base, systems, others=others, reference=reference)
+    plan = plan_systems(base, systems, others=others, reference=reference, hybrids=hybrids)
     data = prepare_data(base.data, template=base.vectors.item_template)
     if train_winner is not None and not overwrite:  # hours before the winner is known
         Stages(train_winner).check_source(data.tables.source_digest)

@@ -83,23 +83,29 @@ def _fitting_systems(base: Recipe) -> list[str]:
 
 
 def combining_systems() -> list[str]:
-    """Return the rows that every comparison has: proposed methods that combine the others."""
+    """Return the rows that a comparison adds: proposed methods that combine the others."""
     known = methods()
     return [name for name in default_systems() if known[variants()[name].method].combines_methods]
 
 
 def plan_systems(
-    base: Recipe, names: Sequence[str] | None, *, others: Sequence[Recipe] = (), reference: str | None = None
+    base: Recipe,
+    names: Sequence[str] | None,
+    *,
+    others: Sequence[Recipe] = (),
+    reference: str | None = None,
+    hybrids: bool = True,
 ) -> Plan:
     """Return the rows of a comparison.
 
     Args:
         base: gives data, vectors and evaluation to all, and everything else to the variants of its method. Its
             baselines are rows, too.
-        names: methods, variants or recipes; None takes `default_systems`. Those of `combining_systems` are rows anyway.
+        names: methods, variants or recipes; None takes `default_systems`.
         others: recipes that are rows by their own names with sections of their own; data and evaluation are the base's.
             One that a named system is the same as makes no second row.
         reference: parquet file of published identifiers for a calibration row.
+        hybrids: add `combining_systems`, where they are not named.
 
     Raises:
         RecipeError: for an unknown name, one name twice, or a hybrid with nothing to combine.
@@ -121,7 +127,8 @@ def plan_systems(
             logger.info("recipe %s stands in the table as %s", recipe.name, same)
     taken = [name for name, _ in rows]
     _check_names([*taken, *([PUBLISHED] if reference is not None else [])])
-    rows += [(name, row_recipe(name, base)) for name in combining_systems() if name not in taken]
+    if hybrids:
+        rows += [(name, row_recipe(name, base)) for name in combining_systems() if name not in taken]
     counting = [(name, recipe) for name, recipe in rows if recipe.system.family == COUNTING]
     # a baseline that is named, too, stays where it is, so that hybrids are the same ones
     order = [row_name(name) for name in base.baselines]

@@ -60,6 +60,13 @@ def test_every_comparison_has_a_fusion_and_where_lightgbm_is_installed_a_ranker(
         assert len(set(found)) == len(found)
 
 
+def test_hybrids_that_are_not_named_can_be_left_out():
+    plan = plan_systems(base(), ["fusion", "cost", "sasrec_ce"], hybrids=False)
+
+    families = {system.name: system.family for system in plan.systems}
+    assert [name for name, family in families.items() if family == "hybrid"] == ["fusion", "fusion_generative"]
+
+
 def test_hybrids_combine_all_rows_but_controls_and_stand_there_with_and_without_generative_ones():
     systems = {system.name: system for system in plan_systems(base(), ["cost", "sasrec_text", "random"]).systems}
 
