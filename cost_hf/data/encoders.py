@@ -438,6 +438,9 @@ class ItemEncoder(ABC):
     def render(self, items: pd.DataFrame) -> list[str]:
         """Return the texts of items as the catalog was built with; DataError where a column is missing."""
 
+    def check_texts(self, item_ids: Sequence[str], texts: Sequence[str]) -> None:
+        """Raise `DataError` for a text that can't be that of its item; n ids belong to n texts."""
+
     @abstractmethod
     def text_columns(self, items: pd.DataFrame) -> list[str]:
         """Return the columns of a table that texts are made of, sorted; errors are those of `render`."""

@@ -117,6 +117,15 @@ class FamaeItemEncoder(ItemEncoder):
         """Return the texts of items: JSON lists of id and field values."""
         return render_fields(items, self.options.fields)
 
+    def check_texts(self, item_ids: Sequence[str], texts: Sequence[str]) -> None:
+        """Raise `DataError` for a text that `render` did not make, or made for another item."""
+        for item, (named, *_) in zip(item_ids, self.vocabulary.parse(texts), strict=True):
+            if named != item:
+                raise DataError(
+                    f"the text of item {item!r:.80} names item {named!r:.80}; make texts by "
+                    "`recommender.encoder.render(items)`, in the order of the ids"
+                )
+
     def text_columns(self, items: pd.DataFrame) -> list[str]:
         """Return the columns of the fields, sorted."""
         self.render(items.head(0))
