@@ -439,7 +439,13 @@ class ItemEncoder(ABC):
         """Return the texts of items as the catalog was built with; DataError where a column is missing."""
 
     def check_texts(self, item_ids: Sequence[str], texts: Sequence[str]) -> None:
-        """Raise `DataError` for a text that can't be that of its item; n ids belong to n texts."""
+        """Raise `DataError` for a text that can't be that of its item; any text may be, by default.
+
+        Args:
+            item_ids: n ids.
+            texts: n texts.
+        """
+        return
 
     @abstractmethod
     def text_columns(self, items: pd.DataFrame) -> list[str]:

@@ -336,6 +336,10 @@ class ItemVectorOptions(KindOptions, ABC):
         """What names of models in the options stand for now: their content, for digests."""
         return []
 
+    def most_width(self, num_items: int) -> int | None:
+        """Return the width of the vectors of N items, or an upper bound of it; None where only the model tells."""
+        return None
+
     @abstractmethod
     def digest_parts(self, data: PreparedData, fit_rows: np.ndarray | None) -> list[Any]:
         """Return all that the vectors depend on.
@@ -420,6 +424,10 @@ class VectorOptions(ItemVectorOptions):
         from cost_hf.data.encoders import encoder_identity
 
         return [] if self.model == "lsa" else [encoder_identity(self.model, self.revision)]
+
+    def most_width(self, num_items: int) -> int | None:
+        """Return the most dimensions that an lsa has; None for an encoder."""
+        return min(self.dim, num_items) if self.model == "lsa" else None
 
     def content(self) -> dict[str, Any]:
         """Return the fields that vectors depend on, for digests."""

@@ -139,7 +139,7 @@ def _measure(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: s
     if present is not None and not keeps_sizes:
         recipe.set(LEVEL_SIZES, list(advised.level_sizes))
     problems = [*reading.problems, *split_problems(clicks, options.split), *data_problems(clicks, texts)]
-    if recipe.level_sizes is not None and recipe.sections()["codes"].collides_like_kmeans:
+    if recipe.level_sizes is not None and not recipe.sections()["codes"].gives_unique_codes:
         problems += code_problems(sizes, tuple(recipe.level_sizes), advised, **bounds)
     power, costs, more = _measure_split(reading, recipe, clicks, vectors)
     flags = _flags(reading, recipe, given, name=name)

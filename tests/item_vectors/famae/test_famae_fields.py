@@ -35,7 +35,7 @@ def test_a_column_that_the_items_lack_is_named():
 
 
 def test_only_a_table_with_ids_is_rendered():
-    with pytest.raises(DataError, match=r"begins with its id, and the items have no column 'item_id', only \['brand'\]"):
+    with pytest.raises(DataError, match=r"its id, and the items have no column 'item_id', only \['brand'\]; add it"):
         render_fields(ITEMS[["brand"]], ["brand"])
     with pytest.raises(DataError, match=r"expected a DataFrame of items, got a list; pass pandas\.DataFrame"):
         render_fields([{"item_id": "a", "brand": "Acme"}], ["brand"])
