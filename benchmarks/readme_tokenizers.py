@@ -27,11 +27,12 @@ PUBLISHED = {
 
 
 def tokenizer_section() -> str:
-    """Return every kind of codes on every data set: accuracy, difference to CoST, and the codes themselves."""
+    """Return every kind of codes on every data set: accuracy, difference to CoST, the codes themselves, times."""
     parts = []
     for name, report in _reports("tokenizers"):
         parts.append(f"**{SETS[name]}**, {_about(report)}:\n\n{_accuracy_table(report)}")
         parts.append(_codes_table(report))
+        parts.append(_times_table(read_json(RESULTS / "tokenizers" / name / "times.json")))
     return "\n\n".join(parts)
 
 
@@ -40,14 +41,6 @@ def policy_section() -> str:
     parts = []
     for name, report in _reports("collision_policies"):
         parts.append(f"**{SETS[name]}**, {_about(report)}:\n\n{_policy_table(report)}")
-    return "\n\n".join(parts)
-
-
-def coclick_section() -> str:
-    """Return CoST with co-clicked positives beside CoST."""
-    parts = []
-    for name, report in _reports("coclick"):
-        parts.append(f"**{SETS[name]}**, {_about(report)}:\n\n{_accuracy_table(report)}")
     return "\n\n".join(parts)
 
 
@@ -156,6 +149,18 @@ def _codes_table(report: Report) -> str:
                 f"{codes['quality']['co_click_affinity'][0]:.1f}",
             ]
         )
+    return markdown_lines(lines)
+
+
+def _times_table(times: Mapping[str, Mapping[str, float]]) -> str:
+    """Return seconds from item texts to identifiers beside those of LETTER, the fastest first."""
+    totals = {name: sum(stages.values()) for name, stages in times.items()}
+    lines = [["tokenizer", "item vectors", "collaborative vectors", "codes", "seconds in all", "times faster than letter"]]
+    lines.append(["---"] * len(lines[0]))
+    for name in sorted(totals, key=lambda name: totals[name]):
+        stages = [times[name].get(stage) for stage in ("vectors", "collaborative", "quantizer")]
+        cells = ["" if seconds is None else f"{seconds:.1f}" for seconds in (*stages, totals[name])]
+        lines.append([name, *cells, f"{totals['letter'] / totals[name]:.1f}"])
     return markdown_lines(lines)
 
 

@@ -6,7 +6,8 @@
 Run it in the root of the repository. DIR holds the data sets as folders. Every set is a `cost-hf compare` whose rows
 differ in item vectors, codes and collision policy alone; that of PRISM's recommender also in the generator. Row `cost`
 is compared with every other one, as was fixed before the runs. Nothing was tuned on any row, and nothing is chosen on
-test. Reports go to results/tokenizers/, those of the collision policies to results/collision_policies/.
+test. Reports and the seconds of every tokenizer go to results/tokenizers/, those of the collision policies to
+results/collision_policies/.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import yaml
 
 import cost_hf
 from benchmarks import publish
+from cost_hf.files import read_json, write_json
 from cost_hf.recipe_files import recipe_content
 
 RESULTS = Path(__file__).parent / "results"
@@ -83,7 +85,10 @@ def main() -> None:
             seeds=[int(seed) for seed in known.seeds.split(",")],
             output_dir=directory / "compare",
         )
-        publish.main(str(directory / "compare"), str(RESULTS / group / name))
+        published = RESULTS / group / name
+        publish.main(str(directory / "compare"), str(published))
+        if not known.policies:
+            write_json(published / "times.json", {row: tokenizer_seconds(directory / "compare", row) for row in chosen})
 
 
 def tokenizer_rows(data: str, *, model: str, quantizer: Path) -> dict[str, dict[str, Any]]:
@@ -95,6 +100,7 @@ def tokenizer_rows(data: str, *, model: str, quantizer: Path) -> dict[str, dict[
         quantizer: run whose quantizer gives the vectors of row `gaoq_latents`.
     """
     rows = {kind: with_codes(data, {"kind": kind}) for kind in SIZED}
+    rows["cost_coclick"] = with_codes(data, {"kind": "cost", "positives": "coclick"})
     rows["gaoq"] = gaoq(data)
     rows["gaoq_famae"] = gaoq(data) | {"vectors": FAMAE | {"fields": FIELDS[data]}}
     rows[LATENTS] = gaoq(data)
@@ -106,6 +112,23 @@ def tokenizer_rows(data: str, *, model: str, quantizer: Path) -> dict[str, dict[
     rows["cost_famae"] = rows["cost"] | {"vectors": FAMAE | {"fields": FIELDS[data]}}
     rows["prism_isr"] = with_isr(data)
     return rows
+
+
+def tokenizer_seconds(compare: Path, row: str) -> dict[str, float]:
+    """Return the mean seconds of every stage between item texts and identifiers, without the text encoder's.
+
+    Args:
+        compare: directory of the comparison.
+        row: name of the row, whose runs are one a seed.
+    """
+    seconds: dict[str, list[float]] = {}
+    for path in sorted(compare.glob(f"runs/{row}-*/evaluation/results.json")):
+        results = read_json(path)
+        trained = ["vectors"] if results["recipe"]["vectors"]["kind"] == "famae" else []
+        for stage in (*trained, "collaborative", "quantizer"):
+            if stage in results["stages"]:
+                seconds.setdefault(stage, []).append(results["stages"][stage]["seconds"])
+    return {stage: sum(values) / len(values) for stage, values in seconds.items()}
 
 
 def policy_rows(data: str) -> dict[str, dict[str, Any]]:
