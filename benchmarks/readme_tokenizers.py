@@ -155,7 +155,9 @@ def _codes_table(report: Report) -> str:
 def _times_table(times: Mapping[str, Mapping[str, float]]) -> str:
     """Return seconds from item texts to identifiers beside those of LETTER, the fastest first."""
     totals = {name: sum(stages.values()) for name, stages in times.items()}
-    lines = [["tokenizer", "item vectors", "collaborative vectors", "codes", "seconds in all", "times faster than letter"]]
+    lines = [
+        ["tokenizer", "item vectors", "collaborative vectors", "codes", "seconds in all", "times faster than letter"]
+    ]
     lines.append(["---"] * len(lines[0]))
     for name in sorted(totals, key=lambda name: totals[name]):
         stages = [times[name].get(stage) for stage in ("vectors", "collaborative", "quantizer")]

@@ -332,6 +332,15 @@ class ItemVectorOptions(KindOptions, ABC):
         return None
 
     @property
+    def item_columns(self) -> list[str] | None:
+        """Columns that vectors are made of beside the item id; None for those of the item texts."""
+        return None
+
+    def with_column(self, column: str) -> dict[str, Any]:
+        """Return the recipe fields by which vectors are made of one more column, where `item_columns` are some."""
+        return {}
+
+    @property
     def input_parts(self) -> list[Any]:
         """What names of models in the options stand for now: their content, for digests."""
         return []

@@ -285,9 +285,12 @@ def nearest_levels(model: Quantizer) -> int:
     All, unless the model has `free_levels`, on which they are the nearest codes that were free, or `reads_more`: the
     items that it was fitted to have been encoded by more than their vectors, so there are none.
     """
-    if getattr(model, "reads_more", False):
-        return 0
-    return len(model.level_sizes) - getattr(model, "free_levels", 0)
+    return 0 if getattr(model, "reads_more", False) else chosen_levels(model)
+
+
+def chosen_levels(model: Quantizer) -> int:
+    """Return how many leading codes say what an item is like: all but the model's `free_levels`."""
+    return len(model.level_sizes) - int(getattr(model, "free_levels", 0))
 
 
 def load_quantizer(folder: str | Path) -> Quantizer:

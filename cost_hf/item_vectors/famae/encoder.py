@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,6 +113,12 @@ class FamaeItemEncoder(ItemEncoder):
         if self.options.new_items == "mean":
             parts[0] = np.where(numbers[:, :1] == MISSING, self._tables[0][1:].mean(axis=0), parts[0])
         return np.ascontiguousarray(np.concatenate(parts, axis=1), dtype=np.float32)
+
+    def as_new(self) -> FamaeItemEncoder:
+        """Return an encoder that knows no ids: what training has learned of an item by its id is not used."""
+        unknowing = copy.copy(self)
+        unknowing.vocabulary = dataclasses.replace(self.vocabulary, values=((), *self.vocabulary.values[1:]))
+        return unknowing
 
     def render(self, items: pd.DataFrame) -> list[str]:
         """Return the texts of items: JSON lists of id and field values."""

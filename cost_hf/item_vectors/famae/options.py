@@ -101,6 +101,15 @@ class FamaeOptions(ItemVectorOptions):
         self.validate()
 
     @property
+    def item_columns(self) -> list[str] | None:
+        """Columns of the fields."""
+        return [field_column(name) for name in self.fields]
+
+    def with_column(self, column: str) -> dict[str, Any]:
+        """Return the fields with one more column."""
+        return {"vectors.fields": [*self.fields, column]}
+
+    @property
     def training(self) -> RankingTrainingOptions:
         """The options of the optimization, as every training has them."""
         return _TrainingOptions(
