@@ -79,7 +79,7 @@ def cosines(x: np.ndarray, result: CodesResult) -> dict[str, float]:
     """Return the mean cosines of pairs with one second code: of all of them, and of those below different parents."""
     model: Any = result.model
     first, second = (result.codes[:, level] for level in (0, 1))
-    offsets = model.tree.normalised(torch.from_numpy(x)) - model.tree.centroids[torch.from_numpy(first)]
+    offsets = model.input_norm(torch.from_numpy(x)) - model.tree.centroids[torch.from_numpy(first)]
     units = torch.nn.functional.normalize(offsets).double().numpy()
     totals = []
     for keys in (second, first * result.level_sizes[1] + second):

@@ -97,3 +97,9 @@ def drop_incomplete_checkpoints(directory: str | Path) -> None:
 def _step(path: Path) -> int:
     match = re.fullmatch(r"checkpoint-(\d+)", path.name)
     return int(match.group(1)) if match else -1
+
+
+def forget_generation_settings(model: Any) -> None:
+    """Delete what `Trainer` leaves in the configuration of any model, so that it is not saved with the weights."""
+    if hasattr(model.config, "use_cache"):
+        del model.config.use_cache

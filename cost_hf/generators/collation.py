@@ -328,13 +328,11 @@ def _item_rows(example: Example) -> np.ndarray:
 
 def left_padded(rows: Sequence[Sequence[int] | np.ndarray], *, pad_id: int) -> dict[str, Tensor]:
     """Return token ids of several lengths as `input_ids` and `attention_mask` `[B, S]`, padded on the left."""
-    width = max(map(len, rows))
-    input_ids = np.full((len(rows), width), pad_id, dtype=np.int64)
-    attention_mask = np.zeros_like(input_ids)
-    for line, row in enumerate(rows):
-        input_ids[line, width - len(row) :] = row
-        attention_mask[line, width - len(row) :] = 1
-    return {"input_ids": torch.from_numpy(input_ids), "attention_mask": torch.from_numpy(attention_mask)}
+    attention_mask = [np.ones(len(row), dtype=np.int64) for row in rows]
+    return {
+        "input_ids": pad_rows(rows, fill=pad_id, on_the_left=True),
+        "attention_mask": pad_rows(attention_mask, fill=0, on_the_left=True),
+    }
 
 
 def joined_rows(batches: Sequence[dict[str, Tensor]], *, pad_id: int) -> dict[str, Tensor]:
@@ -367,12 +365,19 @@ def joined_rows(batches: Sequence[dict[str, Tensor]], *, pad_id: int) -> dict[st
     return {name: torch.cat(parts) for name, parts in rows.items()}
 
 
-def pad_rows(histories: Sequence[np.ndarray]) -> Tensor:
-    """Stack ragged catalog rows into `[B, T]`, padded with -1 on the right."""
-    width = max((len(rows) for rows in histories), default=0)
-    padded = np.full((len(histories), width), -1, dtype=np.int64)
-    for line, rows in zip(padded, histories, strict=True):
-        line[: len(rows)] = rows
+def pad_rows(rows: Sequence[Sequence[int] | np.ndarray], *, fill: int = NO_ITEM, on_the_left: bool = False) -> Tensor:
+    """Stack rows of several lengths, such as histories of catalog rows, into int64 `[B, T]`; -1 pads on the right.
+
+    Args:
+        rows: of whole numbers.
+        fill: value of the padding.
+        on_the_left: pad the beginning of rows.
+    """
+    width = max(map(len, rows), default=0)
+    padded = np.full((len(rows), width), fill, dtype=np.int64)
+    for line, row in zip(padded, rows, strict=True):
+        start = width - len(row) if on_the_left else 0
+        line[start : start + len(row)] = row
     return torch.from_numpy(padded)
 
 

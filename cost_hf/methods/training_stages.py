@@ -1,10 +1,11 @@
 """What methods share: the stage that trains a recommender, validation by ranking, metadata that change without it."""
 
+import dataclasses
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from cost_hf.data.item_texts import item_titles
 from cost_hf.data.splits import Targets
 from cost_hf.evaluation.ranking import evaluate_ranker, length_batches, per_user_metrics
-from cost_hf.files import content_digest
+from cost_hf.files import content_digest, read_json
 from cost_hf.methods.base import Workspace
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.candidates import Candidates
@@ -72,6 +73,64 @@ def recommender_stage(
     )
     update_metadata(workspace, name, recommender, catalog)
     return recommender
+
+
+def collaborative_stage(
+    workspace: Workspace,
+    *,
+    digest: str,
+    train: Callable[[Path], object],
+    load: Callable[[Path], RecommenderT],
+    item_table: Callable[[RecommenderT], torch.Tensor],
+) -> np.ndarray:
+    """Return the item vectors of a method `[N, D]`, from a stage that runs may share; zero for unclicked items.
+
+    Args:
+        workspace: gives folder and data.
+        digest: of everything that the weights depend on.
+        train: writes the recommender into a folder, on every process of a distributed run.
+        load: reads it.
+        item_table: returns its item vectors, `[N, D]`.
+    """
+    trained = workspace.stages.run(
+        workspace.stage_of("collaborative"),
+        digest=digest,
+        folder=workspace.folder_of("collaborative"),
+        compute=train,
+        load=lambda folder: load(folder).to(PartialState().device),
+        on_every_process=True,
+        shared_as="collaborative",
+    )
+    with torch.inference_mode():
+        table = item_table(trained).float().cpu().numpy().copy()
+    table[training_clicks(workspace) == 0] = 0.0
+    return table
+
+
+def training_digest(workspace: Workspace, method_part: str, model: Any, training: dict[str, Any], seed: int) -> str:
+    """Return the digest of everything that the weights of a dense method depend on.
+
+    Args:
+        workspace: items and split.
+        method_part: what a method depends on besides, as one text; empty for nothing.
+        model: recipe section `model`, a dataclass.
+        training: content of the recipe section `training`.
+        seed: of the run.
+    """
+    data = workspace.data
+    return content_digest(
+        data.tables.items["item_id"].tolist(),
+        data.split.digest,
+        workspace.data_seed,
+        method_part,
+        {"model": dataclasses.asdict(model), "training": training},
+        seed,
+    )
+
+
+def training_log(workspace: Workspace) -> list[dict[str, float]]:
+    """Return the log of the training of this row."""
+    return read_json(workspace.stages.output_dir / workspace.folder / TRAINING_LOG)
 
 
 def validation_metrics(ranker: Ranker, workspace: Workspace, *, users: int, top_k: int) -> dict[str, float]:

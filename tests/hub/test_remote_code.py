@@ -9,7 +9,9 @@ from transformers.dynamic_module_utils import get_relative_imports
 
 from cost_hf.files import read_json
 from cost_hf.hub.remote_code import published_sources, save_with_code
+from cost_hf.quantizers.base import CodesOptions
 from cost_hf.quantizers.cost import CostModel
+from cost_hf.quantizers.fit import fit_codes
 from tests.methods.sasrec.sasrec_toys import tiny_model as tiny_sasrec
 from tests.quantizers.cost.toys import item_vectors, tiny_model
 from tests.quantizers.prism.prism_toys import both_vectors, tiny_prism
@@ -119,6 +121,27 @@ def test_a_quantizer_that_imports_files_of_another_folder_loads_in_the_same_way(
 
     assert (name, json.loads(codes)) == ("PrismModel", model.encode(both_vectors()).flatten().tolist())
     assert published_sources(tmp_path) == {path.name for path in tmp_path.glob("*.py")}
+
+
+@pytest.mark.parametrize("kind", ["gaoq", "opq", "simhash"])
+def test_quantizers_without_training_bring_the_files_of_their_base(kind, second_environment, tmp_path):
+    options = CodesOptions.of(kind, level_sizes=[2, 4, 8])
+    vectors = item_vectors()
+    ids = [f"item{row}" for row in range(len(vectors))]
+    model = fit_codes(vectors, options, output_dir=tmp_path / "run", seed=0, item_ids=ids).model
+    folder = tmp_path / "published"
+    save_with_code(model, folder)
+    torch.save(vectors, tmp_path / "vectors.pt")
+    program = (
+        "import sys, torch; from transformers import AutoModel;"
+        "model = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True);"
+        "print(model.encode(torch.load(sys.argv[2], weights_only=True)).flatten().tolist())"
+    )
+
+    codes = json.loads(second_environment.run(program, folder, tmp_path / "vectors.pt"))
+
+    assert codes == model.encode(vectors).flatten().tolist()
+    assert "modeling_base_cost.py" in published_sources(folder)
 
 
 def test_the_pipeline_of_an_unpublished_quantizer_needs_no_trust(tmp_path):

@@ -17,13 +17,18 @@ from accelerate.utils import set_seed
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cost_hf.checkpoints import forget_generation_settings
 from cost_hf.data.errors import DataError
 from cost_hf.data.prepare import PreparedData
 from cost_hf.data.splits import Split, Targets
 from cost_hf.data.text_vectors import TextVectors
 from cost_hf.files import content_digest, write_json
-from cost_hf.generators.collation import PrefixDataset
-from cost_hf.generators.ranking_trainer import RankingTrainer, checkpoints_of, remove_checkpoints
+from cost_hf.generators.collation import PrefixDataset, pad_rows
+from cost_hf.generators.ranking_trainer import (
+    RankingTrainer,
+    checkpoints_of,
+    remove_checkpoints,
+)
 from cost_hf.item_vectors.famae.configuration_famae import FamaeConfig
 from cost_hf.item_vectors.famae.encoder import FamaeItemEncoder
 from cost_hf.item_vectors.famae.fields import FieldVocabulary, render_fields
@@ -54,8 +59,7 @@ def fit_famae(data: PreparedData, options: FamaeOptions, *, output_dir: str | Pa
     values = vocabulary.numbers(texts)  # [N, J]
     trainer = famae_trainer(data.split, values, vocabulary.sizes, options, output_dir=folder)
     model = trainer.fit()
-    if hasattr(model.config, "use_cache"):
-        del model.config.use_cache  # Trainer leaves this generation setting in any model's configuration
+    forget_generation_settings(model)
     metrics = famae_metrics(model, data.split.validation, values, batch_size=options.batch_size)
     if not PartialState().is_main_process:
         return
@@ -168,18 +172,9 @@ class FieldCollator:
 
     def __call__(self, examples: Sequence[tuple[np.ndarray, float]]) -> dict[str, Tensor]:
         """Return `fields` int64 `[B, T, J]`, -1 where there is no item, and `label_weights` `[B]`."""
-        rows = left_padded([rows for rows, _ in examples])
+        rows = pad_rows([rows for rows, _ in examples], on_the_left=True)
         weights = torch.tensor([weight for _, weight in examples], dtype=torch.float32)
         return {"fields": field_values(self.values, rows), "label_weights": weights}
-
-
-def left_padded(windows: Sequence[np.ndarray]) -> Tensor:
-    """Return windows of catalog rows as int64 `[B, T]`, padded with -1 on the left."""
-    width = max(map(len, windows))
-    padded = torch.full((len(windows), width), PAD)
-    for line, rows in enumerate(windows):
-        padded[line, width - len(rows) :] = torch.from_numpy(np.asarray(rows))
-    return padded
 
 
 def field_values(values: Tensor, rows: Tensor) -> Tensor:
@@ -253,7 +248,7 @@ def famae_metrics(model: FamaeModel, cases: Targets, values: np.ndarray, *, batc
     for start in range(0, len(cases), batch_size):
         chosen = range(start, min(start + batch_size, len(cases)))
         windows = [np.append(cases.histories[case][-most:], cases.items[case]) for case in chosen]
-        fields = field_values(table, left_padded(windows)).to(model.device)
+        fields = field_values(table, pad_rows(windows, on_the_left=True)).to(model.device)
         ids = fields[:, -1, 0]
         hides_all = torch.ones_like(fields[:, -1], dtype=torch.bool)
         hides_id = torch.zeros_like(hides_all)

@@ -28,7 +28,8 @@ class LightGcn(Method[LightGcnOptions]):
 
     def fit(self, workspace: Workspace, *, seed: int) -> Fitted:
         """Train on the training part."""
-        from cost_hf.methods.lightgcn.stages import lightgcn_stage, training_log
+        from cost_hf.methods.lightgcn.stages import lightgcn_stage
+        from cost_hf.methods.training_stages import training_log
 
         recommender = lightgcn_stage(self.options, workspace, seed=seed)
         return Fitted(recommender, {"training": training_log(workspace)})

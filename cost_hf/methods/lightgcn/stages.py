@@ -1,15 +1,13 @@
 """Stages that train LightGCN: as a recommender, and for its item vectors alone."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 
-from cost_hf.files import content_digest, read_json, write_json
+from cost_hf.files import write_json
 from cost_hf.generators.ranking_trainer import remove_checkpoints
 from cost_hf.methods.base import Workspace
 from cost_hf.methods.lightgcn.options import LightGcnOptions
@@ -18,9 +16,11 @@ from cost_hf.methods.lightgcn.training import train_lightgcn
 from cost_hf.methods.training_stages import (
     TRAINING_LOG,
     as_fitted,
+    collaborative_stage,
     item_list,
     recommender_stage,
     training_clicks,
+    training_digest,
     validation_metrics,
 )
 from cost_hf.recommenders.dense import DenseScorer
@@ -46,36 +46,17 @@ def lightgcn_stage(options: LightGcnOptions, workspace: Workspace, *, seed: int)
 
 def collaborative_vectors(options: LightGcnOptions, workspace: Workspace, *, seed: int) -> np.ndarray:
     """Return the item vectors of a LightGCN `[N, D]`, from a stage that runs may share; zero for unclicked items."""
-    trained = workspace.stages.run(
-        workspace.stage_of("collaborative"),
+    return collaborative_stage(
+        workspace,
         digest=_digest(options, workspace, seed),
-        folder=workspace.folder_of("collaborative"),
-        compute=lambda folder: _train(folder, options, workspace, seed=seed),
-        load=lambda folder: LightGcnRecommender.read(folder).to(PartialState().device),
-        on_every_process=True,
-        shared_as="collaborative",
+        train=lambda folder: _train(folder, options, workspace, seed=seed),
+        load=LightGcnRecommender.read,
+        item_table=lambda recommender: recommender.model.items.weight,
     )
-    with torch.inference_mode():
-        table = trained.model.items.weight.float().cpu().numpy().copy()
-    table[training_clicks(workspace) == 0] = 0.0
-    return table
-
-
-def training_log(workspace: Workspace) -> list[dict[str, float]]:
-    """Return the log of the training of this row."""
-    return read_json(workspace.stages.output_dir / workspace.folder / TRAINING_LOG)
 
 
 def _digest(options: LightGcnOptions, workspace: Workspace, seed: int) -> str:
-    data = workspace.data
-    return content_digest(
-        STAGE,
-        data.tables.items["item_id"].tolist(),
-        data.split.digest,
-        workspace.data_seed,
-        {"model": dataclasses.asdict(options.model), "training": options.training.content()},
-        seed,
-    )
+    return training_digest(workspace, STAGE, options.model, options.training.content(), seed)
 
 
 def _train(folder: Path, options: LightGcnOptions, workspace: Workspace, *, seed: int) -> None:

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
+from cost_hf.checkpoints import forget_generation_settings
 from cost_hf.generators.collation import pad_rows
 from cost_hf.generators.ranking_trainer import RankingTrainer, Validate, checkpoints_of
 from cost_hf.methods.lightgcn.configuration_lightgcn import LightGcnConfig
@@ -77,7 +78,8 @@ class ClickGraph:
 
     def items_of(self, user: int) -> np.ndarray:
         """Return the items of a user, ascending."""
-        first, last = self.user_offsets[user], self.user_offsets[user + 1]
+        first = self.user_offsets[user]
+        last = self.user_offsets[user + 1]
         return self.user_items[first:last].numpy()
 
 
@@ -176,8 +178,8 @@ class LightGcnTraining(PreTrainedModel):
 class _SparseProduct(torch.autograd.Function):
     """Product of a sparse matrix and a dense one; the gradient is that with the transposed matrix.
 
-    `embedding_bag` with weights is a sparse matrix product in compressed rows, three times as fast as `torch.sparse` on
-    a CPU and with sums in one order whatever the number of threads.
+    `embedding_bag` with weights is a sparse matrix product in compressed rows, faster than `torch.sparse` on a CPU
+    and with sums in one order whatever the number of threads.
     """
 
     @staticmethod
@@ -287,7 +289,9 @@ def train_lightgcn(
     losses = None if weights is None else np.concatenate(weights)
     if losses is not None:
         is_learned = losses > 0
-        users, items, losses = users[is_learned], items[is_learned], losses[is_learned]
+        users = users[is_learned]
+        items = items[is_learned]
+        losses = losses[is_learned]
     if not len(items):
         raise ValueError(
             f"the training part holds no click that is learned ({len(sequences)} users); lower "
@@ -305,8 +309,7 @@ def train_lightgcn(
         validate=validate,
     )
     trained: Any = trainer.fit()
-    if hasattr(trained.config, "use_cache"):
-        del trained.config.use_cache  # Trainer leaves this generation setting in any model's configuration
+    forget_generation_settings(trained)
     return TrainedLightGcn(trained.item_side(), trainer.state.log_history)
 
 

@@ -169,7 +169,8 @@ class Prism(GenerativeMethod[PrismOptions]):
     @property
     def _shares_vectors(self) -> bool:
         """Whether codes are learned from the same collaborative vectors that items are fused with."""
-        isr, codes = self.options.isr, self.options.codes
+        isr = self.options.isr
+        codes = self.options.codes
         return (
             self.options.catalog.reference is None
             and codes.needs_collaborative_vectors

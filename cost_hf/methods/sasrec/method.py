@@ -62,7 +62,8 @@ class SasRec(Method[SasRecOptions]):
 
     def fit(self, workspace: Workspace, *, seed: int) -> Fitted:
         """Train on the training part."""
-        from cost_hf.methods.sasrec.stages import sasrec_stage, training_log
+        from cost_hf.methods.sasrec.stages import sasrec_stage
+        from cost_hf.methods.training_stages import training_log
 
         recommender = sasrec_stage(self.options, workspace, seed=seed)
         return Fitted(recommender, {"training": training_log(workspace)})

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 
 from cost_hf.data.encoders import ItemEncoder
-from cost_hf.files import content_digest, read_json, write_json
+from cost_hf.files import write_json
 from cost_hf.generators.ranking_trainer import remove_checkpoints
 from cost_hf.methods.base import Fitted, WarmStart, Workspace
 from cost_hf.methods.sasrec.options import SasRecOptions
@@ -20,9 +19,11 @@ from cost_hf.methods.training_stages import (
     ENCODER,
     TRAINING_LOG,
     as_fitted,
+    collaborative_stage,
     item_list,
     recommender_stage,
     training_clicks,
+    training_digest,
     validation_metrics,
 )
 from cost_hf.recommenders.dense import DenseScorer
@@ -66,37 +67,18 @@ def warm_start(options: SasRecOptions, recommender: SasRecRecommender, start: Wa
 
 def collaborative_vectors(options: SasRecOptions, workspace: Workspace, *, seed: int) -> np.ndarray:
     """Return the item table of a SASRec of ids `[N, D]`, from a stage that runs may share; zero for unclicked items."""
-    trained = workspace.stages.run(
-        workspace.stage_of("collaborative"),
+    return collaborative_stage(
+        workspace,
         digest=_digest(options, workspace, seed),
-        folder=workspace.folder_of("collaborative"),
-        compute=lambda folder: _train(folder, options, workspace, None, seed=seed),
-        load=lambda folder: SasRecRecommender.read(folder).to(PartialState().device),
-        on_every_process=True,
-        shared_as="collaborative",
+        train=lambda folder: _train(folder, options, workspace, None, seed=seed),
+        load=SasRecRecommender.read,
+        item_table=lambda recommender: recommender.model.item_table(),
     )
-    with torch.inference_mode():
-        table = trained.model.item_table().float().cpu().numpy()
-    table[training_clicks(workspace) == 0] = 0.0
-    return table
-
-
-def training_log(workspace: Workspace) -> list[dict[str, float]]:
-    """Return the log of the training of this row."""
-    return read_json(workspace.stages.output_dir / workspace.folder / TRAINING_LOG)
 
 
 def _digest(options: SasRecOptions, workspace: Workspace, seed: int) -> str:
-    data = workspace.data
     vectors = "" if options.model.inputs == "ids" else workspace.text_vectors().digest
-    return content_digest(
-        data.tables.items["item_id"].tolist(),
-        data.split.digest,
-        workspace.data_seed,
-        vectors,
-        {"model": dataclasses.asdict(options.model), "training": options.training.content()},
-        seed,
-    )
+    return training_digest(workspace, vectors, options.model, options.training.content(), seed)
 
 
 def _item_vectors(options: SasRecOptions, workspace: Workspace) -> np.ndarray | None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from cost_hf.checkpoints import forget_generation_settings
 from cost_hf.generators.collation import SequenceDataset, pad_rows
 from cost_hf.generators.prompts import IGNORED_LABEL
 from cost_hf.generators.ranking_trainer import RankingTrainer, Validate, checkpoints_of
@@ -122,8 +123,7 @@ def fit_sasrec(
         num_negatives=own.num_negatives,
     )
     trained = trainer.fit()
-    if hasattr(trained.config, "use_cache"):
-        del trained.config.use_cache  # Trainer leaves this generation setting in any model's configuration
+    forget_generation_settings(trained)
     return TrainedSasRec(trained, trainer.state.log_history)
 
 

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .configuration_cost import CostConfig
-
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """Return a context without autocast: codes and losses must not change with mixed precision."""
@@ -24,16 +22,20 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
 class InputNorm(nn.Module):
     """Scale item vectors `[B, E]` in fp32: not at all, to unit length, or per dimension.
 
+    Args:
+        kind: `none`, `l2` (unit length) or `standardize` (per dimension).
+        item_dim: width E.
+
     Buffers:
-        mean, std: statistics per dimension `[E]`, with `input_norm="standardize"` only.
+        mean, std: statistics per dimension `[E]`, with `standardize` only.
     """
 
-    def __init__(self, config: CostConfig) -> None:
+    def __init__(self, kind: str, item_dim: int) -> None:
         super().__init__()
-        self.kind = config.input_norm
+        self.kind = kind
         if self.kind == "standardize":
-            self.mean = nn.Buffer(torch.zeros(config.item_dim))
-            self.std = nn.Buffer(torch.ones(config.item_dim))
+            self.mean = nn.Buffer(torch.zeros(item_dim))
+            self.std = nn.Buffer(torch.ones(item_dim))
 
     def forward(self, items: Tensor) -> Tensor:
         """Return the normalised vectors x, fp32 `[B, E]`."""
@@ -41,6 +43,11 @@ class InputNorm(nn.Module):
         if self.kind == "l2":
             return functional.normalize(items, dim=-1)
         return (items - self.mean) / self.std if self.kind == "standardize" else items
+
+
+def constant_weight(*shape: int) -> nn.Parameter:
+    """Return a weight without values yet, which no gradient step changes."""
+    return nn.Parameter(torch.empty(shape), requires_grad=False)
 
 
 class Mlp(nn.Module):

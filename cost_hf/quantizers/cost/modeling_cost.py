@@ -5,25 +5,22 @@ and loads weights after `__init__`. State changes are named methods (`fit_statis
 training code calls. Equations: arXiv 2404.14774; `x_hat = D(z + sg(z_hat - z))` passes gradients straight through.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_cost import CostConfig
 from .layers_cost import InputNorm, Mlp, full_precision
+from .modeling_base_cost import QuantizerPreTrainedModel
 from .objectives_cost import codebook_loss, commitment_loss, contrastive_loss, reconstruction_loss
 from .pipeline_cost import SemanticIdPipeline
 from .residual_cost import QuantizedLatents, ResidualQuantizer, squared_distances
 
 # the pipeline among them: where the package is not installed, a model is saved with the files that this one imports
 __all__ = ["CostModel", "CostOutput", "CostPreTrainedModel", "SemanticIdPipeline"]
-
-ITEMS_PER_BATCH = 8192  # of encode and decode: bounds memory, and is fixed so that sums do not depend on the caller
 
 
 @dataclass
@@ -59,12 +56,11 @@ class CostOutput(ModelOutput):
     latents: Tensor | None = None
 
 
-class CostPreTrainedModel(PreTrainedModel):
+class CostPreTrainedModel(QuantizerPreTrainedModel):
     """Weight initialisation and loading rules shared by models of this family."""
 
     config: CostConfig
     base_model_prefix = "cost"
-    main_input_name = "item_embeddings"
     _no_split_modules = ("ResidualQuantizer",)
     # argmin over distances is decided by small differences: codes must not change with the precision of the layers
     _keep_in_fp32_modules_strict = ("quantizer", "input_norm")
@@ -80,9 +76,6 @@ class CostPreTrainedModel(PreTrainedModel):
             # the list, not the quantizer: outside Transformers a module that owns no weight directly is never visited
             for codebook in module:
                 init.uniform_(codebook, -1 / len(codebook), 1 / len(codebook))
-        elif isinstance(module, InputNorm) and module.kind == "standardize":
-            init.zeros_(module.mean)
-            init.ones_(module.std)
 
 
 class CostModel(CostPreTrainedModel):
@@ -90,11 +83,18 @@ class CostModel(CostPreTrainedModel):
 
     Args:
         config: sizes and loss weights.
+
+    Examples:
+        >>> import torch
+        >>> from cost_hf import CostConfig, CostModel
+        >>> model = CostModel(CostConfig(item_dim=16, hidden_sizes=(32,), latent_dim=8, level_sizes=(4, 4, 4)))
+        >>> model.encode(torch.randn(10, 16)).shape
+        torch.Size([10, 3])
     """
 
     def __init__(self, config: CostConfig) -> None:
         super().__init__(config)
-        self.input_norm = InputNorm(config)
+        self.input_norm = InputNorm(config.input_norm, config.item_dim)
         self._build_layers(config)
         self.post_init()
 
@@ -106,11 +106,6 @@ class CostModel(CostPreTrainedModel):
         self.encoder = Mlp(widths)
         self.quantizer = ResidualQuantizer(config)
         self.decoder = Mlp(widths[::-1])
-
-    @property
-    def level_sizes(self) -> tuple[int, ...]:
-        """Codes per level, L numbers."""
-        return tuple(self.config.level_sizes)
 
     def forward(self, item_embeddings: Tensor, return_loss: bool = True, positives: Tensor | None = None) -> CostOutput:
         """Quantize and reconstruct item vectors `[B, E]`.
@@ -145,30 +140,6 @@ class CostModel(CostPreTrainedModel):
         return self.encoder(self._normalised(item_embeddings)).float()
 
     @torch.no_grad()
-    def encode(self, item_embeddings: Tensor) -> Tensor:
-        """Return the codes of item vectors: at every level, the nearest code to the residual (arXiv 2404.14774).
-
-        Args:
-            item_embeddings: item vectors, `[N, E]`; N may be large, batches are made here.
-
-        Returns:
-            int64 `[N, L]`, on the device of the vectors.
-
-        Raises:
-            ValueError: for vectors of another width.
-
-        Examples:
-            >>> import torch
-            >>> from cost_hf import CostConfig, CostModel
-            >>> model = CostModel(CostConfig(item_dim=16, hidden_sizes=(32,), latent_dim=8, level_sizes=(4, 4, 4)))
-            >>> model.encode(torch.randn(10, 16)).shape
-            torch.Size([10, 3])
-        """
-        parts = [self.quantizer(self.embed(part)).codes for part in self._batches(item_embeddings)]
-        codes = torch.cat(parts) if parts else torch.empty(0, len(self.level_sizes), dtype=torch.int64)
-        return codes.to(item_embeddings.device)
-
-    @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """Return the reconstructions x_hat of codes, or of their prefixes, `[N, l]` with `1 <= l <= L`, `[N, E]`.
 
@@ -180,8 +151,7 @@ class CostModel(CostPreTrainedModel):
 
     def level_vectors(self, level: int) -> Tensor:
         """Return the code vectors of a level, `[K, D]`."""
-        if not 0 <= level < len(self.level_sizes):
-            raise ValueError(f"level must be in 0 … {len(self.level_sizes) - 1}, got {level!r}")
+        self._check_level(level)
         return self.quantizer.codebook(level)
 
     @torch.no_grad()
@@ -195,24 +165,13 @@ class CostModel(CostPreTrainedModel):
         Returns:
             `[N, K]` fp32, K being the size of level l.
         """
-        self._check_codes(prefix, least=0, most=len(self.level_sizes) - 1)
-        if len(prefix) != len(item_embeddings):
-            raise ValueError(f"{len(item_embeddings)} item vectors need as many prefixes, got {len(prefix)}")
+        self._check_prefix(prefix, len(item_embeddings))
         residuals = self.embed(item_embeddings) - self.quantizer.lookup(prefix)
         return squared_distances(residuals, self.level_vectors(prefix.shape[1]))
 
-    @torch.no_grad()
-    def fit_statistics(self, item_embeddings: Tensor) -> None:
-        """Set mean and standard deviation of `input_norm="standardize"` from item vectors `[N, E]`; else do nothing.
-
-        A dimension that never varies is centred but not scaled.
-        """
-        if self.config.input_norm != "standardize":
-            return
-        items = self._checked(item_embeddings).to(self.device, torch.float64)
-        std = items.std(0, correction=0)
-        self.input_norm.mean.copy_(items.mean(0))
-        self.input_norm.std.copy_(torch.where(std > 1e-8, std, torch.ones_like(std)))
+    def _codes(self, items: Tensor) -> Tensor:
+        """Return the nearest code to the residual at every level (arXiv 2404.14774)."""
+        return self.quantizer(self.embed(items)).codes
 
     def _loss_terms(
         self, items: Tensor, reconstruction: Tensor, quantized: QuantizedLatents, positives: Tensor | None
@@ -237,30 +196,3 @@ class CostModel(CostPreTrainedModel):
         if config.commitment_weight:
             terms["commitment"] = commitment_loss(quantized.residuals, quantized.vectors, reduction=reduction)
         return terms
-
-    def _normalised(self, item_embeddings: Tensor) -> Tensor:
-        return self.input_norm(self._checked(item_embeddings))
-
-    def _checked(self, item_embeddings: Tensor) -> Tensor:
-        if item_embeddings.ndim != 2 or item_embeddings.shape[1] != self.config.item_dim:
-            raise ValueError(
-                f"item_embeddings must be [items, {self.config.item_dim}], got shape {tuple(item_embeddings.shape)!r}; "
-                "use the text encoder that the quantizer was fitted with"
-            )
-        return item_embeddings
-
-    def _check_codes(self, codes: Tensor, *, least: int, most: int | None = None) -> None:
-        most = len(self.level_sizes) if most is None else most
-        if codes.ndim != 2 or not least <= codes.shape[1] <= most:
-            raise ValueError(f"codes must be [items, {least} … {most} levels], got shape {tuple(codes.shape)!r}")
-        for level, column in enumerate(codes.unbind(1)):
-            beyond = column[(column < 0) | (column >= self.level_sizes[level])]
-            if len(beyond):
-                raise ValueError(
-                    f"level {level} has codes 0 … {self.level_sizes[level] - 1}, got {int(beyond[0])!r}; leave out an "
-                    "appended level"
-                )
-
-    def _batches(self, rows: Tensor) -> Iterator[Tensor]:
-        for start in range(0, len(rows), ITEMS_PER_BATCH):
-            yield rows[start : start + ITEMS_PER_BATCH].to(self.device)

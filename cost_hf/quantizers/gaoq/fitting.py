@@ -48,7 +48,7 @@ def fit_gaoq(inputs: FitInputs, options: GaoqOptions, *, seed: int) -> tuple[Gao
     rows = rows[np.argsort(id_ranks([inputs.item_ids[row] for row in rows.tolist()]))]
     fitted = inputs.vectors[torch.from_numpy(rows)]
     model.fit_statistics(fitted)
-    vectors = model.tree.normalised(fitted).numpy()
+    vectors = model.input_norm(fitted).numpy()
     clustering = _clustering(options.balancing, seed)
     anchors = None
     if options.index_alignment == "anchor":

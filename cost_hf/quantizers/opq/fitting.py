@@ -32,7 +32,7 @@ def fit_opq(vectors: Tensor, config: OpqConfig, *, iterations: int, seed: int) -
         ValueError: with fewer items than codes of a level.
     """
     model = OpqModel(config).eval()
-    items = model.parts.centered(vectors)  # of an untrained model, whose mean is 0
+    items = model.input_norm(vectors)
     mean = items.double().mean(0).float()
     items = items - mean
     rotation = balanced_rotation(items, config.part_widths)

@@ -4,7 +4,8 @@ import math
 
 from huggingface_hub.dataclasses import strict
 
-from cost_hf.quantizers.cost.configuration_cost import MAX_CODES, MAX_LEVELS, MAX_WIDTH, CostConfig
+from cost_hf.quantizers.cost.configuration_base_cost import MAX_CODES, MAX_LEVELS, MAX_WIDTH, check_word
+from cost_hf.quantizers.cost.configuration_cost import CostConfig
 
 CODEBOOK_UPDATES = ("gradient", "ema")
 # weights of terms that move code vectors by their gradient, which do nothing where a moving average moves them
@@ -96,10 +97,7 @@ class PrismConfig(CostConfig):
 
     def validate_prism_update(self) -> None:
         """Check how code vectors move."""
-        if self.codebook_update not in CODEBOOK_UPDATES:
-            raise ValueError(
-                f"codebook_update must be one of {', '.join(CODEBOOK_UPDATES)}, got {self.codebook_update!r}"
-            )
+        check_word("codebook_update", self.codebook_update, CODEBOOK_UPDATES)
         if not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay is a share between 0 and 1, got {self.ema_decay!r}")
         if self.codebook_update == "ema":

@@ -140,7 +140,8 @@ class AveragedQuantizer(ResidualQuantizer):
     def statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Return how many latents `[B, D]` choose each code, `[sum of K]`, and the sums of their residuals."""
         found = self(latents)
-        counts, sums = torch.zeros_like(self.counts), torch.zeros_like(self.sums)
+        counts = torch.zeros_like(self.counts)
+        sums = torch.zeros_like(self.sums)
         for level in range(len(self.level_sizes)):
             rows = found.codes[:, level] + self._first(level)
             counts += torch.bincount(rows, minlength=len(counts))

@@ -42,7 +42,8 @@ def gate_loss(
     """
     means = gates.mean(1)  # [B]
     error = ((means - popularity).square() * is_known).mean()
-    everywhere, known = means, is_known.to(means)
+    everywhere = means
+    known = is_known.to(means)
     if gathers:
         everywhere, _ = gather_rows(means)
         known, _ = gather_rows(known)

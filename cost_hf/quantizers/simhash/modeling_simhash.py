@@ -5,30 +5,15 @@ Two unit vectors differ in the sign of a random projection with a probability of
 `forward` is pure; `replace_hyperplanes` and `fit_statistics` are the changes of state.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+
+from cost_hf.quantizers.cost.layers_cost import constant_weight
+from cost_hf.quantizers.cost.modeling_base_cost import QuantizerPreTrainedModel
 
 from .configuration_simhash import SimhashConfig
-
-ITEMS_PER_BATCH = 8192  # of encode: bounds memory, and is fixed so that sums do not depend on the caller
-
-
-@dataclass
-class SimhashOutput(ModelOutput):
-    """Output of `SimhashModel`.
-
-    Attributes:
-        codes: `[B, L]` int64.
-    """
-
-    codes: Tensor | None = None
 
 
 class Hyperplanes(nn.Module):
@@ -41,20 +26,19 @@ class Hyperplanes(nn.Module):
 
     def __init__(self, config: SimhashConfig) -> None:
         super().__init__()
-        self.normals = nn.Parameter(torch.empty(config.num_bits, config.item_dim), requires_grad=False)
-        self.mean = nn.Parameter(torch.empty(config.item_dim), requires_grad=False)
+        self.normals = constant_weight(config.num_bits, config.item_dim)
+        self.mean = constant_weight(config.item_dim)
 
     def forward(self, items: Tensor) -> Tensor:
         """Return the signed distances of item vectors `[B, E]` to the hyperplanes, fp32 `[B, bits]`."""
         return (functional.normalize(items.float(), dim=-1) - self.mean) @ self.normals.T
 
 
-class SimhashPreTrainedModel(PreTrainedModel):
+class SimhashPreTrainedModel(QuantizerPreTrainedModel):
     """Weight initialisation and loading rules."""
 
     config: SimhashConfig
     base_model_prefix = "simhash"
-    main_input_name = "item_embeddings"
     # a sign is decided by small differences: codes must not change with the precision of the model
     _keep_in_fp32_modules_strict = ("hyperplanes",)
 
@@ -85,30 +69,9 @@ class SimhashModel(SimhashPreTrainedModel):
         self.hyperplanes = Hyperplanes(config)
         self.post_init()
 
-    @property
-    def level_sizes(self) -> tuple[int, ...]:
-        """Codes per level, L numbers."""
-        return tuple(self.config.level_sizes)
-
-    def forward(self, item_embeddings: Tensor) -> SimhashOutput:
-        """Return the codes of item vectors `[B, E]`."""
-        return SimhashOutput(codes=self.encode(item_embeddings))
-
-    @torch.no_grad()
-    def encode(self, item_embeddings: Tensor) -> Tensor:
-        """Return the codes of item vectors `[N, E]`, int64 `[N, L]`, on their device.
-
-        Raises:
-            ValueError: for vectors of another width.
-        """
-        parts = [self._codes(part) for part in self._batches(self._checked(item_embeddings))]
-        codes = torch.cat(parts) if parts else torch.empty(0, len(self.level_sizes), dtype=torch.int64)
-        return codes.to(item_embeddings.device)
-
     def level_vectors(self, level: int) -> Tensor | None:
         """Return None: a code is a cell between hyperplanes and has no vector."""
-        if not 0 <= level < len(self.level_sizes):
-            raise ValueError(f"level must be in 0 … {len(self.level_sizes) - 1}, got {level!r}")
+        self._check_level(level)
         return None
 
     @torch.no_grad()
@@ -155,26 +118,6 @@ class SimhashModel(SimhashPreTrainedModel):
         """Return the bits of each level as a number, int64 `[B, L]`."""
         bits = (self.hyperplanes(items) > 0).long().split(self.config.level_bits, dim=1)
         return torch.stack([(part << _places(part)).sum(1) for part in bits], 1)
-
-    def _checked(self, item_embeddings: Tensor) -> Tensor:
-        if item_embeddings.ndim != 2 or item_embeddings.shape[1] != self.config.item_dim:
-            raise ValueError(
-                f"item_embeddings must be [items, {self.config.item_dim}], got shape {tuple(item_embeddings.shape)!r}; "
-                "use the text encoder that the quantizer was fitted with"
-            )
-        return item_embeddings
-
-    def _check_prefix(self, prefix: Tensor, num_items: int) -> None:
-        most = len(self.level_sizes) - 1
-        if prefix.ndim != 2 or prefix.shape[1] > most or len(prefix) != num_items:
-            raise ValueError(
-                f"a prefix must be [{num_items} items, 0 … {most} levels], got shape {tuple(prefix.shape)!r}; leave "
-                "out an appended level"
-            )
-
-    def _batches(self, rows: Tensor) -> Iterator[Tensor]:
-        for start in range(0, len(rows), ITEMS_PER_BATCH):
-            yield rows[start : start + ITEMS_PER_BATCH].to(self.device)
 
 
 def _places(bits: Tensor) -> Tensor:

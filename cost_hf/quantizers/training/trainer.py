@@ -18,7 +18,12 @@ from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 
-from cost_hf.checkpoints import CheckpointDigests, drop_incomplete_checkpoints, last_complete_checkpoint
+from cost_hf.checkpoints import (
+    CheckpointDigests,
+    drop_incomplete_checkpoints,
+    forget_generation_settings,
+    last_complete_checkpoint,
+)
 from cost_hf.files import read_json, write_json
 from cost_hf.quantizers.cost import CostModel, CostOutput
 from cost_hf.quantizers.residual import TrainedOptions
@@ -146,8 +151,7 @@ def train_quantizer(
     trainer.add_callback(CheckpointDigests())
     trainer.train(resume_from_checkpoint=last_complete_checkpoint(folder))
     model = trainer.accelerator.unwrap_model(trainer.model).eval()
-    if hasattr(model.config, "use_cache"):
-        del model.config.use_cache  # Trainer leaves this generation setting in any model's configuration
+    forget_generation_settings(model)
     return model, utilization_records(trainer.state.log_history)
 
 

@@ -305,10 +305,10 @@ def test_the_constrained_solver_gives_even_buckets_too(tmp_path):
     ("changes", "message"),
     [
         ({"level_sizes": (4, 5)}, "level_sizes must be 3 numbers"),
-        ({"level_sizes": (4, 1, 5)}, "level_sizes must be 3 numbers"),
+        ({"level_sizes": (4, 1, 5)}, "with at least 2 codes each"),
         ({"level_sizes": (1 << 22, 1 << 22, 2), "index_alignment": "local"}, "more than 10000000000 weights"),
         ({"level_sizes": (4, 9, 5)}, "orthogonal anchors of width 8"),
-        ({"item_dim": 0}, "item_dim must be in 1"),
+        ({"item_dim": 0}, "item_dim must be at least 1, got 0"),
         ({"index_alignment": "none"}, "index_alignment must be one of"),
     ],
 )

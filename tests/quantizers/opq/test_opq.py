@@ -156,7 +156,7 @@ def test_more_codes_than_items_are_refused():
 def test_more_levels_than_dimensions_are_refused():
     with pytest.raises(ValueError, match=r"got 20 levels for vectors of width 16; shorten codes.level_sizes"):
         OpqOptions(level_sizes=[4] * 20).config(16)
-    with pytest.raises(StrictDataclassClassValidationError, match=r"item_dim must be in 20 \(the number of levels\)"):
+    with pytest.raises(StrictDataclassClassValidationError, match="item_dim must be at least the number of levels, 20"):
         OpqConfig(item_dim=16, level_sizes=[4] * 20)
 
 
@@ -177,7 +177,7 @@ def test_vectors_and_codes_of_another_shape_are_refused():
 
     with pytest.raises(ValueError, match=r"item_embeddings must be \[items, 10\], got shape \(3, 4\)"):
         model.encode(torch.zeros(3, 4))
-    with pytest.raises(ValueError, match=r"codes must be \[3 items, 0 … 2 levels\], got shape \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"a prefix must be \[3 items, 0 … 2 levels\], got shape \(3, 3\)"):
         model.level_distances(torch.zeros(3, 10), torch.zeros(3, 3, dtype=torch.long))
     with pytest.raises(ValueError, match=r"level 1 has codes 0 … 5, got 6"):
         model.decode(torch.tensor([[0, 6, 0]]))

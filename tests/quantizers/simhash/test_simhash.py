@@ -124,5 +124,5 @@ def test_vectors_and_prefixes_of_another_shape_are_refused():
         model.level_distances(torch.zeros(3, 16), torch.zeros(3, 3, dtype=torch.long))
     with pytest.raises(ValueError, match=r"level must be in 0 … 2, got 3"):
         model.level_vectors(3)
-    with pytest.raises(StrictDataclassClassValidationError, match=r"powers of two in 2 … \d+, got 6"):
+    with pytest.raises(StrictDataclassClassValidationError, match="powers of two, got 6"):
         SimhashConfig(item_dim=4, level_sizes=(4, 6))
