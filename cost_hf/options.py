@@ -4,8 +4,15 @@ A section has fields with a line of help in their metadata and `validate()`, whi
 run can have. The fields of a polymorphic section depend on its `kind`.
 """
 
+from __future__ import annotations
+
 import dataclasses
-from typing import Any, ClassVar, Protocol, Self
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Section(Protocol):
@@ -16,6 +23,47 @@ class Section(Protocol):
     def validate(self) -> None:
         """Raise ValueError for values that no run can have."""
         ...
+
+
+@dataclass(frozen=True)
+class ItemFacts:
+    """What is known of the items once the data are read, minutes or hours before a section is used.
+
+    Attributes:
+        table: of the items, N rows.
+        num_fitted: items that fitting may see.
+        kept_columns: columns that stay with the catalog.
+        most_width: width of the item vectors, or an upper bound of it; None where only the model tells.
+    """
+
+    table: pd.DataFrame
+    num_fitted: int
+    kept_columns: tuple[str, ...] = ()
+    most_width: int | None = None
+
+
+@runtime_checkable
+class ChecksItems(Protocol):
+    """A section whose values must fit the items."""
+
+    def check_items(self, items: ItemFacts) -> None:
+        """Raise ValueError for values that do not fit the items; log what a user should know."""
+        ...
+
+
+def require_column(column: str, columns: Iterable[object], *, field: str) -> None:
+    """Raise ValueError where a field names a column that the items do not have.
+
+    Examples:
+        >>> require_column("topic", ["item_id", "title"], field="codes.tag_column")
+        Traceback (most recent call last):
+        ValueError: codes.tag_column must be a column of the items, got 'topic', found item_id, title; correct the name
+    """
+    known = list(map(str, columns))
+    if column not in known:
+        raise ValueError(
+            f"{field} must be a column of the items, got {column!r:.80}, found {', '.join(known)}; correct the name"
+        )
 
 
 class KindOptions:
@@ -70,6 +118,9 @@ class KindOptions:
 
     def validate(self) -> None:
         """Raise ValueError for values that no run can have."""
+
+    def check_items(self, items: ItemFacts) -> None:
+        """Raise ValueError for values that do not fit the items; log what a user should know."""
 
     def copied(self, **changes: Any) -> Self:
         """Return a copy with other values."""

@@ -44,14 +44,30 @@ def set_field(holder: Any, sections: Mapping[str, Any], dotted: str, value: Any,
         _swap_kind(holder, section, options, value)
         return
     hints = typing.get_type_hints(type(options)) if options is not None else {}
-    names = {} if options is None else {entry.name for entry in dataclasses.fields(options)}
-    if name not in names:
+    if options is None or name not in _names_of(options):
         whose = f"{section}.kind {options.kind}" if isinstance(options, KindOptions) else owner
         raise RecipeError(
-            f"unknown field {dotted!r} of {whose}{nearest(dotted, field_names(sections))} "
+            f"unknown field {dotted!r} of {whose}{field_hint(dotted, sections)} "
             "(`train.py --recipe NAME --help` lists the fields of a recipe)"
         )
     setattr(options, name, typed(value, hints[name], dotted))
+
+
+def field_hint(dotted: str, sections: Mapping[str, Any], *, others: Iterable[str] = ()) -> str:
+    """Return what to do about a field that sections do not have: the kinds that have it, or else the nearest name.
+
+    Args:
+        dotted: `section.field`.
+        sections: all sections by name.
+        others: names beside those of the fields, such as options of a command.
+    """
+    section, _, name = dotted.replace("-", "_").partition(".")
+    options = sections.get(section)
+    if isinstance(options, KindOptions) and name not in _names_of(options):
+        owners = sorted(kind for kind, own in kinds_of(options).items() if name in _names_of(own))
+        if owners:
+            return f"; {section}.kind {' and '.join(owners)} {'has' if len(owners) == 1 else 'have'} it"
+    return nearest(dotted, [*field_names(sections), *others])
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -67,8 +83,13 @@ def field_names(sections: Mapping[str, Any]) -> list[str]:
     names = []
     for section, options in sections.items():
         names += [f"{section}.kind"] if isinstance(options, KindOptions) else []
-        names += [f"{section}.{entry.name}" for entry in dataclasses.fields(options)]
+        names += [f"{section}.{name}" for name in _names_of(options)]
     return names
+
+
+def _names_of(options: Any) -> list[str]:
+    """Return the names of the fields of a section, or of a class of one."""
+    return [entry.name for entry in dataclasses.fields(options)]
 
 
 def kinds_of(options: KindOptions) -> dict[str, type[Any]]:

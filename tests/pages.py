@@ -197,7 +197,7 @@ def _small_budget(arguments: list[str]) -> Iterator[str]:
         return
     given = {name.removeprefix("--"): value for name, value in pairwise(arguments) if name.startswith("--")}
     named = [name for name in arguments[2:] if name.endswith(".yaml") or name in shipped_recipes()]
-    chosen = {name: given[name] for name in ("method", "codes.kind") if name in given}
+    chosen = {name: given[name] for name in ("method", "codes.kind", "vectors.kind") if name in given}
     recipe = Recipe.load(named[0] if named else "cost_default", chosen)
     for name, value in options.items():
         is_chosen = name == "codes.level_sizes" and recipe.level_sizes is None  # by the kind of codes itself

@@ -79,6 +79,17 @@ def test_help_of_a_kind_of_codes_lists_its_fields(capsys):
         (["--method", "sasrec", "--modle.dropout", "0"], "of method sasrec; did you mean 'model.dropout'?"),
         (["--method", "sasrec", "--max_history", "9"], "of method sasrec; did you mean 'model.max_history'?"),
         (["--max_history", "9"], "of method sid_generator; did you mean 'generator.max_history'?"),
+        (
+            ["--codes.kind", "rqvae", "--codes.positives", "coclick"],
+            "'--codes.positives' for a recipe of method sid_generator with codes.kind rqvae; codes.kind cost and "
+            "cost_rqvae have it",
+        ),
+        (
+            ["--vectors.kind", "famae", "--vectors.model", "lsa"],
+            "of method sid_generator with vectors.kind famae; vectors.kind latents and text have it",
+        ),
+        (["--codes.kind", "rqvae", "--codes.epoch", "1"], "with codes.kind rqvae; did you mean 'codes.epochs'?"),
+        (["--codes.batch-size", "1"], "with codes.kind cost; did you mean 'codes.batch_size'?"),
         (["--recipe", "sasrec_beauty", "--codes.kind", "cost"], "unknown field 'codes.kind' of method sasrec"),
         (
             ["--recipe", "markov_text", "--codes.level_sizes", "[32, 32]"],

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cost_hf.data.cells import column_parts
+from cost_hf.options import require_column
 
 NO_TAG = -1
 
@@ -46,8 +47,7 @@ class CategoryTags:
             >>> found.sizes, found.tags.tolist()
             ((2,), [[0], [0], [1], [-1]])
         """
-        if column not in items:
-            raise ValueError(f"{field} must be a column of the items, got {column!r}, found {', '.join(items.columns)}")
+        require_column(column, items, field=field)
         names = column_parts(items[column])
         paths = pd.Series([()] * len(items), index=items.index, dtype=object)
         tags: list[np.ndarray] = []

@@ -434,9 +434,25 @@ class ItemEncoder(ABC):
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return one vector per text, float32 `[n, E]`; ValueError for a single string."""
 
+    def as_new(self) -> "ItemEncoder":
+        """Return an encoder that gives items of the training the vectors that they would have as new ones.
+
+        It is this one, unless it knows items by more than what `render` reads of them.
+        """
+        return self
+
     @abstractmethod
     def render(self, items: pd.DataFrame) -> list[str]:
         """Return the texts of items as the catalog was built with; DataError where a column is missing."""
+
+    def check_texts(self, item_ids: Sequence[str], texts: Sequence[str]) -> None:
+        """Raise `DataError` for a text that can't be that of its item; any text may be, by default.
+
+        Args:
+            item_ids: n ids.
+            texts: n texts.
+        """
+        return
 
     @abstractmethod
     def text_columns(self, items: pd.DataFrame) -> list[str]:

@@ -41,6 +41,18 @@ def render_texts(items: pd.DataFrame, template: str | None) -> list[str]:
     return [whole.fill(cells, row) for row in range(len(items))]
 
 
+def check_frame(items: object) -> None:
+    """Raise `DataError` for items that are no DataFrame.
+
+    Examples:
+        >>> check_frame([{"item_id": "a"}])
+        Traceback (most recent call last):
+        cost_hf.data.errors.DataError: expected a DataFrame of items, got a list; pass pandas.DataFrame(rows)
+    """
+    if not isinstance(items, pd.DataFrame):
+        raise DataError(f"expected a DataFrame of items, got a {type(items).__name__}; pass pandas.DataFrame(rows)")
+
+
 def text_columns(items: pd.DataFrame, template: str | None) -> list[str]:
     """Return the columns that item texts are made of, sorted; arguments and errors are those of `render_texts`.
 
@@ -109,6 +121,7 @@ class _Group:
 
 def _whole_text(items: pd.DataFrame, template: str | None) -> _Group:
     """Return the fields of a template, or of all text columns without one."""
+    check_frame(items)
     if template is not None:
         return _parse_template(template, items)
     names = [str(name) for name in items.columns if name != "item_id" and is_text_column(items[name])]

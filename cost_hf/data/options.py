@@ -332,9 +332,22 @@ class ItemVectorOptions(KindOptions, ABC):
         return None
 
     @property
+    def item_columns(self) -> list[str] | None:
+        """Columns that vectors are made of beside the item id; None for those of the item texts."""
+        return None
+
+    def with_column(self, column: str) -> dict[str, Any]:
+        """Return the recipe fields by which vectors are made of one more column, where `item_columns` are some."""
+        return {}
+
+    @property
     def input_parts(self) -> list[Any]:
         """What names of models in the options stand for now: their content, for digests."""
         return []
+
+    def most_width(self, num_items: int) -> int | None:
+        """Return the width of the vectors of N items, or an upper bound of it; None where only the model tells."""
+        return None
 
     @abstractmethod
     def digest_parts(self, data: PreparedData, fit_rows: np.ndarray | None) -> list[Any]:
@@ -420,6 +433,10 @@ class VectorOptions(ItemVectorOptions):
         from cost_hf.data.encoders import encoder_identity
 
         return [] if self.model == "lsa" else [encoder_identity(self.model, self.revision)]
+
+    def most_width(self, num_items: int) -> int | None:
+        """Return the most dimensions that an lsa has; None for an encoder."""
+        return min(self.dim, num_items) if self.model == "lsa" else None
 
     def content(self) -> dict[str, Any]:
         """Return the fields that vectors depend on, for digests."""

@@ -4,16 +4,18 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 
 from cost_hf.data.errors import DataError
 from cost_hf.data.item_columns import check_excluded, item_columns
-from cost_hf.data.options import DataOptions
+from cost_hf.data.options import DataOptions, ItemVectorOptions
 from cost_hf.data.schema import Tables
 from cost_hf.data.sources import Source
 from cost_hf.data.splits import Split, split_interactions
 from cost_hf.data.synthetic import NewsOracle, make_news
 from cost_hf.data.tables import read_tables
+from cost_hf.options import ItemFacts
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,21 @@ class PreparedData:
     def columns(self) -> pa.Table:
         """Columns of the items that a recommender keeps for filters, in the order of the items."""
         return item_columns(self.tables.items, self.excluded)
+
+    @property
+    def fit_rows(self) -> np.ndarray | None:
+        """Items that fitting may see, bool `[N]`; None without a cold-start protocol."""
+        return self.split.fit_rows(self.tables.num_items) if len(self.split.cold_items) else None
+
+    def item_facts(self, vectors: ItemVectorOptions) -> ItemFacts:
+        """Return what sections of a recipe are checked by, its section `vectors` being the argument."""
+        num_items = self.tables.num_items
+        return ItemFacts(
+            table=self.tables.items,
+            num_fitted=num_items if self.fit_rows is None else int(self.fit_rows.sum()),
+            kept_columns=tuple(self.columns.column_names),
+            most_width=vectors.most_width(num_items),
+        )
 
 
 def prepare_data(

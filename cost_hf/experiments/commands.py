@@ -18,7 +18,8 @@ from cost_hf.command_line import CommandParser, check_target, print_text, report
 from cost_hf.experiments.own_data import OWN_DATA, QUICKSTART, SOURCES, names_own_data
 from cost_hf.experiments.recipe import Recipe, load_beside, row_recipe
 from cost_hf.methods.base import methods
-from cost_hf.recipe_fields import RecipeError, nearest, type_name
+from cost_hf.options import KindOptions
+from cost_hf.recipe_fields import RecipeError, field_hint, nearest, type_name
 from cost_hf.recipe_files import COMMON, shipped_recipes
 from cost_hf.yaml_text import read_yaml
 
@@ -356,12 +357,15 @@ def _refuse(
             f"unknown argument {token!r:.80}, expected --field value (`{program} --help` lists recipes){hint}"
         )
     name = token.removeprefix("--").partition("=")[0]
-    hint = nearest(name, [*hints, *options])
+    sections = recipe.sections()
     section = name.rpartition(".")[0]
+    own = sections.get(section)
+    kind = f" with {section}.kind {own.kind}" if isinstance(own, KindOptions) else ""
+    hint = field_hint(name, sections, others=["method", *options])
     if section and not hint and section not in {field.rpartition(".")[0] for field in hints}:
         hint = f", which has no section {section!r}; leave it out"
     raise RecipeError(
-        f"unknown argument {token!r:.80} for a recipe of method {recipe.method}{hint} "
+        f"unknown argument {token!r:.80} for a recipe of method {recipe.method}{kind}{hint} "
         f"(`{program} --recipe NAME --help` lists the fields of a recipe)"
     )
 

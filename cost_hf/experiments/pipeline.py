@@ -144,6 +144,7 @@ def train(
         resolved, reason = choose_recipe(resolved, data, given)
         resolved.validate()
         logger.warning("%s (name a recipe for another one; `cost-hf compare` measures which is best)", reason)
+    resolved.check_items(data)
     directory = Path("runs") / f"{name if chooses and name else resolved.name}-{seed}"
     if output_dir is not None:
         directory = Path(output_dir)

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -21,6 +21,9 @@ from cost_hf.methods.base import DEFAULT_METHOD, FAMILIES, Method, Variant, meth
 from cost_hf.options import KindOptions
 from cost_hf.recipe_fields import RecipeError, brief, in_order, kinds_of, nearest, set_field, typed
 from cost_hf.recipe_files import COMMON, TEXTS, flat_fields, recipe_content, shipped_recipes
+
+if TYPE_CHECKING:
+    from cost_hf.data.prepare import PreparedData
 
 MAX_NAME = 100
 
@@ -131,6 +134,19 @@ class Recipe:
                 row.options.validate()
                 row._check_vectors()
                 row.system.check_data(self.data)
+            except ValueError as error:
+                raise RecipeError(f"baseline {name}: {error}") from error
+
+    def check_items(self, data: "PreparedData") -> None:
+        """Raise for options that do not fit the items, as soon as the data are read; log what a user should know."""
+        facts = data.item_facts(self.vectors)
+        rows = {name: row_recipe(name, self).system for name in self.baselines}
+        if any(system.needs_text_vectors for system in (self.system, *rows.values())):
+            self.vectors.check_items(facts)
+        self.system.check_items(facts)
+        for name, system in rows.items():
+            try:
+                system.check_items(facts)
             except ValueError as error:
                 raise RecipeError(f"baseline {name}: {error}") from error
 

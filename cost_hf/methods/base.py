@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from cost_hf.options import ChecksItems
 from cost_hf.plugins import declare_recommender, load_plugins
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from cost_hf.data.text_vectors import TextVectors
     from cost_hf.evaluation.options import EvaluationOptions
     from cost_hf.generators.options import RankingTrainingOptions
+    from cost_hf.options import ItemFacts
     from cost_hf.recommenders.base import Recommender
     from cost_hf.recommenders.rankers import Ranker, Scorer
     from cost_hf.stages import Stages
@@ -53,6 +55,16 @@ class MethodOptions:
     def sections(self) -> dict[str, Any]:
         """Return the sections by name."""
         return {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+
+    def used_sections(self) -> dict[str, Any]:
+        """Return the sections that act, by name; a method leaves out those that others replace."""
+        return self.sections()
+
+    def check_items(self, items: ItemFacts) -> None:
+        """Raise ValueError for values that do not fit the items."""
+        for section in self.used_sections().values():
+            if isinstance(section, ChecksItems):
+                section.check_items(items)
 
     def validate(self) -> None:
         """Raise ValueError for values that no run can have; a method adds what concerns several sections."""
@@ -332,6 +344,10 @@ class Method(ABC, Generic[OptionsT]):
 
     def check_data(self, options: DataOptions) -> None:
         """Raise ValueError for a data section that this method can't be trained with."""
+
+    def check_items(self, items: ItemFacts) -> None:
+        """Raise ValueError for options that do not fit the items, before anything is fitted to them."""
+        self.options.check_items(items)
 
     def check_paths(self) -> None:
         """Raise FileNotFoundError for a path in the options that a later stage would miss."""

@@ -26,7 +26,7 @@ VECTORS = "vectors"  # stage and folder
 
 def vector_stage(stages: Stages, options: ItemVectorOptions, data: PreparedData) -> TextVectors:
     """Make the item vectors."""
-    fit_rows = _fit_rows(data)
+    fit_rows = data.fit_rows
     return stages.run(
         VECTORS,
         digest=content_digest(*options.digest_parts(data, fit_rows)),
@@ -45,7 +45,7 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
     vectors = workspace.text_vectors()
     # codes without a model come from ids and columns that need not stand in the texts
     origin = data.tables.digest if options.needs_items or options.needs_item_ids else ""
-    fit_rows = _fit_rows(data)
+    fit_rows = data.fit_rows
     collaborative = None
     if options.needs_collaborative_vectors:
         source = collaborative_method(options.collaborative_method)
@@ -126,11 +126,6 @@ def _catalog_of_codes(workspace: Workspace, options: CatalogOptions, codes: Code
         titles=titles,
         text_digest=vectors.texts_digest,
     )
-
-
-def _fit_rows(data: PreparedData) -> np.ndarray | None:
-    """Return the items that fitting may see, bool `[N]`; None without a cold-start protocol."""
-    return data.split.fit_rows(data.tables.num_items) if len(data.split.cold_items) else None
 
 
 def _parts(array: np.ndarray | None) -> list[Any]:

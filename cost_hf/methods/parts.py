@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cost_hf.data.options import DataOptions
+    from cost_hf.options import ItemFacts
     from cost_hf.recommenders.base import Recommender
     from cost_hf.recommenders.hybrid import HybridRecommender
 
@@ -126,6 +127,15 @@ class HybridMethod(Method[OptionsT], Generic[OptionsT]):
         """Raise ValueError for a data section that a part can't be trained with."""
         for method in self.parts.values():
             method.check_data(options)
+
+    def check_items(self, items: ItemFacts) -> None:
+        """Raise ValueError for options, of parts too, that do not fit the items."""
+        super().check_items(items)
+        for name, method in self.parts.items():
+            try:
+                method.check_items(items)
+            except ValueError as error:
+                raise ValueError(f"part {name}: {error}") from error
 
     def check_paths(self) -> None:
         """Raise FileNotFoundError for a path in a part's options that is not there."""

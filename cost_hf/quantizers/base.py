@@ -26,7 +26,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from cost_hf.options import KindOptions
+from cost_hf.options import ItemFacts, KindOptions, require_column
 from cost_hf.plugins import load_plugins
 from cost_hf.semantic_ids.options import level_size_tuple
 
@@ -49,6 +49,9 @@ class Quantizer(Protocol):
     """A fitted model that assigns codes to item vectors: a `PreTrainedModel` whose class `AutoModel` knows.
 
     It knows no items: catalogs change, weights do not. `CostModel` is one.
+
+    Optional attributes say how its codes come about: `free_levels` and `reads_more` (see `nearest_levels`), and
+    `more_room`, a phrase that names what leaves more room for new items in a new training.
 
     Attributes:
         config: its configuration; `text_encoder` is set on it, where known, by whoever fits or publishes the model.
@@ -105,7 +108,7 @@ class CodesOptions(KindOptions, ABC):
         is_control: whether the codes are there to show what learned ones add and are meant for no other use.
         follows_reassignment: whether fitting returns a model, by whose distances the collision policies `reassign`,
             `min_cost` and `sinkhorn` move items.
-        collides_like_kmeans: whether residual k-means of the same sizes shows how many items share codes.
+        gives_unique_codes: whether no two items of a training get the same codes.
         collisions: collision policy of the kind's rows in a comparison; None takes that of the base recipe.
         auto_models: module that registers a model of the kind's own with the Auto classes of transformers. It is
             imported with transformers, so that others can name it without importing it.
@@ -118,7 +121,7 @@ class CodesOptions(KindOptions, ABC):
     is_trained: ClassVar[bool] = False
     is_control: ClassVar[bool] = False
     follows_reassignment: ClassVar[bool] = True
-    collides_like_kmeans: ClassVar[bool] = True
+    gives_unique_codes: ClassVar[bool] = False
     collisions: ClassVar[str | None] = None
     auto_models: ClassVar[str | None] = None
     collaborative_dim_field: ClassVar[str] = "latent_dim"
@@ -261,6 +264,12 @@ class CodesOptions(KindOptions, ABC):
         """
         return None
 
+    def check_items(self, items: ItemFacts) -> None:
+        """Raise ValueError for a column that the items do not have; a kind adds what its sizes ask of the items."""
+        for column in self.item_columns:
+            names = [f"codes.{entry.name}" for entry in fields(self) if getattr(self, entry.name) == column]
+            require_column(column, items.table, field=" or ".join(names) or f"a column for codes of kind {self.kind}")
+
     def validate(self) -> None:
         """Raise ValueError for values that no run can have."""
         if min(self.level_sizes, default=0) < 2:
@@ -276,9 +285,12 @@ def nearest_levels(model: Quantizer) -> int:
     All, unless the model has `free_levels`, on which they are the nearest codes that were free, or `reads_more`: the
     items that it was fitted to have been encoded by more than their vectors, so there are none.
     """
-    if getattr(model, "reads_more", False):
-        return 0
-    return len(model.level_sizes) - getattr(model, "free_levels", 0)
+    return 0 if getattr(model, "reads_more", False) else chosen_levels(model)
+
+
+def chosen_levels(model: Quantizer) -> int:
+    """Return how many leading codes say what an item is like: all but the model's `free_levels`."""
+    return len(model.level_sizes) - int(getattr(model, "free_levels", 0))
 
 
 def load_quantizer(folder: str | Path) -> Quantizer:
@@ -308,6 +320,15 @@ def load_quantizer(folder: str | Path) -> Quantizer:
         )
     model: Quantizer = load_all_weights("the quantizer", folder, AutoModel.from_pretrained, trust_remote_code=False)
     return model
+
+
+def check_fitted_items(level_sizes: Sequence[int], num_fitted: int) -> None:
+    """Raise ValueError where fitting may see fewer items than a level has codes, each of which starts from one."""
+    if num_fitted < max(level_sizes):
+        raise ValueError(
+            f"a level of {max(level_sizes)} codes needs as many items to be fitted to, got {num_fitted}; lower "
+            f"codes.level_sizes (e.g. to {max(2, num_fitted // 8)}) or give more items"
+        )
 
 
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from cost_hf.options import ItemFacts, require_column
 from cost_hf.quantizers.base import CodesOptions
 
 if TYPE_CHECKING:
@@ -55,6 +56,11 @@ class CategoryOptions(FixedOptions):
         """Return the category column."""
         return [self.category_column]
 
+    def check_items(self, items: ItemFacts) -> None:
+        """Raise ValueError for a missing column, or a parent with more names than its level has codes."""
+        super().check_items(items)
+        category_codes(items.table, self.category_column, self.level_sizes)
+
     def fit(self, inputs: FitInputs, *, folder: Path, digest: str, seed: int) -> CodesResult:
         """Number the categories."""
         from cost_hf.quantizers.fit import CodesResult
@@ -82,11 +88,7 @@ def category_codes(items: pd.DataFrame, column: str, level_sizes: Sequence[int])
     """
     from cost_hf.data.cells import column_parts
 
-    if column not in items:
-        raise ValueError(
-            f"category codes need the items column {column!r}, found {', '.join(map(str, items.columns))}; set "
-            "codes.category_column"
-        )
+    require_column(column, items, field="codes.category_column")
     names = column_parts(items[column]).reindex(columns=range(len(level_sizes)), fill_value="")
     codes = np.empty((len(items), len(level_sizes)), dtype=np.int64)
     parent = np.zeros(len(items), dtype=np.int64)

@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from cost_hf.options import ItemFacts
 from cost_hf.quantizers.base import (
     CodebookCollapse,
     CodesOptions,
     check_choice,
+    check_fitted_items,
     check_minimum,
     check_share,
 )
@@ -199,6 +201,12 @@ class TrainedOptions(ResidualOptions):
             advice.append("set codes.reduction to sum")
         advice.append(f"lower codes.learning_rate (now {self.learning_rate!r})")
         return [*advice, "use codes.kind rkmeans, which needs no training"]
+
+    def check_items(self, items: ItemFacts) -> None:
+        """Raise ValueError for a level with more codes than there are items, where k-means on them comes first."""
+        super().check_items(items)
+        if self.initialization == "full":
+            check_fitted_items(self.level_sizes, items.num_fitted)
 
     def validate(self) -> None:
         """Raise ValueError for values that no run can have."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cost_hf.quantizers.base import CodesOptions, check_minimum
+from cost_hf.options import ItemFacts
+from cost_hf.quantizers.base import CodesOptions, check_fitted_items, check_minimum
 from cost_hf.quantizers.residual import ResidualOptions
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ class RkmeansOptions(ResidualOptions):
         """Return what to change after a collapse."""
         more = ["lower codes.pca_dim", "look for items with the same text", "lower codes.level_sizes"]
         return [*super().collapse_advice(), *more]
+
+    def check_items(self, items: ItemFacts) -> None:
+        """Raise ValueError for a level with more codes than there are items."""
+        super().check_items(items)
+        check_fitted_items(self.level_sizes, items.num_fitted)
 
     def validate(self) -> None:
         """Raise ValueError for values that no run can have."""

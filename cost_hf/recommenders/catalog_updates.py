@@ -132,7 +132,7 @@ class CatalogUpdates:
         ids = item_id_list(item_ids, is_unique=True, is_stored=True)
         titles = None if titles is None else title_list(titles, ids)
         if texts is not None:
-            texts = text_list(texts, ids)
+            texts = self._checked_texts(texts, ids)
             titles = self.untitled(ids, texts) if titles is None else titles
         if vectors is not None:
             vectors = vector_table(vectors, ids)
@@ -237,7 +237,7 @@ class CatalogUpdates:
         ids = item_id_list(item_ids, is_unique=True)
         if texts is None and titles is None and columns is None:
             raise ValueError("expected texts, titles or columns of the items, got none; pass one of them")
-        texts = None if texts is None else text_list(texts, ids)
+        texts = None if texts is None else self._checked_texts(texts, ids)
         titles = None if titles is None else title_list(titles, ids)
         with self._writing:
             before = self.catalog
@@ -410,6 +410,13 @@ class CatalogUpdates:
     def _with_updated_texts(self, catalog: Any, item_ids: list[str], texts: Sequence[str]) -> tuple[Any, int]:
         """Return the catalog with the new texts of items, and how many of their codes would differ."""
         raise NotImplementedError
+
+    def _checked_texts(self, texts: Sequence[str], item_ids: Sequence[str]) -> list[str]:
+        """Return the texts of items as a list; raise ValueError for one that can't be the text of its item."""
+        found = text_list(texts, item_ids)
+        if self.needs_vectors and self.encoder is not None:
+            self.encoder.check_texts(item_ids, found)
+        return found
 
     def _vectors_of(self, texts: Sequence[str]) -> np.ndarray:
         """Return vectors of texts `[n, E]`."""

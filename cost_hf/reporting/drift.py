@@ -22,7 +22,7 @@ STATUSES = {"fine": "fine", "watch": "▲ watch", "retrain": "■ retrain"}
 MARKS = {"fine": "hybrid", "watch": "oracle", "retrain": "generative"}  # shapes and colors that differ
 TITLES = {
     "texts": "Texts of the items",
-    "text vectors": "Text vectors",
+    "item vectors": "Item vectors",
     "semantic IDs": "Semantic IDs",
     "clicks": "Clicks",
 }

@@ -122,29 +122,36 @@ def resolve_collisions(
         assigned[waiting] = True
         waiting = rest
         if not len(waiting):
-            report_full_prefixes(codes, wanted)
+            report_full_prefixes(codes, wanted, model)
             return codes, int((codes != wanted).any(1).sum())
-    raise full_catalog(len(waiting), len(codes), sizes, capacity=capacity)
+    raise full_catalog(len(waiting), len(codes), model, capacity=capacity)
 
 
-def full_catalog(num_waiting: int, num_items: int, level_sizes: Sequence[int], *, capacity: int) -> ValueError:
+def full_catalog(num_waiting: int, num_items: int, model: Any, *, capacity: int) -> ValueError:
     """Return the error for a catalog in which `num_waiting` items find no code that has fewer than `capacity` items."""
+    sizes = [int(size) for size in model.level_sizes]
+    other = "collisions='append'" if capacity == 1 else "a larger append_size"
     return ValueError(
-        f"the catalog is full: {num_waiting} of {num_items} items found no free code among {list(level_sizes)} with "
-        f"{capacity} items each; build it again with larger level_sizes"
-        + (" or collisions='append'" if capacity == 1 else " or a larger append_size")
+        f"the catalog is full: {num_waiting} of {num_items} items found no free code among {sizes} with {capacity} "
+        f"items each; build it again with {_more_room(model, 'larger level_sizes')} or {other}"
     )
 
 
-def report_full_prefixes(codes: np.ndarray, wanted: np.ndarray) -> None:
+def _more_room(model: Any, usual: str) -> str:
+    """Return what leaves more room for new items: a quantizer whose sizes are chosen says so by `more_room`."""
+    return str(getattr(model, "more_room", usual))
+
+
+def report_full_prefixes(codes: np.ndarray, wanted: np.ndarray, model: Any) -> None:
     """Log how many items found all last codes of their prefix taken."""
     elsewhere = int((codes[:, :-1] != wanted[:, :-1]).any(1).sum())
     if elsewhere:
         logger.warning(
             "%d items found no free code below their first %d codes and got those of another prefix, which is less "
-            "near; a larger last level leaves more room",
+            "near; %s leaves more room in a new training",
             elsewhere,
             codes.shape[1] - 1,
+            _more_room(model, "a larger last level"),
         )
 
 

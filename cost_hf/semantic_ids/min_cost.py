@@ -56,7 +56,7 @@ def resolve_at_min_cost(
     sizes = [int(size) for size in model.level_sizes]
     capacity = int(np.prod(sizes, dtype=object))
     if len(codes) > capacity:
-        raise full_catalog(len(codes) - capacity, len(codes), sizes, capacity=1)
+        raise full_catalog(len(codes) - capacity, len(codes), model, capacity=1)
     if not (is_new & (group_sizes(codes, sizes) > 1)).any():
         return codes, 0
     rows = np.flatnonzero(is_new)
@@ -67,7 +67,7 @@ def resolve_at_min_cost(
     for level in range(len(sizes) - 1):
         _relieve_prefixes(resolved, rows, vectors, model, level=level)
     _assign_last_level(resolved, rows, vectors, model)
-    report_full_prefixes(resolved, codes)
+    report_full_prefixes(resolved, codes, model)
     return resolved, int((resolved != codes).any(1).sum())
 
 

@@ -113,6 +113,7 @@ def test_the_order_of_overrides_does_not_matter():
         ({"method": "sasrec", "codes.kind": "cost"}, "unknown field 'codes.kind' of method sasrec"),
         ({"method": "sasrec", "generator.size": "tiny"}, "unknown field 'generator.size' of method sasrec"),
         ({"codes.kind": "random", "codes.latent_dim": 3}, "unknown field 'codes.latent_dim' of codes.kind random"),
+        ({"codes.kind": "rqvae", "codes.growth": 1}, "'codes.growth' of codes.kind rqvae; codes.kind gaoq has it"),
     ],
 )
 def test_fields_are_those_of_the_method_and_kind(overrides, message):

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cost_hf.data.errors import DataError
+from cost_hf.data.item_columns import item_columns
 from cost_hf.data.options import DataOptions, VectorOptions
+from cost_hf.data.schema import Tables
 from cost_hf.experiments.check.advice import code_problems, data_problems, power_problems, split_problems
 from cost_hf.experiments.check.code_sizes import (
     MAX_COLLIDED,
@@ -25,9 +27,10 @@ from cost_hf.experiments.check.problems import Problem, by_severity
 from cost_hf.experiments.check.reading import Reading, read_leniently
 from cost_hf.experiments.check.texts import TextFacts, letter_grams, text_facts
 from cost_hf.experiments.check.unused import UnusedColumn
-from cost_hf.experiments.check.vectors import CheckVectors, check_vectors, text_options
+from cost_hf.experiments.check.vectors import CheckVectors, check_vectors, column_problems, text_options
 from cost_hf.experiments.own_data import LEVEL_SIZES, OWN_DATA
 from cost_hf.experiments.recipe import Recipe
+from cost_hf.options import ItemFacts
 from cost_hf.reporting.check import check_text, command_line, flag_value
 
 
@@ -114,7 +117,7 @@ def check(path: str | Path, *, recipe: str | None = None, overrides: Mapping[str
     if resolved.data.reader == "synthetic":
         resolved.data.reader = "tables"
     texts = text_options(resolved)
-    reading = read_leniently(resolved.data, texts.template)
+    reading = read_leniently(resolved.data, texts.template, resolved.vectors)
     resolved.data = reading.options
     texts.template = reading.template
     keeps_sizes = recipe is not None or LEVEL_SIZES in given
@@ -139,7 +142,8 @@ def _measure(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: s
     if present is not None and not keeps_sizes:
         recipe.set(LEVEL_SIZES, list(advised.level_sizes))
     problems = [*reading.problems, *split_problems(clicks, options.split), *data_problems(clicks, texts)]
-    if recipe.level_sizes is not None and recipe.sections()["codes"].collides_like_kmeans:
+    problems += [*column_problems(tables.items, recipe.vectors), *_misfits(recipe, tables)]
+    if recipe.level_sizes is not None and recipe.vectors.is_text and not recipe.sections()["codes"].gives_unique_codes:
         problems += code_problems(sizes, tuple(recipe.level_sizes), advised, **bounds)
     power, costs, more = _measure_split(reading, recipe, clicks, vectors)
     flags = _flags(reading, recipe, given, name=name)
@@ -160,6 +164,21 @@ def _measure(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: s
         flags=flags,
         commands=_commands(name, flags),
     )
+
+
+def _misfits(recipe: Recipe, tables: Tables) -> list[Problem]:
+    """Return options of the recipe that do not fit the items, at which a run would stop."""
+    columns = item_columns(tables.items, recipe.data.exclude_columns).column_names
+    width = recipe.vectors.most_width(tables.num_items)
+    facts = ItemFacts(tables.items, tables.num_items, tuple(columns), width)
+    problems = []
+    for check_items in (recipe.vectors.check_items, recipe.system.check_items):
+        try:
+            check_items(facts)
+        except ValueError as error:
+            message, _, remedy = str(error).partition("; ")
+            problems.append(Problem("error", message, remedy))
+    return problems
 
 
 def _measure_split(
@@ -185,8 +204,9 @@ def _flags(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: str
         "data.items": (options.items, shipped.data.items),
         "data.interactions": (options.interactions, shipped.data.interactions),
         "data.columns": (options.columns, shipped.data.columns),
-        "vectors.template": (reading.template, usual_template),
     }
+    if isinstance(recipe.vectors, VectorOptions):
+        found["vectors.template"] = (reading.template, usual_template)
     if recipe.level_sizes is not None:
         found[LEVEL_SIZES] = (recipe.level_sizes, shipped.level_sizes)
     values = given | {dotted: value for dotted, (value, usual) in found.items() if value != usual} | reading.needed

@@ -42,12 +42,15 @@ class RunCosts:
 
 def estimate(recipe: Recipe, tables: Tables, split: Split, vectors: CheckVectors) -> RunCosts | str:
     """Measure and scale; where the recipe's method can't be measured here, return why."""
+    most = recipe.vectors.most_width(tables.num_items)
+    width = most if recipe.vectors.item_columns is not None and most is not None else vectors.width
     cases = min(recipe.evaluation.max_users or len(split.test), len(split.test))
-    found = recipe.system.estimate(DataFacts(tables, split, vectors.width, recipe.evaluation, cases))
+    found = recipe.system.estimate(DataFacts(tables, split, width, recipe.evaluation, cases))
     if isinstance(found, str):
         return found
     threads = torch.get_num_threads()
-    seconds = {"vectors": vectors.encode_seconds, **found.seconds}
+    encoding = {} if recipe.vectors.item_columns is not None else {"vectors": vectors.encode_seconds}
+    seconds = {**encoding, **found.seconds}
     return RunCosts(
         {stage: wall_seconds(cpu_seconds, threads) for stage, cpu_seconds in seconds.items()},
         memory_mb=peak_memory_mb() + found.memory_mb,
@@ -62,6 +65,8 @@ def wall_seconds(cpu_seconds: float, threads: int) -> float:
 
 
 def _assumptions(recipe: Recipe, vectors: CheckVectors) -> tuple[str, ...]:
+    if recipe.vectors.item_columns is not None:
+        return (f"the training of item vectors of kind {recipe.vectors.kind} comes on top",)
     found = []
     if vectors.basis == "assumed":
         found.append(f"an encoder like MiniLM ({text_options(recipe).model} is not on this machine)")

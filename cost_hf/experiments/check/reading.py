@@ -12,7 +12,7 @@ import pandas as pd
 
 from cost_hf.data.errors import DataError
 from cost_hf.data.item_texts import render_texts
-from cost_hf.data.options import DataOptions
+from cost_hf.data.options import DataOptions, ItemVectorOptions, VectorOptions
 from cost_hf.data.schema import Tables
 from cost_hf.data.sources import load_frames
 from cost_hf.data.tables import read_tables
@@ -50,8 +50,13 @@ class Reading:
     unused: list[UnusedColumn]
 
 
-def read_leniently(options: DataOptions, template: str | None) -> Reading:
+def read_leniently(options: DataOptions, template: str | None, vectors: ItemVectorOptions | None = None) -> Reading:
     """Read the tables that the options name, dropping what would stop a run and noting it.
+
+    Args:
+        options: the data section.
+        template: of the item text; None for a guess.
+        vectors: section `vectors`, which tells the columns that are used; that of text vectors by default.
 
     Raises:
         DataError: where nothing can be read, or no column holds words.
@@ -117,7 +122,7 @@ def read_leniently(options: DataOptions, template: str | None) -> Reading:
     ]
     needed = fixes | {f"data.{name}": "drop" for name, count in dropped.items() if count}
     texts = render_texts(tables.items, chosen)
-    unused = [] if frames is None else unused_columns(*frames, options, chosen)
+    unused = [] if frames is None else unused_columns(*frames, options, chosen, vectors or VectorOptions())
     return Reading(tables, options, guess, chosen, texts, text_columns(tables.items), problems, needed, unused)
 
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from cost_hf.data.cells import cell_text, holds_words
-from cost_hf.data.options import DataOptions
+from cost_hf.data.options import DataOptions, ItemVectorOptions
 from cost_hf.data.splits import source_parts
 from cost_hf.experiments.check.guess import is_called, session_columns
+from cost_hf.experiments.check.rows import flag_of
+from cost_hf.experiments.check.vectors import category_problems
 from cost_hf.reporting import numbers
 
 MAX_EVENTS = 20  # types; a column with more different values is no event
@@ -43,7 +45,7 @@ class UnusedColumn:
 
 
 def unused_columns(
-    items: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions, template: str
+    items: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions, template: str, vectors: ItemVectorOptions
 ) -> list[UnusedColumn]:
     """List the columns that no part of a run with these options learns from.
 
@@ -52,10 +54,13 @@ def unused_columns(
         clicks: click log, likewise.
         options: the data section.
         template: of the item text.
+        vectors: section `vectors`.
     """
     theirs = {name.rpartition(".")[2]: source for name, source in options.columns.items()}
-    read = {"item_id", "title", *re.findall(r"{([^{}]+)}", template)}
-    found = [_of_items(name, items[name], template, options) for name in map(str, items) if name not in read]
+    is_of_texts = vectors.item_columns is None
+    columns = re.findall(r"{([^{}]+)}", template) if is_of_texts else vectors.item_columns
+    read = {"item_id", "title", *(columns or [])}
+    found = [_of_items(name, items[name], template, options, vectors) for name in map(str, items) if name not in read]
     read = {"user_id", "item_id", "timestamp", "position", options.event_column, options.session_column}
     if options.split == "source":
         read.add(options.split_column)
@@ -63,8 +68,14 @@ def unused_columns(
     return [UnusedColumn(each.table, theirs.get(each.name, each.name), each.content, each.use) for each in found]
 
 
-def _of_items(name: str, values: pd.Series, template: str, options: DataOptions) -> UnusedColumn:
+def _of_items(
+    name: str, values: pd.Series, template: str, options: DataOptions, vectors: ItemVectorOptions
+) -> UnusedColumn:
     use = "" if name in options.exclude_columns else "filters can use it; "
+    if vectors.item_columns is not None:
+        is_of_use = not category_problems(values, name)
+        use += f"{flag_of(vectors.with_column(name))} makes item vectors of it, too" if is_of_use else "no category"
+        return UnusedColumn("items", name, _content(values), use)
     use += f"--vectors.template {shlex.quote(f'{template}. {{{name}}}')} makes it part of the item text"
     if not values.map(holds_words).any() and values.notna().any():
         use += ", which is seldom of use for numbers"

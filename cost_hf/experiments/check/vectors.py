@@ -9,18 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from huggingface_hub import try_to_load_from_cache
 from scipy import sparse
 
+from cost_hf.data.cells import column_words
 from cost_hf.data.encoders import LsaEncoder, SentenceEncoder, sentence_encoder
-from cost_hf.data.options import VectorOptions
+from cost_hf.data.options import ItemVectorOptions, VectorOptions
 from cost_hf.data.text_vectors import cached_vectors
+from cost_hf.experiments.check.problems import Problem
+from cost_hf.experiments.check.texts import MIN_FILLED
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.methods.benchmarking import fastest
-from cost_hf.recipe_fields import RecipeError
+from cost_hf.reporting import numbers
 
 STAND_IN_DIM = 128
 TIMED_TEXTS = 32
+MAX_DISTINCT = 0.9  # share of the items with different values from which a column is like an id
 # MiniLM, one CPU thread
 ASSUMED_WIDTH = 384
 ASSUMED_WORDS_PER_SECOND = 3_000.0
@@ -47,13 +52,53 @@ class CheckVectors:
 
 
 def text_options(recipe: Recipe) -> VectorOptions:
-    """Return the section `vectors` of a recipe; raise RecipeError where its vectors are not those of texts."""
-    if not (isinstance(recipe.vectors, VectorOptions) and recipe.vectors.is_text):
-        raise RecipeError(
-            f"cost-hf check measures item texts, and vectors.kind of {recipe.name} is {recipe.vectors.kind}; check the "
-            "data with --vectors.kind text, or with another recipe"
+    """Return the section `vectors` of a recipe; where its vectors are not made of texts, that of plain text vectors.
+
+    Texts are measured in any case: they tell which items are alike.
+    """
+    return recipe.vectors if isinstance(recipe.vectors, VectorOptions) else VectorOptions()
+
+
+def column_problems(items: pd.DataFrame, options: ItemVectorOptions) -> list[Problem]:
+    """Return what is wrong with the columns that item vectors are made of; nothing for those of texts."""
+    columns = options.item_columns
+    if columns is None:
+        return []
+    named = ", ".join(columns) or "none"
+    problems = [
+        Problem(
+            "note",
+            f"item vectors of kind {options.kind} are made of item ids and columns ({named}); code sizes and "
+            "differences that can be told from chance are measured on item texts",
         )
-    return recipe.vectors
+    ]
+    for name in dict.fromkeys(columns):
+        if name in items:
+            problems += category_problems(items[name], f"column {name!r} of the item vectors")
+    known = [name for name in columns if name in items]
+    if known:
+        texts = pd.DataFrame({name: column_words(items[name]) for name in known})
+        shared = int(texts.duplicated(keep=False).sum())
+        if shared:
+            message = f"{shared:,} of {len(items):,} items have the same values of {named} as another"
+            remedy = "add columns that tell them apart: new items with the same values get the same vector"
+            problems.append(Problem("note", message, remedy))
+    return problems
+
+
+def category_problems(values: pd.Series, named: str) -> list[Problem]:
+    """Return why a column, called `named` in messages, tells little as a category; nothing for a good one."""
+    words = pd.Series(column_words(values), dtype=object)
+    known = words[words != ""]
+    if len(known) < MIN_FILLED * len(words):
+        message = f"{named} is empty for {numbers.percent(1 - len(known) / len(words), digits=0)} of the items"
+        return [Problem("warning", message, "leave it out, or fill it")]
+    if known.nunique() == 1:
+        return [Problem("warning", f"{named} has one value, {known.iloc[0]!r:.40}, in all items", "leave it out")]
+    if known.nunique() > MAX_DISTINCT * len(known):
+        message = f"{named} has {known.nunique():,} different values in {len(known):,} items, hardly any of them twice"
+        return [Problem("warning", message, "leave it out: a new item's value is one that training has not seen")]
+    return []
 
 
 def check_vectors(

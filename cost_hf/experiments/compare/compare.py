@@ -127,7 +127,7 @@ def compare_recipes(
 
     Raises:
         ValueError: for an `output_dir` or a `train_winner` that was made from other data, without `overwrite`, or a
-            `train_winner` inside of the `output_dir`.
+            `train_winner` inside of the `output_dir`, and for a row whose options do not fit the items.
         LockedError: where another comparison is writing to `output_dir`.
     """
     start = time.monotonic()
@@ -139,6 +139,12 @@ def compare_recipes(
         check_target(train_winner, directory)
     plan = plan_systems(base, systems, others=others, reference=reference, hybrids=hybrids)
     data = prepare_data(base.data, template=base.vectors.item_template)
+    rows = dict(plan.untrained) | {system.name: system.recipe for system in plan.systems}
+    for name, recipe in rows.items():
+        try:
+            recipe.check_items(data)
+        except ValueError as error:
+            raise ValueError(f"row {name}: {error}") from error
     if train_winner is not None and not overwrite:  # hours before the winner is known
         Stages(train_winner).check_source(data.tables.source_digest)
     jobs = plan_jobs(

@@ -58,7 +58,7 @@ class Judgement:
 
     Attributes:
         name: of the statistic, after the part of the recommender that it is of, where it has several with codes.
-        group: `texts`, `text vectors`, `semantic IDs` or `clicks`.
+        group: `texts`, `item vectors`, `semantic IDs` or `clicks`.
         label: for readers.
         unit: `share`, `number`, or `ratio` (to `usual`).
         value: of the new data.
@@ -205,7 +205,9 @@ def drift(
         chosen, texts = _new_items(frame, training, recommender, notes)
         rows = looked_at(len(chosen), len(training.item_ids), seed=seed)
         ids = [chosen[row] for row in rows]
-        found = item_values(ids, [texts[row] for row in rows], training, recommender.encoder, seed=seed)
+        encoder = None if recommender.encoder is None else recommender.encoder.as_new()
+        found = item_values(ids, [texts[row] for row in rows], training, encoder, seed=seed)
+        notes += _free_level_notes(training)
         values |= found.new
         samples |= found.samples
         missing |= _missing_groups(training)
@@ -274,7 +276,11 @@ def _new_items(
 
 def _require_items(training: TrainingItems, recommender: Recommender) -> None:
     """Raise ValueError where new items can't be compared with anything."""
-    if training.texts is None and not (training.codings and recommender.encoder is not None):
+    if (
+        training.texts is None
+        and training.vectors is None
+        and not (training.codings and recommender.encoder is not None)
+    ):
         reasons = "; ".join(dict.fromkeys(training.missing.values()))
         raise ValueError(f"the items can't be compared with those of the training: {reasons}; give clicks alone")
     if len(training.item_ids) < MIN_TRAINING:
@@ -287,6 +293,17 @@ def _missing_groups(training: TrainingItems) -> dict[str, str]:
     """Return why groups of statistics are missing."""
     names = {TEXTS: "texts", VECTORS: "vectors", CODES: "codes"}
     return {group: training.missing[name] for group, name in names.items() if name in training.missing}
+
+
+def _free_level_notes(training: TrainingItems) -> list[str]:
+    """Return that statistics do not cover last levels whose codes only number the items of a prefix."""
+    free = [coding for coding in training.codings.values() if not coding.is_whole]
+    if not free:
+        return []
+    return [
+        f"The codes of {', '.join(sorted({coding.quantizer.config.model_type for coding in free}))} end with a level "
+        "that only tells the items of a prefix apart: it is left out, and so are items with the codes of another item."
+    ]
 
 
 def _unknown_notes(unknown: list[str], new_ids: set[str], recommender: Recommender) -> list[str]:

@@ -49,14 +49,16 @@ class CodeFeatures:
     """Codes of n items by one quantizer.
 
     Attributes:
-        codes: model-level codes, int64 `[n, L]`.
+        codes: model-level codes, int64 `[n, L]`, without those that only depend on what is free.
         keys: number of every item's codes, equal for equal codes, also those of other items, int64 `[n]`.
         errors: distance of every item to the vector of its codes, `[n]`; None where it is not known of all items.
+        are_whole: whether codes that are free do not follow, which tell items of the same codes apart.
     """
 
     codes: np.ndarray
     keys: np.ndarray
     errors: np.ndarray | None
+    are_whole: bool = True
 
 
 @dataclass(frozen=True, eq=False)

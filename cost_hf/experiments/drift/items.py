@@ -17,6 +17,7 @@ from cost_hf.experiments.drift.statistics import (
     item_statistics,
 )
 from cost_hf.experiments.drift.thresholds import item_samples
+from cost_hf.quantizers.base import chosen_levels
 from cost_hf.quantizers.training.kmeans import nearest_centers, residual_kmeans
 
 MAX_SAMPLE = 1_000  # items of a sample: a shift that so many do not show is none that training again is worth
@@ -62,7 +63,7 @@ def item_values(
         item_ids: ids of the new items, n of them; those of training items are compared with the others.
         texts: their texts.
         training: the training items.
-        encoder: gives texts their vectors; None for a recommender that reads none.
+        encoder: gives texts the vectors of new items; None for a recommender that reads none.
         seed: of the samples.
     """
     row_of = {item: row for row, item in enumerate(training.item_ids)}
@@ -71,7 +72,7 @@ def item_values(
     totals = TrainingTotals.of(
         known,
         num_keys={name: _num_keys(known, new, name) for name in training.codings},
-        level_sizes={name: tuple(coding.quantizer.level_sizes) for name, coding in training.codings.items()},
+        level_sizes={name: _sizes(coding.quantizer) for name, coding in training.codings.items()},
     )
     size = sample_size(len(item_ids), len(training.item_ids))
     found = [item_statistics(new, chosen, totals) for chosen in _parts(len(item_ids), size)]
@@ -86,7 +87,7 @@ def item_values(
             samples[name] = _predicted(samples[name], words, generator)
         elif base == COLLISIONS.name:
             samples[name] = _predicted(samples[name], np.full(len(draws), size), generator)
-        elif base == ERROR.name:
+        elif base == ERROR.name and not training.is_held_out:
             samples[name] = samples[name] * _held_out_ratio(training, name.rpartition(".")[0], seed=seed)
     return ItemValues(values, samples, size, len(item_ids))
 
@@ -125,25 +126,30 @@ def _code_features(
 ) -> tuple[CodeFeatures, CodeFeatures]:
     """Return codes, keys and errors of the training items and of the new ones."""
     new_codes, new_errors = _encoded(coding.quantizer, new_vectors)
-    codes = coding.codes
+    codes = coding.codes[:, : chosen_levels(coding.quantizer)]
     errors = None
     if known_vectors is not None:
         codes, errors = _encoded(coding.quantizer, known_vectors)
     _, keys = np.unique(np.concatenate([codes, new_codes]), axis=0, return_inverse=True)
     keys = keys.ravel()
-    known = CodeFeatures(codes, keys[: len(codes)], errors)
+    known = CodeFeatures(codes, keys[: len(codes)], errors, coding.is_whole)
     # without errors of the training items there is nothing to compare with
-    return known, CodeFeatures(new_codes, keys[len(codes) :], None if errors is None else new_errors)
+    return known, CodeFeatures(new_codes, keys[len(codes) :], None if errors is None else new_errors, coding.is_whole)
 
 
 def _encoded(quantizer: Any, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the model-level codes of vectors `[n, E]`, and the distance to the code of the last level, `[n]`."""
+    """Return the codes of vectors `[n, E]` that say what an item is like, and the distance to the last one, `[n]`."""
     with torch.inference_mode():
         table = torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float32))
-        codes = quantizer.encode(table)
+        codes = quantizer.encode(table)[:, : chosen_levels(quantizer)]
         distances = quantizer.level_distances(table, codes[:, :-1])
         errors = distances.gather(1, codes[:, -1:])[:, 0]
     return codes.cpu().numpy(), errors.double().cpu().numpy()
+
+
+def _sizes(quantizer: Any) -> tuple[int, ...]:
+    """Return the sizes of the levels whose codes say what an item is like."""
+    return tuple(quantizer.level_sizes[: chosen_levels(quantizer)])
 
 
 def _held_out_ratio(training: TrainingItems, name: str, *, seed: int) -> float:
@@ -158,7 +164,7 @@ def _held_out_ratio(training: TrainingItems, name: str, *, seed: int) -> float:
         latents = quantizer.embed(table) if hasattr(quantizer, "embed") else table
         is_held_out = torch.from_numpy(np.random.default_rng(seed).permutation(len(table)) % HELD_OUT == 0)
         fitted = latents[~is_held_out]
-        sizes = [min(size, max(1, len(fitted) // 2)) for size in quantizer.level_sizes]
+        sizes = [min(size, max(1, len(fitted) // 2)) for size in _sizes(quantizer)]
         codebooks = residual_kmeans(fitted, sizes, seed=seed, iterations=KMEANS_STEPS)
         errors = [float(_residuals(part, codebooks).mean()) for part in (fitted, latents[is_held_out])]
     return max(1.0, errors[1] / errors[0]) if errors[0] > 0 else 1.0

@@ -10,7 +10,7 @@ import numpy as np
 from cost_hf.data.errors import DataError
 from cost_hf.data.text_vectors import TextVectors
 from cost_hf.files import read_tensors
-from cost_hf.quantizers.base import nearest_levels
+from cost_hf.quantizers.base import chosen_levels, nearest_levels
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.catalog_texts import catalog_texts
 from cost_hf.recommenders.repository import POPULARITY, locate
@@ -35,6 +35,11 @@ class Coding:
     codes: np.ndarray
     is_of_vectors: bool = True
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all codes of an item say what it is like; free ones tell items apart that have the others alike."""
+        return chosen_levels(self.quantizer) == len(self.quantizer.level_sizes)
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingItems:
@@ -46,6 +51,7 @@ class TrainingItems:
         vectors: text vectors `[M, E]`; likewise.
         codings: quantizers by the part of the recommender that has one, "" for the recommender itself.
         missing: why something is not known, by `texts`, `vectors` and `codes`.
+        is_held_out: whether vectors are those that the items would have as new ones, which no quantizer was fitted to.
     """
 
     item_ids: list[str]
@@ -53,6 +59,7 @@ class TrainingItems:
     vectors: np.ndarray | None = None
     codings: Mapping[str, Coding] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    is_held_out: bool = False
 
     def __repr__(self) -> str:
         """Return how many items there are, and what is known of them."""
@@ -64,7 +71,7 @@ class TrainingItems:
         """Return the training items of a recommender, at most `MAX_ITEMS` spread evenly over its catalog.
 
         A run has stored their texts and vectors. Elsewhere texts are made of the titles and columns of the catalog, and
-        the text encoder gives them vectors.
+        the encoder gives them vectors. An encoder that knows the items by their ids encodes them as if they were new.
 
         Args:
             source: directory or Hub id that the recommender was loaded from.
@@ -90,6 +97,14 @@ class TrainingItems:
             except DataError as error:
                 reason = f"the catalog does not keep the texts of the training items ({error})"
                 missing |= {"texts": reason, "vectors": reason}
+        encoder = recommender.encoder
+        as_new = None if encoder is None else encoder.as_new()
+        is_held_out = as_new is not encoder
+        if as_new is not None and is_held_out and texts is not None:
+            vectors = as_new.encode(texts)
+        if encoder is not None and not encoder.options.shows_texts and texts is not None:
+            texts = None
+            missing["texts"] = f"items are described by {encoder.made_of}, which is no text in a language"
         codings = _codings(recommender, rows)
         if codings and recommender.encoder is None:  # new items get no vectors, so no codes
             codings = {}
@@ -99,10 +114,11 @@ class TrainingItems:
         elif not codings:
             missing["codes"] = f"a recommender of kind {recommender.kind!r} has no quantizer"
         elif vectors is None:
-            codings = {name: coding for name, coding in codings.items() if coding.is_of_vectors}
+            codings = {name: coding for name, coding in codings.items() if coding.is_of_vectors and not is_held_out}
             if not codings:
                 missing["codes"] = "the codes of the training items come from more than the texts of the items"
-        return cls([recommender.catalog.item_ids[row] for row in rows], texts, vectors, codings, missing)
+        ids = [recommender.catalog.item_ids[row] for row in rows]
+        return cls(ids, texts, vectors, codings, missing, is_held_out)
 
 
 def _run_of(source: Path) -> Path | None:

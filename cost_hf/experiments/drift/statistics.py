@@ -13,7 +13,7 @@ from cost_hf.experiments.drift.features import CodeFeatures, ItemFeatures, Neigh
 from cost_hf.semantic_ids.codebook_utilization import level_utilization
 
 TEXTS = "texts"
-VECTORS = "text vectors"
+VECTORS = "item vectors"
 CODES = "semantic IDs"
 CLICKS = "clicks"
 GROUPS = (TEXTS, VECTORS, CODES, CLICKS)
@@ -116,7 +116,7 @@ COLLISIONS = Statistic(
     CODES,
     "items with the codes of another item",
     SHARE,
-    "The codes tell new items apart from others less often, and only the appended level does.",
+    "The codes tell new items apart from others less often than those of the training.",
 )
 UNKNOWN_CLICKS = Statistic(
     "unknown_item_clicks",
@@ -313,6 +313,8 @@ def _code_statistics(
     others = training.first_codes[name] - np.bincount(own_codes, minlength=sizes[0])
     found[PREFIX.name] = jensen_shannon(first, others)
     found[LARGEST.name] = float(first.max() / len(chosen))
+    if not part.are_whole:  # items share them by design
+        return found
     keys = part.keys[chosen]
     all_with_key = training.items_with_key[name]
     own_keys = training.features.codes[name].keys[own]

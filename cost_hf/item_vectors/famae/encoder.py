@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,9 +114,24 @@ class FamaeItemEncoder(ItemEncoder):
             parts[0] = np.where(numbers[:, :1] == MISSING, self._tables[0][1:].mean(axis=0), parts[0])
         return np.ascontiguousarray(np.concatenate(parts, axis=1), dtype=np.float32)
 
+    def as_new(self) -> FamaeItemEncoder:
+        """Return an encoder that knows no ids: what training has learned of an item by its id is not used."""
+        unknowing = copy.copy(self)
+        unknowing.vocabulary = dataclasses.replace(self.vocabulary, values=((), *self.vocabulary.values[1:]))
+        return unknowing
+
     def render(self, items: pd.DataFrame) -> list[str]:
         """Return the texts of items: JSON lists of id and field values."""
         return render_fields(items, self.options.fields)
+
+    def check_texts(self, item_ids: Sequence[str], texts: Sequence[str]) -> None:
+        """Raise `DataError` for a text that `render` did not make, or made for another item."""
+        for item, (named, *_) in zip(item_ids, self.vocabulary.parse(texts), strict=True):
+            if named != item:
+                raise DataError(
+                    f"the text of item {item!r:.80} names item {named!r:.80}; make texts by "
+                    "`recommender.encoder.render(items)`, in the order of the ids"
+                )
 
     def text_columns(self, items: pd.DataFrame) -> list[str]:
         """Return the columns of the fields, sorted."""

@@ -15,6 +15,7 @@ import pandas as pd
 
 from cost_hf.data.cells import cell_parts, column_words
 from cost_hf.data.errors import DataError
+from cost_hf.data.item_texts import check_frame
 from cost_hf.item_vectors.famae.options import field_column, field_level
 
 ITEM_ID = "item_id"
@@ -30,7 +31,7 @@ def render_fields(items: pd.DataFrame, fields: Sequence[str]) -> list[str]:
         fields: of `vectors.fields`: a column, or `column:level` for one level of a list, 1 being the first.
 
     Raises:
-        DataError: for a column that the items do not have.
+        DataError: for a column that the items do not have, or anything but a DataFrame.
 
     Examples:
         >>> import pandas as pd
@@ -38,6 +39,12 @@ def render_fields(items: pd.DataFrame, fields: Sequence[str]) -> list[str]:
         >>> render_fields(items, ["brand", "categories:2"])
         ['["a", null, "Drills"]']
     """
+    check_frame(items)
+    if ITEM_ID not in items:
+        raise DataError(
+            f"the text of an item begins with its id, and the items have no column {ITEM_ID!r}, only "
+            f"{list(map(str, items.columns))}; add it"
+        )
     for field in fields:
         if (column := field_column(field)) not in items:
             raise DataError(
@@ -110,9 +117,13 @@ class FieldVocabulary:
         """Number of values of every field, the missing one included, J numbers."""
         return tuple(len(known) + 1 for known in self.values)
 
+    def parse(self, texts: Sequence[str]) -> list[list[str | None]]:
+        """Return id and field values of items from their texts; errors are those of `parse_fields`."""
+        return parse_fields(texts, count=len(self.values))
+
     def numbers(self, texts: Sequence[str]) -> np.ndarray:
         """Return the numbers of the field values of items, int64 `[n, J]`; a value that is not known is missing."""
-        rows = parse_fields(texts, count=len(self.values))
+        rows = self.parse(texts)
         tables = [{value: number for number, value in enumerate(known, start=1)} for known in self.values]
         found = [
             [MISSING if value is None else table.get(value, MISSING) for table, value in zip(tables, row, strict=True)]
@@ -122,7 +133,7 @@ class FieldVocabulary:
 
     def warn_of_unknown(self, texts: Sequence[str]) -> None:
         """Warn of field values of items that are not known."""
-        rows = parse_fields(texts, count=len(self.values))
+        rows = self.parse(texts)
         for number, name in enumerate(self.fields, start=1):
             known = {None, *self.values[number]}
             unknown = [row[number] for row in rows if row[number] not in known]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
 
     from cost_hf.data.encoders import ItemEncoder
     from cost_hf.data.prepare import PreparedData
+    from cost_hf.options import ItemFacts
 
 NEW_ITEMS = ("zero", "mean")
 MAX_LEVEL = 100
 MAX_FIELDS = 63  # beside the item id
 MAX_SIZES = {"dim": 1 << 16, "num_layers": 256, "num_heads": 1 << 10, "intermediate_size": 1 << 16}
 MAX_COUNT = 1 << 31
+logger = logging.getLogger(__name__)
 
 
 def field_column(name: str) -> str:
@@ -98,6 +101,15 @@ class FamaeOptions(ItemVectorOptions):
         self.validate()
 
     @property
+    def item_columns(self) -> list[str] | None:
+        """Columns of the fields."""
+        return [field_column(name) for name in self.fields]
+
+    def with_column(self, column: str) -> dict[str, Any]:
+        """Return the fields with one more column."""
+        return {"vectors.fields": [*self.fields, column]}
+
+    @property
     def training(self) -> RankingTrainingOptions:
         """The options of the optimization, as every training has them."""
         return _TrainingOptions(
@@ -143,6 +155,21 @@ class FamaeOptions(ItemVectorOptions):
             self.training.validate()
         except ValueError as error:
             raise DataError(str(error)) from error
+
+    def check_items(self, items: ItemFacts) -> None:
+        """Raise `DataError` for a field that is no column; log where new items will all have the same vector."""
+        from cost_hf.item_vectors.famae.fields import render_fields
+
+        render_fields(items.table.head(0), self.fields)
+        if not self.fields:
+            logger.warning(
+                "vectors.fields is empty, so an item is known by its clicks alone and all new items get the same "
+                "vector; name categorical columns of the items to tell new ones apart"
+            )
+
+    def most_width(self, num_items: int) -> int | None:
+        """Return the width of the vectors, that of all embeddings of an item."""
+        return self.dim * (1 + len(self.fields))
 
     def content(self) -> dict[str, Any]:
         """Return the kind and all fields that vectors depend on, for digests."""

@@ -62,6 +62,10 @@ class LatentOptions(VectorOptions):
 
         return [*super().input_parts, QuantizerSource.of(self.quantizer).identity]
 
+    def most_width(self, num_items: int) -> int | None:
+        """Return None: the quantizer tells the width of its latents."""
+        return None
+
     def content(self) -> dict[str, Any]:
         """Return the kind and the fields that vectors depend on; where the quantizer lies is none of them."""
         return {"kind": self.kind} | dataclasses.asdict(self.text_options())

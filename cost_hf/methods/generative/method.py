@@ -8,6 +8,7 @@ of its own derives from `GenerativeMethod` and overrides single steps: the model
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -39,12 +40,14 @@ if TYPE_CHECKING:
     from cost_hf.data.splits import Targets
     from cost_hf.generators.backbones import Backbone
     from cost_hf.generators.prompts import PromptBuilder
+    from cost_hf.options import ItemFacts
     from cost_hf.quantizers.fit import CodesResult
     from cost_hf.recommenders.generative import GenerativeRecommender
     from cost_hf.recommenders.rankers import Ranker
     from cost_hf.semantic_ids.catalog import Catalog
     from cost_hf.semantic_ids.trie import SidTrie
 
+logger = logging.getLogger(__name__)
 # LETTER's T5 (arXiv 2405.07314) with every prefix as an example; the shared embedding learns faster, because T5 starts
 # it with a standard deviation of 1, which AdamW hardly moves at the rate of the other weights
 T5 = {
@@ -122,6 +125,23 @@ class GenerativeOptions(MethodOptions):
         if self.catalog.reference is None and self.codes.needs_collaborative_vectors:
             collaborative_method(self.codes.collaborative_method).check_item_width(
                 self.codes.collaborative_dim, field=f"codes.{self.codes.collaborative_dim_field}"
+            )
+
+    def used_sections(self) -> dict[str, Any]:
+        """Return the sections that act: no codes where the identifiers are published ones."""
+        has_codes = self.catalog.reference is None
+        return {name: section for name, section in self.sections().items() if has_codes or name != "codes"}
+
+    def check_items(self, items: ItemFacts) -> None:
+        """Raise ValueError for values that do not fit the items; log where an appended level tells nothing apart."""
+        super().check_items(items)
+        codes = self.codes
+        if self.catalog.reference is None and self.catalog.collisions == "append" and codes.gives_unique_codes:
+            logger.warning(
+                "no two items share codes of kind %s, so the level that catalog.collisions=append adds to every "
+                "semantic ID is nearly empty; set catalog.collisions to %s",
+                codes.kind,
+                codes.collisions or "none",
             )
 
     def _check_distances(self) -> None:
@@ -378,6 +398,12 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
                 f"several values above 0: {options.event_weights}; use one value and 0 for what is not to be learned, "
                 "or another method"
             )
+
+    def check_items(self, items: ItemFacts) -> None:
+        """Raise ValueError for options, those of the teacher too, that do not fit the items."""
+        super().check_items(items)
+        if self.options.training.teacher is not None:
+            teacher_method(self.options.training.teacher).check_items(items)
 
     def check_paths(self) -> None:
         """Raise FileNotFoundError for identifiers, templates or a backbone that are not there."""

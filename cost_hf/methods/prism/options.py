@@ -5,6 +5,7 @@ from math import inf
 
 from cost_hf.methods.base import Method, collaborative_method
 from cost_hf.methods.generative import GenerativeOptions
+from cost_hf.options import ItemFacts
 from cost_hf.semantic_ids.options import whole_number
 
 MAX_WIDTH = 1 << 20  # those of `configuration_prism_isr`, whose import takes seconds; a test compares them
@@ -77,6 +78,13 @@ class IsrOptions:
         if self.collaborative_method is None:
             return None
         return collaborative_method(self.collaborative_method, field="isr.collaborative_method")
+
+    def check_items(self, items: ItemFacts) -> None:
+        """Raise ValueError for a column without tags."""
+        if self.has_tags:
+            from cost_hf.data.category_tags import CategoryTags
+
+            CategoryTags.of(items.table, str(self.tag_column), levels=1, field="isr.tag_column")
 
     def validate(self) -> None:
         """Raise ValueError for values that no run can have."""

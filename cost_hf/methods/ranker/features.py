@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from cost_hf.data.errors import DataError
 from cost_hf.data.splits import Split
+from cost_hf.methods.ranker.options import check_kept
 from cost_hf.recommenders.candidates import Candidates
 from cost_hf.semantic_ids.item_columns import LISTS, VALUES, ItemColumns, kind_of
 
@@ -54,12 +55,8 @@ class ItemTable:
         values: dict[str, tuple[str, ...]] = {}
         if split.train_times is not None:
             columns[TREND] = click_trend(np.concatenate(split.train), split.train_times, num_items)
+        check_kept(names, items.names)
         for name in names:
-            if name not in items.names:
-                raise DataError(
-                    f"ranker.columns names {name!r}, expected columns that stay with the catalog: "
-                    f"{', '.join(items.names) or 'there are none'}; data.exclude_columns leaves columns out"
-                )
             feature = f"{COLUMN}{name}"
             column = _series(items.arrays[name], name)
             numbers = _as_numbers(column)

@@ -1,10 +1,13 @@
 """Recipe section `ranker`, readable without torch and LightGBM."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
+from cost_hf.data.errors import DataError
 from cost_hf.methods.base import MethodOptions
 from cost_hf.methods.parts import PartsOptions
+from cost_hf.options import ItemFacts
 from cost_hf.semantic_ids.options import whole_number
 
 MAX_ROUNDS = 10_000
@@ -34,6 +37,10 @@ class RankerSection(PartsOptions):
     learning_rate: float = field(default=0.05, metadata={"help": "shrinkage of a round"})
     leaves: int = field(default=15, metadata={"help": "leaves of a tree"})
 
+    def check_items(self, items: ItemFacts) -> None:
+        """Raise `DataError` for a column that does not stay with the catalog."""
+        check_kept(self.columns, items.kept_columns)
+
     def validate(self) -> None:
         """Raise ValueError for values that no run can have, or where LightGBM is not installed."""
         if self.cases is not None:
@@ -62,3 +69,13 @@ class RankerOptions(MethodOptions):
 def is_installed() -> bool:
     """Return whether LightGBM is there."""
     return find_spec("lightgbm") is not None
+
+
+def check_kept(columns: Sequence[str], kept: Sequence[str]) -> None:
+    """Raise `DataError` for one of `ranker.columns` that is none of the columns that stay with the catalog."""
+    for name in columns:
+        if name not in kept:
+            raise DataError(
+                f"ranker.columns names {name!r}, expected columns that stay with the catalog: "
+                f"{', '.join(kept) or 'there are none'}; data.exclude_columns leaves columns out"
+            )

@@ -73,6 +73,7 @@ class GaoqModel(GaoqPreTrainedModel):
         torch.Size([10, 3])
     """
 
+    more_room = "a larger codes.growth (or, where codes.level_sizes are given, a larger last one)"
     computes_level_vectors = True  # means over parents, which say too little of the centroids: digests take the weights
 
     def __init__(self, config: GaoqConfig) -> None:

@@ -9,7 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from cost_hf.options import ItemFacts
 from cost_hf.quantizers.base import CodesOptions, check_choice
+from cost_hf.quantizers.residual import MAX_WIDTH
 
 if TYPE_CHECKING:
     from cost_hf.quantizers.fit import CodesResult, FitInputs
@@ -30,7 +32,7 @@ class GaoqOptions(CodesOptions):
     """GAOQ of ReSID: balanced k-means in two levels, codes aligned to anchors, unique SIDs; no gradient steps."""
 
     needs_item_ids: ClassVar[bool] = True  # rows are taken in id order, so that codes do not depend on the row order
-    collides_like_kmeans: ClassVar[bool] = False  # no two items share codes
+    gives_unique_codes: ClassVar[bool] = True
     collisions: ClassVar[str | None] = "reassign"
     auto_models: ClassVar[str | None] = "cost_hf.quantizers.gaoq.auto_gaoq"
 
@@ -89,6 +91,12 @@ class GaoqOptions(CodesOptions):
             )
         self._check_anchors((second, last), item_dim)
         return first, second, last
+
+    def check_items(self, items: ItemFacts) -> None:
+        """Raise ValueError for sizes that do not fit the items, or that no vectors of this width can have."""
+        super().check_items(items)
+        width = MAX_WIDTH if items.most_width is None else items.most_width
+        self.resolved_sizes(items.num_fitted, len(items.table), width)  # wider vectors allow more
 
     def fit(self, inputs: FitInputs, *, folder: Path, digest: str, seed: int) -> CodesResult:
         """Cluster the items, align the codes of children and number the items of every bucket."""

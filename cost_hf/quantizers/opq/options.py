@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from cost_hf.quantizers.base import CodesOptions, check_choice
+from cost_hf.options import ItemFacts
+from cost_hf.quantizers.base import CodesOptions, check_choice, check_fitted_items
 from cost_hf.semantic_ids.options import whole_number
 
 if TYPE_CHECKING:
@@ -39,11 +40,7 @@ class OpqOptions(CodesOptions):
         """
         from cost_hf.quantizers.opq.configuration_opq import OpqConfig
 
-        if item_dim < len(self.level_sizes):
-            raise ValueError(
-                f"codes of kind opq need a dimension or more for each level, got {len(self.level_sizes)} levels for "
-                f"vectors of width {item_dim}; shorten codes.level_sizes"
-            )
+        self._check_width(item_dim)
         return OpqConfig(item_dim=item_dim, level_sizes=self.level_sizes, input_norm=self.input_norm)
 
     def build_model(self, item_dim: int) -> OpqModel:
@@ -61,8 +58,22 @@ class OpqOptions(CodesOptions):
         model = fit_opq(vectors, self.config(vectors.shape[1]), iterations=self.iterations, seed=seed)
         return CodesResult.of_model(model, inputs)
 
+    def check_items(self, items: ItemFacts) -> None:
+        """Raise ValueError for more codes than there are items, or more levels than vectors can have dimensions."""
+        super().check_items(items)
+        check_fitted_items(self.level_sizes, items.num_fitted)
+        if items.most_width is not None:
+            self._check_width(items.most_width)
+
     def validate(self) -> None:
         """Raise ValueError for values that no run can have."""
         super().validate()
         whole_number(self.iterations, "codes.iterations", least=0, most=MAX_ITERATIONS)
         check_choice("input_norm", self.input_norm, INPUT_NORMS)
+
+    def _check_width(self, item_dim: int) -> None:
+        if item_dim < len(self.level_sizes):
+            raise ValueError(
+                f"codes of kind opq need a dimension or more for each level, got {len(self.level_sizes)} levels for "
+                f"vectors of width {item_dim}; shorten codes.level_sizes"
+            )

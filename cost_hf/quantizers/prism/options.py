@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from cost_hf.options import ItemFacts
 from cost_hf.quantizers.base import CodesOptions, check_choice, check_minimum
 from cost_hf.quantizers.residual import MAX_WIDTH, TrainedOptions
 from cost_hf.semantic_ids.options import whole_number
@@ -123,6 +124,14 @@ class PrismOptions(TrainedOptions):
     def item_columns(self) -> list[str]:
         """Return the column of tags, if its terms act."""
         return [str(self.tag_column)] if self.uses_tags else []
+
+    def check_items(self, items: ItemFacts) -> None:
+        """Raise ValueError for a column without tags, beside what other trained kinds refuse."""
+        super().check_items(items)
+        if self.uses_tags:
+            from cost_hf.data.category_tags import CategoryTags
+
+            CategoryTags.of(items.table, str(self.tag_column), levels=self.tag_levels, field="codes.tag_column")
 
     @property
     def has_codebook_gradient(self) -> bool:

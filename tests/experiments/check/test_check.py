@@ -191,14 +191,14 @@ def test_a_recipe_keeps_its_sizes_and_is_told_better_ones(news, tmp_path):
         tmp_path, recipe="cost_quickstart", overrides={"codes.level_sizes": [2, 2, 2], "catalog.append_size": 100}
     )
 
-    assert found.flags["codes.level_sizes"] == "[2, 2, 2]"
+    assert found.flags["codes.level_sizes"] == "[8, 8, 10]"
     remedies = [problem.remedy for problem in found.problems]
     assert f'--codes.level_sizes "{list(found.advised.level_sizes)}"' in remedies
 
 
 def test_sizes_of_codes_that_never_collide_are_not_judged_by_residual_kmeans(news, tmp_path):
     save(news, tmp_path)
-    own = {"codes.kind": "gaoq", "codes.level_sizes": [2, 2, 2]}
+    own = {"codes.kind": "gaoq", "codes.level_sizes": [8, 8, 10]}
 
     found = check(tmp_path, overrides=own)
 

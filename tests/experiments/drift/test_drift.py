@@ -38,7 +38,7 @@ def test_its_own_items_are_fine_and_others_are_not(directory):
     other = drift(directory, items=OTHER)
 
     assert (fine.verdict, fine.reasons, other.verdict) == ("fine", [], "retrain")
-    assert groups(fine) == {"texts", "text vectors", "semantic IDs"}
+    assert groups(fine) == {"texts", "item vectors", "semantic IDs"}
     assert fine.not_applicable == {"clicks": "no clicks were given"}
     assert any(reason.startswith("Words that no training text has: 100.0") for reason in other.reasons)
     assert "Train again" in other.advice and "retrain: " in repr(other)
@@ -52,7 +52,7 @@ def test_every_kind_says_what_does_not_apply(kind, tmp_path):
         drift(tmp_path, items=OWN, clicks=CLICKS) if kind not in ("ids", "seq2seq") else drift(tmp_path, clicks=CLICKS)
     )
 
-    assert groups(found) | set(found.not_applicable) == {"texts", "text vectors", "semantic IDs", "clicks"}
+    assert groups(found) | set(found.not_applicable) == {"texts", "item vectors", "semantic IDs", "clicks"}
     assert not groups(found) & set(found.not_applicable)
     json.dumps(found.to_dict(), allow_nan=False)
 

@@ -1,11 +1,15 @@
 """New items beside held-out training items: the same kind of items is fine, another kind is not."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from cost_hf.experiments.drift.items import item_values, sample_size
-from cost_hf.experiments.drift.reference import TrainingItems
+from cost_hf.experiments.drift.reference import Coding, TrainingItems
+from cost_hf.quantizers.base import CodesOptions
+from cost_hf.quantizers.fit import FitInputs
 from tests.experiments.drift.shops import GARDEN, products, shop, statuses, verdict
 
 
@@ -164,3 +168,20 @@ def test_errors_of_held_out_items_are_larger_than_those_of_fitted_ones(trained):
     )
 
     assert usual > float(own)
+
+
+def test_a_level_that_numbers_the_items_of_a_bucket_is_left_out(trained):
+    training, encoder = trained
+    vectors = torch.from_numpy(training.vectors)
+    options = CodesOptions.of("gaoq", level_sizes=[5, 6, 16])
+    inputs = FitInputs.checked(vectors, options, item_ids=training.item_ids)
+    result = options.fit(inputs, folder=Path("unused"), digest="", seed=0)
+    numbered = TrainingItems(
+        training.item_ids, training.texts, training.vectors, {"": Coding(result.model, result.codes, False)}
+    )
+
+    found = item_values(new_ids(len(training.item_ids)), training.texts, numbered, encoder, seed=0)
+
+    assert {"perplexity_1", "perplexity_2", "quantization_error"} <= set(found.new)
+    assert not {"perplexity_3", "collisions"} & set(found.new)
+    assert set(statuses(found).values()) == {"fine"}

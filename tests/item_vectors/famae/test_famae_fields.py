@@ -34,6 +34,13 @@ def test_a_column_that_the_items_lack_is_named():
         render_fields(ITEMS, ["color"])
 
 
+def test_only_a_table_with_ids_is_rendered():
+    with pytest.raises(DataError, match=r"its id, and the items have no column 'item_id', only \['brand'\]; add it"):
+        render_fields(ITEMS[["brand"]], ["brand"])
+    with pytest.raises(DataError, match=r"expected a DataFrame of items, got a list; pass pandas\.DataFrame"):
+        render_fields([{"item_id": "a", "brand": "Acme"}], ["brand"])
+
+
 @pytest.mark.parametrize("text", ["a lamp", '["a"]', '["a", 3]', '{"a": 1}'])
 def test_a_text_that_render_did_not_make_is_refused(text):
     with pytest.raises(DataError, match=r"encoder\.render"):

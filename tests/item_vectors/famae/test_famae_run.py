@@ -6,7 +6,6 @@ import pytest
 
 import cost_hf
 from cost_hf.data.options import DataOptions
-from cost_hf.experiments.check.check import check
 from cost_hf.experiments.compare.sources import resolve_sources
 from cost_hf.experiments.compare.systems import plan_systems
 from cost_hf.experiments.recipe import Recipe
@@ -140,11 +139,6 @@ def test_a_comparison_of_other_vectors_leaves_out_what_requires_texts():
 
     names = {*plan.untrained, *(system.name for system in plan.systems)}
     assert "sasrec_ce" in names and not {"sasrec_text", "text_last", "text_mean"} & names
-
-
-def test_a_check_of_other_vectors_is_refused():
-    with pytest.raises(RecipeError, match="measures item texts"):
-        check("somewhere", recipe="resid_industrial")
 
 
 def test_kinds_have_fields_of_their_own():

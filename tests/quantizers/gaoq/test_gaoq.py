@@ -1,4 +1,5 @@
 import logging
+import math
 
 import numpy as np
 import pytest
@@ -242,7 +243,16 @@ def test_a_full_bucket_is_reported_and_its_items_go_to_another(fitted, caplog):
     stays = (grown.codes[NUM_ITEMS:, :2] == bucket).all(1).sum()
     assert stays == free < 8
     assert f"{8 - free} items found no free code below their first 2 codes" in caplog.text
+    assert "a larger codes.growth (or, " in caplog.text
     assert len(np.unique(grown.codes, axis=0)) == NUM_ITEMS + 8
+
+
+def test_a_full_catalog_names_the_room_for_new_items(fitted):
+    room = math.prod(fitted.level_sizes) - NUM_ITEMS
+    crowd = torch.from_numpy(item_vectors(room + 1, seed=5))
+
+    with pytest.raises(ValueError, match=r"the catalog is full: 1 of .* build it again with a larger codes\.growth"):
+        catalog_of(fitted).with_embeddings([f"new{number}" for number in range(room + 1)], crowd, fitted.model)
 
 
 @pytest.mark.parametrize(
