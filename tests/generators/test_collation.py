@@ -161,8 +161,12 @@ def test_length_groups_keep_padding_within_twelve_percent(batch_size):
     assert padding_share(lengths, shuffled, batch_size) > 0.4
 
 
-def test_pad_rows_pads_on_the_right_with_minus_one():
-    assert pad_rows([np.array([1, 2]), np.array([], dtype=np.int64)]).tolist() == [[1, 2], [-1, -1]]
+def test_pad_rows_pads_on_the_right_with_minus_one_unless_asked_otherwise():
+    rows = [np.array([1, 2]), np.array([], dtype=np.int64), np.array([3])]
+
+    assert pad_rows(rows).tolist() == [[1, 2], [-1, -1], [3, -1]]
+    assert pad_rows(rows, fill=0, on_the_left=True).tolist() == [[1, 2], [0, 0], [0, 3]]
+    assert pad_rows([]).shape == (0, 0)
 
 
 def training_part(directory):
