@@ -191,7 +191,7 @@ def test_a_recipe_keeps_its_sizes_and_is_told_better_ones(news, tmp_path):
         tmp_path, recipe="cost_quickstart", overrides={"codes.level_sizes": [2, 2, 2], "catalog.append_size": 100}
     )
 
-    assert found.flags["codes.level_sizes"] == "[8, 8, 10]"
+    assert found.flags["codes.level_sizes"] == "[2, 2, 2]"
     remedies = [problem.remedy for problem in found.problems]
     assert f'--codes.level_sizes "{list(found.advised.level_sizes)}"' in remedies
 
@@ -202,7 +202,7 @@ def test_sizes_of_codes_that_never_collide_are_not_judged_by_residual_kmeans(new
 
     found = check(tmp_path, overrides=own)
 
-    assert found.flags["codes.level_sizes"] == "[2, 2, 2]"
+    assert found.flags["codes.level_sizes"] == "[8, 8, 10]"
     assert not [problem for problem in found.problems if "codes.level_sizes" in problem.remedy]
 
 
