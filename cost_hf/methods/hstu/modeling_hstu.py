@@ -4,8 +4,6 @@ arXiv 2402.17152, without its bias of time differences: histories are items in o
 of SASRec.
 """
 
-from torch import nn
-
 from cost_hf.methods.sasrec.modeling_sasrec import SequenceModel
 
 from .configuration_hstu import HstuConfig
@@ -21,10 +19,5 @@ class HstuModel(SequenceModel):
 
     config: HstuConfig
     base_model_prefix = "hstu"
+    layer_class = HstuLayer
     _no_split_modules = ("HstuLayer",)
-
-    def __init__(self, config: HstuConfig) -> None:
-        super().__init__(config)
-        self.layers = nn.ModuleList(HstuLayer(config) for _ in range(config.num_layers))
-        self.output_norm = nn.LayerNorm(config.hidden_size, eps=1e-6)
-        self.post_init()

@@ -67,6 +67,11 @@ class SequenceConfig(PreTrainedConfig):
         return self.inputs != "text"
 
     @property
+    def norms_output(self) -> bool:
+        """True where the output of the last layer is normalised."""
+        return True
+
+    @property
     def weights_per_layer(self) -> int:
         """Weights of one layer, without biases and norms."""
         raise NotImplementedError(f"{type(self).__name__} must say how many weights a layer has")
@@ -158,6 +163,11 @@ class SasRecConfig(SequenceConfig):
     intermediate_size: int = 256
     attention_dropout: float | int = 0.0
     norm_first: bool = True
+
+    @property
+    def norms_output(self) -> bool:
+        """True where layers leave their output as it is."""
+        return self.norm_first
 
     @property
     def weights_per_layer(self) -> int:

@@ -7,7 +7,7 @@ so a text model scores whatever catalog it is given. `forward` is pure; position
 
 import copy
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -37,23 +37,25 @@ class SequenceOutput(ModelOutput):
 class SequenceModel(PreTrainedModel):
     """What models share that read a history item by item and score the whole catalog behind every item.
 
-    A subclass gives `layers`, which map `[B, T, D]` to `[B, T, D]` so that no position sees a later one, and
-    `output_norm`, and then calls `post_init`.
-
     Args:
         config: sizes and objective.
+
+    Attributes:
+        layer_class: made from a configuration; maps `[B, T, D]` to `[B, T, D]`, and no position sees a later one.
     """
 
     config: SequenceConfig
     main_input_name = "histories"
+    layer_class: ClassVar[type[nn.Module]]
 
     def __init__(self, config: SequenceConfig) -> None:
         super().__init__(config)
         self.items = ItemEncoder(config)
         self.positions = nn.Embedding(config.max_history, config.hidden_size)
         self.input_norm = nn.LayerNorm(config.hidden_size, eps=1e-6)
-        self.layers: nn.ModuleList
-        self.output_norm: nn.Module
+        self.layers = nn.ModuleList(self.layer_class(config) for _ in range(config.num_layers))
+        self.output_norm = nn.LayerNorm(config.hidden_size, eps=1e-6) if config.norms_output else nn.Identity()
+        self.post_init()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -187,10 +189,5 @@ class SasRecModel(SequenceModel):
 
     config: SasRecConfig
     base_model_prefix = "sasrec"
+    layer_class = SasRecLayer
     _no_split_modules = ("SasRecLayer",)
-
-    def __init__(self, config: SasRecConfig) -> None:
-        super().__init__(config)
-        self.layers = nn.ModuleList(SasRecLayer(config) for _ in range(config.num_layers))
-        self.output_norm = nn.LayerNorm(config.hidden_size, eps=1e-6) if config.norm_first else nn.Identity()
-        self.post_init()
