@@ -24,8 +24,9 @@ from cost_hf.generators.ranking_trainer import (
     checkpoints_of,
     remove_checkpoints,
 )
-from cost_hf.generators.tasks import NextItemTask, OpenTask, Task, TaskMixture, build_text_tasks
+from cost_hf.generators.tasks import NextItemTask, OpenTask, Substitution, Task, TaskMixture, build_text_tasks
 from cost_hf.search.cached_decoders import unsupported_reason
+from cost_hf.semantic_ids.prefix_groups import PrefixGroups
 
 __all__ = [
     "GeneratorTrainer",
@@ -274,7 +275,11 @@ def training_examples(
         others["teacher_ends"] = OpenTask(ends, sequences, user_ids, prompts, seed=seed)
         others["teacher_catalog"] = OpenTask(alone, items, [None] * len(items), prompts, seed=seed)
         passes |= {name: getattr(training, name) for name in others}
-    next_item = NextItemTask(rows, prompts, seed=seed, teacher=taught)
+    substitution = None
+    if training.substitute_share:
+        groups = PrefixGroups(first.item_tokens.numpy(), prefix=training.substitute_prefix)
+        substitution = Substitution(groups, training.substitute_share, seed=seed)
+    next_item = NextItemTask(rows, prompts, seed=seed, teacher=taught, substitution=substitution)
     if tasks.text_tasks:
         if not backbone.is_pretrained or item_texts is None:
             raise ValueError(

@@ -283,6 +283,14 @@ class TrainingOptions(RankingTrainingOptions):
             "help": "divides the logits in the loss; LETTER's ranking-guided loss, arXiv 2405.07314, CE(logits / tau)"
         },
     )
+    substitute_share: float = field(
+        default=0.0,
+        metadata={
+            "help": "share of the items of a training example, 0 to 1, that others with the same prefix replace; where "
+            "all positions are learned, substitutes are labels, too"
+        },
+    )
+    substitute_prefix: int = field(default=1, metadata={"help": "first codes that an item and its substitute share"})
     teacher: str | None = field(
         default=None,
         metadata={
@@ -335,6 +343,14 @@ class TrainingOptions(RankingTrainingOptions):
         for name in ("embedding_learning_rate_multiplier", "temperature", "teacher_temperature"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"training.{name} must be above 0, got {getattr(self, name)!r}")
+        if not 0 <= self.substitute_share <= 1:
+            raise ValueError(f"training.substitute_share must be a share from 0 to 1, got {self.substitute_share!r}")
+        whole_number(self.substitute_prefix, "training.substitute_prefix", most=MAX_COUNT)
+        if self.substitute_share and self.has_teacher:
+            raise ValueError(
+                f"training.substitute_share must be 0 with training.teacher, whose lists are those of the true items, "
+                f"got {self.substitute_share!r}"
+            )
         if not 0 <= self.teacher_weight <= 1:
             raise ValueError(f"training.teacher_weight must be a share from 0 to 1, got {self.teacher_weight!r}")
         for name in ("teacher_ends", "teacher_catalog"):

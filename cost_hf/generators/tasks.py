@@ -17,6 +17,7 @@ from cost_hf.generators.item_texts import ItemTexts, TaskExamples, TemplateField
 from cost_hf.generators.options import TaskOptions
 from cost_hf.generators.prompts import Example, PromptBuilder
 from cost_hf.generators.templates import PromptEncoder, Template, fitting_items, load_templates
+from cost_hf.semantic_ids.prefix_groups import PrefixGroups
 
 
 class Task(Protocol):
@@ -29,6 +30,30 @@ class Task(Protocol):
     def __getitem__(self, number: int) -> Example: ...
 
 
+class Substitution:
+    """Replaces a share of the items of an example by others whose semantic IDs begin alike.
+
+    After CoSeRec's operator (arXiv 2108.06479), with codes in place of correlations. Draws depend on seed and number of
+    an example alone, so every epoch has other ones and a continued run the same.
+
+    Args:
+        groups: of the catalog.
+        share: of the items, from 0 to 1.
+        seed: of the draws.
+    """
+
+    def __init__(self, groups: PrefixGroups, share: float, *, seed: int):
+        self.groups = groups
+        self.share = share
+        self.seed = seed
+
+    def applied(self, rows: np.ndarray, number: int) -> np.ndarray:
+        """Return catalog rows with substitutes, in a new array."""
+        generator = np.random.default_rng([self.seed, number])
+        is_chosen = generator.random(len(rows)) < self.share
+        return np.where(is_chosen, self.groups.others(rows, generator), rows)
+
+
 class NextItemTask(Dataset):
     """Next items of users' sequences, in one of several prompts.
 
@@ -37,6 +62,7 @@ class NextItemTask(Dataset):
         prompts: paraphrases, of one kind; the first one recommends.
         seed: of the draw among them.
         teacher: of the sequences of `rows`; None learns the true items alone.
+        substitution: replaces items of examples; None replaces none.
     """
 
     def __init__(
@@ -46,8 +72,10 @@ class NextItemTask(Dataset):
         *,
         seed: int = 0,
         teacher: Teacher | None = None,
+        substitution: Substitution | None = None,
     ):
         self.rows = rows
+        self.substitution = substitution
         self.prompts = list(prompts)
         self.seed = seed
         self.teacher = teacher
@@ -67,6 +95,8 @@ class NextItemTask(Dataset):
 
     def _example(self, prompts: PromptBuilder, number: int) -> Example:
         user, rows, last = self.rows[number]
+        if self.substitution is not None:
+            rows = self.substitution.applied(rows, number)
         if self.teacher is None:
             return (prompts.sequence if prompts.learns_all_positions else prompts.pair)(user, rows, last)
         sequence, position = self.rows.first_label(number)

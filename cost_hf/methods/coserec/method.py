@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from cost_hf.files import file_digest
 from cost_hf.methods.base import MethodOptions, Variant, WarmStart, Workspace, register
 from cost_hf.methods.coserec.options import CoSeRecOptions
 from cost_hf.methods.sasrec.method import PUBLISHED, SequenceMethod
@@ -38,7 +40,8 @@ class CoSeRec(SequenceMethod[CoSeRecOptions]):
             workspace,
             seed=seed,
             fields={"seen_score": 0.0} if self.options.augmentation.official_quirks else {},
-            make_trainer=trainer_of(self.options.augmentation, data.split, data.tables.num_items),
+            inputs=self.input_parts(),
+            make_trainer=trainer_of(self.options.augmentation, data.split, data.tables.items["item_id"].tolist()),
         )
 
     def warm_start(self, recommender: DenseRecommender, start: WarmStart) -> Fitted:
@@ -46,8 +49,19 @@ class CoSeRec(SequenceMethod[CoSeRecOptions]):
         from cost_hf.methods.coserec.training import trainer_of
         from cost_hf.methods.sasrec.stages import warm_start
 
-        make_trainer = trainer_of(self.options.augmentation, start.split, len(recommender.catalog))
+        make_trainer = trainer_of(self.options.augmentation, start.split, recommender.catalog.item_ids)
         return warm_start(self.options, recommender, start, make_trainer)
+
+    def input_parts(self) -> list[Any]:
+        """Return the content of the file of identifiers, for digests."""
+        path = self.options.augmentation.identifiers
+        return [] if path is None else [file_digest(path)]
+
+    def check_paths(self) -> None:
+        """Raise FileNotFoundError for a file of identifiers that does not exist."""
+        path = self.options.augmentation.identifiers
+        if path is not None and not Path(path).is_file():
+            raise FileNotFoundError(f"augmentation.identifiers {path!r} is no file; check the path")
 
     @classmethod
     def variants(cls) -> Iterable[Variant]:

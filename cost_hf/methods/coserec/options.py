@@ -10,7 +10,7 @@ from cost_hf.semantic_ids.options import whole_number
 OPERATORS = ("substitute", "insert", "crop", "mask", "reorder")
 POOLINGS = ("flatten", "last", "mean")
 SIMILARITIES = ("dot", "cosine")
-CORRELATIONS = ("clicks", "vectors", "hybrid")
+CORRELATIONS = ("clicks", "vectors", "hybrid", "prefix")
 MAX_LENGTH = 100_000
 MAX_EPOCHS = 1_000_000
 
@@ -25,8 +25,15 @@ class AugmentationOptions:
     temperature: float = field(default=1.0, metadata={"help": "divides the similarity of views"})
     correlation: str = field(
         default="hybrid",
-        metadata={"help": "most similar items by clicks (ItemCF-IUF), vectors of the model, or the better of both"},
+        metadata={
+            "help": "similar items by clicks (ItemCF-IUF), vectors of the model, hybrid (the better of both) or prefix "
+            "(random ones whose semantic IDs begin alike)"
+        },
     )
+    identifiers: str | None = field(
+        default=None, metadata={"help": "parquet file of item_id and sid, whose prefixes are meant; of prefix"}
+    )
+    shared_codes: int = field(default=1, metadata={"help": "first codes that an item and its substitute share"})
     warm_up_epochs: int = field(default=20, metadata={"help": "epochs in which clicks alone decide; of hybrid"})
     short_length: int = field(default=4, metadata={"help": "items of the longest short sequence"})
     short_operators: list[str] = field(
@@ -65,6 +72,12 @@ class AugmentationOptions:
         for name, rate in self.rates().items():
             if not 0 <= rate <= 1:
                 raise ValueError(f"augmentation.{name}_rate is a share in [0, 1], got {rate!r}")
+        if (self.identifiers is not None) != (self.correlation == "prefix"):
+            raise ValueError(
+                "augmentation.identifiers must be a file with correlation prefix, and null otherwise, got "
+                f"{self.identifiers!r} with {self.correlation!r}"
+            )
+        whole_number(self.shared_codes, "augmentation.shared_codes", most=MAX_LENGTH)
         whole_number(self.short_length, "augmentation.short_length", most=MAX_LENGTH)
         whole_number(self.warm_up_epochs, "augmentation.warm_up_epochs", least=0, most=MAX_EPOCHS)
         if not (self.weight >= 0 and isfinite(self.weight)):

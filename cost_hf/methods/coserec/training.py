@@ -1,8 +1,10 @@
 """The trainer of CoSeRec: SASRec's loss, and a contrastive loss over two augmented views of every sequence."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import TrainerCallback
@@ -13,6 +15,8 @@ from cost_hf.methods.coserec.augmentation import Augmentation
 from cost_hf.methods.coserec.correlation import MostSimilar, better_of, by_clicks, by_vectors
 from cost_hf.methods.coserec.options import AugmentationOptions
 from cost_hf.methods.sasrec.training import SequenceTrainer
+from cost_hf.semantic_ids.catalog_files import read_reference
+from cost_hf.semantic_ids.prefix_groups import PrefixGroups
 
 
 class CoSeRecTrainer(SequenceTrainer):
@@ -24,9 +28,17 @@ class CoSeRecTrainer(SequenceTrainer):
     Args:
         augmentation: recipe section.
         clicked: most similar items by clicks.
+        groups: items whose semantic IDs begin alike, for similar items by prefix.
     """
 
-    def __init__(self, *args: Any, augmentation: AugmentationOptions, clicked: MostSimilar, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        augmentation: AugmentationOptions,
+        clicked: MostSimilar,
+        groups: PrefixGroups | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._options = augmentation
         self._augmentation = Augmentation(
@@ -35,6 +47,7 @@ class CoSeRecTrainer(SequenceTrainer):
         device = self.args.device
         self._clicked = MostSimilar(clicked.items.to(device), clicked.scores.to(device))
         self._similar = self._clicked.items
+        self._groups = groups
         self.add_callback(_AtEpochs(self))
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
@@ -55,7 +68,12 @@ class CoSeRecTrainer(SequenceTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def update_similar(self, epoch: int) -> None:
-        """Find the most similar items by the present item vectors, from the epoch on in which these count."""
+        """Find similar items anew before an epoch: by prefix, or by the present item vectors where these count."""
+        if self._groups is not None:
+            generator = np.random.default_rng([self.args.seed, epoch])
+            drawn = self._groups.others(np.arange(len(self._similar)), generator)
+            self._similar = torch.from_numpy(drawn).to(self.args.device)
+            return
         if self._options.correlation == "clicks" or not self._options.weight:
             return
         if self._options.correlation == "hybrid" and epoch < self._options.warm_up_epochs:
@@ -77,6 +95,11 @@ class _AtEpochs(TrainerCallback):
         self.trainer.update_similar(int(state.epoch or 0))
 
 
-def trainer_of(augmentation: AugmentationOptions, split: Split, num_items: int) -> "partial[CoSeRecTrainer]":
-    """Return what makes a trainer for the training part of a split over N items."""
-    return partial(CoSeRecTrainer, augmentation=augmentation, clicked=by_clicks(split.train, num_items))
+def trainer_of(augmentation: AugmentationOptions, split: Split, item_ids: Sequence[str]) -> "partial[CoSeRecTrainer]":
+    """Return what makes a trainer for the training part of a split over the items of a catalog."""
+    groups = None
+    if augmentation.identifiers is not None:
+        _, codes = read_reference(augmentation.identifiers, item_ids)
+        groups = PrefixGroups(codes, prefix=augmentation.shared_codes)
+    clicked = by_clicks(split.train, len(item_ids))
+    return partial(CoSeRecTrainer, augmentation=augmentation, clicked=clicked, groups=groups)

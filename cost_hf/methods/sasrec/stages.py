@@ -1,7 +1,7 @@
 """Trainings of models of sequences, as stages and as warm starts."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ def sequence_training(
     model_class: type[PreTrainedModel] | None = None,
     fields: Mapping[str, Any] | None = None,
     recommends: Callable[[Any], Any] = _itself,
+    inputs: Sequence[Any] = (),
     make_trainer: Callable[..., SequenceTrainer] | None = None,
 ) -> DenseTraining:
     """Return the training of a model of sequences on the training part of a workspace.
@@ -42,6 +43,7 @@ def sequence_training(
         model_class: trained, where it is not the recommender's.
         fields: of its configuration, beside those of section `model`.
         recommends: returns the recommender's model from the one that is trained.
+        inputs: content of files that weights depend on, too.
         make_trainer: as in `train_sequences`.
     """
     vectors = None if options.model.inputs == "ids" else workspace.text_vectors().vectors
@@ -72,17 +74,12 @@ def sequence_training(
     return DenseTraining(
         name,
         recommender_class,
-        content=contents(options),
+        content=[dataclasses.asdict(options) | {"training": options.training.content()}, list(inputs)],
         fit=fit,
         seed=seed,
         validation_users=options.training.validation_users,
         item_vectors=vectors,
     )
-
-
-def contents(options: SequenceOptions) -> dict[str, Any]:
-    """Return all sections of a recipe that weights depend on."""
-    return dataclasses.asdict(options) | {"training": options.training.content()}
 
 
 def warm_start(

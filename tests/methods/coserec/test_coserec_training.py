@@ -15,6 +15,7 @@ from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
 from cost_hf.methods.sasrec.options import SasRecModelOptions, SasRecOptions, SequenceTrainingOptions
 from cost_hf.methods.sasrec.training import build_model, train_sequences
 from cost_hf.recommenders.dense import DenseScorer
+from cost_hf.semantic_ids.prefix_groups import PrefixGroups
 from tests.methods.sasrec.sasrec_toys import ITEMS, tiny_model, walks
 
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "max_history": 6, "dropout": 0.1}
@@ -31,6 +32,8 @@ def fit(directory, *, model=None, training=None, stop_after=None, **section):
         SasRecModelOptions(**SIZES | (model or {})), SequenceTrainingOptions(**STEPS | (training or {}))
     )
     own = partial(CoSeRecTrainer, augmentation=AugmentationOptions(**section), clicked=by_clicks(walks(), ITEMS))
+    if section.get("correlation") == "prefix":
+        own = partial(own, groups=PrefixGroups(np.arange(ITEMS)[:, None] // [10, 1], prefix=1))
     calls = []
 
     def rising(_):
@@ -80,9 +83,11 @@ def test_every_pooling_learns_the_next_item_of_a_walk(tmp_path, pooling):
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("correlation", ["clicks", "vectors", "hybrid"])
+@pytest.mark.parametrize("correlation", ["clicks", "vectors", "hybrid", "prefix"])
 def test_a_run_killed_in_its_second_epoch_continues_bit_for_bit(tmp_path, correlation):
     section = {"weight": 0.5, "correlation": correlation, "warm_up_epochs": 1}
+    if correlation == "prefix":
+        section["identifiers"] = "sids.parquet"
     straight = fit(tmp_path / "straight", **section)
     with pytest.raises(Killed):
         fit(tmp_path / "killed", stop_after=1, **section)
@@ -131,6 +136,8 @@ def test_a_seen_score_takes_the_place_of_the_score_of_every_item_of_the_history(
         ({"crop_rate": 1.5}, r"augmentation.crop_rate is a share in \[0, 1\], got 1.5"),
         ({"weight": -0.1}, "augmentation.weight must be 0 or above"),
         ({"temperature": 0.0}, "augmentation.temperature must be above 0"),
+        ({"correlation": "prefix"}, "augmentation.identifiers must be a file with correlation prefix"),
+        ({"identifiers": "sids.parquet"}, "and null otherwise, got 'sids.parquet' with 'hybrid'"),
         ({"warm_up_epochs": -1}, "augmentation.warm_up_epochs must be"),
     ],
 )
