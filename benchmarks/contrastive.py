@@ -1,0 +1,138 @@
+"""Contrastive learning on sequences: CoSeRec and CaDiRec beside SASRec as published and as tuned, and HSTU.
+
+    python benchmarks/contrastive.py --data DIR [--sets amazon_beauty,amazon_industrial] [--seeds 0,1,2]
+      [--rows sasrec,coserec] [--max_users 5000] [--epoch_seconds]
+
+Run it in the root of the repository. DIR holds the data sets as folders with items.parquet and interactions.parquet.
+Every set is a `cost-hf compare` whose rows read item ids alone. Rows named `published` have the SASRec and the
+optimisation of the papers; on Beauty that of CoSeRec has the settings of its released script. All others have the body
+and the optimisation of recipe sasrec_beauty, which were tuned for SASRec alone. Nothing is chosen on test. Reports go to
+results/contrastive/; --epoch_seconds times an epoch of every row in place of a comparison.
+"""
+
+import argparse
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import cost_hf
+from benchmarks import publish
+from cost_hf.data.prepare import prepare_data
+from cost_hf.experiments.recipe import Recipe
+from cost_hf.files import write_json
+from cost_hf.methods.base import Workspace
+from cost_hf.methods.sasrec.method import PUBLISHED
+from cost_hf.recipe_files import recipe_content
+from cost_hf.stages import Stages
+
+RESULTS = Path(__file__).parent / "results" / "contrastive"
+SETS = ("amazon_beauty", "amazon_industrial", "amazon_scientific", "yelp")
+BASE = "sasrec_beauty"
+BEAUTY = "amazon_beauty"
+COUNTED = ["popularity", "item_knn", "markov"]  # untrained baselines that read no text
+EPOCHS = (1, 4)  # of two trainings, whose difference is an epoch without what comes before and after
+
+
+def main() -> None:
+    """Compare the rows of every set, or time their epochs, and publish what comes out."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="directory with a folder for each data set")
+    parser.add_argument("--sets", default=",".join(SETS), help="data sets, separated by commas")
+    parser.add_argument("--seeds", default="0,1,2", help="separated by commas")
+    parser.add_argument("--rows", default=None, help="rows, separated by commas; all by default")
+    parser.add_argument("--max_users", type=int, default=None, help="sample of test users; all by default")
+    parser.add_argument("--epoch_seconds", action="store_true", help="time an epoch of every row instead")
+    parser.add_argument("--output_dir", default="runs/contrastive")
+    known = parser.parse_args()
+    for name in known.sets.split(","):
+        directory = Path(known.output_dir) / name
+        rows = rows_of(name)
+        chosen = list(rows) if known.rows is None else known.rows.split(",")
+        paths = {row: write_recipe(directory / "recipes", row, rows[row]) for row in chosen}
+        overrides: dict[str, Any] = {
+            "data.path": str(Path(known.data) / name),
+            "evaluation.baselines": COUNTED,
+        }
+        if known.max_users is not None:
+            overrides["evaluation.max_users"] = known.max_users
+        if known.epoch_seconds:
+            seconds = {row: epoch_seconds(Recipe.load(path, overrides)) for row, path in paths.items()}
+            write_json(RESULTS / name / "epoch_seconds.json", seconds)
+            continue
+        cost_hf.compare(
+            list(paths.values()),
+            ["markov"],
+            overrides=overrides,
+            hybrids=False,  # rows differ in their training; what they add to each other is another question
+            seeds=[int(seed) for seed in known.seeds.split(",")],
+            output_dir=directory / "compare",
+        )
+        publish.main(str(directory / "compare"), str(RESULTS / name))
+
+
+def rows_of(data: str) -> dict[str, dict[str, Any]]:
+    """Return the recipes of a data set by row; the first one is compared with all others."""
+    tuned = recipe_content(BASE)
+    published = with_fields(tuned, PUBLISHED)
+    rows = {
+        "sasrec": tuned,
+        "coserec": tuned | {"method": "coserec"},
+        "cadirec": tuned | {"method": "cadirec"},
+        "cadirec_ddim": tuned | {"method": "cadirec", "diffusion": {"sampling": "ddim"}},
+        "hstu": recipe_content("hstu_beauty"),
+        "sasrec_published": published,
+        "coserec_published": published | {"method": "coserec", "augmentation": {"warm_up_epochs": 160}},
+        "cadirec_published": with_fields(published, {"model.intermediate_size": 128}) | {"method": "cadirec"},
+    }
+    if data == BEAUTY:
+        rows["coserec_published"] = recipe_content("coserec_beauty")
+        rows["cadirec_published"] = recipe_content("cadirec_beauty")
+    return rows
+
+
+def with_fields(content: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe with dotted fields set."""
+    changed = {name: dict(value) if isinstance(value, dict) else value for name, value in content.items()}
+    for dotted, value in fields.items():
+        section, _, field = dotted.partition(".")
+        changed.setdefault(section, {})[field] = value
+    return changed
+
+
+def write_recipe(folder: Path, name: str, content: dict[str, Any]) -> str:
+    """Write a recipe and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.yaml"
+    text = yaml.safe_dump(content | {"name": name, "description": f"row {name}"}, sort_keys=False)
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def epoch_seconds(recipe: Recipe) -> float:
+    """Return the wall seconds of an epoch of a recipe's training, without validation."""
+    method: Any = recipe.system
+    data = prepare_data(recipe.data)
+    taken = []
+    for epochs in EPOCHS:
+        section = dataclasses.replace(method.options.training, epochs=epochs, validate_every=epochs, patience=None)
+        own = type(method)(dataclasses.replace(method.options, training=section))
+        with tempfile.TemporaryDirectory() as folder:
+            workspace = Workspace(Stages(folder), data, no_vectors, recipe.vectors, recipe.evaluation, data_seed=0)
+            training = own.training(workspace, seed=0)
+            start = time.perf_counter()
+            training.fit(Path(folder), lambda model: {"ndcg@10": 0.0})
+            taken.append(time.perf_counter() - start)
+    return (taken[1] - taken[0]) / (EPOCHS[1] - EPOCHS[0])
+
+
+def no_vectors() -> Any:
+    """Stand for item text vectors, which no row reads."""
+    raise ValueError("rows of this benchmark read item ids alone")
+
+
+if __name__ == "__main__":
+    main()
