@@ -70,7 +70,8 @@ class ContextDiffusion(nn.Module):
         """
         hidden = self.input_norm(noised + self._step_vectors(steps)[:, None])
         hidden = functional.dropout(hidden, self.dropout, self.training)
-        return self.encoder(hidden, is_item.int(), output_hidden_states=False).last_hidden_state
+        with torch.autocast(hidden.device.type, enabled=False):  # DeBERTa masks by the least fp32 number
+            return self.encoder(hidden.float(), is_item.int(), output_hidden_states=False).last_hidden_state
 
     def sampled(self, vectors: Tensor, is_masked: Tensor, is_item: Tensor) -> Tensor:
         """Return vectors for masked positions from noise alone, by `sampling_steps` steps of DDIM, `[B, T, D]`.

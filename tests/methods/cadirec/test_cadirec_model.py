@@ -55,6 +55,18 @@ def test_every_weight_learns(inputs, sampling):
     assert not unlearned
 
 
+@pytest.mark.parametrize("sampling", ["one_step", "ddim"])
+def test_mixed_precision_has_nearly_the_same_loss(sampling):
+    model = tiny_model(sampling=sampling).train()
+    losses = []
+    for is_mixed in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=is_mixed):
+            losses.append(float(model(HISTORIES, labels=LABELS).loss))
+
+    assert losses[1] == pytest.approx(losses[0], rel=0.2)
+
+
 def test_evaluation_adds_no_loss_and_draws_nothing():
     model = tiny_model().eval()
     state = torch.get_rng_state()
