@@ -4,7 +4,7 @@ import pytest
 
 from cost_hf.quantizers import base, residual
 from cost_hf.quantizers.base import CodebookCollapse, CodesOptions
-from cost_hf.quantizers.cost import configuration_cost
+from cost_hf.quantizers.cost import configuration_base_cost, configuration_cost
 from cost_hf.quantizers.letter import LetterOptions
 from cost_hf.quantizers.letter import options as letter_options
 from cost_hf.quantizers.residual import CostOptions, CostRqvaeOptions, RqvaeOptions
@@ -105,12 +105,15 @@ def test_letter_needs_collaborative_vectors_of_the_width_of_the_latents_where_th
         (residual, "RESIDUAL_UPDATES"),
         (residual, "MAX_WIDTH"),
         (residual, "MAX_LAYERS"),
-        (base, "MAX_CODES"),
         (letter_options, "MIN_SINKHORN_EPSILON"),
     ],
 )
 def test_the_choices_are_those_of_the_model(module, name):
     assert getattr(module, name) == getattr(configuration_cost, name)
+
+
+def test_the_largest_level_is_that_of_every_model():
+    assert base.MAX_CODES == configuration_base_cost.MAX_CODES
 
 
 @pytest.mark.parametrize(

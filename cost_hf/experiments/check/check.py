@@ -2,8 +2,9 @@
 
 import dataclasses
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,15 +168,20 @@ def _measure(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: s
 
 
 def _misfits(recipe: Recipe, tables: Tables) -> list[Problem]:
-    """Return options of the recipe that do not fit the items, at which a run would stop."""
+    """Return options of the recipe at which a run would stop: that do not fit the items, or name no file."""
     columns = item_columns(tables.items, recipe.data.exclude_columns).column_names
     width = recipe.vectors.most_width(tables.num_items)
     facts = ItemFacts(tables.items, tables.num_items, tuple(columns), width)
+    checks: list[Callable[[], None]] = [
+        *(partial(section.check_items, facts) for section in (recipe.vectors, recipe.system)),
+        recipe.vectors.check_paths,
+        recipe.system.check_paths,
+    ]
     problems = []
-    for check_items in (recipe.vectors.check_items, recipe.system.check_items):
+    for stop_where_wrong in checks:
         try:
-            check_items(facts)
-        except ValueError as error:
+            stop_where_wrong()
+        except (ValueError, FileNotFoundError) as error:
             message, _, remedy = str(error).partition("; ")
             problems.append(Problem("error", message, remedy))
     return problems

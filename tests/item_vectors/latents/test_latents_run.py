@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import cost_hf
+from cost_hf.data.synthetic import make_news
 from cost_hf.experiments.check.check import check
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.hub.staging import RunPublication
@@ -87,9 +88,15 @@ def test_a_recipe_takes_over_the_text_encoder_and_needs_a_quantizer(tmp_path):
         Recipe.load("cost_industrial", given).validate()
 
 
-def test_a_check_of_latents_is_refused(tmp_path):
+def test_a_check_of_latents_names_a_quantizer_that_is_not_there(tmp_path):
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("description: latents\nvectors:\n  kind: latents\n  quantizer: runs/cost\n")
+    recipe.write_text("description: latents\nvectors:\n  kind: latents\n  quantizer: ./runs/cost\n")
+    news = make_news(seed=1, num_users=60, num_items=60)
+    (tmp_path / "data").mkdir()
+    news.items.to_parquet(tmp_path / "data" / "items.parquet")
+    news.interactions.to_parquet(tmp_path / "data" / "interactions.parquet")
 
-    with pytest.raises(RecipeError, match="measures item texts"):
-        check("somewhere", recipe=str(recipe))
+    result = check(tmp_path / "data", recipe=str(recipe))
+
+    errors = [problem.message for problem in result.problems if problem.severity == "error"]
+    assert "vectors.quantizer './runs/cost' is no directory" in errors

@@ -182,7 +182,7 @@ def test_counts_are_those_of_the_training_part(monkeypatch):
     items = pd.DataFrame({"item_id": ["a", "b", "c", "d"]})
     # a split without evaluation parts: reading one of them would fail
     data = SimpleNamespace(
-        tables=SimpleNamespace(items=items, num_items=4, digest=""), split=SimpleNamespace(train=train, cold_items=[])
+        tables=SimpleNamespace(items=items, num_items=4, digest=""), split=SimpleNamespace(train=train), fit_rows=None
     )
     workspace = SimpleNamespace(
         data=data,
