@@ -12,6 +12,7 @@ from cost_hf.reporting import numbers
 
 RESULTS = Path(__file__).parent / "results"
 SEEN = {"seen_allowed": "seen items allowed", "seen_excluded": "seen items excluded"}
+MANY = 10  # ratios from which on decimals say nothing
 BASE = "cost"  # the row that all others are compared with
 # Recall@10 on items and on SIDs of a T5 after 200 epochs, as CollisionGenRec publishes them
 PUBLISHED = {
@@ -162,7 +163,8 @@ def _times_table(times: Mapping[str, Mapping[str, float]]) -> str:
     for name in sorted(totals, key=lambda name: totals[name]):
         stages = [times[name].get(stage) for stage in ("vectors", "collaborative", "quantizer")]
         cells = ["" if seconds is None else f"{seconds:.1f}" for seconds in (*stages, totals[name])]
-        lines.append([name, *cells, f"{totals['letter'] / totals[name]:.1f}"])
+        ratio = totals["letter"] / totals[name]
+        lines.append([name, *cells, f"{ratio:,.0f}" if ratio >= MANY else f"{ratio:.1f}"])
     return markdown_lines(lines)
 
 
