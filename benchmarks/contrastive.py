@@ -34,7 +34,7 @@ SETS = ("amazon_beauty", "amazon_industrial", "amazon_scientific", "yelp")
 BASE = "sasrec_beauty"
 BEAUTY = "amazon_beauty"
 COUNTED = ["popularity", "item_knn", "markov"]  # untrained baselines that read no text
-EPOCHS = (1, 4)  # of two trainings, whose difference is an epoch without what comes before and after
+EPOCHS = (1, 3)  # of two trainings, whose difference is an epoch without what comes before and after
 
 
 def main() -> None:
