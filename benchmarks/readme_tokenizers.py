@@ -1,4 +1,4 @@
-"""Sections of the docs on kinds of codes: comparisons, collision policies and published identifiers."""
+"""Sections of the docs on kinds of codes: comparisons, published identifiers and vectors of FAMAE."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,14 +34,6 @@ def tokenizer_section() -> str:
         parts.append(f"**{SETS[name]}**, {_about(report)}:\n\n{_accuracy_table(report)}")
         parts.append(_codes_table(report))
         parts.append(_times_table(read_json(RESULTS / "tokenizers" / name / "times.json")))
-    return "\n\n".join(parts)
-
-
-def policy_section() -> str:
-    """Return kinds of codes under every collision policy."""
-    parts = []
-    for name, report in _reports("collision_policies"):
-        parts.append(f"**{SETS[name]}**, {_about(report)}:\n\n{_policy_table(report)}")
     return "\n\n".join(parts)
 
 
@@ -165,20 +157,6 @@ def _times_table(times: Mapping[str, Mapping[str, float]]) -> str:
         cells = ["" if seconds is None else f"{seconds:.1f}" for seconds in (*stages, totals[name])]
         ratio = totals["letter"] / totals[name]
         lines.append([name, *cells, f"{ratio:,.0f}" if ratio >= MANY else f"{ratio:.1f}"])
-    return markdown_lines(lines)
-
-
-def _policy_table(report: Report) -> str:
-    """Return a line for every kind of codes and a pair of columns for every policy."""
-    rows = {name: row["metrics"]["seen_allowed"] for name, row in report["rows"].items() if row["metrics"]}
-    pairs = [tuple(name.rsplit("_", 2 if name.endswith("min_cost") else 1)) for name in rows if name in report["codes"]]
-    kinds = list(dict.fromkeys(pair[0] for pair in pairs))
-    policies = list(dict.fromkeys("_".join(pair[1:]) for pair in pairs))
-    lines = [["NDCG@10 / Recall@10", *policies], ["---"] * (1 + len(policies))]
-    for kind in kinds:
-        cells = [rows[f"{kind}_{policy}"] for policy in policies]
-        values = [[numbers.score(own[metric]["value"]) for metric in ("ndcg@10", "recall@10")] for own in cells]
-        lines.append([kind, *(" / ".join(pair) for pair in values)])
     return markdown_lines(lines)
 
 

@@ -375,7 +375,8 @@ def _simulate_block(generator: np.random.Generator, world: NewsWorld, num_users:
         mixes = np.where(drifts, 0.5 * mixes + 0.5 * generator.dirichlet(prior, size=num_users), mixes)
         cumulative = world.next_click(last, before, read, mixes).cumsum(1)
         draws = generator.random((num_users, 1)) * cumulative[:, -1:]
-        last, before = (cumulative > draws).argmax(1), last
+        before = last
+        last = (cumulative > draws).argmax(1)
         read[np.arange(num_users), last] = True
         clicks[:, step] = last
     clicks[np.arange(MAX_CLICKS) >= lengths[:, None]] = -1

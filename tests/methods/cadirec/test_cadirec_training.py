@@ -11,17 +11,13 @@ from cost_hf.methods.cadirec.options import DiffusionOptions
 from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
 from cost_hf.methods.sasrec.options import SasRecModelOptions, SasRecOptions, SequenceTrainingOptions
 from cost_hf.methods.sasrec.training import build_model, train_sequences
-from tests.methods.sasrec.sasrec_toys import ITEMS, walks
+from tests.methods.sasrec.sasrec_toys import ITEMS, Killed, are_equal, rising_validation, walks
 
 OPTIONS = SasRecOptions(
     SasRecModelOptions(hidden_size=16, intermediate_size=32, max_history=6, dropout=0.1),
     SequenceTrainingOptions(epochs=3, batch_size=16, warmup_steps=2, validate_every=1),
 )
 SMALL = {"noise_steps": 20, "diffusion_intermediate_size": 16, "num_substitutes": 3}
-
-
-class Killed(BaseException):
-    """Stands for a signal."""
 
 
 def fit(directory, *, stop_after=None, loss="cross_entropy", **section):
@@ -31,24 +27,17 @@ def fit(directory, *, stop_after=None, loss="cross_entropy", **section):
     model = build_model(
         CaDiRecModel if section else SasRecModel, options.model, num_items=ITEMS, text_dim=None, seed=0, **fields
     )
-    calls = []
-
-    def rising(_):
-        calls.append(True)
-        if stop_after is not None and len(calls) > stop_after:
-            raise Killed
-        return {"ndcg@10": float(len(calls))}
-
     torch.manual_seed(3)  # of negatives and dropout; stages set it
     trained = train_sequences(
-        model, walks(), item_vectors=None, options=options, validate=rising, output_dir=directory, seed=0
+        model,
+        walks(),
+        item_vectors=None,
+        options=options,
+        validate=rising_validation(stop_after),
+        output_dir=directory,
+        seed=0,
     ).model
     return trained.sasrec if section else trained
-
-
-def are_equal(left, right):
-    other = right.state_dict()
-    return all(torch.equal(value, other[name]) for name, value in left.state_dict().items())
 
 
 @pytest.mark.trains

@@ -16,14 +16,10 @@ from cost_hf.methods.sasrec.options import SasRecModelOptions, SasRecOptions, Se
 from cost_hf.methods.sasrec.training import build_model, train_sequences
 from cost_hf.recommenders.dense import DenseScorer
 from cost_hf.semantic_ids.prefix_groups import PrefixGroups
-from tests.methods.sasrec.sasrec_toys import ITEMS, tiny_model, walks
+from tests.methods.sasrec.sasrec_toys import ITEMS, Killed, are_equal, rising_validation, tiny_model, walks
 
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "max_history": 6, "dropout": 0.1}
 STEPS = {"epochs": 3, "batch_size": 16, "warmup_steps": 2, "validate_every": 1}
-
-
-class Killed(BaseException):
-    """Stands for a signal."""
 
 
 def fit(directory, *, model=None, training=None, stop_after=None, **section):
@@ -34,30 +30,17 @@ def fit(directory, *, model=None, training=None, stop_after=None, **section):
     own = partial(CoSeRecTrainer, augmentation=AugmentationOptions(**section), clicked=by_clicks(walks(), ITEMS))
     if section.get("correlation") == "prefix":
         own = partial(own, groups=PrefixGroups(np.arange(ITEMS)[:, None] // [10, 1], prefix=1))
-    calls = []
-
-    def rising(_):
-        calls.append(True)
-        if stop_after is not None and len(calls) > stop_after:
-            raise Killed
-        return {"ndcg@10": float(len(calls))}
-
     torch.manual_seed(3)  # of negatives and dropout; stages set it
     return train_sequences(
         build_model(SasRecModel, options.model, num_items=ITEMS, text_dim=None, seed=0),
         walks(),
         item_vectors=None,
         options=options,
-        validate=rising,
+        validate=rising_validation(stop_after),
         output_dir=directory,
         seed=0,
         make_trainer=own if section else None,
-    )
-
-
-def are_equal(left, right):
-    other = right.model.state_dict()
-    return all(torch.equal(value, other[name]) for name, value in left.model.state_dict().items())
+    ).model
 
 
 @pytest.mark.trains
@@ -74,10 +57,10 @@ def test_without_the_contrastive_loss_it_is_sasrec_bit_for_bit(tmp_path, loss):
 def test_every_pooling_learns_the_next_item_of_a_walk(tmp_path, pooling):
     training = {"epochs": 20, "learning_rate": 1e-2, "weight_decay": 0.0, "validate_every": 10}
 
-    trained = fit(tmp_path, training=training, weight=0.1, pooling=pooling, similarity="cosine", temperature=0.5)
+    model = fit(tmp_path, training=training, weight=0.1, pooling=pooling, similarity="cosine", temperature=0.5)
 
     starts = np.arange(ITEMS)
-    scores = DenseScorer(trained.model).scores((starts[:, None] + np.arange(3)) % ITEMS)
+    scores = DenseScorer(model).scores((starts[:, None] + np.arange(3)) % ITEMS)
     following = scores[starts, (starts + 3) % ITEMS]
     assert (scores > following[:, None]).sum(1).mean() + 1 < ITEMS / 4
 

@@ -1,5 +1,6 @@
 """Tiny SASRec models, histories and walks, all from seeds."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,29 @@ def item_vectors(items: int = ITEMS, width: int = WIDTH, seed: int = 0) -> torch
     """Unit vectors `[items, width]`."""
     vectors = torch.randn(items, width, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.normalize(vectors, dim=-1)
+
+
+class Killed(BaseException):
+    """Stands for a signal."""
+
+
+def rising_validation(stop_after: int | None = None) -> Callable[[Any], dict[str, float]]:
+    """Return a validation whose NDCG@10 rises at every call; after `stop_after` calls it kills the run."""
+    calls: list[bool] = []
+
+    def validate(model: Any) -> dict[str, float]:
+        calls.append(model.training)
+        if stop_after is not None and len(calls) > stop_after:
+            raise Killed
+        return {"ndcg@10": float(len(calls))}
+
+    return validate
+
+
+def are_equal(left: torch.nn.Module, right: torch.nn.Module) -> bool:
+    """Whether two models have the same weights bit for bit."""
+    other = right.state_dict()
+    return all(torch.equal(value, other[name]) for name, value in left.state_dict().items())
 
 
 def walks(users: int = 60, items: int = ITEMS, shortest: int = 3, longest: int = 9) -> list[np.ndarray]:

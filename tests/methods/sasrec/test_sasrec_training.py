@@ -18,7 +18,7 @@ from cost_hf.methods.sasrec.training import (
     train_sequences,
 )
 from cost_hf.recommenders.dense import DenseScorer
-from tests.methods.sasrec.sasrec_toys import ITEMS, WIDTH, item_vectors, walks
+from tests.methods.sasrec.sasrec_toys import ITEMS, WIDTH, Killed, item_vectors, walks
 
 pytestmark = pytest.mark.trains
 TINY: dict[str, Any] = {
@@ -37,10 +37,6 @@ SHAPES = {  # of the variants, without their optimisation
     for name, fields in OBJECTIVES.items()
 }
 UNSET = object()
-
-
-class Killed(BaseException):
-    """Stands for a signal."""
 
 
 def options_of(fields: dict[str, Any]) -> SasRecOptions:
