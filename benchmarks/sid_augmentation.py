@@ -3,10 +3,10 @@
     python benchmarks/sid_augmentation.py --data DIR/amazon_industrial --model ID_OR_DIR [--seeds 0,1]
       [--overrides '{"training.epochs": 8}']
 
-Run it in the root of the repository. Rows `generator_*` replace a share of the items of a training example by items with
-the same first codes (`training.substitute_share`, `training.substitute_prefix`); rows `coserec_prefix_*` do so in the
-views of CoSeRec (`augmentation.correlation: prefix`), whose semantic IDs come from one quantizer of row `generator`.
-The setting is judged by validation NDCG@10, which compare.json has for every row. The report goes to
+Run it in the root of the repository. Rows `generator_*` replace a share of the items of a training example by items
+with the same first codes (`training.substitute_share`, `training.substitute_prefix`); rows `coserec_prefix_*` do so in
+the views of CoSeRec (`augmentation.correlation: prefix`), whose semantic IDs come from one quantizer of row
+`generator`. The setting is judged by validation NDCG@10, which compare.json has for every row. The report goes to
 results/sid_augmentation/.
 """
 
