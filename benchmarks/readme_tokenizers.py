@@ -1,7 +1,8 @@
-"""Sections of the docs on kinds of codes: comparisons, published identifiers and vectors of FAMAE."""
+"""Sections of the docs on kinds of codes: comparisons, collision policies, published identifiers and FAMAE."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from scipy.stats import kendalltau
 
@@ -32,6 +33,14 @@ def tokenizer_section() -> str:
         parts.append(f"**{SETS[name]}**, {_about(report)}:\n\n{_accuracy_table(report)}")
         parts.append(_codes_table(report))
         parts.append(_times_table(read_json(RESULTS / "tokenizers" / name / "times.json")))
+    return "\n\n".join(parts)
+
+
+def policy_section() -> str:
+    """Return kinds of codes under every collision policy."""
+    parts = []
+    for name, report in _reports("collision_policies"):
+        parts.append(f"**{SETS[name]}**, {_about(report)}:\n\n{_policy_table(report)}")
     return "\n\n".join(parts)
 
 
@@ -121,6 +130,23 @@ def differences(report: Report, base: str) -> dict[str, tuple[str, str]]:
         other = claim["b"] if claim["a"] == base else claim["a"]
         found[other] = (numbers.interval(own, signed=True), numbers.probability(claim["p_holm"]))
     return found
+
+
+def _policy_table(report: Report) -> str:
+    """Return a line for every kind of codes and a column for every policy."""
+    rows = {name: row["metrics"]["seen_allowed"] for name, row in report["rows"].items() if row["metrics"]}
+    pairs = [tuple(name.rsplit("_", 2 if name.endswith("min_cost") else 1)) for name in rows if name in report["codes"]]
+    kinds = list(dict.fromkeys(pair[0] for pair in pairs))
+    policies = list(dict.fromkeys("_".join(pair[1:]) for pair in pairs))
+    lines = [["NDCG@10 / Recall@10", *policies], ["---"] * (1 + len(policies))]
+    for name, averaged in [*((kind, [kind]) for kind in kinds), ("mean", kinds)]:
+        cells = []
+        for policy in policies:
+            found = [rows[f"{kind}_{policy}"] for kind in averaged]
+            means = [fmean(own[metric]["value"] for own in found) for metric in ("ndcg@10", "recall@10")]
+            cells.append(" / ".join(map(numbers.score, means)))
+        lines.append([name, *cells])
+    return markdown_lines(lines)
 
 
 def _codes_table(report: Report) -> str:
