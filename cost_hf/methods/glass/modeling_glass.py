@@ -399,7 +399,8 @@ class GlassForConditionalGeneration(LongHistoryMixin, T5ForConditionalGeneration
         self._add_parts(config.d_model, dropout=config.dropout_rate)
         if config.use_retrieval:
             self.code_projection = HistoryLinear(config.d_model, config.d_model)
-            self.decoder = GlassDecoder(self.decoder.config)
+            decoder: Any = self.get_decoder()
+            self.decoder = GlassDecoder(decoder.config)
         self.post_init()
 
     def retrieved_counts(self, first_codes: Tensor, bank_tokens: Tensor, bank_starts: Tensor) -> Tensor:

@@ -22,7 +22,8 @@ LONG = 12  # items of the longest history
 
 def toy_glass(catalog: Catalog, *, body: str = "seq2seq", seed: int = 0, **long_history) -> Backbone:
     """A model whose weights and gates are spread, so that near ties hide no error."""
-    options = LongHistoryOptions(**{"retrieved_items": 4, "initial_gate": 1.0} | long_history)
+    defaults = {"retrieved_items": 4, "initial_gate": 1.0, "tier_edges": [0.0, 0.3, 0.6]}
+    options = LongHistoryOptions(**defaults | long_history)
     backbone = build_glass(generator_options(body), options, catalog, seed=seed)
     backbone.model.eval()
     return backbone
