@@ -6,7 +6,7 @@ with probability .6. Else the reader moves to a story of interest without a clic
 (to any other story of interest, where there is none). The article is one of the preferred form with probability .8,
 drawn by attraction, and else any article of the story. Articles may be read again.
 
-So a fifth to two fifths of the clicks return to a story that a window of 50 clicks does not hold. Which stories a reader
+So about two fifths of the clicks return to a story that a window of 50 clicks does not hold. Which stories a reader
 returns to, and to which of their articles, is known from older clicks alone.
 """
 

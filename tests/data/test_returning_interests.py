@@ -66,5 +66,5 @@ def test_a_recipe_names_it_and_it_has_no_oracle():
 def test_sizes_that_it_can_not_have_are_named():
     with pytest.raises(DataError, match="at least 480 items and 1 user, got num_items=479"):
         make_returning_interests(num_items=479)
-    with pytest.raises(DataError, match="data.synthetic_world is 'new'"):
+    with pytest.raises(DataError, match=r"data\.synthetic_world is 'new'"):
         DataOptions(synthetic_world="new")

@@ -9,13 +9,14 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cost_hf.methods.base import MethodOptions, Variant, Workspace, register
+from cost_hf.methods.base import Fitted, MethodOptions, Variant, Workspace, register
 from cost_hf.methods.generative import GenerativeMethod
 from cost_hf.methods.glass.options import GlassOptions
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from cost_hf.data.splits import Targets
     from cost_hf.generators.backbones import Backbone
     from cost_hf.generators.prompts import PromptBuilder
     from cost_hf.methods.glass.recommender import GlassRecommender
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from cost_hf.semantic_ids.catalog import Catalog
     from cost_hf.semantic_ids.trie import SidTrie
 
+DESCRIBED_CASES = 512  # of the test part, for the section `long_history` of results.json
 NO_TIER_TOKEN = {"long_history.tier_token": False, "long_history.neighbour_codes": 0}
 NO_RETRIEVAL = {"long_history.retrieval": False, "long_history.neighbour_codes": 0}
 CAUSAL = {"generator.kind": "causal", "generator.size": "small"}
@@ -121,3 +123,17 @@ class Glass(GenerativeMethod[GlassOptions]):
     def search_settings(self, workspace: Workspace) -> dict[str, Any]:
         """Return beams, normalization and how much of a history is read."""
         return super().search_settings(workspace) | {"long_history": self.options.long_history.max_items}
+
+    def describe(self, fitted: Fitted, workspace: Workspace, targets: Targets, *, seed: int) -> dict[str, Any]:
+        """Add section `long_history`: ranks of true prefixes in the beams, and how far the gates open."""
+        from cost_hf.methods.glass.diagnostics import describe_long_history
+
+        described = super().describe(fitted, workspace, targets, seed=seed)
+        recommender: Any = fitted.recommender
+        found = describe_long_history(
+            recommender.ranker_for(workspace.evaluation.num_beams),
+            recommender.catalog,
+            targets.sample(DESCRIBED_CASES, seed=workspace.data_seed),
+            batch_size=workspace.evaluation.batch_size,
+        )
+        return described | {"long_history": found}
