@@ -38,7 +38,7 @@ def make_returning_interests(*, seed: int = 0, num_users: int = 100, num_items: 
 
     Examples:
         >>> toy = make_returning_interests(num_users=2, num_items=480)
-        >>> toy.items.columns.tolist(), toy.interactions.groupby("user_id").size().min() >= 300
+        >>> toy.items.columns.tolist(), bool(toy.interactions.groupby("user_id").size().min() >= 300)
         (['item_id', 'topic', 'title'], True)
     """
     if num_items < MIN_ITEMS or num_users < 1:
