@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from scipy.stats import kendalltau
 
@@ -11,9 +10,8 @@ from cost_hf.files import read_json
 from cost_hf.reporting import numbers
 
 RESULTS = Path(__file__).parent / "results"
-SEEN = {"seen_allowed": "seen items allowed", "seen_excluded": "seen items excluded"}
-MANY = 10  # ratios from which on decimals say nothing
 BASE = "cost"  # the row that all others are compared with
+MANY = 10  # ratios from which on decimals say nothing
 # Recall@10 on items and on SIDs of a T5 after 200 epochs, as CollisionGenRec publishes them
 PUBLISHED = {
     "rkmeans_native": 0.0654,
@@ -96,34 +94,33 @@ def _about(report: Report) -> str:
 
 def _accuracy_table(report: Report) -> str:
     """Return both metrics of the rows with codes and the paired difference to the base row, the best first."""
-    claims = {claim["a"] if claim["b"] == BASE else claim["b"]: claim for claim in _claims(report)}
+    claims = differences(report, BASE)
     lines = [["", "NDCG@10 [95 %]", "Recall@10 [95 %]", f"NDCG@10 less that of {BASE}", "corrected p"]]
     lines.append(["---"] * len(lines[0]))
     rows = {name: row for name, row in report["rows"].items() if row["metrics"] and name in report["codes"]}
     cells = {name: row["metrics"]["seen_allowed"] for name, row in rows.items()}
     for name in sorted(rows, key=lambda name: -cells[name]["ndcg@10"]["value"]):
-        claim = claims.get(name)
-        lines.append(
-            [
-                name,
-                *(numbers.interval(cells[name][metric]) for metric in ("ndcg@10", "recall@10")),
-                "" if claim is None else numbers.interval(_turned(claim), signed=True),
-                "" if claim is None else numbers.probability(claim["p_holm"]),
-            ]
-        )
+        intervals = [numbers.interval(cells[name][metric]) for metric in ("ndcg@10", "recall@10")]
+        lines.append([name, *intervals, *claims.get(name, ("", ""))])
     return markdown_lines(lines)
 
 
-def _claims(report: Report) -> list[Mapping[str, Any]]:
-    return [claim for claim in report["claims"] if BASE in (claim["a"], claim["b"])]
+def differences(report: Report, base: str) -> dict[str, tuple[str, str]]:
+    """Return what a report claims about the rows that it compares with a base row, by row.
 
-
-def _turned(claim: Mapping[str, Any]) -> dict[str, float]:
-    """Return the difference of a claim as the other row less the base row."""
-    found = claim["difference"]
-    if claim["b"] == BASE:
-        return dict(found)
-    return {"value": -found["value"], "low": -found["high"], "high": -found["low"]}
+    Returns:
+        The row's primary metric less that of the base row, with its interval, and the corrected p.
+    """
+    found = {}
+    for claim in report["claims"]:
+        if base not in (claim["a"], claim["b"]):
+            continue
+        own = claim["difference"]
+        if claim["a"] == base:
+            own = {"value": -own["value"], "low": -own["high"], "high": -own["low"]}
+        other = claim["b"] if claim["a"] == base else claim["a"]
+        found[other] = (numbers.interval(own, signed=True), numbers.probability(claim["p_holm"]))
+    return found
 
 
 def _codes_table(report: Report) -> str:

@@ -1,13 +1,13 @@
 """Every kind of codes under one generator and under the collision policies that fit it.
 
     python benchmarks/tokenizer_study.py --data DIR --model ID_OR_DIR [--sets amazon_industrial] [--seeds 0,1,2]
-      [--epochs 17] [--max_users 2000] [--rows cost,gaoq] [--policies]
+      [--epochs 17] [--max_users 2000] [--rows cost,gaoq] [--policies] [--results coclick]
 
 Run it in the root of the repository. DIR holds the data sets as folders. Every set is a `cost-hf compare` whose rows
 differ in item vectors, codes and collision policy alone; that of PRISM's recommender also in the generator. Row `cost`
 is compared with every other one, as was fixed before the runs. Nothing was tuned on any row, and nothing is chosen on
 test. Reports and the seconds of every tokenizer go to results/tokenizers/, those of the collision policies to
-results/collision_policies/.
+results/collision_policies/, and others where --results says.
 """
 
 import argparse
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--max_users", type=int, default=None, help="sample of test users; all by default")
     parser.add_argument("--rows", default=None, help="rows, separated by commas; all by default")
     parser.add_argument("--policies", action="store_true", help="compare the collision policies of learned codes")
+    parser.add_argument("--results", default=None, help="folder of results/ for the reports; by default as above")
     parser.add_argument("--output_dir", default="runs/tokenizers")
     known = parser.parse_args()
     for name in known.sets.split(","):
@@ -65,7 +66,7 @@ def main() -> None:
             overrides["training.epochs"] = known.epochs
         if known.max_users is not None:
             overrides["evaluation.max_users"] = known.max_users
-        group = "collision_policies" if known.policies else "tokenizers"
+        group = known.results or ("collision_policies" if known.policies else "tokenizers")
         directory = Path(known.output_dir) / group / name
         rows = (
             policy_rows(name)

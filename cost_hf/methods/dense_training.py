@@ -23,8 +23,9 @@ from cost_hf.methods.training_stages import (
     training_clicks,
     validation_metrics,
 )
-from cost_hf.recommenders.dense import DenseRecommender, DenseScorer
-from cost_hf.recommenders.rankers import ScoringRanker
+from cost_hf.recommenders.dense import DenseScorer
+from cost_hf.recommenders.rankers import Scorer, ScoringRanker
+from cost_hf.semantic_ids.item_list import ItemRows
 
 COLLABORATIVE = "collaborative"
 
@@ -39,11 +40,13 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class DenseTraining:
-    """One training of a dense model on the training part.
+    """One training, on the training part, of a model that scores the whole catalog.
+
+    A method whose items are more than ids and vectors overrides `catalog`, `scorer`, `parts` and `inputs`.
 
     Attributes:
         name: of the stage, where the row has no name of its own.
-        recommender_class: of what is kept.
+        recommender_class: a `Recommender`, made of model, catalog, `popularity` and `parts`.
         content: all that the weights depend on beside the data and the seed.
         fit: trains in a folder for checkpoints, validates with models of the recommender's class, and returns the best.
         seed: of weights and of every draw.
@@ -52,17 +55,34 @@ class DenseTraining:
     """
 
     name: str
-    recommender_class: type[DenseRecommender]
+    recommender_class: type[Any]
     content: Any
     fit: Callable[[Path, Validate], TrainedModel]
     seed: int
     validation_users: int
     item_vectors: np.ndarray | None = None
 
+    def catalog(self, workspace: Workspace) -> ItemRows:
+        """Return the items of the data as the recommender holds them."""
+        return item_list(workspace, self.item_vectors)
+
+    def scorer(self, model: Any) -> Scorer:
+        """Return what scores the catalog with a model in eval mode."""
+        return DenseScorer(model, self.item_vectors)
+
+    def parts(self, workspace: Workspace) -> dict[str, Any]:
+        """Return what the recommender has besides model, catalog and popularity, as arguments of its class."""
+        is_read = self.item_vectors is not None
+        return {"encoder": ItemEncoder.load(workspace.stages.output_dir / ENCODER) if is_read else None}
+
+    def inputs(self, workspace: Workspace) -> list[Any]:
+        """Return what the weights depend on of the items beside their ids, for digests."""
+        return ["" if self.item_vectors is None else workspace.text_vectors().digest]
+
 
 def fit_dense(training: DenseTraining, workspace: Workspace) -> Fitted:
-    """Train a dense model as the row of the workspace, and return its recommender."""
-    catalog = item_list(workspace, training.item_vectors)
+    """Train a model as the row of the workspace, and return its recommender."""
+    catalog = training.catalog(workspace)
     recommender = recommender_stage(
         workspace,
         workspace.key or training.name,
@@ -98,13 +118,12 @@ def collaborative_vectors(training: DenseTraining, workspace: Workspace) -> np.n
 
 def _digest(training: DenseTraining, workspace: Workspace) -> str:
     data = workspace.data
-    vectors = "" if training.item_vectors is None else workspace.text_vectors().digest
     return content_digest(
         training.name,
         data.tables.items["item_id"].tolist(),
         data.split.digest,
         workspace.data_seed,
-        vectors,
+        *training.inputs(workspace),
         training.content,
         training.seed,
     )
@@ -112,19 +131,18 @@ def _digest(training: DenseTraining, workspace: Workspace) -> str:
 
 def _train(folder: Path, training: DenseTraining, workspace: Workspace) -> None:
     set_seed(training.seed)
-    catalog = item_list(workspace, training.item_vectors)
+    catalog = training.catalog(workspace)
     popularity = training_clicks(workspace)
 
     def validate(model: Any) -> dict[str, float]:
-        scorer = DenseScorer(model, training.item_vectors)
-        ranker = ScoringRanker(scorer, popularity=popularity, item_ids=catalog.item_ids)
+        ranker = ScoringRanker(training.scorer(model), popularity=popularity, item_ids=catalog.item_ids)
         return validation_metrics(ranker, workspace, users=training.validation_users, top_k=10)
 
     trained = training.fit(folder, validate)
     if not PartialState().is_main_process:
         return
-    encoder = None if training.item_vectors is None else ItemEncoder.load(workspace.stages.output_dir / ENCODER)
-    recommender = training.recommender_class(trained.model, catalog, popularity=popularity, encoder=encoder)
+    parts = training.parts(workspace)
+    recommender = training.recommender_class(trained.model, catalog, popularity=popularity, **parts)
     recommender.save_pretrained(folder)
     write_json(folder / TRAINING_LOG, trained.history)
     remove_checkpoints(folder)

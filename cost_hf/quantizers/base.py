@@ -109,6 +109,8 @@ class CodesOptions(KindOptions, ABC):
         follows_reassignment: whether fitting returns a model, by whose distances the collision policies `reassign`,
             `min_cost` and `sinkhorn` move items.
         gives_unique_codes: whether no two items of a training get the same codes.
+        has_parallel_levels: whether levels do not depend on each other, so that codes may be predicted in parallel, and
+            leading codes say no more of an item than others.
         collisions: collision policy of the kind's rows in a comparison; None takes that of the base recipe.
         auto_models: module that registers a model of the kind's own with the Auto classes of transformers. It is
             imported with transformers, so that others can name it without importing it.
@@ -122,6 +124,7 @@ class CodesOptions(KindOptions, ABC):
     is_control: ClassVar[bool] = False
     follows_reassignment: ClassVar[bool] = True
     gives_unique_codes: ClassVar[bool] = False
+    has_parallel_levels: ClassVar[bool] = False
     collisions: ClassVar[str | None] = None
     auto_models: ClassVar[str | None] = None
     collaborative_dim_field: ClassVar[str] = "latent_dim"

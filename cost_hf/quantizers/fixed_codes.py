@@ -35,6 +35,7 @@ class RandomOptions(FixedOptions):
     """Uniform codes drawn from item id and seed."""
 
     is_control: ClassVar[bool] = True
+    has_parallel_levels: ClassVar[bool] = True
 
     def fit(self, inputs: FitInputs, *, folder: Path, digest: str, seed: int) -> CodesResult:
         """Draw the codes."""

@@ -6,7 +6,6 @@ a peft adapter takes the place of the model, and the manifest names the base mod
 parts belong together.
 """
 
-import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,11 +22,12 @@ from cost_hf.files import DamagedFileError, check_fields, content_digest, load_a
 from cost_hf.generators.backbones import Backbone
 from cost_hf.generators.pretrained import BaseModel, auto_class
 from cost_hf.generators.prompts import PromptBuilder, PromptLayout
-from cost_hf.quantizers.base import Quantizer, load_quantizer, nearest_levels
-from cost_hf.recommenders.base import Recommender, checked_device
+from cost_hf.quantizers.base import Quantizer
+from cost_hf.recommenders.base import checked_device
 from cost_hf.recommenders.beam_ranker import BeamRanker
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
+from cost_hf.recommenders.coded import SidRecommender
 from cost_hf.recommenders.repository import (
     GENERATOR_FILES,
     MANIFEST,
@@ -39,12 +39,11 @@ from cost_hf.recommenders.repository import (
 from cost_hf.search.normalizations import check_normalization
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.digests import assignment_digest
-from cost_hf.semantic_ids.options import MAX_HISTORY, MAX_RANKED, MOVING_POLICIES, ranked_number, whole_number
+from cost_hf.semantic_ids.options import MAX_HISTORY, MAX_RANKED, ranked_number, whole_number
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 CUSTOM_GENERATE = "custom_generate"
-logger = logging.getLogger(__name__)
 PROTOCOL = ("max_history", "num_beams", "normalization")  # how histories are read and searched, in the manifest
 FIELDS = {
     "vocabulary_digest": str,
@@ -66,7 +65,7 @@ class SidSnapshot(CatalogSnapshot):
         self.trie = SidTrie.from_catalog(catalog, popularity=self.popularity)
 
 
-class GenerativeRecommender(Recommender):
+class GenerativeRecommender(SidRecommender):
     """Recommends catalog items by constrained generation of semantic IDs.
 
     Args:
@@ -94,7 +93,6 @@ class GenerativeRecommender(Recommender):
 
     kind = "generator"
     source = "generator"
-    catalog_class = Catalog
     published_files = rf"{GENERATOR_FILES}|{QUANTIZER}/({WEIGHT_FILES})|{CUSTOM_GENERATE}/generate\.py"
     snapshot: SidSnapshot
 
@@ -111,27 +109,26 @@ class GenerativeRecommender(Recommender):
         journal: Sequence[CatalogChange] = (),
         versions: Sequence[Version] = (),
     ):
-        vocabulary = backbone.vocabulary
-        if len(popularity) != len(catalog) or vocabulary.level_sizes != catalog.level_sizes:
-            raise ValueError(
-                f"popularity and vocabulary must fit the catalog of {len(catalog)} items and levels "
-                f"{catalog.level_sizes}, got {len(popularity)} counts and levels {vocabulary.level_sizes}; "
-                "take all of them from one run"
-            )
         check_normalization(normalization)
         whole_number(backbone.max_history, "max_history", most=MAX_HISTORY)
         ranked_number(num_beams, "num_beams", len(catalog))
         self.generator = backbone.model.eval()
-        self.vocabulary = vocabulary
         self.layout = backbone.layouts[0]
         self.max_history = backbone.max_history
         self.tokenizer = backbone.tokenizer
         self.base = backbone.base
         self.num_beams = num_beams
         self.normalization = normalization
-        self.quantizer = None if quantizer is None else quantizer.eval()
-        self.needs_user_ids = vocabulary.num_user_tokens > 0
-        super().__init__(catalog, popularity=popularity, encoder=encoder, journal=journal, versions=versions)
+        self.needs_user_ids = backbone.vocabulary.num_user_tokens > 0
+        super().__init__(
+            catalog,
+            popularity=popularity,
+            vocabulary=backbone.vocabulary,
+            quantizer=quantizer,
+            encoder=encoder,
+            journal=journal,
+            versions=versions,
+        )
 
     def to(self, device: torch.device | str) -> Self:
         """Move the generator to a device, in place; answers are the same up to rounding."""
@@ -165,11 +162,6 @@ class GenerativeRecommender(Recommender):
     def prompts(self) -> PromptBuilder:
         """Layout of histories for this generator and catalog."""
         return self.snapshot.prompts
-
-    @property
-    def sid_keys(self) -> np.ndarray:
-        """Number of each row's group of equal model-level codes, `[N]`."""
-        return self.catalog.sid_keys
 
     @property
     def network(self) -> PreTrainedModel:
@@ -219,22 +211,6 @@ class GenerativeRecommender(Recommender):
         device = self.generator.device
         return {"input_ids": input_ids.to(device), "attention_mask": attention_mask.to(device)}
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return the model-level codes of texts, int64 `[n, L_model]`; collisions are resolved by the catalog.
-
-        Raises:
-            ValueError: where the text encoder or the quantizer is missing.
-        """
-        return self.encode_vectors(self._vectors_of(texts))
-
-    def encode_vectors(self, vectors: np.ndarray) -> np.ndarray:
-        """Return the model-level codes of vectors `[n, E]` of the text encoder, int64 `[n, L_model]`.
-
-        Raises:
-            ValueError: where the quantizer is missing, or for vectors of another width.
-        """
-        return self._required_quantizer.encode(torch.from_numpy(vectors)).cpu().numpy()
-
     def _weights(self) -> dict[str, Tensor]:
         if self.base is None:
             return super()._weights()
@@ -243,17 +219,8 @@ class GenerativeRecommender(Recommender):
         # the rows of SID tokens in the base are never read, and another load makes others
         return adapter_weights(self.generator)
 
-    def _check_parts(self) -> None:
-        digest = None if self.quantizer is None else assignment_digest(self.quantizer)
-        if digest not in (None, self.catalog.quantizer_digest):
-            raise ValueError(
-                f"the quantizer has assignment digest {digest}, the catalog's codes {self.catalog.quantizer_digest}; "
-                "save the quantizer that they were made with"
-            )
-
     def _write_own_parts(self, folder: Path) -> dict[str, Any]:
-        if self.quantizer is not None:
-            self.quantizer.save_pretrained(folder / QUANTIZER)
+        self._write_quantizer(folder)
         self.generator.config.semantic_ids = self.identity
         self.generator.save_pretrained(folder)
         if self.tokenizer is not None:
@@ -291,9 +258,7 @@ class GenerativeRecommender(Recommender):
         parts = read_catalog_parts(source, manifest, cls.catalog_class)
         _check_bounds(source, manifest, num_items=len(parts["catalog"]))
         backbone = _read_backbone(source, manifest, generator)
-        quantizer = None
-        if (source / QUANTIZER).is_dir():
-            quantizer = load_quantizer(source / QUANTIZER)
+        quantizer = cls._read_quantizer(source)
         # whole weights hold in their config what they were trained on; an adapter's files are those of the manifest
         trained_on = manifest if backbone.base is not None else getattr(backbone.model.config, "semantic_ids", {})
         assigned: list[tuple[str, str | None]] = [
@@ -308,18 +273,6 @@ class GenerativeRecommender(Recommender):
         search = {name: manifest[name] for name in ("num_beams", "normalization")}
         return {"backbone": backbone, "quantizer": quantizer, **parts, **search}
 
-    @property
-    def _required_quantizer(self) -> Quantizer:
-        if self.quantizer is None:
-            raise ValueError(
-                "this recommender has no quantizer: its codes came from elsewhere; pass the codes of new items"
-            )
-        return self.quantizer
-
-    def _require_encoder(self, *, by_codes: bool) -> None:
-        if not by_codes:
-            _ = self._required_quantizer
-
     def _snapshot_of(self, catalog: Any) -> SidSnapshot:
         return SidSnapshot(catalog, self._clicks, self._prompts_for(catalog))
 
@@ -331,60 +284,6 @@ class GenerativeRecommender(Recommender):
             max_history=self.max_history,
             layout=self.layout,
         )
-
-    def _with_appended_items(
-        self,
-        catalog: Catalog,
-        item_ids: list[str],
-        *,
-        vectors: np.ndarray | None,
-        codes: np.ndarray | None,
-        titles: Sequence[str | None] | None,
-    ) -> Catalog:
-        if codes is not None:
-            return catalog.with_items(item_ids, codes=codes, titles=titles)
-        table = torch.from_numpy(np.asarray(vectors, dtype=np.float32))
-        stored = self._stored_vectors(catalog, item_ids, table.numpy())
-        return catalog.with_embeddings(item_ids, table, self._required_quantizer, titles=titles, vectors=stored)
-
-    def _stored_vectors(self, catalog: Catalog, item_ids: Sequence[str], vectors: np.ndarray) -> np.ndarray:
-        """Return what a catalog with vectors stores of items whose text vectors are `[n, E]`: these, by default."""
-        return vectors
-
-    def _with_updated_texts(self, catalog: Catalog, item_ids: list[str], texts: Sequence[str]) -> tuple[Catalog, int]:
-        if self.quantizer is None or self.encoder is None:
-            return catalog, 0
-        return catalog, self._would_differ(catalog, item_ids, self._vectors_of(texts))
-
-    def _would_differ(self, catalog: Catalog, item_ids: Sequence[str], vectors: np.ndarray) -> int:
-        """Return how many items have other codes by new text vectors, before the catalog takes these.
-
-        Levels are left out on which an item's code is not the nearest one in any case. For a quantizer that encoded the
-        items by more than their texts, codes of the new and the old text vectors are compared, both without the rest.
-
-        Args:
-            catalog: with the old text vectors, where it holds any.
-            item_ids: n ids.
-            vectors: new text vectors, `[n, E]`.
-        """
-        quantizer = self._required_quantizer
-        rows = catalog.rows_of(list(item_ids))
-        held = catalog.codes[rows]
-        levels = nearest_levels(quantizer)
-        if getattr(quantizer, "reads_more", False):
-            old = self.text_vectors(catalog)
-            if old is None:
-                logger.warning(
-                    "whether items with new texts would have other codes is not known: their codes were made of more "
-                    "than texts, and the catalog holds no vectors of the old ones"
-                )
-                return 0
-            levels = len(quantizer.level_sizes)
-            held = quantizer.encode(torch.from_numpy(np.ascontiguousarray(old[rows]))).cpu().numpy()
-        elif catalog.policy in MOVING_POLICIES:
-            levels = min(levels, len(quantizer.level_sizes) - 1)
-        codes = quantizer.encode(torch.from_numpy(vectors)).cpu().numpy()
-        return int((codes[:, :levels] != held[:, :levels]).any(1).sum())
 
 
 def _read_backbone(source: Path, manifest: dict[str, Any], generator: PreTrainedModel | None) -> Backbone:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cost_hf.methods.base import MethodOptions, Variant, Workspace, register
 from cost_hf.methods.cadirec.options import CaDiRecOptions
@@ -24,22 +24,30 @@ class CaDiRec(SequenceMethod[CaDiRecOptions]):
     recommenders: ClassVar[Mapping[str, str]] = {"cadirec": "cost_hf.methods.cadirec.recommender"}
     can_warm_start = False  # the diffusion is not kept
 
+    def untrained(self, *, num_items: int, text_dim: int | None, seed: int) -> Any:
+        """Return a SASRec and its diffusion with fresh weights."""
+        from cost_hf.methods.cadirec.modeling_cadirec import CaDiRecModel
+        from cost_hf.methods.sasrec.training import build_model
+
+        return build_model(
+            CaDiRecModel,
+            self.options.model,
+            num_items=num_items,
+            text_dim=text_dim,
+            seed=seed,
+            **dataclasses.asdict(self.options.diffusion),
+        )
+
+    def recommended(self, model: Any) -> Any:
+        """Return the SASRec."""
+        return model.sasrec
+
     def training(self, workspace: Workspace, *, seed: int) -> DenseTraining:
         """Return how the model is trained on the training part."""
-        from cost_hf.methods.cadirec.modeling_cadirec import CaDiRecModel
         from cost_hf.methods.cadirec.recommender import CaDiRecRecommender
         from cost_hf.methods.sasrec.stages import sequence_training
 
-        return sequence_training(
-            self.name,
-            CaDiRecRecommender,
-            self.options,
-            workspace,
-            seed=seed,
-            model_class=CaDiRecModel,
-            fields=dataclasses.asdict(self.options.diffusion),
-            recommends=lambda model: model.sasrec,
-        )
+        return sequence_training(self, CaDiRecRecommender, workspace, seed=seed)
 
     @classmethod
     def variants(cls) -> Iterable[Variant]:

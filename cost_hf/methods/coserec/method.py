@@ -26,6 +26,19 @@ class CoSeRec(SequenceMethod[CoSeRecOptions]):
     options_class: ClassVar[type[MethodOptions]] = CoSeRecOptions
     recommenders: ClassVar[Mapping[str, str]] = {"coserec": "cost_hf.methods.coserec.recommender"}
 
+    def untrained(self, *, num_items: int, text_dim: int | None, seed: int) -> Any:
+        """Return a SASRec with fresh weights."""
+        from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
+        from cost_hf.methods.sasrec.training import build_model
+
+        fields = {"seen_score": 0.0} if self.options.augmentation.official_quirks else {}
+        return build_model(SasRecModel, self.options.model, num_items=num_items, text_dim=text_dim, seed=seed, **fields)
+
+    @property
+    def views(self) -> int:
+        """Two of every sequence, where they count."""
+        return 2 if self.options.augmentation.weight else 0
+
     def training(self, workspace: Workspace, *, seed: int) -> DenseTraining:
         """Return how the model is trained on the training part."""
         from cost_hf.methods.coserec.recommender import CoSeRecRecommender
@@ -34,12 +47,10 @@ class CoSeRec(SequenceMethod[CoSeRecOptions]):
 
         data = workspace.data
         return sequence_training(
-            self.name,
+            self,
             CoSeRecRecommender,
-            self.options,
             workspace,
             seed=seed,
-            fields={"seen_score": 0.0} if self.options.augmentation.official_quirks else {},
             inputs=self.input_parts(),
             make_trainer=trainer_of(self.options.augmentation, data.split, data.tables.items["item_id"].tolist()),
         )

@@ -1,37 +1,63 @@
 """What training and evaluating a model of sequences will cost on this machine."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
+from cost_hf.generators.collation import SequenceDataset
 from cost_hf.methods.base import DataFacts, Estimate
-from cost_hf.methods.benchmarking import BYTES_PER_WEIGHT, SEEN_SETTINGS, fastest
-from cost_hf.methods.sasrec.options import SequenceOptions
+from cost_hf.methods.benchmarking import SEEN_SETTINGS, fastest, training_step, weights_mb
+from cost_hf.methods.sasrec.training import HistoryCollator
 
-POSITIONS = 1_024
+if TYPE_CHECKING:
+    from cost_hf.methods.sasrec.method import SequenceMethod
+
+TIMED_USERS = 32
 
 
-def estimate(options: SequenceOptions, facts: DataFacts) -> Estimate:
-    """Return the costs from one timed step of the softmax over the catalog."""
-    width = options.model.hidden_size
+def estimate(method: SequenceMethod[Any], facts: DataFacts) -> Estimate | str:
+    """Return the costs from a timed training step and a timed ranking, or why there is nothing to time."""
+    options = method.options
     num_items = facts.tables.num_items
-    clicks = sum(map(len, facts.split.train))
-    training = options.training.epochs * softmax_seconds(num_items, clicks, width=width)
-    evaluation = SEEN_SETTINGS * softmax_seconds(num_items, facts.cases, width=width)
+    sequences = [rows for rows in facts.split.train if len(rows) > 1]
+    if not sequences:
+        return "the training part holds no user with two items"
+    users = SequenceDataset(sequences, [""] * len(sequences), max_items=options.model.max_history + 1, num_unlabelled=1)
+    chosen = _typical(users.lengths)
+    batch = HistoryCollator()([users[int(number)] for number in chosen])
+    histories = batch["histories"]
+    text_dim = None if options.model.inputs == "ids" else facts.item_dim
+    if text_dim is not None:
+        batch["item_vectors"] = torch.randn(num_items, text_dim)
+    if options.model.loss == "binary":
+        batch["negatives"] = torch.randint(num_items, (*histories.shape, options.model.num_negatives))
+    model = method.untrained(num_items=num_items, text_dim=text_dim, seed=0)
+    step = training_step(model, batch | {"histories": histories.repeat(1 + method.views, 1)})
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.training.precision == "bf16"):
+        epoch = fastest(step) * float(users.lengths.sum() / users.lengths[chosen].sum())
+    user = _ranking_seconds(method.recommended(model), histories, batch.get("item_vectors")) / len(chosen)
     return Estimate(
-        {"training": training, "evaluation": evaluation},
-        num_items * width * BYTES_PER_WEIGHT / 2**20,
-        [f"{options.training.epochs} epochs"],
+        {"training": options.training.epochs * epoch, "evaluation": SEEN_SETTINGS * facts.cases * user},
+        weights_mb(model),
+        [f"all {options.training.epochs} epochs (training may stop early)"],
     )
 
 
-def softmax_seconds(num_items: int, positions: int, *, width: int) -> float:
-    """Return the CPU seconds of a full softmax over N items at so many positions, with its gradient."""
-    generator = torch.Generator().manual_seed(0)
-    hidden = torch.randn(POSITIONS, width, generator=generator, requires_grad=True)
-    table = torch.randn(num_items, width, generator=generator, requires_grad=True)
-    labels = torch.randint(num_items, (POSITIONS,), generator=generator)
+def _typical(lengths: np.ndarray) -> np.ndarray:
+    """Return a few examples of about the same length, as batches hold them; half of all clicks are in shorter ones."""
+    order = np.argsort(lengths, kind="stable")
+    middle = int(np.searchsorted(lengths[order].cumsum(), lengths.sum() / 2))
+    first = max(0, min(middle - TIMED_USERS // 2, len(order) - TIMED_USERS))
+    return order[first : first + TIMED_USERS]
 
-    def step() -> None:
-        nn.functional.cross_entropy(hidden @ table.T, labels).backward()
 
-    return fastest(step) * positions / POSITIONS
+def _ranking_seconds(model: Any, histories: Tensor, item_vectors: Tensor | None) -> float:
+    """Return the CPU seconds of ranking the catalog for histories `[B, T]`."""
+    model.eval()
+    with torch.inference_mode():
+        table = model.item_table(item_vectors)
+        return fastest(lambda: model.scores(histories, table).sort(dim=1, descending=True))

@@ -1,10 +1,27 @@
-"""Building blocks of SASRec: what an item is, and the causal layer that reads a history of them."""
+"""Building blocks of SASRec: what an item is, and the layer that reads a history of them."""
+
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .configuration_sasrec import SasRecConfig, SequenceConfig
+from .configuration_sasrec import SequenceConfig
+
+
+class LayerConfig(Protocol):
+    """What a configuration says of a `SasRecLayer`."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_heads: int
+    dropout: float | int
+    attention_dropout: float | int
+
+    @property
+    def norm_first(self) -> bool:
+        """Whether the input of a sub-layer is normalised, not what it is added to."""
+        ...
 
 
 class ItemEncoder(nn.Module):
@@ -50,9 +67,13 @@ class ItemEncoder(nn.Module):
 
 
 class SasRecLayer(nn.Module):
-    """Causal self-attention and a feed-forward network, each added to its input; normalised before or behind them."""
+    """Self-attention and a feed-forward network, each added to its input; normalised before or behind them.
 
-    def __init__(self, config: SasRecConfig) -> None:
+    Args:
+        config: with the fields of `SasRecConfig` that are read here.
+    """
+
+    def __init__(self, config: LayerConfig) -> None:
         super().__init__()
         width = config.hidden_size
         self.num_heads = config.num_heads
@@ -66,20 +87,33 @@ class SasRecLayer(nn.Module):
         self.feed_forward_input = nn.Linear(width, config.intermediate_size)
         self.feed_forward_output = nn.Linear(config.intermediate_size, width)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Map `[B, T, D]` to `[B, T, D]`; pads stand on the right, where no item looks."""
+    def forward(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map `[B, T, D]` to `[B, T, D]`.
+
+        Args:
+            hidden: `[B, T, D]`.
+            mask: added to the attention scores, float `[T, T]`, -inf where a position must not look. Causal by default:
+                pads stand on the right, where no item looks.
+        """
         if self.norm_first:
-            hidden = hidden + self._dropped(self._attend(self.attention_norm(hidden)))
+            hidden = hidden + self._dropped(self._attend(self.attention_norm(hidden), mask))
             return hidden + self._dropped(self._feed_forward(self.feed_forward_norm(hidden)))
-        hidden = self.attention_norm(hidden + self._dropped(self._attend(hidden)))
+        hidden = self.attention_norm(hidden + self._dropped(self._attend(hidden, mask)))
         return self.feed_forward_norm(hidden + self._dropped(self._feed_forward(hidden)))
 
-    def _attend(self, hidden: Tensor) -> Tensor:
+    def _attend(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
         batch, length, width = hidden.shape
         heads = self.attention_input(hidden).view(batch, length, 3, self.num_heads, width // self.num_heads)
         queries, keys, values = heads.permute(2, 0, 3, 1, 4)  # [B, heads, T, D / heads] each
         dropped = self.attention_dropout if self.training else 0.0
-        mixed = functional.scaled_dot_product_attention(queries, keys, values, dropout_p=dropped, is_causal=True)
+        mixed = functional.scaled_dot_product_attention(
+            queries,
+            keys,
+            values,
+            attn_mask=None if mask is None else mask.to(queries.dtype),
+            dropout_p=dropped,
+            is_causal=mask is None,
+        )
         return self.attention_output(mixed.transpose(1, 2).reshape(batch, length, width))
 
     def _feed_forward(self, hidden: Tensor) -> Tensor:
@@ -101,3 +135,16 @@ def last_positions(histories: Tensor, hidden: Tensor) -> Tensor:
         return hidden.new_zeros(len(hidden), hidden.shape[2])
     last = hidden[torch.arange(len(hidden), device=hidden.device), (lengths - 1).clamp_min(0)]
     return last * (lengths > 0)[:, None]
+
+
+def recent_items(histories: Tensor, most: int) -> Tensor:
+    """Return the latest items of every history, `[B, W]`, W being at most `most`.
+
+    Args:
+        histories: catalog rows `[B, T]`, oldest first, -1 pads on the right.
+        most: items that are kept.
+    """
+    lengths = (histories >= 0).sum(1, keepdim=True)
+    width = min(most, histories.shape[1])
+    index = (lengths - width).clamp_min(0) + torch.arange(width, device=histories.device)
+    return histories.gather(1, index)

@@ -79,6 +79,25 @@ class SequenceMethod(Method[SequenceOptionsT]):
         return self.options.model.inputs != "ids"
 
     @abstractmethod
+    def untrained(self, *, num_items: int, text_dim: int | None, seed: int) -> Any:
+        """Return the model that is trained.
+
+        Args:
+            num_items: N, of the catalog.
+            text_dim: width of the item vectors that it reads; None for ids alone.
+            seed: of its weights.
+        """
+
+    def recommended(self, model: Any) -> Any:
+        """Return what recommends from the model that is trained: itself, or a part of it."""
+        return model
+
+    @property
+    def views(self) -> int:
+        """Augmented copies of every sequence that a training step reads beside the sequence."""
+        return 0
+
+    @abstractmethod
     def training(self, workspace: Workspace, *, seed: int) -> DenseTraining:
         """Return how the model is trained on the training part."""
 
@@ -95,10 +114,10 @@ class SequenceMethod(Method[SequenceOptionsT]):
         return warm_start(self.options, recommender, start)
 
     def estimate(self, facts: DataFacts) -> Estimate | str:
-        """Time a step of the softmax over the catalog, which most of the time goes to."""
+        """Time a training step and a ranking of the untrained model."""
         from cost_hf.methods.sasrec.estimate import estimate
 
-        return estimate(self.options, facts)
+        return estimate(self, facts)
 
     def protocol(self, fitted: Fitted, workspace: Workspace, targets: Targets) -> dict[str, Any]:
         """Return how lists are made."""
@@ -132,12 +151,19 @@ class SasRec(SequenceMethod[SasRecOptions]):
     auto_models = "cost_hf.methods.sasrec.auto_sasrec"
     recommenders: ClassVar[Mapping[str, str]] = {"sasrec": "cost_hf.methods.sasrec.recommender"}
 
+    def untrained(self, *, num_items: int, text_dim: int | None, seed: int) -> Any:
+        """Return a SASRec with fresh weights."""
+        from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
+        from cost_hf.methods.sasrec.training import build_model
+
+        return build_model(SasRecModel, self.options.model, num_items=num_items, text_dim=text_dim, seed=seed)
+
     def training(self, workspace: Workspace, *, seed: int) -> DenseTraining:
         """Return how SASRec is trained on the training part."""
         from cost_hf.methods.sasrec.recommender import SasRecRecommender
         from cost_hf.methods.sasrec.stages import sequence_training
 
-        return sequence_training(self.name, SasRecRecommender, self.options, workspace, seed=seed)
+        return sequence_training(self, SasRecRecommender, workspace, seed=seed)
 
     @classmethod
     def variants(cls) -> Iterable[Variant]:

@@ -17,7 +17,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_sasrec import SasRecConfig, SequenceConfig
-from .layers_sasrec import ItemEncoder, SasRecLayer, last_positions
+from .layers_sasrec import ItemEncoder, SasRecLayer, last_positions, recent_items
 from .objectives_sasrec import catalog_cross_entropy, sampled_binary_loss
 
 
@@ -124,7 +124,7 @@ class SequenceModel(PreTrainedModel):
 
         Arguments are those of `scores`.
         """
-        recent = self._recent(histories)
+        recent = recent_items(histories, self.config.max_history)
         return self.scaled(last_positions(recent, self.read(recent, table)))
 
     def targets(self, table: Tensor) -> Tensor:
@@ -171,13 +171,6 @@ class SequenceModel(PreTrainedModel):
         """Return users whose products with `targets` are scores."""
         is_dot = self.config.similarity == "dot"
         return users if is_dot else functional.normalize(users, dim=-1) / self.config.temperature
-
-    def _recent(self, histories: Tensor) -> Tensor:
-        """Keep the latest `max_history` rows of every history, `[B, W]`."""
-        lengths = (histories >= 0).sum(1, keepdim=True)
-        width = min(self.config.max_history, histories.shape[1])
-        index = (lengths - width).clamp_min(0) + torch.arange(width, device=histories.device)
-        return histories.gather(1, index)
 
 
 class SasRecModel(SequenceModel):

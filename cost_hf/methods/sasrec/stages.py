@@ -1,9 +1,9 @@
 """Trainings of models of sequences, as stages and as warm starts."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel
 
@@ -11,68 +11,53 @@ from cost_hf.generators.ranking_trainer import Validate
 from cost_hf.methods.base import Fitted, WarmStart, Workspace
 from cost_hf.methods.dense_training import DenseTraining, TrainedModel
 from cost_hf.methods.sasrec.options import SequenceOptions
-from cost_hf.methods.sasrec.training import SequenceTrainer, build_model, train_sequences
+from cost_hf.methods.sasrec.training import SequenceTrainer, train_sequences
 from cost_hf.recommenders.dense import DenseRecommender
 
-
-def _itself(model: Any) -> Any:
-    return model
+if TYPE_CHECKING:
+    from cost_hf.methods.sasrec.method import SequenceMethod
 
 
 def sequence_training(
-    name: str,
+    method: "SequenceMethod[Any]",
     recommender_class: type[DenseRecommender],
-    options: SequenceOptions,
     workspace: Workspace,
     *,
     seed: int,
-    model_class: type[PreTrainedModel] | None = None,
-    fields: Mapping[str, Any] | None = None,
-    recommends: Callable[[Any], Any] = _itself,
     inputs: Sequence[Any] = (),
     make_trainer: Callable[..., SequenceTrainer] | None = None,
 ) -> DenseTraining:
-    """Return the training of a model of sequences on the training part of a workspace.
+    """Return the training of a method's model on the training part of a workspace.
 
     Args:
-        name: of the method.
-        recommender_class: whose model is trained.
-        options: of the recipe.
+        method: gives the model and the options.
+        recommender_class: of the part of the model that recommends.
         workspace: its data.
         seed: of weights, order of users, dropout and negatives.
-        model_class: trained, where it is not the recommender's.
-        fields: of its configuration, beside those of section `model`.
-        recommends: returns the recommender's model from the one that is trained.
         inputs: content of files that weights depend on, too.
         make_trainer: as in `train_sequences`.
     """
+    options = method.options
     vectors = None if options.model.inputs == "ids" else workspace.text_vectors().vectors
     split = workspace.data.split
 
     def fit(folder: Path, validate: Validate) -> TrainedModel:
-        model: Any = build_model(
-            model_class or recommender_class.model_class,
-            options.model,
-            num_items=workspace.data.tables.num_items,
-            text_dim=None if vectors is None else vectors.shape[1],
-            seed=seed,
-            **(fields or {}),
-        )
+        text_dim = None if vectors is None else vectors.shape[1]
         trained = train_sequences(
-            model,
+            method.untrained(num_items=workspace.data.tables.num_items, text_dim=text_dim, seed=seed),
             split.train,
             item_vectors=vectors,
             options=options,
-            validate=lambda model: validate(recommends(model)),
+            validate=lambda model: validate(method.recommended(model)),
             output_dir=folder,
             seed=seed,
             weights=split.label_weights(),
             make_trainer=make_trainer,
         )
-        return TrainedModel(recommends(trained.model), trained.history)
+        return TrainedModel(method.recommended(trained.model), trained.history)
 
     return DenseTraining(
-        name,
+        method.name,
         recommender_class,
         content=[dataclasses.asdict(options) | {"training": options.training.content()}, list(inputs)],
         fit=fit,

@@ -6,6 +6,7 @@ the device; negatives of the binary loss are drawn there too, from the random st
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from transformers import PreTrainedModel
 
 from cost_hf.checkpoints import forget_generation_settings
 from cost_hf.generators.collation import SequenceDataset, pad_rows
+from cost_hf.generators.options import RankingTrainingOptions
 from cost_hf.generators.prompts import IGNORED_LABEL
 from cost_hf.generators.ranking_trainer import RankingTrainer, Validate, checkpoints_of
 from cost_hf.methods.dense_training import TrainedModel
@@ -58,6 +60,44 @@ def train_sequences(
     options.validate()
     own = options.model
     vectors = _checked_vectors(item_vectors, own, model.config.num_items if model.config.has_ids else None)
+    make = partial(make_trainer or SequenceTrainer, item_vectors=vectors, num_negatives=own.num_negatives)
+    return fit_sequences(
+        make,
+        model,
+        sequences,
+        training=options.training,
+        max_history=own.max_history,
+        draws_negatives=own.loss == "binary",
+        validate=validate,
+        output_dir=output_dir,
+        seed=seed,
+        weights=weights,
+    )
+
+
+def fit_sequences(
+    make_trainer: Callable[..., RankingTrainer],
+    model: PreTrainedModel,
+    sequences: Sequence[np.ndarray],
+    *,
+    training: RankingTrainingOptions,
+    max_history: int,
+    validate: Validate | None,
+    output_dir: str | Path,
+    seed: int,
+    weights: Sequence[np.ndarray] | None = None,
+    draws_negatives: bool = False,
+) -> TrainedModel:
+    """Train a model in place on histories and the item behind every position; a killed run continues.
+
+    Args:
+        make_trainer: called as `RankingTrainer`; adds to batches what a method's loss reads besides.
+        model: its `forward` takes `histories` and `labels`, and `label_weights` where there are weights.
+        sequences, validate, output_dir, seed, weights: as for `train_sequences`.
+        training: of the optimisation.
+        max_history: most recent items that are read.
+        draws_negatives: whether batches hold all items of their users, from which negatives are drawn.
+    """
     teaches = [number for number, rows in enumerate(sequences) if len(rows) > 1]
     if weights is not None:
         teaches = [number for number in teaches if weights[number][1:].any()]
@@ -70,20 +110,18 @@ def train_sequences(
     dataset = SequenceDataset(
         list(users.values()),
         list(users),
-        max_items=own.max_history + 1,
+        max_items=max_history + 1,
         weights=None if weights is None else [weights[chosen] for chosen in teaches],
         num_unlabelled=1,
     )
-    trainer = (make_trainer or SequenceTrainer)(
+    trainer = make_trainer(
         model,
-        options.training,
+        training,
         dataset=dataset if weights is None else WeightedSequences(dataset),
-        collator=HistoryCollator(users if own.loss == "binary" else None),
+        collator=HistoryCollator(users if draws_negatives else None),
         directory=checkpoints_of(output_dir),
         seed=seed,
         validate=validate,
-        item_vectors=vectors,
-        num_negatives=own.num_negatives,
     )
     trained = trainer.fit()
     forget_generation_settings(trained)

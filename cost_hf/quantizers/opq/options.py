@@ -24,6 +24,7 @@ MAX_ITERATIONS = 10_000
 class OpqOptions(CodesOptions):
     """Optimized product quantization: a rotation, then k-means on each part of the vector; no gradient steps."""
 
+    has_parallel_levels: ClassVar[bool] = True
     auto_models: ClassVar[str | None] = "cost_hf.quantizers.opq.auto_opq"
 
     iterations: int = field(

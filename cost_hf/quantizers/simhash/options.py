@@ -22,6 +22,7 @@ class SimhashOptions(CodesOptions):
     """SimHash: signs of random projections, cut into levels; no training."""
 
     is_control: ClassVar[bool] = True
+    has_parallel_levels: ClassVar[bool] = True
     auto_models: ClassVar[str | None] = "cost_hf.quantizers.simhash.auto_simhash"
 
     def config(self, item_dim: int) -> SimhashConfig:

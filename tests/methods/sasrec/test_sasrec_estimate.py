@@ -1,0 +1,67 @@
+"""Costs of models of sequences: what a timed step reads, and how its seconds are scaled."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cost_hf.experiments.recipe import Recipe
+from cost_hf.methods.base import DataFacts
+from cost_hf.methods.sasrec import estimate as module
+
+ITEMS = 50
+EPOCHS = 3
+
+
+def facts_of(train, *, cases=10):
+    return DataFacts(SimpleNamespace(num_items=ITEMS), SimpleNamespace(train=train), 6, None, cases=cases)
+
+
+def method_of(recipe, **fields):
+    overrides = {dotted.replace("__", "."): value for dotted, value in fields.items()}
+    return Recipe.load(recipe, overrides | {"training.epochs": EPOCHS}).system
+
+
+@pytest.mark.parametrize(
+    ("recipe", "fields", "copies"),
+    [
+        ("sasrec_beauty", {}, 1),
+        ("hstu_beauty", {}, 1),
+        ("coserec_beauty", {}, 3),
+        ("coserec_beauty", {"augmentation__weight": 0.0}, 1),
+        ("cadirec_beauty", {}, 1),
+    ],
+)
+def test_training_takes_a_second_for_every_row_that_a_step_reads(monkeypatch, recipe, fields, copies):
+    monkeypatch.setattr(module, "training_step", lambda model, batch: lambda: float(len(batch["histories"])))
+    monkeypatch.setattr(module, "fastest", lambda work: work() if isinstance(work(), float) else 0.0)
+    users = [np.arange(4) for _ in range(100)]
+
+    found = method_of(recipe, **fields).estimate(facts_of(users))
+
+    assert found.seconds["training"] == pytest.approx(EPOCHS * copies * 100, rel=1e-9)
+
+
+@pytest.mark.parametrize("fields", [{"model__inputs": "both"}, {"model__loss": "binary", "model__similarity": "dot"}])
+@pytest.mark.parametrize("recipe", ["sasrec_beauty", "hstu_beauty", "coserec_beauty", "cadirec_beauty"])
+def test_real_steps_are_timed_with_all_that_a_model_reads(monkeypatch, recipe, fields):
+    calls = []
+    monkeypatch.setattr(module, "fastest", lambda work: calls.append(work()) or 1.0)
+
+    found = method_of(recipe, **fields).estimate(facts_of([np.arange(4), np.arange(7)], cases=10))
+
+    assert len(calls) == 2  # a training step and a ranking
+    assert found.seconds["evaluation"] == pytest.approx(2 * 10 / 2)  # twice all cases, two users in a second
+    assert found.memory_mb > 0
+
+
+def test_users_of_typical_length_are_timed():
+    lengths = np.array([2] * 200 + [30] * 100 + [50] * 5)
+
+    assert set(lengths[module._typical(lengths)]) == {30}
+
+
+def test_without_a_sequence_there_is_no_estimate():
+    found = method_of("sasrec_beauty").estimate(facts_of([np.arange(1)]))
+
+    assert found == "the training part holds no user with two items"
