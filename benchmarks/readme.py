@@ -17,7 +17,13 @@ from benchmarks.readme_hybrids import (
     teacher_section,
 )
 from benchmarks.readme_shop import SECTIONS as SHOP_SECTIONS
-from benchmarks.readme_tokenizers import famae_section, policy_section, published_ids_section, tokenizer_section
+from benchmarks.readme_tokenizers import (
+    coclick_section,
+    famae_section,
+    policy_section,
+    published_ids_section,
+    tokenizer_section,
+)
 from cost_hf.files import read_json
 from cost_hf.hub.cards import markdown_table, verdict
 from cost_hf.reporting import numbers
@@ -350,6 +356,7 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
         "cobra": cobra_section,
         "teacher": teacher_section,
         "tokenizers": tokenizer_section,
+        "coclick": coclick_section,
         "policies": policy_section,
         "published_ids": published_ids_section,
         "famae": famae_section,

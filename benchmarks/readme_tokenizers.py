@@ -36,6 +36,21 @@ def tokenizer_section() -> str:
     return "\n\n".join(parts)
 
 
+def coclick_section() -> str:
+    """Return CoST beside CoST whose positives are co-clicked items, from reports with three seeds."""
+    lines = [["data", "seeds", "", "NDCG@10 [95 %]", "Recall@10 [95 %]", f"NDCG@10 less that of {BASE}"]]
+    lines.append(["---"] * len(lines[0]))
+    for group, data in (("tokenizers", "amazon_industrial"), ("coclick", "amazon_scientific")):
+        report = read_json(RESULTS / group / data / "compare.json")
+        claims = differences(report, BASE)
+        for name in (BASE, "cost_coclick"):
+            cells = report["rows"][name]["metrics"]["seen_allowed"]
+            intervals = [numbers.interval(cells[metric]) for metric in ("ndcg@10", "recall@10")]
+            seeds = str(len(report["seeds"]["quantizer"]))
+            lines.append([SETS[data], seeds, name, *intervals, claims.get(name, ("",))[0]])
+    return markdown_lines(lines)
+
+
 def policy_section() -> str:
     """Return kinds of codes under every collision policy."""
     parts = []

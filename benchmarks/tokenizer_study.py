@@ -31,7 +31,7 @@ BASES = {
 FIELDS = {
     "amazon_industrial": ["brand"],
     "amazon_scientific": ["brand", "categories:2", "categories:3"],  # the first level has one value
-    "amazon_beauty": ["brand", "categories:2", "categories:3"],
+    "amazon_beauty": ["categories:1", "categories:2", "categories:3"],  # no item has a brand
 }
 TAGGED = ("amazon_scientific", "amazon_beauty")  # sets with a column of categories
 FAMAE = {"kind": "famae", "max_items": 20, "epochs": 100, "batch_size": 256}
