@@ -223,8 +223,8 @@ class AceRecModel(PreTrainedModel):
         width = self.config.hidden_size
         own = states[:, None] + functional.silu(self.heads(states)).view(len(states), -1, width)  # [P, m, D]
         table = functional.normalize(self.tokens.weight, dim=-1).split(self.config.level_sizes)
-        users = functional.normalize(own, dim=-1).unbind(1)
-        return [user @ tokens.T / self.config.token_temperature for user, tokens in zip(users, table, strict=True)]
+        users = (functional.normalize(own, dim=-1) / self.config.token_temperature).unbind(1)
+        return [user @ tokens.T for user, tokens in zip(users, table, strict=True)]
 
     def _token_losses(self, states: Tensor, tokens: Tensor) -> Tensor:
         """Return the mean cross-entropy of the digits of states `[P, D]` whose next items have `tokens` `[P, m]`."""

@@ -181,7 +181,8 @@ class ItemFacts:
     Attributes:
         clicks: training clicks, `[N]`.
         vectors: item text vectors of unit length, float32 `[n, E]`, n at most N; None where no part reads texts.
-        codes: semantic IDs by part that has them, `[n, L]`, n at most N.
+        codes: semantic IDs by part that has them, `[n, L]`, n at most N; none of parallel levels, whose prefixes say
+            nothing.
         table: what is known of items beside the parts.
     """
 
@@ -196,7 +197,8 @@ class ItemFacts:
         if vectors is not None:
             lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
             vectors = (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
-        codes = {name: part.codes for name, part in catalog.parts.items() if hasattr(part, "codes")}
+        with_codes = {name: part for name, part in catalog.parts.items() if hasattr(part, "codes")}
+        codes = {name: part.codes for name, part in with_codes.items() if not part.has_parallel_levels}
         return cls(clicks, vectors, codes, table)
 
 
