@@ -30,6 +30,7 @@ PACKAGE = "cost_hf.item_vectors"
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "reader": ("tables", "synthetic", "mind", "amazon", "movielens"),
+    "synthetic_world": ("news", "returning_interests"),
     "on_unknown_item": ("error", "drop"),
     "on_empty_text": ("error", "drop"),
     "on_duplicate_click": ("keep", "drop"),
@@ -172,6 +173,13 @@ class DataOptions:
         metadata={"help": "share of the test targets' items hidden from everything fitted (cold start; TIGER: 0.05)"},
     )
     licence: str | None = field(default=None, metadata={"help": "licence of the data; controls what upload publishes"})
+    synthetic_world: str = field(
+        default="news",
+        metadata={
+            "help": "reader: synthetic, news (6 to 14 clicks a user), or returning_interests (300 to 1,000, between "
+            "interests that return after long)"
+        },
+    )
     synthetic_users: int = field(default=1000, metadata={"help": "reader: synthetic, number of users"})
     synthetic_items: int = field(default=600, metadata={"help": "reader: synthetic, number of items"})
     seed: int = field(

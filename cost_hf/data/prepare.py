@@ -13,8 +13,9 @@ from cost_hf.data.options import DataOptions, ItemVectorOptions
 from cost_hf.data.schema import Tables
 from cost_hf.data.sources import Source
 from cost_hf.data.splits import Split, split_interactions
-from cost_hf.data.synthetic import NewsOracle, make_news
+from cost_hf.data.synthetic import NewsOracle
 from cost_hf.data.tables import read_tables
+from cost_hf.data.toy_worlds import make_toy
 from cost_hf.options import ItemFacts
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ class PreparedData:
     Attributes:
         tables: items and clicks.
         split: of the clicks.
-        oracle: of the toy data; its columns are the rows of the catalog.
+        oracle: of the toy data, where its world has one; its columns are the rows of the catalog.
         excluded: columns of the items that a recommender does not keep.
     """
 
@@ -83,10 +84,10 @@ def prepare_data(
             "set data.reader: tables, or choose another recipe"
         )
     if options.reader == "synthetic" and items is None and interactions is None:
-        news = make_news(seed=options.seed, num_users=options.synthetic_users, num_items=options.synthetic_items)
-        items = news.items
-        interactions = news.interactions
-        oracle = news.oracle
+        toy = make_toy(options)
+        items = toy.items
+        interactions = toy.interactions
+        oracle = toy.oracle
     tables = read_tables(options, items=items, interactions=interactions, template=template)
     for notice in tables.notices:
         logger.warning("%s; %s", notice.message, notice.remedy)

@@ -232,12 +232,12 @@ class SyntheticNews:
     Attributes:
         items: `item_id`, `topic`, `title`; N rows.
         interactions: `user_id`, `item_id`, `timestamp` (epoch seconds, rising for every user).
-        oracle: scores by the click process; its columns are the rows of `items`.
+        oracle: scores by the click process; its columns are the rows of `items`. None for a process without one.
     """
 
     items: pd.DataFrame
     interactions: pd.DataFrame
-    oracle: NewsOracle
+    oracle: NewsOracle | None = None
 
     def __repr__(self) -> str:
         """Summarise the size of the data set."""
@@ -266,24 +266,40 @@ def make_news(*, seed: int = 0, num_users: int = 1000, num_items: int = 600) -> 
             f"num_users={num_users!r}; raise data.synthetic_items or data.synthetic_users"
         )
     generator = np.random.default_rng(seed)
-    world = _make_world(generator, num_items)
-    items = _make_items(generator, world)
+    world = make_world(generator, num_items)
+    items = make_items(generator, world)
     clicks = _simulate(generator, world, num_users)
+    return SyntheticNews(items, click_table(generator, items, clicks), NewsOracle(world))
+
+
+def click_table(generator: np.random.Generator, items: pd.DataFrame, clicks: np.ndarray) -> pd.DataFrame:
+    """Return clicks as a table of `user_id`, `item_id` and `timestamp` (epoch seconds, rising for every user).
+
+    Args:
+        generator: of the times.
+        items: with `item_id`.
+        clicks: catalog rows of every reader, oldest first, `[users, T]`, -1 after the last one.
+    """
     users, steps = np.nonzero(clicks >= 0)
-    width = len(str(num_users))
-    interactions = pd.DataFrame(
+    width = len(str(len(clicks)))
+    return pd.DataFrame(
         {
             "user_id": [f"U{user + 1:0{width}d}" for user in users],
             "item_id": items["item_id"].to_numpy()[clicks[users, steps]],
             "timestamp": _make_times(generator, clicks >= 0)[users, steps],
         }
     )
-    return SyntheticNews(items=items, interactions=interactions, oracle=NewsOracle(world))
 
 
-def _make_world(generator: np.random.Generator, num_items: int) -> NewsWorld:
-    """Assign articles to stories in turn, then shuffle, so that catalog rows reveal neither story nor lead."""
-    num_stories = len(TOPICS) * max(1, round(num_items / STORY_LENGTH / len(TOPICS)))
+def make_world(generator: np.random.Generator, num_items: int, *, story_length: int = STORY_LENGTH) -> NewsWorld:
+    """Assign articles to stories in turn, then shuffle, so that catalog rows reveal neither story nor lead.
+
+    Args:
+        generator: of all draws.
+        num_items: N.
+        story_length: articles that a story has on average; every topic has as many stories.
+    """
+    num_stories = len(TOPICS) * max(1, round(num_items / story_length / len(TOPICS)))
     topics = np.arange(num_stories) % len(TOPICS)
     shuffled = generator.permutation(num_items)
     stories = shuffled % num_stories
@@ -318,7 +334,8 @@ def _ring(generator: np.random.Generator, size: int) -> np.ndarray:
     return following
 
 
-def _make_items(generator: np.random.Generator, world: NewsWorld) -> pd.DataFrame:
+def make_items(generator: np.random.Generator, world: NewsWorld) -> pd.DataFrame:
+    """Return `item_id`, `topic` and `title` of every article; titles differ."""
     topics = list(TOPICS)
     names = _make_names(generator, len(world.topics))
     used: set[str] = set()
@@ -384,7 +401,7 @@ def _simulate_block(generator: np.random.Generator, world: NewsWorld, num_users:
 
 
 def _make_times(generator: np.random.Generator, real: np.ndarray) -> np.ndarray:
-    """Spread each reader's clicks over part of the 60 days, at rising seconds; int64 `[users, 14]`."""
+    """Spread each reader's clicks over part of the 60 days, at rising seconds; int64 `[users, T]`."""
     gaps = np.where(real, generator.lognormal(mean=0.0, sigma=1.0, size=real.shape), 0.0)
     spans = gaps.sum(1, keepdims=True)
     spread = generator.uniform(5, 45, size=(len(real), 1))  # days that a reader is active

@@ -37,14 +37,14 @@ from cost_hf.data.options import DataOptions, csv_option
 from cost_hf.data.schema import Notice, Tables, as_numbers
 from cost_hf.data.sources import RawTables, Source, load_catalog, load_frames, load_interactions
 from cost_hf.data.splits import source_parts, time_order
-from cost_hf.data.synthetic import make_news
+from cost_hf.data.toy_worlds import make_toy
 
 MIN_MISMATCHED = 0.01  # share of the unknown ids: fewer matches in another form are coincidence
 
 
 def _read_synthetic(options: DataOptions) -> RawTables:
-    news = make_news(seed=options.seed, num_users=options.synthetic_users, num_items=options.synthetic_items)
-    return RawTables(news.items, news.interactions)
+    toy = make_toy(options)
+    return RawTables(toy.items, toy.interactions)
 
 
 # `tables`, the other choice of data.reader, reads both tables as they are

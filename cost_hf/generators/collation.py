@@ -45,6 +45,7 @@ class SequenceDataset(Dataset):
         weights: Sequence[np.ndarray] | None = None,
         num_unlabelled: int = 0,
     ):
+        self.sequences = list(sequences)
         self.weights = weights
         self.examples: list[tuple[str, np.ndarray, int]] = []
         self.first_labels: list[tuple[int, int]] = []
@@ -61,6 +62,11 @@ class SequenceDataset(Dataset):
 
     def __getitem__(self, index: int) -> tuple[str, np.ndarray, int]:
         return self.examples[index % len(self)]
+
+    def long_rows(self, index: int, most: int) -> np.ndarray:
+        """Return the last items of an example's sequence before its first label, at most `most`."""
+        number, first = self.first_label(index)
+        return self.sequences[number][max(first - most, 0) : first]
 
     def first_label(self, index: int) -> tuple[int, int]:
         """Return the number of an example's sequence and the position of its first label there."""
@@ -120,6 +126,11 @@ class PrefixDataset(Dataset):
         rows = self.sequences[owner]
         return self.user_ids[owner], rows[max(end - self.max_history, 0) : end], int(rows[end])
 
+    def long_rows(self, index: int, most: int) -> np.ndarray:
+        """Return the last items of an example's sequence before its label, at most `most`."""
+        number, end = self.first_label(index)
+        return self.sequences[number][max(end - most, 0) : end]
+
     def first_label(self, index: int) -> tuple[int, int]:
         """Return the number of an example's sequence and the position of its label there."""
         index %= len(self)
@@ -139,7 +150,7 @@ class CausalCollator:
     Args:
         pad_id: of padding, which masks mark.
         packs: put several examples into a row, without attention between them, and compute what they share once a row.
-            False for models that take no mask of the shape `[R, 1, S, S]`.
+            False for models that take no mask of the shape `[R, 1, S, S]`, or read the `long_rows` of examples.
         names_items: add the catalog rows of tokens to batches, for models that read more of an item than its tokens.
     """
 
@@ -155,7 +166,8 @@ class CausalCollator:
         there are also `item_rows` and `item_labels`, `[R, S]`: the catalog row of the item that a token or a label
         belongs to, -1 and -100 where there is none. Where an example has soft targets, there are `SOFT_LABELS` of
         `distillation`, and the tokens of their branches follow those of the example. Where one has weights, there are
-        `LABEL_WEIGHTS` `[R, S]`, 1 where nothing is weighted.
+        `LABEL_WEIGHTS` `[R, S]`, 1 where nothing is weighted. Padded rows have the `long_rows` of their examples,
+        `[R, H]`, -1 on the right.
         """
         if not self.packs:
             return self._padded(examples)
@@ -224,6 +236,7 @@ class CausalCollator:
         if self.names_items:
             batch["item_rows"] = torch.full(shape, NO_ITEM)
             batch["item_labels"] = torch.full(shape, IGNORED_LABEL)
+        batch |= _long_rows(examples)
         for line, (row, example) in enumerate(zip(rows, examples, strict=True)):
             tokens = torch.from_numpy(row)
             batch["input_ids"][line, : len(row)] = tokens
@@ -261,6 +274,7 @@ class Seq2SeqCollator:
         """Return `input_ids` and `attention_mask` `[B, S]` and `labels` `[B, T]`.
 
         Where items are named, there are also `item_rows` `[B, S]` and `item_labels` `[B, T]`, as in `CausalCollator`.
+        Where examples have `long_rows`, these are there, too, `[B, H]`, -1 on the right of shorter ones.
         """
         sources = [np.concatenate([example.shared, example.source]) for example in examples]
         targets = [torch.from_numpy(example.target) for example in examples]
@@ -273,6 +287,7 @@ class Seq2SeqCollator:
                 batch["item_rows"][line, batch["item_rows"].shape[1] - cut :] = row[:cut]
             labels = _right_padded_labels([row[cut:] for row, cut in zip(rows, cuts, strict=True)])
             batch["item_labels"] = labels.masked_fill(labels < 0, IGNORED_LABEL)
+        batch |= _long_rows(examples)
         if any(example.weights is not None for example in examples):
             weights = [torch.from_numpy(_label_weights(example)) for example in examples]
             return _weighted(batch, nn.utils.rnn.pad_sequence(weights, batch_first=True, padding_value=1.0))
@@ -289,6 +304,12 @@ def _weighted(batch: dict[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
 def _label_weights(example: Example) -> np.ndarray:
     """Return the weight of every target token of an example, float32 `[T]`."""
     return np.ones(len(example.target), dtype=np.float32) if example.weights is None else example.weights
+
+
+def _long_rows(examples: Sequence[Example]) -> dict[str, Tensor]:
+    """Return the long histories of a batch as `long_rows` `[B, H]`, -1 on the right; nothing where none are read."""
+    rows = [example.long_rows for example in examples if example.long_rows is not None]
+    return {"long_rows": pad_rows(rows)} if rows else {}
 
 
 def _soft_labels(

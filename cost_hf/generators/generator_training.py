@@ -126,6 +126,7 @@ def train_generator(
     tasks: TaskOptions | None = None,
     item_texts: ItemTexts | None = None,
     names_items: bool = False,
+    long_history: int = 0,
     teacher: TeacherLists | None = None,
     weights: Sequence[np.ndarray] | None = None,
 ) -> TrainedGenerator:
@@ -147,6 +148,8 @@ def train_generator(
         item_texts: titles and texts of the catalog, for text tasks.
         names_items: give batches the catalog rows of their tokens and labels too, for models that read more of an item
             than its tokens.
+        long_history: give batches at most this many items before the first label too (`long_rows`), for models that
+            read more of a history than the prompt; 0 for none.
         teacher: lists for the sequences, whose items are soft targets beside the next ones; None for none.
         weights: of the loss of every item, float32 arrays like `sequences`, of mean 1; 0 is no label. None where all
             are 1.
@@ -162,6 +165,7 @@ def train_generator(
         item_texts=item_texts,
         overflow=generator.overflow,
         names_items=names_items,
+        long_history=long_history,
         teacher=teacher,
         weights=weights,
         seed=seed,
@@ -242,6 +246,7 @@ def training_examples(
     item_texts: ItemTexts | None = None,
     overflow: str = "error",
     names_items: bool = False,
+    long_history: int = 0,
     teacher: TeacherLists | None = None,
     weights: Sequence[np.ndarray] | None = None,
     seed: int = 0,
@@ -279,7 +284,9 @@ def training_examples(
     if training.substitute_share:
         groups = PrefixGroups(first.item_tokens.numpy(), prefix=training.substitute_prefix)
         substitution = Substitution(groups, training.substitute_share, seed=seed)
-    next_item = NextItemTask(rows, prompts, seed=seed, teacher=taught, substitution=substitution)
+    next_item = NextItemTask(
+        rows, prompts, seed=seed, teacher=taught, substitution=substitution, long_history=long_history
+    )
     if tasks.text_tasks:
         if not backbone.is_pretrained or item_texts is None:
             raise ValueError(
@@ -300,7 +307,7 @@ def training_examples(
     if not first.is_causal:
         return mixture, Seq2SeqCollator(pad_id, names_items=names_items)
     reason = unsupported_reason(backbone.model)
-    packs = reason is None
+    packs = reason is None and not long_history
     if first.learns_all_positions and taught is not None and not packs:
         raise ValueError(
             f"training.teacher needs a model that takes a mask for every pair of tokens, and {reason}; set "

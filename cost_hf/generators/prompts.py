@@ -35,6 +35,8 @@ class Example(NamedTuple):
         soft_targets: of a teacher, beside the target; None without one.
         weights: of the loss of every target token, float32 `[T]`, 0 for tokens that are not learned; None where all are
             1.
+        long_rows: catalog rows of the items before the first target, oldest first, more of them than the prompt holds;
+            None for models that read the prompt alone.
     """
 
     shared: np.ndarray
@@ -43,6 +45,7 @@ class Example(NamedTuple):
     item_rows: np.ndarray | None = None
     soft_targets: SoftTargets | None = None
     weights: np.ndarray | None = None
+    long_rows: np.ndarray | None = None
 
     @property
     def tokens(self) -> np.ndarray:
@@ -138,7 +141,7 @@ class PromptBuilder:
         self, histories: Tensor, *, user_ids: Sequence[str] | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return `inputs` and, beside them, the catalog row of every token's item, `[B, S]`, -1 where there is none."""
-        rows = self._recent(histories.cpu())
+        rows = recent_rows(histories.cpu(), self.max_history)
         tokens = self.item_tokens[rows.clamp_min(0)].masked_fill((rows < 0)[..., None], self.vocabulary.pad_id)
         token_rows = rows.repeat_interleave(self.item_tokens.shape[1], dim=1)
         shared, first = self._before
@@ -198,12 +201,18 @@ class PromptBuilder:
             raise ValueError(f"expected one user id per history, got {len(user_ids)} for {count} histories")
         return torch.tensor([[self.vocabulary.user_token_id(user)] for user in user_ids])
 
-    def _recent(self, histories: Tensor) -> Tensor:
-        """Keep the most recent `max_history` rows, aligned to the right, padded with -1 on the left: `[B, W]`."""
-        lengths = (histories >= 0).sum(1)
-        width = min(self.max_history, int(lengths.max())) if len(lengths) else 0
-        index = lengths[:, None] - width + torch.arange(width)
-        return torch.where(index >= 0, histories.gather(1, index.clamp_min(0)), -1)
+
+def recent_rows(histories: Tensor, most: int) -> Tensor:
+    """Return the last `most` rows of every history, aligned to the right, padded with -1 on the left: `[B, W]`.
+
+    Args:
+        histories: catalog rows, oldest first, `[B, T]`, padded with -1 on the right.
+        most: of a history.
+    """
+    lengths = (histories >= 0).sum(1)
+    width = min(most, int(lengths.max())) if len(lengths) else 0
+    index = lengths[:, None] - width + torch.arange(width, device=histories.device)
+    return torch.where(index >= 0, histories.gather(1, index.clamp_min(0)), -1)
 
 
 def _repeated(tokens: Sequence[int], count: int) -> Tensor:

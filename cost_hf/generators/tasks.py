@@ -63,6 +63,7 @@ class NextItemTask(Dataset):
         seed: of the draw among them.
         teacher: of the sequences of `rows`; None learns the true items alone.
         substitution: replaces items of examples; None replaces none.
+        long_history: most items of the `long_rows` of an example; 0 for models that read the prompt alone.
     """
 
     def __init__(
@@ -73,9 +74,11 @@ class NextItemTask(Dataset):
         seed: int = 0,
         teacher: Teacher | None = None,
         substitution: Substitution | None = None,
+        long_history: int = 0,
     ):
         self.rows = rows
         self.substitution = substitution
+        self.long_history = long_history
         self.prompts = list(prompts)
         self.seed = seed
         self.teacher = teacher
@@ -88,6 +91,8 @@ class NextItemTask(Dataset):
     def __getitem__(self, number: int) -> Example:
         prompts = self.prompts[_draw(self.seed, number, len(self.prompts))]
         example = self._example(prompts, number)
+        if self.long_history:
+            example = example._replace(long_rows=self.rows.long_rows(number, self.long_history))
         weights = self.rows.label_weights(number)
         if weights is None:
             return example

@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
+
+from cost_hf.semantic_ids.catalog import Catalog
 
 BUDGET_SECONDS = 1.0  # of one measurement, beyond its first repetition
 BYTES_PER_WEIGHT = 16  # weight, gradient and two moments of AdamW, fp32
@@ -57,3 +60,9 @@ def one_thread() -> Iterator[None]:
 def weights_mb(model: nn.Module) -> float:
     """Return the memory of a model in training, in MiB: weights, gradients and the moments of AdamW."""
     return sum(weight.numel() for weight in model.parameters()) * BYTES_PER_WEIGHT / 2**20
+
+
+def with_noise(catalog: Catalog, width: int) -> Catalog:
+    """Return a catalog with item vectors of seeded noise, for estimates of costs."""
+    noise = np.random.default_rng(0).normal(size=(len(catalog), width)).astype(np.float32)
+    return catalog.with_vectors(list(catalog.item_ids), noise)

@@ -1,6 +1,8 @@
 """A generator as a ranker: constrained beam search over the catalog."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import Any, Self
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -50,18 +52,11 @@ class BeamRanker:
         self.item_table = item_table
         self.trie = trie.to(generator.device)
 
-    def exact(self) -> "BeamRanker":
+    def exact(self) -> Self:
         """Return the ranker whose searches are exact."""
-        return BeamRanker(
-            self.generator,
-            self.prompts,
-            self.trie,
-            num_beams=self.num_beams,
-            normalization=self.normalization,
-            is_exact=True,
-            names_items=self.names_items,
-            item_table=self.item_table,
-        )
+        ranker = copy(self)
+        ranker.is_exact = True
+        return ranker
 
     def rank(
         self,
@@ -88,8 +83,17 @@ class BeamRanker:
             num_beams=top_k if self.is_exact else self.num_beams,
             mask=mask,
             normalization=self.normalization,
-            model_kwargs={"item_rows": item_rows, "item_table": self.item_table} if self.names_items else None,
+            model_kwargs=self._model_kwargs(histories, item_rows),
             exact=self.is_exact,
         )
         certificate = None if found.certificate is None else found.certificate.cut(top_k)
         return Ranking(found.items[:, :top_k].cpu(), found.scores[:, :top_k].cpu(), certificate)
+
+    def _model_kwargs(self, histories: Tensor, item_rows: Tensor) -> Mapping[str, Any] | None:
+        """Return what the generator reads of requests beside their tokens.
+
+        Args:
+            histories: `[B, T]`, whole ones.
+            item_rows: catalog row of every token, `[B, S]`, on the device of the generator.
+        """
+        return {"item_rows": item_rows, "item_table": self.item_table} if self.names_items else None

@@ -8,7 +8,7 @@ are sums of natural-log probabilities. Scores and beams are those of `generate(.
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from cost_hf.search.exact_search import BUDGET, first_width, widened
 from cost_hf.search.generate_search import generate_search
 from cost_hf.search.logits_processor import check_sizes
 from cost_hf.search.normalizations import check_normalization
-from cost_hf.search.protocol import AddsLevelInputs, EmbedsPrompts, LevelInputs, ReranksBeams
+from cost_hf.search.protocol import AddsLevelInputs, EmbedsPrompts, LevelInputs, MixesCrossAttention, ReranksBeams
 from cost_hf.semantic_ids.catalog_mask import CatalogMask, TrieMask, log_legal
 from cost_hf.semantic_ids.options import ranked_number, whole_number
 from cost_hf.semantic_ids.trie import SidTrie
@@ -85,8 +85,8 @@ def beam_search(
             which are cheaper where the vocabulary is large, and give other scores.
         inputs_embeds: embedded prompts `[B, S, d]` instead of `input_ids`.
         encoder_outputs: of an encoder-decoder model, instead of prompts; its first entry is `[B, S, d]`.
-        model_kwargs: further arguments of the model's `embed_prompt` where it has one, else of the encoder, or of
-            every pass of a decoder-only model.
+        model_kwargs: further arguments of the model's `embed_prompt` and `beam_inputs` where it has them, else of the
+            encoder, or of every pass of a decoder-only model.
         level_inputs: a function in place of the model's method of that name, see `protocol.AddsLevelInputs`.
         output_prompt_states: return the last hidden states of the prompts as well: of the encoder, or of the
             decoder-only model at all positions of the prompt (`protocol.last_states` takes the last ones).
@@ -125,7 +125,7 @@ def beam_search(
     num_beams = ranked_number(num_beams, "num_beams", trie.num_items)
     trie = trie.to(prompt.attention_mask.device)
     catalog_mask = CatalogMask.of(mask, trie.num_items, trie.item_ids)
-    level_inputs = level_inputs or own_level_inputs(generator)
+    level_inputs = level_inputs or own_level_inputs(generator, prompt.model_kwargs)
     reason = unsupported_reason(generator)
     if exact:
         _check_provable(generator, reason)
@@ -248,9 +248,11 @@ def embedded_prompt(generator: PreTrainedModel, prompt: Prompt) -> Prompt:
     return Prompt(prompt.attention_mask, inputs_embeds=embeds)
 
 
-def own_level_inputs(generator: PreTrainedModel) -> LevelInputs | None:
-    """Return the method `level_inputs` of a model; None where it has none."""
+def own_level_inputs(generator: PreTrainedModel, model_kwargs: Mapping[str, Any] | None = None) -> LevelInputs | None:
+    """Return the method `level_inputs` of a model, or `beam_inputs` of these requests; None where it has neither."""
     model = base_model(generator)
+    if isinstance(model, MixesCrossAttention):
+        return partial(model.beam_inputs, **(model_kwargs or {}))
     return model.level_inputs if isinstance(model, AddsLevelInputs) else None
 
 

@@ -13,6 +13,7 @@ from transformers.models.auto.modeling_auto import (
 
 from cost_hf.search.beam_steps import DecodingSteps, Prompt
 from cost_hf.search.causal_steps import CausalSteps
+from cost_hf.search.protocol import MixesCrossAttention
 from cost_hf.search.t5_steps import T5Steps
 
 T5_TYPES = ("t5", "mt5", "umt5")
@@ -86,7 +87,10 @@ def _t5_unsupported_reason(model: PreTrainedModel, base: type) -> str | None:
         if hasattr(layer, name)
     ]
     for part in (decoder, *decoder.block, *layers, *attentions):
-        if type(part).__module__ != base.__module__ or part._forward_hooks or part._forward_pre_hooks:
+        is_known = type(part).__module__ == base.__module__ or (
+            isinstance(model, MixesCrossAttention) and vars(type(part)).get("decodes_like_base", False)
+        )
+        if not is_known or part._forward_hooks or part._forward_pre_hooks:
             return f"{type(part).__name__} in the decoder is not that of {base.__name__}, or has hooks"
     return "float16 T5 needs clamping" if model.dtype == torch.float16 else None
 

@@ -79,9 +79,10 @@ def score_catalog(
     head = LevelHead(model, vocabulary, normalization=normalization)
     # the additional column is that of removed rows, which have no leaf
     scores = torch.full((len(input_ids), trie.num_nodes[-1] + 1), -torch.inf, device=input_ids.device)
+    level_inputs = own_level_inputs(model, prompt.model_kwargs)
     for first in range(0, parents, CHUNK):
         prefixes = torch.arange(first, min(first + CHUNK, parents), device=input_ids.device)
-        leaves, values = _walk(steps, head, trie, vocabulary, prefixes, own_level_inputs(model))
+        leaves, values = _walk(steps, head, trie, vocabulary, prefixes, level_inputs)
         scores[:, leaves] = values
     return scores[:, trie.leaves.long()]
 

@@ -19,13 +19,14 @@ The other parts are methods that the search calls where a model has them:
 
 - `EmbedsPrompts.embed_prompt` replaces the embedding of the prompt tokens,
 - `AddsLevelInputs.level_inputs` adds to the embeddings that enter the decoder at a level,
+- `MixesCrossAttention.beam_inputs` gives the cross-attention layers of a T5 what they read of a beam beside the prompt,
 - `ReranksBeams.rerank_beams` reorders or replaces the beams at the end.
 
 `beam_search` uses all of them. Lists that a model reranked have no certificate, and `exact=True` refuses such a model:
 its scores are no sums along the paths of items. `score_catalog` uses the first two: it returns what the generator
-itself gives every item. `CapturedSearch` uses the first and the last, and refuses a model with `level_inputs`, which
-may depend on more than a recorded graph can see. `leaf_search` uses the first, and refuses a model with `level_inputs`
-as well. `generate()` itself and `custom_generate` know none of them.
+itself gives every item, as it uses the third. `CapturedSearch` uses the first and the last, and refuses a model with
+`level_inputs` or `beam_inputs`, which may depend on more than a recorded graph can see. `leaf_search` uses the first,
+and refuses such models as well. `generate()` itself and `custom_generate` know none of them.
 """
 
 from collections.abc import Callable
@@ -77,6 +78,31 @@ class AddsLevelInputs(Protocol):
             level: 0 to L - 1.
             codes: the codes of every beam so far, `[B, R, level]`.
         """
+
+
+@runtime_checkable
+class MixesCrossAttention(Protocol):
+    """A T5 whose cross-attention layers read something of every beam beside the prompt.
+
+    These layers, and the decoder where it is not that of transformers, are of classes that extend those of transformers
+    and declare `decodes_like_base = True` in their bodies. A layer is `T5LayerCrossAttention` but for its method
+    `mix(normed, attended, context)`, which returns what is added to the hidden states, `[B, R, d]`, in place of the
+    attention to the prompt.
+    """
+
+    def beam_inputs(self, level: int, codes: Tensor, **model_kwargs: Any) -> Tensor | None:
+        """Return what the layers read at a level, `[B, R, C]` for any C, or None for nothing; zeros are nothing, too.
+
+        Called as `AddsLevelInputs.level_inputs` is, which such a model does not have.
+
+        Args:
+            level: 0 to L - 1.
+            codes: the codes of every beam so far, `[B, R, level]`.
+            model_kwargs: those of the search, all of them.
+        """
+
+    def cross_context(self, inputs: Tensor) -> Any:
+        """Return the `context` that the layers take, from the `beam_inputs` of one decoder step."""
 
 
 @runtime_checkable

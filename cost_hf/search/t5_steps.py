@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from cost_hf.search.beam_steps import Ancestry, Prompt, float_mask
+from cost_hf.search.protocol import MixesCrossAttention
 
 
 class T5Steps:
@@ -71,8 +72,7 @@ class T5Steps:
 
     def advance(self, tokens: Tensor, parents: Tensor, added: Tensor | None = None) -> Tensor:
         """Feed one token per beam; its relative position depends on its depth, not on its index in the row."""
-        hidden = self.decoder.embed_tokens(tokens)
-        hidden = hidden if added is None else hidden + added
+        hidden, context = self._entering(tokens, added)
         paths = float_mask(self.ancestry.extend(parents), hidden.dtype)[:, None]
         depth = len(self.fed)
         before = sum(self.fed)
@@ -83,13 +83,12 @@ class T5Steps:
                 bias = layer.relative_bias[:, depth, :, None]  # [H, L, 1], by depth of the key
                 row = torch.cat([bias[:, key].expand(-1, width) for key, width in enumerate(self.fed)], dim=1)
                 mask = (row[:, None] + paths).flatten(0, 1)  # [B·H, R, tokens so far]
-            hidden = layer(hidden, mask, before)
+            hidden = layer(hidden, mask, before, context)
         return self.decoder.final_layer_norm(hidden)
 
     def feed(self, tokens: Tensor, depths: Tensor, visible: Tensor, added: Tensor | None = None) -> Tensor:
         """Feed tokens of any depths; all of them attend to the start token."""
-        hidden = self.decoder.embed_tokens(tokens)
-        hidden = hidden if added is None else hidden + added
+        hidden, context = self._entering(tokens, added)
         queries = depths + 1
         start = torch.zeros_like(queries[:, :1])
         keys = torch.cat([start if self.key_depths is None else self.key_depths, queries], dim=1)
@@ -102,8 +101,17 @@ class T5Steps:
             if layer.relative_bias is not None:
                 bias = layer.relative_bias[:, queries[:, :, None], keys[:, None]].transpose(0, 1)  # [B, H, R, all fed]
                 mask = (bias + paths[:, None]).flatten(0, 1)
-            hidden = layer(hidden, mask, before)
+            hidden = layer(hidden, mask, before, context)
         return self.decoder.final_layer_norm(hidden)
+
+    def _entering(self, tokens: Tensor, added: Tensor | None) -> tuple[Tensor, Any]:
+        """Return the embeddings that enter the decoder, `[B, R, d]`, and what cross-attention layers read besides."""
+        hidden = self.decoder.embed_tokens(tokens)
+        if added is None:
+            return hidden, None
+        if isinstance(self.model, MixesCrossAttention):
+            return hidden, self.model.cross_context(added)
+        return hidden + added, None
 
     def _layers(self) -> "list[_Layer]":
         visible = self.prompt.attention_mask.bool()[:, None, None]
@@ -135,6 +143,7 @@ class _Layer:
         self.self_attention = block.layer[0].SelfAttention
         self.cross_norm = block.layer[1].layer_norm
         self.cross_attention = block.layer[1].EncDecAttention
+        self.mix: Any = getattr(block.layer[1], "mix", None)
         self.feed_forward = block.layer[-1]
         self.relative_bias = relative_bias
         self.heads = self.self_attention.n_heads
@@ -146,7 +155,7 @@ class _Layer:
         self.keys = states.new_empty(shape)
         self.values = states.new_empty(shape)
 
-    def __call__(self, hidden: Tensor, mask: Tensor | None, before: int) -> Tensor:
+    def __call__(self, hidden: Tensor, mask: Tensor | None, before: int, context: Any = None) -> Tensor:
         normed = self.self_norm(hidden)
         after = before + hidden.shape[1]
         self._reserve(after)
@@ -155,10 +164,13 @@ class _Layer:
         queries = self._by_head(self.self_attention.q(normed))
         attended = _attend(queries, self.keys[:, :after].transpose(1, 2), self.values[:, :after], mask)
         hidden = hidden + self.self_attention.o(self._merge(attended, hidden))
-        queries = self._by_head(self.cross_attention.q(self.cross_norm(hidden)))
+        normed = self.cross_norm(hidden)
+        queries = self._by_head(self.cross_attention.q(normed))
         attended = _attend(queries, self.cross_keys, self.cross_values, self.cross_mask)
-        hidden = hidden + self.cross_attention.o(self._merge(attended, hidden))
-        return self.feed_forward(hidden)
+        attended = self.cross_attention.o(self._merge(attended, hidden))
+        if context is not None:
+            attended = self.mix(normed, attended, context)
+        return self.feed_forward(hidden + attended)
 
     def _reserve(self, room: int) -> None:
         """Make room for keys and values, in steps that keep the number of copies small."""

@@ -116,6 +116,7 @@ def _epoch_seconds(
         list(split.train_user_ids),
         training=options.training,
         names_items=method.names_items,
+        long_history=method.long_history,
         teacher=_stand_in_lists(options.training, facts) if options.training.has_teacher else None,
     )
     size = options.training.batch_size

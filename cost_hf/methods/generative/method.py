@@ -181,10 +181,13 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
     Attributes:
         names_items: whether batches hold the catalog rows of their tokens and labels, for models that read more of an
             item than its tokens.
+        long_history: most items before a label that batches hold besides the prompt (`long_rows`), for models that read
+            more of a history than the prompt; 0 for none.
         weighs_labels: whether `data.event_weights` apply to the loss, which is of the tokens of items alone then.
     """
 
     names_items: ClassVar[bool] = False
+    long_history: ClassVar[int] = 0
     weighs_labels: ClassVar[bool] = True
     needs_text_vectors: ClassVar[bool] = True
     selects_on_validation: ClassVar[bool] = True

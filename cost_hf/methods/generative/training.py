@@ -140,6 +140,7 @@ def train(
         tasks=options.tasks,
         item_texts=_item_texts(options, workspace),
         names_items=method.names_items,
+        long_history=method.long_history,
         teacher=teacher_lists(workspace, options.training),
         weights=split.label_weights(),
     )

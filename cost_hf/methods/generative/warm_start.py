@@ -36,6 +36,7 @@ def train_on(method: GenerativeMethod[Any], recommender: GenerativeRecommender, 
         seed=start.seed,
         tasks=TaskOptions({NEXT_ITEM: options.tasks.weights[NEXT_ITEM]}),
         names_items=method.names_items,
+        long_history=method.long_history,
         weights=split.label_weights(),
     )
     return Fitted(recommender.after_training(popularity), {"training": trained.history})

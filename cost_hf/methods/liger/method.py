@@ -111,7 +111,8 @@ class Liger(GenerativeMethod[LigerOptions]):
 
     def untrained(self, catalog: Catalog, item_dim: int) -> tuple[Backbone, Catalog]:
         """Return a model with fresh weights, and the catalog with vectors of noise where it reads texts."""
-        from cost_hf.methods.liger.training import build_liger, with_noise
+        from cost_hf.methods.benchmarking import with_noise
+        from cost_hf.methods.liger.training import build_liger
 
         catalog = with_noise(catalog, item_dim) if self.options.dense.reads_text else catalog
         clicks = [1] * len(catalog)

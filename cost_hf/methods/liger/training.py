@@ -131,9 +131,3 @@ def ranker_of(
         is_clicked = torch.from_numpy(np.asarray(popularity) > 0).to(device)
         index = replace(index, present=index.present & is_clicked, unclicked=torch.zeros_like(is_clicked))
     return LigerRanker(model, prompts, trie, index, search)
-
-
-def with_noise(catalog: Catalog, width: int) -> Catalog:
-    """Return a catalog with item vectors of seeded noise, for estimates of costs."""
-    noise = np.random.default_rng(0).normal(size=(len(catalog), width)).astype(np.float32)
-    return catalog.with_vectors(list(catalog.item_ids), noise)

@@ -135,7 +135,8 @@ class Prism(GenerativeMethod[PrismOptions]):
 
     def untrained(self, catalog: Catalog, item_dim: int) -> tuple[Backbone, Catalog]:
         """Return a model with fresh weights, and the catalog with vectors of noise where it reads any."""
-        from cost_hf.methods.prism.training import build_prism, code_vectors, with_noise
+        from cost_hf.methods.benchmarking import with_noise
+        from cost_hf.methods.prism.training import build_prism, code_vectors
 
         options = self.options
         if options.isr.fusion:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -125,9 +124,3 @@ def branch_counts(trie: SidTrie, codes: Tensor) -> Tensor:
     """
     counts = [trie.ranges[level].spans(trie.prefix(codes[:, :level]))[1] for level in range(codes.shape[1])]
     return torch.stack(counts, 1).long()
-
-
-def with_noise(catalog: Catalog, width: int) -> Catalog:
-    """Return a catalog with item vectors of seeded noise, for estimates of costs."""
-    noise = np.random.default_rng(0).normal(size=(len(catalog), width)).astype(np.float32)
-    return catalog.with_vectors(list(catalog.item_ids), noise)
