@@ -184,17 +184,19 @@ def _codes_table(report: Report) -> str:
 
 
 def _times_table(times: Mapping[str, Mapping[str, float]]) -> str:
-    """Return seconds from item texts to identifiers beside those of LETTER, the fastest first."""
+    """Return seconds from item texts to identifiers, the fastest first, and the ratio to those of LETTER."""
     totals = {name: sum(stages.values()) for name, stages in times.items()}
-    lines = [
-        ["tokenizer", "item vectors", "collaborative vectors", "codes", "seconds in all", "times faster than letter"]
-    ]
-    lines.append(["---"] * len(lines[0]))
+    has_letter = "letter" in totals
+    head = ["tokenizer", "item vectors", "collaborative vectors", "codes", "seconds in all"]
+    head += ["times faster than letter"] if has_letter else []
+    lines = [head, ["---"] * len(head)]
     for name in sorted(totals, key=lambda name: totals[name]):
         stages = [times[name].get(stage) for stage in ("vectors", "collaborative", "quantizer")]
         cells = ["" if seconds is None else f"{seconds:.1f}" for seconds in (*stages, totals[name])]
-        ratio = totals["letter"] / totals[name]
-        lines.append([name, *cells, f"{ratio:,.0f}" if ratio >= MANY else f"{ratio:.1f}"])
+        if has_letter:
+            ratio = totals["letter"] / totals[name]
+            cells.append(f"{ratio:,.0f}" if ratio >= MANY else f"{ratio:.1f}")
+        lines.append([name, *cells])
     return markdown_lines(lines)
 
 
