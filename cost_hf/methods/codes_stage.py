@@ -86,12 +86,24 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
     return dataclasses.replace(result, encoded=options.encoded_vectors(table, other))
 
 
-def build_catalog(workspace: Workspace, options: CatalogOptions, codes: CodesResult | None) -> Catalog:
-    """Assign a semantic ID to every item; columns of the item table stay with the catalog."""
-    return _catalog_of_codes(workspace, options, codes).with_columns(workspace.data.columns)
+def build_catalog(
+    workspace: Workspace, options: CatalogOptions, codes: CodesResult | None, *, has_parallel_levels: bool = False
+) -> Catalog:
+    """Assign a semantic ID to every item; columns of the item table stay with the catalog.
+
+    Args:
+        workspace: of the run.
+        options: recipe section `catalog`.
+        codes: of the items; None for those of a reference.
+        has_parallel_levels: of codes that come without a model, which says it otherwise.
+    """
+    catalog = _catalog_of_codes(workspace, options, codes, is_parallel=has_parallel_levels)
+    return catalog.with_columns(workspace.data.columns)
 
 
-def _catalog_of_codes(workspace: Workspace, options: CatalogOptions, codes: CodesResult | None) -> Catalog:
+def _catalog_of_codes(
+    workspace: Workspace, options: CatalogOptions, codes: CodesResult | None, *, is_parallel: bool
+) -> Catalog:
     items = workspace.data.tables.items
     ids = items["item_id"].tolist()
     titles = item_titles(items)
@@ -114,6 +126,7 @@ def _catalog_of_codes(workspace: Workspace, options: CatalogOptions, codes: Code
             append_size=options.append_size,
             quantizer_digest=codes.quantizer_digest,
             titles=titles,
+            has_parallel_levels=is_parallel,
         )
     vectors = workspace.text_vectors()
     return Catalog.from_embeddings(

@@ -50,8 +50,9 @@ class Quantizer(Protocol):
 
     It knows no items: catalogs change, weights do not. `CostModel` is one.
 
-    Optional attributes say how its codes come about: `free_levels` and `reads_more` (see `nearest_levels`), and
-    `more_room`, a phrase that names what leaves more room for new items in a new training.
+    Optional attributes say how its codes come about: `free_levels` and `reads_more` (see `nearest_levels`),
+    `has_parallel_levels`, which is True where levels do not depend on each other, and `more_room`, a phrase that names
+    what leaves more room for new items in a new training.
 
     Attributes:
         config: its configuration; `text_encoder` is set on it, where known, by whoever fits or publishes the model.

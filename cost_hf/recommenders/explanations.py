@@ -77,12 +77,13 @@ def _lines_of_parts(found: Mapping[str, Any]) -> list[str]:
 
 
 def _shared_codes(found: Mapping[str, Any]) -> str:
-    """Return the history items that share leading codes, those with equally many together."""
+    """Return the history items that share codes, those with equally many together."""
     names: dict[int, list[str]] = {}
-    for item in found["shared_prefixes"]:
+    is_parallel = "shared_codes" in found
+    for item in found["shared_codes" if is_parallel else "shared_prefixes"]:
         names.setdefault(item["shared_levels"], []).append(_name(item))
     if not names:
-        return "shares no first code with the history"
+        return f"shares no {'' if is_parallel else 'first '}code with the history"
     first, *others = names
     shared = [f"{first} of {found['semantic_id']['model_levels']} codes with {', '.join(names[first])}"]
     shared += [f"{count} with {', '.join(names[count])}" for count in others]

@@ -1,4 +1,4 @@
-"""What items have in common: leading codes of their semantic IDs, and their texts.
+"""What items have in common: codes of their semantic IDs, and their texts.
 
 It shows which items of a history a recommended one is like. It is read from the catalog and not from the model, so it
 says nothing about how a score came about.
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cost_hf.semantic_ids.catalog_table import num_equal_levels
 from cost_hf.semantic_ids.item_list import ItemRows
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
@@ -33,6 +34,7 @@ class ItemEvidence:
         model_levels: levels that the quantizer gives; a last one may be appended to tell items apart.
         vocabulary: of these codes; None without any.
         is_of_texts: whether the vectors are those of texts.
+        has_parallel_levels: whether levels of the codes do not depend on each other, so that no prefix means anything.
     """
 
     catalog: ItemRows
@@ -41,6 +43,7 @@ class ItemEvidence:
     model_levels: int = 0
     vocabulary: SidVocabulary | None = None
     is_of_texts: bool = True
+    has_parallel_levels: bool = False
 
     @classmethod
     def of(cls, recommender: "Recommender", catalog: Any) -> "ItemEvidence":
@@ -54,7 +57,9 @@ class ItemEvidence:
             return cls(catalog, vectors, is_of_texts=is_of_texts)
         owner: Any
         owner, own = owners[0]
-        return cls(catalog, vectors, own.codes, own.model_levels, owner.vocabulary, is_of_texts)
+        return cls(
+            catalog, vectors, own.codes, own.model_levels, owner.vocabulary, is_of_texts, own.has_parallel_levels
+        )
 
     @property
     def is_known(self) -> bool:
@@ -62,14 +67,16 @@ class ItemEvidence:
         return len(self.codes) > 0 or len(self.vectors) > 0
 
     def shared_levels(self, row: int, others: np.ndarray | slice) -> np.ndarray:
-        """Return how many leading codes of the quantizer an item shares with others, int64 `[n]`.
+        """Return how many codes of the quantizer an item shares with others, int64 `[n]`.
+
+        Leading codes count, or, where levels are parallel, any.
 
         Args:
             row: of an item that has codes.
             others: rows of items that have codes.
         """
         same = self.codes[others, : self.model_levels] == self.codes[row, : self.model_levels]
-        return np.logical_and.accumulate(same, axis=1).sum(axis=1)
+        return num_equal_levels(same, are_parallel=self.has_parallel_levels)
 
     def explain(self, rows: Sequence[int], history: Sequence[int]) -> list[dict[str, Any]]:
         """Return what recommended items have in common with those of a history, one dict an item, as JSON.
@@ -80,7 +87,8 @@ class ItemEvidence:
 
         Returns:
             `semantic_id` (`codes`, their `tokens`, `model_levels`) and `shared_prefixes` (history items with at least
-            one leading code in common, most codes first, then the latest) of items that have codes; `nearest_texts`
+            one leading code in common, most codes first, then the latest; `shared_codes` in their place, with any codes
+            in common, where levels are parallel) of items that have codes; `nearest_texts`
             (history items by the cosine of text vectors) of items that have vectors. An item is not compared with
             itself.
         """
@@ -89,13 +97,13 @@ class ItemEvidence:
         with_vectors = latest[latest < len(self.vectors)]
         found = []
         for row in rows:
-            entry = self._prefixes(row, with_codes[with_codes != row]) if row < len(self.codes) else {}
+            entry = self._codes_in_common(row, with_codes[with_codes != row]) if row < len(self.codes) else {}
             if row < len(self.vectors):
                 entry["nearest_texts"] = self._nearest(row, with_vectors[with_vectors != row])
             found.append(entry)
         return found
 
-    def _prefixes(self, row: int, others: np.ndarray) -> dict[str, Any]:
+    def _codes_in_common(self, row: int, others: np.ndarray) -> dict[str, Any]:
         codes = self.codes[row]
         tokens = [] if self.vocabulary is None else self.vocabulary.texts(codes[None])[0]
         shared = self.shared_levels(row, others)
@@ -104,7 +112,7 @@ class ItemEvidence:
             {**self._item(others[place]), "shared_levels": int(shared[place])} for place in best if shared[place] > 0
         ]
         path = {"codes": codes.tolist(), "tokens": tokens, "model_levels": self.model_levels}
-        return {"semantic_id": path, "shared_prefixes": named}
+        return {"semantic_id": path, "shared_codes" if self.has_parallel_levels else "shared_prefixes": named}
 
     def _nearest(self, row: int, others: np.ndarray) -> list[dict[str, Any]]:
         # rounded, so that equal texts are in the order of the history on every machine

@@ -155,10 +155,10 @@ class ScoringRanker:
         if catalog_mask is not None:
             catalog_mask.hide(scores)
         width = min(top_k, scores.shape[1])
-        best = scores.topk(width, dim=1).values  # NaN sorts first
-        if best.isnan().any():
+        best = scores.topk(min(width + 1, scores.shape[1]), dim=1)  # NaN sorts first
+        if best.values.isnan().any():
             raise ValueError(f"{type(self.scorer).__name__}.scores must be numbers or -inf, got NaN; fix the scorer")
-        columns = _top_columns(scores, best[:, -1:], width, self._tie_order, self._tie_rank)
+        columns = _top_columns(scores, best.values, best.indices, width, self._tie_order, self._tie_rank)
         values = scores.gather(1, columns)
         items = columns.masked_fill(values == -torch.inf, -1)
         missing = (0, top_k - width)
@@ -182,21 +182,36 @@ class ScoringRanker:
         return scores.astype(np.float64)
 
 
-def _top_columns(scores: Tensor, threshold: Tensor, width: int, tie_order: Tensor, tie_rank: Tensor) -> Tensor:
+def _top_columns(
+    scores: Tensor, values: Tensor, columns: Tensor, width: int, tie_order: Tensor, tie_rank: Tensor
+) -> Tensor:
     """Return the columns of the `width` highest scores `[B, N]`, best first, equal ones in `tie_order`, int64 `[B,
     width]`; `tie_rank` is the inverse of that order.
 
-    `topk` picks any of equal scores, so it only gives the threshold `[B, 1]`: all above it are in, and as many of those
-    that equal it, in tie order, as there is room for. Most rows have no more candidates than room.
+    `topk` picks any of equal scores. That makes no difference but where the last one that has room equals the first one
+    that has none: there all scores are compared with it.
+
+    Args:
+        values, columns: of the highest scores, one more than `width` where there is one.
     """
-    is_in = scores >= threshold
-    crowded = torch.count_nonzero(is_in, dim=1) > width
+    crowded = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
+    if values.shape[1] > width:
+        last = values[:, width - 1]
+        crowded = (values[:, width] == last) & (last > -torch.inf)  # columns without a score are dropped anyway
+    columns = columns[:, :width].clone()
     if crowded.any():
-        is_level = (scores[crowded] == threshold[crowded])[:, tie_order]
-        room = width - torch.count_nonzero(scores[crowded] > threshold[crowded], dim=1)
-        is_late = is_level & (is_level.cumsum(1, dtype=torch.int32) > room[:, None])
-        is_in[crowded] &= ~is_late[:, tie_rank]
-    columns = is_in.nonzero()[:, 1].view(len(scores), width)
+        columns[crowded] = _columns_in_tie_order(scores[crowded], values[crowded, width - 1, None], width, tie_order)
     columns = columns.gather(1, tie_rank[columns].argsort(dim=1))
     order = scores.gather(1, columns).argsort(dim=1, descending=True, stable=True)
     return columns.gather(1, order)
+
+
+def _columns_in_tie_order(scores: Tensor, threshold: Tensor, width: int, tie_order: Tensor) -> Tensor:
+    """Return the columns of the scores above the threshold `[B, 1]`, and of as many of those that equal it, the first
+    in `tie_order`, as there is room for, `[B, width]`."""
+    ordered = scores[:, tie_order]
+    is_above = ordered > threshold
+    is_level = ordered == threshold
+    room = width - torch.count_nonzero(is_above, dim=1)
+    is_in = is_above | (is_level & (is_level.cumsum(1, dtype=torch.int32) <= room[:, None]))
+    return tie_order[is_in.nonzero()[:, 1]].view(len(scores), width)

@@ -51,6 +51,7 @@ class Catalog(CatalogTable):
         quantizer_digest: str = "",
         titles: Sequence[str | None] | None = None,
         text_digest: str | None = None,
+        has_parallel_levels: bool = False,
     ) -> "Catalog":
         """Build a catalog of given codes `[N, L_model]`.
 
@@ -63,6 +64,7 @@ class Catalog(CatalogTable):
             quantizer_digest: assignment digest of the quantizer of the codes; by default one derived from the codes.
             titles: a title or None per item.
             text_digest: digest of the item texts, if known.
+            has_parallel_levels: whether levels do not depend on each other.
 
         Raises:
             ValueError: for repeated ids, codes outside their level, a group larger than `append_size`.
@@ -83,7 +85,7 @@ class Catalog(CatalogTable):
         check_ids(ids, rows=len(table), titles=names)
         check_codes(table, sizes)
         quantizer_digest = quantizer_digest or codes_digest(ids, table, sizes)
-        empty = cls._empty(sizes, collisions, append_size, quantizer_digest)
+        empty = cls._empty(sizes, collisions, append_size, quantizer_digest, is_parallel=has_parallel_levels)
         return empty._with_appended_items(ids, table, titles=names, text_digest=text_digest)
 
     @classmethod
@@ -120,7 +122,8 @@ class Catalog(CatalogTable):
         ids, names = _named(item_ids, titles)
         vectors = _vectors(x, ids)
         sizes = level_size_tuple(model.level_sizes)
-        empty = cls._empty(sizes, collisions, append_size, assignment_digest(model))
+        is_parallel = getattr(model, "has_parallel_levels", False)
+        empty = cls._empty(sizes, collisions, append_size, assignment_digest(model), is_parallel=is_parallel)
         table = encode(model, vectors) if codes is None else code_table(codes)
         check_ids(ids, rows=len(table), titles=names)
         check_codes(table, sizes)
@@ -302,11 +305,14 @@ class Catalog(CatalogTable):
         return replace(self, removed=removed)
 
     @classmethod
-    def _empty(cls, sizes: tuple[int, ...], policy: str, append_size: int, quantizer_digest: str) -> "Catalog":
+    def _empty(
+        cls, sizes: tuple[int, ...], policy: str, append_size: int, quantizer_digest: str, *, is_parallel: bool
+    ) -> "Catalog":
         check_policy(policy, append_size)
         levels = (*sizes, append_size) if policy == "append" else sizes
         codes = np.empty((0, len(levels)), dtype=np.int64)
-        return cls((), codes, levels, len(sizes), policy, np.empty(0, dtype=bool), quantizer_digest)
+        removed = np.empty(0, dtype=bool)
+        return cls((), codes, levels, len(sizes), policy, removed, quantizer_digest, has_parallel_levels=is_parallel)
 
     def _fresh(self, item_ids: Sequence[str]) -> list[int]:
         """Return the positions of ids without a row, in item_id order."""

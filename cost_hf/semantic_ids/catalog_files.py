@@ -40,6 +40,7 @@ HEADER = {
     "quantizer_digest": str,
     "text_digest": str | None,
     "moved": int,
+    "has_parallel_levels": bool,  # only in files of catalogs where it is true
     "ids_digest": str,
 }
 
@@ -66,6 +67,8 @@ def write_catalog(
     if vectors is not None:
         tensors["vectors"] = np.ascontiguousarray(vectors, dtype=np.float32)
     metadata = {**header, "format": FORMAT, "ids_digest": content_digest(list(item_ids))}
+    if not header["has_parallel_levels"]:
+        del metadata["has_parallel_levels"]
     with atomic_path(Path(directory) / f"{stem}.safetensors", durable=True) as path:
         save_file(tensors, path, metadata={"catalog": json.dumps(metadata, sort_keys=True)})
 
@@ -114,6 +117,7 @@ def _read_header(path: Path) -> dict[str, Any]:
         raise DamagedFileError(f"{path}: its header is not valid JSON ({error}); copy it again") from error
     if not isinstance(header, dict) or header.pop("format", None) != FORMAT:
         raise ValueError(f"{path} has no {FORMAT!r} header; write it with Catalog.save")
+    header = {"has_parallel_levels": False} | header
     check_fields(header, HEADER, source=path)
     if set(header) != set(HEADER):
         raise DamagedFileError(f"{path}: its header has {sorted(header)}, expected {sorted(HEADER)}; copy it again")

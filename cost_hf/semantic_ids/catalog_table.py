@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from cost_hf.files import DamagedFileError, content_digest
-from cost_hf.semantic_ids.catalog_files import read_catalog, write_catalog, write_items_table
+from cost_hf.semantic_ids.catalog_files import HEADER, read_catalog, write_catalog, write_items_table
 from cost_hf.semantic_ids.collisions import (
     append_suffixes,
     group_sizes,
@@ -166,6 +166,19 @@ def collision_report(codes: np.ndarray, level_sizes: Sequence[int]) -> dict[str,
     }
 
 
+def num_equal_levels(same: np.ndarray, *, are_parallel: bool) -> np.ndarray:
+    """Return how many codes semantic IDs have in common: leading ones, or any where levels are parallel.
+
+    Args:
+        same: whether codes are equal, bool `[…, L]`.
+        are_parallel: whether levels do not depend on each other.
+
+    Returns:
+        int64 `[…]`.
+    """
+    return (same if are_parallel else np.logical_and.accumulate(same, axis=-1)).sum(axis=-1)
+
+
 def _refuse_collisions(codes: np.ndarray, is_new: np.ndarray, sizes: Sequence[int], policy: str) -> None:
     collides = is_new & (group_sizes(codes, sizes) > 1)
     if collides.any():
@@ -193,6 +206,8 @@ class CatalogTable(ItemRows):
         moved: number of items that did not get their own codes, by overflow or reassignment.
         vectors: item vectors, float32 `[N, E]`, read-only, for models that take them as input beside the codes.
         columns: values of every row, such as its price, likewise only where the licence allows it.
+        has_parallel_levels: whether levels do not depend on each other, so that leading codes say no more of an item
+            than others: what items have in common is then the number of equal codes, and no prefix.
     """
 
     item_ids: tuple[str, ...]
@@ -207,6 +222,7 @@ class CatalogTable(ItemRows):
     moved: int = 0
     vectors: np.ndarray | None = None
     columns: ItemColumns = field(default_factory=ItemColumns)
+    has_parallel_levels: bool = False
 
     def __post_init__(self) -> None:
         codes = np.array(self.codes, dtype=np.int64)
@@ -229,7 +245,7 @@ class CatalogTable(ItemRows):
             object.__setattr__(self, "vectors", vectors)
 
     def __repr__(self) -> str:
-        levels = "x".join(map(str, self.level_sizes))
+        levels = "x".join(map(str, self.level_sizes)) + (" in parallel" if self.has_parallel_levels else "")
         vectors = "" if self.vectors is None else f"vectors of width {self.vectors.shape[1]}, "
         return (
             f"{type(self).__name__}({describe_items(self)}, levels {levels}, collisions={self.policy!r}, {vectors}"
@@ -274,7 +290,7 @@ class CatalogTable(ItemRows):
 
     def save_items(self, directory: str | Path, stem: str) -> None:
         """Write `<stem>.safetensors` and `<stem>.parquet`; equal catalogs give equal bytes."""
-        fields = ("level_sizes", "model_levels", "policy", "quantizer_digest", "text_digest", "moved")
+        fields = [name for name in HEADER if name != "ids_digest"]
         write_catalog(
             directory,
             stem,
@@ -295,12 +311,30 @@ class CatalogTable(ItemRows):
         """
         write_items_table(path, self)
 
+    def num_shared_levels(self, codes: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Return how many codes items share with given ones: leading ones, or any where levels are parallel.
+
+        Args:
+            codes: of the first levels, `[l]`.
+            rows: of the items, n of them; all by default.
+
+        Returns:
+            int64 `[n]`.
+        """
+        same = self.codes[rows, : len(codes)] == np.asarray(codes, dtype=np.int64)
+        return num_equal_levels(same, are_parallel=self.has_parallel_levels)
+
     def prefix_features(self, length: int) -> PrefixFeatures:
         """Return the prefixes of 1 … `length` codes of every SID as categories for a ranking model.
 
         Raises:
-            ValueError: for a length outside 1 … L, or more categories than an int64 counts.
+            ValueError: for a length outside 1 … L, more categories than an int64 counts, or parallel levels.
         """
+        if self.has_parallel_levels:
+            raise ValueError(
+                "prefixes are categories of growing detail, and the levels of this catalog do not depend on each "
+                "other; use its codes, each as a category of its own"
+            )
         return prefix_features(self.codes, self.level_sizes, length)
 
     @classmethod

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cost_hf.experiments.recipe import Recipe
 from cost_hf.generators.backbones import build_backbone
 from cost_hf.generators.generator_training import training_examples
 from cost_hf.generators.options import GeneratorOptions, TrainingOptions
@@ -78,3 +79,14 @@ def test_a_teacher_and_substitutes_exclude_each_other():
         TrainingOptions(teacher="markov", substitute_share=0.1).validate()
     with pytest.raises(ValueError, match=r"training.substitute_share must be a share from 0 to 1, got 1.5"):
         TrainingOptions(substitute_share=1.5).validate()
+
+
+@pytest.mark.parametrize(("kind", "is_refused"), [("opq", True), ("rkmeans", False)])
+def test_codes_of_parallel_levels_have_no_substitutes_by_prefix(kind, is_refused):
+    recipe = Recipe.load("cost_quickstart", {"codes.kind": kind, "training.substitute_share": 0.1})
+
+    if not is_refused:
+        recipe.validate()
+        return
+    with pytest.raises(ValueError, match=r"training.substitute_share .* codes of kind 'opq' .* are not alike"):
+        recipe.validate()

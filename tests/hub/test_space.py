@@ -14,6 +14,7 @@ from cost_hf.hub.space.filters import chosen_conditions
 from cost_hf.hub.space.visit import Visit
 from cost_hf.semantic_ids.catalog import Catalog
 from tests.hub.made_up import made_up_results
+from tests.methods.acerec.acerec_toys import toy_recommender as toy_parallel
 from tests.methods.fusion.fusion_toys import toy_fusion
 from tests.methods.sasrec.test_sasrec_recommender import toy as dense_toy
 from tests.recommenders.toys import TOY_IDS, TOY_TEXTS, toy_recommender, toy_text_recommender, with_columns
@@ -336,3 +337,21 @@ def test_the_app_of_a_space_takes_the_name_of_a_recommender_alone(content, messa
 
     with pytest.raises((ValueError, OSError), match=message):
         runpy.run_path(str(ROOT / "cost_hf" / "hub" / "space" / "space_app.py"))
+
+
+def test_codes_of_parallel_levels_have_neighbours_and_no_tree():
+    codes = [[0, 1, 2], [1, 1, 2], [0, 0, 0], [1, 0, 1]]
+    catalog = Catalog.from_codes(
+        list("abcd"), codes, level_sizes=(2, 2, 3), collisions="none", has_parallel_levels=True
+    )
+    view = CatalogView(catalog)
+
+    assert view.has_sids and not view.has_tree
+    assert view.neighbours(view.sid(0), without=0) == [(1, 2), (2, 1)]
+
+
+def test_a_recommender_of_parallel_codes_has_a_demo_without_the_tree():
+    demo = app.build_demo(toy_parallel())
+
+    tabs = [block.label for block in demo.blocks.values() if isinstance(block, gr.Tab)]
+    assert "Recommend" in tabs and "New item" in tabs and "ID tree" not in tabs

@@ -1,8 +1,12 @@
 """What recommended items have in common with those of a history."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from cost_hf.recommenders.base import Recommendation
+from cost_hf.recommenders.explanations import explanation_text
 from cost_hf.recommenders.generative import GenerativeRecommender
 from cost_hf.recommenders.item_evidence import ItemEvidence, cosines_with
 from cost_hf.semantic_ids.catalog import Catalog
@@ -150,3 +154,18 @@ def test_a_generator_whose_codes_came_from_elsewhere_explains_by_them():
     (answer,) = system.recommend(["item003"], top_k=1, explain=True)
 
     assert answer.fields["explanation"]["semantic_id"]["model_levels"] == 2
+
+
+def test_codes_of_parallel_levels_are_in_common_wherever_they_stand(evidence):
+    parallel = dataclasses.replace(evidence, has_parallel_levels=True)
+
+    (found,) = parallel.explain([0], [3, 2, 1])
+
+    assert "shared_prefixes" not in found
+    assert found["shared_codes"] == [
+        {"item_id": "b", "shared_levels": 3},
+        {"item_id": "c", "shared_levels": 1},
+        {"item_id": "d", "shared_levels": 1},
+    ]
+    answer = Recommendation("a", 0.0, {"explanation": {"among": "all items", **found}})
+    assert "shares 3 of 3 codes with b; 1 with c, d" in explanation_text(answer)

@@ -1,8 +1,15 @@
 """Semantic IDs as features: prefixes as categories that outlive every update of a catalog."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+import torch
 
+from cost_hf.quantizers.cost import CostConfig, CostModel
+from cost_hf.quantizers.opq.configuration_opq import OpqConfig
+from cost_hf.quantizers.opq.modeling_opq import OpqModel
+from cost_hf.semantic_ids.catalog import Catalog
 from tests.recommenders.toys import toy_catalog
 
 
@@ -37,3 +44,46 @@ def test_more_categories_than_an_integer_counts_are_refused():
 
     with pytest.raises(ValueError, match="shorten them"):
         catalog.prefix_features(3)
+
+
+def parallel_catalog() -> Catalog:
+    codes = [[0, 1, 2], [1, 1, 2], [0, 1, 0], [1, 0, 0]]
+    return Catalog.from_codes(list("abcd"), codes, level_sizes=(2, 2, 3), collisions="none", has_parallel_levels=True)
+
+
+def test_items_share_leading_codes_or_any_where_levels_are_parallel():
+    parallel = parallel_catalog()
+    ordered = dataclasses.replace(parallel, has_parallel_levels=False)
+
+    assert parallel.num_shared_levels(parallel.codes[0]).tolist() == [3, 2, 2, 0]
+    assert ordered.num_shared_levels(parallel.codes[0]).tolist() == [3, 0, 2, 0]
+    assert parallel.num_shared_levels(parallel.codes[0, :2], np.array([1, 2])).tolist() == [1, 2]
+
+
+def test_parallel_levels_have_no_prefix_features():
+    with pytest.raises(ValueError, match="levels of this catalog do not depend on each other; use its codes"):
+        parallel_catalog().prefix_features(2)
+
+
+def test_parallel_levels_outlive_a_save_and_an_update(tmp_path):
+    catalog = parallel_catalog()
+    catalog.save_items(tmp_path, "catalog")
+    plain = dataclasses.replace(catalog, has_parallel_levels=False)
+    plain.save_items(tmp_path, "plain")
+
+    assert Catalog.load_items(tmp_path, "catalog").has_parallel_levels
+    assert not Catalog.load_items(tmp_path, "plain").has_parallel_levels
+    assert catalog.with_items(["e"], codes=[[0, 0, 0]]).has_parallel_levels
+    assert "levels 2x2x3 in parallel" in repr(catalog)
+    # files of catalogs without them are as they were before there were any
+    assert b"parallel" not in (tmp_path / "plain.safetensors").read_bytes()
+
+
+def test_a_quantizer_says_whether_its_levels_are_parallel():
+    vectors = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    product = OpqModel(OpqConfig(item_dim=6, level_sizes=(3, 3)))
+    residual = CostModel(CostConfig(item_dim=6, level_sizes=(3, 3), latent_dim=4, hidden_sizes=(5,)))
+    ids = [str(number) for number in range(20)]
+
+    assert Catalog.from_embeddings(ids, vectors, product, collisions="none").has_parallel_levels
+    assert not Catalog.from_embeddings(ids, vectors, residual, collisions="none").has_parallel_levels

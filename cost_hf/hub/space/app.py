@@ -43,7 +43,7 @@ def build_demo(recommender: Recommender, results: Mapping[str, Any] | None = Non
         head = gr.HTML(markup.header(visit.view), padding=False)
         with gr.Tab("Recommend"):
             recommend_tab(visit)
-        if visit.view.has_sids:
+        if visit.view.has_tree:
             with gr.Tab("ID tree") as tree:
                 tree_tab(visit, tree)
         if visit.takes_texts:

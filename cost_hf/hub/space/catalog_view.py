@@ -50,6 +50,7 @@ class CatalogView:
     def __init__(self, catalog: Any):
         self.catalog = catalog
         self.has_sids = hasattr(catalog, "codes")
+        self.has_tree = self.has_sids and not catalog.has_parallel_levels
 
     @property
     def num_items(self) -> int:
@@ -104,21 +105,20 @@ class CatalogView:
         return rows[:limit].tolist(), len(rows)
 
     def neighbours(self, codes: Prefix, *, without: int | None = None, limit: int = 8) -> list[tuple[int, int]]:
-        """Return (row, shared levels) of the items whose IDs share the most first levels, at least one."""
-        shared = self._shared(codes)
+        """Return (row, shared levels) of the items whose IDs share the most levels, at least one.
+
+        First levels count, or, where levels are parallel, any.
+        """
+        shared = self.catalog.num_shared_levels(np.array(codes))
         if without is not None:
             shared[without] = 0
         shared[self.catalog.removed] = 0
         best = np.argsort(-shared, kind="stable")[:limit]
         return [(row, int(shared[row])) for row in best.tolist() if shared[row]]
 
-    def _shared(self, codes: Prefix) -> np.ndarray:
-        """Return how many first levels every item shares with codes, `[N]`."""
-        same = self.catalog.codes[:, : len(codes)] == np.asarray(codes, dtype=np.int64)
-        return np.logical_and.accumulate(same, axis=1).sum(1)
-
     def _below(self, prefix: Prefix) -> np.ndarray:
-        return np.flatnonzero((self._shared(prefix) == len(prefix)) & ~self.catalog.removed)
+        is_below = (self.catalog.codes[:, : len(prefix)] == np.asarray(prefix, dtype=np.int64)).all(1)
+        return np.flatnonzero(is_below & ~self.catalog.removed)
 
     @cached_property
     def _names(self) -> list[str]:

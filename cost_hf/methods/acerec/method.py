@@ -65,7 +65,8 @@ class AceRec(Method[AceRecOptions]):
         from cost_hf.methods.dense_training import fit_dense
 
         codes = codes_stage(workspace, self.options.codes, seed=seed)
-        catalog = build_catalog(workspace, CatalogOptions(collisions="none"), codes)
+        collide = CatalogOptions(collisions="none")
+        catalog = build_catalog(workspace, collide, codes, has_parallel_levels=True)
         fitted = fit_dense(acerec_training(self.options, workspace, catalog, codes.model, seed=seed), workspace)
         return Fitted(fitted.recommender, fitted.curves, {"codes": codes})
 
@@ -82,11 +83,11 @@ class AceRec(Method[AceRecOptions]):
         return estimate(self.options, facts)
 
     def describe(self, fitted: Fitted, workspace: Workspace, targets: Targets, *, seed: int) -> dict[str, Any]:
-        """Return section `semantic_ids`."""
-        from cost_hf.methods.generative.sid_description import describe_semantic_ids
+        """Return section `semantic_ids`, without figures of prefixes, which say nothing here."""
+        from cost_hf.methods.generative.sid_description import describe_utilization
 
         recommender: Any = fitted.recommender
-        return {"semantic_ids": describe_semantic_ids(recommender.catalog, fitted.parts["codes"], workspace)}
+        return {"semantic_ids": describe_utilization(recommender.catalog, fitted.parts["codes"], workspace)}
 
     def protocol(self, fitted: Fitted, workspace: Workspace, targets: Targets) -> dict[str, Any]:
         """Return how lists are made."""

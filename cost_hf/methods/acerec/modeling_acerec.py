@@ -22,6 +22,8 @@ from .configuration_acerec import AceRecConfig
 from .layers_acerec import AttentiveTokenMerger, TokenDecoder, block_mask
 from .objectives_acerec import alignment_losses, popularity_bias, reconstruction_loss
 
+ITEMS_PER_CHUNK = 2048
+
 
 @dataclass
 class AceRecOutput(ModelOutput):
@@ -188,8 +190,12 @@ class AceRecModel(PreTrainedModel):
 
         Arguments are those of `log_probs`. An item's score does not depend on the other items.
         """
-        table = self.log_probs(histories, item_tokens).T.contiguous()  # [V, B]
-        return functional.embedding_bag(item_tokens, table, mode="sum").T
+        # a clone: of one history, the transposed table counts as contiguous with strides that the look-up is slow for
+        table = self.log_probs(histories, item_tokens).T.clone(memory_format=torch.contiguous_format)  # [V, B]
+        # sums stand item by item, and few at a time are turned round while they are in the cache of a CPU
+        size = ITEMS_PER_CHUNK if table.device.type == "cpu" else max(1, len(item_tokens))
+        sums = [functional.embedding_bag(part, table, mode="sum").T for part in item_tokens.split(size)]
+        return torch.cat(sums, dim=1)
 
     def _items(self, rows: Tensor, item_tokens: Tensor) -> _Items:
         """Return the different items among catalog rows of any shape; negative rows are none."""
@@ -223,8 +229,8 @@ class AceRecModel(PreTrainedModel):
         width = self.config.hidden_size
         own = states[:, None] + functional.silu(self.heads(states)).view(len(states), -1, width)  # [P, m, D]
         table = functional.normalize(self.tokens.weight, dim=-1).split(self.config.level_sizes)
-        users = functional.normalize(own, dim=-1).unbind(1)
-        return [user @ tokens.T / self.config.token_temperature for user, tokens in zip(users, table, strict=True)]
+        users = (functional.normalize(own, dim=-1) / self.config.token_temperature).unbind(1)
+        return [user @ tokens.T for user, tokens in zip(users, table, strict=True)]
 
     def _token_losses(self, states: Tensor, tokens: Tensor) -> Tensor:
         """Return the mean cross-entropy of the digits of states `[P, D]` whose next items have `tokens` `[P, m]`."""

@@ -120,6 +120,12 @@ class GenerativeOptions(MethodOptions):
                 "training.first_items is for generator.kind seq2seq; the causal generator learns first items anyway, "
                 "so leave it out"
             )
+        if self.catalog.reference is None and self.codes.has_parallel_levels and self.training.substitute_share:
+            raise ValueError(
+                f"training.substitute_share replaces items by others with the same first codes, and codes of kind "
+                f"{self.codes.kind!r} have levels that do not depend on each other, so that such items are not alike; "
+                "set it to 0, or take another codes.kind"
+            )
         if self.catalog.reference is None and self.catalog.collisions in MOVING_POLICIES:
             self._check_distances()
         if self.catalog.reference is None and self.codes.needs_collaborative_vectors:
@@ -225,7 +231,8 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
         """
         from cost_hf.methods.codes_stage import build_catalog
 
-        return build_catalog(workspace, self.options.catalog, codes)
+        is_parallel = self.options.codes.has_parallel_levels
+        return build_catalog(workspace, self.options.catalog, codes, has_parallel_levels=is_parallel)
 
     def build_backbone(
         self, workspace: Workspace, catalog: Catalog, codes: CodesResult | None, *, seed: int

@@ -19,6 +19,19 @@ NEIGHBOURS = 4
 def describe_semantic_ids(catalog: Catalog, codes: CodesResult | None, workspace: Workspace) -> dict[str, Any]:
     """Return section `semantic_ids` of results.json."""
     data = workspace.data
+    column = data.tables.items.get("categories")
+    quality = sid_quality(
+        catalog.codes[:, : catalog.model_levels],
+        level_sizes=catalog.level_sizes[: catalog.model_levels],
+        categories=None if column is None else [cell_words(cell) for cell in column],
+        train=data.split.train,
+        targets=data.split.validation,
+    )
+    return describe_utilization(catalog, codes, workspace) | {"quality": quality}
+
+
+def describe_utilization(catalog: Catalog, codes: CodesResult | None, workspace: Workspace) -> dict[str, Any]:
+    """Return what section `semantic_ids` says of codes alone, whatever reads them."""
     vectors = workspace.text_vectors()
     own = catalog.codes[:, : catalog.model_levels]
     sizes = catalog.level_sizes[: catalog.model_levels]
@@ -28,12 +41,7 @@ def describe_semantic_ids(catalog: Catalog, codes: CodesResult | None, workspace
         with torch.inference_mode():
             reconstruction = decode(torch.from_numpy(np.array(own))).float().numpy()
     utilization = sid_utilization(own, sizes, vectors=vectors.vectors, reconstruction=reconstruction)
-    column = data.tables.items.get("categories")
-    categories = None if column is None else [cell_words(cell) for cell in column]
-    quality = sid_quality(
-        own, level_sizes=sizes, categories=categories, train=data.split.train, targets=data.split.validation
-    )
-    return utilization | {"catalog": catalog.report, "quality": quality}
+    return utilization | {"catalog": catalog.report}
 
 
 def neighbour_examples(catalog: Catalog, vectors: TextVectors, *, seed: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from cost_hf.data.errors import DataError
 from cost_hf.data.splits import Split
 from cost_hf.methods.ranker.options import check_kept
 from cost_hf.recommenders.candidates import Candidates
+from cost_hf.semantic_ids.catalog_table import num_equal_levels
 from cost_hf.semantic_ids.item_columns import LISTS, VALUES, ItemColumns, kind_of
 
 TREND = "trend"  # the feature of the training clicks
@@ -183,12 +184,14 @@ class ItemFacts:
         vectors: item text vectors of unit length, float32 `[n, E]`, n at most N; None where no part reads texts.
         codes: semantic IDs by part that has them, `[n, L]`, n at most N.
         table: what is known of items beside the parts.
+        parallel: parts whose codes have parallel levels.
     """
 
     clicks: np.ndarray
     vectors: np.ndarray | None
     codes: Mapping[str, np.ndarray]
     table: ItemTable
+    parallel: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, catalog: Any, vectors: np.ndarray | None, clicks: np.ndarray, table: ItemTable) -> "ItemFacts":
@@ -196,8 +199,10 @@ class ItemFacts:
         if vectors is not None:
             lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
             vectors = (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
-        codes = {name: part.codes for name, part in catalog.parts.items() if hasattr(part, "codes")}
-        return cls(clicks, vectors, codes, table)
+        with_codes = {name: part for name, part in catalog.parts.items() if hasattr(part, "codes")}
+        codes = {name: part.codes for name, part in with_codes.items()}
+        parallel = frozenset(name for name, part in with_codes.items() if part.has_parallel_levels)
+        return cls(clicks, vectors, codes, table, parallel)
 
 
 def feature_names(parts: Sequence[str], facts: ItemFacts) -> list[str]:
@@ -231,8 +236,8 @@ def candidate_features(histories: np.ndarray, candidates: Candidates, facts: Ite
     lengths = (histories >= 0).sum(axis=1)[:, None]
     times, last = _occurrences(histories, items)
     columns += [times, np.where(times > 0, lengths - 1 - last, np.nan), np.broadcast_to(lengths, items.shape)]
-    for codes in facts.codes.values():
-        columns += _prefix_features(histories, items, codes)
+    for name, codes in facts.codes.items():
+        columns += _prefix_features(histories, items, codes, are_parallel=name in facts.parallel)
     if facts.vectors is not None:
         columns += _cosines(histories, candidates.items, facts.vectors)
     columns += [_looked_up(values, items) for values in facts.table.columns.values()]
@@ -266,8 +271,13 @@ def _occurrences(past: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.n
     return times, np.where(times > 0, last, -1)
 
 
-def _prefix_features(histories: np.ndarray, items: np.ndarray, codes: np.ndarray) -> list[np.ndarray]:
-    """Return the codes that an item's SID has in common with the last item's, and at most with the last few ones."""
+def _prefix_features(
+    histories: np.ndarray, items: np.ndarray, codes: np.ndarray, *, are_parallel: bool
+) -> list[np.ndarray]:
+    """Return the codes that an item's SID has in common with the last item's, and at most with the last few ones.
+
+    Leading codes count, or any where levels are parallel.
+    """
     lengths = (histories >= 0).sum(axis=1)
     places = lengths[:, None] - 1 - np.arange(PREFIX_ITEMS)  # [B, R], last first
     padded = np.pad(histories, ((0, 0), (0, 1)), constant_values=-1)
@@ -275,8 +285,8 @@ def _prefix_features(histories: np.ndarray, items: np.ndarray, codes: np.ndarray
     is_known = (items < len(codes))[:, :, None] & ((recent >= 0) & (recent < len(codes)))[:, None, :]
     own = codes[np.minimum(items, len(codes) - 1)]  # [B, C, L]
     past = codes[np.clip(recent, 0, len(codes) - 1)]  # [B, R, L]
-    same = np.logical_and.accumulate(own[:, :, None] == past[:, None], axis=3)
-    shared = np.where(is_known, same.sum(axis=3), 0)
+    in_common = num_equal_levels(own[:, :, None] == past[:, None], are_parallel=are_parallel)
+    shared = np.where(is_known, in_common, 0)
     return [shared[:, :, 0], shared.max(axis=2)]
 
 

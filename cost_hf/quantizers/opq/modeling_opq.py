@@ -75,6 +75,7 @@ class OpqModel(OpqPreTrainedModel):
         (torch.Size([10, 3]), torch.Size([10, 16]))
     """
 
+    has_parallel_levels = True
     computes_level_vectors = True  # by a product whose last bits depend on the machine: digests take the weights
 
     def __init__(self, config: OpqConfig) -> None:

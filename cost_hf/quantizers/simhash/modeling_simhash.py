@@ -64,6 +64,8 @@ class SimhashModel(SimhashPreTrainedModel):
         torch.Size([10, 3])
     """
 
+    has_parallel_levels = True
+
     def __init__(self, config: SimhashConfig) -> None:
         super().__init__(config)
         self.hyperplanes = Hyperplanes(config)
