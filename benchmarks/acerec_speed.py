@@ -24,7 +24,7 @@ from cost_hf.generators.backbones import GeneratorOptions, build_backbone
 from cost_hf.generators.collation import SequenceDataset
 from cost_hf.generators.ranking_trainer import LengthGroupedSampler
 from cost_hf.methods.acerec.configuration_acerec import AceRecConfig
-from cost_hf.methods.acerec.modeling_acerec import AceRecModel
+from cost_hf.methods.acerec.modeling_acerec import AceRecModel, catalog_scores
 from cost_hf.methods.acerec.recommender import AceRecRecommender
 from cost_hf.methods.sasrec.training import HistoryCollator
 from cost_hf.recommenders.base import Recommender
@@ -74,10 +74,11 @@ def scoring_rows(num_items: int, *, rounds: int) -> list[dict[str, Any]]:
     model = model_of(OWN)
     tokens = model.item_tokens(torch.randint(256, (num_items, len(LEVELS)), generator=draw))
     histories = torch.randint(num_items, (HISTORIES, HISTORY), generator=draw)
+    log_probs = model.log_probs(histories, tokens)
     vectors = torch.randn(num_items, WIDTH, generator=draw)
     users = torch.randn(HISTORIES, WIDTH, generator=draw)
     variants: dict[str, Callable[[], Any]] = {
-        "look-up": lambda: model.scores(histories, tokens),
+        "look-up": lambda: catalog_scores(log_probs, tokens),
         "product": lambda: users @ vectors.T,
         "read": lambda: vectors.sum(),
     }

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from cost_hf.data import DataOptions, read_tables, split_interactions
-from cost_hf.generators.collation import PrefixDataset, SequenceDataset, pad_rows
+from cost_hf.generators.collation import CausalCollator, PrefixDataset, Seq2SeqCollator, SequenceDataset, pad_rows
 from cost_hf.generators.packing import pack
 from cost_hf.generators.prompts import IGNORED_LABEL, PromptBuilder
 from cost_hf.generators.ranking_trainer import LengthGroupedSampler, ShuffledSampler
@@ -107,6 +107,29 @@ def test_prefixes_give_every_item_but_the_first_as_target_with_the_items_before_
     dataset = PrefixDataset([np.array([5, 6, 7, 8]), np.array([1])], ["u", "v"], max_history=2)
 
     assert listed(dataset) == [([5], 6), ([5, 6], 7), ([6, 7], 8)]
+
+
+def test_long_rows_are_what_came_before_the_first_label():
+    prefixes = PrefixDataset([np.array([5, 6, 7, 8])], ["u"], max_history=1, with_first_items=True)
+    windows = SequenceDataset([np.arange(9)], ["u"], max_items=4)
+
+    assert [prefixes.long_rows(number, 2).tolist() for number in range(5)] == [[], [5], [5, 6], [6, 7], []]
+    for number, (_, rows, first) in enumerate(windows.examples):
+        before = np.arange(rows[first])
+        assert windows.long_rows(number, 100).tolist() == before.tolist()
+        assert windows.long_rows(number, 3).tolist() == before[-3:].tolist()
+
+
+@pytest.mark.parametrize("is_causal", [True, False])
+def test_batches_have_the_long_rows_of_their_examples(is_causal):
+    prompts = prompts_for(is_causal=is_causal)
+    write = prompts.sequence if is_causal else prompts.pair
+    examples = [write("u", np.array([1, 2]), 1)._replace(long_rows=rows) for rows in (np.array([4, 1]), np.array([3]))]
+    pad_id = prompts.vocabulary.pad_id
+    collate = CausalCollator(pad_id, packs=False) if is_causal else Seq2SeqCollator(pad_id)
+
+    assert collate(examples)["long_rows"].tolist() == [[4, 1], [3, -1]]
+    assert "long_rows" not in collate([example._replace(long_rows=None) for example in examples])
 
 
 def test_first_items_are_targets_of_the_empty_prefix_where_asked():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 from transformers import LlamaForCausalLM, T5ForConditionalGeneration
+from transformers.models.t5.modeling_t5 import T5LayerCrossAttention
 
 from cost_hf.search import beam_search as search_module
 from cost_hf.search.beam_search import beam_search
@@ -96,6 +97,48 @@ class LevelFeatures:
         if level == 0:
             return self.features(torch.zeros(codes.shape[:2], dtype=torch.long))
         return self.features(level + codes.sum(-1))
+
+
+class ScaledCrossAttention(T5LayerCrossAttention):
+    """Adds the states, scaled by what a beam has, to the attention to the prompt."""
+
+    decodes_like_base = True
+
+    def mix(self, normed, attended, context):
+        return attended + normed * context
+
+    def forward(self, hidden_states, key_value_states, context=None, **kwargs):
+        hidden, *rest = super().forward(hidden_states, key_value_states, **kwargs)
+        return (hidden if context is None else hidden + self.layer_norm(hidden_states) * context, *rest)
+
+
+class ReadsBeams(T5ForConditionalGeneration):
+    """A T5 whose cross-attention layers read the codes of a beam and an argument of the request."""
+
+    decodes_like_base = True
+    layer_class = ScaledCrossAttention
+
+    def __init__(self, config):
+        super().__init__(config)
+        for place, block in enumerate(self.decoder.block):
+            block.layer[1] = self.layer_class(self.decoder.config, layer_idx=place)
+        self.post_init()
+
+    def beam_inputs(self, level, codes, scale=None):
+        return None if level == 0 or scale is None else codes.sum(-1, keepdim=True) * scale
+
+    def cross_context(self, inputs):
+        return inputs
+
+    def embed_prompt(self, input_ids, attention_mask, scale=None):
+        return self.shared(input_ids)
+
+    def forward(self, *args, **kwargs):
+        return super().forward(*args, **kwargs)
+
+
+class Undeclared(ScaledCrossAttention):
+    """A cross-attention layer that declares nothing."""
 
 
 class DenseRerank:
@@ -280,6 +323,45 @@ def test_a_models_own_level_inputs_give_the_scores_of_its_forward_pass(name):
     plain = beam_search(stock, *inputs, trie=trie, vocabulary=vocabulary, num_beams=12)
     assert torch.equal(replaced.scores, plain.scores)
     assert_exact_equals_whole(generator, vocabulary, trie, inputs, num_beams=4)
+
+
+@torch.no_grad()
+def test_cross_attention_layers_read_what_their_own_beam_has():
+    catalog, vocabulary, generator, prompts, histories, trie = toys(ReadsBeams, items=12)
+    inputs = prompts.inputs(histories)
+    scale = torch.linspace(-0.2, 0.3, len(histories))[:, None, None]
+    options = {"trie": trie, "vocabulary": vocabulary}
+    request = {"model_kwargs": {"scale": scale}}
+    expected = torch.empty(len(histories), len(catalog))
+    for row in range(len(catalog)):
+        codes = torch.tensor(catalog.codes[row].copy()).expand(len(histories), -1)
+        labels = vocabulary.encode(codes)
+        before = torch.cat([torch.zeros_like(codes[:, :1]), codes[:, :-1].cumsum(1)], 1)[..., None]
+        encoded = generator.encoder(input_ids=inputs[0], attention_mask=inputs[1])
+        output = generator(encoder_outputs=encoded, attention_mask=inputs[1], labels=labels, context=before * scale)
+        expected[:, row] = output.logits.log_softmax(-1).gather(2, labels[..., None]).sum((1, 2))
+
+    scores = score_catalog(generator, *inputs, **options, **request)
+    found = beam_search(generator, *inputs, num_beams=12, **options, **request)
+    exact = beam_search(generator, *inputs, num_beams=3, exact=True, **options, **request)
+    plain = beam_search(generator, *inputs, num_beams=12, **options)
+
+    assert unsupported_reason(generator) is None
+    torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(found.scores, expected.gather(1, found.items), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(exact.scores, expected.topk(3, 1).values, rtol=1e-5, atol=1e-4)
+    assert torch.equal(plain.scores, beam_search(toy_t5(vocabulary), *inputs, num_beams=12, **options).scores)
+    with pytest.raises(ValueError, match="may depend on more than a recorded graph can see"):
+        CapturedSearch(generator, **options)
+
+
+def test_a_cross_attention_layer_that_declares_nothing_is_not_known():
+    kind = type("Other", (ReadsBeams,), {"layer_class": Undeclared})
+    _, _, generator, *_ = toys(kind)
+
+    assert unsupported_reason(generator) == (
+        "Undeclared in the decoder is not that of T5ForConditionalGeneration, or has hooks"
+    )
 
 
 def test_level_inputs_need_cached_decoding():

@@ -7,6 +7,7 @@ Whatever is linear in a token is computed once for every row of that table and t
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import initialization as init
 
 from .configuration_acerec import AceRecConfig
 
@@ -78,6 +79,27 @@ class AttentiveTokenMerger(nn.Module):
     def _heads(self, states: Tensor) -> Tensor:
         """Return `[U, heads, n, D / heads]` of states `[U, n, D]`."""
         return states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+def initialize_merger(merger: AttentiveTokenMerger, *, std: float) -> None:
+    """Draw the weights of a merger anew, for models whose own rules know none of its layers.
+
+    Args:
+        merger: changed in place.
+        std: standard deviation of tokens, for the embeddings that are added to them.
+    """
+    for part in merger.modules():
+        if isinstance(part, nn.Linear):
+            init.xavier_normal_(part.weight)
+            if part.bias is not None:
+                init.zeros_(part.bias)
+        elif isinstance(part, nn.LayerNorm):
+            init.ones_(part.weight)
+            init.zeros_(part.bias)
+    init.normal_(merger.subspaces.weight, std=std)
+    if merger.has_attention:
+        # queries of one item would all be alike without it, had their map small weights
+        init.normal_(merger.queries.bias, std=std)
 
 
 class TokenDecoder(nn.Module):

@@ -76,8 +76,8 @@ class AceRec(Method[AceRecOptions]):
 
         return warm_start(self.options, recommender, start)
 
-    def estimate(self, facts: DataFacts) -> Estimate:
-        """Time steps of training and scoring; fitting the quantizer takes seconds."""
+    def estimate(self, facts: DataFacts) -> Estimate | str:
+        """Time a step of training and a ranking."""
         from cost_hf.methods.acerec.estimate import estimate
 
         return estimate(self.options, facts)

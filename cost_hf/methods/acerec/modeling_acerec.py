@@ -19,7 +19,7 @@ from transformers.utils import ModelOutput
 from cost_hf.methods.sasrec.layers_sasrec import SasRecLayer, last_positions, recent_items
 
 from .configuration_acerec import AceRecConfig
-from .layers_acerec import AttentiveTokenMerger, TokenDecoder, block_mask
+from .layers_acerec import AttentiveTokenMerger, TokenDecoder, block_mask, initialize_merger
 from .objectives_acerec import alignment_losses, popularity_bias, reconstruction_loss
 
 ITEMS_PER_CHUNK = 2048
@@ -108,9 +108,8 @@ class AceRecModel(PreTrainedModel):
             init.xavier_normal_(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)
-        if isinstance(module, AttentiveTokenMerger) and module.has_attention:
-            # queries of one item would all be alike without it, had their map small weights
-            init.normal_(module.queries.bias, std=self.config.initializer_range)
+        if isinstance(module, AttentiveTokenMerger):
+            initialize_merger(module, std=self.config.initializer_range)
 
     def forward(
         self,
@@ -190,12 +189,7 @@ class AceRecModel(PreTrainedModel):
 
         Arguments are those of `log_probs`. An item's score does not depend on the other items.
         """
-        # a clone: of one history, the transposed table counts as contiguous with strides that the look-up is slow for
-        table = self.log_probs(histories, item_tokens).T.clone(memory_format=torch.contiguous_format)  # [V, B]
-        # sums stand item by item, and few at a time are turned round while they are in the cache of a CPU
-        size = ITEMS_PER_CHUNK if table.device.type == "cpu" else max(1, len(item_tokens))
-        sums = [functional.embedding_bag(part, table, mode="sum").T for part in item_tokens.split(size)]
-        return torch.cat(sums, dim=1)
+        return catalog_scores(self.log_probs(histories, item_tokens), item_tokens)
 
     def _items(self, rows: Tensor, item_tokens: Tensor) -> _Items:
         """Return the different items among catalog rows of any shape; negative rows are none."""
@@ -259,6 +253,21 @@ class AceRecModel(PreTrainedModel):
         """Return the first token of every level, `[m]`."""
         sizes = torch.tensor(self.config.level_sizes, device=device)
         return sizes.cumsum(0) - sizes
+
+
+def catalog_scores(log_probs: Tensor, item_tokens: Tensor) -> Tensor:
+    """Return the sums of the log-probabilities of the digits of items, `[B, N]`, by look-up.
+
+    Args:
+        log_probs: of all codes, `[B, V]`.
+        item_tokens: of the catalog, `[N, m]`.
+    """
+    # a clone: of one history, the transposed table counts as contiguous with strides that the look-up is slow for
+    table = log_probs.T.clone(memory_format=torch.contiguous_format)  # [V, B]
+    # sums stand item by item, and few at a time are turned round while they are in the cache of a CPU
+    size = ITEMS_PER_CHUNK if table.device.type == "cpu" else max(1, len(item_tokens))
+    sums = [functional.embedding_bag(part, table, mode="sum").T for part in item_tokens.split(size)]
+    return torch.cat(sums, dim=1)
 
 
 def _mean(losses: Tensor, weights: Tensor | None) -> Tensor:

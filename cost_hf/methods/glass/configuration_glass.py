@@ -13,7 +13,7 @@ from transformers import LlamaConfig, T5Config
 MAX_WIDTH = 1 << 20
 MAX_LEVELS = 64
 MAX_CODES = 1 << 24
-MAX_TIERS = 256  # a tier is stored in one byte
+MAX_TIERS = 255  # a tier is stored in one byte, and padding has a number of its own
 MAX_RETRIEVED = 1 << 16
 
 

@@ -124,6 +124,10 @@ class Glass(GenerativeMethod[GlassOptions]):
         """Return beams, normalization and how much of a history is read."""
         return super().search_settings(workspace) | {"long_history": self.options.long_history.max_items}
 
+    def protocol(self, fitted: Fitted, workspace: Workspace, targets: Targets) -> dict[str, Any]:
+        """Add how much of a history is read beside the prompt."""
+        return super().protocol(fitted, workspace, targets) | {"long_history": self.long_history}
+
     def describe(self, fitted: Fitted, workspace: Workspace, targets: Targets, *, seed: int) -> dict[str, Any]:
         """Add section `long_history`: ranks of true prefixes in the beams, and how far the gates open."""
         from cost_hf.methods.glass.diagnostics import describe_long_history

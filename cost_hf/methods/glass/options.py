@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from cost_hf.methods.generative import GenerativeOptions
 from cost_hf.semantic_ids.options import MAX_HISTORY, whole_number
 
-MAX_TIERS = 256  # those of `configuration_glass`, whose import takes seconds; a test compares them
+MAX_TIERS = 255  # those of `configuration_glass`, whose import takes seconds; a test compares them
 MAX_RETRIEVED = 1 << 16
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,18 +18,17 @@ if TYPE_CHECKING:
     from cost_hf.methods.sasrec.method import SequenceMethod
 
 TIMED_USERS = 32
+NOTHING_TO_TIME = "the training part holds no user with two items"
 
 
 def estimate(method: SequenceMethod[Any], facts: DataFacts) -> Estimate | str:
     """Return the costs from a timed training step and a timed ranking, or why there is nothing to time."""
     options = method.options
     num_items = facts.tables.num_items
-    sequences = [rows for rows in facts.split.train if len(rows) > 1]
-    if not sequences:
-        return "the training part holds no user with two items"
-    users = SequenceDataset(sequences, [""] * len(sequences), max_items=options.model.max_history + 1, num_unlabelled=1)
-    chosen = _typical(users.lengths)
-    batch = HistoryCollator()([users[int(number)] for number in chosen])
+    found = typical_batch(facts.split.train, max_history=options.model.max_history)
+    if found is None:
+        return NOTHING_TO_TIME
+    batch, steps = found
     histories = batch["histories"]
     text_dim = None if options.model.inputs == "ids" else facts.item_dim
     if text_dim is not None:
@@ -38,13 +38,32 @@ def estimate(method: SequenceMethod[Any], facts: DataFacts) -> Estimate | str:
     model = method.untrained(num_items=num_items, text_dim=text_dim, seed=0)
     step = training_step(model, batch | {"histories": histories.repeat(1 + method.views, 1)})
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.training.precision == "bf16"):
-        epoch = fastest(step) * float(users.lengths.sum() / users.lengths[chosen].sum())
-    user = _ranking_seconds(method.recommended(model), histories, batch.get("item_vectors")) / len(chosen)
+        epoch = fastest(step) * steps
+    user = _ranking_seconds(method.recommended(model), histories, batch.get("item_vectors")) / len(histories)
     return Estimate(
         {"training": options.training.epochs * epoch, "evaluation": SEEN_SETTINGS * facts.cases * user},
         weights_mb(model),
         [f"all {options.training.epochs} epochs (training may stop early)"],
     )
+
+
+def typical_batch(train: Sequence[np.ndarray], *, max_history: int) -> tuple[dict[str, Tensor], float] | None:
+    """Return `histories` and `labels` of a few training users, and how many such batches are an epoch.
+
+    Args:
+        train: catalog rows of every training user.
+        max_history: most recent items that are read.
+
+    Returns:
+        None where no user has two items.
+    """
+    sequences = [rows for rows in train if len(rows) > 1]
+    if not sequences:
+        return None
+    users = SequenceDataset(sequences, [""] * len(sequences), max_items=max_history + 1, num_unlabelled=1)
+    chosen = _typical(users.lengths)
+    batch = HistoryCollator()([users[int(number)] for number in chosen])
+    return batch, float(users.lengths.sum() / users.lengths[chosen].sum())
 
 
 def _typical(lengths: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ RUNS = {
     "T5 with events": fields("sid_generator", generator__size="tiny", generator__kind="seq2seq")
     | {"data.event_column": "kind", "data.event_weights": {"view": 0, "buy": 2}},
     "liger": fields("liger", generator__size="tiny"),
+    "acerec": fields("acerec", codes__level_sizes=[4] * 6, model__hidden_size=16, model__num_latents=2),
     "cobra": fields("cobra", generator__size="tiny"),
     "prism": fields("prism", generator__size="tiny"),
     "ranker": fields("ranker") | {"ranker.parts": ["markov", "text_last"], "ranker.folds": 2},

@@ -1,5 +1,7 @@
 """Training of ACERec: it learns a rule, repeats itself, resumes, and continues from its weights."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,11 +10,12 @@ import cost_hf
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.files import read_object
 from cost_hf.methods.acerec import AceRec
+from cost_hf.methods.acerec import estimate as module
 from cost_hf.methods.acerec.method import ABLATIONS
 from cost_hf.methods.acerec.options import AceRecModelOptions, AceRecOptions
 from cost_hf.methods.acerec.recommender import DigitScorer
 from cost_hf.methods.acerec.training import build_acerec, train_acerec
-from cost_hf.methods.base import methods, variants
+from cost_hf.methods.base import DataFacts, methods, variants
 from cost_hf.methods.sasrec.options import SequenceTrainingOptions
 from cost_hf.quantizers.base import CodesOptions
 from cost_hf.recommenders.base import Recommender
@@ -130,3 +133,17 @@ def test_the_shipped_recipes_are_valid(name):
     recipe.validate()
 
     assert recipe.system.options.codes.level_sizes == [256] * 32
+
+
+def test_the_estimate_scales_a_step_to_all_epochs_and_a_ranking_to_all_cases(monkeypatch):
+    monkeypatch.setattr(module, "fastest", lambda work: (work(), 2.0)[1])
+    train = [np.arange(4) for _ in range(64)]
+    tables = SimpleNamespace(num_items=ITEMS)
+    facts = DataFacts(tables, SimpleNamespace(train=train), 6, None, cases=10)
+
+    found = AceRec(options_of(epochs=3)).estimate(facts)
+
+    # 32 users are timed: two such steps an epoch; every case is ranked with and without its seen items
+    assert found.seconds == {"training": 3 * 2 * 2.0, "evaluation": pytest.approx(2 * 10 * 2.0 / 32)}
+    nobody = DataFacts(tables, SimpleNamespace(train=[np.arange(1)]), 6, None, cases=10)
+    assert AceRec(options_of()).estimate(nobody) == "the training part holds no user with two items"
