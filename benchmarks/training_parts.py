@@ -141,7 +141,8 @@ class TrainingRun:
         batches = [order[start : start + setup.batch_size] for start in range(0, len(order), setup.batch_size)]
         full = [batch for batch in batches if len(batch) == setup.batch_size] or batches
         chosen = representative(np.array([self._work(batch) for batch in full], dtype=np.float64), steps)
-        self.batches = [[setup.dataset[int(row)] for row in full[number]] for number in chosen]
+        self.rows = [full[number] for number in chosen]
+        self.batches = [[setup.dataset[int(row)] for row in batch] for batch in self.rows]
         self.model = setup.model.to(device).train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
 
@@ -161,9 +162,8 @@ class TrainingRun:
     def counts(self) -> tuple[int, int, int, int]:
         """Return cells of the input, real tokens in them, targets and targets with a history, over a call."""
         cells = sum(self.collate(examples)["input_ids"].numel() for examples in self.batches)
-        examples = [example for batch in self.batches for example in batch]
-        tokens = sum(1 + LEVELS * len(rows) for _, rows, _ in examples)
-        return cells, tokens, *self._targets(examples)
+        tokens = sum(int(self.setup.dataset.lengths[batch].sum()) for batch in self.rows)
+        return cells, tokens, *self._targets([example for batch in self.batches for example in batch])
 
     def _targets(self, examples: Sequence[Any]) -> tuple[int, int]:
         if self.setup.kind == "seq2seq":

@@ -1,4 +1,4 @@
-"""ACERec (arXiv 2602.13573): long parallel codes, merged to a few latents a item, predicted digit by digit at once."""
+"""ACERec (arXiv 2602.13573): long parallel codes, merged to a few latents an item, predicted digit by digit at once."""
 
 from cost_hf.methods.acerec.method import AceRec
 
