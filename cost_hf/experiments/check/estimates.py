@@ -45,6 +45,10 @@ def estimate(recipe: Recipe, tables: Tables, split: Split, vectors: CheckVectors
     most = recipe.vectors.most_width(tables.num_items)
     width = most if recipe.vectors.item_columns is not None and most is not None else vectors.width
     cases = min(recipe.evaluation.max_users or len(split.test), len(split.test))
+    try:
+        recipe.system.options.validate()
+    except ValueError as error:
+        return str(error)
     found = recipe.system.estimate(DataFacts(tables, split, width, recipe.evaluation, cases))
     if isinstance(found, str):
         return found

@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 DESCRIBED_CASES = 512  # of the test part, for the section `long_history` of results.json
 NO_TIER_TOKEN = {"long_history.tier_token": False, "long_history.neighbour_codes": 0}
 NO_RETRIEVAL = {"long_history.retrieval": False, "long_history.neighbour_codes": 0}
+T5 = {"generator.kind": "seq2seq"}
 CAUSAL = {"generator.kind": "causal", "generator.size": "small"}
 ROWS: dict[str, tuple[dict[str, Any], str]] = {
-    "glass": ({}, "GLASS: a generator that reads long histories"),
-    "glass_no_tier_token": (NO_TIER_TOKEN, "GLASS without the tier token"),
-    "glass_no_retrieval": (NO_RETRIEVAL, "GLASS without retrieved items"),
-    "glass_off": (NO_TIER_TOKEN | NO_RETRIEVAL, "GLASS with both off: the plain generator"),
+    "glass": (T5, "GLASS: a generator that reads long histories"),
+    "glass_no_tier_token": (T5 | NO_TIER_TOKEN, "GLASS without the tier token"),
+    "glass_no_retrieval": (T5 | NO_RETRIEVAL, "GLASS without retrieved items"),
+    "glass_off": (T5 | NO_TIER_TOKEN | NO_RETRIEVAL, "GLASS with both off: the plain generator"),
     "glass_causal_tier_token": (NO_RETRIEVAL | CAUSAL, "the tier token alone, on the causal generator"),
 }
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from cost_hf.methods.base import MethodOptions, Workspace, register
+from cost_hf.methods.base import MethodOptions, Variant, Workspace, register
 from cost_hf.methods.generative import GenerativeMethod
 from cost_hf.methods.token_merger.options import TokenMergerOptions
 
@@ -27,6 +27,11 @@ class TokenMerger(GenerativeMethod[TokenMergerOptions]):
     options_class: ClassVar[type[MethodOptions]] = TokenMergerOptions
     auto_models = "cost_hf.methods.token_merger.auto_merged_t5"
     recommenders: ClassVar[Mapping[str, str]] = {"token_merger": "cost_hf.methods.token_merger.recommender"}
+
+    @classmethod
+    def variants(cls) -> Iterable[Variant]:
+        """Yield the row, on a T5."""
+        yield Variant(cls.name, cls.name, {"generator.kind": "seq2seq"}, cls.summary)
 
     def build_backbone(
         self, workspace: Workspace, catalog: Catalog, codes: CodesResult | None, *, seed: int
