@@ -227,13 +227,20 @@ class Recipe:
         return self.sections().get(name)
 
     def _swap_method(self, name: str) -> None:
-        """Take the options of another method; sections of the same class are those that the methods share."""
+        """Take the options of another method; sections of the same class are those that the methods share.
+
+        Fields that the row of this name changes, such as a kind of generator that the method needs, are changed here,
+        too.
+        """
         options = _method_class(name).options_class()
         for entry in dataclasses.fields(options):
             present = getattr(self.options, entry.name, None)
             if _family(present) is _family(getattr(options, entry.name)):
                 setattr(options, entry.name, present)
         self.options = options
+        own = variants().get(name)
+        for dotted, value in ({} if own is None else own.overrides).items():
+            set_field(options, self.sections(), dotted, value, owner=f"method {name}")
 
 
 def load_beside(base: Recipe, name_or_path: str, overrides: Mapping[str, Any]) -> Recipe:

@@ -19,6 +19,7 @@ CodesOptions.load_kinds()
 EPOCHS = {"training.epochs": 2, "codes.epochs": 4}
 # of a method or kind: what the toy catalog calls its categories, and sizes of what it trains inside
 OWN_FIELDS: dict[str, dict[str, Any]] = {
+    "acerec": {"codes.level_sizes": [8, 8, 8, 8]},
     "category": {"codes.category_column": "topic", "codes.level_sizes": [16, 4]},
     "fusion": {
         "fusion.parts": ["cost", "sasrec_text", "text_last"],
