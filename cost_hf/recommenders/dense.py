@@ -94,7 +94,31 @@ class DenseSnapshot(CatalogSnapshot):
         return ScoringRanker(self.scorer, popularity=self.popularity, item_ids=self.catalog.item_ids)
 
 
-class DenseRecommender(Recommender):
+class ModelRecommender(Recommender):
+    """A recommender that scores the catalog by one model, `model`, whose snapshots hold what scoring reads."""
+
+    model: Any
+    has_own_code = True
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the model to a device, in place; answers are the same up to rounding."""
+        with self._writing:
+            self.model.to(checked_device(device))
+            self.snapshot = self._snapshot_of(self.catalog)
+        return self
+
+    @property
+    def network(self) -> PreTrainedModel:
+        """The model."""
+        return self.model
+
+    @property
+    def auto_class(self) -> str:
+        """Name of the Auto class that loads the model, with its published sources."""
+        return "AutoModel"
+
+
+class DenseRecommender(ModelRecommender):
     """Recommends catalog items by the scores of a `DenseModel`; a method sets `kind` and `model_class`.
 
     Args:
@@ -108,7 +132,6 @@ class DenseRecommender(Recommender):
     model_class: ClassVar[type[PreTrainedModel]]
     text_only_hint: ClassVar[str] = "train a model of texts alone"  # remedy where new items are refused
     published_files = WEIGHT_FILES
-    has_own_code = True
     snapshot: DenseSnapshot
 
     def __init__(
@@ -139,23 +162,6 @@ class DenseRecommender(Recommender):
             )
         self.model = model.eval()
         super().__init__(catalog, popularity=popularity, encoder=encoder, journal=journal, versions=versions)
-
-    def to(self, device: torch.device | str) -> Self:
-        """Move the model to a device, in place; answers are the same up to rounding."""
-        with self._writing:
-            self.model.to(checked_device(device))
-            self.snapshot = self._snapshot_of(self.catalog)
-        return self
-
-    @property
-    def network(self) -> PreTrainedModel:
-        """The model."""
-        return self.model
-
-    @property
-    def auto_class(self) -> str:
-        """Name of the Auto class that loads the model, with its published sources."""
-        return "AutoModel"
 
     @property
     def scorer(self) -> DenseScorer:

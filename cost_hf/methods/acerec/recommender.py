@@ -11,16 +11,15 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
 from cost_hf.data.encoders import ItemEncoder
 from cost_hf.files import check_fields, load_all_weights
 from cost_hf.methods.acerec.modeling_acerec import AceRecModel
 from cost_hf.quantizers.base import Quantizer
-from cost_hf.recommenders.base import checked_device
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.coded import SidRecommender
+from cost_hf.recommenders.dense import ModelRecommender
 from cost_hf.recommenders.rankers import ScoringRanker
 from cost_hf.recommenders.repository import MANIFEST, QUANTIZER, WEIGHT_FILES, check_parts, read_catalog_parts
 from cost_hf.semantic_ids.catalog import Catalog
@@ -60,7 +59,7 @@ class DigitSnapshot(CatalogSnapshot):
         return ScoringRanker(self.scorer, popularity=self.popularity, item_ids=self.catalog.item_ids)
 
 
-class AceRecRecommender(SidRecommender):
+class AceRecRecommender(ModelRecommender, SidRecommender):
     """Recommends catalog items by the log-probabilities that ACERec gives to their digits.
 
     The latest `max_history` items are read. An empty history scores all items 0, so that popularity decides, as it does
@@ -82,7 +81,6 @@ class AceRecRecommender(SidRecommender):
     kind = "acerec"
     source = "acerec"
     published_files = rf"{WEIGHT_FILES}|{QUANTIZER}/({WEIGHT_FILES})"
-    has_own_code = True
     snapshot: DigitSnapshot
 
     def __init__(
@@ -113,23 +111,6 @@ class AceRecRecommender(SidRecommender):
             journal=journal,
             versions=versions,
         )
-
-    def to(self, device: torch.device | str) -> Self:
-        """Move the model to a device, in place; answers are the same up to rounding."""
-        with self._writing:
-            self.model.to(checked_device(device))
-            self.snapshot = self._snapshot_of(self.catalog)
-        return self
-
-    @property
-    def network(self) -> PreTrainedModel:
-        """The model."""
-        return self.model
-
-    @property
-    def auto_class(self) -> str:
-        """Name of the Auto class that loads the model, with its published sources."""
-        return "AutoModel"
 
     @property
     def identity(self) -> dict[str, str]:
