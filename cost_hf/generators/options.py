@@ -217,7 +217,12 @@ class RankingTrainingOptions:
     warmup_steps: int = field(default=100, metadata={"help": "steps of linear warm-up"})
     scheduler: str = field(default="linear", metadata={"help": "learning-rate schedule, a transformers SchedulerType"})
     gradient_clip: float = field(default=1.0, metadata={"help": "largest gradient norm"})
-    precision: str = field(default="auto", metadata={"help": "fp32, bf16, or auto (bf16 on CUDA, fp32 on CPU)"})
+    precision: str = field(
+        default="auto",
+        metadata={
+            "help": "fp32, bf16 (fp32, with a warning, on x86 CPUs without AVX-512) or auto (bf16 on CUDA, fp32 on CPU)"
+        },
+    )
     gradient_checkpointing: bool = field(
         default=False, metadata={"help": "recompute activations in the backward pass: less memory, more time"}
     )

@@ -31,6 +31,7 @@ from transformers.utils import logging as transformers_logging
 
 from cost_hf.checkpoints import CheckpointDigests, drop_incomplete_checkpoints, last_complete_checkpoint
 from cost_hf.generators.options import RankingTrainingOptions
+from cost_hf.generators.precision import trains_in_bf16
 from cost_hf.trackers import require_trackers
 
 SELECTION_METRIC = "ndcg@10"
@@ -200,7 +201,7 @@ def _training_arguments(
         lr_scheduler_type=options.scheduler,
         max_grad_norm=options.gradient_clip,
         **_checkpointing(options),
-        bf16=options.precision == "bf16" or (options.precision == "auto" and on_cuda),
+        bf16=trains_in_bf16(options.precision),
         use_cpu=not on_cuda,
         eval_strategy="no" if selected_by is None else "steps",
         save_strategy="steps",

@@ -89,7 +89,12 @@ class FamaeOptions(ItemVectorOptions):
     scheduler: str = field(default="cosine", metadata={"help": "learning-rate schedule, a transformers SchedulerType"})
     patience: int = field(default=3, metadata={"help": "validations without a better metric 1 before stopping"})
     validation_users: int = field(default=1024, metadata={"help": "size of the fixed seeded validation sample"})
-    precision: str = field(default="auto", metadata={"help": "fp32, bf16, or auto (bf16 on CUDA, fp32 on CPU)"})
+    precision: str = field(
+        default="auto",
+        metadata={
+            "help": "fp32, bf16 (fp32, with a warning, on x86 CPUs without AVX-512) or auto (bf16 on CUDA, fp32 on CPU)"
+        },
+    )
     seed: int = field(default=0, metadata={"help": "of FAMAE, whatever the seed of the run"})
     report_to: list[str] = field(
         default_factory=list,

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from cost_hf.generators.precision import trains_in_bf16
 from cost_hf.methods.acerec.options import AceRecOptions
 from cost_hf.methods.acerec.recommender import DigitScorer
 from cost_hf.methods.acerec.training import build_acerec
@@ -25,7 +26,7 @@ def estimate(options: AceRecOptions, facts: DataFacts) -> Estimate | str:
     model = build_acerec(options.model, catalog, seed=0)
     scorer = DigitScorer(model, catalog.codes)
     step = training_step(model, batch | {"item_tokens": scorer.item_tokens})
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.training.precision == "bf16"):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=trains_in_bf16(options.training.precision)):
         epoch = fastest(step) * steps
     model.eval()
     histories = batch["histories"].numpy()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cost_hf.generators.collation import SequenceDataset
+from cost_hf.generators.precision import trains_in_bf16
 from cost_hf.methods.base import DataFacts, Estimate
 from cost_hf.methods.benchmarking import SEEN_SETTINGS, fastest, training_step, weights_mb
 from cost_hf.methods.sasrec.training import HistoryCollator
@@ -37,7 +38,7 @@ def estimate(method: SequenceMethod[Any], facts: DataFacts) -> Estimate | str:
         batch["negatives"] = torch.randint(num_items, (*histories.shape, options.model.num_negatives))
     model = method.untrained(num_items=num_items, text_dim=text_dim, seed=0)
     step = training_step(model, batch | {"histories": histories.repeat(1 + method.views, 1)})
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.training.precision == "bf16"):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=trains_in_bf16(options.training.precision)):
         epoch = fastest(step) * steps
     user = _ranking_seconds(method.recommended(model), histories, batch.get("item_vectors")) / len(histories)
     return Estimate(
