@@ -9,7 +9,6 @@ from transformers import DynamicCache, PreTrainedModel
 from cost_hf.search.beam_steps import Ancestry, Prompt, float_mask
 from cost_hf.search.protocol import last_states
 
-
 MIN_SHARED = 8  # leading tokens from which on a second pass costs less than what it saves
 
 
@@ -82,13 +81,14 @@ class CausalSteps:
 
     def _run_prompts(self) -> Tensor:
         """Fill the cache and return the states of the last tokens, `[B, d]`."""
+        input_ids = self.prompt.input_ids
         mask = self.prompt.attention_mask
         shared = shared_tokens(self.prompt)
-        if shared < MIN_SHARED:
-            self.prompt_states = self._decoded(self.prompt.input_ids, mask, first=0)
+        if input_ids is None or shared < MIN_SHARED:
+            self.prompt_states = self._decoded(input_ids, mask, first=0)
             return last_states(self.prompt_states, mask)
         order = mask.argsort(dim=1, descending=True, stable=True)  # tokens first, padding last
-        tokens = self.prompt.input_ids.gather(1, order)
+        tokens = input_ids.gather(1, order)
         mask = mask.gather(1, order)
         common = self._decoded(tokens[:1, :shared], mask[:1, :shared], first=0)
         self.cache.batch_repeat_interleave(self.batch)
