@@ -29,7 +29,12 @@ COMMANDS = {
         "cost_hf.experiments.drift.commands:drift_main",
         "compare new items and clicks with those of the training",
     ),
-    "recommend": ("cost_hf.hub.commands:recommend_main", "print what a recommender lists for a history, and why"),
+    "recommend": (
+        "cost_hf.hub.commands:recommend_main",
+        "print what a recommender lists for a history, and why, or write lists for a file of histories",
+    ),
+    "embed": ("cost_hf.bulk.commands:embed_main", "write vectors of item texts, from files to files"),
+    "encode": ("cost_hf.bulk.commands:encode_main", "write semantic IDs of items, from files to files"),
     "replay": (
         "cost_hf.serving.replay_command:replay_main",
         "what was clicked of the lists in a request log, by model",

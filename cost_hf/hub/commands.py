@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cost_hf.bulk.commands import add_bulk_arguments, run_command, whole_path
 from cost_hf.command_line import (
     USER_ERRORS,
     CommandParser,
@@ -201,10 +202,13 @@ def _update_catalog(known: argparse.Namespace) -> dict[str, Any]:
 
 
 def recommend_main(argv: Sequence[str]) -> int:
-    """Print what a recommender lists for a history, and why."""
-    parser = CommandParser("cost-hf recommend", "Print what a recommender lists for a history, and why.")
+    """Print what a recommender lists for a history, and why, or write lists for a file of histories."""
+    parser = CommandParser(
+        "cost-hf recommend",
+        "Print what a recommender lists for a history, and why; with --input, write lists for all histories of files.",
+    )
     parser.add_argument("source", type=source_argument, help="run directory, recommender directory, or Hub id")
-    parser.add_argument("history", nargs="+", metavar="item_id", help="items of the history, oldest first")
+    parser.add_argument("history", nargs="*", metavar="item_id", help="items of the history, oldest first")
     parser.add_argument("--top-k", type=_count, default=10, help="items wanted [10]")
     parser.add_argument(
         "--where",
@@ -224,10 +228,23 @@ def recommend_main(argv: Sequence[str]) -> int:
         action="store_true",
         help="prove that no other item of the catalog has a higher score, for generators",
     )
+    add_bulk_arguments(parser, is_required=False)
 
     def command() -> None:
         known = parser.parse_args(argv)
+        if (known.input is None) != (known.output is None):
+            parser.error("--input and --output go together")
+        if bool(known.history) == (known.input is not None):
+            parser.error("give the items of one history, or --input with the histories of many")
+        if known.input is not None and (known.explain or known.exact):
+            parser.error("--explain and --exact are for one history; leave them out with --input")
+        check_target(known.output, is_directory=True)
         set_up_logging()
+        if known.input is not None:
+            from cost_hf.bulk.tasks import RecommendTask
+
+            run_command(RecommendTask(whole_path(known.source), known.top_k, known.where, known.diversify), known)
+            return
         from cost_hf.data.cells import in_forms
         from cost_hf.experiments.reading_options import ReadingOptions
         from cost_hf.recommenders.base import Recommender

@@ -1,0 +1,100 @@
+"""Who computes the units of a job: this process, or workers of Ray."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cost_hf.bulk.tasks import BulkTask
+from cost_hf.bulk.units import Unit, UnitResult, run_unit
+
+INSTALL = "the engine ray needs the package ray; pip install 'cost-hf[ray]'"
+
+
+def run_here(
+    units: Sequence[Unit], task: BulkTask, folder: Path, *, columns: Mapping[str, str], batch_size: int
+) -> Iterator[UnitResult]:
+    """Compute one unit after the other in this process; yield each when its file is there."""
+    transform = task.load()
+    for unit in units:
+        yield run_unit(unit, transform, folder, columns=columns, batch_size=batch_size)
+
+
+def run_on_ray(
+    units: Sequence[Unit],
+    task: BulkTask,
+    folder: Path,
+    *,
+    columns: Mapping[str, str],
+    batch_size: int,
+    workers: int = 2,
+    address: str | None = None,
+) -> Iterator[UnitResult]:
+    """Compute units on workers of Ray, each of which loads the model once; yield each when its file is there.
+
+    Ray starts a lost worker anew and gives its unit to another one. All nodes of a cluster need the same paths: those
+    of the input, of the results, and of the model where it is a directory.
+
+    Args:
+        units: to compute.
+        task: what is computed.
+        folder: of the results.
+        columns: as for `plan_units`.
+        batch_size: rows that a model gets at once.
+        workers: processes, one CPU each.
+        address: of a running cluster; None starts one on this machine for the time of the work.
+
+    Raises:
+        ValueError: without Ray, or as the task raises.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ValueError(INSTALL) from error
+    was_running = ray.is_initialized()
+    if not was_running:
+        own = {"num_cpus": workers, "include_dashboard": False} if address is None else {"address": address}
+        ray.init(log_to_driver=False, logging_level="warning", **own)
+    try:
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        rows = ray.data.from_items([asdict(unit) for unit in units], override_num_blocks=len(units)).map(
+            _Worker,
+            fn_constructor_args=(task, str(folder), dict(columns), batch_size),
+            concurrency=workers,
+        )
+        for row in rows.iter_rows():
+            if row["error"] is not None:
+                raise ValueError(row["error"])
+            yield UnitResult(row["target"], row["rows"], row["missing"])
+    finally:
+        if not was_running:
+            ray.shutdown()
+
+
+class _Worker:
+    """Holds the model of a task in a worker process.
+
+    What a user can mend is returned rather than raised: Ray would wrap it in errors of its own, and start the worker
+    anew where the model can't be loaded.
+    """
+
+    def __init__(self, task: BulkTask, folder: str, columns: dict[str, str], batch_size: int):
+        self._error: str | None = None
+        try:
+            self._run = partial(run_unit, transform=task.load(), folder=folder, columns=columns, batch_size=batch_size)
+        except (ValueError, OSError) as error:
+            self._error = str(error)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Compute the unit that a row describes."""
+        result = {"target": row["target"], "rows": 0, "missing": 0, "error": self._error}
+        if self._error is not None:
+            return result
+        try:
+            return result | asdict(self._run(Unit(**row)))
+        except (ValueError, OSError) as error:
+            return result | {"error": str(error)}

@@ -1,0 +1,227 @@
+"""Bulk jobs on this machine: whole results, continued jobs, and errors that say what to do."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cost_hf.bulk.job import RECORD, run_bulk
+from cost_hf.bulk.tasks import EmbedTask, EncodeTask, RecommendTask
+from cost_hf.data import VectorOptions
+from cost_hf.recommenders.example import TEXTS, example_recommender
+
+
+@dataclass(frozen=True)
+class Doubled:
+    """Twice a number; `calls` counts rows, `fails_at` stops the job at a number."""
+
+    name: ClassVar[str] = "double"
+    calls: ClassVar[list[int]] = []
+    fails_at: ClassVar[int | None] = None
+
+    def content(self):
+        return {}
+
+    def check(self, columns):
+        if "number" not in columns:
+            raise ValueError(f"expected number, got {columns}")
+
+    def load(self):
+        return self._doubled
+
+    def _doubled(self, rows):
+        numbers = rows["number"].to_pylist()
+        if self.fails_at is not None and self.fails_at in numbers:
+            raise RuntimeError("killed")
+        self.calls.append(len(numbers))
+        return pa.table({"number": rows["number"], "double": [n if n is None else 2 * n for n in numbers]})
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    monkeypatch.setattr(Doubled, "calls", [])
+
+
+def write(path: Path, columns, *, row_group_size=4) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path, row_group_size=row_group_size)
+    return path
+
+
+def written(folder: Path) -> pa.Table:
+    return pa.concat_tables(pq.read_table(path) for path in sorted(folder.glob("*.parquet")))
+
+
+def digests(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
+
+
+def numbers(tmp_path) -> str:
+    write(tmp_path / "in" / "a.parquet", {"number": list(range(10)), "unused": ["x"] * 10})
+    write(tmp_path / "in" / "b.parquet", {"number": [10, None, 12], "unused": ["x"] * 3})
+    return str(tmp_path / "in" / "*.parquet")
+
+
+def test_every_row_has_its_result_in_order(tmp_path):
+    summary = run_bulk(Doubled(), numbers(tmp_path), tmp_path / "out", batch_size=3)
+
+    found = written(tmp_path / "out").to_pydict()
+    assert found["number"] == [*range(10), 10, None, 12]
+    assert found["double"] == [2 * n for n in range(11)] + [None, 24]
+    assert summary == {"rows": 13, "rows_without_result": 1, "files": 4}
+    assert Doubled.calls == [3, 1, 3, 1, 2, 3]  # batches do not cross row groups
+    assert json.loads((tmp_path / "out" / RECORD).read_text())["status"] == "done"
+
+
+def test_a_stopped_job_computes_what_is_missing(tmp_path, monkeypatch):
+    pattern = numbers(tmp_path)
+    run_bulk(Doubled(), pattern, tmp_path / "whole")
+    monkeypatch.setattr(Doubled, "fails_at", 5)  # in the second unit
+    with pytest.raises(RuntimeError, match="killed"):
+        run_bulk(Doubled(), pattern, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").glob("*.parquet")] == ["a-00000.parquet"]
+    monkeypatch.setattr(Doubled, "fails_at", None)
+    Doubled.calls.clear()
+
+    summary = run_bulk(Doubled(), pattern, tmp_path / "out")
+
+    assert sum(Doubled.calls) == 9
+    assert summary == {"rows": 13, "rows_without_result": 1, "files": 4}
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
+def test_long_row_groups_are_written_in_groups(tmp_path, monkeypatch):
+    monkeypatch.setattr("cost_hf.bulk.units.ROWS_PER_GROUP", 4)
+    path = write(tmp_path / "in.parquet", {"number": [*range(9), None]}, row_group_size=100)
+
+    summary = run_bulk(Doubled(), str(path), tmp_path / "out", batch_size=2)
+
+    file = pq.ParquetFile(tmp_path / "out" / "in-00000.parquet")
+    assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [4, 4, 2]
+    assert summary["rows_without_result"] == 1
+
+
+def test_columns_are_renamed(tmp_path):
+    path = write(tmp_path / "in.parquet", {"n": [1, 2]})
+
+    run_bulk(Doubled(), str(path), tmp_path / "out", columns={"number": "n"})
+
+    assert written(tmp_path / "out").to_pydict() == {"number": [1, 2], "double": [2, 4]}
+
+
+def test_another_job_does_not_mix_with_the_results_of_the_first(tmp_path):
+    pattern = numbers(tmp_path)
+    run_bulk(Doubled(), pattern, tmp_path / "out")
+
+    with pytest.raises(ValueError, match="a job with other batch_size; delete it"):
+        run_bulk(Doubled(), pattern, tmp_path / "out", batch_size=7)
+    write(tmp_path / "in" / "b.parquet", {"number": [10, 11, 12], "unused": ["changed"] * 3})
+    with pytest.raises(ValueError, match="a job with other inputs"):
+        run_bulk(Doubled(), pattern, tmp_path / "out")
+
+
+def test_wrong_input_is_named(tmp_path):
+    path = write(tmp_path / "in.parquet", {"number": [1]})
+    (tmp_path / "full" / "kept").mkdir(parents=True)
+    (tmp_path / "no.parquet").write_text("text")
+    write(tmp_path / "other" / "in.parquet", {"number": [1]})
+    write(tmp_path / "empty.parquet", {"number": pa.array([], pa.int64())})
+
+    with pytest.raises(ValueError, match="no file"):
+        run_bulk(Doubled(), str(tmp_path / "nothing-*.parquet"), tmp_path / "out")
+    with pytest.raises(ValueError, match="is no Parquet file"):
+        run_bulk(Doubled(), str(tmp_path / "no.parquet"), tmp_path / "out")
+    with pytest.raises(ValueError, match="have the same name"):
+        run_bulk(Doubled(), str(tmp_path / "**" / "in.parquet"), tmp_path / "out")
+    with pytest.raises(ValueError, match="hold no rows"):
+        run_bulk(Doubled(), str(tmp_path / "empty.parquet"), tmp_path / "out")
+    with pytest.raises(ValueError, match="holds 'kept' and no bulk"):
+        run_bulk(Doubled(), str(path), tmp_path / "full")
+    with pytest.raises(ValueError, match="engine must be one of local, ray, got 'spark'"):
+        run_bulk(Doubled(), str(path), tmp_path / "out", engine="spark")
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        run_bulk(Doubled(), str(path), tmp_path / "out", batch_size=0)
+    with pytest.raises(ValueError, match="expected number"):
+        run_bulk(Doubled(), str(path), tmp_path / "out", columns={"other": "number"})
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recommender")
+    recommender = example_recommender()
+    recommender.save_pretrained(folder)
+    return recommender, folder
+
+
+def test_lists_are_those_of_the_recommender(tmp_path, saved):
+    recommender, folder = saved
+    histories = [["kettle"], ["teapot", "unknown"], [], None, ["unknown"]]
+    path = write(tmp_path / "in.parquet", {"user_id": [1, 2, 3, 4, 5], "history": histories}, row_group_size=2)
+
+    run_bulk(RecommendTask(str(folder), top_k=3), str(path), tmp_path / "out")
+
+    rows = written(tmp_path / "out").to_pylist()
+    assert [row["user_id"] for row in rows] == [1, 2, 3, 4, 5]
+    assert [row["history"] for row in rows] == histories
+    assert [row["by_popularity"] for row in rows] == [False, False, True, True, True]
+    for row, history in zip(rows, [["kettle"], ["teapot"], [], [], []], strict=True):
+        expected = recommender.recommend([history], top_k=3, on_empty="popularity")[0]
+        assert row["item_ids"] == [answer.item_id for answer in expected]
+        assert np.allclose(row["scores"], [answer.score for answer in expected], rtol=1e-5)
+
+
+def test_conditions_hold_for_every_list(tmp_path, saved):
+    _, folder = saved
+    path = write(tmp_path / "in.parquet", {"history": [["kettle"], ["teapot"]]})
+
+    run_bulk(RecommendTask(str(folder), where={"price": {"max": 25}}), str(path), tmp_path / "out")
+
+    (first, second) = written(tmp_path / "out")["item_ids"].to_pylist()
+    assert set(first) == set(second) == {"teacup", "filter", "press"}
+
+
+def test_codes_are_those_of_the_recommender(tmp_path, saved):
+    path = write(tmp_path / "in.parquet", {"item_id": ["a", "b", "c"], "text": [TEXTS["kettle"], None, "a lamp"]})
+    recommender, folder = saved
+    with pytest.raises(ValueError, match=r"all text columns, which can't be seen .* train with vectors.template"):
+        run_bulk(EncodeTask(str(folder)), str(path), tmp_path / "out")
+    templated = example_recommender()
+    templated.encoder.options = VectorOptions(template="{text}")
+    templated.save_pretrained(tmp_path / "templated")
+
+    summary = run_bulk(EncodeTask(str(tmp_path / "templated")), str(path), tmp_path / "codes")
+
+    found = written(tmp_path / "codes").to_pydict()
+    first, third = recommender.encode([TEXTS["kettle"], "a lamp"]).tolist()
+    assert found["item_id"] == ["a", "b", "c"]
+    assert found["codes"] == [first, None, third]
+    texts = recommender.vocabulary.texts(np.array([first, third]))
+    assert found["tokens"] == [texts[0], None, texts[1]]
+    assert summary["rows_without_result"] == 1
+
+
+def test_a_changed_recommender_is_another_job(tmp_path):
+    path = write(tmp_path / "in.parquet", {"history": [["kettle"]]})
+    own = tmp_path / "own"
+    example_recommender().save_pretrained(own)
+    run_bulk(RecommendTask(str(own)), str(path), tmp_path / "out")
+    changed = example_recommender()
+    changed.remove_items(["press"])
+    changed.save_pretrained(own)
+
+    with pytest.raises(ValueError, match="a job with other options"):
+        run_bulk(RecommendTask(str(own)), str(path), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"model": "lsa", "template": "{title}"}, "lsa is fitted"), ({"model": "org/encoder"}, "needs a template")],
+)
+def test_what_has_no_vectors_of_rows_alone_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        EmbedTask(VectorOptions(**options))

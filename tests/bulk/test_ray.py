@@ -1,0 +1,105 @@
+"""Bulk jobs on Ray: the bytes of the local engine, although a worker is killed."""
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cost_hf.bulk import engines
+from cost_hf.bulk.job import run_bulk
+from cost_hf.bulk.tasks import RecommendTask
+from cost_hf.recommenders.example import example_recommender
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.slow  # starts Ray, whose processes take seconds to come up
+
+
+@dataclass(frozen=True)
+class Killing:
+    """A task whose worker is killed at one batch, the first time that it is computed."""
+
+    name: ClassVar[str] = "kill"
+    task: Any
+    killed_at: str
+    marker: str
+
+    def content(self):
+        return self.task.content()
+
+    def check(self, columns):
+        self.task.check(columns)
+
+    def load(self):
+        transform = self.task.load()
+
+        def killed(rows: pa.Table) -> pa.Table:
+            first = (rows["history"].to_pylist()[0] or [None])[0]
+            if first == self.killed_at and not Path(self.marker).exists():
+                Path(self.marker).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return transform(rows)
+
+        return killed
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A task that refuses every row."""
+
+    name: ClassVar[str] = "fail"
+
+    def content(self):
+        return {}
+
+    def check(self, columns):
+        pass
+
+    def load(self):
+        return self._refuse
+
+    def _refuse(self, rows):
+        raise ValueError("expected another row, got this one; change it")
+
+
+@pytest.fixture
+def histories(tmp_path):
+    items = ["kettle", "teapot", "teacup", "grinder", "filter", "press"]
+    rows = {"user_id": list(range(24)), "history": [[items[n % 6], items[n % 5]] for n in range(24)]}
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table(rows), tmp_path / "in" / "a.parquet", row_group_size=4)
+    return str(tmp_path / "in" / "*.parquet")
+
+
+def digests(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
+
+
+def test_a_killed_worker_leaves_the_bytes_of_the_local_engine(tmp_path, histories):
+    example_recommender().save_pretrained(tmp_path / "model")
+    task = RecommendTask(str(tmp_path / "model"), top_k=3)
+    local = run_bulk(task, histories, tmp_path / "local", batch_size=2)
+
+    killing = Killing(task, "teacup", str(tmp_path / "killed"))
+    summary = run_bulk(killing, histories, tmp_path / "ray", engine="ray", batch_size=2)
+
+    assert (tmp_path / "killed").exists()
+    assert summary == local == {"rows": 24, "rows_without_result": 0, "files": 6}
+    assert digests(tmp_path / "ray") == digests(tmp_path / "local")
+    assert sorted(path.name for path in (tmp_path / "ray").iterdir() if path.is_dir()) == []
+
+
+def test_an_error_of_a_worker_is_the_one_that_the_user_sees(tmp_path, histories):
+    with pytest.raises(ValueError, match=r"^expected another row, got this one; change it$"):
+        run_bulk(Failing(), histories, tmp_path / "out", engine="ray")
+
+
+def test_without_ray_the_message_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+
+    with pytest.raises(ValueError, match=r"pip install 'cost-hf\[ray\]'"):
+        list(engines.run_on_ray([], Failing(), tmp_path, columns={}, batch_size=1))
