@@ -16,12 +16,14 @@ from benchmarks.readme_hybrids import (
     score_sum_section,
     teacher_section,
 )
+from benchmarks.readme_sequences import contrastive_section
 from benchmarks.readme_shop import SECTIONS as SHOP_SECTIONS
 from benchmarks.readme_tokenizers import (
     coclick_section,
     famae_section,
     policy_section,
     published_ids_section,
+    published_t5_section,
     tokenizer_section,
 )
 from cost_hf.files import read_json
@@ -359,7 +361,9 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
         "coclick": coclick_section,
         "policies": policy_section,
         "published_ids": published_ids_section,
+        "published_t5": published_t5_section,
         "famae": famae_section,
+        "contrastive": contrastive_section,
         "results": results_section,
         "liger": liger_section,
     },

@@ -7,6 +7,7 @@ from statistics import fmean
 from scipy.stats import kendalltau
 
 from benchmarks.readme_hybrids import SETS, Report, markdown_lines
+from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.files import read_json
 from cost_hf.reporting import numbers
 
@@ -79,6 +80,26 @@ def published_ids_section() -> str:
             ]
         )
     return f"{_about(report).capitalize()}:\n\n{markdown_lines(lines)}\n\n{_order(ours)}"
+
+
+def published_t5_section() -> str:
+    """Return the validation curve and the test metrics of a T5 of the published size on published identifiers."""
+    found = read_json(RESULTS / "published_ids" / "t5.json")
+    lines = [["epoch", "validation Recall@10", "validation NDCG@10"], ["---"] * 3]
+    for event in found["validation"]:
+        if "recall@10" in event:
+            scores = [numbers.score(event[metric]) for metric in ("recall@10", "ndcg@10")]
+            lines.append([f"{event['epoch']:.0f}", *scores])
+    cells = found["rows"][MAIN_ROW]["item"]
+    rows = [["test", "Recall@10 [95 %]", "NDCG@10 [95 %]"], ["---"] * 3]
+    for seen in cells:
+        intervals = [numbers.interval(cells[seen][metric]) for metric in ("recall@10", "ndcg@10")]
+        rows.append([seen.replace("_", " items "), *intervals])
+    rows.append(["published, after 200 epochs", numbers.score(found["published"]["recall@10"]), ""])
+    about = (
+        f"T5 on `{found['identifiers']}`, epoch {found['epochs']} of {found['planned_epochs']}, {found['cases']:,} test cases:"
+    )
+    return "\n\n".join([about, markdown_lines(rows), markdown_lines(lines)])
 
 
 def famae_section() -> str:

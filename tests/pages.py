@@ -48,6 +48,8 @@ ELSEWHERE = {
     "curl": "tests/serving/test_api_description.py sends the same",
     "docker": "tests/serving/test_docker.py builds the image where docker is",
     "MODEL=": "the same",
+    "cost-hf embed sentence-transformers/": "it needs the model; tests/bulk/test_bulk.py embeds with another one",
+    "cost-hf recommend runs/mine --input histories.parquet --output lists_of_ray": "tests/bulk/test_ray.py runs Ray",
     "cost-hf compare data --train-winner": "test_compare.py runs it; the data of the pages are too few",
     "cost-hf compare DIR --train-winner": "the same",
 }

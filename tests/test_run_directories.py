@@ -22,9 +22,11 @@ from cost_hf.hub.space.app import _results_of, launch_demo
 from cost_hf.hub.upload import upload
 from cost_hf.methods.codes_stage import vector_stage
 from cost_hf.stages import Stages, UnfinishedRunError
+from tests.data.encoder_toys import tiny_encoder
 from tests.runs import TINY, stages_of
 
 THEMES, PLACES = ["elections", "football", "theatre"], ["oslo", "quito", "dakar", "lima", "kyoto"]
+WORDS = [*THEMES, *PLACES, "in"]  # of the texts
 SMALL = {name: value for name, value in TINY.items() if not name.startswith("data.")} | {
     "training.epochs": 2,
     "codes.epochs": 4,
@@ -375,20 +377,6 @@ def test_an_interrupted_evaluation_takes_only_its_own_lists(finished, reference,
     assert run.results["rows"] == read_json(reference / "evaluation" / "results.json")["rows"]
 
 
-def tiny_encoder(directory: Path, seed: int) -> Path:
-    """A plain transformers text encoder with random weights."""
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *THEMES, *PLACES, "in"]
-    directory.mkdir(exist_ok=True)
-    (directory / "vocab.txt").write_text("\n".join(words))
-    BertTokenizerFast(str(directory / "vocab.txt")).save_pretrained(directory)
-    torch.manual_seed(seed)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    BertModel(BertConfig(vocab_size=len(words), max_position_embeddings=32, **sizes)).save_pretrained(directory)
-    return directory
-
-
 def test_other_weights_in_the_directory_of_the_text_encoder_make_the_vectors_again(tmp_path, monkeypatch):
     monkeypatch.setenv("COST_HF_CACHE", str(tmp_path / "cache"))
     recipe = Recipe.load("cost_quickstart", SMALL | {"vectors.model": str(tmp_path / "encoder")})
@@ -396,7 +384,7 @@ def test_other_weights_in_the_directory_of_the_text_encoder_make_the_vectors_aga
     data = prepare_data(recipe.data, **tables())
     found, parts = [], []
     for seed in (0, 0, 1):
-        tiny_encoder(tmp_path / "encoder", seed)
+        tiny_encoder(tmp_path / "encoder", WORDS, seed=seed)
         found.append(vector_stage(Stages(tmp_path / "run"), recipe.vectors, data).vectors)
         parts.append(outside_parts(recipe))
 
@@ -406,7 +394,7 @@ def test_other_weights_in_the_directory_of_the_text_encoder_make_the_vectors_aga
 
 
 def test_every_file_of_a_pretrained_model_but_its_documents_identifies_it(tmp_path):
-    folder = tiny_encoder(tmp_path / "encoder", 0)
+    folder = tiny_encoder(tmp_path / "encoder", WORDS, seed=0)
     names = ["pytorch_model.bin", "source.spm", "bpe.codes", "1_Pooling/config.json", "chat_template.jinja"]
     (folder / "1_Pooling").mkdir()
     found = [model_identity(str(folder))]
@@ -420,7 +408,7 @@ def test_every_file_of_a_pretrained_model_but_its_documents_identifies_it(tmp_pa
 
 
 def test_pickled_weights_of_a_text_encoder_are_not_loaded(tmp_path):
-    folder = tiny_encoder(tmp_path / "encoder", 0)
+    folder = tiny_encoder(tmp_path / "encoder", WORDS, seed=0)
     (folder / "2_Dense").mkdir()
     (folder / "2_Dense" / "pytorch_model.bin").write_bytes(b"pickled")
 

@@ -58,6 +58,9 @@ def encode_main(argv: Sequence[str]) -> int:
     """Write semantic IDs of items."""
     parser = CommandParser("cost-hf encode", "Write semantic IDs of items, from Parquet files to Parquet files.")
     parser.add_argument("source", type=source_argument, help="run directory, recommender directory, or Hub id")
+    parser.add_argument(
+        "--template", default=None, help="text of an item, for recommenders that were trained without vectors.template"
+    )
     add_bulk_arguments(parser, is_required=True)
 
     def command() -> None:
@@ -66,7 +69,7 @@ def encode_main(argv: Sequence[str]) -> int:
         set_up_logging()
         from cost_hf.bulk.tasks import EncodeTask
 
-        run_command(EncodeTask(whole_path(known.source)), known)
+        run_command(EncodeTask(whole_path(known.source), known.template), known)
 
     return report_errors(command)
 
@@ -104,4 +107,5 @@ def run_command(task: "BulkTask", known: argparse.Namespace) -> None:
         workers=known.workers,
         address=known.address,
     )
-    print_text(f"{summary['rows']:,} rows in {summary['files']:,} files: {known.output}")
+    files = "1 file" if summary["files"] == 1 else f"{summary['files']:,} files"
+    print_text(f"{summary['rows']:,} rows in {files}: {known.output}")

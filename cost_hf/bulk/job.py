@@ -1,9 +1,10 @@
 """A bulk job: Parquet files in, a folder of Parquet files out, continued where it was stopped.
 
-The folder holds one file a unit and `bulk.json`, which says what they are the results of. The same job on the same
+The folder holds one file a unit and `_bulk.json`, which says what they are the results of. The same job on the same
 folder computes what is missing; another job is refused.
 """
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from cost_hf.files import LOCK, locked, read_object, remove_scratch, write_json
 
 logger = logging.getLogger(__name__)
 
-RECORD = "bulk.json"
+RECORD = "_bulk.json"  # readers of a folder of Parquet files pass over names like this
 ENGINES = ("local", "ray")
 RUNNING = "running"
 DONE = "done"
@@ -90,7 +91,7 @@ def run_bulk(
 
 
 def _record(task: BulkTask, units: list[Unit], columns: dict[str, str], batch_size: int) -> dict[str, Any]:
-    return {
+    record = {
         "status": RUNNING,
         "task": task.name,
         "options": task.content(),
@@ -99,6 +100,7 @@ def _record(task: BulkTask, units: list[Unit], columns: dict[str, str], batch_si
         "units": [asdict(unit) for unit in units],
         "inputs": {path: _state(path) for path in dict.fromkeys(unit.path for unit in units)},
     }
+    return json.loads(json.dumps(record))  # as it is read from a file
 
 
 def _state(path: str) -> list[int]:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from cost_hf.data.cells import in_forms
@@ -20,6 +21,7 @@ from cost_hf.files import file_digest
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.repository import MANIFEST, locate
 from cost_hf.recommenders.service import SidEncoder
+from cost_hf.semantic_ids.item_ids import item_id_list
 
 if TYPE_CHECKING:
     from cost_hf.data.encoders import TextEncoder
@@ -98,14 +100,16 @@ class EncodeTask:
 
     Args:
         source: run directory, recommender directory or Hub id.
+        template: text of an item, for recommenders that were trained without `vectors.template`.
     """
 
     name: ClassVar[str] = "encode"
     source: str
+    template: str | None = None
 
     def content(self) -> dict[str, Any]:
-        """Return the source and the state of the recommender."""
-        return {"source": self.source, "recommender": _state(self.source)}
+        """Return source, template and the state of the recommender."""
+        return asdict(self) | {"recommender": _state(self.source)}
 
     def check(self, columns: Sequence[str]) -> None:
         """Raise ValueError for rows without item ids."""
@@ -115,7 +119,7 @@ class EncodeTask:
         """Load the recommender.
 
         Raises:
-            ValueError: where it has no quantizer or no text encoder, or texts of all columns.
+            ValueError: where it has no quantizer or no text encoder, or the template is missing or one too many.
         """
         recommender = Recommender.from_pretrained(self.source)
         owner = next((part for part in (recommender, *recommender.parts.values()) if _can_encode(part)), None)
@@ -124,12 +128,19 @@ class EncodeTask:
                 f"{self.source} is a recommender of kind {recommender.kind} without quantizer and text encoder; give "
                 "one that was trained on semantic IDs of texts"
             )
-        if owner.encoder.named_columns is None:
+        has_own = owner.encoder.named_columns is not None
+        if has_own == (self.template is not None):
             raise ValueError(
-                f"the item texts of {self.source} are {owner.encoder.made_of}, which can't be seen from a part of the "
-                "rows; train with vectors.template"
+                f"the item texts of {self.source} are made of {owner.encoder.made_of}; "
+                + (
+                    "leave the template out"
+                    if has_own
+                    else "name these columns by a template such as '{title}. {brand}', since a part of the rows does "
+                    "not show which columns hold text"
+                )
             )
-        return partial(_encoded, owner)
+        render = owner.encoder.render if has_own else partial(render_texts, template=self.template)
+        return partial(_encoded, owner, render)
 
 
 @dataclass(frozen=True)
@@ -174,8 +185,8 @@ def _embedded(encoder: "TextEncoder", template: str, rows: pa.Table) -> pa.Table
     return pa.table({ITEM: rows[ITEM], "vector": _lists(vectors, has_text, pa.float32())})
 
 
-def _encoded(owner: Any, rows: pa.Table) -> pa.Table:
-    texts = owner.encoder.render(rows.to_pandas())
+def _encoded(owner: Any, render: Callable[[pd.DataFrame], list[str]], rows: pa.Table) -> pa.Table:
+    texts = render(rows.to_pandas())
     has_text = np.array([bool(text.strip()) for text in texts], dtype=bool)
     known = [text for text in texts if text.strip()]
     codes = owner.encode(known) if known else np.empty((0, 0), dtype=np.int64)
@@ -190,7 +201,8 @@ def _encoded(owner: Any, rows: pa.Table) -> pa.Table:
 
 
 def _recommended(recommender: Recommender, task: RecommendTask, forms: tuple[str, ...], rows: pa.Table) -> pa.Table:
-    histories = [[in_forms(str(item), forms) for item in history or ()] for history in rows[HISTORY].to_pylist()]
+    given = [item_id_list(history or (), name=HISTORY, what="item ids") for history in rows[HISTORY].to_pylist()]
+    histories = [[in_forms(item, forms) for item in history] for history in given]
     users = rows[USER].cast(pa.string()).to_pylist() if USER in rows.column_names else None
     answers = recommender.recommend(
         histories,

@@ -77,7 +77,11 @@ def plan_units(pattern: str, task: BulkTask, columns: Mapping[str, str]) -> list
             found = pq.ParquetFile(path)
         except pa.ArrowInvalid as error:
             raise ValueError(f"{path} is no Parquet file ({error}); convert it") from error
-        task.check(_renamed(found.schema_arrow.names, columns))
+        names = _renamed(found.schema_arrow.names, columns)
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"{path} has two columns {repeated[0]!r} under these names; rename or drop one of them")
+        task.check(names)
         for group in range(found.num_row_groups):
             rows = found.metadata.row_group(group).num_rows
             if rows:

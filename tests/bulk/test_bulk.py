@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from cost_hf.bulk.job import RECORD, run_bulk
 from cost_hf.bulk.tasks import EmbedTask, EncodeTask, RecommendTask
+from cost_hf.cli import main
 from cost_hf.data import VectorOptions
+from cost_hf.data.encoders import sentence_encoder
 from cost_hf.recommenders.example import TEXTS, example_recommender
+from tests.data.encoder_toys import tiny_encoder
 
 
 @dataclass(frozen=True)
@@ -140,12 +144,15 @@ def test_wrong_input_is_named(tmp_path):
         run_bulk(Doubled(), str(tmp_path / "**" / "in.parquet"), tmp_path / "out")
     with pytest.raises(ValueError, match="hold no rows"):
         run_bulk(Doubled(), str(tmp_path / "empty.parquet"), tmp_path / "out")
-    with pytest.raises(ValueError, match="holds 'kept' and no bulk"):
+    with pytest.raises(ValueError, match="holds 'kept' and no _bulk"):
         run_bulk(Doubled(), str(path), tmp_path / "full")
     with pytest.raises(ValueError, match="engine must be one of local, ray, got 'spark'"):
         run_bulk(Doubled(), str(path), tmp_path / "out", engine="spark")
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
         run_bulk(Doubled(), str(path), tmp_path / "out", batch_size=0)
+    write(tmp_path / "two.parquet", {"number": [1], "n": [2]})
+    with pytest.raises(ValueError, match="has two columns 'number' under these names"):
+        run_bulk(Doubled(), str(tmp_path / "two.parquet"), tmp_path / "out", columns={"number": "n"})
     with pytest.raises(ValueError, match="expected number"):
         run_bulk(Doubled(), str(path), tmp_path / "out", columns={"other": "number"})
 
@@ -175,6 +182,14 @@ def test_lists_are_those_of_the_recommender(tmp_path, saved):
         assert np.allclose(row["scores"], [answer.score for answer in expected], rtol=1e-5)
 
 
+def test_what_is_no_item_id_is_an_error(tmp_path, saved):
+    _, folder = saved
+    path = write(tmp_path / "in.parquet", {"history": [[1.5]]})
+
+    with pytest.raises(ValueError, match="1.5"):
+        run_bulk(RecommendTask(str(folder)), str(path), tmp_path / "out")
+
+
 def test_conditions_hold_for_every_list(tmp_path, saved):
     _, folder = saved
     path = write(tmp_path / "in.parquet", {"history": [["kettle"], ["teapot"]]})
@@ -188,12 +203,15 @@ def test_conditions_hold_for_every_list(tmp_path, saved):
 def test_codes_are_those_of_the_recommender(tmp_path, saved):
     path = write(tmp_path / "in.parquet", {"item_id": ["a", "b", "c"], "text": [TEXTS["kettle"], None, "a lamp"]})
     recommender, folder = saved
-    with pytest.raises(ValueError, match=r"all text columns, which can't be seen .* train with vectors.template"):
+    with pytest.raises(ValueError, match=r"made of all text columns; name these columns by a template"):
         run_bulk(EncodeTask(str(folder)), str(path), tmp_path / "out")
     templated = example_recommender()
     templated.encoder.options = VectorOptions(template="{text}")
     templated.save_pretrained(tmp_path / "templated")
 
+    with pytest.raises(ValueError, match=r"the template '\{text\}'; leave the template out"):
+        run_bulk(EncodeTask(str(tmp_path / "templated"), "{text}"), str(path), tmp_path / "out2")
+    run_bulk(EncodeTask(str(folder), "{text}"), str(path), tmp_path / "given")
     summary = run_bulk(EncodeTask(str(tmp_path / "templated")), str(path), tmp_path / "codes")
 
     found = written(tmp_path / "codes").to_pydict()
@@ -203,6 +221,7 @@ def test_codes_are_those_of_the_recommender(tmp_path, saved):
     texts = recommender.vocabulary.texts(np.array([first, third]))
     assert found["tokens"] == [texts[0], None, texts[1]]
     assert summary["rows_without_result"] == 1
+    assert digests(tmp_path / "given") == digests(tmp_path / "codes")
 
 
 def test_a_changed_recommender_is_another_job(tmp_path):
@@ -216,6 +235,44 @@ def test_a_changed_recommender_is_another_job(tmp_path):
 
     with pytest.raises(ValueError, match="a job with other options"):
         run_bulk(RecommendTask(str(own)), str(path), tmp_path / "out")
+
+
+def test_vectors_are_those_of_the_encoder(tmp_path):
+    encoder = tiny_encoder(tmp_path / "encoder", ["red", "green", "lamp"])
+    options = VectorOptions(model=str(encoder), template="{title}. {brand}")
+    rows = {
+        "item_id": ["a", "b", "c", "d"],
+        "title": ["red lamp", None, "green", " "],
+        "brand": [None, None, "lamp", ""],
+    }
+    path = write(tmp_path / "in.parquet", rows, row_group_size=3)
+
+    summary = run_bulk(EmbedTask(options), str(path), tmp_path / "out", batch_size=2)
+
+    found = written(tmp_path / "out").to_pydict()
+    expected = sentence_encoder(options).encode(["red lamp", "green. lamp"])
+    assert found["item_id"] == ["a", "b", "c", "d"]
+    assert found["vector"][1] is None and found["vector"][3] is None
+    assert np.allclose([found["vector"][0], found["vector"][2]], expected, atol=1e-5)
+    assert summary["rows_without_result"] == 2
+
+
+def test_the_commands_write_files(tmp_path, saved, capsys):
+    _, folder = saved
+    encoder = tiny_encoder(tmp_path / "encoder", ["red", "lamp"])
+    items = write(tmp_path / "items.parquet", {"asin": ["a", "b"], "title": ["red lamp", "lamp"]})
+    histories = write(tmp_path / "histories.parquet", {"history": [["kettle"], ["press"]]})
+    named = ["--input", str(items), "--columns", "{item_id: asin}", "--template", "{title}", "--output"]
+
+    assert main(["embed", str(encoder), *named, str(tmp_path / "vectors")]) == 0
+    assert main(["encode", str(folder), *named, str(tmp_path / "codes")]) == 0
+    lists = ["--input", str(histories), "--output", str(tmp_path / "lists"), "--top-k", "2"]
+    assert main(["recommend", str(folder), *lists]) == 0
+
+    assert "2 rows in 1 file: " in capsys.readouterr().out
+    assert pd.read_parquet(tmp_path / "vectors")["vector"].map(len).tolist() == [16, 16]
+    assert list(pd.read_parquet(tmp_path / "codes")) == ["item_id", "codes", "tokens"]
+    assert pd.read_parquet(tmp_path / "lists")["item_ids"].map(len).tolist() == [2, 2]
 
 
 @pytest.mark.parametrize(

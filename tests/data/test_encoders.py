@@ -10,6 +10,7 @@ import torch
 
 from cost_hf.data import DataError, ItemEncoder, LsaEncoder, SentenceEncoder, VectorOptions, encode_items
 from cost_hf.files import DamagedFileError, read_json, write_json
+from tests.data import encoder_toys
 
 TEXTS = ["football in oslo", "weather in lima", "theatre in dakar"]
 
@@ -123,19 +124,7 @@ SENTENCES = ["red lamp", "green chair and red lamp", "lamp"]
 @pytest.fixture(scope="module")
 def tiny_encoder(tmp_path_factory):
     """Directory of a plain transformers encoder with random weights."""
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    directory = tmp_path_factory.mktemp("tiny")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "green", "lamp", "chair", "and"]
-    (directory / "vocab.txt").write_text("\n".join(words))
-    BertTokenizerFast(str(directory / "vocab.txt")).save_pretrained(directory)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=32,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(directory)
-    return directory
+    return encoder_toys.tiny_encoder(tmp_path_factory.mktemp("tiny"), ["red", "green", "lamp", "chair", "and"])
 
 
 def test_plain_transformers_directory_is_mean_pooled(tiny_encoder):
