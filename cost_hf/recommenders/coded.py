@@ -127,7 +127,7 @@ class SidRecommender(Recommender):
         return vectors
 
     def _with_updated_texts(self, catalog: Catalog, item_ids: list[str], texts: Sequence[str]) -> tuple[Catalog, int]:
-        if self.quantizer is None or self.encoder is None:
+        if self.quantizer is None or not self.encodes_texts:
             return catalog, 0
         return catalog, self._would_differ(catalog, item_ids, self._vectors_of(texts))
 

@@ -12,6 +12,7 @@ from cost_hf.experiments.recipe import Recipe
 from cost_hf.files import read_json
 from cost_hf.methods.base import FAMILIES, methods
 from cost_hf.quantizers.base import CodesOptions
+from tests.generators.backbone_toys import causal_backbone
 from tests.runs import command_line, stages_of, tiny_fields
 
 pytestmark = pytest.mark.trains
@@ -35,6 +36,7 @@ OWN_FIELDS: dict[str, dict[str, Any]] = {
         "ranker.overrides": {"sasrec_ce.training.epochs": 2, "sasrec_text.training.epochs": 2},
         "ranker.columns": ["topic"],
     },
+    "ttdsr": {"users.level_sizes": [8, 8], "index.refresh_steps": 16, "index.tower_epochs": 1},
 }
 
 
@@ -45,11 +47,19 @@ def vector_cache(tmp_path_factory):
         yield
 
 
-def run_with(directory: Path, caplog: pytest.LogCaptureFixture, **flag: str) -> cost_hf.Run:
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory) -> Path:
+    """A tiny pretrained model, for methods that need one."""
+    return causal_backbone(tmp_path_factory.mktemp("pretrained") / "backbone")
+
+
+def run_with(directory: Path, caplog: pytest.LogCaptureFixture, backbone: Path, **flag: str) -> cost_hf.Run:
     """Run the quickstart with one flag more, in a tiny size, by the command line; read the finished run."""
     (name,) = flag.values()
     fields = tiny_fields(**flag) | OWN_FIELDS.get(name, {})
     recipe = Recipe.load("cost_quickstart", fields)
+    if recipe.has_field("generator.backbone") and recipe.options.generator.backbone is not None:
+        fields["generator.backbone"] = str(backbone)
     fields |= {dotted: value for dotted, value in EPOCHS.items() if recipe.has_field(dotted)}
     fields |= {"evaluation.baselines": ["popularity"], "evaluation.bootstrap_draws": 20}
     assert main(["train", *command_line(directory, fields=fields)]) == 0
@@ -75,8 +85,8 @@ def assert_recommends_and_comes_back(run: cost_hf.Run, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", methods())
-def test_every_method_runs_by_one_flag(name, tmp_path, caplog):
-    run = run_with(tmp_path / "run", caplog, method=name)
+def test_every_method_runs_by_one_flag(name, tmp_path, caplog, backbone):
+    run = run_with(tmp_path / "run", caplog, backbone, method=name)
 
     assert_recommends_and_comes_back(run, tmp_path / "copy")
     results = read_json(run.output_dir / "evaluation" / "results.json")
@@ -88,8 +98,8 @@ def test_every_method_runs_by_one_flag(name, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("kind", CodesOptions.kinds)
-def test_every_kind_of_codes_runs_by_one_flag(kind, tmp_path, caplog):
-    run = run_with(tmp_path / "run", caplog, codes__kind=kind)
+def test_every_kind_of_codes_runs_by_one_flag(kind, tmp_path, caplog, backbone):
+    run = run_with(tmp_path / "run", caplog, backbone, codes__kind=kind)
 
     assert_recommends_and_comes_back(run, tmp_path / "copy")
     assert run.results["recipe"]["codes"]["kind"] == kind
