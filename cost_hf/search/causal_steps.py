@@ -9,9 +9,29 @@ from transformers import DynamicCache, PreTrainedModel
 from cost_hf.search.beam_steps import Ancestry, Prompt, float_mask
 from cost_hf.search.protocol import last_states
 
+MIN_SHARED = 8  # leading tokens from which on a second pass costs less than what it saves
+
+
+def shared_tokens(prompt: Prompt) -> int:
+    """Return how many leading tokens all prompts of a batch have in common, such as the words of an instruction.
+
+    Returns:
+        At most one less than the shortest prompt has; 0 for one prompt, embedded prompts, and prompts with arguments of
+        the model, which may be of single rows.
+    """
+    if prompt.input_ids is None or prompt.model_kwargs or len(prompt.input_ids) == 1:
+        return 0
+    mask = prompt.attention_mask
+    tokens = prompt.input_ids.gather(1, mask.argsort(dim=1, descending=True, stable=True))
+    shortest = int(mask.sum(1).min())
+    is_common = (tokens == tokens[:1]).all(0)[: max(shortest - 1, 0)]
+    return int(is_common.long().cumprod(0).sum())
+
 
 class CausalSteps:
     """The beams of a request are tokens of one row over one cache; see `DecodingSteps`.
+
+    Leading tokens that all prompts share run once for the batch; their keys and values are then copied to every row.
 
     Args:
         model: in eval mode; its decoder gives the states that its head reads.
@@ -52,23 +72,43 @@ class CausalSteps:
     def start(self, added: Tensor | None = None) -> Tensor:
         """Run the prompts once; `added` is ignored, since no token enters the decoder here."""
         if self.first is None:
-            mask = self.prompt.attention_mask
-            hidden = self.decoder(
-                input_ids=self.prompt.input_ids,
-                inputs_embeds=self.prompt.inputs_embeds,
-                attention_mask=mask,
-                position_ids=(mask.cumsum(1) - 1).clamp_min(0),
-                past_key_values=self.cache,
-                use_cache=True,
-                **self.prompt.model_kwargs,
-            ).last_hidden_state
-            self.prompt_states = hidden
-            self.first = last_states(hidden, mask)[:, None]
+            self.first = self._run_prompts()[:, None]
         elif (fed := self.cache.get_seq_length() - self.prompt.attention_mask.shape[1]) > 0:
             self.cache.crop(-fed)
             self.ancestry = Ancestry()
             self.depth = 0
         return self.first
+
+    def _run_prompts(self) -> Tensor:
+        """Fill the cache and return the states of the last tokens, `[B, d]`."""
+        input_ids = self.prompt.input_ids
+        mask = self.prompt.attention_mask
+        shared = shared_tokens(self.prompt)
+        if input_ids is None or shared < MIN_SHARED:
+            self.prompt_states = self._decoded(input_ids, mask, first=0)
+            return last_states(self.prompt_states, mask)
+        order = mask.argsort(dim=1, descending=True, stable=True)  # tokens first, padding last
+        tokens = input_ids.gather(1, order)
+        mask = mask.gather(1, order)
+        common = self._decoded(tokens[:1, :shared], mask[:1, :shared], first=0)
+        self.cache.batch_repeat_interleave(self.batch)
+        own = self._decoded(tokens[:, shared:], mask, first=shared)
+        states = torch.cat([common.expand(self.batch, -1, -1), own], 1)
+        self.prompt = Prompt(mask)
+        self.prompt_states = states.gather(1, order.argsort(1)[..., None].expand_as(states))
+        return last_states(states, mask)
+
+    def _decoded(self, input_ids: Tensor | None, mask: Tensor, *, first: int) -> Tensor:
+        """Return the states of the prompts' tokens from column `first` on; the cache holds those before it."""
+        return self.decoder(
+            input_ids=input_ids,
+            inputs_embeds=self.prompt.inputs_embeds,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(1) - 1).clamp_min(0)[:, first:],
+            past_key_values=self.cache,
+            use_cache=True,
+            **self.prompt.model_kwargs,
+        ).last_hidden_state
 
     def advance(self, tokens: Tensor, parents: Tensor, added: Tensor | None = None) -> Tensor:
         """Feed one token per beam, all beams of a request as one row."""

@@ -40,6 +40,7 @@ class CaDiRecModel(PreTrainedModel):
         item_vectors: Tensor | None = None,
         negatives: Tensor | None = None,
         label_weights: Tensor | None = None,
+        log_expected: Tensor | None = None,
     ) -> SequenceOutput:
         """Read histories as SASRec does; in training, add both other losses to its own.
 
@@ -49,11 +50,17 @@ class CaDiRecModel(PreTrainedModel):
             histories: catalog rows, oldest first, `[B, T]`, -1 pads on the right.
             labels: the next rows, `[B, T]`, -100 where nothing is to be learned.
             item_vectors: frozen item vectors of the catalog `[N, E]`, for models with text inputs.
-            negatives: sampled catalog rows `[B, T, K]`, for the binary loss.
+            negatives: sampled catalog rows, `[B, T, K]` for the binary loss, `[K]` for the sampled softmax.
             label_weights: factor of the loss of every label, `[B, T]`; 1 by default.
+            log_expected: natural logarithm of the draws expected of each negative, `[K]`, for the sampled softmax.
         """
         output = self.sasrec(
-            histories, labels, item_vectors=item_vectors, negatives=negatives, label_weights=label_weights
+            histories,
+            labels,
+            item_vectors=item_vectors,
+            negatives=negatives,
+            label_weights=label_weights,
+            log_expected=log_expected,
         )
         is_plain = not (self.config.diffusion_weight or self.config.contrastive_weight)
         if output.loss is None or is_plain or not self.training:

@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig
 
 INPUTS = ("ids", "text", "both")
 SIMILARITIES = ("cosine", "dot")
-LOSSES = ("cross_entropy", "binary")
+LOSSES = ("cross_entropy", "sampled_softmax", "binary")
 # bounds of what a file may ask for, checked before anything of that size is made
 MAX_WIDTH = 1 << 20
 MAX_LAYERS = 256
@@ -39,7 +39,8 @@ class SequenceConfig(PreTrainedConfig):
         similarity: score of an item for a user: `cosine` over `temperature`, or the `dot` product. Without lengths,
             popular items can't win by a long vector alone (arXiv 1909.04276).
         temperature: divides the cosine.
-        loss: `cross_entropy` over the whole catalog, or `binary` with sampled negatives.
+        loss: `cross_entropy` over the whole catalog, `sampled_softmax` over the label and sampled items, or `binary`
+            with sampled items.
         seen_score: score of items of the history; None where they are scored like all others.
         initializer_range: standard deviation of fresh embeddings.
     """

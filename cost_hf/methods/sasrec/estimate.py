@@ -13,6 +13,7 @@ from cost_hf.generators.collation import SequenceDataset
 from cost_hf.generators.precision import trains_in_bf16
 from cost_hf.methods.base import DataFacts, Estimate
 from cost_hf.methods.benchmarking import SEEN_SETTINGS, fastest, training_step, weights_mb
+from cost_hf.methods.negatives import SharedNegatives
 from cost_hf.methods.sasrec.training import HistoryCollator
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ def estimate(method: SequenceMethod[Any], facts: DataFacts) -> Estimate | str:
         batch["item_vectors"] = torch.randn(num_items, text_dim)
     if options.model.loss == "binary":
         batch["negatives"] = torch.randint(num_items, (*histories.shape, options.model.num_negatives))
+    if options.model.loss == "sampled_softmax":
+        negatives = SharedNegatives(np.ones(num_items), options.model.shared_negatives, device=histories.device)
+        batch["negatives"], batch["log_expected"] = negatives.draw()
     model = method.untrained(num_items=num_items, text_dim=text_dim, seed=0)
     step = training_step(model, batch | {"histories": histories.repeat(1 + method.views, 1)})
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=trains_in_bf16(options.training.precision)):

@@ -51,6 +51,7 @@ PUBLISHED: dict[str, Any] = {
 # an objective, and what was tuned together with it
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "sasrec_ce": {"model.inputs": "ids", "model.loss": "cross_entropy", "model.similarity": "cosine"},
+    "sasrec_sampled": {"model.inputs": "ids", "model.loss": "sampled_softmax", "model.similarity": "cosine"},
     "sasrec_bce": {"model.inputs": "ids", "model.loss": "binary", "model.similarity": "dot"},
     "sasrec_published": PUBLISHED,
     "sasrec_text": {

@@ -18,7 +18,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_sasrec import SasRecConfig, SequenceConfig
 from .layers_sasrec import ItemEncoder, SasRecLayer, last_positions, recent_items
-from .objectives_sasrec import catalog_cross_entropy, sampled_binary_loss
+from .objectives_sasrec import catalog_cross_entropy, sampled_binary_loss, sampled_softmax_loss
 
 
 @dataclass
@@ -71,6 +71,7 @@ class SequenceModel(PreTrainedModel):
         item_vectors: Tensor | None = None,
         negatives: Tensor | None = None,
         label_weights: Tensor | None = None,
+        log_expected: Tensor | None = None,
     ) -> SequenceOutput:
         """Read histories and predict the item behind every position.
 
@@ -79,14 +80,15 @@ class SequenceModel(PreTrainedModel):
                 a history is a hidden item, a vector of zeros.
             labels: the next rows, `[L, T]`, -100 where nothing is to be learned; those of the first L histories.
             item_vectors: frozen item vectors of the catalog `[N, E]`, for models with text inputs.
-            negatives: sampled catalog rows `[L, T, K]`, for the binary loss.
+            negatives: sampled catalog rows, `[L, T, K]` for the binary loss, `[K]` for the sampled softmax.
             label_weights: factor of the loss of every label, `[L, T]`; 1 by default.
+            log_expected: natural logarithm of the draws expected of each negative, `[K]`, for the sampled softmax.
         """
         table = self.item_table(item_vectors)
         hidden = self.read(histories, table)
         loss = None
         if labels is not None:
-            loss = self._loss(hidden[: len(labels)], table.float(), labels, negatives, label_weights)
+            loss = self._loss(hidden[: len(labels)], table.float(), labels, negatives, label_weights, log_expected)
         return SequenceOutput(loss=loss, hidden_states=hidden)
 
     def item_table(self, item_vectors: Tensor | None = None) -> Tensor:
@@ -153,19 +155,25 @@ class SequenceModel(PreTrainedModel):
         labels: Tensor,
         negatives: Tensor | None,
         label_weights: Tensor | None,
+        log_expected: Tensor | None,
     ) -> Tensor:
         is_label = labels >= 0
         weights = None if label_weights is None else label_weights[is_label]
         chosen = labels[is_label]  # [P]
         users = self.scaled(hidden[is_label])
-        items = self.targets(table)
         if self.config.loss == "cross_entropy":
-            return catalog_cross_entropy(users, items, chosen, weights)
+            return catalog_cross_entropy(users, self.targets(table), chosen, weights)
         if negatives is None:
-            raise ValueError("loss='binary' needs negatives [B, T, K] beside labels, got None; sample them")
-        # not items[...]: with several threads its backward adds the gradients of an item in any order
-        positives = functional.embedding(chosen, items)
-        return sampled_binary_loss(users, positives, functional.embedding(negatives[is_label], items), weights)
+            raise ValueError(f"loss={self.config.loss!r} needs negatives beside labels, got None; sample them")
+        # not table[...]: with several threads its backward adds the gradients of an item in any order
+        positives = self.targets(functional.embedding(chosen, table))
+        if self.config.loss == "binary":
+            others = self.targets(functional.embedding(negatives[is_label], table))
+            return sampled_binary_loss(users, positives, others, weights)
+        if log_expected is None:
+            raise ValueError("loss='sampled_softmax' needs log_expected [K] beside negatives [K], got None; give both")
+        others = self.targets(functional.embedding(negatives, table))
+        return sampled_softmax_loss(users, positives, others, chosen[:, None] == negatives, log_expected, weights)
 
     def scaled(self, users: Tensor) -> Tensor:
         """Return users whose products with `targets` are scores."""

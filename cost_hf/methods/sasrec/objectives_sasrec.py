@@ -1,8 +1,9 @@
-"""The two losses of SASRec, over the labelled positions of a batch.
+"""The losses of SASRec, over the labelled positions of a batch.
 
 The full softmax makes logits `[P, N]`, by far the largest tensor of a step. `catalog_cross_entropy` walks over them in
 chunks that stay in the cache, turns each into its gradient on the spot and forgets it: one forward product, two for
-gradients, no second pass, and memory for one chunk only.
+gradients, no second pass, and memory for one chunk only. The work still grows with the catalog; that of
+`sampled_softmax_loss` does not.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-POSITIONS_PER_CHUNK = 256
+POSITIONS_PER_CHUNK = 64
 
 
 def catalog_cross_entropy(users: Tensor, items: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -45,6 +46,34 @@ def sampled_binary_loss(users: Tensor, positives: Tensor, negatives: Tensor, wei
     attraction = functional.softplus(-(users * positives).sum(-1))
     repulsion = functional.softplus((users[:, None] * negatives).sum(-1)).mean(-1)
     losses = attraction + repulsion
+    return (losses if weights is None else losses * weights).mean()
+
+
+def sampled_softmax_loss(
+    users: Tensor,
+    positives: Tensor,
+    negatives: Tensor,
+    is_label: Tensor,
+    log_expected: Tensor,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """Return the mean over positions of `log(exp(u·p) + sum_j exp(u·n_j) / E_j) - u·p`, E_j being expected draws.
+
+    The sum estimates that over all other items without bias, because each term is divided by how often its item is
+    expected among the negatives (Bengio and Senécal 2008; "logQ correction"). A negative that is the label is left out.
+
+    Args:
+        users: `[P, D]`.
+        positives: items that followed, `[P, D]`.
+        negatives: sampled items that all positions share, `[K, D]`.
+        is_label: which of them a position has as its label, bool `[P, K]`.
+        log_expected: natural logarithm of E, `[K]`.
+        weights: factor of the loss of every position, `[P]`; 1 by default.
+    """
+    attraction = (users * positives).sum(-1)
+    others = (users @ negatives.T).float() - log_expected
+    logits = torch.cat([attraction[:, None], others.masked_fill(is_label, -torch.inf)], dim=1)
+    losses = logits.logsumexp(1) - attraction
     return (losses if weights is None else losses * weights).mean()
 
 

@@ -10,11 +10,11 @@ from cost_hf.semantic_ids.options import whole_number
 # those of `configuration_sasrec`, whose import takes seconds; a test compares them
 INPUTS = ("ids", "text", "both")
 SIMILARITIES = ("cosine", "dot")
-LOSSES = ("cross_entropy", "binary")
+LOSSES = ("cross_entropy", "sampled_softmax", "binary")
 MAX_WIDTH = 1 << 20
 MAX_LAYERS = 256
 MAX_HISTORY = 100_000
-MAX_NEGATIVES = 1 << 20  # per position
+MAX_NEGATIVES = 1 << 20  # per position, or per step
 
 
 @dataclass
@@ -22,11 +22,17 @@ class SequenceModelOptions:
     """Fields of section `model` that methods share whose models read a history item by item."""
 
     inputs: str = field(default="ids", metadata={"help": "what an item is: ids, text (frozen item vectors) or both"})
-    loss: str = field(default="cross_entropy", metadata={"help": "cross_entropy over the catalog, or binary (sampled)"})
+    loss: str = field(
+        default="cross_entropy",
+        metadata={"help": "cross_entropy over the catalog, sampled_softmax for large catalogs, or binary (sampled)"},
+    )
     similarity: str = field(default="cosine", metadata={"help": "score of an item: cosine / temperature, or dot"})
     temperature: float = field(default=0.07, metadata={"help": "divides the cosine"})
     num_negatives: int = field(
         default=64, metadata={"help": "sampled items per position of the binary loss (arXiv 1808.09781: 1)"}
+    )
+    shared_negatives: int = field(
+        default=4096, metadata={"help": "items sampled for all positions of a step of sampled_softmax"}
     )
     hidden_size: int = field(default=64, metadata={"help": "width of items and users"})
     num_layers: int = field(default=2, metadata={"help": "causal layers"})
@@ -41,7 +47,8 @@ class SequenceModelOptions:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         bounds = dict.fromkeys(("hidden_size", "num_heads", "text_hidden_size"), MAX_WIDTH)
-        bounds |= {"num_layers": MAX_LAYERS, "max_history": MAX_HISTORY, "num_negatives": MAX_NEGATIVES}
+        bounds |= {"num_layers": MAX_LAYERS, "max_history": MAX_HISTORY}
+        bounds |= dict.fromkeys(("num_negatives", "shared_negatives"), MAX_NEGATIVES)
         for name, most in bounds.items():
             whole_number(getattr(self, name), f"model.{name}", most=most)
         if self.hidden_size % self.num_heads:

@@ -1,7 +1,7 @@
 """Training models of sequences with `Trainer`, selected by ranking; a killed run continues bit for bit.
 
 Every item of a user is a label once, all positions in one pass. Item vectors are the same for every batch and stay on
-the device; negatives of the binary loss are drawn there too, from the random state that checkpoints restore.
+the device; negatives of the sampled losses are drawn there too, from the random state that checkpoints restore.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from cost_hf.generators.options import RankingTrainingOptions
 from cost_hf.generators.prompts import IGNORED_LABEL
 from cost_hf.generators.ranking_trainer import RankingTrainer, Validate, checkpoints_of
 from cost_hf.methods.dense_training import TrainedModel
-from cost_hf.methods.negatives import draw_negatives
+from cost_hf.methods.negatives import SharedNegatives, draw_negatives
 from cost_hf.methods.sasrec.options import SequenceModelOptions, SequenceOptions
 
 WEIGHTED = 4  # members of an example with weights
@@ -60,7 +60,16 @@ def train_sequences(
     options.validate()
     own = options.model
     vectors = _checked_vectors(item_vectors, own, model.config.num_items if model.config.has_ids else None)
-    make = partial(make_trainer or SequenceTrainer, item_vectors=vectors, num_negatives=own.num_negatives)
+    clicks = np.bincount(
+        np.concatenate([*sequences, np.empty(0, dtype=np.int64)]),
+        minlength=model.config.num_items if vectors is None else len(vectors),
+    )
+    make = partial(
+        make_trainer or SequenceTrainer,
+        item_vectors=vectors,
+        num_negatives=own.num_negatives,
+        shared_negatives=None if own.loss != "sampled_softmax" else (clicks, own.shared_negatives),
+    )
     return fit_sequences(
         make,
         model,
@@ -148,7 +157,8 @@ def build_model(
         fields: of the configuration beside those of `options`.
     """
     sizes = dataclasses.asdict(options)
-    del sizes["num_negatives"]  # of the training alone
+    for name in ("num_negatives", "shared_negatives"):  # of the training alone
+        del sizes[name]
     config = model_class.config_class(num_items=num_items, text_dim=text_dim, **sizes, **fields)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -209,10 +219,22 @@ class SequenceTrainer(RankingTrainer):
     Args:
         item_vectors: frozen item vectors `[N, E]`, for models with text inputs.
         num_negatives: K, sampled items per position, where batches hold `known` items.
+        shared_negatives: clicks of every item in the training part, `[N]`, and draws of a step, for the sampled
+            softmax; None for other losses.
     """
 
-    def __init__(self, *args: Any, item_vectors: Tensor | None, num_negatives: int, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        item_vectors: Tensor | None,
+        num_negatives: int,
+        shared_negatives: tuple[np.ndarray, int] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self._shared_negatives = None
+        if shared_negatives is not None:
+            self._shared_negatives = SharedNegatives(*shared_negatives, device=self.args.device)
         self._item_vectors = None if item_vectors is None else item_vectors.to(self.args.device)
         self._num_negatives = num_negatives
 
@@ -224,6 +246,8 @@ class SequenceTrainer(RankingTrainer):
             length = inputs["labels"].shape[1]
             drawn = draw_negatives(known, length * self._num_negatives, num_items=num_items)
             inputs["negatives"] = drawn.view(len(known), length, self._num_negatives)
+        if self._shared_negatives is not None:
+            inputs["negatives"], inputs["log_expected"] = self._shared_negatives.draw()
         return super().compute_loss(model, inputs | {"item_vectors": self._item_vectors}, *args, **kwargs)
 
 

@@ -41,7 +41,7 @@ def fit(directory, *, stop_after=None, loss="cross_entropy", **section):
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("loss", ["cross_entropy", "binary"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "sampled_softmax", "binary"])
 def test_without_both_losses_it_is_sasrec_bit_for_bit(tmp_path, loss):
     plain = fit(tmp_path / "plain", loss=loss)
 

@@ -44,7 +44,7 @@ def fit(directory, *, model=None, training=None, stop_after=None, **section):
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("loss", ["cross_entropy", "binary"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "sampled_softmax", "binary"])
 def test_without_the_contrastive_loss_it_is_sasrec_bit_for_bit(tmp_path, loss):
     plain = fit(tmp_path / "plain", model={"loss": loss})
 

@@ -42,7 +42,14 @@ def test_training_takes_a_second_for_every_row_that_a_step_reads(monkeypatch, re
     assert found.seconds["training"] == pytest.approx(EPOCHS * copies * 100, rel=1e-9)
 
 
-@pytest.mark.parametrize("fields", [{"model__inputs": "both"}, {"model__loss": "binary", "model__similarity": "dot"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"model__inputs": "both"},
+        {"model__loss": "binary", "model__similarity": "dot"},
+        {"model__loss": "sampled_softmax", "model__inputs": "text"},
+    ],
+)
 @pytest.mark.parametrize("recipe", ["sasrec_beauty", "hstu_beauty", "coserec_beauty", "cadirec_beauty"])
 def test_real_steps_are_timed_with_all_that_a_model_reads(monkeypatch, recipe, fields):
     calls = []

@@ -60,6 +60,30 @@ def test_the_binary_loss_looks_at_the_label_and_the_sampled_items_only():
     torch.testing.assert_close(output.loss, -(chosen + others)[LABELS >= 0].mean())
 
 
+def test_the_sampled_softmax_looks_at_the_label_and_the_shared_items():
+    model = tiny_model(loss="sampled_softmax")
+    rows = torch.tensor([1, 4, 9])
+    log_expected = torch.tensor([0.5, 2.0, 1.0]).log()
+
+    output = model(HISTORIES, labels=LABELS, negatives=rows, log_expected=log_expected)
+
+    users = model.scaled(output.hidden_states)[LABELS >= 0]
+    chosen = LABELS[LABELS >= 0]
+    logits = users @ model.targets(model.item_table()).T
+    others = (logits[:, rows] - log_expected).masked_fill(chosen[:, None] == rows, -torch.inf)
+    own = logits.gather(1, chosen[:, None])
+    torch.testing.assert_close(output.loss, -torch.cat([own, others], 1).log_softmax(1)[:, 0].mean())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({}, "needs negatives"), ({"negatives": torch.tensor([1])}, r"needs log_expected \[K\] beside negatives")],
+)
+def test_the_sampled_softmax_without_its_samples_is_an_error(given, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_model(loss="sampled_softmax")(HISTORIES, labels=LABELS, **given)
+
+
 def test_the_binary_loss_without_negatives_is_an_error():
     with pytest.raises(ValueError, match="needs negatives"):
         tiny_model(loss="binary")(HISTORIES, labels=LABELS)

@@ -5,7 +5,11 @@ import torch
 from torch.nn import functional
 
 from cost_hf.methods.sasrec import objectives_sasrec
-from cost_hf.methods.sasrec.objectives_sasrec import catalog_cross_entropy, sampled_binary_loss
+from cost_hf.methods.sasrec.objectives_sasrec import (
+    catalog_cross_entropy,
+    sampled_binary_loss,
+    sampled_softmax_loss,
+)
 
 
 def operands(positions=23, items=17, width=5, dtype=torch.float64, scale=1.0):
@@ -113,3 +117,28 @@ def test_weights_of_one_are_bit_for_bit_no_weights(dtype):
             strict=True,
         ):
             assert torch.equal(left, right)
+
+
+def test_a_sampled_softmax_over_every_item_is_the_full_one():
+    users, table, labels = operands()
+    rows = torch.arange(len(table))
+    weights = torch.arange(1.0, len(users) + 1)
+
+    loss = sampled_softmax_loss(users, table[labels], table, labels[:, None] == rows, torch.zeros(len(table)), weights)
+    found = torch.autograd.grad(loss, (users, table))
+
+    plain = catalog_cross_entropy(users, table, labels, weights)
+    expected = torch.autograd.grad(plain, (users, table))
+    torch.testing.assert_close(loss, plain, check_dtype=False, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_negative_counts_by_its_expected_draws():
+    users = torch.zeros(1, 2)
+    negatives = torch.randn(3, 2)
+    log_expected = torch.tensor([2.0, 4.0, 0.5]).log()
+    is_label = torch.tensor([[False, False, True]])
+
+    loss = sampled_softmax_loss(users, torch.zeros(1, 2), negatives, is_label, log_expected)
+
+    assert loss.item() == pytest.approx(math.log(1 + 1 / 2 + 1 / 4))
