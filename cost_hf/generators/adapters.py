@@ -4,6 +4,7 @@ Only the adapter and those embeddings are saved, in checkpoints too, and never t
 whenever a vocabulary has grown: peft issue 2898).
 """
 
+import copy
 import difflib
 import warnings
 from collections.abc import Iterator
@@ -17,9 +18,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from cost_hf.base_models import weights_digest
 from cost_hf.files import DamagedFileError, first_line, readable_load_errors
 from cost_hf.generators.options import AdapterOptions
-from cost_hf.generators.pretrained import BaseModel, load_model, weights_digest
+from cost_hf.generators.pretrained import BaseModel, load_model
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 ALL_LINEAR = "all-linear"
@@ -116,6 +118,17 @@ def adapter_weights(model: Any) -> dict[str, Tensor]:
     """Return the weights of an adapter by name, without those of its base."""
     with _without_deprecation_warning():
         return get_peft_model_state_dict(model, save_embedding_layers=False)
+
+
+def bare_base(model: PeftModel) -> PreTrainedModel:
+    """Return the base of an adapter as modules of their own, without adapters; all weights are those of `model`.
+
+    Adapters that are added to it do not change `model`, and it costs no memory. Merging the adapter of `model` changes
+    its weights too.
+    """
+    weights = [*model.parameters(), *model.buffers()]
+    copied = copy.deepcopy(model, {id(weight): weight for weight in weights})
+    return copied.unload()
 
 
 def train_adapter(model: PeftModel) -> None:

@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from cost_hf.base_models import weights_digest
 from cost_hf.generators.model_classes import STOCK, ModelClasses
 from cost_hf.generators.options import CAUSAL_SIZES, SEQ2SEQ_SIZES, AdapterOptions, GeneratorOptions, TaskOptions
 from cost_hf.generators.pretrained import (
@@ -25,7 +26,6 @@ from cost_hf.generators.pretrained import (
     layouts_of,
     load_model,
     load_tokenizer,
-    weights_digest,
 )
 from cost_hf.generators.prompts import PromptBuilder, PromptLayout
 from cost_hf.generators.templates import PromptEncoder, fitting_items

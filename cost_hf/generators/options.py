@@ -65,10 +65,11 @@ class GeneratorOptions:
         default=None,
         metadata={
             "help": "initial embeddings of SID tokens in a backbone: text (that of an anchor text), codebook (near "
-            "codes start near each other), mean or normal; null is text for causal, normal for seq2seq"
+            "codes start near each other), mapped (code vectors of codes that this backbone made of texts), mean or "
+            "normal; null is text for causal, normal for seq2seq"
         },
     )
-    embedding_init_text: str = field(default=ANCHOR, metadata={"help": "anchor text of text and codebook"})
+    embedding_init_text: str = field(default=ANCHOR, metadata={"help": "anchor text of text, codebook and mapped"})
     max_history: int = field(default=20, metadata={"help": "most recent items in the prompt"})
     overflow: str = field(
         default="error",

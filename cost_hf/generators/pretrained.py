@@ -1,6 +1,5 @@
 """Pretrained backbones: loading, the digest of their weights, and their prompt layouts."""
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +24,6 @@ from cost_hf.generators.prompts import PromptLayout
 from cost_hf.generators.templates import PromptEncoder, load_templates
 
 logger = logging.getLogger(__name__)
-SAMPLED = 65536  # values of a tensor that its digest reads
 
 
 @dataclass(frozen=True)
@@ -43,22 +41,6 @@ class BaseModel:
     revision: str | None
     digest: str
     added_tokens: int
-
-
-def weights_digest(model: PreTrainedModel) -> str:
-    """Return a digest of a model's weights: names, shapes and up to 65,536 evenly spread values of every tensor.
-
-    Values are rounded to bfloat16 first, so a model has the same digest in fp32 and in bf16. Sampling reads a model of
-    seven billion weights in seconds; a change of single values between the sampled ones goes undetected.
-    """
-    state = hashlib.sha256()
-    for name, weight in sorted(model.named_parameters()):
-        values = weight.detach().flatten()
-        step = -(-values.numel() // SAMPLED) or 1
-        sampled = values[::step].to("cpu", torch.bfloat16).contiguous().view(torch.int16)
-        state.update(f"{name}:{tuple(weight.shape)}:".encode())
-        state.update(sampled.numpy().astype("<i2").tobytes())
-    return state.hexdigest()
 
 
 def commit_of(name: str, revision: str | None) -> str | None:

@@ -27,6 +27,7 @@ from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.hub import PARTS
 from cost_hf.hub.redaction import is_local_path, public_name
 from cost_hf.hub.remote_code import pipelines_of
+from cost_hf.quantizers.base import reads_texts
 from cost_hf.recommenders.base import Recommender
 from cost_hf.reporting import numbers, words
 from cost_hf.reporting.markdown import escape
@@ -53,6 +54,7 @@ class Contents:
         licence: of the data; None where it is not known.
         has_quantizer, has_encoder: whether these are in the copy.
         has_pipeline: whether a pipeline of transformers is published with the quantizer.
+        text_reader: language model by which the quantizer reads item texts; None for one that reads vectors.
         new_item_inputs: what `add_items` takes for new items.
         takes_clicks: whether `update_from` counts new clicks.
         auto_class: transformers class that loads the weights without this package; None for none.
@@ -71,6 +73,7 @@ class Contents:
     has_quantizer: bool = False
     has_encoder: bool = False
     has_pipeline: bool = False
+    text_reader: str | None = None
     new_item_inputs: tuple[str, ...] = ()
     takes_clicks: bool = False
     auto_class: str | None = None
@@ -100,6 +103,7 @@ class Contents:
             has_quantizer=recommender.quantizer is not None,
             has_encoder=recommender.encoder is not None,
             has_pipeline=recommender.quantizer is not None and bool(pipelines_of(type(recommender.quantizer))),
+            text_reader=recommender.quantizer.base_name if reads_texts(recommender.quantizer) else None,
             new_item_inputs=recommender.new_item_inputs,
             takes_clicks=recommender.takes_clicks,
             auto_class=recommender.auto_class,

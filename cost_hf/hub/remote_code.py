@@ -16,7 +16,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from cost_hf.files import read_json, read_object, write_json
 
 # an import of a file of another folder of models of this package, as `from cost_hf.quantizers.cost.layers_cost import`
-OTHER_FOLDER = re.compile(r"^from (cost_hf(?:\.\w+)+)\.(\w+) import", re.MULTILINE)
+OTHER_FOLDER = re.compile(r"^from (cost_hf(?:\.\w+)*)\.(\w+) import", re.MULTILINE)
 
 
 def save_with_code(model: PreTrainedModel, directory: str | Path, *, auto_class: str = "AutoModel") -> None:

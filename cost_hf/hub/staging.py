@@ -23,7 +23,7 @@ from cost_hf.hub import MERGED, REPO_TYPES
 from cost_hf.hub.cards import Contents, eval_result_files, render_card
 from cost_hf.hub.redaction import Licence, is_local_path, without_local_paths
 from cost_hf.hub.remote_code import published_sources, save_with_code
-from cost_hf.quantizers.base import load_quantizer
+from cost_hf.quantizers.base import Quantizer, load_quantizer, reads_texts
 from cost_hf.recommenders.base import Recommender, class_of
 from cost_hf.recommenders.repository import (
     CATALOG_FILES,
@@ -180,8 +180,10 @@ class RunPublication:
         quantizer: Any = self.recommender.quantizer
         if quantizer is None:
             raise ValueError(f"{self.run} has no quantizer to publish; leave it out of --what")
+        require_hub_reader(quantizer)
         save_with_code(quantizer, folder)
-        _set_text_encoder(folder / "config.json", self.recommender.encoder)
+        if not reads_texts(quantizer):
+            _set_text_encoder(folder / "config.json", self.recommender.encoder)
 
     def _write_recommender(self, folder: Path) -> None:
         write_recommender(self.recommender, folder, self.licence)
@@ -241,7 +243,8 @@ def write_recommender(recommender: Recommender, folder: Path, licence: Licence) 
     """Write a `publishable` recommender with all that it needs elsewhere: sources of its model, encoder, this package.
 
     Raises:
-        ValueError: for vectors of texts, or columns that lists depend on, without a licence of the data.
+        ValueError: for vectors of texts, or columns that lists depend on, without a licence of the data, and for a
+            quantizer that reads texts by a model in a local directory.
     """
     if recommender.carries_text_vectors and not licence.allows_texts:
         raise ValueError(
@@ -253,12 +256,14 @@ def write_recommender(recommender: Recommender, folder: Path, licence: Licence) 
             "this recommender ranks by columns of the items, and data.licence is not set, so it may not be published; "
             "the same run with --data.licence NAME computes nothing anew"
         )
+    for own in (recommender, *recommender.parts.values()):
+        require_hub_reader(own.quantizer)
     recommender.save_pretrained(folder)
     if recommender.has_own_code and recommender.network is not None:
         save_with_code(recommender.network, folder, auto_class=recommender.auto_class or "AutoModel")
     if recommender.encoder is not None:
         recommender.encoder.save(folder / ENCODER, bundle_weights=True)
-    if recommender.quantizer is not None:
+    if recommender.quantizer is not None and not reads_texts(recommender.quantizer):
         _set_text_encoder(folder / QUANTIZER / "config.json", recommender.encoder)
     renew_files(folder)
     (folder / "handler.py").write_text(HANDLER, encoding="utf-8")
@@ -432,6 +437,15 @@ def require_hub_base(recommender: Recommender, *, remedy: str) -> None:
         raise ValueError(
             f"the adapter belongs to {Path(base.name).name!r}, a directory of this machine, so nobody could load it; "
             f"{remedy}"
+        )
+
+
+def require_hub_reader(quantizer: Quantizer | None) -> None:
+    """Raise ValueError for a quantizer that reads texts by a language model in a local directory."""
+    if reads_texts(quantizer) and (is_local_path(quantizer.base_name) or Path(quantizer.base_name).is_dir()):
+        raise ValueError(
+            f"codes of new items are made by {Path(quantizer.base_name).name!r}, a directory of this machine, so "
+            "nobody could make them; train on the Hub id of that model to publish"
         )
 
 

@@ -74,6 +74,7 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
             collaborative=collaborative,
             coclicks=coclicks,
             popularity=popularity,
+            texts=vectors.texts if options.reads_texts else None,
             fit_rows=fit_rows,
             text_encoder=ItemEncoder.load(workspace.stages.output_dir / ENCODER).settings,
         ),
@@ -81,6 +82,8 @@ def codes_stage(workspace: Workspace, options: CodesOptions, *, seed: int) -> Co
         on_every_process=True,
         shared_as="quantizer",
     )
+    if options.reads_texts:
+        return result
     table = torch.from_numpy(vectors.vectors)
     other = None if collaborative is None else torch.from_numpy(collaborative)
     return dataclasses.replace(result, encoded=options.encoded_vectors(table, other))

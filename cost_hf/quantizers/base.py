@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeGuard
 
 from cost_hf.options import ItemFacts, KindOptions, require_column
 from cost_hf.plugins import load_plugins
@@ -52,7 +52,7 @@ class Quantizer(Protocol):
 
     Optional attributes say how its codes come about: `free_levels` and `reads_more` (see `nearest_levels`),
     `has_parallel_levels`, which is True where levels do not depend on each other, and `more_room`, a phrase that names
-    what leaves more room for new items in a new training.
+    what leaves more room for new items in a new training. One that reads item texts is a `TextQuantizer`.
 
     Attributes:
         config: its configuration; `text_encoder` is set on it, where known, by whoever fits or publishes the model.
@@ -98,12 +98,50 @@ class Quantizer(Protocol):
         ...
 
 
+class TextQuantizer(Quantizer, Protocol):
+    """A quantizer that reads the texts of items by a language model of its own, in place of their vectors.
+
+    What it makes of a text takes the place of the item vector: `encode` and `level_distances` take it, and `encode`
+    takes texts too.
+
+    Attributes:
+        reads_texts: True.
+        base_digest: `weights_digest` of its language model, which it does not store; a recommender whose generator is
+            an adapter of the same model attaches that one, so that it is in memory once.
+    """
+
+    reads_texts: bool
+    base_digest: str
+
+    @property
+    def base_name(self) -> str:
+        """Hub id or directory of the language model."""
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Return what is encoded of n texts, fp32 `[n, E]`, on the CPU; load the language model where none is there."""
+        ...
+
+    def attach_base(self, base: Any) -> None:
+        """Read texts by a model whose weights have `base_digest`; its modules are changed, its weights stay."""
+        ...
+
+    def release_base(self) -> None:
+        """Forget the language model; it is loaded again with the next text."""
+        ...
+
+    def to(self, device: Any) -> Any:
+        """Move the model, and the language model where it is there, to a device."""
+        ...
+
+
 @dataclass
 class CodesOptions(KindOptions, ABC):
     """Recipe section `codes`: the kind of semantic IDs, and the fields of that kind.
 
     Attributes:
         uses_vectors: whether codes depend on the item vectors.
+        reads_texts: whether fitting and encoding read the item texts themselves; the model is a `TextQuantizer`.
         needs_item_ids: whether codes depend on the item ids.
         is_trained: whether fitting is a `Trainer` run.
         is_control: whether the codes are there to show what learned ones add and are meant for no other use.
@@ -120,6 +158,7 @@ class CodesOptions(KindOptions, ABC):
 
     default_kind: ClassVar[str] = "cost"
     uses_vectors: ClassVar[bool] = True
+    reads_texts: ClassVar[bool] = False
     needs_item_ids: ClassVar[bool] = False
     is_trained: ClassVar[bool] = False
     is_control: ClassVar[bool] = False
@@ -213,7 +252,7 @@ class CodesOptions(KindOptions, ABC):
     def encoded_vectors(self, vectors: Tensor, collaborative: Tensor | None) -> Tensor:
         """Return what the quantizer encodes of the items of the training, `[N, …]`; their vectors by default.
 
-        New items, of which nothing but a vector is known, are encoded by that.
+        New items, of which nothing but a vector is known, are encoded by that. Kinds that read texts do not call it.
 
         Args:
             vectors: item vectors, `[N, E]`.
@@ -224,6 +263,11 @@ class CodesOptions(KindOptions, ABC):
     @property
     def item_columns(self) -> list[str]:
         """Columns of the items table that codes depend on."""
+        return []
+
+    @property
+    def input_parts(self) -> list[Any]:
+        """What the names of models in the fields stand for now: content, which a name does not tell."""
         return []
 
     @property
@@ -256,7 +300,7 @@ class CodesOptions(KindOptions, ABC):
         """
         return None
 
-    def timed_step(self, *, num_items: int, item_dim: int) -> tuple[Callable[[], object], float] | None:
+    def timed_step(self, *, num_items: int, item_dim: int) -> tuple[Callable[[], object], float] | str | None:
         """Return one step of fitting, to be timed, and the number of such steps that fitting makes.
 
         Args:
@@ -264,7 +308,7 @@ class CodesOptions(KindOptions, ABC):
             item_dim: E.
 
         Returns:
-            None where fitting takes seconds whatever the data, such as k-means.
+            None where fitting takes seconds whatever the data, such as k-means; or why it can't be measured.
         """
         return None
 
@@ -295,6 +339,11 @@ def nearest_levels(model: Quantizer) -> int:
 def chosen_levels(model: Quantizer) -> int:
     """Return how many leading codes say what an item is like: all but the model's `free_levels`."""
     return len(model.level_sizes) - int(getattr(model, "free_levels", 0))
+
+
+def reads_texts(model: Quantizer | None) -> TypeGuard[TextQuantizer]:
+    """Return whether a quantizer reads item texts in place of item vectors."""
+    return bool(getattr(model, "reads_texts", False))
 
 
 def load_quantizer(folder: str | Path) -> Quantizer:

@@ -28,7 +28,7 @@ from cost_hf.files import (
     read_tensors,
     write_json,
 )
-from cost_hf.quantizers.base import CodesOptions, Quantizer, load_quantizer
+from cost_hf.quantizers.base import CodesOptions, Quantizer, load_quantizer, reads_texts
 from cost_hf.replacing import replacing, settle
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def fit_codes(
     collaborative: np.ndarray | Tensor | None = None,
     coclicks: csr_matrix | None = None,
     popularity: np.ndarray | None = None,
+    texts: Sequence[str] | None = None,
     fit_rows: np.ndarray | None = None,
     text_encoder: dict[str, Any] | None = None,
 ) -> CodesResult:
@@ -79,6 +80,7 @@ def fit_codes(
         coclicks: how often two items were clicked together in the training part, `[N, N]` (`data.coclicks`); needed
             where `options.needs_coclicks`.
         popularity: training clicks of every item, `[N]`; needed where `options.needs_popularity`.
+        texts: item texts, N of them; needed where `options.reads_texts`.
         fit_rows: items that initialisation, statistics and training may see, bool `[N]`; all by default. All items are
             encoded.
         text_encoder: what the vectors came from (`CostConfig.text_encoder`); it is written into the configuration.
@@ -112,6 +114,7 @@ def fit_codes(
         collaborative=collaborative,
         coclicks=coclicks,
         popularity=popularity,
+        texts=texts,
         fit_rows=fit_rows,
     )
     folder = Path(output_dir)
@@ -122,7 +125,7 @@ def fit_codes(
     if is_finished:
         return CodesResult.load(folder)
     result = options.fit(inputs, folder=folder / CHECKPOINTS, digest=digest, seed=seed)
-    if result.model is not None:
+    if result.model is not None and not options.reads_texts:
         result.model.config.text_encoder = text_encoder
     result = replace(result, inputs_digest=digest)
     if state.is_main_process:
@@ -143,7 +146,8 @@ class CodesResult:
         history: one dict per epoch (`codebook_utilization` and mean loss terms); one in all for codes without training.
         quantizer_digest: assignment digest of the model, or `codes_digest` of codes without one.
         inputs_digest: digest of vectors, options and seed.
-        encoded: what the model encoded, `[N, …]`, for policies that move items by its distances; it is not stored.
+        encoded: what the model encoded, `[N, …]`, for policies that move items by its distances; it is stored where
+            the model makes it of texts, and comes with the items otherwise.
     """
 
     codes: np.ndarray
@@ -203,7 +207,10 @@ class CodesResult:
         with replacing(directory, RECORD, old=_parts_in) as folder:
             if self.model is not None:
                 self.model.save_pretrained(folder)
-            save_file({"codes": np.ascontiguousarray(self.codes)}, folder / CODES)
+            tables = {"codes": np.ascontiguousarray(self.codes)}
+            if reads_texts(self.model) and self.encoded is not None:
+                tables["encoded"] = np.ascontiguousarray(self.encoded.cpu().numpy())
+            save_file(tables, folder / CODES)
             write_json(
                 folder / RECORD,
                 {
@@ -224,6 +231,8 @@ class CodesResult:
             FileNotFoundError: where the directory holds no finished result.
             DamagedFileError: where a file is not the one that was written.
         """
+        import torch
+
         folder = Path(directory)
         settle(folder, RECORD)
         if not (folder / RECORD).is_file():
@@ -232,7 +241,8 @@ class CodesResult:
         check_fields(record, FIELDS, source=folder / RECORD)
         parts = {plain_name(name, source=folder / RECORD): digest for name, digest in record["files"].items()}
         check_file_digests(folder, parts)
-        codes = read_tensors(folder / CODES).get("codes")
+        tables = read_tensors(folder / CODES)
+        codes = tables.get("codes")
         if codes is None or codes.ndim != 2 or codes.shape[1] != len(record["level_sizes"]):
             raise DamagedFileError(f"{folder / CODES} holds no codes [N, {len(record['level_sizes'])}]; copy it again")
         return cls(
@@ -242,6 +252,7 @@ class CodesResult:
             history=record["history"],
             quantizer_digest=record["quantizer_digest"],
             inputs_digest=record["inputs_digest"],
+            encoded=torch.from_numpy(tables["encoded"]) if "encoded" in tables else None,
         )
 
 
@@ -256,6 +267,7 @@ class FitInputs:
         collaborative: collaborative vectors, fp32 `[N, D]`; None where the kind needs none.
         coclicks: counts of pairs, `[N, N]`; None where the kind needs none.
         popularity: training clicks of every item, int64 `[N]`; None where the kind needs none.
+        texts: item texts `[N]`; empty where the kind reads none.
         fit_rows: items that fitting may see, bool `[N]`; None for all.
     """
 
@@ -265,6 +277,7 @@ class FitInputs:
     collaborative: Tensor | None
     coclicks: csr_matrix | None
     popularity: Tensor | None
+    texts: list[str]
     fit_rows: Tensor | None
 
     def __post_init__(self) -> None:
@@ -285,6 +298,7 @@ class FitInputs:
         collaborative: np.ndarray | Tensor | None = None,
         coclicks: csr_matrix | None = None,
         popularity: np.ndarray | None = None,
+        texts: Sequence[str] | None = None,
         fit_rows: np.ndarray | None = None,
     ) -> FitInputs:
         """Check the arguments of `fit_codes`; raise ValueError with what to change."""
@@ -293,7 +307,8 @@ class FitInputs:
         if item_ids is None and items is not None and "item_id" in items:
             item_ids = items["item_id"].tolist()
         names = [str(item_id) for item_id in item_ids or []]
-        table = _vector_table(vectors, options, num_items=len(names))
+        count = len(names) if names or texts is None else len(texts)
+        table = _vector_table(vectors, options, num_items=count)
         _check_ids(names, len(table), options)
         if options.needs_items and (items is None or len(items) != len(table)):
             found = "items=None" if items is None else f"a table of {len(items)} rows for {len(table)} items"
@@ -305,6 +320,7 @@ class FitInputs:
             _collaborative_table(collaborative, len(table), options),
             _coclick_table(coclicks, len(table), options),
             _checked_popularity(popularity, len(table), options),
+            _checked_texts(texts, len(table), options),
             _checked_rows(fit_rows, len(table)),
         )
 
@@ -338,6 +354,8 @@ class FitInputs:
         parts: list[Any] = [self.vectors.numpy(), options.content(), seed]
         if options.needs_item_ids:
             parts.append(self.item_ids)
+        if options.reads_texts:
+            parts.append(self.texts)
         known = [column for column in options.item_columns if column in self.items]
         parts += [self.items[column].fillna("").astype(str).tolist() for column in known]
         tables = {"collaborative": self.collaborative, "popularity": self.popularity, "fit_rows": self.fit_rows}
@@ -449,6 +467,22 @@ def _checked_popularity(popularity: np.ndarray | None, num_items: int, options: 
             f"{counts.dtype} of shape {counts.shape!r}"
         )
     return torch.from_numpy(counts.astype(np.int64))
+
+
+def _checked_texts(texts: Sequence[str] | None, num_items: int, options: CodesOptions) -> list[str]:
+    """Return the item texts where the kind reads them; others are not changed by them."""
+    if not options.reads_texts:
+        return []
+    if texts is None or len(texts) != num_items:
+        found = "texts=None" if texts is None else f"{len(texts)} of them"
+        raise ValueError(f"codes.kind={options.kind!r} reads the texts of {num_items} items, got {found}; pass texts=")
+    empty = [row for row, text in enumerate(texts) if not isinstance(text, str) or not text.strip()]
+    if empty:
+        raise ValueError(
+            f"codes.kind={options.kind!r} reads a text of every item, and {len(empty)} of {num_items} have none, first "
+            f"in row {empty[0]}: {texts[empty[0]]!r}; name other columns in vectors.template, or drop these items"
+        )
+    return list(texts)
 
 
 def _checked_rows(fit_rows: np.ndarray | None, num_items: int) -> Tensor | None:

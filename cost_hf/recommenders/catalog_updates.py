@@ -169,6 +169,7 @@ class CatalogUpdates:
                     vectors=vectors,
                     codes=None if codes is None else codes[fresh],
                     titles=None if titles is None or before.titles is None else [titles[place] for place in fresh],
+                    texts=None if texts is None else [texts[place] for place in fresh],
                 )
             if columns is not None:
                 own = ItemColumns.of(columns)
@@ -417,8 +418,16 @@ class CatalogUpdates:
         vectors: np.ndarray | None,
         codes: np.ndarray | None,
         titles: Sequence[str | None] | None,
+        texts: Sequence[str] | None = None,
     ) -> Any:
-        """Return the catalog with more items, none of which it holds."""
+        """Return the catalog with more items, none of which it holds.
+
+        Args:
+            catalog: grows.
+            item_ids: n ids.
+            vectors, codes, titles: of the items, where they are needed or given.
+            texts: of the items; None where vectors or codes were given in their place.
+        """
         raise NotImplementedError
 
     def _with_updated_texts(self, catalog: Any, item_ids: list[str], texts: Sequence[str]) -> tuple[Any, int]:
@@ -432,13 +441,17 @@ class CatalogUpdates:
             self.encoder.check_texts(item_ids, found)
         return found
 
+    def _listed_texts(self, texts: Sequence[str]) -> list[str]:
+        """Return texts as a list; raise ValueError for none, and for what is no text."""
+        found = ordered_list(texts, name="texts", what="texts")
+        wrong = [text for text in found if not isinstance(text, str)]
+        if wrong or not found:
+            raise ValueError(f"expected texts, got {f'{wrong[0]!r:.80} among them' if wrong else 'none'}")
+        return found
+
     def _vectors_of(self, texts: Sequence[str]) -> np.ndarray:
         """Return vectors of texts `[n, E]`; raise ValueError for anything but a list of texts."""
-        texts = ordered_list(texts, name="texts", what="texts")
-        wrong = [text for text in texts if not isinstance(text, str)]
-        if wrong or not texts:
-            raise ValueError(f"expected texts, got {f'{wrong[0]!r:.80} among them' if wrong else 'none'}")
-        return self._encoded(texts)
+        return self._encoded(self._listed_texts(texts))
 
     def _encoded(self, texts: list[str]) -> np.ndarray:
         """Return vectors of texts `[n, E]`, by the text encoder unless a kind has a model for it."""

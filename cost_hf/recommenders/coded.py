@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from cost_hf.data.encoders import ItemEncoder
-from cost_hf.quantizers.base import Quantizer, load_quantizer, nearest_levels
+from cost_hf.quantizers.base import Quantizer, load_quantizer, nearest_levels, reads_texts
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
 from cost_hf.recommenders.repository import QUANTIZER
@@ -59,6 +59,17 @@ class SidRecommender(Recommender):
         super().__init__(catalog, popularity=popularity, encoder=encoder, journal=journal, versions=versions)
 
     @property
+    def needs_vectors(self) -> bool:
+        """Whether a new item needs a vector: not where the quantizer reads its text."""
+        return not reads_texts(self.quantizer)
+
+    @property
+    def new_item_inputs(self) -> tuple[str, ...]:
+        """What `add_items` takes for a new item; no vectors where the quantizer reads its text."""
+        inputs = super().new_item_inputs
+        return tuple(name for name in inputs if name != "vectors") if reads_texts(self.quantizer) else inputs
+
+    @property
     def sid_keys(self) -> np.ndarray:
         """Number of each row's group of equal model-level codes, `[N]`."""
         return self.catalog.sid_keys
@@ -67,16 +78,21 @@ class SidRecommender(Recommender):
         """Return the model-level codes of texts, int64 `[n, L_model]`; collisions are resolved by the catalog.
 
         Raises:
-            ValueError: where the text encoder or the quantizer is missing.
+            ValueError: where the quantizer, or a text encoder that it needs, is missing.
+            OSError: where the language model of a quantizer that reads texts can't be loaded.
         """
+        if reads_texts(self.quantizer):
+            return self.quantizer.encode(self._coded_inputs(texts, None)).cpu().numpy()
         return self.encode_vectors(self._vectors_of(texts))
 
     def encode_vectors(self, vectors: np.ndarray) -> np.ndarray:
         """Return the model-level codes of vectors `[n, E]` of the text encoder, int64 `[n, L_model]`.
 
         Raises:
-            ValueError: where the quantizer is missing, or for vectors of another width.
+            ValueError: where the quantizer is missing or reads texts, or for vectors of another width.
         """
+        if reads_texts(self.quantizer):
+            raise ValueError("the quantizer of this recommender reads texts, not vectors; pass texts")
         return self._required_quantizer.encode(torch.from_numpy(vectors)).cpu().numpy()
 
     def _check_parts(self) -> None:
@@ -115,23 +131,42 @@ class SidRecommender(Recommender):
         vectors: np.ndarray | None,
         codes: np.ndarray | None,
         titles: Sequence[str | None] | None,
+        texts: Sequence[str] | None = None,
     ) -> Catalog:
         if codes is not None:
             return catalog.with_items(item_ids, codes=codes, titles=titles)
-        table = torch.from_numpy(np.asarray(vectors, dtype=np.float32))
-        stored = self._stored_vectors(catalog, item_ids, table.numpy())
+        stored = None
+        if vectors is not None:
+            vectors = np.asarray(vectors, dtype=np.float32)
+            stored = self._stored_vectors(catalog, item_ids, vectors)
+        table = self._coded_inputs(texts, vectors)
         return catalog.with_embeddings(item_ids, table, self._required_quantizer, titles=titles, vectors=stored)
+
+    def _coded_inputs(self, texts: Sequence[str] | None, vectors: np.ndarray | None) -> torch.Tensor:
+        """Return what the quantizer encodes of n items, fp32 `[n, …]`: their vectors, or what it reads in their texts.
+
+        Raises:
+            ValueError: where it reads texts and there are none.
+        """
+        quantizer = self._required_quantizer
+        if not reads_texts(quantizer):
+            return torch.from_numpy(np.ascontiguousarray(vectors, dtype=np.float32))
+        if texts is None:
+            raise ValueError("the codes of this recommender are made from texts; pass the texts of new items, or codes")
+        return quantizer.embed_texts(self._listed_texts(texts))
 
     def _stored_vectors(self, catalog: Catalog, item_ids: Sequence[str], vectors: np.ndarray) -> np.ndarray:
         """Return what a catalog with vectors stores of items whose text vectors are `[n, E]`: these, by default."""
         return vectors
 
     def _with_updated_texts(self, catalog: Catalog, item_ids: list[str], texts: Sequence[str]) -> tuple[Catalog, int]:
+        if reads_texts(self.quantizer):
+            return catalog, self._would_differ(catalog, item_ids, self._coded_inputs(texts, None))
         if self.quantizer is None or not self.encodes_texts:
             return catalog, 0
-        return catalog, self._would_differ(catalog, item_ids, self._vectors_of(texts))
+        return catalog, self._would_differ(catalog, item_ids, self._coded_inputs(texts, self._vectors_of(texts)))
 
-    def _would_differ(self, catalog: Catalog, item_ids: Sequence[str], vectors: np.ndarray) -> int:
+    def _would_differ(self, catalog: Catalog, item_ids: Sequence[str], encoded: torch.Tensor) -> int:
         """Return how many items have other codes by new text vectors, before the catalog takes these.
 
         Levels are left out on which an item's code is not the nearest one in any case. For a quantizer that encoded the
@@ -140,7 +175,7 @@ class SidRecommender(Recommender):
         Args:
             catalog: with the old text vectors, where it holds any.
             item_ids: n ids.
-            vectors: new text vectors, `[n, E]`.
+            encoded: what the quantizer encodes of the new texts, `[n, …]`.
         """
         quantizer = self._required_quantizer
         rows = catalog.rows_of(list(item_ids))
@@ -158,5 +193,5 @@ class SidRecommender(Recommender):
             held = quantizer.encode(torch.from_numpy(np.ascontiguousarray(old[rows]))).cpu().numpy()
         elif catalog.policy in MOVING_POLICIES:
             levels = min(levels, len(quantizer.level_sizes) - 1)
-        codes = quantizer.encode(torch.from_numpy(vectors)).cpu().numpy()
+        codes = quantizer.encode(encoded).cpu().numpy()
         return int((codes[:, :levels] != held[:, :levels]).any(1).sum())

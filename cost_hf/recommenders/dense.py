@@ -246,6 +246,7 @@ class DenseRecommender(ModelRecommender):
         vectors: np.ndarray | None,
         codes: np.ndarray | None,
         titles: Sequence[str | None] | None,
+        texts: Sequence[str] | None = None,
     ) -> ItemList:
         return catalog.with_items(item_ids, vectors=vectors, titles=titles)
 

@@ -22,7 +22,7 @@ from cost_hf.files import DamagedFileError, check_fields, content_digest, load_a
 from cost_hf.generators.backbones import Backbone
 from cost_hf.generators.pretrained import BaseModel, auto_class
 from cost_hf.generators.prompts import PromptBuilder, PromptLayout
-from cost_hf.quantizers.base import Quantizer
+from cost_hf.quantizers.base import Quantizer, reads_texts
 from cost_hf.recommenders.base import checked_device
 from cost_hf.recommenders.beam_ranker import BeamRanker
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
@@ -131,19 +131,28 @@ class GenerativeRecommender(SidRecommender):
             journal=journal,
             versions=versions,
         )
+        if self._shares_base and reads_texts(self.quantizer):
+            from cost_hf.generators.adapters import bare_base  # peft takes a while to import
+
+            self.quantizer.attach_base(bare_base(self.generator))
 
     def to(self, device: torch.device | str) -> Self:
-        """Move the generator to a device, in place; answers are the same up to rounding."""
-        self.generator.to(checked_device(device))
+        """Move the generator, and a quantizer that reads texts, to a device, in place; answers differ by rounding."""
+        device = checked_device(device)
+        self.generator.to(device)
+        if reads_texts(self.quantizer):
+            self.quantizer.to(device)
         return self
 
     def merge(self) -> Self:
         """Add an adapter to the weights of its base, in place; without one nothing changes.
 
         The recommender then needs no base model and saves whole weights, which their Auto class loads. Scores change
-        by rounding alone.
+        by rounding alone. A quantizer that reads texts by the same base loads it anew with the next text.
         """
         if self.base is not None:
+            if self._shares_base and reads_texts(self.quantizer):
+                self.quantizer.release_base()
             self.generator = self.generator.merge_and_unload().eval()
             self.base = None
         return self
@@ -160,6 +169,11 @@ class GenerativeRecommender(SidRecommender):
             base=self.base,
             users=self.user_vocabulary,
         )
+
+    @property
+    def _shares_base(self) -> bool:
+        """Whether the quantizer reads texts by the model whose adapter the generator is."""
+        return self.base is not None and reads_texts(self.quantizer) and self.quantizer.base_digest == self.base.digest
 
     @property
     def trie(self) -> SidTrie:

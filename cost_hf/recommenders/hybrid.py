@@ -461,6 +461,7 @@ class HybridRecommender(Recommender):
         vectors: np.ndarray | None,
         codes: np.ndarray | None,
         titles: Sequence[str | None] | None,
+        texts: Sequence[str] | None = None,
     ) -> HybridCatalog:
         if self.fixed_parts:
             logger.warning(
@@ -473,7 +474,7 @@ class HybridRecommender(Recommender):
             if name not in self.fixed_parts:
                 with _naming(name):
                     parts[name] = part._with_appended_items(
-                        parts[name], item_ids, vectors=vectors, codes=codes, titles=None
+                        parts[name], item_ids, vectors=vectors, codes=codes, titles=None, texts=texts
                     )
         longest = max(parts.values(), key=len)
         columns = catalog.columns.extended(len(longest) - len(catalog))

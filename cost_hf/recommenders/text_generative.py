@@ -18,7 +18,6 @@ from transformers import PreTrainedModel
 from cost_hf.files import check_fields
 from cost_hf.generators.backbones import Backbone
 from cost_hf.generators.prompts import PromptBuilder
-from cost_hf.recommenders.base import checked_device
 from cost_hf.recommenders.beam_ranker import BeamRanker
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.generative import CUSTOM_GENERATE, GenerativeRecommender, SidSnapshot
@@ -159,10 +158,15 @@ class TextGenerativeRecommender(GenerativeRecommender):
             )
         super().__init__(backbone, catalog, num_beams=num_beams, **parts)
 
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether a new item needs a text vector: for its codes, or for the model."""
+        return super().needs_vectors or self.generator.config.reads_text
+
     def to(self, device: torch.device | str) -> Self:
         """Move the model to a device, in place; answers are the same up to rounding."""
         with self._writing:
-            self.generator.to(checked_device(device))
+            super().to(device)
             self.snapshot = self._new_snapshot(self.catalog, earlier=None)
         return self
 
@@ -229,5 +233,7 @@ class TextGenerativeRecommender(GenerativeRecommender):
         if catalog.vectors is None:
             return super()._with_updated_texts(catalog, item_ids, texts)
         vectors = self._vectors_of(texts)
-        would_differ = 0 if self.quantizer is None else self._would_differ(catalog, item_ids, vectors)
+        would_differ = 0
+        if self.quantizer is not None:
+            would_differ = self._would_differ(catalog, item_ids, self._coded_inputs(texts, vectors))
         return catalog.with_vectors(item_ids, self._stored_vectors(catalog, item_ids, vectors)), would_differ

@@ -11,8 +11,9 @@ from typing import Any
 COLLISION_POLICIES = ("append", "reassign", "min_cost", "sinkhorn", "none")
 MOVING_POLICIES = ("reassign", "min_cost", "sinkhorn")  # they move items by the distances of a quantizer
 # initialisations of the SID token embeddings; in this module because reading it does not need torch
-EMBEDDING_INITS = ("normal", "mean", "text", "codebook")
-ANCHOR = " item"  # text whose embedding `text` and `codebook` start from
+EMBEDDING_INITS = ("normal", "mean", "text", "codebook", "mapped")
+ANCHORED_INITS = ("text", "codebook", "mapped")
+ANCHOR = " item"  # text whose embedding these start from
 
 
 @dataclass

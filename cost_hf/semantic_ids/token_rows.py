@@ -15,7 +15,7 @@ import torch
 from tokenizers import AddedToken
 from torch import Tensor
 
-from cost_hf.semantic_ids.options import EMBEDDING_INITS
+from cost_hf.semantic_ids.options import ANCHORED_INITS, EMBEDDING_INITS
 
 TEXT_NOISE = 0.1  # of the old rows' standard deviation: enough to separate codes, small enough to stay near the anchor
 CODEBOOK_SPREAD = 0.2
@@ -28,13 +28,16 @@ class RowInit:
     `normal` draws around the mean of the old rows with their standard deviation. `mean` uses the mean of the old rows,
     and `text` the mean row of the tokens of an anchor text, both with a tenth of the old standard deviation as noise.
     `codebook` adds to the anchor, instead of noise, the code vector under a random orthonormal map, so that close codes
-    start with close rows. A pretrained model readily continues a list of almost equal words, so training from an anchor
-    starts at a loss close to that of a uniform choice among the codes.
+    start with close rows. `mapped` takes code vectors that lie in the space of the embeddings already as rows, scaled
+    together to the mean length of the old ones; codes without one get a row of `text`. A pretrained model readily
+    continues a list of almost equal words, so training from an anchor starts at a loss close to that of a uniform
+    choice among the codes.
 
     Args:
         kind: one of `EMBEDDING_INITS`.
-        anchor: token ids of the anchor text in the old tokenizer; for `text` and `codebook`.
-        code_vectors: of all codes, level after level, `[n, D]`, NaN for codes without one; for `codebook`.
+        anchor: token ids of the anchor text in the old tokenizer; for `text`, `codebook` and `mapped`.
+        code_vectors: of all codes, level after level, `[n, D]`, NaN for codes without one; for `codebook` and `mapped`,
+            which takes those in the width of the embeddings alone.
     """
 
     kind: str = "normal"
@@ -44,11 +47,11 @@ class RowInit:
     def __post_init__(self) -> None:
         if self.kind not in EMBEDDING_INITS:
             raise ValueError(f"embedding_init must be one of {', '.join(EMBEDDING_INITS)}, got {self.kind!r}")
-        if self.kind in ("text", "codebook") and not self.anchor:
+        if self.kind in ANCHORED_INITS and not self.anchor:
             raise ValueError(f"embedding_init {self.kind!r} needs the anchor's token ids, got none; name a word")
-        if self.kind == "codebook" and self.code_vectors is None:
+        if self.kind in ("codebook", "mapped") and self.code_vectors is None:
             raise ValueError(
-                "embedding_init 'codebook' needs the code vectors of a quantizer; these codes have no model"
+                f"embedding_init {self.kind!r} needs the code vectors of a quantizer; these codes have no model"
             )
 
 
@@ -123,14 +126,33 @@ def _write_rows(
         centre = old[list(start.anchor)].mean(0)
     noise = torch.randn(len(ids), matrix.shape[1], generator=generator).to(matrix.device)
     steps = noise if start.kind == "normal" else TEXT_NOISE * noise
-    if start.kind == "codebook" and start.code_vectors is not None:
+    new = centre + steps * spread
+    if start.kind in ("codebook", "mapped") and start.code_vectors is not None:
         coded = indices < len(start.code_vectors)
         vectors = start.code_vectors[indices[coded]]
         has_vector = ~vectors.isnan().any(1)
-        mapped = _mapped(vectors[has_vector], matrix.shape[1], generator).to(matrix.device)
-        rows = coded.nonzero()[:, 0][has_vector]
-        steps[rows.to(matrix.device)] = CODEBOOK_SPREAD * mapped
-    matrix[ids.to(matrix.device)] = (centre + steps * spread).to(matrix.dtype)
+        rows = coded.nonzero()[:, 0][has_vector].to(matrix.device)
+        if start.kind == "codebook":
+            mapped = _mapped(vectors[has_vector], matrix.shape[1], generator).to(matrix.device)
+            new[rows] = centre + CODEBOOK_SPREAD * mapped * spread
+        else:
+            new[rows] = _scaled(vectors[has_vector].to(matrix.device), old)
+    matrix[ids.to(matrix.device)] = new.to(matrix.dtype)
+
+
+def _scaled(vectors: Tensor, old: Tensor) -> Tensor:
+    """Scale vectors `[n, D]` together to the mean length of the old rows `[V, D]`.
+
+    Raises:
+        ValueError: for vectors of another width.
+    """
+    if vectors.shape[1] != old.shape[1]:
+        raise ValueError(
+            f"embedding_init 'mapped' takes code vectors in the space of the embeddings, of width {old.shape[1]}, got "
+            f"width {vectors.shape[1]}; take the model that made the codes as backbone, or codebook"
+        )
+    lengths = vectors.float().norm(dim=1).mean().clamp_min(1e-12)
+    return vectors.float() * (old.norm(dim=1).mean() / lengths)
 
 
 def _mapped(vectors: Tensor, width: int, generator: torch.Generator) -> Tensor:

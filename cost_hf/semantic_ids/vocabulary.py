@@ -21,7 +21,14 @@ from torch import Tensor
 from cost_hf.files import DamagedFileError, check_fields, read_object, write_json
 from cost_hf.semantic_ids.digests import vocabulary_digest
 from cost_hf.semantic_ids.item_ids import item_id_text
-from cost_hf.semantic_ids.options import ANCHOR, MAX_TOKEN_ID, MAX_TOKENS, level_size_tuple, whole_number
+from cost_hf.semantic_ids.options import (
+    ANCHOR,
+    ANCHORED_INITS,
+    MAX_TOKEN_ID,
+    MAX_TOKENS,
+    level_size_tuple,
+    whole_number,
+)
 from cost_hf.semantic_ids.token_rows import RowInit, add_tokens, extend_embedding
 
 if TYPE_CHECKING:  # catalogs import this module for the texts of tokens
@@ -274,9 +281,10 @@ class SidVocabulary:
         Args:
             tokenizer: a transformers tokenizer.
             model: a transformers model with input embeddings, or None to extend the tokenizer alone.
-            embedding_init: initialisation of new rows: `normal`, `mean`, `text` or `codebook` (see `RowInit`).
-            anchor: text whose mean row `text` and `codebook` start from.
-            code_vectors: of all codes, level after level, `[n, D]`, NaN for codes without one; for `codebook`.
+            embedding_init: initialisation of new rows, a kind of `RowInit`.
+            anchor: text whose mean row `text`, `codebook` and `mapped` start from.
+            code_vectors: of all codes, level after level, `[n, D]`, NaN for codes without one; for `codebook` and
+                `mapped`.
             seed: of the new rows.
 
         Raises:
@@ -287,7 +295,7 @@ class SidVocabulary:
                 f"expected a tokenizer with an eos token, got {tokenizer!r}; set tokenizer.eos_token first"
             )
         words = tuple(tokenizer(anchor, add_special_tokens=False)["input_ids"])
-        start = RowInit(embedding_init, words if embedding_init in ("text", "codebook") else (), code_vectors)
+        start = RowInit(embedding_init, words if embedding_init in ANCHORED_INITS else (), code_vectors)
         first_id, new_from = add_tokens(tokenizer, self.tokens)
         pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         unk_id = pad_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id

@@ -40,6 +40,12 @@ OWN_FIELDS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory) -> Path:
+    """A tiny language model, for methods and kinds of codes that have one by default."""
+    return causal_backbone(tmp_path_factory.mktemp("backbone") / "base")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def vector_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
@@ -47,20 +53,14 @@ def vector_cache(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> Path:
-    """A tiny pretrained model, for methods that need one."""
-    return causal_backbone(tmp_path_factory.mktemp("pretrained") / "backbone")
-
-
 def run_with(directory: Path, caplog: pytest.LogCaptureFixture, backbone: Path, **flag: str) -> cost_hf.Run:
     """Run the quickstart with one flag more, in a tiny size, by the command line; read the finished run."""
     (name,) = flag.values()
     fields = tiny_fields(**flag) | OWN_FIELDS.get(name, {})
     recipe = Recipe.load("cost_quickstart", fields)
-    if recipe.has_field("generator.backbone") and recipe.options.generator.backbone is not None:
-        fields["generator.backbone"] = str(backbone)
     fields |= {dotted: value for dotted, value in EPOCHS.items() if recipe.has_field(dotted)}
+    sections = recipe.options.sections()
+    fields |= {f"{name}.backbone": str(backbone) for name in sections if getattr(sections[name], "backbone", None)}
     fields |= {"evaluation.baselines": ["popularity"], "evaluation.bootstrap_draws": 20}
     assert main(["train", *command_line(directory, fields=fields)]) == 0
     caplog.set_level(logging.INFO, logger="cost_hf")

@@ -12,13 +12,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from cost_hf.base_models import weights_digest
 from cost_hf.checkpoints import last_complete_checkpoint
 from cost_hf.files import read_json
 from cost_hf.generators.adapters import add_adapter
 from cost_hf.generators.backbones import GeneratorOptions, build_backbone
 from cost_hf.generators.generator_training import train_generator
 from cost_hf.generators.options import AdapterOptions, TrainingOptions
-from cost_hf.generators.pretrained import load_model, weights_digest
+from cost_hf.generators.pretrained import load_model
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.generative import GenerativeRecommender
 from cost_hf.recommenders.repository import renew_files, update_manifest

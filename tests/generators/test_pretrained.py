@@ -192,7 +192,7 @@ def test_a_padding_token_of_its_own_is_kept(tmp_path):
         ({"prompt": "chat"}, "generator.prompt must be one of bare, continuation, instruction, got 'chat'"),
         (
             {"embedding_init": "zeros"},
-            "generator.embedding_init must be one of null, normal, mean, text, codebook, got 'zeros'",
+            "generator.embedding_init must be one of null, normal, mean, text, codebook, mapped, got 'zeros'",
         ),
         ({"overflow": "cut"}, "generator.overflow must be one of error, drop_oldest, got 'cut'"),
         ({"prompt": "continuation", "num_user_tokens": 4}, "num_user_tokens needs generator.prompt 'bare'"),

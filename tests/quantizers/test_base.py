@@ -25,6 +25,7 @@ KINDS = (
     "rkmeans",
     "rqvae",
     "simhash",
+    "text_slots",
 )
 
 

@@ -201,7 +201,9 @@ def test_a_smaller_vocabulary_than_the_tokenizer_has_is_refused_where_the_ids_do
 
 
 def test_an_unknown_row_init_is_named():
-    with pytest.raises(ValueError, match="embedding_init must be one of normal, mean, text, codebook, got 'zeros'"):
+    with pytest.raises(
+        ValueError, match="embedding_init must be one of normal, mean, text, codebook, mapped, got 'zeros'"
+    ):
         VOCABULARY.extend(tiny_tokenizer(), tiny_t5(), embedding_init="zeros")
 
 

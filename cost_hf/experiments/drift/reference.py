@@ -10,7 +10,7 @@ import numpy as np
 from cost_hf.data.errors import DataError
 from cost_hf.data.text_vectors import TextVectors
 from cost_hf.files import read_tensors
-from cost_hf.quantizers.base import chosen_levels, nearest_levels
+from cost_hf.quantizers.base import chosen_levels, nearest_levels, reads_texts
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.catalog_texts import catalog_texts
 from cost_hf.recommenders.repository import POPULARITY, locate
@@ -109,6 +109,8 @@ class TrainingItems:
         if codings and recommender.encoder is None:  # new items get no vectors, so no codes
             codings = {}
             missing["codes"] = missing["vectors"]
+        elif not codings and _reads_texts(recommender):
+            missing["codes"] = "a language model makes the codes of texts, which would take too long for all items"
         elif not codings and recommender.has_semantic_ids():
             missing["codes"] = "the codes of this recommender came without a quantizer"
         elif not codings:
@@ -144,15 +146,20 @@ def _spread(count: int, most: int) -> np.ndarray:
     return np.arange(count) if count <= most else np.linspace(0, count - 1, most).round().astype(np.int64)
 
 
+def _reads_texts(recommender: Recommender) -> bool:
+    """Return whether the quantizer of a recommender or of a part of it reads texts."""
+    return any(reads_texts(own.quantizer) for own in (recommender, *recommender.parts.values()))
+
+
 def _codings(recommender: Recommender, rows: np.ndarray) -> dict[str, Coding]:
-    """Return the quantizers of a recommender and its parts; one that several parts share is there once."""
+    """Return the quantizers of a recommender and its parts that encode vectors; a shared one is there once."""
     owners = {"": (recommender.quantizer, recommender.catalog)}
     for name, part in recommender.parts.items():
         owners[name] = (part.quantizer, recommender.catalog.parts[name])
     found = {}
     known = set()
     for name, (quantizer, catalog) in owners.items():
-        if quantizer is None or assignment_digest(quantizer) in known:
+        if quantizer is None or reads_texts(quantizer) or assignment_digest(quantizer) in known:
             continue
         known.add(assignment_digest(quantizer))
         is_of_vectors = nearest_levels(quantizer) == catalog.model_levels

@@ -43,8 +43,9 @@ class Cobra(GenerativeMethod[CobraOptions]):
 
     @property
     def requires_texts(self) -> bool:  # type: ignore[override]
-        """True where words are read, not vectors."""
-        return self.options.dense.reads_text and self.options.dense.text_encoder == "light"
+        """True where words are read, by the model or by the quantizer, not vectors."""
+        reads_words = self.options.dense.reads_text and self.options.dense.text_encoder == "light"
+        return super().requires_texts or reads_words
 
     @property
     def weighs_labels(self) -> bool:  # type: ignore[override]

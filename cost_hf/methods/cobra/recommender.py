@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from cost_hf.generators.backbones import Backbone
 from cost_hf.generators.prompts import PromptBuilder
@@ -17,6 +16,7 @@ from cost_hf.methods.cobra.options import FusionOptions
 from cost_hf.methods.cobra.ranker import BeamFusion, CobraRanker
 from cost_hf.methods.cobra.training import with_dense_tokens
 from cost_hf.methods.cobra.word_ids import word_ids
+from cost_hf.quantizers.base import reads_texts
 from cost_hf.recommenders.catalog_changes import CatalogChange
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.text_generative import TextGenerativeRecommender, TextSnapshot
@@ -104,7 +104,7 @@ class CobraRecommender(TextGenerativeRecommender):
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return the model-level codes of texts, int64 `[n, L_model]`; items with the same ones share a semantic ID."""
-        return self.encode_vectors(super()._vectors_of(texts))
+        return super().encode(texts) if reads_texts(self.quantizer) else self.encode_vectors(super()._vectors_of(texts))
 
     def _prompts_for(self, catalog: Catalog) -> PromptBuilder:
         prompts = super()._prompts_for(catalog)
@@ -127,11 +127,14 @@ class CobraRecommender(TextGenerativeRecommender):
         vectors: np.ndarray | None,
         codes: np.ndarray | None,
         titles: Sequence[str | None] | None,
+        texts: Sequence[str] | None = None,
     ) -> Catalog:
         if vectors is None or not self.reads_words:
-            return super()._with_appended_items(catalog, item_ids, vectors=vectors, codes=codes, titles=titles)
+            return super()._with_appended_items(
+                catalog, item_ids, vectors=vectors, codes=codes, titles=titles, texts=texts
+            )
         cut = vectors.shape[1] - self.generator.config.text_dim
-        table = torch.from_numpy(vectors[:, :cut])
+        table = self._coded_inputs(texts, vectors[:, :cut])
         grown = replace(catalog, vectors=None).with_embeddings(item_ids, table, self._required_quantizer, titles=titles)
         order = [item_ids.index(item) for item in grown.item_ids[len(catalog) :]]
         return replace(grown, vectors=np.concatenate([catalog.vectors, vectors[order, cut:]]))
@@ -141,5 +144,6 @@ class CobraRecommender(TextGenerativeRecommender):
             return super()._with_updated_texts(catalog, item_ids, texts)
         would_differ = 0
         if self.quantizer is not None and self.encoder is not None:
-            would_differ = self._would_differ(catalog, item_ids, super()._vectors_of(texts))
+            own = None if reads_texts(self.quantizer) else super()._vectors_of(texts)
+            would_differ = self._would_differ(catalog, item_ids, self._coded_inputs(texts, own))
         return catalog.with_vectors(item_ids, self._words_of(texts)), would_differ

@@ -182,6 +182,7 @@ class CountingRecommender(Recommender):
         vectors: np.ndarray | None,
         codes: np.ndarray | None,
         titles: Sequence[str | None] | None,
+        texts: Sequence[str] | None = None,
     ) -> ItemList:
         return catalog.with_items(item_ids, vectors=vectors, titles=titles)
 

@@ -43,6 +43,8 @@ def estimate(method: GenerativeMethod[Any], facts: DataFacts) -> Estimate | str:
     if options.catalog.collisions == "append" and math.prod(sizes) * options.catalog.append_size < num_items:
         return f"codes of {sizes} have no room for {num_items:,} items"
     codes = _codes_seconds(options.codes, facts)
+    if isinstance(codes, str):
+        return codes
     assumptions = [f"all {options.training.epochs} epochs (training may stop early)"]
     if options.codes.needs_collaborative_vectors:
         source = collaborative_method(options.codes.collaborative_method).estimate(facts)
@@ -83,11 +85,13 @@ def teacher_seconds(options: TrainingOptions, facts: DataFacts) -> float | str:
     return (options.teacher_folds + 1) * fitting + listing
 
 
-def _codes_seconds(options: CodesOptions, facts: DataFacts) -> float:
-    """Return the CPU seconds of fitting the quantizer."""
+def _codes_seconds(options: CodesOptions, facts: DataFacts) -> float | str:
+    """Return the CPU seconds of fitting the quantizer, or why they can't be measured."""
     timed = options.timed_step(num_items=facts.tables.num_items, item_dim=facts.item_dim)
     if timed is None:
         return NON_GRADIENT_SECONDS
+    if isinstance(timed, str):
+        return timed
     step, steps = timed
     return steps * fastest(step)
 

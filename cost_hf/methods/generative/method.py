@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +35,7 @@ from cost_hf.semantic_ids.options import MOVING_POLICIES, CatalogOptions
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from cost_hf.data.options import DataOptions
     from cost_hf.data.splits import Targets
@@ -200,6 +201,11 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
         return self.options.catalog.reference is None and self.options.codes.is_control
 
     @property
+    def requires_texts(self) -> bool:  # type: ignore[override]
+        """True where the quantizer reads the item texts."""
+        return self.options.catalog.reference is None and self.options.codes.reads_texts
+
+    @property
     def can_warm_start(self) -> bool:  # type: ignore[override]
         """True where the training is that of this class, or the method has a warm start of its own."""
         own = type(self)
@@ -242,9 +248,11 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
         from cost_hf.generators.backbones import build_backbone
 
         model = None if codes is None else codes.model
+        init = self.options.generator.embedding_init
         levels = []
         if model is not None:
-            found = [model.level_vectors(level) for level in range(catalog.model_levels)]
+            vectors_of = self._mapped_vectors(model) if init == "mapped" else model.level_vectors
+            found = [vectors_of(level) for level in range(catalog.model_levels)]
             levels = [vectors for vectors in found if vectors is not None]
         return build_backbone(
             self.options.generator,
@@ -259,6 +267,15 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
     def user_vocabulary(self) -> SidVocabulary | None:
         """Return the tokens of users' semantic IDs, without ids of a tokenizer yet; None where users have none."""
         return None
+
+    def _mapped_vectors(self, model: Any) -> Callable[[int], Tensor]:
+        """Return what gives the code vectors of a level in the space of the embeddings of a language model."""
+        if not hasattr(model, "token_vectors"):
+            raise ValueError(
+                f"generator.embedding_init mapped takes codes that a language model made of texts, and codes of kind "
+                f"{self.options.codes.kind!r} were not; set it to codebook or text"
+            )
+        return model.token_vectors
 
     def training_inputs(self, workspace: Workspace) -> list[Any]:
         """Return what the weights depend on beside catalog, split and seed, for the digest of the stage."""

@@ -173,7 +173,7 @@ def pretraining_parts(options: GenerativeOptions, workspace: Workspace) -> list[
 
 def outside_parts(options: GenerativeOptions) -> list[Any]:
     """Return what the names of models and files stand for now: content, which a name does not tell."""
-    parts: list[Any] = []
+    parts: list[Any] = [] if options.catalog.reference is not None else [*options.codes.input_parts]
     if options.generator.backbone is not None:
         parts.append(model_identity(options.generator.backbone, options.generator.revision))
     for name in (options.catalog.reference, options.tasks.templates):

@@ -129,7 +129,7 @@ def train_quantizer(
     require_trackers(options.report_to, "codes.report_to")
     state = PartialState()
     if state.is_main_process:
-        _prepare_checkpoints(folder, digest)
+        prepare_checkpoints(folder, digest)
     state.wait_for_everyone()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -137,7 +137,7 @@ def train_quantizer(
     model.fit_statistics(vectors)
     trainer = make_trainer(
         model=model,
-        args=_training_arguments(options, folder, seed),
+        args=training_arguments(options, folder, seed, finds_unused=not options.has_codebook_gradient),
         train_dataset=as_dataset({"item_embeddings": vectors, **(columns or {})}),
     )
     table = ItemTable(vectors, seed=seed)
@@ -179,7 +179,19 @@ def _as_column(rows: Tensor) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(rows.numpy().reshape(-1)), rows.shape[1])
 
 
-def _training_arguments(options: TrainedOptions, folder: Path, seed: int) -> TrainingArguments:
+def training_arguments(options: Any, folder: Path, seed: int, *, finds_unused: bool, **more: Any) -> TrainingArguments:
+    """Return the arguments of the trainer of a quantizer.
+
+    Args:
+        options: with `batch_size`, `epochs`, `learning_rate`, `weight_decay` and `report_to`.
+        folder: of the checkpoints.
+        seed: of the order of items and of what is random in steps.
+        finds_unused: whether some weights get no gradient.
+        more: arguments of a kind's own.
+
+    Raises:
+        ValueError: for a batch size that the processes can't share.
+    """
     world = PartialState().num_processes
     if options.batch_size % world:
         raise ValueError(
@@ -199,13 +211,14 @@ def _training_arguments(options: TrainedOptions, folder: Path, seed: int) -> Tra
         max_grad_norm=0.0,
         use_cpu=not on_cuda,
         dataloader_pin_memory=on_cuda,
-        ddp_find_unused_parameters=not options.has_codebook_gradient,
+        ddp_find_unused_parameters=finds_unused,
         ddp_broadcast_buffers=False,
         save_strategy="no",  # CheckpointCallback asks for them
         logging_strategy="no",  # UtilizationCallback logs
         save_total_limit=1,
         report_to=options.report_to,
         remove_unused_columns=False,  # a trainer may use what the model does not
+        **more,
     )
     if arguments.world_size != world:
         raise RuntimeError(
@@ -217,7 +230,7 @@ def _training_arguments(options: TrainedOptions, folder: Path, seed: int) -> Tra
     return arguments
 
 
-def _prepare_checkpoints(folder: Path, digest: str) -> None:
+def prepare_checkpoints(folder: Path, digest: str) -> None:
     """Keep checkpoints of the same inputs only, and of those the whole ones."""
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / "inputs.json"
