@@ -435,9 +435,7 @@ class TextSlotsModel(TextSlotsPreTrainedModel):
         """Load model or tokenizer of the language model by its Auto class."""
         config = self.config
         try:
-            return auto.from_pretrained(
-                config.base_name, revision=config.base_revision, trust_remote_code=False, **options
-            )
+            return auto.from_pretrained(config.base_name, revision=config.base_revision, **options)
         except (OSError, HFValidationError) as error:  # the second one for a directory that is gone
             raise OSError(
                 f"the codes of texts are made by {config.base_name!r}, which can't be loaded; restore that model, or "
