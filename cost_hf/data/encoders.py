@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from string import Formatter
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from cost_hf.data.errors import DataError
-from cost_hf.data.item_texts import render_texts, text_columns
+from cost_hf.data.item_texts import TemplateTexts
 from cost_hf.data.options import ItemVectorOptions, VectorOptions
 from cost_hf.files import (
     DamagedFileError,
@@ -596,24 +595,27 @@ class TextItemEncoder(ItemEncoder):
             raise ValueError(f"expected a list of texts, got the string {texts!r:.80}; pass it in a list")
         return self.encoder.encode(list(texts))
 
+    @property
+    def _texts(self) -> TemplateTexts:
+        return TemplateTexts(self.options.template)
+
     def render(self, items: pd.DataFrame) -> list[str]:
         """Return the texts of items by the template that the catalog was built with."""
-        return render_texts(items, self.options.template)
+        return self._texts.render(items)
 
     def text_columns(self, items: pd.DataFrame) -> list[str]:
         """Return the columns of a table that texts are made of, sorted."""
-        return text_columns(items, self.options.template)
+        return self._texts.text_columns(items)
 
     @property
     def named_columns(self) -> set[str] | None:
         """Columns that the template names; None without one."""
-        template = self.options.template
-        return None if template is None else {name for _, name, _, _ in Formatter().parse(template) if name}
+        return self._texts.named_columns
 
     @property
     def made_of(self) -> str:
         """What the text of an item is made of."""
-        return "all text columns" if self.options.template is None else f"the template {self.options.template!r}"
+        return self._texts.made_of
 
     @property
     def holds_item_values(self) -> bool:

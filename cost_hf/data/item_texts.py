@@ -41,6 +41,33 @@ def render_texts(items: pd.DataFrame, template: str | None) -> list[str]:
     return [whole.fill(cells, row) for row in range(len(items))]
 
 
+@dataclass(frozen=True)
+class TemplateTexts:
+    """How the texts of items are made of their columns: by a template, or of all text columns without one."""
+
+    template: str | None = None
+
+    def render(self, items: pd.DataFrame) -> list[str]:
+        """Return the texts of items; DataError where a column is missing."""
+        return render_texts(items, self.template)
+
+    def text_columns(self, items: pd.DataFrame) -> list[str]:
+        """Return the columns of a table that texts are made of, sorted."""
+        return text_columns(items, self.template)
+
+    @property
+    def named_columns(self) -> set[str] | None:
+        """Columns that the template names; None without one."""
+        if self.template is None:
+            return None
+        return {name for _, name, _, _ in string.Formatter().parse(self.template) if name}
+
+    @property
+    def made_of(self) -> str:
+        """What the text of an item is made of, for messages."""
+        return "all text columns" if self.template is None else f"the template {self.template!r}"
+
+
 def check_frame(items: object) -> None:
     """Raise `DataError` for items that are no DataFrame.
 

@@ -27,7 +27,14 @@ from cost_hf.semantic_ids.vocabulary import SidVocabulary
 ALL_LINEAR = "all-linear"
 
 
-def add_adapter(model: PreTrainedModel, options: AdapterOptions, vocabulary: SidVocabulary, *, rank: int) -> PeftModel:
+def add_adapter(
+    model: PreTrainedModel,
+    options: AdapterOptions,
+    vocabulary: SidVocabulary,
+    *,
+    rank: int,
+    users: SidVocabulary | None = None,
+) -> PeftModel:
     """Add LoRA to a model, in place; it trains with the embeddings of the vocabulary, all other weights are frozen.
 
     Args:
@@ -35,6 +42,7 @@ def add_adapter(model: PreTrainedModel, options: AdapterOptions, vocabulary: Sid
         options: section `adapter`.
         vocabulary: tokens whose embeddings are trained.
         rank: `options.r`, where it is given.
+        users: tokens of users, whose embeddings are trained, too; None for none.
 
     Raises:
         ValueError: for target modules that the model does not have or peft can't adapt; the message names valid ones.
@@ -42,7 +50,8 @@ def add_adapter(model: PreTrainedModel, options: AdapterOptions, vocabulary: Sid
     named = options.target_modules
     targets = [named] if isinstance(named, str) and named != ALL_LINEAR else named
     _check_targets(model, targets)
-    rows = list(range(vocabulary.first_id, vocabulary.size))
+    known = [vocabulary] if users is None else [vocabulary, users]
+    rows = [row for own in known for row in range(own.first_id, own.size)]
     config = LoraConfig(
         task_type=TaskType.SEQ_2_SEQ_LM if model.config.is_encoder_decoder else TaskType.CAUSAL_LM,
         r=rank,
@@ -63,7 +72,9 @@ def add_adapter(model: PreTrainedModel, options: AdapterOptions, vocabulary: Sid
     return saving_adapter_only(adapted)
 
 
-def load_adapted(directory: Path, base: BaseModel, vocabulary: SidVocabulary, tokenizer: Any) -> PeftModel:
+def load_adapted(
+    directory: Path, base: BaseModel, vocabulary: SidVocabulary, tokenizer: Any, users: SidVocabulary | None = None
+) -> PeftModel:
     """Load a base model, extend its vocabulary, and load the adapter, which has the new tokens' embeddings.
 
     Raises:
@@ -83,13 +94,15 @@ def load_adapted(directory: Path, base: BaseModel, vocabulary: SidVocabulary, to
             f"the adapter in {directory} was trained on {base.name!r} with digest {base.digest}, and that model now "
             f"has {found}; restore the revision that it was trained on"
         )
-    if len(vocabulary.tokens) != base.added_tokens:
+    known = [vocabulary] if users is None else [vocabulary, users]
+    added = sum(len(own.tokens) for own in known)
+    if added != base.added_tokens:
         raise ValueError(
             f"the adapter in {directory} was trained with {base.added_tokens} added tokens, and its vocabulary "
-            f"{vocabulary.digest} has {len(vocabulary.tokens)}; the files do not belong together: copy the whole "
-            "directory of one run"
+            f"{vocabulary.digest} has {added}; the files do not belong together: copy the whole directory of one run"
         )
-    vocabulary.extend(tokenizer, model)
+    for own in known:
+        own.extend(tokenizer, model)
     try:
         with readable_load_errors("the adapter", directory), _without_deprecation_warning():
             warnings.filterwarnings("error", message="Found missing adapter keys")  # peft would initialise them anew

@@ -47,6 +47,7 @@ class Backbone:
         max_history: items of a history that fit.
         tokenizer: of a pretrained model.
         base: the pretrained model that the adapter belongs to; None where all weights are trained.
+        users: token ids of the SIDs of users, in the same tokenizer; None where users have none.
     """
 
     model: PreTrainedModel
@@ -55,6 +56,7 @@ class Backbone:
     max_history: int
     tokenizer: PreTrainedTokenizerBase | None = None
     base: BaseModel | None = None
+    users: SidVocabulary | None = None
 
     @property
     def is_causal(self) -> bool:
@@ -82,7 +84,7 @@ class Backbone:
 
     def prompt_encoder(self) -> PromptEncoder:
         """Return the encoder of templates under this backbone's tokenizer."""
-        return PromptEncoder(self.tokenizer, self.vocabulary, is_causal=self.is_causal)
+        return PromptEncoder(self.tokenizer, self.vocabulary, is_causal=self.is_causal, users=self.users)
 
 
 def build_backbone(
@@ -94,6 +96,7 @@ def build_backbone(
     tasks: TaskOptions | None = None,
     level_vectors: Sequence[Tensor] = (),
     model_classes: ModelClasses | None = None,
+    users: SidVocabulary | None = None,
 ) -> Backbone:
     """Build or load the generator of a recipe; new weights depend on `seed` alone.
 
@@ -105,6 +108,7 @@ def build_backbone(
         tasks: section `tasks`, for the directory of prompt templates.
         level_vectors: code vectors of the quantizer's levels, `[K, D]` each, for SID embeddings that start from them.
         model_classes: of a method with a model of its own; those of transformers by default.
+        users: tokens of the SIDs of users, which are added to a backbone after those of items; None for none.
 
     Raises:
         ValueError: for options that name no generator or do not apply to the backbone, and for an adapter on a model
@@ -119,7 +123,7 @@ def build_backbone(
         if options.backbone is not None:
             adapter = adapter or AdapterOptions()
             tasks = tasks or TaskOptions()
-            return _load(options, vocabulary, adapter, tasks, level_vectors, model_classes, seed=seed)
+            return _load(options, vocabulary, users, adapter, tasks, level_vectors, model_classes, seed=seed)
         build = _new_causal if is_causal else _new_seq2seq
         model = build(options, vocabulary, model_classes or STOCK)
         layout = PromptLayout.bare(vocabulary, is_causal=is_causal)
@@ -160,6 +164,7 @@ def _new_seq2seq(options: GeneratorOptions, vocabulary: SidVocabulary, classes: 
 def _load(
     options: GeneratorOptions,
     vocabulary: SidVocabulary,
+    users: SidVocabulary | None,
     adapter: AdapterOptions,
     tasks: TaskOptions,
     level_vectors: Sequence[Tensor],
@@ -180,15 +185,20 @@ def _load(
     )
     tokenizer = load_tokenizer(name, revision=options.revision)
     digest = None if adapter.r is None else weights_digest(model)
+    embedding_init = options.embedding_init or ("text" if is_causal else "normal")
     extended = vocabulary.extend(
         tokenizer,
         model,
-        embedding_init=options.embedding_init or ("text" if is_causal else "normal"),
+        embedding_init=embedding_init,
         anchor=options.embedding_init_text,
         code_vectors=code_vectors(level_vectors, vocabulary.level_sizes),
         seed=seed,
     )
     logger.info("%s: %d SID tokens added, vocabulary now %d", name, len(extended.tokens), len(tokenizer))
+    if users is not None:
+        # code vectors of users are those of another quantizer: their tokens start from the anchor text instead
+        init = "text" if embedding_init == "codebook" else embedding_init
+        users = users.extend(tokenizer, model, embedding_init=init, anchor=options.embedding_init_text, seed=seed)
     prompt_encoder = PromptEncoder(tokenizer, extended, is_causal=is_causal)
     layouts = layouts_of(options.prompt, prompt_encoder, templates=tasks.templates, paraphrases=tasks.paraphrases)
     max_history = fitting_items(
@@ -200,9 +210,10 @@ def _load(
         overflow=options.overflow,
     )
     if digest is None or adapter.r is None:
-        return Backbone(model, extended, tuple(layouts), max_history, tokenizer)
-    base = BaseModel(name, commit_of(name, options.revision), digest, len(extended.tokens))
+        return Backbone(model, extended, tuple(layouts), max_history, tokenizer, users=users)
+    added = len(extended.tokens) + (0 if users is None else len(users.tokens))
+    base = BaseModel(name, commit_of(name, options.revision), digest, added)
     from cost_hf.generators.adapters import add_adapter  # peft takes a while to import, and few need it
 
-    adapted = add_adapter(model, adapter, extended, rank=adapter.r)
-    return Backbone(adapted, extended, tuple(layouts), max_history, tokenizer, base)
+    adapted = add_adapter(model, adapter, extended, rank=adapter.r, users=users)
+    return Backbone(adapted, extended, tuple(layouts), max_history, tokenizer, base, users)

@@ -1,6 +1,6 @@
 """Training of a generator: all positions of a user at once, or every prefix, and text tasks beside them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,8 @@ def train_generator(
     long_history: int = 0,
     teacher: TeacherLists | None = None,
     weights: Sequence[np.ndarray] | None = None,
+    own_tasks: Mapping[str, Task] | None = None,
+    make_trainer: Callable[..., GeneratorTrainer] = GeneratorTrainer,
 ) -> TrainedGenerator:
     """Train on users' sequences, keep the checkpoint with the best validation NDCG@10, continue a killed run.
 
@@ -153,6 +155,8 @@ def train_generator(
         teacher: lists for the sequences, whose items are soft targets beside the next ones; None for none.
         weights: of the loss of every item, float32 arrays like `sequences`, of mean 1; 0 is no label. None where all
             are 1.
+        own_tasks: of a method, by name, beside those that are made here; their weights are in `tasks`.
+        make_trainer: class of the trainer, called with the arguments of `GeneratorTrainer`.
     """
     training.validate()
     dataset, collator = training_examples(
@@ -168,6 +172,7 @@ def train_generator(
         long_history=long_history,
         teacher=teacher,
         weights=weights,
+        own_tasks=own_tasks,
         seed=seed,
     )
     if len(dataset) == 0:
@@ -184,6 +189,7 @@ def train_generator(
         validate=validate,
         output_dir=output_dir,
         seed=seed,
+        make_trainer=make_trainer,
     )
 
 
@@ -197,6 +203,7 @@ def fit_generator(
     validate: Validate | None,
     output_dir: str | Path,
     seed: int,
+    make_trainer: Callable[..., GeneratorTrainer] = GeneratorTrainer,
 ) -> TrainedGenerator:
     """Train on examples made elsewhere; `train_generator` makes those of next items and text tasks.
 
@@ -210,10 +217,10 @@ def fit_generator(
             `lengths` `[examples]`.
         collator: makes batches of examples, with everything that `forward` takes; where its attribute `packs` is true,
             batches are not grouped by length.
-        generator, training, validate, output_dir, seed: as for `train_generator`.
+        generator, training, validate, output_dir, seed, make_trainer: as for `train_generator`.
     """
     training.validate()
-    trainer = GeneratorTrainer(
+    trainer = make_trainer(
         backbone.model,
         training,
         dataset=dataset,
@@ -249,6 +256,7 @@ def training_examples(
     long_history: int = 0,
     teacher: TeacherLists | None = None,
     weights: Sequence[np.ndarray] | None = None,
+    own_tasks: Mapping[str, Task] | None = None,
     seed: int = 0,
 ) -> tuple[TaskMixture, CausalCollator | Seq2SeqCollator]:
     """Return the data set of a generator's training and the collator of its batches.
@@ -303,6 +311,7 @@ def training_examples(
             overflow=overflow,
             seed=seed,
         )
+    others |= own_tasks or {}
     mixture = TaskMixture({NEXT_ITEM: next_item, **others}, passes, seed=seed)
     if not first.is_causal:
         return mixture, Seq2SeqCollator(pad_id, names_items=names_items)

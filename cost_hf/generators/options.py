@@ -158,7 +158,13 @@ class AdapterOptions:
 
 @dataclass
 class TaskOptions:
-    """Recipe section `tasks`: what a pretrained generator learns beside next items, and from which templates."""
+    """Recipe section `tasks`: what a pretrained generator learns beside next items, and from which templates.
+
+    Attributes:
+        own_tasks: tasks of a method beside those of every generator, which the method makes itself.
+    """
+
+    own_tasks: ClassVar[tuple[str, ...]] = ()
 
     weights: dict[str, float] = field(
         default_factory=lambda: {NEXT_ITEM: 1.0},
@@ -179,7 +185,7 @@ class TaskOptions:
 
     def validate(self) -> None:
         """Raise ValueError for a task that does not exist or a number no run can have."""
-        known = (NEXT_ITEM, *TEXT_TASKS)
+        known = (NEXT_ITEM, *TEXT_TASKS, *self.own_tasks)
         unknown = [name for name in self.weights if name not in known]
         if unknown:
             raise ValueError(f"tasks.weights takes the tasks {', '.join(known)}, got {unknown[0]!r}")

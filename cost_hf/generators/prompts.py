@@ -148,7 +148,7 @@ class PromptBuilder:
         users = self._user_tokens([] if user_ids is None else list(user_ids), len(rows))
         head = torch.cat([_repeated(shared, len(rows)), users, _repeated(first, len(rows))], 1)
         tail = _repeated(self.layout.after, len(rows))
-        is_token = [torch.ones_like(head, dtype=torch.bool), token_rows >= 0, torch.ones_like(tail, dtype=torch.bool)]
+        is_token = [head >= 0, token_rows >= 0, torch.ones_like(tail, dtype=torch.bool)]
         item_rows = [torch.full_like(head, -1), token_rows, torch.full_like(tail, -1)]
         return _pack_left(
             torch.cat([head, tokens.flatten(1), tail], 1),
@@ -168,7 +168,7 @@ class PromptBuilder:
         """
         shared, first = self._before
         items = self.item_tokens.numpy()[rows]
-        head = [*self._user_tokens([] if user_id is None else [user_id], 1)[0].tolist(), *first]
+        head = [*self._tokens_of(user_id), *first]
         source = np.concatenate([np.array(head, dtype=np.int64), items[:first_label].ravel()])
         item_rows = np.concatenate([np.full(len(head), -1), np.repeat(rows, items.shape[1])])
         return Example(np.array(shared, dtype=np.int64), source, items[first_label:].ravel(), item_rows)
@@ -176,7 +176,7 @@ class PromptBuilder:
     def pair(self, user_id: str | None, history: np.ndarray, target: int) -> Example:
         """Return the example whose target is one item, given a history of at most `max_history` rows."""
         shared, first = self._before
-        head = [*self._user_tokens([] if user_id is None else [user_id], 1)[0].tolist(), *first]
+        head = [*self._tokens_of(user_id), *first]
         table = self.item_tokens.numpy()
         source = [np.array(head, dtype=np.int64), table[history].ravel(), np.array(self.layout.after, dtype=np.int64)]
         rows = [np.full(len(head), -1), np.repeat(history, table.shape[1]), np.full(len(self.layout.after), -1)]
@@ -193,8 +193,16 @@ class PromptBuilder:
         cut = len(before) - 1 if self.learns_all_positions else len(before)
         return before[:cut], before[cut:]
 
+    def _tokens_of(self, user_id: str | None) -> list[int]:
+        """Return the tokens of a user; none without one."""
+        tokens = self._user_tokens([] if user_id is None else [user_id], 1)[0]
+        return [token for token in tokens.tolist() if token >= 0]
+
     def _user_tokens(self, user_ids: Sequence[str], count: int) -> Tensor:
-        """Return the tokens of hashed users `[count, 1]`, or `[count, 0]` where there are none."""
+        """Return the tokens of hashed users `[count, 1]`, or `[count, 0]` where there are none.
+
+        A subclass may give users other tokens, `[count, u]`, -1 for those of a user that has none.
+        """
         if not self.vocabulary.num_user_tokens or not user_ids:
             return torch.empty(count, 0, dtype=torch.long)
         if len(user_ids) != count:

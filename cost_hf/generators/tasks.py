@@ -6,6 +6,7 @@ e · count + i. Its paraphrase, and its item where a task's weight is not whole,
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -280,24 +281,47 @@ def build_text_tasks(
         ValueError: for tasks with titles on a catalog without titles, and prompts that the context can't hold.
     """
     tasks: dict[str, Task] = {}
+    build = partial(text_task, prompt_encoder=prompt_encoder, context=context, overflow=overflow, seed=seed)
     fields = TemplateFields(options, item_texts, prompt_encoder, item_tokens)
     for name in options.text_tasks:
         templates = load_templates(name, options.templates)
         templates = templates if options.paraphrases else templates[:1]
-        examples = fields.examples(name, prefixes)
-        if not examples.subjects:
-            raise ValueError(f"the task {name} needs items with texts, and there are none; set its weight to 0")
-        max_items = fitting_items(
-            examples.items,
-            text=examples.text_tokens + max(map(prompt_encoder.constant_tokens, templates)),
-            item=examples.item_tokens,
-            answer=examples.answer_tokens,
-            context=context,
-            overflow=overflow,
-            what=f"prompt of the task {name}",
-        )
-        tasks[name] = TextTask(examples, templates, prompt_encoder, max_items=max_items, seed=seed)
+        tasks[name] = build(name, fields.examples(name, prefixes), templates)
     return tasks
+
+
+def text_task(
+    name: str,
+    examples: TaskExamples,
+    templates: Sequence[Template],
+    *,
+    prompt_encoder: PromptEncoder,
+    context: int | None,
+    overflow: str,
+    seed: int,
+) -> TextTask:
+    """Return a task of examples in words, whose prompts fit a model's context; other arguments as above.
+
+    Args:
+        name: of the task, for messages.
+        examples: of the task.
+        templates: paraphrases.
+
+    Raises:
+        ValueError: for a task without examples, and prompts that the context can't hold.
+    """
+    if not examples.subjects:
+        raise ValueError(f"the task {name} needs items with texts, and there are none; set its weight to 0")
+    max_items = fitting_items(
+        examples.items,
+        text=examples.text_tokens + max(map(prompt_encoder.constant_tokens, templates)),
+        item=examples.item_tokens,
+        answer=examples.answer_tokens,
+        context=context,
+        overflow=overflow,
+        what=f"prompt of the task {name}",
+    )
+    return TextTask(examples, templates, prompt_encoder, max_items=max_items, seed=seed)
 
 
 def _draw(seed: int, number: int, choices: int) -> int:

@@ -20,10 +20,12 @@ from cost_hf.semantic_ids.vocabulary import SidVocabulary
 from cost_hf.yaml_text import read_yaml
 
 logger = logging.getLogger(__name__)
-SID_FIELDS = ("history", "item")
+USER_FIELDS = ("user", "users")  # semantic IDs of users, for methods that give them some
+SID_FIELDS = ("history", "item", *USER_FIELDS)
 FIELDS = (*SID_FIELDS, "text", "title", "titles")
+Fields = tuple[set[str], set[str]]  # of the prompt, of the answer
 # task -> fields of the prompt, fields of the answer
-TASK_FIELDS: dict[str, tuple[set[str], set[str]]] = {
+TASK_FIELDS: dict[str, Fields] = {
     "continuation": (set(), {"history"}),
     "instruction": ({"history"}, {"item"}),
     "text_to_item": ({"text"}, {"item"}),
@@ -41,15 +43,27 @@ class Template:
     assistant: str
 
 
-def load_templates(task: str, directory: str | Path | None = None) -> list[Template]:
-    """Read the paraphrases of a task, `<task>.yaml`, from a directory or from the package.
+def load_templates(
+    task: str,
+    directory: str | Path | None = None,
+    *,
+    package: str = "cost_hf.generators",
+    fields: Fields | None = None,
+) -> list[Template]:
+    """Read the paraphrases of a task, `<task>.yaml`, from a directory or from a package.
+
+    Args:
+        task: name of the file.
+        directory: of templates in place of the shipped ones.
+        package: whose folder `templates` has the shipped ones; that of a method for a task of its own.
+        fields: of such a task, in the prompt and in the answer.
 
     Raises:
         ValueError: for a file that is not a list of templates with the fields of the task, without spaces around SIDs.
     """
     if directory is not None and not Path(directory).is_dir():
         raise ValueError(f"tasks.templates {str(directory)!r} is not a directory; check the path")
-    shipped = resources.files("cost_hf.generators") / "templates" / f"{task}.yaml"
+    shipped = resources.files(package) / "templates" / f"{task}.yaml"
     own = None if directory is None else Path(directory) / f"{task}.yaml"
     source = own if own is not None and own.is_file() else shipped
     try:
@@ -58,13 +72,13 @@ def load_templates(task: str, directory: str | Path | None = None) -> list[Templ
         raise ValueError(f"{source} is not YAML: {error}") from error
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{source} must hold a list of templates with user and assistant, got {entries!r}")
-    return [_checked(entry, task, str(source)) for entry in entries]
+    return [_checked(entry, fields or TASK_FIELDS[task], str(source)) for entry in entries]
 
 
-def _checked(entry: Any, task: str, source: str) -> Template:
+def _checked(entry: Any, wanted_fields: Fields, source: str) -> Template:
     if not isinstance(entry, Mapping) or set(entry) != {"user", "assistant"}:
         raise ValueError(f"a template in {source} must have the keys user and assistant, got {entry!r}")
-    for part, wanted in zip(("user", "assistant"), TASK_FIELDS[task], strict=True):
+    for part, wanted in zip(("user", "assistant"), wanted_fields, strict=True):
         text = str(entry[part])
         fields = [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
         if set(fields) != wanted or len(fields) != len(wanted):
@@ -129,20 +143,27 @@ class PromptEncoder:
         tokenizer: extended by `vocabulary`.
         vocabulary: token texts of SIDs.
         is_causal: whether the answer continues the prompt, with `<|sid_begin|>` before a SID; else it is the decoder's.
+        users: token texts of the SIDs of users, with a marker of their own; None where users have none.
     """
 
-    def __init__(self, tokenizer: Any, vocabulary: SidVocabulary, *, is_causal: bool):
+    def __init__(
+        self, tokenizer: Any, vocabulary: SidVocabulary, *, is_causal: bool, users: SidVocabulary | None = None
+    ):
         self.tokenizer = tokenizer
         self.vocabulary = vocabulary
+        self.users = users
+        self._texts = {
+            token: text
+            for known in (vocabulary, *([] if users is None else [users]))
+            for token, text in enumerate(known.tokens, known.first_id)
+        }
         self.is_causal = is_causal
         added = tokenizer.get_added_vocab()  # some tokenizers have runs of spaces there, and all the unknown token
         self._added = {added[token] for token in added if token.strip()} - {tokenizer.unk_token_id}
 
     def sids(self, token_ids: np.ndarray) -> str:
-        """Return the text of item tokens, without spaces."""
-        first = self.vocabulary.first_id
-        tokens = self.vocabulary.tokens
-        return "".join(tokens[token - first] for token in np.ravel(token_ids))
+        """Return the text of the tokens of items, or of users, without spaces."""
+        return "".join(self._texts[token] for token in np.ravel(token_ids).tolist())
 
     def plain(self, text: str, *, max_tokens: int) -> str:
         """Return a text of the data without special or added tokens of the tokenizer, truncated to `max_tokens`."""
@@ -159,10 +180,12 @@ class PromptEncoder:
         A text answer ends with the tokenizer's end token; a SID has no end token, since its length is fixed.
         """
         answer = template.assistant.format(**fields)
-        has_sid = any(f"{{{name}}}" in template.assistant for name in SID_FIELDS)
+        answered = next((name for name in SID_FIELDS if f"{{{name}}}" in template.assistant), None)
+        has_sid = answered is not None
         prompt = self._prompt(template.user.format(**fields))
         if self.is_causal and has_sid:
-            prompt += [self.vocabulary.begin_id]
+            vocabulary = self.users if self.users is not None and answered in USER_FIELDS else self.vocabulary
+            prompt += [vocabulary.begin_id]
         ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
         return prompt, ids if has_sid else [*ids, self.vocabulary.eos_id]
 

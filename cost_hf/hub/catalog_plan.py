@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from cost_hf.data.item_columns import changed_columns
-from cost_hf.data.item_texts import item_titles, render_texts, text_columns
+from cost_hf.data.item_texts import item_titles
 from cost_hf.data.schema import empty_texts
 from cost_hf.hub.column_values import fitting_values, is_misfit
 from cost_hf.recommenders.base import Recommender
@@ -204,8 +204,8 @@ class Planner:
         """
         # first of all, since a column of numbers that is read as text would be part of the texts
         items, kept = self._fitting("items", items)
-        encoder = self.recommender.encoder
-        texts = np.array(render_texts(items, None) if encoder is None else encoder.render(items), dtype=object)
+        made = self.recommender.item_texts
+        texts = np.array(made.render(items), dtype=object)
         is_empty = kept & empty_texts(items, texts.tolist(), drops=True)
         kept &= ~is_empty
         is_new = ~self._is_held(items["item_id"]) | items["item_id"].isin(self._removed).to_numpy()
@@ -220,7 +220,7 @@ class Planner:
             self._skip("items", items, is_new & kept, UNSUPPORTED)
             kept &= ~is_new
         held = self.catalog.columns.names
-        fields = text_columns(items, None) if encoder is None else encoder.text_columns(items)
+        fields = made.text_columns(items)
         unknown = [name for name in fields if name not in held and (name != TITLE or self.catalog.titles is None)]
         ignored = [str(name) for name in items.columns if name not in ("item_id", TITLE, *held, *fields)]
         return self._compared(items.loc[kept], texts[kept].tolist(), fields, bool(unknown)), unknown, ignored

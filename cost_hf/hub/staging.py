@@ -221,12 +221,14 @@ class RunPublication:
 def publishable(recommender: Recommender, licence: Licence) -> Recommender:
     """Return a copy with the parts that may be published; the model is shared.
 
-    Without a licence of the data that is one without titles and without an encoder that holds words or values of items.
+    It knows no users. Without a licence of the data it has no titles, and no encoder that holds words or values of
+    items.
 
     Raises:
         ValueError: for a text encoder whose directory does not exist any more.
     """
-    copied = copy(recommender) if licence.allows_texts else recommender.without_metadata()
+    known = recommender.without_users()
+    copied = copy(known) if licence.allows_texts else known.without_metadata()
     encoder = recommender.encoder
     if encoder is not None and encoder.holds_item_values:
         copied.encoder = encoder if licence.allows_texts else None

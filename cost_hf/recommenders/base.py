@@ -357,6 +357,10 @@ class Recommender(CatalogUpdates):
             )
         return other
 
+    def without_users(self) -> Self:
+        """Return a copy that holds no ids of users, as it is published; this one where it holds none anyway."""
+        return self
+
     def without_metadata(self) -> Self:
         """Return a copy without titles, columns, journal and older catalogs (which hold them)."""
         return self.with_catalog(self.catalog.without_metadata())
@@ -420,7 +424,7 @@ class Recommender(CatalogUpdates):
     def new_item_inputs(self) -> tuple[str, ...]:
         """What `add_items` takes for a new item: any of `texts`, `vectors`, `codes`; empty where it takes none."""
         inputs = tuple(name for name, by_codes in (("vectors", False), ("codes", True)) if self._takes_new(by_codes))
-        has_vectors_of_texts = self.encoder is not None or not self.needs_vectors
+        has_vectors_of_texts = self.encodes_texts or not self.needs_vectors
         return ("texts", *inputs) if has_vectors_of_texts and "vectors" in inputs else inputs
 
     def text_vectors(self, catalog: Any) -> np.ndarray | None:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from cost_hf.data.item_texts import render_texts
 from cost_hf.recommenders.base import Recommender
 from cost_hf.semantic_ids.item_columns import TITLE
 
@@ -34,4 +33,4 @@ def catalog_texts(recommender: Recommender, rows: Sequence[int]) -> list[str]:
         DataError: where the catalog does not keep all that texts are made of.
     """
     frame = catalog_items(recommender, rows)
-    return render_texts(frame, None) if recommender.encoder is None else recommender.encoder.render(frame)
+    return recommender.item_texts.render(frame)

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from cost_hf.data.encoders import ItemEncoder
+from cost_hf.data.item_texts import TemplateTexts
 from cost_hf.recommenders.catalog_changes import KEPT_VERSIONS, CatalogChange, Version
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.rankers import training_clicks
@@ -66,6 +67,19 @@ class CatalogUpdates:
     def popularity(self) -> np.ndarray:
         """Training clicks of every catalog row, `[N]`."""
         return self.snapshot.popularity
+
+    @property
+    def item_texts(self) -> ItemEncoder | TemplateTexts:
+        """How the texts of items are made of their columns: as for the text encoder, of all text columns without one.
+
+        A kind that has another model for texts says how theirs are made.
+        """
+        return TemplateTexts() if self.encoder is None else self.encoder
+
+    @property
+    def encodes_texts(self) -> bool:
+        """Whether texts of items can be turned into vectors here."""
+        return self.encoder is not None
 
     @property
     def needs_vectors(self) -> bool:
@@ -436,8 +450,11 @@ class CatalogUpdates:
         return found
 
     def _vectors_of(self, texts: Sequence[str]) -> np.ndarray:
-        """Return vectors of texts `[n, E]`."""
-        texts = self._listed_texts(texts)
+        """Return vectors of texts `[n, E]`; raise ValueError for anything but a list of texts."""
+        return self._encoded(self._listed_texts(texts))
+
+    def _encoded(self, texts: list[str]) -> np.ndarray:
+        """Return vectors of texts `[n, E]`, by the text encoder unless a kind has a model for it."""
         if self.encoder is None:
             raise ValueError(
                 "this recommender has no text encoder (a Hub copy without a licence of the data, or codes that were "

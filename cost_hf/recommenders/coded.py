@@ -162,7 +162,7 @@ class SidRecommender(Recommender):
     def _with_updated_texts(self, catalog: Catalog, item_ids: list[str], texts: Sequence[str]) -> tuple[Catalog, int]:
         if reads_texts(self.quantizer):
             return catalog, self._would_differ(catalog, item_ids, self._coded_inputs(texts, None))
-        if self.quantizer is None or self.encoder is None:
+        if self.quantizer is None or not self.encodes_texts:
             return catalog, 0
         return catalog, self._would_differ(catalog, item_ids, self._coded_inputs(texts, self._vectors_of(texts)))
 

@@ -44,6 +44,7 @@ from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 CUSTOM_GENERATE = "custom_generate"
+USERS = "users"  # folder of the vocabulary of users
 PROTOCOL = ("max_history", "num_beams", "normalization")  # how histories are read and searched, in the manifest
 FIELDS = {
     "vocabulary_digest": str,
@@ -117,6 +118,7 @@ class GenerativeRecommender(SidRecommender):
         self.max_history = backbone.max_history
         self.tokenizer = backbone.tokenizer
         self.base = backbone.base
+        self.user_vocabulary = backbone.users
         self.num_beams = num_beams
         self.normalization = normalization
         self.needs_user_ids = backbone.vocabulary.num_user_tokens > 0
@@ -159,7 +161,13 @@ class GenerativeRecommender(SidRecommender):
     def backbone(self) -> Backbone:
         """The generator with what it was made of, for more training."""
         return Backbone(
-            self.generator, self.vocabulary, (self.layout,), self.max_history, tokenizer=self.tokenizer, base=self.base
+            self.generator,
+            self.vocabulary,
+            (self.layout,),
+            self.max_history,
+            tokenizer=self.tokenizer,
+            base=self.base,
+            users=self.user_vocabulary,
         )
 
     @property
@@ -244,6 +252,9 @@ class GenerativeRecommender(SidRecommender):
             script = Path(CUSTOM_GENERATE) / "generate.py"
             shutil.copyfile(Path(__file__).parent / script, folder / script)
         self.vocabulary.save(folder)
+        if self.user_vocabulary is not None:
+            (folder / USERS).mkdir(exist_ok=True)
+            self.user_vocabulary.save(folder / USERS)
         entries = self.search_settings
         if self.base is not None:
             (folder / "README.md").unlink(missing_ok=True)  # peft's card describes the adapter alone
@@ -308,11 +319,12 @@ def _read_backbone(source: Path, manifest: dict[str, Any], generator: PreTrained
     if (source / "tokenizer_config.json").is_file():
         with readable_load_errors("the tokenizer", source):
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    users = SidVocabulary.load(source / USERS) if (source / USERS).is_dir() else None
     base = BaseModel(**manifest["base"]) if "base" in manifest else None
     if generator is None and base is not None:
         from cost_hf.generators.adapters import load_adapted  # peft takes a while to import, and few need it
 
-        generator = load_adapted(source, base, vocabulary, tokenizer)
+        generator = load_adapted(source, base, vocabulary, tokenizer, users)
     elif generator is None:
         generator = _read_generator(source)
     layout = PromptLayout(*(tuple(manifest["prompt"][part]) for part in ("before", "after")))
@@ -323,7 +335,7 @@ def _read_backbone(source: Path, manifest: dict[str, Any], generator: PreTrained
             f"{source}: vocabulary and prompt go up to token {highest}, and the generator has {rows} rows of tokens; "
             "the files do not belong together: copy the whole directory of one run"
         )
-    return Backbone(generator, vocabulary, (layout,), manifest["max_history"], tokenizer, base)
+    return Backbone(generator, vocabulary, (layout,), manifest["max_history"], tokenizer, base, users)
 
 
 def _read_generator(folder: Path) -> PreTrainedModel:

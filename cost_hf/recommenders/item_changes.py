@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from cost_hf.data.cells import in_forms
 from cost_hf.data.item_columns import changed_columns
-from cost_hf.data.item_texts import item_titles, render_texts, text_columns
+from cost_hf.data.item_texts import item_titles
 from cost_hf.data.options import DataOptions
 from cost_hf.data.schema import empty_texts
 from cost_hf.data.tables import read_items
@@ -108,7 +108,7 @@ class ItemChanges:
                 titles=item_titles(frame),
                 columns=self._columns(draft, frame),
             )
-            used = {ITEM_ID, TITLE, *held.names, *_text_columns(draft, frame)}
+            used = {ITEM_ID, TITLE, *held.names, *draft.item_texts.text_columns(frame)}
         return [name for name in frame.columns if name not in used]
 
     def _update(self, draft: Recommender, frame: pd.DataFrame, place: str) -> int:
@@ -148,7 +148,7 @@ class ItemChanges:
 
     def _text_fields(self, draft: Recommender) -> set[str]:
         """Return the columns whose change is one of the text."""
-        named = _named_columns(draft)
+        named = draft.item_texts.named_columns
         if named is not None:
             return named
         # the text is made of all text columns, those among them that the catalog does not keep
@@ -166,14 +166,14 @@ class ItemChanges:
         for name in catalog.columns.names:
             held[name] = pd.Series([catalog.columns.value(name, row) for row in rows], dtype=object)
         whole = held | {name: frame[name] for name in frame.columns}
-        named = _named_columns(draft)
+        named = draft.item_texts.named_columns
         needed = self.options.exclude_columns if named is None else named
         missing = sorted(set(needed) - set(whole))
         if missing:
-            made = "all text columns" if draft.encoder is None else draft.encoder.made_of
             raise BadRequest(
                 place,
-                f"the text of an item is made of {made}, and the catalog does not keep {', '.join(missing)}; send "
+                f"the text of an item is made of {draft.item_texts.made_of}, and the catalog does not keep "
+                f"{', '.join(missing)}; send "
                 f"{'it' if len(missing) == 1 else 'them'}, too",
             )
         return pd.DataFrame(whole)
@@ -184,7 +184,7 @@ class ItemChanges:
                 raise BadRequest(f"update[{number}]", f"{item!r:.80} is not in the catalog; add it")
 
     def _texts(self, draft: Recommender, frame: pd.DataFrame) -> list[str]:
-        texts = render_texts(frame, None) if draft.encoder is None else draft.encoder.render(frame)
+        texts = draft.item_texts.render(frame)
         empty_texts(frame, texts, drops=False)
         return texts
 
@@ -193,17 +193,6 @@ class ItemChanges:
         held = draft.catalog.columns
         names = [name for name in frame.columns if name in held.names]
         return changed_columns(frame[names], held.of_kind(TEXTS)) if names else None
-
-
-def _named_columns(recommender: Recommender) -> set[str] | None:
-    """Return the columns that texts of items are made of; None for all text columns."""
-    return None if recommender.encoder is None else recommender.encoder.named_columns
-
-
-def _text_columns(recommender: Recommender, frame: pd.DataFrame) -> list[str]:
-    """Return the columns of a table that texts of items are made of."""
-    encoder = recommender.encoder
-    return text_columns(frame, None) if encoder is None else encoder.text_columns(frame)
 
 
 @contextmanager

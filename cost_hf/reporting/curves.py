@@ -1,4 +1,4 @@
-"""Training curves: validation score and loss of the systems, loss and perplexity of their quantizers."""
+"""Training curves: scores and losses of systems, losses and perplexities of quantizers, and what else is logged."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,6 +12,7 @@ from cost_hf.reporting.standings import Standings
 
 BACKDROP = "all-validation"
 QUANTIZER = "quantizer"
+PLACES = ("epoch", "step")  # of a record
 LEAD = "The epoch with the best validation score is kept."
 OTHERS = "Grey lines are the other systems on the same axes."
 LEVELS = "Perplexity has one line per level; a drop to near 1 is a codebook collapse."
@@ -19,7 +20,7 @@ Records = Sequence[Mapping[str, Any]]
 
 
 def curve_section(standings: Standings) -> Section:
-    """Return up to four charts per trained system."""
+    """Return up to four charts per trained system, and one for each part that logs something of its own."""
     curves = standings.compare.get("curves") or {}
     names = [name for name in standings.in_order if curves.get(name)]
     names += [name for name in curves if name not in names and curves[name]]
@@ -76,11 +77,23 @@ def _charts(name: str, curves: Mapping[str, Records], backdrop: _Backdrop, famil
     levels = [series for key in keys if (series := _series(records, key, key.removeprefix("perplexity_")))]
     if levels:
         yield Chart("perplexity per level", _chart(levels, f"{name}, perplexity per level by epoch", family, floor=0.0))
+    for part, log in curves.items():
+        lines = [] if part == QUANTIZER or log is _training(curves) else _lines(log)
+        if lines:
+            caption = part.replace("_", " ")
+            yield Chart(caption, _chart(lines, f"{name}, {caption} by epoch", family, floor=0.0))
 
 
 def _training(curves: Mapping[str, Records]) -> Records | None:
-    """Return the log of the system itself: the one that is not the quantizer's."""
-    return next((log for part, log in curves.items() if part != QUANTIZER), None)
+    """Return the log of the system itself: the one with a loss that is not the quantizer's."""
+    logs = [log for part, log in curves.items() if part != QUANTIZER]
+    return next((log for log in logs if any("loss" in record for record in log)), next(iter(logs), None))
+
+
+def _lines(log: Records) -> list[Series]:
+    """Return a line for every value of the log of a part."""
+    keys = dict.fromkeys(key for record in log for key in record if key not in PLACES)
+    return [series for key in keys if (series := _series(log, key, key.replace("_", " ")))]
 
 
 def _chart(series: Sequence[Series], label: str, family: str, *, floor: float | None = None) -> Markup:

@@ -36,6 +36,7 @@ OWN_FIELDS: dict[str, dict[str, Any]] = {
         "ranker.overrides": {"sasrec_ce.training.epochs": 2, "sasrec_text.training.epochs": 2},
         "ranker.columns": ["topic"],
     },
+    "ttdsr": {"users.level_sizes": [8, 8], "index.refresh_steps": 16, "index.tower_epochs": 1},
 }
 
 

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from cost_hf.recommenders.rankers import Ranker
     from cost_hf.semantic_ids.catalog import Catalog
     from cost_hf.semantic_ids.trie import SidTrie
+    from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 logger = logging.getLogger(__name__)
 # LETTER's T5 (arXiv 2405.07314) with every prefix as an example; the shared embedding learns faster, because T5 starts
@@ -260,7 +261,12 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
             adapter=self.options.adapter,
             tasks=self.options.tasks,
             level_vectors=levels,
+            users=self.user_vocabulary(),
         )
+
+    def user_vocabulary(self) -> SidVocabulary | None:
+        """Return the tokens of users' semantic IDs, without ids of a tokenizer yet; None where users have none."""
+        return None
 
     def _mapped_vectors(self, model: Any) -> Callable[[int], Tensor]:
         """Return what gives the code vectors of a level in the space of the embeddings of a language model."""
@@ -296,6 +302,17 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
         from cost_hf.methods.generative.training import train
 
         return train(self, workspace, backbone, prompts, catalog, trie, folder=folder, seed=seed)
+
+    def fitted_catalog(self, catalog: Catalog, stored: Catalog) -> Catalog:
+        """Return the catalog that the finished weights belong to: the one that training began with.
+
+        A method whose codes change in training takes them from the stored recommender, where they stay.
+
+        Args:
+            catalog: of the data's items, as training begins.
+            stored: of the recommender on disk, in which items may have been added and removed since.
+        """
+        return catalog
 
     def ranker(
         self, model: Any, prompts: PromptBuilder, trie: SidTrie, catalog: Catalog, popularity: np.ndarray, *, beams: int

@@ -68,7 +68,7 @@ def generator_stage(
         catalog=catalog,
         shared_as=STAGE,
     )
-    recommender = as_fitted(recommender, catalog)
+    recommender = as_fitted(recommender, method.fitted_catalog(catalog, recommender.catalog))
     _set_search(recommender, method.search_settings(workspace), workspace)
     return recommender
 

@@ -1,0 +1,185 @@
+"""The trainer of TTDSR: examples with the codes of the moment, and the alignment of semantic IDs with texts."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import Dataset
+from transformers import PreTrainedModel
+
+from cost_hf.generators.generator_training import GeneratorTrainer
+from cost_hf.generators.options import TrainingOptions
+from cost_hf.generators.prompts import Example
+from cost_hf.methods.ttdsr.dynamic_index import DynamicIndex, DynamicIndexCallback
+from cost_hf.methods.ttdsr.options import AlignmentOptions
+from cost_hf.methods.ttdsr.text_states import mean_states
+
+NUMBERS = "numbers"  # of the examples of a batch
+
+
+class ExampleNumbers(Dataset):
+    """The numbers of the examples of a data set, in place of the examples."""
+
+    def __init__(self, examples: Any):
+        self.lengths = examples.lengths
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, number: int) -> int:
+        return number
+
+
+class IndexedTrainer(GeneratorTrainer):
+    """Generator trainer whose examples have the codes of an index that changes.
+
+    The loader draws a batch ahead of its step. So it draws numbers of examples, which become tokens when their step
+    begins: a refresh then acts on the next step, in a resumed run, too.
+
+    Args:
+        model, options: as for `GeneratorTrainer`.
+        dataset: examples by number.
+        collator: of these examples.
+        index: that the examples read.
+        alignment: section `alignment`.
+        others: arguments of `GeneratorTrainer`.
+
+    Raises:
+        ValueError: for several processes.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        options: TrainingOptions,
+        *,
+        dataset: Any,
+        collator: Callable[[Sequence[Example]], dict[str, Tensor]],
+        index: DynamicIndex,
+        alignment: AlignmentOptions,
+        **others: Any,
+    ):
+        if PartialState().num_processes > 1:
+            raise ValueError(
+                f"ttdsr refreshes its index in one process, got {PartialState().num_processes}; launch one, with "
+                "training.gradient_accumulation for larger batches"
+            )
+        super().__init__(model, options, dataset=ExampleNumbers(dataset), collator=_numbers, **others)
+        self._examples = dataset
+        self._collate = collator
+        self._index = index
+        self._alignment = alignment
+        self._sums: dict[str, float] = {}
+        self._tokens = 0
+        self._since = (0, time.perf_counter())
+        self.add_callback(DynamicIndexCallback(index, self.log))
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        """Return the batches of a step, made with the codes that hold now."""
+        return super().get_batch_samples(map(self._batch, epoch_iterator), num_batches, device)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Return the loss of the tasks, and the weighted terms of the alignment."""
+        first = int(inputs.pop(NUMBERS)[0])
+        self._tokens += _num_tokens(inputs)
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if self._alignment.is_used:
+            # the loss of the tasks is a sum over the labels of all batches of a step, that of the alignment a mean
+            parts = self.args.gradient_accumulation_steps if self.model_accepts_loss_kwargs else 1
+            loss = loss + self._alignment_loss(model, first) / parts
+        return (loss, outputs) if return_outputs else loss
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write weights and, into a checkpoint, the index; the file that makes the checkpoint whole comes after it."""
+        super().save_model(output_dir, _internal_call)
+        if _internal_call and output_dir is not None and self.args.should_save:
+            self._index.save(output_dir)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log; with a loss, also tokens and seconds a step and the mean terms of the alignment."""
+        if "loss" in logs:
+            logs = {**logs, **self._means()}
+        super().log(logs, start_time)
+
+    def _batch(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+        numbers = drawn[NUMBERS].tolist()
+        return {**self._collate([self._examples[number] for number in numbers]), NUMBERS: drawn[NUMBERS]}
+
+    def _alignment_loss(self, model: Any, first: int) -> Tensor:
+        """Return the weighted terms of seeded draws from all towers.
+
+        Args:
+            model: in training.
+            first: number of the first example of the batch, which no other batch has.
+        """
+        weights = {"infonce": self._alignment.infonce_weight, "mse": self._alignment.mse_weight}
+        draws = np.random.default_rng([self.args.seed, first])
+        total: Any = 0.0
+        for name in self._index.towers:
+            count = min(self._alignment.entities, len(self._index.texts[name]))
+            rows = draws.choice(len(self._index.texts[name]), size=count, replace=False)
+            sids = self._index.tokens(name)[torch.from_numpy(rows)].to(self.args.device)
+            texts = self._index.texts[name].batch(rows, self.args.device)
+            self._tokens += int(sids.numel()) + int(texts[1].sum())
+            terms = alignment_terms(
+                mean_states(model, sids, torch.ones_like(sids)),
+                _detached_states(model, *texts),
+                temperature=self._alignment.temperature,
+            )
+            for term, value in terms.items():
+                self._sums[f"{name}_{term}"] = self._sums.get(f"{name}_{term}", 0.0) + value.detach()
+                if weights[term]:
+                    total = total + weights[term] * value
+        return total
+
+    def _means(self) -> dict[str, float]:
+        """Return means since the last call: terms by batch, tokens and seconds by step."""
+        steps = max(self.state.global_step - self._since[0], 1)
+        batches = steps * self.args.gradient_accumulation_steps
+        now = time.perf_counter()
+        found = {name: float(value) / batches for name, value in self._sums.items()}
+        found |= {"tokens_per_step": self._tokens / steps, "seconds_per_step": (now - self._since[1]) / steps}
+        self._sums = {}
+        self._tokens = 0
+        self._since = (self.state.global_step, now)
+        return found
+
+
+def alignment_terms(sids: Tensor, texts: Tensor, *, temperature: float) -> dict[str, Tensor]:
+    """Return InfoNCE and mean squared error between the states of semantic IDs and of their texts.
+
+    Args:
+        sids: `[n, D]`.
+        texts: of the same items or users, without gradient, `[n, D]`; the others of the batch are negatives.
+        temperature: of the softmax over cosines.
+    """
+    cosines = functional.normalize(sids, dim=-1) @ functional.normalize(texts, dim=-1).T  # [n, n]
+    own = torch.arange(len(sids), device=sids.device)
+    return {
+        "infonce": functional.cross_entropy(cosines / temperature, own),
+        "mse": functional.mse_loss(sids, texts),
+    }
+
+
+@torch.no_grad()
+def _detached_states(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    return mean_states(model, input_ids, attention_mask)
+
+
+def _numbers(examples: Sequence[int]) -> dict[str, Tensor]:
+    return {NUMBERS: torch.tensor(examples)}
+
+
+def _num_tokens(inputs: dict[str, Any]) -> int:
+    """Return how many tokens a batch has, without padding."""
+    mask = inputs["attention_mask"]
+    if mask.ndim == 2:
+        return int(mask.sum())
+    return inputs["input_ids"].numel()  # packed rows have hardly any padding

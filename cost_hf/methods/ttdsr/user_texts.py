@@ -1,0 +1,43 @@
+"""Texts about users: a column of the interactions, or titles of the training part.
+
+The paper's are preferences that a language model has written (arXiv 2409.09253); those texts are not published.
+"""
+
+from cost_hf.data.cells import cell_words
+from cost_hf.data.item_texts import item_titles
+from cost_hf.data.prepare import PreparedData
+from cost_hf.methods.ttdsr.options import UserOptions
+
+SEPARATOR = "; "
+
+
+def user_texts(data: PreparedData, options: UserOptions) -> list[str]:
+    """Return a text for every training user, in their order.
+
+    Titles stand newest first, so that a cut at a number of tokens drops the oldest ones. Of a column the cell of the
+    user's first click is taken, which is never one of an evaluation part.
+
+    Raises:
+        ValueError: for a column that is not there, or items without titles.
+    """
+    if options.text_column is not None:
+        return _column_texts(data, options.text_column)
+    titles = item_titles(data.tables.items)
+    if titles is None:
+        raise ValueError(
+            "the text of a user is made of the titles of items, and these have no column 'title'; name a column of "
+            "the interactions as users.text_column"
+        )
+    recent = [rows[-options.max_titles :][::-1].tolist() for rows in data.split.train]
+    return [SEPARATOR.join(title for row in rows if (title := titles[row])) for rows in recent]
+
+
+def _column_texts(data: PreparedData, column: str) -> list[str]:
+    interactions = data.tables.interactions
+    if column not in interactions:
+        raise ValueError(
+            f"users.text_column must be a column of the interactions, got {column!r:.80}, found "
+            f"{', '.join(map(str, interactions.columns))}; correct the name"
+        )
+    first = interactions.drop_duplicates("user_id").set_index("user_id")[column]
+    return [cell_words(first[user]) for user in data.split.train_user_ids]
