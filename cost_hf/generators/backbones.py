@@ -30,6 +30,7 @@ from cost_hf.generators.pretrained import (
 from cost_hf.generators.prompts import PromptBuilder, PromptLayout
 from cost_hf.generators.templates import PromptEncoder, fitting_items
 from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.options import CODED_INITS
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 logger = logging.getLogger(__name__)
@@ -197,7 +198,7 @@ def _load(
     logger.info("%s: %d SID tokens added, vocabulary now %d", name, len(extended.tokens), len(tokenizer))
     if users is not None:
         # code vectors of users are those of another quantizer: their tokens start from the anchor text instead
-        init = "text" if embedding_init == "codebook" else embedding_init
+        init = "text" if embedding_init in CODED_INITS else embedding_init
         users = users.extend(tokenizer, model, embedding_init=init, anchor=options.embedding_init_text, seed=seed)
     prompt_encoder = PromptEncoder(tokenizer, extended, is_causal=is_causal)
     layouts = layouts_of(options.prompt, prompt_encoder, templates=tasks.templates, paraphrases=tasks.paraphrases)

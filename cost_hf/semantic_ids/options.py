@@ -13,6 +13,7 @@ MOVING_POLICIES = ("reassign", "min_cost", "sinkhorn")  # they move items by the
 # initialisations of the SID token embeddings; in this module because reading it does not need torch
 EMBEDDING_INITS = ("normal", "mean", "text", "codebook", "mapped")
 ANCHORED_INITS = ("text", "codebook", "mapped")
+CODED_INITS = ("codebook", "mapped")  # they need code vectors
 ANCHOR = " item"  # text whose embedding these start from
 
 

@@ -15,7 +15,7 @@ import torch
 from tokenizers import AddedToken
 from torch import Tensor
 
-from cost_hf.semantic_ids.options import ANCHORED_INITS, EMBEDDING_INITS
+from cost_hf.semantic_ids.options import ANCHORED_INITS, CODED_INITS, EMBEDDING_INITS
 
 TEXT_NOISE = 0.1  # of the old rows' standard deviation: enough to separate codes, small enough to stay near the anchor
 CODEBOOK_SPREAD = 0.2
@@ -49,7 +49,7 @@ class RowInit:
             raise ValueError(f"embedding_init must be one of {', '.join(EMBEDDING_INITS)}, got {self.kind!r}")
         if self.kind in ANCHORED_INITS and not self.anchor:
             raise ValueError(f"embedding_init {self.kind!r} needs the anchor's token ids, got none; name a word")
-        if self.kind in ("codebook", "mapped") and self.code_vectors is None:
+        if self.kind in CODED_INITS and self.code_vectors is None:
             raise ValueError(
                 f"embedding_init {self.kind!r} needs the code vectors of a quantizer; these codes have no model"
             )
@@ -127,7 +127,7 @@ def _write_rows(
     noise = torch.randn(len(ids), matrix.shape[1], generator=generator).to(matrix.device)
     steps = noise if start.kind == "normal" else TEXT_NOISE * noise
     new = centre + steps * spread
-    if start.kind in ("codebook", "mapped") and start.code_vectors is not None:
+    if start.kind in CODED_INITS and start.code_vectors is not None:
         coded = indices < len(start.code_vectors)
         vectors = start.code_vectors[indices[coded]]
         has_vector = ~vectors.isnan().any(1)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cost_hf.quantizers.fit import CodesResult
     from cost_hf.semantic_ids.catalog import Catalog
 
-ROW = {
+ROW: dict[str, Any] = {
     "catalog.reference": None,
     "codes.kind": KIND,
     "codes.backbone": BACKBONE,
@@ -37,7 +37,7 @@ ROW = {
     "adapter.target_modules": None,
     "tasks.weights": TASKS,
 }
-ABLATIONS = {
+ABLATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "store_contrastive": ({"codes.contrastive_weight": 0.5}, "with a contrastive term of two views of a text"),
     "store_alignment": ({"codes.alignment_weight": 0.5}, "with slots aligned to the words of the text"),
     "store_residual": ({"codes.clustering": "residual"}, "with residual clusters of all slots"),

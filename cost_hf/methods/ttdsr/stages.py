@@ -40,8 +40,9 @@ class FirstIndex:
         if USERS not in self.codes:
             return None
         own = self.codes[USERS]
+        states: Any = own.encoded
         users = [str(user) for user in workspace.data.split.train_user_ids]
-        return Catalog.from_embeddings(users, own.encoded, own.model, codes=own.codes, collisions="none")
+        return Catalog.from_embeddings(users, states, own.model, codes=own.codes, collisions="none")
 
 
 def entity_texts(workspace: Workspace, options: TtdsrOptions) -> dict[str, list[str]]:

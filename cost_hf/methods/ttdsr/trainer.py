@@ -74,7 +74,7 @@ class IndexedTrainer(GeneratorTrainer):
         self._collate = collator
         self._index = index
         self._alignment = alignment
-        self._sums: dict[str, float] = {}
+        self._sums: dict[str, Any] = {}
         self._tokens = 0
         self._since = (0, time.perf_counter())
         self.add_callback(DynamicIndexCallback(index, self.log))

@@ -215,18 +215,20 @@ class TextSlotsModel(TextSlotsPreTrainedModel):
 
     def forward(
         self,
+        item_embeddings: Tensor | None = None,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        item_embeddings: Tensor | None = None,
     ) -> ModelOutput:
         """Return the loss of texts, or the codes of what was read in texts.
 
         Args:
+            item_embeddings: slots side by side, `[B, S · E]`, in place of texts.
             input_ids: tokens of texts, `[B, T]`, padded on the right.
             attention_mask: 1 at tokens, 0 at padding, `[B, T]`.
-            item_embeddings: slots side by side, `[B, S · E]`, in place of texts.
         """
         if input_ids is None:
+            if item_embeddings is None:
+                raise ValueError("expected input_ids of texts, or item_embeddings, got neither; pass one of them")
             return TextSlotsOutput(codes=self.encode(item_embeddings))
         config = self.config
         is_word = torch.ones_like(input_ids) if attention_mask is None else attention_mask
@@ -435,9 +437,7 @@ class TextSlotsModel(TextSlotsPreTrainedModel):
         """Load model or tokenizer of the language model by its Auto class."""
         config = self.config
         try:
-            return auto.from_pretrained(
-                config.base_name, revision=config.base_revision, trust_remote_code=False, **options
-            )
+            return auto.from_pretrained(config.base_name, revision=config.base_revision, **options)
         except (OSError, HFValidationError) as error:  # the second one for a directory that is gone
             raise OSError(
                 f"the codes of texts are made by {config.base_name!r}, which can't be loaded; restore that model, or "

@@ -155,7 +155,7 @@ def fit_text_slots(
     slots = model.embed_texts(texts)
     set_centroids(model, slots, seed=seed)
     codes = model.encode(slots)
-    record = codebook_utilization(codes.numpy(), model.level_sizes)
+    record: dict[str, Any] = {**codebook_utilization(codes.numpy(), model.level_sizes)}
     _check_collapse(record, len(texts))
     steps = max(1, trainer.state.max_steps)
     record |= text_perplexities(model, slots, codes, texts, seed=seed) if options.reconstruction_weight else {}
@@ -318,7 +318,7 @@ def _check_collapse(record: Mapping[str, Any], num_items: int) -> None:
         )
 
 
-def _widths_of(layer: nn.Module) -> tuple[int, int]:
+def _widths_of(layer: Any) -> tuple[int, int]:
     """Return inputs and outputs of a linear layer; GPT-2 has transposed ones."""
     rows, columns = layer.weight.shape
     return (rows, columns) if isinstance(layer, Conv1D) else (columns, rows)
