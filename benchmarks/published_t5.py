@@ -57,7 +57,7 @@ def measured(recipe: Recipe, run: Path) -> dict[str, Any]:
     data = prepare_data(recipe.data, template=recipe.vectors.template)
     workspace = make_workspace(Stages(run), recipe, data)
     method: Any = recipe.system
-    catalog = method.build_catalog(workspace, None)
+    catalog = method.build_catalog(workspace, None, seed=0)
     backbone = method.build_backbone(workspace, catalog, None, seed=0)
     load_model(backbone.model, Path(checkpoint) / "model.safetensors")
     popularity = training_clicks(workspace)
@@ -90,7 +90,7 @@ def measured(recipe: Recipe, run: Path) -> dict[str, Any]:
     return {
         "identifiers": IDENTIFIERS,
         "epochs": round(state["epoch"]),
-        "planned_epochs": method.options.training.epochs,
+        "planned_epochs": state["num_train_epochs"],
         "cases": len(test),
         "rows": results["rows"],
         "validation": epoch_curve(state["log_history"]),

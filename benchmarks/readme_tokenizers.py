@@ -96,9 +96,8 @@ def published_t5_section() -> str:
         intervals = [numbers.interval(cells[seen][metric]) for metric in ("recall@10", "ndcg@10")]
         rows.append([seen.replace("_", " items "), *intervals])
     rows.append(["published, after 200 epochs", numbers.score(found["published"]["recall@10"]), ""])
-    about = (
-        f"T5 on `{found['identifiers']}`, epoch {found['epochs']} of {found['planned_epochs']}, {found['cases']:,} test cases:"
-    )
+    reached = f"epoch {found['epochs']} of {found['planned_epochs']}"
+    about = f"T5 on `{found['identifiers']}`, {reached}, {found['cases']:,} test cases:"
     return "\n\n".join([about, markdown_lines(rows), markdown_lines(lines)])
 
 

@@ -89,7 +89,7 @@ class EmbedTask:
         """Load the text encoder."""
         from cost_hf.data.encoders import sentence_encoder
 
-        return partial(_embedded, sentence_encoder(self.options), self.options.template)
+        return partial(_embedded, sentence_encoder(self.options), str(self.options.template))
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class EncodeTask:
             ValueError: where it has no quantizer or no text encoder, or the template is missing or one too many.
         """
         recommender = Recommender.from_pretrained(self.source)
-        owner = next((part for part in (recommender, *recommender.parts.values()) if _can_encode(part)), None)
+        owner: Any = next((part for part in (recommender, *recommender.parts.values()) if _can_encode(part)), None)
         if owner is None:
             raise ValueError(
                 f"{self.source} is a recommender of kind {recommender.kind} without quantizer and text encoder; give "

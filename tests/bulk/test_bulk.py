@@ -186,7 +186,7 @@ def test_what_is_no_item_id_is_an_error(tmp_path, saved):
     _, folder = saved
     path = write(tmp_path / "in.parquet", {"history": [[1.5]]})
 
-    with pytest.raises(ValueError, match="1.5"):
+    with pytest.raises(ValueError, match=r"1\.5"):
         run_bulk(RecommendTask(str(folder)), str(path), tmp_path / "out")
 
 

@@ -21,8 +21,8 @@ def claims_of(
 ) -> list[Claim]:
     """Return all claims of a comparison, corrected together.
 
-    The first generative row is compared with every other row, a hybrid with generative parts with the same one without
-    them, and the rows that validation selects with each other.
+    The first generative row, or without one the first dense row, is compared with every other row, a hybrid with
+    generative parts with the same one without them, and the rows that validation selects with each other.
 
     Args:
         rows: with at least one finished run.
@@ -31,7 +31,8 @@ def claims_of(
         seen: `seen_allowed` or `seen_excluded`.
     """
     pairs: dict[tuple[str, str], str] = {}
-    main = next((row.name for row in rows if row.family == "generative"), None)
+    first = {row.family: row.name for row in reversed(rows)}
+    main = first.get("generative", first.get("dense"))
     if main is not None:
         pairs = {(main, row.name): CLAIM for row in rows if row.name != main}
     without = {row.name: row.without_generative for row in rows}

@@ -1,8 +1,8 @@
 """compare.json from evaluated rows: intervals over users and seeds, claims with verdicts, and a recommendation.
 
-The claims are fixed before the runs, under one primary metric: the first generative system against every other row, and
-every hybrid with generative parts against the same one without them. Decisions (which family to use) compare the best
-rows of all families on validation. Both kinds are corrected together.
+The claims are fixed before the runs, under one primary metric: the first generative system (without one, the first
+dense one) against every other row, and every hybrid with generative parts against the same one without them. Decisions
+(which family to use) compare the best rows of all families on validation. Both kinds are corrected together.
 """
 
 import dataclasses

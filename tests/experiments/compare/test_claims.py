@@ -77,10 +77,17 @@ def test_all_claims_share_one_correction(rows):
     assert min(claim.p_holm for claim in found) == pytest.approx(min(claim.p for claim in found) * len(found))
 
 
-def test_without_a_generative_row_families_are_still_compared(rows):
-    found = claims(rows[:3])
+def test_without_a_generative_row_the_first_dense_one_is_compared_with_every_other(rows):
+    coserec = row("coserec", "dense", targets(), [0.6, 0.6])
 
-    assert [(claim.a, claim.b, claim.purpose) for claim in found] == [("sasrec_ce", "text_last", "decision")]
+    found = claims([*rows[:3], coserec])
+
+    assert {(claim.a, claim.b): claim.purpose for claim in found} == {
+        ("sasrec_ce", "popularity"): "claim",
+        ("sasrec_ce", "text_last"): "claim",
+        ("sasrec_ce", "coserec"): "claim",
+        ("coserec", "text_last"): "decision",
+    }
 
 
 def test_the_detectable_difference_is_that_of_the_median_claim(rows):
