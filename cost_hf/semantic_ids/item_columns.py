@@ -125,7 +125,7 @@ class ItemColumns:
 
     @property
     def digest(self) -> str:
-        """Digest of names, types and values."""
+        """Digest of names in their order, types and values."""
         for name, array in self.arrays.items():
             if name not in self._digests:
                 self._digests[name] = _array_digest(array)

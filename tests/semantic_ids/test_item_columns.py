@@ -111,7 +111,8 @@ def test_a_digest_is_that_of_values_and_types(one, other):
     masked = pa.array(["zz", "zz"], pa.string(), mask=np.array([True, True]))
 
     assert ItemColumns.of(pieces).digest == first.digest
-    assert (plain(first) == plain(second)) == (first.digest == second.digest)
+    is_same = list(plain(first).items()) == list(plain(second).items())  # texts are made of columns in their order
+    assert is_same == (first.digest == second.digest)
     assert ItemColumns({"x": masked}).digest == ItemColumns({"x": pa.nulls(2, pa.string())}).digest
     assert ItemColumns({"x": pa.array([1, 2])}).digest != ItemColumns({"x": pa.array([1, 2], pa.int8())}).digest
 
