@@ -111,7 +111,7 @@ def test_it_is_a_method_with_a_row_for_every_ablation():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"codes.kind": "rkmeans"}, r"levels that do not depend on each other \(codes.kind opq, random, simhash\)"),
+        ({"codes.kind": "rkmeans"}, r"levels that do not depend on each other \(codes.kind opq, random, simhash"),
         ({"codes.level_sizes": [8] * 3}, "model.num_latents must be at most the number of codes of an item, 3, got 4"),
         ({"model.merger": "mean", "codes.level_sizes": [8] * 6}, "that divides the 6 codes of an item, got 4"),
         ({"model.merger": "max"}, "model.merger must be one of attention, mean"),
