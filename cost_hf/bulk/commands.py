@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cost_hf.bulk import ENGINES
 from cost_hf.command_line import (
     CommandParser,
     check_target,
@@ -21,7 +22,6 @@ from cost_hf.command_line import (
 if TYPE_CHECKING:
     from cost_hf.bulk.tasks import BulkTask
 
-ENGINES = ("local", "ray")
 FILES = "Parquet file, or several of them as in 'items-*.parquet' (quoted)"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from cost_hf.bulk import ENGINES
 from cost_hf.bulk.engines import run_here, run_on_ray
 from cost_hf.bulk.tasks import BulkTask
 from cost_hf.bulk.units import Unit, plan_units
@@ -21,7 +22,6 @@ from cost_hf.files import LOCK, locked, read_object, remove_scratch, write_json
 logger = logging.getLogger(__name__)
 
 RECORD = "_bulk.json"  # readers of a folder of Parquet files pass over names like this
-ENGINES = ("local", "ray")
 RUNNING = "running"
 DONE = "done"
 

@@ -5,7 +5,7 @@ without an input have null as their result, so none is lost.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -161,7 +161,7 @@ class RecommendTask:
     source: str
     top_k: int = 10
     where: Mapping[str, Any] | None = None
-    diversify: Mapping[str, int] | None = field(default=None)
+    diversify: Mapping[str, int] | None = None
 
     def content(self) -> dict[str, Any]:
         """Return source, options and the state of the recommender."""

@@ -14,7 +14,7 @@ def trains_in_bf16(precision: str) -> bool:
     """Return whether products are computed in bfloat16 under `training.precision`.
 
     `auto` is bfloat16 on CUDA alone. On an x86 CPU without AVX-512, `bf16` is fp32 with a warning: oneDNN has no fast
-    bfloat16 product there, and a step takes some 10 to 40 times as long as in fp32.
+    bfloat16 product there, and a step takes many times as long as in fp32.
     """
     on_cuda = torch.cuda.is_available()
     if precision == "auto":

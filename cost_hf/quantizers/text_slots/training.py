@@ -175,7 +175,8 @@ def untrained_model(options: TextSlotsOptions, *, seed: int) -> TextSlotsModel:
         OSError: where the language model can't be loaded.
         ValueError: for one that is not decoder-only, has no end token, or lacks the layers that are asked for.
     """
-    name, revision = options.backbone, options.revision
+    name = options.backbone
+    revision = options.revision
     with readable_load_errors("the language model", name):
         found = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     if found.is_encoder_decoder:
