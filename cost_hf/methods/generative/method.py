@@ -301,7 +301,7 @@ class GenerativeMethod(Method[OptionsT], Generic[OptionsT]):
         """Train the backbone's model in place, in every process, and return the log of the run."""
         from cost_hf.methods.generative.training import train
 
-        return train(self, workspace, backbone, prompts, catalog, trie, folder=folder, seed=seed)
+        return train(self, workspace, backbone, prompts, catalog, trie, folder=folder, seed=seed).history
 
     def fitted_catalog(self, catalog: Catalog, stored: Catalog) -> Catalog:
         """Return the catalog that the finished weights belong to: the one that training began with.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from accelerate.utils import set_seed
 
 from cost_hf.data.encoders import ItemEncoder, model_identity
 from cost_hf.files import content_digest, file_digest, file_digests, read_json, write_json
-from cost_hf.generators.generator_training import train_generator
+from cost_hf.generators.generator_training import GeneratorTrainer, TrainedGenerator, train_generator
 from cost_hf.generators.item_texts import ItemTexts
 from cost_hf.generators.ranking_trainer import remove_checkpoints
 from cost_hf.generators.templates import load_templates
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from cost_hf.data.splits import Targets
     from cost_hf.generators.backbones import Backbone
     from cost_hf.generators.prompts import PromptBuilder
+    from cost_hf.generators.tasks import Task
     from cost_hf.methods.base import Workspace
     from cost_hf.methods.generative.method import GenerativeMethod, GenerativeOptions, SearchOptions
     from cost_hf.quantizers.fit import CodesResult
@@ -116,18 +117,28 @@ def train(
     *,
     folder: Path,
     seed: int,
-) -> list[dict[str, float]]:
-    """Train a backbone in place on the training users and keep the weights that rank validation users best."""
+    current: Callable[[], tuple[SidTrie, Catalog]] | None = None,
+    own_tasks: Mapping[str, Task] | None = None,
+    make_trainer: Callable[..., GeneratorTrainer] = GeneratorTrainer,
+) -> TrainedGenerator:
+    """Train a backbone in place on the training users and keep the weights that rank validation users best.
+
+    Args:
+        method, workspace, backbone, prompts, catalog, trie, folder, seed: as for `GenerativeMethod.train`.
+        current: returns the trie and the catalog that a validation searches; None searches those given.
+        own_tasks, make_trainer: of a method, as for `train_generator`.
+    """
     options = method.options
     split = workspace.data.split
     beams = options.training.validation_beams
     popularity = training_clicks(workspace)
 
     def validate(model: Any) -> dict[str, float]:
-        ranker = method.ranker(model, prompts[0], trie, catalog, popularity, beams=beams)
+        searched = (trie, catalog) if current is None else current()
+        ranker = method.ranker(model, prompts[0], *searched, popularity, beams=beams)
         return validation_metrics(ranker, workspace, users=options.training.validation_users, top_k=beams)
 
-    trained = train_generator(
+    return train_generator(
         backbone,
         prompts,
         split.train,
@@ -143,8 +154,9 @@ def train(
         long_history=method.long_history,
         teacher=teacher_lists(workspace, options.training),
         weights=split.label_weights(),
+        own_tasks=own_tasks,
+        make_trainer=make_trainer,
     )
-    return trained.history
 
 
 def recommender_parts(method: GenerativeMethod[Any], workspace: Workspace, codes: CodesResult | None) -> dict[str, Any]:

@@ -117,7 +117,7 @@ class Ttdsr(GenerativeMethod[TtdsrOptions]):
         """Train the model in place while the index follows it, and return the log of the run."""
         from cost_hf.methods.ttdsr.training import train
 
-        return train(self, workspace, backbone, prompts, catalog, folder=folder, seed=seed)
+        return train(self, workspace, backbone, prompts, catalog, trie, folder=folder, seed=seed)
 
     def fitted_catalog(self, catalog: Catalog, stored: Catalog) -> Catalog:
         """Return the items of the data with the frozen codes."""

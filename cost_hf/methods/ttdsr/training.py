@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cost_hf.generators.generator_training import train_generator
-from cost_hf.generators.item_texts import ItemTexts
 from cost_hf.generators.ranking_trainer import checkpoints_of
 from cost_hf.generators.tasks import Task
 from cost_hf.generators.templates import fitting_items
-from cost_hf.methods.training_stages import training_clicks, validation_metrics
+from cost_hf.methods.generative.training import train as train_generative
+from cost_hf.methods.training_stages import training_clicks
 from cost_hf.methods.ttdsr.dynamic_index import FOLDER, DynamicIndex
 from cost_hf.methods.ttdsr.prompts import UserBackbone, tokens_of_users
 from cost_hf.methods.ttdsr.stages import FirstIndex, entity_texts, index_stage, tower_options
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from cost_hf.methods.base import Workspace
     from cost_hf.methods.ttdsr.method import Ttdsr
     from cost_hf.methods.ttdsr.options import TtdsrOptions
+    from cost_hf.semantic_ids.trie import SidTrie
 
 
 def with_users(backbone: Backbone, options: TtdsrOptions, users: Catalog | None) -> Backbone:
@@ -59,15 +59,14 @@ def train(
     backbone: Backbone,
     prompts: Sequence[PromptBuilder],
     catalog: Catalog,
+    trie: SidTrie,
     *,
     folder: Path,
     seed: int,
 ) -> list[dict[str, float]]:
     """Train a backbone in place, write the index that it ends with beside the checkpoints, and return the log."""
     options = method.options
-    split = workspace.data.split
     popularity = training_clicks(workspace)
-    beams = options.training.validation_beams
     texts = entity_texts(workspace, options)
     first = index_stage(workspace, options, seed=seed)
     index = dynamic_index(
@@ -82,24 +81,16 @@ def train(
         seed=seed,
     )
 
-    def validate(model: Any) -> dict[str, float]:
-        current = index.towers[ITEMS].catalog
-        ranker = method.ranker(model, prompts[0], index.trie(popularity), current, popularity, beams=beams)
-        return validation_metrics(ranker, workspace, users=options.training.validation_users, top_k=beams)
-
-    trained = train_generator(
+    trained = train_generative(
+        method,
+        workspace,
         backbone,
         prompts,
-        split.train,
-        list(split.train_user_ids),
-        generator=options.generator,
-        training=options.training,
-        validate=validate,
-        output_dir=folder,
+        catalog,
+        trie,
+        folder=folder,
         seed=seed,
-        tasks=options.tasks,
-        item_texts=ItemTexts.of(workspace.data, workspace.vector_options.item_template),
-        weights=split.label_weights(),
+        current=lambda: (index.trie(popularity), index.towers[ITEMS].catalog),
         own_tasks=user_tasks(backbone, index, workspace, options, texts, seed=seed),
         make_trainer=partial(IndexedTrainer, index=index, alignment=options.alignment),
     )

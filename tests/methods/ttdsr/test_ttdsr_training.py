@@ -10,7 +10,7 @@ from accelerate.utils import set_seed
 from cost_hf.checkpoints import last_complete_checkpoint
 from cost_hf.generators.backbones import build_backbone
 from cost_hf.methods.base import Workspace
-from cost_hf.methods.generative.training import train as train_plain
+from cost_hf.methods.generative import GenerativeMethod
 from cost_hf.methods.training_stages import training_clicks
 from cost_hf.methods.ttdsr.dynamic_index import FOLDER
 from cost_hf.methods.ttdsr.stages import entity_texts, index_stage
@@ -68,9 +68,9 @@ def run(base, directory, *, stop_after=None, plain=False, **fields):
             (directory / f"validation-{done}").touch()  # a resumed run goes on counting
             return {"ndcg@10": float(done), "recall@10": 0.0}
 
-        for module in ("cost_hf.methods.ttdsr.training", "cost_hf.methods.generative.training"):
-            patch.setattr(f"{module}.validation_metrics", metrics)
-        train = partial(train_plain, method) if plain else method.train
+        patch.setattr("cost_hf.methods.generative.training.validation_metrics", metrics)
+        # the plain training is that of a generator, without what the method adds to it
+        train = partial(GenerativeMethod.train, method) if plain else method.train
         log = train(workspace, backbone, prompts, catalog, trie, folder=folder, seed=0)
     trained = catalog if plain else frozen_codes(folder, catalog, first)[0]
     return dict(backbone.model.state_dict()), trained, log, backbone
@@ -158,7 +158,7 @@ def test_the_index_that_is_kept_is_that_of_the_best_checkpoint(base, tmp_path):
         first = index_stage(workspace, method.options, seed=0).codes["items"]
         catalog = method.build_catalog(workspace, first, seed=0)
         backbone = method.build_backbone(workspace, catalog, first, seed=0)
-        patch.setattr("cost_hf.methods.ttdsr.training.validation_metrics", first_is_best)
+        patch.setattr("cost_hf.methods.generative.training.validation_metrics", first_is_best)
         (tmp_path / "work").mkdir()
         log = method.train(
             workspace, backbone, backbone.prompts(catalog), catalog, None, folder=tmp_path / "work", seed=0
