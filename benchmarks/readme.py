@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.embedding_init import table
+from benchmarks.readme_growth import growth_section
 from benchmarks.readme_hybrids import (
     cobra_section,
     hybrid_section,
@@ -367,6 +368,7 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
         "results": results_section,
         "liger": liger_section,
     },
+    "docs/pages/your_own_data.md": {"growth": growth_section},
     "docs/pages/catalog_updates.md": {"cold": cold_section},
     "docs/pages/daily_updates.md": {"warm_start": warm_start_section},
     "docs/pages/serving.md": {
