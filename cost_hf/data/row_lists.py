@@ -85,6 +85,13 @@ class RowLists(Sequence[np.ndarray]):
         ends = np.cumsum(self.lengths)
         return self.rows[np.arange(ends[-1]) + np.repeat(self.starts - (ends - self.lengths), self.lengths)]
 
+    def are_inside(self) -> bool:
+        """Return whether every list is a slice of the rows, as those of a damaged file may not be."""
+        ends = self.starts + self.lengths
+        return min(self.starts.min(initial=0), self.lengths.min(initial=0)) >= 0 and ends.max(initial=0) <= len(
+            self.rows
+        )
+
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield what `concatenated` returns, in parts with the bounds of `bounds`."""
         for start, end in self.bounds():

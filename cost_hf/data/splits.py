@@ -283,6 +283,11 @@ class Split:
             lists = RowLists.joined(tensors[f"{part}_rows"], tensors[f"{part}_lengths"])
             if f"{part}_starts" in tensors:  # only histories have any
                 lists = RowLists(lists.rows, tensors[f"{part}_starts"], lists.lengths)
+            if not lists.are_inside():
+                raise DataError(
+                    f"split in {str(directory)!r} has sequences beyond the rows of its part {part!r}; the files come "
+                    "from different runs: delete the directory and split again"
+                )
             sequences[part] = lists
         validation, test = (Targets(users[part], sequences[part], tensors[f"{part}_items"]) for part in PARTS[1:])
         cold_items = tensors.get("cold_items", NO_ROWS)  # splits of earlier versions have none

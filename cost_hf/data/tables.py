@@ -316,7 +316,9 @@ def _without_html(values: pd.Series) -> pd.Series:
 def _drop_repeats(log: CodedClicks, options: DataOptions, counts: dict[str, int], notices: list[Notice]) -> CodedClicks:
     """Find clicks with the user, item, time and event of another one; without times, those with its position."""
     clicks = log.frame
-    keys = {"pair": log.pairs, "fraction": log.fractions}
+    keys = {"pair": log.pairs}
+    if log.fractions.any():
+        keys["fraction"] = log.fractions
     if options.event_column is not None:  # a view and a purchase at one time are two clicks
         keys["event"] = event_types(clicks, options.event_column).to_numpy()
     times = clicks["timestamp"] if "timestamp" in clicks else pd.Series(pd.NA, index=clicks.index, dtype="Int64")
@@ -337,8 +339,8 @@ def _drop_repeats(log: CodedClicks, options: DataOptions, counts: dict[str, int]
         repeats = 0
         log = log.where(~is_repeat)
     counts["duplicate_clicks"] = repeats
-    least = int(run_lengths(np.sort(log.pairs)).min())
-    notices += schema.repeat_notices(len(log), repeats, least)
+    if len(log):
+        notices += schema.repeat_notices(len(log), repeats, int(run_lengths(np.sort(log.pairs)).min()))
     return log
 
 
