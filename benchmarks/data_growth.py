@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +40,23 @@ TEXT_FORMATS = ("csv", "jsonl")
 MIB = 1024
 
 
-def write_log(folder: Path, num_clicks: int, *, seed: int = 0) -> None:
-    """Write `items.parquet` and `interactions.parquet` of a made-up shop, and the log as csv and jsonl beside them."""
+def write_log(folder: Path, num_clicks: int, *, formats: Collection[str] = TEXT_FORMATS, seed: int = 0) -> None:
+    """Write `items.parquet` and `interactions.parquet` of a made-up shop, and the log in text formats beside them."""
     draw = np.random.default_rng(seed)
     num_users = num_clicks // CLICKS_A_USER
     num_items = num_clicks // CLICKS_AN_ITEM
     heavy = min(HEAVY, num_clicks // 10)
     users = np.append(np.zeros(heavy, np.int64), draw.integers(0, num_users, num_clicks - heavy))
-    popular = (num_items * draw.random(num_clicks) ** 2).astype(
-        np.int64
-    )  # half of the clicks on a quarter of the items
+    # half of the clicks are on a quarter of the items
+    popular = (num_items * draw.random(num_clicks) ** 2).astype(np.int64)
     times = np.sort(draw.integers(0, SECONDS_A_YEAR, num_clicks)) + 1_700_000_000
     order = draw.permutation(num_clicks)
     log = pa.table({"user_id": _ids("user", users[order]), "item_id": _ids("item", popular), "timestamp": times})
     parquet.write_table(log, folder / "interactions.parquet")
-    csv.write_csv(log, folder / "interactions.csv")
-    lines = (
-        '{"user_id":"' + log["user_id"].to_pandas() + '","item_id":"' + log["item_id"].to_pandas() + '","timestamp":'
-    )
-    (folder / "interactions.jsonl").write_text("\n".join(lines + log["timestamp"].to_pandas().astype(str) + "}") + "\n")
+    if "csv" in formats:
+        csv.write_csv(log, folder / "interactions.csv")
+    if "jsonl" in formats:
+        _write_jsonl(log, folder / "interactions.jsonl")
     words = (WORDS * draw.random((num_items, 6)) ** 2).astype(np.int64)
     items = {
         "item_id": _ids("item", np.arange(num_items)),
@@ -66,6 +64,12 @@ def write_log(folder: Path, num_clicks: int, *, seed: int = 0) -> None:
         "brand": _ids("brand ", draw.integers(0, 500, num_items)),
     }
     parquet.write_table(pa.table(items), folder / "items.parquet")
+
+
+def _write_jsonl(log: pa.Table, path: Path) -> None:
+    users, items, times = (log[name].to_pandas().astype(str) for name in ("user_id", "item_id", "timestamp"))
+    lines = '{"user_id":"' + users + '","item_id":"' + items + '","timestamp":' + times + "}"
+    path.write_text("\n".join(lines) + "\n")
 
 
 def _ids(prefix: str, numbers: np.ndarray) -> pa.Array:
@@ -167,7 +171,7 @@ def measure(num_clicks: int, jobs: list[str]) -> dict[str, dict[str, float]]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     rows: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        write_log(Path(folder), num_clicks)
+        write_log(Path(folder), num_clicks, formats=jobs)
         for job in jobs:
             command = [sys.executable, __file__, "--job", job, "--folder", folder]
             done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)

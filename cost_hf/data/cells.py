@@ -228,7 +228,7 @@ def find_mismatch(unknown: pd.Series, known: pd.Series) -> Mismatch | None:
 def count_twins(ids: pd.Series) -> int:
     """Return how many distinct ids equal another one after stripping blanks and Unicode normalisation (NFC)."""
     distinct = pd.Series(ids.unique(), dtype=str)
-    if distinct.str.isascii().all() and (distinct.str.strip() == distinct).all():
+    if not distinct.str.contains("[^\x00-\x7f]").any() and (distinct.str.strip() == distinct).all():
         return 0  # these are in every form already
     distinct = distinct.astype(object)
     plain = distinct.map(_with_forms(TWIN_FORMS))
