@@ -52,7 +52,7 @@ def content_digest(*parts: Any) -> str:
         if isinstance(part, JoinedRows):
             state.update(f"array<i8({part.size},):{8 * part.size}:".encode())
             for array in part.blocks:
-                state.update(np.ascontiguousarray(array, dtype="<i8"))
+                state.update(np.ascontiguousarray(array, dtype="<i8").data)
             continue
         if isinstance(part, ListedParts):
             sizes = [len(piece) for piece in part.pieces()]

@@ -542,7 +542,7 @@ def source_digest(items: pd.DataFrame, interactions: pd.DataFrame, fractions: pd
         state.update(f"{table}:{len(frame)}:{len(names)}:".encode())
         for name in names:
             state.update(f"{len(name)}:{name}:".encode("utf-8", "surrogatepass"))
-        state.update((rows if keeps_order else np.sort(rows)).astype("<u8", copy=False))
+        state.update((rows if keeps_order else np.sort(rows)).astype("<u8", copy=False).data)
     return state.hexdigest()
 
 

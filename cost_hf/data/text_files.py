@@ -562,7 +562,7 @@ def _id_cells(source: str, cells: pd.Series) -> pd.Series:
     if not is_float:
         return cells
     whole = pd.Series([str(int(float(text))) for text in distinct], dtype=cells.dtype).take(numbers)
-    return whole.set_axis(known.index).reindex(cells.index).rename(cells.name)
+    return whole.set_axis(known.index).reindex(cells.index)
 
 
 def _looks_like_float(text: str) -> bool:
