@@ -180,9 +180,9 @@ class CandidateLists:
             own_scores = found.scores[:, :, column]
             own_ranks = found.ranks[:, :, column]
             for table in tables:
-                own = table.requests
-                own_scores[own] = _scores_of(table.scores, found.items[own])
-                own_ranks[own] = _shared_ranks(own_ranks[own], scores[own], table.scores)
+                rows = table.requests
+                own_scores[rows] = _scores_of(table.scores, found.items[rows])
+                own_ranks[rows] = _shared_ranks(own_ranks[rows], scores[rows], table.scores)
         return found
 
 
