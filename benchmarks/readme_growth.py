@@ -29,14 +29,14 @@ def growth_section() -> str:
             cells = []
             for size in sizes:
                 values = [part.get(size, {}).get(stage, {}).get(key) for part in (before, after)]
-                cells.append(" → ".join(write(value) for value in values if value is not None))
+                cells.append(" → ".join(numbers.DASH if value is None else write(value) for value in values))
             points = [(size, after[size][stage][key]) for size in sizes if stage in after[size]]
             lines.append([stage, *cells, *_slope(points, write, is_memory=key == "peak_mb")])
         tables.append(markdown_lines(lines))
     about = (
         "A made-up log, ten clicks a user and a hundred an item, one user with up to 20,000. Seconds of CPU on a "
         "shared machine, before → after ids became numbers and histories slices of one array; the slope is the power "
-        "of the size with which they grow between the two largest sizes:"
+        "of the size with which they grow between the two largest sizes. What was not measured has a dash:"
     )
     memory = (
         "Largest resident memory in each stage, with what earlier stages keep and the libraries; the slope is for a "
