@@ -322,7 +322,7 @@ def test_links_inside_of_a_recommender_and_to_it_are_followed(directory, tmp_pat
 def test_a_title_of_many_megabytes_for_every_item_is_no_catalog(directory):
     path = next(directory.glob("catalog-*.parquet"))
     ids = pq.read_table(path)["item_id"]
-    one = pa.array(["x" * 50_000_000])
+    one = pa.array(["x" * 5_000_000])
     titles = pa.DictionaryArray.from_arrays(pa.array([0] * len(ids), pa.int32()), one)
     pq.write_table(pa.table({"item_id": ids, "title": titles}), path, compression="zstd", store_schema=False)
     renew_files(directory)
