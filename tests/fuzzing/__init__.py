@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]  # every example writes its own file
 quick = settings(max_examples=60, deadline=None, suppress_health_check=QUIET)
-long = settings(max_examples=20_000, deadline=None, suppress_health_check=QUIET)
+long = settings(max_examples=5_000, deadline=None, suppress_health_check=QUIET)
 
 
 def ends_in_an_error_of_ours(action: Callable[[], Any]) -> None:

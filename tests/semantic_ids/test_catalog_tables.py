@@ -42,12 +42,13 @@ def repeated(value: pa.Array, count: int) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), value)
 
 
-@pytest.mark.parametrize("is_list", [False, True])
+@pytest.mark.parametrize("is_list", [False, True], ids=["texts", "lists, the first ones empty"])
 def test_a_small_file_of_ten_gigabytes_of_titles_is_refused_before_they_are_written_out(tmp_path, is_list):
-    rows = 1_000
+    rows = 3_000
     titles = repeated(pa.array(["x" * TITLE_BYTES]), rows)
     if is_list:
-        titles = pa.ListArray.from_arrays(pa.array(range(rows + 1), pa.int32()), titles)
+        ends = [max(0, row - 2_000) for row in range(rows + 1)]
+        titles = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), titles)
     pq.write_table(pa.table({"title": titles}), tmp_path / "t.parquet", compression="zstd", store_schema=False)
     assert (tmp_path / "t.parquet").stat().st_size < 100_000
     before = pa.total_allocated_bytes()
@@ -56,6 +57,30 @@ def test_a_small_file_of_ten_gigabytes_of_titles_is_refused_before_they_are_writ
         read_table(tmp_path / "t.parquet", rows=rows)
 
     assert pa.total_allocated_bytes() - before < 10 * TITLE_BYTES
+
+
+def test_one_long_text_of_many_short_ones_is_read(tmp_path):
+    """The longest text times the number of items is more than the file may hold, and their sum is not."""
+    rows = 100_000
+    texts = pa.array(["short", "x" * 1_000_000])
+    brand = pa.DictionaryArray.from_arrays(pa.array([1] + [0] * (rows - 1), pa.int32()), texts).cast(pa.string())
+
+    write_table(tmp_path / "t.parquet", {"brand": brand})
+
+    assert pq.read_metadata(tmp_path / "t.parquet").row_group(0).column(0).has_dictionary_page
+    assert read_table(tmp_path / "t.parquet", rows=rows)["brand"].combine_chunks().equals(brand)
+
+
+def test_many_different_texts_are_read_in_linear_memory(tmp_path):
+    rows = 200_000
+    ids = pa.array([f"item {row}" for row in range(rows)])
+    write_table(tmp_path / "t.parquet", {"item_id": ids})
+    before = pa.total_allocated_bytes()
+
+    table = read_table(tmp_path / "t.parquet", rows=rows)
+
+    assert pa.total_allocated_bytes() - before < 4 * ids.nbytes
+    assert table["item_id"].combine_chunks().equals(ids)
 
 
 def test_more_rows_than_items_are_refused(tmp_path):
