@@ -152,11 +152,11 @@ def encode_cached(texts: Sequence[str], encoder: TextEncoder, cache_dir: str | P
     chunks = _chunks(texts, encoder, cache_dir)
     parts = [_cached(path) for _, path in chunks]
     missing = [number for number, part in enumerate(parts) if part is None]
+    is_cached = True
     for number in tqdm(missing, desc="item texts", unit="chunk", disable=None):
         chunk, path = chunks[number]
         vectors = encoder.encode(chunk)
-        with atomic_path(path) as temporary:
-            save_file({"vectors": vectors}, temporary, metadata={"digest": content_digest(vectors)})
+        is_cached = is_cached and _cache(vectors, path)
         parts[number] = vectors
     logger.info("encoded %d texts in %d chunks, %d of them not cached", len(texts), len(chunks), len(missing))
     return np.concatenate([part for part in parts if part is not None])
@@ -167,6 +167,17 @@ def _chunks(texts: Sequence[str], encoder: TextEncoder, cache_dir: str | Path | 
     folder = Path(cache_dir or os.environ.get("COST_HF_CACHE") or Path.home() / ".cache" / "cost_hf" / "vectors")
     chunks = [list(texts[start : start + CHUNK_SIZE]) for start in range(0, len(texts), CHUNK_SIZE)]
     return [(chunk, folder / f"{content_digest(encoder.digest, chunk)}.safetensors") for chunk in chunks]
+
+
+def _cache(vectors: np.ndarray, path: Path) -> bool:
+    """Put the vectors of a chunk into the cache; return False, with a warning, where that can't be written to."""
+    try:
+        with atomic_path(path) as temporary:
+            save_file({"vectors": vectors}, temporary, metadata={"digest": content_digest(vectors)})
+    except OSError as error:
+        logger.warning("vectors are not kept for other runs ($COST_HF_CACHE names another place): %s", error)
+        return False
+    return True
 
 
 def _cached(path: Path) -> np.ndarray | None:

@@ -116,8 +116,13 @@ def _read_header(path: Path) -> dict[str, Any]:
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path}: its header is not valid JSON ({error}); copy it again") from error
-    if not isinstance(header, dict) or header.pop("format", None) != FORMAT:
+    found = header.pop("format", None) if isinstance(header, dict) else None
+    if found is None:
         raise ValueError(f"{path} has no {FORMAT!r} header; write it with Catalog.save")
+    if found != FORMAT:
+        raise ValueError(
+            f"{path} has format {found!r:.80}, this version reads {FORMAT!r}; use the cost_hf release that wrote it"
+        )
     header = {"has_parallel_levels": False} | header
     check_fields(header, HEADER, source=path)
     if set(header) != set(HEADER):
