@@ -114,7 +114,7 @@ class Clients:
             thread.join()
 
     def _run(self, number: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         try:
             while not self._stopping.is_set() and self.record.fault is None:
                 number = (number + 1) % len(self.histories)
@@ -225,7 +225,10 @@ def soak(directory: Path, plan: Plan) -> dict[str, Any]:
     """
     record = Record()
     writer = Writer(directory, record)
-    with server(directory, "--poll", "0.5") as process, Clients(process.port, writer.histories, record, plan.threads):
+    with (
+        server(directory, "--poll", "0.5", "--timeout", "60") as process,
+        Clients(process.port, writer.histories, record, plan.threads),
+    ):
         resident = psutil.Process(process.pid)
         start = time.monotonic()
         next_change = plan.change
