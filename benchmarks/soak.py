@@ -182,7 +182,7 @@ class Writer:
         self.changes = 0
         self.reloads = 0
         self._weights = torch.Generator().manual_seed(0)
-        self._note()
+        self._note(self.recommender)
 
     def change_catalog(self) -> None:
         """Remove an item that is listed, or bring it back, and save."""
@@ -193,7 +193,7 @@ class Writer:
             self.recommender.rollback()
             self.removed = None
         self.changes += 1
-        self._note()
+        self._note(self.recommender)
         self.recommender.save_catalog(self.directory)
 
     def change_weights(self) -> None:
@@ -205,16 +205,16 @@ class Writer:
                     weight.add_((NOISE * weight.std() * noise).to(weight.dtype))
         with tempfile.TemporaryDirectory() as scratch:  # what is computed of the weights may be held by the recommender
             self.recommender.save_pretrained(scratch)
-            self.recommender = Recommender.from_pretrained(scratch)
-        self.reloads += 1
-        self._note()
+            self._note(Recommender.from_pretrained(scratch))
         self.recommender.save_pretrained(self.directory)
+        self.recommender = Recommender.from_pretrained(self.directory)
+        self.reloads += 1
 
-    def _note(self) -> None:
+    def _note(self, recommender: Recommender) -> None:
         """Compute what the edition answers that is saved next."""
-        lists = self.recommender.recommend(self.histories, top_k=TOP_K)
+        lists = recommender.recommend(self.histories, top_k=TOP_K)
         found = [[(answer.item_id, float(answer.score)) for answer in answers] for answers in lists]
-        self.record.editions[self.recommender.model_digest, self.recommender.catalog.version] = found
+        self.record.editions[recommender.model_digest, recommender.catalog.version] = found
 
 
 def soak(directory: Path, plan: Plan) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def read_catalog(directory: str | Path, stem: str) -> dict[str, Any]:
         raise DamagedFileError(
             f"{paths[0]} holds {sorted(tensors)}, expected codes, removed and, in some catalogs, vectors; copy it again"
         )
-    item_ids, titles = read_item_columns(paths[1], rows=tensors["removed"].size)
+    item_ids, titles = read_item_columns(paths[1], rows=len(np.atleast_1d(tensors["codes"])))
     found = content_digest(list(item_ids))
     if found != header.pop("ids_digest"):
         raise ValueError(
