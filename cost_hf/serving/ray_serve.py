@@ -119,8 +119,8 @@ def serve_on_ray(
         port = listener.getsockname()[1]
     with _cluster(address, num_cpus=replicas * threads), _signals() as is_stopping:
         serve = _ray_serve()
+        serve.start(http_options={"host": options.host, "port": port})
         try:
-            serve.start(http_options={"host": options.host, "port": port})
             try:
                 serve.run(application, name=APPLICATION, route_prefix="/")
             except RuntimeError as error:
@@ -132,7 +132,10 @@ def serve_on_ray(
             logger.info("listening", extra={"fields": facts})
             is_stopping.wait()
         finally:
-            serve.delete(APPLICATION)
+            try:
+                serve.delete(APPLICATION)
+            except TimeoutError:
+                logger.warning("replicas are still answering or starting; Ray ends them when they have finished")
     logger.info("stopped")
 
 
