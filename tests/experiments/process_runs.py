@@ -2,7 +2,7 @@
 
     python -m torch.distributed.run … -m tests.experiments.process_runs DIRECTORY BACKBONE FLAG=NAME …
 
-Each writes a run directory by its name, or the error of one that refuses.
+Each writes a run directory FLAG-NAME, or the error of one that refuses.
 """
 
 import sys
@@ -20,7 +20,7 @@ def main() -> None:
     state = PartialState(cpu=True)
     for flag in flags:
         field, _, name = flag.partition("=")
-        place = Path(directory) / name
+        place = Path(directory) / f"{field}-{name}"  # a method and a kind of codes may have one name
         try:
             cost_hf.train(
                 recipe="cost_quickstart",

@@ -57,16 +57,17 @@ def rows_of(directory: Path) -> Any:
 
 @pytest.mark.parametrize(("field", "name"), FLAGS, ids=[name for _, name in FLAGS])
 def test_one_process_ranks_as_the_two_that_trained_did(runs, backbone, caplog, field, name):
-    error = runs / f"{name}.error"
+    directory = runs / f"{field}-{name}"
+    error = directory.with_suffix(".error")
     if error.exists():
         assert ONE_PROCESS in error.read_text(), error.read_text()
         return
-    together = rows_of(runs / name)
-    shutil.rmtree(runs / name / "evaluation")
-    (runs / name / ".stages" / "evaluation.json").unlink()
+    together = rows_of(directory)
+    shutil.rmtree(directory / "evaluation")
+    (directory / ".stages" / "evaluation.json").unlink()
     caplog.set_level(logging.INFO, logger="cost_hf")
 
-    cost_hf.train(recipe="cost_quickstart", overrides=fields_of(backbone, **{field: name}), output_dir=runs / name)
+    cost_hf.train(recipe="cost_quickstart", overrides=fields_of(backbone, **{field: name}), output_dir=directory)
 
     assert stages_of(caplog.messages) == ["evaluation"]
-    assert rows_of(runs / name) == together
+    assert rows_of(directory) == together
