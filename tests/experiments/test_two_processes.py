@@ -19,7 +19,7 @@ from tests.runs import ROOT, child_environment, launcher, stages_of
 pytestmark = [pytest.mark.slow, pytest.mark.trains]
 CodesOptions.load_kinds()
 FLAGS = [*(("method", name) for name in methods()), *(("codes__kind", name) for name in CodesOptions.kinds)]
-ONE_PROCESS = "in one process"  # of the error of a method that refuses several
+ONE_PROCESS = "runs in one process, got 2"  # of the error of a method that refuses several
 
 
 @pytest.fixture(scope="module", autouse=True)
