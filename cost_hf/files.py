@@ -68,7 +68,7 @@ class JoinedRows:
     arrays: Sequence[np.ndarray]
 
 
-def _frame(part: Any) -> tuple[str, bytes]:
+def _frame(part: Any) -> tuple[str, bytes | memoryview]:
     if isinstance(part, bytes):
         return "bytes", part
     if isinstance(part, str):
@@ -77,7 +77,7 @@ def _frame(part: Any) -> tuple[str, bytes]:
         if part.dtype.hasobject:
             raise TypeError(f"content_digest takes numeric arrays, got dtype {part.dtype}; pass strings as a list")
         array = np.ascontiguousarray(part, dtype=part.dtype.newbyteorder("<"))
-        return f"array{array.dtype.str}{array.shape}", array.tobytes()
+        return f"array{array.dtype.str}{array.shape}", array.reshape(-1).view(np.uint8).data
     return "json", json.dumps(part, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
