@@ -28,7 +28,7 @@ NAMES = {
     "rank_sasrec": "rank 256 cases: SASRec",
     "versions": "20 versions of a list with vectors",
     "texts": "gather text vectors",
-    "evaluation": "intervals over as many users",
+    "evaluation": "intervals over as many users, a tenth of the usual draws",
 }
 MISSING = "–"
 
