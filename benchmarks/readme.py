@@ -17,6 +17,7 @@ from benchmarks.readme_hybrids import (
     score_sum_section,
     teacher_section,
 )
+from benchmarks.readme_item_growth import item_growth_section
 from benchmarks.readme_sequences import contrastive_section
 from benchmarks.readme_shop import SECTIONS as SHOP_SECTIONS
 from benchmarks.readme_tokenizers import (
@@ -370,6 +371,7 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/pages/your_own_data.md": {"growth": growth_section},
     "docs/pages/catalog_updates.md": {"cold": cold_section},
+    "docs/pages/large_catalogs.md": {"item_growth": item_growth_section},
     "docs/pages/daily_updates.md": {"warm_start": warm_start_section},
     "docs/pages/serving.md": {
         "where": where_section,
