@@ -1,7 +1,8 @@
 """Contrastive learning on sequences: CoSeRec and CaDiRec beside SASRec as published and as tuned, and HSTU.
 
     python benchmarks/contrastive.py --data DIR [--sets amazon_beauty,amazon_industrial] [--seeds 0,1,2]
-      [--rows sasrec,coserec] [--max_users 5000] [--sample_users 5000] [--published_epochs 100] [--epoch_seconds]
+      [--rows sasrec,coserec] [--max_users 5000] [--sample_users 5000] [--published_epochs 100]
+      [--results ddim] [--epoch_seconds]
 
 Run it in the root of the repository. DIR holds the data sets as folders with items.parquet and interactions.parquet.
 Every set is a `cost-hf compare` whose rows read item ids alone. Rows named `published` have the SASRec and the
@@ -9,7 +10,8 @@ optimisation of the papers; on Beauty that of CoSeRec has the settings of its re
 and the optimisation of recipe sasrec_beauty, which were tuned for SASRec alone; `hstu_long` is HSTU trained three times
 as long. --sample_users keeps that many users of a set, drawn at random, in training and test; --published_epochs cuts
 the training of the published rows, and CoSeRec's warm-up with it. Claims are made with seen items excluded; nothing
-is chosen on test. Reports go to results/contrastive/; --epoch_seconds times an epoch of every row in place of a
+is chosen on test. Reports go to results/contrastive/, or a folder in it that
+--results names; --epoch_seconds times an epoch of every row in place of a
 comparison.
 """
 
@@ -54,6 +56,7 @@ def main() -> None:
         "--published_epochs", type=int, default=None, help="of the published rows; their own by default"
     )
     parser.add_argument("--epoch_seconds", action="store_true", help="time an epoch of every row instead")
+    parser.add_argument("--results", default="", help="folder of the reports in results/contrastive/")
     parser.add_argument("--output_dir", default="runs/contrastive")
     known = parser.parse_args()
     for name in known.sets.split(","):
@@ -70,7 +73,7 @@ def main() -> None:
             overrides["evaluation.max_users"] = known.max_users
         if known.epoch_seconds:
             seconds = {row: epoch_seconds(Recipe.load(path, overrides)) for row, path in paths.items()}
-            write_json(RESULTS / name / "epoch_seconds.json", seconds)
+            write_json(RESULTS / known.results / name / "epoch_seconds.json", seconds)
             continue
         cost_hf.compare(
             list(paths.values()),
@@ -81,7 +84,7 @@ def main() -> None:
             seeds=[int(seed) for seed in known.seeds.split(",")],
             output_dir=directory / "compare",
         )
-        publish.main(str(directory / "compare"), str(RESULTS / name))
+        publish.main(str(directory / "compare"), str(RESULTS / known.results / name))
 
 
 def sampled(data: Path, directory: Path, count: int) -> Path:
