@@ -4,7 +4,7 @@
       [--rows merged_2,t5] [--epochs 12] [--precision bf16]
 
 Run it in the root of the repository. Rows have the 8 codes, the T5 and the training of recipe
-token_merger_industrial. `t5` reads 8 tokens an item, `merged_K` the K latents of an attentive merger, `mean_2` two means
+token_merger_industrial. `t5` reads 8 tokens an item, `merged_K` K latents of an attentive merger, `mean_2` two means
 of codes; all write 8 codes. Nothing is chosen on test. The report goes to results/token_merger/.
 """
 
