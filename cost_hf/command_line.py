@@ -168,7 +168,7 @@ def print_text(text: object) -> None:
 
 def report_errors(action: Callable[[], object]) -> int:
     """Run and return the exit status: 0, 2 for an error that the user can fix, 130 where they stopped it."""
-    from cost_hf.files import readable_os_errors
+    from cost_hf.files import first_line, is_out_of_memory, readable_os_errors
 
     try:
         with readable_os_errors():
@@ -179,6 +179,12 @@ def report_errors(action: Callable[[], object]) -> int:
         if not _is_sentence(error):
             raise
         return _report(error.args[0])
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return _report(
+            f"no memory is left ({first_line(error)}); lower the batch sizes, or free some memory, and run again"
+        )
     except KeyboardInterrupt:
         print("stopped; the same command resumes from here", file=sys.stderr)
         return 130

@@ -25,7 +25,9 @@ from safetensors.numpy import load_file
 
 LOCK = ".lock"  # in a directory with several possible writers; it is empty and is never published
 LOCK_SECONDS = 60.0
+COPY_ERROR = re.compile(r"\[Errno (\d+)\]")  # as shutil.copytree collects them
 OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as Rust writes them
+OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
 TORCH_CUT_SHORT = re.compile(r"inline_container.*unexpected pos")  # torch.save names no errno on a full disk
 # names that may be joined to a directory: no separator, no leading dot, so no path leaves the directory
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
@@ -66,7 +68,7 @@ class JoinedRows:
     arrays: Sequence[np.ndarray]
 
 
-def _frame(part: Any) -> tuple[str, bytes]:
+def _frame(part: Any) -> tuple[str, bytes | memoryview]:
     if isinstance(part, bytes):
         return "bytes", part
     if isinstance(part, str):
@@ -75,7 +77,7 @@ def _frame(part: Any) -> tuple[str, bytes]:
         if part.dtype.hasobject:
             raise TypeError(f"content_digest takes numeric arrays, got dtype {part.dtype}; pass strings as a list")
         array = np.ascontiguousarray(part, dtype=part.dtype.newbyteorder("<"))
-        return f"array{array.dtype.str}{array.shape}", array.tobytes()
+        return f"array{array.dtype.str}{array.shape}", array.reshape(-1).view(np.uint8).data
     return "json", json.dumps(part, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -155,7 +157,11 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     target = Path(path)
     with readable_os_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        except OSError as error:
+            error.filename = str(target.parent)  # rather than a name that nobody has given
+            raise
         temporary = scratch / target.name
         old = scratch / "old"
         try:
@@ -368,6 +374,8 @@ def readable_load_errors(what: str, folder: str | Path) -> Iterator[None]:
     except DamagedFileError:
         raise
     except (SafetensorError, LookupError, TypeError, AttributeError, RuntimeError, ImportError, ValueError) as error:
+        if is_out_of_memory(error):  # the file may be whole
+            raise
         raise DamagedFileError(
             f"{what} in {folder} can't be read ({type(error).__name__}: {first_line(error)}); it is damaged, or "
             "made for another version: copy it again"
@@ -401,6 +409,12 @@ def load_all_weights(what: str, folder: str | Path, load: Callable[..., Any], **
     return model
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory could not be allocated, on the CPU or on a device."""
+    is_of_torch = isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
+    return is_of_torch or isinstance(error, MemoryError)
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of an error's text, for the errors of libraries that write pages."""
     return next((line for line in str(error).splitlines() if line.strip()), "no reason given")
@@ -415,6 +429,11 @@ def readable_os_errors(path: str | Path | None = None) -> Iterator[None]:
     """
     try:
         yield
+    except shutil.Error as error:  # of a copied tree: what happened to every file of it, as texts
+        found = COPY_ERROR.search(str(error))
+        if found is None:
+            raise
+        raise _readable(OSError(), int(found[1]), path) from error
     except OSError as error:
         if error.errno is None or error.strerror is None:  # one of ours, or of a library that explains itself
             raise

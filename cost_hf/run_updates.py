@@ -18,6 +18,7 @@ RECORD = "updates.json"
 FOLDER = "updates"  # recommenders of other days, by the number of their update, and the clicks of every update
 RECOMMENDER = "recommender"
 NUMBER = "update"  # entry of a recommender's manifest
+CLICKS_DIGEST = "clicks_sha256"  # entry of an update: of the file of its clicks
 FORMAT = 1
 ENTRY = {"number": int, "parent": int, "time": str, "is_accepted": bool, "reason": str, "files": dict[str, str]}
 # of a recommender directory: what changes of the catalog write, and the clicks of new items

@@ -441,6 +441,31 @@ def require_finished(directory: str | Path, *, checked: Sequence[str] | None = (
         check_file_digests(root, finished["files"])
 
 
+def check_file(directory: str | Path, name: str) -> None:
+    """Raise `DamagedFileError` where a file of a finished run that no stage owns is not the one that the run wrote.
+
+    Args:
+        directory: of the run.
+        name: path below it.
+    """
+    root = Path(directory)
+    finished = _read_fields(root / STATE / FINISHED, {"files": dict[str, str]})["files"]
+    check_file_digests(root, {name: finished[name]} if name in finished else {})
+
+
+def check_folder(directory: str | Path, folder: str) -> None:
+    """Raise `DamagedFileError` where a folder of a run holds other files than its stage wrote there.
+
+    Args:
+        directory: of the run.
+        folder: of a finished stage, below the run directory.
+    """
+    root = Path(directory)
+    for record in Stages(root)._records().values():
+        if (record["folder"], record["status"]) == (folder, DONE):
+            check_file_digests(root / folder, record["files"])
+
+
 def is_run(directory: str | Path) -> bool:
     """Return whether a directory is that of a run, also where it was copied without its records."""
     return any((Path(directory) / name).exists() for name in (STATE, *MARKS))

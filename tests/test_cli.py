@@ -4,7 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import cost_hf
 from cost_hf.cli import COMMANDS, main
@@ -244,6 +246,19 @@ def test_errors_of_the_system_and_of_unknown_items_are_readable(error, capsys):
 
     told = capsys.readouterr().err
     assert told.startswith("error: ") and "[Errno" not in told and '"no item' not in told
+
+
+def test_memory_that_is_used_up_is_one_line(capsys):
+    for allocate in (lambda: np.zeros(2**50), lambda: torch.zeros(2**50)):  # more than any machine has
+        assert report_errors(allocate) == 2
+        told = capsys.readouterr().err
+        assert told.startswith("error: no memory is left (") and "lower the batch sizes" in told
+        assert told.count("\n") == 1
+
+
+def test_an_error_that_is_not_of_the_user_shows_its_trace():
+    with pytest.raises(RuntimeError, match="of the package"):
+        report_errors(lambda: exec("raise RuntimeError('of the package')"))
 
 
 def test_a_missing_key_is_a_bug_and_shows_its_trace():

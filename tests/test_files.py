@@ -1,4 +1,5 @@
 import errno
+import shutil
 
 import pytest
 from safetensors import SafetensorError
@@ -10,6 +11,7 @@ from cost_hf.files import (
     check_file_digests,
     file_digest,
     read_json,
+    readable_load_errors,
     readable_os_errors,
     write_json,
 )
@@ -36,6 +38,7 @@ def test_a_full_disk_is_told_alike_whatever_library_meets_it(tmp_path):
         OSError(errno.ENOSPC, "No space left on device"),
         SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
         Exception("No space left on device (os error 28)"),
+        shutil.Error([("from", str(target), f"[Errno 28] No space left on device: 'from' -> '{target}'")]),
     ]
     for error in errors:
         told = f"^{target}: no space is left on the device; free some"
@@ -47,6 +50,17 @@ def test_a_full_disk_is_told_alike_whatever_library_meets_it(tmp_path):
     with pytest.raises(SafetensorError, match="header too small"), atomic_path(target):
         raise SafetensorError("header too small")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError("Unable to allocate 8 GiB"), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")],
+)
+def test_a_file_that_does_not_fit_into_memory_is_not_called_damaged(tmp_path, error):
+    with pytest.raises(type(error), match="allocate") as caught, readable_load_errors("the model", tmp_path):
+        raise error
+
+    assert caught.value is error
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ what is computed besides. Its file appears when it is whole: a unit that is done
 one file of the same content.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,9 @@ import pyarrow.parquet as pq
 
 from cost_hf.bulk.tasks import BulkTask, Transform
 from cost_hf.data.sources import resolve_files
-from cost_hf.files import atomic_path
+from cost_hf.files import DamagedFileError, atomic_path, readable_load_errors
+
+logger = logging.getLogger(__name__)
 
 ROWS_PER_GROUP = 65_536  # of the files that are written
 ROWS = b"cost_hf_rows"
@@ -104,16 +107,25 @@ def run_unit(
         batch_size: rows that the transform gets at once.
     """
     target = Path(folder) / unit.target
-    if not target.exists():
-        with atomic_path(target) as temporary:
-            _write(temporary, unit, transform, columns=columns, batch_size=batch_size)
+    if target.exists():
+        try:
+            return read_result(target)
+        except DamagedFileError as error:
+            logger.warning("%s; it is computed again", error)
+    with atomic_path(target) as temporary:
+        _write(temporary, unit, transform, columns=columns, batch_size=batch_size)
     return read_result(target)
 
 
 def read_result(path: Path) -> UnitResult:
-    """Return what a file of results says of itself."""
-    found = pq.read_metadata(path).metadata
-    return UnitResult(path.name, int(found[ROWS]), int(found[MISSING]))
+    """Return what a file of results says of itself.
+
+    Raises:
+        DamagedFileError: where it is no whole file of results.
+    """
+    with readable_load_errors(path.name, path.parent):
+        found = pq.read_metadata(path).metadata
+        return UnitResult(path.name, int(found[ROWS]), int(found[MISSING]))
 
 
 def _write(path: Path, unit: Unit, transform: Transform, *, columns: Mapping[str, str], batch_size: int) -> None:

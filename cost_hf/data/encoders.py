@@ -40,6 +40,7 @@ POOLINGS = ("mean", "cls")  # reproducible in a few lines of plain transformers
 WEIGHT_FILES = (".json", ".safetensors", ".txt", ".model")  # of a local text encoder: they determine its vectors
 DOCUMENTS = (".md", ".png", ".jpg", ".svg", ".pdf")  # of any pretrained model: files that never change its vectors
 PICKLED = "pytorch_model.bin"
+LSA_CHUNK = 2**14  # texts projected at once
 logger = logging.getLogger(__name__)
 
 
@@ -106,13 +107,20 @@ class LsaEncoder:
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Return unit vectors `[n, E]` float32; a text without a known word gets the zero vector, with a warning."""
-        projected = self._fitted.transform(texts) @ self.components.T.astype(np.float64)
-        lengths = np.linalg.norm(projected, axis=1, keepdims=True)
-        if (unknown := int((lengths == 0).sum())) > 0:
+        components = np.ascontiguousarray(self.components.T, dtype=np.float64)
+        vectors = np.empty((len(texts), len(self.components)), dtype=np.float32)
+        unknown = 0
+        for start in range(0, len(texts), LSA_CHUNK):
+            part = slice(start, start + LSA_CHUNK)
+            projected = self._fitted.transform(texts[part]) @ components
+            lengths = np.linalg.norm(projected, axis=1, keepdims=True)
+            unknown += int((lengths == 0).sum())
+            vectors[part] = projected / np.where(lengths > 0, lengths, 1)
+        if unknown:
             logger.warning(
                 "%d of %d texts have no word that lsa was fitted on; their vectors are 0", unknown, len(texts)
             )
-        return np.ascontiguousarray(projected / np.where(lengths > 0, lengths, 1), dtype=np.float32)
+        return vectors
 
     @cached_property
     def _fitted(self) -> Any:

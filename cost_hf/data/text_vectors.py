@@ -136,9 +136,13 @@ def cached_vectors(
     texts: Sequence[str], encoder: TextEncoder, *, cache_dir: str | Path | None = None
 ) -> np.ndarray | None:
     """Return the vectors `[N, E]` that earlier runs left in the cache, or None where a chunk is missing or damaged."""
-    parts = [_cached(path) for _, path in _chunks(texts, encoder, cache_dir)]
-    whole = [part for part in parts if part is not None]
-    return np.concatenate(whole) if len(whole) == len(parts) else None
+    found = _Gathered(len(texts))
+    for _, path in _chunks(texts, encoder, cache_dir):
+        vectors = _cached(path)
+        if vectors is None:
+            return None
+        found.add(vectors)
+    return found.vectors
 
 
 def encode_cached(texts: Sequence[str], encoder: TextEncoder, cache_dir: str | Path | None = None) -> np.ndarray:
@@ -150,16 +154,34 @@ def encode_cached(texts: Sequence[str], encoder: TextEncoder, cache_dir: str | P
         cache_dir: as for `encode_items`.
     """
     chunks = _chunks(texts, encoder, cache_dir)
-    parts = [_cached(path) for _, path in chunks]
-    missing = [number for number, part in enumerate(parts) if part is None]
-    for number in tqdm(missing, desc="item texts", unit="chunk", disable=None):
-        chunk, path = chunks[number]
-        vectors = encoder.encode(chunk)
-        with atomic_path(path) as temporary:
-            save_file({"vectors": vectors}, temporary, metadata={"digest": content_digest(vectors)})
-        parts[number] = vectors
-    logger.info("encoded %d texts in %d chunks, %d of them not cached", len(texts), len(chunks), len(missing))
-    return np.concatenate([part for part in parts if part is not None])
+    found = _Gathered(len(texts))
+    missing = 0
+    is_cached = True
+    for chunk, path in tqdm(chunks, desc="item texts", unit="chunk", disable=None):
+        vectors = _cached(path)
+        if vectors is None:
+            missing += 1
+            vectors = encoder.encode(chunk)
+            is_cached = is_cached and _cache(vectors, path)
+        found.add(vectors)
+    logger.info("encoded %d texts in %d chunks, %d of them not cached", len(texts), len(chunks), missing)
+    return found.vectors
+
+
+class _Gathered:
+    """Vectors of N texts, put into one table chunk by chunk: neither the chunks nor a second table stay in memory."""
+
+    def __init__(self, num_texts: int):
+        self.num_texts = num_texts
+        self.vectors = np.empty((0, 0), dtype=np.float32)
+        self._filled = 0
+
+    def add(self, vectors: np.ndarray) -> None:
+        """Take the vectors of the next texts, `[n, E]`."""
+        if not self._filled:
+            self.vectors = np.empty((self.num_texts, vectors.shape[1]), dtype=vectors.dtype)
+        self.vectors[self._filled : self._filled + len(vectors)] = vectors
+        self._filled += len(vectors)
 
 
 def _chunks(texts: Sequence[str], encoder: TextEncoder, cache_dir: str | Path | None) -> list[tuple[list[str], Path]]:
@@ -167,6 +189,17 @@ def _chunks(texts: Sequence[str], encoder: TextEncoder, cache_dir: str | Path | 
     folder = Path(cache_dir or os.environ.get("COST_HF_CACHE") or Path.home() / ".cache" / "cost_hf" / "vectors")
     chunks = [list(texts[start : start + CHUNK_SIZE]) for start in range(0, len(texts), CHUNK_SIZE)]
     return [(chunk, folder / f"{content_digest(encoder.digest, chunk)}.safetensors") for chunk in chunks]
+
+
+def _cache(vectors: np.ndarray, path: Path) -> bool:
+    """Put the vectors of a chunk into the cache; return False, with a warning, where that can't be written to."""
+    try:
+        with atomic_path(path) as temporary:
+            save_file({"vectors": vectors}, temporary, metadata={"digest": content_digest(vectors)})
+    except OSError as error:
+        logger.warning("vectors are not kept for other runs ($COST_HF_CACHE names another place): %s", error)
+        return False
+    return True
 
 
 def _cached(path: Path) -> np.ndarray | None:

@@ -5,15 +5,17 @@ list that a ranker can make are null, which distinguishes a missing value from a
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from cost_hf.evaluation.ranking import RankedLists, coverage, per_user_metrics
-from cost_hf.evaluation.statistics import bootstrap_means, interval_of
-from cost_hf.files import atomic_path
+from cost_hf.evaluation.statistics import CaseTable, bootstrap_means, interval_of, on_grid
+from cost_hf.row_groups import row_groups, write_row_groups
 
 MAIN_ROW = "recommender"
 NULL = {"value": None, "low": None, "high": None}
@@ -57,12 +59,10 @@ def build_results(
         >>> found["rows"]["recommender"]["item"]["seen_allowed"]["recall@2"]["value"]
         0.5
     """
-    columns = _metric_columns(ranked, len(user_ids), cutoffs)
-    keys = list(columns)
-    table = np.stack(list(columns.values()), axis=1)  # [M, C]
+    table = _metrics_of_cases(ranked, len(user_ids), cutoffs)
     means = bootstrap_means(table, clusters=user_ids, draws=draws, seed=seed)  # [draws, C]
-    values = {key: float(column.mean()) for key, column in columns.items()}
-    drawn = dict(zip(keys, means.T, strict=True))
+    values = table.means()
+    drawn = dict(zip(values, means.T, strict=True))
     names = list(dict.fromkeys(name for name, _ in ranked))
     results: dict[str, Any] = {"rows": {}, "differences": {}}
     for (name, seen), lists in ranked.items():
@@ -84,15 +84,25 @@ def write_ranks(
 
     Each (row, unit, seen) is a block of M lines in the order of the cases, so that blocks pair line by line.
     """
-    frames = []
     users = np.asarray(user_ids, dtype=object)
-    for (name, seen), lists in ranked.items():
-        for unit, target_ranks in _units(lists).items():
-            ranks = pd.array(target_ranks, dtype="Float64").astype("Int32")
-            block = {"user_id": users, "row": name, "unit": unit, "seen": seen, "rank": ranks}
-            frames.append(pd.DataFrame(block))
-    with atomic_path(path) as temporary:
-        pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False)
+    blocks = [(*key, unit, ranks) for key, lists in ranked.items() for unit, ranks in _units(lists).items()]
+    groups = row_groups(len(blocks) * len(users))
+    write_row_groups(path, (_rank_lines(blocks, users, group.start, group.stop) for group in groups))
+
+
+def _rank_lines(
+    blocks: Sequence[tuple[str, str, str, np.ndarray]], users: np.ndarray, start: int, stop: int
+) -> pa.Table:
+    """Return some lines of ranks.parquet, which has one for every user and block."""
+    frames = []
+    while start < stop:
+        block, first = divmod(start, len(users))
+        name, seen, unit, target_ranks = blocks[block]
+        part = slice(first, min(first + stop - start, len(users)))
+        ranks = pd.array(target_ranks[part], dtype="Float64").astype("Int32")
+        frames.append(pd.DataFrame({"user_id": users[part], "row": name, "unit": unit, "seen": seen, "rank": ranks}))
+        start += part.stop - part.start
+    return pa.Table.from_pandas(pd.concat(frames, ignore_index=True), preserve_index=False)
 
 
 def _units(lists: RankedLists) -> dict[str, np.ndarray]:
@@ -100,10 +110,66 @@ def _units(lists: RankedLists) -> dict[str, np.ndarray]:
     return {"item": lists.item_rank} | ({} if lists.sid_rank is None else {"sid": lists.sid_rank})
 
 
-def _metric_columns(
+@dataclass(frozen=True, eq=False)
+class _Metrics:
+    """Metrics of one row: the number of each case among its distinct ranks, and what these are worth.
+
+    Attributes:
+        keys: of the metrics, c of them.
+        numbers: of the ranks, unsigned `[M]`.
+        values: of the metrics of every distinct rank, float64 `[ranks, c]`.
+    """
+
+    keys: list[Key]
+    numbers: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, path: tuple[str, str, str], ranks: np.ndarray, cutoffs: Sequence[int]) -> "_Metrics":
+        """Return the metrics of ranks `[M]`; there are far fewer different ranks than cases."""
+        distinct, numbers = np.unique(ranks, return_inverse=True)
+        columns = per_user_metrics(distinct, cutoffs)
+        values = np.stack(list(columns.values()), axis=1)
+        return cls([(*path, metric) for metric in columns], numbers.astype(np.min_scalar_type(len(distinct))), values)
+
+
+class _MetricTable(CaseTable):
+    """Metrics of all rows on M cases; each rank takes a byte or two, where its metrics would take 8 each."""
+
+    def __init__(self, parts: Sequence[_Metrics], num_cases: int):
+        self.parts = list(parts)
+        self.shape = (num_cases, sum(len(part.keys) for part in parts))
+
+    def rows(self, cases: np.ndarray | slice) -> np.ndarray:
+        """Return the metrics of some cases, float64 `[n, C]`."""
+        return np.concatenate([part.values[part.numbers[cases]] for part in self.parts], axis=1)
+
+    def on_grid(self, exponent: int) -> "_MetricTable":
+        """Return the table with rounded metrics."""
+        parts = [replace(part, values=on_grid(part.values, exponent)) for part in self.parts]
+        return _MetricTable(parts, self.shape[0])
+
+    def largest(self) -> float:
+        """Return the largest metric."""
+        return max(float(np.abs(part.values).max(initial=0.0)) for part in self.parts)
+
+    def are_finite(self) -> bool:
+        """Tell whether no metric is nan or infinite."""
+        return all(bool(np.isfinite(part.values).all()) for part in self.parts)
+
+    def means(self) -> dict[Key, float]:
+        """Return the mean of every metric over the cases."""
+        return {
+            key: float(part.values[:, column][part.numbers].mean())
+            for part in self.parts
+            for column, key in enumerate(part.keys)
+        }
+
+
+def _metrics_of_cases(
     ranked: Mapping[tuple[str, str], RankedLists], num_cases: int, cutoffs: Sequence[int]
-) -> dict[Key, np.ndarray]:
-    columns: dict[Key, np.ndarray] = {}
+) -> _MetricTable:
+    parts = []
     for (name, seen), lists in ranked.items():
         if len(lists) != num_cases:
             raise ValueError(
@@ -111,15 +177,14 @@ def _metric_columns(
                 "all rows on the same targets"
             )
         defined = [cutoff for cutoff in cutoffs if cutoff <= lists.list_length]
-        for unit, ranks in _units(lists).items():
-            for metric, values in per_user_metrics(ranks, defined).items():
-                columns[name, unit, seen, metric] = values
-    if not columns:
+        if defined:
+            parts += [_Metrics.of((name, unit, seen), ranks, defined) for unit, ranks in _units(lists).items()]
+    if not parts:
         raise ValueError(
             f"no metric is defined: the lists of all {len(ranked)!r} rows are shorter than the cutoffs "
             f"{list(cutoffs)!r}; lower the cutoffs"
         )
-    return columns
+    return _MetricTable(parts, num_cases)
 
 
 def _cells(

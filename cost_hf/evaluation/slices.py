@@ -15,14 +15,14 @@ from cost_hf.data.splits import Targets
 from cost_hf.evaluation.ranking import RankedLists, per_user_metrics
 from cost_hf.evaluation.results import NULL
 from cost_hf.evaluation.sequences import click_counts, consecutive_pairs
-from cost_hf.evaluation.statistics import bootstrap_means, interval_of, numbered
+from cost_hf.evaluation.statistics import CaseTable, bootstrap_means, interval_of, numbered, on_grid
 
 CUTOFF = 10
 METRICS = (f"recall@{CUTOFF}", f"ndcg@{CUTOFF}")
 RARE_CLICKS = 5  # training clicks of a rare target, at most
 SHORT_HISTORY = 5  # about the median length in 5-core data
 HEAD_SHARE = 0.2  # of the items; Pareto's rule, as in MELT (arXiv 2304.08382)
-COLUMNS_AT_ONCE = 256  # of one bootstrap table: bounds memory, does not change results
+COLUMNS_AT_ONCE = 256  # of one bootstrap table, whose values share a grid
 
 
 def slice_labels(
@@ -99,7 +99,7 @@ def slice_metrics(
     slices: dict[str, Any] = {}
     for keys, table in _tables(ranked, members):
         means = bootstrap_means(table, clusters=users, draws=draws, seed=seed).reshape(draws, len(keys), -1)
-        sums = table.sum(axis=0).reshape(len(keys), -1)
+        sums = table.sums().reshape(len(keys), -1)
         for number, (row, seen) in enumerate(keys):
             cells = _cells(sums[number], means[:, number], members.sum(axis=0), shares)
             _insert(slices.setdefault(row, {}).setdefault(seen, {}), parts, cells)
@@ -123,21 +123,53 @@ def head_bound(clicks: np.ndarray) -> int:
     return int(known[int(HEAD_SHARE * len(known))]) if len(known) else 0
 
 
+class _SliceTable(CaseTable):
+    """Metrics of M cases, once for every label: a column holds them in the cases of the label and 0 elsewhere.
+
+    Args:
+        metrics: float64 `[M]` each.
+        members: which cases have which label, 1 or 0, `[M, J]`.
+        exponents: of the grids that values are rounded to.
+    """
+
+    def __init__(self, metrics: Sequence[np.ndarray], members: np.ndarray, exponents: Sequence[int] = ()):
+        self.metrics = list(metrics)
+        self.members = members
+        self.exponents = tuple(exponents)
+        self.shape = (len(members), len(self.metrics) * members.shape[1])
+
+    def rows(self, cases: np.ndarray | slice) -> np.ndarray:
+        """Return the columns of some cases."""
+        members = self.members[cases]
+        found = np.concatenate([metric[cases][:, None] * members for metric in self.metrics], axis=1)
+        for exponent in self.exponents:
+            found = on_grid(found, exponent)
+        return found
+
+    def on_grid(self, exponent: int) -> "_SliceTable":
+        """Return the table with rounded values."""
+        return _SliceTable(self.metrics, self.members, [*self.exponents, exponent])
+
+    def sums(self) -> np.ndarray:
+        """Return the sums of the columns, in the order of the cases, `[C]`."""
+        total = np.zeros((1, self.shape[1]))
+        for part in self.tiles():
+            total = np.concatenate([total, self.rows(part)]).sum(axis=0, keepdims=True)
+        return total[0]
+
+
 def _tables(
     ranked: Mapping[tuple[str, str], RankedLists], members: np.ndarray
-) -> Iterator[tuple[list[tuple[str, str]], np.ndarray]]:
-    """Yield a few (row, seen) keys at a time with `[M, C]` columns: for every key and metric one for every label.
-
-    A column holds the metric in the cases of the label and 0 elsewhere.
-    """
+) -> Iterator[tuple[list[tuple[str, str]], _SliceTable]]:
+    """Yield a few (row, seen) keys at a time, whose table has the metrics of each, one after the other."""
     keys = [key for key, lists in ranked.items() if lists.list_length >= CUTOFF]
     step = max(1, COLUMNS_AT_ONCE // (len(METRICS) * members.shape[1]))
     for start in range(0, len(keys), step):
         columns = []
         for key in keys[start : start + step]:
             metrics = per_user_metrics(ranked[key].item_rank, [CUTOFF])
-            columns += [metrics[metric][:, None] * members for metric in METRICS]
-        yield keys[start : start + step], np.concatenate(columns, axis=1)
+            columns += [metrics[metric] for metric in METRICS]
+        yield keys[start : start + step], _SliceTable(columns, members)
 
 
 def _cells(sums: np.ndarray, means: np.ndarray, cases: np.ndarray, shares: np.ndarray) -> list[dict[str, Any]]:

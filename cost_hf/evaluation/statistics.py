@@ -19,6 +19,7 @@ over all claims of a comparison, else `equivalent` where two one-sided tests pla
 """
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
@@ -27,7 +28,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 logger = logging.getLogger(__name__)
-CHUNK_ENTRIES = 2**21  # counts held at once: 16 MiB
+CHUNK_ENTRIES = 2**21  # draws made at once: 16 MiB
+COUNTED_ENTRIES = 2**26  # counts of draws held at once: 256 MiB
+TILE_ENTRIES = 2**22  # values read at once: 32 MiB
 CONFIDENCE = 0.95
 ALPHA = 0.05
 EQUIVALENCE_MARGIN = 0.05  # relative to the value of b
@@ -112,7 +115,7 @@ def nested_means(
     if len(set(cases.values())) != 1:
         raise ValueError(f"expected systems on the same cases, got cases {cases!r}; rank all on the same targets")
     tables = [_as_table(system.per_case()) for system in systems.values()]  # [M, C] each
-    drawn = bootstrap_means(np.concatenate(tables, axis=1), clusters=clusters, draws=draws, seed=seed)
+    drawn = bootstrap_means(Columns(tables), clusters=clusters, draws=draws, seed=seed)
     parts = np.split(drawn, np.cumsum([table.shape[1] for table in tables])[:-1], axis=1)
     means = {}
     for (name, system), part in zip(systems.items(), parts, strict=True):
@@ -143,15 +146,20 @@ def bootstrap_interval(
 
 
 def bootstrap_means(
-    values: np.ndarray, *, clusters: Sequence | np.ndarray | None = None, draws: int = 2000, seed: int = 0
+    values: "np.ndarray | CaseTable",
+    *,
+    clusters: Sequence | np.ndarray | None = None,
+    draws: int = 2000,
+    seed: int = 0,
 ) -> np.ndarray:
     """Return the mean of every column in every bootstrap sample, float64 `[draws, C]`.
 
     A sample draws as many clusters as there are, with replacement; its mean is over the cases of the drawn clusters, so
-    clusters of different sizes weigh by their cases, as in the plain mean.
+    clusters of different sizes weigh by their cases, as in the plain mean. Values are read in parts, once for every few
+    samples, so memory does not grow with the number of columns.
 
     Args:
-        values: M cases by C columns, `[M, C]`, finite.
+        values: M cases by C columns, `[M, C]`, finite; a `CaseTable` where they would not fit the memory.
         clusters: label of every case, `[M]`; the result does not depend on the order of cases within or between
             clusters.
         draws: number of bootstrap samples.
@@ -160,19 +168,134 @@ def bootstrap_means(
     Raises:
         ValueError: for no cases, values that are not finite, or labels of another length.
     """
-    values = np.asarray(values, dtype=np.float64)
-    _check(values, clusters, draws)
-    if clusters is None:
-        sums = values
-        sizes = np.ones(len(values))
-    else:
-        groups = numbered(clusters)
-        sizes = np.bincount(groups).astype(np.float64)
-        sums = np.zeros((len(sizes), values.shape[1]))
-        np.add.at(sums, groups, _on_grid(values))
-    table = np.column_stack([_on_grid(sums), sizes])  # sizes are small integers: exact as they are
-    totals = np.concatenate([counts @ table for counts in _draw_counts(len(sizes), draws, seed)])
+    table = values if isinstance(values, CaseTable) else Columns([np.asarray(values, dtype=np.float64)])
+    _check(table, clusters, draws)
+    sums = ClusterSums.of(table, clusters)
+    totals = np.zeros((draws, table.shape[1] + 1))
+    for part, counts in _draw_counts(len(sums.sizes), draws, seed):
+        for tile, rows in sums.tiles():
+            sized = np.column_stack([rows, sums.sizes[tile]])  # sizes are small integers: exact as they are
+            totals[part] += counts[:, tile].astype(np.float64) @ sized
     return totals[:, :-1] / totals[:, -1:]
+
+
+class CaseTable(ABC):
+    """Values of M cases by C columns, float64, which are read in parts: the whole of them may not fit the memory.
+
+    Attributes:
+        shape: M and C.
+    """
+
+    shape: tuple[int, ...]
+
+    @abstractmethod
+    def rows(self, cases: np.ndarray | slice) -> np.ndarray:
+        """Return the values of some cases, float64 `[n, C]`."""
+
+    @abstractmethod
+    def on_grid(self, exponent: int) -> "CaseTable":
+        """Return the table with every value rounded to a multiple of `2 ** exponent`."""
+
+    def largest(self) -> float:
+        """Return the largest size of a value."""
+        return max(float(np.abs(self.rows(part)).max(initial=0.0)) for part in self.tiles())
+
+    def are_finite(self) -> bool:
+        """Tell whether no value is nan or infinite."""
+        return all(bool(np.isfinite(self.rows(part)).all()) for part in self.tiles())
+
+    def tiles(self) -> Iterator[slice]:
+        """Yield consecutive cases, as many as are read at once."""
+        step = max(1, TILE_ENTRIES // max(self.shape[1], 1))
+        for start in range(0, self.shape[0], step):
+            yield slice(start, min(start + step, self.shape[0]))
+
+
+class Columns(CaseTable):
+    """A table of arrays that stand side by side.
+
+    Args:
+        parts: float64 `[M, c]` each.
+        exponents: of the grids that values are rounded to as they are read, one after the other.
+    """
+
+    def __init__(self, parts: Sequence[np.ndarray], exponents: Sequence[int] = ()):
+        self.parts = list(parts)
+        self.exponents = tuple(exponents)
+        first = self.parts[0].shape
+        self.shape = (len(self.parts[0]), sum(part.shape[1] for part in self.parts)) if len(first) == 2 else first
+
+    def rows(self, cases: np.ndarray | slice) -> np.ndarray:
+        """Return the values of some cases."""
+        found = np.concatenate([part[cases] for part in self.parts], axis=1)
+        for exponent in self.exponents:
+            found = on_grid(found, exponent)
+        return found
+
+    def on_grid(self, exponent: int) -> "Columns":
+        """Return the table with rounded values."""
+        return Columns(self.parts, [*self.exponents, exponent])
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterSums:
+    """Sums over the cases of every cluster, computed in parts whenever they are read.
+
+    Attributes:
+        table: values of all cases, on a grid on which sums of them are exact.
+        order: cases in the order of their clusters, `[M]`; None where every case is its own cluster, in order.
+        sizes: cases of every cluster, float64 `[G]`.
+        exponent: of the grid of the sums; None where they are as they come.
+    """
+
+    table: CaseTable
+    order: np.ndarray | None
+    sizes: np.ndarray
+    exponent: int | None = None
+
+    @classmethod
+    def of(cls, table: CaseTable, clusters: Sequence | np.ndarray | None) -> "ClusterSums":
+        """Return the sums of the clusters that cases are labelled with, on a grid on which weighted sums are exact."""
+        if clusters is None:
+            sums = cls(table, None, np.ones(table.shape[0]))
+        else:
+            groups = numbered(clusters)
+            exact = _grid_exponent(table.largest(), table.shape[0])
+            own = table if exact is None else table.on_grid(exact)
+            sums = cls(own, np.argsort(groups, kind="stable"), np.bincount(groups).astype(np.float64))
+        exponent = _grid_exponent(sums.largest(), len(sums.sizes))
+        if exponent is None:
+            return sums
+        if sums.are_cases:
+            return replace(sums, table=sums.table.on_grid(exponent))
+        return replace(sums, exponent=exponent)
+
+    @property
+    def are_cases(self) -> bool:
+        """Whether no cluster has several cases."""
+        return len(self.sizes) == self.table.shape[0]
+
+    def largest(self) -> float:
+        """Return the largest size of a sum."""
+        if self.are_cases:
+            return self.table.largest()
+        return max(float(np.abs(rows).max(initial=0.0)) for _, rows in self.tiles())
+
+    def tiles(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield consecutive clusters and their sums, float64 `[g, C]`."""
+        ends = self.sizes.cumsum().astype(np.int64)
+        step = max(1, TILE_ENTRIES // (self.table.shape[1] + 1))
+        first = 0
+        while first < len(ends):
+            begin = int(ends[first] - self.sizes[first])
+            last = max(first + 1, int(np.searchsorted(ends, begin + step, side="right")))
+            cases = slice(begin, int(ends[last - 1]))
+            rows = self.table.rows(cases if self.order is None else self.order[cases])
+            if not self.are_cases:
+                starts = ends[first:last] - self.sizes[first:last].astype(np.int64) - begin
+                rows = np.add.reduceat(rows, starts, axis=0)
+            yield slice(first, last), rows if self.exponent is None else on_grid(rows, self.exponent)
+            first = last
 
 
 def interval_of(value: float, means: np.ndarray, *, confidence: float = CONFIDENCE) -> Interval:
@@ -404,7 +527,7 @@ def _seed_deviations(system: SystemValues, draws: int, generator: np.random.Gene
     """Return the deviation of resampled runs from the mean of a system, float64 `[draws, C]`; 0 for a single run."""
     has_one_quantizer = len(set(system.quantizer_of)) == 1
     units = system.values if has_one_quantizer else system.by_quantizer()  # [Q, M, ...]
-    means = np.stack([_on_grid(_as_table(unit)).sum(axis=0) / len(unit) for unit in units])  # [Q, C]
+    means = np.stack([_exactly_summed(_as_table(unit)).sum(axis=0) / len(unit) for unit in units])  # [Q, C]
     count = len(means)
     if count == 1:
         return np.zeros((draws, means.shape[1]))
@@ -417,37 +540,58 @@ def _as_table(values: np.ndarray) -> np.ndarray:
     return values.reshape(len(values), -1)
 
 
-def _draw_counts(size: int, draws: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield how often each of `size` clusters is in a sample, float64 `[chunk, size]`, `draws` rows in all."""
+def _draw_counts(size: int, draws: int, seed: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield some samples and how often each of `size` clusters is in them, int32 `[samples, size]`; `draws` in all."""
     generator = np.random.default_rng(seed)
+    held = max(1, COUNTED_ENTRIES // size)
     chunk = max(1, CHUNK_ENTRIES // size)
-    for start in range(0, draws, chunk):
-        rows = min(chunk, draws - start)
-        picks = generator.integers(0, size, size=(rows, size))
-        picks += np.arange(rows)[:, None] * size
-        yield np.bincount(picks.ravel(), minlength=rows * size).reshape(rows, size).astype(np.float64)
+    for first in range(0, draws, held):
+        samples = slice(first, min(first + held, draws))
+        counts = np.empty((samples.stop - first, size), dtype=np.int32)
+        for start in range(0, len(counts), chunk):
+            rows = min(chunk, len(counts) - start)
+            picks = generator.integers(0, size, size=(rows, size))
+            picks += np.arange(rows)[:, None] * size
+            counts[start : start + rows] = np.bincount(picks.ravel(), minlength=rows * size).reshape(rows, size)
+        yield samples, counts
 
 
-def _on_grid(values: np.ndarray) -> np.ndarray:
-    """Round to a power-of-two grid on which weighted sums are exact in float64.
+def _grid_exponent(largest: float, terms: int) -> int | None:
+    """Return the exponent of a power-of-two grid on which weighted sums are exact in float64; None for zeros alone.
 
-    Exact sums do not depend on the order of addition, so an interval is the same for any number of threads.
+    Exact sums do not depend on the order of addition, so an interval is the same for any number of threads and for
+    parts of any size.
+
+    Args:
+        largest: size of a value.
+        terms: number of values of a sum, whose weights add up to it.
     """
-    largest = float(np.abs(values).max(initial=0.0))
     if largest == 0.0:
-        return values
-    # the sum of a sample is at most M * largest in size: 52 bits for it
-    exponent = int(np.frexp(largest * len(values))[1]) - 52
+        return None
+    # the sum of a sample is at most terms * largest in size: 52 bits for it
+    return int(np.frexp(largest * terms)[1]) - 52
+
+
+def on_grid(values: np.ndarray, exponent: int) -> np.ndarray:
+    """Return values rounded to multiples of `2 ** exponent`."""
     return np.ldexp(np.round(np.ldexp(values, -exponent)), exponent)
 
 
-def _check(values: np.ndarray, clusters: Sequence | np.ndarray | None, draws: int) -> None:
-    if values.ndim != 2 or len(values) == 0:
-        raise ValueError(f"expected a table [cases, columns] with at least one case, got shape {values.shape!r}")
-    if not np.isfinite(values).all():
+def _exactly_summed(values: np.ndarray) -> np.ndarray:
+    """Return values `[M, …]` on the grid on which a weighted sum of M of them is exact."""
+    exponent = _grid_exponent(float(np.abs(values).max(initial=0.0)), len(values))
+    return values if exponent is None else on_grid(values, exponent)
+
+
+def _check(table: CaseTable, clusters: Sequence | np.ndarray | None, draws: int) -> None:
+    if len(table.shape) != 2 or table.shape[0] == 0:
+        raise ValueError(f"expected a table [cases, columns] with at least one case, got shape {table.shape!r}")
+    if not table.are_finite():
         raise ValueError("expected finite values, got nan or inf; turn ranks into metrics before the bootstrap")
-    if clusters is not None and len(clusters) != len(values):
-        raise ValueError(f"expected one cluster label per case, {len(values)!r}, got {len(clusters)!r}; pass user ids")
+    if clusters is not None and len(clusters) != table.shape[0]:
+        raise ValueError(
+            f"expected one cluster label per case, {table.shape[0]!r}, got {len(clusters)!r}; pass user ids"
+        )
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws!r}")
 

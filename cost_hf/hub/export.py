@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from safetensors.numpy import save_file
 
 from cost_hf.files import LOCK, atomic_path, readable_os_errors, write_json
@@ -19,7 +18,7 @@ from cost_hf.hub import FORMATS, MERGED
 from cost_hf.recommenders.base import Recommender, class_of
 from cost_hf.recommenders.repository import locate, read_catalog
 from cost_hf.semantic_ids.catalog import Catalog
-from cost_hf.semantic_ids.catalog_files import write_with_columns
+from cost_hf.semantic_ids.catalog_files import write_items_table
 from cost_hf.semantic_ids.item_list import ItemRows
 from cost_hf.semantic_ids.vocabulary import FILE_NAME as VOCABULARY
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
@@ -70,12 +69,8 @@ def _merged(directory: Path, folder: Path) -> list[Path]:
 
 def _table(catalog: ItemRows, folder: Path) -> list[Path]:
     """One table of items without semantic IDs: item_id, title, columns."""
-    rows = np.flatnonzero(~catalog.removed)
-    columns = {"item_id": pa.array([catalog.item_ids[row] for row in rows], pa.string())}
-    if catalog.titles is not None:
-        columns["title"] = pa.array([catalog.titles[row] for row in rows], pa.string())
     path = folder / "catalog.parquet"
-    write_with_columns(path, columns, catalog, rows)
+    write_items_table(path, catalog, has_codes=False)
     return [path]
 
 

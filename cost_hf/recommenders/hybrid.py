@@ -9,7 +9,7 @@ lists them and leaves them out of the histories that it reads.
 import copy
 import logging
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +27,14 @@ from cost_hf.recommenders.candidates import Candidates, merge_lists
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.hybrid_catalog import HybridCatalog
-from cost_hf.recommenders.rankers import Ranker, Ranking, ScoringRanker, takes_user_ids, training_clicks
+from cost_hf.recommenders.rankers import (
+    Ranker,
+    Ranking,
+    ScoringRanker,
+    score_tiles,
+    takes_user_ids,
+    training_clicks,
+)
 from cost_hf.recommenders.repository import MANIFEST, PARTS, check_parts, read_catalog_parts
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.item_columns import ItemColumns
@@ -51,7 +58,7 @@ class PartRanker:
 
     def lists(
         self, histories: Tensor, *, top_k: int, mask: CatalogMask | None, user_ids: Sequence[str] | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    ) -> tuple[np.ndarray, np.ndarray, "Iterable[ScoreTable]"]:
         """Return the part's lists, `[B, R]`, their scores, and the scores of its whole catalog where it gives them.
 
         A history of which the part knows no item has an empty list; an empty history is ranked as the part ranks it.
@@ -63,42 +70,82 @@ class PartRanker:
             user_ids: ids of the users, for parts that take them.
 
         Returns:
-            Catalog rows int64 `[B, R]`, -1 after the last one; scores float `[B, R]`; scores of all rows that the part
-            knows, float `[B, N_part]`, -inf outside the mask, or None where it only lists some items.
+            Catalog rows int64 `[B, R]`, -1 after the last one; scores float `[B, R]`; tables of scores for the requests
+            that have a list, each made when it is read, none where the part only lists some items.
         """
         own = None if mask is None else mask.first(self.num_items)
         known = _without_unknown(histories, self.num_items)
         if known is histories:
-            return self._ranked(histories, top_k=top_k, mask=own, user_ids=user_ids)
+            return self._ranked(histories, np.arange(len(histories)), top_k=top_k, mask=own, user_ids=user_ids)
         # a history that is empty in itself is a request of its own sort; one of unknown items says nothing to the part
         rows = ((known >= 0).any(dim=1) | (histories < 0).all(dim=1)).nonzero()[:, 0]
         if not len(rows):
-            return np.full((len(histories), 0), -1, dtype=np.int64), np.empty((len(histories), 0)), None
+            return np.full((len(histories), 0), -1, dtype=np.int64), np.empty((len(histories), 0)), ()
         users = None if user_ids is None else [user_ids[number] for number in rows.tolist()]
-        listed, values, own_table = self._ranked(
-            known[rows], top_k=top_k, mask=None if own is None else own.take(rows), user_ids=users
+        listed, values, tables = self._ranked(
+            known[rows], rows.numpy(), top_k=top_k, mask=None if own is None else own.take(rows), user_ids=users
         )
         items = np.full((len(histories), listed.shape[1]), -1, dtype=np.int64)
         scores = np.full(items.shape, -np.inf)
         items[rows.numpy()] = listed
         scores[rows.numpy()] = values
-        if own_table is None:
-            return items, scores, None
-        table = np.full((len(histories), self.num_items), -np.inf, dtype=own_table.dtype)
-        table[rows.numpy()] = own_table
-        return items, scores, table
+        return items, scores, tables
 
     def _ranked(
-        self, histories: Tensor, *, top_k: int, mask: CatalogMask | None, user_ids: Sequence[str] | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Return lists, scores and the table of scores for histories of which the part knows every item."""
-        if isinstance(self.ranker, ScoringRanker):
-            table = self.ranker.scores(histories)
-            ranking = self.ranker.rank_scores(table, top_k=top_k, mask=mask)
-            return ranking.items.numpy(), ranking.scores.numpy(), table.numpy()
-        extra = {"user_ids": user_ids} if user_ids is not None and takes_user_ids(self.ranker) else {}
-        ranking = self.ranker.rank(histories, top_k=top_k, mask=mask, **extra)
-        return ranking.items.cpu().numpy(), ranking.scores.cpu().numpy(), None
+        self,
+        histories: Tensor,
+        requests: np.ndarray,
+        *,
+        top_k: int,
+        mask: CatalogMask | None,
+        user_ids: Sequence[str] | None,
+    ) -> tuple[np.ndarray, np.ndarray, "Iterable[ScoreTable]"]:
+        """Return lists, scores and tables of scores for histories of which the part knows every item.
+
+        Args:
+            histories: of the requests.
+            requests: their numbers, int64 `[n]`.
+            top_k, mask, user_ids: as for `lists`.
+        """
+        if not isinstance(self.ranker, ScoringRanker):
+            extra = {"user_ids": user_ids} if user_ids is not None and takes_user_ids(self.ranker) else {}
+            ranking = self.ranker.rank(histories, top_k=top_k, mask=mask, **extra)
+            return ranking.items.cpu().numpy(), ranking.scores.cpu().numpy(), ()
+        tiles = score_tiles(len(histories), self.num_items)
+        if len(tiles) > 1:  # scoring again takes less than keeping all scores until the lists of other parts are known
+            ranking = self.ranker.rank(histories, top_k=top_k, mask=mask)
+            return (
+                ranking.items.numpy(),
+                ranking.scores.numpy(),
+                _score_tables(self.ranker, histories, requests, mask, tiles),
+            )
+        table = self.ranker.scores(histories)
+        ranking = self.ranker.rank_scores(table, top_k=top_k, mask=mask)
+        return ranking.items.numpy(), ranking.scores.numpy(), [ScoreTable(requests, table.numpy())]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """Scores of the whole catalog of a part for some requests.
+
+    Attributes:
+        requests: their numbers, int64 `[n]`.
+        scores: float `[n, N_part]`, -inf outside the mask.
+    """
+
+    requests: np.ndarray
+    scores: np.ndarray
+
+
+def _score_tables(
+    ranker: ScoringRanker, histories: Tensor, requests: np.ndarray, mask: CatalogMask | None, tiles: Sequence[range]
+) -> Iterator[ScoreTable]:
+    """Yield the scores of some requests at a time."""
+    for tile in tiles:
+        table = ranker.scores(histories[tile])
+        if mask is not None:
+            mask.take(tile).hide(table)
+        yield ScoreTable(requests[tile], table.numpy())
 
 
 class CandidateLists:
@@ -129,10 +176,13 @@ class CandidateLists:
         length = max(top_k, self.depth)
         listed = [part.lists(histories, top_k=length, mask=own, user_ids=user_ids) for part in self.parts.values()]
         found = merge_lists([items for items, _, _ in listed], [scores for _, scores, _ in listed])
-        for column, (_, scores, table) in enumerate(listed):
-            if table is not None:
-                found.scores[:, :, column] = _scores_of(table, found.items)
-                found.ranks[:, :, column] = _shared_ranks(found.ranks[:, :, column], scores, table)
+        for column, (_, scores, tables) in enumerate(listed):
+            own_scores = found.scores[:, :, column]
+            own_ranks = found.ranks[:, :, column]
+            for table in tables:
+                rows = table.requests
+                own_scores[rows] = _scores_of(table.scores, found.items[rows])
+                own_ranks[rows] = _shared_ranks(own_ranks[rows], scores[rows], table.scores)
         return found
 
 

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from cost_hf.search.certificate import Certificate
-from cost_hf.semantic_ids.catalog_mask import CatalogMask
+from cost_hf.semantic_ids.catalog_mask import CatalogMask, check_batch
 from cost_hf.semantic_ids.item_ids import id_ranks, item_id_list
 from cost_hf.semantic_ids.options import ranked_number
+
+TILE_SCORES = 2**24  # held at once: 128 MiB of fp64; a scorer may need a few such tables on the way
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +97,12 @@ def popularity_order(popularity: np.ndarray, item_ids: Sequence[str]) -> np.ndar
     return np.lexsort((id_ranks(item_ids), -training_clicks(popularity)))
 
 
+def score_tiles(num_histories: int, num_items: int) -> list[range]:
+    """Return B histories in parts of which each has at most `TILE_SCORES` scores of N items, or is one history."""
+    step = max(1, TILE_SCORES // max(num_items, 1))
+    return [range(start, min(start + step, num_histories)) for start in range(0, max(num_histories, 1), step)]
+
+
 def takes_user_ids(ranker: Ranker) -> bool:
     """Tell whether a ranker needs the raw ids of the users."""
     return "user_ids" in inspect.signature(ranker.rank).parameters
@@ -134,8 +142,21 @@ class ScoringRanker:
         self._tie_rank = self._tie_order.argsort()  # place of every catalog row there
 
     def rank(self, histories: Tensor, *, top_k: int, mask: Tensor | CatalogMask | None = None) -> Ranking:
-        """Return the best `top_k` items of every history `[B, T]`; rows are `top_k` wide, -1 where fewer are legal."""
-        return self.rank_scores(self.scores(histories), top_k=top_k, mask=mask)
+        """Return the best `top_k` items of every history `[B, T]`; rows are `top_k` wide, -1 where fewer are legal.
+
+        Where the scores of all histories would be too large a table, a part of the histories is ranked at a time.
+        """
+        own = CatalogMask.of(mask, len(self.item_ids), self.item_ids)
+        tiles = score_tiles(len(histories), len(self.item_ids))
+        if len(tiles) == 1:
+            return self.rank_scores(self.scores(histories), top_k=top_k, mask=own)
+        if own is not None and own.batch is not None:
+            check_batch(len(histories), own.batch)
+        parts = [
+            self.rank_scores(self.scores(histories[tile]), top_k=top_k, mask=None if own is None else own.take(tile))
+            for tile in tiles
+        ]
+        return Ranking(torch.cat([part.items for part in parts]), torch.cat([part.scores for part in parts]))
 
     def scores(self, histories: Tensor) -> Tensor:
         """Return the scores of the whole catalog, float `[B, N]`, for histories `[B, T]`; a table of its own."""

@@ -17,6 +17,7 @@ import torch
 from cost_hf.semantic_ids.catalog_files import read_reference
 from cost_hf.semantic_ids.catalog_table import CatalogTable, assign_semantic_ids, check_policy, encode
 from cost_hf.semantic_ids.digests import assignment_digest, codes_digest
+from cost_hf.semantic_ids.growing_rows import with_rows
 from cost_hf.semantic_ids.item_ids import (
     check_codes,
     check_ids,
@@ -352,7 +353,7 @@ class Catalog(CatalogTable):
             text_digest=text_digest,
             titles=(*(self.titles or [None] * len(self)), *(titles or [None] * len(sids))) if named else None,
             moved=self.moved + moved,
-            vectors=None if self.vectors is None or vectors is None else np.concatenate([self.vectors, vectors]),
+            vectors=None if self.vectors is None or vectors is None else with_rows(self.vectors, vectors),
             columns=self.columns.extended(len(sids)),
         )
 

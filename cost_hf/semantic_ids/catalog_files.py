@@ -5,7 +5,7 @@ several metadata entries in an order that changes from process to process.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from cost_hf.files import (
     read_tensors,
     readable_os_errors,
 )
+from cost_hf.row_groups import row_groups, write_row_groups
 from cost_hf.semantic_ids.item_ids import item_id_list
 from cost_hf.semantic_ids.vocabulary import level_name, parse_sids
 
@@ -115,8 +116,13 @@ def _read_header(path: Path) -> dict[str, Any]:
         header = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path}: its header is not valid JSON ({error}); copy it again") from error
-    if not isinstance(header, dict) or header.pop("format", None) != FORMAT:
+    found = header.pop("format", None) if isinstance(header, dict) else None
+    if found is None:
         raise ValueError(f"{path} has no {FORMAT!r} header; write it with Catalog.save")
+    if found != FORMAT:
+        raise ValueError(
+            f"{path} has format {found!r:.80}, this version reads {FORMAT!r}; use the cost_hf release that wrote it"
+        )
     header = {"has_parallel_levels": False} | header
     check_fields(header, HEADER, source=path)
     if set(header) != set(HEADER):
@@ -178,38 +184,48 @@ def item_vectors(vectors: np.ndarray | None, *, rows: int, source: str | Path) -
     return vectors
 
 
-def write_items_table(path: str | Path, catalog: Any) -> None:
-    """Write ids, titles, SIDs and columns of the items that are not removed, atomically."""
-    rows = np.flatnonzero(~catalog.removed)
-    codes = catalog.codes[rows]
-    names = [level_name(level) for level in range(codes.shape[1])]
-    sids = [[f"<s_{name}_{code}>" for name, code in zip(names, line, strict=True)] for line in codes.tolist()]
-    columns: dict[str, pa.Array] = {"item_id": pa.array([catalog.item_ids[row] for row in rows], pa.string())}
-    if catalog.titles is not None:
-        columns["title"] = pa.array([catalog.titles[row] for row in rows], pa.string())
-    columns["sid"] = pa.array(sids, pa.list_(pa.string()))
-    columns |= {f"code_{level + 1}": pa.array(codes[:, level], pa.int64()) for level in range(codes.shape[1])}
-    write_with_columns(path, columns, catalog, rows)
+def write_items_table(path: str | Path, catalog: Any, *, has_codes: bool = True) -> None:
+    """Write ids, titles and columns of the items that are not removed, atomically; SIDs, too, where there are any.
 
-
-def write_with_columns(path: str | Path, table: Mapping[str, pa.Array], catalog: Any, rows: np.ndarray) -> None:
-    """Write a table of items and, after it, the catalog's columns of these items, atomically.
-
-    A column with a name of the table, or `text`, as published tables name what vectors are made from, begins with
-    `column_`.
+    A column of the catalog with a name of the table, or `text`, as published tables name what vectors are made from,
+    begins with `column_`.
 
     Args:
-        table: own columns, one entry an item.
+        path: of the parquet file.
         catalog: of the items.
-        rows: of the items, int64 `[n]`.
+        has_codes: whether the table has `sid` and `code_1` … `code_L`.
     """
-    whole = dict(table)
+    rows = np.flatnonzero(~catalog.removed)
+    write_row_groups(path, (_items_table(catalog, rows[group], has_codes=has_codes) for group in row_groups(len(rows))))
+
+
+def _items_table(catalog: Any, rows: np.ndarray, *, has_codes: bool) -> pa.Table:
+    """Return some rows of a table of items."""
+    table = {"item_id": pa.array([catalog.item_ids[row] for row in rows], pa.string())}
+    if catalog.titles is not None:
+        table["title"] = pa.array([catalog.titles[row] for row in rows], pa.string())
+    if has_codes:
+        codes = catalog.codes[rows]
+        table["sid"] = _sid_column(codes)
+        table |= {f"code_{level + 1}": pa.array(codes[:, level], pa.int64()) for level in range(codes.shape[1])}
     for name, array in catalog.columns.taken(rows).arrays.items():
-        while name in (*whole, TEXT):
+        while name in (*table, TEXT):
             name = f"{PREFIX}{name}"
-        whole[name] = array
-    with atomic_path(path) as temporary:
-        pq.write_table(pa.table(whole), temporary)
+        table[name] = array
+    return pa.table(table)
+
+
+def _sid_column(codes: np.ndarray) -> pa.Array:
+    """Return SIDs `[n, L]` as lists of token texts; no text is made twice."""
+    tokens: list[str] = []
+    places = np.empty(codes.shape, dtype=np.int64)
+    for level in range(codes.shape[1]):
+        used, number = np.unique(codes[:, level], return_inverse=True)
+        places[:, level] = len(tokens) + number
+        tokens += [f"<s_{level_name(level)}_{code}>" for code in used.tolist()]
+    texts = pa.array(tokens, pa.string()).take(pa.array(places.ravel()))
+    ends = np.arange(len(codes) + 1, dtype=np.int32) * codes.shape[1]
+    return pa.ListArray.from_arrays(pa.array(ends), texts)
 
 
 def read_reference(source: str | Path | pd.DataFrame, item_ids: Sequence[str] | None) -> tuple[list[str], np.ndarray]:

@@ -219,9 +219,10 @@ def _nearest_with_room(distances: np.ndarray, parent: np.ndarray, room: np.ndarr
     """
     num_codes = distances.shape[1]
     chosen = np.full(len(distances), -1, dtype=np.int64)
-    waiting = np.flatnonzero(room.max(1)[parent] > 0)
+    is_open = room > 0
+    waiting = np.flatnonzero(is_open.any(1)[parent])
     while len(waiting):
-        open_distances = np.where(room[parent[waiting]] > 0, distances[waiting], np.inf)
+        open_distances = np.where(is_open[parent[waiting]], distances[waiting], np.inf)
         code = open_distances.argmin(1)
         slot = parent[waiting] * num_codes + code
         order = np.lexsort((names[waiting], open_distances[np.arange(len(code)), code], slot))
@@ -231,8 +232,9 @@ def _nearest_with_room(distances: np.ndarray, parent: np.ndarray, room: np.ndarr
         winners = order[rank < room.reshape(-1)[sorted_slots]]
         chosen[waiting[winners]] = code[winners]
         np.subtract.at(room.reshape(-1), slot[winners], 1)
+        is_open.reshape(-1)[slot[winners]] = room.reshape(-1)[slot[winners]] > 0
         waiting = np.delete(waiting, winners)
-        waiting = waiting[room.max(1)[parent[waiting]] > 0]
+        waiting = waiting[is_open.any(1)[parent[waiting]]]
     return chosen
 
 
@@ -241,7 +243,8 @@ def next_level_distances(x: torch.Tensor, prefix: np.ndarray, model: Any) -> np.
     """Return the distances of vectors `[n, E]` to the codes that may follow a prefix `[n, l]`, fp32 `[n, K]`."""
     device = getattr(model, "device", x.device)
     distances = model.level_distances(x.to(device), torch.from_numpy(np.ascontiguousarray(prefix)).to(device))
-    if not distances.isfinite().all():
+    least, most = distances.aminmax() if distances.numel() else (distances.new_zeros(()),) * 2  # NaN is passed on
+    if not (least.isfinite() and most.isfinite()):
         raise ValueError(
             f"{type(model).__name__}.level_distances returned values that are not finite at level {prefix.shape[1]}; "
             "check the item vectors for NaN and very large numbers"

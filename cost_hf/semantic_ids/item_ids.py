@@ -15,6 +15,7 @@ import torch
 
 # characters that a terminal would interpret or that no file can store
 UNSTORABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+CHECKED_ENTRIES = 2**22  # numbers that are checked at once
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -228,10 +229,13 @@ def vector_table(vectors: Any, item_ids: Sequence[str], *, name: str = "vectors"
         raise ValueError(
             f"expected {name} [{len(item_ids)}, E] of floats, one per item, got {table.dtype} {table.shape}"
         )
-    with np.errstate(over="ignore"):  # values too large for fp32 become inf
-        wrong = ~np.isfinite(table.astype(np.float32, copy=False)).all(1)
-    if wrong.any():
-        raise ValueError(f"the vector of item {item_ids[int(wrong.argmax())]!r} is not finite; encode it again")
+    step = max(1, CHECKED_ENTRIES // max(table.shape[1], 1))
+    for start in range(0, len(table), step):
+        with np.errstate(over="ignore"):  # values too large for fp32 become inf
+            wrong = ~np.isfinite(table[start : start + step].astype(np.float32, copy=False)).all(1)
+        if wrong.any():
+            item = item_ids[start + int(wrong.argmax())]
+            raise ValueError(f"the vector of item {item!r} is not finite; encode it again")
     return table
 
 

@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 
 from cost_hf.files import DamagedFileError, atomic_path, content_digest, read_tensors
 from cost_hf.semantic_ids.catalog_files import item_vectors, read_item_columns, removed_flags
+from cost_hf.semantic_ids.growing_rows import with_rows
 from cost_hf.semantic_ids.item_columns import ItemColumns
 from cost_hf.semantic_ids.item_ids import check_ids, item_id_list, item_id_text, title_list, vectors_of_width
 
@@ -287,7 +288,7 @@ class ItemList(ItemRows):
         names = [None if given is None else given[index] for index in order]
         table = self.vectors
         if table is not None:
-            table = np.concatenate([table, vectors_of_width(vectors, ids, width=table.shape[1])[order]])
+            table = with_rows(table, vectors_of_width(vectors, ids, width=table.shape[1])[order])
         return replace(
             self,
             item_ids=(*self.item_ids, *(ids[index] for index in order)),

@@ -99,6 +99,21 @@ def test_a_stopped_job_computes_what_is_missing(tmp_path, monkeypatch):
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("content", [b"", b"PAR1 and no more", None])
+def test_a_damaged_file_of_results_is_computed_again(tmp_path, caplog, content):
+    pattern = numbers(tmp_path)
+    run_bulk(Doubled(), pattern, tmp_path / "out")
+    before = digests(tmp_path / "out")
+    path = tmp_path / "out" / "a-00001.parquet"
+    path.write_bytes(path.read_bytes()[:-20] if content is None else content)
+    Doubled.calls.clear()
+
+    run_bulk(Doubled(), pattern, tmp_path / "out")
+
+    assert "a-00001.parquet" in caplog.text and "it is computed again" in caplog.text
+    assert digests(tmp_path / "out") == before and Doubled.calls == [4]
+
+
 def test_long_row_groups_are_written_in_groups(tmp_path, monkeypatch):
     monkeypatch.setattr("cost_hf.bulk.units.ROWS_PER_GROUP", 4)
     path = write(tmp_path / "in.parquet", {"number": [*range(9), None]}, row_group_size=100)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from cost_hf.data import DataError, ItemEncoder, LsaEncoder, SentenceEncoder, VectorOptions, encode_items
+from cost_hf.data import DataError, ItemEncoder, LsaEncoder, SentenceEncoder, VectorOptions, encode_items, encoders
 from cost_hf.files import DamagedFileError, read_json, write_json
 from tests.data import encoder_toys
 
@@ -249,3 +249,11 @@ def test_hub_model_is_identified_by_its_commit(tmp_path, monkeypatch):
     assert _weights_identity("org/encoder") == ["org/encoder", "c0ffee"]
     with pytest.raises(DataError, match=r"no cached snapshot of text encoder 'org/other'"):
         _weights_identity("org/other")
+
+
+def test_lsa_projects_texts_alike_in_chunks_of_any_size(monkeypatch):
+    encoder = LsaEncoder.fit(TEXTS, dim=3)
+    whole = encoder.encode(TEXTS)
+    monkeypatch.setattr(encoders, "LSA_CHUNK", 2)
+
+    assert np.array_equal(encoder.encode(TEXTS), whole)

@@ -8,6 +8,7 @@ import pytest
 
 from cost_hf.data import DataError, ItemEncoder, LsaEncoder, TextVectors, VectorOptions, encode_items, render_texts
 from cost_hf.data import text_vectors as module
+from tests.faults import read_only
 
 ITEMS = pd.DataFrame(
     {
@@ -189,6 +190,19 @@ def test_interrupted_encoding_goes_on_where_it_stopped(encode):
 
     assert second.chunks == [TEXTS[20:]]
     assert np.array_equal(vectors.vectors, CountingEncoder().encode(TEXTS))
+
+
+def test_a_cache_that_can_not_be_written_to_costs_the_next_run_and_not_this_one(encode, tmp_path, caplog):
+    (tmp_path / "cache").mkdir()
+    with read_only(tmp_path / "cache"):
+        vectors = encode(CountingEncoder())
+
+    assert np.array_equal(vectors.vectors, CountingEncoder().encode(TEXTS))
+    assert [record.message for record in caplog.records if "COST_HF_CACHE" in record.message] == [
+        f"vectors are not kept for other runs ($COST_HF_CACHE names another place): {tmp_path / 'cache'}: "
+        "permission denied; give another path or change its permissions"
+    ]
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_item_added_at_the_end_encodes_only_the_last_chunk(encode):

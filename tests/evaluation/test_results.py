@@ -2,11 +2,13 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
-from cost_hf.evaluation.ranking import RankedLists
+from cost_hf import row_groups
+from cost_hf.evaluation.ranking import RankedLists, per_user_metrics
 from cost_hf.evaluation.results import build_results, write_ranks
-from cost_hf.evaluation.statistics import bootstrap_interval
+from cost_hf.evaluation.statistics import bootstrap_interval, bootstrap_means, interval_of
 
 USERS = [f"u{number}" for number in range(40)]
 
@@ -102,3 +104,26 @@ def test_equal_ranks_give_equal_bytes(tmp_path):
         write_ranks(tmp_path / name, make_ranked(a=make_lists(0)), np.array(USERS, dtype=object))
 
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+
+
+def test_values_and_intervals_are_those_of_the_table_of_all_metrics(results):
+    columns = {}
+    for name, lists in {"recommender": make_lists(0), "popularity": make_lists(1)}.items():
+        columns |= {(name, metric): own for metric, own in per_user_metrics(lists.item_rank, [5, 10]).items()}
+    means = bootstrap_means(np.stack(list(columns.values()), axis=1), clusters=USERS, draws=300)
+
+    for (name, metric), drawn in zip(columns, means.T, strict=True):
+        cell = results["rows"][name]["item"]["seen_allowed"][metric]
+        interval = interval_of(columns[name, metric].mean(), drawn)
+        assert cell == {"value": interval.value, "low": interval.low, "high": interval.high}
+
+
+def test_ranks_are_the_same_in_several_row_groups(tmp_path, monkeypatch):
+    ranked = make_ranked(recommender=make_lists(0), popularity=make_lists(1))
+    write_ranks(tmp_path / "whole.parquet", ranked, USERS)
+    monkeypatch.setattr(row_groups, "ROW_GROUP", 70)  # ends within a block, whose length is 40
+    write_ranks(tmp_path / "parts.parquet", ranked, USERS)
+
+    whole, parts = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "parts"))
+    pd.testing.assert_frame_equal(whole, parts)
+    assert pq.read_metadata(tmp_path / "parts.parquet").num_row_groups == 5

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cost_hf.evaluation.statistics import bootstrap_interval, bootstrap_means
+from cost_hf.evaluation import statistics
+from cost_hf.evaluation.statistics import Columns, bootstrap_interval, bootstrap_means
 
 
 def test_the_interval_of_a_mean_matches_the_normal_approximation():
@@ -117,3 +118,31 @@ def test_labels_of_other_cases_are_an_error():
 def test_no_draws_are_an_error():
     with pytest.raises(ValueError, match="draws must be at least 1, got 0"):
         bootstrap_interval(np.ones(3), draws=0)
+
+
+def whole_table_means(values, clusters, *, draws, seed):
+    """Draw all counts as one matrix, and multiply it with the table of the sums of all clusters."""
+    exact = values if clusters is None else statistics._exactly_summed(values)
+    groups = np.arange(len(values)) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    sizes = np.bincount(groups)
+    sums = np.zeros((len(sizes), values.shape[1]))
+    np.add.at(sums, groups, exact)
+    picks = np.random.default_rng(seed).integers(0, len(sizes), size=(draws, len(sizes)))
+    counts = np.stack([np.bincount(line, minlength=len(sizes)) for line in picks]).astype(np.float64)
+    totals = counts @ np.column_stack([statistics._exactly_summed(sums), sizes])
+    return totals[:, :-1] / totals[:, -1:]
+
+
+@pytest.mark.parametrize("clusters", ["none", "cases", "users"])
+@pytest.mark.parametrize("held", [1, 7, 2**22])
+def test_parts_of_any_size_give_the_same_bits(monkeypatch, clusters, held):
+    draw = np.random.default_rng(3)
+    values = draw.normal(size=(60, 5))
+    labels = {"none": None, "cases": draw.permutation(60), "users": draw.integers(0, 20, 60)}[clusters]
+    expected = whole_table_means(values, labels, draws=30, seed=4)
+    for name in ("CHUNK_ENTRIES", "COUNTED_ENTRIES", "TILE_ENTRIES"):
+        monkeypatch.setattr(statistics, name, held)
+
+    assert np.array_equal(bootstrap_means(values, clusters=labels, draws=30, seed=4), expected)
+    apart = Columns([values[:, :2], values[:, 2:]])
+    assert np.array_equal(bootstrap_means(apart, clusters=labels, draws=30, seed=4), expected)

@@ -17,6 +17,7 @@ from cost_hf.data import ItemEncoder, LsaEncoder, VectorOptions
 from cost_hf.files import read_json, read_tensor_metadata
 from cost_hf.generators.pretrained import BaseModel
 from cost_hf.methods.sasrec.recommender import SasRecRecommender
+from cost_hf.recommenders import rankers
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.hybrid import (
     DEPTH,
@@ -722,3 +723,25 @@ def test_items_of_equal_scores_share_the_mean_of_their_ranks():
 
     # 1 alone; second and third; the fourth is one of four equals at ranks 4 to 7
     assert found.ranks[0, :, 0].tolist() == [1.0, 2.5, 2.5, 5.5]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_candidates_of_some_requests_at_a_time_are_those_of_all(monkeypatch, masked):
+    draw = np.random.default_rng(0)
+    table = draw.integers(0, 3, (20, 6)).astype(np.float32)  # many ties
+
+    class ByFirstItem:
+        def scores(self, histories):
+            return table[histories[:, 0]]
+
+    ranker = ScoringRanker(ByFirstItem(), popularity=np.zeros(6), item_ids=[f"i{number}" for number in range(6)])
+    lists = lists_of(ranker, FixedOrder([5, 2]), num_items=20, depth=4, known=6)
+    histories = torch.from_numpy(draw.integers(0, 20, (9, 3)))  # some of unknown items alone
+    mask = CatalogMask(20, denied=torch.from_numpy(draw.integers(0, 20, (9, 2)))) if masked else None
+    whole = lists.candidates(histories, top_k=3, mask=mask)
+
+    monkeypatch.setattr(rankers, "TILE_SCORES", 12)
+    parts = lists.candidates(histories, top_k=3, mask=mask)
+
+    for name in ("items", "ranks", "scores"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))

@@ -4,7 +4,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cost_hf.recommenders import rankers
 from cost_hf.recommenders.rankers import ScoringRanker
+from cost_hf.semantic_ids.catalog_mask import CatalogMask
 
 
 class Table:
@@ -132,3 +134,51 @@ def test_scores_of_every_real_type_rank_alike(dtype):
 def test_scores_that_no_float_tells_apart_are_an_error(scores):
     with pytest.raises(ValueError, match=r"Table\.scores must be real numbers that a float64 tells apart"):
         make_ranker(scores).rank(histories_of(1), top_k=1)
+
+
+class Counted:
+    """Scores histories by their first items, and keeps the largest number of histories that it was given at once."""
+
+    def __init__(self, scores):
+        self.values = np.asarray(scores)
+        self.most = 0
+
+    def scores(self, histories):
+        self.most = max(self.most, len(histories))
+        return self.values[histories[:, 0]]
+
+
+@pytest.mark.parametrize("mask", ["none", "shared", "dense", "denied"])
+@pytest.mark.parametrize("held", [1, 60, 10_000])
+def test_parts_of_the_requests_are_ranked_as_all_of_them(monkeypatch, mask, held):
+    draw = np.random.default_rng(0)
+    scorer = Counted(draw.integers(0, 4, (7, 30)))  # many ties
+    masks = {
+        "none": None,
+        "shared": torch.from_numpy(draw.random(30) < 0.5),
+        "dense": torch.from_numpy(draw.random((7, 30)) < 0.5),
+        "denied": CatalogMask(30, denied=torch.from_numpy(draw.integers(-1, 30, (7, 5)))),
+    }
+    ids = [f"i{number}" for number in range(30)]
+    ranker = ScoringRanker(scorer, popularity=draw.integers(0, 3, 30), item_ids=ids)
+    histories = torch.arange(7)[:, None]
+    whole = ranker.rank_scores(ranker.scores(histories), top_k=12, mask=masks[mask])
+    scorer.most = 0
+
+    monkeypatch.setattr(rankers, "TILE_SCORES", held)
+    ranking = ranker.rank(histories, top_k=12, mask=masks[mask])
+
+    assert torch.equal(ranking.items, whole.items) and torch.equal(ranking.scores, whole.scores)
+    assert scorer.most == {1: 1, 60: 2, 10_000: 7}[held]
+
+
+def test_parts_of_requests_need_a_mask_for_all_of_them(monkeypatch):
+    monkeypatch.setattr(rankers, "TILE_SCORES", 1)
+    ranker = make_ranker(np.zeros((2, 3)))
+
+    with pytest.raises(ValueError, match="mask is for 3 requests, got 2"):
+        ranker.rank(histories_of(2), top_k=2, mask=torch.eye(3, dtype=torch.bool))
+
+
+def test_no_requests_have_no_lists():
+    assert make_ranker(np.zeros((2, 3))).rank(torch.zeros((0, 1), dtype=torch.int64), top_k=2).items.shape == (0, 2)

@@ -1,8 +1,11 @@
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
+from cost_hf import row_groups
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.digests import assignment_digest
 from tests.semantic_ids.sid_fakes import FakeQuantizer, names
@@ -228,3 +231,23 @@ def test_published_identifiers_that_can_not_be_read_are_named(tmp_path):
         frame = pd.DataFrame({"item_id": ["x", "y"], "sid": [["<a_1>"], sid]})
         with pytest.raises(ValueError, match=r"row 1: expected an identifier as a list of tokens"):
             Catalog.from_reference(frame, collisions="append")
+
+
+def test_a_table_in_several_row_groups_has_the_bytes_of_one_that_is_written_whole(tmp_path, monkeypatch):
+    catalog = two_groups(append_size=4, titles=["C", None, "B"]).with_columns({"price": [3.0, None, 2.0]})
+    monkeypatch.setattr(row_groups, "ROW_GROUP", 2)
+    catalog.to_parquet(tmp_path / "parts.parquet")
+
+    sids = [["<s_a_1>", "<s_b_0>", "<s_c_1>"], ["<s_a_1>", "<s_b_0>", "<s_c_0>"], ["<s_a_0>", "<s_b_2>", "<s_c_0>"]]
+    columns = {"item_id": pa.array(["c", "a", "b"]), "title": pa.array(["C", None, "B"]), "sid": pa.array(sids)}
+    columns |= {f"code_{level + 1}": pa.array(catalog.codes[:, level]) for level in range(3)}
+    columns["price"] = pa.array([3.0, None, 2.0])
+    pq.write_table(pa.table(columns), tmp_path / "whole.parquet", row_group_size=2)
+    assert (tmp_path / "parts.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert pq.read_metadata(tmp_path / "parts.parquet").num_row_groups == 2
+
+
+def test_a_table_without_items_has_columns(tmp_path):
+    two_groups().without_items(["a", "b", "c"]).to_parquet(tmp_path / "none.parquet")
+
+    assert pq.read_table(tmp_path / "none.parquet").column_names == ["item_id", "sid", "code_1", "code_2", "code_3"]

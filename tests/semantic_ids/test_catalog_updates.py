@@ -206,6 +206,15 @@ def test_a_missing_file_is_named(tmp_path):
         Catalog.load(tmp_path)
 
 
+def test_a_catalog_of_a_newer_version_is_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("cost_hf.semantic_ids.catalog_files.FORMAT", "cost_hf.catalog.2")
+        build({"a": (0, 0)}).save(tmp_path)
+
+    with pytest.raises(ValueError, match=r"has format 'cost_hf.catalog.2', this version reads '[\w.]+1'; use"):
+        Catalog.load(tmp_path)
+
+
 def test_an_updated_catalog_survives_saving(tmp_path):
     catalog = added(build({"a": (0, 0), "b": (0, 0)}).without_items(["a"]), {"c": (0, 0)})
 

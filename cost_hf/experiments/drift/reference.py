@@ -15,7 +15,7 @@ from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.catalog_texts import catalog_texts
 from cost_hf.recommenders.repository import POPULARITY, locate
 from cost_hf.semantic_ids.digests import assignment_digest
-from cost_hf.stages import is_run
+from cost_hf.stages import check_folder, is_run
 
 MAX_ITEMS = 10_000  # training items that new ones are compared with: all pairs of more would take minutes
 VECTORS = "vectors"  # folder of a run
@@ -132,6 +132,7 @@ def _stored(directory: Path, recommender: Recommender) -> TextVectors | None:
     """Return the vectors of a run where they are those of the recommender's text encoder."""
     if recommender.encoder is None or not (directory / "vectors.json").is_file():
         return None
+    check_folder(directory.parent, directory.name)
     found = TextVectors.load(directory)
     return found if found.encoder_digest == recommender.encoder.digest else None
 

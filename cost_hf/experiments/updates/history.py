@@ -10,7 +10,8 @@ from typing import Any
 from cost_hf.data.click_log import CLICKS
 from cost_hf.files import atomic_path, check_file_digests, locked, remove_scratch
 from cost_hf.recommenders.repository import copy_recommender, read_manifest, replace_whole
-from cost_hf.run_updates import FOLDER, NUMBER, RECOMMENDER, read_updates, write_updates
+from cost_hf.run_updates import CLICKS_DIGEST, FOLDER, NUMBER, RECOMMENDER, read_updates, write_updates
+from cost_hf.stages import check_file
 
 REFUSED = "-refused"
 
@@ -62,7 +63,19 @@ class History:
 
     def clicks(self, number: int) -> Path:
         """Return the file of the clicks that an update brought, or that the run was trained on."""
-        return self.run / CLICKS if number == 0 else self.folder / f"{number:04d}-{CLICKS}"
+        return self.run / (CLICKS if number == 0 else self._name_of(number))
+
+    @staticmethod
+    def _name_of(number: int) -> str:
+        return f"{FOLDER}/{number:04d}-{CLICKS}"
+
+    def check_clicks(self) -> None:
+        """Raise `DamagedFileError` where clicks that the served model knows are not those that were written."""
+        check_file(self.run, CLICKS)
+        line = set(self.line())
+        for entry in self.updates:
+            if entry["number"] in line and CLICKS_DIGEST in entry:
+                check_file_digests(self.run, {self._name_of(entry["number"]): entry[CLICKS_DIGEST]})
 
     def clean(self) -> None:
         """Delete what an update left that failed or was killed; the caller holds the lock of the run."""

@@ -31,13 +31,13 @@ from cost_hf.experiments.updates.guard import Guard
 from cost_hf.experiments.updates.history import History
 from cost_hf.experiments.updates.items import NewItems, add_new_items, shown_ids, take_later_changes
 from cost_hf.experiments.updates.options import UpdateOptions
-from cost_hf.files import locked, write_json
+from cost_hf.files import file_digest, locked, write_json
 from cost_hf.methods.base import Method, WarmStart
 from cost_hf.methods.training_stages import TRAINING_LOG
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.repository import read_catalog, read_manifest
 from cost_hf.reporting.words import plural
-from cost_hf.run_updates import model_files, now, write_updates
+from cost_hf.run_updates import CLICKS_DIGEST, model_files, now, write_updates
 from cost_hf.semantic_ids.item_list import ItemRows
 from cost_hf.semantic_ids.options import whole_number
 from cost_hf.stages import Stages, is_run, require_finished
@@ -256,6 +256,7 @@ class _Updating:
         recommender = Recommender.from_pretrained(self.run_directory, device=PartialState().device)
         started = recommender.catalog
         line = history.line()
+        history.check_clicks()
         known = KnownClicks.load(history.clicks(0), [history.clicks(number) for number in line])
         log = read_interactions(clicks, options=self.data)
         table = pd.DataFrame({"item_id": []}) if items is None else read_items(items, options=self.data)
@@ -336,11 +337,12 @@ class _Updating:
                 folder.replace(history.refused(self.number))
                 history.record(record)
             else:
-                save_clicks(today.brought(held_out), history.clicks(self.number))
-                history.record(record)
+                clicks_file = history.clicks(self.number)
+                save_clicks(today.brought(held_out), clicks_file)
+                history.record(record | {CLICKS_DIGEST: file_digest(clicks_file)})
                 self._serve(trained, folder, started)
         history.prune(self.options.keep)
-        return Update(self.run_directory, record)
+        return Update(self.run_directory, history.updates[-1])
 
     def _serve(self, trained: Recommender, folder: Path, started: ItemRows) -> None:
         """Serve the new model, which makes the update take effect; its catalog has the prices and stock of now."""

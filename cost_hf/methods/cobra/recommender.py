@@ -21,6 +21,7 @@ from cost_hf.recommenders.catalog_changes import CatalogChange
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.text_generative import TextGenerativeRecommender, TextSnapshot
 from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.growing_rows import with_rows
 
 
 class CobraRecommender(TextGenerativeRecommender):
@@ -137,7 +138,8 @@ class CobraRecommender(TextGenerativeRecommender):
         table = self._coded_inputs(texts, vectors[:, :cut])
         grown = replace(catalog, vectors=None).with_embeddings(item_ids, table, self._required_quantizer, titles=titles)
         order = [item_ids.index(item) for item in grown.item_ids[len(catalog) :]]
-        return replace(grown, vectors=np.concatenate([catalog.vectors, vectors[order, cut:]]))
+        words = vectors[order, cut:]
+        return replace(grown, vectors=words if catalog.vectors is None else with_rows(catalog.vectors, words))
 
     def _with_updated_texts(self, catalog: Catalog, item_ids: list[str], texts: Sequence[str]) -> tuple[Catalog, int]:
         if not self.reads_words:

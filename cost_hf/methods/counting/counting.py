@@ -174,7 +174,7 @@ class ItemKnn:
             scores -= history_weights(
                 histories, len(self.counts), decay=ITEM_KNN_DECAY, scales=self.inverse * self.heavy_users
             ).toarray()
-        return scores * self.inverse + POPULARITY_WEIGHT * self.counts
+        return _with_popularity(scores, self.inverse, self.counts)
 
     def tables(self) -> dict[str, np.ndarray]:
         """Return the arrays to store."""
@@ -233,7 +233,7 @@ class Markov:
         """Return weighted transition counts plus 1e-6 of the popularity, float64 `[B, N]`."""
         scales = _inverse_root(self.clicks) / PAIR_UNIT
         weights = history_weights(histories, len(self.counts), decay=MARKOV_DECAY, scales=scales)
-        return (weights @ self.following).toarray() * self.inverse + POPULARITY_WEIGHT * self.counts
+        return _with_popularity((weights @ self.following).toarray(), self.inverse, self.counts)
 
     def tables(self) -> dict[str, np.ndarray]:
         """Return the arrays to store."""
@@ -280,7 +280,9 @@ class TextMean:
         """Return cosines, float64 `[B, N]`; 0 for an empty history."""
         sums = _queries(self.vectors, histories, only_last=False)  # [B, E]
         lengths = np.sqrt((sums * sums).sum(axis=1, keepdims=True))
-        return (sums @ self.vectors.T) / np.where(lengths > 0, lengths, 1.0)
+        scores = sums @ self.vectors.T
+        scores /= np.where(lengths > 0, lengths, 1.0)  # in place: the table may be large
+        return scores
 
 
 COUNTED: dict[str, type[Popularity | ItemKnn | Markov]] = {
@@ -443,6 +445,13 @@ def history_weights(
     table = sparse.csr_array(arrays, shape=(len(histories), num_items))
     table.sum_duplicates()
     return table
+
+
+def _with_popularity(scores: np.ndarray, inverse: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Scale scores `[B, N]` by items and add a little of their popularity, in place: the table may be large."""
+    scores *= inverse
+    scores += POPULARITY_WEIGHT * counts
+    return scores
 
 
 def _queries(vectors: np.ndarray, histories: np.ndarray, *, only_last: bool) -> np.ndarray:

@@ -37,7 +37,8 @@ class ReciprocalRankScorer:
     def scores(self, histories: np.ndarray) -> np.ndarray:
         """Return summed reciprocal ranks, float64 `[B, N]`, 0 for items beyond the depth of all scorers."""
         parts = (reciprocal_ranks(scorer.scores(histories), self.depth, self.offset) for scorer in self.scorers)
-        return reduce(np.add, parts).round(DIGITS)
+        total = reduce(np.add, parts)
+        return total.round(DIGITS, out=total)
 
 
 def reciprocal_ranks(scores: np.ndarray, depth: int, offset: int) -> np.ndarray:

@@ -17,12 +17,12 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 from cost_hf.generators.prompts import PromptBuilder
-from cost_hf.recommenders.rankers import Ranking, popularity_order
+from cost_hf.recommenders.rankers import Ranking, popularity_order, score_tiles
 from cost_hf.recommenders.text_generative import ItemTable
 from cost_hf.search.beam_output import BeamOutput, expand_leaves
 from cost_hf.search.beam_search import beam_search
 from cost_hf.search.generate_search import DEAD_BEAM_SCORE, NEUTRAL
-from cost_hf.semantic_ids.catalog_mask import CatalogMask
+from cost_hf.semantic_ids.catalog_mask import CatalogMask, check_batch
 from cost_hf.semantic_ids.item_list import ItemRows
 from cost_hf.semantic_ids.options import ranked_number
 from cost_hf.semantic_ids.trie import SidTrie
@@ -134,8 +134,8 @@ class LigerRanker:
         self, histories: Tensor, top_k: int, mask: CatalogMask | None, user_ids: Sequence[str] | None
     ) -> tuple[Tensor, Tensor]:
         device = self.generator.device
-        parts = self.prompts.inputs_with_items(histories, user_ids=user_ids)
-        input_ids, attention_mask, item_rows = (part.to(device) for part in parts)
+        inputs = self.prompts.inputs_with_items(histories, user_ids=user_ids)
+        input_ids, attention_mask, item_rows = (part.to(device) for part in inputs)
         table = None if self.index.table is None else self.index.table.rows
         read = {"item_rows": item_rows, "item_table": table}
         beams: Tensor | None = None
@@ -150,10 +150,15 @@ class LigerRanker:
             beams = found.items
         users = self.generator.users(states, item_rows, attention_mask)
         users = functional.normalize(users.float(), dim=-1) / self.generator.config.logits_temperature  # [B, D]
-        allowed = self.index.present.expand(len(users), -1)  # [B, N]
-        if mask is not None:
-            allowed = allowed & mask.dense(len(users)).to(device)
-        return self._best(users, beams, allowed, top_k)
+        if mask is not None and mask.batch is not None:
+            check_batch(len(users), mask.batch)
+        parts = []
+        for tile in score_tiles(len(users), self.trie.num_items):
+            allowed = self.index.present.expand(len(tile), -1)  # [b, N]
+            if mask is not None:
+                allowed = allowed & mask.take(tile).dense(len(tile)).to(device)
+            parts.append(self._best(users[tile], None if beams is None else beams[tile], allowed, top_k))
+        return torch.cat([items for items, _ in parts]), torch.cat([scores for _, scores in parts])
 
     def _beams(
         self, input_ids: Tensor, attention_mask: Tensor, read: dict[str, Any], mask: CatalogMask | None

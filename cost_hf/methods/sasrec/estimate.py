@@ -35,12 +35,12 @@ def estimate(method: SequenceMethod[Any], facts: DataFacts) -> Estimate | str:
     text_dim = None if options.model.inputs == "ids" else facts.item_dim
     if text_dim is not None:
         batch["item_vectors"] = torch.randn(num_items, text_dim)
-    if options.model.loss == "binary":
+    model = method.untrained(num_items=num_items, text_dim=text_dim, seed=0)
+    if model.config.loss == "binary":
         batch["negatives"] = torch.randint(num_items, (*histories.shape, options.model.num_negatives))
-    if options.model.loss == "sampled_softmax":
+    if model.config.loss == "sampled_softmax":
         negatives = SharedNegatives(np.ones(num_items), options.model.shared_negatives, device=histories.device)
         batch["negatives"], batch["log_expected"] = negatives.draw()
-    model = method.untrained(num_items=num_items, text_dim=text_dim, seed=0)
     step = training_step(model, batch | {"histories": histories.repeat(1 + method.views, 1)})
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=trains_in_bf16(options.training.precision)):
         epoch = fastest(step) * steps

@@ -11,6 +11,8 @@ from cost_hf.semantic_ids.options import whole_number
 INPUTS = ("ids", "text", "both")
 SIMILARITIES = ("cosine", "dot")
 LOSSES = ("cross_entropy", "sampled_softmax", "binary")
+AUTO = "auto"  # the full softmax where it fits, else the sampled one
+FULL_LOSS_BYTES = 1 << 29  # what `auto` lets the full softmax take besides weights and their optimizer
 MAX_WIDTH = 1 << 20
 MAX_LAYERS = 256
 MAX_HISTORY = 100_000
@@ -24,7 +26,10 @@ class SequenceModelOptions:
     inputs: str = field(default="ids", metadata={"help": "what an item is: ids, text (frozen item vectors) or both"})
     loss: str = field(
         default="cross_entropy",
-        metadata={"help": "cross_entropy over the catalog, sampled_softmax for large catalogs, or binary (sampled)"},
+        metadata={
+            "help": "cross_entropy over the catalog, sampled_softmax for large catalogs, auto (the first where its "
+            "memory allows, else the second), or binary (sampled)"
+        },
     )
     similarity: str = field(default="cosine", metadata={"help": "score of an item: cosine / temperature, or dot"})
     temperature: float = field(default=0.07, metadata={"help": "divides the cosine"})
@@ -43,7 +48,7 @@ class SequenceModelOptions:
 
     def validate(self) -> None:
         """Raise ValueError for values no run can have."""
-        for name, allowed in {"inputs": INPUTS, "loss": LOSSES, "similarity": SIMILARITIES}.items():
+        for name, allowed in {"inputs": INPUTS, "loss": (*LOSSES, AUTO), "similarity": SIMILARITIES}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         bounds = dict.fromkeys(("hidden_size", "num_heads", "text_hidden_size"), MAX_WIDTH)

@@ -5,6 +5,7 @@ the device; negatives of the sampled losses are drawn there too, from the random
 """
 
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,8 +24,10 @@ from cost_hf.generators.prompts import IGNORED_LABEL
 from cost_hf.generators.ranking_trainer import RankingTrainer, Validate, checkpoints_of
 from cost_hf.methods.dense_training import TrainedModel
 from cost_hf.methods.negatives import SharedNegatives, draw_negatives
-from cost_hf.methods.sasrec.options import SequenceModelOptions, SequenceOptions
+from cost_hf.methods.sasrec.objectives_sasrec import POSITIONS_PER_CHUNK
+from cost_hf.methods.sasrec.options import AUTO, FULL_LOSS_BYTES, SequenceModelOptions, SequenceOptions
 
+logger = logging.getLogger(__name__)
 WEIGHTED = 4  # members of an example with weights
 ModelT = TypeVar("ModelT", bound=PreTrainedModel)
 
@@ -68,7 +71,7 @@ def train_sequences(
         make_trainer or SequenceTrainer,
         item_vectors=vectors,
         num_negatives=own.num_negatives,
-        shared_negatives=None if own.loss != "sampled_softmax" else (clicks, own.shared_negatives),
+        shared_negatives=None if model.config.loss != "sampled_softmax" else (clicks, own.shared_negatives),
     )
     return fit_sequences(
         make,
@@ -76,7 +79,7 @@ def train_sequences(
         sequences,
         training=options.training,
         max_history=own.max_history,
-        draws_negatives=own.loss == "binary",
+        draws_negatives=model.config.loss == "binary",
         validate=validate,
         output_dir=output_dir,
         seed=seed,
@@ -159,10 +162,32 @@ def build_model(
     sizes = dataclasses.asdict(options)
     for name in ("num_negatives", "shared_negatives"):  # of the training alone
         del sizes[name]
+    sizes["loss"] = chosen_loss(options, num_items=num_items)
     config = model_class.config_class(num_items=num_items, text_dim=text_dim, **sizes, **fields)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return model_class(config)
+
+
+def chosen_loss(options: SequenceModelOptions, *, num_items: int) -> str:
+    """Return the loss of the options; for `auto`, that by the memory which the full softmax over N items would take.
+
+    It holds logits of a chunk of positions, their probabilities and a copy in the precision of the gradients, and the
+    table of targets with its gradient; the sampled one holds none of these.
+    """
+    if options.loss != AUTO:
+        return options.loss
+    needed = 4 * num_items * (3 * POSITIONS_PER_CHUNK + 2 * options.hidden_size)
+    loss = "cross_entropy" if needed <= FULL_LOSS_BYTES else "sampled_softmax"
+    logger.info(
+        "model.loss auto is %s: the softmax over all %d items would take about %d MB a step besides the weights, and "
+        "at most %d MB are allowed",
+        loss,
+        num_items,
+        needed >> 20,
+        FULL_LOSS_BYTES >> 20,
+    )
+    return loss
 
 
 class WeightedSequences(Dataset):

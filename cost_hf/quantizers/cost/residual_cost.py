@@ -97,6 +97,7 @@ class ResidualQuantizer(nn.Module):
 def squared_distances(residuals: Tensor, codebook: Tensor) -> Tensor:
     """Return squared Euclidean distances `[N, K]` between `[N, D]` and `[K, D]`, never negative."""
     with full_precision(residuals.device):
-        cross = residuals @ codebook.T
-    distances = residuals.square().sum(-1, keepdim=True) - 2 * cross + codebook.square().sum(-1)
-    return distances.clamp_min(0)
+        distances = residuals @ codebook.T
+    # in place: a table of this size takes longer to write than to compute
+    distances.mul_(-2).add_(residuals.square().sum(-1, keepdim=True)).add_(codebook.square().sum(-1))
+    return distances.clamp_min_(0)

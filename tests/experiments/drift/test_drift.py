@@ -11,7 +11,7 @@ from cost_hf.cli import main
 from cost_hf.experiments.drift.drift import drift
 from cost_hf.experiments.drift.reference import TrainingItems
 from cost_hf.experiments.recipe import Recipe
-from cost_hf.files import write_json
+from cost_hf.files import DamagedFileError, write_json
 from cost_hf.recommenders.base import Recommender
 from tests.methods.counting.counting_toys import toy_counting
 from tests.recommenders.saved import KINDS
@@ -146,6 +146,11 @@ def test_a_run_is_compared_by_what_it_has_stored(tmp_path):
     clicks = drift(tmp_path / "run" / "recommender", clicks=UNKNOWN)
     assert clicks.protocol["held_out_clicks"] == "clicks of the test part"
     assert clicks.verdict == "retrain"
+
+    path = tmp_path / "run" / "vectors" / "vectors.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x55")
+    with pytest.raises(DamagedFileError, match=r"vectors.safetensors has sha256 \w+, expected \w+"):
+        drift(tmp_path / "run" / "recommender", items=items)
 
 
 def command(*arguments) -> int:

@@ -209,6 +209,33 @@ def kills(run: Path, target: Path, monkeypatch, action) -> list[Path]:
     return taken
 
 
+@pytest.mark.parametrize("name", ["clicks.parquet", "updates/0001-clicks.parquet"])
+def test_known_clicks_that_were_damaged_are_not_learned_from(run, name):
+    update(run, clicks(2, users=10))
+    before = served_files(run)
+    content = bytearray((run / name).read_bytes())
+    content[len(content) // 3] ^= 4
+    (run / name).write_bytes(content)
+
+    with pytest.raises(DamagedFileError, match=rf"{name} has sha256 \w+, expected \w+"):
+        update(run)
+
+    assert served_files(run) == before and len(read_json(run / "updates.json")["updates"]) == 1
+    content[len(content) // 3] ^= 4
+    (run / name).write_bytes(content)
+    assert update(run).is_accepted
+
+
+def test_a_record_of_updates_by_a_newer_version_is_refused(run):
+    update(run)
+    before = served_files(run)
+    write_json(run / "updates.json", read_json(run / "updates.json") | {"format": 2})
+
+    with pytest.raises(ValueError, match=r"updates.json has format 2, this version reads 1; use the release"):
+        update(run)
+    assert served_files(run) == before
+
+
 @pytest.mark.parametrize("action", ["update", "rollback"])
 def test_a_run_that_is_killed_at_any_moment_is_as_before_or_as_after(run, tmp_path, monkeypatch, action):
     update(run, clicks(2, users=10))

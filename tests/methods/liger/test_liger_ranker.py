@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from cost_hf.methods.liger.ranker import _without_repeats, free_beam_search
+from cost_hf.recommenders import rankers
 from cost_hf.recommenders.beam_ranker import BeamRanker
 from cost_hf.search.beam_search import beam_search
 from cost_hf.semantic_ids.catalog import Catalog
@@ -140,6 +141,19 @@ def test_masks_hold_for_every_kind_of_candidate(backbone, catalog, histories, se
     for line, rows in zip(allowed, ranking.items, strict=True):
         assert line[rows[rows >= 0]].all()
     assert (ranking.items[1:] == 3).any(1).all() and not (ranking.items[0] == 3).any()
+
+
+@pytest.mark.parametrize("search", [{"dense_top_k": 5}, {"ranks_catalog": True}])
+def test_some_requests_at_a_time_are_ranked_as_all_of_them(monkeypatch, backbone, catalog, histories, search):
+    draw = torch.Generator().manual_seed(0)
+    mask = CatalogMask(len(catalog), torch.rand(len(histories), len(catalog), generator=draw) < 0.5)
+    ranker = ranker_for(backbone, catalog, **search)
+    whole = ranker.rank(histories, top_k=24, mask=mask)
+
+    monkeypatch.setattr(rankers, "TILE_SCORES", 2 * len(catalog))
+    parts = ranker.rank(histories, top_k=24, mask=mask)
+
+    assert_same_rows((parts.items, parts.scores), (whole.items, whole.scores))
 
 
 def test_removed_items_are_no_candidates(backbone, catalog, histories):

@@ -48,6 +48,7 @@ def test_training_takes_a_second_for_every_row_that_a_step_reads(monkeypatch, re
         {"model__inputs": "both"},
         {"model__loss": "binary", "model__similarity": "dot"},
         {"model__loss": "sampled_softmax", "model__inputs": "text"},
+        {"model__loss": "auto"},
     ],
 )
 @pytest.mark.parametrize("recipe", ["sasrec_beauty", "hstu_beauty", "coserec_beauty", "cadirec_beauty"])

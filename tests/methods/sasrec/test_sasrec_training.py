@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cost_hf.generators.collation import SequenceDataset
-from cost_hf.methods.sasrec import configuration_sasrec
+from cost_hf.methods.sasrec import configuration_sasrec, training
 from cost_hf.methods.sasrec import options as sasrec_options
 from cost_hf.methods.sasrec.method import OBJECTIVES
 from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
@@ -249,3 +249,19 @@ def test_training_users_without_two_items_are_an_error(tmp_path):
 @pytest.mark.parametrize("name", ["INPUTS", "LOSSES", "SIMILARITIES"])
 def test_the_choices_of_the_options_are_those_of_the_model(name):
     assert getattr(sasrec_options, name) == getattr(configuration_sasrec, name)
+
+
+@pytest.mark.parametrize(("num_items", "loss"), [(10_000, "cross_entropy"), (2_000_000, "sampled_softmax")])
+def test_auto_is_the_full_softmax_where_its_memory_allows(caplog, num_items, loss):
+    options = sasrec_options.SasRecModelOptions(loss="auto")
+    options.validate()
+
+    with caplog.at_level("INFO"):
+        assert training.chosen_loss(options, num_items=num_items) == loss
+    assert f"model.loss auto is {loss}" in caplog.text and f"{num_items} items" in caplog.text
+
+
+def test_a_named_loss_is_that_of_the_model_for_any_catalog():
+    options = sasrec_options.SasRecModelOptions(loss="cross_entropy")
+
+    assert training.chosen_loss(options, num_items=10**9) == "cross_entropy"
