@@ -47,9 +47,16 @@ def data_name(options: DataOptions) -> str | None:
     return name.rstrip("*?-_") or None
 
 
-def advised_level_sizes(num_items: int) -> list[int]:
-    """Return the codes per level for a catalog of `num_items`."""
-    return [256, 256, 256] if num_items >= LARGE_CATALOG else [64, 64, 64]
+def fit_level_sizes(recipe: Recipe, num_items: int, overrides: Mapping[str, Any]) -> bool:
+    """Set the codes per level for a catalog of `num_items`, and tell whether they were set.
+
+    Sizes that the overrides name, or that a method or kind of codes brings instead of those of the recipe for data of
+    one's own, stay.
+    """
+    if LEVEL_SIZES in overrides or recipe.level_sizes != Recipe.load(OWN_DATA).level_sizes:
+        return False
+    recipe.set(LEVEL_SIZES, [256, 256, 256] if num_items >= LARGE_CATALOG else [64, 64, 64])
+    return True
 
 
 def choose_recipe(base: Recipe, data: "PreparedData", overrides: Mapping[str, Any]) -> tuple[Recipe, str]:
@@ -74,8 +81,7 @@ def choose_recipe(base: Recipe, data: "PreparedData", overrides: Mapping[str, An
         reason = "there is hardly a sequence to learn from, so transitions are counted and texts compared"
         return recipe, f"recipe {recipe.name}: {facts}; {reason}"
     chosen = []
-    if base.level_sizes is not None and LEVEL_SIZES not in overrides:
-        base.set(LEVEL_SIZES, advised_level_sizes(num_items))
+    if fit_level_sizes(base, num_items, overrides):
         chosen.append(f"{LEVEL_SIZES} {base.level_sizes} for the size of the catalog")
     usual = next((entry.value for entry in base.fields() if entry.dotted == HISTORY), None)
     if usual is not None and HISTORY not in overrides and ninety > usual:

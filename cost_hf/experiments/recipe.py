@@ -74,7 +74,8 @@ class Recipe:
         """Read a shipped recipe by name, or a YAML file, and apply dotted `overrides`.
 
         An override of `method`, or of the `kind` of a section, takes that method or kind with its own defaults.
-        Sections that both methods have, and fields that both kinds have and mean alike, keep the values of the file.
+        Sections that are alike in both methods, and fields that both kinds have and mean alike, keep the values of the
+        file.
 
         Raises:
             RecipeError: for an unknown recipe, method, section, field, or a value of the wrong type.
@@ -227,19 +228,22 @@ class Recipe:
         return self.sections().get(name)
 
     def _swap_method(self, name: str) -> None:
-        """Take the options of another method; sections of the same class are those that the methods share.
+        """Take the options of another method; sections that are alike in both methods keep their values.
 
-        Fields that the row of this name changes, such as a kind of generator that the method needs, are changed here,
-        too.
+        Alike are sections whose defaults are of one class, and so of one kind: a method that brings codes of its own
+        shares them with no other. Fields that the row of this name changes, such as a kind of generator that the method
+        needs, are changed here, too.
         """
         options = _method_class(name).options_class()
+        present = _method_class(self.method).options_class()
         for entry in dataclasses.fields(options):
-            present = getattr(self.options, entry.name, None)
-            if _family(present) is _family(getattr(options, entry.name)):
-                setattr(options, entry.name, present)
+            if type(getattr(present, entry.name, None)) is type(getattr(options, entry.name)):
+                setattr(options, entry.name, getattr(self.options, entry.name))
         self.options = options
-        own = variants().get(name)
-        for dotted, value in ({} if own is None else own.overrides).items():
+        row = variants().get(name)
+        # a row may have the name of a method and be of another one, such as a kind of codes
+        overrides = row.overrides if row is not None and row.method == name else {}
+        for dotted, value in overrides.items():
             set_field(options, self.sections(), dotted, value, owner=f"method {name}")
 
 
@@ -301,11 +305,6 @@ def _method_class(name: str) -> type[Method[Any]]:
     if name not in known:
         raise RecipeError(f"method must be one of {', '.join(known)}, got {name!r:.80}{nearest(name, known)}")
     return known[name]
-
-
-def _family(options: Any) -> Any:
-    """Return what makes two sections the same: their class, or the registry of their kinds."""
-    return id(options.kinds) if isinstance(options, KindOptions) else type(options)
 
 
 def _plain(options: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from cost_hf.files import LOCK, atomic_path, readable_os_errors, write_json
 from cost_hf.hub import FORMATS, MERGED
 from cost_hf.recommenders.base import Recommender, class_of
-from cost_hf.recommenders.repository import locate, read_catalog
+from cost_hf.recommenders.repository import locate, read_catalog, read_manifest
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.catalog_files import write_items_table
 from cost_hf.semantic_ids.item_list import ItemRows
@@ -32,8 +32,8 @@ def export_run(source: str | Path, *, to: str, output: str | Path) -> list[Path]
         output: folder that receives the files.
 
     Raises:
-        ValueError: for an unknown format, a recommender without semantic IDs where the format needs them, or items that
-            share one where the format needs one item per SID.
+        ValueError: for an unknown format, a recommender that generates no semantic IDs where the format is that of a
+            server of them, or items that share one where the format needs one item per SID.
     """
     if to not in FORMATS:
         raise ValueError(f"--to takes one of {', '.join(FORMATS)}, got {to!r}; choose one of them")
@@ -42,16 +42,21 @@ def export_run(source: str | Path, *, to: str, output: str | Path) -> list[Path]
         return _merged(directory, Path(output))
     kind = class_of(directory)
     has_sids = kind.has_semantic_ids()
-    if not has_sids and to != "parquet":
+    has_tokens = VOCABULARY in read_manifest(directory)["files"]  # a kind may score codes without generating them
+    if not has_tokens and to != "parquet":
+        reason = "generates no semantic IDs" if has_sids else "has no semantic IDs"
         raise ValueError(
-            f"{source} holds a recommender of kind {kind.kind!r}, which has no semantic IDs, so {to} can't hold its "
-            "catalog; take --to parquet"
+            f"{source} holds a recommender of kind {kind.kind!r}, which {reason}, so {to} can't hold its catalog; take "
+            "--to parquet"
         )
-    catalog = read_catalog(directory, kind.catalog_class, besides=[VOCABULARY] if has_sids else [])
+    catalog = read_catalog(directory, kind.catalog_class, besides=[VOCABULARY] if has_tokens else [])
     folder = Path(output)
     with readable_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    return WRITERS[to](catalog, SidVocabulary.load(directory), folder) if has_sids else _table(catalog, folder)
+    if not has_sids:
+        return _table(catalog, folder)
+    vocabulary = SidVocabulary.load(directory) if has_tokens else SidVocabulary.for_catalog(catalog)
+    return WRITERS[to](catalog, vocabulary, folder)
 
 
 def _merged(directory: Path, folder: Path) -> list[Path]:

@@ -239,8 +239,8 @@ class Recommender(CatalogUpdates):
         """
         if not self.takes_clicks:
             raise ValueError(
-                f"a recommender of kind {self.kind!r} learns from clicks by training alone; train it again with them, "
-                "or use a counting method"
+                f"a recommender of kind {self.kind!r} learns from clicks by training alone; train its run on with them "
+                "by `cost-hf update`, or use a counting method"
             )
         with self._writing:
             new = NewClicks.read(clicks, self.catalog, counted=counted)

@@ -205,12 +205,19 @@ def run_page(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]) 
         title=f"Run: {name}",
         kicker="One run",
         headline=name,
-        paragraphs=tuple(_summary(standings)),
+        paragraphs=(*_method_sentence(results), *_summary(standings)),
         warnings=(TOY,) if is_toy else (),
         facts=data_facts(standings),
         protocol=(*protocol_sentences(standings), TRAINED),
         sections=page_sections(standings, scores_title="Scores"),
     )
+
+
+def _method_sentence(results: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the name of the method, which a recipe's name need not tell."""
+    method = (results.get("methods") or {}).get(MAIN_ROW)
+    if method:
+        yield f"Method {method['method']} ({method['summary']})."
 
 
 def _data_title(results: Mapping[str, Any]) -> str:
@@ -223,6 +230,8 @@ def _data_title(results: Mapping[str, Any]) -> str:
 def as_comparison(results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return results.json in the shape of compare.json: a row per ranker, an untested claim per difference."""
     protocol = dict(results.get("protocol") or {})
+    if "constraint" not in protocol:  # no beam search made the lists
+        protocol.pop("num_beams", None)
     data = {key: protocol.pop(key) for key in ("counts", "shares", "note", "split") if key in protocol}
     reader = ((results.get("recipe") or {}).get("data") or {}).get("reader")
     data |= {"digest": results.get("data_digest"), "split_digest": results.get("split_digest")}

@@ -61,6 +61,14 @@ def test_what_is_given_is_kept():
     assert (recipe.level_sizes, recipe.options.generator.max_history) == ([8, 8], 5)
 
 
+def test_code_sizes_that_a_method_brings_are_kept():
+    given = {"method": "acerec"}
+    recipe, reason = choose_recipe(Recipe.load("cost_default", given), prepared(12, 31, 5_000), given)
+
+    assert recipe.level_sizes == Recipe.load("cost_default", given).level_sizes != [256, 256, 256]
+    assert "codes.level_sizes" not in reason
+
+
 @pytest.mark.parametrize(
     ("fields", "is_own"),
     [

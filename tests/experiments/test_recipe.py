@@ -89,6 +89,31 @@ def test_a_method_is_swapped_with_its_own_defaults_and_what_both_have_is_kept():
     assert set(recipe.sections()) == {"data", "vectors", "model", "training", "evaluation"}
 
 
+def test_codes_are_those_of_the_recipe_where_methods_share_them():
+    own = {"codes.kind": "rkmeans", "codes.level_sizes": [16, 8], "codes.pca_dim": 4}
+    base = Recipe.load("cost_default", own)
+
+    for name in ("glass", "prism_isr", "cobra", "liger", "token_merger"):
+        assert row_recipe(name, base).options.codes == base.options.codes, name
+    swapped = Recipe.load("glass_toy_long", {"method": "sid_generator"})
+    assert swapped.options.codes == Recipe.load("glass_toy_long").options.codes
+
+
+@pytest.mark.parametrize("name", ["acerec", "ttdsr"])
+def test_a_method_with_codes_of_its_own_shares_them_with_no_other(name):
+    own = methods()[name].options_class().codes
+
+    assert row_recipe(name, Recipe.load("cost_default", {"codes.level_sizes": [16, 8]})).options.codes == own
+    back = Recipe.load("acerec_industrial", {"method": "sid_generator"})
+    assert back.options.codes == CodesOptions.of("cost")
+
+
+def test_a_method_does_not_take_the_fields_of_a_row_of_its_name_that_is_of_another_method():
+    assert variants()["prism"].method == "sid_generator"
+
+    assert Recipe.load("cost_default", {"method": "prism"}).options.codes.kind == "cost"
+
+
 def test_a_kind_is_swapped_with_its_own_weights_and_keeps_the_sizes():
     recipe = Recipe.load("cost_quickstart", {"codes.kind": "rqvae"})
 
@@ -170,7 +195,7 @@ def test_latents_must_fit_the_model_that_codes_are_aligned_with():
     recipe = Recipe.load("cost_quickstart", {"codes.kind": "letter", "codes.latent_dim": 33})
 
     with pytest.raises(
-        ValueError, match=r"collaborative vectors of a SASRec must be as wide as a multiple of 2, .*, got 33"
+        ValueError, match=r"collaborative vectors of SASRec must be as wide as a multiple of 2, .*, got 33"
     ):
         recipe.validate()
 

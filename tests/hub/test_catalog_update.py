@@ -292,4 +292,4 @@ def test_a_generator_takes_no_clicks(directory, new_clicks, capsys):
 
     assert update(directory, "--clicks", new_clicks) == 2
 
-    assert "learns from clicks by training alone; train it again" in capsys.readouterr().err
+    assert "learns from clicks by training alone; train its run on" in capsys.readouterr().err

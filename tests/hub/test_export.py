@@ -15,6 +15,7 @@ from cost_hf.hub import FORMATS, MERGED
 from cost_hf.hub.export import WRITERS, export_run
 from cost_hf.methods.counting.counting import BASELINES
 from cost_hf.semantic_ids.catalog import Catalog
+from tests.methods.acerec.acerec_toys import toy_recommender as toy_acerec
 from tests.methods.counting.counting_toys import toy_counting
 from tests.methods.fusion.fusion_toys import toy_fusion
 from tests.methods.ranker.ranker_toys import toy_ranker
@@ -169,6 +170,20 @@ def test_a_catalog_without_semantic_ids_has_no_file_of_them(to, tmp_path):
     with pytest.raises(ValueError, match=rf"kind 'counting', which has no semantic IDs, so {to} can't .* --to parquet"):
         export_run(tmp_path / "counted", to=to, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_codes_that_no_model_generates_are_a_table_and_no_file_of_a_server(tmp_path):
+    system = toy_acerec()
+    system.save_pretrained(tmp_path / "scored")
+
+    (path,) = export_run(tmp_path / "scored", to="parquet", output=tmp_path / "out")
+
+    table = pd.read_parquet(path)
+    codes = table[[name for name in table if name.startswith("code_")]].to_numpy()
+    assert dict(zip(table["item_id"], map(tuple, codes.tolist()), strict=True)) == expected(system)
+    for to in WRITERS.keys() - {"parquet"}:
+        with pytest.raises(ValueError, match=rf"'acerec', which generates no semantic IDs, so {to} .* --to parquet"):
+            export_run(tmp_path / "scored", to=to, output=tmp_path / "out")
 
 
 @pytest.mark.parametrize("to", [name for name in WRITERS if name != "parquet"])

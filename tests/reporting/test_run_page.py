@@ -103,3 +103,19 @@ def test_names_and_titles_are_escaped(results):
 
     assert page.headings[0] == (1, f"800 items, 600 users: {hostile}, seed 3")
     assert "This is toy data" not in "".join(page.text)
+
+
+def test_the_method_is_named_since_the_name_of_the_recipe_need_not_tell_it(results):
+    methods = results["methods"] | {"recommender": {"method": "sasrec", "family": "dense", "summary": "SASRec"}}
+
+    assert "Method sasrec (SASRec)." in run_page(results | {"methods": methods}, examples()).paragraphs
+
+
+def test_beams_are_those_of_a_search(results):
+    protocol = {name: value for name, value in results["protocol"].items() if name != "constraint"} | {"num_beams": 7}
+
+    def sentence(own):
+        return run_page(results | {"protocol": own}, examples()).protocol[0]
+
+    assert "7 beams" in sentence(protocol | {"constraint": "trie"})
+    assert "beams" not in sentence(protocol)

@@ -133,7 +133,7 @@ def _measure(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: s
     grams = letter_grams(reading.texts)
     texts = text_facts(reading.texts, grams, template=reading.template, columns=reading.columns)
     vectors = check_vectors(reading.texts, grams, text_options(recipe))
-    present = recipe.level_sizes
+    present = _walked_sizes(recipe)
     sizes = measure_code_sizes(vectors.vectors, reading.texts, also=present or [])
     bounds: dict[str, Any] = {
         "most_collided": MAX_COLLIDED_STAND_IN if vectors.origin == "stand_in" else MAX_COLLIDED,
@@ -144,8 +144,9 @@ def _measure(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: s
         recipe.set(LEVEL_SIZES, list(advised.level_sizes))
     problems = [*reading.problems, *split_problems(clicks, options.split), *data_problems(clicks, texts)]
     problems += [*column_problems(tables.items, recipe.vectors), *_misfits(recipe, tables)]
-    if recipe.level_sizes is not None and recipe.vectors.is_text and not recipe.sections()["codes"].gives_unique_codes:
-        problems += code_problems(sizes, tuple(recipe.level_sizes), advised, **bounds)
+    walked = _walked_sizes(recipe)
+    if walked is not None and recipe.vectors.is_text and not recipe.sections()["codes"].gives_unique_codes:
+        problems += code_problems(sizes, tuple(walked), advised, **bounds)
     power, costs, more = _measure_split(reading, recipe, clicks, vectors)
     flags = _flags(reading, recipe, given, name=name)
     return CheckResult(
@@ -165,6 +166,12 @@ def _measure(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: s
         flags=flags,
         commands=_commands(name, flags),
     )
+
+
+def _walked_sizes(recipe: Recipe) -> list[int] | None:
+    """Return the codes per level, where levels refine each other; residual k-means says nothing of parallel ones."""
+    codes = recipe.sections().get("codes")
+    return None if codes is None or codes.has_parallel_levels else recipe.level_sizes
 
 
 def _misfits(recipe: Recipe, tables: Tables) -> list[Problem]:
@@ -213,8 +220,9 @@ def _flags(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: str
     }
     if isinstance(recipe.vectors, VectorOptions):
         found["vectors.template"] = (reading.template, usual_template)
-    if recipe.level_sizes is not None:
-        found[LEVEL_SIZES] = (recipe.level_sizes, shipped.level_sizes)
+    walked = _walked_sizes(recipe)
+    if walked is not None:
+        found[LEVEL_SIZES] = (walked, shipped.level_sizes)
     values = given | {dotted: value for dotted, (value, usual) in found.items() if value != usual} | reading.needed
     return {dotted: flag_value(value) for dotted, value in values.items()}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from cost_hf.data.prepare import prepare_data
 from cost_hf.experiments.check.layouts import locate
-from cost_hf.experiments.own_data import LEVEL_SIZES, OWN_DATA, advised_level_sizes
+from cost_hf.experiments.own_data import LEVEL_SIZES, OWN_DATA, fit_level_sizes
 from cost_hf.experiments.recipe import Recipe, load_beside
 from cost_hf.recipe_fields import RecipeError, nearest
 from cost_hf.recipe_files import shipped_recipes
@@ -43,8 +43,7 @@ def resolve_sources(sources: Sequence[str], overrides: Mapping[str, Any]) -> tup
     base.name = Path(data[0]).absolute().name
     base.data = locate(base.data)
     if base.level_sizes is not None and LEVEL_SIZES not in own:
-        num_items = prepare_data(base.data, template=base.vectors.item_template).tables.num_items
-        base.set(LEVEL_SIZES, advised_level_sizes(num_items))
+        fit_level_sizes(base, prepare_data(base.data, template=base.vectors.item_template).tables.num_items, own)
     return base, []
 
 

@@ -137,7 +137,7 @@ class SequenceMethod(Method[SequenceOptionsT]):
         heads = self.options.model.num_heads
         if width % heads:
             raise ValueError(
-                f"collaborative vectors of a {self.summary} must be as wide as a multiple of {heads!r}, its attention "
+                f"collaborative vectors of {self.summary} must be as wide as a multiple of {heads!r}, its attention "
                 f"heads, got {width!r}; change {field}"
             )
 

@@ -206,6 +206,16 @@ def test_sizes_of_codes_that_never_collide_are_not_judged_by_residual_kmeans(new
     assert not [problem for problem in found.problems if "codes.level_sizes" in problem.remedy]
 
 
+def test_sizes_of_parallel_codes_are_not_judged_by_residual_kmeans(news, tmp_path):
+    save(news, tmp_path)
+
+    found = check(tmp_path, overrides={"codes.kind": "opq"})
+
+    assert list(found.advised.level_sizes) != Recipe.load("cost_default").level_sizes  # a hierarchy would get them
+    assert "codes.level_sizes" not in found.flags
+    assert not [problem for problem in found.problems if "codes.level_sizes" in problem.remedy]
+
+
 def test_a_template_that_does_not_fit_is_an_error_with_a_guess(news, tmp_path):
     save(news, tmp_path)
 

@@ -233,7 +233,7 @@ def test_no_clicks_change_nothing():
 def test_a_trained_kind_says_that_it_learns_by_training():
     system = toy_text_recommender()
 
-    with pytest.raises(ValueError, match="kind 'generator' learns from clicks by training alone; train it again"):
+    with pytest.raises(ValueError, match="kind 'generator' learns from clicks by training alone; train its run on"):
         system.update_from(LOG)
     assert not system.takes_clicks and toy_counting("markov").takes_clicks
 
