@@ -26,7 +26,9 @@ from cost_hf.files import (
 )
 
 logger = logging.getLogger(__name__)
-PARTS = ("*model*.safetensors", "optimizer*", "scheduler.pt", "rng_state*.pth")  # of a model, or of an adapter
+# of a model, an adapter, or of a model whose weights are spread over processes: a file, or a folder of shards
+PARTS = ("*model*.safetensors", "optimizer*", "scheduler.pt", "rng_state*.pth")
+SHARDS = "pytorch_model_fsdp*"
 DIGESTS = "files.json"
 
 
@@ -61,7 +63,8 @@ def last_complete_checkpoint(directory: str | Path) -> str | None:
 def _whole_state(path: Path) -> TrainerState | None:
     """Return the state of a whole checkpoint; None, with a warning, for any other."""
     try:
-        for part in PARTS:
+        parts = PARTS[1:] if any(path.glob(SHARDS)) else PARTS
+        for part in parts:
             next(path.glob(part))
         state = TrainerState.load_from_json(str(path / "trainer_state.json"))
         if (path / DIGESTS).is_file():

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,8 @@ COPY_ERROR = re.compile(r"\[Errno (\d+)\]")  # as shutil.copytree collects them
 OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as Rust writes them
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
 TORCH_CUT_SHORT = re.compile(r"inline_container.*unexpected pos")  # torch.save names no errno on a full disk
+# of a file of JSON or text that is read at once; JSON takes up to twenty times its size in memory
+MAX_JSON_BYTES = 128 << 20
 # names that may be joined to a directory: no separator, no leading dot, so no path leaves the directory
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 
@@ -115,7 +117,7 @@ def check_file_digests(directory: str | Path, expected: Mapping[str, str], *, fo
     """Raise `DamagedFileError` for the first recorded file that is missing, a link, or has other bytes.
 
     Args:
-        follows_links: take a link for the file that it leads to, as the cache of the Hub has it.
+        follows_links: take a link for the file that it leads to, in the directory or in the Hub's cache of it.
 
     Raises:
         OSError: for a file that can't be read.
@@ -127,6 +129,8 @@ def check_file_digests(directory: str | Path, expected: Mapping[str, str], *, fo
             raise DamagedFileError(f"the record of {root} names {name!r:.80}, which leads out of it; copy it again")
         if (path.is_symlink() and not follows_links) or not path.is_file():
             raise DamagedFileError(f"{path} is missing, expected a file with sha256 {digest}; copy the directory again")
+        if follows_links:
+            refuse_link_out(path, root)
         with readable_os_errors():
             found = file_digest(path)
         if found != digest:
@@ -138,6 +142,29 @@ def check_file_digests(directory: str | Path, expected: Mapping[str, str], *, fo
 def is_inside(name: str) -> bool:
     """Return whether a relative path stays below the directory that it is joined to."""
     return not Path(name).is_absolute() and ".." not in Path(name).parts
+
+
+def link_out_of(path: Path, directory: Path) -> Path | None:
+    """Return where a path in a directory really is, if a link leads out of it; None where none does.
+
+    A snapshot in the Hub's cache (`models--org--name/snapshots/<commit>`) is links into the `blobs` beside it.
+    """
+    found = path.resolve()
+    root = directory.resolve()
+    stores = [parent.parent / "blobs" for parent in (root, *root.parents) if parent.name == "snapshots"]
+    return None if found.is_relative_to(root) or found.parent in stores else found
+
+
+def refuse_link_out(path: Path, directory: Path) -> None:
+    """Raise `DamagedFileError` for a path in a directory from which a link leads out of it.
+
+    The errors about its content, and copies, would show files that whoever made the directory can't read.
+    """
+    found = link_out_of(path, directory)
+    if found is not None:
+        raise DamagedFileError(
+            f"{path} is a link out of the directory, to {found}; put the file itself there or remove it"
+        )
 
 
 @contextmanager
@@ -256,10 +283,13 @@ def locked(directory: str | Path, *, seconds: float = LOCK_SECONDS) -> Iterator[
 
 
 def write_json(path: str | Path, value: Any, *, durable: bool = False) -> None:
-    """Write `value` as indented JSON with sorted keys, atomically; raise ValueError for nan and inf.
+    """Write `value` as indented JSON with sorted keys, atomically.
 
     Args:
         durable: as for `atomic_path`.
+
+    Raises:
+        ValueError: for nan and inf, or more than `read_json` reads.
     """
     try:
         text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
@@ -267,8 +297,18 @@ def write_json(path: str | Path, value: Any, *, durable: bool = False) -> None:
         raise ValueError(
             f"{Path(path).name} takes finite numbers, got nan or inf ({error}); write null instead"
         ) from error
+    content = (text + "\n").encode()
+    if len(content) > MAX_JSON_BYTES:
+        raise ValueError(f"{Path(path).name} takes at most {MAX_JSON_BYTES} bytes, got {len(content)}; write less")
     with atomic_path(path, durable=durable) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_bytes(content)
+
+
+def check_size(path: str | Path) -> None:
+    """Raise `DamagedFileError` for a file of JSON or text that is larger than any that is read at once."""
+    size = Path(path).stat().st_size
+    if size > MAX_JSON_BYTES:
+        raise DamagedFileError(f"{path} has {size} bytes, expected at most {MAX_JSON_BYTES}; copy it again")
 
 
 def read_json(path: str | Path) -> Any:
@@ -276,11 +316,14 @@ def read_json(path: str | Path) -> Any:
 
     Raises:
         OSError: where it can't be opened.
-        DamagedFileError: where it holds no JSON.
+        DamagedFileError: where it holds no JSON, or more than anybody writes.
     """
     try:
         with readable_os_errors():
+            check_size(path)
             return json.loads(Path(path).read_text(encoding="utf-8"))
+    except DamagedFileError:
+        raise
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         raise DamagedFileError(
             f"{path} holds no JSON ({type(error).__name__}: {error}); it is damaged: copy it again"
@@ -380,33 +423,6 @@ def readable_load_errors(what: str, folder: str | Path) -> Iterator[None]:
             f"{what} in {folder} can't be read ({type(error).__name__}: {first_line(error)}); it is damaged, or "
             "made for another version: copy it again"
         ) from error
-
-
-def load_all_weights(what: str, folder: str | Path, load: Callable[..., Any], **options: Any) -> Any:
-    """Return a transformers model whose files give it every weight, and no weight that it does not have.
-
-    Transformers itself initialises what is missing and continues.
-
-    Args:
-        what: is loaded, for the message.
-        folder: that holds it.
-        load: `from_pretrained` of its class.
-        options: of that.
-
-    Raises:
-        OSError: where a file can't be read.
-        DamagedFileError: for damaged files, or weights of another model.
-    """
-    with readable_load_errors(what, folder):
-        model, found = load(folder, output_loading_info=True, **options)
-    wrong = {kind: sorted(map(str, found[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")}
-    found = [f"{len(names)} {kind}, such as {names[0]}" for kind, names in wrong.items() if names]
-    if found:
-        raise DamagedFileError(
-            f"{what} in {folder} has not the weights that its configuration asks for: {'; '.join(found)}; copy the "
-            "directory again"
-        )
-    return model
 
 
 def is_out_of_memory(error: BaseException) -> bool:

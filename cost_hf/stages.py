@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from accelerate import PartialState
 
 from cost_hf.files import (
@@ -400,6 +401,18 @@ class Stages:
 
     def _path(self, name: str) -> Path:
         return self._state / f"{name}.json"
+
+
+def require_one_process(what: str) -> None:
+    """Raise ValueError in a launch of several processes.
+
+    Args:
+        what: is refused, for the message.
+    """
+    # on machines without an accelerator a plain PartialState() finds one process, however many torchrun started
+    count = PartialState(cpu=not torch.cuda.is_available()).num_processes
+    if count > 1:
+        raise ValueError(f"{what} runs in one process, got {count}; start it without a launcher")
 
 
 def require_finished(directory: str | Path, *, checked: Sequence[str] | None = ()) -> None:

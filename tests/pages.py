@@ -34,6 +34,7 @@ STATUS = re.compile(r"#.*\bstatus (\d(?: or \d)*)")
 FILES = ("toml", "csv")  # languages of blocks that are files
 # commands that run elsewhere, or can't run in a test, and why
 ELSEWHERE = {
+    "accelerate launch --config_file": "it needs several GPUs; tests/test_two_processes.py trains on two CPUs",
     "make quickstart": "tests/test_quickstart.py trains the same recipe",
     "make ": "the command that this test is part of, or another one of CI",
     "pip install": "CI installs the package by this command",

@@ -1,10 +1,13 @@
 """train.py that prints its log and stops in front of a chosen line of it, until it is killed from outside.
 
-`python -m tests.paused_run PATTERN [arguments of train.py]`. Training steps are made log lines as well.
+`python -m tests.paused_run [--kill-process-1] PATTERN [arguments of train.py]`. Training steps are made log lines as
+well. With the option the second process of a launch kills itself there, and the first one goes on.
 """
 
 import logging
+import os
 import re
+import signal
 import sys
 import time
 from pathlib import Path
@@ -20,13 +23,18 @@ logger = logging.getLogger("cost_hf.steps")
 class PausingHandler(logging.Handler):
     """Prints every message; says `paused` and sleeps at the first one that matches."""
 
-    def __init__(self, pattern: str) -> None:
+    def __init__(self, pattern: str, *, kills_process_1: bool) -> None:
         super().__init__()
         self.pattern = re.compile(pattern)
+        self.kills_process_1 = kills_process_1
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
         is_the_point = self.pattern.search(message)
+        if self.kills_process_1 and is_the_point:
+            if os.environ["RANK"] == "1":
+                os.kill(os.getpid(), signal.SIGKILL)
+            is_the_point = None
         print(f"paused: {message}" if is_the_point else message, flush=True)
         if is_the_point:
             time.sleep(3600)
@@ -44,8 +52,9 @@ def log_steps() -> None:
 
 
 def main() -> int:
-    pattern, *arguments = sys.argv[1:]
-    handler = PausingHandler(pattern)
+    kills_process_1 = sys.argv[1] == "--kill-process-1"
+    pattern, *arguments = sys.argv[2 if kills_process_1 else 1 :]
+    handler = PausingHandler(pattern, kills_process_1=kills_process_1)
     # Trainer tells when it writes a checkpoint, transformers when a model is written
     for name, level in (("cost_hf", logging.DEBUG), ("transformers", logging.WARNING)):
         logging.getLogger(name).addHandler(handler)

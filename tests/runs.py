@@ -72,12 +72,15 @@ def child_environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": threads, "CUDA_VISIBLE_DEVICES": ""}
 
 
+def launcher(processes: int) -> list[str]:
+    """Return how a module or script is started in so many processes."""
+    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    return [sys.executable, *(several if processes > 1 else [])]
+
+
 def run_train(arguments: list[str], *, processes: int = 1) -> str:
     """Run train.py to its end, by torchrun where several processes are asked for; return what it printed."""
-    launcher = [sys.executable]
-    if processes > 1:
-        launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    command = [*launcher, str(ROOT / "train.py"), *arguments]
+    command = [*launcher(processes), str(ROOT / "train.py"), *arguments]
     done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-5000:]
     return done.stdout + done.stderr
@@ -96,6 +99,14 @@ def run_until_killed(arguments: list[str], *, point: str) -> list[str]:
                 child.send_signal(signal.SIGKILL)
     assert child.returncode == -signal.SIGKILL, f"the run passed no point {point!r}; its log: {lines[-20:]}"
     return lines
+
+
+def run_until_one_is_killed(arguments: list[str], *, point: str) -> str:
+    """Run the same command in two processes, of which the second is killed at a log line; return what it printed."""
+    command = [*launcher(2), "-m", "tests.paused_run", "--kill-process-1", point, *arguments]
+    done = subprocess.run(command, env=child_environment(), cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode != 0, f"the run passed no point {point!r}; its log: {done.stdout[-2000:]}"
+    return done.stdout + done.stderr
 
 
 def steps(log: list[str], folder: str) -> list[int]:

@@ -19,6 +19,7 @@ from tests.runs import (
     results_of,
     run_train,
     run_until_killed,
+    run_until_one_is_killed,
     stages_of,
     steps,
 )
@@ -151,16 +152,35 @@ def test_two_processes_evaluate_a_checkpoint_like_one(finished, undisturbed):
     assert_same_run(finished, undisturbed)
 
 
+@pytest.fixture(scope="module")
+def twofold(tmp_path_factory) -> Path:
+    """A finished run of two processes."""
+    directory = tmp_path_factory.mktemp("twofold") / "run"
+    assert stages_of(run_train(command_line(directory), processes=2)) == list(STAGES)
+    return directory
+
+
 @pytest.mark.slow
-def test_two_processes_run_the_whole_pipeline_and_one_judges_it_the_same(tmp_path):
-    command, directory = command_line(tmp_path / "run"), tmp_path / "run"
-    log = run_train(command, processes=2)
-    assert stages_of(log) == list(STAGES)
-    twofold = Path(shutil.copytree(directory, tmp_path / "twofold"))
+def test_two_processes_run_the_whole_pipeline_and_one_judges_it_the_same(twofold, tmp_path):
+    directory = Path(shutil.copytree(twofold, tmp_path / "run"))
     shutil.rmtree(directory / "evaluation")
     (directory / ".stages" / "evaluation.json").unlink()
 
-    log = run_train(command)
+    log = run_train(command_line(directory))
 
     assert stages_of(log) == ["evaluation"]
     assert_same_run(directory, twofold)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["step 8 of quantizer", "step 8 of recommender"])
+def test_a_launch_of_which_one_process_is_killed_ends_and_goes_on(twofold, tmp_path, point):
+    command = command_line(tmp_path / "run")
+
+    failed = run_until_one_is_killed(command, point=point)
+    log = run_train(command, processes=2)
+
+    assert "Signal 9" in failed
+    stage = "generator" if "recommender" in point else "quantizer"
+    assert f"stage {stage} resumes where it was stopped" in log
+    assert_same_run(tmp_path / "run", twofold)

@@ -3,9 +3,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from cost_hf.experiments.compare.compare import compare
+from cost_hf.experiments.recipe import Recipe
+from cost_hf.experiments.updates.update import update_run
 from cost_hf.files import DamagedFileError, LockedError
 from cost_hf.stages import Stages, UnfinishedRunError, peak_memory_mb, require_finished, reset_peak_memory
 
@@ -443,3 +447,15 @@ def test_a_second_process_is_refused_while_a_run_holds_its_directory(tmp_path, m
         holder.wait()
     with Stages(tmp_path).exclusive():
         pass
+
+
+def test_what_runs_in_one_process_is_refused_in_several(monkeypatch, tmp_path):
+    monkeypatch.setattr("cost_hf.stages.PartialState", lambda **_: SimpleNamespace(num_processes=2))
+
+    with pytest.raises(ValueError, match="an update runs in one process, got 2; start it without a launcher"):
+        update_run(tmp_path, clicks="clicks.csv")
+    with pytest.raises(ValueError, match="a comparison runs in one process, got 2"):
+        compare("cost_quickstart", output_dir=tmp_path)
+    with pytest.raises(ValueError, match="method ttdsr runs in one process, got 2"):
+        Recipe.load("ttdsr_llm").system.fit(None, seed=0)
+    assert not list(tmp_path.iterdir())

@@ -11,6 +11,7 @@ import logging
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,7 @@ from cost_hf.files import (
     check_fields,
     content_digest,
     file_digest,
+    link_out_of,
     read_json,
     read_object,
     read_tensors,
@@ -201,15 +203,21 @@ class SentenceEncoder:
     ):
         from sentence_transformers import SentenceTransformer  # takes several seconds to import
 
+        from cost_hf.model_files import within_weights
+
         _refuse_pickled(Path(model))
+        # what a Hub id refers to may not be here yet
+        is_here = Path(model).is_dir()
+        bounded = within_weights("the text encoder", model, files="**/*.safetensors") if is_here else nullcontext()
         try:
-            self.model = SentenceTransformer(
-                str(model),
-                revision=revision,
-                device=device,
-                trust_remote_code=False,
-                model_kwargs={"use_safetensors": True},
-            )
+            with bounded:
+                self.model = SentenceTransformer(
+                    str(model),
+                    revision=revision,
+                    device=device,
+                    trust_remote_code=False,
+                    model_kwargs={"use_safetensors": True},
+                )
         # damaged files raise various errors of the libraries
         except (OSError, ValueError, SafetensorError, LookupError, TypeError, AttributeError, RuntimeError) as error:
             raise DataError(
@@ -339,13 +347,12 @@ def weight_files(directory: Path, suffixes: Sequence[str] | None = WEIGHT_FILES)
         and path.is_file()
         and not _is_hidden(path.relative_to(directory))
     ]
-    root = directory.resolve()
-    store = root.parent.parent / "blobs"  # of snapshots/<commit>
     for path in files:
-        if not path.resolve().is_relative_to(root) and path.resolve().parent != store:
+        found = link_out_of(path, directory)
+        if found is not None:
             raise DataError(
-                f"{path} is a link out of the directory of the text encoder, to {path.resolve()}; replace it by the "
-                "file itself, or remove it"
+                f"{path} is a link out of the directory of the text encoder, to {found}; replace it by the file "
+                "itself, or remove it"
             )
     return files
 

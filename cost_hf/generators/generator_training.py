@@ -229,6 +229,7 @@ def fit_generator(
         directory=checkpoints_of(output_dir),
         seed=seed,
         validate=validate,
+        may_shard=backbone.is_pretrained and backbone.base is None,
     )
     handles = training_dropout(backbone, generator)
     if training.temperature != 1.0:

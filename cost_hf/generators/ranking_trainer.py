@@ -9,7 +9,7 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from transformers.utils import logging as transformers_logging
 from cost_hf.checkpoints import CheckpointDigests, drop_incomplete_checkpoints, last_complete_checkpoint
 from cost_hf.generators.options import RankingTrainingOptions
 from cost_hf.generators.precision import trains_in_bf16
+from cost_hf.generators.prompts import IGNORED_LABEL
+from cost_hf.sharding import ShardedModel, is_sharded, whole_weights
 from cost_hf.trackers import require_trackers
 
 SELECTION_METRIC = "ndcg@10"
@@ -52,11 +54,13 @@ class RankingTrainer(Trainer):
         validate: ranks validation users with a model and returns metrics, `selected_by` among them; None trains the
             given epochs and keeps the last weights.
         selected_by: metric that the checkpoint is chosen by, the higher the better.
+        may_shard: spread the weights over processes where the launch asks for it (FSDP); else every process has all.
 
     Raises:
-        ValueError: for weights that are sharded over processes, or a tracker that is not installed.
+        ValueError: for weights that are spread by another way than FSDP2, or a tracker that is not installed.
     """
 
+    model: Any
     optimizer: Any
     control: TrainerControl
 
@@ -72,20 +76,24 @@ class RankingTrainer(Trainer):
         seed: int,
         validate: Validate | None,
         selected_by: str = SELECTION_METRIC,
+        may_shard: bool = False,
     ) -> None:
         require_trackers(options.report_to, f"{options.section}.report_to")
         has_patience = validate is not None and options.patience is not None
-        super().__init__(
-            model=model,
-            args=_training_arguments(
-                options, len(dataset), directory, seed, selected_by=None if validate is None else selected_by
-            ),
-            train_dataset=dataset,
-            eval_dataset=dataset,  # Trainer asks for one; `evaluate` ranks the validation users instead
-            data_collator=collator,
-            callbacks=[CheckpointDigests(), *([ResumableEarlyStopping(options.patience)] if has_patience else [])],
-        )
-        refuse_sharded_weights(self.accelerator.state)
+        self._launched = nullcontext if may_shard else whole_weights
+        with self._launched():
+            super().__init__(
+                model=model,
+                args=_training_arguments(
+                    options, len(dataset), directory, seed, selected_by=None if validate is None else selected_by
+                ),
+                train_dataset=dataset,
+                eval_dataset=dataset,  # Trainer asks for one; `evaluate` ranks the validation users instead
+                data_collator=collator,
+                callbacks=[CheckpointDigests(), *([ResumableEarlyStopping(options.patience)] if has_patience else [])],
+            )
+            self._is_sharded = is_sharded(self.accelerator.state)
+        self._sharded: ShardedModel | None = None  # from the beginning of a training on
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
                 callback.logging_dir = str(directory.parent / "tensorboard")  # checkpoints are deleted in the end
@@ -102,22 +110,47 @@ class RankingTrainer(Trainer):
             # processes drop different activations; the first one those of a run of one process, and a checkpoint
             # restores the state of each
             torch.manual_seed(self.args.seed + PartialState().process_index)
-        with _one_progress_bar(), _without_mtime_warning():
+        if self._is_sharded:
+            self._sharded = ShardedModel(self.model)
+            self.model = self.model_wrapped = self.callback_handler.model = self._sharded.trained
+        with self._launched(), _one_progress_bar(), _without_mtime_warning():
             self.train(resume_from_checkpoint=last_complete_checkpoint(directory))
-        return self.accelerator.unwrap_model(self.model).eval()
+        model = self.accelerator.unwrap_model(self.model) if self._sharded is None else self._sharded.gather()
+        return model.eval()
 
     def evaluate(self, *_args: Any, metric_key_prefix: str = "eval", **_kwargs: Any) -> dict[str, float]:
         """Rank the validation sample; every process returns the same metrics."""
         if self._validate is None:
             raise ValueError("this trainer was built without validate, so there is nothing to evaluate; give one")
-        model = self.accelerator.unwrap_model(self.model)
-        was_training = model.training
-        model.eval()
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._validate(model).items()}
-        model.train(was_training)
+        with self._searched() as model:
+            was_training = model.training
+            model.eval()
+            metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._validate(model).items()}
+            model.train(was_training)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _searched(self) -> AbstractContextManager[Any]:
+        """Return a context of the model with all of its weights."""
+        if self._sharded is not None:
+            return self._sharded.gathered()
+        return nullcontext(self.accelerator.unwrap_model(self.model))
+
+    def over_all_labels(self, found: Any, labels: torch.Tensor) -> Any:
+        """Return a mean over the labels of this process as its part of the mean over those of all processes.
+
+        Gradients are averaged over the processes, whose batches may have differently many labels.
+
+        Args:
+            found: the loss, or the loss and the output of the model.
+            labels: of the batch, -100 where there is none.
+        """
+        if self.args.world_size == 1:
+            return found
+        count = (labels != IGNORED_LABEL).sum()
+        part = self.args.world_size * count / self.accelerator.gather(count).sum()
+        return (part * found[0], *found[1:]) if isinstance(found, tuple) else part * found
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, or raise FloatingPointError where the loss or the gradient norm is no finite number.
@@ -157,18 +190,6 @@ def remove_checkpoints(output_dir: str | Path) -> None:
     folder = checkpoints_of(output_dir)
     if folder.is_dir():  # renamed first: a kill in the middle must not leave half a checkpoint to resume from
         shutil.rmtree(folder.rename(folder.with_name(".checkpoints-finished")))
-
-
-def refuse_sharded_weights(state: Any) -> None:
-    """Raise ValueError for FSDP and DeepSpeed ZeRO-3: validation searches with whole weights, layer by layer."""
-    plugin = getattr(state, "deepspeed_plugin", None)
-    is_zero3 = plugin is not None and plugin.zero_stage == 3
-    if is_zero3 or getattr(state, "fsdp_plugin", None) is not None:
-        raise ValueError(
-            f"training shards the weights over processes by {'DeepSpeed ZeRO-3' if is_zero3 else 'FSDP'}, and "
-            "validation by ranking needs whole weights; launch with several GPUs or DeepSpeed ZeRO-2 "
-            "(cost_hf/recipes/accelerate/), with LoRA, bf16 and training.gradient_checkpointing where memory is short"
-        )
 
 
 def _checkpointing(options: RankingTrainingOptions) -> dict[str, Any]:

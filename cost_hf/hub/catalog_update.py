@@ -13,7 +13,7 @@ import pandas as pd
 from huggingface_hub import HfApi, snapshot_download
 
 from cost_hf.experiments.reading_options import keep_reading_options
-from cost_hf.files import LOCK, atomic_path, locked
+from cost_hf.files import LOCK, atomic_path, locked, refuse_link_out
 from cost_hf.hub.catalog_plan import ITEM_LISTS, REPORTED, UPDATED, Planner, UpdatePlan, skipped_text
 from cost_hf.hub.publish import publish
 from cost_hf.hub.staging import StagedRepository, check
@@ -263,13 +263,10 @@ def update_catalog(
 
 
 def _copy(directory: Path, target: Path) -> None:
-    """Copy a recommender directory; raise OSError for a link out of it, except into the store of the Hub's cache."""
+    """Copy a recommender directory; raise `DamagedFileError` for a link out of it, except into the Hub's cache."""
     shutil.rmtree(target, ignore_errors=True)
-    store = directory.resolve().parent.parent / "blobs"
     for path in directory.rglob("*"):
-        found = path.resolve()
-        if path.is_symlink() and found.parent != store and not found.is_relative_to(directory.resolve()):
-            raise OSError(f"{path} is a link out of the directory, to {found}; put the file itself there or remove it")
+        refuse_link_out(path, directory)
     shutil.copytree(directory, target, ignore=shutil.ignore_patterns(LOCK))
 
 

@@ -358,7 +358,8 @@ def load_quantizer(folder: str | Path) -> Quantizer:
     """
     from transformers import MODEL_MAPPING, AutoConfig, AutoModel
 
-    from cost_hf.files import DamagedFileError, load_all_weights, readable_load_errors
+    from cost_hf.files import DamagedFileError, readable_load_errors
+    from cost_hf.model_files import load_all_weights
 
     CodesOptions.load_kinds()
     with readable_load_errors("the quantizer", folder):

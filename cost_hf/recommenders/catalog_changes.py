@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
-from cost_hf.files import DamagedFileError, atomic_path, check_fields, readable_os_errors
+from cost_hf.files import DamagedFileError, atomic_path, check_fields, readable_os_errors, refuse_link_out
 from cost_hf.semantic_ids.item_list import ItemRows
 
 JOURNAL = "journal.jsonl"
 KEPT_VERSIONS = 10
 KEPT_IDS = 1_000  # of one change: the journal of a shop whose prices change every hour would outgrow its catalog
 SHOWN_IDS = 3
+MAX_LINE = 16 << 20  # bytes of a change in the journal
 ACTIONS = ("add", "remove", "update", "rollback")
 FIELDS = {
     "action": str,
@@ -117,7 +117,12 @@ def write_journal(directory: str | Path, journal: Sequence[CatalogChange], *, ke
     """
     lines = _first_lines(Path(directory) / JOURNAL, kept) if kept else b""
     for change in journal[kept:]:
-        lines += json.dumps(asdict(change), ensure_ascii=False).encode() + b"\n"
+        line = json.dumps(asdict(change), ensure_ascii=False).encode() + b"\n"
+        if len(line) > MAX_LINE:
+            raise ValueError(
+                f"the change takes {len(line)} bytes in the journal, expected at most {MAX_LINE}; change fewer items"
+            )
+        lines += line
     if lines:
         with atomic_path(Path(directory) / JOURNAL, durable=True) as temporary:
             temporary.write_bytes(lines)
@@ -146,8 +151,18 @@ def read_journal(directory: str | Path, length: int, *, digest: str) -> tuple[Ca
 
 
 def _first_lines(path: Path, length: int) -> bytes:
+    refuse_link_out(path, path.parent)
     with readable_os_errors(), path.open("rb") as file:
-        lines = list(islice(file, length))
+        lines = []
+        for number in range(1, length + 1):
+            line = file.readline(MAX_LINE + 1)
+            if len(line) > MAX_LINE:
+                raise DamagedFileError(
+                    f"{path}, line {number}: expected at most {MAX_LINE} bytes; it was not written by cost_hf"
+                )
+            if not line:
+                break
+            lines.append(line)
     if len(lines) < length:
         raise DamagedFileError(
             f"{path} holds {len(lines)} changes, the manifest names {length}; copy the whole directory again"

@@ -15,7 +15,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from cost_hf.data.encoders import ItemEncoder
-from cost_hf.files import check_fields, content_digest, load_all_weights
+from cost_hf.files import check_fields, content_digest
+from cost_hf.model_files import load_all_weights
 from cost_hf.recommenders.base import Recommender, checked_device
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot

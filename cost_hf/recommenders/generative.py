@@ -18,10 +18,11 @@ from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from cost_hf.data.encoders import ItemEncoder
-from cost_hf.files import DamagedFileError, check_fields, content_digest, load_all_weights, readable_load_errors
+from cost_hf.files import DamagedFileError, check_fields, content_digest, readable_load_errors
 from cost_hf.generators.backbones import Backbone
 from cost_hf.generators.pretrained import BaseModel, auto_class
 from cost_hf.generators.prompts import PromptBuilder, PromptLayout
+from cost_hf.model_files import load_all_weights
 from cost_hf.quantizers.base import Quantizer, reads_texts
 from cost_hf.recommenders.base import checked_device
 from cost_hf.recommenders.beam_ranker import BeamRanker

@@ -140,7 +140,6 @@ class HybridCatalog(ItemList):
             OSError: where a file is missing.
             ValueError: where a file is damaged, or of other parts.
         """
-        ids, titles = read_item_columns(Path(directory) / f"{stem}.parquet")
         source = Path(directory) / f"{stem}.safetensors"
         tensors = read_tensors(source)
         headers = _header(source, "parts", dict)
@@ -155,6 +154,7 @@ class HybridCatalog(ItemList):
             raise DamagedFileError(
                 f"{source} holds the catalogs of {sorted(found)}, expected {sorted(kinds)}; copy the directory again"
             )
+        ids, titles = read_item_columns(Path(directory) / f"{stem}.parquet", rows=tensors["removed"].size)
         parts = {}
         with TemporaryDirectory() as scratch:
             for name, kind in kinds.items():

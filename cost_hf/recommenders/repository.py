@@ -25,6 +25,7 @@ from cost_hf.files import (
     atomic_path,
     check_fields,
     check_file_digests,
+    check_size,
     content_digest,
     file_digest,
     file_digests,
@@ -33,6 +34,7 @@ from cost_hf.files import (
     read_object,
     read_tensors,
     readable_os_errors,
+    refuse_link_out,
     write_json,
 )
 from cost_hf.recommenders.catalog_changes import JOURNAL, Version, read_journal, write_journal
@@ -95,6 +97,7 @@ FOLDERS = {
     "custom_generate": re.compile(r"generate\.py|__pycache__/.*"),
     PARTS: re.compile(r"[\w.-]+/.+"),
 }
+LARGE = (".parquet", ".safetensors")  # files that are not read into memory as they are
 ATTEMPTS = 10  # to read a directory that others change
 Result = TypeVar("Result")
 
@@ -165,6 +168,7 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     path = Path(directory) / MANIFEST
     for attempt in (1, 2):
         settle(directory, MANIFEST)
+        refuse_link_out(path, Path(directory))
         try:
             content = read_object(path)
             break
@@ -258,6 +262,9 @@ def read_whole(directory: Path, read: Callable[[dict[str, Any]], Result]) -> Res
         manifest = read_manifest(directory)
         try:
             _check_strays(directory, manifest["files"])
+            for name in manifest["files"]:
+                if PurePosixPath(name).suffix not in LARGE and (directory / name).is_file():
+                    check_size(directory / name)
             check_file_digests(directory, manifest["files"], follows_links=True)
             result = read(manifest)
         except (OSError, ValueError):
@@ -508,7 +515,7 @@ def load_version(kind: type[ItemRows], directory: Path, stem: str) -> Any:
     items, columns = _parts_of(stem)
     catalog = kind.load_items(directory, items)
     if columns is not None:
-        own = ItemColumns.read(directory / columns)
+        own = ItemColumns.read(directory / columns, rows=len(catalog))
         try:
             catalog = catalog.with_columns(own)
         except ValueError as error:

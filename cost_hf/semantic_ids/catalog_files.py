@@ -27,6 +27,7 @@ from cost_hf.files import (
     readable_os_errors,
 )
 from cost_hf.row_groups import row_groups, write_row_groups
+from cost_hf.semantic_ids.catalog_tables import read_table, write_table
 from cost_hf.semantic_ids.item_ids import item_id_list
 from cost_hf.semantic_ids.vocabulary import level_name, parse_sids
 
@@ -62,7 +63,7 @@ def write_catalog(
     if titles is not None:
         columns["title"] = pa.array(list(titles), pa.string())
     with atomic_path(Path(directory) / f"{stem}.parquet", durable=True) as path:
-        pq.write_table(pa.table(columns), path)
+        write_table(path, columns)
     narrow = np.int16 if max(header["level_sizes"]) <= 1 << 15 else np.int32
     tensors = {"codes": np.ascontiguousarray(codes, dtype=narrow), "removed": removed.astype(np.uint8)}
     if vectors is not None:
@@ -91,7 +92,7 @@ def read_catalog(directory: str | Path, stem: str) -> dict[str, Any]:
         raise DamagedFileError(
             f"{paths[0]} holds {sorted(tensors)}, expected codes, removed and, in some catalogs, vectors; copy it again"
         )
-    item_ids, titles = read_item_columns(paths[1])
+    item_ids, titles = read_item_columns(paths[1], rows=len(np.atleast_1d(tensors["codes"])))
     found = content_digest(list(item_ids))
     if found != header.pop("ids_digest"):
         raise ValueError(
@@ -130,15 +131,18 @@ def _read_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def read_item_columns(path: str | Path) -> tuple[tuple[str, ...], tuple[str | None, ...] | None]:
+def read_item_columns(path: str | Path, *, rows: int) -> tuple[tuple[str, ...], tuple[str | None, ...] | None]:
     """Read the columns `item_id` and, where there is one, `title` of a catalog's parquet file.
+
+    Args:
+        rows: number of items of the catalog.
 
     Raises:
         OSError: for a file that can't be opened.
-        DamagedFileError: for a file that is not parquet, damaged, or has other columns.
+        DamagedFileError: for a file that is not parquet, damaged, or has other columns or another number of rows.
     """
     with readable_parquet_errors(path):
-        table = pq.read_table(path, partitioning=None)
+        table = read_table(path, rows=rows)
         columns = {name: table[name].to_pylist() for name in table.column_names}
     wrong = {table[name].type for name in columns} - {pa.string(), pa.large_string()}
     if set(columns) not in ({"item_id"}, {"item_id", "title"}) or wrong or None in columns["item_id"]:
@@ -157,6 +161,8 @@ def readable_parquet_errors(path: str | Path) -> Iterator[None]:
         pass  # raises the error of the operating system, if any
     try:
         yield
+    except DamagedFileError:
+        raise
     except (pa.ArrowException, ValueError, OSError) as error:
         raise DamagedFileError(f"{path} is not a valid parquet file ({first_line(error)}); copy it again") from error
 

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from cost_hf.files import DamagedFileError, atomic_path, content_digest, first_line
 from cost_hf.semantic_ids.catalog_files import readable_parquet_errors
+from cost_hf.semantic_ids.catalog_tables import read_table, write_table
 
 # what a catalog keeps of every item by itself
 ITEM_ID = "item_id"
@@ -231,18 +231,22 @@ class ItemColumns:
         """Write the columns as parquet, in the order of the catalog's rows; nothing where there are none."""
         if self.arrays:
             with atomic_path(path, durable=True) as temporary:
-                pq.write_table(pa.table(self.arrays), temporary)
+                write_table(temporary, self.arrays)
 
     @classmethod
-    def read(cls, path: str | Path) -> "ItemColumns":
+    def read(cls, path: str | Path, *, rows: int) -> "ItemColumns":
         """Read what `save` wrote.
+
+        Args:
+            rows: number of items of the catalog.
 
         Raises:
             OSError: for a file that can't be opened.
-            DamagedFileError: for a file that is not parquet, or holds what no catalog keeps.
+            DamagedFileError: for a file that is not parquet, has another number of rows, or holds what no catalog
+                keeps.
         """
         with readable_parquet_errors(path):
-            table = pq.read_table(path, partitioning=None)
+            table = read_table(path, rows=rows)
         try:
             return cls.of(table)
         except ValueError as error:

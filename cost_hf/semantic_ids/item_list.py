@@ -15,11 +15,11 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
 from cost_hf.files import DamagedFileError, atomic_path, content_digest, read_tensors
 from cost_hf.semantic_ids.catalog_files import item_vectors, read_item_columns, removed_flags
+from cost_hf.semantic_ids.catalog_tables import write_table
 from cost_hf.semantic_ids.growing_rows import with_rows
 from cost_hf.semantic_ids.item_columns import ItemColumns
 from cost_hf.semantic_ids.item_ids import check_ids, item_id_list, item_id_text, title_list, vectors_of_width
@@ -82,7 +82,7 @@ class ItemRows:
         """Read what `save` wrote; raise FileNotFoundError for missing and ValueError for damaged files."""
         items = cls.load_items(directory, stem)
         columns = Path(directory) / f"{stem}{COLUMNS_SUFFIX}"
-        return items.with_columns(ItemColumns.read(columns)) if columns.is_file() else items
+        return items.with_columns(ItemColumns.read(columns, rows=len(items))) if columns.is_file() else items
 
     def with_columns(self, columns: Any) -> Self:
         """Return the same rows with these columns and no others.
@@ -326,7 +326,7 @@ class ItemList(ItemRows):
         if self.titles is not None:
             columns["title"] = pa.array(self.titles, pa.string())
         with atomic_path(Path(directory) / f"{stem}.parquet", durable=True) as path:
-            pq.write_table(pa.table(columns), path)
+            write_table(path, columns)
         tensors = {"removed": self.removed.astype(np.uint8)}
         if self.vectors is not None:
             tensors["vectors"] = np.ascontiguousarray(self.vectors, dtype=np.float32)
@@ -336,11 +336,11 @@ class ItemList(ItemRows):
     @classmethod
     def load_items(cls, directory: str | Path, stem: str) -> "ItemList":
         """Read what `save_items` wrote; raise OSError for missing and ValueError for damaged files."""
-        ids, titles = read_item_columns(Path(directory) / f"{stem}.parquet")
         source = Path(directory) / f"{stem}.safetensors"
         tensors = read_tensors(source)
         if set(tensors) not in ({"removed"}, {"removed", "vectors"}):
             raise DamagedFileError(f"{source} holds {sorted(tensors)}, expected removed and vectors; copy it again")
+        ids, titles = read_item_columns(Path(directory) / f"{stem}.parquet", rows=tensors["removed"].size)
         vectors = item_vectors(tensors.get("vectors"), rows=len(ids), source=source)
         check_ids(ids, rows=len(ids), titles=titles)
         return cls(ids, removed_flags(tensors["removed"], rows=len(ids), source=source), titles, vectors)

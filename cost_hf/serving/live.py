@@ -1,4 +1,4 @@
-"""The recommender that answers now, and its successors: whatever is saved into its directory, or changed by requests.
+"""The recommender that answers now, and its successors: what is saved into its directory or pushed to its repository.
 
 What answers is one reference to a `Served`, which nobody changes: a batch reads the reference once, so it is answered
 by one model and one state of its catalog, whatever is loaded beside it meanwhile. A directory that is half written or
@@ -22,6 +22,7 @@ from cost_hf.recommenders.service import RecommenderService
 
 logger = logging.getLogger(__name__)
 MAX_RETRY_SECONDS = 60.0
+HUB_SECONDS = 60.0  # between two questions to the Hub for the newest commit of a repository
 ATTEMPTS = 5  # to load a directory that others change meanwhile
 Signature = tuple[int, int, int] | None  # of a manifest: whether it may have changed is seen without reading it
 
@@ -105,6 +106,7 @@ class LiveRecommender:
         self._failure = ""
         self._retry_seconds = 0.0
         self._retry_at = 0.0
+        self._ask_hub_at = time.monotonic() + HUB_SECONDS
         directory = locate(source).absolute()
         self._seen = _signature(directory)
         self.served = self._read(directory)
@@ -123,12 +125,23 @@ class LiveRecommender:
         self._stopping.set()
 
     def poll(self) -> None:
-        """Look at the manifest, and load what has changed."""
-        signature = _signature(self.served.directory)
+        """Look at the manifest, of a Hub id at that of its newest commit, and load what has changed."""
+        signature = _signature(self._newest())
         is_known = signature == self._seen or (signature == self._failed and time.monotonic() < self._retry_at)
         if not is_known:
             with self._changing:
                 self._reload(signature)
+
+    def _newest(self) -> Path:
+        """Return the directory of what answers, or of a later commit on the Hub, which is downloaded here."""
+        if self.is_local or time.monotonic() < self._ask_hub_at:
+            return self.served.directory
+        self._ask_hub_at = time.monotonic() + HUB_SECONDS
+        try:
+            return locate(self.source).absolute()
+        except OSError as error:  # the network comes back, or the repository does
+            logger.warning("the Hub was not asked for a newer commit: %s", error)
+            return self.served.directory
 
     def change(self, request: ChangeRequest) -> tuple[dict[str, Any], Served]:
         """Change the catalog and save it into the directory; requests read the change from the next batch on.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from cost_hf.bulk import ENGINES
 from cost_hf.command_line import CommandParser, check_target, report_errors, source_argument
 from cost_hf.serving.access import ITEMS_TOKEN, TOKEN, Tokens
 from cost_hf.serving.log_files import FORMATS
@@ -15,6 +16,8 @@ from cost_hf.serving.request_log import LogOptions
 
 LEVELS = ("debug", "info", "warning", "error")
 DEFAULTS = ServeOptions()
+RAY = "ray"
+REPLICAS = 2
 PACKAGES = ("fastapi", "fastapi_offline", "prometheus_client", "uvicorn")  # of the extra
 
 
@@ -27,6 +30,9 @@ def serve_main(argv: Sequence[str]) -> int:
         missing = [name for name in PACKAGES if find_spec(name) is None]
         if missing:
             raise ValueError(f'the server needs {", ".join(missing)}; pip install "cost-hf[serve]"')
+        for name in ("replicas", "address"):
+            if known.engine != RAY and getattr(known, name) is not None:
+                raise ValueError(f"--{name} is of the engine ray, and --engine is {known.engine}; add --engine ray")
         check_target(known.request_log, is_directory=True)
         options = _options(known)
         # read when torch is loaded: threads of the model that spin while they wait for each other would take the cores
@@ -36,6 +42,18 @@ def serve_main(argv: Sequence[str]) -> int:
         from cost_hf.serving.server import serve, set_threads
 
         set_up_json_logs(known.log_level)
+        if known.engine == RAY:
+            from cost_hf.serving.ray_serve import serve_on_ray
+
+            serve_on_ray(
+                known.source,
+                options,
+                replicas=known.replicas or REPLICAS,
+                threads=known.threads or 1,
+                address=known.address,
+                log_level=known.log_level,
+            )
+            return
         set_threads(known.threads)
         serve(known.source, options)
 
@@ -54,7 +72,15 @@ def serve_parser() -> CommandParser:
     add("source", type=source_argument, help="run directory, recommender directory, or Hub id")
     add("--host", default=DEFAULTS.host, help=f"address of the server [{DEFAULTS.host}]")
     add("--port", type=_whole(0, 65535), default=DEFAULTS.port, help=f"port, 0 for any free one [{DEFAULTS.port}]")
-    add("--threads", type=_whole(1, 1024), default=None, help="threads of the model [all cores, or OMP_NUM_THREADS]")
+    add(
+        "--threads",
+        type=_whole(1, 1024),
+        default=None,
+        help="threads of the model [all cores, or OMP_NUM_THREADS; 1 a replica of Ray]",
+    )
+    add("--engine", choices=ENGINES, default=ENGINES[0], help=f"this process, or replicas on Ray [{ENGINES[0]}]")
+    add("--replicas", type=_whole(1, 10_000), default=None, help=f"processes of Ray that answer [{REPLICAS}]")
+    add("--address", default=None, help="of a running Ray cluster [one on this machine]")
     add(
         "--max-batch",
         type=_whole(1, 10_000),

@@ -58,7 +58,7 @@ def test_what_no_file_keeps_becomes_text(values, expected, tmp_path):
     columns = ItemColumns.of(item_columns(pd.DataFrame({"item_id": ["a", "b"], "x": values, "y": [1, 2]})))
 
     columns.save(tmp_path / "columns.parquet")
-    assert ItemColumns.read(tmp_path / "columns.parquet").digest == columns.digest
+    assert ItemColumns.read(tmp_path / "columns.parquet", rows=2).digest == columns.digest
     assert columns.arrays["x"].type == pa.string()
     assert len(expected) == 1 or columns.arrays["x"].to_pylist() == expected
 

@@ -53,15 +53,20 @@ def vector_cache(tmp_path_factory):
         yield
 
 
-def run_with(directory: Path, caplog: pytest.LogCaptureFixture, backbone: Path, **flag: str) -> cost_hf.Run:
-    """Run the quickstart with one flag more, in a tiny size, by the command line; read the finished run."""
+def fields_of(backbone: Path, **flag: str) -> dict[str, Any]:
+    """Return the fields of the quickstart with one flag more, in a tiny size."""
     (name,) = flag.values()
     fields = tiny_fields(**flag) | OWN_FIELDS.get(name, {})
     recipe = Recipe.load("cost_quickstart", fields)
     fields |= {dotted: value for dotted, value in EPOCHS.items() if recipe.has_field(dotted)}
     sections = recipe.options.sections()
     fields |= {f"{name}.backbone": str(backbone) for name in sections if getattr(sections[name], "backbone", None)}
-    fields |= {"evaluation.baselines": ["popularity"], "evaluation.bootstrap_draws": 20}
+    return fields | {"evaluation.baselines": ["popularity"], "evaluation.bootstrap_draws": 20}
+
+
+def run_with(directory: Path, caplog: pytest.LogCaptureFixture, backbone: Path, **flag: str) -> cost_hf.Run:
+    """Run the quickstart with one flag more, in a tiny size, by the command line; read the finished run."""
+    fields = fields_of(backbone, **flag)
     assert main(["train", *command_line(directory, fields=fields)]) == 0
     caplog.set_level(logging.INFO, logger="cost_hf")
     caplog.clear()

@@ -50,25 +50,14 @@ def fit(directory, options, backbone, *, users=USERS, validate=lambda model: {"n
 
 
 @pytest.mark.parametrize(
-    ("state", "name"),
-    [({"fsdp_plugin": object()}, "FSDP"), ({"deepspeed_plugin": SimpleNamespace(zero_stage=3)}, "DeepSpeed ZeRO-3")],
+    ("name", "processes"),
+    [("multi_gpu", 2), ("multi_gpu_8", 8), ("deepspeed_zero2", 2), ("fsdp", 2), ("fsdp_8", 8)],
 )
-def test_weights_that_are_spread_over_processes_are_refused(state, name):
-    with pytest.raises(ValueError, match=f"over processes by {name}, .* DeepSpeed ZeRO-2"):
-        ranking_trainer.refuse_sharded_weights(SimpleNamespace(**state))
-
-
-@pytest.mark.parametrize("state", [{}, {"deepspeed_plugin": SimpleNamespace(zero_stage=2), "fsdp_plugin": None}])
-def test_whole_weights_are_not(state):
-    ranking_trainer.refuse_sharded_weights(SimpleNamespace(**state))
-
-
-@pytest.mark.parametrize("name", ["multi_gpu", "deepspeed_zero2"])
-def test_the_launch_configurations_are_accelerates(name):
+def test_the_launch_configurations_are_accelerates(name, processes):
     config = load_config_from_file(str(ROOT / "cost_hf" / "recipes" / "accelerate" / f"{name}.yaml"))
 
     assert config.mixed_precision == "bf16"
-    assert config.num_processes == 2
+    assert config.num_processes == processes
 
 
 def hooks_of(model):

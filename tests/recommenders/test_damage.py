@@ -224,9 +224,9 @@ def test_removed_flags_are_one_0_or_1_per_item(copy, tmp_path, flags):
     with pytest.raises(ValueError, match=f"{stem}.safetensors holds removed flags"):
         Recommender.from_pretrained(copy)
 
-    ItemList(("a", "b"), np.zeros(2, dtype=bool)).save(tmp_path, "items")
+    ItemList(tuple(map(str, range(20))), np.zeros(20, dtype=bool)).save(tmp_path, "items")
     save_file({"removed": flags}, tmp_path / "items.safetensors")
-    with pytest.raises(ValueError, match=r"items.safetensors holds removed flags"):
+    with pytest.raises(ValueError, match=r"items.(safetensors holds removed flags|parquet has 20 rows, expected 19)"):
         ItemList.load(tmp_path, "items")
 
 

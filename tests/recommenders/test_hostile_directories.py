@@ -4,7 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import load_file
 
 from cost_hf.data import LsaEncoder, VectorOptions
 from cost_hf.data.encoders import SentenceEncoder, TextItemEncoder, weight_files
@@ -16,6 +19,7 @@ from cost_hf.hub.export import export_run
 from cost_hf.hub.staging import StagedRepository, check
 from cost_hf.recommenders import repository
 from cost_hf.recommenders.base import Recommender
+from cost_hf.recommenders.catalog_changes import MAX_LINE
 from cost_hf.recommenders.custom_generate.generate import Catalog as StandaloneCatalog
 from cost_hf.recommenders.generative import GenerativeRecommender as Generative
 from cost_hf.recommenders.repository import locate, renew_files
@@ -194,7 +198,7 @@ def test_links_are_neither_copied_nor_published(directory, tmp_path):
     (tmp_path / "secret.txt").write_text("of the user")
     (directory / "README.md").symlink_to(tmp_path / "secret.txt")
 
-    with pytest.raises(OSError, match=r"README.md is a link out of the directory"):
+    with pytest.raises(ValueError, match=r"README.md is a link out of the directory"):
         update_catalog(directory, UpdateRequest(remove=["item003"]), output_dir=tmp_path / "copy")
     with pytest.raises(ValueError, match=r"README.md is a symbolic link, and only files are published"):
         check(StagedRepository("recommender", "org/name", directory))
@@ -250,3 +254,84 @@ def test_a_damaged_backbone_is_an_error_of_ours(tmp_path, name):
             load_tokenizer(str(folder))
         assert type(caught.value).__module__ in ("builtins", "cost_hf.files"), caught.value
         assert str(folder) in str(caught.value)
+
+
+def refused(directory: Path, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        Recommender.from_pretrained(directory)
+    assert type(caught.value).__module__ in ("builtins", "cost_hf.files"), caught.value
+
+
+@pytest.mark.parametrize("changes", [{"num_hidden_layers": 100_000}, {"vocab_size": 10**12}, {"hidden_size": 2**30}])
+def test_a_configuration_of_a_larger_model_than_the_weights_builds_none(directory, changes):
+    write_json(directory / "config.json", read_json(directory / "config.json") | changes)
+    renew_files(directory)
+
+    refused(directory, "the configuration of the generator in .* asks for more than its files hold")
+
+
+def test_shapes_that_no_memory_holds_are_those_of_a_damaged_file(directory):
+    header = {"x": {"dtype": "F32", "shape": [2**40, 2**20], "data_offsets": [0, 2**62]}}
+    text = json.dumps(header).encode()
+    for content in (len(text).to_bytes(8, "little") + text, (2**50).to_bytes(8, "little") + b"{}"):
+        (directory / "model.safetensors").write_bytes(content)
+        renew_files(directory)
+
+        refused(directory, "the generator in .* can't be read .*SafetensorError")
+
+
+@pytest.mark.parametrize("name", ["../outside.safetensors", "/tmp/outside.safetensors", "inner/../../x.safetensors", 7])
+def test_no_index_of_weights_leads_out_of_its_directory(directory, tmp_path, name):
+    (directory / "model.safetensors").rename(tmp_path / "outside.safetensors")
+    weights = {key: name for key in load_file(tmp_path / "outside.safetensors")}
+    write_json(directory / "model.safetensors.index.json", {"metadata": {}, "weight_map": weights})
+    renew_files(directory)
+
+    refused(directory, r"model.safetensors.index.json names .* expected a plain file name")
+
+
+@pytest.mark.parametrize("name", ["recommender.json", "journal.jsonl", "config.json", "encoder/vocabulary.json"])
+def test_a_file_of_ten_gigabytes_is_refused_before_it_is_read(directory, name):
+    with (directory / name).open("r+b") as file:
+        file.truncate(10_000_000_000 if name != "journal.jsonl" else MAX_LINE + 100)
+        if name == "journal.jsonl":
+            file.seek(0)
+            file.write(b" " * (MAX_LINE + 50))
+
+    refused(
+        directory, rf"{Path(name).name}(, line 1: expected at most \d+ bytes| has 10000000000 bytes, expected at most)"
+    )
+
+
+@pytest.mark.parametrize("name", ["recommender.json", "journal.jsonl", "model.safetensors", "quantizer"])
+def test_no_link_leads_out_of_a_recommender(directory, tmp_path, name):
+    (directory / name).rename(tmp_path / "elsewhere")
+    (directory / name).symlink_to(tmp_path / "elsewhere")
+
+    refused(directory, r"is a link out of the directory, to .*elsewhere.*put the file itself there")
+
+
+def test_links_inside_of_a_recommender_and_to_it_are_followed(directory, tmp_path):
+    (directory / "model.safetensors").rename(directory / "weights-of-today")
+    (directory / "model.safetensors").symlink_to("weights-of-today")
+    (tmp_path / "current").symlink_to(directory)
+
+    assert answers(Recommender.from_pretrained(tmp_path / "current")) == answers(Recommender.from_pretrained(directory))
+
+
+def test_a_title_of_many_megabytes_for_every_item_is_no_catalog(directory):
+    path = next(directory.glob("catalog-*.parquet"))
+    ids = pq.read_table(path)["item_id"]
+    one = pa.array(["x" * 5_000_000])
+    titles = pa.DictionaryArray.from_arrays(pa.array([0] * len(ids), pa.int32()), one)
+    pq.write_table(pa.table({"item_id": ids, "title": titles}), path, compression="zstd", store_schema=False)
+    renew_files(directory)
+
+    refused(directory, r"catalog-.*parquet has texts of more than \d+ bytes")
+
+
+def test_values_that_are_nested_without_end_are_no_manifest(directory):
+    for content in ("[" * 1_000_000, '{"format":' * 1_000_000):
+        (directory / "recommender.json").write_text(content)
+
+        refused(directory, "recommender.json holds no JSON .RecursionError")

@@ -66,7 +66,7 @@ def test_a_file_gives_back_types_and_values_of_a_table(tmp_path):
     columns = ItemColumns.of(FRAME)
 
     columns.save(tmp_path / "columns.parquet")
-    back = ItemColumns.read(tmp_path / "columns.parquet")
+    back = ItemColumns.read(tmp_path / "columns.parquet", rows=len(FRAME))
 
     assert {name: type_name(array.type) for name, array in back.arrays.items()} == {
         name: type_name(array.type) for name, array in columns.arrays.items()
@@ -257,6 +257,6 @@ def test_a_damaged_file_of_columns_is_named(tmp_path):
     (tmp_path / "columns.parquet").write_bytes(b"PAR1 and nothing else")
 
     with pytest.raises(DamagedFileError, match=r"columns\.parquet is not a valid parquet file"):
-        ItemColumns.read(tmp_path / "columns.parquet")
+        ItemColumns.read(tmp_path / "columns.parquet", rows=2)
     with pytest.raises(FileNotFoundError):
-        ItemColumns.read(tmp_path / "none.parquet")
+        ItemColumns.read(tmp_path / "none.parquet", rows=2)

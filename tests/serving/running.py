@@ -37,16 +37,11 @@ class Reply:
         return error["field"], error["message"]
 
 
-class Running:
-    """A server that runs, and requests to it."""
+class HttpClient:
+    """Requests to a server at a port of this machine."""
 
-    def __init__(self, port: int, server: GracefulServer):
+    def __init__(self, port: int):
         self.port = port
-        self.server = server
-
-    @property
-    def state(self) -> ServerState:
-        return self.server.state
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Reply:
         """Send a request over a connection of its own; a body that is no bytes is sent as JSON."""
@@ -68,6 +63,18 @@ class Running:
 
     def recommend(self, history: Sequence[str], **parameters: Any) -> Reply:
         return self.post("/recommend", {"inputs": list(history), "parameters": parameters})
+
+
+class Running(HttpClient):
+    """A server that runs, and requests to it."""
+
+    def __init__(self, port: int, server: GracefulServer):
+        super().__init__(port)
+        self.server = server
+
+    @property
+    def state(self) -> ServerState:
+        return self.server.state
 
     def metric(self, name: str) -> float:
         """Return the value of one series, by its name with labels."""

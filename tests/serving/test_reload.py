@@ -11,6 +11,7 @@ import torch
 
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.repository import MANIFEST
+from cost_hf.serving import live
 from tests.near_ties import assert_same_list
 from tests.serving.running import SECONDS, Running, gated, running, saved_example, wait_until
 
@@ -213,3 +214,31 @@ def test_what_was_saved_during_a_load_is_not_taken_for_what_was_loaded(directory
 
     assert len(loads) == 2
     assert served.catalog == served.manifest["catalog_version"] == writer.catalog.version
+
+
+def test_a_new_commit_on_the_hub_answers_soon_and_a_hub_that_is_away_changes_nothing(directory, tmp_path, monkeypatch):
+    newer = shutil.copytree(directory, tmp_path / "newer")
+    writer = Recommender.from_pretrained(newer)
+    writer.remove_items(["press"])
+    writer.save_catalog(newer)
+    newest = directory
+
+    def located(source: str) -> Path:
+        assert source == "org/name"
+        if newest is None:
+            raise FileNotFoundError("org/name: no such directory")
+        return newest
+
+    monkeypatch.setattr(live, "locate", located)
+    monkeypatch.setattr("cost_hf.experiments.reading_options.locate", located)
+    monkeypatch.setattr(live, "HUB_SECONDS", 0.0)
+    with running("org/name") as server:
+        before = server.state.live.served
+        newest = None
+        server.state.live.poll()
+        assert server.state.live.served is before
+        newest = newer
+        server.state.live.poll()
+
+        assert server.recommend(["kettle"]).headers["x-catalog-digest"] == writer.catalog.version != before.catalog
+        assert server.metric('cost_hf_reloads_total{outcome="catalog"}') == 1

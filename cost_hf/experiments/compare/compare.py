@@ -36,7 +36,7 @@ from cost_hf.experiments.recipe import Recipe
 from cost_hf.experiments.request_times import request_times
 from cost_hf.files import DamagedFileError, content_digest, read_json, read_object, write_json
 from cost_hf.reporting import REPORT_FILES, write_compare_report
-from cost_hf.stages import Stages, is_finished, require_finished
+from cost_hf.stages import Stages, is_finished, require_finished, require_one_process
 
 logger = logging.getLogger(__name__)
 REPORT = "compare.json"
@@ -127,11 +127,13 @@ def compare_recipes(
 
     Raises:
         ValueError: for an `output_dir` or a `train_winner` that was made from other data, without `overwrite`, or a
-            `train_winner` inside of the `output_dir`, and for a row whose options do not fit the items.
+            `train_winner` inside of the `output_dir`, for a row whose options do not fit the items, and for a launch
+            of several processes.
         LockedError: where another comparison is writing to `output_dir`.
     """
     start = time.monotonic()
     deadline = None if budget_seconds is None else start + budget_seconds
+    require_one_process("a comparison")
     base.validate()
     _check(base, seeds, generators_per_quantizer)
     directory = Path(output_dir) if output_dir is not None else Path("runs") / f"compare-{base.name}"

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 
@@ -40,7 +39,7 @@ from cost_hf.reporting.words import plural
 from cost_hf.run_updates import CLICKS_DIGEST, model_files, now, write_updates
 from cost_hf.semantic_ids.item_list import ItemRows
 from cost_hf.semantic_ids.options import whole_number
-from cost_hf.stages import Stages, is_run, require_finished
+from cost_hf.stages import Stages, is_run, require_finished, require_one_process
 
 MAX_SEED = 2**32 - 1  # of numpy's generators
 logger = logging.getLogger(__name__)
@@ -128,9 +127,7 @@ def update_run(
         >>> update.is_accepted, "g" in [answer.item_id for answer in answers]
         (True, True)
     """
-    state = PartialState(cpu=not torch.cuda.is_available())
-    if state.num_processes > 1:
-        raise ValueError(f"an update runs in one process, got {state.num_processes}; start it without a launcher")
+    require_one_process("an update")
     chosen = options if isinstance(options, UpdateOptions) else UpdateOptions(**dict(options or {}))
     chosen.validate()
     whole_number(seed, "seed", least=0, most=MAX_SEED)

@@ -20,6 +20,9 @@ from cost_hf.recommenders.requests import parse
 from cost_hf.stages import UnfinishedRunError
 
 logger = logging.getLogger(__name__)
+# Visits whose state Gradio keeps, the latest: a copy of the whole page each, for an hour after the visitor has left. A
+# visitor whose visit is forgotten is at the root of the tree again.
+MAX_SESSIONS = 200
 STYLE = Path(__file__).parent / "style.css"
 FONTS = [
     "system-ui",
@@ -83,6 +86,7 @@ def launch_demo(
         theme=theme,
         css_paths=[STYLE],
         footer_links=[],
+        state_session_capacity=MAX_SESSIONS,
         quiet=not block,
         share=False,
     )

@@ -17,13 +17,13 @@ from cost_hf.files import (
     DamagedFileError,
     check_fields,
     content_digest,
-    load_all_weights,
     read_object,
     write_json,
 )
 from cost_hf.item_vectors.famae.fields import MISSING, FieldVocabulary, render_fields
 from cost_hf.item_vectors.famae.modeling_famae import FamaeModel
 from cost_hf.item_vectors.famae.options import FamaeOptions, field_column
+from cost_hf.model_files import load_all_weights
 
 VOCABULARY = "fields.json"  # of the values, beside the weights
 

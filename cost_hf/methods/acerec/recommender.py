@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from cost_hf.data.encoders import ItemEncoder
-from cost_hf.files import check_fields, load_all_weights
+from cost_hf.files import check_fields
 from cost_hf.methods.acerec.modeling_acerec import AceRecModel
+from cost_hf.model_files import load_all_weights
 from cost_hf.quantizers.base import Quantizer
 from cost_hf.recommenders.catalog_changes import CatalogChange, Version
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot

@@ -44,7 +44,7 @@ class AceRecTrainer(RankingTrainer):
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
         """Return the loss of a batch."""
         shared = {"item_tokens": self._item_tokens, "popularity": self._popularity}
-        return super().compute_loss(model, inputs | shared, *args, **kwargs)
+        return self.over_all_labels(super().compute_loss(model, inputs | shared, *args, **kwargs), inputs["labels"])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -273,7 +273,8 @@ class SequenceTrainer(RankingTrainer):
             inputs["negatives"] = drawn.view(len(known), length, self._num_negatives)
         if self._shared_negatives is not None:
             inputs["negatives"], inputs["log_expected"] = self._shared_negatives.draw()
-        return super().compute_loss(model, inputs | {"item_vectors": self._item_vectors}, *args, **kwargs)
+        found = super().compute_loss(model, inputs | {"item_vectors": self._item_vectors}, *args, **kwargs)
+        return self.over_all_labels(found, inputs["labels"])
 
 
 def _checked_vectors(

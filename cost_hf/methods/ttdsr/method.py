@@ -60,11 +60,17 @@ class Ttdsr(GenerativeMethod[TtdsrOptions]):
             yield Variant(name, cls.name, LANGUAGE_MODEL | changes, text)
 
     def fit(self, workspace: Workspace, *, seed: int) -> Fitted:
-        """Fit the towers to states of the pretrained model, give semantic IDs, and train the model."""
+        """Fit the towers to states of the pretrained model, give semantic IDs, and train the model.
+
+        Raises:
+            ValueError: for several processes: the index is made, and refreshed, in one.
+        """
         from cost_hf.methods.generative.training import generator_stage, training_curve
         from cost_hf.methods.ttdsr.stages import index_stage
         from cost_hf.methods.ttdsr.towers import ITEMS
+        from cost_hf.stages import require_one_process
 
+        require_one_process(f"method {self.name}")
         first = index_stage(workspace, self.options, seed=seed).codes[ITEMS]
         catalog = self.build_catalog(workspace, first, seed=seed)
         recommender = generator_stage(self, workspace, catalog, first, seed=seed)

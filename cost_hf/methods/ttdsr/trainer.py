@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
@@ -48,9 +47,6 @@ class IndexedTrainer(GeneratorTrainer):
         index: that the examples read.
         alignment: section `alignment`.
         others: arguments of `GeneratorTrainer`.
-
-    Raises:
-        ValueError: for several processes.
     """
 
     def __init__(
@@ -64,11 +60,6 @@ class IndexedTrainer(GeneratorTrainer):
         alignment: AlignmentOptions,
         **others: Any,
     ):
-        if PartialState().num_processes > 1:
-            raise ValueError(
-                f"ttdsr refreshes its index in one process, got {PartialState().num_processes}; launch one, with "
-                "training.gradient_accumulation for larger batches"
-            )
         super().__init__(model, options, dataset=ExampleNumbers(dataset), collator=_numbers, **others)
         self._examples = dataset
         self._collate = collator

@@ -42,6 +42,7 @@ from cost_hf.quantizers.training.callbacks import CheckpointCallback, QuantizerP
 from cost_hf.quantizers.training.kmeans import kmeans_centers, residual_kmeans
 from cost_hf.quantizers.training.trainer import QuantizerTrainer, prepare_checkpoints, training_arguments
 from cost_hf.semantic_ids.codebook_utilization import codebook_utilization
+from cost_hf.sharding import whole_weights
 from cost_hf.trackers import require_trackers
 
 LARGEST_GROUP = 0.5  # share of the items with the same codes above which codes say nothing
@@ -101,6 +102,7 @@ class StepTimes(TrainerCallback):
         self.seconds.append(time.perf_counter() - self._start)
 
 
+@whole_weights()
 def fit_text_slots(
     texts: Sequence[str], options: TextSlotsOptions, *, folder: Path, digest: str, seed: int
 ) -> tuple[TextSlotsModel, list[dict[str, Any]]]:

@@ -36,6 +36,7 @@ from cost_hf.quantizers.training.callbacks import (
     UtilizationCallback,
     utilization_records,
 )
+from cost_hf.sharding import whole_weights
 from cost_hf.trackers import require_trackers
 
 
@@ -98,6 +99,7 @@ class QuantizerTrainer(Trainer):
         return means
 
 
+@whole_weights()
 def train_quantizer(
     vectors: Tensor,
     options: TrainedOptions,

@@ -1,0 +1,129 @@
+"""Parquet files of a catalog, read and written within a memory that its number of items bounds.
+
+Encodings and compression let a file of two kilobytes hold one title of 50 MB for every item. Texts that a file repeats
+by numbers are therefore measured before they are written out for every item.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cost_hf.files import DamagedFileError
+
+BYTES = 64 << 20  # that the cells of any catalog may have together,
+BYTES_PER_ITEM = 4096  # and so many more for each of its items
+BATCH_ROWS = 1024  # decoded at once: a page of a file may have any size
+
+
+def write_table(path: str | Path, columns: Mapping[str, pa.Array]) -> None:
+    """Write columns of the items of a catalog.
+
+    Raises:
+        ValueError: for more bytes than `read_table` reads.
+    """
+    table = pa.table(columns)
+    most = _most_bytes(table.num_rows)
+    if table.nbytes > most:
+        raise ValueError(
+            f"titles and columns of {table.num_rows} items have {table.nbytes} bytes, expected at most {most}; shorten "
+            "their texts, or leave a column out"
+        )
+    pq.write_table(table, path)
+
+
+def read_table(path: str | Path, *, rows: int) -> pa.Table:
+    """Read what `write_table` wrote.
+
+    Args:
+        rows: number of items of the catalog.
+
+    Raises:
+        pa.ArrowException, OSError: for a file that is no parquet.
+        DamagedFileError: for another number of rows, or more bytes than so many items may have.
+    """
+    most = _most_bytes(rows)
+    with pq.ParquetFile(path) as file:
+        if file.metadata.num_rows != rows:
+            raise DamagedFileError(
+                f"{path} has {file.metadata.num_rows} rows, expected {rows}, one an item; copy the directory again"
+            )
+        if _bytes_by_metadata(file.metadata) > most or _bytes_of_repeated_texts(path, file.metadata, most) > most:
+            raise _too_large(path, most)
+        return pa.Table.from_batches(_bounded(file.iter_batches(BATCH_ROWS), path, most), file.schema_arrow)
+
+
+def _bytes_by_metadata(metadata: pq.FileMetaData) -> int:
+    """Return the bytes of all pages, uncompressed, as the file says; a text that is repeated may be in them once."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    return sum(group.column(number).total_uncompressed_size for group in groups for number in range(group.num_columns))
+
+
+def _bytes_of_repeated_texts(path: str | Path, metadata: pq.FileMetaData, most: int) -> int:
+    """Return a bound of the bytes of texts that a file holds by numbers; exact where a rough one is above `most`."""
+    size = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for column in (group.column(place) for place in range(group.num_columns)):
+            if column.physical_type != "BYTE_ARRAY" or not column.has_dictionary_page:
+                continue
+            name = [column.path_in_schema]
+            with pq.ParquetFile(path, read_dictionary=name) as file:
+                batches = file.iter_batches(BATCH_ROWS, row_groups=[number], columns=name)
+                # all texts of the dictionary are there with the first value
+                longest = next(filter(None, (_longest_text(batch.column(0)) for batch in batches)), 0)
+                bound = longest * column.num_values
+                if size + bound > most:
+                    (whole,) = file.read_row_group(number, columns=name).itercolumns()
+                    bound = _text_bytes(whole)
+            size += bound
+            if size > most:
+                return size
+    return size
+
+
+def _bounded(batches: Iterator[pa.RecordBatch], path: str | Path, most: int) -> Iterator[pa.RecordBatch]:
+    """Yield batches up to so many bytes, whatever the file says of itself."""
+    size = 0
+    for batch in batches:
+        size += batch.nbytes
+        if size > most + batch.num_rows * batch.num_columns:  # every batch rounds up
+            raise _too_large(path, most)
+        yield batch
+
+
+def _too_large(path: str | Path, most: int) -> DamagedFileError:
+    return DamagedFileError(
+        f"{path} has texts of more than {most} bytes, the most that so many items may have; it was not written by "
+        "cost_hf: don't use the directory"
+    )
+
+
+def _longest_text(array: Any) -> int:
+    """Return the bytes of the longest text of a dictionary, in whatever it is nested."""
+    return max((pc.max(pc.binary_length(one.dictionary)).as_py() or 0 for one in _dictionaries(array)), default=0)
+
+
+def _text_bytes(array: Any) -> int:
+    """Return the bytes of all texts of a column, as often as they are repeated."""
+    return sum(pc.sum(pc.binary_length(one.dictionary).take(one.indices)).as_py() or 0 for one in _dictionaries(array))
+
+
+def _dictionaries(array: Any) -> Iterator[pa.DictionaryArray]:
+    if isinstance(array, pa.ChunkedArray):
+        for chunk in array.chunks:
+            yield from _dictionaries(chunk)
+    elif pa.types.is_dictionary(array.type):
+        yield array
+    elif pa.types.is_struct(array.type):
+        for part in array.flatten():
+            yield from _dictionaries(part)
+    elif isinstance(array, pa.ListArray | pa.LargeListArray | pa.MapArray):
+        yield from _dictionaries(array.values)
+
+
+def _most_bytes(rows: int) -> int:
+    return BYTES + BYTES_PER_ITEM * rows

@@ -1,0 +1,99 @@
+"""Parquet files of a catalog: what is written is read, and a small file that stands for much is refused."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cost_hf.files import DamagedFileError
+from cost_hf.semantic_ids import catalog_tables
+from cost_hf.semantic_ids.catalog_tables import read_table, write_table
+
+COLUMNS = {
+    "item_id": pa.array(["a", "b", "c"]),
+    "title": pa.array(["A", None, "A"]),
+    "tags": pa.array([["x", "y"], None, []], pa.list_(pa.string())),
+    "scores": pa.array([[1.5], [], None], pa.list_(pa.float64())),
+    "parts": pa.array([{"size": "m"}, None, {"size": None}]),
+    "price": pa.array([1.0, None, 3.0]),
+    "raw": pa.array([b"\xff", None, b""]),
+}
+TITLE_BYTES = 10_000_000
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_a_table_is_read_as_it_was_written(tmp_path, rows):
+    columns = {name: array.slice(0, rows) for name, array in COLUMNS.items()}
+
+    write_table(tmp_path / "t.parquet", columns)
+
+    assert read_table(tmp_path / "t.parquet", rows=rows).equals(pa.table(columns))
+
+
+def test_a_table_of_several_batches_and_row_groups_is_read_whole(tmp_path, monkeypatch):
+    table = pa.table({"item_id": [f"item {number % 7}" for number in range(50)]})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=20)
+    monkeypatch.setattr(catalog_tables, "BATCH_ROWS", 8)
+
+    assert read_table(tmp_path / "t.parquet", rows=50).equals(table)
+
+
+def repeated(value: pa.Array, count: int) -> pa.Array:
+    """Return a text for many items, which takes no more memory than one."""
+    return pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), value)
+
+
+@pytest.mark.parametrize("is_list", [False, True], ids=["texts", "lists, the first ones empty"])
+def test_a_small_file_of_ten_gigabytes_of_titles_is_refused_before_they_are_written_out(tmp_path, is_list):
+    rows = 3_000
+    titles = repeated(pa.array(["x" * TITLE_BYTES]), rows)
+    if is_list:
+        ends = [max(0, row - 2_000) for row in range(rows + 1)]
+        titles = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), titles)
+    pq.write_table(pa.table({"title": titles}), tmp_path / "t.parquet", compression="zstd", store_schema=False)
+    assert (tmp_path / "t.parquet").stat().st_size < 100_000
+    before = pa.total_allocated_bytes()
+
+    with pytest.raises(DamagedFileError, match=r"t\.parquet has texts of more than \d+ bytes"):
+        read_table(tmp_path / "t.parquet", rows=rows)
+
+    assert pa.total_allocated_bytes() - before < 10 * TITLE_BYTES
+
+
+def test_one_long_text_of_many_short_ones_is_read(tmp_path):
+    """The longest text times the number of items is more than the file may hold, and their sum is not."""
+    rows = 100_000
+    texts = pa.array(["short", "x" * 1_000_000])
+    brand = pa.DictionaryArray.from_arrays(pa.array([1] + [0] * (rows - 1), pa.int32()), texts).cast(pa.string())
+
+    write_table(tmp_path / "t.parquet", {"brand": brand})
+
+    assert pq.read_metadata(tmp_path / "t.parquet").row_group(0).column(0).has_dictionary_page
+    assert read_table(tmp_path / "t.parquet", rows=rows)["brand"].combine_chunks().equals(brand)
+
+
+def test_many_different_texts_are_read_in_linear_memory(tmp_path):
+    rows = 200_000
+    ids = pa.array([f"item {row}" for row in range(rows)])
+    write_table(tmp_path / "t.parquet", {"item_id": ids})
+    before = pa.total_allocated_bytes()
+
+    table = read_table(tmp_path / "t.parquet", rows=rows)
+
+    assert pa.total_allocated_bytes() - before < 4 * ids.nbytes
+    assert table["item_id"].combine_chunks().equals(ids)
+
+
+def test_more_rows_than_items_are_refused(tmp_path):
+    write_table(tmp_path / "t.parquet", COLUMNS)
+
+    with pytest.raises(DamagedFileError, match=r"t\.parquet has 3 rows, expected 2, one an item"):
+        read_table(tmp_path / "t.parquet", rows=2)
+
+
+def test_what_would_not_be_read_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalog_tables, "BYTES", 10)
+    monkeypatch.setattr(catalog_tables, "BYTES_PER_ITEM", 1)
+
+    with pytest.raises(ValueError, match=r"titles and columns of 3 items have \d+ bytes, expected at most 13; shorten"):
+        write_table(tmp_path / "t.parquet", COLUMNS)
+    assert not (tmp_path / "t.parquet").exists()

@@ -1,0 +1,159 @@
+"""Replicas on Ray: a killed one loses no request but those it was answering, and changes arrive at all of them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cost_hf.recommenders.base import Recommender
+from cost_hf.serving.serve_command import serve_main
+from tests.near_ties import assert_same_list
+from tests.serving.running import HttpClient, Reply, saved_example, wait_until
+
+HISTORIES = (["kettle"], ["teapot", "teacup"], ["press", "grinder", "filter"])
+SECONDS = 600.0  # to come up: every replica is a process that imports torch
+CLIENTS = 4
+
+
+@pytest.mark.parametrize("argument", ["--replicas", "--address"])
+def test_arguments_of_ray_need_the_engine(example, capsys, argument):
+    assert serve_main([str(example), argument, "2"]) == 2
+
+    assert f"{argument} is of the engine ray, and --engine is local" in capsys.readouterr().err
+
+
+class Cluster:
+    """`cost-hf serve --engine ray` as a process of its own, and its replicas."""
+
+    def __init__(self, process: subprocess.Popen, port: int):
+        self.process = process
+        self.client = HttpClient(port)
+
+    def replicas(self) -> set[int]:
+        """Return the ids of the processes of the replicas."""
+        found = set()
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            try:
+                if "ServeReplica:" in " ".join(child.cmdline()):
+                    found.add(child.pid)
+            except psutil.Error:  # it has ended meanwhile
+                continue
+        return found
+
+
+@contextmanager
+def cluster(directory: Path, log: Path) -> Iterator[Cluster]:
+    command = [sys.executable, "-m", "cost_hf.cli", "serve", str(directory), "--engine", "ray", "--replicas", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with log.open("w") as written:
+        process = subprocess.Popen([*command, "--port", "0", "--poll", "0.1"], stderr=written, env=environment)
+    try:
+
+        def port() -> int | None:
+            assert process.poll() is None, log.read_text()[-4000:]
+            lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith('{"time"')]
+            addresses = [line["address"] for line in lines if line["message"] == "listening"]
+            return int(addresses[0].rpartition(":")[2]) if addresses else None
+
+        wait_until(port, seconds=SECONDS)
+        yield Cluster(process, port())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SECONDS) == 0, log.read_text()[-4000:]
+    finally:
+        for child in psutil.Process(process.pid).children(recursive=True) if process.poll() is None else ():
+            child.kill()
+        process.kill()
+        process.wait()
+
+
+class Load:
+    """Clients that ask again and again; a request that a server fails to answer is sent once more."""
+
+    def __init__(self, client: HttpClient):
+        self.client = client
+        self.replies: list[tuple[int, Reply]] = []
+        self.failed: list[object] = []
+        self.lost: list[object] = []
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(CLIENTS)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(SECONDS)
+
+    def _ask(self, number: int) -> None:
+        while not self._stopping.is_set():
+            number = (number + 1) % len(HISTORIES)
+            reply = self._answer(number)
+            if isinstance(reply, Reply) and reply.status == 200:
+                self.replies.append((number, reply))
+                continue
+            self.failed.append(reply)
+            reply = self._answer(number)
+            if isinstance(reply, Reply) and reply.status == 200:
+                self.replies.append((number, reply))
+            else:
+                self.lost.append(reply)
+
+    def _answer(self, number: int) -> Reply | Exception:
+        try:
+            return self.client.recommend(HISTORIES[number], top_k=3)
+        except (OSError, HTTPException) as error:
+            return error
+
+    def go_on(self, count: int) -> None:
+        """Wait for more answers."""
+        before = len(self.replies)
+        wait_until(lambda: len(self.replies) >= before + count, seconds=SECONDS)
+
+
+@pytest.mark.slow  # starts Ray and two replicas, whose processes take seconds to come up
+def test_a_killed_replica_loses_only_what_it_was_answering_and_changes_arrive_at_both(tmp_path):
+    pytest.importorskip("ray.serve", reason="replicas need the extra `ray`")
+    directory = saved_example(tmp_path / "served")
+    writer = Recommender.from_pretrained(directory)
+    lists = writer.recommend(list(HISTORIES), top_k=3)
+    expected = [[(answer.item_id, answer.score) for answer in answers] for answers in lists]
+    with cluster(directory, tmp_path / "log") as found:
+        before = found.replicas()
+        assert len(before) == 2
+        with Load(found.client) as load:
+            load.go_on(20)
+            killed = min(before)
+            os.kill(killed, signal.SIGKILL)
+            load.go_on(20)
+            wait_until(lambda: len(found.replicas() - {killed}) == 2, seconds=SECONDS)
+            load.go_on(20)
+
+        assert load.lost == []
+        assert len(load.failed) <= CLIENTS  # what the killed replica was answering
+        for number, reply in load.replies:
+            (answers,) = reply.json["recommendations"]
+            assert_same_list([(answer["item_id"], answer["score"]) for answer in answers], expected[number])
+
+        writer.remove_items(["press"])
+        writer.save_catalog(directory)
+        in_a_row = 0
+        end = time.monotonic() + SECONDS
+        while in_a_row < 40:  # the two replicas take turns
+            assert time.monotonic() < end
+            reply = found.client.recommend(["kettle"])
+            in_a_row = in_a_row + 1 if reply.headers.get("x-catalog-digest") == writer.catalog.version else 0
+        assert found.client.get("/ready").json == {"status": "ready"}
+        assert found.client.get("/nothing").status == 404
