@@ -7,12 +7,11 @@
 Run it in the root of the repository. DIR holds the data sets as folders with items.parquet and interactions.parquet.
 Every set is a `cost-hf compare` whose rows read item ids alone. Rows named `published` have the SASRec and the
 optimisation of the papers; on Beauty that of CoSeRec has the settings of its released script. All others have the body
-and the optimisation of recipe sasrec_beauty, which were tuned for SASRec alone; `hstu_long` is HSTU trained three times
-as long. --sample_users keeps that many users of a set, drawn at random, in training and test; --published_epochs cuts
-the training of the published rows, and CoSeRec's warm-up with it. Claims are made with seen items excluded; nothing
-is chosen on test. Reports go to results/contrastive/, or a folder in it that
---results names; --epoch_seconds times an epoch of every row in place of a
-comparison.
+and the optimisation of recipe sasrec_beauty, which were tuned for SASRec alone, but HSTU: `hstu_long` is recipe
+hstu_beauty, `hstu` has a third of its epochs. --sample_users keeps that many users of a set, drawn at random, in
+training and test; --published_epochs cuts the training of the published rows, and CoSeRec's warm-up with it. Claims are
+made with seen items excluded; nothing is chosen on test. Reports go to results/contrastive/, or a folder in it that
+--results names; --epoch_seconds times an epoch of every row in place of a comparison.
 """
 
 import argparse
@@ -115,8 +114,8 @@ def rows_of(data: str, published_epochs: int | None) -> dict[str, dict[str, Any]
         "coserec": tuned | {"method": "coserec"},
         "cadirec": tuned | {"method": "cadirec"},
         "cadirec_ddim": tuned | {"method": "cadirec", "diffusion": {"sampling": "ddim"}},
-        "hstu": recipe_content("hstu_beauty"),
-        "hstu_long": with_fields(recipe_content("hstu_beauty"), {"training.epochs": 90}),
+        "hstu": with_fields(recipe_content("hstu_beauty"), {"training.epochs": 30}),
+        "hstu_long": recipe_content("hstu_beauty"),
         "sasrec_published": published,
         "coserec_published": published | {"method": "coserec", "augmentation": {"warm_up_epochs": 160}},
         "cadirec_published": with_fields(published, {"model.intermediate_size": 128}) | {"method": "cadirec"},

@@ -16,7 +16,13 @@ from benchmarks.readme_hybrids import (
     score_sum_section,
     teacher_section,
 )
-from benchmarks.readme_sequences import acerec_section, contrastive_section
+from benchmarks.readme_sequences import (
+    acerec_section,
+    contrastive_section,
+    ddim_section,
+    epoch_seconds_section,
+    sid_augmentation_section,
+)
 from benchmarks.readme_shop import SECTIONS as SHOP_SECTIONS
 from benchmarks.readme_tokenizers import (
     coclick_section,
@@ -364,6 +370,9 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
         "published_t5": published_t5_section,
         "famae": famae_section,
         "contrastive": contrastive_section,
+        "ddim": ddim_section,
+        "epoch_seconds": epoch_seconds_section,
+        "sid_augmentation": sid_augmentation_section,
         "acerec": acerec_section,
         "results": results_section,
         "liger": liger_section,
