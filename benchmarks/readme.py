@@ -18,7 +18,13 @@ from benchmarks.readme_hybrids import (
     teacher_section,
 )
 from benchmarks.readme_item_growth import item_growth_section
-from benchmarks.readme_sequences import contrastive_section
+from benchmarks.readme_sequences import (
+    acerec_section,
+    contrastive_section,
+    ddim_section,
+    epoch_seconds_section,
+    sid_augmentation_section,
+)
 from benchmarks.readme_shop import SECTIONS as SHOP_SECTIONS
 from benchmarks.readme_tokenizers import (
     coclick_section,
@@ -366,6 +372,10 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
         "published_t5": published_t5_section,
         "famae": famae_section,
         "contrastive": contrastive_section,
+        "ddim": ddim_section,
+        "epoch_seconds": epoch_seconds_section,
+        "sid_augmentation": sid_augmentation_section,
+        "acerec": acerec_section,
         "results": results_section,
         "liger": liger_section,
     },

@@ -219,7 +219,7 @@ def _nearest_with_room(distances: np.ndarray, parent: np.ndarray, room: np.ndarr
     """
     num_codes = distances.shape[1]
     chosen = np.full(len(distances), -1, dtype=np.int64)
-    is_open = room > 0
+    is_open = np.asarray(room > 0)
     waiting = np.flatnonzero(is_open.any(1)[parent])
     while len(waiting):
         open_distances = np.where(is_open[parent[waiting]], distances[waiting], np.inf)
