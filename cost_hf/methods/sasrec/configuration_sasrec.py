@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig
 INPUTS = ("ids", "text", "both")
 SIMILARITIES = ("cosine", "dot")
 LOSSES = ("cross_entropy", "sampled_softmax", "binary")
+LINEAR_INITS = ("xavier", "normal")
 # bounds of what a file may ask for, checked before anything of that size is made
 MAX_WIDTH = 1 << 20
 MAX_LAYERS = 256
@@ -43,6 +44,8 @@ class SequenceConfig(PreTrainedConfig):
             with sampled items.
         seen_score: score of items of the history; None where they are scored like all others.
         initializer_range: standard deviation of fresh embeddings.
+        linear_init: fresh weights of linear layers: `xavier`, by the widths of input and output, or `normal`, with
+            `initializer_range`, as BERT has them.
     """
 
     attribute_map: ClassVar[dict[str, str]] = {"num_hidden_layers": "num_layers", "num_attention_heads": "num_heads"}
@@ -61,6 +64,7 @@ class SequenceConfig(PreTrainedConfig):
     loss: str = "cross_entropy"
     seen_score: float | int | None = None
     initializer_range: float = 0.02
+    linear_init: str = "xavier"
 
     @property
     def has_ids(self) -> bool:
@@ -116,7 +120,8 @@ class SequenceConfig(PreTrainedConfig):
 
     def validate_choices(self) -> None:
         """Check the fields that are one word of a few."""
-        for name, allowed in {"inputs": INPUTS, "similarity": SIMILARITIES, "loss": LOSSES}.items():
+        choices = {"inputs": INPUTS, "similarity": SIMILARITIES, "loss": LOSSES, "linear_init": LINEAR_INITS}
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
 

@@ -37,6 +37,7 @@ PUBLISHED: dict[str, Any] = {
     "model.num_negatives": 1,
     "model.norm_first": False,
     "model.attention_dropout": 0.5,
+    "model.linear_init": "normal",
     "training.epochs": 200,
     "training.batch_size": 256,
     "training.learning_rate": 1e-3,

@@ -60,9 +60,8 @@ class SequenceModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear) and self.config.linear_init == "xavier":
             init.xavier_normal_(module.weight)
-            init.zeros_(module.bias)
 
     def forward(
         self,

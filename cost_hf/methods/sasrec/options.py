@@ -11,6 +11,7 @@ from cost_hf.semantic_ids.options import whole_number
 INPUTS = ("ids", "text", "both")
 SIMILARITIES = ("cosine", "dot")
 LOSSES = ("cross_entropy", "sampled_softmax", "binary")
+LINEAR_INITS = ("xavier", "normal")
 AUTO = "auto"  # the full softmax where it fits, else the sampled one
 FULL_LOSS_BYTES = 1 << 29  # what `auto` lets the full softmax take besides weights and their optimizer
 MAX_WIDTH = 1 << 20
@@ -45,10 +46,19 @@ class SequenceModelOptions:
     text_hidden_size: int = field(default=512, metadata={"help": "width of the network over item vectors"})
     dropout: float = field(default=0.5, metadata={"help": "dropout in training"})
     max_history: int = field(default=50, metadata={"help": "most recent items that are read"})
+    linear_init: str = field(
+        default="xavier", metadata={"help": "fresh linear layers: xavier, or normal (deviation .02), as BERT has them"}
+    )
 
     def validate(self) -> None:
         """Raise ValueError for values no run can have."""
-        for name, allowed in {"inputs": INPUTS, "loss": (*LOSSES, AUTO), "similarity": SIMILARITIES}.items():
+        choices = {
+            "inputs": INPUTS,
+            "loss": (*LOSSES, AUTO),
+            "similarity": SIMILARITIES,
+            "linear_init": LINEAR_INITS,
+        }
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         bounds = dict.fromkeys(("hidden_size", "num_heads", "text_hidden_size"), MAX_WIDTH)

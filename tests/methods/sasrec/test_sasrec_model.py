@@ -190,3 +190,11 @@ def test_the_model_builds_on_the_meta_device():
         model = SasRecModel(SasRecConfig(inputs="both", text_dim=4))
 
     assert {value.device.type for value in model.state_dict().values()} == {"meta"}
+
+
+@pytest.mark.parametrize(("linear_init", "deviation"), [("xavier", (2 / (64 + 256)) ** 0.5), ("normal", 0.02)])
+def test_fresh_linear_layers_have_the_deviation_of_the_configuration(linear_init, deviation):
+    model = SasRecModel(SasRecConfig(num_items=10, linear_init=linear_init))
+
+    assert model.layers[0].feed_forward_input.weight.std().item() == pytest.approx(deviation, rel=0.1)
+    assert not any(layer.feed_forward_output.bias.any() for layer in model.layers)
