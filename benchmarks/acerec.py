@@ -1,13 +1,14 @@
 """ACERec, its ablations and the systems that it should be ahead of, on equal text vectors.
 
     python benchmarks/acerec.py --data DIR --model ID_OR_DIR [--sets amazon_industrial,amazon_scientific,amazon_beauty]
-      [--seeds 0,1,2] [--rows acerec,sasrec_text] [--max_users 5000]
+      [--seeds 0,1,2] [--rows acerec,sasrec_text] [--max_users 5000] [--results ablations]
 
 Run it in the root of the repository. DIR holds the data sets as folders with items.parquet and interactions.parquet;
 --model is the text encoder, which gives all rows the same vectors. Every set is a `cost-hf compare`: ACERec with the
 sizes and the optimisation of recipe acerec_industrial; each of its parts left out, with all else equal; random codes in
 place of learned ones; SASRec on the text vectors and on ids, as tuned; and a causal generator that writes CoST codes
-(recipe cost_industrial). Nothing is chosen on test. Reports go to results/acerec/.
+(recipe cost_industrial). Nothing is chosen on test. Reports go to results/acerec/; --results names a folder there for
+those of a part of the rows.
 """
 
 import argparse
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2", help="separated by commas")
     parser.add_argument("--rows", default=None, help="rows, separated by commas; all by default")
     parser.add_argument("--max_users", type=int, default=None, help="sample of test users; all by default")
+    parser.add_argument("--results", default="", help="folder of the reports in results/acerec/")
     parser.add_argument("--output_dir", default="runs/acerec")
     known = parser.parse_args()
     for name in known.sets.split(","):
@@ -58,7 +60,7 @@ def main() -> None:
             seeds=[int(seed) for seed in known.seeds.split(",")],
             output_dir=directory / "compare",
         )
-        publish.main(str(directory / "compare"), str(RESULTS / name))
+        publish.main(str(directory / "compare"), str(RESULTS / known.results / name))
 
 
 def rows_of(data: str) -> dict[str, dict[str, Any]]:

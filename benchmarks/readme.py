@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.embedding_init import table
+from benchmarks.readme_growth import growth_section
 from benchmarks.readme_hybrids import (
     cobra_section,
     hybrid_section,
@@ -16,7 +17,14 @@ from benchmarks.readme_hybrids import (
     score_sum_section,
     teacher_section,
 )
-from benchmarks.readme_sequences import contrastive_section
+from benchmarks.readme_item_growth import item_growth_section
+from benchmarks.readme_sequences import (
+    acerec_section,
+    contrastive_section,
+    ddim_section,
+    epoch_seconds_section,
+    sid_augmentation_section,
+)
 from benchmarks.readme_shop import SECTIONS as SHOP_SECTIONS
 from benchmarks.readme_tokenizers import (
     coclick_section,
@@ -364,10 +372,16 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
         "published_t5": published_t5_section,
         "famae": famae_section,
         "contrastive": contrastive_section,
+        "ddim": ddim_section,
+        "epoch_seconds": epoch_seconds_section,
+        "sid_augmentation": sid_augmentation_section,
+        "acerec": acerec_section,
         "results": results_section,
         "liger": liger_section,
     },
+    "docs/pages/your_own_data.md": {"growth": growth_section},
     "docs/pages/catalog_updates.md": {"cold": cold_section},
+    "docs/pages/large_catalogs.md": {"item_growth": item_growth_section},
     "docs/pages/daily_updates.md": {"warm_start": warm_start_section},
     "docs/pages/serving.md": {
         "where": where_section,

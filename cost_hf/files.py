@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +52,17 @@ def content_digest(*parts: Any) -> str:
     state = hashlib.sha256()
     for part in parts:
         if isinstance(part, JoinedRows):
-            size = sum(map(len, part.arrays))
-            state.update(f"array<i8({size},):{8 * size}:".encode())
-            for array in part.arrays:
-                state.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
+            state.update(f"array<i8({part.size},):{8 * part.size}:".encode())
+            for array in part.blocks:
+                state.update(np.ascontiguousarray(array, dtype="<i8").data)
+            continue
+        if isinstance(part, ListedParts):
+            sizes = [len(piece) for piece in part.pieces()]
+            state.update(f"json:{sum(sizes) + max(0, len(sizes) - 1) + len('[]')}:[".encode())
+            for number, piece in enumerate(part.pieces()):
+                state.update(b"," if number else b"")
+                state.update(piece)
+            state.update(b"]")
             continue
         kind, payload = _frame(part)
         state.update(f"{kind}:{len(payload)}:".encode())
@@ -65,9 +72,27 @@ def content_digest(*parts: Any) -> str:
 
 @dataclass(frozen=True)
 class JoinedRows:
-    """Flat int64 arrays that `content_digest` takes for their concatenation, which may be too long to make."""
+    """Flat int64 arrays that `content_digest` takes for their concatenation, which may be too long to make.
 
-    arrays: Sequence[np.ndarray]
+    Attributes:
+        size: of all blocks together.
+        blocks: are read once.
+    """
+
+    size: int
+    blocks: Iterable[np.ndarray]
+
+
+@dataclass(frozen=True)
+class ListedParts:
+    """Parts of a list that `content_digest` takes for the list, which may be too long to make.
+
+    Attributes:
+        pieces: returns the compact JSON of the parts without the brackets, in pieces that are joined by commas; called
+            twice.
+    """
+
+    pieces: Callable[[], Iterable[bytes]]
 
 
 def _frame(part: Any) -> tuple[str, bytes | memoryview]:

@@ -55,6 +55,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     torch.manual_seed((seed + crc32(item.nodeid.encode())) % 2**32)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Let files stay in the cache of the system: tests write thousands, and no power failure is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Directory of the real data sets; tests that need it skip where it is absent."""

@@ -1,6 +1,7 @@
 """Cells as text: values of any type that a file can hold, and ids that look alike but differ."""
 
 import json
+import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import pandas as pd
 
 from cost_hf.data.errors import DataError
 
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")  # the category Cc of Unicode
 EXACT_WHOLE = 2**53  # whole numbers below it are exact as floats
 
 
@@ -25,6 +27,8 @@ def is_missing(values: pd.Series) -> np.ndarray:
     """Return which cells of a column of ids are empty or blank, bool `[rows]`."""
     if pd.api.types.is_numeric_dtype(values):
         return values.isna().to_numpy(dtype=bool)
+    if isinstance(values.dtype, pd.StringDtype):
+        return (values.str.strip() == "").to_numpy(dtype=bool) | values.isna().to_numpy(dtype=bool)
     is_blank = [isinstance(value, str) and not value.strip() for value in values]
     return values.isna().to_numpy(dtype=bool) | np.array(is_blank, dtype=bool)
 
@@ -142,7 +146,7 @@ def _changed(value: Any, change: Callable[[str], str]) -> Any:
 
 def has_control(text: str) -> bool:
     """Return whether a text contains a control character, which a terminal would interpret."""
-    return not text.isprintable() and any(unicodedata.category(letter) == "Cc" for letter in text)
+    return CONTROL.search(text) is not None
 
 
 FORMS: dict[str, Callable[[str], str]] = {
@@ -223,7 +227,10 @@ def find_mismatch(unknown: pd.Series, known: pd.Series) -> Mismatch | None:
 
 def count_twins(ids: pd.Series) -> int:
     """Return how many distinct ids equal another one after stripping blanks and Unicode normalisation (NFC)."""
-    distinct = pd.Series(ids.unique(), dtype=object)
+    distinct = pd.Series(ids.unique(), dtype=str)
+    if not distinct.str.contains("[^\x00-\x7f]").any() and (distinct.str.strip() == distinct).all():
+        return 0  # these are in every form already
+    distinct = distinct.astype(object)
     plain = distinct.map(_with_forms(TWIN_FORMS))
     return int(plain.duplicated(keep=False).sum()) if not plain.is_unique else 0
 

@@ -18,8 +18,9 @@ import pandas as pd
 from cost_hf.data.errors import DataError
 from cost_hf.data.events import GUEST, IS_TARGET, WEIGHT, event_types
 from cost_hf.data.options import DataOptions
+from cost_hf.data.row_lists import RowLists
 from cost_hf.data.schema import Tables
-from cost_hf.data.splits import Split, Targets, fold_of, part_numbers, targets_of
+from cost_hf.data.splits import Split, Targets, fold_of, part_numbers, targets_of, user_starts
 from cost_hf.files import DamagedFileError, atomic_path, readable_load_errors
 
 CLICKS = "clicks.parquet"  # in the run directory; it names users, and is never published
@@ -269,10 +270,9 @@ class Today:
         is_kept = ~held_out
         clicks = self.clicks.loc[is_kept]
         is_withheld = self.is_withheld[is_kept]
-        users = clicks["user_id"].to_numpy(dtype=object)
-        starts = np.flatnonzero(np.concatenate([[True], users[1:] != users[:-1]]))
+        starts = user_starts(clicks)
         labels = self.is_unlearned[is_kept]
-        lengths = np.diff(np.append(starts, len(users)))
+        lengths = np.diff(np.append(starts, len(clicks)))
         wanted = int(labels.sum() * replay / (1 - replay))
         old = np.add.reduceat(~labels & ~is_withheld, starts)
         order = np.random.default_rng(seed).permutation(len(starts))
@@ -280,12 +280,11 @@ class Today:
         chosen[order] = np.cumsum(old[order]) - old[order] < wanted
         labels = (labels | np.repeat(chosen, lengths)) & ~is_withheld
         weights = clicks[WEIGHT].to_numpy(dtype=np.int64) if WEIGHT in clicks else np.ones(len(clicks), dtype=np.int64)
-        nobody = Targets(np.empty(0, dtype=object), [], np.empty(0, dtype=np.int64))
         return Split(
-            train_user_ids=users[starts],
-            train=np.split(item_rows.loc[clicks["item_id"]].to_numpy(dtype=np.int64), starts[1:]),
-            validation=nobody,
-            test=nobody,
+            train_user_ids=clicks["user_id"].iloc[starts].to_numpy(dtype=object),
+            train=RowLists(item_rows.loc[clicks["item_id"]].to_numpy(dtype=np.int64), starts, lengths),
+            validation=Targets.none(),
+            test=Targets.none(),
             counts={},
             digest="",
             train_times=clicks["timestamp"].to_numpy(dtype=np.int64) if _has_times(clicks) else None,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
+from cost_hf.data.coded_clicks import CodedClicks
 from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
 from cost_hf.data.sources import RawTables, data_directory, find_file, malformed, names_in, refuse_file_options
@@ -93,7 +94,7 @@ def _sequences(impressions: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, dict
     read = earliest[["user_id"]].assign(item_id=earliest["history"].str.split()).explode("item_id")
     clicks = impressions[["user_id", "timestamp"]].assign(item_id=impressions["clicked"]).explode("item_id")
     read, clicks = (part.dropna(subset="item_id").reset_index(drop=True) for part in (read, clicks))
-    indices, tied = time_order(clicks, seed)
+    indices, tied = time_order(CodedClicks.of(clicks), seed)
     timeless = read.assign(timestamp=pd.array([None] * len(read), dtype="Int64"))
     rows = pd.concat([timeless, clicks.iloc[indices]]).sort_values("user_id", kind="stable", ignore_index=True)
     rows["position"] = rows.groupby("user_id", sort=False).cumcount()

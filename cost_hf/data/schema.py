@@ -21,7 +21,16 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 
-from cost_hf.data.cells import EXACT_WHOLE, cell_text, count_twins, has_control, holds_words, is_empty, plain_value
+from cost_hf.data.cell_digests import digest_cells
+from cost_hf.data.cells import (
+    CONTROL,
+    EXACT_WHOLE,
+    count_twins,
+    has_control,
+    holds_words,
+    is_empty,
+    plain_value,
+)
 from cost_hf.data.errors import DataError
 from cost_hf.data.item_texts import count_markup, is_text_column, item_titles
 from cost_hf.data.options import TIME_UNITS
@@ -85,25 +94,7 @@ class Tables:
     @cached_property
     def digest(self) -> str:
         """Sha256 over every cell of both tables; equal content gives an equal digest in any file format."""
-        return content_digest(*_cells(self.items), *_cells(self.interactions))
-
-
-def _cells(frame: pd.DataFrame) -> list[Any]:
-    parts: list[Any] = []
-    for column in sorted(frame.columns):
-        values = frame[column]
-        if pd.api.types.is_integer_dtype(values) and not values.isna().any():
-            parts += [column, values.to_numpy(dtype=np.int64)]
-        else:
-            parts += [column, [_text(value) for value in values]]
-    return parts
-
-
-def _text(value: Any) -> str | None:
-    # a list of a jsonl file and an array of a parquet file are equal
-    if isinstance(value, (list, tuple, dict, np.ndarray)):
-        return cell_text(value)
-    return None if is_empty(value) else str(value)
+        return content_digest(*digest_cells(self.items), *digest_cells(self.interactions))
 
 
 def require_columns(frame: pd.DataFrame, table: str, names: Sequence[str]) -> None:
@@ -307,10 +298,13 @@ def _of_numbers(frame: pd.DataFrame, values: pd.Series) -> tuple[pd.Series, pd.S
         kind = f"seconds below {most}, which are exact as {values.dtype}"
         is_rounded = (values.abs() >= most) & (most < MAX_EPOCH_SECONDS)
         _forbid(is_rounded.fillna(False), frame, "interactions", "timestamp", kind, "store times as int64 or float64")
-    numbers = values.astype("Float64")
-    too_large = (numbers.abs() > MAX_EPOCH_SECONDS).fillna(False)
+    is_whole = pd.api.types.is_integer_dtype(values)
+    numbers = values if is_whole else values.astype("Float64")
+    too_large = ((numbers > MAX_EPOCH_SECONDS) | (numbers < -MAX_EPOCH_SECONDS)).fillna(False)
     remedy = "name their unit with data.csv: {date_format: ms} (or us, ns), or divide by 1000 if these are milliseconds"
     _forbid(too_large, frame, "interactions", "timestamp", "epoch seconds", remedy)
+    if is_whole:
+        return numbers.astype("Int64"), pd.Series(0, index=numbers.index)
     seconds = numbers // 1
     beyond = ((numbers - seconds) * NANOSECONDS).fillna(0).astype("int64").clip(upper=NANOSECONDS - 1)
     return seconds.astype("Int64"), beyond
@@ -372,17 +366,12 @@ def check_unique_items(items: pd.DataFrame, *, remedy: str = "remove one of the 
     _forbid(repeated, items, "items", "item_id", "each id once", remedy)
 
 
-def unknown_items(interactions: pd.DataFrame, items: pd.DataFrame) -> np.ndarray:
-    """Return which clicks are on items without a catalog row, bool `[clicks]`."""
-    return (~interactions["item_id"].isin(items["item_id"])).to_numpy()
-
-
 def forbid_unknown_items(interactions: pd.DataFrame, unknown: np.ndarray, reason: str) -> None:
     """Raise `DataError` for the first click on an unknown item.
 
     Args:
         interactions: the click log.
-        unknown: as `unknown_items` returns it.
+        unknown: which clicks are on such items, bool `[clicks]`.
         reason: why the ids of the tables may differ, a sentence; empty if unknown.
     """
     remedy = "add the item to the catalog, or drop such clicks with data.on_unknown_item: drop"
@@ -403,9 +392,15 @@ def empty_texts(items: pd.DataFrame, texts: Sequence[str], *, drops: bool) -> np
     return empty
 
 
-def check_positions(interactions: pd.DataFrame) -> None:
-    """Raise `DataError` if a user has two clicks at one position."""
-    clashing = interactions.duplicated(["user_id", "position"])
+def check_positions(interactions: pd.DataFrame, users: np.ndarray) -> None:
+    """Raise `DataError` if a user has two clicks at one position.
+
+    Args:
+        interactions: the click log, its positions whole numbers.
+        users: number of the user of each click, `[clicks]`.
+    """
+    keys = pd.DataFrame({"user": users, "position": interactions["position"].to_numpy()})
+    clashing = keys.duplicated().to_numpy()
     if clashing.any():
         click = interactions.loc[clashing].iloc[0]
         repeats = int(interactions.duplicated(["user_id", "item_id", "position"]).sum())
@@ -470,9 +465,9 @@ COMPACT_DATES = (19_700_101, 20_991_231)
 def id_notices(catalog: pd.DataFrame, clicks: pd.DataFrame) -> Iterator[Notice]:
     """Report users with control characters in their ids, and different ids that look the same."""
     for table, frame, column in (("items", catalog, "item_id"), ("interactions", clicks, "user_id")):
-        ids = frame[column].drop_duplicates()
+        ids = pd.Series(frame[column].unique())
         of_ids = f"of {len(ids):,} ids of {table}.{column}"
-        controlled = [text for text in ids if has_control(text)]  # of users: items have none
+        controlled = ids[ids.str.contains(CONTROL.pattern)].tolist()  # of users: items have none
         if controlled:
             yield Notice(
                 f"{len(controlled):,} {of_ids} contain control characters, like {controlled[0]!a}",
@@ -503,24 +498,24 @@ def time_notices(clicks: pd.DataFrame) -> Iterator[Notice]:
             )
 
 
-def repeat_notices(clicks: pd.DataFrame, repeats: int) -> Iterator[Notice]:
+def repeat_notices(num_clicks: int, repeats: int, least: int) -> Iterator[Notice]:
     """Report clicks that are in the log more than once.
 
     Args:
-        clicks: the log with its repeats.
+        num_clicks: size of the log with its repeats.
         repeats: number of clicks with the user, item and time of an earlier one.
+        least: clicks of the pair of a user and an item that has fewest.
     """
-    least = int(clicks.groupby(["user_id", "item_id"], sort=False).size().min())
     drop = "--data.on_duplicate_click drop"
     if repeats and least > 1:
         yield Notice(
-            f"every click is in the log at least {least} times ({repeats:,} of {len(clicks):,} repeat user, item "
+            f"every click is in the log at least {least} times ({repeats:,} of {num_clicks:,} repeat user, item "
             "and time of another one): it was joined to itself",
             drop,
         )
     elif repeats:
         yield Notice(
-            f"{repeats:,} of {len(clicks):,} clicks repeat user, item and time of another one",
+            f"{repeats:,} of {num_clicks:,} clicks repeat user, item and time of another one",
             f"{drop}, if they are one click each",
         )
     elif least > 1:

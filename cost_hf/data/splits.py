@@ -24,17 +24,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import compute
 from safetensors.numpy import load_file, save_file
 
+from cost_hf.data.coded_clicks import CodedClicks, stable_order
 from cost_hf.data.errors import DataError
 from cost_hf.data.events import IS_TARGET, WEIGHT
 from cost_hf.data.options import DataOptions
+from cost_hf.data.row_lists import RowLists
 from cost_hf.data.schema import Tables, require_columns
 from cost_hf.files import JoinedRows, atomic_path, content_digest, read_json, write_json
 
 PARTS = ("train", "validation", "test")
 NO_ROWS = np.empty(0, np.int64)
-BLOCK_ROWS = 2**22  # of histories that are processed at a time: 32 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +46,22 @@ class Targets:
 
     Attributes:
         user_ids: user of each case, str objects `[M]`; a user may have several cases.
-        histories: M arrays of catalog rows, oldest first.
+        histories: M lists of catalog rows, oldest first; arrays are taken as well.
         items: targets, catalog rows, int64 `[M]`.
     """
 
     user_ids: np.ndarray
-    histories: list[np.ndarray]
+    histories: RowLists
     items: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Hold the histories in one array."""
+        object.__setattr__(self, "histories", RowLists.of(self.histories))
+
+    @classmethod
+    def none(cls) -> "Targets":
+        """Return a part without cases."""
+        return cls(np.empty(0, dtype=object), RowLists.of([]), NO_ROWS)
 
     def __repr__(self) -> str:
         """Summarise the number of cases."""
@@ -64,33 +76,22 @@ class Targets:
         Args:
             indices: B cases; T is the longest history among them.
         """
-        chosen = [self.histories[index] for index in np.asarray(indices)]
-        lengths = np.fromiter(map(len, chosen), dtype=np.int64, count=len(chosen))
-        matrix = np.full((len(chosen), int(lengths.max(initial=0))), -1, dtype=np.int64)
-        if len(chosen):
-            matrix[np.arange(matrix.shape[1]) < lengths[:, None]] = np.concatenate(chosen)
+        chosen = self.histories.take(np.asarray(indices, dtype=np.int64))
+        matrix = np.full((len(chosen), int(chosen.lengths.max(initial=0))), -1, dtype=np.int64)
+        matrix[np.arange(matrix.shape[1]) < chosen.lengths[:, None]] = chosen.concatenated()
         return matrix
 
     def blocks(self) -> Iterator["Targets"]:
-        """Yield all cases in order, in blocks with at most `BLOCK_ROWS` rows of history in total.
+        """Yield all cases in order, in blocks with at most `row_lists.BLOCK_ROWS` rows of history in total.
 
         Histories of a user's cases contain each other: concatenated, their size is the square of the user's clicks.
         """
-        lengths = _lengths(self.histories)
-        start = total = 0
-        for case, length in enumerate(lengths.tolist()):
-            if case > start and total + length > BLOCK_ROWS:
-                yield Targets(self.user_ids[start:case], self.histories[start:case], self.items[start:case])
-                start = case
-                total = 0
-            total += length
-        if start < len(self):
-            yield Targets(self.user_ids[start:], self.histories[start:], self.items[start:])
+        for start, end in self.histories.bounds():
+            yield Targets(self.user_ids[start:end], self.histories[start:end], self.items[start:end])
 
     def joined(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of all histories in order and the case of each row, int64; meant for a block."""
-        lengths = _lengths(self.histories)
-        return np.concatenate([NO_ROWS, *self.histories]), np.repeat(np.arange(len(self)), lengths)
+        return self.histories.concatenated(), np.repeat(np.arange(len(self)), self.histories.lengths)
 
     def repeated(self) -> np.ndarray:
         """Return which targets are in their own history, bool `[M]`."""
@@ -115,7 +116,11 @@ class Targets:
         if size is None or size >= len(self):
             return self
         chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:size])
-        return Targets(self.user_ids[chosen], [self.histories[case] for case in chosen], self.items[chosen])
+        return self.take(chosen)
+
+    def take(self, cases: np.ndarray) -> "Targets":
+        """Return some of the cases, by their numbers or a mask."""
+        return Targets(self.user_ids[cases], self.histories.take(cases), self.items[cases])
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +129,7 @@ class Split:
 
     Attributes:
         train_user_ids: users with training clicks, str objects, one for each array of `train`.
-        train: catalog rows, oldest first, one int64 array per user.
+        train: catalog rows, oldest first, one list per user; arrays are taken as well.
         validation: cases for model selection.
         test: cases that are reported.
         counts: sizes of the parts, and what was dropped.
@@ -139,7 +144,7 @@ class Split:
     """
 
     train_user_ids: np.ndarray
-    train: list[np.ndarray]
+    train: RowLists
     validation: Targets
     test: Targets
     counts: dict[str, int | float]
@@ -148,6 +153,10 @@ class Split:
     train_times: np.ndarray | None = None
     train_weights: np.ndarray | None = None
     train_labels: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Hold the training sequences in one array."""
+        object.__setattr__(self, "train", RowLists.of(self.train))
 
     def __repr__(self) -> str:
         """Summarise the sizes of the parts."""
@@ -159,14 +168,14 @@ class Split:
 
     def popularity(self, num_items: int) -> np.ndarray:
         """Return training clicks per catalog row, each with its weight, int64 `[N]`."""
-        rows = np.concatenate(self.train)
+        rows = self.train.concatenated()
         return np.bincount(rows, self.train_weights, minlength=num_items).astype(np.int64)
 
     def weights_of_users(self) -> list[np.ndarray] | None:
         """Return what the clicks of every array of `train` count, int64; None where all count 1."""
         if self.train_weights is None:
             return None
-        return np.split(self.train_weights, np.cumsum(_lengths(self.train))[:-1])
+        return np.split(self.train_weights, np.cumsum(self.train.lengths)[:-1])
 
     def label_weights(self) -> list[np.ndarray] | None:
         """Return the weight of the loss of every training click, float32, by user; None where all are 1.
@@ -175,7 +184,7 @@ class Split:
         """
         if self.train_weights is None and self.train_labels is None:
             return None
-        lengths = _lengths(self.train)
+        lengths = self.train.lengths
         weights = np.ones(lengths.sum(), dtype=np.int64) if self.train_weights is None else self.train_weights
         if self.train_labels is not None:
             weights = np.where(self.train_labels, weights, 0)
@@ -185,16 +194,17 @@ class Split:
     def num_labels(self) -> int:
         """Return how many training clicks the loss is of."""
         weights = self.label_weights()
-        return int(_lengths(self.train).sum()) if weights is None else sum(int((own > 0).sum()) for own in weights)
+        return int(self.train.lengths.sum()) if weights is None else sum(int((own > 0).sum()) for own in weights)
 
     def first_items(self, num_items: int) -> "Split":
         """Return the training sequences without clicks on items from row `num_items` on, and no evaluation case."""
-        if all(rows.max(initial=-1) < num_items for rows in self.train):
-            return self
-        rows = np.concatenate([NO_ROWS, *self.train])
+        rows = self.train.concatenated()
         is_kept = rows < num_items
-        train = [part[part < num_items] for part in self.train]
-        nobody = Targets(np.empty(0, dtype=object), [], NO_ROWS)
+        if is_kept.all():
+            return self
+        users = np.repeat(np.arange(len(self.train)), self.train.lengths)
+        train = RowLists.joined(rows[is_kept], np.bincount(users[is_kept], minlength=len(self.train)))
+        nobody = Targets.none()
         return replace(
             self,
             train=train,
@@ -217,22 +227,20 @@ class Split:
         Args:
             is_kept: of a user id.
         """
-        trains = [is_kept(user) for user in self.train_user_ids]
+        trains = np.array([is_kept(user) for user in self.train_user_ids], dtype=bool)
         validates = np.array([is_kept(user) for user in self.validation.user_ids], dtype=bool)
-        cases = np.flatnonzero(validates)
-        histories = [self.validation.histories[case] for case in cases]
-        is_click_kept = np.repeat(trains, _lengths(self.train))
+        is_click_kept = np.repeat(trains, self.train.lengths)
         times = None if self.train_times is None else self.train_times[is_click_kept]
         weights = None if self.train_weights is None else self.train_weights[is_click_kept]
-        train = [rows for rows, kept in zip(self.train, trains, strict=True) if kept]
-        validation = Targets(self.validation.user_ids[cases], histories, self.validation.items[cases])
-        test = Targets(np.empty(0, dtype=object), [], NO_ROWS)
+        train = self.train.take(trains)
+        validation = self.validation.take(validates)
+        test = Targets.none()
         counts: dict[str, int | float] = {"train_users": len(train), "validation": len(validation), "test": 0}
         return _build(self.train_user_ids[trains], train, validation, test, self.cold_items, counts, times, weights)
 
     def shares(self) -> dict[str, float]:
         """Return the shares of targets that repeat an item of their history, and that were never seen in training."""
-        trained = np.unique(np.concatenate(self.train))
+        trained = np.unique(self.train.concatenated())
         shares = {}
         for prefix, targets in (("", self.test), ("validation_", self.validation)):
             shares[f"{prefix}repeated_target"] = float(targets.repeated().mean())
@@ -249,11 +257,11 @@ class Split:
             tensors["train_times"] = self.train_times
         if self.train_weights is not None:
             tensors["train_weights"] = self.train_weights
-        tensors["train_rows"] = np.concatenate([NO_ROWS, *self.train])
-        tensors["train_lengths"] = _lengths(self.train)
+        tensors["train_rows"] = np.ascontiguousarray(self.train.concatenated())
+        tensors["train_lengths"] = self.train.lengths
         for part, targets in (("validation", self.validation), ("test", self.test)):
             tensors[f"{part}_rows"], tensors[f"{part}_starts"] = _pooled(targets)
-            tensors[f"{part}_lengths"] = _lengths(targets.histories)
+            tensors[f"{part}_lengths"] = targets.histories.lengths
         with atomic_path(directory / "split.safetensors") as temporary:
             save_file(tensors, temporary)
         parts = np.repeat(PARTS, [len(users[part]) for part in PARTS])
@@ -272,10 +280,15 @@ class Split:
         sequences = {}
         for part in PARTS:
             users[part] = frame.loc[frame["part"] == part, "user_id"].to_numpy(dtype=object)
-            rows = tensors[f"{part}_rows"]
-            lengths = tensors[f"{part}_lengths"]
-            starts = tensors.get(f"{part}_starts", np.cumsum(lengths) - lengths)  # only histories have any
-            sequences[part] = [rows[start : start + size] for start, size in zip(starts, lengths, strict=True)]
+            lists = RowLists.joined(tensors[f"{part}_rows"], tensors[f"{part}_lengths"])
+            if f"{part}_starts" in tensors:  # only histories have any
+                lists = RowLists(lists.rows, tensors[f"{part}_starts"], lists.lengths)
+            if not lists.are_inside():
+                raise DataError(
+                    f"split in {str(directory)!r} has sequences beyond the rows of its part {part!r}; the files come "
+                    "from different runs: delete the directory and split again"
+                )
+            sequences[part] = lists
         validation, test = (Targets(users[part], sequences[part], tensors[f"{part}_items"]) for part in PARTS[1:])
         cold_items = tensors.get("cold_items", NO_ROWS)  # splits of earlier versions have none
         of_clicks = {name: tensors.get(f"train_{name}") for name in ("times", "weights")}
@@ -337,7 +350,7 @@ def split_interactions(tables: Tables, options: DataOptions) -> Split:
     may_validate = is_visible & (parts != 2)
     validation = targets_of(clicks.loc[may_validate], ((parts == 1) & is_target)[may_validate], options.min_history)
     counts |= {"users": int(clicks["user_id"].nunique()), "train_users": len(train)}
-    counts |= {"train_interactions": sum(map(len, train)), "validation": len(validation), "test": len(test)}
+    counts |= {"train_interactions": int(train.lengths.sum()), "validation": len(validation), "test": len(test)}
     counts["dropped_short_history_validation"] = int(((parts == 1) & is_visible & is_target).sum()) - len(validation)
     counts["dropped_short_history_test"] = int(((parts == 2) & is_target).sum()) - len(test)
     if not is_target.all():
@@ -363,12 +376,23 @@ def fold_of(user_id: str, folds: int, *, seed: int, purpose: str) -> int:
     return int.from_bytes(digest, "big") % folds
 
 
-def _sequences(clicks: pd.DataFrame) -> tuple[np.ndarray, list[np.ndarray]]:
+def user_starts(clicks: pd.DataFrame) -> np.ndarray:
+    """Return the place of the first click of every user, int64; a user's clicks are adjacent."""
+    if clicks.empty:
+        return NO_ROWS
+    users = pa.array(clicks["user_id"].array)
+    if isinstance(users, pa.ChunkedArray):
+        users = users.combine_chunks()
+    is_next = compute.not_equal(users[1:], users[:-1]).to_numpy(zero_copy_only=False)
+    return np.append(0, np.flatnonzero(is_next) + 1)
+
+
+def _sequences(clicks: pd.DataFrame) -> tuple[np.ndarray, RowLists]:
     """Return the users of these clicks and the catalog rows of each, oldest first."""
-    users = clicks["user_id"].to_numpy(dtype=object)
-    starts = np.flatnonzero(np.diff(pd.factorize(users)[0], prepend=-1))
+    starts = user_starts(clicks)
+    lengths = np.diff(np.append(starts, len(clicks)))
     rows = clicks["item_row"].to_numpy(dtype=np.int64)
-    return users[starts], np.split(rows, starts[1:]) if len(starts) else []
+    return clicks["user_id"].iloc[starts].to_numpy(dtype=object), RowLists(rows, starts, lengths)
 
 
 def _times(clicks: pd.DataFrame) -> np.ndarray | None:
@@ -407,14 +431,12 @@ def targets_of(clicks: pd.DataFrame, chosen: np.ndarray, least: int) -> Targets:
         least: length of the shortest history.
     """
     rows = clicks["item_row"].to_numpy(dtype=np.int64)
-    lengths = clicks.groupby("user_id", sort=False).cumcount().to_numpy()  # positions have gaps where items are cold
+    starts = user_starts(clicks)
+    first = np.repeat(starts, np.diff(np.append(starts, len(clicks))))
+    lengths = np.arange(len(clicks)) - first  # not the positions, which have gaps where items are cold
     cases = np.flatnonzero(chosen & (lengths >= least))
-    histories = [rows[case - lengths[case] : case] for case in cases]
-    return Targets(clicks["user_id"].to_numpy(dtype=object)[cases], histories, rows[cases])
-
-
-def _lengths(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    return np.fromiter(map(len, arrays), dtype=np.int64, count=len(arrays))
+    users = clicks["user_id"].iloc[cases].to_numpy(dtype=object)
+    return Targets(users, RowLists(rows, first[cases], lengths[cases]), rows[cases])
 
 
 def _pooled(targets: Targets) -> tuple[np.ndarray, np.ndarray]:
@@ -422,18 +444,18 @@ def _pooled(targets: Targets) -> tuple[np.ndarray, np.ndarray]:
 
     A history that is a prefix of the next one of the same user is not stored separately.
     """
-    kept: list[np.ndarray] = []
-    starts = np.zeros(len(targets), dtype=np.int64)
-    begin = 0
-    for case, history in enumerate(targets.histories):
-        same_user = kept and targets.user_ids[case] == targets.user_ids[case - 1]
-        if same_user and np.array_equal(kept[-1], history[: len(kept[-1])]):
-            kept[-1] = history
-        else:
-            begin += len(kept[-1]) if kept else 0
-            kept.append(history)
-        starts[case] = begin
-    return np.concatenate([NO_ROWS, *kept]), starts
+    histories = targets.histories
+    if not len(histories):
+        return NO_ROWS, NO_ROWS
+    is_prefix = np.zeros(len(targets), dtype=bool)  # of the history before it
+    is_prefix[:-1] = targets.user_ids[1:] == targets.user_ids[:-1]
+    is_prefix[:-1] &= histories.lengths[1:] >= histories.lengths[:-1]
+    for case in np.flatnonzero(is_prefix[:-1] & (histories.starts[1:] != histories.starts[:-1])).tolist():
+        is_prefix[case] = np.array_equal(histories[case], histories[case + 1][: histories.lengths[case]])
+    kept = histories.take(~is_prefix)
+    begins = np.cumsum(kept.lengths) - kept.lengths
+    groups = np.cumsum(~is_prefix) - ~is_prefix  # the kept history that contains each
+    return np.ascontiguousarray(kept.concatenated()), begins[groups]
 
 
 def _cold_counts(
@@ -452,7 +474,7 @@ def _cold_counts(
 
 def _build(
     train_user_ids: np.ndarray,
-    train: list[np.ndarray],
+    train: RowLists,
     validation: Targets,
     test: Targets,
     cold_items: np.ndarray,
@@ -460,10 +482,11 @@ def _build(
     train_times: np.ndarray | None,
     train_weights: np.ndarray | None,
 ) -> Split:
-    parts: list[object] = [list(train_user_ids), list(map(len, train)), np.concatenate([NO_ROWS, *train])]
+    parts: list[object] = [list(train_user_ids), train.lengths.tolist(), train.concatenated()]
     for targets in (validation, test):
-        parts += [list(targets.user_ids), list(map(len, targets.histories)), targets.items]
-        parts.append(JoinedRows(targets.histories))
+        lists = targets.histories
+        parts += [list(targets.user_ids), lists.lengths.tolist(), targets.items]
+        parts.append(JoinedRows(int(lists.lengths.sum()), lists.blocks()))
     if len(cold_items):  # a split without them keeps the digest that it had before there was a protocol
         parts.append(cold_items)
     if train_weights is not None:
@@ -509,15 +532,15 @@ def choose_cold_items(item_ids: Sequence[str], candidates: np.ndarray, *, share:
 
 
 def _by_position(clicks: pd.DataFrame, counts: dict[str, int | float]) -> np.ndarray:
-    users = clicks["user_id"].to_numpy(dtype=object)
-    is_first = (clicks["position"] == 0).to_numpy()
-    length = clicks["position"].groupby(users, sort=False).transform("size").to_numpy()
-    counts["short_users"] = int(((length < 3) & is_first).sum())
-    may_be_target = (
-        pd.Series(_target_flags(clicks) & ~is_first & (length >= 3)).astype(np.int64).groupby(users, sort=False)
-    )
-    total = may_be_target.transform("sum").to_numpy()
-    left = total - may_be_target.cumsum().to_numpy()  # targets after this click
+    starts = user_starts(clicks)
+    lengths = np.diff(np.append(starts, len(clicks)))
+    counts["short_users"] = int((lengths < 3).sum())
+    may_be_target = _target_flags(clicks) & (np.repeat(lengths, lengths) >= 3)
+    may_be_target[starts] = False
+    seen = np.cumsum(may_be_target)
+    ends = np.append(0, seen[starts + lengths - 1])
+    total = np.repeat(np.diff(ends), lengths)
+    left = np.repeat(ends[1:], lengths) - seen  # targets after this click
     # a part begins at its target: what a user clicked after a target must not train
     return np.where(total == 0, 0, np.where(left == 0, 2, np.where((left == 1) & (total > 1), 1, 0)))
 
@@ -538,13 +561,19 @@ def _by_source(clicks: pd.DataFrame, column: str, counts: dict[str, int | float]
             "correct the values or choose another data.split"
         )
     numbers = parts.to_numpy(dtype=np.int64)
+    starts = user_starts(clicks)
     # what a user clicked after a target must not train: it would leak the future
-    seen_target = pd.Series(numbers > 0).groupby(clicks["user_id"].to_numpy(), sort=False).cummax().to_numpy()
-    is_late = (numbers == 0) & seen_target
+    is_late = (numbers == 0) & _seen(numbers > 0, starts)
     counts["dropped_history_behind_target"] = int(is_late.sum())
-    seen_test = pd.Series(numbers == 2).groupby(clicks["user_id"].to_numpy(), sort=False).cummax().to_numpy()
-    counts["validation_behind_test"] = int(((numbers == 1) & seen_test).sum())
+    counts["validation_behind_test"] = int(((numbers == 1) & _seen(numbers == 2, starts)).sum())
     return np.where(is_late, UNUSED, numbers)
+
+
+def _seen(flags: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Return which clicks have a flag, or come after one of their user that has, bool `[clicks]`."""
+    so_far = np.cumsum(flags)
+    before = so_far[starts] - flags[starts]
+    return so_far > np.repeat(before, np.diff(np.append(starts, len(flags))))
 
 
 def _by_time(clicks: pd.DataFrame, options: DataOptions, counts: dict[str, int | float]) -> np.ndarray:
@@ -576,32 +605,33 @@ def _cutoffs(times: np.ndarray, shares: list[float]) -> list[int]:
     return ordered[bounds].tolist()
 
 
-def time_order(
-    clicks: pd.DataFrame, seed: int, *, fractions: np.ndarray | None = None, parts: np.ndarray | None = None
-) -> tuple[np.ndarray, int]:
+def time_order(log: CodedClicks, seed: int, *, parts: np.ndarray | None = None) -> tuple[np.ndarray, int]:
     """Return the indices that sort clicks by user and time, int64, and the number of clicks tied with another item's.
 
     Args:
-        clicks: `user_id`, `item_id` (text), `timestamp` (whole numbers, none null).
+        log: with `timestamp`, whole numbers, none null.
         seed: decides ties: they follow the blake2b hash of user, item and seed.
-        fractions: nanoseconds beyond `timestamp`, int64 `[clicks]`.
         parts: part of each click, int64 `[clicks]`; clicks of one time are sorted by it before the hash, so that no
             history contains a click of a later part.
     """
-    size = len(clicks)
-    fractions = np.zeros(size, dtype=np.int64) if fractions is None else fractions
-    parts = np.zeros(size, dtype=np.int64) if parts is None else parts
-    moments = pd.DataFrame({"user_id": clicks["user_id"], "time": clicks["timestamp"], "fraction": fractions})
-    tied = moments.duplicated(keep=False).to_numpy()
-    ranks = np.zeros(size, dtype=np.uint64)
-    pairs = zip(clicks.loc[tied, "user_id"], clicks.loc[tied, "item_id"], strict=True)
+    times = log.frame["timestamp"].to_numpy(dtype=np.int64)
+    parts = np.zeros(len(log), dtype=np.int64) if parts is None else parts
+    order = stable_order(parts, log.fractions, times, log.users)
+    is_next = np.ones(max(0, len(log) - 1), dtype=bool)  # whether a click has user and time of the one before it
+    for key in (log.users, times, log.fractions):
+        ordered = key[order]
+        is_next &= ordered[1:] == ordered[:-1]
+    tied = order[np.append(is_next, False) | np.append(False, is_next)] if len(log) else order
+    if not len(tied):
+        return order, 0
+    ranks = np.zeros(len(log), dtype=np.uint64)
+    ids = log.frame[["user_id", "item_id"]].iloc[tied]
+    pairs = zip(ids["user_id"], ids["item_id"], strict=True)
     ranks[tied] = [_tie_rank(user, item, seed) for user, item in pairs]
-    users = pd.factorize(clicks["user_id"], sort=True)[0]
-    times = clicks["timestamp"].to_numpy(dtype=np.int64)
-    together = moments.loc[tied]
-    is_repeat = together.assign(item_id=clicks.loc[tied, "item_id"]).duplicated()
-    num_tied = int(together.loc[~is_repeat].duplicated(keep=False).sum())
-    return np.lexsort((ranks, parts, fractions, times, users)), num_tied
+    moments = pd.DataFrame({"user": log.users, "time": times, "fraction": log.fractions}).iloc[tied]
+    is_repeat = moments.assign(item=log.items[tied]).duplicated()
+    num_tied = int(moments.loc[~is_repeat].duplicated(keep=False).sum())
+    return stable_order(ranks, parts, log.fractions, times, log.users), num_tied
 
 
 def _tie_rank(user_id: str, item_id: str, seed: int) -> int:

@@ -11,7 +11,7 @@ come in any order; the order of the catalog counts, since it numbers the items.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +20,7 @@ import pandas as pd
 from cost_hf.data import schema
 from cost_hf.data.amazon import read_amazon
 from cost_hf.data.cells import cell_text, find_mismatch, is_missing, map_texts, normalized
+from cost_hf.data.coded_clicks import CodedClicks, run_lengths, stable_order
 from cost_hf.data.errors import DataError
 from cost_hf.data.events import (
     IS_TARGET,
@@ -39,6 +40,7 @@ from cost_hf.data.sources import RawTables, Source, load_catalog, load_frames, l
 from cost_hf.data.splits import source_parts, time_order
 from cost_hf.data.toy_worlds import make_toy
 
+NO_TIME = np.iinfo(np.int64).min
 MIN_MISMATCHED = 0.01  # share of the unknown ids: fewer matches in another form are coincidence
 
 
@@ -113,20 +115,21 @@ def read_tables(
     clicks = select_events(resolve_guests(clicks, fractions, options, counts, notices), options, counts)
     check_targets(clicks, options)
     catalog = _normalize_items(catalog, options)
-    users = clicks["user_id"].nunique()
-    clicks = _normalize_clicks(clicks, options)
     if options.normalize_ids:
+        users = clicks["user_id"].nunique()
+        clicks = _normalize_clicks(clicks, options)
         counts["merged_users"] = users - clicks["user_id"].nunique()
     notices += [*schema.id_notices(catalog, clicks), *schema.time_notices(clicks)]
-    clicks = _drop_repeats(clicks, fractions, options, counts, notices)
+    log = CodedClicks.of(clicks, fractions)
+    del clicks, fractions  # which would be held beside what is left of them
+    log = _drop_repeats(log, options, counts, notices)
     if order == "position":
-        clicks = clicks.assign(position=schema.clean_positions(clicks))
-        schema.check_positions(clicks)
-    clicks = _drop_unknown(clicks, catalog, options, counts, notices, id_types)
-    catalog, clicks = _drop_textless(catalog, clicks, options, template, counts)
-    clicks = _sort(clicks, order, fractions, options, counts, notices)
-    catalog, clicks = _keep_core_and_latest(catalog, clicks, options, counts)
-    return _finish(catalog, clicks, options, template, counts, notices, digest)
+        log = _with_positions(log)
+    log = _drop_unknown(log, catalog, options, counts, notices, id_types)
+    catalog, log = _drop_textless(catalog, log, options, template, counts)
+    log = _sort(log, order, options, counts, notices)
+    catalog, log = _keep_core_and_latest(catalog, log, options, counts)
+    return _finish(catalog, log, options, template, counts, notices, digest)
 
 
 def read_items(
@@ -189,16 +192,15 @@ def read_interactions(
     clicks, fractions = _clean_interactions(load_interactions(source, own), own, counts, timezone)
     order = _order_column(clicks, own.order)
     clicks = _normalize_clicks(select_events(resolve_guests(clicks, fractions, own, counts, []), own, counts), own)
+    log = CodedClicks.of(clicks, fractions)
     if own.on_duplicate_click == "drop":
-        clicks = _drop_repeats(clicks, fractions, own, counts, [])
+        log = _drop_repeats(log, own, counts, [])
     if order == "position":
-        clicks = clicks.assign(position=schema.clean_positions(clicks))
-        schema.check_positions(clicks)
-    clicks = _sort(clicks, order, fractions, own, counts, [])
+        log = _with_positions(log)
+    log = _sort(log, order, own, counts, [])
     if with_nanoseconds:
-        clicks = clicks.assign(nanoseconds=fractions.loc[clicks.index])
-    clicks = clicks.reset_index(drop=True)
-    return clicks.assign(position=clicks.groupby("user_id", sort=False).cumcount().astype(np.int64))
+        log = log.assign(nanoseconds=log.fractions)
+    return log.frame.reset_index(drop=True).assign(position=_positions(log))
 
 
 def _id_type(frame: pd.DataFrame) -> str:
@@ -232,7 +234,8 @@ def _as_published(clicks: pd.DataFrame) -> pd.DataFrame:
 def _clean_items(frame: pd.DataFrame, options: DataOptions, counts: dict[str, int]) -> pd.DataFrame:
     """Return the catalog with ids as text, without rows that have none where `data.on_bad_row` allows it."""
     schema.require_columns(frame, "items", ["item_id"])
-    frame = _drop_bad_rows(frame, ~is_missing(frame["item_id"]), "items", options, counts)
+    if options.on_bad_row == "drop":
+        frame = _drop_bad_rows(frame, ~is_missing(frame["item_id"]), "items", counts)
     if frame.empty:
         raise DataError("items has 0 rows, expected at least 1; check that the source has items")
     return frame.assign(item_id=schema.clean_ids(frame, "items", "item_id"))
@@ -257,13 +260,14 @@ def _clean_interactions(
     `user_id` is missing in clicks of guests, where `data.on_missing_user` allows them.
     """
     schema.require_columns(frame, "interactions", ["user_id", "item_id"])
-    frame = _drop_bad_rows(frame, ~is_missing(frame["item_id"]), "interactions", options, counts)
     date_format = csv_option(options.csv, "interactions", "date_format")
-    if options.on_bad_row == "drop" and "timestamp" in frame.columns:
-        is_known = schema.readable_times(frame, date_format)
-        if _order_column(frame, options.order) == "timestamp":
-            is_known = is_known & frame["timestamp"].notna().to_numpy(dtype=bool)
-        frame = _drop_bad_rows(frame, is_known, "interactions", options, counts)
+    if options.on_bad_row == "drop":
+        frame = _drop_bad_rows(frame, ~is_missing(frame["item_id"]), "interactions", counts)
+        if "timestamp" in frame.columns:
+            is_known = schema.readable_times(frame, date_format)
+            if _order_column(frame, options.order) == "timestamp":
+                is_known = is_known & frame["timestamp"].notna().to_numpy(dtype=bool)
+            frame = _drop_bad_rows(frame, is_known, "interactions", counts)
     if frame.empty:
         raise DataError("interactions has 0 rows, expected at least 1; check that the source has clicks")
     frame = frame.assign(
@@ -276,12 +280,10 @@ def _clean_interactions(
     return frame, fractions
 
 
-def _drop_bad_rows(
-    frame: pd.DataFrame, is_good: np.ndarray, table: str, options: DataOptions, counts: dict[str, int]
-) -> pd.DataFrame:
-    """Return the good rows under `data.on_bad_row: drop`, else all: their check comes next."""
+def _drop_bad_rows(frame: pd.DataFrame, is_good: np.ndarray, table: str, counts: dict[str, int]) -> pd.DataFrame:
+    """Return the good rows; the others are counted."""
     bad = int((~is_good).sum())
-    if options.on_bad_row != "drop" or not bad:
+    if not bad:
         return frame
     name = f"dropped_unreadable_rows_of_{table}"
     counts[name] = counts.get(name, 0) + bad
@@ -311,35 +313,42 @@ def _without_html(values: pd.Series) -> pd.Series:
     return map_texts(values, plain_text) if is_text_column(values) else values
 
 
-def _drop_repeats(
-    clicks: pd.DataFrame,
-    fractions: pd.Series,
-    options: DataOptions,
-    counts: dict[str, int],
-    notices: list[Notice],
-) -> pd.DataFrame:
+def _drop_repeats(log: CodedClicks, options: DataOptions, counts: dict[str, int], notices: list[Notice]) -> CodedClicks:
     """Find clicks with the user, item, time and event of another one; without times, those with its position."""
-    keys = clicks[["user_id", "item_id"]].assign(fraction=fractions)
+    clicks = log.frame
+    keys = {"pair": log.pairs}
+    if log.fractions.any():
+        keys["fraction"] = log.fractions
     if options.event_column is not None:  # a view and a purchase at one time are two clicks
-        keys["event"] = event_types(clicks, options.event_column)
-    keys["time"] = clicks.get("timestamp", default=pd.NA)
+        keys["event"] = event_types(clicks, options.event_column).to_numpy()
+    times = clicks["timestamp"] if "timestamp" in clicks else pd.Series(pd.NA, index=clicks.index, dtype="Int64")
+    has_time = times.notna().to_numpy(dtype=bool)
+    keys["time"] = times.to_numpy(dtype=np.int64, na_value=NO_TIME)
     if "position" in clicks:
-        keys["position"] = clicks["position"].where(keys["time"].isna())
-    else:
-        keys = keys.loc[keys["time"].notna()]
+        keys["position"] = clicks["position"].where(~has_time).to_numpy()
     # of a click that is in two parts the one in the earlier part is kept: the other would be its own history
-    ranks = pd.Series(_part_ranks(clicks, options), index=clicks.index)
-    keys = keys.iloc[np.argsort(ranks.loc[keys.index].to_numpy(), kind="stable")]
-    is_repeat = keys.duplicated().reindex(clicks.index, fill_value=False)
+    places = stable_order(_part_ranks(clicks, options))
+    if "position" not in clicks:
+        places = places[has_time[places]]
+    is_repeat = np.zeros(len(log), dtype=bool)
+    is_repeat[places] = pd.DataFrame({name: values[places] for name, values in keys.items()}).duplicated().to_numpy()
     repeats = int(is_repeat.sum())
     counts["dropped_duplicate_clicks"] = 0
     if options.on_duplicate_click == "drop":
         counts["dropped_duplicate_clicks"] = repeats
         repeats = 0
-        clicks = clicks.loc[~is_repeat]
+        log = log.where(~is_repeat)
     counts["duplicate_clicks"] = repeats
-    notices += schema.repeat_notices(clicks, repeats)
-    return clicks
+    if len(log):
+        notices += schema.repeat_notices(len(log), repeats, int(run_lengths(np.sort(log.pairs)).min()))
+    return log
+
+
+def _with_positions(log: CodedClicks) -> CodedClicks:
+    """Return the log with its positions as whole numbers, each once per user."""
+    positions = schema.clean_positions(log.frame)
+    schema.check_positions(log.frame.assign(position=positions), log.users)
+    return log.assign(position=positions)
 
 
 def _part_ranks(clicks: pd.DataFrame, options: DataOptions) -> np.ndarray:
@@ -364,18 +373,18 @@ def _order_column(frame: pd.DataFrame, order: str) -> str:
 
 
 def _drop_unknown(
-    clicks: pd.DataFrame,
+    log: CodedClicks,
     catalog: pd.DataFrame,
     options: DataOptions,
     counts: dict[str, int],
     notices: list[Notice],
     id_types: tuple[str, ...],
-) -> pd.DataFrame:
-    unknown = schema.unknown_items(clicks, catalog)
+) -> CodedClicks:
+    unknown = ~log.item_ids.isin(catalog["item_id"])[log.items]
     counts["dropped_unknown_item_interactions"] = int(unknown.sum())
     if not unknown.any():
-        return clicks
-    mismatch = find_mismatch(clicks.loc[unknown, "item_id"], catalog["item_id"])
+        return log
+    mismatch = find_mismatch(log.frame.loc[unknown, "item_id"], catalog["item_id"])
     differ = f"item_id was read as {id_types[0]} in items and as {id_types[1]} in interactions"
     reasons = [] if mismatch is None else [mismatch.text]
     reasons += [differ] if id_types[0] != id_types[1] else []
@@ -385,64 +394,63 @@ def _drop_unknown(
     if mismatch is not None:
         reasons.append(f"fix it with {mismatch.remedy}" if mismatch.forms else mismatch.remedy)
     if options.on_unknown_item == "error":
-        schema.forbid_unknown_items(clicks, unknown, "; ".join(reasons))
-    return clicks.loc[~unknown]
+        schema.forbid_unknown_items(log.frame, unknown, "; ".join(reasons))
+    return log.where(~unknown)
 
 
 def _drop_textless(
-    catalog: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions, template: str | None, counts: dict[str, int]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    catalog: pd.DataFrame, log: CodedClicks, options: DataOptions, template: str | None, counts: dict[str, int]
+) -> tuple[pd.DataFrame, CodedClicks]:
     empty = schema.empty_texts(catalog, render_texts(catalog, template), drops=options.on_empty_text == "drop")
     catalog = catalog.loc[~empty]
-    kept = clicks["item_id"].isin(catalog["item_id"])
+    kept = log.item_ids.isin(catalog["item_id"])[log.items]
     counts["dropped_empty_text_items"] = int(empty.sum())
     counts["dropped_empty_text_interactions"] = int((~kept).sum())
-    return catalog, clicks.loc[kept]
+    return catalog, log.where(kept)
 
 
 def _sort(
-    clicks: pd.DataFrame,
-    order: str,
-    fractions: pd.Series,
-    options: DataOptions,
-    counts: dict[str, int],
-    notices: list[Notice],
-) -> pd.DataFrame:
+    log: CodedClicks, order: str, options: DataOptions, counts: dict[str, int], notices: list[Notice]
+) -> CodedClicks:
     """Sort by user, then by position, or by time with ties by part and hash; positions are renumbered later."""
-    fractions = fractions.loc[clicks.index]
+    clicks = log.frame
     if order == "position":
         counts.setdefault("tied_timestamps", 0)  # a reader that derived positions from times has counted its ties
-        users = pd.factorize(clicks["user_id"], sort=True)[0]
-        clicks = clicks.iloc[np.lexsort((clicks["position"].to_numpy(), users))]
+        log = log.take(stable_order(clicks["position"].to_numpy(), log.users))
         if options.order == "auto" and "timestamp" in clicks:
-            notices += schema.order_notices(*_backwards(clicks, fractions.loc[clicks.index]))
-        return clicks
+            notices += schema.order_notices(*_backwards(log))
+        return log
     missing = clicks["timestamp"].isna()
     if missing.any():
         raise DataError(
             f"interactions.timestamp: expected a value in every row to order by time, got {int(missing.sum())} null of "
             f"{len(clicks)} (first: user_id {clicks.loc[missing, 'user_id'].iloc[0]!r}); fill them or give position"
         )
-    parts = _part_ranks(clicks, options)
-    indices, counts["tied_timestamps"] = time_order(clicks, options.seed, fractions=fractions.to_numpy(), parts=parts)
-    return clicks.iloc[indices]
+    places, counts["tied_timestamps"] = time_order(log, options.seed, parts=_part_ranks(clicks, options))
+    return log.take(places)
 
 
-def _backwards(clicks: pd.DataFrame, fractions: pd.Series) -> tuple[int, int]:
+def _backwards(log: CodedClicks) -> tuple[int, int]:
     """Return how many clicks are earlier than the previous one of their user, and how many could be compared."""
-    is_known = clicks["timestamp"].notna().to_numpy()
-    users = pd.factorize(clicks["user_id"])[0][is_known]
-    times = clicks["timestamp"].to_numpy(dtype=np.int64, na_value=0)[is_known]
-    beyond = fractions.to_numpy()[is_known]
+    is_known = log.frame["timestamp"].notna().to_numpy()
+    users = log.users[is_known]
+    times = log.frame["timestamp"].to_numpy(dtype=np.int64, na_value=0)[is_known]
+    beyond = log.fractions[is_known]
     is_next = np.diff(users) == 0
     passed = np.diff(times)
     rest = np.diff(beyond)
     return int((((passed < 0) | ((passed == 0) & (rest < 0))) & is_next).sum()), int(is_next.sum())
 
 
+def _positions(log: CodedClicks) -> np.ndarray:
+    """Return the number of every click among those of its user, int64 `[clicks]`; users are together."""
+    lengths = run_lengths(log.users)
+    return np.arange(len(log)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+
+
 def _keep_core_and_latest(
-    catalog: pd.DataFrame, clicks: pd.DataFrame, options: DataOptions, counts: dict[str, int]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    catalog: pd.DataFrame, log: CodedClicks, options: DataOptions, counts: dict[str, int]
+) -> tuple[pd.DataFrame, CodedClicks]:
     """Drop users and items below their minimum counts, then a user's oldest clicks; also drop items from the catalog.
 
     Minimum counts refer to whole histories. The cap can leave items with too few clicks, so the k-core is computed
@@ -451,40 +459,40 @@ def _keep_core_and_latest(
     least_user = options.min_user_interactions
     least_item = options.min_item_interactions
     most = options.max_user_interactions
-    core = whole = _core(clicks, least_user, least_item)
+    core = whole = _core(log, least_user, least_item)
     counts["dropped_old_interactions"] = 0
     if most is not None:
-        latest = whole.groupby("user_id", sort=False).tail(most)
+        latest = whole.where(whole.clicks_of_users[whole.users] - _positions(whole) <= most)
         counts["dropped_old_interactions"] = len(whole) - len(latest)
         core = _core(latest, min(least_user, most), least_item)
-    kept = catalog if least_item == 0 else catalog.loc[catalog["item_id"].isin(core["item_id"])]
-    counts["dropped_core_users"] = clicks["user_id"].nunique() - core["user_id"].nunique()
+    kept = catalog
+    if least_item > 0:
+        kept = catalog.loc[catalog["item_id"].isin(core.item_ids[core.clicks_of_items > 0])]
+    counts["dropped_core_users"] = log.num_users - core.num_users
     counts["dropped_core_items"] = len(catalog) - len(kept)
-    counts["dropped_core_interactions"] = len(clicks) - len(core) - counts["dropped_old_interactions"]
+    counts["dropped_core_interactions"] = len(log) - len(core) - counts["dropped_old_interactions"]
     return kept, core
 
 
-def _core(clicks: pd.DataFrame, least_user: int, least_item: int) -> pd.DataFrame:
+def _core(log: CodedClicks, least_user: int, least_item: int) -> CodedClicks:
     """Drop clicks of users and items below their minimum counts until there are none."""
     while True:
-        by_user = clicks["user_id"].map(clicks["user_id"].value_counts())
-        by_item = clicks["item_id"].map(clicks["item_id"].value_counts())
-        kept = (by_user >= least_user) & (by_item >= least_item)
+        kept = (log.clicks_of_users >= least_user)[log.users] & (log.clicks_of_items >= least_item)[log.items]
         if kept.all():
-            return clicks
-        clicks = clicks.loc[kept]
+            return log
+        log = log.where(kept)
 
 
 def _finish(
     catalog: pd.DataFrame,
-    clicks: pd.DataFrame,
+    log: CodedClicks,
     options: DataOptions,
     template: str | None,
     counts: dict[str, int],
     notices: list[Notice],
     digest: str,
 ) -> Tables:
-    if clicks.empty:
+    if not len(log):
         dropped = {name: count for name, count in counts.items() if count}
         raise DataError(
             f"no interactions are left, expected at least 1 (dropped so far: {dropped}); "
@@ -492,9 +500,8 @@ def _finish(
             + "".join(f"; {each.message}: {each.remedy}" for each in notices)
         )
     catalog = catalog.reset_index(drop=True)
-    clicks = clicks.reset_index(drop=True)
-    clicks["item_row"] = pd.Index(catalog["item_id"]).get_indexer(clicks["item_id"]).astype(np.int64)
-    clicks["position"] = clicks.groupby("user_id", sort=False).cumcount().astype(np.int64)
+    rows = pd.Index(catalog["item_id"]).get_indexer(log.item_ids).astype(np.int64)
+    clicks = log.frame.reset_index(drop=True).assign(item_row=rows[log.items], position=_positions(log))
     named = ("user_id", "item_id", "item_row", "position", "timestamp", WEIGHT, IS_TARGET)
     first = [name for name in named if name in clicks.columns]
     clicks = clicks[first + [name for name in clicks.columns if name not in first]]
@@ -502,12 +509,12 @@ def _finish(
     if options.strict:
         schema.check_strict(catalog, clicks, texts)
     counts["items"] = len(catalog)
-    counts["users"] = int(clicks["user_id"].nunique())
+    counts["users"] = log.num_users
     counts["interactions"] = len(clicks)
     counts["duplicate_texts"] = len(texts) - len(set(texts))
-    counts["repeated_pairs"] = int(clicks.duplicated(["user_id", "item_id"]).sum())
+    counts["repeated_pairs"] = len(log) - len(run_lengths(np.sort(log.pairs)))
     notices += schema.text_notices(catalog, texts)
-    notices += schema.history_notices(clicks.groupby("user_id", sort=False).size().to_numpy())
+    notices += schema.history_notices(run_lengths(log.users))
     return Tables(catalog, clicks, counts, source_digest=digest, notices=tuple(notices))
 
 
@@ -526,29 +533,29 @@ def source_digest(items: pd.DataFrame, interactions: pd.DataFrame, fractions: pd
     """
     state = hashlib.sha256()
     for table, frame, keeps_order in (("items", items, True), ("interactions", interactions, False)):
-        columns = _column_hashes(frame)
-        if table == "interactions" and fractions.any():
-            columns[""] = pd.util.hash_array(fractions.to_numpy())  # no column has this name
-        state.update(f"{table}:{len(frame)}:{len(columns)}:".encode())
+        names = []
         rows = np.zeros(len(frame), dtype=np.uint64)
-        for name, hashes in columns.items():
-            state.update(f"{len(name)}:{name}:".encode("utf-8", "surrogatepass"))
+        for name, hashes in _column_hashes(frame, fractions if table == "interactions" else None):
+            names.append(name)
             rows = (rows ^ hashes) * FACTOR
             rows ^= rows >> np.uint64(29)
-        state.update((rows if keeps_order else np.sort(rows)).astype("<u8").tobytes())
+        state.update(f"{table}:{len(frame)}:{len(names)}:".encode())
+        for name in names:
+            state.update(f"{len(name)}:{name}:".encode("utf-8", "surrogatepass"))
+        state.update((rows if keeps_order else np.sort(rows)).astype("<u8", copy=False).data)
     return state.hexdigest()
 
 
-def _column_hashes(frame: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Return the 64-bit hashes of every cell, uint64 `[rows]`, by column name in order; empty columns are left out."""
-    hashes = {}
+def _column_hashes(frame: pd.DataFrame, fractions: pd.Series | None) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield name and 64-bit hashes of every cell, uint64 `[rows]`, of columns by name; empty columns are left out."""
     for name in sorted(frame.columns):
         found = _number_hashes(frame[name]) if name in NUMBERS else None
         if found is None:
             found = _text_hashes(frame[name])
         if (found != NOTHING).any():
-            hashes[name] = found
-    return hashes
+            yield name, found
+    if fractions is not None and fractions.any():
+        yield "", pd.util.hash_array(fractions.to_numpy())  # no column has this name
 
 
 def _number_hashes(values: pd.Series) -> np.ndarray | None:
@@ -564,6 +571,11 @@ def _number_hashes(values: pd.Series) -> np.ndarray | None:
 
 def _text_hashes(values: pd.Series) -> np.ndarray:
     """Hash cells by their text; equal texts are hashed once."""
+    if isinstance(values.dtype, pd.StringDtype):
+        numbers, distinct = pd.factorize(values)
+        known = np.append(pd.util.hash_array(distinct.to_numpy(dtype=object), categorize=False), NOTHING)
+        known[np.flatnonzero(np.asarray(distinct == ""))] = NOTHING
+        return known[numbers]  # -1, a missing value, is the last
     cells = values
     if values.dtype == object:  # mixed numbers, lists and objects, which can't be compared or hashed
         cells = pd.Series([cell_text(value) for value in values], dtype=object)

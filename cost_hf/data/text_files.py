@@ -18,9 +18,11 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
 
+import numpy as np
 import pandas as pd
 
 from cost_hf.data.cells import EXACT_WHOLE
@@ -183,6 +185,8 @@ def _undecodable(path: Path, number: int, encoding: str, got: str) -> DataError:
 
 
 Quoting: TypeAlias = Literal[0, 3]  # csv.QUOTE_MINIMAL and csv.QUOTE_NONE
+CHUNK_RECORDS = 2**16
+BLOCK_BYTES = 2**22
 MAX_NESTED = 32  # depth of lists and objects in a record
 WHOLE_FLOAT = re.compile(r"-?\d+\.0")
 EXPONENT = re.compile(r"-?\d(\.\d+)?[eE]\+\d+")  # how floats from 1e16 on are written
@@ -298,15 +302,46 @@ def read_jsonl(path: Path, *, encoding: str = "utf-8", bad_rows: list[BadRow] | 
     Raises:
         DataError: for a line that is not a JSON object, repeats a field, nests too deep or has a lone surrogate.
     """
-    records = []
+    bad: list[BadRow] | None = None if bad_rows is None else []
+    records = _records(path, encoding, bad)
+    chunks = []
+    while chunk := list(islice(records, CHUNK_RECORDS)):
+        chunks.append(pd.DataFrame(chunk))  # a row as an object takes ten times the memory of its cells in columns
+    frame = _joined_chunks(chunks)
+    if frame is None:
+        bad = None if bad_rows is None else []
+        frame = pd.DataFrame(list(_records(path, encoding, bad)))
+    if bad_rows is not None:
+        bad_rows += bad or []
+    return frame
+
+
+def _records(path: Path, encoding: str, bad_rows: list[BadRow] | None) -> Iterator[dict[str, Any]]:
+    """Yield the records of a file; `bad_rows` as for `read_jsonl`."""
     for number, line in read_lines(path, encoding=encoding):
         try:
-            records.append(parse_record(path, number, line))
+            yield parse_record(path, number, line)
         except DataError as error:
             if bad_rows is None:
                 raise
             bad_rows.append(BadRow(number, str(error)))
-    return pd.DataFrame(records)
+
+
+def _joined_chunks(chunks: list[pd.DataFrame]) -> pd.DataFrame | None:
+    """Return chunks of records as the table of all of them; None where the types of the whole can't be told.
+
+    The type of a column follows from all its cells: whole numbers with a gap are floats, numbers among texts objects.
+    """
+    if len(chunks) < 2:
+        return chunks[0] if chunks else pd.DataFrame([])
+    for name in dict.fromkeys(name for chunk in chunks for name in chunk):
+        known = [chunk[name] for chunk in chunks if name in chunk and chunk[name].notna().any()]
+        kinds = {values.dtype for values in known}
+        are_texts = all(isinstance(kind, pd.StringDtype) for kind in kinds)
+        if not kinds or not (are_texts or kinds <= {np.dtype(np.int64), np.dtype(np.float64)}):
+            return None
+    filled = [chunk.loc[:, chunk.notna().any()] for chunk in chunks]
+    return pd.concat(filled, ignore_index=True)[list(dict.fromkeys(name for chunk in chunks for name in chunk))]
 
 
 def parse_record(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -347,6 +382,9 @@ def _check_rows(
 
     Without `collects` the first bad row is a `DataError`.
     """
+    plain = _plain_rows(path, separator, encoding)
+    if plain is not None:
+        return (csv.QUOTE_MINIMAL, *plain, [])
     quotings: tuple[Quoting, ...] = (csv.QUOTE_MINIMAL,)
     if separator == "\t":  # many tsv files do not use quoting: a title may start with a quote
         quotings = (csv.QUOTE_MINIMAL, csv.QUOTE_NONE)
@@ -357,6 +395,51 @@ def _check_rows(
             if quoting == quotings[-1]:
                 raise
     raise AssertionError(quotings)
+
+
+def _plain_rows(path: Path, separator: str, encoding: str) -> tuple[list[str], int] | None:
+    """Return header and number of rows of a file in which every line is a row with the fields of the header.
+
+    None for any other file, such as one with quotes, blank lines or several kinds of line ends: it is read row by row.
+    """
+    if codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig") or not separator.isascii():
+        return None
+    header: list[str] = []
+    count = 0
+    try:
+        for number, lines in enumerate(_whole_lines(path)):
+            if number == 0:
+                lines = _without_mark(path, lines)
+            text = lines.decode()
+            if any(mark in text for mark in '"\r\0'):
+                return None
+            if number == 0:
+                header = text[: text.index("\n")].split(separator)
+                if len(header) == 1 or len(set(header)) < len(header):
+                    return None
+            content = np.frombuffer(lines, dtype=np.uint8)
+            ends = np.flatnonzero(content == ord("\n"))
+            fields = np.diff(np.searchsorted(np.flatnonzero(content == ord(separator)), ends), prepend=0) + 1
+            if (fields != len(header)).any():
+                return None
+            count += len(ends)
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error):
+        return None
+    return (header, count - 1) if header else None
+
+
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    """Yield the bytes of a text file in blocks that end at a line end; one is added after the last line."""
+    pieces: list[bytes] = []  # of a line whose end is still to come
+    with open_table(path) as table:
+        while block := table.read(BLOCK_BYTES):
+            lines, end, rest = block.rpartition(b"\n")
+            if end:
+                yield b"".join([*pieces, lines, end])
+                pieces = []
+            pieces.append(rest)
+    if last := b"".join(pieces):
+        yield last + b"\n"
 
 
 def _count_rows(
@@ -463,10 +546,12 @@ def _id_cells(source: str, cells: pd.Series) -> pd.Series:
     A column of floats is written so in all its rows.
     """
     known = cells.dropna()
-    is_inexact = known.map(lambda text: SPREADSHEET.fullmatch(text) is not None).astype(bool)
-    is_float = not known.empty and all(map(_looks_like_float, known))
-    if is_float:
-        is_inexact |= known.map(lambda text: abs(float(text)) >= EXACT_WHOLE)
+    numbers, distinct = pd.factorize(known)  # equal ids are looked at once
+    is_float = not known.empty and all(map(_looks_like_float, distinct))
+    inexact = [
+        SPREADSHEET.fullmatch(text) is not None or (is_float and abs(float(text)) >= EXACT_WHOLE) for text in distinct
+    ]
+    is_inexact = np.array(inexact, dtype=bool)[numbers]
     if is_inexact.any():
         row, text = next(iter(known[is_inexact].items()))
         raise DataError(
@@ -476,7 +561,8 @@ def _id_cells(source: str, cells: pd.Series) -> pd.Series:
         )
     if not is_float:
         return cells
-    return cells.map(lambda text: text if pd.isna(text) else str(int(float(text))))
+    whole = pd.Series([str(int(float(text))) for text in distinct], dtype=cells.dtype).take(numbers)
+    return whole.set_axis(known.index).reindex(cells.index)
 
 
 def _looks_like_float(text: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cost_hf.data.row_lists import RowLists
 from cost_hf.data.splits import Targets
 from cost_hf.evaluation.ranking import RankedLists, evaluate_ranker, ranked_lists
 from cost_hf.evaluation.results import MAIN_ROW, build_results
@@ -211,14 +212,14 @@ def _cases(
         np.asarray(catalog.rows_of([item for item in history if item in catalog]), dtype=np.int64) for history in batch
     ]
     items = np.array([catalog.row_of(item) if item in catalog else -1 for item in wanted], dtype=np.int64)
-    return Targets(np.asarray(users, dtype=object), rows, items)
+    return Targets(np.asarray(users, dtype=object), RowLists.of(rows), items)
 
 
 def _lists(
     system: _System, cases: Targets, top_k: int, *, exclude_seen: bool, on_empty: str, batch_size: int, progress: bool
 ) -> np.ndarray:
     """Return the recommended catalog rows of every case, int32 `[M, R]`, -1 where fewer are available."""
-    is_empty = np.array([not len(history) for history in cases.histories])
+    is_empty = cases.histories.lengths == 0
     if is_empty.any() and (on_empty == "error" or system.popular is None):
         number = int(is_empty.argmax())
         remedy = "leave the case out" if system.popular is None else "leave the case out, or pass on_empty='popularity'"
@@ -228,7 +229,7 @@ def _lists(
     if len(filled):
         ranked = evaluate_ranker(
             system.ranker,
-            Targets(cases.user_ids[filled], [cases.histories[case] for case in filled], cases.items[filled]),
+            cases.take(filled),
             sid_keys=None,
             num_items=len(system.catalog),
             exclude_seen=exclude_seen,

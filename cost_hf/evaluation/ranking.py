@@ -109,7 +109,7 @@ def evaluate_ranker(
     _check_cases(targets, sid_keys, num_items)
     # on machines without an accelerator a plain PartialState() finds one process, however many torchrun started
     state = PartialState(cpu=not torch.cuda.is_available())
-    batches = length_batches(np.array([len(history) for history in targets.histories]), batch_size)
+    batches = length_batches(targets.histories.lengths, batch_size)
     own = range(state.process_index, len(batches), state.num_processes)
     is_hidden = not (progress and state.is_main_process)
     parts = [

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cost_hf.data.row_lists import RowLists
+
 
 def joined(sequences: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return all catalog rows in order and the number of the sequence that each belongs to, int64 `[S]` each."""
-    lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
-    rows = np.concatenate([np.empty(0, dtype=np.int64), *sequences]).astype(np.int64)
-    return rows, np.repeat(np.arange(len(sequences)), lengths)
+    lists = RowLists.of(sequences)
+    return lists.concatenated().astype(np.int64, copy=False), np.repeat(np.arange(len(lists)), lists.lengths)
 
 
 def consecutive_pairs(sequences: Sequence[np.ndarray]) -> np.ndarray:
@@ -49,4 +50,4 @@ def click_counts(
         )
     if weights is None:
         return np.bincount(rows, minlength=num_items)
-    return np.bincount(rows, np.concatenate([np.empty(0, dtype=np.int64), *weights]), num_items).astype(np.int64)
+    return np.bincount(rows, RowLists.of(weights).concatenated(), num_items).astype(np.int64)

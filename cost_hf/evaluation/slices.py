@@ -53,7 +53,7 @@ def slice_labels(
     """
     clicks = click_counts(train, num_items=num_items)  # [N]
     target_clicks = clicks[targets.items]  # [M]
-    lengths = np.fromiter(map(len, targets.histories), dtype=np.int64, count=len(targets))
+    lengths = targets.histories.lengths
     labels = {
         "target_in_training": np.select([target_clicks == 0, target_clicks <= RARE_CLICKS], ["0", "1-5"], "6+"),
         "transition": np.where(_is_seen_transition(targets, train, num_items), "seen", "unseen"),

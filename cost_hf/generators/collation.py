@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from cost_hf.data.row_lists import RowLists
 from cost_hf.generators.distillation import SoftTargets, soft_label_tensors
 from cost_hf.generators.packing import Packing, pack
 from cost_hf.generators.prompts import IGNORED_LABEL, LABEL_WEIGHTS, Example
@@ -45,23 +46,26 @@ class SequenceDataset(Dataset):
         weights: Sequence[np.ndarray] | None = None,
         num_unlabelled: int = 0,
     ):
-        self.sequences = list(sequences)
-        self.weights = weights
-        self.examples: list[tuple[str, np.ndarray, int]] = []
-        self.first_labels: list[tuple[int, int]] = []
-        for number, (user, sequence) in enumerate(zip(user_ids, sequences, strict=True)):
-            for start, end, first in _windows(len(sequence), max_items):
-                if weights is not None and not weights[number][max(first, start + num_unlabelled) : end].any():
-                    continue
-                self.examples.append((user, np.asarray(sequence[start:end]), first - start))
-                self.first_labels.append((number, first))
-        self.lengths = np.array([len(rows) for _, rows, _ in self.examples])
+        self.sequences = RowLists.of(sequences)
+        self.user_ids = list(user_ids)
+        self.weights = None if weights is None else RowLists.of(weights)
+        self.owners, windows = _all_windows(self.sequences.lengths, max_items)
+        if self.weights is not None:
+            first = np.maximum(windows[:, FIRST], windows[:, START] + num_unlabelled)
+            has_label = _have_any(self.weights, self.owners, first, windows[:, END])
+            self.owners = self.owners[has_label]
+            windows = windows[has_label]
+        self.windows = windows
+        self.lengths = windows[:, END] - windows[:, START]
 
     def __len__(self) -> int:
-        return len(self.examples)
+        return len(self.windows)
 
     def __getitem__(self, index: int) -> tuple[str, np.ndarray, int]:
-        return self.examples[index % len(self)]
+        index %= len(self)
+        owner = int(self.owners[index])
+        start, end, first = self.windows[index].tolist()
+        return self.user_ids[owner], self.sequences[owner][start:end], first - start
 
     def long_rows(self, index: int, most: int) -> np.ndarray:
         """Return the last items of an example's sequence before its first label, at most `most`."""
@@ -70,7 +74,8 @@ class SequenceDataset(Dataset):
 
     def first_label(self, index: int) -> tuple[int, int]:
         """Return the number of an example's sequence and the position of its first label there."""
-        return self.first_labels[index % len(self)]
+        index %= len(self)
+        return int(self.owners[index]), int(self.windows[index, FIRST])
 
     def label_weights(self, index: int) -> np.ndarray | None:
         """Return the weight of every label of an example, float32; None where all are 1."""
@@ -101,17 +106,16 @@ class PrefixDataset(Dataset):
         with_first_items: bool = False,
         weights: Sequence[np.ndarray] | None = None,
     ):
-        self.sequences = list(sequences)
-        self.weights = weights
+        self.sequences = RowLists.of(sequences)
+        self.weights = None if weights is None else RowLists.of(weights)
         self.user_ids = list(user_ids)
         self.max_history = max_history
         first = 0 if with_first_items else 1
-        owners = [np.full(max(len(rows) - first, 0), number) for number, rows in enumerate(self.sequences)]
-        ends = [np.arange(first, len(rows)) for rows in self.sequences]
-        self.owners = np.concatenate(owners) if owners else np.empty(0, np.int64)
-        self.ends = np.concatenate(ends) if ends else np.empty(0, np.int64)
-        if weights is not None:
-            is_target = np.concatenate([np.empty(0), *(part[first:] for part in weights)]) > 0
+        counts = np.maximum(self.sequences.lengths - first, 0)
+        self.owners = np.repeat(np.arange(len(counts)), counts)
+        self.ends = first + _within(counts)
+        if self.weights is not None:
+            is_target = RowLists(self.weights.rows, self.weights.starts + first, counts).concatenated() > 0
             self.owners = self.owners[is_target]
             self.ends = self.ends[is_target]
         self.lengths = np.minimum(self.ends, max_history)
@@ -400,6 +404,31 @@ def pad_rows(rows: Sequence[Sequence[int] | np.ndarray], *, fill: int = NO_ITEM,
         start = width - len(row) if on_the_left else 0
         line[start : start + len(row)] = row
     return torch.from_numpy(padded)
+
+
+START, END, FIRST = range(3)  # columns of windows; FIRST is the position of the first label
+
+
+def _all_windows(lengths: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the windows of sequences: the sequence of each, int64 `[W]`, and start, end and first label `[W, 3]`."""
+    distinct, kinds = np.unique(lengths, return_inverse=True)
+    tables = [np.array(_windows(length, size), dtype=np.int64).reshape(-1, 3) for length in distinct.tolist()]
+    sizes = np.array([len(table) for table in tables], dtype=np.int64)
+    counts = sizes[kinds]
+    places = np.repeat((np.cumsum(sizes) - sizes)[kinds], counts) + _within(counts)
+    return np.repeat(np.arange(len(lengths)), counts), np.concatenate([np.empty((0, 3), np.int64), *tables])[places]
+
+
+def _within(counts: np.ndarray) -> np.ndarray:
+    """Return 0, 1, … for each of these counts, one after the other, int64."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+def _have_any(weights: RowLists, owners: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return which slices of the weights of their owners have one that is not 0, bool `[W]`."""
+    before = np.append(0, np.cumsum(weights.concatenated() != 0))
+    offsets = (np.cumsum(weights.lengths) - weights.lengths)[owners]
+    return before[offsets + ends] > before[offsets + np.minimum(starts, ends)]
 
 
 def _windows(length: int, size: int) -> list[tuple[int, int, int]]:

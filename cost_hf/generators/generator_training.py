@@ -115,7 +115,7 @@ class TrainedGenerator:
 def train_generator(
     backbone: Backbone,
     prompts: Sequence[PromptBuilder],
-    sequences: list[Any],
+    sequences: Sequence[np.ndarray],
     user_ids: list[str],
     *,
     generator: GeneratorOptions,
@@ -246,7 +246,7 @@ def fit_generator(
 def training_examples(
     backbone: Backbone,
     prompts: Sequence[PromptBuilder],
-    sequences: list[Any],
+    sequences: Sequence[np.ndarray],
     user_ids: list[str],
     *,
     training: TrainingOptions,

@@ -412,9 +412,9 @@ def _packages_of(recommender: Recommender) -> list[str]:
         classes = [type(part) for part in (own, own.network, own.quantizer) if part is not None]
         modules |= {kind.__module__.partition(".")[0] for kind in classes}
         needed |= set(own.packages)
-    distributions = packages_distributions()
-    known = {"cost_hf", "peft", "transformers", "transformers_modules"}
-    return sorted({name for module in modules - known for name in distributions.get(module, [module])} | needed)
+    foreign = modules - {"cost_hf", "peft", "transformers", "transformers_modules"}
+    distributions = packages_distributions() if foreign else {}  # reads the files of all that is installed
+    return sorted({name for module in foreign for name in distributions.get(module, [module])} | needed)
 
 
 def _choose_weights(recommender: Recommender, weights: str | None) -> None:

@@ -118,8 +118,7 @@ def candidate_batches(
     """
     rankers = {name: PartRanker(part.ranker_for(DEPTH), len(part.catalog)) for name, part in parts.items()}
     lists = CandidateLists(rankers, num_items=max(len(part.catalog) for part in parts.values()))
-    lengths = np.array([len(history) for history in cases.histories])
-    batches = length_batches(lengths, workspace.evaluation.batch_size)
+    batches = length_batches(cases.histories.lengths, workspace.evaluation.batch_size)
     for batch in tqdm(batches, desc=description, disable=not PartialState().is_main_process, leave=None):
         histories = cases.histories_matrix(batch)
         if rows is not None:

@@ -11,7 +11,9 @@ import pandas as pd
 from cost_hf.data.cells import plain_value
 from cost_hf.data.errors import DataError
 from cost_hf.data.events import WEIGHT
+from cost_hf.data.row_lists import RowLists
 from cost_hf.data.schema import as_numbers
+from cost_hf.data.splits import user_starts
 from cost_hf.data.tables import read_interactions
 from cost_hf.semantic_ids.item_ids import item_id_list
 from cost_hf.semantic_ids.item_list import ItemRows
@@ -24,7 +26,7 @@ class NewClicks:
     """Sequences of clicks whose first ones may have been counted already.
 
     Args:
-        sequences: catalog rows of S users, oldest first.
+        sequences: catalog rows of S users, oldest first; arrays are taken as well.
         counted: how many first clicks of every sequence are in the counts already, int64 `[S]`.
         weights: what each click counts, by its event, int64 arrays like `sequences`; None where all count 1.
 
@@ -34,25 +36,29 @@ class NewClicks:
         NewClicks(2 clicks of 2 users)
     """
 
-    sequences: list[np.ndarray]
+    sequences: RowLists
     counted: np.ndarray
-    weights: list[np.ndarray] | None = None
+    weights: RowLists | None = None
+
+    def __post_init__(self) -> None:
+        """Hold the sequences in one array."""
+        object.__setattr__(self, "sequences", RowLists.of(self.sequences))
+        object.__setattr__(self, "weights", None if self.weights is None else RowLists.of(self.weights))
 
     def __repr__(self) -> str:
         """Return the number of clicks to count and of their users."""
-        users = int((self._lengths > self.counted).sum())
+        users = int((self.sequences.lengths > self.counted).sum())
         return f"NewClicks({len(self)} clicks of {users} users)"
 
     def __len__(self) -> int:
         """Return the number of clicks to count."""
-        return int((self._lengths - self.counted).sum())
+        return int((self.sequences.lengths - self.counted).sum())
 
     @classmethod
     def of_new_users(cls, sequences: Sequence[np.ndarray], weights: Sequence[np.ndarray] | None = None) -> "NewClicks":
         """Return whole sequences, of which nothing was counted before."""
-        return cls(
-            list(sequences), np.zeros(len(sequences), dtype=np.int64), None if weights is None else list(weights)
-        )
+        counted = np.zeros(len(sequences), dtype=np.int64)
+        return cls(RowLists.of(sequences), counted, None if weights is None else RowLists.of(weights))
 
     @classmethod
     def read(cls, clicks: Any, catalog: ItemRows, *, counted: Sequence[int] | None = None) -> "NewClicks":
@@ -67,57 +73,54 @@ class NewClicks:
         return cls._of_sequences(clicks, catalog, counted)
 
     @property
-    def earlier(self) -> list[np.ndarray]:
+    def earlier(self) -> RowLists:
         """The part of every sequence that was counted already."""
         return self._first(self.sequences)
 
     @property
-    def earlier_weights(self) -> list[np.ndarray] | None:
+    def earlier_weights(self) -> RowLists | None:
         """What the clicks that were counted already count; None where all count 1."""
         return None if self.weights is None else self._first(self.weights)
 
     @property
-    def later(self) -> list[np.ndarray]:
+    def later(self) -> RowLists:
         """The part of every sequence that is to be counted."""
         return self._last(self.sequences)
 
     @property
-    def later_weights(self) -> list[np.ndarray] | None:
+    def later_weights(self) -> RowLists | None:
         """What the clicks that are to be counted count; None where all count 1."""
         return None if self.weights is None else self._last(self.weights)
 
     def clicks_of_items(self, num_items: int) -> np.ndarray:
         """Return what the clicks on each catalog row that are to be counted add up to, int64 `[N]`."""
-        rows = np.concatenate([np.empty(0, dtype=np.int64), *self.later])
-        weights = None if self.later_weights is None else np.concatenate([rows[:0], *self.later_weights])
-        return np.bincount(rows, weights, minlength=num_items).astype(np.int64)
+        weights = None if self.later_weights is None else self.later_weights.concatenated()
+        return np.bincount(self.later.concatenated(), weights, minlength=num_items).astype(np.int64)
 
-    def _first(self, parts: list[np.ndarray]) -> list[np.ndarray]:
-        return [part[:count] for part, count in zip(parts, self.counted.tolist(), strict=True)]
+    def _first(self, parts: RowLists) -> RowLists:
+        return RowLists(parts.rows, parts.starts, self.counted)
 
-    def _last(self, parts: list[np.ndarray]) -> list[np.ndarray]:
-        return [part[count:] for part, count in zip(parts, self.counted.tolist(), strict=True)]
-
-    @property
-    def _lengths(self) -> np.ndarray:
-        return np.fromiter(map(len, self.sequences), dtype=np.int64, count=len(self.sequences))
+    def _last(self, parts: RowLists) -> RowLists:
+        return RowLists(parts.rows, parts.starts + self.counted, parts.lengths - self.counted)
 
     @classmethod
     def _of_table(cls, clicks: pd.DataFrame, catalog: ItemRows) -> "NewClicks":
         is_counted = _flags(clicks)
-        users = clicks["user_id"].to_numpy(dtype=object)
-        follows = np.flatnonzero((users[1:] == users[:-1]) & is_counted[1:] & ~is_counted[:-1])
+        starts = user_starts(clicks)
+        is_first = np.zeros(len(clicks), dtype=bool)
+        is_first[starts] = True
+        follows = np.flatnonzero(~is_first[1:] & is_counted[1:] & ~is_counted[:-1])
         if len(follows):
             raise DataError(
                 f"interactions.{COUNTED}: expected the first clicks of a user to be those that were counted, got a "
-                f"later one of user_id {users[follows[0]]!r} ({len(follows)} clicks like this); sort the log as it was "
-                "in training, or mark the clicks before them too"
+                f"later one of user_id {clicks['user_id'].iloc[follows[0]]!r} ({len(follows)} clicks like this); sort "
+                "the log as it was in training, or mark the clicks before them too"
             )
-        rows = catalog.rows_of(clicks["item_id"].tolist())
-        starts = np.flatnonzero(np.concatenate([[True], users[1:] != users[:-1]]))
+        rows = np.asarray(catalog.rows_of(clicks["item_id"].tolist()), dtype=np.int64)
+        lengths = np.diff(np.append(starts, len(clicks)))
         counted = np.add.reduceat(is_counted.astype(np.int64), starts)
-        weights = np.split(_weights(clicks), starts[1:]) if WEIGHT in clicks else None
-        return cls(np.split(rows, starts[1:]), counted, weights)
+        weights = RowLists(_weights(clicks), starts, lengths) if WEIGHT in clicks else None
+        return cls(RowLists(rows, starts, lengths), counted, weights)
 
     @classmethod
     def _of_sequences(cls, clicks: Any, catalog: ItemRows, counted: Sequence[int] | None) -> "NewClicks":
@@ -135,8 +138,8 @@ class NewClicks:
                 f"counted must hold one whole number for each of the {len(sequences)} sequences, from 0 to its length, "
                 f"got {counted!r:.80}"
             )
-        rows = catalog.rows_of([item for one in sequences for item in one])
-        return cls(np.split(rows, np.cumsum(lengths)[:-1]) if len(lengths) else [], counts.astype(np.int64))
+        rows = np.asarray(catalog.rows_of([item for one in sequences for item in one]), dtype=np.int64)
+        return cls(RowLists.joined(rows, lengths), counts.astype(np.int64))
 
 
 def _weights(clicks: pd.DataFrame) -> np.ndarray:

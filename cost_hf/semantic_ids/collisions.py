@@ -220,7 +220,7 @@ def _nearest_with_room(distances: np.ndarray, parent: np.ndarray, room: np.ndarr
     num_codes = distances.shape[1]
     chosen = np.full(len(distances), -1, dtype=np.int64)
     is_open = room > 0
-    waiting = np.flatnonzero(is_open.any(1)[parent])
+    waiting = np.flatnonzero(np.any(is_open, axis=1)[parent])
     while len(waiting):
         open_distances = np.where(is_open[parent[waiting]], distances[waiting], np.inf)
         code = open_distances.argmin(1)
@@ -234,7 +234,7 @@ def _nearest_with_room(distances: np.ndarray, parent: np.ndarray, room: np.ndarr
         np.subtract.at(room.reshape(-1), slot[winners], 1)
         is_open.reshape(-1)[slot[winners]] = room.reshape(-1)[slot[winners]] > 0
         waiting = np.delete(waiting, winners)
-        waiting = waiting[is_open.any(1)[parent[waiting]]]
+        waiting = waiting[np.any(is_open, axis=1)[parent[waiting]]]
     return chosen
 
 

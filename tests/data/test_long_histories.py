@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from cost_hf.data import DataOptions, Split, Targets, read_tables, split_interactions
-from cost_hf.data import splits as module
 from cost_hf.evaluation.ranking import evaluate_ranker
 from cost_hf.evaluation.semantic_ids import history_target_overlap
 from cost_hf.evaluation.slices import slice_labels
@@ -86,7 +85,7 @@ def test_histories_that_hold_each_other_are_stored_once(tmp_path):
 def test_blocks_change_no_measure(monkeypatch):
     split, groups = long_split(), np.arange(80).reshape(40, 2) % 7
     whole = history_target_overlap(groups, split.train, split.validation), split.test.repeated(), split.shares()
-    monkeypatch.setattr(module, "BLOCK_ROWS", 100)
+    monkeypatch.setattr("cost_hf.data.row_lists.BLOCK_ROWS", 100)
 
     assert len(list(split.test.blocks())) > 1
     parts = history_target_overlap(groups, split.train, split.validation), split.test.repeated(), split.shares()

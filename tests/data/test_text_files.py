@@ -10,9 +10,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from cost_hf.data import DataError, DataOptions, read_tables, render_texts
+from cost_hf.data import DataError, DataOptions, read_tables, render_texts, text_files
 from cost_hf.data.tables import read_items
+from cost_hf.data.text_files import read_jsonl
 
 ITEMS = pd.DataFrame({"item_id": ["a", "b", "c"], "title": ["Red", "Green", "Blue"]})
 CLICKS = pd.DataFrame({"user_id": ["u", "u", "u"], "item_id": ["a", "b", "c"], "timestamp": [1, 2, 3]})
@@ -186,6 +189,75 @@ def test_ids_that_were_rounded_in_a_csv_are_refused(tmp_path, ids):
 def read_items_ids(folder, lines):
     rows = [f"{line},title" for line in lines.split()]
     return catalog(folder / "i.csv", "\n".join(["item_id,title", *rows]))["item_id"].tolist()
+
+
+ODD = [2**53 + 1, 2**63, 2**70, 0.5, -0.0, True, "a", "7", "", [1], {"b": 1}, 3, None]
+KINDS = st.sampled_from(
+    [st.integers(0, 9), st.sampled_from([0.5, 3.0]), st.sampled_from(["a", ""]), st.booleans(), st.sampled_from(ODD)]
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_jsonl_read_in_chunks_is_that_read_at_once(tmp_path, monkeypatch, data):
+    kinds = {name: data.draw(KINDS) for name in "xyz"}
+    fields = {name: st.one_of(st.none(), kind) if data.draw(st.booleans()) else kind for name, kind in kinds.items()}
+    record = st.fixed_dictionaries({"x": fields["x"]}, optional={"y": fields["y"], "z": fields["z"]})
+    records = data.draw(st.lists(record, min_size=1, max_size=7))
+    path = tmp_path / "c.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in records))
+    monkeypatch.setattr("cost_hf.data.text_files.CHUNK_RECORDS", data.draw(st.integers(1, 4)))
+
+    found = read_jsonl(path)
+
+    expected = pd.DataFrame(records)
+    pd.testing.assert_frame_equal(found, expected)
+    assert repr(found.to_dict("list")) == repr(expected.to_dict("list"))  # 0.0 and -0.0, True and 1
+
+
+def checked_rows(path, separator):
+    try:
+        return text_files._check_rows(path, separator, "utf-8", collects=True)
+    except DataError as error:
+        return str(error)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lines=st.lists(st.text(alphabet='ab,\t" é\0\ufeff\x0b', max_size=6), max_size=6),
+    end=st.sampled_from(["\n", "\r\n", "\n\n"]),
+    last=st.sampled_from(["", "\n"]),
+    separator=st.sampled_from([",", "\t"]),
+    size=st.integers(1, 12),
+)
+def test_rows_of_plain_files_are_counted_as_one_by_one(tmp_path, lines, end, last, separator, size):
+    path = tmp_path / "c.csv"
+    path.write_bytes((end.join(lines) + last).encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_files, "BLOCK_BYTES", size)
+        found = checked_rows(path, separator)
+        patch.setattr(text_files, "_plain_rows", lambda *_: None)
+
+        assert found == checked_rows(path, separator)
+
+
+def test_a_plain_file_is_not_read_row_by_row(tmp_path, monkeypatch):
+    path = tmp_path / "c.csv"
+    path.write_text("a,b\n1,2\n3,")
+    monkeypatch.setattr(text_files, "_count_rows", None)
+
+    assert text_files._check_rows(path, ",", "utf-8", collects=False)[1:] == (["a", "b"], 2, [])
+
+
+def test_bad_lines_of_a_chunked_jsonl_are_found_once(tmp_path, monkeypatch):
+    (tmp_path / "c.jsonl").write_text('{"a": true}\n[]\n{"a": "x"}\n')
+    monkeypatch.setattr("cost_hf.data.text_files.CHUNK_RECORDS", 1)
+    bad = []
+
+    found = read_jsonl(tmp_path / "c.jsonl", bad_rows=bad)
+
+    assert found["a"].tolist() == [True, "x"]
+    assert [row.line for row in bad] == [2]
 
 
 def test_large_jsonl_ids_stay_apart(tmp_path):

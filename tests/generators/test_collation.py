@@ -81,11 +81,12 @@ def test_every_item_of_packed_users_is_a_label_and_nothing_else_is():
 def test_every_item_of_a_long_sequence_is_a_label_once_and_has_history_before_it(length, size):
     dataset = SequenceDataset([np.arange(length)], ["u"], max_items=size)
 
-    labels = [row for _, rows, first in dataset.examples for row in rows[first:].tolist()]
+    examples = [dataset[number] for number in range(len(dataset))]
+    labels = [row for _, rows, first in examples for row in rows[first:].tolist()]
     assert labels == list(range(length))
-    assert all(len(rows) <= size for _, rows, _ in dataset.examples)
-    assert all(first >= size // 2 for _, _, first in dataset.examples[1:])
-    assert dataset.lengths.tolist() == [len(rows) for _, rows, _ in dataset.examples]
+    assert all(len(rows) <= size for _, rows, _ in examples)
+    assert all(first >= size // 2 for _, _, first in examples[1:])
+    assert dataset.lengths.tolist() == [len(rows) for _, rows, _ in examples]
 
 
 def test_history_shared_by_two_windows_is_no_label_twice():
@@ -114,7 +115,8 @@ def test_long_rows_are_what_came_before_the_first_label():
     windows = SequenceDataset([np.arange(9)], ["u"], max_items=4)
 
     assert [prefixes.long_rows(number, 2).tolist() for number in range(5)] == [[], [5], [5, 6], [6, 7], []]
-    for number, (_, rows, first) in enumerate(windows.examples):
+    for number in range(len(windows)):
+        _, rows, first = windows[number]
         before = np.arange(rows[first])
         assert windows.long_rows(number, 100).tolist() == before.tolist()
         assert windows.long_rows(number, 3).tolist() == before[-3:].tolist()

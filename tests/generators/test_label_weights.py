@@ -32,8 +32,8 @@ def test_examples_without_a_label_are_left_out():
     unlabelled = SequenceDataset(SEQUENCES, USERS, max_items=9, weights=WEIGHTS, num_unlabelled=1)
     prefixes = PrefixDataset(SEQUENCES, USERS, max_history=8, weights=WEIGHTS)
 
-    assert [user for user, _, _ in windows.examples] == ["u", "w"]
-    assert [user for user, _, _ in unlabelled.examples] == ["u", "w"]
+    assert [windows[number][0] for number in range(len(windows))] == ["u", "w"]
+    assert [unlabelled[number][0] for number in range(len(unlabelled))] == ["u", "w"]
     assert [prefixes[number][2] for number in range(len(prefixes))] == [7, 9, 2]
     assert [prefixes.label_weights(number).tolist() for number in range(len(prefixes))] == [[3], [0.5], [1]]
 
@@ -41,9 +41,8 @@ def test_examples_without_a_label_are_left_out():
 def test_windows_give_the_weights_of_their_labels():
     rows = SequenceDataset([np.arange(7)], ["u"], max_items=4, weights=[np.arange(7, dtype=np.float32)])
 
-    labels = [
-        (items[first:].tolist(), rows.label_weights(n).tolist()) for n, (_, items, first) in enumerate(rows.examples)
-    ]
+    examples = [(rows[number], rows.label_weights(number)) for number in range(len(rows))]
+    labels = [(items[first:].tolist(), weights.tolist()) for (_, items, first), weights in examples]
 
     assert labels == [([0, 1, 2], [0, 1, 2]), ([3, 4], [3, 4]), ([5, 6], [5, 6])]
 

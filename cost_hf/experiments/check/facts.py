@@ -9,7 +9,7 @@ import pandas as pd
 from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
 from cost_hf.data.schema import Tables
-from cost_hf.data.splits import Split, split_interactions
+from cost_hf.data.splits import Split, split_interactions, user_starts
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class ClickFacts:
 def click_facts(tables: Tables, options: DataOptions) -> ClickFacts:
     """Count what is in the tables and try every split that they allow; `options` gives the splits' settings."""
     clicks = tables.interactions
-    lengths = clicks.groupby("user_id", sort=False).size().to_numpy()
+    lengths = np.diff(np.append(user_starts(clicks), len(clicks)))
     by_item = np.bincount(clicks["item_row"], minlength=tables.num_items)
     return ClickFacts(
         users=len(lengths),
@@ -135,7 +135,7 @@ def _one_split(tables: Tables, options: DataOptions, name: str) -> SplitFacts:
     if isinstance(split, DataError):
         return SplitFacts(name, 0, 0, 0.0, 0.0, failure=str(split))
     is_trained = np.zeros(tables.num_items, dtype=bool)
-    is_trained[np.concatenate(split.train)] = True
+    is_trained[split.train.concatenated()] = True
     targets = split.test
     return SplitFacts(
         name,
@@ -149,11 +149,13 @@ def _one_split(tables: Tables, options: DataOptions, name: str) -> SplitFacts:
 def _time_facts(clicks: pd.DataFrame, counts: dict[str, int]) -> TimeFacts:
     if "timestamp" not in clicks or clicks["timestamp"].isna().all():
         return TimeFacts(None, None, 1.0, 0.0, None)
-    known = clicks.loc[clicks["timestamp"].notna()]
+    is_known = clicks["timestamp"].notna()
+    known = clicks if is_known.all() else clicks.loc[is_known]
     times = known["timestamp"].to_numpy(dtype=np.int64)
     first, last = (pd.Timestamp(int(bound), unit="s").date().isoformat() for bound in (times.min(), times.max()))
     num_sorted = len(clicks) + counts["dropped_core_interactions"] + counts["dropped_old_interactions"]
-    is_last = ~known.duplicated("user_id", keep="last").to_numpy()
+    is_last = np.zeros(len(known), dtype=bool)
+    is_last[np.append(user_starts(known)[1:], len(known)) - 1] = True
     others = np.sort(times[~is_last])
     later = 1 - np.searchsorted(others, times[is_last], side="right") / len(others) if len(others) else None
     return TimeFacts(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cost_hf.data.row_lists import RowLists
 from cost_hf.data.splits import Targets
 from cost_hf.evaluation.ranking import evaluate_ranker, per_user_metrics
 from cost_hf.evaluation.statistics import bootstrap_interval
@@ -46,7 +47,7 @@ class Guard:
         chosen = [old.sample(most, seed=seed), new.sample(most, seed=seed)]
         cases = Targets(
             np.concatenate([part.user_ids for part in chosen]),
-            [history for part in chosen for history in part.histories],
+            RowLists.of([history for part in chosen for history in part.histories]),
             np.concatenate([part.items for part in chosen]),
         )
         return cls(cases, np.repeat([False, True], [len(part) for part in chosen]), batch_size, seed)

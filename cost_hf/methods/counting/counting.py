@@ -20,6 +20,7 @@ from typing import Self
 import numpy as np
 from scipy import sparse
 
+from cost_hf.data.row_lists import RowLists
 from cost_hf.evaluation.sequences import click_counts, joined
 from cost_hf.evaluation.similarity import unit_vectors
 from cost_hf.methods.counting.reciprocal_rank import ReciprocalRankScorer
@@ -471,7 +472,7 @@ def _incidence(
     """Return 1, or the weight of the strongest event, where a user has an item, however often, sparse `[users, N]`."""
     rows, users = joined(train)
     if weights is not None:
-        values = np.concatenate([np.empty(0, np.int64), *weights])
+        values = RowLists.of(weights).concatenated()
         order = np.lexsort((values, rows, users))
         rows = rows[order]
         users = users[order]
@@ -492,8 +493,8 @@ def _following(new: NewClicks, num_items: int) -> sparse.csr_array:
     Pairs are of one sequence, and their later click is a new one, whose weight they have.
     """
     rows, users = joined(new.sequences)
-    counts = np.ones(len(rows)) if new.weights is None else np.concatenate([np.empty(0), *new.weights])
-    lengths = np.fromiter(map(len, new.sequences), dtype=np.int64, count=len(new.sequences))
+    counts = np.ones(len(rows)) if new.weights is None else new.weights.concatenated().astype(np.float64)
+    lengths = new.sequences.lengths
     starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
     is_new = np.arange(len(rows)) - starts >= new.counted[users]
     total = sparse.csr_array((num_items, num_items), dtype=np.float64)

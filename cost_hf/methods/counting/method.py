@@ -46,7 +46,7 @@ class CountingMethod(Method[MethodOptions]):
     def estimate(self, facts: DataFacts) -> Estimate:
         """Return seconds that follow from the sizes of the data."""
         num_items = facts.tables.num_items
-        clicks = sum(map(len, facts.split.train))
+        clicks = int(facts.split.train.lengths.sum())
         pairs = self.num_pairs(facts)
         counting = clicks * SECONDS_PER_CLICK + pairs * SECONDS_PER_PAIR
         width = facts.item_dim if self.needs_text_vectors else 0
@@ -85,7 +85,7 @@ class ItemKnn(CountingMethod):
 
     def num_pairs(self, facts: DataFacts) -> int:
         """Return the pairs of items of one user, at most those that are held at once."""
-        return min(sum(len(rows) ** 2 for rows in facts.split.train), MAX_PAIRS)
+        return min(int((facts.split.train.lengths**2).sum()), MAX_PAIRS)
 
 
 @register
@@ -97,7 +97,7 @@ class Markov(CountingMethod):
 
     def num_pairs(self, facts: DataFacts) -> int:
         """Return the pairs of clicks at most `MARKOV_GAP` apart."""
-        return MARKOV_GAP * sum(map(len, facts.split.train))
+        return MARKOV_GAP * int(facts.split.train.lengths.sum())
 
 
 @register

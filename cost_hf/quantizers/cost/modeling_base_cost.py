@@ -62,9 +62,14 @@ class QuantizerPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: for vectors of another width.
         """
-        parts = [self._codes(part) for part in self._batches(self._checked(item_embeddings))]
-        codes = torch.cat(parts) if parts else torch.empty(0, len(self.level_sizes), dtype=torch.int64)
-        return codes.to(item_embeddings.device)
+        items = self._checked(item_embeddings)
+        # one tensor from the start: small ones that stay between large ones that go would scatter the memory
+        codes = torch.empty(len(items), len(self.level_sizes), dtype=torch.int64, device=items.device)
+        start = 0
+        for part in self._batches(items):
+            codes[start : start + len(part)] = self._codes(part)
+            start += len(part)
+        return codes
 
     @torch.no_grad()
     def fit_statistics(self, item_embeddings: Tensor) -> None:
