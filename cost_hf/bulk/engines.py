@@ -57,7 +57,11 @@ def run_on_ray(
         raise ValueError(INSTALL) from error
     was_running = ray.is_initialized()
     if not was_running:
-        own = {"num_cpus": workers, "include_dashboard": False} if address is None else {"address": address}
+        own = (
+            {"address": "local", "num_cpus": workers, "include_dashboard": False}
+            if address is None
+            else {"address": address}
+        )
         ray.init(log_to_driver=False, logging_level="warning", **own)
     try:
         ray.data.DataContext.get_current().enable_progress_bars = False

@@ -146,7 +146,11 @@ def _cluster(address: str | None, *, num_cpus: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    own = {"num_cpus": num_cpus, "include_dashboard": False} if address is None else {"address": address}
+    own = (
+        {"address": "local", "num_cpus": num_cpus, "include_dashboard": False}
+        if address is None
+        else {"address": address}
+    )
     ray.init(logging_level="warning", **own)
     try:
         yield
