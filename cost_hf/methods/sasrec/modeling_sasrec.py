@@ -21,6 +21,9 @@ from .layers_sasrec import ItemEncoder, SasRecLayer, last_positions, recent_item
 from .objectives_sasrec import catalog_cross_entropy, sampled_binary_loss, sampled_softmax_loss
 
 
+SHORT = 16  # items of a history that a CPU reads apart from longer ones
+
+
 @dataclass
 class SequenceOutput(ModelOutput):
     """Output of a `SequenceModel`.
@@ -133,7 +136,11 @@ class SequenceModel(PreTrainedModel):
         return table.float() if self.config.similarity == "dot" else functional.normalize(table.float(), dim=-1)
 
     def read(self, histories: Tensor, table: Tensor) -> Tensor:
-        """Return the states behind every item of histories `[B, T]`, fp32 `[B, T, D]`; arguments as in `forward`."""
+        """Return the states behind every item of histories `[B, T]`, fp32 `[B, T, D]`; arguments as in `forward`.
+
+        What stands at pads means nothing. Most histories are short and one of a batch is long, so a CPU reads short
+        and long ones apart, each padded to their own width.
+        """
         length = histories.shape[1]
         if length > self.config.max_history:
             raise ValueError(
@@ -141,7 +148,20 @@ class SequenceModel(PreTrainedModel):
                 "them at their old end"
             )
         items = functional.embedding(histories.clamp_min(0), table).masked_fill((histories < 0)[..., None], 0.0)
-        hidden = items + self.positions.weight[:length]
+        if length <= SHORT or histories.device.type != "cpu":
+            return self._states(items)
+        places = torch.arange(1, length + 1, device=histories.device)
+        is_short = ((histories >= 0) * places).amax(1) <= SHORT
+        states = items.new_zeros(items.shape, dtype=torch.float32)
+        for members, width in ((is_short, SHORT), (~is_short, length)):
+            rows = members.nonzero()[:, 0]
+            if len(rows):
+                states[rows, :width] = self._states(items[rows, :width])
+        return states
+
+    def _states(self, items: Tensor) -> Tensor:
+        """Return the states behind items `[B, T, D]`, fp32 in the same shape."""
+        hidden = items + self.positions.weight[: items.shape[1]]
         hidden = functional.dropout(self.input_norm(hidden), self.config.dropout, self.training)
         for layer in self.layers:
             hidden = layer(hidden)

@@ -3,8 +3,9 @@ import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
 from torch.nn import functional
 
+from cost_hf.methods.sasrec import modeling_sasrec
 from cost_hf.methods.sasrec.configuration_sasrec import SasRecConfig
-from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
+from cost_hf.methods.sasrec.modeling_sasrec import SHORT, SasRecModel
 from tests.methods.sasrec.sasrec_toys import ITEMS, item_vectors, tiny_model
 
 HISTORIES = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, -1, -1], [8, -1, -1, -1, -1]])
@@ -198,3 +199,39 @@ def test_fresh_linear_layers_have_the_deviation_of_the_configuration(linear_init
 
     assert model.layers[0].feed_forward_input.weight.std().item() == pytest.approx(deviation, rel=0.1)
     assert not any(layer.feed_forward_output.bias.any() for layer in model.layers)
+
+
+def test_short_and_long_histories_of_a_batch_are_read_as_alone():
+    model = tiny_model(max_history=40)
+    rows = torch.randint(ITEMS, (6, 40), generator=torch.Generator().manual_seed(0))
+    ends = torch.tensor([1, 3, SHORT, SHORT + 1, 25, 40])
+    histories = rows.masked_fill(torch.arange(40) >= ends[:, None], -1)
+    histories[4, 20:24] = -1  # hidden items do not make a long history short
+    histories[3, :SHORT] = -1
+
+    states = model(histories).hidden_states
+
+    for row, end in enumerate(ends):
+        alone = model(histories[row : row + 1, :end]).hidden_states[0]
+        torch.testing.assert_close(states[row, :end], alone, atol=1e-5, rtol=1e-5)
+    for only in (histories[:3], histories[3:]):  # batches of short or long histories alone
+        assert model(only).hidden_states.shape == (*only.shape, model.config.hidden_size)
+
+
+def test_gradients_of_short_and_long_histories_are_those_of_reading_all_alike(monkeypatch):
+    model = tiny_model(max_history=40)
+    rows = torch.randint(ITEMS, (6, 40), generator=torch.Generator().manual_seed(1))
+    histories = rows.masked_fill(torch.arange(40) >= torch.tensor([2, 5, 9, 17, 30, 40])[:, None], -1)
+    labels = histories.masked_fill(histories < 0, -100)
+
+    def gradients():
+        model.zero_grad()
+        model(histories, labels=labels).loss.backward()
+        return {name: weight.grad.clone() for name, weight in model.named_parameters()}
+
+    apart = gradients()
+    monkeypatch.setattr(modeling_sasrec, "SHORT", 40)
+    together = gradients()
+
+    for name, gradient in apart.items():
+        torch.testing.assert_close(gradient, together[name], atol=1e-5, rtol=1e-4)
