@@ -20,7 +20,6 @@ from .configuration_sasrec import SasRecConfig, SequenceConfig
 from .layers_sasrec import ItemEncoder, SasRecLayer, last_positions, recent_items
 from .objectives_sasrec import catalog_cross_entropy, sampled_binary_loss, sampled_softmax_loss
 
-
 SHORT = 16  # items of a history that a CPU reads apart from longer ones
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import cost_hf
+from cost_hf.data.row_lists import RowLists
 from cost_hf.methods.base import DataFacts, methods
 from cost_hf.methods.counting import counting, method
 from cost_hf.methods.counting.recommender import CountingRecommender
@@ -43,7 +44,7 @@ def test_a_method_is_known_without_its_libraries():
 @pytest.mark.parametrize("name", counting.BASELINES)
 def test_costs_grow_with_the_data(name):
     def facts(users: int) -> DataFacts:
-        split = SimpleNamespace(train=[np.zeros(5, dtype=np.int64)] * users)
+        split = SimpleNamespace(train=RowLists.of([np.zeros(5, dtype=np.int64)] * users))
         return DataFacts(SimpleNamespace(num_items=100 * users), split, 64, None, cases=users)
 
     own = methods()[name]
