@@ -28,7 +28,7 @@ def is_missing(values: pd.Series) -> np.ndarray:
     if pd.api.types.is_numeric_dtype(values):
         return values.isna().to_numpy(dtype=bool)
     if isinstance(values.dtype, pd.StringDtype):
-        return (values.str.strip() == "").to_numpy(dtype=bool) | values.isna().to_numpy(dtype=bool)
+        return (values.fillna("").str.strip() == "").to_numpy(dtype=bool)
     is_blank = [isinstance(value, str) and not value.strip() for value in values]
     return values.isna().to_numpy(dtype=bool) | np.array(is_blank, dtype=bool)
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from cost_hf.data import DataError, DataOptions, read_tables
+from cost_hf.data.cells import is_missing
 
 ITEMS = pd.DataFrame({"item_id": ["a", "b"], "title": ["Red", "Green"]})
 
@@ -58,6 +59,13 @@ def test_whole_numbers_and_texts_are_ids(values, expected):
 def test_what_is_no_exact_id_is_refused(values):
     with pytest.raises(DataError, match=r"interactions.user_id, row \d: expected"):
         users(values)
+
+
+@pytest.mark.parametrize("dtype", [object, "str", "string", "string[pyarrow]"])
+def test_empty_and_blank_ids_are_missing_whatever_holds_the_texts(dtype):
+    ids = pd.Series(["a", " ", None, "b "], dtype=dtype)
+
+    assert is_missing(ids).tolist() == [False, True, True, False]
 
 
 def read(item_ids, click_ids, **options):
