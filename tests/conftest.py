@@ -63,6 +63,14 @@ def no_waiting_for_the_disk() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def vector_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give the tests of a file a cache of text vectors that no other file has filled."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COST_HF_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Directory of the real data sets; tests that need it skip where it is absent."""

@@ -78,6 +78,13 @@ def launcher(processes: int) -> list[str]:
     return [sys.executable, *(several if processes > 1 else [])]
 
 
+def run_module(name: str, arguments: list[str], *, processes: int) -> None:
+    """Run a module of the tests to its end in several processes."""
+    command = [*launcher(processes), "-m", name, *arguments]
+    done = subprocess.run(command, env=child_environment(), cwd=ROOT, capture_output=True, text=True, timeout=3600)
+    assert done.returncode == 0, done.stderr[-5000:]
+
+
 def run_train(arguments: list[str], *, processes: int = 1) -> str:
     """Run train.py to its end, by torchrun where several processes are asked for; return what it printed."""
     command = [*launcher(processes), str(ROOT / "train.py"), *arguments]

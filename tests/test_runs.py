@@ -24,17 +24,10 @@ from tests.runs import (
     steps,
 )
 
-pytestmark = pytest.mark.trains
+pytestmark = [pytest.mark.trains, pytest.mark.usefixtures("vector_cache")]
 WEIGHTS = ("quantizer/model.safetensors", "recommender/model.safetensors")
 STEPS_PER_EPOCH = {"quantizer": 3, "recommender": 5}  # 96 items in batches of 32, 75 users in batches of 16
 CHECKPOINT = {"quantizer": 6, "recommender": 5}  # steps: every 2 epochs, every epoch
-
-
-@pytest.fixture(scope="module", autouse=True)
-def vector_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COST_HF_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Models trained by two processes: the weights of one process, whole or spread over both (FSDP)."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from safetensors.torch import load_file
 from cost_hf.files import read_json
 from tests.generators.backbone_toys import causal_backbone
 from tests.process_training import CODES, NAMES, SHARDED, STOPPED, UNEVEN
-from tests.runs import ROOT, child_environment, launcher
+from tests.runs import run_module
 
 pytestmark = [pytest.mark.slow, pytest.mark.trains]
 SPREAD = f"{SHARDED}full"
@@ -28,16 +27,8 @@ def trained(tmp_path_factory) -> Path:
     backbone = causal_backbone(directory / "base")
     for processes, names in ((1, NAMES), (2, [*NAMES, *ODD, *LAUNCHED])):
         (directory / str(processes)).mkdir()
-        arguments = ["-m", "tests.process_training", str(directory / str(processes)), str(backbone), *names]
-        done = subprocess.run(
-            [*launcher(processes), *arguments],
-            env=child_environment(),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=900,
-        )
-        assert done.returncode == 0, done.stderr[-5000:]
+        arguments = [str(directory / str(processes)), str(backbone), *names]
+        run_module("tests.process_training", arguments, processes=processes)
     return directory
 
 

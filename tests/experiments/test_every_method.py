@@ -15,7 +15,7 @@ from cost_hf.quantizers.base import CodesOptions
 from tests.generators.backbone_toys import causal_backbone
 from tests.runs import command_line, stages_of, tiny_fields
 
-pytestmark = pytest.mark.trains
+pytestmark = [pytest.mark.trains, pytest.mark.usefixtures("vector_cache")]
 CodesOptions.load_kinds()
 EPOCHS = {"training.epochs": 2, "codes.epochs": 4}
 # of a method or kind: what the toy catalog calls its categories, and sizes of what it trains inside
@@ -44,13 +44,6 @@ OWN_FIELDS: dict[str, dict[str, Any]] = {
 def backbone(tmp_path_factory) -> Path:
     """A tiny language model, for methods and kinds of codes that have one by default."""
     return causal_backbone(tmp_path_factory.mktemp("backbone") / "base")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def vector_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COST_HF_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def fields_of(backbone: Path, **flag: str) -> dict[str, Any]:

@@ -20,17 +20,10 @@ from cost_hf.methods.codes_stage import codes_stage
 from cost_hf.stages import Stages
 from tests.runs import STAGES, TINY, command_line, stages_of, tiny_fields
 
-pytestmark = pytest.mark.trains
+pytestmark = [pytest.mark.trains, pytest.mark.usefixtures("vector_cache")]
 BASELINES = ["popularity", "markov", "oracle"]
 UNITS, SEEN = ("item", "sid"), ("seen_allowed", "seen_excluded")
 METRICS = [f"{name}@{cutoff}" for name in ("recall", "ndcg", "mrr") for cutoff in (5, 10)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def vector_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COST_HF_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,12 @@ from cost_hf.methods.base import methods
 from cost_hf.quantizers.base import CodesOptions
 from tests.experiments.test_every_method import fields_of
 from tests.generators.backbone_toys import causal_backbone
-from tests.runs import ROOT, child_environment, launcher, stages_of
+from tests.runs import run_module, stages_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.trains]
+pytestmark = [pytest.mark.slow, pytest.mark.trains, pytest.mark.usefixtures("vector_cache")]
 CodesOptions.load_kinds()
 FLAGS = [*(("method", name) for name in methods()), *(("codes__kind", name) for name in CodesOptions.kinds)]
 ONE_PROCESS = "runs in one process, got 2"  # of the error of a method that refuses several
-
-
-@pytest.fixture(scope="module", autouse=True)
-def vector_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COST_HF_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +31,7 @@ def runs(tmp_path_factory, backbone) -> Path:
     """A directory with a run of two processes for every flag, all by one launch: processes start slowly."""
     directory = tmp_path_factory.mktemp("runs")
     flags = [f"{field}={name}" for field, name in FLAGS]
-    done = subprocess.run(
-        [*launcher(2), "-m", "tests.experiments.process_runs", str(directory), str(backbone), *flags],
-        env=child_environment(),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=3600,
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
+    run_module("tests.experiments.process_runs", [str(directory), str(backbone), *flags], processes=2)
     return directory
 
 
