@@ -74,6 +74,7 @@ def main() -> None:
             output_dir=directory / "compare",
         )
         publish.main(str(directory / "compare"), str(RESULTS / name))
+        publish.publish_sections(directory / "compare", RESULTS / name, ("long_history",))
 
 
 if __name__ == "__main__":
