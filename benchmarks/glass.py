@@ -24,6 +24,7 @@ SETS = {"toy": "glass_toy_long", "movielens": "glass_movielens"}
 CAUSAL = {
     "generator.kind": "causal",
     "long_history.retrieval": False,
+    "long_history.positions": False,
     "training.epochs": 33,
     "training.batch_size": 32,
     "training.learning_rate": 4.0e-3,
