@@ -133,6 +133,11 @@ class GlassConfig(T5Config, GlassFields):
 
     max_positions: int = 0
 
+    @property
+    def use_text_input(self) -> bool:
+        """True where a prompt is more than the embeddings of its tokens, or a request more than its prompt."""
+        return super().use_text_input or self.max_positions > 0
+
     def validate_positions(self) -> None:
         """Check the number of positions."""
         if not 0 <= self.max_positions <= MAX_POSITIONS:
