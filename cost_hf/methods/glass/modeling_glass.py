@@ -347,7 +347,7 @@ class LongHistoryMixin:
 
     def _embed(self, input_ids: Tensor) -> Tensor:
         """Return the embeddings of the tokens of prompts, `[B, S, d]`."""
-        return self.get_input_embeddings()(input_ids)  # type: ignore[attr-defined, no-any-return]
+        return self.get_input_embeddings()(input_ids)  # type: ignore[attr-defined]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -38,8 +38,8 @@ class LongHistoryOptions:
     positions: bool = field(
         default=False,
         metadata={
-            "help": "add embeddings of places, counted from the end, to the tokens of the prompt: the cross-attention of "
-            "T5 has none; seq2seq only, not in the paper"
+            "help": "add embeddings of places, counted from the end, to the tokens of the prompt: the cross-attention "
+            "of T5 has none; seq2seq only, not in the paper"
         },
     )
 
