@@ -365,11 +365,12 @@ def tier_shares(long_rows: Tensor, item_tiers: Tensor, num_tiers: int) -> Tensor
         num_tiers: T.
     """
     is_item = long_rows >= 0
-    tiers = item_tiers[long_rows.clamp_min(0)]  # [B, H, K]
-    tiers = tiers.masked_fill(~is_item[..., None], num_tiers)
-    counts = [(tiers == tier).sum(1) for tier in range(num_tiers)]  # [B, K] each
-    sizes = is_item.sum(1).clamp_min(1)
-    return (torch.stack(counts, 2) / sizes[:, None, None]).flatten(1)
+    present, places = torch.unique(long_rows[is_item], return_inverse=True)
+    clicks = torch.zeros(len(long_rows), len(present), device=long_rows.device)
+    clicks.index_put_((is_item.nonzero()[:, 0], places), torch.ones(1, device=clicks.device), accumulate=True)
+    tiers = torch.arange(num_tiers, device=item_tiers.device)
+    is_in_tier = (item_tiers[present][..., None] == tiers).flatten(1)  # [items that are present, K T]
+    return clicks @ is_in_tier.float() / is_item.sum(1).clamp_min(1)[:, None]
 
 
 def grouped_by_code(long_rows: Tensor, first_codes: Tensor, num_codes: int) -> tuple[Tensor, Tensor]:
