@@ -20,6 +20,7 @@ from benchmarks.readme_hybrids import (
 from benchmarks.readme_item_growth import item_growth_section
 from benchmarks.readme_sequences import (
     acerec_section,
+    contrastive_published_section,
     contrastive_section,
     ddim_section,
     epoch_seconds_section,
@@ -372,6 +373,7 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
         "published_t5": published_t5_section,
         "famae": famae_section,
         "contrastive": contrastive_section,
+        "contrastive_published": contrastive_published_section,
         "ddim": ddim_section,
         "epoch_seconds": epoch_seconds_section,
         "sid_augmentation": sid_augmentation_section,

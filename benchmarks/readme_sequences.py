@@ -33,10 +33,14 @@ PUBLISHED_ACEREC = {
 
 
 def contrastive_section() -> str:
-    """Return CoSeRec, CaDiRec and HSTU beside SASRec, as tuned and as published, on every data set."""
-    return "\n\n".join(
-        [*_tables("contrastive", base="sasrec", seen="seen_excluded"), _published(PUBLISHED_CONTRASTIVE)]
-    )
+    """Return CoSeRec, CaDiRec and HSTU beside SASRec, as tuned, on every data set."""
+    return "\n\n".join(_tables("contrastive", base="sasrec", seen="seen_excluded", without="_published"))
+
+
+def contrastive_published_section() -> str:
+    """Return the same models with the body and the training of their papers, beside published figures."""
+    tables = _tables("contrastive/published", base="sasrec", seen="seen_excluded")
+    return "\n\n".join([*tables, _published(PUBLISHED_CONTRASTIVE)])
 
 
 def ddim_section() -> str:
@@ -121,10 +125,20 @@ def _gates_table(sections: Mapping[str, Any]) -> str:
     return markdown_lines(lines)
 
 
-def _tables(group: str, *, base: str, seen: str) -> list[str]:
-    """Return a table of every data set that has a report in a folder of results."""
+def _tables(group: str, *, base: str, seen: str, without: str | None = None) -> list[str]:
+    """Return a table of every data set that has a report in a folder of results.
+
+    Args:
+        group: the folder.
+        base: row that all others are compared with.
+        seen: a key of `SEEN`.
+        without: end of the names of rows that are left out; None for no row.
+    """
     paths = {name: RESULTS / group / name / "compare.json" for name in SETS}
     found = {name: read_json(path) for name, path in paths.items() if path.is_file()}
+    if without is not None:
+        for report in found.values():
+            report["rows"] = {name: row for name, row in report["rows"].items() if not name.endswith(without)}
     return [titled_table(SETS[name], report, base=base, seen=seen) for name, report in found.items()]
 
 
