@@ -24,6 +24,7 @@ SETS = {"toy": "glass_toy_long", "movielens": "glass_movielens"}
 CAUSAL = {
     "generator.kind": "causal",
     "long_history.retrieval": False,
+    "long_history.positions": False,
     "training.epochs": 33,
     "training.batch_size": 32,
     "training.learning_rate": 4.0e-3,
@@ -74,6 +75,7 @@ def main() -> None:
             output_dir=directory / "compare",
         )
         publish.main(str(directory / "compare"), str(RESULTS / name))
+        publish.publish_sections(directory / "compare", RESULTS / name, ("long_history",))
 
 
 if __name__ == "__main__":

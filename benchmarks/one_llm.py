@@ -19,7 +19,6 @@ import yaml
 import cost_hf
 from benchmarks import publish
 from benchmarks.contrastive import with_fields, write_recipe
-from cost_hf.files import read_json, write_json
 from cost_hf.methods.sasrec.method import OBJECTIVES
 from cost_hf.methods.store.method import ABLATIONS
 from cost_hf.methods.ttdsr.method import ROWS
@@ -69,16 +68,7 @@ def main() -> None:
         output_dir=directory / "compare",
     )
     publish.main(str(directory / "compare"), str(RESULTS))
-    write_json(RESULTS / "sections.json", own_sections(directory / "compare"))
-
-
-def own_sections(compare: Path) -> dict[str, dict[str, Any]]:
-    """Return what the runs of a comparison report beside metrics: the index that moves, and texts that are rebuilt."""
-    found = {path.parents[1].name: read_json(path) for path in compare.glob("runs/*/evaluation/results.json")}
-    return {
-        run: {section: results[section] for section in SECTIONS if section in results}
-        for run, results in sorted(found.items())
-    }
+    publish.publish_sections(directory / "compare", RESULTS, SECTIONS)
 
 
 def rows_of(language_model: dict[str, Any], backbone: str) -> dict[str, dict[str, Any]]:

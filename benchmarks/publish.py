@@ -4,7 +4,7 @@
     python benchmarks/publish.py runs/sasrec_beauty-0 benchmarks/results/sasrec_beauty
 
 A comparison leaves `compare.json`, `report.md` and, of runs with LoRA, `adapters.json`; a run leaves `results.json` and
-`tables.md`.
+`tables.md`. `publish_sections` adds sections of results.json that only some methods have.
 """
 
 import sys
@@ -45,6 +45,21 @@ def main(source: str, target: str) -> None:
     tables = [f"{title}\n\n```\n{results_table(results, seen=seen)}\n```\n" for seen, title in SEEN.items()]
     seconds = ", ".join(f"{name} {cost['seconds']:.0f} s" for name, cost in results["stages"].items())
     (folder / "tables.md").write_text("\n".join([*tables, f"{seconds}; {results['device']}\n"]), encoding="utf-8")
+
+
+def publish_sections(compare: Path, target: Path, names: tuple[str, ...]) -> None:
+    """Write to sections.json what the runs of a comparison report beside metrics.
+
+    Args:
+        compare: directory of the comparison.
+        target: folder of the published report.
+        names: sections of results.json, of the runs that have them.
+    """
+    found = {path.parents[1].name: read_json(path) for path in compare.glob("runs/*/evaluation/results.json")}
+    sections = {
+        run: {name: results[name] for name in names if name in results} for run, results in sorted(found.items())
+    }
+    write_json(target / "sections.json", {run: kept for run, kept in sections.items() if kept})
 
 
 def adapter_facts(recommender: Path) -> dict[str, Any]:

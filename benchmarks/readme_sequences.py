@@ -1,6 +1,8 @@
-"""Sections of the docs on models that read histories item by item: contrastive ones, HSTU, ACERec and GLASS."""
+"""Sections of the docs on models of sequences: contrastive ones, HSTU, ACERec, GLASS and merged codes."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks.readme_hybrids import SETS, Report, markdown_lines
 from benchmarks.readme_tokenizers import differences
@@ -9,6 +11,10 @@ from cost_hf.files import read_json
 from cost_hf.reporting import numbers
 
 RESULTS = Path(__file__).parent / "results"
+GLASS_SETS = {
+    "toy": "Toy news, readers of 300 to 1,000 clicks who return to old interests",
+    "movielens": SETS["ml-100k"],
+}
 SEEN = {"seen_allowed": "seen items allowed", "seen_excluded": "seen items excluded"}
 # Recall@10 and NDCG@10, on Amazon Beauty 2014 where no other set is named, seen items excluded
 PUBLISHED_CONTRASTIVE = {
@@ -73,28 +79,88 @@ def acerec_section() -> str:
     return "\n\n".join([*tables, *ablations, _published(PUBLISHED_ACEREC)])
 
 
+def glass_section() -> str:
+    """Return GLASS beside the same T5 without long histories and a causal generator, with ranks and gates inside."""
+    parts = []
+    for name, title in GLASS_SETS.items():
+        folder = RESULTS / "glass" / name
+        if (folder / "compare.json").is_file():
+            report = read_json(folder / "compare.json")
+            sections = read_json(folder / "sections.json")
+            parts.append(titled_table(title, report, base="glass", seen="seen_allowed", costs=True))
+            parts.append(_prefixes_table(sections))
+            parts.append(_gates_table(sections))
+    return "\n\n".join(parts)
+
+
+def token_merger_section() -> str:
+    """Return a T5 that reads merged codes beside one that reads them all."""
+    report = read_json(RESULTS / "token_merger" / "compare.json")
+    return titled_table(SETS["amazon_industrial"], report, base="merged_2", seen="seen_allowed", costs=True)
+
+
+def _prefixes_table(sections: Mapping[str, Any]) -> str:
+    """Return, for every run and level, how many true prefixes the beam keeps and how their rank changes."""
+    lines = [["run", "level", "cases", "kept in the beam", "mean rank", "change of the rank"], ["---"] * 6]
+    for run, found in sections.items():
+        for level, row in enumerate(found["long_history"]["prefixes"], start=1):
+            kept, rank, change = (
+                numbers.DASH if row[name] is None else f"{row[name]:+.2f}" if name == "change" else f"{row[name]:.2f}"
+                for name in ("kept", "rank", "change")
+            )
+            lines.append([run.rpartition("-")[0], str(level), f"{row['cases']:,}", kept, rank, change])
+    return markdown_lines(lines)
+
+
+def _gates_table(sections: Mapping[str, Any]) -> str:
+    """Return the mean gate of every run by the number of items behind the true first code."""
+    lines = [["run", "items retrieved, at least", "cases", "mean gate"], ["---"] * 4]
+    for run, found in sections.items():
+        for row in found["long_history"].get("gates", ()):
+            lines.append([run.rpartition("-")[0], str(row["retrieved"]), f"{row['cases']:,}", f"{row['gate']:.3f}"])
+    return markdown_lines(lines)
+
+
 def _tables(group: str, *, base: str, seen: str) -> list[str]:
     """Return a table of every data set that has a report in a folder of results."""
     paths = {name: RESULTS / group / name / "compare.json" for name in SETS}
     found = {name: read_json(path) for name, path in paths.items() if path.is_file()}
-    return [
-        f"**{SETS[name]}**, {_about(report)}, {SEEN[seen]}:\n\n{_table(report, base, seen)}"
-        for name, report in found.items()
-    ]
+    return [titled_table(SETS[name], report, base=base, seen=seen) for name, report in found.items()]
 
 
-def _table(report: Report, base: str, seen: str) -> str:
+def titled_table(title: str, report: Report, *, base: str, seen: str, costs: bool = False) -> str:
+    """Return all rows of a comparison under the name of its data and its protocol.
+
+    Args:
+        title: name of the data.
+        report: of the comparison.
+        base: row that all others are compared with.
+        seen: whether seen items are ranked, a key of `SEEN`.
+        costs: also show the minutes of training and the largest resident memory.
+    """
+    return f"**{title}**, {_about(report)}, {SEEN[seen]}:\n\n{_table(report, base, seen, costs)}"
+
+
+def _table(report: Report, base: str, seen: str, costs: bool) -> str:
     """Return all rows of a comparison, the best first."""
     claims = differences(report, base)
     verdicts = _verdicts(report, base)
     rows = {name: row["metrics"][seen] for name, row in report["rows"].items() if row["metrics"]}
     head = ["", "Recall@10 [95 %]", "NDCG@10 [95 %]", f"NDCG@10 less that of {base}", "corrected p", "verdict"]
-    lines = [[*head, "best epoch"], ["---"] * (len(head) + 1)]
+    head += ["best epoch", *(["minutes of training", "memory"] if costs else [])]
+    lines = [head, ["---"] * len(head)]
     for name in sorted(rows, key=lambda name: -rows[name]["ndcg@10"]["value"]):
         intervals = [numbers.interval(rows[name][metric]) for metric in ("recall@10", "ndcg@10")]
         claim = [*claims.get(name, ("", "")), verdicts.get(name, "")]
-        lines.append([name, *intervals, *claim, _best_epoch(report, name)])
+        lines.append([name, *intervals, *claim, _best_epoch(report, name), *(_costs(report, name) if costs else [])])
     return markdown_lines(lines)
+
+
+def _costs(report: Report, name: str) -> list[str]:
+    """Return the minutes of a row's training, mean over seeds, and the largest resident memory of its runs."""
+    cost = report["rows"][name]["cost"]
+    minutes, peak = cost.get("training_minutes"), cost.get("peak_mb")
+    return ["" if minutes is None else f"{minutes:.1f}", "" if peak is None else numbers.memory(peak)]
 
 
 def _verdicts(report: Report, base: str) -> dict[str, str]:

@@ -17,9 +17,9 @@ from cost_hf.data.synthetic import FORMS, NewsWorld, SyntheticNews, click_table,
 
 MIN_CLICKS = 300
 MAX_CLICKS = 1000
-ARTICLES_A_STORY = 10
+ARTICLES_A_STORY = 5
 INTERESTS = 32  # stories of a reader
-MIN_ITEMS = 480  # 48 stories
+MIN_ITEMS = 480  # 96 stories
 STAY = 0.6
 DORMANT = 60  # clicks
 PREFERRED = 0.8

@@ -7,7 +7,13 @@ import pytest
 from cost_hf.data.errors import DataError
 from cost_hf.data.options import DataOptions
 from cost_hf.data.prepare import prepare_data
-from cost_hf.data.returning_interests import DORMANT, INTERESTS, STAY, make_returning_interests
+from cost_hf.data.returning_interests import (
+    ARTICLES_A_STORY,
+    DORMANT,
+    INTERESTS,
+    STAY,
+    make_returning_interests,
+)
 from cost_hf.data.synthetic import make_world
 
 READERS = 8
@@ -21,7 +27,7 @@ def toy():
 @pytest.fixture(scope="module")
 def stories(toy):
     """The stories of every reader's clicks, in order."""
-    world = make_world(np.random.default_rng(0), 960, story_length=10)
+    world = make_world(np.random.default_rng(0), 960, story_length=ARTICLES_A_STORY)
     rows = pd.Index(toy.items["item_id"]).get_indexer(toy.interactions["item_id"])
     return [world.stories[rows[own]] for own in toy.interactions.groupby("user_id").indices.values()]
 

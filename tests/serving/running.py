@@ -4,11 +4,12 @@ import http.client
 import json
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cost_hf.recommenders.example import example_recommender
 from cost_hf.serving.options import ServeOptions
@@ -137,6 +138,39 @@ def gated(server: Running) -> Iterator[Gate]:
     finally:
         gate.go_on.set()
         live.served = before
+
+
+class Clients(ABC):
+    """Threads that ask for histories in turns until they are stopped.
+
+    Args:
+        histories: number of them.
+        count: of threads.
+    """
+
+    def __init__(self, histories: int, count: int = 4):
+        self.histories = histories
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(count)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(SECONDS)
+
+    @abstractmethod
+    def ask(self, number: int) -> None:
+        """Ask for a history by its number, and keep the answer."""
+
+    def _run(self, number: int) -> None:
+        while not self._stopping.is_set():
+            number = (number + 1) % self.histories
+            self.ask(number)
 
 
 def saved_example(directory: Path) -> Path:

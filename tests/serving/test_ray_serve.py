@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ import pytest
 from cost_hf.recommenders.base import Recommender
 from cost_hf.serving.serve_command import serve_main
 from tests.near_ties import assert_same_list
-from tests.serving.running import HttpClient, Reply, saved_example, wait_until
+from tests.serving.running import Clients, HttpClient, Reply, saved_example, wait_until
 
 HISTORIES = (["kettle"], ["teapot", "teacup"], ["press", "grinder", "filter"])
 SECONDS = 600.0  # to come up: every replica is a process that imports torch
@@ -76,40 +75,27 @@ def cluster(directory: Path, log: Path) -> Iterator[Cluster]:
         process.wait()
 
 
-class Load:
-    """Clients that ask again and again; a request that a server fails to answer is sent once more."""
+class Load(Clients):
+    """Clients whose request is sent once more where a server fails to answer it."""
 
     def __init__(self, client: HttpClient):
+        super().__init__(len(HISTORIES), CLIENTS)
         self.client = client
         self.replies: list[tuple[int, Reply]] = []
         self.failed: list[object] = []
         self.lost: list[object] = []
-        self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(CLIENTS)]
 
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join(SECONDS)
-
-    def _ask(self, number: int) -> None:
-        while not self._stopping.is_set():
-            number = (number + 1) % len(HISTORIES)
-            reply = self._answer(number)
-            if isinstance(reply, Reply) and reply.status == 200:
-                self.replies.append((number, reply))
-                continue
-            self.failed.append(reply)
-            reply = self._answer(number)
-            if isinstance(reply, Reply) and reply.status == 200:
-                self.replies.append((number, reply))
-            else:
-                self.lost.append(reply)
+    def ask(self, number: int) -> None:
+        reply = self._answer(number)
+        if isinstance(reply, Reply) and reply.status == 200:
+            self.replies.append((number, reply))
+            return
+        self.failed.append(reply)
+        reply = self._answer(number)
+        if isinstance(reply, Reply) and reply.status == 200:
+            self.replies.append((number, reply))
+        else:
+            self.lost.append(reply)
 
     def _answer(self, number: int) -> Reply | Exception:
         try:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.repository import MANIFEST
 from cost_hf.serving import live
 from tests.near_ties import assert_same_list
-from tests.serving.running import SECONDS, Running, gated, running, saved_example, wait_until
+from tests.serving.running import SECONDS, Clients, Reply, Running, gated, running, saved_example, wait_until
 
 HISTORIES = (["kettle"], ["teapot", "teacup"], ["press", "grinder", "filter"])
 Lists = dict[int, list[tuple[str, float]]]  # by the number of the history
@@ -29,34 +28,16 @@ def lists_of(recommender: Recommender) -> Lists:
     return {number: [(answer.item_id, answer.score) for answer in answers] for number, answers in enumerate(found)}
 
 
-class Readers:
-    """Clients that ask again and again and keep all that they get.
+class Readers(Clients):
+    """Clients that keep all that they get."""
 
-    Args:
-        server: that they ask.
-        count: of threads.
-    """
-
-    def __init__(self, server: Running, count: int = 4):
+    def __init__(self, server: Running):
+        super().__init__(len(HISTORIES))
         self.server = server
-        self.replies: list[tuple[int, object]] = []
-        self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(count)]
+        self.replies: list[tuple[int, Reply]] = []
 
-    def __enter__(self) -> "Readers":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join(30)
-
-    def _ask(self, number: int) -> None:
-        while not self._stopping.is_set():
-            number = (number + 1) % len(HISTORIES)
-            self.replies.append((number, self.server.recommend(HISTORIES[number], top_k=3)))
+    def ask(self, number: int) -> None:
+        self.replies.append((number, self.server.recommend(HISTORIES[number], top_k=3)))
 
 
 def changed_weights(recommender: Recommender) -> None:

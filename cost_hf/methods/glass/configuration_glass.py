@@ -15,6 +15,7 @@ MAX_LEVELS = 64
 MAX_CODES = 1 << 24
 MAX_TIERS = 255  # a tier is stored in one byte, and padding has a number of its own
 MAX_RETRIEVED = 1 << 16
+MAX_POSITIONS = 1 << 24
 
 
 @dataclass
@@ -121,9 +122,26 @@ class GlassFields:
 
 @strict
 class GlassConfig(T5Config, GlassFields):
-    """Configuration of `GlassForConditionalGeneration`: that of T5 and `GlassFields`."""
+    """Configuration of `GlassForConditionalGeneration`: that of T5 and `GlassFields`.
+
+    Args:
+        max_positions: tokens of the longest prompt; every place from its end has an embedding that is added to the
+            token that stands there. 0 adds none, as in the paper.
+    """
 
     model_type = "glass"
+
+    max_positions: int = 0
+
+    @property
+    def use_text_input(self) -> bool:
+        """True where a prompt is more than the embeddings of its tokens, or a request more than its prompt."""
+        return super().use_text_input or self.max_positions > 0
+
+    def validate_positions(self) -> None:
+        """Check the number of positions."""
+        if not 0 <= self.max_positions <= MAX_POSITIONS:
+            raise ValueError(f"max_positions must be 0 to {MAX_POSITIONS}, got {self.max_positions!r}")
 
 
 @strict

@@ -29,7 +29,7 @@ DESCRIBED_CASES = 512  # of the test part, for the section `long_history` of res
 NO_TIER_TOKEN = {"long_history.tier_token": False, "long_history.neighbour_codes": 0}
 NO_RETRIEVAL = {"long_history.retrieval": False, "long_history.neighbour_codes": 0}
 T5 = {"generator.kind": "seq2seq"}
-CAUSAL = {"generator.kind": "causal", "generator.size": "small"}
+CAUSAL = {"generator.kind": "causal", "generator.size": "small", "long_history.positions": False}
 ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "glass": (T5, "GLASS: a generator that reads long histories"),
     "glass_no_tier_token": (T5 | NO_TIER_TOKEN, "GLASS without the tier token"),

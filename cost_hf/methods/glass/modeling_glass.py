@@ -55,6 +55,10 @@ class HistoryLinear(nn.Linear):
         self.initial_bias = bias
 
 
+class PromptPositions(nn.Embedding):
+    """Embeddings of places, counted from the end of a prompt, of the standard deviation of embeddings of T5."""
+
+
 class TierNetwork(nn.Module):
     """Maps shares of a long history by tier, `[B, K T]`, to a token of the encoder, `[B, d]`.
 
@@ -330,7 +334,7 @@ class LongHistoryMixin:
             tier_features: `[B, K T]` of `history_inputs`; needed where the model has that token.
             history: what else `history_inputs` returns, which the decoder reads.
         """
-        tokens = self.get_input_embeddings()(input_ids)  # type: ignore[attr-defined]
+        tokens = self._embed(input_ids)
         if not self.config.use_tier_token:
             return tokens
         if tier_features is None:
@@ -340,6 +344,10 @@ class LongHistoryMixin:
             )
         tier = self.tier_network(tier_features).to(tokens.dtype)[:, None]
         return torch.where((input_ids == self.config.tier_token_id)[..., None], tier, tokens)
+
+    def _embed(self, input_ids: Tensor) -> Tensor:
+        """Return the embeddings of the tokens of prompts, `[B, S, d]`."""
+        return self.get_input_embeddings()(input_ids)  # type: ignore[attr-defined]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -401,7 +409,23 @@ class GlassForConditionalGeneration(LongHistoryMixin, T5ForConditionalGeneration
             self.code_projection = HistoryLinear(config.d_model, config.d_model)
             decoder: Any = self.get_decoder()
             self.decoder = GlassDecoder(decoder.config)
+        if config.max_positions:
+            self.prompt_positions = PromptPositions(config.max_positions, config.d_model)
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, PromptPositions):
+            init.normal_(module.weight, std=self.config.initializer_factor)
+
+    def _embed(self, input_ids: Tensor) -> Tensor:
+        tokens = super()._embed(input_ids)
+        if not self.config.max_positions:
+            return tokens
+        is_token = (input_ids != self.config.pad_token_id).long()
+        behind = is_token.flip(1).cumsum(1).flip(1) - is_token
+        return tokens + self.prompt_positions(behind.clamp_max(self.config.max_positions - 1))
 
     def retrieved_counts(self, first_codes: Tensor, bank_tokens: Tensor, bank_starts: Tensor) -> Tensor:
         """Return how often every code token was retrieved for first codes, fp32 `[B, R, C]`.

@@ -35,6 +35,14 @@ class LongHistoryOptions:
         default=-3.0, metadata={"help": "logit of the share of retrieved items when training starts"}
     )
 
+    positions: bool = field(
+        default=False,
+        metadata={
+            "help": "add embeddings of places, counted from the end, to the tokens of the prompt: the cross-attention "
+            "of T5 has none; seq2seq only, not in the paper"
+        },
+    )
+
     @property
     def is_on(self) -> bool:
         """Whether anything is read of long histories."""
@@ -83,6 +91,11 @@ class GlassOptions(GenerativeOptions):
             raise ValueError(
                 "long_history.retrieval needs the cross-attention of generator.kind seq2seq, got causal; set it to "
                 "false, which leaves the tier token alone, or choose seq2seq"
+            )
+        if self.generator.kind == "causal" and self.long_history.positions:
+            raise ValueError(
+                "long_history.positions is for generator.kind seq2seq: the causal generator has rotary positions; set "
+                "it to false"
             )
         if self.training.has_teacher and self.long_history.is_on:
             raise ValueError(

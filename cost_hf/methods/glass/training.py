@@ -15,6 +15,8 @@ from cost_hf.methods.glass.options import LongHistoryOptions
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
+PROMPT_MARKS = 3  # tokens of a prompt that are no codes: where the tier token stands, a user's token, the end
+
 
 def build_glass(
     generator: GeneratorOptions,
@@ -61,6 +63,9 @@ def build_glass(
         "min_retrieved": long_history.min_retrieved,
         "initial_gate": long_history.initial_gate,
     }
+    if generator.kind == "seq2seq":
+        items = generator.max_history * len(catalog.level_sizes)
+        fields["max_positions"] = items + PROMPT_MARKS if long_history.positions else 0
     classes = ModelClasses({"t5": GlassForConditionalGeneration, "llama": GlassForCausalLM}, fields)
     backbone = build_backbone(generator, catalog, seed=seed, model_classes=classes)
     if reads_vectors:

@@ -14,6 +14,7 @@ INPUTS = ("ids", "text", "both")
 SIMILARITIES = ("cosine", "dot")
 LOSSES = ("cross_entropy", "sampled_softmax", "binary")
 LINEAR_INITS = ("xavier", "normal")
+POSITIONS = ("oldest", "newest")
 # bounds of what a file may ask for, checked before anything of that size is made
 MAX_WIDTH = 1 << 20
 MAX_LAYERS = 256
@@ -46,6 +47,8 @@ class SequenceConfig(PreTrainedConfig):
         initializer_range: standard deviation of fresh embeddings.
         linear_init: fresh weights of linear layers: `xavier`, by the widths of input and output, or `normal`, with
             `initializer_range`, as BERT has them.
+        positions: end of a history that positions are counted from: the `oldest` item, or the `newest`, as in code that
+            pads on the left. With the newest, a position's state depends on how many items follow it.
     """
 
     attribute_map: ClassVar[dict[str, str]] = {"num_hidden_layers": "num_layers", "num_attention_heads": "num_heads"}
@@ -65,6 +68,7 @@ class SequenceConfig(PreTrainedConfig):
     seen_score: float | int | None = None
     initializer_range: float = 0.02
     linear_init: str = "xavier"
+    positions: str = "oldest"
 
     @property
     def has_ids(self) -> bool:
@@ -120,7 +124,13 @@ class SequenceConfig(PreTrainedConfig):
 
     def validate_choices(self) -> None:
         """Check the fields that are one word of a few."""
-        choices = {"inputs": INPUTS, "similarity": SIMILARITIES, "loss": LOSSES, "linear_init": LINEAR_INITS}
+        choices = {
+            "inputs": INPUTS,
+            "similarity": SIMILARITIES,
+            "loss": LOSSES,
+            "linear_init": LINEAR_INITS,
+            "positions": POSITIONS,
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")

@@ -38,6 +38,7 @@ PUBLISHED: dict[str, Any] = {
     "model.norm_first": False,
     "model.attention_dropout": 0.5,
     "model.linear_init": "normal",
+    "model.positions": "newest",
     "training.epochs": 200,
     "training.batch_size": 256,
     "training.learning_rate": 1e-3,

@@ -2,7 +2,7 @@
 
 arXiv 1808.09781; with the full softmax of arXiv 2309.07602. Beyond the papers: normalisation before the sub-layers,
 cosine scores by default, and items that may be frozen text vectors. Those are data, not weights: they are an argument,
-so a text model scores whatever catalog it is given. `forward` is pure; positions count from the oldest item.
+so a text model scores whatever catalog it is given. `forward` is pure.
 """
 
 import copy
@@ -147,21 +147,24 @@ class SequenceModel(PreTrainedModel):
                 "them at their old end"
             )
         items = functional.embedding(histories.clamp_min(0), table).masked_fill((histories < 0)[..., None], 0.0)
+        places = torch.arange(length, device=histories.device)
+        lengths = ((histories >= 0) * (places + 1)).amax(1) if length else places.new_zeros(len(histories))
+        if self.config.positions == "newest":
+            places = (self.config.max_history - lengths[:, None] + places).clamp_max(self.config.max_history - 1)
+        inputs = items + functional.embedding(places, self.positions.weight)
         if length <= SHORT or histories.device.type != "cpu":
-            return self._states(items)
-        places = torch.arange(1, length + 1, device=histories.device)
-        is_short = ((histories >= 0) * places).amax(1) <= SHORT
+            return self._states(inputs)
+        is_short = lengths <= SHORT
         states = items.new_zeros(items.shape, dtype=torch.float32)
         for members, width in ((is_short, SHORT), (~is_short, length)):
             rows = members.nonzero()[:, 0]
             if len(rows):
-                states[rows, :width] = self._states(items[rows, :width])
+                states[rows, :width] = self._states(inputs[rows, :width])
         return states
 
-    def _states(self, items: Tensor) -> Tensor:
-        """Return the states behind items `[B, T, D]`, fp32 in the same shape."""
-        hidden = items + self.positions.weight[: items.shape[1]]
-        hidden = functional.dropout(self.input_norm(hidden), self.config.dropout, self.training)
+    def _states(self, inputs: Tensor) -> Tensor:
+        """Return the states behind items with their positions `[B, T, D]`, fp32 in the same shape."""
+        hidden = functional.dropout(self.input_norm(inputs), self.config.dropout, self.training)
         for layer in self.layers:
             hidden = layer(hidden)
         return self.output_norm(hidden).float()

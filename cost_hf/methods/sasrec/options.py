@@ -12,6 +12,7 @@ INPUTS = ("ids", "text", "both")
 SIMILARITIES = ("cosine", "dot")
 LOSSES = ("cross_entropy", "sampled_softmax", "binary")
 LINEAR_INITS = ("xavier", "normal")
+POSITIONS = ("oldest", "newest")
 AUTO = "auto"  # the full softmax where it fits, else the sampled one
 FULL_LOSS_BYTES = 1 << 29  # what `auto` lets the full softmax take besides weights and their optimizer
 MAX_WIDTH = 1 << 20
@@ -49,6 +50,9 @@ class SequenceModelOptions:
     linear_init: str = field(
         default="xavier", metadata={"help": "fresh linear layers: xavier, or normal (deviation .02), as BERT has them"}
     )
+    positions: str = field(
+        default="oldest", metadata={"help": "end of a history that positions are counted from: oldest or newest"}
+    )
 
     def validate(self) -> None:
         """Raise ValueError for values no run can have."""
@@ -57,6 +61,7 @@ class SequenceModelOptions:
             "loss": (*LOSSES, AUTO),
             "similarity": SIMILARITIES,
             "linear_init": LINEAR_INITS,
+            "positions": POSITIONS,
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

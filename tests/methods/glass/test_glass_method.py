@@ -47,6 +47,10 @@ def test_values_that_no_run_can_have_are_named(changes, message):
     [
         ({"generator.backbone": "some/model", "generator.dropout": None}, "trains its generator from scratch"),
         ({"generator.kind": "causal"}, "needs the cross-attention of generator.kind seq2seq, got causal"),
+        (
+            {"generator.kind": "causal", "long_history.retrieval": False, "long_history.positions": True},
+            "the causal generator has rotary positions",
+        ),
         ({"generator.kind": "seq2seq", "training.teacher": "markov"}, "adds examples that have no long history"),
         ({"long_history.retrieve": True}, "did you mean 'long_history.retrieval'"),
     ],

@@ -107,6 +107,22 @@ def test_logits_depend_on_no_later_code_and_no_later_item(catalog):
         np.testing.assert_array_equal(rows.long_rows(number, 2), SEQUENCES[owner][max(end - 2, 0) : end])
 
 
+@pytest.mark.parametrize("pads", ["left", "right"])
+def test_positions_count_from_the_end_of_a_prompt(catalog, pads):
+    backbone = toy_glass(catalog, positions=True, **ALL_OFF)
+    model = backbone.model
+    assert model.config.max_positions >= backbone.prompts(catalog)[0].max_history * model.config.num_levels + 1
+    tokens = torch.tensor([[3, 4, 5, 6], [7, 8, 0, 0]])
+    tokens[1] = tokens[1].roll(2 if pads == "left" else 0)
+
+    found = model.embed_prompt(tokens) - model.get_input_embeddings()(tokens)
+
+    own = model.prompt_positions.weight
+    torch.testing.assert_close(found[0], own[[3, 2, 1, 0]])
+    torch.testing.assert_close(found[1, 2:] if pads == "left" else found[1, :2], own[[1, 0]])
+    assert own.std().item() == pytest.approx(model.config.initializer_factor, rel=0.2)
+
+
 def test_tier_features_are_counts_of_similarities(catalog):
     model = toy_glass(catalog, tier_edges=[-0.5, 0.0, 0.2]).model
     rows = long_histories(len(catalog))
@@ -308,6 +324,7 @@ def test_the_causal_model_loads_by_its_auto_class(catalog, tmp_path):
         (GlassConfig, {"retrieved_items": 0}, "retrieved_items must be 1 to"),
         (GlassConfig, {"neighbour_codes": 2, "content_dim": 4}, "neighbour_codes must be 0 to 0"),
         (GlassConfig, {"initial_gate": math.inf}, "initial_gate must be finite"),
+        (GlassConfig, {"max_positions": -1}, "max_positions must be 0 to"),
         (GlassCausalConfig, {"use_retrieval": True}, "use_retrieval must be false for a causal model"),
     ],
 )

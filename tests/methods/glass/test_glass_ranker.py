@@ -25,7 +25,7 @@ def catalog():
 
 @pytest.fixture(scope="module")
 def backbone(catalog):
-    return spread(toy_glass(catalog, neighbour_codes=1, min_retrieved=2))
+    return spread(toy_glass(catalog, neighbour_codes=1, min_retrieved=2, positions=True))
 
 
 def teacher_forced(backbone, catalog, histories, line):

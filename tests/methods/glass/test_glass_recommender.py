@@ -60,15 +60,17 @@ def test_a_new_item_is_read_and_recommended_and_keeps_the_prototypes(mine):
     assert "item100" not in ids(mine.recommend(["item100", *HISTORY], top_k=TOY_ITEMS, exclude_seen=False))
 
 
-@pytest.mark.parametrize("off", [False, True])
-def test_a_saved_recommender_gives_the_same_lists(mine, off, tmp_path):
-    system = glass_recommender(**ALL_OFF) if off else mine
+@pytest.mark.parametrize(
+    ("changes", "reads_tokens_alone"), [({}, False), (ALL_OFF, True), (ALL_OFF | {"positions": True}, False)]
+)
+def test_a_saved_recommender_gives_the_same_lists(mine, changes, reads_tokens_alone, tmp_path):
+    system = glass_recommender(**changes) if changes else mine
     system.save_pretrained(tmp_path)
 
     loaded = Recommender.from_pretrained(tmp_path)
 
     assert type(loaded) is GlassRecommender and loaded.long_history == LONG
-    assert (tmp_path / "custom_generate").is_dir() == off  # that script reads tokens alone
+    assert (tmp_path / "custom_generate").is_dir() == reads_tokens_alone
     assert_same_list(loaded.recommend(HISTORY, top_k=5), system.recommend(HISTORY, top_k=5))
 
 

@@ -201,8 +201,24 @@ def test_fresh_linear_layers_have_the_deviation_of_the_configuration(linear_init
     assert not any(layer.feed_forward_output.bias.any() for layer in model.layers)
 
 
-def test_short_and_long_histories_of_a_batch_are_read_as_alone():
-    model = tiny_model(max_history=40)
+def test_positions_counted_from_the_newest_item_are_those_of_histories_padded_on_the_left():
+    model = tiny_model(max_history=5, positions="newest")
+    from_oldest = tiny_model(max_history=5)
+    from_oldest.load_state_dict(model.state_dict())
+
+    states = model(HISTORIES).hidden_states
+
+    for row, length in enumerate((5, 3, 1)):
+        with torch.no_grad():
+            from_oldest.positions.weight.copy_(model.positions.weight.roll(length - 5, dims=0))
+        expected = from_oldest(HISTORIES[row : row + 1, :length]).hidden_states[0]
+        torch.testing.assert_close(states[row, :length], expected)
+    assert model(HISTORIES[:, :0]).hidden_states.shape == (3, 0, 8)
+
+
+@pytest.mark.parametrize("positions", ["oldest", "newest"])
+def test_short_and_long_histories_of_a_batch_are_read_as_alone(positions):
+    model = tiny_model(max_history=40, positions=positions)
     rows = torch.randint(ITEMS, (6, 40), generator=torch.Generator().manual_seed(0))
     ends = torch.tensor([1, 3, SHORT, SHORT + 1, 25, 40])
     histories = rows.masked_fill(torch.arange(40) >= ends[:, None], -1)
