@@ -22,7 +22,9 @@ CLICKS_DIGEST = "clicks_sha256"  # entry of an update: of the file of its clicks
 FORMAT = 1
 ENTRY = {"number": int, "parent": int, "time": str, "is_accepted": bool, "reason": str, "files": dict[str, str]}
 # of a recommender directory: what changes of the catalog write, and the clicks of new items
-NO_MODEL_FILE = re.compile(r"(.*/)?(catalog-\w+\.\w+|columns-\w+\.parquet|popularity\.safetensors|journal\.jsonl)")
+NO_MODEL_FILE = re.compile(
+    r"(.*/)?(catalog-\w+\.\w+|columns-\w+\.parquet|popularity\.safetensors|journal(-\d+)?\.jsonl)"
+)
 
 
 def read_updates(run: str | Path) -> list[dict[str, Any]]:

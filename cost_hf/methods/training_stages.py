@@ -18,10 +18,10 @@ from cost_hf.files import content_digest
 from cost_hf.methods.base import Workspace
 from cost_hf.recommenders.base import Recommender
 from cost_hf.recommenders.candidates import Candidates
-from cost_hf.recommenders.catalog_changes import JOURNAL, read_journal
+from cost_hf.recommenders.catalog_changes import journal_file
 from cost_hf.recommenders.hybrid import DEPTH, CandidateLists, PartRanker
 from cost_hf.recommenders.rankers import Ranker
-from cost_hf.recommenders.repository import read_manifest
+from cost_hf.recommenders.repository import read_manifest, stored_journal
 from cost_hf.semantic_ids.catalog_mask import CatalogMask
 from cost_hf.semantic_ids.item_list import ItemList, ItemRows
 from cost_hf.stages import Stages
@@ -32,7 +32,7 @@ METADATA_COLUMNS = "metadata_columns"  # and names of these columns, as JSON
 METADATA_CHANGES = "metadata_changes"  # and how many changes in the journal brought them
 ENCODER = Path("vectors") / "encoder"  # below the run directory
 # files of a recommender that catalog updates write, so that they may change after the stage
-UPDATED_FILES = ("recommender.json", "catalog-*", "columns-*", "journal.jsonl")
+UPDATED_FILES = ("recommender.json", "catalog-*", "columns-*", "journal*.jsonl")
 logger = logging.getLogger(__name__)
 RecommenderT = TypeVar("RecommenderT", bound=Recommender)
 
@@ -189,11 +189,12 @@ def changes_in(directory: Path, *, own: int) -> str:
     """
     try:
         manifest = read_manifest(directory)
-        journal = read_journal(directory, manifest["journal"], digest=manifest["journal_digest"])
+        journal = stored_journal(directory, manifest)
     except (OSError, ValueError):
         return ""
-    count = sum(change.action != "rollback" for change in journal) - own
-    return f"{count} changes of its catalog ({JOURNAL})" if count else ""
+    # of those that the journal does not hold any more, none is known to be a rollback
+    count = journal.dropped + sum(change.action != "rollback" for change in journal) - own
+    return f"{count} changes of its catalog ({journal_file(journal.dropped)})" if count else ""
 
 
 def as_fitted(recommender: RecommenderT, catalog: ItemRows) -> RecommenderT:
@@ -215,5 +216,5 @@ def warn_of_changes(recommender: Recommender) -> None:
     logger.warning(
         "the catalog in the run directory has changed since training (%d changes); results are those of the catalog "
         "that was trained on, Recommender.from_pretrained reads the present one",
-        len(recommender.journal),
+        recommender.journal.total,
     )

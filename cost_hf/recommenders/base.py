@@ -19,6 +19,7 @@ from cost_hf.generators.collation import pad_rows
 from cost_hf.generators.pretrained import BaseModel
 from cost_hf.plugins import declare_recommender, declared_recommenders, import_recommender, load_plugins
 from cost_hf.quantizers.base import Quantizer
+from cost_hf.recommenders.catalog_changes import Journal
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.catalog_updates import CatalogUpdates
 from cost_hf.recommenders.item_evidence import ItemEvidence
@@ -197,6 +198,7 @@ class Recommender(CatalogUpdates):
             if self.num_new_clicks:
                 check_no_results(directory)
             save_whole(directory, self, self._write_own_parts)
+            self._note_stored()
 
     def save_catalog(self, directory: str | Path) -> None:
         """Write the changes of `add_items` and its like into the directory that this recommender was loaded from.
@@ -211,6 +213,7 @@ class Recommender(CatalogUpdates):
         """
         with self._writing:  # a change of another thread comes before the save or after it
             save_versions(directory, self)
+            self._note_stored()
 
     def update_from(self, clicks: Any, *, counted: Sequence[int] | None = None) -> int:
         """Count clicks that came after training; requests read them from the next one on, and nothing is trained.
@@ -308,10 +311,11 @@ class Recommender(CatalogUpdates):
             ValueError: for a catalog that these weights were not trained for.
         """
         other = copy.copy(self)
-        other.journal = ()
+        other.journal = Journal()
         other.versions = ()
         other._clicks = self._clicks[: len(catalog)]
         other.snapshot = other._snapshot_of(catalog)
+        other._note_stored()
         if other.identity != self.identity:
             raise ValueError(
                 f"the catalog does not belong to these weights: they have {self.identity}, with this catalog "
@@ -346,9 +350,10 @@ class Recommender(CatalogUpdates):
         """
         parts = read_saved_catalog(Path(directory), manifest, self.catalog_class)
         other = copy.copy(self)
-        other.journal = parts["journal"]
+        other.journal = parts["journal"].followed_by(())
         other.versions = tuple(parts["versions"])
         other.snapshot = other._next_snapshot(parts["catalog"])
+        other._note_stored()
         entries = {name: manifest.get(name) for name in other.identity}
         if other.identity != entries:
             raise ValueError(

@@ -1,9 +1,14 @@
-"""The journal of a catalog's updates: what changed, when, and the digests before and after."""
+"""The journal of a catalog's updates: what changed, when, and the digests before and after.
+
+It keeps the newest changes and counts the others, so that a catalog that changes every minute for years costs no more
+than a new one. Its file only grows, and its name says how many changes came before its first line: where changes are
+dropped, a new file is written beside the old one, and a manifest that names either finds its lines.
+"""
 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -12,8 +17,9 @@ from pathlib import Path
 from cost_hf.files import DamagedFileError, atomic_path, check_fields, readable_os_errors, refuse_link_out
 from cost_hf.semantic_ids.item_list import ItemRows
 
-JOURNAL = "journal.jsonl"
+JOURNAL_FILE = re.compile(r"journal(-[1-9]\d*)?\.jsonl")
 KEPT_VERSIONS = 10
+KEPT_CHANGES = 1_000  # of the journal: it is read and written with every save
 KEPT_IDS = 1_000  # of one change: the journal of a shop whose prices change every hour would outgrow its catalog
 SHOWN_IDS = 3
 MAX_LINE = 16 << 20  # bytes of a change in the journal
@@ -87,6 +93,37 @@ class CatalogChange:
         return cls(action, ids[:KEPT_IDS], before.version, after.version, moment, would_differ, more)
 
 
+class Journal(tuple[CatalogChange, ...]):
+    """The newest changes of a catalog, oldest first.
+
+    Attributes:
+        dropped: number of older changes that it does not hold any more.
+    """
+
+    dropped: int
+
+    def __new__(cls, changes: Iterable[CatalogChange] = (), *, dropped: int = 0) -> "Journal":
+        """Return a journal of changes, all of those that are given."""
+        journal = super().__new__(cls, changes)
+        journal.dropped = dropped
+        return journal
+
+    @property
+    def total(self) -> int:
+        """Number of changes so far, those that are dropped among them."""
+        return self.dropped + len(self)
+
+    def followed_by(self, changes: Iterable[CatalogChange]) -> "Journal":
+        """Return the journal after more changes: the newest `KEPT_CHANGES` of all."""
+        every = (*self, *changes)
+        surplus = max(0, len(every) - KEPT_CHANGES)
+        return Journal(every[surplus:], dropped=self.dropped + surplus)
+
+    def since(self, count: int) -> tuple[CatalogChange, ...]:
+        """Return the changes after the first `count`; those that are dropped are missing."""
+        return self[max(0, count - self.dropped) :]
+
+
 @dataclass(frozen=True)
 class Version:
     """An older catalog that `rollback` may return to; read from disk on demand."""
@@ -108,38 +145,47 @@ def _itself(catalog: ItemRows) -> ItemRows:  # a function with a name, so that v
     return catalog
 
 
-def write_journal(directory: str | Path, journal: Sequence[CatalogChange], *, kept: int = 0) -> str:
+def journal_file(dropped: int) -> str:
+    """Return the name of the file of a journal that `dropped` changes are not in."""
+    return f"journal-{dropped}.jsonl" if dropped else "journal.jsonl"
+
+
+def write_journal(directory: str | Path, journal: Journal, *, kept: int = 0) -> str:
     """Write one JSON line per change (no file without changes) and return the sha256 of the lines.
 
     Args:
-        kept: leading lines of the existing journal that stay byte for byte, so that their digest in the manifest still
+        kept: leading lines of the existing file that stay byte for byte, so that their digest in the manifest still
             holds if this write is killed before the manifest is replaced.
     """
-    lines = _first_lines(Path(directory) / JOURNAL, kept) if kept else b""
+    path = Path(directory) / journal_file(journal.dropped)
+    lines = [_first_lines(path, kept) if kept else b""]
     for change in journal[kept:]:
         line = json.dumps(asdict(change), ensure_ascii=False).encode() + b"\n"
         if len(line) > MAX_LINE:
             raise ValueError(
                 f"the change takes {len(line)} bytes in the journal, expected at most {MAX_LINE}; change fewer items"
             )
-        lines += line
-    if lines:
-        with atomic_path(Path(directory) / JOURNAL, durable=True) as temporary:
-            temporary.write_bytes(lines)
-    return hashlib.sha256(lines).hexdigest()
+        lines.append(line)
+    content = b"".join(lines)
+    if content:
+        with atomic_path(path, durable=True) as temporary:
+            temporary.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
 
 
-def read_journal(directory: str | Path, length: int, *, digest: str) -> tuple[CatalogChange, ...]:
-    """Read the first `length` changes; later lines are left by a write that was killed before it took effect.
+def read_journal(directory: str | Path, total: int, *, dropped: int, digest: str) -> Journal:
+    """Read the journal after `total` changes; later lines are left by a write that was killed before it took effect.
 
     Args:
-        digest: sha256 of these lines.
+        dropped: how many of these changes the file does not hold.
+        digest: sha256 of the lines of the others.
 
     Raises:
         OSError: where there is no journal.
         ValueError: for a damaged journal; the line is named.
     """
-    path = Path(directory) / JOURNAL
+    path = Path(directory) / journal_file(dropped)
+    length = total - dropped
     lines = _first_lines(path, length) if length else b""
     found = hashlib.sha256(lines).hexdigest()
     if found != digest:
@@ -147,7 +193,8 @@ def read_journal(directory: str | Path, length: int, *, digest: str) -> tuple[Ca
             f"{path}: its first {length} lines have sha256 {found}, expected {digest}; it was changed or damaged: copy "
             "the directory again"
         )
-    return tuple(_change_of(line, f"{path}, line {number}") for number, line in enumerate(lines.splitlines(), 1))
+    changes = (_change_of(line, f"{path}, line {number}") for number, line in enumerate(lines.splitlines(), 1))
+    return Journal(changes, dropped=dropped)
 
 
 def _first_lines(path: Path, length: int) -> bytes:

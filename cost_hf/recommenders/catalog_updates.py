@@ -13,7 +13,7 @@ import numpy as np
 
 from cost_hf.data.encoders import ItemEncoder
 from cost_hf.data.item_texts import TemplateTexts
-from cost_hf.recommenders.catalog_changes import KEPT_VERSIONS, CatalogChange, Version
+from cost_hf.recommenders.catalog_changes import KEPT_VERSIONS, CatalogChange, Journal, Version
 from cost_hf.recommenders.catalog_snapshot import CatalogSnapshot
 from cost_hf.recommenders.rankers import training_clicks
 from cost_hf.semantic_ids.item_columns import ItemColumns
@@ -28,7 +28,7 @@ class CatalogUpdates:
         catalog: the items.
         popularity: training clicks of catalog rows, `[M]`; rows beyond M came after training and have none.
         encoder: gives new texts their vectors; None where vectors must be passed.
-        journal: changes so far.
+        journal: changes so far; the newest `catalog_changes.KEPT_CHANGES` are kept.
         versions: older catalogs, oldest first, that `rollback` may return to.
     """
 
@@ -42,11 +42,12 @@ class CatalogUpdates:
         versions: Sequence[Version] = (),
     ):
         self.encoder = encoder
-        self.journal = tuple(journal)
+        self.journal = (journal if isinstance(journal, Journal) else Journal(journal)).followed_by(())
         self.versions = tuple(versions)
         self._clicks = training_clicks(popularity)
         self._writing = threading.RLock()
         self.snapshot = self._snapshot_of(catalog)
+        self._note_stored()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state of a copy: one state of catalog, journal and versions, and no lock."""
@@ -350,13 +351,15 @@ class CatalogUpdates:
     def rollback(self) -> CatalogChange:
         """Return to the catalog before the last change, or before the last `transaction`.
 
+        The change that is returned names the items of those that it undoes, as far as the journal holds them.
+
         Raises:
             ValueError: where there is none.
         """
         with self._writing:
             if not self.versions:
                 raise ValueError(
-                    f"there is no older catalog to return to ({len(self.journal)} changes in the journal; the last "
+                    f"there is no older catalog to return to ({self.journal.total} changes so far; the last "
                     f"{KEPT_VERSIONS} catalogs are kept)"
                 )
             *older, last = self.versions
@@ -379,6 +382,24 @@ class CatalogUpdates:
         self._take(after, change, versions[-KEPT_VERSIONS:])
         return change
 
+    def version_after(self, count: int) -> str | None:
+        """Return the version of the catalog after the first `count` changes.
+
+        None where there were fewer changes, or where it is forgotten: the journal goes back only so far; beyond it, the
+        version that was read or written last is known.
+        """
+        total, version = self._stored
+        if count == total:
+            return version
+        place = count - self.journal.dropped
+        if not self.journal or not 0 <= place <= len(self.journal):
+            return None
+        return self.journal[place - 1].after if place else self.journal[0].before
+
+    def _note_stored(self) -> None:
+        """Remember that the present catalog is that of a directory: it was read from there or written to it."""
+        self._stored = (self.journal.total, self.catalog.version)
+
     def _changes_between(self, older: ItemRows, newer: ItemRows) -> list[CatalogChange]:
         """Return the changes of the journal that led from one catalog to another, the last one first."""
         found: list[CatalogChange] = []
@@ -394,7 +415,7 @@ class CatalogUpdates:
     def _take(self, catalog: ItemRows, change: CatalogChange, versions: Sequence[Version]) -> None:
         # whatever can fail comes before the one assignment
         self.snapshot = self._next_snapshot(catalog)
-        self.journal = (*self.journal, change)
+        self.journal = self.journal.followed_by((change,))
         self.versions = tuple(versions)
 
     def _next_snapshot(self, catalog: ItemRows) -> CatalogSnapshot:

@@ -1,8 +1,9 @@
 """The directory of a recommender: finding it, its manifest, and changing its catalog there in one step.
 
 The manifest names every file of the recommender with its sha256 and carries a digest of itself; all of them are checked
-on every load, which takes a few seconds per GB. The journal is append-only, so the manifest counts its lines and holds
-their digest. Loading takes no lock and writes nothing; if another process saves meanwhile, the directory is read again.
+on every load, which takes a few seconds per GB. Lines are only added to the file of the journal, so the manifest
+counts the changes, says how many of them the file does not hold, and has the digest of its lines. Loading takes no lock
+and writes nothing; if another process saves meanwhile, the directory is read again.
 """
 
 import os
@@ -37,7 +38,14 @@ from cost_hf.files import (
     refuse_link_out,
     write_json,
 )
-from cost_hf.recommenders.catalog_changes import JOURNAL, Version, read_journal, write_journal
+from cost_hf.recommenders.catalog_changes import (
+    JOURNAL_FILE,
+    Journal,
+    Version,
+    journal_file,
+    read_journal,
+    write_journal,
+)
 from cost_hf.recommenders.sources import check_source
 from cost_hf.replacing import REPLACED, replacing, settle
 from cost_hf.run_updates import NUMBER, require_own_update, served_update
@@ -69,6 +77,7 @@ FIELDS = {
     "files": dict[str, str],
     "manifest_digest": str,
 }
+JOURNAL_DROPPED = "journal_dropped"  # entry of a manifest: changes that the journal does not hold, where there are any
 # entries that change with the catalog alone
 OF_CATALOG = (
     "catalog",
@@ -77,14 +86,16 @@ OF_CATALOG = (
     "catalog_history",
     "journal",
     "journal_digest",
+    JOURNAL_DROPPED,
     "manifest_digest",
 )
 STEM = re.compile(r"(catalog-[0-9a-f]{16})(-([0-9a-f]{16}))?")  # of items, and of columns where there are any
 CATALOG_FILE = re.compile(r"catalog-[0-9a-f]{16}\.(safetensors|parquet)|columns-[0-9a-f]{16}\.parquet")
+OF_CHANGES = re.compile(rf"{JOURNAL_FILE.pattern}|{CATALOG_FILE.pattern}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 HUB_ERRORS = (HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled, OSError)
 # names of saved files, as regular expressions
-CATALOG_FILES = rf"recommender\.json|journal\.jsonl|popularity\.safetensors|{CATALOG_FILE.pattern}"
+CATALOG_FILES = rf"recommender\.json|popularity\.safetensors|{OF_CHANGES.pattern}"
 WEIGHT_FILES = r"config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
 ADAPTER_FILES = r"adapter_config\.json|adapter_model\.safetensors"
 TOKENIZER_FILES = r"tokenizer\.json|tokenizer_config\.json|chat_template\.jinja|spiece\.model"
@@ -183,8 +194,7 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
             "use the cost_hf release that wrote it, or train again"
         )
     check_fields(content, FIELDS, source=path)
-    if NUMBER in content:
-        check_fields(content, {NUMBER: int}, source=path)
+    check_fields(content, {name: int for name in (NUMBER, JOURNAL_DROPPED) if name in content}, source=path)
     try:
         digest = _manifest_digest(content)
     except ValueError as error:  # half a character, which JSON can spell and UTF-8 can't
@@ -214,6 +224,11 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
     for name in ("journal", "popularity_rows"):
         if content[name] < 0:
             raise DamagedFileError(f"{path} has {name}={content[name]!r}, expected 0 or more; copy it again")
+    if not 0 <= content.get(JOURNAL_DROPPED, 0) <= content["journal"]:
+        raise DamagedFileError(
+            f"{path} has {JOURNAL_DROPPED}={content[JOURNAL_DROPPED]!r}, expected 0 to {content['journal']}, the "
+            "changes so far; copy it again"
+        )
     return content
 
 
@@ -245,7 +260,8 @@ def renew_files(directory: str | Path) -> None:
 
 def _part_digests(directory: Path) -> dict[str, str]:
     """Return the digests of all files but the manifest and the journal; those of recommenders inside are parts too."""
-    return {name: digest for name, digest in file_digests(directory).items() if name not in (MANIFEST, JOURNAL)}
+    found = file_digests(directory)
+    return {name: digest for name, digest in found.items() if name != MANIFEST and not JOURNAL_FILE.fullmatch(name)}
 
 
 def read_whole(directory: Path, read: Callable[[dict[str, Any]], Result]) -> Result:
@@ -296,8 +312,8 @@ def _without_catalogs(files: Mapping[str, str]) -> dict[str, str]:
 def _check_strays(directory: Path, files: Mapping[str, str]) -> None:
     """Raise `DamagedFileError` for a file that would be loaded as a part and that the manifest does not name."""
     unnamed = [path.name for path in directory.iterdir() if PART.fullmatch(path.name)]
-    # an interrupted write may leave a journal and catalogs, which are never read
-    strays = {name for name in unnamed if name not in (MANIFEST, JOURNAL) and not CATALOG_FILE.fullmatch(name)}
+    # an interrupted write may leave journals and catalogs, which are never read
+    strays = {name for name in unnamed if name != MANIFEST and not OF_CHANGES.fullmatch(name)}
     for folder, pattern in FOLDERS.items():
         inside = (directory / folder).iterdir() if (directory / folder).is_dir() else ()
         strays |= {f"{folder}/{path.name}" for path in inside if pattern.fullmatch(path.name)}
@@ -396,8 +412,18 @@ def _catalog_entries(recommender: "Recommender") -> dict[str, Any]:
         "catalog_version": recommender.catalog.version,
         "catalog_digest": recommender.catalog.digest,
         "catalog_history": [version.stem for version in recommender.versions],
-        "journal": len(recommender.journal),
+        "journal": recommender.journal.total,
     }
+
+
+def _journal_entries(journal: Journal, digest: str) -> dict[str, Any]:
+    return {"journal_digest": digest, **({JOURNAL_DROPPED: journal.dropped} if journal.dropped else {})}
+
+
+def stored_journal(directory: Path, manifest: Mapping[str, Any]) -> Journal:
+    """Read the journal of a recommender directory; raise what `read_journal` does."""
+    dropped = manifest.get(JOURNAL_DROPPED, 0)
+    return read_journal(directory, manifest["journal"], dropped=dropped, digest=manifest["journal_digest"])
 
 
 def _write_catalog_parts(directory: Path, recommender: "Recommender") -> dict[str, Any]:
@@ -413,7 +439,7 @@ def _write_catalog_parts(directory: Path, recommender: "Recommender") -> dict[st
         "kind": recommender.kind,
         "encoder_digest": None if recommender.encoder is None else recommender.encoder.digest,
         "popularity_rows": len(recommender.popularity),
-        "journal_digest": write_journal(directory, recommender.journal),
+        **_journal_entries(recommender.journal, write_journal(directory, recommender.journal)),
         **_catalog_entries(recommender),
         **recommender.identity,
     }
@@ -465,7 +491,7 @@ def _read_versions(directory: Path, manifest: Mapping[str, Any], kind: type[Item
         )
     return {
         "catalog": catalog,
-        "journal": read_journal(directory, manifest["journal"], digest=manifest["journal_digest"]),
+        "journal": stored_journal(directory, manifest),
         "versions": [
             Version(stem, partial(load_version, kind, directory, stem)) for stem in manifest["catalog_history"]
         ],
@@ -561,8 +587,7 @@ def save_versions(directory: str | Path, recommender: "Recommender") -> None:
     target = Path(directory)
     with locked(target):
         manifest = read_manifest(target)
-        # a damaged journal is not continued
-        read_journal(target, manifest["journal"], digest=manifest["journal_digest"])
+        stored = stored_journal(target, manifest)  # a damaged journal is not continued
         _check_follows(target, manifest, recommender)
         entries = _catalog_entries(recommender)
         if manifest | entries == manifest:
@@ -579,14 +604,25 @@ def save_versions(directory: str | Path, recommender: "Recommender") -> None:
             for version in versions:
                 for path in _write_version(target, version):
                     files[path.name] = file_digest(path)
-            journal_digest = write_journal(target, recommender.journal, kept=manifest["journal"])
-            _write_manifest(target, manifest | entries | {"files": files, "journal_digest": journal_digest})
+            journal = _continued(stored, recommender.journal)
+            is_same_file = journal.dropped == stored.dropped
+            if not is_same_file:
+                written.append(target / journal_file(journal.dropped))
+            digest = write_journal(target, journal, kept=len(stored) if is_same_file else 0)
+            _write_manifest(target, manifest | entries | _journal_entries(journal, digest) | {"files": files})
         except BaseException:
             for path in written:
                 path.unlink(missing_ok=True)
             raise
+        if not is_same_file:
+            (target / journal_file(stored.dropped)).unlink(missing_ok=True)
         for name in held - wanted:  # files that the manifest did not name stay
             (target / name).unlink(missing_ok=True)
+
+
+def _continued(stored: Journal, journal: Journal) -> Journal:
+    """Return the journal to write: the changes that are stored, and those that a recommender made after them."""
+    return journal if journal.dropped > stored.total else stored.followed_by(journal.since(stored.total))
 
 
 def _files_of_all(stems: Iterable[str]) -> set[str]:
@@ -607,11 +643,14 @@ def _check_follows(target: Path, manifest: dict[str, Any], recommender: "Recomme
     check_parts(
         target, [(f"the {name} of this recommender", digest, manifest.get(name)) for name, digest in mine.items()]
     )
-    known = [recommender.catalog.version, *(change.before for change in recommender.journal[:1])][-1]
     seen = manifest["journal"]
-    if 0 < seen <= len(recommender.journal):
-        known = recommender.journal[seen - 1].after
-    if seen > len(recommender.journal) or manifest["catalog_version"] != known:
+    if seen < recommender.journal.dropped and recommender.version_after(seen) is None:
+        raise ValueError(
+            f"the catalog in {target} is {manifest['catalog']} after {seen} changes; this recommender made "
+            f"{recommender.journal.total} and remembers the last {len(recommender.journal)}, so that nothing tells "
+            "whether its catalog follows from that one: save_pretrained writes all of it in place of what is there"
+        )
+    if manifest["catalog_version"] != recommender.version_after(seen):
         raise ValueError(
             f"the catalog in {target} is {manifest['catalog']} after {seen} changes, which this recommender does not "
             "know: something else has changed it; load it again and repeat the change"

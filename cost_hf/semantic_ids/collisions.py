@@ -26,6 +26,7 @@ from cost_hf.semantic_ids.item_ids import id_ranks
 logger = logging.getLogger(__name__)
 KEY_BITS = 63  # of an int64 that packs codes
 CHUNK_DISTANCES = 1 << 24  # distances computed at a time: 64 MB
+ROUND_DISTANCES = 1 << 20  # distances read again in every round: 4 MB, which stay in a cache
 
 
 def prefix_keys(codes: np.ndarray, level_sizes: Sequence[int]) -> np.ndarray:
@@ -115,7 +116,7 @@ def resolve_collisions(
     vector_of = np.cumsum(is_new) - 1  # catalog row → row of x
     for top in reversed(range(len(sizes))):
         for level in range(top, len(sizes)):
-            placed = _place(codes, assigned, waiting, level, x[vector_of[waiting]], model, capacity, item_ids)
+            placed = _place(codes, assigned, waiting, level, x[vector_of[waiting]], model, capacity)
             if level == top:
                 rest = waiting[~placed]
                 waiting = waiting[placed]
@@ -155,7 +156,7 @@ def report_full_prefixes(codes: np.ndarray, wanted: np.ndarray, model: Any) -> N
         )
 
 
-def prefix_chunks(counts: np.ndarray, num_codes: int) -> Iterator[tuple[slice, slice]]:
+def prefix_chunks(counts: np.ndarray, num_codes: int, *, most: int | None = None) -> Iterator[tuple[slice, slice]]:
     """Yield slices of prefixes and of their items, so that the distances of a chunk to `num_codes` codes fit memory.
 
     Prefixes stay whole, because their items do not compete with those of others.
@@ -163,12 +164,14 @@ def prefix_chunks(counts: np.ndarray, num_codes: int) -> Iterator[tuple[slice, s
     Args:
         counts: number of items of each prefix, `[P]`; items are sorted by prefix.
         num_codes: K of the level.
+        most: distances of a chunk of several prefixes, `CHUNK_DISTANCES` by default.
     """
+    rows = (CHUNK_DISTANCES if most is None else most) // num_codes
     ends = np.cumsum(counts)
     first = 0
     while first < len(counts):
         begin = ends[first] - counts[first]
-        last = max(first + 1, int(np.searchsorted(ends, begin + CHUNK_DISTANCES // num_codes, side="right")))
+        last = max(first + 1, int(np.searchsorted(ends, begin + rows, side="right")))
         yield slice(first, last), slice(begin, ends[last - 1])
         first = last
 
@@ -181,9 +184,11 @@ def _place(
     x: torch.Tensor,
     model: Any,
     capacity: int,
-    item_ids: Sequence[str],
 ) -> np.ndarray:
-    """Assign the nearest code of `level` with free capacity to waiting rows, in place; return which got one, `[n]`."""
+    """Assign the nearest code of `level` with free capacity to waiting rows, in place; return which got one, `[n]`.
+
+    Waiting rows are in the order of their ids, which decides ties.
+    """
     if not len(waiting):
         return np.zeros(0, dtype=bool)
     sizes = [int(size) for size in model.level_sizes]
@@ -196,15 +201,15 @@ def _place(
     at = np.searchsorted(parents, keys[assigned]).clip(max=len(parents) - 1)
     held = parents[at] == keys[assigned]
     np.subtract.at(room, (at[held], codes[assigned][held, level]), 1)
-    names = id_ranks([item_ids[row] for row in waiting.tolist()])
     for chunk, members in prefix_chunks(counts, sizes[level]):
         part = by_prefix[members]
         distances = next_level_distances(x[part], codes[waiting[part], :level], model)
-        parent = np.repeat(np.arange(chunk.stop - chunk.start), counts[chunk])
-        chosen = _nearest_with_room(distances, parent, room[chunk], names[part])
-        found = chosen >= 0
-        codes[waiting[part[found]], level] = chosen[found]
-        placed[part[found]] = True
+        for few, rows in prefix_chunks(counts[chunk], sizes[level], most=ROUND_DISTANCES):
+            parent = np.repeat(np.arange(few.stop - few.start), counts[chunk][few])
+            chosen = _nearest_with_room(distances[rows], parent, room[chunk][few], part[rows])
+            found = part[rows][chosen >= 0]
+            codes[waiting[found], level] = chosen[chosen >= 0]
+            placed[found] = True
     return placed
 
 
@@ -219,22 +224,27 @@ def _nearest_with_room(distances: np.ndarray, parent: np.ndarray, room: np.ndarr
     """
     num_codes = distances.shape[1]
     chosen = np.full(len(distances), -1, dtype=np.int64)
-    is_open = room > 0
-    waiting = np.flatnonzero(np.any(is_open, axis=1)[parent])
+    room = room.reshape(-1)
+    penalty = np.where(room > 0, 0, np.inf).astype(np.float32)  # adding it is cheaper than masking
+    waiting = np.arange(len(distances))
+    open_distances = distances.copy()  # of the waiting rows; infinite where a code is full
     while len(waiting):
-        open_distances = np.where(is_open[parent[waiting]], distances[waiting], np.inf)
+        open_distances += penalty.reshape(-1, num_codes)[parent[waiting]]
         code = open_distances.argmin(1)
+        least = open_distances[np.arange(len(code)), code]
         slot = parent[waiting] * num_codes + code
-        order = np.lexsort((names[waiting], open_distances[np.arange(len(code)), code], slot))
+        order = np.lexsort((names[waiting], least, slot))
         sorted_slots = slot[order]
         begins = np.flatnonzero(np.append(True, sorted_slots[1:] != sorted_slots[:-1]))
         rank = np.arange(len(order)) - np.repeat(begins, np.diff(np.append(begins, len(order))))
-        winners = order[rank < room.reshape(-1)[sorted_slots]]
+        winners = order[rank < room[sorted_slots]]
         chosen[waiting[winners]] = code[winners]
-        np.subtract.at(room.reshape(-1), slot[winners], 1)
-        is_open.reshape(-1)[slot[winners]] = room.reshape(-1)[slot[winners]] > 0
-        waiting = np.delete(waiting, winners)
-        waiting = waiting[np.any(is_open, axis=1)[parent[waiting]]]
+        np.subtract.at(room, slot[winners], 1)
+        penalty[slot[winners]] = np.where(room[slot[winners]] > 0, 0, np.inf)
+        stays = np.isfinite(least)
+        stays[winners] = False
+        waiting = waiting[stays]
+        open_distances = open_distances[stays]
     return chosen
 
 

@@ -178,7 +178,7 @@ class LiveRecommender:
         signature = _signature(before.directory)
         manifest = read_manifest(before.directory)
         is_own = manifest["catalog_version"] == recommender.catalog.version
-        if is_own and manifest["journal"] == len(recommender.journal):
+        if is_own and manifest["journal"] == recommender.journal.total:
             self._take(Served.of(service, before.directory, manifest, model=before.model), signature, "catalog")
         else:  # another process has saved since
             self._reload(signature)

@@ -13,7 +13,7 @@ from cost_hf.files import content_digest, read_json, read_tensor_metadata, write
 from cost_hf.methods.counting.recommender import CountingRecommender
 from cost_hf.recommenders import repository
 from cost_hf.recommenders.base import Recommender
-from cost_hf.recommenders.catalog_changes import JOURNAL
+from cost_hf.recommenders.catalog_changes import journal_file
 from cost_hf.recommenders.hybrid import HybridRecommender
 from cost_hf.recommenders.repository import renew_files, update_manifest
 from cost_hf.semantic_ids.catalog import Catalog
@@ -122,7 +122,7 @@ def test_the_same_file_of_another_recommender_is_refused(saved, tmp_path):
             refused(saved, name)
             (saved / name).write_bytes(content)
             swapped.add(name.replace(ours, "catalog"))
-    assert {"catalog.safetensors", JOURNAL} <= swapped
+    assert {"catalog.safetensors", journal_file(0)} <= swapped
     assert any(name.endswith("model.safetensors") for name in swapped)
 
 
@@ -309,7 +309,7 @@ def test_json_of_another_form_is_refused_by_name(copy, name, content):
 )
 def test_a_line_that_no_journal_has_is_named(copy, line):
     line = line.replace('"D"', f'"{"0" * 64}"')
-    (copy / JOURNAL).write_text(line + "\n")
+    (copy / journal_file(0)).write_text(line + "\n")
     update_manifest(copy, journal_digest=hashlib.sha256((line + "\n").encode()).hexdigest())
 
     with pytest.raises(ValueError, match=r"journal.jsonl, line 1"):

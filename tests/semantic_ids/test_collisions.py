@@ -158,12 +158,13 @@ def test_row_order_does_not_change_who_gets_which_code(seed, order):
     assert (shuffled == straight[list(order)]).all()
 
 
-def test_prefixes_in_several_chunks_give_the_same_codes(monkeypatch):
+@pytest.mark.parametrize("limit", ["CHUNK_DISTANCES", "ROUND_DISTANCES"])
+def test_prefixes_in_several_chunks_give_the_same_codes(monkeypatch, limit):
     model = FakeQuantizer((6, 4))
     x = torch.randn(20, 3, generator=torch.Generator().manual_seed(3))
     whole, _ = settled(x, model, 1)
 
-    monkeypatch.setattr("cost_hf.semantic_ids.collisions.CHUNK_DISTANCES", 4)
+    monkeypatch.setattr(f"cost_hf.semantic_ids.collisions.{limit}", 4)
     parts, _ = settled(x, model, 1)
 
     assert (parts == whole).all()

@@ -263,7 +263,7 @@ def test_a_path_that_is_nothing_is_refused_at_the_door():
 def test_both_generators_can_be_timed(news, tmp_path, kind):
     found = check(save(news, tmp_path), overrides={"generator.kind": kind, "generator.size": "tiny"})
 
-    assert set(found.estimate.seconds) == {"vectors", "codes", "generator", "evaluation"}
+    assert set(found.estimate.seconds) == {"vectors", "codes", "generator", "evaluation", "baselines"}
     assert found.estimate.seconds["generator"] > 0
     assert found.estimate.run == pytest.approx(sum(found.estimate.seconds.values()))
 
@@ -287,7 +287,7 @@ def test_a_recipe_of_a_dense_method_costs_neither_codes_nor_a_generator(news, tm
     result = check(tmp_path, recipe="sasrec_beauty", overrides=overrides)
 
     costs = result.estimate
-    assert set(costs.seconds) == {"vectors", "training", "evaluation"}
+    assert set(costs.seconds) == {"vectors", "training", "evaluation", "baselines"}
     assert "item texts under a minute, training under a minute, evaluation under a minute" in result.text()
     assert "codes.level_sizes" not in result.flags
     assert not [problem for problem in result.problems if "codes of" in problem.message]
