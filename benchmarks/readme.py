@@ -24,6 +24,7 @@ from benchmarks.readme_sequences import (
     contrastive_section,
     ddim_section,
     epoch_seconds_section,
+    glass_section,
     sid_augmentation_section,
 )
 from benchmarks.readme_shop import SECTIONS as SHOP_SECTIONS
@@ -378,6 +379,7 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
         "epoch_seconds": epoch_seconds_section,
         "sid_augmentation": sid_augmentation_section,
         "acerec": acerec_section,
+        "glass": glass_section,
         "results": results_section,
         "liger": liger_section,
     },
