@@ -19,6 +19,7 @@ from benchmarks.readme_hybrids import (
 )
 from benchmarks.readme_item_growth import item_growth_section
 from benchmarks.readme_sequences import (
+    acerec_ablations_section,
     acerec_section,
     contrastive_published_section,
     contrastive_section,
@@ -379,6 +380,7 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
         "epoch_seconds": epoch_seconds_section,
         "sid_augmentation": sid_augmentation_section,
         "acerec": acerec_section,
+        "acerec_ablations": acerec_ablations_section,
         "glass": glass_section,
         "results": results_section,
         "liger": liger_section,
