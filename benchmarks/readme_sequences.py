@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks.readme_hybrids import SETS, Report, markdown_lines
 from benchmarks.readme_tokenizers import differences
+from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.experiments.compare.evidence import OPPOSITE
 from cost_hf.files import read_json
 from cost_hf.reporting import numbers
@@ -77,8 +78,22 @@ def sid_augmentation_section() -> str:
 
 
 def acerec_section() -> str:
-    """Return ACERec beside SASRec and a generator on every data set."""
-    return "\n\n".join([*_tables("acerec", base="acerec", seen="seen_allowed"), _published(PUBLISHED_ACEREC)])
+    """Return ACERec beside SASRec and a generator, one run on Beauty, and published figures."""
+    tables = _tables("acerec", base="acerec", seen="seen_allowed")
+    return "\n\n".join([*tables, _acerec_beauty(), _published(PUBLISHED_ACEREC)])
+
+
+def _acerec_beauty() -> str:
+    """Return the run of ACERec on Beauty, with seen items and without them."""
+    results = read_json(RESULTS / "acerec" / "amazon_beauty" / "results.json")
+    lines = [["", "Recall@10 [95 %]", "NDCG@10 [95 %]"], ["---"] * 3]
+    for seen, title in SEEN.items():
+        cells = results["rows"][MAIN_ROW]["item"][seen]
+        lines.append([f"acerec, {title}", *(numbers.interval(cells[name]) for name in ("recall@10", "ndcg@10"))])
+    minutes = sum(stage["seconds"] for stage in results["stages"].values()) / 60
+    cases = results["protocol"]["cases"]
+    about = f"{cases:,} test cases, one run with the sizes of `acerec_industrial`, {minutes:.0f} minutes of one shared core"
+    return f"**{SETS['amazon_beauty']}**, {about}:\n\n{markdown_lines(lines)}"
 
 
 def acerec_ablations_section() -> str:
