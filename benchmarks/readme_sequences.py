@@ -91,8 +91,10 @@ def _acerec_beauty() -> str:
         cells = results["rows"][MAIN_ROW]["item"][seen]
         lines.append([f"acerec, {title}", *(numbers.interval(cells[name]) for name in ("recall@10", "ndcg@10"))])
     minutes = sum(stage["seconds"] for stage in results["stages"].values()) / 60
-    cases = results["protocol"]["cases"]
-    about = f"{cases:,} test cases, one run with the sizes of `acerec_industrial`, {minutes:.0f} minutes of one shared core"
+    about = (
+        f"{results['protocol']['cases']:,} test cases, one run with the sizes of `acerec_industrial`, {minutes:.0f} "
+        "minutes of one shared core"
+    )
     return f"**{SETS['amazon_beauty']}**, {about}:\n\n{markdown_lines(lines)}"
 
 
