@@ -1,4 +1,4 @@
-"""Sections of the docs on models of sequences: contrastive ones, HSTU, ACERec, GLASS and merged codes."""
+"""Sections of the docs on models that read histories item by item: contrastive ones, HSTU, ACERec and GLASS."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,7 +99,7 @@ def _acerec_beauty() -> str:
 
 
 def acerec_ablations_section() -> str:
-    """Return ACERec without each of its parts, and with random codes."""
+    """Return ACERec beside itself without each of its parts."""
     return "\n\n".join(_tables("acerec/ablations", base="acerec", seen="seen_allowed"))
 
 
@@ -111,16 +111,10 @@ def glass_section() -> str:
         if (folder / "compare.json").is_file():
             report = read_json(folder / "compare.json")
             sections = read_json(folder / "sections.json")
-            parts.append(titled_table(title, report, base="glass", seen="seen_allowed", costs=True))
+            parts.append(_titled_table(title, report, base="glass", seen="seen_allowed", costs=True))
             parts.append(_prefixes_table(sections))
             parts.append(_gates_table(sections))
     return "\n\n".join(parts)
-
-
-def token_merger_section() -> str:
-    """Return a T5 that reads merged codes beside one that reads them all."""
-    report = read_json(RESULTS / "token_merger" / "compare.json")
-    return titled_table(SETS["amazon_industrial"], report, base="merged_2", seen="seen_allowed", costs=True)
 
 
 def _prefixes_table(sections: Mapping[str, Any]) -> str:
@@ -159,10 +153,10 @@ def _tables(group: str, *, base: str, seen: str, without: str | None = None) -> 
     if without is not None:
         for report in found.values():
             report["rows"] = {name: row for name, row in report["rows"].items() if not name.endswith(without)}
-    return [titled_table(SETS[name], report, base=base, seen=seen) for name, report in found.items()]
+    return [_titled_table(SETS[name], report, base=base, seen=seen) for name, report in found.items()]
 
 
-def titled_table(title: str, report: Report, *, base: str, seen: str, costs: bool = False) -> str:
+def _titled_table(title: str, report: Report, *, base: str, seen: str, costs: bool = False) -> str:
     """Return all rows of a comparison under the name of its data and its protocol.
 
     Args:

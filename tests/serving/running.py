@@ -146,10 +146,12 @@ class Clients(ABC):
     Args:
         histories: number of them.
         count: of threads.
+        seconds: to wait for the last answers.
     """
 
-    def __init__(self, histories: int, count: int = 4):
+    def __init__(self, histories: int, count: int = 4, *, seconds: float = SECONDS):
         self.histories = histories
+        self.seconds = seconds
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(count)]
 
@@ -161,7 +163,7 @@ class Clients(ABC):
     def __exit__(self, *error: object) -> None:
         self._stopping.set()
         for thread in self._threads:
-            thread.join(SECONDS)
+            thread.join(self.seconds)
 
     @abstractmethod
     def ask(self, number: int) -> None:

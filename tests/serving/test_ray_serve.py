@@ -79,7 +79,7 @@ class Load(Clients):
     """Clients whose request is sent once more where a server fails to answer it."""
 
     def __init__(self, client: HttpClient):
-        super().__init__(len(HISTORIES), CLIENTS)
+        super().__init__(len(HISTORIES), CLIENTS, seconds=SECONDS)
         self.client = client
         self.replies: list[tuple[int, Reply]] = []
         self.failed: list[object] = []

@@ -63,9 +63,8 @@ def build_glass(
         "min_retrieved": long_history.min_retrieved,
         "initial_gate": long_history.initial_gate,
     }
-    if generator.kind == "seq2seq":
-        items = generator.max_history * len(catalog.level_sizes)
-        fields["max_positions"] = items + PROMPT_MARKS if long_history.positions else 0
+    if long_history.positions:
+        fields["max_positions"] = generator.max_history * len(catalog.level_sizes) + PROMPT_MARKS
     classes = ModelClasses({"t5": GlassForConditionalGeneration, "llama": GlassForCausalLM}, fields)
     backbone = build_backbone(generator, catalog, seed=seed, model_classes=classes)
     if reads_vectors:

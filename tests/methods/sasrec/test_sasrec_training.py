@@ -246,7 +246,7 @@ def test_training_users_without_two_items_are_an_error(tmp_path):
         fit(tmp_path, sequences=[np.array([1]), np.array([2])])
 
 
-@pytest.mark.parametrize("name", ["INPUTS", "LOSSES", "SIMILARITIES"])
+@pytest.mark.parametrize("name", ["INPUTS", "LINEAR_INITS", "LOSSES", "POSITIONS", "SIMILARITIES"])
 def test_the_choices_of_the_options_are_those_of_the_model(name):
     assert getattr(sasrec_options, name) == getattr(configuration_sasrec, name)
 
