@@ -39,6 +39,14 @@ def test_every_figure_is_that_of_the_results_files(name):
     assert with_results(text, SECTIONS[name]) == text
 
 
+@pytest.mark.parametrize("name", SECTIONS)
+def test_every_section_of_results_is_there_once(name):
+    marks = re.findall(r"<!-- (.+?) -->", (ROOT / name).read_text(encoding="utf-8"))
+
+    assert marks[1::2] == ["end"] * len(marks[::2])
+    assert len(set(marks[::2])) == len(marks[::2]) and set(SECTIONS[name]) <= set(marks[::2])
+
+
 def test_every_link_to_a_file_leads_somewhere():
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", README.read_text(encoding="utf-8"))
 
