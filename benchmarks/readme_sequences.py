@@ -111,7 +111,7 @@ def glass_section() -> str:
         if (folder / "compare.json").is_file():
             report = read_json(folder / "compare.json")
             sections = read_json(folder / "sections.json")
-            parts.append(_titled_table(title, report, base="glass", seen="seen_allowed", costs=True))
+            parts.append(titled_table(title, report, base="glass", seen="seen_allowed", costs=True))
             parts.append(_prefixes_table(sections))
             parts.append(_gates_table(sections))
     return "\n\n".join(parts)
@@ -153,10 +153,10 @@ def _tables(group: str, *, base: str, seen: str, without: str | None = None) -> 
     if without is not None:
         for report in found.values():
             report["rows"] = {name: row for name, row in report["rows"].items() if not name.endswith(without)}
-    return [_titled_table(SETS[name], report, base=base, seen=seen) for name, report in found.items()]
+    return [titled_table(SETS[name], report, base=base, seen=seen) for name, report in found.items()]
 
 
-def _titled_table(title: str, report: Report, *, base: str, seen: str, costs: bool = False) -> str:
+def titled_table(title: str, report: Report, *, base: str, seen: str, costs: bool = False) -> str:
     """Return all rows of a comparison under the name of its data and its protocol.
 
     Args:

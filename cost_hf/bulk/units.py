@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from cost_hf.bulk.tasks import BulkTask, Transform
 from cost_hf.data.sources import resolve_files
 from cost_hf.files import DamagedFileError, atomic_path, readable_load_errors
+from cost_hf.row_groups import readable_parquet_errors
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def plan_units(pattern: str, task: BulkTask, columns: Mapping[str, str]) -> list
 def run_unit(
     unit: Unit, transform: Transform, folder: str | Path, *, columns: Mapping[str, str], batch_size: int
 ) -> UnitResult:
-    """Write the results of a unit, unless its file is there already.
+    """Write the results of a unit, unless its file is there already and undamaged.
 
     Args:
         unit: to compute.
@@ -113,27 +114,40 @@ def run_unit(
         except DamagedFileError as error:
             logger.warning("%s; it is computed again", error)
     with atomic_path(target) as temporary:
-        _write(temporary, unit, transform, columns=columns, batch_size=batch_size)
-    return read_result(target)
+        missing = _write(temporary, unit, transform, columns=columns, batch_size=batch_size)
+    return UnitResult(unit.target, unit.rows, missing)
 
 
 def read_result(path: Path) -> UnitResult:
-    """Return what a file of results says of itself.
+    """Read a file of results to its end and return what it says of itself.
 
     Raises:
-        DamagedFileError: where it is no whole file of results.
+        OSError: where it can't be opened.
+        DamagedFileError: where it is no whole file of results, or a page differs from its checksum.
     """
-    with readable_load_errors(path.name, path.parent):
-        found = pq.read_metadata(path).metadata
-        return UnitResult(path.name, int(found[ROWS]), int(found[MISSING]))
+    with (
+        readable_load_errors(path.name, path.parent),
+        readable_parquet_errors(path),
+        pq.ParquetFile(path, page_checksum_verification=True) as file,
+    ):
+        rows = sum(batch.num_rows for batch in file.iter_batches())
+        said = file.metadata.metadata
+        result = UnitResult(path.name, int(said[ROWS]), int(said[MISSING]))
+        if result.rows != rows:
+            raise DamagedFileError(f"{path} has {rows} rows, expected {result.rows}, as it says itself")
+        return result
 
 
-def _write(path: Path, unit: Unit, transform: Transform, *, columns: Mapping[str, str], batch_size: int) -> None:
-    """Read, compute and write batch by batch; memory holds some row groups of results at most."""
+def _write(path: Path, unit: Unit, transform: Transform, *, columns: Mapping[str, str], batch_size: int) -> int:
+    """Read, compute and write batch by batch; memory holds some row groups of results at most.
+
+    Returns:
+        Rows without a result.
+    """
     results = _results(unit, transform, columns=columns, batch_size=batch_size)
     waiting = [next(results)]
     missing = 0
-    with pq.ParquetWriter(path, waiting[0].schema) as writer:
+    with pq.ParquetWriter(path, waiting[0].schema, write_page_checksum=True) as writer:
         for result in results:
             if sum(map(len, waiting)) >= ROWS_PER_GROUP:
                 missing += _write_group(writer, waiting)
@@ -141,6 +155,7 @@ def _write(path: Path, unit: Unit, transform: Transform, *, columns: Mapping[str
             waiting.append(result)
         missing += _write_group(writer, waiting)
         writer.add_key_value_metadata({ROWS: str(unit.rows).encode(), MISSING: str(missing).encode()})
+    return missing
 
 
 def _results(unit: Unit, transform: Transform, *, columns: Mapping[str, str], batch_size: int) -> Iterator[pa.Table]:

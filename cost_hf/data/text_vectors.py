@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
@@ -29,7 +31,11 @@ from cost_hf.files import (
     read_tensors,
     write_json,
 )
+from cost_hf.row_groups import readable_parquet_errors, row_groups, write_row_groups
 
+FORMAT = "cost_hf.vectors.2"
+TEXTS = "texts.parquet"
+TEXT_SCHEMA = pa.schema([pa.field("text", pa.string(), nullable=False)])
 CHUNK_SIZE = 512
 logger = logging.getLogger(__name__)
 
@@ -66,23 +72,35 @@ class TextVectors:
 
     @classmethod
     def load(cls, directory: str | Path) -> "TextVectors":
-        """Load what `save` wrote."""
+        """Load what `save` wrote.
+
+        Raises:
+            OSError: for a file that can't be opened.
+            DamagedFileError: for a damaged file, or one text too many or missing.
+        """
         header = read_object(Path(directory) / "vectors.json")
         vectors = read_tensors(Path(directory) / "vectors.safetensors")["vectors"]
+        texts = read_texts(directory)
+        if len(texts) != len(vectors):
+            raise DamagedFileError(
+                f"{Path(directory) / TEXTS} has {len(texts)} texts, expected {len(vectors)}, one a vector; copy the "
+                "directory again"
+            )
         return cls(
             vectors,
-            tuple(header["texts"]),
+            texts,
             header["texts_digest"],
             header["encoder_digest"],
             header.get("description", {}),
         )
 
     def save(self, directory: str | Path) -> None:
-        """Write `vectors.safetensors` and `vectors.json`."""
+        """Write `vectors.safetensors`, `texts.parquet` and `vectors.json`."""
         with atomic_path(Path(directory) / "vectors.safetensors") as temporary:
             save_file({"vectors": self.vectors}, temporary)
+        groups = row_groups(len(self.texts))
+        write_row_groups(Path(directory) / TEXTS, (_text_table(self.texts[group]) for group in groups))
         header: dict[str, Any] = {
-            "texts": list(self.texts),
             "texts_digest": self.texts_digest,
             "encoder_digest": self.encoder_digest,
             "shape": list(self.vectors.shape),
@@ -91,6 +109,28 @@ class TextVectors:
             header["description"] = self.description
         # written last: a directory with vectors.json is complete
         write_json(Path(directory) / "vectors.json", header)
+
+
+def read_texts(directory: str | Path) -> tuple[str, ...]:
+    """Return the texts that `TextVectors.save` wrote, without the vectors.
+
+    Raises:
+        OSError: for a file that can't be opened.
+        DamagedFileError: for a damaged file.
+    """
+    path = Path(directory) / TEXTS
+    texts: list[str] = []
+    with readable_parquet_errors(path), pq.ParquetFile(path) as file:
+        if not file.schema_arrow.equals(TEXT_SCHEMA):
+            names = ", ".join(f"{field.name} ({field.type})" for field in file.schema_arrow)
+            raise DamagedFileError(f"{path} holds the columns {names}, expected text (string); copy it again")
+        for batch in file.iter_batches():
+            texts += batch.column(0).to_pylist()
+    return tuple(texts)
+
+
+def _text_table(texts: Sequence[str]) -> pa.Table:
+    return pa.table({"text": pa.array(texts, pa.string())}, schema=TEXT_SCHEMA)
 
 
 def encode_items(
@@ -107,7 +147,7 @@ def encode_items(
     Args:
         items: catalog, N rows.
         options: the vectors section.
-        output_dir: gets `vectors.safetensors`, `vectors.json` and `encoder/` (`ItemEncoder`).
+        output_dir: gets `vectors.safetensors`, `texts.parquet`, `vectors.json` and `encoder/` (`ItemEncoder`).
         cache_dir: of the chunks of a pretrained encoder; default `$COST_HF_CACHE`, else `~/.cache/cost_hf/vectors`.
         seed: of the lsa fit.
         fit_rows: items whose texts lsa may be fitted on, bool `[N]`; all by default.

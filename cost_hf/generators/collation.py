@@ -68,9 +68,10 @@ class SequenceDataset(Dataset):
         return self.user_ids[owner], self.sequences[owner][start:end], first - start
 
     def long_rows(self, index: int, most: int) -> np.ndarray:
-        """Return the last items of an example's sequence before its first label, at most `most`."""
-        number, first = self.first_label(index)
-        return self.sequences[number][max(first - most, 0) : first]
+        """Return the last items of an example's sequence before its row, at most `most`: all labels have only these."""
+        index %= len(self)
+        start = int(self.windows[index, START])
+        return self.sequences[int(self.owners[index])][max(start - most, 0) : start]
 
     def first_label(self, index: int) -> tuple[int, int]:
         """Return the number of an example's sequence and the position of its first label there."""

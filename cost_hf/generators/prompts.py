@@ -35,8 +35,8 @@ class Example(NamedTuple):
         soft_targets: of a teacher, beside the target; None without one.
         weights: of the loss of every target token, float32 `[T]`, 0 for tokens that are not learned; None where all are
             1.
-        long_rows: catalog rows of the items before the first target, oldest first, more of them than the prompt holds;
-            None for models that read the prompt alone.
+        long_rows: catalog rows of the items before the target, oldest first, more of them than the prompt holds; where
+            a row has several targets, of those before the row. None for models that read the prompt alone.
     """
 
     shared: np.ndarray

@@ -97,7 +97,8 @@ class NextItemTask(Dataset):
         weights = self.rows.label_weights(number)
         if weights is None:
             return example
-        return example._replace(weights=np.repeat(weights, prompts.item_tokens.shape[1]))
+        own = 1 if example.weights is None else example.weights
+        return example._replace(weights=own * np.repeat(weights, prompts.item_tokens.shape[1]))
 
     def _example(self, prompts: PromptBuilder, number: int) -> Example:
         user, rows, last = self.rows[number]

@@ -1,8 +1,8 @@
 """Exports for other programs: the catalog as a plain table or as the file of a server of semantic IDs; merged weights.
 
 Catalogs are exported without removed items and without the model, which the servers load themselves; one without
-semantic IDs is a plain table. `merged` is the
-whole recommender with LoRA added to the weights of its base, which any server of transformers models loads.
+semantic IDs is a plain table. `merged` is the whole recommender with LoRA added to the weights of its base, which any
+server of transformers models loads.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from cost_hf.files import LOCK, atomic_path, readable_os_errors, write_json
+from cost_hf.files import LOCK, atomic_path, readable_os_errors
 from cost_hf.hub import FORMATS, MERGED
 from cost_hf.recommenders.base import Recommender, class_of
 from cost_hf.recommenders.repository import locate, read_catalog, read_manifest
@@ -90,7 +90,7 @@ def _flashrec(catalog: Catalog, vocabulary: SidVocabulary, folder: Path) -> list
     """FlashRec's `--sid-vocab-file`: an object from `"a,b,c"` (codes) to items; it takes the layout from the tokens."""
     path = folder / "sid_vocab.json"
     items = {",".join(map(str, codes)): [{"pid": item}] for item, codes in _unique(catalog, "flashrec")}
-    write_json(path, items)
+    _write_json(path, items)
     return [path]
 
 
@@ -123,8 +123,15 @@ def _static(catalog: Catalog, vocabulary: SidVocabulary, folder: Path) -> list[P
     # both are complete before either is replaced: arrays of one catalog with items of another would name wrong items
     with atomic_path(paths[1]) as listed, atomic_path(paths[0]) as temporary:
         save_file({**tensors, "sids": sids[order]}, temporary)
-        write_json(listed, {"vocab_size": size, "level_sizes": list(vocabulary.level_sizes), "item_ids": items})
+        _write_json(listed, {"vocab_size": size, "level_sizes": list(vocabulary.level_sizes), "item_ids": items})
     return paths
+
+
+def _write_json(path: Path, value: Any) -> None:
+    """Write JSON piece by piece, of any size: `files.write_json` is for what this package reads back at once."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2, sort_keys=True, ensure_ascii=False)
+        file.write("\n")
 
 
 def _unique(catalog: Catalog, name: str) -> list[tuple[str, list[int]]]:

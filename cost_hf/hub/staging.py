@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from huggingface_hub import DatasetCard, ModelCard, SpaceCard
 
 from cost_hf.data.encoders import ItemEncoder
-from cost_hf.files import LOCK, check_fields, read_object, write_json
+from cost_hf.data.text_vectors import read_texts
+from cost_hf.files import LOCK, read_object, write_json
 from cost_hf.hub import MERGED, REPO_TYPES
 from cost_hf.hub.cards import Contents, eval_result_files, render_card
 from cost_hf.hub.redaction import Licence, is_local_path, without_local_paths
@@ -204,9 +205,8 @@ class RunPublication:
         if not self.licence.allows_texts:
             return
         table = pq.read_table(folder / "items.parquet")
-        header = read_object(self.run / "vectors" / "vectors.json")
-        check_fields(header, {"texts": list[str]}, source=self.run / "vectors" / "vectors.json")
-        texts = dict(zip(catalog.item_ids, header["texts"], strict=False))  # items added later have none
+        # items added later have none
+        texts = dict(zip(catalog.item_ids, read_texts(self.run / "vectors"), strict=False))
         column = pa.array([texts.get(item) for item in table["item_id"].to_pylist()], pa.string())
         pq.write_table(table.append_column("text", column), folder / "items.parquet")
 

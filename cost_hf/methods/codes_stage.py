@@ -11,7 +11,7 @@ from cost_hf.data.encoders import ItemEncoder
 from cost_hf.data.item_texts import item_titles
 from cost_hf.data.options import ItemVectorOptions
 from cost_hf.data.prepare import PreparedData
-from cost_hf.data.text_vectors import TextVectors
+from cost_hf.data.text_vectors import FORMAT, TextVectors
 from cost_hf.files import content_digest
 from cost_hf.methods.base import Workspace, collaborative_method
 from cost_hf.methods.training_stages import ENCODER, training_clicks
@@ -29,7 +29,7 @@ def vector_stage(stages: Stages, options: ItemVectorOptions, data: PreparedData)
     fit_rows = data.fit_rows
     return stages.run(
         VECTORS,
-        digest=content_digest(*options.digest_parts(data, fit_rows)),
+        digest=content_digest(FORMAT, *options.digest_parts(data, fit_rows)),
         folder=VECTORS,
         compute=lambda folder: options.fit(data, output_dir=folder, fit_rows=fit_rows),
         load=TextVectors.load,

@@ -5,8 +5,7 @@ several metadata entries in an order that changes from process to process.
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,10 @@ from cost_hf.files import (
     atomic_path,
     check_fields,
     content_digest,
-    first_line,
     read_tensor_metadata,
     read_tensors,
-    readable_os_errors,
 )
-from cost_hf.row_groups import row_groups, write_row_groups
+from cost_hf.row_groups import readable_parquet_errors, row_groups, write_row_groups
 from cost_hf.semantic_ids.catalog_tables import read_table, write_table
 from cost_hf.semantic_ids.item_ids import item_id_list
 from cost_hf.semantic_ids.vocabulary import level_name, parse_sids
@@ -152,19 +149,6 @@ def read_item_columns(path: str | Path, *, rows: int) -> tuple[tuple[str, ...], 
             "row; copy it again"
         )
     return tuple(columns["item_id"]), tuple(columns["title"]) if "title" in columns else None
-
-
-@contextmanager
-def readable_parquet_errors(path: str | Path) -> Iterator[None]:
-    """Raise OSError for a parquet file that can't be opened, and `DamagedFileError` for one that can't be read."""
-    with readable_os_errors(), Path(path).open("rb"):
-        pass  # raises the error of the operating system, if any
-    try:
-        yield
-    except DamagedFileError:
-        raise
-    except (pa.ArrowException, ValueError, OSError) as error:
-        raise DamagedFileError(f"{path} is not a valid parquet file ({first_line(error)}); copy it again") from error
 
 
 def removed_flags(flags: np.ndarray, *, rows: int, source: str | Path) -> np.ndarray:

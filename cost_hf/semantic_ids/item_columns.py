@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cost_hf.files import DamagedFileError, atomic_path, content_digest, first_line
-from cost_hf.semantic_ids.catalog_files import readable_parquet_errors
+from cost_hf.row_groups import readable_parquet_errors
 from cost_hf.semantic_ids.catalog_tables import read_table, write_table
 
 # what a catalog keeps of every item by itself

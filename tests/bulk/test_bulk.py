@@ -99,13 +99,31 @@ def test_a_stopped_job_computes_what_is_missing(tmp_path, monkeypatch):
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1 and no more", None])
-def test_a_damaged_file_of_results_is_computed_again(tmp_path, caplog, content):
+def with_flipped_bit(path: Path) -> bytes:
+    """Return a file with another bit in the last byte of its first column, far from its footer."""
+    column = pq.read_metadata(path).row_group(0).column(0)
+    start = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
+    content = bytearray(path.read_bytes())
+    content[start + column.total_compressed_size - 1] ^= 1
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        lambda path: b"",
+        lambda path: b"PAR1 and no more",
+        lambda path: path.read_bytes()[:-20],
+        with_flipped_bit,
+    ],
+    ids=["empty", "no parquet", "cut short", "a flipped bit"],
+)
+def test_a_damaged_file_of_results_is_computed_again(tmp_path, caplog, damaged):
     pattern = numbers(tmp_path)
     run_bulk(Doubled(), pattern, tmp_path / "out")
     before = digests(tmp_path / "out")
     path = tmp_path / "out" / "a-00001.parquet"
-    path.write_bytes(path.read_bytes()[:-20] if content is None else content)
+    path.write_bytes(damaged(path))
     Doubled.calls.clear()
 
     run_bulk(Doubled(), pattern, tmp_path / "out")

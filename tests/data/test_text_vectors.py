@@ -4,10 +4,13 @@ import logging
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from cost_hf.data import DataError, ItemEncoder, LsaEncoder, TextVectors, VectorOptions, encode_items, render_texts
 from cost_hf.data import text_vectors as module
+from cost_hf.files import DamagedFileError
 from tests.faults import read_only
 
 ITEMS = pd.DataFrame(
@@ -144,11 +147,60 @@ def test_encoded_items_can_be_loaded_and_extended(tmp_path):
     assert np.array_equal(ItemEncoder.load(tmp_path / "encoder").encode(TEXTS[:2]), vectors.vectors[:2])
 
 
+def saved_vectors(folder, texts) -> TextVectors:
+    table = np.arange(2 * len(texts), dtype=np.float32).reshape(-1, 2)
+    vectors = TextVectors(table, tuple(texts), "of the texts", "of the encoder", {"kind": "made up"})
+    vectors.save(folder)
+    return vectors
+
+
+def test_the_limit_of_json_files_does_not_limit_the_texts(tmp_path, monkeypatch):
+    monkeypatch.setattr("cost_hf.files.MAX_JSON_BYTES", 1000)
+
+    vectors = saved_vectors(tmp_path, ["", "ä\n\0", *(f"a lamp of {number} watts" for number in range(98))])
+    loaded = TextVectors.load(tmp_path)
+
+    assert np.array_equal(loaded.vectors, vectors.vectors) and loaded.texts == vectors.texts
+    assert (loaded.digest, loaded.description) == (vectors.digest, vectors.description)
+
+
+def test_a_directory_of_vectors_is_whole_when_its_json_is_there(tmp_path, monkeypatch):
+    def killed(path, value):
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["texts.parquet", "vectors.safetensors"]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "write_json", killed)
+
+    with pytest.raises(KeyboardInterrupt):
+        saved_vectors(tmp_path, TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-20]), r"texts\.parquet is not a valid parquet file"),
+        (lambda path: pd.DataFrame({"title": TEXTS}).to_parquet(path), r"holds the columns title \(.*expected text"),
+        (
+            lambda path: pq.write_table(pa.table({"text": TEXTS[:3]}, schema=module.TEXT_SCHEMA), path),
+            "has 3 texts, expected 24, one a vector",
+        ),
+    ],
+    ids=["cut short", "another column", "too few"],
+)
+def test_damaged_texts_are_named(tmp_path, damage, message):
+    saved_vectors(tmp_path, TEXTS)
+    damage(tmp_path / "texts.parquet")
+
+    with pytest.raises(DamagedFileError, match=message):
+        TextVectors.load(tmp_path)
+
+
 def test_two_lsa_runs_agree_in_every_byte(tmp_path):
     for name in ("one", "two"):
         encode_items(CATALOG, VectorOptions(dim=6), output_dir=tmp_path / name, seed=4)
 
-    for file in ("vectors.safetensors", "vectors.json", "encoder/vocabulary.json", "encoder/lsa.safetensors"):
+    encoder = ("encoder/vocabulary.json", "encoder/lsa.safetensors")
+    for file in ("vectors.safetensors", "texts.parquet", "vectors.json", *encoder):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 

@@ -110,14 +110,14 @@ def test_prefixes_give_every_item_but_the_first_as_target_with_the_items_before_
     assert listed(dataset) == [([5], 6), ([5, 6], 7), ([6, 7], 8)]
 
 
-def test_long_rows_are_what_came_before_the_first_label():
+def test_long_rows_are_what_came_before_a_target_and_before_a_row_of_several():
     prefixes = PrefixDataset([np.array([5, 6, 7, 8])], ["u"], max_history=1, with_first_items=True)
     windows = SequenceDataset([np.arange(9)], ["u"], max_items=4)
 
     assert [prefixes.long_rows(number, 2).tolist() for number in range(5)] == [[], [5], [5, 6], [6, 7], []]
     for number in range(len(windows)):
-        _, rows, first = windows[number]
-        before = np.arange(rows[first])
+        _, rows, _ = windows[number]
+        before = np.arange(rows[0])
         assert windows.long_rows(number, 100).tolist() == before.tolist()
         assert windows.long_rows(number, 3).tolist() == before[-3:].tolist()
 

@@ -135,6 +135,18 @@ def test_static_arrays_continue_every_prefix_as_the_catalog_does(system, tmp_pat
     assert len(arrays["packed_csr"]) == arrays["indptr"][-1]
 
 
+@pytest.mark.parametrize("to", ["flashrec", "static"])
+def test_files_of_servers_may_be_larger_than_what_this_package_reads_at_once(system, tmp_path, monkeypatch, to):
+    monkeypatch.setattr("cost_hf.files.MAX_JSON_BYTES", 100)
+    system, _ = system
+
+    path = WRITERS[to](system.catalog, system.vocabulary, tmp_path)[-1]
+
+    items = json.loads(path.read_text())
+    listed = items["item_ids"] if to == "static" else [entry["pid"] for (entry,) in items.values()]
+    assert path.stat().st_size > 100 and set(listed) == set(expected(system))
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_catalog_without_semantic_ids_is_a_table_of_items(name, tmp_path):
     system = toy_counting(name)
@@ -216,7 +228,7 @@ def test_a_full_disk_leaves_arrays_and_items_of_one_catalog(system, tmp_path, mo
 
     export_run(system[1], to="static", output=tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    monkeypatch.setattr("cost_hf.hub.export.write_json", full)
+    monkeypatch.setattr("cost_hf.hub.export._write_json", full)
     monkeypatch.setattr("cost_hf.hub.export.static_index", lambda sids, **_: {"rows": np.zeros(3)})
 
     with pytest.raises(OSError, match="no space is left"):

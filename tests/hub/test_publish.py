@@ -199,7 +199,7 @@ def test_texts_of_the_data_set_stand_beside_their_own_items_after_changes(hub, f
     publish(hub.endpoint, run, what=["dataset"])
 
     table = pd.read_parquet(io.BytesIO(hub.repositories["datasets/org/toy-items"].commits[-1][1]["items.parquet"]))
-    texts = read_json(run / "vectors" / "vectors.json")["texts"]
+    texts = pd.read_parquet(run / "vectors" / "texts.parquet")["text"]
     expected = dict(zip(system.catalog.item_ids, texts, strict=False))
     found = table.set_index("item_id")["text"]
     assert not set(removed) & set(found.index) and pd.isna(found["brand-new"])

@@ -69,6 +69,7 @@ def prefix_ranks(ranker: GlassRanker, catalog: Catalog, targets: Targets, *, bat
                 trie=trie,
                 vocabulary=tokens,
                 num_beams=ranker.num_beams,
+                normalization=ranker.normalization,
                 model_kwargs=inputs["history"],
             )
             true = torch.from_numpy(codes[targets.items[batch], :depth].astype(np.int64)).to(found.codes.device)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -38,8 +39,15 @@ class GlassRanker(BeamRanker):
         self.item_tokens = prompts.item_tokens.to(generator.device)
 
     def history_inputs(self, histories: Tensor) -> dict[str, Tensor]:
-        """Return what the model reads of whole histories `[B, T]` (-1 pads on the right)."""
-        rows = recent_rows(histories.to(self.generator.device), self.long_history)
+        """Return what the model reads of whole histories `[B, T]` (-1 pads on the right), as in its training.
+
+        Where one pass learns all next items of a prompt, these are the items before the prompt, else those in it, too.
+        """
+        histories = histories.to(self.generator.device)
+        if self.prompts.learns_all_positions:
+            before = (histories >= 0).sum(1, keepdim=True) - self.prompts.max_history
+            histories = histories.masked_fill(torch.arange(histories.shape[1], device=before.device) >= before, -1)
+        rows = recent_rows(histories, self.long_history)
         return self.generator.history_inputs(rows, self.item_tokens, self.item_table)
 
     def _model_kwargs(self, histories: Tensor, item_rows: Tensor) -> Mapping[str, Any] | None:

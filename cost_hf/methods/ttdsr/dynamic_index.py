@@ -16,6 +16,7 @@ from cost_hf.methods.ttdsr.options import IndexOptions
 from cost_hf.methods.ttdsr.text_states import TextRows
 from cost_hf.methods.ttdsr.towers import ITEMS, USERS, Tower, load_index, naming_tower, save_index, trained_on
 from cost_hf.quantizers.residual import TrainedOptions
+from cost_hf.semantic_ids.codebook_utilization import codebook_utilization
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
@@ -94,7 +95,8 @@ class DynamicIndex:
 
         Returns:
             by tower the share of rows whose semantic ID changed (`items_changed`), whose first code did
-            (`items_first_changed`), the perplexity of every level (`items_perplexity_1`), and `refresh_seconds`.
+            (`items_first_changed`), the perplexity of every level of the quantizer's own codes, before collisions are
+            resolved (`items_perplexity_1`), and `refresh_seconds`.
 
         Raises:
             CodebookCollapse: where most rows of a tower get the same codes.
@@ -103,13 +105,10 @@ class DynamicIndex:
         found: dict[str, float] = {}
         refreshed = {}
         for name, tower in self.towers.items():
-            refreshed[name] = self._refreshed(name, tower, model, step=step)
+            refreshed[name], utilization = self._refreshed(name, tower, model, step=step)
             found[f"{name}_changed"] = refreshed[name].changed_share(tower)
             found[f"{name}_first_changed"] = refreshed[name].changed_share(tower, levels=1)
-            record = refreshed[name].utilization(self._fit_rows(name))
-            with naming_tower(name):
-                self.codes[name].check_collapse([record], num_items=len(self.texts[name]))
-            found |= {f"{name}_{key}": value for key, value in record.items() if key.startswith("perplexity_")}
+            found |= {f"{name}_{key}": value for key, value in utilization.items() if key.startswith("perplexity_")}
         self.use(refreshed)
         return found | {"refresh_seconds": time.perf_counter() - start}
 
@@ -121,6 +120,12 @@ class DynamicIndex:
             shares[f"{name}_drift"] = tower.reassigned(tower.quantizer, states).changed_share(tower)
         return shares
 
+    def rows_to_learn(self, name: str) -> np.ndarray:
+        """Return the rows of a tower that training may see: all users, and the items of `fit_rows`."""
+        if name == ITEMS and self.fit_rows is not None:
+            return np.flatnonzero(self.fit_rows)
+        return np.arange(len(self.texts[name]))
+
     def save(self, directory: str | Path) -> None:
         """Write the towers below `directory`."""
         save_index(Path(directory) / FOLDER, self.towers)
@@ -129,20 +134,25 @@ class DynamicIndex:
         """Take the towers that `save` wrote."""
         self.use(load_index(Path(directory) / FOLDER, self.towers))
 
-    def _refreshed(self, name: str, tower: Tower, model: Any, *, step: int) -> Tower:
+    def _refreshed(self, name: str, tower: Tower, model: Any, *, step: int) -> tuple[Tower, dict[str, float]]:
+        """Return the tower of new states, and the utilization of the codes that its quantizer gives them.
+
+        The policy for collisions spreads equal codes, so a collapse shows in the quantizer's own codes alone.
+        """
         states = self.texts[name].vectors(model, batch_size=self.options.batch_size)
-        rows = self._fit_rows(name)
+        rows = self.rows_to_learn(name)
         quantizer = trained_on(
             tower.quantizer,
-            states if rows is None else states[torch.from_numpy(rows)],
+            states[torch.from_numpy(rows)],
             self.codes[name],
             epochs=self.options.tower_epochs,
             seed=self.seed + step,
         )
-        return tower.reassigned(quantizer, states)
-
-    def _fit_rows(self, name: str) -> np.ndarray | None:
-        return self.fit_rows if name == ITEMS else None
+        codes = quantizer.encode(states).numpy()
+        utilization = codebook_utilization(codes[rows], quantizer.level_sizes)
+        with naming_tower(name):
+            self.codes[name].check_collapse([utilization], num_items=len(rows))
+        return tower.reassigned(quantizer, states, codes), utilization
 
 
 class DynamicIndexCallback(TrainerCallback):

@@ -73,7 +73,9 @@ class UserOptions:
         default=None,
         metadata={"help": "column of the interactions with a text about the user; null takes titles of the history"},
     )
-    max_titles: int = field(default=10, metadata={"help": "most recent training titles in the text of a user"})
+    max_titles: int = field(
+        default=10, metadata={"help": "titles of first training clicks in the text of a user, half of them at most"}
+    )
 
     def validate(self) -> None:
         """Raise ValueError for values that no run can have."""

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from cost_hf.generators.backbones import Backbone
-from cost_hf.generators.prompts import PromptBuilder
+from cost_hf.generators.prompts import Example, PromptBuilder
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 KNOWN_TURNS = 4  # prompts with a user for each one without, which is what an unknown user has
 NO_TOKEN = -1
+NO_ITEMS = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,38 @@ class UserPromptBuilder(PromptBuilder):
     Args:
         user_rows: row of every known user.
         user_tokens: marker and codes of every row, `[U, 1 + L_u]`.
+        told_items: items that the text of every row names, U arrays; empty where prompts are not for training.
     """
 
     user_rows: Mapping[str, int]
     user_tokens: Tensor
+    told_items: Sequence[np.ndarray] = ()
+
+    def sequence(self, user_id: str | None, rows: np.ndarray, first_label: int) -> Example:
+        """Return the example of `PromptBuilder.sequence`; first items that the user's text names have weight 0.
+
+        Where it names all of them, no user is shown.
+        """
+        is_told = np.isin(rows, self._told(user_id))
+        if is_told.all():
+            return super().sequence(None, rows, first_label)
+        example = super().sequence(user_id, rows, first_label)
+        told = int(is_told.argmin()) - first_label
+        if told <= 0:
+            return example
+        weights = np.ones(len(example.target), dtype=np.float32)
+        weights[: told * self.item_tokens.shape[1]] = 0
+        return example._replace(weights=weights)
+
+    def pair(self, user_id: str | None, history: np.ndarray, target: int) -> Example:
+        """Return the example of `PromptBuilder.pair`, without a user whose text names the target before the history."""
+        gives_away = target in self._told(user_id) and target not in history
+        return super().pair(None if gives_away else user_id, history, target)
+
+    def _told(self, user_id: str | None) -> np.ndarray:
+        """Return the items that the text of a user names."""
+        row = None if user_id is None else self.user_rows.get(user_id)
+        return self.told_items[row] if self.told_items and row is not None else NO_ITEMS
 
     def _user_tokens(self, user_ids: Sequence[str], count: int) -> Tensor:
         """Return the tokens of users `[count, 1 + L_u]`, -1 for unknown ones; `[count, 0]` without users."""
@@ -43,11 +72,13 @@ class UserBackbone(Backbone):
     Attributes:
         user_ids: the known users.
         user_tokens: marker and codes of each, which prompts and tasks share, `[U, 1 + L_u]`.
+        told_items: items that the text of each names, which are no targets behind its semantic ID.
         shows_users: whether prompts of histories begin with them.
     """
 
     user_ids: tuple[str, ...] = ()
     user_tokens: Tensor = field(default_factory=lambda: torch.empty(0, 1, dtype=torch.long))
+    told_items: Sequence[np.ndarray] = ()
     shows_users: bool = True
 
     def prompts(self, catalog: Catalog) -> list[PromptBuilder]:
@@ -55,20 +86,23 @@ class UserBackbone(Backbone):
         plain = super().prompts(catalog)
         if not self.shows_users:
             return plain
-        shown = [with_user(builder, self.user_ids, self.user_tokens) for builder in plain]
+        shown = [with_user(builder, self.user_ids, self.user_tokens, self.told_items) for builder in plain]
         return [*shown * KNOWN_TURNS, *plain]
 
 
-def with_user(builder: PromptBuilder, user_ids: Sequence[str], user_tokens: Tensor) -> UserPromptBuilder:
+def with_user(
+    builder: PromptBuilder, user_ids: Sequence[str], user_tokens: Tensor, told_items: Sequence[np.ndarray] = ()
+) -> UserPromptBuilder:
     """Return a prompt builder that shows users.
 
     Args:
         builder: of the same prompt without them.
         user_ids: the known users.
         user_tokens: marker and codes of each, `[U, 1 + L_u]`.
+        told_items: items that the text of each names, in training.
     """
     rows = {user: row for row, user in enumerate(user_ids)}
-    return UserPromptBuilder(**vars(builder), user_rows=rows, user_tokens=user_tokens)
+    return UserPromptBuilder(**vars(builder), user_rows=rows, user_tokens=user_tokens, told_items=told_items)
 
 
 def tokens_of_users(codes: np.ndarray, vocabulary: SidVocabulary) -> Tensor:

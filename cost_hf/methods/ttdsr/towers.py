@@ -32,7 +32,6 @@ from cost_hf.quantizers.cost import CostModel
 from cost_hf.quantizers.residual import TrainedOptions
 from cost_hf.quantizers.training.kmeans import seeded_generator
 from cost_hf.semantic_ids.catalog import DEFAULT_APPEND_SIZE, Catalog
-from cost_hf.semantic_ids.codebook_utilization import codebook_utilization
 from cost_hf.semantic_ids.digests import assignment_digest
 
 ITEMS = "items"
@@ -63,23 +62,25 @@ class Tower:
         same = self.catalog.codes[:, :levels] == other.catalog.codes[:, :levels]
         return float(1 - same.all(1).mean())
 
-    def reassigned(self, quantizer: CostModel, states: Tensor) -> "Tower":
-        """Return the tower of another quantizer, which gives every row a code by its text state `[N, D]`."""
+    def reassigned(self, quantizer: CostModel, states: Tensor, codes: np.ndarray | None = None) -> "Tower":
+        """Return the tower of another quantizer, which gives every row a code by its text state.
+
+        Args:
+            quantizer: of the states.
+            states: fp32 `[N, D]`.
+            codes: that the quantizer gives them, before collisions are resolved `[N, L_model]`; None encodes here.
+        """
         known = self.catalog
         fresh = Catalog.from_embeddings(
             known.item_ids,
             states,
             quantizer,
+            codes=codes,
             collisions=known.policy,
             append_size=known.level_sizes[-1] if known.policy == "append" else DEFAULT_APPEND_SIZE,
         )
         catalog = replace(known, codes=fresh.codes, quantizer_digest=fresh.quantizer_digest, moved=fresh.moved)
         return Tower(quantizer, catalog)
-
-    def utilization(self, fit_rows: np.ndarray | None) -> dict[str, float]:
-        """Return the utilization of the quantizer's codes, of the rows that fitting may see."""
-        codes = self.model_codes if fit_rows is None else self.model_codes[fit_rows]
-        return codebook_utilization(codes, self.quantizer.level_sizes)
 
 
 @contextmanager

@@ -67,11 +67,13 @@ class IndexedTrainer(GeneratorTrainer):
         self._alignment = alignment
         self._sums: dict[str, Any] = {}
         self._tokens = 0
-        self._since = (0, time.perf_counter())
+        self._since: tuple[int, float] | None = None
         self.add_callback(DynamicIndexCallback(index, self.log))
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """Return the batches of a step, made with the codes that hold now."""
+        if self._since is None:  # a resumed run begins with the step of its checkpoint
+            self._since = (self.state.global_step, time.perf_counter())
         return super().get_batch_samples(map(self._batch, epoch_iterator), num_batches, device)
 
     def compute_loss(
@@ -114,8 +116,8 @@ class IndexedTrainer(GeneratorTrainer):
         draws = np.random.default_rng([self.args.seed, first])
         total: Any = 0.0
         for name in self._index.towers:
-            count = min(self._alignment.entities, len(self._index.texts[name]))
-            rows = draws.choice(len(self._index.texts[name]), size=count, replace=False)
+            learned = self._index.rows_to_learn(name)
+            rows = draws.choice(learned, size=min(self._alignment.entities, len(learned)), replace=False)
             sids = self._index.tokens(name)[torch.from_numpy(rows)].to(self.args.device)
             texts = self._index.texts[name].batch(rows, self.args.device)
             self._tokens += int(sids.numel()) + int(texts[1].sum())
@@ -132,11 +134,12 @@ class IndexedTrainer(GeneratorTrainer):
 
     def _means(self) -> dict[str, float]:
         """Return means since the last call: terms by batch, tokens and seconds by step."""
-        steps = max(self.state.global_step - self._since[0], 1)
-        batches = steps * self.args.gradient_accumulation_steps
         now = time.perf_counter()
+        step, then = self._since or (0, now)
+        steps = max(self.state.global_step - step, 1)
+        batches = steps * self.args.gradient_accumulation_steps
         found = {name: float(value) / batches for name, value in self._sums.items()}
-        found |= {"tokens_per_step": self._tokens / steps, "seconds_per_step": (now - self._since[1]) / steps}
+        found |= {"tokens_per_step": self._tokens / steps, "seconds_per_step": (now - then) / steps}
         self._sums = {}
         self._tokens = 0
         self._since = (self.state.global_step, now)

@@ -33,8 +33,17 @@ if TYPE_CHECKING:
     from cost_hf.semantic_ids.trie import SidTrie
 
 
-def with_users(backbone: Backbone, options: TtdsrOptions, users: Catalog | None) -> Backbone:
-    """Return a backbone that knows the semantic IDs of users; a prompt that shows one may hold fewer items for it."""
+def with_users(
+    backbone: Backbone, options: TtdsrOptions, users: Catalog | None, told_items: Sequence[np.ndarray]
+) -> Backbone:
+    """Return a backbone that knows the semantic IDs of users; a prompt that shows one may hold fewer items for it.
+
+    Args:
+        backbone: without them.
+        options: of the recipe.
+        users: with their semantic IDs; None without users.
+        told_items: items that the text of each user names.
+    """
     if users is None or backbone.users is None:
         return backbone
     tokens = tokens_of_users(users.codes, backbone.users)
@@ -50,7 +59,13 @@ def with_users(backbone: Backbone, options: TtdsrOptions, users: Catalog | None)
             overflow=options.generator.overflow,
         )
     known = vars(backbone) | {"max_history": most}
-    return UserBackbone(**known, user_ids=users.item_ids, user_tokens=tokens, shows_users=options.users.in_prompt)
+    return UserBackbone(
+        **known,
+        user_ids=users.item_ids,
+        user_tokens=tokens,
+        told_items=told_items,
+        shows_users=options.users.in_prompt,
+    )
 
 
 def train(

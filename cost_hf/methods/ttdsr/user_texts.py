@@ -3,6 +3,10 @@
 The paper's are preferences that a language model has written (arXiv 2409.09253); those texts are not published.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from cost_hf.data.cells import cell_words
 from cost_hf.data.item_texts import item_titles
 from cost_hf.data.prepare import PreparedData
@@ -14,8 +18,8 @@ SEPARATOR = "; "
 def user_texts(data: PreparedData, options: UserOptions) -> list[str]:
     """Return a text for every training user, in their order.
 
-    Titles stand newest first, so that a cut at a number of tokens drops the oldest ones. Of a column the cell of the
-    user's first click is taken, which is never one of an evaluation part.
+    Titles are those of `told_items`. Of a column the cell of the user's first click is taken, which is never one of an
+    evaluation part.
 
     Raises:
         ValueError: for a column that is not there, or items without titles.
@@ -28,8 +32,23 @@ def user_texts(data: PreparedData, options: UserOptions) -> list[str]:
             "the text of a user is made of the titles of items, and these have no column 'title'; name a column of "
             "the interactions as users.text_column"
         )
-    recent = [rows[-options.max_titles :][::-1].tolist() for rows in data.split.train]
-    return [SEPARATOR.join(title for row in rows if (title := titles[row])) for rows in recent]
+    told = told_items(data.split.train, options)
+    return [SEPARATOR.join(title for row in rows.tolist() if (title := titles[row])) for rows in told]
+
+
+def told_items(histories: Sequence[np.ndarray], options: UserOptions) -> list[np.ndarray]:
+    """Return the items whose titles make the text of every user, oldest first; none where the text is a column.
+
+    They are the first clicks, half of the history at most. A prompt begins with a semantic ID that is made of this
+    text, and these clicks are no targets behind it: the model would learn to read its answers there.
+
+    Args:
+        histories: training clicks of every user, oldest first.
+        options: section `users`.
+    """
+    if options.text_column is not None:
+        return [np.empty(0, dtype=np.int64)] * len(histories)
+    return [rows[: min(options.max_titles, len(rows) // 2)] for rows in histories]
 
 
 def _column_texts(data: PreparedData, column: str) -> list[str]:

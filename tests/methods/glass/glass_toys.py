@@ -1,5 +1,7 @@
 """Tiny seeded models of GLASS, with the catalog and the histories that they read."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -42,7 +44,9 @@ def long_histories(items: int, batch: int = 5, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(histories)
 
 
-def ranker_of(backbone: Backbone, catalog: Catalog, *, num_beams: int = 6, long_history: int = LONG) -> GlassRanker:
+def ranker_of(
+    backbone: Backbone, catalog: Catalog, *, num_beams: int = 6, long_history: int = LONG, **search: Any
+) -> GlassRanker:
     trie = SidTrie.from_catalog(catalog, popularity=np.arange(len(catalog)))
     return GlassRanker(
         backbone.model,
@@ -51,6 +55,7 @@ def ranker_of(backbone: Backbone, catalog: Catalog, *, num_beams: int = 6, long_
         long_history=long_history,
         item_tiers=backbone.model.item_tiers,
         num_beams=num_beams,
+        **search,
     )
 
 

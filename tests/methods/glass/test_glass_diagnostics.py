@@ -31,9 +31,11 @@ def targets():
     return Targets(users, histories, np.arange(6, dtype=np.int64) * 5)
 
 
-def test_ranks_are_those_of_every_prefix_where_beams_hold_all(catalog, targets):
+@pytest.mark.parametrize("normalization", ["vocabulary", "level"])
+def test_ranks_are_those_of_every_prefix_where_beams_hold_all(catalog, targets, normalization):
     backbone = spread(toy_glass(catalog))
-    ranker = ranker_of(backbone, catalog, num_beams=ITEMS)
+    ranker = ranker_of(backbone, catalog, num_beams=ITEMS, normalization=normalization)
+    first, sizes = backbone.vocabulary.first_id, catalog.level_sizes
 
     ranks = prefix_ranks(ranker, catalog, targets, batch_size=4)
 
@@ -45,6 +47,11 @@ def test_ranks_are_those_of_every_prefix_where_beams_hold_all(catalog, targets):
         history = ranker.history_inputs(repeated)
         with torch.no_grad():
             logits = backbone.model(input_ids=ids, attention_mask=mask, labels=labels, **history).logits
+        if normalization == "level":
+            for level, size in enumerate(sizes):
+                start = first + sum(sizes[:level])
+                logits[:, level, :start] = -torch.inf
+                logits[:, level, start + size :] = -torch.inf
         scores = logits.log_softmax(-1).gather(2, labels[..., None])[..., 0].cumsum(1)
         for depth in range(labels.shape[1]):
             of_prefix = {tuple(catalog.codes[row, : depth + 1]): float(scores[row, depth]) for row in range(ITEMS)}

@@ -90,7 +90,7 @@ def test_prototypes_leave_out_items_that_fitting_may_not_see():
 
 
 @pytest.mark.parametrize("body", ["seq2seq", "causal"])
-def test_batches_hold_what_came_before_the_first_label(body):
+def test_batches_hold_what_came_before_the_target_or_before_the_row(body):
     catalog = toy_catalog()
     backbone = toy_glass(catalog, body=body, **(CAUSAL if body == "causal" else {}))
     sequences = [np.arange(20), np.arange(30, 26, -1)]
@@ -103,10 +103,11 @@ def test_batches_hold_what_came_before_the_first_label(body):
     assert len(batch["long_rows"]) == len(dataset) == len(batch["input_ids"])
     for number in range(len(dataset)):
         found = batch["long_rows"][number]
-        first = batch["labels"][number][batch["labels"][number] >= 0][:4]
-        label = int((backbone.prompts(catalog)[0].item_tokens == first).all(1).nonzero()[0, 0])
-        owner = sequences[0] if label < 20 else sequences[1]
-        place = owner.tolist().index(label)
+        example = dataset[number]
+        items = example.item_rows[example.item_rows >= 0]
+        first = items[0] if body == "causal" else items[-1]
+        owner = sequences[0] if first < 20 else sequences[1]
+        place = owner.tolist().index(first)
         assert found[found >= 0].tolist() == owner[max(place - 8, 0) : place].tolist()
     assert torch.isfinite(backbone.model(**batch).loss)
 

@@ -1,9 +1,12 @@
 """The beam search of GLASS: every beam reads the items behind its own first code."""
 
+import numpy as np
 import pytest
 import torch
 from transformers import LogitsProcessorList
 
+from cost_hf.generators.generator_training import training_examples
+from cost_hf.generators.options import TrainingOptions
 from cost_hf.search.beam_search import beam_search
 from cost_hf.search.cached_decoders import unsupported_reason
 from cost_hf.search.captured_search import CapturedSearch
@@ -12,7 +15,7 @@ from cost_hf.search.generate_search import NEUTRAL
 from cost_hf.search.leaf_search import leaf_search
 from cost_hf.search.logits_processor import SidLogitsProcessor
 from cost_hf.semantic_ids.trie import SidTrie
-from tests.methods.glass.glass_toys import LONG, long_histories, ranker_of, toy_catalog, toy_glass
+from tests.methods.glass.glass_toys import CAUSAL, LONG, long_histories, ranker_of, toy_catalog, toy_glass
 from tests.methods.liger.liger_toys import spread
 
 ITEMS = 40
@@ -145,3 +148,23 @@ def test_searches_that_can_not_read_beams_refuse_the_model(backbone, catalog):
         CapturedSearch(backbone.model, **options)
     with pytest.raises(ValueError, match="not defined after the last code"):
         leaf_search(backbone.model, *inputs, **options)
+
+
+@pytest.mark.parametrize("body", ["seq2seq", "causal"])
+def test_the_search_reads_of_a_long_history_what_training_on_it_read(catalog, body):
+    backbone = toy_glass(catalog, body=body, **(CAUSAL if body == "causal" else {}))
+    prompts = backbone.prompts(catalog)
+    longest = prompts[0].max_history
+    for length in (1, longest, longest + 1, longest + 4):
+        history = np.arange(length) * 3 % ITEMS
+        dataset, collator = training_examples(
+            backbone, prompts, [np.append(history, 7)], ["u"], training=TrainingOptions(), long_history=LONG
+        )
+        batch = collator([next(example for example in dataset if example.item_rows[-1] == 7)])
+
+        trained = backbone.model.history_inputs(batch["long_rows"])
+        searched = ranker_of(backbone, catalog).history_inputs(torch.from_numpy(history)[None])
+
+        assert trained.keys() == searched.keys()
+        for name, part in trained.items():
+            assert torch.equal(part, searched[name]), (name, length)

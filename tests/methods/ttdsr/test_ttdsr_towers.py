@@ -7,11 +7,19 @@ import pytest
 import torch
 
 from cost_hf.files import DamagedFileError
-from cost_hf.methods.ttdsr.towers import Tower, load_index, naming_tower, save_index, trained_on
+from cost_hf.generators.prompts import PromptBuilder
+from cost_hf.methods.ttdsr.dynamic_index import DynamicIndex
+from cost_hf.methods.ttdsr.options import IndexOptions
+from cost_hf.methods.ttdsr.towers import Tower, load_index, save_index, trained_on
 from cost_hf.quantizers.base import CodebookCollapse, CodesOptions
+from cost_hf.quantizers.residual import ResidualOptions
 from cost_hf.semantic_ids.catalog import Catalog
+from cost_hf.semantic_ids.codebook_utilization import codebook_utilization
+from cost_hf.semantic_ids.trie import SidTrie
+from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 OPTIONS = CodesOptions.of("rqvae", level_sizes=[4, 4], latent_dim=4, hidden_sizes=[6], batch_size=16)
+SPACIOUS = OPTIONS.copied(level_sizes=[8, 8])  # a code for every item, as policies that resolve collisions need
 IDS = [f"item{row:02d}" for row in range(30)]
 
 
@@ -19,11 +27,47 @@ def states_of(seed: int) -> torch.Tensor:
     return torch.randn(len(IDS), 8, generator=torch.Generator().manual_seed(seed))
 
 
-def tower_of(policy: str = "none", seed: int = 0) -> Tower:
+def tower_of(policy: str = "none", seed: int = 0, options: ResidualOptions = OPTIONS) -> Tower:
     torch.manual_seed(seed)
-    model = OPTIONS.build_model(8).eval()
+    model = options.build_model(8).eval()
     catalog = Catalog.from_embeddings(IDS, states_of(0), model, collisions=policy, append_size=40)
     return Tower(model, catalog)
+
+
+class Texts:
+    """Texts whose states do not depend on a model."""
+
+    def __init__(self, states: torch.Tensor):
+        self.states = states
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def vectors(self, _model: object, *, batch_size: int) -> torch.Tensor:
+        return self.states
+
+
+def index_of(towers: dict[str, Tower], states: dict[str, torch.Tensor], fit_rows=None) -> DynamicIndex:
+    """An index of towers whose texts have these states, with two builders of prompts."""
+    vocabularies = {
+        name: SidVocabulary(tuple(tower.catalog.level_sizes), first_id=start)
+        for (name, tower), start in zip(towers.items(), (3, 1000), strict=True)
+    }
+    prompts = [
+        PromptBuilder.for_catalog(towers["items"].catalog, vocabularies["items"], is_causal=True, max_history=3)
+        for _ in range(2)
+    ]
+    return DynamicIndex(
+        towers,
+        {name: Texts(own) for name, own in states.items()},
+        prompts,
+        vocabularies,
+        user_tokens=vocabularies["users"].encode(torch.tensor(towers["users"].catalog.codes)),
+        codes={name: SPACIOUS for name in towers},
+        options=IndexOptions(tower_epochs=0),
+        fit_rows=fit_rows,
+        seed=0,
+    )
 
 
 @pytest.mark.parametrize("policy", ["none", "append", "sinkhorn"])
@@ -107,9 +151,43 @@ def test_damaged_and_foreign_indexes_are_refused(tmp_path):
         load_index(tmp_path / "index", towers)
 
 
-def test_a_collapse_names_its_tower():
-    tower = tower_of()
-    same = tower.reassigned(tower.quantizer, torch.ones(30, 8))
+@pytest.mark.parametrize("policy", ["none", "reassign", "min_cost", "sinkhorn"])
+@pytest.mark.parametrize("collapsed", ["items", "users"])
+def test_a_refresh_stops_where_a_tower_collapses_whatever_resolves_collisions(collapsed, policy):
+    towers = {"items": tower_of(policy, options=SPACIOUS), "users": tower_of(options=SPACIOUS)}
+    index = index_of(towers, {name: torch.ones(30, 8) if name == collapsed else states_of(0) for name in towers})
+    before = {name: tower.catalog.digest for name, tower in towers.items()}
 
-    with pytest.raises(CodebookCollapse, match=r"the tower of users: .*collapsed"), naming_tower("users"):
-        OPTIONS.check_collapse([same.utilization(None)], num_items=30)
+    with pytest.raises(CodebookCollapse, match=rf"the tower of {collapsed}: .*collapsed"):
+        index.refresh(None, step=1)
+
+    assert {name: tower.catalog.digest for name, tower in index.towers.items()} == before
+
+
+@pytest.mark.parametrize("policy", ["none", "append", "reassign", "min_cost", "sinkhorn"])
+def test_after_a_refresh_prompts_tasks_and_trie_have_the_new_codes_of_every_row(policy):
+    towers = {"items": tower_of(policy, options=SPACIOUS), "users": tower_of(options=SPACIOUS)}
+    index = index_of(towers, {name: states_of(5) for name in towers})
+
+    found = index.refresh(None, step=1)
+
+    assert found["items_changed"] > 0
+    catalog = index.towers["items"].catalog
+    assert len(catalog) == 30 and (catalog.codes >= 0).all()
+    for name, tower in index.towers.items():
+        tokens = index.vocabularies[name].encode(torch.tensor(tower.catalog.codes))
+        assert all(torch.equal(table, tokens) for table in index.tables[name])
+    popularity = np.ones(30)
+    expected = SidTrie.from_catalog(catalog, popularity=popularity)
+    assert np.array_equal(index.trie(popularity).leaf_items, expected.leaf_items)
+    assert (index.trie(popularity).prefix(torch.tensor(catalog.codes)) >= 0).all()
+    own = codebook_utilization(index.towers["items"].quantizer.encode(states_of(5)).numpy(), (8, 8))
+    assert found["items_perplexity_1"] == own["perplexity_1"] and found["items_perplexity_2"] == own["perplexity_2"]
+
+
+def test_training_sees_all_users_and_the_items_that_are_not_held_out():
+    towers = {"items": tower_of(options=SPACIOUS), "users": tower_of(options=SPACIOUS)}
+    index = index_of(towers, {name: states_of(0) for name in towers}, fit_rows=np.arange(30) < 20)
+
+    assert index.rows_to_learn("items").tolist() == list(range(20))
+    assert index.rows_to_learn("users").tolist() == list(range(30))

@@ -118,15 +118,19 @@ def test_examples_and_prompts_have_the_codes_that_training_ended_with(finished):
 
 
 def test_a_stopped_run_goes_on_bit_for_bit_with_the_index_of_its_checkpoint(base, finished, tmp_path):
-    straight, catalog, _, backbone = finished
+    straight, catalog, straight_log, backbone = finished
     with pytest.raises(Stopped):
         run(base, tmp_path, stop_after=1)
     checkpoint = last_complete_checkpoint(tmp_path / "work" / "checkpoints")
     assert checkpoint is not None
 
-    resumed, found, _, again = run(base, tmp_path)
+    resumed, found, log, again = run(base, tmp_path)
 
     assert_same_weights(straight, resumed)
+    whole, rest = (
+        next(entry["tokens_per_step"] for entry in own if "tokens_per_step" in entry) for own in (straight_log, log)
+    )
+    assert 0.7 < rest / whole < 1.4  # a mean over the steps of the second epoch beside one over both
     assert found.digest == catalog.digest
     assert torch.equal(again.user_tokens, backbone.user_tokens)
 

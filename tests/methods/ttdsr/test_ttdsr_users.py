@@ -8,12 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
+from cost_hf.generators.collation import SequenceDataset
 from cost_hf.generators.prompts import PromptBuilder
+from cost_hf.generators.tasks import NextItemTask
 from cost_hf.generators.templates import PromptEncoder
 from cost_hf.methods.ttdsr.options import USER_TASKS, TtdsrTaskOptions, UserOptions
-from cost_hf.methods.ttdsr.prompts import tokens_of_users, with_user
+from cost_hf.methods.ttdsr.prompts import NO_ITEMS, tokens_of_users, with_user
 from cost_hf.methods.ttdsr.user_tasks import UserFields, build_user_tasks, next_users, user_templates
-from cost_hf.methods.ttdsr.user_texts import user_texts
+from cost_hf.methods.ttdsr.user_texts import told_items, user_texts
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 from tests.generators.backbone_toys import byte_bpe
@@ -22,8 +24,8 @@ TRAIN = [np.array([0, 1]), np.array([1, 0]), np.array([1])]
 CODES = np.array([[0, 1], [2, 0], [1, 1]])
 
 
-def data_of(items: dict, interactions: dict | None = None):
-    split = SimpleNamespace(train=TRAIN, train_user_ids=np.array(["ann", "bob", "cy"], object), train_times=None)
+def data_of(items: dict, interactions: dict | None = None, train: list[np.ndarray] = TRAIN):
+    split = SimpleNamespace(train=train, train_user_ids=np.array(["ann", "bob", "cy"], object), train_times=None)
     tables = SimpleNamespace(items=pd.DataFrame(items), interactions=pd.DataFrame(interactions or {"user_id": []}))
     return SimpleNamespace(tables=tables, split=split)
 
@@ -36,17 +38,15 @@ def encoder_of(sizes=(4, 4), users=(3, 2)) -> PromptEncoder:
     )
 
 
-def test_the_text_of_a_user_is_titles_of_training_newest_first():
-    data = data_of({"item_id": ["a", "b"], "title": ["Lamp", None]})
+def test_the_text_of_a_user_is_titles_of_the_first_half_of_training():
+    train = [np.array([0, 1, 1, 0]), np.array([1, 0, 0]), np.array([1])]
+    data = data_of({"item_id": ["a", "b"], "title": ["Lamp", "Desk"]}, train=train)
+    untitled = data_of({"item_id": ["a", "b"], "title": ["Lamp", None]}, train=train)
 
-    assert user_texts(data, UserOptions()) == ["Lamp", "Lamp", ""]
-    assert user_texts(data_of({"item_id": ["a", "b"], "title": ["Lamp", "Desk"]}), UserOptions()) == [
-        "Desk; Lamp",
-        "Lamp; Desk",
-        "Desk",
-    ]
-    short = UserOptions(max_titles=1)
-    assert user_texts(data_of({"item_id": ["a", "b"], "title": ["Lamp", "Desk"]}), short) == ["Desk", "Lamp", "Desk"]
+    assert user_texts(data, UserOptions()) == ["Lamp; Desk", "Desk", ""]
+    assert user_texts(data, UserOptions(max_titles=1)) == ["Lamp", "Desk", ""]
+    assert user_texts(untitled, UserOptions()) == ["Lamp", "", ""]
+    assert [rows.tolist() for rows in told_items(train, UserOptions(text_column="taste"))] == [[], [], []]
 
 
 def test_the_text_of_a_user_is_the_cell_of_the_first_click():
@@ -144,6 +144,44 @@ def test_prompts_show_known_users_and_leave_unknown_ones_out():
         example = shown.sequence(user, np.array([0, 1]), 0)
         assert len(example.tokens) == len(plain.sequence(None, np.array([0, 1]), 0).tokens) + extra
         assert len(example.item_rows) == len(example.source) + len(example.target)
+
+
+def test_behind_a_user_nothing_is_learned_that_the_users_text_names():
+    catalog = Catalog.from_codes(list("abcd"), [[0, 1], [1, 0], [2, 2], [3, 3]], level_sizes=(4, 4), collisions="none")
+    encoder = encoder_of()
+    plain = PromptBuilder.for_catalog(
+        catalog, encoder.vocabulary, is_causal=True, max_history=4, layout=encoder.bare_layout()
+    )
+    told = [np.array([2, 0]), NO_ITEMS, np.array([3, 1, 0, 2])]
+    shown = with_user(plain, ["ann", "bob", "cy"], tokens_of_users(CODES, encoder.users), told)
+    rows = np.array([2, 0, 3, 2])
+
+    first = shown.sequence("ann", rows, 0)
+    assert first.weights.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]  # a later click of a told item was in the prompt
+    assert shown.sequence("ann", rows, 1).weights.tolist() == [0, 0, 1, 1, 1, 1]
+    assert shown.sequence("ann", rows, 2).weights is None and shown.sequence("bob", rows, 0).weights is None
+    assert shown.sequence("cy", rows, 0).tokens.tolist() == plain.sequence(None, rows, 0).tokens.tolist()
+    assert first.tokens.tolist() != plain.sequence(None, rows, 0).tokens.tolist()
+    without = plain.pair(None, rows[:1], 0)
+    assert shown.pair("ann", rows[:1], 0).tokens.tolist() == without.tokens.tolist()
+    assert shown.pair("ann", rows[:1], 1).tokens.tolist() != plain.pair(None, rows[:1], 1).tokens.tolist()
+    assert shown.pair("ann", rows[:2], 0).tokens.tolist() != plain.pair(None, rows[:2], 0).tokens.tolist()
+
+
+def test_weights_of_rows_and_those_of_prompts_multiply():
+    catalog = Catalog.from_codes(list("abc"), [[0, 1], [1, 0], [2, 2]], level_sizes=(4, 4), collisions="none")
+    encoder = encoder_of()
+    plain = PromptBuilder.for_catalog(
+        catalog, encoder.vocabulary, is_causal=True, max_history=4, layout=encoder.bare_layout()
+    )
+    shown = with_user(plain, ["ann", "bob", "cy"], tokens_of_users(CODES, encoder.users), [np.array([0])] * 3)
+    rows = SequenceDataset(
+        [np.array([0, 1, 2])], ["ann"], max_items=4, weights=[np.array([0.5, 0.5, 0.25], dtype=np.float32)]
+    )
+
+    example = NextItemTask(rows, [shown])[0]
+
+    assert example.weights.tolist() == [0, 0, 0.5, 0.5, 0.25, 0.25]
 
 
 def test_user_options_are_checked():
