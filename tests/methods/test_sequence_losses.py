@@ -7,6 +7,7 @@ from cost_hf.methods.cadirec.configuration_cadirec import CaDiRecConfig
 from cost_hf.methods.cadirec.modeling_cadirec import CaDiRecModel
 from cost_hf.methods.hstu.configuration_hstu import HstuConfig
 from cost_hf.methods.hstu.modeling_hstu import HstuModel
+from cost_hf.methods.sasrec import layers_sasrec
 from cost_hf.methods.sasrec.configuration_sasrec import SasRecConfig
 from cost_hf.methods.sasrec.layers_sasrec import distinct_rows
 from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
@@ -86,6 +87,22 @@ def test_a_step_of_a_sampled_loss_encodes_each_text_that_it_names_once(name, inp
     named = read | set(LABELS[LABELS >= 0].tolist()) | set(NEGATIVES["sampled_softmax"].tolist())
     assert [len(rows) for rows in encoded] == [len(named), len(read)]
     assert torch.equal(encoded[0], vectors[sorted(named)])
+
+
+@pytest.mark.parametrize("items", [1, 7, ITEMS])
+@pytest.mark.parametrize("inputs", ["text", "both"])
+def test_a_table_without_gradients_is_made_in_parts_and_equals_the_whole(monkeypatch, inputs, items):
+    monkeypatch.setattr(layers_sasrec, "ROWS_AT_ONCE", 7)
+    _, reader = model_of("sasrec", inputs=inputs, num_items=items)
+    encoded = []
+    reader.items.hidden.register_forward_hook(lambda module, given, output: encoded.append(len(given[0])))
+    vectors = item_vectors(items)
+
+    with torch.inference_mode():
+        found = reader.item_table(vectors)
+
+    assert sum(encoded) == items and max(encoded) <= 7
+    torch.testing.assert_close(found, reader.item_table(vectors), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("inputs", ["text", "both"])

@@ -1,5 +1,6 @@
 """Building blocks of SASRec: what an item is, and the layer that reads a history of them."""
 
+import math
 from typing import Protocol
 
 import torch
@@ -7,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .configuration_sasrec import SequenceConfig
+
+ROWS_AT_ONCE = 8192  # texts of the catalog that are encoded at a time without gradients
 
 
 class LayerConfig(Protocol):
@@ -59,6 +62,16 @@ class ItemEncoder(nn.Module):
         vectors = (checked if rows is None else checked[rows]).to(self.linear.weight.dtype)
         text = self.linear(vectors) + self.output(functional.gelu(self.hidden(vectors)))
         return text + self._ids(rows) if self.has_ids else text
+
+    def in_parts(self, item_vectors: Tensor | None) -> Tensor:
+        """Return the item table `[N, D]`, for which the network reads a bounded number of texts at a time."""
+        if self.text_dim is None:
+            return self(item_vectors)
+        vectors = self._checked(item_vectors)
+        rows = torch.arange(len(vectors), device=vectors.device)
+        count = max(1, math.ceil(len(rows) / ROWS_AT_ONCE))
+        # of one size: a last part of one row would be multiplied in another order than rows among others
+        return torch.cat([self(vectors, part) for part in rows.tensor_split(count)])
 
     def _ids(self, rows: Tensor | None) -> Tensor:
         return self.ids.weight if rows is None else functional.embedding(rows, self.ids.weight)

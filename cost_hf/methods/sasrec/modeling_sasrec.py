@@ -101,8 +101,11 @@ class SequenceModel(PreTrainedModel):
         return SequenceOutput(loss=loss, hidden_states=hidden)
 
     def item_table(self, item_vectors: Tensor | None = None) -> Tensor:
-        """Return the vectors of all items, `[N, D]`; compute them once to score many users."""
-        return self.items(item_vectors)
+        """Return the vectors of all items, `[N, D]`; compute them once to score many users.
+
+        Without gradients, the memory for it beyond item vectors and table does not grow with N.
+        """
+        return self.items(item_vectors) if torch.is_grad_enabled() else self.items.in_parts(item_vectors)
 
     def with_items(self, num_items: int) -> Self:
         """Return a model for a larger catalog, whose first rows are those of this one; later rows have fresh weights.
