@@ -4,7 +4,7 @@
       [--rows ttdsr,ttdsr_static] [--seeds 0] [--epochs 1] [--precision bf16] [--max_users 300]
 
 Run it in the root of the repository. --model is the text encoder, --backbone the language model (recipes name
-SmolLM2-135M-Instruct). All rows have the same data: users with 8 clicks or more, items with 2 or more, which is what a
+SmolLM2-135M-Instruct). All rows have the same data: users with 6 clicks or more, items with 2 or more, which is what a
 CPU can train a language model on in minutes. Rows with a language model train --epochs passes of their recipes; the
 causal generator and SASRec-text train as tuned, until validation stops them, which takes less. The report has the
 seconds of every row's training. Nothing is chosen on test. Reports go to results/one_llm/.
@@ -26,7 +26,7 @@ from cost_hf.recipe_files import recipe_content
 
 RESULTS = Path(__file__).parent / "results" / "one_llm"
 LORA = Path(__file__).parent / "smollm2_industrial.yaml"
-DATA = {"reader": "tables", "min_user_interactions": 8, "min_item_interactions": 2}
+DATA = {"reader": "tables", "min_user_interactions": 6, "min_item_interactions": 2}
 SECTIONS = ("index", "reconstruction")
 UNTRAINED = ["popularity", "item_knn", "markov", "text_last", "markov_text"]
 MAIN = ("ttdsr", "ttdsr_static", "ttdsr_off", "store", "lora_cost", "cost_causal", "sasrec_text")
