@@ -170,14 +170,10 @@ def build_model(
 
 
 def chosen_loss(options: SequenceModelOptions, *, num_items: int) -> str:
-    """Return the loss of the options; for `auto`, that by the memory which the full softmax over N items would take.
-
-    It holds logits of a chunk of positions, their probabilities and a copy in the precision of the gradients, and the
-    table of targets with its gradient; the sampled one holds none of these.
-    """
+    """Return the loss of the options; for `auto`, that by the memory which the full softmax over N items would take."""
     if options.loss != AUTO:
         return options.loss
-    needed = 4 * num_items * (3 * POSITIONS_PER_CHUNK + 2 * options.hidden_size)
+    needed = full_loss_bytes(options, num_items=num_items)
     loss = "cross_entropy" if needed <= FULL_LOSS_BYTES else "sampled_softmax"
     logger.info(
         "model.loss auto is %s: the softmax over all %d items would take about %d MB a step besides the weights, and "
@@ -188,6 +184,19 @@ def chosen_loss(options: SequenceModelOptions, *, num_items: int) -> str:
         FULL_LOSS_BYTES >> 20,
     )
     return loss
+
+
+def full_loss_bytes(options: SequenceModelOptions, *, num_items: int) -> int:
+    """Return about how much memory a step of the full softmax over N items takes besides the weights.
+
+    It holds logits of a chunk of positions, their probabilities and a copy in the precision of the gradients, and the
+    table of targets with its gradient. Where texts are encoded, there are the hidden layer of their network before and
+    behind its activation, a gradient of it, and two parts of the table. A sampled loss holds none of these.
+    """
+    numbers = 3 * POSITIONS_PER_CHUNK + 2 * options.hidden_size  # of an item
+    if options.inputs != "ids":
+        numbers += 3 * options.text_hidden_size + 2 * options.hidden_size
+    return torch.float32.itemsize * num_items * numbers
 
 
 class WeightedSequences(Dataset):

@@ -261,6 +261,14 @@ def test_auto_is_the_full_softmax_where_its_memory_allows(caplog, num_items, los
     assert f"model.loss auto is {loss}" in caplog.text and f"{num_items} items" in caplog.text
 
 
+@pytest.mark.parametrize(("width", "loss"), [(16, "cross_entropy"), (2048, "sampled_softmax")])
+@pytest.mark.parametrize("inputs", ["text", "both"])
+def test_auto_counts_the_network_over_the_texts_of_all_items(inputs, width, loss):
+    options = sasrec_options.SasRecModelOptions(loss="auto", inputs=inputs, text_hidden_size=width)
+
+    assert training.chosen_loss(options, num_items=100_000) == loss
+
+
 def test_a_named_loss_is_that_of_the_model_for_any_catalog():
     options = sasrec_options.SasRecModelOptions(loss="cross_entropy")
 
