@@ -79,7 +79,8 @@ class CoSeRecTrainer(SequenceTrainer):
         if self._options.correlation == "hybrid" and epoch < self._options.warm_up_epochs:
             return
         model = self.accelerator.unwrap_model(self.model)
-        learned = by_vectors(model.item_table(self._item_vectors))
+        with torch.no_grad():
+            learned = by_vectors(model.item_table(self._item_vectors))
         is_hybrid = self._options.correlation == "hybrid"
         self._similar = (better_of(self._clicked, learned) if is_hybrid else learned).items
 

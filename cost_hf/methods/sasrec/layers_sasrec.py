@@ -1,5 +1,6 @@
 """Building blocks of SASRec: what an item is, and the layer that reads a history of them."""
 
+import math
 from typing import Protocol
 
 import torch
@@ -7,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .configuration_sasrec import SequenceConfig
+
+ROWS_AT_ONCE = 8192  # texts of the catalog that are encoded at a time without gradients
 
 
 class LayerConfig(Protocol):
@@ -41,18 +44,37 @@ class ItemEncoder(nn.Module):
             self.hidden = nn.Linear(self.text_dim, config.text_hidden_size)
             self.output = nn.Linear(config.text_hidden_size, config.hidden_size)
 
-    def forward(self, item_vectors: Tensor | None) -> Tensor:
-        """Return the item table `[N, D]` from item vectors `[N, E]` (None with ids alone)."""
+    def forward(self, item_vectors: Tensor | None, rows: Tensor | None = None) -> Tensor:
+        """Return the item table `[N, D]` from item vectors `[N, E]` (None with ids alone).
+
+        Args:
+            item_vectors: of the catalog.
+            rows: catalog rows `[U]` whose table `[U, D]` is wanted; None for all.
+        """
         if self.text_dim is None:
             if item_vectors is not None:
                 raise ValueError(
                     f"a model with inputs='ids' takes no item_vectors, got shape {tuple(item_vectors.shape)!r}; leave "
                     "them out, or train one with inputs='text'"
                 )
-            return self.ids.weight
-        vectors = self._checked(item_vectors)
+            return self._ids(rows)
+        checked = self._checked(item_vectors)
+        vectors = (checked if rows is None else checked[rows]).to(self.linear.weight.dtype)
         text = self.linear(vectors) + self.output(functional.gelu(self.hidden(vectors)))
-        return text + self.ids.weight if self.has_ids else text
+        return text + self._ids(rows) if self.has_ids else text
+
+    def in_parts(self, item_vectors: Tensor | None) -> Tensor:
+        """Return the item table `[N, D]`, for which the network reads a bounded number of texts at a time."""
+        if self.text_dim is None:
+            return self(item_vectors)
+        vectors = self._checked(item_vectors)
+        rows = torch.arange(len(vectors), device=vectors.device)
+        count = max(1, math.ceil(len(rows) / ROWS_AT_ONCE))
+        # of one size: a last part of one row would be multiplied in another order than rows among others
+        return torch.cat([self(vectors, part) for part in rows.tensor_split(count)])
+
+    def _ids(self, rows: Tensor | None) -> Tensor:
+        return self.ids.weight if rows is None else functional.embedding(rows, self.ids.weight)
 
     def _checked(self, item_vectors: Tensor | None) -> Tensor:
         rows = len(self.ids.weight) if self.has_ids else "N"
@@ -63,7 +85,7 @@ class ItemEncoder(nn.Module):
                 f"expected item_vectors [{rows}, {self.text_dim}], one per catalog row, got {shape!r}; give those of "
                 "the encoder that the model was trained with"
             )
-        return item_vectors.to(self.linear.weight.dtype)
+        return item_vectors
 
 
 class SasRecLayer(nn.Module):
@@ -148,3 +170,19 @@ def recent_items(histories: Tensor, most: int) -> Tensor:
     width = min(most, histories.shape[1])
     index = (lengths - width).clamp_min(0) + torch.arange(width, device=histories.device)
     return histories.gather(1, index)
+
+
+def distinct_rows(*given: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Return the different catalog rows among some, and where each of the given ones stands there.
+
+    Args:
+        given: catalog rows of any shape; negative ones are none.
+
+    Returns:
+        Rows, ascending, `[U]`, at least one; and places in the shapes of `given`, negative for negative rows.
+    """
+    found, places = torch.cat([rows.flatten() for rows in given]).unique(return_inverse=True)
+    rows = found[found >= 0]
+    parts = (places - (len(found) - len(rows))).split([own.numel() for own in given])
+    read = rows if len(rows) else found.new_zeros(1)  # a row that no place names
+    return read, [part.view(own.shape) for part, own in zip(parts, given, strict=True)]

@@ -17,7 +17,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_sasrec import SasRecConfig, SequenceConfig
-from .layers_sasrec import ItemEncoder, SasRecLayer, last_positions, recent_items
+from .layers_sasrec import ItemEncoder, SasRecLayer, distinct_rows, last_positions, recent_items
 from .objectives_sasrec import catalog_cross_entropy, sampled_binary_loss, sampled_softmax_loss
 
 SHORT = 16  # items of a history that a CPU reads apart from longer ones
@@ -76,6 +76,8 @@ class SequenceModel(PreTrainedModel):
     ) -> SequenceOutput:
         """Read histories and predict the item behind every position.
 
+        Texts are encoded of the items that the batch names, or of all items where the full softmax reads them.
+
         Args:
             histories: catalog rows, oldest first, `[B, T]`, -1 pads on the right; T at most `max_history`. A -1 within
                 a history is a hidden item, a vector of zeros.
@@ -85,7 +87,13 @@ class SequenceModel(PreTrainedModel):
             label_weights: factor of the loss of every label, `[L, T]`; 1 by default.
             log_expected: natural logarithm of the draws expected of each negative, `[K]`, for the sampled softmax.
         """
-        table = self.item_table(item_vectors)
+        rows = None  # all, whose table ids alone are
+        if self.config.has_text:
+            if labels is None:
+                rows, (histories,) = distinct_rows(histories)
+            elif negatives is not None and self.config.loss != "cross_entropy":
+                rows, (histories, labels, negatives) = distinct_rows(histories, labels, negatives)
+        table = self.items(item_vectors, rows)
         hidden = self.read(histories, table)
         loss = None
         if labels is not None:
@@ -93,8 +101,11 @@ class SequenceModel(PreTrainedModel):
         return SequenceOutput(loss=loss, hidden_states=hidden)
 
     def item_table(self, item_vectors: Tensor | None = None) -> Tensor:
-        """Return the vectors of all items, `[N, D]`; compute them once to score many users."""
-        return self.items(item_vectors)
+        """Return the vectors of all items, `[N, D]`; compute them once to score many users.
+
+        Without gradients, the memory for it beyond item vectors and table does not grow with N.
+        """
+        return self.items(item_vectors) if torch.is_grad_enabled() else self.items.in_parts(item_vectors)
 
     def with_items(self, num_items: int) -> Self:
         """Return a model for a larger catalog, whose first rows are those of this one; later rows have fresh weights.

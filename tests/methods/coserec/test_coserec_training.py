@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cost_hf.methods import contrastive
-from cost_hf.methods.coserec import augmentation
+from cost_hf.methods.coserec import augmentation, correlation
 from cost_hf.methods.coserec import options as coserec_options
 from cost_hf.methods.coserec.correlation import by_clicks
 from cost_hf.methods.coserec.method import CoSeRec
@@ -86,6 +86,19 @@ def test_the_model_has_a_say_after_the_warm_up_alone(tmp_path):
 
     assert are_equal(clicks, late)
     assert not are_equal(clicks, early)
+
+
+def test_similar_items_are_found_without_gradients(tmp_path, monkeypatch):
+    seen = []
+
+    def by_vectors(table):
+        seen.append(torch.is_grad_enabled())
+        return correlation.by_vectors(table)
+
+    monkeypatch.setattr("cost_hf.methods.coserec.training.by_vectors", by_vectors)
+    fit(tmp_path, training={"epochs": 1}, weight=0.5, correlation="vectors")
+
+    assert seen == [False]
 
 
 def test_quirks_of_the_released_code():
