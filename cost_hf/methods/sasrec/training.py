@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
 from cost_hf.checkpoints import forget_generation_settings
+from cost_hf.data.row_lists import RowLists
 from cost_hf.generators.collation import SequenceDataset, pad_rows
 from cost_hf.generators.options import RankingTrainingOptions
 from cost_hf.generators.prompts import IGNORED_LABEL
@@ -63,20 +64,23 @@ def train_sequences(
     options.validate()
     own = options.model
     vectors = _checked_vectors(item_vectors, own, model.config.num_items if model.config.has_ids else None)
-    clicks = np.bincount(
-        np.concatenate([*sequences, np.empty(0, dtype=np.int64)]),
-        minlength=model.config.num_items if vectors is None else len(vectors),
-    )
+    lists = RowLists.of(sequences)
+    shared = None
+    if model.config.loss == "sampled_softmax":
+        clicks = np.zeros(model.config.num_items if vectors is None else len(vectors), dtype=np.int64)
+        for rows in lists.blocks():
+            clicks += np.bincount(rows, minlength=len(clicks))
+        shared = (clicks, own.shared_negatives)
     make = partial(
         make_trainer or SequenceTrainer,
         item_vectors=vectors,
         num_negatives=own.num_negatives,
-        shared_negatives=None if model.config.loss != "sampled_softmax" else (clicks, own.shared_negatives),
+        shared_negatives=shared,
     )
     return fit_sequences(
         make,
         model,
-        sequences,
+        lists,
         training=options.training,
         max_history=own.max_history,
         draws_negatives=model.config.loss == "binary",
@@ -110,27 +114,28 @@ def fit_sequences(
         max_history: most recent items that are read.
         draws_negatives: whether batches hold all items of their users, from which negatives are drawn.
     """
-    teaches = [number for number, rows in enumerate(sequences) if len(rows) > 1]
-    if weights is not None:
-        teaches = [number for number in teaches if weights[number][1:].any()]
-    if not teaches:
+    lists = RowLists.of(sequences)
+    teaches = lists.lengths > 1
+    lists = lists.take(teaches)
+    # users have names where their known items are looked up, and else none: a million strings are 50 MB
+    names = [str(number) for number in range(len(lists))] if draws_negatives else [""] * len(lists)
+    dataset = SequenceDataset(
+        lists,
+        names,
+        max_items=max_history + 1,
+        weights=None if weights is None else RowLists.of(weights).take(teaches),
+        num_unlabelled=1,
+    )
+    if not len(dataset):
         raise ValueError(
             f"the training part holds no user with two items, or none whose later ones are learned ({len(sequences)} "
             "users); lower data.min_user_interactions, give longer histories, or raise data.event_weights"
         )
-    users = {str(number): np.asarray(sequences[chosen]) for number, chosen in enumerate(teaches)}
-    dataset = SequenceDataset(
-        list(users.values()),
-        list(users),
-        max_items=max_history + 1,
-        weights=None if weights is None else [weights[chosen] for chosen in teaches],
-        num_unlabelled=1,
-    )
     trainer = make_trainer(
         model,
         training,
         dataset=dataset if weights is None else WeightedSequences(dataset),
-        collator=HistoryCollator(users if draws_negatives else None),
+        collator=HistoryCollator(dict(zip(names, lists, strict=True)) if draws_negatives else None),
         directory=checkpoints_of(output_dir),
         seed=seed,
         validate=validate,
