@@ -10,6 +10,7 @@ from typing import Any
 from cost_hf.bulk.tasks import BulkTask
 from cost_hf.bulk.units import Unit, UnitResult, run_unit
 
+RETRIES = 3  # of a unit whose worker was killed, and of a worker; Ray Data's own default is without end
 INSTALL = "the engine ray needs the package ray; pip install 'cost-hf[ray]'"
 
 
@@ -34,8 +35,8 @@ def run_on_ray(
 ) -> Iterator[UnitResult]:
     """Compute units on workers of Ray, each of which loads the model once; yield each when its file is there.
 
-    Ray starts a lost worker anew and gives its unit to another one. All nodes of a cluster need the same paths: those
-    of the input, of the results, and of the model where it is a directory.
+    Ray starts a lost worker anew and computes its unit again, `RETRIES` times at most. All nodes of a cluster need the
+    same paths: those of the input, of the results, and of the model where it is a directory.
 
     Args:
         units: to compute.
@@ -47,7 +48,7 @@ def run_on_ray(
         address: of a running cluster; None starts one on this machine for the time of the work.
 
     Raises:
-        ValueError: without Ray, or as the task raises.
+        ValueError: without Ray, where workers are killed again and again, or as the task raises.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -69,11 +70,18 @@ def run_on_ray(
             _Worker,
             fn_constructor_args=(task, str(folder), dict(columns), batch_size),
             concurrency=workers,
+            max_restarts=RETRIES,
+            max_task_retries=RETRIES,
         )
         for row in rows.iter_rows():
             if row["error"] is not None:
                 raise ValueError(row["error"])
             yield UnitResult(row["target"], row["rows"], row["missing"])
+    except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
+        raise ValueError(
+            f"a worker of Ray was killed {RETRIES + 1} times, probably since no memory was left; run the same command "
+            "with fewer --workers, or another --output with a lower --batch-size or smaller row groups"
+        ) from error
     finally:
         if not was_running:
             ray.shutdown()

@@ -1,6 +1,7 @@
 """Bulk jobs on this machine: whole results, continued jobs, and errors that say what to do."""
 
 import json
+import tracemalloc
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -141,6 +142,43 @@ def test_long_row_groups_are_written_in_groups(tmp_path, monkeypatch):
     file = pq.ParquetFile(tmp_path / "out" / "in-00000.parquet")
     assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [4, 4, 2]
     assert summary["rows_without_result"] == 1
+
+
+@dataclass(frozen=True)
+class Watched(Doubled):
+    """Doubled, which notes the bytes that Arrow holds at every batch."""
+
+    held: ClassVar[list[int]] = []
+
+    def load(self):
+        return self._watched
+
+    def _watched(self, rows):
+        self.held.append(pa.total_allocated_bytes())
+        return self._doubled(rows)
+
+
+def peak_of_a_job(folder: Path, *, row_groups: int) -> int:
+    """Return the most bytes of Arrow and Python while a job on row groups of 2 MB runs."""
+    rows = 2_000 * row_groups
+    columns = {"number": list(range(rows)), "unused": [f"{number:01000}" for number in range(rows)]}
+    path = write(folder / "in.parquet", columns, row_group_size=2_000)
+    del columns
+    Watched.held.clear()
+    before = pa.total_allocated_bytes()
+    tracemalloc.start()
+    try:
+        run_bulk(Watched(), str(path), folder / "out", batch_size=500)
+        return max(Watched.held) - before + tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_number_of_row_groups(tmp_path):
+    few = peak_of_a_job(tmp_path / "few", row_groups=2)
+    many = peak_of_a_job(tmp_path / "many", row_groups=20)
+
+    assert few > 1e6 and many < 1.1 * few
 
 
 def test_columns_are_renamed(tmp_path):

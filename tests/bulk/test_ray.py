@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,21 +13,34 @@ import pytest
 
 from cost_hf.bulk import engines
 from cost_hf.bulk.job import run_bulk
-from cost_hf.bulk.tasks import RecommendTask
+from cost_hf.bulk.tasks import EmbedTask, EncodeTask, RecommendTask
+from cost_hf.data import VectorOptions
 from cost_hf.recommenders.example import example_recommender
+from tests.data.encoder_toys import tiny_encoder
 
-pytest.importorskip("ray")
+ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow  # starts Ray, whose processes take seconds to come up
+
+
+@contextmanager
+def cluster():
+    """Ray for several jobs, which takes as long to come up as for one."""
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 @dataclass(frozen=True)
 class Killing:
-    """A task whose worker is killed at one batch, the first time that it is computed."""
+    """A task whose worker is killed at one batch, as often as said; `marker` has a byte for every time."""
 
     name: ClassVar[str] = "kill"
     task: Any
     killed_at: str
     marker: str
+    times: int = 1
 
     def content(self):
         return self.task.content()
@@ -39,8 +53,10 @@ class Killing:
 
         def killed(rows: pa.Table) -> pa.Table:
             first = (rows["history"].to_pylist()[0] or [None])[0]
-            if first == self.killed_at and not Path(self.marker).exists():
-                Path(self.marker).touch()
+            marker = Path(self.marker)
+            if first == self.killed_at and (not marker.exists() or marker.stat().st_size < self.times):
+                with marker.open("ab") as file:
+                    file.write(b"x")
                 os.kill(os.getpid(), signal.SIGKILL)
             return transform(rows)
 
@@ -91,6 +107,43 @@ def test_a_killed_worker_leaves_the_bytes_of_the_local_engine(tmp_path, historie
     assert summary == local == {"rows": 24, "rows_without_result": 0, "files": 6}
     assert digests(tmp_path / "ray") == digests(tmp_path / "local")
     assert sorted(path.name for path in (tmp_path / "ray").iterdir() if path.is_dir()) == []
+
+
+def test_a_row_group_that_always_kills_its_worker_ends_the_job(tmp_path, histories):
+    example_recommender().save_pretrained(tmp_path / "model")
+    task = RecommendTask(str(tmp_path / "model"), top_k=3)
+    killing = Killing(task, "teacup", str(tmp_path / "killed"), times=1_000)
+
+    with pytest.raises(
+        ValueError, match=r"^a worker of Ray was killed 4 times, probably since no memory was left; run the same"
+    ):
+        run_bulk(killing, histories, tmp_path / "out", engine="ray", batch_size=2, workers=1)
+
+    assert (tmp_path / "killed").stat().st_size == engines.RETRIES + 1
+    Path(tmp_path / "killed").write_bytes(b"x" * 1_000)
+    summary = run_bulk(killing, histories, tmp_path / "out", engine="local", batch_size=2)
+    assert summary == {"rows": 24, "rows_without_result": 0, "files": 6}
+
+
+def test_vectors_and_codes_are_those_of_the_local_engine(tmp_path):
+    encoder = tiny_encoder(tmp_path / "encoder", ["red", "green", "lamp"])
+    example_recommender().save_pretrained(tmp_path / "model")
+    titles = ["red lamp", None, "green", "lamp", "green lamp", "red"]
+    items = {"item_id": list("abcdef"), "title": titles}
+    pq.write_table(pa.table(items), tmp_path / "items.parquet", row_group_size=2)
+    tasks = {
+        "vectors": EmbedTask(VectorOptions(model=str(encoder), template="{title}")),
+        "codes": EncodeTask(str(tmp_path / "model"), "{title}"),
+    }
+    with cluster():
+        for name, task in tasks.items():
+            local = run_bulk(task, str(tmp_path / "items.parquet"), tmp_path / name / "local", batch_size=2)
+            summary = run_bulk(
+                task, str(tmp_path / "items.parquet"), tmp_path / name / "ray", engine="ray", batch_size=2
+            )
+
+            assert summary == local == {"rows": 6, "rows_without_result": 1, "files": 3}
+            assert digests(tmp_path / name / "ray") == digests(tmp_path / name / "local")
 
 
 def test_an_error_of_a_worker_is_the_one_that_the_user_sees(tmp_path, histories):

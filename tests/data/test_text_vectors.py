@@ -257,6 +257,27 @@ def test_a_cache_that_can_not_be_written_to_costs_the_next_run_and_not_this_one(
     assert not list((tmp_path / "cache").iterdir())
 
 
+def with_flipped_bit(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize("damage", [with_flipped_bit, lambda content: content[:-8]], ids=["a flipped bit", "cut short"])
+def test_a_damaged_chunk_of_the_cache_is_encoded_again(encode, tmp_path, caplog, damage):
+    vectors = encode(CountingEncoder())
+    path = min((tmp_path / "cache").iterdir())
+    content = path.read_bytes()
+    path.write_bytes(damage(content))
+    second = CountingEncoder()
+    assert module.cached_vectors(TEXTS, second, cache_dir=tmp_path / "cache") is None
+
+    again = encode(second)
+
+    (chunk,) = second.chunks
+    assert chunk in [TEXTS[:10], TEXTS[10:20], TEXTS[20:]]
+    assert np.array_equal(again.vectors, vectors.vectors) and path.read_bytes() == content
+    assert path.name in caplog.text and "its texts are encoded again" in caplog.text
+
+
 def test_item_added_at_the_end_encodes_only_the_last_chunk(encode):
     encode(CountingEncoder())
     second = CountingEncoder()

@@ -17,6 +17,7 @@ from cost_hf.hub.handler import EndpointHandler
 from cost_hf.recommenders.base import Recommendation
 from cost_hf.recommenders.requests import MAX_BATCH, MAX_BODY, MAX_HISTORY, MAX_TOP_K, BadRequest, decode
 from cost_hf.recommenders.service import MAX_BEAMS
+from tests.fuzzing import long, slow
 from tests.methods.counting.counting_toys import toy_counting
 from tests.methods.fusion.fusion_toys import toy_fusion
 from tests.near_ties import assert_same_list
@@ -210,14 +211,24 @@ REQUESTS = JSON | st.fixed_dictionaries(
 )
 
 
-@given(REQUESTS)
-@settings(max_examples=150)
-def test_any_request_gets_a_response_of_valid_json(handler, request_):
+def is_answered(handler, request_):
     answer = handler(request_)
 
     assert list(answer) in (["recommendations"], ["error"])
-    json.dumps(answer, allow_nan=False)
-    assert "could not be answered" not in json.dumps(answer)
+    assert "could not be answered" not in json.dumps(answer, allow_nan=False)
+
+
+@given(REQUESTS)
+@settings(max_examples=150)
+def test_any_request_gets_a_response_of_valid_json(handler, request_):
+    is_answered(handler, request_)
+
+
+@slow
+@long
+@given(REQUESTS)
+def test_many_requests_get_a_response_of_valid_json(handler, request_):
+    is_answered(handler, request_)
 
 
 def test_the_work_of_one_request_is_bounded_before_it_begins(handler, monkeypatch):

@@ -15,6 +15,8 @@ import psutil
 import pytest
 
 from cost_hf.recommenders.base import Recommender
+from cost_hf.serving import ray_serve
+from cost_hf.serving.options import ServeOptions
 from cost_hf.serving.serve_command import serve_main
 from tests.near_ties import assert_same_list
 from tests.serving.running import Clients, HttpClient, Reply, saved_example, wait_until
@@ -29,6 +31,23 @@ def test_arguments_of_ray_need_the_engine(example, capsys, argument):
     assert serve_main([str(example), argument, "2"]) == 2
 
     assert f"{argument} is of the engine ray, and --engine is local" in capsys.readouterr().err
+
+
+def test_a_replica_whose_threads_have_ended_is_not_healthy(example, monkeypatch):
+    monkeypatch.setattr(ray_serve, "set_up_json_logs", lambda level: None)
+    monkeypatch.setattr(ray_serve, "set_threads", lambda number: None)
+    replica = ray_serve.Replica(str(example), ServeOptions(), threads=1, log_level="info")
+    first, *others = replica.__serve_build_asgi_app__().state.serving.batchers
+    for batcher in (first, *others):
+        batcher.start()
+    replica.check_health()
+
+    first.stop()
+
+    with pytest.raises(RuntimeError, match="the threads that answer have ended"):
+        replica.check_health()
+    for batcher in others:
+        batcher.stop()
 
 
 class Cluster:
