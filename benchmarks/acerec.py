@@ -17,7 +17,7 @@ from typing import Any
 
 import cost_hf
 from benchmarks import publish
-from benchmarks.contrastive import with_fields, write_recipe
+from benchmarks.compared_rows import with_fields, write_recipes
 from cost_hf.methods.acerec.method import ABLATIONS
 from cost_hf.methods.sasrec.method import OBJECTIVES
 from cost_hf.recipe_files import recipe_content
@@ -43,8 +43,6 @@ def main() -> None:
     known = parser.parse_args()
     for name in known.sets.split(","):
         directory = Path(known.output_dir) / name
-        rows = rows_of(name)
-        chosen = list(rows) if known.rows is None else known.rows.split(",")
         overrides: dict[str, Any] = {
             "data.path": str(Path(known.data) / name),
             "vectors.model": known.model,
@@ -53,7 +51,7 @@ def main() -> None:
         if known.max_users is not None:
             overrides["evaluation.max_users"] = known.max_users
         cost_hf.compare(
-            [write_recipe(directory / "recipes", row, rows[row]) for row in chosen],
+            write_recipes(directory / "recipes", rows_of(name), known.rows),
             ["markov_text"],
             overrides=overrides,
             hybrids=False,  # rows differ in one part of the model; what they add to each other is another question

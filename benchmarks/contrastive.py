@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 import cost_hf
 from benchmarks import publish
+from benchmarks.compared_rows import with_fields, write_recipes
 from cost_hf.data.prepare import prepare_data
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.files import write_json
@@ -61,8 +61,7 @@ def main() -> None:
     for name in known.sets.split(","):
         directory = Path(known.output_dir) / name
         rows = rows_of(name, known.published_epochs)
-        chosen = list(rows) if known.rows is None else known.rows.split(",")
-        paths = {row: write_recipe(directory / "recipes", row, rows[row]) for row in chosen}
+        paths = write_recipes(directory / "recipes", rows, known.rows)
         data = Path(known.data) / name
         overrides: dict[str, Any] = {
             "data.path": str(data if known.sample_users is None else sampled(data, directory, known.sample_users)),
@@ -71,11 +70,11 @@ def main() -> None:
         if known.max_users is not None:
             overrides["evaluation.max_users"] = known.max_users
         if known.epoch_seconds:
-            seconds = {row: epoch_seconds(Recipe.load(path, overrides)) for row, path in paths.items()}
+            seconds = {Path(path).stem: epoch_seconds(Recipe.load(path, overrides)) for path in paths}
             write_json(RESULTS / known.results / name / "epoch_seconds.json", seconds)
             continue
         cost_hf.compare(
-            list(paths.values()),
+            paths,
             ["markov"],
             overrides=overrides,
             seen="seen_excluded",  # as the papers measure
@@ -136,24 +135,6 @@ def shortened(content: dict[str, Any], epochs: int) -> dict[str, Any]:
     if warm_up is not None:
         changes["augmentation.warm_up_epochs"] = round(warm_up * epochs / content["training"]["epochs"])
     return with_fields(content, changes)
-
-
-def with_fields(content: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
-    """Return a recipe with dotted fields set."""
-    changed = {name: dict(value) if isinstance(value, dict) else value for name, value in content.items()}
-    for dotted, value in fields.items():
-        section, _, field = dotted.partition(".")
-        changed.setdefault(section, {})[field] = value
-    return changed
-
-
-def write_recipe(folder: Path, name: str, content: dict[str, Any]) -> str:
-    """Write a recipe and return its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.yaml"
-    text = yaml.safe_dump(content | {"name": name, "description": f"row {name}"}, sort_keys=False)
-    path.write_text(text, encoding="utf-8")
-    return str(path)
 
 
 def epoch_seconds(recipe: Recipe) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 
 import cost_hf
 from benchmarks import publish
-from benchmarks.contrastive import with_fields, write_recipe
+from benchmarks.compared_rows import with_fields, write_recipes
 from cost_hf.recipe_files import recipe_content
 
 RESULTS = Path(__file__).parent / "results" / "glass"
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--movielens", default=None, help="directory with the files of MovieLens-100K")
     parser.add_argument("--model", default=None, help="text encoder of MovieLens; that of its recipe by default")
     parser.add_argument("--seeds", default="0", help="separated by commas")
-    parser.add_argument("--rows", default=",".join(ROWS), help="separated by commas; the first is compared with all")
+    parser.add_argument("--rows", default=None, help="the first is compared with all others; all rows by default")
     parser.add_argument("--epochs", type=int, default=None, help="of the rows on T5; those of the recipe by default")
     parser.add_argument("--output_dir", default="runs/glass")
     known = parser.parse_args()
@@ -63,11 +63,9 @@ def main() -> None:
             overrides["data.path"] = known.movielens
             if known.model is not None:
                 overrides["vectors.model"] = known.model
-        paths = [
-            write_recipe(directory / "recipes", row, with_fields(base, ROWS[row])) for row in known.rows.split(",")
-        ]
+        rows = {name: with_fields(base, changes) for name, changes in ROWS.items()}
         cost_hf.compare(
-            paths,
+            write_recipes(directory / "recipes", rows, known.rows),
             ["markov"],
             overrides=overrides,
             hybrids=False,

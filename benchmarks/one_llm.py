@@ -18,7 +18,7 @@ import yaml
 
 import cost_hf
 from benchmarks import publish
-from benchmarks.contrastive import with_fields, write_recipe
+from benchmarks.compared_rows import with_fields, write_recipes
 from cost_hf.methods.sasrec.method import OBJECTIVES
 from cost_hf.methods.store.method import ABLATIONS
 from cost_hf.methods.ttdsr.method import ROWS
@@ -60,7 +60,7 @@ def main() -> None:
     if known.max_users is not None:
         overrides["evaluation.max_users"] = known.max_users
     cost_hf.compare(
-        [write_recipe(directory / "recipes", row, rows[row]) for row in known.rows.split(",")],
+        write_recipes(directory / "recipes", rows, known.rows),
         ["markov_text"],
         overrides=overrides,
         hybrids=False,  # rows differ in their index; what they add to each other is another question

@@ -13,10 +13,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import cost_hf
 from benchmarks import publish
+from benchmarks.compared_rows import write_recipes
 from cost_hf.recipe_files import recipe_content
 
 RESULTS = Path(__file__).parent / "results" / "published_ids"
@@ -35,7 +34,11 @@ def main() -> None:
     known = parser.parse_args()
     output = Path(known.output_dir)
     references = sorted(Path(known.data, "sids").glob("*.parquet"))
-    recipes = [write_recipe(output / "recipes", reference) for reference in references]
+    base = recipe_content(BASE)
+    rows = {
+        reference.stem: base | {"catalog": {"reference": str(reference), "collisions": "none"}}
+        for reference in references
+    }
     overrides: dict[str, Any] = {
         "data.path": known.data,
         "vectors.model": known.model,
@@ -48,7 +51,7 @@ def main() -> None:
     seeds = [int(seed) for seed in known.seeds.split(",")]
     directory = output / "compare"
     cost_hf.compare(
-        recipes,
+        write_recipes(output / "recipes", rows),
         ["markov_text"],
         overrides=overrides,
         hybrids=False,  # the rows differ in identifiers; what they add to each other is another question
@@ -56,18 +59,6 @@ def main() -> None:
         output_dir=directory,
     )
     publish.main(str(directory), str(RESULTS))
-
-
-def write_recipe(folder: Path, reference: Path) -> str:
-    """Write the base recipe with these identifiers in place of learned codes, and return its path."""
-    content = recipe_content(BASE)
-    content["description"] = f"published identifiers {reference.stem} under the generator of {BASE}"
-    content["name"] = reference.stem
-    content["catalog"] = {"reference": str(reference), "collisions": "none"}
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{reference.stem}.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    return str(path)
 
 
 if __name__ == "__main__":

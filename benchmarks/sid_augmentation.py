@@ -19,7 +19,8 @@ import pandas as pd
 
 import cost_hf
 from benchmarks import publish
-from benchmarks.contrastive import COUNTED, with_fields, write_recipe
+from benchmarks.compared_rows import with_fields, write_recipes
+from benchmarks.contrastive import COUNTED
 from cost_hf.recipe_files import recipe_content
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
@@ -42,9 +43,8 @@ def main() -> None:
     directory = Path(known.output_dir)
     given = {"data.path": known.data, "vectors.model": known.model, "evaluation.baselines": COUNTED}
     identifiers = write_identifiers(directory, given)
-    rows = rows_of(identifiers, known.overrides)
     cost_hf.compare(
-        [write_recipe(directory / "recipes", row, content) for row, content in rows.items()],
+        write_recipes(directory / "recipes", rows_of(identifiers, known.overrides)),
         ["markov"],
         overrides=given,
         hybrids=False,  # rows differ in their training; what they add to each other is another question

@@ -14,7 +14,7 @@ from typing import Any
 
 import cost_hf
 from benchmarks import publish
-from benchmarks.contrastive import with_fields, write_recipe
+from benchmarks.compared_rows import with_fields, write_recipes
 from cost_hf.recipe_files import recipe_content
 
 RESULTS = Path(__file__).parent / "results" / "token_merger"
@@ -34,7 +34,6 @@ def main() -> None:
     parser.add_argument("--output_dir", default="runs/token_merger")
     known = parser.parse_args()
     directory = Path(known.output_dir)
-    rows = rows_of()
     overrides: dict[str, Any] = {
         "data.path": known.data,
         "vectors.model": known.model,
@@ -46,7 +45,7 @@ def main() -> None:
     if known.max_users is not None:
         overrides["evaluation.max_users"] = known.max_users
     cost_hf.compare(
-        [write_recipe(directory / "recipes", row, rows[row]) for row in known.rows.split(",")],
+        write_recipes(directory / "recipes", rows_of(), known.rows),
         ["markov_text"],
         overrides=overrides,
         hybrids=False,  # rows differ in how a history is read; what they add to each other is another question

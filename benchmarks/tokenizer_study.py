@@ -14,10 +14,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import cost_hf
 from benchmarks import publish
+from benchmarks.compared_rows import write_recipes
 from cost_hf.files import read_json, write_json
 from cost_hf.recipe_files import recipe_content
 
@@ -78,7 +77,7 @@ def main() -> None:
             changes = {"training.epochs": 1, "evaluation.baselines": ["popularity"]}
             own = overrides | changes
             cost_hf.train(recipe=BASES[name], overrides=own, seed=0, output_dir=directory / "latents")
-        recipes = [write_recipe(directory / "recipes", row, rows[row]) for row in chosen]
+        recipes = write_recipes(directory / "recipes", rows, known.rows)
         cost_hf.compare(
             recipes,
             COUNTED,
@@ -164,15 +163,6 @@ def with_isr(data: str) -> dict[str, Any]:
     content = with_codes(data, {"kind": "prism"})
     own = recipe_content("prism_industrial")
     return content | {name: own[name] for name in own if name not in ("description", "data", "vectors", "codes")}
-
-
-def write_recipe(folder: Path, name: str, content: dict[str, Any]) -> str:
-    """Write a recipe and return its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.yaml"
-    text = yaml.safe_dump(content | {"name": name, "description": f"codes of row {name}"}, sort_keys=False)
-    path.write_text(text, encoding="utf-8")
-    return str(path)
 
 
 if __name__ == "__main__":
