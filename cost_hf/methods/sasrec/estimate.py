@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cost_hf.data.row_lists import RowLists
 from cost_hf.generators.collation import SequenceDataset
 from cost_hf.generators.precision import trains_in_bf16
 from cost_hf.methods.base import DataFacts, Estimate
@@ -62,8 +63,9 @@ def typical_batch(train: Sequence[np.ndarray], *, max_history: int) -> tuple[dic
     Returns:
         None where no user has two items.
     """
-    sequences = [rows for rows in train if len(rows) > 1]
-    if not sequences:
+    lists = RowLists.of(train)
+    sequences = lists.take(lists.lengths > 1)
+    if not len(sequences):
         return None
     users = SequenceDataset(sequences, [""] * len(sequences), max_items=max_history + 1, num_unlabelled=1)
     chosen = _typical(users.lengths)

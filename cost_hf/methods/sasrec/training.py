@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedModel
 
 from cost_hf.checkpoints import forget_generation_settings
+from cost_hf.data.row_lists import RowLists
 from cost_hf.generators.collation import SequenceDataset, pad_rows
 from cost_hf.generators.options import RankingTrainingOptions
 from cost_hf.generators.prompts import IGNORED_LABEL
@@ -63,20 +64,23 @@ def train_sequences(
     options.validate()
     own = options.model
     vectors = _checked_vectors(item_vectors, own, model.config.num_items if model.config.has_ids else None)
-    clicks = np.bincount(
-        np.concatenate([*sequences, np.empty(0, dtype=np.int64)]),
-        minlength=model.config.num_items if vectors is None else len(vectors),
-    )
+    lists = RowLists.of(sequences)
+    shared = None
+    if model.config.loss == "sampled_softmax":
+        clicks = np.zeros(model.config.num_items if vectors is None else len(vectors), dtype=np.int64)
+        for rows in lists.blocks():
+            clicks += np.bincount(rows, minlength=len(clicks))
+        shared = (clicks, own.shared_negatives)
     make = partial(
         make_trainer or SequenceTrainer,
         item_vectors=vectors,
         num_negatives=own.num_negatives,
-        shared_negatives=None if model.config.loss != "sampled_softmax" else (clicks, own.shared_negatives),
+        shared_negatives=shared,
     )
     return fit_sequences(
         make,
         model,
-        sequences,
+        lists,
         training=options.training,
         max_history=own.max_history,
         draws_negatives=model.config.loss == "binary",
@@ -110,27 +114,28 @@ def fit_sequences(
         max_history: most recent items that are read.
         draws_negatives: whether batches hold all items of their users, from which negatives are drawn.
     """
-    teaches = [number for number, rows in enumerate(sequences) if len(rows) > 1]
-    if weights is not None:
-        teaches = [number for number in teaches if weights[number][1:].any()]
-    if not teaches:
+    lists = RowLists.of(sequences)
+    teaches = lists.lengths > 1
+    lists = lists.take(teaches)
+    # users have names where their known items are looked up, and else none: a million strings are 50 MB
+    names = [str(number) for number in range(len(lists))] if draws_negatives else [""] * len(lists)
+    dataset = SequenceDataset(
+        lists,
+        names,
+        max_items=max_history + 1,
+        weights=None if weights is None else RowLists.of(weights).take(teaches),
+        num_unlabelled=1,
+    )
+    if not len(dataset):
         raise ValueError(
             f"the training part holds no user with two items, or none whose later ones are learned ({len(sequences)} "
             "users); lower data.min_user_interactions, give longer histories, or raise data.event_weights"
         )
-    users = {str(number): np.asarray(sequences[chosen]) for number, chosen in enumerate(teaches)}
-    dataset = SequenceDataset(
-        list(users.values()),
-        list(users),
-        max_items=max_history + 1,
-        weights=None if weights is None else [weights[chosen] for chosen in teaches],
-        num_unlabelled=1,
-    )
     trainer = make_trainer(
         model,
         training,
         dataset=dataset if weights is None else WeightedSequences(dataset),
-        collator=HistoryCollator(users if draws_negatives else None),
+        collator=HistoryCollator(dict(zip(names, lists, strict=True)) if draws_negatives else None),
         directory=checkpoints_of(output_dir),
         seed=seed,
         validate=validate,
@@ -170,14 +175,10 @@ def build_model(
 
 
 def chosen_loss(options: SequenceModelOptions, *, num_items: int) -> str:
-    """Return the loss of the options; for `auto`, that by the memory which the full softmax over N items would take.
-
-    It holds logits of a chunk of positions, their probabilities and a copy in the precision of the gradients, and the
-    table of targets with its gradient; the sampled one holds none of these.
-    """
+    """Return the loss of the options; for `auto`, that by the memory which the full softmax over N items would take."""
     if options.loss != AUTO:
         return options.loss
-    needed = 4 * num_items * (3 * POSITIONS_PER_CHUNK + 2 * options.hidden_size)
+    needed = full_loss_bytes(options, num_items=num_items)
     loss = "cross_entropy" if needed <= FULL_LOSS_BYTES else "sampled_softmax"
     logger.info(
         "model.loss auto is %s: the softmax over all %d items would take about %d MB a step besides the weights, and "
@@ -188,6 +189,19 @@ def chosen_loss(options: SequenceModelOptions, *, num_items: int) -> str:
         FULL_LOSS_BYTES >> 20,
     )
     return loss
+
+
+def full_loss_bytes(options: SequenceModelOptions, *, num_items: int) -> int:
+    """Return about how much memory a step of the full softmax over N items takes besides the weights.
+
+    It holds logits of a chunk of positions, their probabilities and a copy in the precision of the gradients, and the
+    table of targets with its gradient. Where texts are encoded, there are the hidden layer of their network before and
+    behind its activation, a gradient of it, and two parts of the table. A sampled loss holds none of these.
+    """
+    numbers = 3 * POSITIONS_PER_CHUNK + 2 * options.hidden_size  # of an item
+    if options.inputs != "ids":
+        numbers += 3 * options.text_hidden_size + 2 * options.hidden_size
+    return torch.float32.itemsize * num_items * numbers
 
 
 class WeightedSequences(Dataset):

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cost_hf.data.row_lists import RowLists
 from cost_hf.generators.collation import SequenceDataset
 from cost_hf.methods.sasrec import configuration_sasrec, training
 from cost_hf.methods.sasrec import options as sasrec_options
@@ -191,6 +192,94 @@ def test_every_item_but_a_users_first_is_a_label_once(lengths, max_history):
     assert torch.equal(batch["histories"][at_label] + 1, batch["labels"][at_label])  # the item right before it
 
 
+class Unopened(RowLists):
+    """Lists of which none may be looked at on its own."""
+
+    def __iter__(self):
+        raise AssertionError("a loop over users")
+
+    def __getitem__(self, index):
+        assert isinstance(index, slice), "a list of its own"
+        return super().__getitem__(index)
+
+
+def prepared(train, *given, **options):
+    """Return what a training makes its trainer with."""
+    found = {}
+
+    def make_trainer(model, training, **parts):
+        found.update(parts)
+        raise Killed
+
+    with pytest.raises(Killed):
+        train(make_trainer, *given, validate=None, output_dir="unused", seed=0, **options)
+    return found
+
+
+def test_users_are_neither_listed_nor_copied_before_a_training():
+    options = options_of(TINY | {"model.loss": "sampled_softmax"})
+    model = fresh_model(options, seed=0)
+
+    def train(make_trainer, **given):
+        train_sequences(
+            model, Unopened.of(walks()), item_vectors=None, options=options, make_trainer=make_trainer, **given
+        )
+
+    found = prepared(train)
+
+    clicks, _ = found["shared_negatives"]
+    assert clicks.tolist() == np.bincount(np.concatenate(walks()), minlength=ITEMS).tolist()
+    assert len(found["dataset"]) > 0
+    assert found["collator"].known is None
+
+
+def examples_of(dataset):
+    return [[np.asarray(part).tolist() for part in dataset[index][1:]] for index in range(len(dataset))]
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 99), st.sampled_from([0.0, 0.5, 2.0])), max_size=15)))
+def test_examples_are_those_of_the_users_with_two_items_and_a_label(users):
+    users = [*users, [(3, 1.0), (4, 1.0)]]
+    rows = [np.array([item for item, _ in user], dtype=np.int64) for user in users]
+    weights = [np.array([weight for _, weight in user], dtype=np.float32) for user in users]
+    section = sasrec_options.SequenceTrainingOptions()
+    given = {"training": section, "max_history": 6}
+
+    plain = prepared(training.fit_sequences, None, rows, draws_negatives=True, **given)
+    weighted = prepared(training.fit_sequences, None, rows, weights=weights, **given)["dataset"]
+
+    members = [number for number, own in enumerate(rows) if len(own) > 1]
+    expected = SequenceDataset([rows[number] for number in members], members, max_items=7, num_unlabelled=1)
+    assert examples_of(plain["dataset"]) == examples_of(expected)
+    for index in range(len(expected)):
+        known = plain["collator"].known[plain["dataset"][index][0]]
+        assert known.tolist() == rows[expected[index][0]].tolist()
+    learned = [number for number in members if weights[number][1:].any()]
+    own = [weights[number] for number in learned]
+    expected = SequenceDataset(
+        [rows[number] for number in learned], learned, max_items=7, weights=own, num_unlabelled=1
+    )
+    assert [example[:2] for example in examples_of(weighted)] == examples_of(expected)
+    for index in range(len(expected)):
+        _, _, first, found = weighted[index]
+        assert found[first:].tolist() == expected.label_weights(index).tolist()
+
+
+def test_users_whose_later_items_have_no_weight_are_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"or none whose later ones are learned \(60 users\)"):
+        training.fit_sequences(
+            None,
+            None,
+            walks(),
+            training=sasrec_options.SequenceTrainingOptions(),
+            max_history=6,
+            validate=None,
+            output_dir=tmp_path,
+            seed=0,
+            weights=[np.zeros(len(rows), dtype=np.float32) for rows in walks()],
+        )
+
+
 def test_all_items_of_a_user_are_known_to_every_window_of_theirs():
     users = {"a": np.arange(9), "b": np.array([20, 21])}
     dataset = SequenceDataset(list(users.values()), list(users), max_items=4)
@@ -259,6 +348,14 @@ def test_auto_is_the_full_softmax_where_its_memory_allows(caplog, num_items, los
     with caplog.at_level("INFO"):
         assert training.chosen_loss(options, num_items=num_items) == loss
     assert f"model.loss auto is {loss}" in caplog.text and f"{num_items} items" in caplog.text
+
+
+@pytest.mark.parametrize(("width", "loss"), [(16, "cross_entropy"), (2048, "sampled_softmax")])
+@pytest.mark.parametrize("inputs", ["text", "both"])
+def test_auto_counts_the_network_over_the_texts_of_all_items(inputs, width, loss):
+    options = sasrec_options.SasRecModelOptions(loss="auto", inputs=inputs, text_hidden_size=width)
+
+    assert training.chosen_loss(options, num_items=100_000) == loss
 
 
 def test_a_named_loss_is_that_of_the_model_for_any_catalog():
