@@ -223,6 +223,19 @@ class Estimate:
     assumptions: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Advice:
+    """What is better changed in options that a run can have.
+
+    Attributes:
+        message: one sentence.
+        remedy: a flag to add, or an action.
+    """
+
+    message: str
+    remedy: str
+
+
 class Method(ABC, Generic[OptionsT]):
     """A published system with the options of one recipe.
 
@@ -348,6 +361,10 @@ class Method(ABC, Generic[OptionsT]):
     def check_items(self, items: ItemFacts) -> None:
         """Raise ValueError for options that do not fit the items, before anything is fitted to them."""
         self.options.check_items(items)
+
+    def advice(self, items: ItemFacts) -> list[Advice]:
+        """Return what is better changed in the options for these items, for `cost-hf check`."""
+        return []
 
     def check_paths(self) -> None:
         """Raise FileNotFoundError for a path in the options that a later stage would miss."""

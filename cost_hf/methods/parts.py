@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic
 from cost_hf.files import PLAIN_NAME
 from cost_hf.methods.base import (
     DEFAULT_METHOD,
+    Advice,
     DataFacts,
     Estimate,
     Fitted,
@@ -136,6 +137,14 @@ class HybridMethod(Method[OptionsT], Generic[OptionsT]):
                 method.check_items(items)
             except ValueError as error:
                 raise ValueError(f"part {name}: {error}") from error
+
+    def advice(self, items: ItemFacts) -> list[Advice]:
+        """Return that on the parts."""
+        return [
+            Advice(f"part {name}: {own.message}", f"{own.remedy} in a recipe of the part")
+            for name, method in self.parts.items()
+            for own in method.advice(items)
+        ]
 
     def check_paths(self) -> None:
         """Raise FileNotFoundError for a path in a part's options that is not there."""

@@ -20,6 +20,7 @@ from tests.data.encoder_toys import tiny_encoder
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow  # starts Ray, whose processes take seconds to come up
+LOAD = "the model is loaded"
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def cluster():
 
 @dataclass(frozen=True)
 class Killing:
-    """A task whose worker is killed at one batch, as often as said; `marker` has a byte for every time."""
+    """A task whose worker is killed at one batch, or `LOAD`, as often as said; `marker` has a byte for every time."""
 
     name: ClassVar[str] = "kill"
     task: Any
@@ -49,18 +50,21 @@ class Killing:
         self.task.check(columns)
 
     def load(self):
+        self._come_to(LOAD)
         transform = self.task.load()
 
         def killed(rows: pa.Table) -> pa.Table:
-            first = (rows["history"].to_pylist()[0] or [None])[0]
-            marker = Path(self.marker)
-            if first == self.killed_at and (not marker.exists() or marker.stat().st_size < self.times):
-                with marker.open("ab") as file:
-                    file.write(b"x")
-                os.kill(os.getpid(), signal.SIGKILL)
+            self._come_to((rows["history"].to_pylist()[0] or [None])[0])
             return transform(rows)
 
         return killed
+
+    def _come_to(self, place: str | None) -> None:
+        marker = Path(self.marker)
+        if place == self.killed_at and (not marker.exists() or marker.stat().st_size < self.times):
+            with marker.open("ab") as file:
+                file.write(b"x")
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -109,10 +113,11 @@ def test_a_killed_worker_leaves_the_bytes_of_the_local_engine(tmp_path, historie
     assert sorted(path.name for path in (tmp_path / "ray").iterdir() if path.is_dir()) == []
 
 
-def test_a_row_group_that_always_kills_its_worker_ends_the_job(tmp_path, histories):
+@pytest.mark.parametrize("killed_at", ["teacup", LOAD])
+def test_what_always_kills_a_worker_ends_the_job(tmp_path, histories, killed_at):
     example_recommender().save_pretrained(tmp_path / "model")
     task = RecommendTask(str(tmp_path / "model"), top_k=3)
-    killing = Killing(task, "teacup", str(tmp_path / "killed"), times=1_000)
+    killing = Killing(task, killed_at, str(tmp_path / "killed"), times=1_000)
 
     with pytest.raises(
         ValueError, match=r"^a worker of Ray was killed 4 times, probably since no memory was left; run the same"

@@ -143,7 +143,7 @@ def _measure(reading: Reading, recipe: Recipe, given: dict[str, Any], *, name: s
     if present is not None and not keeps_sizes:
         recipe.set(LEVEL_SIZES, list(advised.level_sizes))
     problems = [*reading.problems, *split_problems(clicks, options.split), *data_problems(clicks, texts)]
-    problems += [*column_problems(tables.items, recipe.vectors), *_misfits(recipe, tables)]
+    problems += [*column_problems(tables.items, recipe.vectors), *_option_problems(recipe, tables)]
     walked = _walked_sizes(recipe)
     if walked is not None and recipe.vectors.is_text and not recipe.sections()["codes"].gives_unique_codes:
         problems += code_problems(sizes, tuple(walked), advised, **bounds)
@@ -174,11 +174,17 @@ def _walked_sizes(recipe: Recipe) -> list[int] | None:
     return None if codes is None or codes.has_parallel_levels else recipe.level_sizes
 
 
-def _misfits(recipe: Recipe, tables: Tables) -> list[Problem]:
-    """Return options of the recipe at which a run would stop: that do not fit the items, or name no file."""
+def _option_problems(recipe: Recipe, tables: Tables) -> list[Problem]:
+    """Return options of the recipe at which a run would stop; where there are none, what is better changed in them."""
     columns = item_columns(tables.items, recipe.data.exclude_columns).column_names
     width = recipe.vectors.most_width(tables.num_items)
     facts = ItemFacts(tables.items, tables.num_items, tuple(columns), width)
+    misfits = _misfits(recipe, facts)
+    return misfits or [Problem("note", own.message, own.remedy) for own in recipe.system.advice(facts)]
+
+
+def _misfits(recipe: Recipe, facts: ItemFacts) -> list[Problem]:
+    """Return options of the recipe that do not fit the items, or name no file."""
     checks: list[Callable[[], None]] = [
         *(partial(section.check_items, facts) for section in (recipe.vectors, recipe.system)),
         recipe.vectors.check_paths,

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from cost_hf.methods.contrastive import contrastive_loss, pooled, random_positions, share_of
 from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel, SequenceOutput
-from cost_hf.methods.sasrec.objectives_sasrec import catalog_cross_entropy
+from cost_hf.methods.sasrec.objectives_sasrec import POSITIONS_PER_CHUNK, catalog_cross_entropy
 
 from .configuration_cadirec import CaDiRecConfig
 from .diffusion_cadirec import ContextDiffusion
@@ -54,28 +54,29 @@ class CaDiRecModel(PreTrainedModel):
             label_weights: factor of the loss of every label, `[B, T]`; 1 by default.
             log_expected: natural logarithm of the draws expected of each negative, `[K]`, for the sampled softmax.
         """
-        output = self.sasrec(
-            histories,
-            labels,
-            item_vectors=item_vectors,
-            negatives=negatives,
-            label_weights=label_weights,
-            log_expected=log_expected,
-        )
         is_plain = not (self.config.diffusion_weight or self.config.contrastive_weight)
-        if output.loss is None or is_plain or not self.training:
-            return output
-        table = self.sasrec.item_table(item_vectors)
+        if labels is None or is_plain or not self.training:
+            return self.sasrec(
+                histories,
+                labels,
+                item_vectors=item_vectors,
+                negatives=negatives,
+                label_weights=label_weights,
+                log_expected=log_expected,
+            )
+        table = self.sasrec.item_table(item_vectors)  # of all items, which the diffusion chooses from
+        hidden = self.sasrec.read(histories, table)
+        loss = self.sasrec.next_item_loss(hidden, table, labels, negatives, label_weights, log_expected)
         lengths = (histories >= 0).sum(1)
         count = share_of(lengths, self.config.masked_share, least=1)
         is_masked = random_positions(lengths, count, width=histories.shape[1])
         states, diffusion_loss = self._diffuse(histories, is_masked, table)
-        loss = output.loss + self.config.diffusion_weight * diffusion_loss
+        loss = loss + self.config.diffusion_weight * diffusion_loss
         if self.config.contrastive_weight:
             if self.config.sampling == "ddim":
                 states = self._sampled(histories, is_masked, table)
             loss = loss + self.config.contrastive_weight * self._contrast(histories, is_masked, states, table)
-        return SequenceOutput(loss=loss, hidden_states=output.hidden_states)
+        return SequenceOutput(loss=loss, hidden_states=hidden)
 
     def _diffuse(self, histories: Tensor, is_masked: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
         """Return what stands at masked positions without noise, `[P, D]`, and the loss of their items."""
@@ -90,6 +91,14 @@ class CaDiRecModel(PreTrainedModel):
         """Return what the reverse process puts at masked positions, `[P, D]`."""
         return self.diffusion.sampled(self._vectors(histories, table), is_masked, histories >= 0)[is_masked]
 
+    def _most_likely(self, states: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scores and rows of the items that suit states `[P, D]` best, `[P, S]` each."""
+        targets = self.sasrec.targets(table)
+        count = min(self.config.num_substitutes, len(targets))
+        parts = self.sasrec.scaled(states.float()).split(POSITIONS_PER_CHUNK)
+        best = [(users @ targets.T).topk(count) for users in parts]  # of [C, N] each
+        return torch.cat([part.values for part in best]), torch.cat([part.indices for part in best])
+
     @staticmethod
     def _vectors(histories: Tensor, table: Tensor) -> Tensor:
         # not table[...]: with several threads its backward adds the gradients of an item in any order
@@ -101,10 +110,9 @@ class CaDiRecModel(PreTrainedModel):
         Items are read from a detached table, so this loss trains the layers alone.
         """
         with torch.no_grad():
-            scores = self.sasrec.scaled(states.float()) @ self.sasrec.targets(table).T  # [P, N]
-            best = scores.topk(min(self.config.num_substitutes, scores.shape[1]))
-            drawn = torch.multinomial(best.values.softmax(1), 2, replacement=True)
-            substitutes = best.indices.gather(1, drawn)  # [P, 2]
+            scores, items = self._most_likely(states, table)
+            drawn = torch.multinomial(scores.softmax(1), 2, replacement=True)
+            substitutes = items.gather(1, drawn)  # [P, 2]
         views = histories.repeat(2, 1, 1)
         views[:, is_masked] = substitutes.T
         hidden = self.sasrec.read(views.flatten(0, 1), table.detach())

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from cost_hf.methods.base import (
+    Advice,
     DataFacts,
     Estimate,
     Fitted,
@@ -18,13 +19,14 @@ from cost_hf.methods.base import (
     Workspace,
     register,
 )
-from cost_hf.methods.sasrec.options import SasRecOptions, SequenceOptions
+from cost_hf.methods.sasrec.options import AUTO, FULL_LOSS_BYTES, SasRecOptions, SequenceOptions
 
 if TYPE_CHECKING:
     import numpy as np
 
     from cost_hf.data.splits import Targets
     from cost_hf.methods.dense_training import DenseTraining
+    from cost_hf.options import ItemFacts
     from cost_hf.recommenders.dense import DenseRecommender
 
 SequenceOptionsT = TypeVar("SequenceOptionsT", bound=SequenceOptions)
@@ -121,6 +123,19 @@ class SequenceMethod(Method[SequenceOptionsT]):
         from cost_hf.methods.sasrec.estimate import estimate
 
         return estimate(self, facts)
+
+    def advice(self, items: ItemFacts) -> list[Advice]:
+        """Return that a sampled loss suits a catalog for whose full softmax `auto` allows no memory."""
+        from cost_hf.methods.sasrec.training import full_loss_bytes
+
+        needed = full_loss_bytes(self.options.model, num_items=len(items.table))
+        if self.options.model.loss != "cross_entropy" or needed <= FULL_LOSS_BYTES:
+            return []
+        message = (
+            f"a training step computes the softmax over all {len(items.table):,} items, which takes about "
+            f"{needed >> 20:,} MB besides the weights"
+        )
+        return [Advice(message, f"--model.loss {AUTO}")]
 
     def protocol(self, fitted: Fitted, workspace: Workspace, targets: Targets) -> dict[str, Any]:
         """Return how lists are made."""

@@ -97,7 +97,7 @@ class SequenceModel(PreTrainedModel):
         hidden = self.read(histories, table)
         loss = None
         if labels is not None:
-            loss = self._loss(hidden[: len(labels)], table.float(), labels, negatives, label_weights, log_expected)
+            loss = self.next_item_loss(hidden, table, labels, negatives, label_weights, log_expected)
         return SequenceOutput(loss=loss, hidden_states=hidden)
 
     def item_table(self, item_vectors: Tensor | None = None) -> Tensor:
@@ -180,19 +180,27 @@ class SequenceModel(PreTrainedModel):
             hidden = layer(hidden)
         return self.output_norm(hidden).float()
 
-    def _loss(
+    def next_item_loss(
         self,
         hidden: Tensor,
         table: Tensor,
         labels: Tensor,
-        negatives: Tensor | None,
-        label_weights: Tensor | None,
-        log_expected: Tensor | None,
+        negatives: Tensor | None = None,
+        label_weights: Tensor | None = None,
+        log_expected: Tensor | None = None,
     ) -> Tensor:
+        """Return the mean loss of the labelled positions, a scalar.
+
+        Args:
+            hidden: of `read`, `[B, T, D]`.
+            table: whose rows the labels and negatives name, `[N, D]`.
+            labels, negatives, label_weights, log_expected: as for `forward`.
+        """
+        table = table.float()
         is_label = labels >= 0
         weights = None if label_weights is None else label_weights[is_label]
         chosen = labels[is_label]  # [P]
-        users = self.scaled(hidden[is_label])
+        users = self.scaled(hidden[: len(labels)][is_label])
         if self.config.loss == "cross_entropy":
             return catalog_cross_entropy(users, self.targets(table), chosen, weights)
         if negatives is None:

@@ -11,10 +11,11 @@ import yaml
 from cost_hf.data import DataError, DataOptions, make_news, read_tables, render_texts
 from cost_hf.experiments.check.check import check
 from cost_hf.experiments.check.guess import ColumnGuess
+from cost_hf.experiments.check.problems import Problem
 from cost_hf.experiments.commands import read_overrides
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.methods import benchmarking
-from cost_hf.methods.base import Estimate, methods
+from cost_hf.methods.base import Advice, Estimate, methods
 
 TINY = {"generator.size": "tiny"}
 
@@ -291,6 +292,15 @@ def test_a_recipe_of_a_dense_method_costs_neither_codes_nor_a_generator(news, tm
     assert "item texts under a minute, training under a minute, evaluation under a minute" in result.text()
     assert "codes.level_sizes" not in result.flags
     assert not [problem for problem in result.problems if "codes of" in problem.message]
+
+
+def test_what_is_better_changed_in_the_options_is_a_note(news, tmp_path, monkeypatch):
+    advice = [Advice("half of it is enough", "--model.hidden_size 8")]
+    monkeypatch.setattr("cost_hf.methods.counting.method.Markov.advice", lambda self, items: advice)
+
+    found = check(save(news, tmp_path), overrides={"method": "markov"})
+
+    assert Problem("note", "half of it is enough", "--model.hidden_size 8") in found.problems
 
 
 def test_a_pretrained_backbone_is_not_loaded(news, tmp_path):

@@ -1,7 +1,9 @@
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassClassValidationError
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from cost_hf.methods.cadirec import modeling_cadirec
 from cost_hf.methods.cadirec.configuration_cadirec import CaDiRecConfig
 from cost_hf.methods.cadirec.modeling_cadirec import CaDiRecModel
 from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
@@ -10,6 +12,20 @@ from tests.methods.sasrec.sasrec_toys import ITEMS, TINY, WIDTH, item_vectors
 HISTORIES = torch.tensor([[3, 1, 4, 1, 5, 2], [9, 2, 6, -1, -1, -1], [8, 7, 3, 0, -1, -1], [2, -1, -1, -1, -1, -1]])
 LABELS = torch.tensor([[1, 4, 1, 5, 2, 7], [2, 6, 0, -100, -100, -100], [7, 3, 0, 9, -100, -100], [6] + [-100] * 5])
 SMALL = TINY | {"diffusion_intermediate_size": 16, "noise_steps": 50, "masked_share": 0.5, "num_substitutes": 3}
+
+
+class Products(TorchDispatchMode):
+    """Records the shapes of the products of matrices."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        found = operation(*args, **(kwargs or {}))
+        if operation is torch.ops.aten.mm.default:
+            self.shapes.append(found.shape)
+        return found
 
 
 def tiny_model(**changes):
@@ -103,6 +119,38 @@ def test_views_differ_from_histories_at_masked_positions_alone(monkeypatch):
     for view in rows.chunk(2):
         assert torch.equal(view[~is_masked], HISTORIES[~is_masked])
         assert (view[is_masked][:, None] == best).any(1).all()
+
+
+@pytest.mark.parametrize("positions", [0, 1, 5, 7])
+def test_substitutes_are_the_most_likely_of_all_items_scored_for_a_few_positions_at_a_time(monkeypatch, positions):
+    monkeypatch.setattr(modeling_cadirec, "POSITIONS_PER_CHUNK", 3)
+    model = tiny_model().eval()
+    states = torch.randn(positions, 8)
+    table = model.sasrec.item_table()
+
+    with Products() as made:
+        scores, items = model._most_likely(states, table)
+
+    expected = (model.sasrec.scaled(states) @ model.sasrec.targets(table).T).topk(3)
+    torch.testing.assert_close(scores, expected.values)
+    assert torch.equal(items, expected.indices)
+    assert made.shapes
+    assert all(rows <= 3 and width == ITEMS for rows, width in made.shapes)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "sampled_softmax"])
+def test_a_step_encodes_every_text_once(loss):
+    model = tiny_model(inputs="text", loss=loss).train()
+    encoded = []
+    model.sasrec.items.hidden.register_forward_hook(lambda module, given, output: encoded.append(len(given[0])))
+    negatives = torch.tensor([4, 8])
+
+    found = model(
+        HISTORIES, labels=LABELS, item_vectors=item_vectors(), negatives=negatives, log_expected=torch.zeros(2)
+    )
+
+    assert found.loss.isfinite()
+    assert encoded == [ITEMS]
 
 
 def test_noise_grows_and_stays_at_masked_positions():

@@ -3,11 +3,13 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cost_hf.experiments.recipe import Recipe
 from cost_hf.methods.base import DataFacts
 from cost_hf.methods.sasrec import estimate as module
+from cost_hf.options import ItemFacts
 
 ITEMS = 50
 EPOCHS = 3
@@ -61,6 +63,37 @@ def test_real_steps_are_timed_with_all_that_a_model_reads(monkeypatch, recipe, f
     assert len(calls) == 2  # a training step and a ranking
     assert found.seconds["evaluation"] == pytest.approx(2 * 10 / 2)  # twice all cases, two users in a second
     assert found.memory_mb > 0
+
+
+def advice_of(method, items=1_000_000):
+    return method.advice(ItemFacts(pd.DataFrame(index=range(items)), num_fitted=items))
+
+
+@pytest.mark.parametrize(("recipe", "megabytes"), [("sasrec_beauty", "1,220"), ("hstu_beauty", "1,708")])
+def test_a_catalog_whose_full_softmax_takes_too_much_is_told_the_loss_to_take(recipe, megabytes):
+    (advice,) = advice_of(method_of(recipe))
+
+    assert advice.remedy == "--model.loss auto"
+    assert f"the softmax over all 1,000,000 items, which takes about {megabytes} MB" in advice.message
+
+
+def test_advice_on_a_part_names_it():
+    (advice,) = advice_of(
+        Recipe.load("cost_default", {"method": "fusion", "fusion.parts": ["markov", "sasrec_ce"]}).system
+    )
+
+    assert advice.message.startswith("part sasrec_ce: a training step computes the softmax")
+    assert advice.remedy == "--model.loss auto in a recipe of the part"
+
+
+@pytest.mark.parametrize("loss", ["auto", "sampled_softmax", "binary"])
+def test_losses_that_suit_every_catalog_need_no_advice(loss):
+    assert advice_of(method_of("sasrec_beauty", model__loss=loss)) == []
+
+
+@pytest.mark.parametrize(("inputs", "told"), [("ids", 0), ("text", 1)])
+def test_advice_counts_the_network_over_texts(inputs, told):
+    assert len(advice_of(method_of("sasrec_beauty", model__inputs=inputs), items=100_000)) == told
 
 
 def test_users_of_typical_length_are_timed():
