@@ -89,6 +89,16 @@ def test_a_step_of_a_sampled_loss_encodes_each_text_that_it_names_once(name, inp
     assert torch.equal(encoded[0], vectors[sorted(named)])
 
 
+def test_a_batch_that_names_more_rows_than_there_are_items_encodes_the_catalog_as_it_stands():
+    model, reader = model_of("sasrec", inputs="text", loss="sampled_softmax")
+    encoded = []
+    reader.items.hidden.register_forward_hook(lambda module, given, output: encoded.append(len(given[0])))
+
+    model(HISTORIES.repeat(ITEMS, 1), item_vectors=item_vectors(ITEMS), **batch_of("sampled_softmax"))
+
+    assert encoded == [ITEMS]
+
+
 @pytest.mark.parametrize("items", [1, 7, ITEMS])
 @pytest.mark.parametrize("inputs", ["text", "both"])
 def test_a_table_without_gradients_is_made_in_parts_and_equals_the_whole(monkeypatch, inputs, items):

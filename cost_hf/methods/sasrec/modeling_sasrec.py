@@ -92,7 +92,9 @@ class SequenceModel(PreTrainedModel):
             if labels is None:
                 rows, (histories,) = distinct_rows(histories)
             elif negatives is not None and self.config.loss != "cross_entropy":
-                rows, (histories, labels, negatives) = distinct_rows(histories, labels, negatives)
+                named = histories.numel() + labels.numel() + negatives.numel()
+                if named < self.config.num_items:  # else finding the few that are not costs more than it saves
+                    rows, (histories, labels, negatives) = distinct_rows(histories, labels, negatives)
         table = self.items(item_vectors, rows)
         hidden = self.read(histories, table)
         loss = None
