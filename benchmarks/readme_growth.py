@@ -11,6 +11,7 @@ from cost_hf.reporting import numbers
 RESULTS = Path(__file__).parent / "results" / "growth" / "data.json"
 NEXT = 10**8  # clicks, beyond what was measured
 START = "start"  # the imports
+WHOLE = ("read", "digest", "split", "check")  # with the counting, the work before training
 
 
 def growth_section() -> str:
@@ -29,7 +30,8 @@ def growth_section() -> str:
             cells = []
             for size in sizes:
                 values = [part.get(size, {}).get(stage, {}).get(key) for part in (before, after)]
-                cells.append(" → ".join(numbers.DASH if value is None else write(value) for value in values))
+                was, is_now = (numbers.DASH if value is None else write(value) for value in values)
+                cells.append(is_now if values[0] is None else f"{was} → {is_now}")
             points = [(size, after[size][stage][key]) for size in sizes if stage in after[size]]
             lines.append([stage, *cells, *_slope(points, write, is_memory=key == "peak_mb")])
         tables.append(markdown_lines(lines))
@@ -42,7 +44,16 @@ def growth_section() -> str:
         "Largest resident memory in each stage, with what earlier stages keep and the libraries; the slope is for a "
         "million clicks more:"
     )
-    return "\n\n".join([about, tables[0], memory, tables[1], "`benchmarks/data_growth.py` makes these tables."])
+    parts = [about, tables[0], memory, tables[1], _whole(sizes[-1], after[sizes[-1]])]
+    return "\n\n".join([*parts, "`benchmarks/data_growth.py` makes these tables."])
+
+
+def _whole(size: int, stages: dict[str, dict[str, float]]) -> str:
+    """Return what all of the work before training takes at a size."""
+    kept = [found for name, found in stages.items() if name in WHOLE or name.startswith("count ")]
+    seconds = numbers.duration(sum(found["seconds"] for found in kept))
+    memory = numbers.memory(max(found["peak_mb"] for found in kept))
+    return f"To read, check and split {size:,} clicks and to count the baselines takes {seconds} and {memory}."
 
 
 def _seconds(value: float) -> str:
