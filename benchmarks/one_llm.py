@@ -30,6 +30,7 @@ DATA = {"reader": "tables", "min_user_interactions": 6, "min_item_interactions":
 SECTIONS = ("index", "reconstruction")
 UNTRAINED = ["popularity", "item_knn", "markov", "text_last", "markov_text"]
 MAIN = ("ttdsr", "ttdsr_static", "ttdsr_off", "store", "lora_cost", "cost_causal", "sasrec_text")
+STEPS = {"training.batch_size": 4, "training.warmup_steps": 40}  # of all rows with a language model
 # weights are chosen on more users than those of the recipes
 VALIDATION = {"training.validation_users": 128, "evaluation.num_beams": 20, "search.invalid_users": 32}
 
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--max_users", type=int, default=None, help="sample of test users; all by default")
     parser.add_argument("--output_dir", default="runs/one_llm")
     known = parser.parse_args()
-    trained = {"training.epochs": known.epochs, "training.precision": known.precision}
+    trained = STEPS | {"training.epochs": known.epochs, "training.precision": known.precision}
     rows = rows_of(trained | {"generator.backbone": known.backbone}, known.backbone)
     directory = Path(known.output_dir)
     overrides: dict[str, Any] = {
