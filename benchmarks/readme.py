@@ -27,6 +27,7 @@ from benchmarks.readme_sequences import (
     epoch_seconds_section,
     glass_section,
     sid_augmentation_section,
+    token_merger_section,
 )
 from benchmarks.readme_shop import SECTIONS as SHOP_SECTIONS
 from benchmarks.readme_tokenizers import (
@@ -381,6 +382,7 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
         "sid_augmentation": sid_augmentation_section,
         "acerec": acerec_section,
         "acerec_ablations": acerec_ablations_section,
+        "token_merger": token_merger_section,
         "glass": glass_section,
         "results": results_section,
         "liger": liger_section,

@@ -1,4 +1,4 @@
-"""Sections of the docs on models that read histories item by item: contrastive ones, HSTU, ACERec and GLASS."""
+"""Sections of the docs on models of click histories: contrastive ones, HSTU, ACERec and its token merger, GLASS."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -101,6 +101,12 @@ def _acerec_beauty() -> str:
 def acerec_ablations_section() -> str:
     """Return ACERec beside itself without each of its parts."""
     return "\n\n".join(_tables("acerec/ablations", base="acerec", seen="seen_allowed"))
+
+
+def token_merger_section() -> str:
+    """Return a T5 that reads merged codes beside one that reads all of them, with what both cost."""
+    report = read_json(RESULTS / "token_merger" / "compare.json")
+    return titled_table(SETS["amazon_industrial"], report, base="merged_2", seen="seen_allowed", costs=True)
 
 
 def glass_section() -> str:
