@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.embedding_init import table
-from benchmarks.readme_growth import growth_section
+from benchmarks.readme_growth import bulk_section, growth_section
 from benchmarks.readme_hybrids import (
     cobra_section,
     hybrid_section,
@@ -387,6 +387,7 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
         "results": results_section,
         "liger": liger_section,
     },
+    "docs/pages/bulk_work.md": {"bulk": bulk_section},
     "docs/pages/your_own_data.md": {"growth": growth_section},
     "docs/pages/catalog_updates.md": {"cold": cold_section},
     "docs/pages/large_catalogs.md": {"item_growth": item_growth_section},

@@ -1,4 +1,4 @@
-"""Section of the docs on how the work before training grows with the click log."""
+"""Sections of the docs on work over large data: how it grows with the click log, and what workers of Ray add."""
 
 import math
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from cost_hf.files import read_json
 from cost_hf.reporting import numbers
 
 RESULTS = Path(__file__).parent / "results" / "growth" / "data.json"
+BULK = Path(__file__).parent / "results" / "speed" / "bulk.json"
 NEXT = 10**8  # clicks, beyond what was measured
 START = "start"  # the imports
 WHOLE = ("read", "digest", "split", "check")  # with the counting, the work before training
@@ -46,6 +47,22 @@ def growth_section() -> str:
     )
     parts = [about, tables[0], memory, tables[1], _whole(sizes[-1], after[sizes[-1]])]
     return "\n\n".join([*parts, "`benchmarks/data_growth.py` makes these tables."])
+
+
+def bulk_section() -> str:
+    """Return how fast bulk recommendations are written in one process and by workers of Ray."""
+    found = read_json(BULK)
+    lines = [["engine", "first file", "rows a second", "times the local engine"], ["---"] * 4]
+    for row in found["rows"]:
+        ratio = f"{row['ratio']:.2f}"
+        lines.append([row["engine"], f"{row['first file s']:.1f} s", f"{row['rows a second']:,.0f}", ratio])
+    about = (
+        f"`recommend` for {found['histories']:,} histories in row groups of {found['row_group']:,}, by a {found['kind']} "
+        f"over {found['items']:,} made-up items, on {found['machine']['cores']} shared cores, each worker with one "
+        f"thread; medians of {found['rounds']} rounds. The first file takes the start of Ray and the load of the model; "
+        "rows a second are those of all other row groups. The files of all engines have the same bytes:"
+    )
+    return f"{about}\n\n{markdown_lines(lines)}\n\n`benchmarks/bulk.py` makes this table."
 
 
 def _whole(size: int, stages: dict[str, dict[str, float]]) -> str:
