@@ -56,11 +56,12 @@ def bulk_section() -> str:
     for row in found["rows"]:
         ratio = f"{row['ratio']:.2f}"
         lines.append([row["engine"], f"{row['first file s']:.1f} s", f"{row['rows a second']:,.0f}", ratio])
+    cores = found["machine"]["cores"]
     about = (
-        f"`recommend` for {found['histories']:,} histories in row groups of {found['row_group']:,}, by a {found['kind']} "
-        f"over {found['items']:,} made-up items, on {found['machine']['cores']} shared cores, each worker with one "
-        f"thread; medians of {found['rounds']} rounds. The first file takes the start of Ray and the load of the model; "
-        "rows a second are those of all other row groups. The files of all engines have the same bytes:"
+        f"`recommend` for {found['histories']:,} histories in row groups of {found['row_group']:,}, by a "
+        f"{found['kind']} over {found['items']:,} made-up items, on {cores} shared cores, each worker with one thread; "
+        f"medians of {found['rounds']} rounds. The first file takes the start of Ray and the load of the model; rows a "
+        "second are those of all other row groups. The files of all engines have the same bytes:"
     )
     return f"{about}\n\n{markdown_lines(lines)}\n\n`benchmarks/bulk.py` makes this table."
 
