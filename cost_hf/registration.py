@@ -59,9 +59,9 @@ class _AfterImport(MetaPathFinder):
 
 
 def _is_model_file(fullname: str) -> bool:
-    """Tell whether a module is named as files of models are, by the convention of transformers, and is none of its."""
+    """Tell whether a module is named as files of models and layers are, and is none of transformers."""
     package, _, name = fullname.rpartition(".")
-    return name.startswith(("configuration_", "modeling_")) and package.partition(".")[0] != LIBRARY
+    return name.startswith(("configuration_", "layers_", "modeling_")) and package.partition(".")[0] != LIBRARY
 
 
 def _register() -> None:

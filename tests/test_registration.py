@@ -31,6 +31,7 @@ def run(program: str) -> str:
         "import cost_hf.recommenders.pipeline",
         "from cost_hf.quantizers.cost import CostModel",
         "from cost_hf.quantizers.cost.modeling_cost import CostModel",
+        "from cost_hf.methods.sasrec.layers_sasrec import SasRecLayer",
         "from cost_hf.methods.sasrec.configuration_sasrec import SasRecConfig",
         "from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel",
         "from cost_hf.methods.sasrec.recommender import SasRecRecommender",
