@@ -32,19 +32,19 @@ class UserPromptBuilder(PromptBuilder):
     told_items: Sequence[np.ndarray] = ()
 
     def sequence(self, user_id: str | None, rows: np.ndarray, first_label: int) -> Example:
-        """Return the example of `PromptBuilder.sequence`; first items that the user's text names have weight 0.
+        """Return the example of `PromptBuilder.sequence`; targets that the user's text gives away have weight 0.
 
-        Where it names all of them, no user is shown.
+        These are the items that the text names before the row does. Where nothing else is a target, no user is shown.
         """
-        is_told = np.isin(rows, self._told(user_id))
-        if is_told.all():
+        is_first = np.zeros(len(rows), dtype=bool)
+        is_first[np.unique(rows, return_index=True)[1]] = True
+        is_learned = ~(is_first & np.isin(rows, self._told(user_id)))[first_label:]
+        if not is_learned.any():
             return super().sequence(None, rows, first_label)
         example = super().sequence(user_id, rows, first_label)
-        told = int(is_told.argmin()) - first_label
-        if told <= 0:
+        if is_learned.all():
             return example
-        weights = np.ones(len(example.target), dtype=np.float32)
-        weights[: told * self.item_tokens.shape[1]] = 0
+        weights = np.repeat(is_learned, self.item_tokens.shape[1]).astype(np.float32)
         return example._replace(weights=weights)
 
     def pair(self, user_id: str | None, history: np.ndarray, target: int) -> Example:
