@@ -30,6 +30,8 @@ LANGUAGE_MODEL = {
     "generator.num_user_tokens": 0,
     "adapter.r": 8,
     "catalog.reference": None,
+    "codes.kind": "rqvae",
+    "codes.input_norm": "standardize",
 }
 STATIC = {"index.refresh_steps": None}
 NO_USERS = {"users.in_prompt": False, "tasks.weights": {"next_item": 1.0, "text_to_item": 1.0}}

@@ -18,8 +18,7 @@ SEPARATOR = "; "
 def user_texts(data: PreparedData, options: UserOptions) -> list[str]:
     """Return a text for every training user, in their order.
 
-    Titles are those of `told_items`. Of a column the cell of the user's first click is taken, which is never one of an
-    evaluation part.
+    Titles are those of `told_items`. Of a column the cell of the user's first training click is taken.
 
     Raises:
         ValueError: for a column that is not there, or items without titles.
@@ -58,5 +57,6 @@ def _column_texts(data: PreparedData, column: str) -> list[str]:
             f"users.text_column must be a column of the interactions, got {column!r:.80}, found "
             f"{', '.join(map(str, interactions.columns))}; correct the name"
         )
-    first = interactions.drop_duplicates("user_id").set_index("user_id")[column]
+    is_hidden = np.isin(interactions["item_row"].to_numpy(), data.split.cold_items)
+    first = interactions.loc[~is_hidden].drop_duplicates("user_id").set_index("user_id")[column]
     return [cell_words(first[user]) for user in data.split.train_user_ids]

@@ -196,13 +196,14 @@ def untrained_model(options: TextSlotsOptions, *, seed: int) -> TextSlotsModel:
     commit = None
     if not Path(name).is_dir():
         commit = extract_commit_hash(cached_file(name, "config.json", revision=revision), None)
+    rows, width = base.get_input_embeddings().weight.shape
     config = TextSlotsConfig(
         level_sizes=options.level_sizes,
         base_name=name,
         base_revision=commit,
         base_digest=weights_digest(base),
-        hidden_size=base.get_input_embeddings().weight.shape[1],
-        vocab_size=base.get_input_embeddings().weight.shape[0],
+        hidden_size=width,
+        vocab_size=min(rows, len(tokenizer)),  # semantic IDs may take spare rows of a model
         num_slots=options.slots,
         slot_dim=options.slot_dim,
         clustering=options.clustering,

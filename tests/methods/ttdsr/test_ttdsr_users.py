@@ -24,8 +24,10 @@ TRAIN = [np.array([0, 1]), np.array([1, 0]), np.array([1])]
 CODES = np.array([[0, 1], [2, 0], [1, 1]])
 
 
-def data_of(items: dict, interactions: dict | None = None, train: list[np.ndarray] = TRAIN):
-    split = SimpleNamespace(train=train, train_user_ids=np.array(["ann", "bob", "cy"], object), train_times=None)
+def data_of(items: dict, interactions: dict | None = None, train: list[np.ndarray] = TRAIN, cold: tuple[int, ...] = ()):
+    users = np.array(["ann", "bob", "cy"], object)
+    cold_items = np.array(cold, dtype=np.int64)
+    split = SimpleNamespace(train=train, train_user_ids=users, train_times=None, cold_items=cold_items)
     tables = SimpleNamespace(items=pd.DataFrame(items), interactions=pd.DataFrame(interactions or {"user_id": []}))
     return SimpleNamespace(tables=tables, split=split)
 
@@ -49,12 +51,13 @@ def test_the_text_of_a_user_is_titles_of_the_first_half_of_training():
     assert [rows.tolist() for rows in told_items(train, UserOptions(text_column="taste"))] == [[], [], []]
 
 
-def test_the_text_of_a_user_is_the_cell_of_the_first_click():
-    clicks = {"user_id": ["ann", "ann", "bob", "cy"], "taste": ["red", "of the test", None, "blue"]}
-    data = data_of({"item_id": ["a", "b"]}, clicks)
+def test_the_text_of_a_user_is_the_cell_of_the_first_click_that_is_not_held_out():
+    taste = ["red", "of the test", None, "of a held-out item", "blue"]
+    clicks = {"user_id": ["ann", "ann", "bob", "cy", "cy"], "item_row": [0, 1, 1, 2, 1], "taste": taste}
+    data = data_of({"item_id": ["a", "b", "c"]}, clicks, cold=(2,))
 
     assert user_texts(data, UserOptions(text_column="taste")) == ["red", "", "blue"]
-    with pytest.raises(ValueError, match=r"column of the interactions, got 'tast', found user_id, taste"):
+    with pytest.raises(ValueError, match=r"column of the interactions, got 'tast', found user_id, item_row, taste"):
         user_texts(data, UserOptions(text_column="tast"))
     with pytest.raises(ValueError, match="name a column of the interactions"):
         user_texts(data, UserOptions())
