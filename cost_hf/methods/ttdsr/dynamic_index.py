@@ -21,6 +21,7 @@ from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 FOLDER = "index"  # in checkpoints
+REFRESH_RATE = 0.1  # of codes.learning_rate: at the whole rate most codes of states that stand still would move
 logger = logging.getLogger(__name__)
 
 
@@ -146,6 +147,7 @@ class DynamicIndex:
             states[torch.from_numpy(rows)],
             self.codes[name],
             epochs=self.options.tower_epochs,
+            learning_rate=REFRESH_RATE * self.codes[name].learning_rate,
             seed=self.seed + step,
         )
         codes = quantizer.encode(states).numpy()
