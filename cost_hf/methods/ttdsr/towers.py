@@ -82,6 +82,12 @@ class Tower:
         catalog = replace(known, codes=fresh.codes, quantizer_digest=fresh.quantizer_digest, moved=fresh.moved)
         return Tower(quantizer, catalog)
 
+    def settled(self, states: Tensor) -> "Tower":
+        """Return the tower with the same codes, whose quantizer standardizes its input by these states, `[N, D]`."""
+        quantizer = copy.deepcopy(self.quantizer)
+        quantizer.fit_statistics(states)
+        return Tower(quantizer, replace(self.catalog, quantizer_digest=assignment_digest(quantizer)))
+
 
 @contextmanager
 def naming_tower(name: str) -> Iterator[None]:

@@ -16,6 +16,7 @@ from cost_hf.quantizers.cost import CostModel
 from cost_hf.quantizers.residual import ResidualOptions
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.codebook_utilization import codebook_utilization
+from cost_hf.semantic_ids.digests import assignment_digest
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
@@ -134,6 +135,23 @@ def test_a_mean_and_a_scale_that_move_change_no_code_of_a_standardized_tower():
 
     assert torch.equal(refreshed.encode(moved), model.encode(states_of(0)))
     assert not torch.equal(model.encode(moved), model.encode(states_of(0)))  # by the statistics of the first states
+
+
+def test_a_settled_index_knows_its_items_by_the_states_of_the_finished_model():
+    moved = states_of(0) * 3 + torch.linspace(-20.0, 20.0, 8)
+    model = SPACIOUS.copied(input_norm="standardize").build_model(8).eval()
+    model.fit_statistics(states_of(0))
+    tower = Tower(model, Catalog.from_embeddings(IDS, states_of(0), model, collisions="none"))
+    index = index_of({"items": tower, "users": tower}, {"items": moved, "users": moved})
+
+    found = index.settle(None)
+
+    assert found["items_drift"] > 0.5 and found["items_drift_settled"] == 0
+    settled = index.towers["items"]
+    assert np.array_equal(settled.catalog.codes, tower.catalog.codes)
+    assert torch.equal(settled.quantizer.encode(moved), torch.tensor(tower.catalog.codes))
+    assert settled.catalog.quantizer_digest == assignment_digest(settled.quantizer)
+    assert tower.catalog.quantizer_digest == assignment_digest(tower.quantizer)
 
 
 def test_the_learning_rate_of_a_refresh_bounds_what_moves():
