@@ -219,10 +219,12 @@ class AceRecModel(PreTrainedModel):
         return self.output_norm(last).float()
 
     def _digit_logits(self, states: Tensor) -> list[Tensor]:
-        """Return the logits of every digit, `[P, K]` each, of states `[P, D]`."""
-        width = self.config.hidden_size
-        own = states[:, None] + functional.silu(self.heads(states)).view(len(states), -1, width)  # [P, m, D]
-        table = functional.normalize(self.tokens.weight, dim=-1).split(self.config.level_sizes)
+        """Return the logits of every digit, `[P, K]` each, of fp32 states `[P, D]`."""
+        shape = (self.config.num_levels, self.config.hidden_size)
+        added = functional.silu(self.heads(states.to(self.heads.weight.dtype))).unflatten(-1, shape)
+        own = states[:, None] + added  # [P, m, D]
+        # cosines in fp32 for weights of any precision: the temperature would multiply what is rounded off
+        table = functional.normalize(self.tokens.weight.float(), dim=-1).split(self.config.level_sizes)
         users = (functional.normalize(own, dim=-1) / self.config.token_temperature).unbind(1)
         return [user @ tokens.T for user, tokens in zip(users, table, strict=True)]
 

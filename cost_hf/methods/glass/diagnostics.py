@@ -113,8 +113,9 @@ def mean_gates(ranker: GlassRanker, targets: Targets, *, batch_size: int) -> tup
         first = labels[:, :1] - model.config.first_code_id
         counts = model.retrieved_counts(first, history["bank_tokens"], history["bank_starts"])
         retrieved[batch] = (counts.sum((1, 2)) / model.config.num_levels).long().cpu().numpy()
-        shares = torch.stack([logits[:, 1:].sigmoid().float().mean((1, 2)) for logits in outputs])
-        gates[batch] = shares.mean(0).cpu().numpy() if labels.shape[1] > 1 else 0.0
+        if outputs:  # none behind semantic IDs of one level, whose only code is the first
+            shares = torch.stack([logits[:, 1:].sigmoid().float().mean((1, 2)) for logits in outputs])
+            gates[batch] = shares.mean(0).cpu().numpy()
     return retrieved, np.where(retrieved > 0, gates, 0.0)
 
 
