@@ -45,7 +45,7 @@ from cost_hf.semantic_ids.codebook_utilization import codebook_utilization
 from cost_hf.sharding import whole_weights
 from cost_hf.trackers import require_trackers
 
-LARGEST_GROUP = 0.5  # share of the items with the same codes above which codes say nothing
+LARGEST_GROUP = 0.5  # share of the items with the same codes above which codes are useless
 SAMPLE = 512  # texts that perplexities are measured on
 DIGITS = 6  # of perplexities in logs
 
@@ -284,8 +284,8 @@ def text_perplexities(
 ) -> dict[str, float]:
     """Return perplexities of a token of a sample of texts: given their slots, their codes, and others' slots.
 
-    The last one says how much of the text the language model writes of itself. A perplexity is the exponential of the
-    mean over texts of the mean cross-entropy of their tokens.
+    The last one measures how much of the text the language model predicts without the slots. A perplexity is the
+    exponential of the mean over texts of the mean cross-entropy of their tokens.
 
     Args:
         model: with centroids.
