@@ -427,8 +427,8 @@ class GlassForConditionalGeneration(LongHistoryMixin, T5ForConditionalGeneration
         if not self.config.max_positions:
             return tokens
         is_token = (input_ids != self.config.pad_token_id).long()
-        behind = is_token.flip(1).cumsum(1).flip(1) - is_token
-        return tokens + self.prompt_positions(behind.clamp_max(self.config.max_positions - 1))
+        after = is_token.flip(1).cumsum(1).flip(1) - is_token
+        return tokens + self.prompt_positions(after.clamp_max(self.config.max_positions - 1))
 
     def retrieved_counts(self, first_codes: Tensor, bank_tokens: Tensor, bank_starts: Tensor) -> Tensor:
         """Return how often every code token was retrieved for first codes, fp32 `[B, R, C]`.
@@ -578,7 +578,7 @@ class GlassForConditionalGeneration(LongHistoryMixin, T5ForConditionalGeneration
             return None
         if past and first_ids is None:
             raise ValueError(
-                f"items are retrieved by the first code of an answer, which is not among decoder_input_ids behind a "
+                f"items are retrieved by the first code of an answer, which is not among decoder_input_ids after a "
                 f"cache of {past} tokens; pass first_ids, `[{len(decoder_ids)}]`"
             )
         first = decoder_ids[:, 1] if first_ids is None else first_ids

@@ -275,7 +275,7 @@ def test_half_precision_changes_no_tier(catalog, tmp_path, body, auto):
 
 
 @pytest.mark.parametrize("known", [1, 2, 3])
-def test_codes_behind_a_cache_have_the_logits_of_one_pass(catalog, known):
+def test_codes_after_a_cache_have_the_logits_of_one_pass(catalog, known):
     backbone = toy_glass(catalog)
     model = backbone.model
     batch = batch_of(backbone, catalog)
@@ -285,7 +285,7 @@ def test_codes_behind_a_cache_have_the_logits_of_one_pass(catalog, known):
     whole = model(**batch, **history, decoder_input_ids=tokens).logits
 
     first = model(**batch, **history, decoder_input_ids=tokens[:, :known], use_cache=True)
-    behind = {
+    rest = {
         "encoder_outputs": (first.encoder_last_hidden_state,),
         "attention_mask": batch["attention_mask"],
         "past_key_values": first.past_key_values,
@@ -294,9 +294,9 @@ def test_codes_behind_a_cache_have_the_logits_of_one_pass(catalog, known):
     }
 
     torch.testing.assert_close(first.logits, whole[:, :known])
-    with pytest.raises(ValueError, match=rf"behind a cache of {known} tokens; pass first_ids"):
-        model(**behind)
-    torch.testing.assert_close(model(**behind, first_ids=tokens[:, 1]).logits, whole[:, known:])
+    with pytest.raises(ValueError, match=rf"after a cache of {known} tokens; pass first_ids"):
+        model(**rest)
+    torch.testing.assert_close(model(**rest, first_ids=tokens[:, 1]).logits, whole[:, known:])
 
 
 def test_generate_without_embedded_prompts_is_refused_where_it_would_lose_the_tier_token(catalog):
