@@ -57,6 +57,7 @@ def main() -> None:
         "data.path": known.data,
         "vectors.model": known.model,
         "evaluation.baselines": UNTRAINED,
+        "evaluation.validation_users": 50,  # a language model takes minutes to rank for more
     }
     if known.max_users is not None:
         overrides["evaluation.max_users"] = known.max_users

@@ -106,7 +106,7 @@ def acerec_ablations_section() -> str:
 def token_merger_section() -> str:
     """Return a T5 that reads merged codes beside one that reads all of them, with what both cost."""
     report = read_json(RESULTS / "token_merger" / "compare.json")
-    return _titled_table(SETS["amazon_industrial"], report, base="merged_2", seen="seen_allowed", costs=True)
+    return titled_table(SETS["amazon_industrial"], report, base="merged_2", seen="seen_allowed", costs=True)
 
 
 def glass_section() -> str:
@@ -117,7 +117,7 @@ def glass_section() -> str:
         if (folder / "compare.json").is_file():
             report = read_json(folder / "compare.json")
             sections = read_json(folder / "sections.json")
-            parts.append(_titled_table(title, report, base="glass", seen="seen_allowed", costs=True))
+            parts.append(titled_table(title, report, base="glass", seen="seen_allowed", costs=True))
             parts.append(_prefixes_table(sections))
             parts.append(_gates_table(sections))
     return "\n\n".join(parts)
@@ -159,10 +159,10 @@ def _tables(group: str, *, base: str, seen: str, without: str | None = None) -> 
     if without is not None:
         for report in found.values():
             report["rows"] = {name: row for name, row in report["rows"].items() if not name.endswith(without)}
-    return [_titled_table(SETS[name], report, base=base, seen=seen) for name, report in found.items()]
+    return [titled_table(SETS[name], report, base=base, seen=seen) for name, report in found.items()]
 
 
-def _titled_table(title: str, report: Report, *, base: str, seen: str, costs: bool = False) -> str:
+def titled_table(title: str, report: Report, *, base: str, seen: str, costs: bool = False) -> str:
     """Return all rows of a comparison under the name of its data and its protocol.
 
     Args:
