@@ -1,6 +1,5 @@
 """Who computes the units of a job: this process, or workers of Ray."""
 
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -11,9 +10,9 @@ from typing import Any
 from cost_hf.bulk.tasks import BulkTask, Transform
 from cost_hf.bulk.units import Unit, UnitResult, run_unit
 from cost_hf.files import content_digest
+from cost_hf.ray_cluster import ray_cluster
 
 RETRIES = 3  # of a unit whose worker was killed, and of a worker; Ray Data's own default is without end
-INSTALL = "the engine ray needs the package ray; pip install 'cost-hf[ray]'"
 
 
 def run_here(
@@ -52,24 +51,13 @@ def run_on_ray(
         address: of a running cluster; None starts one on this machine for the time of the work.
 
     Raises:
+        ConnectionError: where no cluster can be reached at the address.
         ValueError: without Ray, where workers are killed again and again, or as the task raises.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
+    with ray_cluster(address, num_cpus=workers, log_to_driver=False):
         import ray.data
         from ray.util.annotations import RayDeprecationWarning
-    except ImportError as error:
-        raise ValueError(INSTALL) from error
-    was_running = ray.is_initialized()
-    if not was_running:
-        own = (
-            {"address": "local", "num_cpus": workers, "include_dashboard": False}
-            if address is None
-            else {"address": address}
-        )
-        ray.init(log_to_driver=False, logging_level="warning", **own)
-    try:
+
         ray.data.DataContext.get_current().enable_progress_bars = False
         waiting = ray.data.from_items([asdict(unit) for unit in units], override_num_blocks=len(units))
         with warnings.catch_warnings():
@@ -82,18 +70,16 @@ def run_on_ray(
                 max_restarts=RETRIES,
                 max_task_retries=RETRIES,
             )
-        for row in rows.iter_rows():
-            if row["error"] is not None:
-                raise ValueError(row["error"])
-            yield UnitResult(row["target"], row["rows"], row["missing"], row["digest"])
-    except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
-        raise ValueError(
-            f"a worker of Ray was killed {RETRIES + 1} times, probably since no memory was left; run the same command "
-            "with fewer --workers, or another --output with a lower --batch-size or smaller row groups"
-        ) from error
-    finally:
-        if not was_running:
-            ray.shutdown()
+        try:
+            for row in rows.iter_rows():
+                if row["error"] is not None:
+                    raise ValueError(row["error"])
+                yield UnitResult(row["target"], row["rows"], row["missing"], row["digest"])
+        except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
+            raise ValueError(
+                f"a worker of Ray was killed {RETRIES + 1} times, probably since no memory was left; run the same "
+                "command with fewer --workers, or another --output with a lower --batch-size or smaller row groups"
+            ) from error
 
 
 def _load(task: BulkTask, content: str) -> Transform:
