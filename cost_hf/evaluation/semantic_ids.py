@@ -24,6 +24,7 @@ from cost_hf.evaluation.similarity import unit_vectors
 from cost_hf.semantic_ids.codebook_utilization import level_utilization
 from cost_hf.semantic_ids.item_ids import check_codes
 
+PREFIX_FIGURES = ("group_sizes", "knn_overlap_prefix", "knn_same_prefix")  # of `sid_utilization`
 CHUNK_ENTRIES = 2**22  # similarities held at once: 32 MiB
 
 

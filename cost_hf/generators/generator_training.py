@@ -291,6 +291,12 @@ def training_examples(
         passes |= {name: getattr(training, name) for name in others}
     substitution = None
     if training.substitute_share:
+        if first.vocabulary.has_parallel_levels:
+            raise ValueError(
+                f"training.substitute_share={training.substitute_share!r} replaces items by others with the same first "
+                "codes, and the levels of this catalog do not depend on each other, so that such items are not alike; "
+                "set it to 0"
+            )
         groups = PrefixGroups(first.item_tokens.numpy(), prefix=training.substitute_prefix)
         substitution = Substitution(groups, training.substitute_share, seed=seed)
     next_item = NextItemTask(

@@ -509,11 +509,11 @@ class Recommender(CatalogUpdates):
             cold_share: share of the first places, at any length, that is reserved for items without a click in
                 training, such as added ones, where there are any (after the epsilon of TIGER, arXiv 2305.05065).
             explain: add `fields["explanation"]`, for recommenders that have any of this: the `semantic_id` of the item
-                and history items that share leading codes with it (`shared_prefixes`); history items with the
-                `nearest_texts`, by cosine; of a hybrid, the ranks in the lists of its parts (`parts`) and what the
-                score is the sum of (`base_value` and `effects`). `among` is whether the item was searched for among
-                `all items` or, for `cold_share`, among `cold items`. `cost_hf.explanation_text` puts it into words.
-                Answers by popularity have none.
+                and history items that share leading codes with it (`shared_prefixes`; where levels are parallel,
+                `shared_codes`, any of them); history items with the `nearest_texts`, by cosine; of a hybrid, the ranks
+                in the lists of its parts (`parts`) and what the score is the sum of (`base_value` and `effects`).
+                `among` is whether the item was searched for among `all items` or, for `cold_share`, among `cold items`.
+                `cost_hf.explanation_text` puts it into words. Answers by popularity have none.
             exact: search until the list is proved to hold the best items of the whole catalog by the model's scores,
                 or the budget of `beam_search` is spent. `fields["is_exact"]` is whether the position of an answer is
                 proved; where it is not, `fields["bound"]` is the highest score that an item which the search did not

@@ -1,9 +1,9 @@
 """Items that are similar to one, by what a recommender knows of its items.
 
 In this order, the first that it has for the item: cosines of item text vectors (`text`); of other item vectors, which
-items are encoded by or a model has learned (`item_vectors`); the number of leading codes that semantic IDs share
-(`semantic_id`). Counts alone know no similar items, but what follows an item: there the list is that of `recommend` for
-a history of the item alone, and `source` is that of the recommender.
+items are encoded by or a model has learned (`item_vectors`); the number of leading codes that semantic IDs share, or of
+any where levels are parallel (`semantic_id`). Counts alone know no similar items, but what follows an item: there the
+list is that of `recommend` for a history of the item alone, and `source` is that of the recommender.
 """
 
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class SimilarItemSearch:
 
         Args:
             row: of the item, which is not in its own list.
-            top_k: items wanted; fewer are returned where fewer are allowed, have a vector, or share a first code.
+            top_k: items wanted; fewer are returned where fewer are allowed, have a vector, or share a code.
             allowed: items that may be listed, bool `[N]`.
         """
         for source, table in self._tables.items():

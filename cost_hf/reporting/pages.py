@@ -176,7 +176,11 @@ def _warnings(standings: Standings) -> tuple[str, ...]:
 
 
 def _example_section(examples: Sequence[Mapping[str, Any]]) -> Section:
-    lists = (("nearest by item vector", "nearest_text"), ("same first codes", "same_prefix"))
+    lists = (
+        ("nearest by item vector", "nearest_text"),
+        ("same first codes", "same_prefix"),
+        ("most equal codes", "same_codes"),
+    )
     shown = tuple(
         Example(
             item=str(example.get("item") or ""),
@@ -185,7 +189,7 @@ def _example_section(examples: Sequence[Mapping[str, Any]]) -> Section:
         )
         for example in examples
     )
-    lead = "Items with their semantic IDs, their nearest neighbors by item vector, and items with the same first codes."
+    lead = "Items with their semantic IDs, their nearest neighbors by item vector, and items that share their codes."
     return Section("examples", "Neighbors", (lead,), examples=shown)
 
 

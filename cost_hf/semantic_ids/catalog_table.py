@@ -314,6 +314,8 @@ class CatalogTable(ItemRows):
     def num_shared_levels(self, codes: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Return how many codes items share with given ones: leading ones, or any where levels are parallel.
 
+        An appended level counts among leading ones alone: it only tells apart items whose other codes are equal.
+
         Args:
             codes: of the first levels, `[l]`.
             rows: of the items, n of them; all by default.
@@ -322,6 +324,8 @@ class CatalogTable(ItemRows):
             int64 `[n]`.
         """
         same = self.codes[rows, : len(codes)] == np.asarray(codes, dtype=np.int64)
+        if self.has_parallel_levels:
+            same = same[:, : self.model_levels]
         return num_equal_levels(same, are_parallel=self.has_parallel_levels)
 
     def prefix_features(self, length: int) -> PrefixFeatures:

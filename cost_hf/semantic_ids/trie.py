@@ -205,6 +205,7 @@ class SidTrie:
         priority: items that share a SID are in descending order of this, `[N]` (training popularity).
         item_ids: break ties of `priority`, in ascending order; by default catalog rows do.
         removed: rows that are not valid, bool `[N]`.
+        has_parallel_levels: whether levels do not depend on each other, so that items below a node are not alike.
 
     Attributes:
         level_sizes: codes per level.
@@ -236,7 +237,9 @@ class SidTrie:
         priority: np.ndarray | Tensor | None = None,
         item_ids: Sequence[str] | None = None,
         removed: np.ndarray | None = None,
+        has_parallel_levels: bool = False,
     ):
+        self.has_parallel_levels = has_parallel_levels
         table = code_table(codes)
         self.level_sizes = level_size_tuple(level_sizes)
         check_codes(table, self.level_sizes)
@@ -270,7 +273,7 @@ class SidTrie:
         self._origin: ref[SidTrie] | None = None
 
     def __repr__(self) -> str:
-        levels = "x".join(map(str, self.level_sizes))
+        levels = "x".join(map(str, self.level_sizes)) + (" in parallel" if self.has_parallel_levels else "")
         return f"SidTrie({len(self.leaf_items)} of {self.num_items} items, levels {levels}, on {self.device})"
 
     @classmethod
@@ -290,6 +293,7 @@ class SidTrie:
             priority=popularity,
             item_ids=catalog.item_ids,
             removed=catalog.removed,
+            has_parallel_levels=catalog.has_parallel_levels,
         )
 
     @property

@@ -5,6 +5,7 @@ user tokens `<user_17>`: the order of FlashRec and OpenOneRec. The ids are conti
 level l is `level_offsets[l] + k` with every tokenizer.
 """
 
+import dataclasses
 import hashlib
 import re
 import string
@@ -45,6 +46,7 @@ FIELDS = {
     "unk_id": int,
     "digest": str,
 }
+PARALLEL = "has_parallel_levels"  # in the file only where it is true
 DEFAULT_NAMESPACE = "s"
 MAX_NAMESPACE = 16
 TOKEN = re.compile(r"<(?:[a-z]+_)?([a-z]+)_([0-9]{1,10})>")
@@ -94,6 +96,8 @@ class SidVocabulary:
         first_id: id of the first code of level a; 3 without a tokenizer.
         num_user_tokens: number of hashed user tokens, which follow the markers.
         pad_id, eos_id, unk_id: the tokenizer's ids; 0, 1, 2 without one.
+        has_parallel_levels: whether levels do not depend on each other, so that the first tokens of an item say no more
+            of it than others.
 
     Raises:
         ValueError: for invalid sizes, names or ids, or more than 4,194,304 tokens.
@@ -117,6 +121,7 @@ class SidVocabulary:
     pad_id: int = 0
     eos_id: int = 1
     unk_id: int = 2
+    has_parallel_levels: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "level_sizes", level_size_tuple(self.level_sizes, most=MAX_TOKENS))
@@ -168,7 +173,13 @@ class SidVocabulary:
             True
         """
         start = 3 if first_id is None else first_id
-        return cls(catalog.level_sizes, namespace=namespace, first_id=start, num_user_tokens=num_user_tokens)
+        return cls(
+            catalog.level_sizes,
+            namespace=namespace,
+            first_id=start,
+            num_user_tokens=num_user_tokens,
+            has_parallel_levels=catalog.has_parallel_levels,
+        )
 
     @cached_property
     def level_offsets(self) -> Tensor:
@@ -299,9 +310,8 @@ class SidVocabulary:
         first_id, new_from = add_tokens(tokenizer, self.tokens)
         pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         unk_id = pad_id if tokenizer.unk_token_id is None else tokenizer.unk_token_id
-        extended = SidVocabulary(
-            self.level_sizes, self.namespace, first_id, self.num_user_tokens, pad_id, tokenizer.eos_token_id, unk_id
-        )
+        ids = {"first_id": first_id, "pad_id": pad_id, "eos_id": tokenizer.eos_token_id, "unk_id": unk_id}
+        extended = dataclasses.replace(self, **ids)
         if model is not None:
             rows = torch.arange(extended.first_id, extended.size)
             extend_embedding(model, len(tokenizer), rows, new_from=new_from, embedding_init=start, seed=seed)
@@ -310,16 +320,19 @@ class SidVocabulary:
     def save(self, directory: str | Path) -> None:
         """Write `vocabulary.json` into `directory`."""
         content = {name: getattr(self, name) for name in FIELDS}
-        write_json(Path(directory) / FILE_NAME, {**content, "digest": self.digest})
+        if self.has_parallel_levels:
+            content[PARALLEL] = True
+        write_json(Path(directory) / FILE_NAME, content)
 
     @classmethod
     def load(cls, directory: str | Path) -> "SidVocabulary":
         """Read `vocabulary.json`; raise ValueError if its digest does not match, or the file is damaged."""
         path = Path(directory) / FILE_NAME
-        content = read_object(path)
-        check_fields(content, FIELDS, source=path)
-        if set(content) != set(FIELDS):
-            raise DamagedFileError(f"{path} has {sorted(content)}, expected {sorted(FIELDS)}; copy it again")
+        content = {PARALLEL: False} | read_object(path)
+        fields = FIELDS | {PARALLEL: bool}
+        check_fields(content, fields, source=path)
+        if set(content) != set(fields):
+            raise DamagedFileError(f"{path} has {sorted(content)}, expected {sorted(fields)}; copy it again")
         digest = content.pop("digest")
         try:
             vocabulary = cls(**content)

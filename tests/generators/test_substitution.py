@@ -44,8 +44,8 @@ def test_nothing_and_everything():
     assert (Substitution(groups, 1.0, seed=0).applied(ROWS, 0) != ROWS).all()
 
 
-def examples(kind, **training):
-    catalog = toy_catalog(40, (4, 8))
+def examples(kind, *, has_parallel_levels=False, **training):
+    catalog = toy_catalog(40, (4, 8), has_parallel_levels=has_parallel_levels)
     backbone = build_backbone(GeneratorOptions(kind=kind, size="tiny", max_history=4), catalog, seed=0)
     sequences = [np.arange(user, user + 6) % 40 for user in range(30)]
     users = [f"u{number}" for number in range(30)]
@@ -90,3 +90,9 @@ def test_codes_of_parallel_levels_have_no_substitutes_by_prefix(kind, is_refused
         return
     with pytest.raises(ValueError, match=r"training.substitute_share .* codes of kind 'opq' .* are not alike"):
         recipe.validate()
+
+
+def test_examples_of_parallel_levels_refuse_substitutes():
+    with pytest.raises(ValueError, match=r"substitute_share=0.1 .* levels of this catalog do not depend on each other"):
+        examples("causal", has_parallel_levels=True, substitute_share=0.1)
+    assert examples("causal", has_parallel_levels=True)

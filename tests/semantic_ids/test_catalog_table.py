@@ -60,6 +60,17 @@ def test_items_share_leading_codes_or_any_where_levels_are_parallel():
     assert parallel.num_shared_levels(parallel.codes[0, :2], np.array([1, 2])).tolist() == [1, 2]
 
 
+def test_an_appended_level_is_nothing_that_items_of_parallel_levels_share():
+    codes = [[0, 1], [1, 0], [0, 1]]
+    options = {"level_sizes": (2, 2), "append_size": 4}
+    parallel = Catalog.from_codes(list("abc"), codes, has_parallel_levels=True, **options)
+    ordered = Catalog.from_codes(list("abc"), codes, **options)
+
+    assert parallel.codes[:, 2].tolist() == [0, 0, 1]
+    assert parallel.num_shared_levels(parallel.codes[0]).tolist() == [2, 0, 2]
+    assert ordered.num_shared_levels(ordered.codes[0]).tolist() == [3, 0, 2]
+
+
 def test_parallel_levels_have_no_prefix_features():
     with pytest.raises(ValueError, match="levels of this catalog do not depend on each other; use its codes"):
         parallel_catalog().prefix_features(2)

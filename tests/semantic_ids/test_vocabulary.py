@@ -159,6 +159,22 @@ def test_a_loaded_vocabulary_is_the_saved_one(tmp_path):
     assert (tmp_path / "vocabulary.json").read_bytes() == first
 
 
+def test_parallel_levels_of_a_catalog_are_known_to_its_vocabulary_and_trie(tmp_path):
+    options = {"level_sizes": (2, 3), "collisions": "none"}
+    plain = Catalog.from_codes(["a", "b"], [[0, 1], [1, 2]], **options)
+    parallel = Catalog.from_codes(["a", "b"], [[0, 1], [1, 2]], has_parallel_levels=True, **options)
+    vocabulary, trie = SidVocabulary.for_catalog(parallel), SidTrie.from_catalog(parallel)
+
+    vocabulary.save(tmp_path)
+
+    assert vocabulary.has_parallel_levels and SidVocabulary.load(tmp_path) == vocabulary
+    assert vocabulary.digest == SidVocabulary.for_catalog(plain).digest
+    assert trie.has_parallel_levels and "2x3 in parallel" in repr(trie)
+    SidVocabulary.for_catalog(plain).save(tmp_path)
+    assert "parallel" not in (tmp_path / "vocabulary.json").read_text()
+    assert not SidVocabulary.load(tmp_path).has_parallel_levels and not SidTrie.from_catalog(plain).has_parallel_levels
+
+
 def test_an_edited_file_is_refused(tmp_path):
     SidVocabulary((2, 3)).save(tmp_path)
     path = tmp_path / "vocabulary.json"

@@ -25,13 +25,13 @@ class AceRecConfig(PreTrainedConfig):
         num_latents: k, latents that the model reads of an item in place of its m digits.
         merger: how digits become latents: `attention` of queries that depend on the item, or the `mean` of each of k
             equal runs of digits.
-        use_intent_token: whether a token behind the latents of an item reads what is known there; without it the last
+        use_intent_token: whether a token after the latents of an item predicts the next item; without it the last
             latent does.
         hidden_size: width D of tokens, latents and states.
         intermediate_size: width of the feed-forward layers.
         num_layers: of the model of sequences.
         num_heads: attention heads; they divide `hidden_size`.
-        dropout: share of activations dropped in training, behind the input and every sub-layer.
+        dropout: share of activations dropped in training, after the input and every sub-layer.
         attention_dropout: share of attention weights dropped in training.
         max_history: most recent items that are read.
         token_temperature: divides the cosines of states and tokens.

@@ -129,7 +129,7 @@ class TokenDecoder(nn.Module):
 def block_mask(num_blocks: int, config: AceRecConfig, *, device: torch.device | None = None) -> Tensor:
     """Return the attention mask of a sequence of items, float `[S, S]`: 0 where a row sees a column, else -inf.
 
-    A block is the k latents of an item and, behind them, its intent token. Everything sees all earlier blocks. Latents
+    A block is the k latents of an item and, after them, its intent token. Everything sees all earlier blocks. Latents
     of a block see each other, and not its intent token, which sees them and itself. It is added to attention scores: a
     bool mask would be added, too, by attention that expects a float one, and then hide nothing.
 

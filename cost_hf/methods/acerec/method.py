@@ -84,10 +84,12 @@ class AceRec(Method[AceRecOptions]):
 
     def describe(self, fitted: Fitted, workspace: Workspace, targets: Targets, *, seed: int) -> dict[str, Any]:
         """Return section `semantic_ids`, without figures of prefixes, which say nothing here."""
+        from cost_hf.evaluation.semantic_ids import PREFIX_FIGURES
         from cost_hf.methods.generative.sid_description import describe_utilization
 
         recommender: Any = fitted.recommender
-        return {"semantic_ids": describe_utilization(recommender.catalog, fitted.parts["codes"], workspace)}
+        found = describe_utilization(recommender.catalog, fitted.parts["codes"], workspace)
+        return {"semantic_ids": {name: figure for name, figure in found.items() if name not in PREFIX_FIGURES}}
 
     def protocol(self, fitted: Fitted, workspace: Workspace, targets: Targets) -> dict[str, Any]:
         """Return how lists are made."""

@@ -34,7 +34,7 @@ class AceRecOutput(ModelOutput):
         token_loss: cross-entropy of a digit, mean over digits and labelled positions.
         alignment_loss: of states and summaries of next items; None where its weight is 0.
         reconstruction_loss: one minus the cosine of rebuilt tokens; None where its weight is 0.
-        hidden_states: what the model knows behind every item, fp32 `[B, T, D]`.
+        hidden_states: states after every item, fp32 `[B, T, D]`.
     """
 
     loss: Tensor | None = None
@@ -119,7 +119,7 @@ class AceRecModel(PreTrainedModel):
         popularity: Tensor | None = None,
         label_weights: Tensor | None = None,
     ) -> AceRecOutput:
-        """Read histories and predict the digits of the item behind every position.
+        """Read histories and predict the digits of the item after every position.
 
         Args:
             histories: catalog rows, oldest first, `[B, T]`, -1 pads on the right; T at most `max_history`.
@@ -165,7 +165,7 @@ class AceRecModel(PreTrainedModel):
         return (codes + self._offsets(codes.device)).to(self.device, torch.int32)
 
     def read(self, histories: Tensor, item_tokens: Tensor) -> Tensor:
-        """Return the states behind every item of histories `[B, T]`, fp32 `[B, T, D]`; arguments as in `forward`."""
+        """Return the states after every item of histories `[B, T]`, fp32 `[B, T, D]`; arguments as in `forward`."""
         return self._states(histories, self._items(histories, item_tokens))
 
     def log_probs(self, histories: Tensor, item_tokens: Tensor) -> Tensor:
@@ -219,10 +219,12 @@ class AceRecModel(PreTrainedModel):
         return self.output_norm(last).float()
 
     def _digit_logits(self, states: Tensor) -> list[Tensor]:
-        """Return the logits of every digit, `[P, K]` each, of states `[P, D]`."""
-        width = self.config.hidden_size
-        own = states[:, None] + functional.silu(self.heads(states)).view(len(states), -1, width)  # [P, m, D]
-        table = functional.normalize(self.tokens.weight, dim=-1).split(self.config.level_sizes)
+        """Return the logits of every digit, `[P, K]` each, of fp32 states `[P, D]`."""
+        shape = (self.config.num_levels, self.config.hidden_size)
+        added = functional.silu(self.heads(states.to(self.heads.weight.dtype))).unflatten(-1, shape)
+        own = states[:, None] + added  # [P, m, D]
+        # cosines in fp32 for weights of any precision: the temperature would multiply what is rounded off
+        table = functional.normalize(self.tokens.weight.float(), dim=-1).split(self.config.level_sizes)
         users = (functional.normalize(own, dim=-1) / self.config.token_temperature).unbind(1)
         return [user @ tokens.T for user, tokens in zip(users, table, strict=True)]
 
@@ -262,9 +264,9 @@ def catalog_scores(log_probs: Tensor, item_tokens: Tensor) -> Tensor:
         log_probs: of all codes, `[B, V]`.
         item_tokens: of the catalog, `[N, m]`.
     """
-    # a clone: of one history, the transposed table counts as contiguous with strides that the look-up is slow for
+    # a clone: with a batch of one, the transposed table counts as contiguous, with strides that make the look-up slow
     table = log_probs.T.clone(memory_format=torch.contiguous_format)  # [V, B]
-    # sums stand item by item, and few at a time are turned round while they are in the cache of a CPU
+    # sums are item-major; a few at a time are transposed while they are in the cache of a CPU
     size = ITEMS_PER_CHUNK if table.device.type == "cpu" else max(1, len(item_tokens))
     sums = [functional.embedding_bag(part, table, mode="sum").T for part in item_tokens.split(size)]
     return torch.cat(sums, dim=1)

@@ -15,7 +15,7 @@ def alignment_losses(
     say what it does with them): an item that stands at n positions counts n times among the negatives.
 
     Args:
-        states: `[P, D]`.
+        states: `[P, D]`, in whose precision cosines are.
         summaries: of the U different next items of the batch, `[U, D]`.
         targets: place of every state's next item among them, `[P]`.
         counts: positions of each of these items, `[U]`.
@@ -23,7 +23,7 @@ def alignment_losses(
         temperature: divides the cosines.
     """
     users = functional.normalize(states, dim=-1)
-    items = functional.normalize(summaries, dim=-1)
+    items = functional.normalize(summaries.to(states.dtype), dim=-1)
     occurrences = counts.log().expand(len(users), -1).scatter(1, targets[:, None], 0.0)
     scores = (users @ items.T).float() / temperature - bias + occurrences
     return functional.cross_entropy(scores, targets, reduction="none")

@@ -26,7 +26,7 @@ class AceRecModelOptions:
         metadata={"help": "digits to latents: attention, or mean of each of num_latents equal runs of digits"},
     )
     use_intent_token: bool = field(
-        default=True, metadata={"help": "a token behind every item that predicts the next; false takes the last latent"}
+        default=True, metadata={"help": "a token after every item that predicts the next; false takes the last latent"}
     )
     hidden_size: int = field(default=448, metadata={"help": "width of tokens, latents and states"})
     intermediate_size: int = field(default=1024, metadata={"help": "width of feed-forward layers"})

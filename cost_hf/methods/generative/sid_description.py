@@ -45,16 +45,20 @@ def describe_utilization(catalog: Catalog, codes: CodesResult | None, workspace:
 
 
 def neighbour_examples(catalog: Catalog, vectors: TextVectors, *, seed: int) -> list[dict[str, Any]]:
-    """Return a few seeded items with their nearest texts and the items that share most of their SID, as titles."""
+    """Return a few seeded items with their nearest texts and the items that share most of their SID, as titles.
+
+    These are `same_prefix`, or `same_codes` where levels are parallel and equal codes count wherever they stand.
+    """
     rows = np.sort(np.random.default_rng(seed).permutation(len(catalog))[:EXAMPLES])
     nearest = top_neighbours(vectors.vectors, rows, width=min(NEIGHBOURS, len(catalog) - 1))
     names = catalog.item_ids if catalog.titles is None else _names(catalog)
+    shared = "same_codes" if catalog.has_parallel_levels else "same_prefix"
     return [
         {
             "item": names[row],
             "sid": "-".join(map(str, catalog.codes[row])),
             "nearest_text": [names[other] for other in others],
-            "same_prefix": [names[other] for other in _closest_sids(catalog, row)],
+            shared: [names[other] for other in _closest_sids(catalog, row)],
         }
         for row, others in zip(rows.tolist(), nearest.tolist(), strict=True)
     ]
@@ -66,8 +70,11 @@ def _names(catalog: Catalog) -> list[str]:
 
 
 def _closest_sids(catalog: Catalog, row: int) -> list[int]:
-    """Return the items with the longest common SID prefix of at least one code, in row order among equals."""
-    common = (catalog.codes == catalog.codes[row]).cumprod(axis=1).sum(axis=1)
+    """Return the items that share most codes of a SID, at least one, in row order among equals.
+
+    Leading codes count, or any where levels are parallel.
+    """
+    common = catalog.num_shared_levels(catalog.codes[row])
     common[row] = 0
     order = np.argsort(-common, kind="stable")[:NEIGHBOURS]
     return [int(other) for other in order if common[other]]

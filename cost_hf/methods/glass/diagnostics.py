@@ -37,7 +37,7 @@ def describe_long_history(
         `prefixes`: for every depth, of the cases whose true prefix was in the beam one level before, their number
         (`cases`), the share whose prefix is in the beam still (`kept`), the mean rank of these (`rank`, 1 is the first)
         and how much higher it is than one level before (`change`), as the paper's CRP. `gates`, where items are
-        retrieved: by the number of items behind the true first code (`retrieved`, the least of a group), `cases` and
+        retrieved: by the number of items with the true first code (`retrieved`, the least of a group), `cases` and
         the mean gate over layers, later levels and dimensions (`gate`).
     """
     found: dict[str, Any] = {"prefixes": summarised(prefix_ranks(ranker, catalog, targets, batch_size=batch_size))}
@@ -113,8 +113,9 @@ def mean_gates(ranker: GlassRanker, targets: Targets, *, batch_size: int) -> tup
         first = labels[:, :1] - model.config.first_code_id
         counts = model.retrieved_counts(first, history["bank_tokens"], history["bank_starts"])
         retrieved[batch] = (counts.sum((1, 2)) / model.config.num_levels).long().cpu().numpy()
-        shares = torch.stack([logits[:, 1:].sigmoid().float().mean((1, 2)) for logits in outputs])
-        gates[batch] = shares.mean(0).cpu().numpy() if labels.shape[1] > 1 else 0.0
+        if outputs:  # none for semantic IDs of one level, whose only code is the first
+            shares = torch.stack([logits[:, 1:].sigmoid().float().mean((1, 2)) for logits in outputs])
+            gates[batch] = shares.mean(0).cpu().numpy()
     return retrieved, np.where(retrieved > 0, gates, 0.0)
 
 

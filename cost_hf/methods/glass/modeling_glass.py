@@ -217,6 +217,8 @@ class LongHistoryMixin:
 
     config: Any
     prototypes: Tensor
+    # tiers are decided by small differences: they must not change with the precision of the model
+    _keep_in_fp32_modules_strict = ("prototypes",)
 
     def _add_parts(self, width: int, *, dropout: float) -> None:
         """Create what the configuration asks for, after the weights of the base class.
@@ -425,8 +427,8 @@ class GlassForConditionalGeneration(LongHistoryMixin, T5ForConditionalGeneration
         if not self.config.max_positions:
             return tokens
         is_token = (input_ids != self.config.pad_token_id).long()
-        behind = is_token.flip(1).cumsum(1).flip(1) - is_token
-        return tokens + self.prompt_positions(behind.clamp_max(self.config.max_positions - 1))
+        after = is_token.flip(1).cumsum(1).flip(1) - is_token
+        return tokens + self.prompt_positions(after.clamp_max(self.config.max_positions - 1))
 
     def retrieved_counts(self, first_codes: Tensor, bank_tokens: Tensor, bank_starts: Tensor) -> Tensor:
         """Return how often every code token was retrieved for first codes, fp32 `[B, R, C]`.
@@ -509,6 +511,8 @@ class GlassForConditionalGeneration(LongHistoryMixin, T5ForConditionalGeneration
         past_key_values: Any = None,
         encoder_outputs: Any = None,
         inputs_embeds: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        use_cache: bool | None = None,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
         """Read histories and predict the next items.
@@ -524,11 +528,16 @@ class GlassForConditionalGeneration(LongHistoryMixin, T5ForConditionalGeneration
             long_rows: long histories as rows of the attached catalog, `[B, H]`, -1 where there is none; in place of the
                 next three.
             tier_features, bank_tokens, bank_starts: of `history_inputs`; without the last two nothing is retrieved.
-            first_ids: first token of the answer, `[B]`, where `decoder_input_ids` are later ones alone.
+            first_ids: first token of the answer, `[B]`; needed with the last two where `decoder_input_ids` are later
+                ones alone.
             past_key_values: of earlier decoder tokens.
             encoder_outputs: of prompts that are encoded already.
             inputs_embeds: prompts that are embedded already, `[B, S, d]` (`embed_prompt`).
-            kwargs: of the base class.
+            decoder_attention_mask, use_cache: of the base class, for the decoder.
+            kwargs: of the base class, for encoder and decoder.
+
+        Raises:
+            ValueError: where what the model reads of long histories is missing, or `first_ids` are.
         """
         if long_rows is not None:
             found = self.history_inputs(long_rows)
@@ -547,9 +556,11 @@ class GlassForConditionalGeneration(LongHistoryMixin, T5ForConditionalGeneration
         return super().forward(
             attention_mask=attention_mask,
             decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask,
             labels=labels,
             past_key_values=past_key_values,
             encoder_outputs=encoder_outputs,
+            use_cache=use_cache,
             **kwargs,
         )
 
@@ -563,15 +574,29 @@ class GlassForConditionalGeneration(LongHistoryMixin, T5ForConditionalGeneration
             first_ids, bank_tokens, bank_starts: of `forward`.
             past: decoder tokens before these.
         """
-        if not self.config.use_retrieval or (first_ids is None and decoder_ids.shape[1] < 2):
+        if not self.config.use_retrieval or (past + decoder_ids.shape[1] < 2):
             return None
+        if past and first_ids is None:
+            raise ValueError(
+                f"items are retrieved by the first code of an answer, which is not among decoder_input_ids after a "
+                f"cache of {past} tokens; pass first_ids, `[{len(decoder_ids)}]`"
+            )
         first = decoder_ids[:, 1] if first_ids is None else first_ids
         counts = self.retrieved_counts(first[:, None] - self.config.first_code_id, bank_tokens, bank_starts)
         places = past + torch.arange(decoder_ids.shape[1], device=decoder_ids.device)
         return self.cross_context(counts * (places > 0)[None, :, None])
 
     def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
-        """Add the first code of every beam, by which items are retrieved."""
+        """Add the first code of every beam, by which items are retrieved.
+
+        Raises:
+            ValueError: for `tier_features`: `generate()` encodes the prompts without `forward`.
+        """
+        if kwargs.get("tier_features") is not None:
+            raise ValueError(
+                "generate() encodes prompts without their tier token, got tier_features; pass inputs_embeds of "
+                "embed_prompt in place of input_ids and tier_features"
+            )
         inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
         if input_ids.shape[1] > 1:
             inputs["first_ids"] = input_ids[:, 1]

@@ -34,7 +34,6 @@ class LongHistoryOptions:
     initial_gate: float = field(
         default=-3.0, metadata={"help": "logit of the share of retrieved items when training starts"}
     )
-
     positions: bool = field(
         default=False,
         metadata={
@@ -96,6 +95,12 @@ class GlassOptions(GenerativeOptions):
             raise ValueError(
                 "long_history.positions is for generator.kind seq2seq: the causal generator has rotary positions; set "
                 "it to false"
+            )
+        sizes = self.codes.level_sizes if self.catalog.reference is None else []
+        if sizes and self.long_history.neighbour_codes >= sizes[0]:
+            raise ValueError(
+                f"long_history.neighbour_codes must be below the {sizes[0]} codes of the first level, got "
+                f"{self.long_history.neighbour_codes!r}; lower it, or raise codes.level_sizes"
             )
         if self.training.has_teacher and self.long_history.is_on:
             raise ValueError(

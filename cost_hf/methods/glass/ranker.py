@@ -1,4 +1,4 @@
-"""GLASS as a ranker: beam search whose decoder reads the items of the long history behind the first code of a beam."""
+"""GLASS as a ranker: beam search whose decoder reads the items of the long history with the first code of a beam."""
 
 from collections.abc import Mapping
 from typing import Any

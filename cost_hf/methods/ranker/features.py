@@ -182,7 +182,8 @@ class ItemFacts:
     Attributes:
         clicks: training clicks, `[N]`.
         vectors: item text vectors of unit length, float32 `[n, E]`, n at most N; None where no part reads texts.
-        codes: semantic IDs by part that has them, `[n, L]`, n at most N.
+        codes: semantic IDs by part that has them, `[n, L]`, n at most N; without an appended level where levels are
+            parallel.
         table: what is known of items beside the parts.
         parallel: parts whose codes have parallel levels.
     """
@@ -200,8 +201,11 @@ class ItemFacts:
             lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
             vectors = (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
         with_codes = {name: part for name, part in catalog.parts.items() if hasattr(part, "codes")}
-        codes = {name: part.codes for name, part in with_codes.items()}
         parallel = frozenset(name for name, part in with_codes.items() if part.has_parallel_levels)
+        codes = {
+            name: part.codes[:, : part.model_levels] if name in parallel else part.codes
+            for name, part in with_codes.items()
+        }
         return cls(clicks, vectors, codes, table, parallel)
 
 

@@ -20,7 +20,7 @@ from .configuration_merged_t5 import MergedT5Config
 
 
 class MergingEncoder(T5Stack):
-    """T5's encoder over merged items; prompts are whole items, padded on the left, and one token behind them.
+    """T5's encoder over merged items; prompts are whole items, padded on the left, and one token after them.
 
     Args:
         config: sizes.
@@ -64,7 +64,7 @@ class MergingEncoder(T5Stack):
         if input_ids is None or (input_ids.shape[1] - 1) % self.config.num_levels:
             found = "inputs_embeds" if input_ids is None else f"{input_ids.shape[1]} tokens"
             raise ValueError(
-                f"expected input_ids of whole items with {self.config.num_levels} tokens each and one token behind "
+                f"expected input_ids of whole items with {self.config.num_levels} tokens each and one token after "
                 f"them, got {found}; build prompts by the recommender (prompt_inputs)"
             )
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask

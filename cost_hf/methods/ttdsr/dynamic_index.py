@@ -21,6 +21,7 @@ from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
 FOLDER = "index"  # in checkpoints
+REFRESH_RATE = 0.1  # of codes.learning_rate: at the whole rate most codes of states that stand still would move
 logger = logging.getLogger(__name__)
 
 
@@ -112,12 +113,20 @@ class DynamicIndex:
         self.use(refreshed)
         return found | {"refresh_seconds": time.perf_counter() - start}
 
-    def drift(self, model: Any) -> dict[str, float]:
-        """Return, by tower, the share of rows to which the states of a model would give other codes now."""
+    def settle(self, model: Any) -> dict[str, float]:
+        """Let quantizers standardize by the states of the finished model, which embeds new items; codes stay.
+
+        Returns:
+            by tower the share of rows to which the model's states would give another semantic ID, by the quantizer of
+            the last refresh (`items_drift`) and by the settled one (`items_drift_settled`).
+        """
         shares = {}
         for name, tower in self.towers.items():
             states = self.texts[name].vectors(model, batch_size=self.options.batch_size)
+            settled = tower.settled(states[torch.from_numpy(self.rows_to_learn(name))])
             shares[f"{name}_drift"] = tower.reassigned(tower.quantizer, states).changed_share(tower)
+            shares[f"{name}_drift_settled"] = tower.reassigned(settled.quantizer, states).changed_share(tower)
+            self.towers[name] = settled
         return shares
 
     def rows_to_learn(self, name: str) -> np.ndarray:
@@ -146,6 +155,7 @@ class DynamicIndex:
             states[torch.from_numpy(rows)],
             self.codes[name],
             epochs=self.options.tower_epochs,
+            learning_rate=REFRESH_RATE * self.codes[name].learning_rate,
             seed=self.seed + step,
         )
         codes = quantizer.encode(states).numpy()

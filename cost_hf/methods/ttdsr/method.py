@@ -186,7 +186,7 @@ def describe_index(log: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     """Return section `index` of results.json: refreshes, drift since the last one, tokens and seconds of a step."""
     places = ("epoch", "step")
     refreshes = [dict(record) for record in log if "refresh_seconds" in record]
-    drift = {name: value for record in log for name, value in record.items() if name.endswith("_drift")}
+    drift = {name: value for record in log for name, value in record.items() if "_drift" in name}
     costs = {
         name: [record[name] for record in log if name in record] for name in ("tokens_per_step", "seconds_per_step")
     }

@@ -26,8 +26,8 @@ class TtdsrRecommender(GenerativeRecommender):
     """Recommends by a language model whose index is frozen.
 
     A new item gets its codes from the state of its text in the trained model. The codes of the catalog come from the
-    last refresh of the index, when the model was another one; `index.items_drift` of results.json says how many of them
-    would be others by now. They stay as they are.
+    last refresh of the index, when the model was another one; `index.items_drift_settled` of results.json says how many
+    of them would be others by now. They stay as they are.
 
     Args:
         backbone: trained model with its vocabularies and prompt.

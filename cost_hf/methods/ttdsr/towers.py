@@ -82,6 +82,12 @@ class Tower:
         catalog = replace(known, codes=fresh.codes, quantizer_digest=fresh.quantizer_digest, moved=fresh.moved)
         return Tower(quantizer, catalog)
 
+    def settled(self, states: Tensor) -> "Tower":
+        """Return the tower with the same codes, whose quantizer standardizes its input by these states, `[N, D]`."""
+        quantizer = copy.deepcopy(self.quantizer)
+        quantizer.fit_statistics(states)
+        return Tower(quantizer, replace(self.catalog, quantizer_digest=assignment_digest(quantizer)))
+
 
 @contextmanager
 def naming_tower(name: str) -> Iterator[None]:
@@ -92,18 +98,25 @@ def naming_tower(name: str) -> Iterator[None]:
         raise CodebookCollapse(f"the tower of {name}: {error}") from error
 
 
-def trained_on(quantizer: CostModel, states: Tensor, options: TrainedOptions, *, epochs: int, seed: int) -> CostModel:
+def trained_on(
+    quantizer: CostModel, states: Tensor, options: TrainedOptions, *, epochs: int, learning_rate: float, seed: int
+) -> CostModel:
     """Return a copy of a quantizer that was trained on for some epochs, in eval mode.
+
+    Its input has the statistics of the states that it now gets (`input_norm: standardize`): the states of a language
+    model in training share a mean that moves, and with the statistics of the first ones most rows would get one code.
 
     Args:
         quantizer: stays as it is.
         states: text states, fp32 `[N, D]`.
-        options: batch size and rates; moments of the optimizer begin at 0.
-        epochs: passes over the states; 0 copies.
+        options: batch size and weight decay.
+        epochs: passes over the states; 0 keeps the weights.
+        learning_rate: of AdamW, whose moments begin at 0.
         seed: with the epoch, of the order.
     """
     model = copy.deepcopy(quantizer).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
+    model.fit_statistics(states)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=options.weight_decay)
     for epoch in range(epochs):
         order = torch.randperm(len(states), generator=seeded_generator("tower", seed, epoch))
         for batch in order.split(options.batch_size):

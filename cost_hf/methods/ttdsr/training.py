@@ -109,8 +109,9 @@ def train(
         own_tasks=user_tasks(backbone, index, workspace, options, texts, seed=seed),
         make_trainer=partial(IndexedTrainer, index=index, alignment=options.alignment),
     )
+    drift = index.settle(trained.model)
     index.save(checkpoints_of(folder))
-    return [*trained.history, index.drift(trained.model)]
+    return [*trained.history, drift]
 
 
 def dynamic_index(

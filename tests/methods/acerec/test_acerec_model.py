@@ -131,6 +131,7 @@ def test_an_empty_history_tells_no_item_from_another():
 
     assert scores[0].tolist() == [0.0] * ITEMS and scores[1].unique().numel() > 20
     assert model.scores(torch.full((1, 0), -1), tokens_of(model)).tolist() == [[0.0] * ITEMS]
+    assert model.scores(torch.full((0, 3), -1), tokens_of(model)).shape == (0, ITEMS)
 
 
 def test_only_the_latest_items_are_read():
@@ -261,6 +262,20 @@ def test_a_saved_model_scores_the_same(tmp_path, shape):
     assert again.config.level_sizes == SIZES
     assert are_equal(again, model)
     torch.testing.assert_close(again.scores(HISTORIES, tokens_of(again)), model.scores(HISTORIES, tokens_of(model)))
+
+
+def test_a_half_precision_model_ranks_and_learns(tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+
+    loaded = AutoModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    loaded(HISTORIES, tokens_of(loaded), labels=LABELS, popularity=torch.arange(ITEMS)).loss.backward()
+
+    assert {weight.dtype for weight in loaded.parameters()} == {torch.bfloat16}
+    scores = loaded.scores(HISTORIES, tokens_of(loaded))
+    assert scores.dtype == torch.float32
+    exact = model.scores(HISTORIES, tokens_of(model))
+    assert torch.corrcoef(torch.stack([scores.flatten(), exact.flatten()]))[0, 1] > 0.99
 
 
 def test_auto_classes_know_the_family():

@@ -96,6 +96,7 @@ def test_a_run_trains_evaluates_and_serves(tmp_path):
     results = read_object(tmp_path / "evaluation" / "results.json")
     assert results["rows"]["recommender"]["item"]["seen_allowed"]["recall@10"]["value"] is not None
     assert results["protocol"]["score"].startswith("sum of natural-log probabilities")
+    assert len(results["semantic_ids"]["levels"]) == 6 and "group_sizes" not in results["semantic_ids"]
     loaded = Recommender.from_pretrained(tmp_path)
     history = list(loaded.catalog.item_ids[:3])
     assert_same_list(loaded.recommend(history), run.recommender.recommend(history))

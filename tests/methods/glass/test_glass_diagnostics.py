@@ -12,6 +12,7 @@ from cost_hf.methods.glass.diagnostics import (
     prefix_ranks,
     summarised,
 )
+from cost_hf.semantic_ids.catalog import Catalog
 from tests.methods.glass.glass_toys import CAUSAL, long_histories, ranker_of, toy_catalog, toy_glass
 from tests.methods.liger.liger_toys import spread
 
@@ -89,6 +90,16 @@ def test_gates_are_those_of_the_layers(catalog, targets):
     ]
     assert retrieved.tolist() == expected
     np.testing.assert_allclose(gates, np.where(np.array(expected) > 0, 1 / (1 + np.exp(-2.0)), 0.0), rtol=1e-5)
+
+
+def test_semantic_ids_of_one_level_open_no_gate(targets):
+    ids = [f"i{row:02d}" for row in range(ITEMS)]
+    catalog = Catalog.from_codes(ids, np.arange(ITEMS)[:, None], level_sizes=(ITEMS,), collisions="none")
+    catalog = catalog.with_vectors(ids, np.random.default_rng(0).normal(size=(ITEMS, 6)).astype(np.float32))
+
+    found = describe_long_history(ranker_of(toy_glass(catalog), catalog), catalog, targets, batch_size=4)
+
+    assert len(found["prefixes"]) == 1 and {row["gate"] for row in found["gates"]} == {0.0}
 
 
 def test_groups_of_retrieved_items_are_by_their_least_number():

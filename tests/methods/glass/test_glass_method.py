@@ -52,6 +52,10 @@ def test_values_that_no_run_can_have_are_named(changes, message):
             "the causal generator has rotary positions",
         ),
         ({"generator.kind": "seq2seq", "training.teacher": "markov"}, "adds examples that have no long history"),
+        (
+            {"generator.kind": "seq2seq", "codes.level_sizes": [8, 8], "long_history.neighbour_codes": 8},
+            "long_history.neighbour_codes must be below the 8 codes of the first level, got 8",
+        ),
         ({"long_history.retrieve": True}, "did you mean 'long_history.retrieval'"),
     ],
 )

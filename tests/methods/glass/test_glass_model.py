@@ -262,6 +262,52 @@ def test_prototypes_are_saved_and_items_are_not(catalog, tmp_path):
     assert torch.equal(loaded(**batch).loss, backbone.model(**batch).loss)
 
 
+@pytest.mark.parametrize(("body", "auto"), [("seq2seq", AutoModelForSeq2SeqLM), ("causal", AutoModelForCausalLM)])
+def test_half_precision_changes_no_tier(catalog, tmp_path, body, auto):
+    model = toy_glass(catalog, body=body, **(CAUSAL if body == "causal" else {})).model
+    model.save_pretrained(tmp_path)
+
+    loaded = auto.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    loaded.attach_catalog(model.item_tokens, torch.tensor(catalog.vectors))
+
+    assert loaded.tier_network.hidden.weight.dtype == torch.bfloat16
+    assert torch.equal(loaded.item_tiers, model.item_tiers)
+
+
+@pytest.mark.parametrize("known", [1, 2, 3])
+def test_codes_after_a_cache_have_the_logits_of_one_pass(catalog, known):
+    backbone = toy_glass(catalog)
+    model = backbone.model
+    batch = batch_of(backbone, catalog)
+    history = model.history_inputs(batch.pop("long_rows"))
+    labels = batch.pop("labels")
+    tokens = torch.cat([torch.full_like(labels[:, :1], model.config.decoder_start_token_id), labels[:, :-1]], 1)
+    whole = model(**batch, **history, decoder_input_ids=tokens).logits
+
+    first = model(**batch, **history, decoder_input_ids=tokens[:, :known], use_cache=True)
+    rest = {
+        "encoder_outputs": (first.encoder_last_hidden_state,),
+        "attention_mask": batch["attention_mask"],
+        "past_key_values": first.past_key_values,
+        "decoder_input_ids": tokens[:, known:],
+        **history,
+    }
+
+    torch.testing.assert_close(first.logits, whole[:, :known])
+    with pytest.raises(ValueError, match=rf"after a cache of {known} tokens; pass first_ids"):
+        model(**rest)
+    torch.testing.assert_close(model(**rest, first_ids=tokens[:, 1]).logits, whole[:, known:])
+
+
+def test_generate_without_embedded_prompts_is_refused_where_it_would_lose_the_tier_token(catalog):
+    backbone = toy_glass(catalog)
+    batch = batch_of(backbone, catalog)
+    history = backbone.model.history_inputs(batch["long_rows"])
+
+    with pytest.raises(ValueError, match="without their tier token, got tier_features; pass inputs_embeds"):
+        backbone.model.generate(batch["input_ids"], attention_mask=batch["attention_mask"], max_new_tokens=2, **history)
+
+
 def test_missing_inputs_are_named(catalog):
     backbone = toy_glass(catalog)
     batch = batch_of(backbone, catalog)

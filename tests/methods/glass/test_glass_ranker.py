@@ -1,4 +1,4 @@
-"""The beam search of GLASS: every beam reads the items behind its own first code."""
+"""The beam search of GLASS: every beam reads the items with its own first code."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,7 @@
 """Features of candidates against plain loops, columns of catalogs, and what is not known of items that came later."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ from tests.methods.cobra.cobra_toys import text_recommender as cobra_recommender
 from tests.methods.counting.counting_toys import toy_counting
 from tests.methods.fusion.fusion_toys import toy_fusion
 from tests.methods.ranker.ranker_toys import ranker_of, toy_table
-from tests.recommenders.toys import TOY_CLICKS, TOY_ITEMS
+from tests.recommenders.toys import TOY_CLICKS, TOY_ITEMS, toy_catalog
 
 PARTS = ["a", "b"]
 
@@ -152,6 +153,16 @@ def test_facts_of_a_catalog_have_its_vectors_at_unit_length_and_the_codes_of_its
     assert set(facts.codes) == {"sids"} and facts.codes["sids"].shape == (TOY_ITEMS, 3)
     assert facts.clicks.tolist() == TOY_CLICKS.tolist()
     assert {"sids_prefix_last", "sids_prefix_recent", "cosine_last"} <= set(feature_names(list(system.parts), facts))
+
+
+def test_an_appended_level_counts_as_a_leading_code_alone():
+    plain = toy_catalog(12, (4, 5))
+    parts = {"a": plain, "b": replace(plain, has_parallel_levels=True)}
+
+    facts = ItemFacts.of(SimpleNamespace(parts=parts), None, np.ones(12), ItemTable())
+
+    assert facts.codes["a"].shape == (12, 3) and facts.codes["b"].shape == (12, 2)
+    assert facts.parallel == {"b"}
 
 
 @pytest.mark.parametrize("first", ["words", "texts"])

@@ -12,9 +12,11 @@ from cost_hf.methods.ttdsr.dynamic_index import DynamicIndex
 from cost_hf.methods.ttdsr.options import IndexOptions
 from cost_hf.methods.ttdsr.towers import Tower, load_index, save_index, trained_on
 from cost_hf.quantizers.base import CodebookCollapse, CodesOptions
+from cost_hf.quantizers.cost import CostModel
 from cost_hf.quantizers.residual import ResidualOptions
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.codebook_utilization import codebook_utilization
+from cost_hf.semantic_ids.digests import assignment_digest
 from cost_hf.semantic_ids.trie import SidTrie
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 
@@ -107,9 +109,13 @@ def test_training_on_copies_and_is_a_function_of_states_and_seed():
     tower = tower_of()
     kept = {name: weight.clone() for name, weight in tower.quantizer.state_dict().items()}
 
-    same = trained_on(tower.quantizer, states_of(0), OPTIONS, epochs=0, seed=0)
-    first, again = (trained_on(tower.quantizer, states_of(0), OPTIONS, epochs=2, seed=0) for _ in range(2))
-    other = trained_on(tower.quantizer, states_of(0), OPTIONS, epochs=2, seed=1)
+    def trained(epochs: int, seed: int) -> CostModel:
+        return trained_on(tower.quantizer, states_of(0), OPTIONS, epochs=epochs, learning_rate=1e-3, seed=seed)
+
+    same = trained(0, seed=0)
+    first = trained(2, seed=0)
+    again = trained(2, seed=0)
+    other = trained(2, seed=1)
 
     for name, weight in tower.quantizer.state_dict().items():
         assert torch.equal(weight, kept[name]) and torch.equal(same.state_dict()[name], weight)
@@ -117,6 +123,50 @@ def test_training_on_copies_and_is_a_function_of_states_and_seed():
     assert any(not torch.equal(first.state_dict()[name], weight) for name, weight in kept.items())
     assert any(not torch.equal(first.state_dict()[name], weight) for name, weight in other.state_dict().items())
     assert not first.training
+
+
+def test_a_mean_and_a_scale_that_move_change_no_code_of_a_standardized_tower():
+    options = SPACIOUS.copied(input_norm="standardize")
+    model = options.build_model(8).eval()
+    model.fit_statistics(states_of(0))
+    moved = states_of(0) * torch.linspace(0.25, 4.0, 8) + torch.linspace(-8.0, 8.0, 8)
+
+    refreshed = trained_on(model, moved, options, epochs=0, learning_rate=1e-3, seed=0)
+
+    assert torch.equal(refreshed.encode(moved), model.encode(states_of(0)))
+    assert not torch.equal(model.encode(moved), model.encode(states_of(0)))  # by the statistics of the first states
+
+
+def test_a_settled_index_knows_its_items_by_the_states_of_the_finished_model():
+    moved = states_of(0) * 3 + torch.linspace(-20.0, 20.0, 8)
+    model = SPACIOUS.copied(input_norm="standardize").build_model(8).eval()
+    model.fit_statistics(states_of(0))
+    tower = Tower(model, Catalog.from_embeddings(IDS, states_of(0), model, collisions="none"))
+    index = index_of({"items": tower, "users": tower}, {"items": moved, "users": moved})
+
+    found = index.settle(None)
+
+    assert found["items_drift"] > 0.5 and found["items_drift_settled"] == 0
+    settled = index.towers["items"]
+    assert np.array_equal(settled.catalog.codes, tower.catalog.codes)
+    assert torch.equal(settled.quantizer.encode(moved), torch.tensor(tower.catalog.codes))
+    assert settled.catalog.quantizer_digest == assignment_digest(settled.quantizer)
+    assert tower.catalog.quantizer_digest == assignment_digest(tower.quantizer)
+
+
+def test_the_learning_rate_of_a_refresh_bounds_what_moves():
+    model = tower_of().quantizer
+
+    slow, fast = (
+        trained_on(model, states_of(0), OPTIONS, epochs=2, learning_rate=rate, seed=0) for rate in (1e-6, 1e-2)
+    )
+
+    def distance(other: CostModel) -> float:
+        return max(
+            float((a - b).detach().abs().max()) for a, b in zip(model.parameters(), other.parameters(), strict=True)
+        )
+
+    assert 0 < distance(slow) < 1e-4 < distance(fast)
 
 
 def test_an_index_comes_back_bit_for_bit(tmp_path):
