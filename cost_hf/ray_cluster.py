@@ -1,12 +1,14 @@
 """A cluster of Ray for the time of some work: one that is running, or one on this machine."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from cost_hf.files import first_line
 
+REACHED_SECONDS = 10.0  # for a connection; Ray itself tries for many minutes
 INSTALL = "the engine ray needs the package ray; pip install 'cost-hf[ray]'"
 
 
@@ -33,17 +35,32 @@ def ray_cluster(address: str | None, *, num_cpus: int, log_to_driver: bool) -> I
         return
     own: dict[str, Any] = {"address": "local", "num_cpus": num_cpus, "include_dashboard": False}
     if address is not None:
+        _require_listening(address)
         own = {"address": address}
     try:
         ray.init(log_to_driver=log_to_driver, logging_level="warning", **own)
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
         if address is None:
             raise
-        raise ConnectionError(
-            f"no cluster of Ray can be reached at {address} ({first_line(error)}); correct the address, and set "
-            "RAY_AUTH_MODE=token where the cluster asks for a token"
-        ) from error
+        raise _unreachable(address, error) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_listening(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "/" in host:  # as `auto`, which Ray looks up
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=REACHED_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(address: str, error: Exception) -> ConnectionError:
+    return ConnectionError(
+        f"no cluster of Ray can be reached at {address} ({first_line(error)}); correct the address, and set "
+        "RAY_AUTH_MODE=token where the cluster asks for a token"
+    )
