@@ -244,6 +244,27 @@ def test_negatives_of_the_alignment_are_all_positions_but_those_of_the_same_item
         torch.testing.assert_close(found[position], torch.stack([own, *others]).logsumexp(0) - own)
 
 
+def test_losses_of_a_batch_are_of_its_own_items_and_their_clicks():
+    model = tiny_model(popularity_weight=0.5)
+    tokens, clicks = tokens_of(model), torch.arange(1, ITEMS + 1)
+    histories, labels = (torch.where(rows >= 0, 3 * rows, rows) for rows in (HISTORIES, LABELS))  # rows with gaps
+
+    found = model(histories, tokens, labels=labels, popularity=clicks)
+
+    latents, summaries = model.merger(model.tokens.weight, tokens)  # of the whole catalog
+    targets = labels[labels >= 0]
+    bias = 0.5 * clicks.log() / clicks.log().max()
+    losses = []
+    for state, own in zip(found.hidden_states[labels >= 0], targets.tolist(), strict=True):
+        negatives = [item for item in targets.tolist() if item != own]
+        scores = functional.cosine_similarity(state, summaries[[own, *negatives]]) / 0.07 - bias[[own, *negatives]]
+        losses.append(scores.logsumexp(0) - scores[0])
+    torch.testing.assert_close(found.alignment_loss, torch.stack(losses).mean())
+    read = torch.cat([histories[histories >= 0], targets]).unique()
+    cosines = functional.cosine_similarity(model.decoder(latents[read]), model.tokens(tokens[read]), dim=-1)
+    torch.testing.assert_close(found.reconstruction_loss, 1 - cosines.mean())
+
+
 def test_the_popularity_bias_is_the_share_of_the_largest_logarithm():
     bias = popularity_bias(torch.tensor([0, 1, 10, 100]), 0.5)
 
