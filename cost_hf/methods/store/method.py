@@ -64,7 +64,7 @@ class Store(GenerativeMethod[StoreOptions]):
     def build_backbone(
         self, workspace: Workspace, catalog: Catalog, codes: CodesResult | None, *, seed: int
     ) -> Backbone:
-        """Return the language model with LoRA, which starts from the adapter of the codes where the recipe says so."""
+        """Return the language model with LoRA, which starts from the adapter of the codes by `start.from_tokenizer`."""
         backbone = super().build_backbone(workspace, catalog, codes, seed=seed)
         if self.options.start.from_tokenizer and codes is not None:
             from cost_hf.methods.store.start import start_adapter

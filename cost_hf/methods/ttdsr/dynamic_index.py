@@ -166,7 +166,7 @@ class DynamicIndex:
 
 
 class DynamicIndexCallback(TrainerCallback):
-    """Refreshes the index every few steps until it is frozen.
+    """Refreshes the index every few steps until it is frozen, and never after the last step.
 
     A resumed run has the index of its checkpoint, and a finished one that of the checkpoint that is kept.
 
@@ -192,13 +192,17 @@ class DynamicIndexCallback(TrainerCallback):
         last = self.index.options.freeze_share * state.max_steps
         if every is None or state.global_step % every or state.global_step > last:
             return
+        if control.should_training_stop:  # no step would learn the new codes
+            return
         found = self.index.refresh(kwargs["model"], step=state.global_step)
         logger.info(
             "step %d: the index was refreshed, %s",
             state.global_step,
             ", ".join(f"{name} {value:.3g}" for name, value in found.items()),
         )
+        is_log_due = control.should_log
         self.log(found)
+        control.should_log = is_log_due  # any log clears it, and the loss of these steps would be lost
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

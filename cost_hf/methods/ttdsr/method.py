@@ -30,6 +30,8 @@ LANGUAGE_MODEL = {
     "generator.num_user_tokens": 0,
     "adapter.r": 8,
     "catalog.reference": None,
+    "codes.kind": "rqvae",
+    "codes.input_norm": "standardize",
 }
 STATIC = {"index.refresh_steps": None}
 NO_USERS = {"users.in_prompt": False, "tasks.weights": {"next_item": 1.0, "text_to_item": 1.0}}
@@ -84,12 +86,12 @@ class Ttdsr(GenerativeMethod[TtdsrOptions]):
         """Return the pretrained model with the vocabularies of items and users."""
         from cost_hf.methods.ttdsr.stages import index_stage
         from cost_hf.methods.ttdsr.training import with_users
-        from cost_hf.methods.ttdsr.user_texts import told_items
+        from cost_hf.methods.ttdsr.user_texts import profile_items
 
         backbone = super().build_backbone(workspace, catalog, codes, seed=seed)
         users = index_stage(workspace, self.options, seed=seed).users(workspace)
-        told = told_items(workspace.data.split.train, self.options.users)
-        return with_users(backbone, self.options, users, told)
+        profiles = profile_items(workspace.data.split.train, self.options.users)
+        return with_users(backbone, self.options, users, profiles)
 
     def user_vocabulary(self) -> SidVocabulary | None:
         """Return the tokens of users, in a namespace of their own."""

@@ -28,8 +28,11 @@ def lora() -> AdapterOptions:
 
 
 def rqvae() -> CodesOptions:
-    """Return the kind of both towers in the released code."""
-    return CodesOptions.of("rqvae")
+    """Return the kind of both towers in the released code.
+
+    States of a language model share a large mean, on which unit vectors collapse.
+    """
+    return CodesOptions.of("rqvae", input_norm="standardize")
 
 
 @dataclass

@@ -24,12 +24,12 @@ class UserPromptBuilder(PromptBuilder):
     Args:
         user_rows: row of every known user.
         user_tokens: marker and codes of every row, `[U, 1 + L_u]`.
-        told_items: items that the text of every row names, U arrays; empty where prompts are not for training.
+        profile_items: items that the text of every row names, U arrays; empty where prompts are not for training.
     """
 
     user_rows: Mapping[str, int]
     user_tokens: Tensor
-    told_items: Sequence[np.ndarray] = ()
+    profile_items: Sequence[np.ndarray] = ()
 
     def sequence(self, user_id: str | None, rows: np.ndarray, first_label: int) -> Example:
         """Return the example of `PromptBuilder.sequence`; targets that the user's text gives away have weight 0.
@@ -38,7 +38,7 @@ class UserPromptBuilder(PromptBuilder):
         """
         is_first = np.zeros(len(rows), dtype=bool)
         is_first[np.unique(rows, return_index=True)[1]] = True
-        is_learned = ~(is_first & np.isin(rows, self._told(user_id)))[first_label:]
+        is_learned = ~(is_first & np.isin(rows, self._profile(user_id)))[first_label:]
         if not is_learned.any():
             return super().sequence(None, rows, first_label)
         example = super().sequence(user_id, rows, first_label)
@@ -49,13 +49,13 @@ class UserPromptBuilder(PromptBuilder):
 
     def pair(self, user_id: str | None, history: np.ndarray, target: int) -> Example:
         """Return the example of `PromptBuilder.pair`, without a user whose text names the target before the history."""
-        gives_away = target in self._told(user_id) and target not in history
+        gives_away = target in self._profile(user_id) and target not in history
         return super().pair(None if gives_away else user_id, history, target)
 
-    def _told(self, user_id: str | None) -> np.ndarray:
+    def _profile(self, user_id: str | None) -> np.ndarray:
         """Return the items that the text of a user names."""
         row = None if user_id is None else self.user_rows.get(user_id)
-        return self.told_items[row] if self.told_items and row is not None else NO_ITEMS
+        return self.profile_items[row] if self.profile_items and row is not None else NO_ITEMS
 
     def _user_tokens(self, user_ids: Sequence[str], count: int) -> Tensor:
         """Return the tokens of users `[count, 1 + L_u]`, -1 for unknown ones; `[count, 0]` without users."""
@@ -72,13 +72,13 @@ class UserBackbone(Backbone):
     Attributes:
         user_ids: the known users.
         user_tokens: marker and codes of each, which prompts and tasks share, `[U, 1 + L_u]`.
-        told_items: items that the text of each names, which are no targets behind its semantic ID.
+        profile_items: items that the text of each names, which are no targets after its semantic ID.
         shows_users: whether prompts of histories begin with them.
     """
 
     user_ids: tuple[str, ...] = ()
     user_tokens: Tensor = field(default_factory=lambda: torch.empty(0, 1, dtype=torch.long))
-    told_items: Sequence[np.ndarray] = ()
+    profile_items: Sequence[np.ndarray] = ()
     shows_users: bool = True
 
     def prompts(self, catalog: Catalog) -> list[PromptBuilder]:
@@ -86,12 +86,12 @@ class UserBackbone(Backbone):
         plain = super().prompts(catalog)
         if not self.shows_users:
             return plain
-        shown = [with_user(builder, self.user_ids, self.user_tokens, self.told_items) for builder in plain]
+        shown = [with_user(builder, self.user_ids, self.user_tokens, self.profile_items) for builder in plain]
         return [*shown * KNOWN_TURNS, *plain]
 
 
 def with_user(
-    builder: PromptBuilder, user_ids: Sequence[str], user_tokens: Tensor, told_items: Sequence[np.ndarray] = ()
+    builder: PromptBuilder, user_ids: Sequence[str], user_tokens: Tensor, profile_items: Sequence[np.ndarray] = ()
 ) -> UserPromptBuilder:
     """Return a prompt builder that shows users.
 
@@ -99,10 +99,10 @@ def with_user(
         builder: of the same prompt without them.
         user_ids: the known users.
         user_tokens: marker and codes of each, `[U, 1 + L_u]`.
-        told_items: items that the text of each names, in training.
+        profile_items: items that the text of each names, in training.
     """
     rows = {user: row for row, user in enumerate(user_ids)}
-    return UserPromptBuilder(**vars(builder), user_rows=rows, user_tokens=user_tokens, told_items=told_items)
+    return UserPromptBuilder(**vars(builder), user_rows=rows, user_tokens=user_tokens, profile_items=profile_items)
 
 
 def tokens_of_users(codes: np.ndarray, vocabulary: SidVocabulary) -> Tensor:

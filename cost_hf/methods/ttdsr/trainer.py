@@ -66,13 +66,14 @@ class IndexedTrainer(GeneratorTrainer):
         self._index = index
         self._alignment = alignment
         self._sums: dict[str, Any] = {}
+        self._batches = 0
         self._tokens = 0
         self._since: tuple[int, float] | None = None
         self.add_callback(DynamicIndexCallback(index, self.log))
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """Return the batches of a step, made with the codes that hold now."""
-        if self._since is None:  # a resumed run begins with the step of its checkpoint
+        if self._since is None:  # the first step, of a resumed run too, or the one after a log
             self._since = (self.state.global_step, time.perf_counter())
         return super().get_batch_samples(map(self._batch, epoch_iterator), num_batches, device)
 
@@ -81,11 +82,12 @@ class IndexedTrainer(GeneratorTrainer):
     ) -> Any:
         """Return the loss of the tasks, and the weighted terms of the alignment."""
         first = int(inputs.pop(NUMBERS)[0])
+        self._batches += 1
         self._tokens += _num_tokens(inputs)
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self._alignment.is_used:
             # the loss of the tasks is a sum over the labels of all batches of a step, that of the alignment a mean
-            parts = self.args.gradient_accumulation_steps if self.model_accepts_loss_kwargs else 1
+            parts = self.current_gradient_accumulation_steps if self.model_accepts_loss_kwargs else 1
             loss = loss + self._alignment_loss(model, first) / parts
         return (loss, outputs) if return_outputs else loss
 
@@ -133,16 +135,19 @@ class IndexedTrainer(GeneratorTrainer):
         return total
 
     def _means(self) -> dict[str, float]:
-        """Return means since the last call: terms by batch, tokens and seconds by step."""
+        """Return means since the last call: terms by batch, tokens and seconds by step.
+
+        Refreshes are in the seconds; validations and checkpoints, which come between a log and the next step, are not.
+        """
         now = time.perf_counter()
         step, then = self._since or (0, now)
         steps = max(self.state.global_step - step, 1)
-        batches = steps * self.args.gradient_accumulation_steps
-        found = {name: float(value) / batches for name, value in self._sums.items()}
+        found = {name: float(value) / max(self._batches, 1) for name, value in self._sums.items()}
         found |= {"tokens_per_step": self._tokens / steps, "seconds_per_step": (now - then) / steps}
         self._sums = {}
+        self._batches = 0
         self._tokens = 0
-        self._since = (self.state.global_step, now)
+        self._since = None
         return found
 
 

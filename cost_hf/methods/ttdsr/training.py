@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def with_users(
-    backbone: Backbone, options: TtdsrOptions, users: Catalog | None, told_items: Sequence[np.ndarray]
+    backbone: Backbone, options: TtdsrOptions, users: Catalog | None, profile_items: Sequence[np.ndarray]
 ) -> Backbone:
     """Return a backbone that knows the semantic IDs of users; a prompt that shows one may hold fewer items for it.
 
@@ -42,7 +42,7 @@ def with_users(
         backbone: without them.
         options: of the recipe.
         users: with their semantic IDs; None without users.
-        told_items: items that the text of each user names.
+        profile_items: items that the text of each user names.
     """
     if users is None or backbone.users is None:
         return backbone
@@ -63,7 +63,7 @@ def with_users(
         **known,
         user_ids=users.item_ids,
         user_tokens=tokens,
-        told_items=told_items,
+        profile_items=profile_items,
         shows_users=options.users.in_prompt,
     )
 

@@ -18,8 +18,7 @@ SEPARATOR = "; "
 def user_texts(data: PreparedData, options: UserOptions) -> list[str]:
     """Return a text for every training user, in their order.
 
-    Titles are those of `told_items`. Of a column the cell of the user's first click is taken, which is never one of an
-    evaluation part.
+    Titles are those of `profile_items`. Of a column the cell of the user's first training click is taken.
 
     Raises:
         ValueError: for a column that is not there, or items without titles.
@@ -32,15 +31,15 @@ def user_texts(data: PreparedData, options: UserOptions) -> list[str]:
             "the text of a user is made of the titles of items, and these have no column 'title'; name a column of "
             "the interactions as users.text_column"
         )
-    told = told_items(data.split.train, options)
-    return [SEPARATOR.join(title for row in rows.tolist() if (title := titles[row])) for rows in told]
+    profiles = profile_items(data.split.train, options)
+    return [SEPARATOR.join(title for row in rows.tolist() if (title := titles[row])) for rows in profiles]
 
 
-def told_items(histories: Sequence[np.ndarray], options: UserOptions) -> list[np.ndarray]:
+def profile_items(histories: Sequence[np.ndarray], options: UserOptions) -> list[np.ndarray]:
     """Return the items whose titles make the text of every user, oldest first; none where the text is a column.
 
     They are the first clicks, half of the history at most. A prompt begins with a semantic ID that is made of this
-    text, and these clicks are no targets behind it: the model would learn to read its answers there.
+    text, and these clicks are no targets after it: the model would learn to read its answers there.
 
     Args:
         histories: training clicks of every user, oldest first.
@@ -58,5 +57,6 @@ def _column_texts(data: PreparedData, column: str) -> list[str]:
             f"users.text_column must be a column of the interactions, got {column!r:.80}, found "
             f"{', '.join(map(str, interactions.columns))}; correct the name"
         )
-    first = interactions.drop_duplicates("user_id").set_index("user_id")[column]
+    is_hidden = np.isin(interactions["item_row"].to_numpy(), data.split.cold_items)
+    first = interactions.loc[~is_hidden].drop_duplicates("user_id").set_index("user_id")[column]
     return [cell_words(first[user]) for user in data.split.train_user_ids]

@@ -28,7 +28,7 @@ class TextSlotsConfig(QuantizerConfig):
         base_revision: its commit on the Hub; None for a directory.
         base_digest: `weights_digest` of its weights.
         hidden_size: width D of its embeddings and states.
-        vocab_size: its tokens; ones that were added for semantic IDs are never read or written.
+        vocab_size: tokens of its tokenizer; ones that were added for semantic IDs are never read or written.
         num_slots: slot tokens S behind a text.
         slot_dim: width E of what the bottleneck keeps of a slot's state.
         clustering: `parallel`, a level for every slot, or `residual`, levels over all slots side by side.

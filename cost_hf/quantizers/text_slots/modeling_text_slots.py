@@ -1,4 +1,4 @@
-"""`TextSlotsModel`: codes of what a language model with LoRA says at slot tokens behind an item's text.
+"""`TextSlotsModel`: codes of the states that a language model with LoRA has at slot tokens after an item's text.
 
 The model reads `text, slot_1 … slot_S`; the states at the slots pass a linear bottleneck to z `[S, E]`, and a linear
 map of z, as a prefix, has to make the same model write the text again. Codes are the nearest centroids of the slots. It

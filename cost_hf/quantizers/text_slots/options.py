@@ -108,7 +108,7 @@ class TextSlotsOptions(CodesOptions):
         return model_identity(self.backbone, self.revision)
 
     def content(self) -> dict[str, Any]:
-        """Return the kind and all fields that codes depend on; where the language model lies is none of them."""
+        """Return the kind and all fields that codes depend on; the path of the language model is none of them."""
         return super().content() | {"backbone": self.input_parts}
 
     def check_items(self, items: ItemFacts) -> None:

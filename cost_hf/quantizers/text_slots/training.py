@@ -45,7 +45,7 @@ from cost_hf.semantic_ids.codebook_utilization import codebook_utilization
 from cost_hf.sharding import whole_weights
 from cost_hf.trackers import require_trackers
 
-LARGEST_GROUP = 0.5  # share of the items with the same codes above which codes say nothing
+LARGEST_GROUP = 0.5  # share of the items with the same codes above which codes are useless
 SAMPLE = 512  # texts that perplexities are measured on
 DIGITS = 6  # of perplexities in logs
 
@@ -196,13 +196,14 @@ def untrained_model(options: TextSlotsOptions, *, seed: int) -> TextSlotsModel:
     commit = None
     if not Path(name).is_dir():
         commit = extract_commit_hash(cached_file(name, "config.json", revision=revision), None)
+    rows, width = base.get_input_embeddings().weight.shape
     config = TextSlotsConfig(
         level_sizes=options.level_sizes,
         base_name=name,
         base_revision=commit,
         base_digest=weights_digest(base),
-        hidden_size=base.get_input_embeddings().weight.shape[1],
-        vocab_size=base.get_input_embeddings().weight.shape[0],
+        hidden_size=width,
+        vocab_size=min(rows, len(tokenizer)),  # semantic IDs may take spare rows of a model
         num_slots=options.slots,
         slot_dim=options.slot_dim,
         clustering=options.clustering,
@@ -283,8 +284,8 @@ def text_perplexities(
 ) -> dict[str, float]:
     """Return perplexities of a token of a sample of texts: given their slots, their codes, and others' slots.
 
-    The last one says how much of the text the language model writes of itself. A perplexity is the exponential of the
-    mean over texts of the mean cross-entropy of their tokens.
+    The last one measures how much of the text the language model predicts without the slots. A perplexity is the
+    exponential of the mean over texts of the mean cross-entropy of their tokens.
 
     Args:
         model: with centroids.

@@ -10,7 +10,7 @@ from cost_hf.hub.redaction import Licence
 from cost_hf.hub.staging import write_recommender
 from cost_hf.quantizers.text_slots.modeling_text_slots import TextSlotsModel
 from cost_hf.recommenders.base import Recommender
-from tests.generators.backbone_toys import causal_backbone
+from tests.generators.backbone_toys import byte_bpe, causal_backbone
 from tests.methods.store.store_toys import IDS, TEXTS, store_recommender
 
 HISTORY = IDS[:3]
@@ -101,6 +101,19 @@ def test_merging_the_generator_changes_no_codes(recommender):
 
     assert np.array_equal(recommender.encode(TEXTS), codes)
     assert not storages(recommender.quantizer.base) & storages(recommender.generator)
+
+
+def test_what_is_written_does_not_depend_on_semantic_ids_in_spare_rows_of_the_base(tmp_path):
+    spare = causal_backbone(tmp_path / "spare", vocab_size=len(byte_bpe()) + 40)
+    quantizer = store_recommender(spare).quantizer
+    slots = quantizer.embed_texts(TEXTS)
+    losses = quantizer.token_losses(slots, TEXTS)
+    written = quantizer.write_texts(slots[:6], max_tokens=5)
+
+    quantizer.release_base()
+
+    assert torch.equal(quantizer.token_losses(slots, TEXTS), losses)
+    assert quantizer.write_texts(slots[:6], max_tokens=5) == written
 
 
 def test_rows_of_codes_start_where_the_quantizer_maps_their_centroids(base):

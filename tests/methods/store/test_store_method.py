@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+import cost_hf
 from cost_hf.generators.backbones import build_backbone
 from cost_hf.generators.options import AdapterOptions, GeneratorOptions
 from cost_hf.methods.base import Fitted, methods, variants
@@ -13,10 +14,12 @@ from cost_hf.methods.store.options import StoreOptions
 from cost_hf.methods.store.reconstruction import describe_reconstruction
 from cost_hf.methods.store.start import start_adapter
 from cost_hf.quantizers.base import CodesOptions
+from cost_hf.recommenders.base import Recommender
 from tests.generators.backbone_toys import causal_backbone
 from tests.methods.store.store_toys import TEXTS, store_recommender
 from tests.quantizers.text_slots.slot_toys import slot_model
 from tests.recommenders.toys import toy_catalog
+from tests.runs import tiny_fields
 
 LAYERS = ["q_proj", "v_proj"]
 
@@ -117,3 +120,28 @@ def test_reconstruction_says_how_texts_come_back_and_what_a_step_took(base):
     assert found["step"] == {"steps": 4, "tokens_per_step": 100.0, "seconds_per_step": 0.5}
     assert found["texts"]["cases"] == 30
     assert found["texts"]["slots"]["exact_match"] == found["texts"]["codes"]["rougeL"] == 1.0
+
+
+@pytest.mark.trains
+def test_a_run_learns_its_tasks_and_comes_back_with_one_language_model(base, tmp_path):
+    own = {"data.synthetic_users": 30, "data.synthetic_items": 48, "generator.max_history": 5}
+    own |= {"codes.backbone": str(base), "generator.backbone": str(base), "codes.slot_dim": 8, "codes.max_tokens": 16}
+    own |= {"codes.adapter_rank": 2, "adapter.r": 2, "codes.adapter_modules": LAYERS, "adapter.target_modules": LAYERS}
+    own |= {"codes.level_sizes": [8, 8], "codes.epochs": 1, "training.epochs": 1, "evaluation.bootstrap_draws": 20}
+    fields = tiny_fields(method="store", codes__kind="text_slots") | own | {"evaluation.baselines": ["popularity"]}
+
+    run = cost_hf.train(recipe="cost_quickstart", overrides=fields, output_dir=tmp_path / "run")
+
+    found = run.results
+    assert set(found["reconstruction"]) == {"texts", "perplexity", "step"}
+    assert {"slots", "codes"} <= set(found["reconstruction"]["texts"]) and set(found["titles"]) == {"item_to_title"}
+    loaded = Recommender.from_pretrained(tmp_path / "run")
+    history = list(loaded.catalog.item_ids[:3])
+    assert loaded.recommend(history, top_k=5) == run.recommender.recommend(history, top_k=5)
+    before = loaded.catalog.codes.copy()
+    loaded.add_items(["new"], ["a red lamp"])
+    assert (loaded.catalog.codes[:-1] == before).all()
+    assert (loaded.catalog.codes[-1, :2] == run.recommender.encode(["a red lamp"])[0]).all()
+    quantizer: Any = loaded.quantizer
+    own_words = quantizer.base.get_input_embeddings().weight
+    assert own_words.data_ptr() in {weight.data_ptr() for weight in loaded.network.parameters()}

@@ -1,14 +1,17 @@
 """Towers: codes for every row, what a training on changes, shares by hand, and files that belong together."""
 
 import dataclasses
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import TrainerControl, TrainerState
 
 from cost_hf.files import DamagedFileError
 from cost_hf.generators.prompts import PromptBuilder
-from cost_hf.methods.ttdsr.dynamic_index import DynamicIndex
+from cost_hf.methods.ttdsr.dynamic_index import DynamicIndex, DynamicIndexCallback
 from cost_hf.methods.ttdsr.options import IndexOptions
 from cost_hf.methods.ttdsr.towers import Tower, load_index, save_index, trained_on
 from cost_hf.quantizers.base import CodebookCollapse, CodesOptions
@@ -241,3 +244,33 @@ def test_training_sees_all_users_and_the_items_that_are_not_held_out():
 
     assert index.rows_to_learn("items").tolist() == list(range(20))
     assert index.rows_to_learn("users").tolist() == list(range(30))
+
+
+def step_of(number: int, **control) -> tuple[list[int], TrainerControl]:
+    """Steps at which a callback refreshes every second step of ten, and the control after one of them."""
+    refreshed: list[int] = []
+    state = TrainerState(global_step=number, max_steps=10)
+    flags = TrainerControl(**control)
+
+    def refresh(_model: object, *, step: int) -> dict[str, float]:
+        refreshed.append(step)
+        return {"items_changed": 0.5}
+
+    def log(_found: dict[str, float]) -> None:
+        flags.should_log = False  # as `Trainer.log` does
+
+    index: Any = SimpleNamespace(options=IndexOptions(refresh_steps=2, freeze_share=1.0), refresh=refresh)
+    arguments: Any = None
+    DynamicIndexCallback(index, log).on_step_end(arguments, state, flags, model=None)
+    return refreshed, flags
+
+
+def test_a_refresh_leaves_the_log_of_the_loss_due():
+    assert step_of(3) == ([], TrainerControl())
+    assert step_of(4) == ([4], TrainerControl())
+    assert step_of(4, should_log=True) == ([4], TrainerControl(should_log=True))
+
+
+def test_after_the_last_step_the_index_stays_as_it_was_learned():
+    # `Trainer` sets the flag at its last step, and a run that is resumed after its patience takes one more step
+    assert step_of(10, should_training_stop=True)[0] == []

@@ -15,7 +15,7 @@ from cost_hf.generators.templates import PromptEncoder
 from cost_hf.methods.ttdsr.options import USER_TASKS, TtdsrTaskOptions, UserOptions
 from cost_hf.methods.ttdsr.prompts import NO_ITEMS, tokens_of_users, with_user
 from cost_hf.methods.ttdsr.user_tasks import UserFields, build_user_tasks, next_users, user_templates
-from cost_hf.methods.ttdsr.user_texts import told_items, user_texts
+from cost_hf.methods.ttdsr.user_texts import profile_items, user_texts
 from cost_hf.semantic_ids.catalog import Catalog
 from cost_hf.semantic_ids.vocabulary import SidVocabulary
 from tests.generators.backbone_toys import byte_bpe
@@ -24,8 +24,10 @@ TRAIN = [np.array([0, 1]), np.array([1, 0]), np.array([1])]
 CODES = np.array([[0, 1], [2, 0], [1, 1]])
 
 
-def data_of(items: dict, interactions: dict | None = None, train: list[np.ndarray] = TRAIN):
-    split = SimpleNamespace(train=train, train_user_ids=np.array(["ann", "bob", "cy"], object), train_times=None)
+def data_of(items: dict, interactions: dict | None = None, train: list[np.ndarray] = TRAIN, cold: tuple[int, ...] = ()):
+    users = np.array(["ann", "bob", "cy"], object)
+    cold_items = np.array(cold, dtype=np.int64)
+    split = SimpleNamespace(train=train, train_user_ids=users, train_times=None, cold_items=cold_items)
     tables = SimpleNamespace(items=pd.DataFrame(items), interactions=pd.DataFrame(interactions or {"user_id": []}))
     return SimpleNamespace(tables=tables, split=split)
 
@@ -46,15 +48,16 @@ def test_the_text_of_a_user_is_titles_of_the_first_half_of_training():
     assert user_texts(data, UserOptions()) == ["Lamp; Desk", "Desk", ""]
     assert user_texts(data, UserOptions(max_titles=1)) == ["Lamp", "Desk", ""]
     assert user_texts(untitled, UserOptions()) == ["Lamp", "", ""]
-    assert [rows.tolist() for rows in told_items(train, UserOptions(text_column="taste"))] == [[], [], []]
+    assert [rows.tolist() for rows in profile_items(train, UserOptions(text_column="taste"))] == [[], [], []]
 
 
-def test_the_text_of_a_user_is_the_cell_of_the_first_click():
-    clicks = {"user_id": ["ann", "ann", "bob", "cy"], "taste": ["red", "of the test", None, "blue"]}
-    data = data_of({"item_id": ["a", "b"]}, clicks)
+def test_the_text_of_a_user_is_the_cell_of_the_first_click_that_is_not_held_out():
+    taste = ["red", "of the test", None, "of a held-out item", "blue"]
+    clicks = {"user_id": ["ann", "ann", "bob", "cy", "cy"], "item_row": [0, 1, 1, 2, 1], "taste": taste}
+    data = data_of({"item_id": ["a", "b", "c"]}, clicks, cold=(2,))
 
     assert user_texts(data, UserOptions(text_column="taste")) == ["red", "", "blue"]
-    with pytest.raises(ValueError, match=r"column of the interactions, got 'tast', found user_id, taste"):
+    with pytest.raises(ValueError, match=r"column of the interactions, got 'tast', found user_id, item_row, taste"):
         user_texts(data, UserOptions(text_column="tast"))
     with pytest.raises(ValueError, match="name a column of the interactions"):
         user_texts(data, UserOptions())
@@ -152,12 +155,21 @@ def test_behind_a_user_nothing_is_learned_that_the_users_text_names():
     plain = PromptBuilder.for_catalog(
         catalog, encoder.vocabulary, is_causal=True, max_history=4, layout=encoder.bare_layout()
     )
-    told = [np.array([2, 0]), NO_ITEMS, np.array([3, 1, 0, 2])]
-    shown = with_user(plain, ["ann", "bob", "cy"], tokens_of_users(CODES, encoder.users), told)
+    profiles = [np.array([2, 0]), NO_ITEMS, np.array([3, 1, 0, 2])]
+    shown = with_user(plain, ["ann", "bob", "cy"], tokens_of_users(CODES, encoder.users), profiles)
     rows = np.array([2, 0, 3, 2])
 
     first = shown.sequence("ann", rows, 0)
-    assert first.weights.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]  # a later click of a told item was in the prompt
+    assert first.weights.tolist() == [
+        0,
+        0,
+        0,
+        0,
+        1,
+        1,
+        1,
+        1,
+    ]  # a later click on an item of the profile was in the prompt
     assert shown.sequence("ann", rows, 1).weights.tolist() == [0, 0, 1, 1, 1, 1]
     assert shown.sequence("ann", rows, 2).weights is None and shown.sequence("bob", rows, 0).weights is None
     assert shown.sequence("cy", rows[:3], 0).tokens.tolist() == plain.sequence(None, rows[:3], 0).tokens.tolist()

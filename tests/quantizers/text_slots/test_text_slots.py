@@ -13,7 +13,7 @@ from cost_hf.quantizers.text_slots import options as text_slots_options
 from cost_hf.quantizers.text_slots.configuration_text_slots import CLUSTERINGS, TERMS
 from cost_hf.quantizers.text_slots.modeling_text_slots import TextSlotsModel, padded
 from cost_hf.quantizers.text_slots.objectives_text_slots import dropped_words, views_loss, word_alignment_loss
-from cost_hf.quantizers.text_slots.training import set_centroids, untrained_model
+from cost_hf.quantizers.text_slots.training import StepTimes, set_centroids, untrained_model
 from cost_hf.semantic_ids.catalog import Catalog
 from tests.generators.backbone_toys import causal_backbone, seq2seq_backbone
 from tests.quantizers.text_slots.slot_toys import slot_model, slot_options, texts_of
@@ -178,6 +178,26 @@ def test_the_log_has_the_terms_of_epochs_then_perplexities_and_what_a_step_took(
     assert last["steps"] == 3
     assert last["tokens_per_step"] == 2 * sum(len(own) + 3 for own in tokens) / 3
     assert last["seconds_per_step"] > 0 and 0 < last["unique_share"] <= 1
+
+
+@pytest.mark.trains
+def test_a_killed_training_resumes_bit_for_bit(backbone, tmp_path, monkeypatch):
+    options = slot_options(backbone, epochs=2, contrastive_weight=0.5)  # words of views are dropped at random
+    whole = fit_codes(None, options, output_dir=tmp_path / "whole", seed=0, texts=TEXTS)
+
+    def killed(_callback, _args, state, _control, **_others):
+        if state.epoch == 1:  # the checkpoint of the first epoch is there
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(StepTimes, "on_step_begin", killed)
+        fit_codes(None, options, output_dir=tmp_path / "killed", seed=0, texts=TEXTS)
+    resumed = fit_codes(None, options, output_dir=tmp_path / "killed", seed=0, texts=TEXTS)
+
+    weights = resumed.model.state_dict()
+    assert all(torch.equal(weight, weights[name]) for name, weight in whole.model.state_dict().items())
+    assert np.array_equal(resumed.codes, whole.codes)
+    assert [entry["loss"] for entry in resumed.history[:-1]] == [entry["loss"] for entry in whole.history[:-1]]
 
 
 @pytest.mark.trains
