@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import torch
 from timing import RESULTS, machine, table
 
-from cost_hf.bulk.job import RECORD, run_bulk
+from cost_hf.bulk.job import FILES, RECORD, run_bulk
 from cost_hf.bulk.tasks import RecommendTask
 from cost_hf.files import file_digests, write_json
 from cost_hf.recommenders.base import Recommender
@@ -54,7 +54,8 @@ def measure(task: RecommendTask, inputs: Path, output: Path, options: dict[str, 
     files = sorted(output.glob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
     first, last = (path.stat().st_mtime_ns / 1e9 for path in (files[0], files[-1]))
     rows = sum(pq.read_metadata(path).num_rows for path in files[1:])
-    return {"start": first - start, "rate": rows / (last - first), "files": file_digests(output, excluded=[RECORD])}
+    digests = file_digests(output, excluded=[RECORD, FILES])
+    return {"start": first - start, "rate": rows / (last - first), "files": digests}
 
 
 def rounds_of(task: RecommendTask, known: argparse.Namespace, folder: Path) -> dict[str, list[dict[str, Any]]]:

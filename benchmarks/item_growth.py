@@ -427,6 +427,7 @@ STAGES: dict[str, Stage] = {
     "append": Stage(build("append"), 10 * MILLION),
     "reassign": Stage(build("reassign")),
     "min_cost": Stage(build("min_cost"), MILLION // 10),
+    "sinkhorn": Stage(build("sinkhorn"), MILLION // 10),
     "save": Stage(save, 10 * MILLION),
     "load": Stage(load, 10 * MILLION),
     "digest": Stage(digest, 10 * MILLION),

@@ -14,6 +14,7 @@ NAMES = {
     "append": "codes to catalog, `append`",
     "reassign": "codes to catalog, `reassign`",
     "min_cost": "codes to catalog, `min_cost`",
+    "sinkhorn": "codes to catalog, `sinkhorn`",
     "save": "save",
     "load": "load",
     "digest": "digest",

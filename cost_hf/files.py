@@ -127,7 +127,7 @@ def file_digests(directory: str | Path, *, excluded: Iterable[str] = ()) -> dict
     digests: dict[str, str] = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root)
-        if path.name == LOCK or any(_is_scratch(part) for part in name.parts):
+        if path.name == LOCK or any(is_scratch(part) for part in name.parts):
             continue
         if any(name.match(pattern) for pattern in excluded):
             continue
@@ -275,7 +275,8 @@ def remove_scratch(directory: str | Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _is_scratch(name: str) -> bool:
+def is_scratch(name: str) -> bool:
+    """Return whether a file or directory has the name of what an interrupted write leaves."""
     return re.fullmatch(r"\..*-[a-z0-9_]{8}", name) is not None
 
 
@@ -373,7 +374,7 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     try:
         with readable_os_errors():
             return load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, AttributeError, TypeError, ValueError) as error:  # a type or a shape that numpy has not
         raise DamagedFileError(f"{path} is no whole safetensors file ({error}); copy it again") from error
 
 

@@ -1,4 +1,5 @@
 import errno
+import json
 import shutil
 
 import pytest
@@ -11,6 +12,7 @@ from cost_hf.files import (
     check_file_digests,
     file_digest,
     read_json,
+    read_tensors,
     readable_load_errors,
     readable_os_errors,
     write_json,
@@ -105,3 +107,15 @@ def test_an_error_that_is_readable_already_keeps_its_path():
     with readable as told, readable_os_errors(), readable_os_errors():
         raise PermissionError(errno.EACCES, "Permission denied", "/there")
     assert told.value.errno == errno.EACCES
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "size"), [("BF16", [1], 2), ("F8_E4M3", [1], 1), ("F32", [2**31, 2**31, 0], 0)]
+)
+def test_tensors_that_numpy_can_not_hold_are_those_of_a_damaged_file(tmp_path, kind, shape, size):
+    header = json.dumps({"x": {"dtype": kind, "shape": shape, "data_offsets": [0, size]}}).encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(size))
+
+    with pytest.raises(DamagedFileError, match=r"x\.safetensors is no whole safetensors file"):
+        read_tensors(path)

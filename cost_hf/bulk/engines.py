@@ -1,24 +1,25 @@
 """Who computes the units of a job: this process, or workers of Ray."""
 
-import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cost_hf.bulk.tasks import BulkTask
+from cost_hf.bulk.tasks import BulkTask, Transform
 from cost_hf.bulk.units import Unit, UnitResult, run_unit
+from cost_hf.files import content_digest
+from cost_hf.ray_cluster import ray_cluster
 
 RETRIES = 3  # of a unit whose worker was killed, and of a worker; Ray Data's own default is without end
-INSTALL = "the engine ray needs the package ray; pip install 'cost-hf[ray]'"
 
 
 def run_here(
-    units: Sequence[Unit], task: BulkTask, folder: Path, *, columns: Mapping[str, str], batch_size: int
+    units: Sequence[Unit], task: BulkTask, folder: Path, *, content: str, columns: Mapping[str, str], batch_size: int
 ) -> Iterator[UnitResult]:
     """Compute one unit after the other in this process; yield each when its file is there."""
-    transform = task.load()
+    transform = _load(task, content)
     for unit in units:
         yield run_unit(unit, transform, folder, columns=columns, batch_size=batch_size)
 
@@ -28,6 +29,7 @@ def run_on_ray(
     task: BulkTask,
     folder: Path,
     *,
+    content: str,
     columns: Mapping[str, str],
     batch_size: int,
     workers: int = 2,
@@ -42,49 +44,52 @@ def run_on_ray(
         units: to compute.
         task: what is computed.
         folder: of the results.
+        content: digest of the task's, as the job began.
         columns: as for `plan_units`.
         batch_size: rows that a model gets at once.
         workers: processes, one CPU each.
         address: of a running cluster; None starts one on this machine for the time of the work.
 
     Raises:
+        ConnectionError: where no cluster can be reached at the address.
         ValueError: without Ray, where workers are killed again and again, or as the task raises.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
+    with ray_cluster(address, num_cpus=workers, log_to_driver=False):
         import ray.data
-    except ImportError as error:
-        raise ValueError(INSTALL) from error
-    was_running = ray.is_initialized()
-    if not was_running:
-        own = (
-            {"address": "local", "num_cpus": workers, "include_dashboard": False}
-            if address is None
-            else {"address": address}
-        )
-        ray.init(log_to_driver=False, logging_level="warning", **own)
-    try:
+        from ray.util.annotations import RayDeprecationWarning
+
         ray.data.DataContext.get_current().enable_progress_bars = False
-        rows = ray.data.from_items([asdict(unit) for unit in units], override_num_blocks=len(units)).map(
-            _Worker,
-            fn_constructor_args=(task, str(folder), dict(columns), batch_size),
-            concurrency=workers,
-            max_restarts=RETRIES,
-            max_task_retries=RETRIES,
-        )
-        for row in rows.iter_rows():
-            if row["error"] is not None:
-                raise ValueError(row["error"])
-            yield UnitResult(row["target"], row["rows"], row["missing"])
-    except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
+        waiting = ray.data.from_items([asdict(unit) for unit in units], override_num_blocks=len(units))
+        with warnings.catch_warnings():
+            # of max_restarts and max_task_retries, which nothing replaces; pyproject.toml takes no Ray without them
+            warnings.simplefilter("ignore", RayDeprecationWarning)
+            rows = waiting.map(
+                _Worker,
+                fn_constructor_args=(task, content, str(folder), dict(columns), batch_size),
+                compute=ray.data.ActorPoolStrategy(size=workers),
+                max_restarts=RETRIES,
+                max_task_retries=RETRIES,
+            )
+        try:
+            for row in rows.iter_rows():
+                if row["error"] is not None:
+                    raise ValueError(row["error"])
+                yield UnitResult(row["target"], row["rows"], row["missing"], row["digest"])
+        except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
+            raise ValueError(
+                f"a worker of Ray was killed {RETRIES + 1} times, probably since no memory was left; run the same "
+                "command with fewer --workers, or another --output with a lower --batch-size or smaller row groups"
+            ) from error
+
+
+def _load(task: BulkTask, content: str) -> Transform:
+    """Load the model of a task, unless another one has come since the job began."""
+    transform = task.load()
+    if content_digest(task.content()) != content:
         raise ValueError(
-            f"a worker of Ray was killed {RETRIES + 1} times, probably since no memory was left; run the same command "
-            "with fewer --workers, or another --output with a lower --batch-size or smaller row groups"
-        ) from error
-    finally:
-        if not was_running:
-            ray.shutdown()
+            "the recommender has changed since the job began; give another output folder, or bring the old one back"
+        )
+    return transform
 
 
 class _Worker:
@@ -94,16 +99,17 @@ class _Worker:
     anew where the model can't be loaded.
     """
 
-    def __init__(self, task: BulkTask, folder: str, columns: dict[str, str], batch_size: int):
+    def __init__(self, task: BulkTask, content: str, folder: str, columns: dict[str, str], batch_size: int):
         self._error: str | None = None
         try:
-            self._run = partial(run_unit, transform=task.load(), folder=folder, columns=columns, batch_size=batch_size)
+            transform = _load(task, content)
+            self._run = partial(run_unit, transform=transform, folder=folder, columns=columns, batch_size=batch_size)
         except (ValueError, OSError) as error:
             self._error = str(error)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Compute the unit that a row describes."""
-        result = {"target": row["target"], "rows": 0, "missing": 0, "error": self._error}
+        result = {"target": row["target"], "rows": 0, "missing": 0, "digest": "", "error": self._error}
         if self._error is not None:
             return result
         try:

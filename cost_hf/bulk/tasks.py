@@ -178,15 +178,20 @@ class RecommendTask:
         return partial(_recommended, recommender, self, tuple(forms))
 
 
+def _frame(rows: pa.Table) -> pd.DataFrame:
+    """Return rows whose whole numbers stay whole beside a null, so that their texts do not depend on other rows."""
+    return rows.to_pandas(integer_object_nulls=True)
+
+
 def _embedded(encoder: "TextEncoder", template: str, rows: pa.Table) -> pa.Table:
-    texts = render_texts(rows.to_pandas(), template)
+    texts = render_texts(_frame(rows), template)
     has_text = np.array([bool(text.strip()) for text in texts], dtype=bool)
     vectors = encoder.encode([text for text in texts if text.strip()]) if has_text.any() else np.empty((0, 0))
     return pa.table({ITEM: rows[ITEM], "vector": _lists(vectors, has_text, pa.float32())})
 
 
 def _encoded(owner: Any, render: Callable[[pd.DataFrame], list[str]], rows: pa.Table) -> pa.Table:
-    texts = render(rows.to_pandas())
+    texts = render(_frame(rows))
     has_text = np.array([bool(text.strip()) for text in texts], dtype=bool)
     known = [text for text in texts if text.strip()]
     codes = owner.encode(known) if known else np.empty((0, 0), dtype=np.int64)
@@ -203,7 +208,7 @@ def _encoded(owner: Any, render: Callable[[pd.DataFrame], list[str]], rows: pa.T
 def _recommended(recommender: Recommender, task: RecommendTask, forms: tuple[str, ...], rows: pa.Table) -> pa.Table:
     given = [item_id_list(history or (), name=HISTORY, what="item ids") for history in rows[HISTORY].to_pylist()]
     histories = [[in_forms(item, forms) for item in history] for history in given]
-    users = rows[USER].cast(pa.string()).to_pylist() if USER in rows.column_names else None
+    users = rows[USER].to_pylist() if USER in rows.column_names else None
     answers = recommender.recommend(
         histories,
         top_k=task.top_k,

@@ -5,7 +5,6 @@ what is computed besides. Its file appears when it is whole: a unit that is done
 one file of the same content.
 """
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +14,11 @@ import pyarrow.parquet as pq
 
 from cost_hf.bulk.tasks import BulkTask, Transform
 from cost_hf.data.sources import resolve_files
-from cost_hf.files import DamagedFileError, atomic_path, readable_load_errors
+from cost_hf.files import atomic_path, content_digest, file_digest
 from cost_hf.row_groups import readable_parquet_errors
 
-logger = logging.getLogger(__name__)
-
+HIDDEN = (".", "_")  # begin names that readers of a folder of Parquet files pass over
 ROWS_PER_GROUP = 65_536  # of the files that are written
-ROWS = b"cost_hf_rows"
-MISSING = b"cost_hf_rows_without_result"
 
 
 @dataclass(frozen=True)
@@ -50,11 +46,13 @@ class UnitResult:
         target: name of the file.
         rows: in it.
         missing: rows whose result is null.
+        digest: of the file and this number.
     """
 
     target: str
     rows: int
     missing: int
+    digest: str
 
 
 def plan_units(pattern: str, task: BulkTask, columns: Mapping[str, str]) -> list[Unit]:
@@ -66,7 +64,7 @@ def plan_units(pattern: str, task: BulkTask, columns: Mapping[str, str]) -> list
         columns: name of ours -> name in the files, where these differ.
 
     Raises:
-        ValueError: for no file or row, files of another kind or of one name, or a missing column.
+        ValueError: for no file or row, files of another kind, of one name or of a hidden one, or a missing column.
     """
     stems: dict[str, Path] = {}
     units = []
@@ -77,10 +75,13 @@ def plan_units(pattern: str, task: BulkTask, columns: Mapping[str, str]) -> list
                 "one or work on one folder at a time"
             )
         stems[path.stem] = path
-        try:
+        if path.name.startswith(HIDDEN):
+            raise ValueError(
+                f"{path} has a name that readers of a folder pass over, as would be those of its results; rename it or "
+                "give a pattern that does not match it"
+            )
+        with readable_parquet_errors(path):
             found = pq.ParquetFile(path)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{path} is no Parquet file ({error}); convert it") from error
         names = _renamed(found.schema_arrow.names, columns)
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
@@ -98,7 +99,7 @@ def plan_units(pattern: str, task: BulkTask, columns: Mapping[str, str]) -> list
 def run_unit(
     unit: Unit, transform: Transform, folder: str | Path, *, columns: Mapping[str, str], batch_size: int
 ) -> UnitResult:
-    """Write the results of a unit, unless its file is there already and undamaged.
+    """Write the results of a unit, also over a file of them that is there.
 
     Args:
         unit: to compute.
@@ -108,34 +109,15 @@ def run_unit(
         batch_size: rows that the transform gets at once.
     """
     target = Path(folder) / unit.target
-    if target.exists():
-        try:
-            return read_result(target)
-        except DamagedFileError as error:
-            logger.warning("%s; it is computed again", error)
     with atomic_path(target) as temporary:
         missing = _write(temporary, unit, transform, columns=columns, batch_size=batch_size)
-    return UnitResult(unit.target, unit.rows, missing)
+        digest = result_digest(temporary, missing)
+    return UnitResult(unit.target, unit.rows, missing, digest)
 
 
-def read_result(path: Path) -> UnitResult:
-    """Read a file of results to its end and return what it says of itself.
-
-    Raises:
-        OSError: where it can't be opened.
-        DamagedFileError: where it is no whole file of results, or a page differs from its checksum.
-    """
-    with (
-        readable_load_errors(path.name, path.parent),
-        readable_parquet_errors(path),
-        pq.ParquetFile(path, page_checksum_verification=True) as file,
-    ):
-        rows = sum(batch.num_rows for batch in file.iter_batches())
-        said = file.metadata.metadata
-        result = UnitResult(path.name, int(said[ROWS]), int(said[MISSING]))
-        if result.rows != rows:
-            raise DamagedFileError(f"{path} has {rows} rows, expected {result.rows}, as it says itself")
-        return result
+def result_digest(path: Path, missing: int) -> str:
+    """Return the digest of a file of results and of how many of them are null."""
+    return content_digest(missing, file_digest(path))
 
 
 def _write(path: Path, unit: Unit, transform: Transform, *, columns: Mapping[str, str], batch_size: int) -> int:
@@ -147,23 +129,26 @@ def _write(path: Path, unit: Unit, transform: Transform, *, columns: Mapping[str
     results = _results(unit, transform, columns=columns, batch_size=batch_size)
     waiting = [next(results)]
     missing = 0
-    with pq.ParquetWriter(path, waiting[0].schema, write_page_checksum=True) as writer:
+    with pq.ParquetWriter(path, waiting[0].schema) as writer:
         for result in results:
             if sum(map(len, waiting)) >= ROWS_PER_GROUP:
                 missing += _write_group(writer, waiting)
                 waiting = []
             waiting.append(result)
         missing += _write_group(writer, waiting)
-        writer.add_key_value_metadata({ROWS: str(unit.rows).encode(), MISSING: str(missing).encode()})
     return missing
 
 
 def _results(unit: Unit, transform: Transform, *, columns: Mapping[str, str], batch_size: int) -> Iterator[pa.Table]:
     """Yield the results of a unit batch by batch; there is at least one."""
-    source = pq.ParquetFile(unit.path)
-    for batch in source.iter_batches(batch_size=batch_size, row_groups=[unit.row_group]):
+    for batch in _batches(unit, batch_size):
         rows = pa.Table.from_batches([batch])
         yield transform(rows.rename_columns(_renamed(rows.column_names, columns)))
+
+
+def _batches(unit: Unit, batch_size: int) -> Iterator[pa.RecordBatch]:
+    with readable_parquet_errors(unit.path):
+        yield from pq.ParquetFile(unit.path).iter_batches(batch_size=batch_size, row_groups=[unit.row_group])
 
 
 def _write_group(writer: pq.ParquetWriter, tables: Sequence[pa.Table]) -> int:

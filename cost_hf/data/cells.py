@@ -69,18 +69,11 @@ def _plain(value: Any) -> Any:
 
 
 def column_words(values: pd.Series) -> list[str]:
-    """Return every cell of a column as text for a template, "" for an empty one.
-
-    Whole numbers become their digits even if missing values turned the column into floats.
+    """Return every cell of a column as text for a template, whatever the other cells are.
 
     Raises:
         DataError: for bytes, whose encoding is unknown.
     """
-    if pd.api.types.is_float_dtype(values):
-        known = np.asarray(values.dropna(), dtype=np.float64)
-        if (np.abs(known) < EXACT_WHOLE).all() and (known % 1 == 0).all():
-            values = values.astype("Int64")
-        return ["" if is_empty(value) else str(value) for value in values]
     for row, value in enumerate(values):
         if isinstance(value, (bytes, bytearray)):
             raise DataError(
@@ -91,7 +84,10 @@ def column_words(values: pd.Series) -> list[str]:
 
 
 def cell_words(value: Any) -> str:
-    """Return a cell as text: lists joined by commas, objects as `name: value`, other values by `str`."""
+    """Return a cell as text: "" for an empty one, lists joined by commas, objects as `name: value`, others by `str`.
+
+    Whole numbers become their digits, since missing values turn a column of them into floats.
+    """
     if is_empty(value):
         return ""
     if isinstance(value, dict):

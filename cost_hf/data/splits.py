@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyarrow import compute
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from cost_hf.data.coded_clicks import CodedClicks, stable_order
 from cost_hf.data.errors import DataError
@@ -34,7 +34,7 @@ from cost_hf.data.events import IS_TARGET, WEIGHT
 from cost_hf.data.options import DataOptions
 from cost_hf.data.row_lists import RowLists
 from cost_hf.data.schema import Tables, require_columns
-from cost_hf.files import JoinedRows, atomic_path, content_digest, read_json, write_json
+from cost_hf.files import JoinedRows, atomic_path, content_digest, read_json, read_tensors, write_json
 
 PARTS = ("train", "validation", "test")
 NO_ROWS = np.empty(0, np.int64)
@@ -274,7 +274,7 @@ class Split:
     def load(cls, directory: str | Path) -> "Split":
         """Read what `save` wrote; a `DataError` if the files do not belong together."""
         header = read_json(Path(directory) / "split.json")
-        tensors = load_file(Path(directory) / "split.safetensors")
+        tensors = read_tensors(Path(directory) / "split.safetensors")
         frame = pd.read_parquet(Path(directory) / "split.parquet")
         users = {}
         sequences = {}

@@ -18,6 +18,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from cost_hf.files import first_line
+from cost_hf.ray_cluster import INSTALL, ray_cluster
 from cost_hf.recommenders.repository import locate
 from cost_hf.serving.app import build_app
 from cost_hf.serving.logs import set_up_json_logs
@@ -27,7 +28,6 @@ from cost_hf.serving.server import bound_socket, set_threads
 logger = logging.getLogger(__name__)
 APPLICATION = "cost_hf"
 DEPLOYMENT = "Recommender"
-INSTALL = "the engine ray needs the package ray; pip install 'cost-hf[ray]'"
 HEALTH_SECONDS = 5.0  # between two questions to a replica whether it is alive
 HEALTH_TIMEOUT = 60.0  # a batch may hold the interpreter for long
 
@@ -110,15 +110,20 @@ def serve_on_ray(
         address: of a running cluster; None starts one on this machine for the time of the serving.
 
     Raises:
-        OSError: where nothing is found, or the port is not free.
-        ValueError: without Ray, or where no replica can be started.
+        OSError: where nothing is found, the port is not free, or no cluster can be reached at the address.
+        ValueError: without Ray, where no replica can be started, or where Ray Serve runs on the cluster already.
     """
     application = ray_application(source, options, replicas=replicas, threads=threads, log_level=log_level)
     locate(source)  # an error here is readable, and that of a replica is a page
     with bound_socket(options.host, options.port) as listener:
         port = listener.getsockname()[1]
-    with _cluster(address, num_cpus=replicas * threads), _signals() as is_stopping:
+    with ray_cluster(address, num_cpus=replicas * threads, log_to_driver=True), _signals() as is_stopping:
         serve = _ray_serve()
+        if serve.status().proxies:
+            raise ValueError(
+                "Ray Serve runs on this cluster already, on a port of its own, and would not listen on "
+                f"{options.host}:{port}; end it by `serve shutdown`, or take another cluster"
+            )
         serve.start(http_options={"host": options.host, "port": port})
         try:
             try:
@@ -136,28 +141,9 @@ def serve_on_ray(
                 serve.delete(APPLICATION)
             except TimeoutError:
                 logger.warning("replicas are still answering or starting; Ray ends them when they have finished")
+            if address is None or not serve.status().applications:
+                serve.shutdown()  # on a cluster that goes on it would keep the port
     logger.info("stopped")
-
-
-@contextmanager
-def _cluster(address: str | None, *, num_cpus: int) -> Iterator[None]:
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    own = (
-        {"address": "local", "num_cpus": num_cpus, "include_dashboard": False}
-        if address is None
-        else {"address": address}
-    )
-    ray.init(logging_level="warning", **own)
-    try:
-        yield
-    finally:
-        if address is None:
-            _ray_serve().shutdown()
-        ray.shutdown()
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 import json
 import tracemalloc
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cost_hf.bulk.job import RECORD, run_bulk
+from cost_hf.bulk.job import FILES, RECORD, run_bulk
 from cost_hf.bulk.tasks import EmbedTask, EncodeTask, RecommendTask
 from cost_hf.cli import main
 from cost_hf.data import VectorOptions
@@ -100,13 +101,15 @@ def test_a_stopped_job_computes_what_is_missing(tmp_path, monkeypatch):
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
 
 
-def with_flipped_bit(path: Path) -> bytes:
-    """Return a file with another bit in the last byte of its first column, far from its footer."""
-    column = pq.read_metadata(path).row_group(0).column(0)
-    start = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
-    content = bytearray(path.read_bytes())
-    content[start + column.total_compressed_size - 1] ^= 1
-    return bytes(content)
+def with_flipped_bit(place: float):
+    """Return what flips a bit of a file at a share of its length."""
+
+    def damaged(path: Path) -> bytes:
+        content = bytearray(path.read_bytes())
+        content[int(place * (len(content) - 1))] ^= 1
+        return bytes(content)
+
+    return damaged
 
 
 @pytest.mark.parametrize(
@@ -115,9 +118,8 @@ def with_flipped_bit(path: Path) -> bytes:
         lambda path: b"",
         lambda path: b"PAR1 and no more",
         lambda path: path.read_bytes()[:-20],
-        with_flipped_bit,
+        *map(with_flipped_bit, (0.0, 0.02, 0.1, 0.5, 0.9, 0.99, 1.0)),
     ],
-    ids=["empty", "no parquet", "cut short", "a flipped bit"],
 )
 def test_a_damaged_file_of_results_is_computed_again(tmp_path, caplog, damaged):
     pattern = numbers(tmp_path)
@@ -131,6 +133,40 @@ def test_a_damaged_file_of_results_is_computed_again(tmp_path, caplog, damaged):
 
     assert "a-00001.parquet" in caplog.text and "it is computed again" in caplog.text
     assert digests(tmp_path / "out") == before and Doubled.calls == [4]
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        lambda lines: [lines[0], lines[1][:-9]],
+        lambda lines: [lines[0], lines[1].replace('"missing": 0', '"missing": 1')],
+        lambda lines: [lines[0], lines[1].replace("a-00001", "a-00002")],
+        lambda lines: [lines[0], "[" * 10],
+    ],
+    ids=["cut short", "another count", "another file", "no record"],
+)
+def test_a_file_whose_record_is_damaged_is_computed_again(tmp_path, damaged):
+    pattern = numbers(tmp_path)
+    summary = run_bulk(Doubled(), pattern, tmp_path / "out")
+    whole = (tmp_path / "out" / FILES).read_text()
+    lines = whole.splitlines()
+    (tmp_path / "out" / FILES).write_text("\n".join([*damaged(lines[:2]), *lines[2:]]))
+    Doubled.calls.clear()
+
+    assert run_bulk(Doubled(), pattern, tmp_path / "out") == summary
+    assert Doubled.calls == [4]
+    assert sorted((tmp_path / "out" / FILES).read_text().splitlines()) == sorted(lines)
+    Doubled.calls.clear()
+    run_bulk(Doubled(), pattern, tmp_path / "out")
+    assert Doubled.calls == []
+
+
+def test_what_a_killed_start_has_left_does_not_stop_the_job(tmp_path):
+    (tmp_path / "out" / f".{RECORD}-0a1b2c3d").mkdir(parents=True)
+
+    summary = run_bulk(Doubled(), numbers(tmp_path), tmp_path / "out")
+
+    assert summary["rows"] == 13 and not list((tmp_path / "out").glob(f".{RECORD}-*"))
 
 
 def test_long_row_groups_are_written_in_groups(tmp_path, monkeypatch):
@@ -200,6 +236,59 @@ def test_another_job_does_not_mix_with_the_results_of_the_first(tmp_path):
         run_bulk(Doubled(), pattern, tmp_path / "out")
 
 
+@dataclass(frozen=True)
+class Delayed:
+    """A task whose recommender loses an item before it is loaded."""
+
+    name: ClassVar[str] = "delayed"
+    task: RecommendTask
+    recommender: Any
+
+    def content(self):
+        return self.task.content()
+
+    def check(self, columns):
+        self.task.check(columns)
+
+    def load(self):
+        self.recommender.remove_items(["press"])
+        self.recommender.save_catalog(self.task.source)
+        return self.task.load()
+
+
+@dataclass(frozen=True)
+class Moving(Doubled):
+    """Doubled, at whose load something happens."""
+
+    happens: Callable[[], Any] = print
+
+    def load(self):
+        self.happens()
+        return self._doubled
+
+
+def test_input_that_changes_while_a_job_runs_is_an_error(tmp_path):
+    pattern = numbers(tmp_path)
+    task = Moving(lambda: write(tmp_path / "in" / "b.parquet", {"number": [10, 11, 12], "unused": ["new"] * 3}))
+
+    with pytest.raises(ValueError, match="a job with other inputs; delete it"):
+        run_bulk(task, pattern, tmp_path / "out")
+
+    assert json.loads((tmp_path / "out" / RECORD).read_text())["status"] == "running"
+
+
+def test_a_recommender_that_changes_before_it_is_loaded_is_an_error(tmp_path):
+    recommender = example_recommender()
+    recommender.save_pretrained(tmp_path / "own")
+    path = write(tmp_path / "in.parquet", {"history": [["kettle"]]})
+    task = Delayed(RecommendTask(str(tmp_path / "own")), recommender)
+
+    with pytest.raises(ValueError, match="the recommender has changed since the job began"):
+        run_bulk(task, str(path), tmp_path / "out")
+
+    assert not list((tmp_path / "out").glob("*.parquet"))
+
+
 def test_wrong_input_is_named(tmp_path):
     path = write(tmp_path / "in.parquet", {"number": [1]})
     (tmp_path / "full" / "kept").mkdir(parents=True)
@@ -209,8 +298,11 @@ def test_wrong_input_is_named(tmp_path):
 
     with pytest.raises(ValueError, match="no file"):
         run_bulk(Doubled(), str(tmp_path / "nothing-*.parquet"), tmp_path / "out")
-    with pytest.raises(ValueError, match="is no Parquet file"):
+    with pytest.raises(ValueError, match=r"no\.parquet is not a valid parquet file"):
         run_bulk(Doubled(), str(tmp_path / "no.parquet"), tmp_path / "out")
+    for name in ("_part.parquet", ".part.parquet"):
+        with pytest.raises(ValueError, match=f"{name} has a name that readers of a folder pass over"):
+            run_bulk(Doubled(), str(write(tmp_path / name, {"number": [1]})), tmp_path / "out")
     with pytest.raises(ValueError, match="have the same name"):
         run_bulk(Doubled(), str(tmp_path / "**" / "in.parquet"), tmp_path / "out")
     with pytest.raises(ValueError, match="hold no rows"):
@@ -259,6 +351,26 @@ def test_what_is_no_item_id_is_an_error(tmp_path, saved):
 
     with pytest.raises(ValueError, match=r"1\.5"):
         run_bulk(RecommendTask(str(folder)), str(path), tmp_path / "out")
+
+
+def test_a_damaged_page_of_the_input_is_named(tmp_path):
+    path = write(tmp_path / "in.parquet", {"number": [1, 2, 3]})
+    content = bytearray(path.read_bytes())
+    content[4:30] = bytes(26)
+    path.write_bytes(content)
+
+    with pytest.raises(ValueError, match=r"in\.parquet is not a valid parquet file"):
+        run_bulk(Doubled(), str(path), tmp_path / "out")
+
+
+@pytest.mark.parametrize("user_ids", [[{"a": 1}], [[1]], [b"\xff"], [1.5], [None]])
+def test_user_ids_of_any_kind_are_written_as_they_were(tmp_path, saved, user_ids):
+    _, folder = saved
+    path = write(tmp_path / "in.parquet", {"user_id": user_ids, "history": [["kettle"]]})
+
+    run_bulk(RecommendTask(str(folder)), str(path), tmp_path / "out")
+
+    assert written(tmp_path / "out")["user_id"].to_pylist() == user_ids
 
 
 def test_conditions_hold_for_every_list(tmp_path, saved):
@@ -326,6 +438,32 @@ def test_vectors_are_those_of_the_encoder(tmp_path):
     assert found["vector"][1] is None and found["vector"][3] is None
     assert np.allclose([found["vector"][0], found["vector"][2]], expected, atol=1e-5)
     assert summary["rows_without_result"] == 2
+
+
+class Spelled:
+    """Vectors of texts: the numbers of their characters, padded with blanks."""
+
+    def __init__(self, options):
+        pass
+
+    def encode(self, texts):
+        return np.array([[float(ord(character)) for character in text.ljust(24)] for text in texts])
+
+
+def test_the_text_of_a_row_does_not_depend_on_the_rows_of_its_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr("cost_hf.data.encoders.sentence_encoder", Spelled)
+    rows = {"item_id": list("abcd"), "price": [9.0, 9.5, None, 1e20], "number": [2**53 + 1, None, 7, 8]}
+    path = write(tmp_path / "in.parquet", rows)
+    task = EmbedTask(VectorOptions(model="made up", template="{price} {number}"))
+
+    tables = []
+    for size in (1, 2, 4):
+        run_bulk(task, str(path), tmp_path / str(size), batch_size=size)
+        tables.append(written(tmp_path / str(size))["vector"].to_pylist())
+
+    assert tables[0] == tables[1] == tables[2]
+    texts = ["".join(map(chr, map(int, vector))).strip() for vector in tables[0]]
+    assert texts == ["9 9007199254740993", "9.5", "7", "1e+20 8"]
 
 
 def test_the_commands_write_files(tmp_path, saved, capsys):

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from cost_hf.bulk.tasks import EmbedTask, EncodeTask, RecommendTask
 from cost_hf.data import VectorOptions
 from cost_hf.recommenders.example import example_recommender
 from tests.data.encoder_toys import tiny_encoder
+from tests.ray_cluster import ENVIRONMENT, started_cluster
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow  # starts Ray, whose processes take seconds to come up
@@ -151,6 +154,24 @@ def test_vectors_and_codes_are_those_of_the_local_engine(tmp_path):
             assert digests(tmp_path / name / "ray") == digests(tmp_path / name / "local")
 
 
+def test_a_cluster_that_is_running_computes_one_command_after_the_other(tmp_path, histories):
+    example_recommender().save_pretrained(tmp_path / "model")
+    run_bulk(RecommendTask(str(tmp_path / "model"), top_k=3), histories, tmp_path / "local", batch_size=2)
+
+    def run(name: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "cost_hf.cli", "recommend", str(tmp_path / "model"), "--input", histories]
+        command += ["--output", str(tmp_path / name), "--top-k", "3", "--batch-size", "2"]
+        command += ["--engine", "ray", "--address", address]
+        return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+
+    with started_cluster() as address:
+        for name in ("first", "second"):
+            done = run(name)
+
+            assert done.returncode == 0, done.stderr[-4000:]
+            assert digests(tmp_path / name) == digests(tmp_path / "local")
+
+
 def test_an_error_of_a_worker_is_the_one_that_the_user_sees(tmp_path, histories):
     with pytest.raises(ValueError, match=r"^expected another row, got this one; change it$"):
         run_bulk(Failing(), histories, tmp_path / "out", engine="ray")
@@ -160,4 +181,4 @@ def test_without_ray_the_message_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
 
     with pytest.raises(ValueError, match=r"pip install 'cost-hf\[ray\]'"):
-        list(engines.run_on_ray([], Failing(), tmp_path, columns={}, batch_size=1))
+        list(engines.run_on_ray([], Failing(), tmp_path, content="", columns={}, batch_size=1))

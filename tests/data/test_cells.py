@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from cost_hf.data import DataError, DataOptions, read_tables
-from cost_hf.data.cells import is_missing
+from cost_hf.data.cells import column_words, is_missing
 
 ITEMS = pd.DataFrame({"item_id": ["a", "b"], "title": ["Red", "Green"]})
 
@@ -142,3 +142,19 @@ def test_an_item_id_with_control_characters_is_refused_in_escapes(item):
 
 def test_a_line_break_at_the_end_of_an_id_goes_with_its_blanks():
     assert read(["x\n", "y"], ["x"], normalize_ids=["strip"]).items["item_id"].tolist() == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([9.0, 9.5, None], ["9", "9.5", ""]),
+        (np.array([1e20, 2.0, 0.1], dtype=np.float32), ["1.0000000200408773e+20", "2", "0.10000000149011612"]),
+        (pd.array([1, None, 2**60], dtype="Int64"), ["1", "", str(2**60)]),
+        ([True, None, "x"], ["True", "", "x"]),
+    ],
+)
+def test_the_words_of_a_cell_do_not_depend_on_its_column(values, words):
+    column = pd.Series(values)
+
+    assert column_words(column) == words
+    assert [column_words(column.iloc[row : row + 1]) for row in range(len(column))] == [[word] for word in words]

@@ -1,6 +1,7 @@
 """Recommender directories of any content, with digests that fit: they load, or end in an error that names a file."""
 
 import json
+import math
 import shutil
 
 import pytest
@@ -97,5 +98,55 @@ def test_any_value_in_any_json_file_loads_or_is_refused(saved, tmp_path, name, d
         (directory / name).write_text(json.dumps(changed))
     except UnicodeError:
         return
+    renew_files(directory)
+    ends_in_an_error_of_ours(lambda: Recommender.from_pretrained(directory))
+
+
+BYTES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "F8_E4M3": 1,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "U64": 8,
+    "U8": 1,
+    "BOOL": 1,
+}
+SHAPES = st.lists(st.sampled_from([0, 1, 2, 3, 8, 2**31, 10**15]), max_size=4).filter(
+    lambda shape: math.prod(shape) <= 512
+)
+
+
+@slow
+@long
+@given(data=st.data())
+def test_any_tensor_in_any_file_loads_or_is_refused(saved, tmp_path, data):
+    directory = tmp_path / "it"
+    shutil.rmtree(directory, ignore_errors=True)
+    shutil.copytree(saved, directory)
+    path = data.draw(st.sampled_from(sorted(directory.rglob("*.safetensors"))))
+    content = path.read_bytes()
+    begin = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:begin])
+    tensors = {
+        name: (entry["dtype"], entry["shape"], content[begin:][slice(*entry["data_offsets"])])
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
+    kind = data.draw(st.sampled_from(sorted(BYTES)))
+    shape = data.draw(SHAPES)
+    byte = data.draw(st.sampled_from([b"\x00", b"\x01", b"\x7f", b"\x80", b"\xff"]))
+    tensors[data.draw(st.sampled_from(sorted(tensors)))] = (kind, shape, byte * BYTES[kind] * math.prod(shape))
+    written = {"__metadata__": header["__metadata__"]} if "__metadata__" in header else {}
+    end = 0
+    for name, (kind, shape, numbers) in tensors.items():
+        written[name] = {"dtype": kind, "shape": shape, "data_offsets": [end, end + len(numbers)]}
+        end += len(numbers)
+    text = json.dumps(written).encode()
+    numbers = b"".join(numbers for _, _, numbers in tensors.values())
+    path.write_bytes(len(text).to_bytes(8, "little") + text + numbers)
     renew_files(directory)
     ends_in_an_error_of_ours(lambda: Recommender.from_pretrained(directory))

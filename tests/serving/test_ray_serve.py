@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
@@ -19,6 +19,7 @@ from cost_hf.serving import ray_serve
 from cost_hf.serving.options import ServeOptions
 from cost_hf.serving.serve_command import serve_main
 from tests.near_ties import assert_same_list
+from tests.ray_cluster import ENVIRONMENT, started_cluster
 from tests.serving.running import Clients, HttpClient, Reply, saved_example, wait_until
 
 HISTORIES = (["kettle"], ["teapot", "teacup"], ["press", "grinder", "filter"])
@@ -70,21 +71,23 @@ class Cluster:
 
 
 @contextmanager
-def cluster(directory: Path, log: Path) -> Iterator[Cluster]:
-    command = [sys.executable, "-m", "cost_hf.cli", "serve", str(directory), "--engine", "ray", "--replicas", "2"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+def cluster(
+    directory: Path, log: Path, *, replicas: int = 2, port: int = 0, more: Sequence[str] = ()
+) -> Iterator[Cluster]:
+    command = [sys.executable, "-m", "cost_hf.cli", "serve", str(directory), "--engine", "ray", *more]
+    command += ["--replicas", str(replicas), "--port", str(port), "--poll", "0.1"]
     with log.open("w") as written:
-        process = subprocess.Popen([*command, "--port", "0", "--poll", "0.1"], stderr=written, env=environment)
+        process = subprocess.Popen(command, stderr=written, env=ENVIRONMENT)
     try:
 
-        def port() -> int | None:
+        def listens_on() -> int | None:
             assert process.poll() is None, log.read_text()[-4000:]
             lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith('{"time"')]
             addresses = [line["address"] for line in lines if line["message"] == "listening"]
             return int(addresses[0].rpartition(":")[2]) if addresses else None
 
-        wait_until(port, seconds=SECONDS)
-        yield Cluster(process, port())
+        wait_until(listens_on, seconds=SECONDS)
+        yield Cluster(process, listens_on())
         process.send_signal(signal.SIGTERM)
         assert process.wait(SECONDS) == 0, log.read_text()[-4000:]
     finally:
@@ -162,3 +165,18 @@ def test_a_killed_replica_loses_only_what_it_was_answering_and_changes_arrive_at
             in_a_row = in_a_row + 1 if reply.headers.get("x-catalog-digest") == writer.catalog.version else 0
         assert found.client.get("/ready").json == {"status": "ready"}
         assert found.client.get("/nothing").status == 404
+
+
+@pytest.mark.slow  # starts Ray, and Ray Serve twice
+def test_a_cluster_that_goes_on_is_left_without_our_port(tmp_path):
+    pytest.importorskip("ray.serve", reason="replicas need the extra `ray`")
+    directory = saved_example(tmp_path / "served")
+    port = 0
+    with started_cluster() as address:
+        for name in ("first", "second"):
+            with cluster(directory, tmp_path / name, replicas=1, port=port, more=["--address", address]) as found:
+                port = found.client.port
+                assert found.client.recommend(["kettle"]).status == 200
+            if name == "first":
+                with pytest.raises(ConnectionError):
+                    found.client.get("/ready")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
 
 from cost_hf.data.options import ItemVectorOptions
 from cost_hf.evaluation.ranking import RankedLists, per_user_metrics
@@ -15,7 +14,7 @@ from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.experiments.compare.runner import DONE, FAILED, NOT_STARTED, UNFINISHED, Job
 from cost_hf.experiments.compare.systems import COUNTING, DENSE
 from cost_hf.experiments.evaluation_stage import EXAMPLES, FOLDER, LISTS, ORACLE, SEEN, VALIDATION
-from cost_hf.files import read_json
+from cost_hf.files import read_json, read_tensors
 from cost_hf.methods.codes_stage import VECTORS
 
 MINUTE = 60.0
@@ -150,7 +149,7 @@ def baseline_rows(
 
 def read_lists(folder: Path, row: str) -> dict[str, RankedLists]:
     """Return the lists of a row by setting of `exclude_seen`."""
-    return {seen: RankedLists.from_arrays(load_file(folder / f"{row}-{seen}.safetensors")) for seen in SEEN}
+    return {seen: RankedLists.from_arrays(read_tensors(folder / f"{row}-{seen}.safetensors")) for seen in SEEN}
 
 
 def _leading_part(parts: Sequence[str], rows: Mapping[str, Row], *, metric: str, seen: str) -> str | None:

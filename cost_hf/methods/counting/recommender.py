@@ -138,7 +138,7 @@ class CountingRecommender(Recommender):
         tables = read_tensors(source / TABLES) if scorer in COUNTED else {}
         try:
             recommender = cls(scorer, tables, **parts)
-        except ValueError as error:
+        except (ValueError, TypeError, IndexError) as error:  # also of tables with other dimensions
             raise DamagedFileError(f"{source / TABLES} does not fit the recommender: {error}") from error
         found = recommender.identity["tables_digest"]
         check_parts(source, [("the counts and their items", found, manifest["tables_digest"])])

@@ -144,9 +144,11 @@ class SequenceMethod(Method[SequenceOptionsT]):
     def item_vectors(self, workspace: Workspace, width: int, *, seed: int) -> np.ndarray:
         """Return the item table of a model of ids, `[N, width]`; zero for items without a training click."""
         from cost_hf.methods.dense_training import collaborative_vectors
+        from cost_hf.methods.sasrec.training import chosen_loss
 
-        model = dataclasses.replace(self.options.model, inputs="ids", loss="cross_entropy", hidden_size=width)
-        own = type(self)(dataclasses.replace(self.options, model=model))
+        model = dataclasses.replace(self.options.model, inputs="ids", loss=AUTO, hidden_size=width)
+        loss = chosen_loss(model, num_items=workspace.data.tables.num_items)
+        own = type(self)(dataclasses.replace(self.options, model=dataclasses.replace(model, loss=loss)))
         return collaborative_vectors(own.training(workspace, seed=seed), workspace)
 
     def check_item_width(self, width: int, *, field: str) -> None:

@@ -146,8 +146,10 @@ def test_counts_of_other_items_are_refused_with_both_digests(tmp_path):
         lambda tables: tables.update({"following.data": tables["following.data"] * np.nan}),
         lambda tables: tables.update({"following.data": tables["following.data"] / 4}),
         lambda tables: tables.update({"following.data": -tables["following.data"]}),
+        lambda tables: tables.update(counts=tables["counts"][:1].reshape(())),
+        lambda tables: tables.update({"following.indptr": tables["following.indptr"][:1].reshape(())}),
     ],
-    ids=["missing", "short", "outside", "nan", "fraction", "negative"],
+    ids=["missing", "short", "outside", "nan", "fraction", "negative", "one count", "one row"],
 )
 def test_damaged_counts_are_refused(tmp_path, damage):
     toy_counting("markov").save_pretrained(tmp_path)

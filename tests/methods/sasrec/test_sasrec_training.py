@@ -1,3 +1,4 @@
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,10 @@ from hypothesis import strategies as st
 
 from cost_hf.data.row_lists import RowLists
 from cost_hf.generators.collation import SequenceDataset
+from cost_hf.methods import dense_training
 from cost_hf.methods.sasrec import configuration_sasrec, training
 from cost_hf.methods.sasrec import options as sasrec_options
-from cost_hf.methods.sasrec.method import OBJECTIVES
+from cost_hf.methods.sasrec.method import OBJECTIVES, SasRec
 from cost_hf.methods.sasrec.modeling_sasrec import SasRecModel
 from cost_hf.methods.sasrec.options import SasRecModelOptions, SasRecOptions
 from cost_hf.methods.sasrec.training import (
@@ -356,6 +358,16 @@ def test_auto_counts_the_network_over_the_texts_of_all_items(inputs, width, loss
     options = sasrec_options.SasRecModelOptions(loss="auto", inputs=inputs, text_hidden_size=width)
 
     assert training.chosen_loss(options, num_items=100_000) == loss
+
+
+@pytest.mark.parametrize(("num_items", "loss"), [(10_000, "cross_entropy"), (2_000_000, "sampled_softmax")])
+def test_collaborative_vectors_are_trained_by_a_loss_that_fits_the_catalog(monkeypatch, num_items, loss):
+    monkeypatch.setattr(dense_training, "collaborative_vectors", lambda trained, workspace: trained.content)
+    workspace: Any = SimpleNamespace(data=SimpleNamespace(tables=SimpleNamespace(num_items=num_items), split=None))
+
+    content: Any = SasRec(options_of({"model.loss": "binary"})).item_vectors(workspace, 32, seed=0)
+
+    assert content[0]["model"]["loss"] == loss and content[0]["model"]["hidden_size"] == 32
 
 
 def test_a_named_loss_is_that_of_the_model_for_any_catalog():
