@@ -26,7 +26,7 @@ from cost_hf.semantic_ids.item_ids import id_ranks
 logger = logging.getLogger(__name__)
 KEY_BITS = 63  # of an int64 that packs codes
 CHUNK_DISTANCES = 1 << 24  # distances computed at a time: 64 MB
-ROUND_DISTANCES = 1 << 18  # distances read again in every round: 1 MB, which stays in a cache
+ROUND_DISTANCES = 1 << 20  # distances read again in every round: 4 MB, which stay in a cache
 
 
 def prefix_keys(codes: np.ndarray, level_sizes: Sequence[int]) -> np.ndarray:

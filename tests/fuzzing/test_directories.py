@@ -64,13 +64,19 @@ def test_many_manifests_of_any_values_load_or_are_refused(saved, place, value):
     loads_with(saved, place, value)
 
 
+def fresh_copy(saved, tmp_path):
+    """A copy of a directory, in place of that of the example before."""
+    directory = tmp_path / "it"
+    shutil.rmtree(directory, ignore_errors=True)
+    shutil.copytree(saved, directory)
+    return directory
+
+
 @slow
 @long
 @given(data=st.data())
 def test_any_bytes_in_any_file_load_or_are_refused(saved, tmp_path, data):
-    directory = tmp_path / "it"
-    shutil.rmtree(directory, ignore_errors=True)
-    shutil.copytree(saved, directory)
+    directory = fresh_copy(saved, tmp_path)
     path = directory / data.draw(st.sampled_from(sorted(set(read_json(directory / MANIFEST)["files"]))))
     content = bytearray(path.read_bytes())
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=4)):
@@ -87,9 +93,7 @@ def test_any_bytes_in_any_file_load_or_are_refused(saved, tmp_path, data):
     data=st.data(),
 )
 def test_any_value_in_any_json_file_loads_or_is_refused(saved, tmp_path, name, data):
-    directory = tmp_path / "it"
-    shutil.rmtree(directory, ignore_errors=True)
-    shutil.copytree(saved, directory)
+    directory = fresh_copy(saved, tmp_path)
     if not (directory / name).is_file():
         return
     content = read_json(directory / name)
@@ -124,9 +128,7 @@ SHAPES = st.lists(st.sampled_from([0, 1, 2, 3, 8, 2**31, 10**15]), max_size=4).f
 @long
 @given(data=st.data())
 def test_any_tensor_in_any_file_loads_or_is_refused(saved, tmp_path, data):
-    directory = tmp_path / "it"
-    shutil.rmtree(directory, ignore_errors=True)
-    shutil.copytree(saved, directory)
+    directory = fresh_copy(saved, tmp_path)
     path = data.draw(st.sampled_from(sorted(directory.rglob("*.safetensors"))))
     content = path.read_bytes()
     begin = 8 + int.from_bytes(content[:8], "little")

@@ -104,7 +104,7 @@ def trained_on(
     """Return a copy of a quantizer that was trained on for some epochs, in eval mode.
 
     Its input has the statistics of the states that it now gets (`input_norm: standardize`): the states of a language
-    model in training share a mean that moves, and with the statistics of the first ones most rows would get one code.
+    model in training share a mean that moves, and by the statistics of the first ones most rows would share few codes.
 
     Args:
         quantizer: stays as it is.
