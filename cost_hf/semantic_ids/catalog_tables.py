@@ -51,38 +51,42 @@ def read_table(path: str | Path, *, rows: int) -> pa.Table:
             raise DamagedFileError(
                 f"{path} has {file.metadata.num_rows} rows, expected {rows}, one an item; copy the directory again"
             )
-        if _bytes_by_metadata(file.metadata) > most or _bytes_of_repeated_texts(path, file.metadata, most) > most:
+        if _bytes_of_pages(file.metadata) > most or _bytes_of_repeated_texts(path, file, most) > most:
             raise _too_large(path, most)
         return pa.Table.from_batches(_bounded(file.iter_batches(BATCH_ROWS), path, most), file.schema_arrow)
 
 
-def _bytes_by_metadata(metadata: pq.FileMetaData) -> int:
+def _bytes_of_pages(metadata: pq.FileMetaData) -> int:
     """Return the bytes of all pages, uncompressed, as the file says; a text that is repeated may be in them once."""
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    return sum(group.column(number).total_uncompressed_size for group in groups for number in range(group.num_columns))
+    # the metadata of a column is not asked: where it is damaged, an exception of C++ ends the process
+    return sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
 
 
-def _bytes_of_repeated_texts(path: str | Path, metadata: pq.FileMetaData, most: int) -> int:
+def _bytes_of_repeated_texts(path: str | Path, file: pq.ParquetFile, most: int) -> int:
     """Return a bound of the bytes of texts that a file holds by numbers; exact where a rough one is above `most`."""
     size = 0
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        for column in (group.column(place) for place in range(group.num_columns)):
-            if column.physical_type != "BYTE_ARRAY" or not column.has_dictionary_page:
-                continue
-            name = [column.path_in_schema]
-            with pq.ParquetFile(path, read_dictionary=name) as file:
-                batches = file.iter_batches(BATCH_ROWS, row_groups=[number], columns=name)
-                # all texts of the dictionary are there with the first value
-                longest = next(filter(None, (_longest_text(batch.column(0)) for batch in batches)), 0)
-                bound = longest * column.num_values
-                if size + bound > most:
-                    (whole,) = file.read_row_group(number, columns=name).itercolumns()
-                    bound = _text_bytes(whole)
-            size += bound
+    for place in range(len(file.schema)):
+        column = file.schema.column(place)
+        if column.physical_type != "BYTE_ARRAY":
+            continue
+        for group in range(file.num_row_groups):
+            size += _bytes_of_texts(path, column, group, file.metadata.row_group(group).num_rows, most - size)
             if size > most:
                 return size
     return size
+
+
+def _bytes_of_texts(path: str | Path, column: pq.ColumnSchema, group: int, rows: int, most: int) -> int:
+    """Return such a bound for one column of one row group."""
+    name = [column.path]
+    with pq.ParquetFile(path, read_dictionary=name) as file:
+        if column.max_repetition_level == 0:  # a row has one text at most
+            batches = file.iter_batches(BATCH_ROWS, row_groups=[group], columns=name)
+            # all texts of the dictionary are there with the first value
+            bound = rows * next(filter(None, (_longest_text(batch.column(0)) for batch in batches)), 0)
+            if bound <= most:
+                return bound
+        return sum(_text_bytes(chunk) for whole in file.read_row_group(group, columns=name) for chunk in whole.chunks)
 
 
 def _bounded(batches: Iterator[pa.RecordBatch], path: str | Path, most: int) -> Iterator[pa.RecordBatch]:
@@ -113,10 +117,7 @@ def _text_bytes(array: Any) -> int:
 
 
 def _dictionaries(array: Any) -> Iterator[pa.DictionaryArray]:
-    if isinstance(array, pa.ChunkedArray):
-        for chunk in array.chunks:
-            yield from _dictionaries(chunk)
-    elif pa.types.is_dictionary(array.type):
+    if pa.types.is_dictionary(array.type):
         yield array
     elif pa.types.is_struct(array.type):
         for part in array.flatten():

@@ -1,5 +1,8 @@
 """Parquet files of a catalog: what is written is read, and a small file that stands for much is refused."""
 
+import subprocess
+import sys
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -97,3 +100,39 @@ def test_what_would_not_be_read_is_not_written(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"titles and columns of 3 items have \d+ bytes, expected at most 13; shorten"):
         write_table(tmp_path / "t.parquet", COLUMNS)
     assert not (tmp_path / "t.parquet").exists()
+
+
+READS_WITH_A_CHANGED_BYTE = """
+import sys
+from pathlib import Path
+
+from cost_hf.files import DamagedFileError
+from cost_hf.row_groups import readable_parquet_errors
+from cost_hf.semantic_ids.catalog_tables import read_table
+
+path = Path(sys.argv[1])
+whole = path.read_bytes()
+footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+for place in range(footer, len(whole)):
+    for bit in (0, 2, 6):
+        content = bytearray(whole)
+        content[place] ^= 1 << bit
+        path.write_bytes(content)
+        try:
+            with readable_parquet_errors(path):
+                read_table(path, rows=3)
+        except DamagedFileError:
+            pass
+print("read", len(whole) - footer, "bytes")
+"""
+
+
+def test_no_changed_byte_of_the_metadata_ends_the_process(tmp_path):
+    write_table(tmp_path / "t.parquet", COLUMNS)
+
+    run = subprocess.run(
+        [sys.executable, "-c", READS_WITH_A_CHANGED_BYTE, str(tmp_path / "t.parquet")], capture_output=True, text=True
+    )
+
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("read ")
