@@ -1,8 +1,8 @@
 """`TextSlotsModel`: codes of the states that a language model with LoRA has at slot tokens after an item's text.
 
-The model reads `text, slot_1 … slot_S`; the states at the slots pass a linear bottleneck to z `[S, E]`, and a linear
-map of z, as a prefix, has to make the same model write the text again. Codes are the nearest centroids of the slots. It
-is one reading of STORE (arXiv 2409.07276v1), whose tokenizer is not published.
+The model reads `start, text, slot_1 … slot_S`; the states at the slots pass a linear bottleneck to z `[S, E]`, and
+after `start` and a linear map of z, as a prefix, the same model has to write the text again. Codes are the nearest
+centroids of the slots. It is one reading of STORE (arXiv 2409.07276v1), whose tokenizer is not published.
 
 The language model is no part of the weights: they hold slots, bottleneck, LoRA and centroids, and the configuration
 names the model and its digest. `attach_base` brings one that is in memory; otherwise it is loaded with the first text.
@@ -262,6 +262,20 @@ class TextSlotsModel(TextSlotsPreTrainedModel):
         return super().encode(item_embeddings)
 
     @torch.no_grad()
+    def match_embeddings(self, input_ids: Tensor, attention_mask: Tensor) -> None:
+        """Scale the map of slots to embeddings, so that prefixes are as large as the embeddings of words.
+
+        Layers of a pretrained model add little to a prefix that is many times larger, which is then learned slowly.
+
+        Args:
+            input_ids: tokens of some texts, `[B, T]`, padded on the right.
+            attention_mask: 1 at tokens, 0 at padding, `[B, T]`.
+        """
+        prefixes = self.prefix(self._read(input_ids, attention_mask))
+        words = self.base.get_input_embeddings()(input_ids)[attention_mask.bool()]
+        self.prefix.weight *= words.float().square().mean().sqrt() / prefixes.float().square().mean().sqrt()
+
+    @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """Return what the bottleneck keeps of texts, slots side by side, fp32 `[N, S · E]` on the CPU.
 
@@ -383,8 +397,9 @@ class TextSlotsModel(TextSlotsPreTrainedModel):
         """Return what the bottleneck keeps of the states at the slots, `[B, S, E]`; words with mark 0 are not seen."""
         slots = self.slot_tokens(len(input_ids))
         words = self.base.get_input_embeddings()(input_ids)
-        embeds = torch.cat([words, slots.to(words.dtype)], 1)
-        mask = torch.cat([is_word, is_word.new_ones(slots.shape[:2])], 1)
+        embeds = self._after_start(torch.cat([words, slots.to(words.dtype)], 1))
+        seen = is_word.new_ones(1, 1).expand(len(is_word), -1)
+        mask = torch.cat([seen, is_word, seen.expand(-1, slots.shape[1])], 1)
         states = self._states(embeds, mask)[:, -slots.shape[1] :]
         return self.bottleneck(states.to(self.bottleneck.weight.dtype))
 
@@ -394,8 +409,9 @@ class TextSlotsModel(TextSlotsPreTrainedModel):
         Both are `[B]`.
         """
         words = self.base.get_input_embeddings()(input_ids)
-        mask = torch.cat([is_word.new_ones(prefixes.shape[:2]), is_word], 1)
-        states = self._states(torch.cat([prefixes.to(words.dtype), words], 1), mask)[:, prefixes.shape[1] - 1 :]
+        embeds = self._after_start(torch.cat([prefixes.to(words.dtype), words], 1))
+        mask = torch.cat([is_word.new_ones(len(is_word), 1 + prefixes.shape[1]), is_word], 1)
+        states = self._states(embeds, mask)[:, prefixes.shape[1] :]
         lengths = is_word.sum(1)
         labels = functional.pad(input_ids.masked_fill(is_word == 0, IGNORED), (0, 1), value=IGNORED)
         is_whole = lengths < self.config.max_tokens  # the end of a text that was cut is not known
@@ -409,6 +425,7 @@ class TextSlotsModel(TextSlotsPreTrainedModel):
     def _written(self, embeds: Tensor, most: int) -> Tensor:
         """Return the likeliest tokens after prefixes `[B, S, D]`, one after the other, `[B, T]`."""
         ids = torch.empty(len(embeds), 0, dtype=torch.long, device=self.device)
+        embeds = self._after_start(embeds)
         cache = None
         while ids.shape[1] < most and not bool((ids == self._end_id).any(1).all()):
             output = self.base.base_model(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
@@ -417,6 +434,14 @@ class TextSlotsModel(TextSlotsPreTrainedModel):
             ids = torch.cat([ids, chosen], 1)
             embeds = self.base.get_input_embeddings()(chosen)
         return ids
+
+    def _after_start(self, embeds: Tensor) -> Tensor:
+        """Return embeddings `[B, T, D]` behind that of the start token, `[B, 1 + T, D]`.
+
+        A pretrained model takes its first token for a place that attention rests on, and hardly reads what it says.
+        """
+        start = torch.full((len(embeds), 1), self._start_id, device=embeds.device)
+        return torch.cat([self.base.get_input_embeddings()(start).to(embeds.dtype), embeds], 1)
 
     def _prefixes(self, slots: Tensor) -> Tensor:
         return self.prefix(self._checked(slots).unflatten(1, (self.config.num_slots, -1)))
@@ -443,6 +468,11 @@ class TextSlotsModel(TextSlotsPreTrainedModel):
                 f"the codes of texts are made by {config.base_name!r}, which can't be loaded; restore that model, or "
                 "pass codes of new items"
             ) from error
+
+    @property
+    def _start_id(self) -> int:
+        start = self.tokenizer.bos_token_id
+        return self._end_id if start is None else start
 
     @property
     def _end_id(self) -> int:

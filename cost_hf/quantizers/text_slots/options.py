@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # those of `configuration_text_slots`, whose import takes seconds; a test compares them
 CLUSTERINGS = ("parallel", "residual")
 TERMS = ("reconstruction_weight", "contrastive_weight", "alignment_weight")
+PRECISIONS = ("auto", "fp32", "bf16")
 MAX_COUNT = 1 << 20
 
 
@@ -67,6 +68,9 @@ class TextSlotsOptions(CodesOptions):
     )
     learning_rate: float = field(default=1e-3, metadata={"help": "of AdamW, constant"})
     weight_decay: float = field(default=0.0, metadata={"help": "of AdamW"})
+    precision: str = field(
+        default="auto", metadata={"help": "of training: auto (bf16 on a GPU that has it, else fp32), fp32 or bf16"}
+    )
     save_epochs: int = field(default=1, metadata={"help": "epochs between checkpoints"})
     report_to: list[str] = field(
         default_factory=list,
@@ -120,6 +124,7 @@ class TextSlotsOptions(CodesOptions):
         """Raise ValueError for values that no run can have."""
         super().validate()
         check_choice("clustering", self.clustering, CLUSTERINGS)
+        check_choice("precision", self.precision, PRECISIONS)
         for name in ("slot_dim", "max_tokens", "adapter_rank", "epochs", "batch_size", "save_epochs"):
             whole_number(getattr(self, name), f"codes.{name}", most=MAX_COUNT)
         whole_number(self.slots, "codes.num_slots", most=MAX_LEVELS)

@@ -36,7 +36,7 @@ from cost_hf.checkpoints import CheckpointDigests, forget_generation_settings, l
 from cost_hf.files import readable_load_errors
 from cost_hf.quantizers.base import CodebookCollapse
 from cost_hf.quantizers.text_slots.configuration_text_slots import TextSlotsConfig
-from cost_hf.quantizers.text_slots.modeling_text_slots import TextSlotsModel, padded
+from cost_hf.quantizers.text_slots.modeling_text_slots import TEXTS_PER_BATCH, TextSlotsModel, padded
 from cost_hf.quantizers.text_slots.options import TextSlotsOptions
 from cost_hf.quantizers.training.callbacks import CheckpointCallback, QuantizerProgress
 from cost_hf.quantizers.training.kmeans import kmeans_centers, residual_kmeans
@@ -132,7 +132,8 @@ def fit_text_slots(
     state.wait_for_everyone()
     model = untrained_model(options, seed=seed)
     tokens = model.tokenized(texts)
-    on_cuda = torch.cuda.is_available()
+    model.match_embeddings(**padded(tokens[:TEXTS_PER_BATCH]))
+    has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     trainer = TextSlotsTrainer(
         model=model,
         args=training_arguments(
@@ -140,7 +141,7 @@ def fit_text_slots(
             folder,
             seed,
             finds_unused=not options.reconstruction_weight,
-            bf16=on_cuda and torch.cuda.is_bf16_supported(),
+            bf16=has_bf16 if options.precision == "auto" else options.precision == "bf16",
         ),
         train_dataset=TokenRows(tokens),
         data_collator=padded,
@@ -217,10 +218,10 @@ def untrained_model(options: TextSlotsOptions, *, seed: int) -> TextSlotsModel:
         alignment_weight=options.alignment_weight,
     )
     positions = getattr(base.config, "max_position_embeddings", None)
-    if positions is not None and options.max_tokens + options.slots > positions:
+    if positions is not None and 1 + options.max_tokens + options.slots > positions:
         raise ValueError(
-            f"a text of codes.max_tokens={options.max_tokens} tokens and {options.slots} slots do not fit into the "
-            f"{positions} positions of {name!r}; lower codes.max_tokens"
+            f"a start token, a text of codes.max_tokens={options.max_tokens} tokens and {options.slots} slots do not "
+            f"fit into the {positions} positions of {name!r}; lower codes.max_tokens"
         )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -310,7 +311,7 @@ def text_perplexities(
 def _tokens_of(tokens: Sequence[Sequence[int]], config: TextSlotsConfig) -> int:
     """Return the tokens of a pass over all texts: read with their slots, rebuilt behind them, seen in a second view."""
     passes = 1 + bool(config.reconstruction_weight) + bool(config.contrastive_weight)
-    return passes * sum(len(own) + config.num_slots for own in tokens)
+    return passes * sum(1 + len(own) + config.num_slots for own in tokens)
 
 
 def _check_collapse(record: Mapping[str, Any], num_items: int) -> None:

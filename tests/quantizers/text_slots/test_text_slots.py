@@ -47,6 +47,38 @@ def test_neither_padding_nor_the_other_texts_of_a_batch_change_what_is_read(tmp_
     assert len(together.unique(dim=0)) == 8
 
 
+def test_slots_are_read_behind_a_start_token_and_the_text(backbone):
+    model = slot_model(backbone)
+    (ids,) = model.tokenized(TEXTS[:1])
+    words = model.base.get_input_embeddings()(torch.tensor([model.tokenizer.bos_token_id, *ids]))
+    embeds = torch.cat([words, model.slot_tokens.weight])[None]
+
+    read = model.embed_texts(TEXTS[:1])
+
+    states = model.base(inputs_embeds=embeds, output_hidden_states=True).hidden_states[-1][0, -3:]
+    torch.testing.assert_close(read[0].view(3, 8), model.bottleneck(states), atol=1e-5, rtol=1e-4)
+
+
+def test_a_language_model_without_start_token_starts_with_its_end_token(backbone):
+    model = slot_model(backbone)
+    model.tokenizer.bos_token = None
+    without = model.embed_texts(TEXTS[:1])
+    model.tokenizer.bos_token = model.tokenizer.eos_token
+
+    assert torch.equal(model.embed_texts(TEXTS[:1]), without)
+
+
+def test_prefixes_of_matched_embeddings_are_as_large_as_those_of_words(backbone):
+    model = slot_model(backbone)
+    batch = padded(model.tokenized(TEXTS[:8]))
+
+    model.match_embeddings(**batch)
+
+    prefixes = model.prefix(model.embed_texts(TEXTS[:8]).view(8, 3, 8))
+    words = model.base.get_input_embeddings()(batch["input_ids"])[batch["attention_mask"].bool()]
+    torch.testing.assert_close(prefixes.square().mean(), words.square().mean(), atol=0, rtol=1e-3)
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_a_text_costs_what_the_adapted_model_says_token_by_token_after_its_slots(tmp_path, family):
     model = slot_model(tmp_path / "base", family)
@@ -57,8 +89,8 @@ def test_a_text_costs_what_the_adapted_model_says_token_by_token_after_its_slots
 
     for row, ids in enumerate(model.tokenized(texts)):
         prefix = model.prefix(slots[row].view(3, 8))
-        words = model.base.get_input_embeddings()(torch.tensor(ids))
-        logits = model.base(inputs_embeds=torch.cat([prefix, words])[None]).logits[0, 2:]
+        start, *words = model.base.get_input_embeddings()(torch.tensor([model.tokenizer.bos_token_id, *ids]))
+        logits = model.base(inputs_embeds=torch.stack([start, *prefix, *words])[None]).logits[0, 3:]
         wanted = torch.tensor([*ids, model.tokenizer.eos_token_id][: model.config.max_tokens])
         expected = functional.cross_entropy(logits[: len(wanted)], wanted)
         torch.testing.assert_close(losses[row], expected, atol=1e-4, rtol=1e-4)
@@ -71,7 +103,8 @@ def test_written_texts_are_the_likeliest_tokens_one_by_one(backbone):
 
     written = model.write_texts(slots, max_tokens=4)
 
-    own = model.prefix(slots[0].view(3, 8))[None]
+    start = model.base.get_input_embeddings()(torch.tensor([[model.tokenizer.bos_token_id]]))
+    own = torch.cat([start, model.prefix(slots[0].view(3, 8))[None]], 1)
     ids = []
     for _ in range(4):
         ids.append(int(model.base(inputs_embeds=own).logits[0, -1].argmax()))
@@ -176,8 +209,20 @@ def test_the_log_has_the_terms_of_epochs_then_perplexities_and_what_a_step_took(
     assert all(last[f"text_perplexity_{name}"] > 1 for name in ("slots", "codes", "others"))
     tokens = load_quantizer(fitted[1]).tokenized(TEXTS)
     assert last["steps"] == 3
-    assert last["tokens_per_step"] == 2 * sum(len(own) + 3 for own in tokens) / 3
+    assert last["tokens_per_step"] == 2 * sum(1 + len(own) + 3 for own in tokens) / 3
     assert last["seconds_per_step"] > 0 and 0 < last["unique_share"] <= 1
+
+
+@pytest.mark.trains
+def test_training_starts_from_matched_prefixes_and_runs_in_bf16(backbone, tmp_path, monkeypatch):
+    matched = []
+    match = TextSlotsModel.match_embeddings
+    monkeypatch.setattr(TextSlotsModel, "match_embeddings", lambda self, **batch: matched.append(match(self, **batch)))
+
+    fitted = fit_codes(None, slot_options(backbone, precision="bf16"), output_dir=tmp_path, seed=0, texts=TEXTS)
+
+    assert len(matched) == 1
+    assert all(weight.dtype == torch.float32 and weight.isfinite().all() for weight in fitted.model.parameters())
 
 
 @pytest.mark.trains
@@ -263,6 +308,7 @@ def test_a_catalog_takes_new_items_by_what_was_read_in_their_texts(backbone, pol
         ({"view_dropout": 1.0}, r"codes.view_dropout is a share between 0 and 1, got 1.0"),
         ({"temperature": 0.0}, r"codes.temperature must be above 0 and finite, got 0.0"),
         ({"slot_dim": 0}, r"codes.slot_dim"),
+        ({"precision": "fp16"}, r"codes.precision must be one of auto, fp32, bf16, got 'fp16'"),
     ],
 )
 def test_options_that_no_run_can_have_are_refused(changes, message):
