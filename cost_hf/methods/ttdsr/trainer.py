@@ -123,11 +123,10 @@ class IndexedTrainer(GeneratorTrainer):
             sids = self._index.tokens(name)[torch.from_numpy(rows)].to(self.args.device)
             texts = self._index.texts[name].batch(rows, self.args.device)
             self._tokens += int(sids.numel()) + int(texts[1].sum())
-            terms = alignment_terms(
-                mean_states(model, sids, torch.ones_like(sids)),
-                _detached_states(model, *texts),
-                temperature=self._alignment.temperature,
-            )
+            with self.accelerator.autocast():  # of the training: only `forward` of the whole model has it of itself
+                own = mean_states(model, sids, torch.ones_like(sids))
+                wanted = _detached_states(model, *texts)
+            terms = alignment_terms(own, wanted, temperature=self._alignment.temperature)
             for term, value in terms.items():
                 self._sums[f"{name}_{term}"] = self._sums.get(f"{name}_{term}", 0.0) + value.detach()
                 if weights[term]:

@@ -120,6 +120,21 @@ def test_refreshes_change_codes_until_the_index_is_frozen(finished):
     assert all(entry["tokens_per_step"] > 0 and entry["items_mse"] > 0 for entry in losses)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_states_of_the_alignment_have_the_precision_of_the_training(base, tmp_path, monkeypatch, precision):
+    in_bf16 = set()
+
+    def states(*args):
+        in_bf16.add(torch.is_autocast_enabled("cpu"))
+        return mean_states(*args)
+
+    monkeypatch.setattr("cost_hf.methods.ttdsr.trainer.mean_states", states)
+
+    run(base, tmp_path, training__precision=precision, training__epochs=1)
+
+    assert in_bf16 == {precision == "bf16"}
+
+
 def test_examples_and_prompts_have_the_codes_that_training_ended_with(finished):
     _, catalog, _, backbone = finished
     tokens = backbone.vocabulary.encode(torch.tensor(catalog.codes))
