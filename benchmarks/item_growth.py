@@ -138,8 +138,8 @@ def publish(label: str, row: dict[str, Any]) -> None:
 
     record = read_json(RESULTS) if RESULTS.is_file() else {"before": [], "after": []}
     kept = [old for old in record[label] if (old["stage"], old["items"]) != (row["stage"], row["items"])]
-    record["machine"] = machine()
-    record[label] = sorted([*kept, row], key=lambda own: (list(STAGES).index(own["stage"]), own["items"]))
+    rows = [*kept, row | {"machine": machine()}]  # rows of a file come from several
+    record[label] = sorted(rows, key=lambda own: (list(STAGES).index(own["stage"]), own["items"]))
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     write_json(RESULTS, record)
 

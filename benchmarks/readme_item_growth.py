@@ -54,7 +54,7 @@ def item_growth_section() -> str:
     about = (
         "CPU seconds of one thread, and how far the resident size rose above that before the stage: its result and "
         "what it needed on the way. Made-up items with vectors of 32 numbers and three levels of 256 codes; text "
-        "vectors have 384. The machine was shared:"
+        "vectors have 384. Machines were shared, and are not the same for all rows:"
     )
     return "\n\n".join(
         [
