@@ -18,7 +18,7 @@ from benchmarks.readme_hybrids import (
     teacher_section,
 )
 from benchmarks.readme_item_growth import item_growth_section
-from benchmarks.readme_language_models import one_llm_section
+from benchmarks.readme_language_models import one_llm_section, text_slots_section
 from benchmarks.readme_sequences import (
     acerec_ablations_section,
     acerec_section,
@@ -386,6 +386,7 @@ SECTIONS: dict[str, dict[str, Callable[[], str]]] = {
         "token_merger": token_merger_section,
         "glass": glass_section,
         "one_llm": one_llm_section,
+        "text_slots": text_slots_section,
         "results": results_section,
         "liger": liger_section,
     },

@@ -34,6 +34,18 @@ NAMES = {
 MISSING = "–"
 
 
+def _machines(found: Mapping[str, Any]) -> str:
+    """Return which machines measured which stages."""
+    stages: dict[str, list[str]] = {}
+    for row in found["after"]:
+        names = stages.setdefault(row["machine"]["device"], [])
+        if row["stage"] not in names:
+            names.append(row["stage"])
+    most = max(stages, key=lambda device: len(stages[device]))
+    others = {device: " and ".join(f"`{name}`" for name in names) for device, names in stages.items() if device != most}
+    return "; ".join([most, *(f"{names} on {device}" for device, names in others.items())])
+
+
 def item_growth_section() -> str:
     """Return seconds and memory of every stage by the size of the catalog, before and now."""
     found = read_json(RESULTS)
@@ -54,7 +66,7 @@ def item_growth_section() -> str:
     about = (
         "CPU seconds of one thread, and how far the resident size rose above that before the stage: its result and "
         "what it needed on the way. Made-up items with vectors of 32 numbers and three levels of 256 codes; text "
-        "vectors have 384. Machines were shared, and are not the same for all rows:"
+        f"vectors have 384. Machines were shared: {_machines(found)}."
     )
     return "\n\n".join(
         [

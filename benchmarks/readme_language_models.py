@@ -30,6 +30,27 @@ def one_llm_section() -> str:
     return "\n\n".join(parts)
 
 
+def text_slots_section() -> str:
+    """Return what slots hold of texts by the length of training."""
+    found = read_json(RESULTS.parent / "text_slots.json")
+    head = [
+        "epochs",
+        "steps",
+        *(f"perplexity, {title}" for title in GIVEN.values()),
+        "ROUGE-1 of slots",
+        "ROUGE-1 of codes",
+        "distinct semantic IDs, share of the items",
+        "seconds a step",
+    ]
+    lines = [head, ["---"] * len(head)]
+    for row in found["rows"]:
+        cells = [f"{row['epochs']}", f"{row['steps']}", *(f"{row[f'perplexity, {given}']:.2f}" for given in GIVEN)]
+        cells += [f"{row[f'ROUGE-1, {given}']:.3f}" for given in ("slots", "codes")]
+        lines.append([*cells, numbers.percent(row["unique"]), f"{row['seconds a step']:.2f}"])
+    title = f"**{SETS[found['data']]}, {numbers.amount(found['items'])} items, in {found['precision']}**:"
+    return f"{title}\n\n{markdown_lines(lines)}"
+
+
 def _steps_table(sections: Mapping[str, Any], adapters: Mapping[str, Any]) -> str:
     """Return the steps of every run with a language model, their seconds and, where they are counted, their tokens."""
     lines = [["training of", "steps", "seconds a step", "tokens a step"], ["---"] * 4]

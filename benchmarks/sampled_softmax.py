@@ -23,6 +23,7 @@ from cost_hf.evaluation.ranking import per_user_metrics
 from cost_hf.evaluation.results import MAIN_ROW
 from cost_hf.evaluation.statistics import SystemValues, interval_of, nested_means
 from cost_hf.files import read_json, write_json
+from cost_hf.methods.sasrec.options import SasRecModelOptions
 from cost_hf.recipe_files import recipe_content
 
 RESULTS = Path(__file__).parent / "results" / "sampled_softmax.json"
@@ -65,6 +66,7 @@ def main() -> None:
         "recipe": BASE,
         "overrides": {name: value for name, value in overrides.items() if name != "data.path"},
         "seeds": [int(seed) for seed in known.seeds.split(",")],
+        "shared_negatives": known.shared_negatives or SasRecModelOptions().shared_negatives,
         "machine": machine(),
         **compared(runs),
     }
@@ -72,7 +74,8 @@ def main() -> None:
     print(table(lines))
     if known.publish:
         write_json(RESULTS, record)
-        put_into_readme("sampled_softmax", {"machine": record["machine"], "rows": lines})
+        about = {name: record[name] for name in ("data", "seeds", "shared_negatives", "overrides")}
+        put_into_readme("sampled_softmax", {"machine": about | record["machine"], "rows": lines})
 
 
 def write_recipe(folder: Path, loss: str) -> str:

@@ -31,8 +31,8 @@ from transformers.utils import logging as transformers_logging
 
 from cost_hf.checkpoints import CheckpointDigests, drop_incomplete_checkpoints, last_complete_checkpoint
 from cost_hf.generators.options import RankingTrainingOptions
-from cost_hf.generators.precision import trains_in_bf16
 from cost_hf.generators.prompts import IGNORED_LABEL
+from cost_hf.precision import trains_in_bf16
 from cost_hf.sharding import ShardedModel, is_sharded, whole_weights
 from cost_hf.trackers import require_trackers
 

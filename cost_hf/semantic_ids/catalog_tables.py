@@ -16,6 +16,7 @@ from cost_hf.files import DamagedFileError
 
 BYTES = 64 << 20  # that the cells of any catalog may have together,
 BYTES_PER_ITEM = 4096  # and so many more for each of its items
+SLICE = 1 << 20  # texts that are measured at once
 BATCH_ROWS = 1024  # decoded at once: a page of a file may have any size
 
 
@@ -23,9 +24,14 @@ def write_table(path: str | Path, columns: Mapping[str, pa.Array]) -> None:
     """Write columns of the items of a catalog.
 
     Raises:
-        ValueError: for more bytes than `read_table` reads.
+        ValueError: for more bytes than `read_table` reads, or a name that is also that of a field of an object.
     """
     table = pa.table(columns)
+    with pa.BufferOutputStream() as sink:
+        pq.write_table(table.slice(0, 0), sink)
+        shared = _shared_name(pq.ParquetFile(sink.getvalue()).schema)
+    if shared is not None:
+        raise ValueError(f"two columns or fields of columns have the name {shared!r}; rename one of them")
     most = _most_bytes(table.num_rows)
     if table.nbytes > most:
         raise ValueError(
@@ -43,7 +49,7 @@ def read_table(path: str | Path, *, rows: int) -> pa.Table:
 
     Raises:
         pa.ArrowException, OSError: for a file that is no parquet.
-        DamagedFileError: for another number of rows, or more bytes than so many items may have.
+        DamagedFileError: for another number of rows, more bytes than so many items may have, or a name twice.
     """
     most = _most_bytes(rows)
     with pq.ParquetFile(path) as file:
@@ -51,6 +57,12 @@ def read_table(path: str | Path, *, rows: int) -> pa.Table:
             raise DamagedFileError(
                 f"{path} has {file.metadata.num_rows} rows, expected {rows}, one an item; copy the directory again"
             )
+        shared = _shared_name(file.schema)
+        if shared is not None:
+            raise DamagedFileError(f"{path} has the column {shared!r} twice, expected it once; copy it again")
+        extended = next((field for field in file.schema_arrow if _has_extension(field.type)), None)
+        if extended is not None:  # its texts can't be read as a dictionary
+            raise DamagedFileError(f"{path} has {extended.name!r} of type {extended.type}, which no catalog keeps")
         if _bytes_of_pages(file.metadata) > most or _bytes_of_repeated_texts(path, file, most) > most:
             raise _too_large(path, most)
         return pa.Table.from_batches(_bounded(file.iter_batches(BATCH_ROWS), path, most), file.schema_arrow)
@@ -62,15 +74,38 @@ def _bytes_of_pages(metadata: pq.FileMetaData) -> int:
     return sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
 
 
+def _has_extension(kind: pa.DataType) -> bool:
+    """Return whether a type is, or holds, one that Arrow does not define itself."""
+    inner = [kind.field(place).type for place in range(kind.num_fields)]
+    return isinstance(kind, pa.BaseExtensionType) or any(map(_has_extension, inner))
+
+
+def _shared_name(schema: pq.ParquetSchema) -> str | None:
+    """Return a name by which a reader would find two columns, None where there is none.
+
+    A field of an object has the name `column.field`, and `column` finds all of its fields.
+    """
+    names = [schema.column(place).path for place in range(len(schema))]
+    known = set(names)
+    for place, name in enumerate(names):
+        parts = name.split(".")
+        shorter = {".".join(parts[:end]) for end in range(1, len(parts))} & known
+        if shorter or name in names[:place]:
+            return min(shorter, default=name)
+    return None
+
+
 def _bytes_of_repeated_texts(path: str | Path, file: pq.ParquetFile, most: int) -> int:
     """Return a bound of the bytes of texts that a file holds by numbers; exact where a rough one is above `most`."""
     size = 0
     for place in range(len(file.schema)):
         column = file.schema.column(place)
-        if column.physical_type != "BYTE_ARRAY":
-            continue
         for group in range(file.num_row_groups):
-            size += _bytes_of_texts(path, column, group, file.metadata.row_group(group).num_rows, most - size)
+            rows = file.metadata.row_group(group).num_rows
+            if column.physical_type == "FIXED_LEN_BYTE_ARRAY":
+                size += rows * column.length
+            elif column.physical_type == "BYTE_ARRAY":
+                size += _bytes_of_texts(path, column, group, rows, most - size)
             if size > most:
                 return size
     return size
@@ -86,7 +121,8 @@ def _bytes_of_texts(path: str | Path, column: pq.ColumnSchema, group: int, rows:
             bound = rows * next(filter(None, (_longest_text(batch.column(0)) for batch in batches)), 0)
             if bound <= most:
                 return bound
-        return sum(_text_bytes(chunk) for whole in file.read_row_group(group, columns=name) for chunk in whole.chunks)
+        (whole,) = file.read_row_group(group, columns=name).itercolumns()
+        return sum(_text_bytes(chunk) for chunk in whole.chunks)
 
 
 def _bounded(batches: Iterator[pa.RecordBatch], path: str | Path, most: int) -> Iterator[pa.RecordBatch]:
@@ -113,7 +149,12 @@ def _longest_text(array: Any) -> int:
 
 def _text_bytes(array: Any) -> int:
     """Return the bytes of all texts of a column, as often as they are repeated."""
-    return sum(pc.sum(pc.binary_length(one.dictionary).take(one.indices)).as_py() or 0 for one in _dictionaries(array))
+    size = 0
+    for one in _dictionaries(array):
+        lengths = pc.binary_length(one.dictionary)
+        for start in range(0, len(one), SLICE):
+            size += pc.sum(lengths.take(one.indices.slice(start, SLICE))).as_py() or 0
+    return size
 
 
 def _dictionaries(array: Any) -> Iterator[pa.DictionaryArray]:
@@ -122,7 +163,7 @@ def _dictionaries(array: Any) -> Iterator[pa.DictionaryArray]:
     elif pa.types.is_struct(array.type):
         for part in array.flatten():
             yield from _dictionaries(part)
-    elif isinstance(array, pa.ListArray | pa.LargeListArray | pa.MapArray):
+    elif isinstance(array, pa.ListArray | pa.LargeListArray | pa.MapArray | pa.FixedSizeListArray):
         yield from _dictionaries(array.values)
 
 

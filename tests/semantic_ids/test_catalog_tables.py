@@ -62,6 +62,56 @@ def test_a_small_file_of_ten_gigabytes_of_titles_is_refused_before_they_are_writ
     assert pa.total_allocated_bytes() - before < 10 * TITLE_BYTES
 
 
+LONG = repeated(pa.array(["x" * 100_000]), 3_000)
+NESTED = pa.FixedSizeListArray.from_arrays(LONG, 1)
+BOMBS = {
+    "object": pa.table({"parts": pa.StructArray.from_arrays([LONG], ["size"])}),
+    "list of one length": pa.table({"tags": NESTED}),
+    "bytes of one length": pa.table({"raw": LONG.cast(pa.string()).cast(pa.binary(100_000))}),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_a_small_file_of_much_text_of_any_kind_is_refused_before_it_is_written_out(tmp_path, monkeypatch, kind):
+    pq.write_table(BOMBS[kind], tmp_path / "t.parquet", compression="zstd")
+    assert (tmp_path / "t.parquet").stat().st_size < 200_000
+    monkeypatch.setattr(catalog_tables, "_bounded", lambda *_: pytest.fail("the texts are written out"))
+
+    with pytest.raises(DamagedFileError, match=r"t\.parquet has texts of more than \d+ bytes"):
+        read_table(tmp_path / "t.parquet", rows=3_000)
+
+
+TWICE = {
+    "twice": pa.Table.from_arrays([LONG, LONG], ["title", "title"]),
+    "name of a field": pa.table({"a.b": LONG, "a": pa.StructArray.from_arrays([LONG], ["b"])}),
+    "name of an object": pa.table({"a": pa.StructArray.from_arrays([LONG], ["b.c"]), "a.b": LONG}),
+}
+
+
+@pytest.mark.parametrize("kind", TWICE)
+def test_a_file_in_which_a_name_stands_for_two_columns_is_refused(tmp_path, kind):
+    pq.write_table(TWICE[kind], tmp_path / "t.parquet")
+
+    with pytest.raises(DamagedFileError, match=r"t\.parquet has the column '.*' twice, expected it once"):
+        read_table(tmp_path / "t.parquet", rows=3_000)
+
+
+def test_types_of_extensions_are_refused(tmp_path):
+    raw = pa.ExtensionArray.from_storage(pa.json_(), pa.array(["{}"] * 3))
+    pq.write_table(pa.table({"raw": pa.ListArray.from_arrays([0, 1, 2, 3], raw)}), tmp_path / "t.parquet")
+
+    with pytest.raises(DamagedFileError, match=r"t\.parquet has 'raw' of type list<.*>, which no catalog keeps"):
+        read_table(tmp_path / "t.parquet", rows=3)
+
+
+def test_columns_with_the_name_of_a_field_of_another_are_not_written(tmp_path):
+    columns = {"parts": COLUMNS["parts"], "parts.size": COLUMNS["title"]}
+
+    with pytest.raises(ValueError, match=r"two columns or fields of columns have the name 'parts.size'; rename one"):
+        write_table(tmp_path / "t.parquet", columns)
+    assert not (tmp_path / "t.parquet").exists()
+
+
 def test_one_long_text_of_many_short_ones_is_read(tmp_path):
     """The longest text times the number of items is more than the file may hold, and their sum is not."""
     rows = 100_000

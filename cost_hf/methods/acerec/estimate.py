@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 
-from cost_hf.generators.precision import trains_in_bf16
 from cost_hf.methods.acerec.options import AceRecOptions
 from cost_hf.methods.acerec.recommender import DigitScorer
 from cost_hf.methods.acerec.training import build_acerec
 from cost_hf.methods.base import DataFacts, Estimate
 from cost_hf.methods.benchmarking import SEEN_SETTINGS, fastest, training_step, weights_mb
 from cost_hf.methods.sasrec.estimate import NOTHING_TO_TIME, typical_batch
+from cost_hf.precision import trains_in_bf16
 from cost_hf.semantic_ids.catalog import Catalog
 
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from cost_hf.data.row_lists import RowLists
 from cost_hf.generators.collation import SequenceDataset
-from cost_hf.generators.precision import trains_in_bf16
 from cost_hf.methods.base import DataFacts, Estimate
 from cost_hf.methods.benchmarking import SEEN_SETTINGS, fastest, training_step, weights_mb
 from cost_hf.methods.negatives import SharedNegatives
 from cost_hf.methods.sasrec.training import HistoryCollator
+from cost_hf.precision import trains_in_bf16
 
 if TYPE_CHECKING:
     from cost_hf.methods.sasrec.method import SequenceMethod

@@ -123,7 +123,7 @@ class IndexedTrainer(GeneratorTrainer):
             sids = self._index.tokens(name)[torch.from_numpy(rows)].to(self.args.device)
             texts = self._index.texts[name].batch(rows, self.args.device)
             self._tokens += int(sids.numel()) + int(texts[1].sum())
-            with self.accelerator.autocast():  # of the training: only `forward` of the whole model has it of itself
+            with self.accelerator.autocast():  # accelerate autocasts `model.forward` alone
                 own = mean_states(model, sids, torch.ones_like(sids))
                 wanted = _detached_states(model, *texts)
             terms = alignment_terms(own, wanted, temperature=self._alignment.temperature)

@@ -263,7 +263,7 @@ class TextSlotsModel(TextSlotsPreTrainedModel):
 
     @torch.no_grad()
     def match_embeddings(self, input_ids: Tensor, attention_mask: Tensor) -> None:
-        """Scale the map of slots to embeddings, so that prefixes are as large as the embeddings of words.
+        """Scale the map of slots to embeddings, so that prefixes have the root mean square of embeddings of words.
 
         Layers of a pretrained model add little to a prefix that is many times larger, which is then learned slowly.
 
@@ -271,9 +271,13 @@ class TextSlotsModel(TextSlotsPreTrainedModel):
             input_ids: tokens of some texts, `[B, T]`, padded on the right.
             attention_mask: 1 at tokens, 0 at padding, `[B, T]`.
         """
-        prefixes = self.prefix(self._read(input_ids, attention_mask))
-        words = self.base.get_input_embeddings()(input_ids)[attention_mask.bool()]
-        self.prefix.weight *= words.float().square().mean().sqrt() / prefixes.float().square().mean().sqrt()
+        ids, is_word = input_ids.to(self.device), attention_mask.to(self.device)
+        with full_precision(self.device):
+            prefixes = self.prefix(self._read(ids, is_word)).float()
+        words = self.base.get_input_embeddings()(ids)[is_word.bool()].float()
+        ratio = (words.square().mean() / prefixes.square().mean()).sqrt()
+        for weight in self.prefix.parameters():
+            weight *= ratio
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
@@ -438,7 +442,7 @@ class TextSlotsModel(TextSlotsPreTrainedModel):
     def _after_start(self, embeds: Tensor) -> Tensor:
         """Return embeddings `[B, T, D]` behind that of the start token, `[B, 1 + T, D]`.
 
-        A pretrained model takes its first token for a place that attention rests on, and hardly reads what it says.
+        The first token of a pretrained model is an attention sink, whatever it is.
         """
         start = torch.full((len(embeds), 1), self._start_id, device=embeds.device)
         return torch.cat([self.base.get_input_embeddings()(start).to(embeds.dtype), embeds], 1)

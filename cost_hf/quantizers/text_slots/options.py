@@ -68,9 +68,7 @@ class TextSlotsOptions(CodesOptions):
     )
     learning_rate: float = field(default=1e-3, metadata={"help": "of AdamW, constant"})
     weight_decay: float = field(default=0.0, metadata={"help": "of AdamW"})
-    precision: str = field(
-        default="auto", metadata={"help": "of training: auto (bf16 on a GPU that has it, else fp32), fp32 or bf16"}
-    )
+    precision: str = field(default="auto", metadata={"help": "of training: auto (bf16 on a GPU), fp32 or bf16"})
     save_epochs: int = field(default=1, metadata={"help": "epochs between checkpoints"})
     report_to: list[str] = field(
         default_factory=list,

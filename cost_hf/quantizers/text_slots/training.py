@@ -34,6 +34,7 @@ from transformers.utils.hub import cached_file, extract_commit_hash
 from cost_hf.base_models import weights_digest
 from cost_hf.checkpoints import CheckpointDigests, forget_generation_settings, last_complete_checkpoint
 from cost_hf.files import readable_load_errors
+from cost_hf.precision import trains_in_bf16
 from cost_hf.quantizers.base import CodebookCollapse
 from cost_hf.quantizers.text_slots.configuration_text_slots import TextSlotsConfig
 from cost_hf.quantizers.text_slots.modeling_text_slots import TEXTS_PER_BATCH, TextSlotsModel, padded
@@ -133,7 +134,6 @@ def fit_text_slots(
     model = untrained_model(options, seed=seed)
     tokens = model.tokenized(texts)
     model.match_embeddings(**padded(tokens[:TEXTS_PER_BATCH]))
-    has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     trainer = TextSlotsTrainer(
         model=model,
         args=training_arguments(
@@ -141,7 +141,7 @@ def fit_text_slots(
             folder,
             seed,
             finds_unused=not options.reconstruction_weight,
-            bf16=has_bf16 if options.precision == "auto" else options.precision == "bf16",
+            bf16=trains_in_bf16(options.precision, option="codes.precision"),
         ),
         train_dataset=TokenRows(tokens),
         data_collator=padded,

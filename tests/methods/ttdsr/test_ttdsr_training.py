@@ -124,10 +124,12 @@ def test_refreshes_change_codes_until_the_index_is_frozen(finished):
 def test_states_of_the_alignment_have_the_precision_of_the_training(base, tmp_path, monkeypatch, precision):
     in_bf16 = set()
 
-    def states(*args):
-        in_bf16.add(torch.is_autocast_enabled("cpu"))
-        return mean_states(*args)
+    def states(model, *args):
+        in_bf16.add(torch.is_autocast_enabled(model.device.type))
+        return mean_states(model, *args)
 
+    # also on processors that are slow in bf16
+    monkeypatch.setattr("cost_hf.generators.ranking_trainer.trains_in_bf16", lambda precision: precision == "bf16")
     monkeypatch.setattr("cost_hf.methods.ttdsr.trainer.mean_states", states)
 
     run(base, tmp_path, training__precision=precision, training__epochs=1)

@@ -10,6 +10,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 from cost_hf.quantizers.base import CodesOptions, load_quantizer
 from cost_hf.quantizers.fit import CodesResult, fit_codes
 from cost_hf.quantizers.text_slots import options as text_slots_options
+from cost_hf.quantizers.text_slots import training as text_slots_training
 from cost_hf.quantizers.text_slots.configuration_text_slots import CLUSTERINGS, TERMS
 from cost_hf.quantizers.text_slots.modeling_text_slots import TextSlotsModel, padded
 from cost_hf.quantizers.text_slots.objectives_text_slots import dropped_words, views_loss, word_alignment_loss
@@ -214,14 +215,29 @@ def test_the_log_has_the_terms_of_epochs_then_perplexities_and_what_a_step_took(
 
 
 @pytest.mark.trains
-def test_training_starts_from_matched_prefixes_and_runs_in_bf16(backbone, tmp_path, monkeypatch):
-    matched = []
-    match = TextSlotsModel.match_embeddings
-    monkeypatch.setattr(TextSlotsModel, "match_embeddings", lambda self, **batch: matched.append(match(self, **batch)))
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_starts_from_matched_prefixes_in_the_precision_that_is_asked_for(
+    backbone, tmp_path, monkeypatch, precision
+):
+    first = []
+    forward = TextSlotsModel.forward
 
-    fitted = fit_codes(None, slot_options(backbone, precision="bf16"), output_dir=tmp_path, seed=0, texts=TEXTS)
+    def watched(self, **batch):
+        if not first:
+            prefixes = self.prefix(self.embed_texts(TEXTS).view(-1, 3, 8))
+            first.append((float(prefixes.detach().square().mean().sqrt()), torch.is_autocast_enabled(self.device.type)))
+        return forward(self, **batch)
 
-    assert len(matched) == 1
+    monkeypatch.setattr(TextSlotsModel, "forward", watched)
+    # also on processors that are slow in bf16
+    monkeypatch.setattr(text_slots_training, "trains_in_bf16", lambda asked, option: asked == "bf16")
+
+    fitted = fit_codes(None, slot_options(backbone, precision=precision), output_dir=tmp_path, seed=0, texts=TEXTS)
+
+    words = fitted.model.base.get_input_embeddings().weight
+    scale, in_bf16 = first[0]
+    assert 0.5 < scale / float(words.square().mean().sqrt()) < 2  # untrained prefixes are many times larger
+    assert in_bf16 == (precision == "bf16")
     assert all(weight.dtype == torch.float32 and weight.isfinite().all() for weight in fitted.model.parameters())
 
 

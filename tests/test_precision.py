@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from cost_hf.generators import precision
-from cost_hf.generators.precision import trains_in_bf16
+from cost_hf import precision
+from cost_hf.precision import trains_in_bf16
 
 
 @pytest.fixture

@@ -10,8 +10,12 @@ logger = logging.getLogger(__name__)
 X86 = ("x86_64", "AMD64")
 
 
-def trains_in_bf16(precision: str) -> bool:
-    """Return whether products are computed in bfloat16 under `training.precision`.
+def trains_in_bf16(precision: str, *, option: str = "training.precision") -> bool:
+    """Return whether products are computed in bfloat16.
+
+    Args:
+        precision: auto, fp32 or bf16.
+        option: that asks for it, for the warning.
 
     `auto` is bfloat16 on CUDA alone. On an x86 CPU without AVX-512, `bf16` is fp32 with a warning: oneDNN has no fast
     bfloat16 product there, and a step takes many times as long as in fp32.
@@ -24,7 +28,8 @@ def trains_in_bf16(precision: str) -> bool:
     if on_cuda or _has_fast_bf16():
         return True
     logger.warning(
-        "training.precision is bf16, but this CPU (%s) computes bfloat16 much slower than fp32; training in fp32",
+        "%s is bf16, but this CPU (%s) computes bfloat16 much slower than fp32; training in fp32",
+        option,
         torch.backends.cpu.get_cpu_capability(),
     )
     return False
