@@ -1,6 +1,6 @@
 """What sampled negatives cost SASRec in accuracy, beside the softmax over the whole catalog that they estimate.
 
-    python benchmarks/sampled_softmax.py --data DIR/amazon_games [--seeds 0,1,2] [--epochs 40] [--shared_negatives 4096]
+    python benchmarks/sampled_softmax.py --data DIR/amazon_games [--seeds 0,1,2] [--epochs 40] [--shared_negatives 8192]
       [--max_users 5000] [--publish]
 
 Both rows have the body and the optimisation of recipe sasrec_beauty, which were tuned for the full softmax. Every case

@@ -1,7 +1,7 @@
 """Inputs that find new branches of the code, by atheris (libFuzzer), in place of random ones.
 
     pip install atheris
-    python -m tests.fuzzing.guided yaml|table|manifest|request [-max_total_time=600] [other options of libFuzzer]
+    python -m tests.fuzzing.guided yaml|table|manifest|request|catalog [-max_total_time=600] [options of libFuzzer]
 
 The process ends at the first input whose result is no error of ours, and writes it to `crash-…`.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import atheris
+import pyarrow as pa
 
 with atheris.instrument_imports(include=["cost_hf"]):
     from cost_hf.data import DataOptions
@@ -22,6 +23,8 @@ with atheris.instrument_imports(include=["cost_hf"]):
     from cost_hf.recommenders.example import example_recommender
     from cost_hf.recommenders.repository import MANIFEST
     from cost_hf.recommenders.requests import FailedRequest
+    from cost_hf.row_groups import readable_parquet_errors
+    from cost_hf.semantic_ids.catalog_tables import read_table, write_table
     from cost_hf.yaml_text import read_yaml
 
 from tests.fuzzing import ends_in_an_error_of_ours
@@ -81,7 +84,31 @@ def request_target(folder: Path) -> tuple[Target, list[bytes]]:
     return asks, [b'{"inputs": ["kettle"], "parameters": {"top_k": 3, "where": {"a": {"min": 1}}, "exact": true}}']
 
 
-TARGETS = {"yaml": yaml_target, "table": table_target, "manifest": manifest_target, "request": request_target}
+def catalog_target(folder: Path) -> tuple[Target, list[bytes]]:
+    """Parquet files of a catalog."""
+    path = folder / "items.parquet"
+    write_table(path, {"item_id": pa.array(["a", "b"]), "tags": pa.array([["x", "x"], None], pa.list_(pa.string()))})
+    whole = path.read_bytes()
+
+    def reads(content: bytes) -> None:
+        path.write_bytes(content)
+
+        def read() -> None:
+            with readable_parquet_errors(path):
+                read_table(path, rows=2)
+
+        ends_in_an_error_of_ours(read)
+
+    return reads, [whole]
+
+
+TARGETS = {
+    "yaml": yaml_target,
+    "table": table_target,
+    "manifest": manifest_target,
+    "request": request_target,
+    "catalog": catalog_target,
+}
 
 
 def main() -> None:

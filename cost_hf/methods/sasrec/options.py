@@ -39,7 +39,7 @@ class SequenceModelOptions:
         default=64, metadata={"help": "sampled items per position of the binary loss (arXiv 1808.09781: 1)"}
     )
     shared_negatives: int = field(
-        default=4096, metadata={"help": "items sampled for all positions of a step of sampled_softmax"}
+        default=8192, metadata={"help": "items sampled for all positions of a step of sampled_softmax"}
     )
     hidden_size: int = field(default=64, metadata={"help": "width of items and users"})
     num_layers: int = field(default=2, metadata={"help": "causal layers"})
