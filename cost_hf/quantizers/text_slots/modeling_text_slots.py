@@ -277,7 +277,7 @@ class TextSlotsModel(TextSlotsPreTrainedModel):
         words = self.base.get_input_embeddings()(ids)[is_word.bool()].float()
         ratio = (words.square().mean() / prefixes.square().mean()).sqrt()
         for weight in self.prefix.parameters():
-            weight *= ratio
+            weight.mul_(ratio)
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
