@@ -429,6 +429,18 @@ def plain_name(name: Any, *, source: str | Path) -> str:
     return name
 
 
+LIBRARY_ERRORS = (
+    SafetensorError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    ImportError,
+    ValueError,
+    ArithmeticError,  # whole numbers above all floats
+)
+
+
 @contextmanager
 def readable_load_errors(what: str, folder: str | Path) -> Iterator[None]:
     """Turn errors that libraries raise over damaged files into `DamagedFileError`, which names the file.
@@ -442,7 +454,7 @@ def readable_load_errors(what: str, folder: str | Path) -> Iterator[None]:
             yield
     except DamagedFileError:
         raise
-    except (SafetensorError, LookupError, TypeError, AttributeError, RuntimeError, ImportError, ValueError) as error:
+    except LIBRARY_ERRORS as error:
         if is_out_of_memory(error):  # the file may be whole
             raise
         raise DamagedFileError(

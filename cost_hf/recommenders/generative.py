@@ -287,6 +287,11 @@ class GenerativeRecommender(SidRecommender):
         quantizer = cls._read_quantizer(source)
         # whole weights hold in their config what they were trained on; an adapter's files are those of the manifest
         trained_on = manifest if backbone.base is not None else getattr(backbone.model.config, "semantic_ids", {})
+        if not isinstance(trained_on, dict):
+            raise DamagedFileError(
+                f"semantic_ids of config.json in {source} must be an object of digests, got {trained_on!r:.80}; copy "
+                "the directory again"
+            )
         assigned: list[tuple[str, str | None]] = [
             ("the assignment of the catalog", parts["catalog"].quantizer_digest),
             ("the assignment that the generator learned", trained_on.get("assignment_digest")),

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from cost_hf.data import LsaEncoder, VectorOptions
 from cost_hf.data.encoders import SentenceEncoder, TextItemEncoder, weight_files
 from cost_hf.data.errors import DataError
-from cost_hf.files import read_json, write_json
+from cost_hf.files import DamagedFileError, read_json, write_json
 from cost_hf.generators.pretrained import load_model, load_tokenizer
 from cost_hf.hub.catalog_update import UpdateRequest, update_catalog
 from cost_hf.hub.export import export_run
@@ -335,3 +335,18 @@ def test_values_that_are_nested_without_end_are_no_manifest(directory):
         (directory / "recommender.json").write_text(content)
 
         refused(directory, "recommender.json holds no JSON .RecursionError")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("config.json", {"semantic_ids": ["a"]}, r"semantic_ids of config.json in .* must be an object of digests"),
+        ("quantizer/config.json", {"temperature": 10**400}, r"the quantizer in .* can't be read \(OverflowError"),
+    ],
+)
+def test_values_of_a_configuration_that_no_model_has_are_an_error_of_ours(directory, name, changes, message):
+    write_json(directory / name, read_json(directory / name) | changes)
+    renew_files(directory)
+
+    with pytest.raises(DamagedFileError, match=message):
+        Recommender.from_pretrained(directory)
