@@ -215,7 +215,7 @@ class SequenceModel(PreTrainedModel):
         if log_expected is None:
             raise ValueError("loss='sampled_softmax' needs log_expected [K] beside negatives [K], got None; give both")
         others = self.targets(functional.embedding(negatives, table))
-        return sampled_softmax_loss(users, positives, others, chosen[:, None] == negatives, log_expected, weights)
+        return sampled_softmax_loss(users, positives, others, chosen, negatives, log_expected, weights)
 
     def scaled(self, users: Tensor) -> Tensor:
         """Return users whose products with `targets` are scores."""

@@ -3,9 +3,11 @@
 The full softmax makes logits `[P, N]`, by far the largest tensor of a step. `catalog_cross_entropy` walks over them in
 chunks that stay in the cache, turns each into its gradient on the spot and forgets it: one forward product, two for
 gradients, no second pass, and memory for one chunk only. The work still grows with the catalog; that of
-`sampled_softmax_loss` does not.
+`sampled_softmax_loss`, which walks over its logits `[P, K]` in the same way, does not.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,10 +30,17 @@ def catalog_cross_entropy(users: Tensor, items: Tensor, labels: Tensor, weights:
         labels: rows of `items`, `[P]`.
         weights: of the labels, `[P]`; 1 by default.
     """
+    with _own_precision(users) as dtype:
+        return _CatalogCrossEntropy.apply(users, items, labels, weights, dtype)
+
+
+@contextmanager
+def _own_precision(users: Tensor) -> Iterator[torch.dtype]:
+    """Turn autocast off for users, and give the type that products would have under it."""
     device = users.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else users.dtype
     with torch.autocast(device, enabled=False):
-        return _CatalogCrossEntropy.apply(users, items, labels, weights, dtype)
+        yield dtype
 
 
 def sampled_binary_loss(users: Tensor, positives: Tensor, negatives: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -53,7 +62,8 @@ def sampled_softmax_loss(
     users: Tensor,
     positives: Tensor,
     negatives: Tensor,
-    is_label: Tensor,
+    labels: Tensor,
+    rows: Tensor,
     log_expected: Tensor,
     weights: Tensor | None = None,
 ) -> Tensor:
@@ -61,20 +71,19 @@ def sampled_softmax_loss(
 
     The sum estimates that over all other items without bias, because each term is divided by how often its item is
     expected among the negatives (Bengio and Senécal 2008; "logQ correction"). A negative that is the label is left out.
+    Precisions are as for `catalog_cross_entropy`.
 
     Args:
         users: `[P, D]`.
         positives: items that followed, `[P, D]`.
         negatives: sampled items that all positions share, `[K, D]`.
-        is_label: which of them a position has as its label, bool `[P, K]`.
+        labels: catalog rows of the positives, `[P]`.
+        rows: catalog rows of the negatives, `[K]`.
         log_expected: natural logarithm of E, `[K]`.
         weights: factor of the loss of every position, `[P]`; 1 by default.
     """
-    attraction = (users * positives).sum(-1)
-    others = (users @ negatives.T).float() - log_expected
-    logits = torch.cat([attraction[:, None], others.masked_fill(is_label, -torch.inf)], dim=1)
-    losses = logits.logsumexp(1) - attraction
-    return (losses if weights is None else losses * weights).mean()
+    with _own_precision(users) as dtype:
+        return _SampledCrossEntropy.apply(users, positives, negatives, labels, rows, log_expected, weights, dtype)
 
 
 class _CatalogCrossEntropy(Function):
@@ -112,3 +121,54 @@ class _CatalogCrossEntropy(Function):
         user_gradient, item_gradient = ctx.saved_tensors
         scale = gradient / len(user_gradient)
         return user_gradient * scale, item_gradient * scale, None, None, None
+
+
+class _SampledCrossEntropy(Function):
+    """Computes the gradients of all three operands together with the loss; backward only scales them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        users: Tensor,
+        positives: Tensor,
+        negatives: Tensor,
+        labels: Tensor,
+        rows: Tensor,
+        log_expected: Tensor,
+        weights: Tensor | None,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        table = negatives.to(dtype)  # [K, D]
+        log_expected = log_expected.to(users.dtype)
+        user_gradient = torch.empty_like(users)
+        positive_gradient = torch.empty_like(positives)
+        negative_gradient = torch.zeros_like(negatives)
+        total = users.new_zeros(())
+        for start in range(0, len(users), POSITIONS_PER_CHUNK):
+            part = slice(start, start + POSITIONS_PER_CHUNK)
+            chunk = users[part]
+            own = (chunk * positives[part]).sum(1)
+            others = (chunk.to(dtype) @ table.T).to(users.dtype) - log_expected  # [C, K]
+            others.masked_fill_(labels[part, None] == rows, -torch.inf)
+            norm = torch.logaddexp(own, others.logsumexp(1))
+            losses = norm - own
+            attraction = torch.expm1(own - norm)  # the gradient of the positive's logit
+            repulsion = (others - norm[:, None]).exp()  # those of the others
+            if weights is not None:
+                factor = weights[part].to(users.dtype)
+                losses, attraction, repulsion = losses * factor, attraction * factor, repulsion * factor[:, None]
+            total += losses.sum()
+            repulsion = repulsion.to(dtype)
+            user_gradient[part] = repulsion @ table
+            user_gradient[part] += attraction[:, None] * positives[part]
+            positive_gradient[part] = attraction[:, None] * chunk
+            negative_gradient += repulsion.T @ chunk.to(dtype)
+        ctx.save_for_backward(user_gradient, positive_gradient, negative_gradient)
+        return total / len(users)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        users, positives, negatives = ctx.saved_tensors
+        scale = gradient / len(users)
+        return users * scale, positives * scale, negatives * scale, None, None, None, None, None

@@ -119,12 +119,14 @@ def test_weights_of_one_are_bit_for_bit_no_weights(dtype):
             assert torch.equal(left, right)
 
 
-def test_a_sampled_softmax_over_every_item_is_the_full_one():
+@pytest.mark.parametrize("chunk", [1, 7, 256])
+def test_a_sampled_softmax_over_every_item_is_the_full_one(monkeypatch, chunk):
+    monkeypatch.setattr(objectives_sasrec, "POSITIONS_PER_CHUNK", chunk)
     users, table, labels = operands()
     rows = torch.arange(len(table))
     weights = torch.arange(1.0, len(users) + 1)
 
-    loss = sampled_softmax_loss(users, table[labels], table, labels[:, None] == rows, torch.zeros(len(table)), weights)
+    loss = sampled_softmax_loss(users, table[labels], table, labels, rows, torch.zeros(len(table)), weights)
     found = torch.autograd.grad(loss, (users, table))
 
     plain = catalog_cross_entropy(users, table, labels, weights)
@@ -133,12 +135,45 @@ def test_a_sampled_softmax_over_every_item_is_the_full_one():
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 256])
+def test_a_sampled_softmax_and_its_gradients_are_those_of_the_plain_formula(monkeypatch, chunk):
+    monkeypatch.setattr(objectives_sasrec, "POSITIONS_PER_CHUNK", chunk)
+    users, table, labels = operands()
+    rows = torch.tensor([3, 5, 6, 11, 16])
+    log_expected = torch.linspace(-2, 2, len(rows), dtype=torch.float64)
+    positives = table.detach()[labels].requires_grad_()
+    negatives = table.detach()[rows].requires_grad_()
+    weights = torch.linspace(0, 2, len(users), dtype=torch.float64)
+    operand_list = (users, positives, negatives)
+
+    loss = sampled_softmax_loss(users, positives, negatives, labels, rows, log_expected, weights)
+    found = torch.autograd.grad(loss * 3, operand_list)
+
+    own = (users * positives).sum(1, keepdim=True)
+    others = (users @ negatives.T - log_expected).masked_fill(labels[:, None] == rows, -torch.inf)
+    plain = ((torch.cat([own, others], 1).logsumexp(1) - own[:, 0]) * weights).mean()
+    torch.testing.assert_close(loss, plain)
+    torch.testing.assert_close(found, torch.autograd.grad(plain * 3, operand_list))
+
+
+def test_a_sampled_softmax_keeps_no_logits_for_its_gradients():
+    users, table, labels = operands(dtype=torch.float32)
+    kept = []
+
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda it: it):
+        rows = torch.arange(len(table))
+        sampled_softmax_loss(users, table[labels].detach(), table, labels, rows, torch.zeros(len(table)))
+
+    assert kept and max(kept) <= len(users) * users.shape[1] < len(users) * len(rows)
+
+
 def test_a_negative_counts_by_its_expected_draws():
     users = torch.zeros(1, 2)
     negatives = torch.randn(3, 2)
     log_expected = torch.tensor([2.0, 4.0, 0.5]).log()
-    is_label = torch.tensor([[False, False, True]])
 
-    loss = sampled_softmax_loss(users, torch.zeros(1, 2), negatives, is_label, log_expected)
+    loss = sampled_softmax_loss(
+        users, torch.zeros(1, 2), negatives, torch.tensor([7]), torch.tensor([1, 2, 7]), log_expected
+    )
 
     assert loss.item() == pytest.approx(math.log(1 + 1 / 2 + 1 / 4))
