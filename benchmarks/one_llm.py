@@ -81,7 +81,8 @@ def rows_of(language_model: dict[str, Any], backbone: str) -> dict[str, dict[str
         backbone: language model that makes the codes of the STORE-style rows.
     """
     moving = with_fields(recipe_content("ttdsr_industrial"), language_model | VALIDATION)
-    store = with_fields(recipe_content("store_industrial"), language_model | VALIDATION | {"codes.backbone": backbone})
+    slots = {"codes.backbone": backbone, "codes.precision": language_model["training.precision"]}
+    store = with_fields(recipe_content("store_industrial"), language_model | VALIDATION | slots)
     lora = with_fields(yaml.safe_load(LORA.read_text(encoding="utf-8")), language_model | VALIDATION)
     rows = {name: with_fields(moving, changes) for name, (changes, _) in ROWS.items()}
     rows["store"] = store

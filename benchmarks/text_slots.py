@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from benchmarks.timing import machine, table
 from cost_hf.files import write_json
-from cost_hf.metrics.title_match.title_match import title_match
+from cost_hf.methods.store.reconstruction import written_scores
 from cost_hf.quantizers.base import CodesOptions
 from cost_hf.quantizers.fit import fit_codes
 from cost_hf.recipe_files import recipe_content
@@ -65,23 +64,15 @@ def measured(texts: list[str], options: CodesOptions, folder: Path) -> dict[str,
     model: Any = fitted.model
     log = fitted.history[-1]
     drawn = np.sort(np.random.default_rng(1).permutation(len(texts))[:WRITTEN])
-    tokens = model.tokenized([texts[row] for row in drawn])
-    asked = [model.tokenizer.decode(own, skip_special_tokens=True).strip() for own in tokens]  # cut as in training
-    slots = model.embed_texts([texts[row] for row in drawn])
-    given = {"slots": slots, "codes": model.quantized(torch.from_numpy(fitted.codes[drawn]).to(model.device)).cpu()}
+    scores = written_scores(model, [texts[row] for row in drawn], fitted.codes[drawn])
     return {
         **{f"perplexity, {name}": log[f"text_perplexity_{name}"] for name in ("slots", "codes", "others")},
-        **{f"ROUGE-1, {name}": rouge(model, own, asked) for name, own in given.items()},
+        **{f"ROUGE-1, {name}": own["rouge1"] for name, own in scores.items()},
         "unique": log["unique_share"],
         "steps": log["steps"],
         "tokens a step": log["tokens_per_step"],
         "seconds a step": log["seconds_per_step"],
     }
-
-
-def rouge(model: Any, slots: torch.Tensor, asked: list[str]) -> float:
-    """Return the mean ROUGE-1 of texts that a model writes of slots."""
-    return float(title_match(model.write_texts(slots), asked)["rouge1"].mean())
 
 
 if __name__ == "__main__":

@@ -156,7 +156,9 @@ class _SampledCrossEntropy(Function):
             repulsion = (others - norm[:, None]).exp()  # those of the others
             if weights is not None:
                 factor = weights[part].to(users.dtype)
-                losses, attraction, repulsion = losses * factor, attraction * factor, repulsion * factor[:, None]
+                losses = losses * factor
+                attraction = attraction * factor
+                repulsion = repulsion * factor[:, None]
             total += losses.sum()
             repulsion = repulsion.to(dtype)
             user_gradient[part] = repulsion @ table

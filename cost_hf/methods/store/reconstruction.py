@@ -1,5 +1,6 @@
 """Section `reconstruction` of results.json: how well texts come back from their slots and from their codes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,24 +26,39 @@ def describe_reconstruction(fitted: Fitted, workspace: Workspace, *, seed: int) 
         slots, its codes, and another text's slots; none where texts were not rebuilt in training. `step`: number of
         training steps of the quantizer, and the tokens and seconds of one.
     """
-    from cost_hf.metrics.title_match.title_match import title_match  # of the extra `titles`
-
     recommender: Any = fitted.recommender
     model = recommender.quantizer
     log = fitted.parts["codes"].history[-1]
     texts = workspace.text_vectors().texts
     rows = np.sort(np.random.default_rng(seed).permutation(len(texts))[:SAMPLE])
-    tokens = model.tokenized([texts[row] for row in rows])
-    asked = [model.tokenizer.decode(own, skip_special_tokens=True).strip() for own in tokens]  # cut as in training
-    slots = model.embed_texts([texts[row] for row in rows])
-    held = torch.from_numpy(recommender.catalog.codes[rows, : recommender.catalog.model_levels].copy())
-    given = {"slots": slots, "codes": model.quantized(held.to(model.device)).cpu()}
-    scores = {
-        name: {metric: float(values.mean()) for metric, values in title_match(model.write_texts(own), asked).items()}
-        for name, own in given.items()
-    }
+    scores = written_scores(
+        model, [texts[row] for row in rows], recommender.catalog.codes[rows, : recommender.catalog.model_levels]
+    )
     return {
         "texts": {"cases": len(rows), **scores},
         "perplexity": {name.removeprefix("text_perplexity_"): log[name] for name in LOGGED if name in log},
         "step": {name: log[name] for name in STEP},
+    }
+
+
+def written_scores(model: Any, texts: Sequence[str], codes: np.ndarray) -> dict[str, dict[str, float]]:
+    """Return mean exact match and ROUGE of what a `TextSlotsModel` writes of the slots and of the codes of texts.
+
+    Args:
+        model: with centroids.
+        texts: n of them.
+        codes: of the texts, `[n, L]`.
+
+    Returns:
+        Scores by metric, for `slots` and `codes`.
+    """
+    from cost_hf.metrics.title_match.title_match import title_match  # of the extra `titles`
+
+    tokens = model.tokenized(texts)
+    asked = [model.tokenizer.decode(own, skip_special_tokens=True).strip() for own in tokens]  # cut as in training
+    held = torch.from_numpy(codes.copy())
+    given = {"slots": model.embed_texts(texts), "codes": model.quantized(held.to(model.device)).cpu()}
+    return {
+        name: {metric: float(values.mean()) for metric, values in title_match(model.write_texts(own), asked).items()}
+        for name, own in given.items()
     }

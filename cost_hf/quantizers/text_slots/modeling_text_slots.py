@@ -271,7 +271,8 @@ class TextSlotsModel(TextSlotsPreTrainedModel):
             input_ids: tokens of some texts, `[B, T]`, padded on the right.
             attention_mask: 1 at tokens, 0 at padding, `[B, T]`.
         """
-        ids, is_word = input_ids.to(self.device), attention_mask.to(self.device)
+        ids = input_ids.to(self.device)
+        is_word = attention_mask.to(self.device)
         with full_precision(self.device):
             prefixes = self.prefix(self._read(ids, is_word)).float()
         words = self.base.get_input_embeddings()(ids)[is_word.bool()].float()
