@@ -106,7 +106,11 @@ class ResidualOptions(CodesOptions):
 
     def collapse_advice(self) -> list[str]:
         """Return what to change after a collapse: settings that are not at their safe value first."""
-        return [] if self.input_norm == "l2" else ["set codes.input_norm to l2"]
+        advice = {
+            "none": ["set codes.input_norm to l2"],
+            "l2": ["set codes.input_norm to standardize if the vectors share a large mean"],
+        }
+        return advice.get(self.input_norm, [])
 
     def _is_collapsed(self, record: Mapping[str, Any], num_items: int) -> bool:
         shares = [

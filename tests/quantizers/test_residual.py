@@ -147,7 +147,8 @@ def test_one_good_epoch_among_the_last_is_no_collapse():
         (CostOptions(initialization="none"), "set codes.initialization to full"),
         (CostOptions(reset_dead_codes=False), "set codes.reset_dead_codes to true"),
         (CostOptions(dead_code_reset_share=0.0), "set codes.reset_dead_codes to true"),
-        (CostOptions(input_norm="standardize"), "set codes.input_norm to l2"),
+        (CostOptions(input_norm="none"), "set codes.input_norm to l2"),
+        (CostOptions(input_norm="l2"), "set codes.input_norm to standardize if the vectors share a large mean"),
         (CostOptions(reduction="mean"), "set codes.reduction to sum"),
         (CostOptions(learning_rate=0.3), r"lower codes.learning_rate \(now 0.3\)"),
         (RkmeansOptions(), "lower codes.pca_dim"),
@@ -159,3 +160,10 @@ def test_the_advice_names_settings_that_are_not_at_their_safe_value(options, adv
 
     if getattr(options, "initialization", "full") == "full":
         assert "codes.initialization" not in str(caught.value)
+
+
+def test_vectors_that_are_standardized_already_get_no_advice_on_their_norm():
+    with pytest.raises(CodebookCollapse) as caught:
+        CostOptions(level_sizes=[64], input_norm="standardize").check_collapse([record(1.0)], num_items=1000)
+
+    assert "input_norm" not in str(caught.value)
