@@ -9,6 +9,7 @@ A comparison leaves `compare.json`, `report.md` and, of runs with LoRA, `adapter
 
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,18 @@ def adapter_facts(recommender: Path) -> dict[str, Any]:
         "steps": end["step"],
         "training_seconds": round(end["train_runtime"], 1),
         "seconds_per_step": round(end["train_runtime"] / end["step"], 3),
+        "tokens_per_step": round(tokens_per_step(log), 1),
         "curve": epoch_curve(log),
     }
+
+
+def tokens_per_step(log: Sequence[Mapping[str, Any]]) -> float:
+    """Return the mean number of tokens of all steps; a logged one is that of the steps since the last log."""
+    counted = [entry for entry in log if "tokens_per_step" in entry]
+    since = [0, *(entry["step"] for entry in counted)]
+    intervals = zip(counted, since[:-1], strict=True)
+    tokens = sum((entry["step"] - before) * entry["tokens_per_step"] for entry, before in intervals)
+    return tokens / since[-1]
 
 
 if __name__ == "__main__":

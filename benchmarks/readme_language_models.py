@@ -52,12 +52,11 @@ def text_slots_section() -> str:
 
 
 def _steps_table(sections: Mapping[str, Any], adapters: Mapping[str, Any]) -> str:
-    """Return the steps of every run with a language model, their seconds and, where they are counted, their tokens."""
+    """Return the steps of every run with a language model, their seconds and their tokens."""
     lines = [["training of", "steps", "seconds a step", "tokens a step"], ["---"] * 4]
     for run, facts in adapters.items():
-        index = sections.get(run, {}).get("index", {})
-        tokens = f"{index['tokens_per_step']:,.0f}" if "tokens_per_step" in index else ""
-        lines.append([_row(run), str(facts["steps"]), f"{facts['seconds_per_step']:.2f}", tokens])
+        seconds, tokens = f"{facts['seconds_per_step']:.2f}", f"{facts['tokens_per_step']:,.0f}"
+        lines.append([_row(run), str(facts["steps"]), seconds, tokens])
     for run, found in sections.items():
         if "reconstruction" in found:
             step = found["reconstruction"]["step"]

@@ -41,15 +41,18 @@ __all__ = [
 
 
 class GeneratorTrainer(RankingTrainer):
-    """Ranking trainer that takes soft labels.
+    """Ranking trainer that takes soft labels and logs `tokens_per_step`.
 
-    The shared embedding, or SID embeddings beside an adapter, may have a higher learning rate.
+    The shared embedding, or SID embeddings beside an adapter, may have a higher learning rate. The tokens are those
+    that one process reads, without padding; an encoder-decoder also reads its labels, which are not counted.
     """
 
     def __init__(self, model: PreTrainedModel, options: TrainingOptions, **kwargs: Any) -> None:
         super().__init__(model, options, **kwargs)
         self._embedding_multiplier = options.embedding_learning_rate_multiplier
         self._teacher_weight = options.teacher_weight
+        self._tokens: Any = 0  # since the last log, in a tensor: a GPU does not wait for the count
+        self._counted_from: int | None = None  # steps before the first one of them
         if model.config.is_encoder_decoder:
             # T5 takes `num_items_in_batch` and ignores it: its loss is a mean that accumulation still has to divide
             self.model_accepts_loss_kwargs = False
@@ -61,6 +64,7 @@ class GeneratorTrainer(RankingTrainer):
 
         Both are sums over labels, divided by the number of labels as the model's own loss is.
         """
+        self.count_tokens(num_tokens(inputs))
         soft = {name: inputs[name] for name in SOFT_LABELS if name in inputs}
         rest = {name: value for name, value in inputs.items() if name not in soft}
         weights = rest.pop(LABEL_WEIGHTS, None)
@@ -83,6 +87,21 @@ class GeneratorTrainer(RankingTrainer):
             loss = loss + added
         return (loss, outputs) if return_outputs else loss
 
+    def count_tokens(self, count: int | Tensor) -> None:
+        """Count tokens that the model reads in this step."""
+        if self._counted_from is None:
+            self._counted_from = self.state.global_step
+        self._tokens = self._tokens + count
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log; with a loss, also the mean number of tokens a step since the last one."""
+        if "loss" in logs and self._counted_from is not None:
+            steps = max(self.state.global_step - self._counted_from, 1)
+            logs = {**logs, "tokens_per_step": float(self._tokens) / steps}
+            self._tokens = 0
+            self._counted_from = None
+        super().log(logs, start_time)
+
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Give the shared embedding its own learning rate and no decay where the multiplier asks for it."""
         target = self.model if model is None else model
@@ -102,6 +121,14 @@ class GeneratorTrainer(RankingTrainer):
             {"params": [w for n, w in rest if n not in decayed], "weight_decay": 0.0},
             {"params": fast, "weight_decay": 0.0, "lr": self.args.learning_rate * self._embedding_multiplier},
         ]
+
+
+def num_tokens(inputs: Mapping[str, Any]) -> int | Tensor:
+    """Return how many tokens a batch has, without padding."""
+    mask = inputs.get("attention_mask")
+    if mask is not None and mask.ndim == 2:
+        return mask.sum()
+    return inputs["input_ids"].numel()  # packed rows have hardly any padding
 
 
 @dataclass(frozen=True)

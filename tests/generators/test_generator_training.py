@@ -13,6 +13,7 @@ from cost_hf.generators.backbones import GeneratorOptions, build_backbone
 from cost_hf.generators.dropout import add_residual_dropout
 from cost_hf.generators.generator_training import (
     divide_logits,
+    num_tokens,
     remove_checkpoints,
     train_generator,
 )
@@ -287,6 +288,24 @@ def test_accumulated_steps_have_the_loss_of_the_whole_batch(tmp_path, kind):
     parts, _ = fit(tmp_path / "parts", kind=kind, epochs=1, batch_size=16, gradient_accumulation=32)
 
     assert parts.history[0]["loss"] == pytest.approx(whole.history[0]["loss"], rel=0.05)
+
+
+def test_tokens_of_a_step_are_those_of_all_its_batches(tmp_path):
+    whole, _ = fit(tmp_path / "whole", kind="seq2seq", epochs=2, batch_size=512)
+
+    parts, _ = fit(tmp_path / "parts", kind="seq2seq", epochs=2, batch_size=16, gradient_accumulation=32)
+
+    counts = [entry["tokens_per_step"] for entry in whole.history if "loss" in entry]
+    assert counts[0] == counts[1] > 0  # one step an epoch
+    assert [entry["tokens_per_step"] for entry in parts.history if "loss" in entry] == counts
+
+
+def test_padding_is_not_counted():
+    ids = torch.ones(2, 4, dtype=torch.long)
+    mask = torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1]])
+
+    assert num_tokens({"input_ids": ids, "attention_mask": mask}) == 6
+    assert num_tokens({"input_ids": ids, "attention_mask": torch.zeros(2, 1, 4, 4)}) == 8
 
 
 def make_checkpoint(directory, step, *, state='{"global_step": 5}', without=""):

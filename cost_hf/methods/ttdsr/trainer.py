@@ -67,7 +67,6 @@ class IndexedTrainer(GeneratorTrainer):
         self._alignment = alignment
         self._sums: dict[str, Any] = {}
         self._batches = 0
-        self._tokens = 0
         self._since: tuple[int, float] | None = None
         self.add_callback(DynamicIndexCallback(index, self.log))
 
@@ -83,7 +82,6 @@ class IndexedTrainer(GeneratorTrainer):
         """Return the loss of the tasks, and the weighted terms of the alignment."""
         first = int(inputs.pop(NUMBERS)[0])
         self._batches += 1
-        self._tokens += _num_tokens(inputs)
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self._alignment.is_used:
             # the loss of the tasks is a sum over the labels of all batches of a step, that of the alignment a mean
@@ -98,7 +96,7 @@ class IndexedTrainer(GeneratorTrainer):
             self._index.save(output_dir)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log; with a loss, also tokens and seconds a step and the mean terms of the alignment."""
+        """Log; with a loss, also seconds a step and the mean terms of the alignment."""
         if "loss" in logs:
             logs = {**logs, **self._means()}
         super().log(logs, start_time)
@@ -122,7 +120,7 @@ class IndexedTrainer(GeneratorTrainer):
             rows = draws.choice(learned, size=min(self._alignment.entities, len(learned)), replace=False)
             sids = self._index.tokens(name)[torch.from_numpy(rows)].to(self.args.device)
             texts = self._index.texts[name].batch(rows, self.args.device)
-            self._tokens += int(sids.numel()) + int(texts[1].sum())
+            self.count_tokens(sids.numel() + texts[1].sum())
             with self.accelerator.autocast():  # accelerate autocasts `model.forward` alone
                 own = mean_states(model, sids, torch.ones_like(sids))
                 wanted = _detached_states(model, *texts)
@@ -134,7 +132,7 @@ class IndexedTrainer(GeneratorTrainer):
         return total
 
     def _means(self) -> dict[str, float]:
-        """Return means since the last call: terms by batch, tokens and seconds by step.
+        """Return means since the last call: terms by batch, seconds by step.
 
         Refreshes are in the seconds; validations and checkpoints, which come between a log and the next step, are not.
         """
@@ -142,10 +140,9 @@ class IndexedTrainer(GeneratorTrainer):
         step, then = self._since or (0, now)
         steps = max(self.state.global_step - step, 1)
         found = {name: float(value) / max(self._batches, 1) for name, value in self._sums.items()}
-        found |= {"tokens_per_step": self._tokens / steps, "seconds_per_step": (now - then) / steps}
+        found["seconds_per_step"] = (now - then) / steps
         self._sums = {}
         self._batches = 0
-        self._tokens = 0
         self._since = None
         return found
 
@@ -173,11 +170,3 @@ def _detached_states(model: Any, input_ids: Tensor, attention_mask: Tensor) -> T
 
 def _numbers(examples: Sequence[int]) -> dict[str, Tensor]:
     return {NUMBERS: torch.tensor(examples)}
-
-
-def _num_tokens(inputs: dict[str, Any]) -> int:
-    """Return how many tokens a batch has, without padding."""
-    mask = inputs["attention_mask"]
-    if mask.ndim == 2:
-        return int(mask.sum())
-    return inputs["input_ids"].numel()  # packed rows have hardly any padding
