@@ -23,6 +23,7 @@ from benchmarks.compared_rows import with_fields, write_recipes
 from cost_hf.methods.sasrec.method import OBJECTIVES
 from cost_hf.methods.store.method import ABLATIONS
 from cost_hf.methods.ttdsr.method import ROWS
+from cost_hf.methods.ttdsr.options import USER_TASKS
 from cost_hf.recipe_files import recipe_content
 
 RESULTS = Path(__file__).parent / "results" / "one_llm"
@@ -93,7 +94,7 @@ def rows_of(language_model: dict[str, Any], backbone: str) -> dict[str, dict[str
     store = with_fields(recipe_content("store_industrial"), language_model | VALIDATION | slots)
     lora = with_fields(yaml.safe_load(LORA.read_text(encoding="utf-8")), language_model | VALIDATION)
     lora = with_fields(lora, {"training.epochs": PASSES_OF_LORA * language_model["training.epochs"]})
-    rows = {name: with_fields(moving, changes) for name, (changes, _) in ROWS.items()}
+    rows = {name: with_fields(moving, _in_recipe(changes, moving)) for name, (changes, _) in ROWS.items()}
     rows["store"] = store
     rows |= {name: with_fields(store, changes) for name, (changes, _) in ABLATIONS.items()}
     rows["lora_cost"] = lora
@@ -101,6 +102,14 @@ def rows_of(language_model: dict[str, Any], backbone: str) -> dict[str, dict[str
     rows["sasrec_text"] = with_fields(recipe_content("sasrec_beauty"), OBJECTIVES["sasrec_text"])
     # the codes of a row read its own texts; baselines and SASRec have the same vectors in all of them
     return {name: content | {"data": DATA, "vectors": moving["vectors"]} for name, content in rows.items()}
+
+
+def _in_recipe(changes: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a row, which leaves the other tasks of a recipe as they are where it has none of users."""
+    if "tasks.weights" not in changes:
+        return changes
+    weights = recipe["tasks"]["weights"]
+    return changes | {"tasks.weights": {name: weights[name] for name in weights if name not in USER_TASKS}}
 
 
 if __name__ == "__main__":

@@ -60,7 +60,8 @@ def _steps_table(sections: Mapping[str, Any], adapters: Mapping[str, Any]) -> st
     for run, found in sections.items():
         if "reconstruction" in found:
             step = found["reconstruction"]["step"]
-            seconds, tokens = f"{step['seconds_per_step']:.2f}", f"{step['tokens_per_step']:,.0f}"
+            took = step["seconds_per_step"]  # none where a resumed training had no step left
+            seconds, tokens = "" if took is None else f"{took:.2f}", f"{step['tokens_per_step']:,.0f}"
             lines.append([f"{_row(run)}, its codes", f"{step['steps']:.0f}", seconds, tokens])
     return markdown_lines(lines)
 
@@ -103,7 +104,7 @@ def _texts_table(run: str, found: Mapping[str, Any]) -> str:
     """Return how well a language model writes texts again of their slots and codes."""
     texts, perplexity = found["texts"], found["perplexity"]
     scores = [name for name in texts["slots"]]
-    lines = [[f"{_row(run)}: {texts['cases']:,} texts written of", *scores, "perplexity of a token"]]
+    lines = [[f"{_row(run)}: {texts['cases']:,} texts generated from", *scores, "perplexity of a token"]]
     lines.append(["---"] * len(lines[0]))
     for given, title in GIVEN.items():
         cells = [f"{texts[given][name]:.3f}" if given in texts else "" for name in scores]

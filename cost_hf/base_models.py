@@ -1,14 +1,23 @@
-"""The digest by which an adapter recognises the weights of the pretrained model that it belongs to.
+"""The pretrained model that an adapter belongs to: the digest by which its weights are recognised, and its commit.
 
 The module is published beside models that need it, so it imports nothing of this package.
 """
 
 import hashlib
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
+from transformers.utils.hub import cached_file, extract_commit_hash
 
 SAMPLED = 65536  # values of a tensor that its digest reads
+
+
+def commit_of(name: str, revision: str | None) -> str | None:
+    """Return the commit that a Hub id refers to now; None for a directory."""
+    if Path(name).is_dir():
+        return None
+    return extract_commit_hash(cached_file(name, "config.json", revision=revision), None)
 
 
 def weights_digest(model: PreTrainedModel) -> str:

@@ -15,13 +15,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from cost_hf.base_models import weights_digest
+from cost_hf.base_models import commit_of, weights_digest
 from cost_hf.generators.model_classes import STOCK, ModelClasses
 from cost_hf.generators.options import CAUSAL_SIZES, SEQ2SEQ_SIZES, AdapterOptions, GeneratorOptions, TaskOptions
 from cost_hf.generators.pretrained import (
     BaseModel,
     code_vectors,
-    commit_of,
     context_of,
     layouts_of,
     load_model,

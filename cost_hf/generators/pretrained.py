@@ -16,7 +16,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils.hub import cached_file, extract_commit_hash
 
 from cost_hf.files import readable_load_errors
 from cost_hf.generators.model_classes import ModelClasses
@@ -41,13 +40,6 @@ class BaseModel:
     revision: str | None
     digest: str
     added_tokens: int
-
-
-def commit_of(name: str, revision: str | None) -> str | None:
-    """Return the commit that a Hub id refers to now; None for a directory."""
-    if Path(name).is_dir():
-        return None
-    return extract_commit_hash(cached_file(name, "config.json", revision=revision), None)
 
 
 def auto_class(config: Any) -> Any:

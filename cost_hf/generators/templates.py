@@ -213,12 +213,17 @@ class PromptEncoder:
             )
         return PromptLayout(tuple(tokens[: starts[0]]), tuple(tokens[starts[0] + 2 * levels :]))
 
+    @property
+    def begin_ids(self) -> tuple[int, ...]:
+        """The begin token, where the tokenizer of a causal model gives it to every text."""
+        bos = self.tokenizer.bos_token_id
+        begins = self.is_causal and bos is not None and self.tokenizer("")["input_ids"][:1] == [bos]
+        return (bos,) if begins else ()
+
     def bare_layout(self) -> PromptLayout:
         """Return the layout without text; a begin token that the tokenizer gives every text is kept."""
         bare = PromptLayout.bare(self.vocabulary, is_causal=self.is_causal)
-        bos = self.tokenizer.bos_token_id
-        begins = self.is_causal and bos is not None and self.tokenizer("")["input_ids"][:1] == [bos]
-        return PromptLayout((bos, *bare.before), bare.after) if begins else bare
+        return PromptLayout((*self.begin_ids, *bare.before), bare.after)
 
     def _prompt(self, text: str) -> list[int]:
         if not self.is_causal:

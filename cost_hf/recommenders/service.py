@@ -339,7 +339,10 @@ class RecommenderService:
         catalog = snapshot.catalog
         histories = request.histories
         if self.recommender.needs_user_ids and request.user_ids is None:
-            message = "this generator was trained with user tokens; send one user id per history"
+            message = (
+                "this generator was trained with user tokens; send one user id per history, any new id for a user that "
+                "it has not seen"
+            )
             raise BadRequest(f"parameters.{USER_IDS}", message)
         if request.options["on_unknown"] == "error":
             unknown = [item for history in histories for item in history if item not in catalog]

@@ -77,7 +77,7 @@ class Store(GenerativeMethod[StoreOptions]):
         return [*super().training_inputs(workspace), dataclasses.asdict(self.options.start)]
 
     def describe(self, fitted: Fitted, workspace: Workspace, targets: Targets, *, seed: int) -> dict[str, Any]:
-        """Return the sections of a generator and `reconstruction`: texts that are written of slots and codes."""
+        """Return the sections of a generator and `reconstruction`: texts generated from slots and codes."""
         from cost_hf.methods.store.reconstruction import describe_reconstruction
 
         described = super().describe(fitted, workspace, targets, seed=seed)

@@ -8,13 +8,15 @@ import torch
 
 from cost_hf.methods.base import Fitted, Workspace
 
-SAMPLE = 64  # items whose texts are written
+SAMPLE = 64  # items whose texts are generated
 LOGGED = ("text_perplexity_slots", "text_perplexity_codes", "text_perplexity_others")
 STEP = ("steps", "tokens_per_step", "seconds_per_step")
 
 
 def describe_reconstruction(fitted: Fitted, workspace: Workspace, *, seed: int) -> dict[str, Any]:
-    """Return exact match and ROUGE of texts that the language model writes of slots and of codes, and what was logged.
+    """Return exact match and ROUGE of texts generated from slots and from codes, and what was logged.
+
+    The texts are those of items that the quantizer was trained on.
 
     Args:
         fitted: with the codes of the run; its recommender has the quantizer.
@@ -30,7 +32,9 @@ def describe_reconstruction(fitted: Fitted, workspace: Workspace, *, seed: int) 
     model = recommender.quantizer
     log = fitted.parts["codes"].history[-1]
     texts = workspace.text_vectors().texts
-    rows = np.sort(np.random.default_rng(seed).permutation(len(texts))[:SAMPLE])
+    fit_rows = workspace.data.fit_rows
+    trained = np.arange(len(texts)) if fit_rows is None else np.flatnonzero(fit_rows)
+    rows = np.sort(np.random.default_rng(seed).permutation(trained)[:SAMPLE])
     scores = written_scores(
         model, [texts[row] for row in rows], recommender.catalog.codes[rows, : recommender.catalog.model_levels]
     )
@@ -42,7 +46,7 @@ def describe_reconstruction(fitted: Fitted, workspace: Workspace, *, seed: int) 
 
 
 def written_scores(model: Any, texts: Sequence[str], codes: np.ndarray) -> dict[str, dict[str, float]]:
-    """Return mean exact match and ROUGE of what a `TextSlotsModel` writes of the slots and of the codes of texts.
+    """Return mean exact match and ROUGE of texts that a `TextSlotsModel` generates from slots and from codes.
 
     Args:
         model: with centroids.

@@ -11,17 +11,24 @@ from torch import Tensor, nn
 from cost_hf.generators.templates import PromptEncoder
 
 
-def mean_states(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+def mean_states(model: Any, input_ids: Tensor, attention_mask: Tensor, *, begin_ids: Sequence[int] = ()) -> Tensor:
     """Return the mean of the last hidden states over the tokens of every row, fp32 `[B, D]`.
 
     Args:
         model: a causal language model, with LoRA or without.
         input_ids: `[B, S]`.
         attention_mask: 1 for tokens, 0 for padding on their right, `[B, S]`.
+        begin_ids: tokens before every row, which are not in the mean.
     """
-    output = body_of(model)(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    begin = input_ids.new_tensor(begin_ids).expand(len(input_ids), -1)
+    output = body_of(model)(
+        input_ids=torch.cat([begin, input_ids], 1),
+        attention_mask=torch.cat([torch.ones_like(begin), attention_mask], 1),
+        use_cache=False,
+    )
+    states = output.last_hidden_state[:, len(begin_ids) :]
     mask = attention_mask[..., None].float()
-    return (output.last_hidden_state.float() * mask).sum(1) / mask.sum(1)
+    return (states.float() * mask).sum(1) / mask.sum(1)
 
 
 def body_of(model: Any) -> nn.Module:
@@ -37,20 +44,23 @@ class TextRows:
     Attributes:
         rows: of every text, N arrays.
         pad_id: of padding, which masks mark.
+        begin_ids: before every text, and in none of its means.
     """
 
     rows: list[np.ndarray]
     pad_id: int
+    begin_ids: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, texts: Sequence[str], prompt_encoder: PromptEncoder, *, max_tokens: int) -> "TextRows":
         """Return the first `max_tokens` tokens of texts; an empty one is the end token."""
         tokenizer = prompt_encoder.tokenizer
         plain = [prompt_encoder.plain(text, max_tokens=max_tokens) for text in texts]
-        ids = [tokenizer(text)["input_ids"][:max_tokens] if text else [] for text in plain]
+        ids = [tokenizer(text, add_special_tokens=False)["input_ids"][:max_tokens] if text else [] for text in plain]
         end = tokenizer.eos_token_id
         pad_id = end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        return cls([np.array(row or [end], dtype=np.int64) for row in ids], pad_id)
+        rows = [np.array(row or [end], dtype=np.int64) for row in ids]
+        return cls(rows, pad_id, prompt_encoder.begin_ids)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -72,7 +82,9 @@ class TextRows:
         model.eval()
         order = np.argsort([len(row) for row in self.rows], kind="stable")
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        found = [mean_states(model, *self.batch(batch, model.device)).cpu() for batch in batches]
+        found = [
+            mean_states(model, *self.batch(batch, model.device), begin_ids=self.begin_ids).cpu() for batch in batches
+        ]
         model.train(was_training)
         states = torch.cat(found)
         return states[torch.from_numpy(np.argsort(order))]

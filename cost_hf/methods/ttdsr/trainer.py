@@ -119,11 +119,13 @@ class IndexedTrainer(GeneratorTrainer):
             learned = self._index.rows_to_learn(name)
             rows = draws.choice(learned, size=min(self._alignment.entities, len(learned)), replace=False)
             sids = self._index.tokens(name)[torch.from_numpy(rows)].to(self.args.device)
-            texts = self._index.texts[name].batch(rows, self.args.device)
+            entity_texts = self._index.texts[name]
+            texts = entity_texts.batch(rows, self.args.device)
+            begin_ids = entity_texts.begin_ids
             self.count_tokens(sids.numel() + texts[1].sum())
             with self.accelerator.autocast():  # accelerate autocasts `model.forward` alone
-                own = mean_states(model, sids, torch.ones_like(sids))
-                wanted = _detached_states(model, *texts)
+                own = mean_states(model, sids, torch.ones_like(sids), begin_ids=begin_ids)
+                wanted = _detached_states(model, *texts, begin_ids)
             terms = alignment_terms(own, wanted, temperature=self._alignment.temperature)
             for term, value in terms.items():
                 self._sums[f"{name}_{term}"] = self._sums.get(f"{name}_{term}", 0.0) + value.detach()
@@ -164,8 +166,8 @@ def alignment_terms(sids: Tensor, texts: Tensor, *, temperature: float) -> dict[
 
 
 @torch.no_grad()
-def _detached_states(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    return mean_states(model, input_ids, attention_mask)
+def _detached_states(model: Any, input_ids: Tensor, attention_mask: Tensor, begin_ids: Sequence[int]) -> Tensor:
+    return mean_states(model, input_ids, attention_mask, begin_ids=begin_ids)
 
 
 def _numbers(examples: Sequence[int]) -> dict[str, Tensor]:

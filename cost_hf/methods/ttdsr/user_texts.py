@@ -24,7 +24,7 @@ def user_texts(data: PreparedData, options: UserOptions) -> list[str]:
         ValueError: for a column that is not there, or items without titles.
     """
     if options.text_column is not None:
-        return _column_texts(data, options.text_column)
+        return _first_cells(data, options.text_column)
     titles = item_titles(data.tables.items)
     if titles is None:
         raise ValueError(
@@ -36,21 +36,22 @@ def user_texts(data: PreparedData, options: UserOptions) -> list[str]:
 
 
 def profile_items(histories: Sequence[np.ndarray], options: UserOptions) -> list[np.ndarray]:
-    """Return the items whose titles make the text of every user, oldest first; none where the text is a column.
+    """Return the items that the text of every user tells of, oldest first.
 
-    They are the first clicks, half of the history at most. A prompt begins with a semantic ID that is made of this
-    text, and these clicks are no targets after it: the model would learn to read its answers there.
+    They are the click of the cell, or the first clicks, half of the history at most, whose titles make the text. A
+    prompt begins with a semantic ID that is made of this text, and these clicks are no targets after it: the model
+    would learn to read its answers there.
 
     Args:
         histories: training clicks of every user, oldest first.
         options: section `users`.
     """
     if options.text_column is not None:
-        return [np.empty(0, dtype=np.int64)] * len(histories)
+        return [rows[:1] for rows in histories]
     return [rows[: min(options.max_titles, len(rows) // 2)] for rows in histories]
 
 
-def _column_texts(data: PreparedData, column: str) -> list[str]:
+def _first_cells(data: PreparedData, column: str) -> list[str]:
     interactions = data.tables.interactions
     if column not in interactions:
         raise ValueError(

@@ -60,7 +60,8 @@ class TextSlotsOptions(CodesOptions):
     temperature: float = field(default=0.1, metadata={"help": "divides the cosines of the contrastive loss"})
     view_dropout: float = field(default=0.2, metadata={"help": "share of its tokens that the second view lacks"})
     alignment_weight: float = field(
-        default=0.0, metadata={"help": "of slots that point where the words of the text do; 0 leaves it out"}
+        default=0.0,
+        metadata={"help": "of the cosine of slots and the mean word embedding of the text; 0 leaves it out"},
     )
     epochs: int = field(default=10, metadata={"help": "passes over the items"})
     batch_size: int = field(
@@ -93,8 +94,9 @@ class TextSlotsOptions(CodesOptions):
         texts = inputs.texts
         if inputs.fit_rows is not None:
             texts = [text for text, is_seen in zip(texts, inputs.fit_rows.tolist(), strict=True) if is_seen]
-        model, history = fit_text_slots(texts, self, folder=folder, digest=digest, seed=seed)
-        result = CodesResult.of_model(model, inputs, history, encoded=model.embed_texts(inputs.texts))
+        model, slots, history = fit_text_slots(texts, self, folder=folder, digest=digest, seed=seed)
+        encoded = slots if inputs.fit_rows is None else model.embed_texts(inputs.texts)
+        result = CodesResult.of_model(model, inputs, history, encoded=encoded)
         model.release_base()
         return result
 

@@ -4,6 +4,7 @@ As for other quantizers: checkpoints are written at the end of epochs, the order
 epoch), and a killed run resumes where it stopped.
 """
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,9 +30,8 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.pytorch_utils import Conv1D
-from transformers.utils.hub import cached_file, extract_commit_hash
 
-from cost_hf.base_models import weights_digest
+from cost_hf.base_models import commit_of, weights_digest
 from cost_hf.checkpoints import CheckpointDigests, forget_generation_settings, last_complete_checkpoint
 from cost_hf.files import readable_load_errors
 from cost_hf.precision import trains_in_bf16
@@ -47,8 +47,10 @@ from cost_hf.sharding import whole_weights
 from cost_hf.trackers import require_trackers
 
 LARGEST_GROUP = 0.5  # share of the items with the same codes above which codes are useless
+LEAST_GAIN = 1.05  # of perplexity by the slots of a text, below which they are said to be empty
 SAMPLE = 512  # texts that perplexities are measured on
 DIGITS = 6  # of perplexities in logs
+logger = logging.getLogger(__name__)
 
 
 class TextSlotsTrainer(QuantizerTrainer):
@@ -106,8 +108,8 @@ class StepTimes(TrainerCallback):
 @whole_weights()
 def fit_text_slots(
     texts: Sequence[str], options: TextSlotsOptions, *, folder: Path, digest: str, seed: int
-) -> tuple[TextSlotsModel, list[dict[str, Any]]]:
-    """Train slots, bottleneck and adapter, set the centroids, and return the model and its log.
+) -> tuple[TextSlotsModel, Tensor, list[dict[str, Any]]]:
+    """Train slots, bottleneck and adapter, set the centroids, and return the model, the slots and the log.
 
     Args:
         texts: of the items that fitting may see.
@@ -117,9 +119,10 @@ def fit_text_slots(
         seed: of weights, order of items and k-means.
 
     Returns:
-        The model in eval mode with its language model attached. Records with the mean loss terms of every epoch, and a
-        last one with the utilization of the codes, perplexities of texts and what a step took: `tokens_per_step` that
-        are read and rebuilt, and the median of `seconds_per_step`, None where no step was left to take.
+        The model in eval mode with its language model attached. The slots of the texts, side by side, `[N, S · E]`.
+        Records with the mean loss terms of every epoch, and a last one with the utilization of the codes, perplexities
+        of texts and what a step took: `tokens_per_step` that are read and rebuilt, and the median of
+        `seconds_per_step`, None where no step was left to take.
 
     Raises:
         CodebookCollapse: where most items get the same codes.
@@ -161,14 +164,17 @@ def fit_text_slots(
     record: dict[str, Any] = {**codebook_utilization(codes.numpy(), model.level_sizes)}
     _check_collapse(record, len(texts))
     steps = max(1, trainer.state.max_steps)
-    record |= text_perplexities(model, slots, codes, texts, seed=seed) if options.reconstruction_weight else {}
+    if options.reconstruction_weight:
+        perplexities = text_perplexities(model, slots, codes, texts, seed=seed)
+        _warn_of_empty_slots(perplexities)
+        record |= perplexities
     record |= {
         "steps": steps,
         "tokens_per_step": _tokens_of(tokens, model.config) * options.epochs / steps,
         "seconds_per_step": median(times.seconds) if times.seconds else None,
     }
     log = [dict(entry) for entry in trainer.state.log_history if "loss" in entry]
-    return model, [*log, record]
+    return model, slots, [*log, record]
 
 
 def untrained_model(options: TextSlotsOptions, *, seed: int) -> TextSlotsModel:
@@ -194,14 +200,11 @@ def untrained_model(options: TextSlotsOptions, *, seed: int) -> TextSlotsModel:
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
     if tokenizer.eos_token_id is None:
         raise ValueError(f"the tokenizer of {name!r} has no end token (eos); set eos_token in tokenizer_config.json")
-    commit = None
-    if not Path(name).is_dir():
-        commit = extract_commit_hash(cached_file(name, "config.json", revision=revision), None)
     rows, width = base.get_input_embeddings().weight.shape
     config = TextSlotsConfig(
         level_sizes=options.level_sizes,
         base_name=name,
-        base_revision=commit,
+        base_revision=commit_of(name, revision),
         base_digest=weights_digest(base),
         hidden_size=width,
         vocab_size=min(rows, len(tokenizer)),  # semantic IDs may take spare rows of a model
@@ -306,6 +309,18 @@ def text_perplexities(
         f"text_perplexity_{name}": round(float(model.token_losses(own, chosen).mean().exp()), DIGITS)
         for name, own in given.items()
     }
+
+
+def _warn_of_empty_slots(perplexities: Mapping[str, float]) -> None:
+    """Warn where the slots of a text say hardly more of it than those of another one."""
+    own, others = (perplexities[f"text_perplexity_{name}"] for name in ("slots", "others"))
+    if others < LEAST_GAIN * own:
+        logger.warning(
+            "the slots tell hardly anything of the texts: the perplexity of a text is %.2f given its own and %.2f "
+            "given those of another one; train longer (codes.epochs)",
+            own,
+            others,
+        )
 
 
 def _tokens_of(tokens: Sequence[Sequence[int]], config: TextSlotsConfig) -> int:

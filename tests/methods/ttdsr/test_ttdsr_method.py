@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import cost_hf
-from cost_hf.experiments.recipe import Recipe
+from cost_hf.experiments.recipe import Recipe, row_recipe
 from cost_hf.hub.redaction import Licence
 from cost_hf.hub.staging import publishable
 from cost_hf.methods.base import methods, variants
 from cost_hf.methods.ttdsr import Ttdsr
 from cost_hf.methods.ttdsr.method import ROWS, describe_index, index_curves
-from cost_hf.methods.ttdsr.options import AlignmentOptions, IndexOptions
+from cost_hf.methods.ttdsr.options import USER_TASKS, AlignmentOptions, IndexOptions
 from cost_hf.recommenders.base import Recommender
 from tests.generators.backbone_toys import causal_backbone
 from tests.methods.ttdsr.ttdsr_toys import toy_fields
@@ -69,6 +69,15 @@ def test_it_is_a_method_with_a_row_for_every_ablation():
     for name, (changes, _) in ROWS.items():
         assert variants()[name].method == "ttdsr"
         assert changes.items() <= variants()[name].overrides.items()
+
+
+def test_rows_differ_in_the_tasks_of_users_alone():
+    base = Recipe.load("ttdsr_industrial")
+    weights = {name: row_recipe(name, base).options.tasks.weights for name in ROWS}
+    others = {name: weight for name, weight in weights["ttdsr"].items() if name not in USER_TASKS}
+
+    assert weights["ttdsr_static"] == weights["ttdsr_no_alignment"] == weights["ttdsr"]
+    assert weights["ttdsr_off"] == weights["ttdsr_no_users"] == others
 
 
 def test_the_index_is_described_by_its_refreshes():

@@ -1,5 +1,6 @@
 """TTDSR in training: with all of it off it is the plain generator, and a stopped run goes on with the index it had."""
 
+from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -66,7 +67,9 @@ def run(base, directory, *, stop_after=None, plain=False, **fields):
 
     with pytest.MonkeyPatch.context() as patch:
 
-        def metrics(*_args, **_options):
+        def metrics(ranker, *_args, **_options):
+            codes = backbone.vocabulary.decode(ranker.prompts.item_tokens)
+            assert (ranker.trie.prefix(codes) >= 0).all()  # the index that holds now is searched
             done = len(list(directory.glob("validation-*")))
             if stop_after is not None and done == stop_after:
                 raise Stopped
@@ -125,9 +128,9 @@ def test_refreshes_change_codes_until_the_index_is_frozen(finished):
 def test_states_of_the_alignment_have_the_precision_of_the_training(base, tmp_path, monkeypatch, precision):
     in_bf16 = set()
 
-    def states(model, *args):
+    def states(model, *args, **others):
         in_bf16.add(torch.is_autocast_enabled(model.device.type))
-        return mean_states(model, *args)
+        return mean_states(model, *args, **others)
 
     monkeypatch.setattr("cost_hf.methods.ttdsr.trainer.mean_states", states)
 
@@ -274,6 +277,59 @@ def test_alignment_is_a_mean_over_the_batches_of_a_step_the_last_one_of_an_epoch
     loss = trainer.compute_loss(None, {"numbers": torch.tensor([3]), "attention_mask": torch.ones(1, 2)})
 
     assert loss.item() == 1 + 6 / 2
+
+
+def test_the_alignment_pairs_semantic_ids_with_their_own_texts(base, finished):
+    backbone = finished[3]
+    model = backbone.model
+    texts = TextRows.of(["a red lamp", "blue chair", "desk"], backbone.prompt_encoder(), max_tokens=6)
+    sids = backbone.user_tokens[:3, 1:]
+    rows = np.array([0, 2])  # the only ones that may be drawn
+    trainer: Any = object.__new__(IndexedTrainer)
+    index = SimpleNamespace(
+        towers=["users"], texts={"users": texts}, tokens=lambda _name: sids, rows_to_learn=lambda _name: rows
+    )
+    vars(trainer).update(
+        _alignment=AlignmentOptions(infonce_weight=2.0, mse_weight=0.5, temperature=0.2, entities=8),
+        _index=index,
+        _sums={},
+        _tokens=0,
+        _counted_from=0,
+        args=SimpleNamespace(seed=0, device=model.device),
+        accelerator=SimpleNamespace(autocast=nullcontext),
+    )
+    own = mean_states(model, sids[rows], torch.ones_like(sids[rows]))
+    wanted = mean_states(model, *texts.batch(rows, model.device)).detach()
+    terms = alignment_terms(own, wanted, temperature=0.2)
+    expected = 2 * terms["infonce"] + 0.5 * terms["mse"]
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+
+    loss = trainer._alignment_loss(model, 3)
+
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    # the same gradients as with constant texts
+    for found, wanted_gradient in zip(
+        torch.autograd.grad(loss, weights, allow_unused=True),
+        torch.autograd.grad(expected, weights, allow_unused=True),
+        strict=True,
+    ):
+        if found is not None or wanted_gradient is not None:
+            torch.testing.assert_close(found, wanted_gradient, atol=1e-4, rtol=1e-3)
+    assert trainer._tokens == sids[rows].numel() + sum(len(texts.rows[row]) for row in rows)
+
+
+def test_a_begin_token_is_before_text_and_semantic_id_and_in_no_mean(base, finished):
+    backbone = finished[3]
+    model = backbone.model.eval()
+    encoder = backbone.prompt_encoder()
+    begins = SimpleNamespace(tokenizer=encoder.tokenizer, plain=encoder.plain, begin_ids=(1,))
+    rows = TextRows.of(["a red lamp", "blue chair"], begins, max_tokens=6)
+
+    states = rows.vectors(model, batch_size=2)
+
+    for row, state in zip(rows.rows, states, strict=True):
+        hidden = model(input_ids=torch.tensor([[1, *row.tolist()]]), output_hidden_states=True).hidden_states[-1]
+        assert torch.allclose(hidden[0, 1:].mean(0), state, atol=1e-4)
 
 
 def test_gradients_reach_the_semantic_id_and_not_its_text(base, finished):

@@ -48,7 +48,7 @@ def test_the_text_of_a_user_is_titles_of_the_first_half_of_training():
     assert user_texts(data, UserOptions()) == ["Lamp; Desk", "Desk", ""]
     assert user_texts(data, UserOptions(max_titles=1)) == ["Lamp", "Desk", ""]
     assert user_texts(untitled, UserOptions()) == ["Lamp", "", ""]
-    assert [rows.tolist() for rows in profile_items(train, UserOptions(text_column="taste"))] == [[], [], []]
+    assert [rows.tolist() for rows in profile_items(train, UserOptions(text_column="taste"))] == [[0], [1], [1]]
 
 
 def test_the_text_of_a_user_is_the_cell_of_the_first_click_that_is_not_held_out():

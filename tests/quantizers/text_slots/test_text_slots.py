@@ -215,6 +215,19 @@ def test_the_log_has_the_terms_of_epochs_then_perplexities_and_what_a_step_took(
 
 
 @pytest.mark.trains
+@pytest.mark.parametrize(("others", "warnings"), [(10.2, 1), (9.0, 1), (12.0, 0)])
+def test_slots_that_say_no_more_of_a_text_than_those_of_another_are_warned_of(
+    backbone, tmp_path, monkeypatch, caplog, others, warnings
+):
+    found = {"text_perplexity_slots": 10.0, "text_perplexity_codes": 10.0, "text_perplexity_others": others}
+    monkeypatch.setattr("cost_hf.quantizers.text_slots.training.text_perplexities", lambda *_args, **_others: found)
+
+    fit_codes(None, slot_options(backbone, epochs=1), output_dir=tmp_path, seed=0, texts=TEXTS)
+
+    assert caplog.text.count(f"10.00 given its own and {others:.2f} given those of another") == warnings
+
+
+@pytest.mark.trains
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_training_starts_from_matched_prefixes_in_the_precision_that_is_asked_for(
     backbone, tmp_path, monkeypatch, precision
