@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -100,7 +101,8 @@ def test_an_adapter_of_another_shape_does_not_start_from_it(base, adapter):
         start_adapter(adapted(base, **adapter), slot_model(base))
 
 
-def test_reconstruction_says_how_texts_come_back_and_what_a_step_took(base):
+@pytest.mark.parametrize("fit_rows", [None, np.arange(30) < 20])
+def test_reconstruction_says_how_texts_of_the_training_come_back_and_what_a_step_took(base, fit_rows):
     logged = {
         "text_perplexity_slots": 2.0,
         "text_perplexity_codes": 3.0,
@@ -111,14 +113,16 @@ def test_reconstruction_says_how_texts_come_back_and_what_a_step_took(base):
     }
     recommender = store_recommender(base)
     fitted = Fitted(recommender, parts={"codes": SimpleNamespace(history=[{"loss": 1.0}, logged])})
-    workspace: Any = SimpleNamespace(text_vectors=lambda: SimpleNamespace(texts=tuple(TEXTS)))
-    recommender.quantizer.write_texts = lambda slots: TEXTS[: len(slots)]  # in order, as the 30 items are asked for
+    workspace: Any = SimpleNamespace(
+        text_vectors=lambda: SimpleNamespace(texts=tuple(TEXTS)), data=SimpleNamespace(fit_rows=fit_rows)
+    )
+    recommender.quantizer.write_texts = lambda slots: TEXTS[: len(slots)]  # in order, as items are asked for
 
     found = describe_reconstruction(fitted, workspace, seed=0)
 
     assert found["perplexity"] == {"slots": 2.0, "codes": 3.0, "others": 9.0}
     assert found["step"] == {"steps": 4, "tokens_per_step": 100.0, "seconds_per_step": 0.5}
-    assert found["texts"]["cases"] == 30
+    assert found["texts"]["cases"] == (30 if fit_rows is None else 20)
     assert found["texts"]["slots"]["exact_match"] == found["texts"]["codes"]["rougeL"] == 1.0
 
 
