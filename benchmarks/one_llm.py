@@ -35,7 +35,7 @@ MAIN = ("ttdsr", "ttdsr_static", "ttdsr_off", "store", "lora_cost", "cost_causal
 STEPS = {"training.batch_size": 4, "training.warmup_steps": 40}  # of all rows with a language model
 # one pass over the examples of plain LoRA takes about a third of the minutes of one of the other rows
 PASSES_OF_LORA = 3
-SLOT_EPOCHS = 4  # with half of the steps the slots of a text say little more of it than those of another text
+SLOT_EPOCHS = 4  # after one the slots of a text say no more of it than those of another text (text_slots.py)
 # weights are chosen on more users than those of the recipes
 VALIDATION = {"training.validation_users": 128, "evaluation.num_beams": 20, "search.invalid_users": 32}
 
