@@ -6,7 +6,7 @@
 Run it in the root of the repository. --model is the text encoder, --backbone the language model (recipes name
 SmolLM2-135M-Instruct). All rows have the same data: users with 6 clicks or more, items with 2 or more, which is what a
 CPU can train a language model on in minutes. Rows with a language model train --epochs passes over their tasks, and
-lora_cost, whose passes are short, three times as many for about the same minutes; the causal generator and SASRec-text
+lora_cost, whose passes are short, three times as many for minutes of like size; the causal generator and SASRec-text
 train as tuned, until validation stops them, which takes less. The report has the seconds of every row's training.
 Nothing is chosen on test. Reports go to results/one_llm/.
 """
@@ -23,7 +23,6 @@ from benchmarks.compared_rows import with_fields, write_recipes
 from cost_hf.methods.sasrec.method import OBJECTIVES
 from cost_hf.methods.store.method import ABLATIONS
 from cost_hf.methods.ttdsr.method import ROWS
-from cost_hf.methods.ttdsr.options import USER_TASKS
 from cost_hf.recipe_files import recipe_content
 
 RESULTS = Path(__file__).parent / "results" / "one_llm"
@@ -33,9 +32,9 @@ SECTIONS = ("index", "reconstruction")
 UNTRAINED = ["popularity", "item_knn", "markov", "text_last", "markov_text"]
 MAIN = ("ttdsr", "ttdsr_static", "ttdsr_off", "store", "lora_cost", "cost_causal", "sasrec_text")
 STEPS = {"training.batch_size": 4, "training.warmup_steps": 40}  # of all rows with a language model
-# one pass over the examples of plain LoRA takes about a third of the minutes of one of the other rows
+# a pass of plain LoRA takes about a third of the training of ttdsr, ttdsr_static or, without its codes, store
 PASSES_OF_LORA = 3
-SLOT_EPOCHS = 4  # after one the slots of a text say no more of it than those of another text (text_slots.py)
+SLOT_EPOCHS = 4  # after one the slots of a text say hardly more of it than those of another text (text_slots.py)
 # weights are chosen on more users than those of the recipes
 VALIDATION = {"training.validation_users": 128, "evaluation.num_beams": 20, "search.invalid_users": 32}
 
@@ -94,7 +93,7 @@ def rows_of(language_model: dict[str, Any], backbone: str) -> dict[str, dict[str
     store = with_fields(recipe_content("store_industrial"), language_model | VALIDATION | slots)
     lora = with_fields(yaml.safe_load(LORA.read_text(encoding="utf-8")), language_model | VALIDATION)
     lora = with_fields(lora, {"training.epochs": PASSES_OF_LORA * language_model["training.epochs"]})
-    rows = {name: with_fields(moving, _in_recipe(changes, moving)) for name, (changes, _) in ROWS.items()}
+    rows = {name: with_fields(moving, changes) for name, (changes, _) in ROWS.items()}
     rows["store"] = store
     rows |= {name: with_fields(store, changes) for name, (changes, _) in ABLATIONS.items()}
     rows["lora_cost"] = lora
@@ -102,14 +101,6 @@ def rows_of(language_model: dict[str, Any], backbone: str) -> dict[str, dict[str
     rows["sasrec_text"] = with_fields(recipe_content("sasrec_beauty"), OBJECTIVES["sasrec_text"])
     # the codes of a row read its own texts; baselines and SASRec have the same vectors in all of them
     return {name: content | {"data": DATA, "vectors": moving["vectors"]} for name, content in rows.items()}
-
-
-def _in_recipe(changes: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a row, which leaves the other tasks of a recipe as they are where it has none of users."""
-    if "tasks.weights" not in changes:
-        return changes
-    weights = recipe["tasks"]["weights"]
-    return changes | {"tasks.weights": {name: weights[name] for name in weights if name not in USER_TASKS}}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Fields of recipes by their dotted names: conversion to the type of a field, kinds of sections, hints at misspellings.
 
-A section is a dataclass; `codes.level_sizes` is the field `level_sizes` of the section `codes`.
+A section is a dataclass; `codes.level_sizes` is the field `level_sizes` of the section `codes`, and
+`tasks.weights.next_item` the entry `next_item` of the mapping `weights`.
 """
 
 import copy
@@ -31,7 +32,7 @@ def set_field(holder: Any, sections: Mapping[str, Any], dotted: str, value: Any,
     Args:
         holder: has the polymorphic sections as attributes: a `kind` replaces the section there.
         sections: all sections by name.
-        dotted: `section.field`.
+        dotted: `section.field`, or `section.field.entry` of a mapping, whose other entries stay.
         value: of the field, or a text that is one.
         owner: what the sections belong to, for errors.
 
@@ -44,6 +45,9 @@ def set_field(holder: Any, sections: Mapping[str, Any], dotted: str, value: Any,
         _swap_kind(holder, section, options, value)
         return
     hints = typing.get_type_hints(type(options)) if options is not None else {}
+    field, _, entry = name.partition(".")
+    if options is not None and entry and field in _names_of(options) and isinstance(getattr(options, field), dict):
+        name, value = field, getattr(options, field) | {entry: value}
     if options is None or name not in _names_of(options):
         whose = f"{section}.kind {options.kind}" if isinstance(options, KindOptions) else owner
         raise RecipeError(

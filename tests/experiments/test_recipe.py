@@ -74,6 +74,18 @@ def test_a_wrong_field_or_value_is_an_error_that_helps(dotted, value, message):
         Recipe.load("cost_quickstart", {dotted: value})
 
 
+def test_an_entry_of_a_mapping_is_set_and_the_others_stay():
+    weights = Recipe.load("cost_llm").options.tasks.weights
+    recipe = Recipe.load("cost_llm", {"tasks.weights.text_to_item": "0.25"})
+
+    assert recipe.options.tasks.weights == weights | {"text_to_item": 0.25}
+    assert Recipe.load("cost_llm").options.tasks.weights == weights
+    with pytest.raises(RecipeError, match=r"tasks\.weights"):
+        Recipe.load("cost_llm", {"tasks.weights.text_to_item": "often"})
+    with pytest.raises(RecipeError, match=r"unknown field 'tasks\.max_titles\.first'"):
+        Recipe.load("cost_llm", {"tasks.max_titles.first": 1})
+
+
 def test_numbers_convert_as_yaml_writes_them():
     recipe = Recipe.load("cost_quickstart", {"training.learning_rate": "1e-3", "codes.temperature": 1})
 

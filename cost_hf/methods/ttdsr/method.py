@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cost_hf.methods.base import Fitted, MethodOptions, Variant, Workspace, register
 from cost_hf.methods.generative import GenerativeMethod
-from cost_hf.methods.ttdsr.options import BACKBONE, TASKS, USER_TASKS, TtdsrOptions
+from cost_hf.methods.ttdsr.options import BACKBONE, USER_TASKS, TtdsrOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,11 +32,9 @@ LANGUAGE_MODEL = {
     "catalog.reference": None,
     "codes.kind": "rqvae",
     "codes.input_norm": "standardize",
-    "tasks.weights": TASKS,
 }
 STATIC = {"index.refresh_steps": None}
-WITHOUT_USER_TASKS = {name: weight for name, weight in TASKS.items() if name not in USER_TASKS}
-NO_USERS = {"users.in_prompt": False, "tasks.weights": WITHOUT_USER_TASKS}
+NO_USERS = {"users.in_prompt": False, **{f"tasks.weights.{name}": 0.0 for name in USER_TASKS}}
 NO_ALIGNMENT = {"alignment.infonce_weight": 0.0, "alignment.mse_weight": 0.0}
 ROWS: dict[str, tuple[dict[str, Any], str]] = {
     "ttdsr": ({}, "language model with an index of items and users that follows it"),

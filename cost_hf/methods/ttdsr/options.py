@@ -14,7 +14,6 @@ USERS_OF_ITEM = "users_of_item"
 USER_TO_TEXT = "user_to_text"
 TEXT_TO_USER = "text_to_user"
 USER_TASKS = (USERS_OF_ITEM, USER_TO_TEXT, TEXT_TO_USER)
-TASKS = {NEXT_ITEM: 1.0, "text_to_item": 1.0, **dict.fromkeys(USER_TASKS, 0.5)}
 MAX_COUNT = 1 << 20
 
 
@@ -122,7 +121,7 @@ class TtdsrTaskOptions(TaskOptions):
     own_tasks: ClassVar[tuple[str, ...]] = USER_TASKS
 
     weights: dict[str, float] = field(
-        default_factory=lambda: dict(TASKS),
+        default_factory=lambda: {NEXT_ITEM: 1.0, "text_to_item": 1.0, **dict.fromkeys(USER_TASKS, 0.5)},
         metadata={
             "help": "passes over a task's examples per epoch: next_item, text_to_item, item_to_title, titles_to_item, "
             "history_to_title, and of users: users_of_item (the next user of an item), user_to_text, text_to_user"

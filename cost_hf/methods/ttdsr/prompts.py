@@ -24,7 +24,7 @@ class UserPromptBuilder(PromptBuilder):
     Args:
         user_rows: row of every known user.
         user_tokens: marker and codes of every row, `[U, 1 + L_u]`.
-        profile_items: items that the text of every row names, U arrays; empty where prompts are not for training.
+        profile_items: items that the text of every row tells of, U arrays; empty where prompts are not for training.
     """
 
     user_rows: Mapping[str, int]
@@ -34,7 +34,8 @@ class UserPromptBuilder(PromptBuilder):
     def sequence(self, user_id: str | None, rows: np.ndarray, first_label: int) -> Example:
         """Return the example of `PromptBuilder.sequence`; targets that the user's text gives away have weight 0.
 
-        These are the items that the text names before the row does. Where nothing else is a target, no user is shown.
+        These are the items that the text tells of before the row does. Where nothing else is a target, no user is
+        shown.
         """
         is_first = np.zeros(len(rows), dtype=bool)
         is_first[np.unique(rows, return_index=True)[1]] = True
@@ -48,12 +49,15 @@ class UserPromptBuilder(PromptBuilder):
         return example._replace(weights=weights)
 
     def pair(self, user_id: str | None, history: np.ndarray, target: int) -> Example:
-        """Return the example of `PromptBuilder.pair`, without a user whose text names the target before the history."""
+        """Return the example of `PromptBuilder.pair`.
+
+        It has no user whose text tells of the target before the history does.
+        """
         gives_away = target in self._profile(user_id) and target not in history
         return super().pair(None if gives_away else user_id, history, target)
 
     def _profile(self, user_id: str | None) -> np.ndarray:
-        """Return the items that the text of a user names."""
+        """Return the items that the text of a user tells of."""
         row = None if user_id is None else self.user_rows.get(user_id)
         return self.profile_items[row] if self.profile_items and row is not None else NO_ITEMS
 
@@ -72,7 +76,7 @@ class UserBackbone(Backbone):
     Attributes:
         user_ids: the known users.
         user_tokens: marker and codes of each, which prompts and tasks share, `[U, 1 + L_u]`.
-        profile_items: items that the text of each names, which are no targets after its semantic ID.
+        profile_items: items that the text of each tells of, which are no targets after its semantic ID.
         shows_users: whether prompts of histories begin with them.
     """
 
@@ -99,7 +103,7 @@ def with_user(
         builder: of the same prompt without them.
         user_ids: the known users.
         user_tokens: marker and codes of each, `[U, 1 + L_u]`.
-        profile_items: items that the text of each names, in training.
+        profile_items: items that the text of each tells of, in training.
     """
     rows = {user: row for row, user in enumerate(user_ids)}
     return UserPromptBuilder(**vars(builder), user_rows=rows, user_tokens=user_tokens, profile_items=profile_items)

@@ -122,7 +122,7 @@ class IndexedTrainer(GeneratorTrainer):
             entity_texts = self._index.texts[name]
             texts = entity_texts.batch(rows, self.args.device)
             begin_ids = entity_texts.begin_ids
-            self.count_tokens(sids.numel() + texts[1].sum())
+            self.count_tokens(sids.numel() + texts[1].sum() + 2 * len(rows) * len(begin_ids))
             with self.accelerator.autocast():  # accelerate autocasts `model.forward` alone
                 own = mean_states(model, sids, torch.ones_like(sids), begin_ids=begin_ids)
                 wanted = _detached_states(model, *texts, begin_ids)

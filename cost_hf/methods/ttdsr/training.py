@@ -42,7 +42,7 @@ def with_users(
         backbone: without them.
         options: of the recipe.
         users: with their semantic IDs; None without users.
-        profile_items: items that the text of each user names.
+        profile_items: items that the text of each user tells of.
     """
     if users is None or backbone.users is None:
         return backbone

@@ -71,13 +71,17 @@ def test_it_is_a_method_with_a_row_for_every_ablation():
         assert changes.items() <= variants()[name].overrides.items()
 
 
-def test_rows_differ_in_the_tasks_of_users_alone():
-    base = Recipe.load("ttdsr_industrial")
-    weights = {name: row_recipe(name, base).options.tasks.weights for name in ROWS}
-    others = {name: weight for name, weight in weights["ttdsr"].items() if name not in USER_TASKS}
+@pytest.mark.parametrize("recipe", ["ttdsr_industrial", "cost_llm"])
+def test_rows_differ_in_the_tasks_of_users_alone(recipe):
+    base = Recipe.load(recipe)
+    options = {name: row_recipe(name, base).options.tasks for name in ROWS}
+    weights = options["ttdsr"].weights
 
-    assert weights["ttdsr_static"] == weights["ttdsr_no_alignment"] == weights["ttdsr"]
-    assert weights["ttdsr_off"] == weights["ttdsr_no_users"] == others
+    assert recipe == "cost_llm" or weights == base.options.tasks.weights
+    assert options["ttdsr_static"].weights == options["ttdsr_no_alignment"].weights == weights
+    for name in ("ttdsr_no_users", "ttdsr_off"):
+        assert options[name].weights == weights | dict.fromkeys(USER_TASKS, 0.0)
+        assert options[name].user_tasks == []
 
 
 def test_the_index_is_described_by_its_refreshes():

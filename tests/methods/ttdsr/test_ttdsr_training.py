@@ -1,5 +1,6 @@
 """TTDSR in training: with all of it off it is the plain generator, and a stopped run goes on with the index it had."""
 
+import dataclasses
 from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
@@ -279,10 +280,12 @@ def test_alignment_is_a_mean_over_the_batches_of_a_step_the_last_one_of_an_epoch
     assert loss.item() == 1 + 6 / 2
 
 
-def test_the_alignment_pairs_semantic_ids_with_their_own_texts(base, finished):
+@pytest.mark.parametrize("begin_ids", [(), (1,)])
+def test_the_alignment_pairs_semantic_ids_with_their_own_texts(base, finished, begin_ids):
     backbone = finished[3]
     model = backbone.model
     texts = TextRows.of(["a red lamp", "blue chair", "desk"], backbone.prompt_encoder(), max_tokens=6)
+    texts = dataclasses.replace(texts, begin_ids=begin_ids)
     sids = backbone.user_tokens[:3, 1:]
     rows = np.array([0, 2])  # the only ones that may be drawn
     trainer: Any = object.__new__(IndexedTrainer)
@@ -298,8 +301,8 @@ def test_the_alignment_pairs_semantic_ids_with_their_own_texts(base, finished):
         args=SimpleNamespace(seed=0, device=model.device),
         accelerator=SimpleNamespace(autocast=nullcontext),
     )
-    own = mean_states(model, sids[rows], torch.ones_like(sids[rows]))
-    wanted = mean_states(model, *texts.batch(rows, model.device)).detach()
+    own = mean_states(model, sids[rows], torch.ones_like(sids[rows]), begin_ids=begin_ids)
+    wanted = mean_states(model, *texts.batch(rows, model.device), begin_ids=begin_ids).detach()
     terms = alignment_terms(own, wanted, temperature=0.2)
     expected = 2 * terms["infonce"] + 0.5 * terms["mse"]
     weights = [weight for weight in model.parameters() if weight.requires_grad]
@@ -315,20 +318,39 @@ def test_the_alignment_pairs_semantic_ids_with_their_own_texts(base, finished):
     ):
         if found is not None or wanted_gradient is not None:
             torch.testing.assert_close(found, wanted_gradient, atol=1e-4, rtol=1e-3)
-    assert trainer._tokens == sids[rows].numel() + sum(len(texts.rows[row]) for row in rows)
+    own_tokens = sids[rows].numel() + sum(len(texts.rows[row]) for row in rows)
+    assert trainer._tokens == own_tokens + 2 * len(rows) * len(begin_ids)
 
 
-def test_a_begin_token_is_before_text_and_semantic_id_and_in_no_mean(base, finished):
+class BeginningTokenizer:
+    """A tokenizer that gives every text its begin token, as that of Llama does."""
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+
+    def __getattr__(self, name):
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, text, *, add_special_tokens=True):
+        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return {"input_ids": [self.bos_token_id, *ids] if add_special_tokens else ids}
+
+
+def test_a_begin_token_is_before_every_text_and_in_no_mean(finished, monkeypatch):
     backbone = finished[3]
     model = backbone.model.eval()
     encoder = backbone.prompt_encoder()
-    begins = SimpleNamespace(tokenizer=encoder.tokenizer, plain=encoder.plain, begin_ids=(1,))
-    rows = TextRows.of(["a red lamp", "blue chair"], begins, max_tokens=6)
+    plain = TextRows.of(["a red lamp", "blue chair"], encoder, max_tokens=6)
+    start = encoder.tokenizer.bos_token_id
+    monkeypatch.setattr(encoder, "tokenizer", BeginningTokenizer(encoder.tokenizer))
 
+    rows = TextRows.of(["a red lamp", "blue chair"], encoder, max_tokens=6)
+
+    assert rows.begin_ids == (start,) and plain.begin_ids == ()
     states = rows.vectors(model, batch_size=2)
-
-    for row, state in zip(rows.rows, states, strict=True):
-        hidden = model(input_ids=torch.tensor([[1, *row.tolist()]]), output_hidden_states=True).hidden_states[-1]
+    for row, own, state in zip(rows.rows, plain.rows, states, strict=True):
+        assert row.tolist() == own.tolist()
+        hidden = model(input_ids=torch.tensor([[start, *row.tolist()]]), output_hidden_states=True).hidden_states[-1]
         assert torch.allclose(hidden[0, 1:].mean(0), state, atol=1e-4)
 
 
