@@ -6,7 +6,7 @@
 Run it in the root of the repository. --model is the text encoder, --backbone the language model (recipes name
 SmolLM2-135M-Instruct). All rows have the same data: users with 6 clicks or more, items with 2 or more, which is what a
 CPU can train a language model on in minutes. Rows with a language model train --epochs passes over their tasks, and
-lora_cost, whose passes are short, three times as many for minutes of like size; the causal generator and SASRec-text
+lora_cost, whose passes are short, three times as many for a similar time; the causal generator and SASRec-text
 train as tuned, until validation stops them, which takes less. The report has the seconds of every row's training.
 Nothing is chosen on test. Reports go to results/one_llm/.
 """

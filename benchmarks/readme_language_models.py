@@ -46,7 +46,7 @@ def text_slots_section() -> str:
     for row in found["rows"]:
         cells = [f"{row['epochs']}", f"{row['steps']}", *(f"{row[f'perplexity, {given}']:.2f}" for given in GIVEN)]
         cells += [f"{row[f'ROUGE-1, {given}']:.3f}" for given in ("slots", "codes")]
-        lines.append([*cells, numbers.percent(row["unique"]), f"{row['seconds a step']:.2f}"])
+        lines.append([*cells, numbers.percent(row["unique"]), _seconds(row["seconds a step"])])
     title = f"**{SETS[found['data']]}, {numbers.amount(found['items'])} items, in {found['precision']}**:"
     return f"{title}\n\n{markdown_lines(lines)}"
 
@@ -55,15 +55,22 @@ def _steps_table(sections: Mapping[str, Any], adapters: Mapping[str, Any]) -> st
     """Return the steps of every run with a language model, their seconds and their tokens."""
     lines = [["training of", "steps", "seconds a step", "tokens a step"], ["---"] * 4]
     for run, facts in adapters.items():
-        seconds, tokens = f"{facts['seconds_per_step']:.2f}", f"{facts['tokens_per_step']:,.0f}"
-        lines.append([_row(run), str(facts["steps"]), seconds, tokens])
+        lines.append([_row(run), str(facts["steps"]), _seconds(facts["seconds_per_step"]), _tokens(facts)])
     for run, found in sections.items():
         if "reconstruction" in found:
             step = found["reconstruction"]["step"]
-            took = step["seconds_per_step"]  # none where a resumed training had no step left
-            seconds, tokens = "" if took is None else f"{took:.2f}", f"{step['tokens_per_step']:,.0f}"
-            lines.append([f"{_row(run)}, its codes", f"{step['steps']:.0f}", seconds, tokens])
+            cells = [f"{step['steps']:.0f}", _seconds(step["seconds_per_step"]), _tokens(step)]
+            lines.append([f"{_row(run)}, its codes", *cells])
     return markdown_lines(lines)
+
+
+def _seconds(step: float | None) -> str:
+    """Return the seconds of a step, empty where a resumed training had no step left to measure."""
+    return "" if step is None else f"{step:.2f}"
+
+
+def _tokens(facts: Mapping[str, Any]) -> str:
+    return f"{facts['tokens_per_step']:,.0f}"
 
 
 def _index_table(run: str, index: Mapping[str, Any]) -> str:

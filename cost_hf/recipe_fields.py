@@ -47,7 +47,8 @@ def set_field(holder: Any, sections: Mapping[str, Any], dotted: str, value: Any,
     hints = typing.get_type_hints(type(options)) if options is not None else {}
     field, _, entry = name.partition(".")
     if options is not None and entry and field in _names_of(options) and isinstance(getattr(options, field), dict):
-        name, value = field, getattr(options, field) | {entry: value}
+        name = field
+        value = getattr(options, field) | {entry: value}
     if options is None or name not in _names_of(options):
         whose = f"{section}.kind {options.kind}" if isinstance(options, KindOptions) else owner
         raise RecipeError(

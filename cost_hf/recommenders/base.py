@@ -767,7 +767,7 @@ class Recommender(CatalogUpdates):
         if len(users) != histories:
             raise ValueError(
                 f"this generator was trained with user tokens and needs one user id per history, got {len(users)} for "
-                f"{histories}; pass user_ids=, with any new id for a user that it has not seen"
+                f"{histories}; pass user_ids=, with any unused id for a new user"
             )
         return users
 

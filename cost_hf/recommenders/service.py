@@ -340,8 +340,8 @@ class RecommenderService:
         histories = request.histories
         if self.recommender.needs_user_ids and request.user_ids is None:
             message = (
-                "this generator was trained with user tokens; send one user id per history, any new id for a user that "
-                "it has not seen"
+                "this generator was trained with user tokens; send one user id per history, with any unused id for a "
+                "new user"
             )
             raise BadRequest(f"parameters.{USER_IDS}", message)
         if request.options["on_unknown"] == "error":

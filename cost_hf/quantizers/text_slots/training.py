@@ -313,7 +313,8 @@ def text_perplexities(
 
 def _warn_of_empty_slots(perplexities: Mapping[str, float]) -> None:
     """Warn where the slots of a text say hardly more of it than those of another one."""
-    own, others = (perplexities[f"text_perplexity_{name}"] for name in ("slots", "others"))
+    own = perplexities["text_perplexity_slots"]
+    others = perplexities["text_perplexity_others"]
     if others < LEAST_GAIN * own:
         logger.warning(
             "the slots tell hardly anything of the texts: the perplexity of a text is %.2f given its own and %.2f "
